@@ -1,0 +1,47 @@
+"""The root of the error tree. A stage's own errors sit beside the stage and inherit from here.
+
+One class per decision that a caller can take; numbers are fields, not only text. ``btcfi.surfaces.status`` gives each
+public class its exit code, HTTP status and gRPC status; a test demands a row for every one.
+"""
+
+from __future__ import annotations
+
+
+class BtcfiError(Exception):
+    """Anything that this project refuses or fails at. The message is one line that a user can act on."""
+
+
+class RetryableError(BtcfiError):
+    """The same call may succeed later; a task may retry it, a bounded number of times."""
+
+
+class InvalidInputError(BtcfiError):
+    """An input from outside is wrong: which field, what it was, what would be right."""
+
+    def __init__(self, field: str, problem: str, expected: str) -> None:
+        super().__init__(f"{field}: {problem}; expected {expected}")
+        self.field, self.problem, self.expected = field, problem, expected
+
+
+class UnitOutOfRangeError(InvalidInputError):
+    """A number is outside the range of its unit."""
+
+    def __init__(self, *, unit: str, value: object, low: int, high: int) -> None:
+        super().__init__(unit, f"{value!r} is out of range", f"a whole number from {low} to {high}")
+        self.unit, self.value, self.low, self.high = unit, value, low, high
+
+
+class NotFoundError(BtcfiError):
+    """A named thing does not exist."""
+
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"no {kind} {name!r}" + (f"; {hint}" if hint else ""))
+        self.kind, self.name = kind, name
+
+
+class UnreachableError(RetryableError):
+    """A service that we need does not answer: which, where, and what to try."""
+
+    def __init__(self, service: str, where: str, problem: str, hint: str) -> None:
+        super().__init__(f"{service} at {where} does not answer ({problem}); {hint}")
+        self.service, self.where, self.problem, self.hint = service, where, problem, hint

@@ -1,0 +1,38 @@
+"""Errors meet the outside in one table: exit code of the CLI, HTTP status of the API, status of gRPC.
+
+A class without a row of its own has its nearest ancestor's; a test demands that every public error is reachable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from btcfi import errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What the outside sees of an error class."""
+
+    exit_code: int
+    http: int
+    grpc: str
+    """Name of a grpc.StatusCode, as text, so that the table needs no grpc."""
+
+
+ROWS: dict[type[Exception], Row] = {
+    errors.BtcfiError: Row(exit_code=1, http=500, grpc="INTERNAL"),
+    errors.InvalidInputError: Row(exit_code=2, http=422, grpc="INVALID_ARGUMENT"),
+    errors.NotFoundError: Row(exit_code=3, http=404, grpc="NOT_FOUND"),
+    errors.RetryableError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
+    errors.UnreachableError: Row(exit_code=69, http=503, grpc="UNAVAILABLE"),
+}
+"""Add a row per decision that a caller can take. Exit codes 64 and above follow sysexits.h where one fits."""
+
+
+def status_of(error: BaseException) -> Row:
+    """Return the row of the nearest ancestor of ``error`` that has one; an unknown error is internal."""
+    for kind in type(error).__mro__:
+        if kind in ROWS:
+            return ROWS[kind]
+    return ROWS[errors.BtcfiError]
