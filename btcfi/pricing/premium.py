@@ -1,0 +1,200 @@
+"""The premium service's one call: every open option of the book, priced at one market, in one compiled loop.
+
+Money comes in as integers and leaves as integers: prices are cents, and ``to_cents`` is the only way out of floating
+point. The floats between are USD per BTC.
+"""
+
+# ruff: noqa: FBT001, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from btcfi.pricing.american import american
+from btcfi.pricing.black_scholes import check_kind, quote
+from btcfi.pricing.domain import (
+    SECONDS_PER_YEAR,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    PricingDomainError,
+    UnequalLengthsError,
+    check,
+    check_barrier,
+)
+from btcfi.pricing.kernels import SLOTS, knock_out, knocked, vanilla
+from btcfi.units import Cents, CentsPerBtc, UnixSeconds, cents_per_btc, unix_seconds
+
+CENTS_PER_USD: Final = 100
+
+
+class PriceableOption(Protocol):
+    """The terms that a premium depends on; ``btcfi.options`` and the store's rows have more."""
+
+    @property
+    def kind(self) -> int:
+        """0 call, 1 put, 2 binary call, 3 binary put."""
+
+    @property
+    def strike(self) -> CentsPerBtc:
+        """Cents per BTC."""
+
+    @property
+    def expiry(self) -> UnixSeconds:
+        """When it settles."""
+
+    @property
+    def barrier(self) -> int:
+        """Cents per BTC, 0 for none."""
+
+    @property
+    def american(self) -> bool:
+        """Whether it may be exercised before expiry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """Options as columns of equal length; what the database knows of them, in its integers."""
+
+    kind: npt.NDArray[np.int8]
+    """0 call, 1 put, 2 binary call, 3 binary put."""
+    strike_cents: IntArray
+    """Cents per BTC."""
+    expiry_unix: IntArray
+    """Seconds since 1970."""
+    barrier_cents: IntArray
+    """Knock-out level in cents per BTC; 0 none, above the strike up-and-out, below it down-and-out."""
+    american: npt.NDArray[np.bool_]
+    """May be exercised at any time."""
+
+    def __post_init__(self) -> None:
+        shapes = {field.name: np.shape(getattr(self, field.name)) for field in fields(self)}
+        if len(set(shapes.values())) > 1 or len(self.kind.shape) != 1:
+            raise UnequalLengthsError(shapes)
+        check_kind(self.kind)
+        check("strike", self.strike_cents / CENTS_PER_USD)
+        check("knock_out_barrier", self.barrier_cents / CENTS_PER_USD)
+        check_barrier(self.strike_cents.astype(np.float64), self.barrier_cents.astype(np.float64))
+
+    def __len__(self) -> int:
+        """Return the number of options."""
+        return int(self.kind.shape[0])
+
+    @classmethod
+    def of(cls, options: Iterable[PriceableOption]) -> Book:
+        """Return the book of records that have the attributes of ``PriceableOption``.
+
+        Raises PricingDomainError for terms that cannot be priced.
+        """
+        many = list(options)
+        return cls(
+            kind=np.array([int(o.kind) for o in many], dtype=np.int8),
+            strike_cents=np.array([int(o.strike) for o in many], dtype=np.int64),
+            expiry_unix=np.array([int(o.expiry) for o in many], dtype=np.int64),
+            barrier_cents=np.array([int(o.barrier or 0) for o in many], dtype=np.int64),
+            american=np.array([bool(o.american) for o in many], dtype=np.bool_),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premiums:
+    """One market's answer for a book: arrays of the book's length."""
+
+    premium: FloatArray
+    """USD per BTC."""
+    delta: FloatArray
+    """USD per USD of spot."""
+    gamma: FloatArray
+    """Delta per USD of spot."""
+    vega: FloatArray
+    """USD per BTC, per percentage point of volatility."""
+    theta: FloatArray
+    """USD per BTC, per calendar day that passes."""
+    rho: FloatArray
+    """USD per BTC, per percentage point of the interest rate."""
+
+    def premium_cents(self) -> IntArray:
+        """Return the premiums in cents per BTC, as ``to_cents`` rounds."""
+        return to_cents(self.premium)
+
+
+@njit(cache=True)
+def _book_loop(
+    out: FloatArray, kind: npt.NDArray[np.int8], strike_cents: IntArray, expiry: IntArray, barrier_cents: IntArray,
+    is_american: npt.NDArray[np.bool_], volatility: FloatArray, spot_cents: int, rate: float, now: int,
+) -> None:  # fmt: skip
+    acc = np.zeros(SLOTS)
+    row = np.zeros((SLOTS, 1))
+    s = spot_cents / CENTS_PER_USD
+    for i in range(out.shape[1]):
+        k = strike_cents[i] / CENTS_PER_USD
+        barrier = barrier_cents[i] / CENTS_PER_USD
+        up = barrier > k
+        tau = (expiry[i] - now) / SECONDS_PER_YEAR
+        sigma = volatility[i] if volatility.shape[0] > 1 else volatility[0]
+        if tau <= 0.0:
+            # at and after the expiry minute the option is what it pays
+            acc[:] = 0.0
+            if barrier == 0.0 or not knocked(s, barrier, up):
+                vanilla(acc, kind[i], s, k, 0.0, sigma, rate, 0.0)
+        elif is_american[i]:
+            american(acc, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0)
+        elif barrier > 0.0:
+            knock_out(acc, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0)
+        else:
+            vanilla(acc, kind[i], s, k, tau, sigma, rate, 0.0)
+        quote(row, 0, acc, s)
+        for j in range(out.shape[0]):
+            out[j, i] = row[j, 0]
+
+
+def premiums(
+    book: Book, *, spot: CentsPerBtc, volatility: ArrayLike, rate: float = 0.0, now: UnixSeconds
+) -> Premiums:  # fmt: skip
+    """Return premium, delta, gamma, vega, theta and rho of every option in ``book``.
+
+    spot: the agreed price, integer cents per BTC. volatility: per square-root year (0.65 = 65 %), one number or one an
+    option. rate: continuously compounded per year, 0 to 1. now: the time that the price is of; an option at or past its
+    expiry is worth its payoff at ``spot``. A knock-out that an earlier price triggered is the caller's to leave out.
+    Raises UnitOutOfRangeError, PricingDomainError, UnequalLengthsError. Never returns a NaN.
+    """
+    at, moment = cents_per_btc(spot), unix_seconds(now)
+    sigma = check("volatility", volatility).reshape(-1)
+    check("american_rate", rate)
+    if sigma.size not in {1, len(book)}:
+        raise UnequalLengthsError({"book": (len(book),), "volatility": sigma.shape})
+    out = np.empty((6, len(book)))
+    _book_loop(
+        out, book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents, book.american, sigma, at, rate, moment
+    )
+    if not np.isfinite(out).all():
+        # no input of the domain does this; a stored NaN would be worse than a failed round
+        broken = int(np.argmin(np.isfinite(out).all(axis=0)))
+        raise PricingDomainError(f"option {broken} of the book", out[:, broken].tolist(), "finite results")
+    names = (field.name for field in fields(Premiums))
+    return Premiums(**dict(zip(names, out, strict=True)))
+
+
+def to_cents(usd: ArrayLike) -> IntArray:
+    """Return dollars as integer cents, rounded half-even; the writer of the option bears the rest.
+
+    Raises PricingDomainError for NaN, infinities and amounts of 2**53 cents or more (where a double skips cents).
+    """
+    scaled = np.asarray(usd, dtype=np.float64) * CENTS_PER_USD
+    if not (np.abs(scaled) < 2.0**53).all():
+        wrong = scaled[~(np.abs(scaled) < 2.0**53)]
+        raise PricingDomainError("premium", float(wrong.flat[0]) / CENTS_PER_USD, "less than 2**53 cents")
+    return np.rint(scaled).astype(np.int64)
+
+
+def cents_of(usd: float) -> Cents:
+    """Return one dollar amount as cents; the scalar form of ``to_cents``."""
+    return Cents(int(to_cents(usd)))
+
+
+__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "premiums", "to_cents"]
