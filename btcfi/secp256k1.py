@@ -6,12 +6,22 @@ points, always bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Final
+
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
+from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]  # compiled; the whole C interface
+from coincurve.context import GLOBAL_CONTEXT
 
 from btcfi.errors import InvalidInputError
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """The group order n of secp256k1. Source: SEC 2, section 2.4.1."""
+
+ODD_Y: Final = 3
+"""First byte of a compressed point with odd y. Source: SEC 1, section 2.3.3."""
+
+_CONTEXT = GLOBAL_CONTEXT.ctx
 
 
 def public_key_xonly(secret: bytes) -> bytes:
@@ -37,6 +47,101 @@ def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
         return bool(PublicKeyXOnly(public_key).verify(signature, message))
     except ValueError:
         return False
+
+
+def scalar_add(first: bytes, second: bytes) -> bytes:
+    """Return first + second mod n, 32 bytes, constant time. Raises InvalidInputError when the sum is 0."""
+    scalar = ffi.new("unsigned char[32]", _valid_secret(first))
+    if not lib.secp256k1_ec_seckey_tweak_add(_CONTEXT, scalar, second):
+        raise InvalidInputError(
+            "scalar", "the sum is zero or a term is not a scalar", "scalars below n with a sum above 0"
+        )
+    return bytes(ffi.buffer(scalar))
+
+
+def scalar_multiply(first: bytes, second: bytes) -> bytes:
+    """Return first * second mod n, 32 bytes, constant time. Raises InvalidInputError when either is 0 or >= n."""
+    scalar = ffi.new("unsigned char[32]", _valid_secret(first))
+    if not lib.secp256k1_ec_seckey_tweak_mul(_CONTEXT, scalar, second):
+        raise InvalidInputError("scalar", "a factor is not a scalar", "32 bytes, above 0 and below n")
+    return bytes(ffi.buffer(scalar))
+
+
+def scalar_negate(scalar: bytes) -> bytes:
+    """Return n - scalar, 32 bytes, constant time."""
+    negated = ffi.new("unsigned char[32]", _valid_secret(scalar))
+    lib.secp256k1_ec_seckey_negate(_CONTEXT, negated)
+    return bytes(ffi.buffer(negated))
+
+
+def even_secret(secret: bytes) -> bytes:
+    """Return the secret, or its negation, whose public key has an even y: the one that signs for the x-only key."""
+    return scalar_negate(secret) if public_key_compressed(secret)[0] == ODD_Y else secret
+
+
+def is_point(point: bytes) -> bool:
+    """Return whether ``point`` is a compressed point (33 bytes) of the curve."""
+    return len(point) == 33 and bool(lib.secp256k1_ec_pubkey_parse(_CONTEXT, _new_point(), point, 33))  # noqa: PLR2004
+
+
+def is_xonly_key(key: bytes) -> bool:
+    """Return whether ``key`` is the x coordinate (32 bytes) of a point of the curve."""
+    return len(key) == 32 and is_point(b"\x02" + key)  # noqa: PLR2004 - BIP340's size
+
+
+def point_add(points: Sequence[bytes]) -> bytes:
+    """Return the sum of compressed points, compressed. Raises InvalidInputError for a bad point or the sum infinity."""
+    parsed = [parse_point(point) for point in points]
+    total = _new_point()
+    if not parsed or not lib.secp256k1_ec_pubkey_combine(_CONTEXT, total, parsed, len(parsed)):
+        raise InvalidInputError("points", "their sum is the point at infinity", "a sum that is a point of the curve")
+    return serialize_point(total)
+
+
+def point_multiply(point: bytes, scalar: bytes) -> bytes:
+    """Return scalar * point, compressed. Not constant time: for public scalars only. Raises InvalidInputError."""
+    parsed = parse_point(point)
+    if len(scalar) != 32 or not lib.secp256k1_ec_pubkey_tweak_mul(_CONTEXT, parsed, scalar):  # noqa: PLR2004
+        raise InvalidInputError("scalar", "not a scalar of secp256k1", "32 bytes, above 0 and below n")
+    return serialize_point(parsed)
+
+
+def point_negate(point: bytes) -> bytes:
+    """Return -point: the other of the two points with this x. Raises InvalidInputError for a bad point."""
+    return serialize_point_checked(bytes([point[0] ^ 1]) + point[1:] if point else point)
+
+
+def serialize_point_checked(point: bytes) -> bytes:
+    """Return ``point`` unchanged once it is known to lie on the curve. Raises InvalidInputError."""
+    return serialize_point(parse_point(point))
+
+
+def xonly_tweak_add(key: bytes, tweak: bytes) -> tuple[bytes, int]:
+    """Return (x-only key, parity of y) of lift_x(key) + tweak*G. Raises InvalidInputError. Source: BIP341."""
+    point = parse_point(b"\x02" + key)
+    if len(tweak) != 32 or not lib.secp256k1_ec_pubkey_tweak_add(_CONTEXT, point, tweak):  # noqa: PLR2004
+        raise InvalidInputError("tweak", "not a scalar of secp256k1", "32 bytes, below n")
+    tweaked = serialize_point(point)
+    return tweaked[1:], tweaked[0] & 1
+
+
+def parse_point(point: bytes) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return libsecp256k1's form of a compressed point. Raises InvalidInputError when it is not on the curve."""
+    parsed = _new_point()
+    if len(point) != 33 or not lib.secp256k1_ec_pubkey_parse(_CONTEXT, parsed, point, 33):  # noqa: PLR2004 - SEC1
+        raise InvalidInputError("point", f"{point.hex()[:66]} is not on the curve", "33 bytes, a compressed point")
+    return parsed
+
+
+def serialize_point(parsed: Any) -> bytes:  # noqa: ANN401 - cffi has no types
+    """Return the 33-byte compressed form of libsecp256k1's form of a point."""
+    out, size = ffi.new("unsigned char[33]"), ffi.new("size_t*", 33)
+    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, out, size, parsed, lib.SECP256K1_EC_COMPRESSED)
+    return bytes(ffi.buffer(out))
+
+
+def _new_point() -> Any:  # noqa: ANN401 - cffi has no types
+    return ffi.new("secp256k1_pubkey*")
 
 
 def _valid_secret(secret: bytes) -> bytes:

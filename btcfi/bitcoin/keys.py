@@ -1,0 +1,111 @@
+"""Keys of wallets: BIP32 from a seed, BIP86 Taproot keys, WIF."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha512
+from typing import Final
+
+from btcfi import secp256k1
+from btcfi.bitcoin import taproot
+from btcfi.bitcoin.transaction import Transaction, TxOut
+from btcfi.errors import InvalidInputError
+from btcfi.hashes import hash256
+
+HARDENED: Final = 1 << 31
+"""Added to an index whose child cannot be derived from the public key. Source: BIP32."""
+
+_MIN_SEED, _MAX_SEED = 16, 64
+_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_WIF_VERSION: Final = {"mainnet": 0x80, "testnet": 0xEF, "signet": 0xEF, "regtest": 0xEF}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendedKey:
+    """A secret key with its chain code. Its repr shows neither."""
+
+    secret: bytes = field(repr=False)
+    chain_code: bytes = field(repr=False)
+
+    def child(self, index: int) -> ExtendedKey:
+        """Return child ``index``; add HARDENED for a hardened one. Source: BIP32, CKDpriv."""
+        data = b"\x00" + self.secret if index & HARDENED else secp256k1.public_key_compressed(self.secret)
+        digest = hmac.digest(self.chain_code, data + index.to_bytes(4), sha512)
+        return ExtendedKey(secret=secp256k1.scalar_add(self.secret, digest[:32]), chain_code=digest[32:])
+
+    def derive(self, path: str) -> ExtendedKey:
+        """Return the descendant at a path such as ``86'/1'/0'/0/7``. Raises InvalidInputError for a malformed one."""
+        key = self
+        for part in path.removeprefix("m/").split("/"):
+            number, hardened = part.rstrip("'h"), part.endswith(("'", "h"))
+            if not number.isdecimal() or int(number) >= HARDENED:
+                raise InvalidInputError("derivation path", f"{part!r}", "numbers below 2**31, hardened by '")
+            key = key.child(int(number) + (HARDENED if hardened else 0))
+        return key
+
+
+def master_key(seed: bytes) -> ExtendedKey:
+    """Return the master key of a 16 to 64 byte seed. Raises InvalidInputError. Source: BIP32."""
+    if not _MIN_SEED <= len(seed) <= _MAX_SEED:
+        raise InvalidInputError("seed", f"{len(seed)} bytes", f"{_MIN_SEED} to {_MAX_SEED} bytes")
+    digest = hmac.digest(b"Bitcoin seed", seed, sha512)
+    return ExtendedKey(secret=digest[:32], chain_code=digest[32:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaprootKey:
+    """A single-key Taproot wallet key (BIP86): signs its own outputs by the key path. Its repr hides the secret."""
+
+    secret: bytes = field(repr=False)
+
+    @property
+    def internal_key(self) -> bytes:
+        """x-only public key before the tweak; the key that contracts name."""
+        return secp256k1.public_key_xonly(self.secret)
+
+    @property
+    def script(self) -> bytes:
+        """Output script of the key alone, without scripts behind it."""
+        return taproot.taproot_output(self.internal_key).script
+
+    def sign_input(self, transaction: Transaction, index: int, spent: Sequence[TxOut], aux: bytes = bytes(32)) -> bytes:
+        """Return the SIGHASH_DEFAULT key-path signature of input ``index``, which must spend ``self.script``."""
+        output = taproot.taproot_output(self.internal_key)
+        if spent[index].script != output.script:
+            raise InvalidInputError(f"input {index}", "is not an output of this key", "an output of the signing key")
+        return secp256k1.schnorr_sign(output.tweak_secret(self.secret), taproot.sighash(transaction, index, spent), aux)
+
+
+def wallet_key(seed: bytes, index: int, *, account: int = 0, change: int = 0, coin: int = 1) -> TaprootKey:
+    """Return key ``index`` of a BIP86 wallet: m/86'/coin'/account'/change/index; coin 1 is every test network."""
+    return TaprootKey(secret=master_key(seed).derive(f"86'/{coin}'/{account}'/{change}/{index}").secret)
+
+
+def encode_wif(secret: bytes, network: str = "regtest") -> str:
+    """Return the wallet import format of a secret whose public key is compressed."""
+    payload = bytes([_WIF_VERSION[network]]) + secret + b"\x01"
+    number = int.from_bytes(payload + hash256(payload)[:4])
+    text = ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = _ALPHABET[digit] + text
+    return text
+
+
+def decode_wif(text: str, network: str = "regtest") -> bytes:
+    """Return the secret of a wallet import format. Raises InvalidInputError; the message never repeats the text."""
+    expected = f"a {network} key of 52 base58 characters with a valid checksum"
+    if any(letter not in _ALPHABET for letter in text):
+        raise InvalidInputError("WIF", "has a character outside base58", expected)
+    number = 0
+    for letter in text:
+        number = number * 58 + _ALPHABET.index(letter)
+    raw = number.to_bytes(max(38, (number.bit_length() + 7) // 8))
+    payload, checksum = raw[:-4], raw[-4:]
+    if len(payload) != 34 or hash256(payload)[:4] != checksum:  # noqa: PLR2004 - version, secret, compressed flag
+        raise InvalidInputError("WIF", "length or checksum does not match", expected)
+    if payload[0] != _WIF_VERSION[network] or payload[-1] != 1:
+        raise InvalidInputError("WIF", "is for another network or an uncompressed key", expected)
+    return payload[1:33]
