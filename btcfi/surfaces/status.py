@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
+from btcfi.adapters import node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,9 @@ ROWS: dict[type[Exception], Row] = {
     errors.NotFoundError: Row(exit_code=3, http=404, grpc="NOT_FOUND"),
     errors.RetryableError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     errors.UnreachableError: Row(exit_code=69, http=503, grpc="UNAVAILABLE"),
+    node.PortInUseError: Row(exit_code=71, http=500, grpc="INTERNAL"),
+    node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
+    node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
 }
 """Add a row per decision that a caller can take. Exit codes 64 and above follow sysexits.h where one fits."""
 

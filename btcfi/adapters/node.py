@@ -1,0 +1,546 @@
+"""bitcoind's JSON-RPC, typed: the one way to the chain, for the embedded node and for a real one.
+
+A small client of our own over ``http.client``: python-bitcoinlib's proxy never recovers from a timed-out connection,
+knows no batches and no ``submitpackage``, and reads its network from a process-wide global. Parsing stays its.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from bitcoin.core import CBlock
+
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, from_bitcoinlib, parse_transaction
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError, UnreachableError
+from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, hash32, height, parse_txid, sats
+
+MAX_BATCH: Final = 500
+"""Requests in one HTTP body; more are sent in several, so that no answer grows without bound."""
+
+_COIN_DECIMALS: Final = 8
+_ALREADY_IN_CHAIN: Final = -27
+_VERIFY_ERROR: Final = -25
+_VERIFY_REJECTED: Final = -26
+_NOT_FOUND: Final = -5
+_BAD_PARAMETER: Final = -8
+_WARMING_UP: Final = -28
+"""bitcoind's error codes (src/rpc/protocol.h)."""
+
+_MISSING: Final = ("bad-txns-inputs-missingorspent", "missing-inputs", "Missing inputs")
+_KNOWN: Final = ("txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set")
+
+
+class PortInUseError(BtcfiError):
+    """Another program listens on the port."""
+
+    def __init__(self, *, host: str, port: int) -> None:
+        super().__init__(f"port {port} on {host} is in use; stop what listens there or choose another port")
+        self.host, self.port = host, port
+
+
+class DatadirInUseError(BtcfiError):
+    """Another node runs on the data directory."""
+
+    def __init__(self, datadir: Path) -> None:
+        super().__init__(f"data directory {datadir} is in use by another node; stop it or choose another directory")
+        self.datadir = datadir
+
+
+class NodeUnreachableError(UnreachableError):
+    """The Bitcoin node does not answer, or not as a node does."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        hint = "start it (`btcfi up`) or set BITCOIN_NODE_URL to http://user:password@host:port of a running bitcoind"
+        super().__init__("Bitcoin node", where, problem, hint)
+
+
+class NodeRefusedError(UnreachableError):
+    """The node answers, but not to us: wrong user or password."""
+
+    def __init__(self, where: str) -> None:
+        hint = "give its rpcuser and rpcpassword in the URL, or the path of its .cookie file"
+        super().__init__("Bitcoin node", where, "credentials refused", hint)
+
+
+class NodeAnswerError(RetryableError):
+    """The node answers with an error that is not about our transaction."""
+
+    def __init__(self, method: str, code: int, message: str) -> None:
+        super().__init__(f"{method}: the node answers {code}: {message}")
+        self.method, self.code, self.message = method, code, message
+
+
+class TxRejectedError(BtcfiError):
+    """The node refuses a transaction: by its rules it is wrong, or it is too early or too cheap."""
+
+    def __init__(self, *, txid: Txid, code: int, reason: str) -> None:
+        super().__init__(f"transaction {display_txid(txid)} rejected: {reason} (code {code})")
+        self.txid, self.code, self.reason = txid, code, reason
+
+
+class InputsSpentError(TxRejectedError):
+    """An input does not exist or is spent: by this transaction's rival, or its parent is not there yet."""
+
+
+class NotFinalError(TxRejectedError):
+    """The transaction's lock time is not reached."""
+
+
+class FeeTooLowError(TxRejectedError):
+    """The transaction pays too little to be relayed, or to replace what is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainInfo:
+    """Where the node's chain stands."""
+
+    chain: str
+    """main, test, signet or regtest."""
+    height: Height
+    best_hash: Hash32
+    """Internal order, like every hash here."""
+    median_time: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockHeader:
+    """A block's header, with its place in the active chain."""
+
+    hash: Hash32
+    previous: Hash32
+    """32 zero bytes for the genesis block."""
+    height: Height
+    time: UnixSeconds
+    confirmations: int
+    """-1 when it is not in the active chain."""
+    raw: bytes
+    """The 80 bytes that the hash commits to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block with its transactions."""
+
+    header: BlockHeader
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnspentOutput:
+    """An output that nothing spends yet."""
+
+    output: TxOut
+    confirmations: int
+    """0 while its transaction waits in the pool."""
+    coinbase: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenTransaction:
+    """A transaction that the node knows."""
+
+    transaction: Transaction
+    confirmations: int
+    block_hash: Hash32 | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEntry:
+    """What a waiting transaction pays."""
+
+    fee: Sats
+    vsize: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """Whether the node would take a transaction."""
+
+    txid: Txid
+    allowed: bool
+    reason: str
+    """Empty when allowed."""
+
+
+class _RpcError(Exception):
+    """An error object in an answer."""
+
+    def __init__(self, method: str, code: int, message: str) -> None:
+        super().__init__(message)
+        self.method, self.code, self.message = method, code, message
+
+
+class Node:
+    """A connection to a node; safe to share between threads, reconnects by itself, nothing is sent before a call.
+
+    url: ``http://user:password@host:port``, or ``http://host:port`` with ``cookie_file`` (read at each connection,
+    since a node writes a new one at each start). timeout: seconds for one answer.
+    """
+
+    def __init__(self, url: str, timeout: float, *, cookie_file: Path | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.port is None:
+            raise InvalidInputError("node URL", "not complete", "http://user:password@host:port")
+        self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
+        self._path = parts.path or "/"
+        self.where = f"http://{self._host}:{self._port}"
+        """The URL without its password: fit for messages and logs."""
+        self._userinfo = (
+            f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username is not None else None
+        )
+        self._cookie_file = cookie_file
+        self._connection: HTTPConnection | None = None
+        self._headers: dict[str, str] = {}
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"Node({self.where})"
+
+    def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        with self._lock:
+            self._drop()
+
+    # ---- transport
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> HTTPConnection:
+        if self._connection is None:
+            credentials = self._userinfo
+            if self._cookie_file is not None:
+                try:
+                    credentials = self._cookie_file.read_text().strip()
+                except OSError as e:
+                    raise NodeUnreachableError(self.where, f"no cookie file {self._cookie_file.name}") from e
+            token = base64.b64encode((credentials or ":").encode()).decode()
+            self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+            self._connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return self._connection
+
+    def _post(self, body: bytes) -> Any:  # noqa: ANN401 - JSON
+        with self._lock:
+            fresh = self._connection is None
+            try:
+                return self._exchange(body)
+            except (ConnectionError, HTTPException) as e:
+                self._drop()
+                if fresh:
+                    raise NodeUnreachableError(self.where, _problem(e)) from e
+                # an idle connection that the node closed meanwhile. Every call is safe to repeat: broadcasting twice
+                # is "already known", which counts as success
+                try:
+                    return self._exchange(body)
+                except (OSError, HTTPException) as again:
+                    self._drop()
+                    raise NodeUnreachableError(self.where, _problem(again)) from again
+            except OSError as e:
+                self._drop()
+                raise NodeUnreachableError(self.where, _problem(e)) from e
+
+    def _exchange(self, body: bytes) -> Any:  # noqa: ANN401 - JSON
+        connection = self._connect()
+        connection.request("POST", self._path, body, self._headers)
+        response = connection.getresponse()
+        raw = response.read()
+        if response.status in (401, 403):
+            self._drop()
+            raise NodeRefusedError(self.where)
+        try:
+            return json.loads(raw, parse_float=Decimal)
+        except ValueError as e:
+            self._drop()
+            raise NodeUnreachableError(self.where, f"HTTP {response.status} without JSON") from e
+
+    def _call(self, method: str, *params: object) -> Any:  # noqa: ANN401 - JSON
+        request = {"jsonrpc": "1.0", "id": 0, "method": method, "params": params}
+        return self._result(method, self._post(json.dumps(request).encode()))
+
+    def _batch(self, calls: Sequence[tuple[str, Sequence[object]]]) -> Iterator[tuple[str, Any]]:
+        """Yield (method, answer) in the order of the calls."""
+        for start in range(0, len(calls), MAX_BATCH):
+            part = calls[start : start + MAX_BATCH]
+            requests = [
+                {"jsonrpc": "1.0", "id": number, "method": method, "params": list(params)}
+                for number, (method, params) in enumerate(part)
+            ]
+            answers = self._post(json.dumps(requests).encode())
+            if not isinstance(answers, list) or len(answers) != len(part):
+                raise NodeUnreachableError(self.where, "a batch was not answered as one")
+            by_number = {answer["id"]: answer for answer in answers}
+            for number, (method, _) in enumerate(part):
+                yield method, by_number[number]
+
+    def _result(self, method: str, answer: Any) -> Any:  # noqa: ANN401 - JSON
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise NodeUnreachableError(self.where, f"{method}: not a JSON-RPC answer")
+        error = answer.get("error")
+        if error:
+            if error["code"] == _WARMING_UP:
+                raise NodeUnreachableError(self.where, f"starting: {error['message']}")
+            raise _RpcError(method, error["code"], error["message"])
+        return answer["result"]
+
+    @contextmanager
+    def _translated(self, kind: str = "", name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except _RpcError as e:
+            if kind and e.code in (_NOT_FOUND, _BAD_PARAMETER):
+                raise NotFoundError(kind, name, e.message) from e
+            raise NodeAnswerError(e.method, e.code, e.message) from e
+
+    def call(self, method: str, *params: object) -> Any:  # noqa: ANN401 - JSON
+        """Call any method; numbers with a point come back as Decimal. Raises NodeAnswerError, NodeUnreachableError."""
+        with self._translated():
+            return self._call(method, *params)
+
+    # ---- chain
+
+    def chain_info(self) -> ChainInfo:
+        """Return where the chain stands. Raises NodeUnreachableError."""
+        info = self.call("getblockchaininfo")
+        return ChainInfo(
+            chain=info["chain"],
+            height=height(info["blocks"]),
+            best_hash=_hash(info["bestblockhash"]),
+            median_time=UnixSeconds(info["mediantime"]),
+        )
+
+    def block_count(self) -> Height:
+        """Return the height of the tip."""
+        return height(self.call("getblockcount"))
+
+    def best_block_hash(self) -> Hash32:
+        """Return the hash of the tip."""
+        return _hash(self.call("getbestblockhash"))
+
+    def block_hash(self, at: Height) -> Hash32:
+        """Return the hash of the active chain's block at a height. Raises NotFoundError above the tip."""
+        with self._translated("block at height", str(at)):
+            return _hash(self._call("getblockhash", at))
+
+    def block_header(self, name: Hash32) -> BlockHeader:
+        """Return a header by hash. Raises NotFoundError."""
+        with self._translated("block", _hex(name)):
+            described = self._call("getblockheader", _hex(name), True)
+            raw = bytes.fromhex(self._call("getblockheader", _hex(name), False))
+        return _header(described, raw)
+
+    def block(self, name: Hash32) -> Block:
+        """Return a block with its transactions. Raises NotFoundError."""
+        return self.blocks([name])[0]
+
+    def blocks(self, names: Sequence[Hash32]) -> list[Block]:
+        """Return blocks by hash in one round trip. Raises NotFoundError for the first that is missing."""
+        calls: list[tuple[str, Sequence[object]]] = []
+        for name in names:
+            calls += [("getblockheader", (_hex(name), True)), ("getblock", (_hex(name), 0))]
+        answers = list(self._batch(calls))
+        found = []
+        for number, name in enumerate(names):
+            with self._translated("block", _hex(name)):
+                described, raw_hex = (self._result(*answers[2 * number + i]) for i in (0, 1))
+            raw = bytes.fromhex(raw_hex)
+            found.append(Block(header=_header(described, raw[:80]), transactions=_block_transactions(raw)))
+        return found
+
+    # ---- transactions
+
+    def unspent(self, outpoint: OutPoint, *, include_pool: bool = True) -> UnspentOutput | None:
+        """Return an output that is still unspent, or None."""
+        return self.unspent_many([outpoint], include_pool=include_pool)[0]
+
+    def unspent_many(self, outpoints: Sequence[OutPoint], *, include_pool: bool = True) -> list[UnspentOutput | None]:
+        """Return for each outpoint its unspent output or None, in one round trip."""
+        calls = [("gettxout", (display_txid(o.txid), o.index, include_pool)) for o in outpoints]
+        found: list[UnspentOutput | None] = []
+        for method, answer in self._batch(calls):
+            with self._translated():
+                out = self._result(method, answer)
+            found.append(
+                None
+                if out is None
+                else UnspentOutput(
+                    output=TxOut(value=_sats(out["value"]), script=bytes.fromhex(out["scriptPubKey"]["hex"])),
+                    confirmations=out["confirmations"],
+                    coinbase=out["coinbase"],
+                )
+            )
+        return found
+
+    def transaction(self, txid: Txid) -> SeenTransaction:
+        """Return a transaction that waits or is confirmed (a real node needs txindex). Raises NotFoundError."""
+        with self._translated("transaction", display_txid(txid)):
+            found = self._call("getrawtransaction", display_txid(txid), 1)
+        return SeenTransaction(
+            transaction=parse_transaction(bytes.fromhex(found["hex"])),
+            confirmations=max(found.get("confirmations", 0), 0),
+            block_hash=_hash(found["blockhash"]) if "blockhash" in found else None,
+        )
+
+    def pool(self) -> list[Txid]:
+        """Return the txids that wait in the memory pool."""
+        return [parse_txid(text) for text in self.call("getrawmempool")]
+
+    def pool_entry(self, txid: Txid) -> PoolEntry:
+        """Return what a waiting transaction pays. Raises NotFoundError when it does not wait."""
+        with self._translated("waiting transaction", display_txid(txid)):
+            found = self._call("getmempoolentry", display_txid(txid))
+        return PoolEntry(fee=_sats(found["fees"]["base"]), vsize=found["vsize"])
+
+    def send(self, transaction: Transaction) -> Txid:
+        """Broadcast a transaction; one that waits or is confirmed already is success. Raises TxRejectedError."""
+        return self.send_many([transaction])[0]
+
+    def send_many(self, transactions: Sequence[Transaction]) -> list[Txid]:
+        """Broadcast transactions in one round trip, parents first; the first refusal raises after all were sent.
+
+        Raises TxRejectedError or its kind (InputsSpentError, NotFinalError, FeeTooLowError); NodeUnreachableError.
+        """
+        outcome = self.try_send_many(transactions)
+        for one in outcome:
+            if isinstance(one, TxRejectedError):
+                raise one
+        return [transaction.txid for transaction in transactions]
+
+    def try_send_many(self, transactions: Sequence[Transaction]) -> list[Txid | TxRejectedError]:
+        """Broadcast transactions in one round trip and return, for each, its txid or why it was refused."""
+        calls = [("sendrawtransaction", (transaction.to_bytes().hex(),)) for transaction in transactions]
+        outcome: list[Txid | TxRejectedError] = []
+        for transaction, (method, answer) in zip(transactions, list(self._batch(calls)), strict=True):
+            try:
+                self._result(method, answer)
+                outcome.append(transaction.txid)
+            except _RpcError as e:
+                outcome.append(self._judge(transaction.txid, e))
+        return outcome
+
+    def _judge(self, txid: Txid, fault: _RpcError) -> Txid | TxRejectedError:
+        if fault.code == _ALREADY_IN_CHAIN or any(words in fault.message for words in _KNOWN):
+            return txid
+        if fault.code not in (_VERIFY_ERROR, _VERIFY_REJECTED):
+            raise NodeAnswerError(fault.method, fault.code, fault.message) from fault
+        if any(words in fault.message for words in _MISSING) and self._knows(txid):
+            # confirmed, and all its outputs are spent: the node has forgotten that it knew it
+            return txid
+        return rejection(txid, fault.code, fault.message)
+
+    def _knows(self, txid: Txid) -> bool:
+        try:
+            self.transaction(txid)
+        except (NotFoundError, NodeAnswerError):
+            return False
+        return True
+
+    def test_accept(self, transactions: Sequence[Transaction]) -> list[Acceptance]:
+        """Ask whether the node would take these transactions, and send nothing."""
+        answers = self.call("testmempoolaccept", [transaction.to_bytes().hex() for transaction in transactions])
+        return [
+            Acceptance(
+                txid=parse_txid(answer["txid"]),
+                allowed=bool(answer.get("allowed", False)),
+                reason=answer.get("reject-reason", answer.get("package-error", "")),
+            )
+            for answer in answers
+        ]
+
+    def send_package(self, transactions: Sequence[Transaction]) -> list[Txid]:
+        """Broadcast parents and the child that pays for them. Raises TxRejectedError for the first that is refused."""
+        with self._translated():
+            answer = self._call("submitpackage", [transaction.to_bytes().hex() for transaction in transactions])
+        results = {result["txid"]: result for result in answer["tx-results"].values()}
+        for transaction in transactions:
+            result = results.get(display_txid(transaction.txid), {"error": answer["package_msg"]})
+            problem = result.get("error")
+            if problem and not any(words in problem for words in _KNOWN) and not self._knows(transaction.txid):
+                raise rejection(transaction.txid, _VERIFY_REJECTED, problem)
+        return [transaction.txid for transaction in transactions]
+
+    def fee_estimate(self, target_blocks: int) -> SatsPerKvb | None:
+        """Return the node's fee rate estimate for a confirmation target, or None when it has no data."""
+        rate = self.call("estimatesmartfee", target_blocks).get("feerate")
+        return None if rate is None else SatsPerKvb(_sats(rate))
+
+    # ---- regtest
+
+    def generate(self, blocks: int, address: str) -> list[Hash32]:
+        """Mine blocks to an address (regtest only)."""
+        return [_hash(name) for name in self.call("generatetoaddress", blocks, address)]
+
+    def generate_block(self, address: str, transactions: Sequence[Transaction]) -> Hash32:
+        """Mine one block of exactly these transactions (regtest only). Raises NodeAnswerError when it is invalid."""
+        raw = [transaction.to_bytes().hex() for transaction in transactions]
+        return _hash(self.call("generateblock", address, raw)["hash"])
+
+    def invalidate(self, name: Hash32) -> None:
+        """Treat a block and its descendants as invalid: a reorganisation on purpose (regtest only)."""
+        self.call("invalidateblock", _hex(name))
+
+    def reconsider(self, name: Hash32) -> None:
+        """Undo ``invalidate``."""
+        self.call("reconsiderblock", _hex(name))
+
+    def stop(self) -> None:
+        """Ask the node to stop."""
+        self.call("stop")
+
+
+def rejection(txid: Txid, code: int, reason: str) -> TxRejectedError:
+    """Return the kind of TxRejectedError that a node's reason stands for."""
+    kind = TxRejectedError
+    if any(words in reason for words in _MISSING):
+        kind = InputsSpentError
+    elif "non-final" in reason or "non-BIP68-final" in reason:
+        kind = NotFinalError
+    elif "fee not met" in reason or "insufficient fee" in reason:
+        kind = FeeTooLowError
+    return kind(txid=txid, code=code, reason=reason)
+
+
+def _problem(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _hex(name: Hash32) -> str:
+    return name[::-1].hex()
+
+
+def _hash(text: str) -> Hash32:
+    return hash32(bytes.fromhex(text)[::-1])
+
+
+def _sats(amount: Decimal | int) -> Sats:
+    scaled = Decimal(amount).scaleb(_COIN_DECIMALS)
+    if scaled != scaled.to_integral_value():
+        raise InvalidInputError("amount from the node", str(amount), "at most 8 decimals")
+    return sats(int(scaled))
+
+
+def _header(described: dict[str, Any], raw: bytes) -> BlockHeader:
+    return BlockHeader(
+        hash=_hash(described["hash"]),
+        previous=Hash32(raw[4:36]),
+        height=height(described["height"]),
+        time=UnixSeconds(described["time"]),
+        confirmations=described["confirmations"],
+        raw=raw,
+    )
+
+
+def _block_transactions(raw: bytes) -> tuple[Transaction, ...]:
+    return tuple(from_bitcoinlib(transaction) for transaction in CBlock.deserialize(raw).vtx)
