@@ -1,0 +1,163 @@
+"""A regtest chain for tests: our embedded node or a real bitcoind, with one funded deterministic wallet."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from btcfi.adapters.node import Node
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.keys import wallet_key
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
+from btcfi.errors import NotFoundError, UnreachableError
+from btcfi.units import Height, Sats
+
+START_SECONDS = 30
+SEED = bytes(range(32))
+
+# Knots' defaults are stricter than Bitcoin Core's in three places that our transactions meet
+BITCOIND_FLAGS = (
+    "-mempooltruc=enforce",  # version-3 parents without a fee: what Core does by default
+    "-datacarriersize=83",  # 80 bytes of OP_RETURN data: Core's limit before 30.0
+    "-permitbarepubkey=1",
+    "-fallbackfee=0.0001",
+    "-txindex=1",
+    "-listen=0",
+    "-server=1",
+    "-dnsseed=0",
+    "-fixedseeds=0",
+)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(node, process):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            node.chain_info()
+        except UnreachableError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def embedded_node(datadir: Path):
+    port = free_port()
+    command = [sys.executable, "-m", "btcfi.adapters.regtest_node", "--datadir", str(datadir), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
+    try:
+        wait_for(node, process)
+        yield node, process
+    finally:
+        node.close()
+        end(process)
+
+
+def bitcoind_command():
+    """The real node's start script, or None with the reason to print."""
+    named = os.environ.get("BTCFI_TEST_BITCOIND")
+    if named:
+        return named
+    unpacked = Path(__file__).parents[2] / ".ci" / "bitcoind" / "bitcoind"
+    return str(unpacked) if unpacked.exists() else None
+
+
+@contextmanager
+def real_node(datadir: Path):
+    command = bitcoind_command()
+    if command is None:
+        pytest.skip("no real bitcoind: run .ci/get-bitcoind .ci/bitcoind, or set BTCFI_TEST_BITCOIND to its path")
+    port = free_port()
+    datadir.mkdir(parents=True, exist_ok=True)
+    # the password goes into a file, as in production: arguments are visible to every user of the machine
+    (datadir / "bitcoin.conf").write_text(
+        f"regtest=1\n[regtest]\nrpcport={port}\nrpcbind=127.0.0.1\nrpcallowip=127.0.0.1\n"
+    )
+    process = subprocess.Popen(
+        [command, f"-datadir={datadir}", *BITCOIND_FLAGS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    node = Node(f"http://127.0.0.1:{port}", 30, cookie_file=datadir / "regtest" / ".cookie")
+    try:
+        wait_for(node, process)
+        yield node, process
+    finally:
+        node.close()
+        end(process)
+
+
+class Wallet:
+    """One BIP86 key that owns the mined coins, and keys of others, all from one seed."""
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.key = wallet_key(SEED, 0)
+        self.address = encode_address(self.key.script)
+        self._height = 0
+        self._coins = []
+
+    def mine(self, blocks=1):
+        return self.node.generate(blocks, self.address)
+
+    def fund(self):
+        """Mine until 20 coinbases are spendable."""
+        self.mine(COINBASE_MATURITY + 20)
+        for height in range(1, 21):
+            transaction = self.node.block(self.node.block_hash(Height(height))).transactions[0]
+            self._coins.append((transaction, 0))
+
+    def coins_for(self, script, amounts):
+        """Pay ``amounts`` to ``script`` in one confirmed transaction and return the coins."""
+        transaction, index = self._coins.pop(0)
+        source = transaction.outputs[index]
+        outputs = [TxOut(value=Sats(amount), script=script) for amount in amounts]
+        rest = source.value - sum(amounts) - 10_000
+        assert rest > 0
+        outputs.append(TxOut(value=Sats(rest), script=self.key.script))
+        payment = Transaction(version=2, inputs=(TxIn(outpoint=transaction.outpoint(index)),), outputs=tuple(outputs))
+        payment = payment.with_witness(0, [self.key.sign_input(payment, 0, [source])])
+        self.node.send(payment)
+        self._coins.append((payment, len(outputs) - 1))
+        self.mine()
+        return [Coin(outpoint=payment.outpoint(i), output=payment.outputs[i]) for i in range(len(amounts))]
+
+    def confirmations(self, txid):
+        try:
+            return self.node.transaction(txid).confirmations
+        except NotFoundError:
+            return None
+
+
+@contextmanager
+def chain(kind: str, datadir: Path):
+    with (embedded_node if kind == "embedded" else real_node)(datadir) as (node, _):
+        wallet = Wallet(node)
+        wallet.fund()
+        yield wallet
+
+
+KINDS = ["embedded", pytest.param("bitcoind", marks=pytest.mark.regtest)]
+"""Parameters of a fixture that runs each test on both nodes."""
