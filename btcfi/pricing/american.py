@@ -1,13 +1,15 @@
 """American options: exercise at any time up to expiry, with or without a knock-out barrier.
 
-Two independent methods, so that one can check the other:
-- a finite-difference solver (Crank-Nicolson in log spot, early exercise by Brennan & Schwartz), which takes every kind
-  and every barrier and gives the Greeks from its own grid: what the premium service uses;
-- a Leisen-Reimer binomial tree for plain calls and puts: the reference, also for the guest's fixed-point tree.
+Three methods, each where it is best, and each checked against another:
+- plain calls and puts by their exercise boundary (``exercise_boundary``), about nine digits;
+- binaries, and calls with a barrier on an asset without yield, in closed form: they are exercised at a fixed level;
+- puts with a barrier, and binaries with one between them and their strike, by finite differences (Crank-Nicolson in
+  log spot, early exercise by Brennan & Schwartz).
+A Leisen-Reimer binomial tree stands beside them as the reference, also for the guest's fixed-point tree.
 
 Conventions. The holder watches the market continuously, so an option about to be knocked out is exercised just before:
 at the barrier an American option is worth its intrinsic value. An American binary pays its strike the moment the spot
-is beyond it, so (for rate >= 0) it is never held past that moment.
+is at it, so it is never held past that moment.
 """
 
 # ruff: noqa: C901, FBT001, PLR0912, PLR0915, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
@@ -33,16 +35,20 @@ from btcfi.pricing.domain import (
     check_barrier,
     shaped,
 )
+from btcfi.pricing.exercise_boundary import ROW, put_value, solve_boundary
 from btcfi.pricing.kernels import (
     DRATE,
     DSIGMA,
     DTAU,
     DX,
     DXX,
+    INV_SQRT_2PI,
     SLOTS,
     VALUE,
     intrinsic,
+    knock_out,
     knocked,
+    scaled_cdf,
     vanilla,
     vanilla_value,
 )
@@ -64,7 +70,16 @@ HALF_IMPLICIT_STEPS: Final = 4
 """Fully implicit steps at the start (Rannacher): they damp the oscillation that Crank-Nicolson makes of a kink."""
 
 BUMP: Final = 1e-3
-"""Relative step of volatility, and absolute step of the rate, of the two sensitivities that are not on the grid."""
+"""Relative step of volatility, and the grid's absolute step of the rate, where no derivative is in closed form."""
+
+RATE_BUMP: Final = 0.05
+"""Step of the rate, relative to it, between two boundaries: rounding and curvature both leave about six digits."""
+
+BOUNDARY_ROWS: Final = 5
+"""The market's boundary, and those with rate and volatility moved to each side."""
+
+LEAST_SPREAD: Final = 1e-9
+"""Total volatility below which the spot is taken to move with certainty: a billionth of it is under a cent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +158,7 @@ def _tree_loop(
 @njit(cache=True)
 def _solve_grid(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
-    tau: float, sigma: float, r: float, q: float, nodes: int, steps: int,
+    tau: float, sigma: float, r: float, q: float,
 ) -> None:  # fmt: skip
     """Fill value, dx, dxx and dtau of an American option between its walls by Crank-Nicolson on a log-spot grid.
 
@@ -166,13 +181,13 @@ def _solve_grid(
         high, wall_high = level, True
     if kind == BINARY_PUT and level > low:
         low, wall_low = level, True
-    dx = (high - low) / nodes
+    dx = (high - low) / GRID_NODES
     # lay a node on the strike, where the payoff has its kink: stretch the free end, or shift the free grid
     if low < level < high and kind <= PUT:
         if wall_low != wall_high:
             gap = level - low if wall_low else high - level
             cells = math.ceil(gap / dx)
-            if cells * 4 >= nodes or gap / cells > 0.25 * dx:
+            if cells * 4 >= GRID_NODES or gap / cells > 0.25 * dx:
                 dx = gap / cells
         elif not wall_low:
             low = level - math.ceil((level - low) / dx) * dx
@@ -204,11 +219,11 @@ def _solve_grid(
     lower = half_variance - half_drift
     upper = half_variance + half_drift
     middle = -2.0 * half_variance - r
-    total = steps + HALF_IMPLICIT_STEPS // 2
+    total = GRID_STEPS + HALF_IMPLICIT_STEPS // 2
     elapsed = 0.0
     from_low = kind in (PUT, BINARY_PUT)
     step_size = 0.0
-    for n in range(1, steps + HALF_IMPLICIT_STEPS // 2 + 1):
+    for n in range(1, total + 1):
         target = tau * (n / total) ** 2
         starting = n <= HALF_IMPLICIT_STEPS // 2
         halves = 2 if starting else 1
@@ -274,6 +289,36 @@ def _solve_grid(
 
 
 @njit(cache=True)
+def _certain(
+    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, tau: float, r: float, q: float
+) -> None:  # fmt: skip
+    """Fill ``acc`` for a spot that moves with certainty: the better of now, the end, and the wall on the way."""
+    end = s * math.exp((r - q) * tau)
+    best = math.exp(-r * tau) * intrinsic(kind, end, k)
+    wall = k if kind >= BINARY_CALL else barrier
+    if barrier > 0.0 and knocked(end, barrier, up):
+        best = 0.0
+    if wall > 0.0 and (s < wall <= end or end <= wall < s):
+        # reached on the way, after log(wall/s)/(r - q) years; nothing else is, since a spot crosses no level twice
+        paid = k if kind >= BINARY_CALL else intrinsic(kind, wall, k)
+        when = math.log(wall / s) / (r - q)
+        behind = barrier > 0.0 and wall != barrier and knocked(wall, barrier, up)
+        best = 0.0 if behind else max(best, math.exp(-r * when) * paid)
+    if kind <= PUT and r > 0.0 and q > 0.0 and r != q:
+        # interest gained and yield lost may balance on the way
+        when = math.log(q * s / (r * k)) / (q - r)
+        if 0.0 < when < tau and not (barrier > 0.0 and knocked(s * math.exp((r - q) * when), barrier, up)):
+            best = max(best, math.exp(-r * when) * intrinsic(kind, s * math.exp((r - q) * when), k))
+    if intrinsic(kind, s, k) >= best:
+        _exercised(acc, kind, s, k)
+        return
+    acc[VALUE] = best
+    if kind <= PUT:
+        acc[DX] = s if kind == CALL else -s
+        acc[DXX] = acc[DX]
+
+
+@njit(cache=True)
 def _exercised(acc: FloatArray, kind: int, s: float, k: float) -> None:
     """Fill ``acc`` for an option that is worth exercising now."""
     acc[:] = 0.0
@@ -284,11 +329,126 @@ def _exercised(acc: FloatArray, kind: int, s: float, k: float) -> None:
 
 
 @njit(cache=True)
-def american(
+def _add_touch(
+    acc: FloatArray, amount: float, level: float, s: float, tau: float, sigma: float, r: float, q: float
+) -> None:  # fmt: skip
+    """Add ``amount``, paid the moment the spot first reaches ``level`` (Rubinstein & Reiner 1991)."""
+    variance = sigma * sigma
+    root = math.sqrt(tau)
+    sd = sigma * root
+    mu = (r - q) / variance - 0.5
+    lam = max(math.sqrt(mu * mu + 2.0 * r / variance), 1e-12)
+    mu_sigma = -2.0 * (r - q) / (variance * sigma)
+    mu_rate = 1.0 / variance
+    lam_sigma = (mu * mu_sigma - 2.0 * r / (variance * sigma)) / lam
+    lam_rate = (mu * mu_rate + 1.0 / variance) / lam
+    gap = math.log(level / s)
+    eta = 1.0 if gap < 0.0 else -1.0
+    for sign in (1.0, -1.0):
+        power = mu + sign * lam
+        exponent = power * gap
+        z = eta * (gap / sd + sign * lam * sd)
+        z_x = -eta / sd
+        mass = amount * scaled_cdf(exponent, z)
+        bell = amount * INV_SQRT_2PI * math.exp(exponent - 0.5 * z * z)
+        acc[VALUE] += mass
+        acc[DX] += z_x * bell - power * mass
+        acc[DXX] += power * power * mass - (2.0 * power * z_x + z * z_x * z_x) * bell
+        by_sigma = eta * (sign * (lam_sigma * sd + lam * root) - gap / (sigma * sd))
+        acc[DSIGMA] += (mu_sigma + sign * lam_sigma) * gap * mass + by_sigma * bell
+        acc[DTAU] += eta * (sign * lam * sigma / (2.0 * root) - gap / (2.0 * tau * sd)) * bell
+        acc[DRATE] += (mu_rate + sign * lam_rate) * gap * mass + eta * sign * lam_rate * sd * bell
+
+
+@njit(cache=True)
+def _by_grid(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float,
 ) -> None:  # fmt: skip
-    """Fill ``acc`` with an American option (barrier 0: none) and its first-order derivatives and gamma."""
+    """Fill ``acc`` from the finite-difference grid; rate and volatility by one more solution to each side."""
+    side = np.zeros(SLOTS)
+    _solve_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+    if acc[VALUE] <= intrinsic(kind, s, k):
+        _exercised(acc, kind, s, k)
+        return
+    _solve_grid(side, kind, s, k, barrier, up, tau, sigma, r + BUMP, q)
+    acc[DRATE] = side[VALUE]
+    _solve_grid(side, kind, s, k, barrier, up, tau, sigma, r - BUMP, q)
+    acc[DRATE] = (acc[DRATE] - side[VALUE]) / (2.0 * BUMP)
+    if q == 0.0:
+        acc[DSIGMA] = 2.0 * (tau * acc[DTAU] - r * acc[DRATE]) / sigma  # time only counts as sigma**2 t and r t
+        return
+    step = BUMP * sigma
+    _solve_grid(side, kind, s, k, barrier, up, tau, sigma + step, r, q)
+    acc[DSIGMA] = side[VALUE]
+    _solve_grid(side, kind, s, k, barrier, up, tau, sigma - step, r, q)
+    acc[DSIGMA] = (acc[DSIGMA] - side[VALUE]) / (2.0 * step)
+
+
+@njit(cache=True)
+def _by_boundary(
+    acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float,
+    tau: float, sigma: float, r: float, q: float, horizon: float,
+) -> bool:  # fmt: skip
+    """Fill ``acc`` for a plain call or put from the boundaries kept in ``rows``; False when one does not converge."""
+    call = kind == CALL
+    # a call is the put with asset and cash exchanged
+    asset, cash, interest, lost = (k, s, q, r) if call else (s, k, r, q)
+    longest = max(tau, horizon)
+    if not solve_boundary(rows[0], sigma, interest, lost, longest):
+        return False
+    put_value(acc, rows[0], asset, cash, tau)
+    by_tau = acc[DTAU]
+    if acc[VALUE] <= intrinsic(kind, s, k):
+        _exercised(acc, kind, s, k)
+        return True
+    side = np.zeros(SLOTS)
+    step = RATE_BUMP * max(r, 0.01)
+    step = step if call or step < 0.5 * r else 0.5 * r
+    total = 0.0
+    for i in range(2):
+        bumped = step if i == 0 else -step
+        solved = (
+            solve_boundary(rows[1 + i], sigma, interest, lost + bumped, longest)
+            if call
+            else solve_boundary(rows[1 + i], sigma, interest + bumped, lost, longest)
+        )
+        if not solved:
+            return False
+        put_value(side, rows[1 + i], asset, cash, tau)
+        total += side[VALUE] if i == 0 else -side[VALUE]
+    by_rate = total / (2.0 * step)
+    if q == 0.0:
+        by_sigma = 2.0 * (tau * by_tau - r * by_rate) / sigma  # time only counts as sigma**2 t and r t
+    else:
+        total = 0.0
+        for i in range(2):
+            bumped = BUMP * sigma if i == 0 else -BUMP * sigma
+            if not solve_boundary(rows[3 + i], sigma + bumped, interest, lost, longest):
+                return False
+            put_value(side, rows[3 + i], asset, cash, tau)
+            total += side[VALUE] if i == 0 else -side[VALUE]
+        by_sigma = total / (2.0 * BUMP * sigma)
+    if call:
+        # homogeneous of degree one in asset and cash: x_cash V + x_asset V = V
+        first = acc[VALUE] - acc[DX]
+        acc[DXX] = acc[VALUE] - 2.0 * acc[DX] + acc[DXX]
+        acc[DX] = first
+    acc[DSIGMA] = by_sigma
+    acc[DRATE] = by_rate
+    acc[DTAU] = by_tau
+    return True
+
+
+@njit(cache=True)
+def american(
+    acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
+    tau: float, sigma: float, r: float, q: float, horizon: float,
+) -> None:  # fmt: skip
+    """Fill ``acc`` with an American option (barrier 0: none) and its first-order derivatives and gamma.
+
+    rows: BOUNDARY_ROWS boundaries that are kept from option to option; horizon: the longest time of the book.
+    """
     acc[:] = 0.0
     if barrier > 0.0 and knocked(s, barrier, up):
         return
@@ -296,29 +456,29 @@ def american(
     if kind >= BINARY_CALL and (now > 0.0 or s == k):
         acc[VALUE] = k
         return
-    sd = sigma * math.sqrt(tau)
-    if sd == 0.0:
-        vanilla(acc, kind, s, k, tau, sigma, r, q)
-        if now >= acc[VALUE]:
-            _exercised(acc, kind, s, k)
+    if sigma * math.sqrt(tau) < LEAST_SPREAD:
+        _certain(acc, kind, s, k, barrier, up, tau, r, q)
         return
-    if barrier == 0.0 and ((kind == CALL and q <= 0.0) or (kind == PUT and r == 0.0 and q >= 0.0)):
-        vanilla(acc, kind, s, k, tau, sigma, r, q)  # waiting costs nothing: never exercised early (Merton 1973)
+    if kind >= BINARY_CALL:
+        # the barrier matters only on the far side from the strike, or in front of it
+        if barrier > 0.0 and up != (kind == BINARY_CALL):
+            _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+        else:
+            _add_touch(acc, k, k, s, tau, sigma, r, q)
         return
-    side = np.zeros(SLOTS)
-    _solve_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q, GRID_NODES, GRID_STEPS)
-    if acc[VALUE] <= now:
-        _exercised(acc, kind, s, k)
+    if barrier == 0.0:
+        if (kind == CALL and q <= 0.0) or (kind == PUT and r == 0.0 and q >= 0.0):
+            vanilla(acc, kind, s, k, tau, sigma, r, q)  # waiting costs nothing: never exercised early (Merton 1973)
+        elif not _by_boundary(acc, rows, kind, s, k, tau, sigma, r, q, horizon):
+            _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
         return
-    step = BUMP * sigma
-    _solve_grid(side, kind, s, k, barrier, up, tau, sigma + step, r, q, GRID_NODES, GRID_STEPS)
-    higher = side[VALUE]
-    _solve_grid(side, kind, s, k, barrier, up, tau, sigma - step, r, q, GRID_NODES, GRID_STEPS)
-    acc[DSIGMA] = (higher - side[VALUE]) / (2.0 * step)
-    _solve_grid(side, kind, s, k, barrier, up, tau, sigma, r + BUMP, q, GRID_NODES, GRID_STEPS)
-    higher = side[VALUE]
-    _solve_grid(side, kind, s, k, barrier, up, tau, sigma, r - BUMP, q, GRID_NODES, GRID_STEPS)
-    acc[DRATE] = (higher - side[VALUE]) / (2.0 * BUMP)
+    if kind == CALL and q <= 0.0:
+        # waiting costs nothing but the barrier: exercise there, if it pays there, else at expiry
+        knock_out(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+        if up:
+            _add_touch(acc, barrier - k, barrier, s, tau, sigma, r, q)
+        return
+    _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
 
 
 @njit(cache=True)
@@ -327,8 +487,10 @@ def _american_loop(
     sigma: FloatArray, r: FloatArray, q: FloatArray,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
+    rows = np.full((BOUNDARY_ROWS, ROW), -1.0)
     for i in range(out.shape[1]):
-        american(acc, int(kind[i]), s[i], k[i], barrier[i], barrier[i] > k[i], tau[i], sigma[i], r[i], q[i])
+        up = barrier[i] > k[i]
+        american(acc, rows, int(kind[i]), s[i], k[i], barrier[i], up, tau[i], sigma[i], r[i], q[i], tau[i])
         quote(out, i, acc, s[i])
 
 

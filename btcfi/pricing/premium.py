@@ -4,7 +4,7 @@ Money comes in as integers and leaves as integers: prices are cents, and ``to_ce
 point. The floats between are USD per BTC.
 """
 
-# ruff: noqa: FBT001, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
+# ruff: noqa: PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from btcfi.pricing.american import american
+from btcfi.pricing.american import BOUNDARY_ROWS, american
 from btcfi.pricing.black_scholes import check_kind, quote
 from btcfi.pricing.domain import (
     SECONDS_PER_YEAR,
@@ -27,6 +27,7 @@ from btcfi.pricing.domain import (
     check,
     check_barrier,
 )
+from btcfi.pricing.exercise_boundary import ROW
 from btcfi.pricing.kernels import SLOTS, knock_out, knocked, vanilla
 from btcfi.units import Cents, CentsPerBtc, UnixSeconds, cents_per_btc, unix_seconds
 
@@ -129,6 +130,8 @@ def _book_loop(
     is_american: npt.NDArray[np.bool_], volatility: FloatArray, spot_cents: int, rate: float, now: int,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
+    rows = np.full((BOUNDARY_ROWS, ROW), -1.0)
+    horizon = max((expiry.max() - now) / SECONDS_PER_YEAR, 0.0) if expiry.shape[0] else 0.0
     row = np.zeros((SLOTS, 1))
     s = spot_cents / CENTS_PER_USD
     for i in range(out.shape[1]):
@@ -143,7 +146,7 @@ def _book_loop(
             if barrier == 0.0 or not knocked(s, barrier, up):
                 vanilla(acc, kind[i], s, k, 0.0, sigma, rate, 0.0)
         elif is_american[i]:
-            american(acc, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0)
+            american(acc, rows, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0, horizon)
         elif barrier > 0.0:
             knock_out(acc, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0)
         else:
