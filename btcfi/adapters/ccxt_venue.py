@@ -1,0 +1,294 @@
+"""The exchanges, through ccxt's real clients: one raw response a fetch, read exactly, never raising for the venue.
+
+ccxt signs nothing here, needs no key, and its floats are not used: we ask through its implicit methods, keep the bytes
+that came over the wire, and read those. Everything that an exchange or a network can do ends as a ``Missing``.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.hashes import sha256
+from btcfi.oracle.quote import Missing, MissingReason, Observation, VenueId
+from btcfi.oracle.venues import exchange_of
+from btcfi.oracle.venues.candle import Exchange, read_response
+from btcfi.units import Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_RESPONSE_BYTES: Final = 256 * 1024
+"""One fetch asks for two candles, about 300 bytes; Kraken may send 720 of them, about 60 KB."""
+
+MAX_MARKETS_BYTES: Final = 64 * 1024 * 1024
+"""Binance describes all its markets in more than 10 MB."""
+
+RETRIED: Final = frozenset(
+    {
+        MissingReason.TIMEOUT,
+        MissingReason.UNREACHABLE,
+        MissingReason.RATE_LIMITED,
+        MissingReason.SERVER_ERROR,
+    }
+)
+"""Worth asking again. A geo-block, a certificate error or a wrong request stays what it is."""
+
+
+class ResponseTooLargeError(BtcfiError):
+    """An exchange sent more bytes than any answer of its can have."""
+
+
+class BaseUrlError(InvalidInputError):
+    """A base URL for the exchanges' APIs is not one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How often a venue is asked again for one slot, and how long to wait in between."""
+
+    attempts: int = 3
+    first_seconds: float = 0.5
+    factor: float = 2.0
+    most_seconds: float = 8.0
+
+    def wait(self, attempt: int, jitter: float) -> float:
+        """Return seconds to wait after the ``attempt``-th failure (from 0); ``jitter`` in 0..1 takes up to half off."""
+        return min(self.first_seconds * self.factor**attempt, self.most_seconds) * (1 - jitter / 2)
+
+
+class VenueClient:
+    """One venue's client. Not for two threads at once: keep one a thread (``venue_client``).
+
+    base_url: None for the live exchange; else every URL of ccxt becomes ``base_url/EXCHANGE/its own path``.
+    """
+
+    def __init__(
+        self,
+        venue: VenueId,
+        *,
+        base_url: str | None = None,
+        timeout: float = 5.0,
+        rate_limit: bool = True,
+        backoff: Backoff | None = None,
+        pause: Callable[[float], None] = sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.venue = venue
+        self._exchange = exchange_of(venue.exchange)
+        self._base_url = base_url.rstrip("/") if base_url is not None else None
+        self._timeout, self._rate_limit = timeout, rate_limit
+        self._backoff = backoff or Backoff()
+        self._pause, self._jitter = pause, jitter
+        self._session: Any = None
+        self._client: Any = None
+        self._market_id: str | None = None
+
+    def fetch(self, slot: Slot, now: UnixSeconds) -> tuple[Observation, bytes]:
+        """Return what the venue says about ``slot``, and the raw response (empty where none came).
+
+        now: the wall clock, or a replay's; a candle that has not closed by then does not count. Retries what may pass,
+        ``backoff.attempts`` times at most. Never raises for what the venue or the network does.
+        """
+        for attempt in range(self._backoff.attempts):
+            observation, raw = self._fetch_once(slot, now)
+            last = attempt + 1 == self._backoff.attempts
+            if not isinstance(observation, Missing) or observation.reason not in RETRIED or last:
+                return observation, raw
+            self._pause(self._backoff.wait(attempt, self._jitter()))
+        raise BaseUrlError("backoff.attempts", str(self._backoff.attempts), "at least 1")
+
+    def close(self) -> None:
+        """Close the connections; a later fetch opens new ones."""
+        if self._session is not None:
+            self._session.close()
+        self._client = self._session = None
+
+    def _fetch_once(self, slot: Slot, now: UnixSeconds) -> tuple[Observation, bytes]:
+        started = monotonic()
+        try:
+            client, market_id = self._connect()
+            self._session.limit = MAX_RESPONSE_BYTES
+            self._exchange.request(client, market_id, slot)
+        except Exception as e:  # noqa: BLE001 - whatever a foreign client raises on foreign bytes is the venue's failure
+            return self._failed(e, slot, now, monotonic() - started)
+        raw = self._session.last_body
+        if (reason := _reason_of_status(self._session.last_status)) is not None:
+            return self._missing(reason, f"HTTP {self._session.last_status}", slot, now, raw), raw
+        observation = read_response(
+            self._exchange,
+            raw,
+            venue=self.venue,
+            market_id=market_id,
+            slot=slot,
+            now=now,
+            evidence=sha256(raw),
+        )
+        return observation, raw
+
+    def _connect(self) -> tuple[Any, str]:
+        if self._client is None or self._market_id is None:
+            self._session = _session_class()()
+            self._session.limit = MAX_MARKETS_BYTES
+            client = _new_client(self._exchange, self._session, self._base_url, self._timeout, self._rate_limit)
+            _load_markets(client, self._exchange, self._base_url)
+            self._market_id = client.market(self.venue.symbol)["id"]
+            self._client = client
+        return self._client, self._market_id
+
+    def _failed(self, error: Exception, slot: Slot, now: UnixSeconds, seconds: float) -> tuple[Observation, bytes]:
+        status, raw = (self._session.last_status, self._session.last_body) if self._session is not None else (None, b"")
+        reason = _reason_of_status(status) or _reason_of_error(error)
+        detail = f"{type(error).__name__} after {seconds:.1f} s" + (f", HTTP {status}" if status else "")
+        return self._missing(reason, detail, slot, now, raw), raw
+
+    def _missing(self, reason: MissingReason, detail: str, slot: Slot, now: UnixSeconds, raw: bytes) -> Missing:
+        return Missing(
+            venue=self.venue,
+            slot=slot,
+            reason=reason,
+            detail=detail,
+            observed_at=now,
+            evidence=sha256(raw) if raw else None,
+        )
+
+
+_clients = threading.local()
+
+
+def venue_client(
+    venue: VenueId,
+    *,
+    base_url: str | None = None,
+    timeout: float = 5.0,
+    rate_limit: bool = True,
+    backoff: Backoff | None = None,
+) -> VenueClient:
+    """Return this thread's client for ``venue``, made at the first call: connections and markets are kept."""
+    kept: dict[object, VenueClient] = _clients.__dict__.setdefault("kept", {})
+    key = (venue, base_url, timeout, rate_limit, backoff)
+    if key not in kept:
+        kept[key] = VenueClient(venue, base_url=base_url, timeout=timeout, rate_limit=rate_limit, backoff=backoff)
+    return kept[key]
+
+
+@cache
+def _session_class() -> type[requests.Session]:
+    """Return a requests.Session that keeps the bytes, follows no redirect and stops reading at a limit.
+
+    Made at the first call, since importing requests and ccxt costs half a second that only fetching should pay.
+    """
+    import requests  # noqa: PLC0415 - see the docstring
+
+    class RecordingSession(requests.Session):
+        """What ccxt sends its requests through."""
+
+        last_status: int | None = None
+        last_body: bytes = b""
+        limit: int = MAX_RESPONSE_BYTES
+
+        def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as it comes
+            self.last_status, self.last_body = None, b""
+            response = super().request(*args, **{**kwargs, "allow_redirects": False, "stream": True})
+            self.last_status = response.status_code
+            body = bytearray()
+            for part in response.iter_content(64 * 1024):
+                body += part
+                if len(body) > self.limit:
+                    response.close()
+                    raise ResponseTooLargeError(f"more than {self.limit} bytes")
+            response._content = bytes(body)  # noqa: SLF001 - what `Response.content` itself would have kept
+            self.last_body = bytes(body)
+            return response
+
+    return RecordingSession
+
+
+def _new_client(exchange: Exchange, session: Any, base_url: str | None, timeout: float, rate_limit: bool) -> Any:  # noqa: ANN401, FBT001 - ccxt has no types
+    import ccxt  # noqa: PLC0415 - 0.7 s and 76 MB: only who fetches pays
+
+    client = getattr(ccxt, exchange.ccxt_id)(
+        {
+            "session": session,
+            "timeout": int(timeout * 1000),
+            "enableRateLimit": rate_limit,
+            "options": dict(exchange.options),
+        }
+    )
+    if base_url is not None:
+        client.urls["api"] = _repointed(client.urls["api"], f"{base_url}/{exchange.name}", client.hostname or "")
+    return client
+
+
+def _repointed(urls: Any, base: str, hostname: str) -> Any:  # noqa: ANN401 - nested dicts of URLs, as ccxt has them
+    if isinstance(urls, dict):
+        return {key: _repointed(value, base, hostname) for key, value in urls.items()}
+    if not isinstance(urls, str):
+        return urls
+    return base + urlsplit(urls.replace("{hostname}", hostname or "host")).path.rstrip("/")
+
+
+_markets: dict[tuple[str, str | None], tuple[Any, Any]] = {}
+_markets_lock = threading.Lock()
+
+
+def _load_markets(client: Any, exchange: Exchange, base_url: str | None) -> None:  # noqa: ANN401 - a ccxt client
+    """Load the exchange's markets once a process, however many threads ask: Binance's are 10 MB."""
+    key = (exchange.name, base_url)
+    with _markets_lock:
+        if key not in _markets:
+            client.load_markets()
+            _markets[key] = (client.markets, client.currencies)
+        else:
+            client.set_markets(*_markets[key])
+
+
+def _reason_of_status(status: int | None) -> MissingReason | None:
+    if status is None or 200 <= status < 300:  # noqa: PLR2004 - HTTP's classes
+        return None
+    match status:
+        case 403 | 451:
+            return MissingReason.FORBIDDEN
+        case 418 | 429:
+            return MissingReason.RATE_LIMITED
+        case _ if status < 400:  # noqa: PLR2004
+            return MissingReason.REDIRECTED
+        case _ if status < 500:  # noqa: PLR2004
+            return MissingReason.CLIENT_ERROR
+        case _:
+            return MissingReason.SERVER_ERROR
+
+
+def _reason_of_error(error: Exception) -> MissingReason:
+    """Return what a failure without a telling HTTP status was. ccxt wraps the network's errors as their cause."""
+    import ccxt  # noqa: PLC0415 - already loaded by whoever raised
+    import requests  # noqa: PLC0415
+
+    causes = (error, error.__cause__, error.__context__)
+    table: tuple[tuple[type[Exception], MissingReason], ...] = (
+        (ResponseTooLargeError, MissingReason.TOO_LARGE),
+        (requests.exceptions.SSLError, MissingReason.TLS),
+        (ccxt.BadSymbol, MissingReason.UNKNOWN_MARKET),
+        (ccxt.RequestTimeout, MissingReason.TIMEOUT),
+        (requests.exceptions.Timeout, MissingReason.TIMEOUT),
+        (ccxt.RateLimitExceeded, MissingReason.RATE_LIMITED),
+        (ccxt.DDoSProtection, MissingReason.RATE_LIMITED),
+        (requests.exceptions.ConnectionError, MissingReason.UNREACHABLE),
+        (requests.exceptions.ChunkedEncodingError, MissingReason.UNREACHABLE),
+        (ccxt.ExchangeNotAvailable, MissingReason.SERVER_ERROR),
+        (ccxt.NetworkError, MissingReason.UNREACHABLE),
+        (ccxt.BadResponse, MissingReason.MALFORMED),
+        (ccxt.BaseError, MissingReason.VENUE_ERROR),
+    )
+    for kind, reason in table:
+        if any(isinstance(cause, kind) for cause in causes):
+            return reason
+    # ccxt met a shape that it does not expect: a KeyError, an AttributeError...
+    return MissingReason.MALFORMED

@@ -1,0 +1,228 @@
+"""An oracle's announcement: what it will sign at an expiry, and the points from which contracts are built before.
+
+A price is attested in whole dollars, as binary digits, most significant first; each digit has a nonce of its own.
+Contracts anticipate a digit's signature by the point S = R + H(R, P, digit)*P, and a run of outcomes that share their
+first digits by the sum of those points. Source: the DLC specification, Oracle.md and NumericOutcomeCompression.md;
+ours is added that every nonce proves that the oracle knows its secret (a BIP340 signature over the event), so that
+several oracles' points can be summed safely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from btcfi import secp256k1
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.hashes import sha256, tagged_hash
+from btcfi.secp256k1 import ORDER
+from btcfi.units import CentsPerBtc, Hash32, Slot
+
+PRICE_DIGITS: Final = 18
+"""Binary digits of a price in whole dollars: up to $262,143; above it the oracle attests that maximum."""
+
+MAX_DIGITS: Final = 25
+"""$33 million: the next digit would not fit the guest's u32 cents."""
+
+CENTS_PER_DOLLAR: Final = 100
+
+_NONCE_TAG: Final = "BTCFi/oracle/nonce/v1"
+_EVENT_TAG: Final = "BTCFi/oracle/event/v1"
+_PROOF_TAG: Final = "BTCFi/oracle/nonce-proof/v1"
+_ANNOUNCEMENT_TAG: Final = "BTCFi/oracle/announcement/v1"
+_ATTESTATION_TAG: Final = "DLC/oracle/attestation/v0"
+
+
+class DigitHash(Enum):
+    """How the text of a digit becomes the signed message."""
+
+    TAGGED = "tagged"
+    """Tagged hash, as Oracle.md says: ours."""
+    PLAIN = "plain"
+    """SHA-256, as the specification's published vectors have it."""
+
+
+class WrongAnnouncementError(BtcfiError):
+    """An announcement that nothing may be built on: what is wrong with it."""
+
+    def __init__(self, event: str, problem: str) -> None:
+        super().__init__(f"announcement of {event}: {problem}; nothing was signed after it")
+        self.event, self.problem = event, problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OracleEvent:
+    """What will be attested. Two events that differ in anything have different ids."""
+
+    feed: str
+    """Name of the price feed, such as BTC-USD."""
+    expiry: Slot
+    """The minute whose agreed price counts."""
+    program_hash: Hash32
+    """The guest program that turns the price into a payout."""
+    preset_hash: Hash32
+    """The rules of the price: quorum, outlier bound, mean."""
+    digits: int = PRICE_DIGITS
+    condition: str = ""
+    """When not empty, one more digit stands first: 1 if this condition came true (a barrier was touched), else 0."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for digits that make no price, or names that are too long."""
+        if not 1 <= self.digits <= MAX_DIGITS:
+            raise InvalidInputError("digits", str(self.digits), f"1 to {MAX_DIGITS}")
+        for name, text in (("feed", self.feed), ("condition", self.condition)):
+            if len(text.encode()) > 255:  # noqa: PLR2004 - one length byte
+                raise InvalidInputError(name, f"{len(text.encode())} bytes", "at most 255 bytes")
+
+    @property
+    def signed_digits(self) -> int:
+        """Digits that are signed: those of the price, and the condition's."""
+        return self.digits + (1 if self.condition else 0)
+
+    @property
+    def max_price(self) -> int:
+        """The highest price that can be attested, in dollars; it stands for everything above, too."""
+        return (1 << self.digits) - 1
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes that the id commits to."""
+        parts = [bytes([1, self.digits]), self.expiry.to_bytes(8), self.program_hash, self.preset_hash]
+        parts += [bytes([len(text)]) + text for text in (self.feed.encode(), self.condition.encode())]
+        return b"".join(parts)
+
+    @property
+    def id(self) -> Hash32:
+        """The event's identity."""
+        return tagged_hash(_EVENT_TAG, self.to_bytes())
+
+    def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
+        """Return the number whose digits are signed: whole dollars rounded down, at most the maximum."""
+        dollars = min(price // CENTS_PER_DOLLAR, self.max_price)
+        return dollars | (1 << self.digits if condition and self.condition else 0)
+
+    def price_of(self, outcome: int) -> CentsPerBtc:
+        """Return the price that an outcome states, in cents: what the guest is run with."""
+        return CentsPerBtc((outcome & self.max_price) * CENTS_PER_DOLLAR)
+
+
+def digit_values(outcome: int, count: int) -> tuple[int, ...]:
+    """Return the binary digits of an outcome, most significant first. Raises InvalidInputError when it is too large."""
+    if not 0 <= outcome < 1 << count:
+        raise InvalidInputError("outcome", str(outcome), f"0 to {(1 << count) - 1}")
+    return tuple((outcome >> (count - 1 - i)) & 1 for i in range(count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """An oracle's promise to sign one event's digits with these nonces."""
+
+    oracle_key: bytes
+    """x-only, 32 bytes."""
+    event: OracleEvent
+    nonces: tuple[bytes, ...]
+    """x-only, one per signed digit."""
+    proofs: tuple[bytes, ...]
+    """BIP340 signatures by each nonce's key over the event and the digit's place: nobody can choose R after others."""
+    signature: bytes
+    """BIP340 by the oracle's key over event, nonces and proofs."""
+
+    def digest(self) -> Hash32:
+        """Return what the oracle signs."""
+        return tagged_hash(_ANNOUNCEMENT_TAG, self.event.id + b"".join(self.nonces) + b"".join(self.proofs))
+
+
+def nonce_secret(secret: bytes, event: OracleEvent, place: int) -> bytes:
+    """Return the nonce secret of one digit, with even y: a hash of the oracle's secret, so nothing must be stored.
+
+    One event's nonce signs one digit value only; the ledger of ``attestation.attest`` sees to it.
+    """
+    seed = tagged_hash(_NONCE_TAG, secret + event.id + place.to_bytes(2))
+    return secp256k1.even_secret(seed)
+
+
+def announce(secret: bytes, event: OracleEvent) -> Announcement:
+    """Return the announcement of an event. The same secret and event give the same one."""
+    secrets = [nonce_secret(secret, event, place) for place in range(event.signed_digits)]
+    nonces = tuple(secp256k1.public_key_xonly(k) for k in secrets)
+    proofs = tuple(secp256k1.schnorr_sign(k, _proof_digest(event, place)) for place, k in enumerate(secrets))
+    unsigned = Announcement(
+        oracle_key=secp256k1.public_key_xonly(secret), event=event, nonces=nonces, proofs=proofs, signature=b""
+    )
+    return Announcement(
+        oracle_key=unsigned.oracle_key,
+        event=event,
+        nonces=nonces,
+        proofs=proofs,
+        signature=secp256k1.schnorr_sign(secret, unsigned.digest()),
+    )
+
+
+def _proof_digest(event: OracleEvent, place: int) -> Hash32:
+    return tagged_hash(_PROOF_TAG, event.id + place.to_bytes(2))
+
+
+def check_announcement(announcement: Announcement, *, expected: OracleEvent) -> None:
+    """Check that an announcement is for this event and that every key and nonce in it is sound.
+
+    Raises WrongAnnouncementError: another event, wrong number of nonces, a nonce twice, a point not on the curve, a
+    nonce without a valid proof, a wrong signature.
+    """
+    event = announcement.event
+    name = f"{event.feed} at {event.expiry}"
+    if event != expected:
+        raise WrongAnnouncementError(name, f"is for event {event.id.hex()[:16]}, not {expected.id.hex()[:16]}")
+    if not len(announcement.nonces) == len(announcement.proofs) == event.signed_digits:
+        raise WrongAnnouncementError(name, f"{len(announcement.nonces)} nonces for {event.signed_digits} digits")
+    if len(set(announcement.nonces)) != len(announcement.nonces):
+        raise WrongAnnouncementError(name, "a nonce stands twice: two digits would reveal the key")
+    if not secp256k1.is_xonly_key(announcement.oracle_key):
+        raise WrongAnnouncementError(name, "the oracle's key is not on the curve")
+    for place, (nonce, proof) in enumerate(zip(announcement.nonces, announcement.proofs, strict=True)):
+        if not secp256k1.is_xonly_key(nonce):
+            raise WrongAnnouncementError(name, f"nonce {place} is not on the curve")
+        if not secp256k1.schnorr_verify(nonce, _proof_digest(event, place), proof):
+            raise WrongAnnouncementError(name, f"nonce {place} has no valid proof of knowledge")
+    if not secp256k1.schnorr_verify(announcement.oracle_key, announcement.digest(), announcement.signature):
+        raise WrongAnnouncementError(name, "the oracle's signature is not valid")
+
+
+def digit_digest(value: int, mode: DigitHash = DigitHash.TAGGED) -> Hash32:
+    """Return the message that is signed for a digit: the hash of its decimal text."""
+    text = str(value).encode()
+    return tagged_hash(_ATTESTATION_TAG, text) if mode is DigitHash.TAGGED else sha256(text)
+
+
+def anticipation_point(oracle_key: bytes, nonce: bytes, message: bytes) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return S = R + H(R, P, m)*P in libsecp256k1's form: the point whose secret is the coming signature's s.
+
+    Raises InvalidInputError when the key or the nonce is not on the curve.
+    """
+    digest = tagged_hash("BIP0340/challenge", nonce + oracle_key + message)
+    challenge = (int.from_bytes(digest) % ORDER).to_bytes(32)
+    scaled = secp256k1.parse_point(secp256k1.point_multiply(b"\x02" + oracle_key, challenge))
+    return secp256k1.sum_points([secp256k1.parse_point(b"\x02" + nonce), scaled])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitPoints:
+    """An announcement's anticipation points, computed once for all contracts on it."""
+
+    announcement: Announcement
+    mode: DigitHash = DigitHash.TAGGED
+    pairs: tuple[tuple[Any, Any], ...] = field(init=False, repr=False, compare=False)
+    """For each digit, most significant first, the points of 0 and of 1."""
+
+    def __post_init__(self) -> None:
+        """Compute the points. Raises InvalidInputError when a nonce is not on the curve."""
+        key = self.announcement.oracle_key
+        messages = [digit_digest(value, self.mode) for value in (0, 1)]
+        pairs = tuple(
+            (anticipation_point(key, nonce, messages[0]), anticipation_point(key, nonce, messages[1]))
+            for nonce in self.announcement.nonces
+        )
+        object.__setattr__(self, "pairs", pairs)
+
+    def of_prefix(self, prefix: int, length: int) -> list[Any]:
+        """Return the points of the first ``length`` digits of every outcome that begins with ``prefix``."""
+        return [self.pairs[i][(prefix >> (length - 1 - i)) & 1] for i in range(length)]

@@ -1,0 +1,574 @@
+"""Many quotes, one price: or none, with the reason.
+
+Pure integer arithmetic over a set: the same observations give the same bytes in any order, on any machine. Nothing
+here can open a socket (a contract of import-linter), so a price can be checked by anybody who has the evidence.
+
+The rule, in order (docs/oracle.md gives the reasons):
+
+1. One observation a venue: the latest.
+2. Dollars: a USD quote is one; a stablecoin's quote is converted by its own USD leg; without a leg it counts at par
+   only within ``par_band_bps`` of the median of the dollar quotes.
+3. ``ceil(quorum * registered)`` venues must have spoken; those further than ``outlier_bps`` from the median go; the
+   quorum must still stand.
+4. The price is the method's, over those who stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.quote import (
+    DOLLAR,
+    HIGHEST_PRICE,
+    LOWEST_PRICE,
+    PAR,
+    LegQuote,
+    Missing,
+    MissingReason,
+    Observation,
+    Quote,
+    Rate,
+    VenueId,
+    parse_venue,
+)
+from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Slot
+from btcfi.units import slot as checked_slot
+
+_ONE: Final = 10_000
+"""100 % in basis points."""
+
+_ONE_PERCENT: Final = BasisPoints(100)
+_TWO_PERCENT: Final = BasisPoints(200)
+
+
+class Method(StrEnum):
+    """How the venues that stay become one price."""
+
+    VOLUME_WEIGHTED_MEDIAN = "volume_weighted_median"
+    """The default. A weight is capped at the median volume, so no single venue of three or more ever holds half."""
+    MEAN = "mean"
+    """The published README's: each venue counts the same."""
+    VOLUME_WEIGHTED_MEAN = "volume_weighted_mean"
+    """The published whitepaper's: one venue that lies about its volume moves it inside the outlier band."""
+
+
+class ConsensusRuleError(InvalidInputError):
+    """A preset's consensus numbers contradict themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsensusRule:
+    """The numbers of a preset that decide a price. Raises ConsensusRuleError when built out of range."""
+
+    method: Method = Method.VOLUME_WEIGHTED_MEDIAN
+    outlier_bps: BasisPoints = _TWO_PERCENT
+    """Kept if at most so far from the median: exactly 2 % stays."""
+    par_band_bps: BasisPoints = _ONE_PERCENT
+    """A stablecoin without a leg counts at par if at most so far from the median of the dollar quotes."""
+    quorum_numerator: int = 2
+    quorum_denominator: int = 3
+    """Share of the registered venues, rounded up, that must have spoken and must stay."""
+    settle_confidence_bps: BasisPoints = _ONE_PERCENT
+    """A settlement waits for a better price while the confidence band is wider than this."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quorum_numerator <= self.quorum_denominator:
+            raise ConsensusRuleError(
+                "quorum", f"{self.quorum_numerator}/{self.quorum_denominator}", "a share above 0 and at most 1"
+            )
+        for name in ("outlier_bps", "par_band_bps", "settle_confidence_bps"):
+            if not 0 < getattr(self, name) < _ONE:
+                raise ConsensusRuleError(name, str(getattr(self, name)), "1 to 9999")
+
+    def quorum(self, registered: int) -> int:
+        """Return how many of ``registered`` venues are needed: the share, rounded up, and never 0."""
+        return max(1, -(-registered * self.quorum_numerator // self.quorum_denominator))
+
+
+class Basis(StrEnum):
+    """How a venue's number became dollars."""
+
+    DOLLAR = "dollar"
+    CONVERTED = "converted"
+    PAR = "par"
+
+
+class DropReason(StrEnum):
+    """Why a registered or offered quote did not count."""
+
+    OUTLIER = "outlier"
+    OUTSIDE_PAR_BAND = "outside_par_band"
+    NO_DOLLAR_REFERENCE = "no_dollar_reference"
+    """A stablecoin without a leg, in a minute without one dollar quote to hold it against."""
+    CONVERTED_OUT_OF_RANGE = "converted_out_of_range"
+    UNREGISTERED = "unregistered"
+    WRONG_SLOT = "wrong_slot"
+    SUPERSEDED = "superseded"
+    """The same venue spoke again later in the same minute."""
+    EQUIVOCATION = "equivocation"
+    """Its node signed two different prices for this slot."""
+
+
+class VoidReason(StrEnum):
+    """Why a round has no price."""
+
+    NO_QUORUM = "no_quorum"
+    """Too few venues spoke."""
+    NO_QUORUM_AFTER_CUT = "no_quorum_after_cut"
+    """Enough spoke, too few agreed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """One venue whose quote is in the price."""
+
+    venue: VenueId
+    close: CentsPerBtc
+    """As quoted, hundredths of the venue's quote currency."""
+    dollars: CentsPerBtc
+    """The same in US cents; equal to ``close`` for a USD venue and at par."""
+    basis: Basis
+    rate: Rate
+    """1e-8 dollars for one unit of the quote currency, as applied."""
+    weight: int
+    """What the method gave it: its capped volume in sats, or 1."""
+    evidence: Hash32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """One quote that is not in the price, and why, in numbers."""
+
+    venue: VenueId
+    reason: DropReason
+    close: CentsPerBtc | None
+    dollars: CentsPerBtc | None = None
+    """What it would have said in US cents, where that is known."""
+    reference: CentsPerBtc | None = None
+    """The median it was held against, US cents, rounded down to a cent."""
+    deviation_bps: int | None = None
+    """Its distance from the reference, rounded up."""
+    limit_bps: int | None = None
+    evidence: Hash32 | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """One registered venue that said nothing usable."""
+
+    venue: VenueId
+    reason: MissingReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreedPrice:
+    """The price of one minute and everything needed to see why."""
+
+    slot: Slot
+    price: CentsPerBtc
+    low: CentsPerBtc
+    """The lowest level that more than half of the used venues traded at or below: one wick is not a barrier hit."""
+    high: CentsPerBtc
+    """The highest level that more than half of the used venues traded at or above."""
+    confidence: CentsPerBtc
+    """More than half of the used venues lie within this distance of the price. May be 0."""
+    registered: int
+    quorum: int
+    used: tuple[Used, ...]
+    dropped: tuple[Dropped, ...]
+    absent: tuple[Absent, ...]
+    rates: tuple[tuple[str, Rate], ...]
+    """The legs' rates of this minute, by currency."""
+    method: Method
+
+    @property
+    def confidence_bps(self) -> int:
+        """The confidence band in basis points of the price, rounded up."""
+        return -(-self.confidence * _ONE // self.price)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Void:
+    """A minute without a price, and why. A void minute is never filled in."""
+
+    slot: Slot
+    reason: VoidReason
+    registered: int
+    quorum: int
+    received: int
+    """Registered venues that spoke for this slot."""
+    kept: int
+    """How many of them were left."""
+    dropped: tuple[Dropped, ...]
+    absent: tuple[Absent, ...]
+
+
+Outcome = AgreedPrice | Void
+
+
+def fit_to_settle(agreed: AgreedPrice, rule: ConsensusRule) -> bool:
+    """Return whether the venues agree closely enough for money to move on this price."""
+    return agreed.confidence * _ONE <= rule.settle_confidence_bps * agreed.price
+
+
+def agreed_price(
+    observations: Iterable[Observation],
+    *,
+    registered: Collection[VenueId],
+    legs: Collection[VenueId] = (),
+    rule: ConsensusRule,
+    slot: Slot,
+    equivocated: Collection[VenueId] = (),
+) -> Outcome:
+    """Return the agreed price of ``slot``, or why there is none.
+
+    observations: quotes, leg rates and absences, in any order, duplicates allowed. registered: the venues whose share
+    the quorum counts. legs: the stablecoin markets that convert (``kraken:USDT/USD``); several of one coin give their
+    median. equivocated: venues whose node contradicted itself in this slot; they count as silent.
+    Deterministic and independent of order. Raises nothing for what the observations say.
+    """
+    quotes, leg_quotes, missing, dropped = _sorted_out(
+        observations, slot=slot, registered=registered, legs=legs, equivocated=equivocated
+    )
+    rates = _rates(leg_quotes)
+    in_dollars = _in_dollars(quotes, rates, rule, dropped)
+
+    quorum = rule.quorum(len(registered))
+    median_twice = _median_twice([q.dollars for q in in_dollars])
+    kept: list[_InDollars] = []
+    for q in in_dollars:
+        if abs(2 * q.dollars - median_twice) * _ONE <= rule.outlier_bps * median_twice:
+            kept.append(q)
+        else:
+            dropped.append(_drop(q.quote, DropReason.OUTLIER, q.dollars, median_twice, rule.outlier_bps))
+
+    dropped.sort(key=_drop_order)
+    absent = tuple(
+        missing.get(v) or Absent(venue=v, reason=MissingReason.SILENT, detail="")
+        for v in sorted(set(registered) - quotes.keys())
+    )
+    if len(quotes) < quorum or len(kept) < quorum:
+        return Void(
+            slot=slot,
+            reason=VoidReason.NO_QUORUM if len(quotes) < quorum else VoidReason.NO_QUORUM_AFTER_CUT,
+            registered=len(registered),
+            quorum=quorum,
+            received=len(quotes),
+            kept=len(kept),
+            dropped=tuple(dropped),
+            absent=absent,
+        )
+
+    price, weights = _price(kept, rule.method, median_twice)
+    need = len(kept) // 2  # index of the (floor(n/2) + 1)-th: more than half
+    low = sorted(q.low for q in kept)[need]
+    high = sorted((q.high for q in kept), reverse=True)[need]
+    return AgreedPrice(
+        slot=slot,
+        price=CentsPerBtc(price),
+        low=CentsPerBtc(min(low, price)),
+        high=CentsPerBtc(max(high, price)),
+        confidence=CentsPerBtc(sorted(abs(q.dollars - price) for q in kept)[need]),
+        registered=len(registered),
+        quorum=quorum,
+        used=tuple(_used(q, w) for q, w in zip(kept, weights, strict=True)),
+        dropped=tuple(dropped),
+        absent=absent,
+        rates=tuple(sorted(rates.items())),
+        method=rule.method,
+    )
+
+
+@dataclass(slots=True)
+class _InDollars:
+    quote: Quote
+    dollars: int
+    low: int
+    high: int
+    basis: Basis
+    rate: Rate
+
+
+def _sorted_out(
+    observations: Iterable[Observation],
+    *,
+    slot: Slot,
+    registered: Collection[VenueId],
+    legs: Collection[VenueId],
+    equivocated: Collection[VenueId],
+) -> tuple[dict[VenueId, Quote], dict[VenueId, LegQuote], dict[VenueId, Absent], list[Dropped]]:
+    """Return the latest quote and rate of each venue, the reasons of the silent ones, and what does not belong here."""
+    quotes: dict[VenueId, list[Quote]] = {}
+    leg_quotes: dict[VenueId, LegQuote] = {}
+    missing: dict[VenueId, Absent] = {}
+    dropped: list[Dropped] = []
+    for seen in observations:
+        venue = seen.venue
+        if isinstance(seen, Missing):
+            if seen.slot == slot:
+                said = Absent(venue=venue, reason=seen.reason, detail=seen.detail)
+                missing[venue] = min(said, missing.get(venue, said), key=_absent_order)
+        elif (why := _foreign(seen, slot=slot, registered=registered, legs=legs, equivocated=equivocated)) is not None:
+            dropped.append(_drop(seen, why))
+        elif isinstance(seen, Quote):
+            quotes.setdefault(venue, []).append(seen)
+        else:
+            leg_quotes[venue] = max(seen, leg_quotes.get(venue, seen), key=_leg_order)
+    latest = {}
+    for venue in sorted(quotes):
+        latest[venue], *older = quotes[venue]
+        if older:
+            *older, latest[venue] = sorted(set(quotes[venue]), key=_quote_order)
+            dropped.extend(_drop(q, DropReason.SUPERSEDED) for q in older)
+    return latest, leg_quotes, missing, dropped
+
+
+def _foreign(
+    seen: Quote | LegQuote,
+    *,
+    slot: Slot,
+    registered: Collection[VenueId],
+    legs: Collection[VenueId],
+    equivocated: Collection[VenueId],
+) -> DropReason | None:
+    if seen.slot != slot:
+        return DropReason.WRONG_SLOT
+    if seen.venue not in (registered if isinstance(seen, Quote) else legs):
+        return DropReason.UNREGISTERED
+    return DropReason.EQUIVOCATION if seen.venue in equivocated else None
+
+
+def _rates(leg_quotes: Mapping[VenueId, LegQuote]) -> dict[str, Rate]:
+    by_coin: dict[str, list[int]] = {}
+    for leg in leg_quotes.values():
+        if leg.venue.quote == DOLLAR:
+            by_coin.setdefault(leg.venue.base, []).append(leg.rate)
+    return {coin: Rate(_half_even(_median_twice(rates), 2)) for coin, rates in by_coin.items()}
+
+
+def _in_dollars(
+    quotes: Mapping[VenueId, Quote], rates: Mapping[str, Rate], rule: ConsensusRule, dropped: list[Dropped]
+) -> list[_InDollars]:
+    result: list[_InDollars] = []
+    at_par: list[Quote] = []
+    for venue, quote in quotes.items():
+        if venue.quote == DOLLAR:
+            result.append(_InDollars(quote, quote.close, quote.low, quote.high, Basis.DOLLAR, PAR))
+        elif (rate := rates.get(venue.quote)) is not None:
+            close, low, high = (_half_even(x * rate, PAR) for x in (quote.close, quote.low, quote.high))
+            if low >= LOWEST_PRICE and high <= HIGHEST_PRICE:
+                result.append(_InDollars(quote, close, low, high, Basis.CONVERTED, rate))
+            else:
+                dropped.append(_drop(quote, DropReason.CONVERTED_OUT_OF_RANGE))
+        else:
+            at_par.append(quote)
+    if not at_par:
+        return result
+    reference_twice = _median_twice([q.dollars for q in result])
+    for quote in at_par:
+        if not reference_twice:
+            dropped.append(_drop(quote, DropReason.NO_DOLLAR_REFERENCE))
+        elif abs(2 * quote.close - reference_twice) * _ONE <= rule.par_band_bps * reference_twice:
+            result.append(_InDollars(quote, quote.close, quote.low, quote.high, Basis.PAR, PAR))
+        else:
+            dropped.append(_drop(quote, DropReason.OUTSIDE_PAR_BAND, quote.close, reference_twice, rule.par_band_bps))
+    return result
+
+
+def _price(kept: list[_InDollars], method: Method, median_twice: int) -> tuple[int, list[int]]:
+    if method is Method.MEAN:
+        return _half_even(sum(q.dollars for q in kept), len(kept)), [1] * len(kept)
+    volumes: list[int] = [q.quote.volume for q in kept]
+    if method is Method.VOLUME_WEIGHTED_MEAN:
+        total = sum(volumes)
+        return _half_even(sum(q.dollars * v for q, v in zip(kept, volumes, strict=True)), total), volumes
+    # the cap: the lower median of the volumes. More than half of the venues then weigh the same, and nobody more, so
+    # of three or more venues no single one reaches half of the sum, whatever volume it claims.
+    cap = sorted(volumes)[(len(volumes) - 1) // 2]
+    weights = [min(v, cap) for v in volumes]
+    return _weighted_median([q.dollars for q in kept], weights, median_twice), weights
+
+
+def _weighted_median(values: list[int], weights: list[int], median_twice: int) -> int:
+    """Return the value at which half of the weight is reached; between two values, the nearest to the plain median.
+
+    With two venues left of three that is the median of all three, which a single liar cannot leave the honest range
+    with.
+    """
+    order = sorted(zip(values, weights, strict=True))
+    total = sum(weights)
+    reached = 0
+    for i, (value, weight) in enumerate(order):
+        reached += weight
+        if 2 * reached > total:
+            return value
+        if 2 * reached == total:
+            upper = order[i + 1][0]
+            return _half_even(min(max(median_twice, 2 * value), 2 * upper), 2)
+    raise AssertionError("weights are positive")  # pragma: no cover - 2 * total > total
+
+
+def _median_twice(values: list[int]) -> int:
+    """Return twice the median (so that the middle of two stays whole); 0 of nothing."""
+    if not values:
+        return 0
+    ordered, n = sorted(values), len(values)
+    return ordered[(n - 1) // 2] + ordered[n // 2]
+
+
+def _half_even(numerator: int, denominator: int) -> int:
+    quotient, rest = divmod(numerator, denominator)
+    if 2 * rest > denominator or (2 * rest == denominator and quotient & 1):
+        return quotient + 1
+    return quotient
+
+
+def _drop(
+    seen: Quote | LegQuote,
+    reason: DropReason,
+    dollars: int | None = None,
+    reference_twice: int | None = None,
+    limit_bps: int | None = None,
+) -> Dropped:
+    deviation = None
+    if dollars is not None and reference_twice:
+        deviation = -(-abs(2 * dollars - reference_twice) * _ONE // reference_twice)
+    return Dropped(
+        venue=seen.venue,
+        reason=reason,
+        close=seen.close if isinstance(seen, Quote) else None,
+        dollars=CentsPerBtc(dollars) if dollars is not None else None,
+        reference=CentsPerBtc(reference_twice // 2) if reference_twice else None,
+        deviation_bps=deviation,
+        limit_bps=limit_bps,
+        evidence=seen.evidence,
+    )
+
+
+def _used(q: _InDollars, weight: int) -> Used:
+    return Used(
+        venue=q.quote.venue,
+        close=q.quote.close,
+        dollars=CentsPerBtc(q.dollars),
+        basis=q.basis,
+        rate=q.rate,
+        weight=weight,
+        evidence=q.quote.evidence,
+    )
+
+
+def _quote_order(q: Quote) -> tuple[object, ...]:
+    return (q.observed_at, q.evidence, q.close, q.low, q.high, q.volume, q.open)
+
+
+def _leg_order(q: LegQuote) -> tuple[object, ...]:
+    return (q.observed_at, q.evidence, q.rate)
+
+
+def _absent_order(a: Absent) -> tuple[str, str]:
+    return (a.reason, a.detail)
+
+
+def _drop_order(d: Dropped) -> tuple[object, ...]:
+    return (d.venue, d.reason, d.evidence or b"", d.close or 0)
+
+
+def encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return the report as JSON: the one form that the database, the API and the signatures use."""
+    nested = {"used", "dropped", "absent", "rates"}
+    raw = {name: _plain(getattr(outcome, name)) for name in outcome.__dataclass_fields__ if name not in nested}
+    raw["kind"] = "price" if isinstance(outcome, AgreedPrice) else "void"
+    raw["dropped"] = [_plain_record(d) for d in outcome.dropped]
+    raw["absent"] = [_plain_record(a) for a in outcome.absent]
+    if isinstance(outcome, AgreedPrice):
+        raw["used"] = [_plain_record(u) for u in outcome.used]
+        raw["rates"] = dict(outcome.rates)
+        raw["confidence_bps"] = outcome.confidence_bps
+    return raw
+
+
+def _plain_record(record: Used | Dropped | Absent) -> dict[str, object]:
+    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, VenueId | StrEnum) else value
+
+
+def decode_outcome(raw: Mapping[str, Any]) -> Outcome:
+    """Return the record of ``encode_outcome``. Raises InvalidInputError when it is not one."""
+    try:
+        return _decode_price(raw) if raw["kind"] == "price" else _decode_void(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise InvalidInputError("round report", f"{type(e).__name__} {e}", "the JSON of encode_outcome") from e
+
+
+def _decode_price(raw: Mapping[str, Any]) -> AgreedPrice:
+    return AgreedPrice(
+        slot=checked_slot(raw["slot"]),
+        price=CentsPerBtc(raw["price"]),
+        low=CentsPerBtc(raw["low"]),
+        high=CentsPerBtc(raw["high"]),
+        confidence=CentsPerBtc(raw["confidence"]),
+        registered=raw["registered"],
+        quorum=raw["quorum"],
+        used=tuple(
+            Used(
+                venue=parse_venue(u["venue"]),
+                close=u["close"],
+                dollars=u["dollars"],
+                basis=Basis(u["basis"]),
+                rate=Rate(u["rate"]),
+                weight=u["weight"],
+                evidence=Hash32(bytes.fromhex(u["evidence"])),
+            )
+            for u in raw["used"]
+        ),
+        dropped=_decode_dropped(raw),
+        absent=_decode_absent(raw),
+        rates=tuple(sorted((coin, Rate(rate)) for coin, rate in raw["rates"].items())),
+        method=Method(raw["method"]),
+    )
+
+
+def _decode_void(raw: Mapping[str, Any]) -> Void:
+    return Void(
+        slot=checked_slot(raw["slot"]),
+        reason=VoidReason(raw["reason"]),
+        registered=raw["registered"],
+        quorum=raw["quorum"],
+        received=raw["received"],
+        kept=raw["kept"],
+        dropped=_decode_dropped(raw),
+        absent=_decode_absent(raw),
+    )
+
+
+def _decode_dropped(raw: Mapping[str, Any]) -> tuple[Dropped, ...]:
+    return tuple(
+        Dropped(
+            venue=parse_venue(d["venue"]),
+            reason=DropReason(d["reason"]),
+            close=d["close"],
+            dollars=d["dollars"],
+            reference=d["reference"],
+            deviation_bps=d["deviation_bps"],
+            limit_bps=d["limit_bps"],
+            evidence=Hash32(bytes.fromhex(d["evidence"])) if d["evidence"] is not None else None,
+        )
+        for d in raw["dropped"]
+    )
+
+
+def _decode_absent(raw: Mapping[str, Any]) -> tuple[Absent, ...]:
+    return tuple(
+        Absent(venue=parse_venue(a["venue"]), reason=MissingReason(a["reason"]), detail=a["detail"])
+        for a in raw["absent"]
+    )
