@@ -4,7 +4,7 @@ The boundary solves a fixed-point equation under an integral (Kim 1990; Andersen
 on volatility, rate and yield only, not on strike or spot, so one boundary serves every American put of a book: the
 costly part is done once per refresh, and each option costs one quadrature. Calls come by put-call symmetry.
 """
-# ruff: noqa: C901 - a compiled kernel takes positional numbers only, and inlines its loops
+# ruff: noqa: C901, FBT001, PLR0912 - a compiled kernel takes positional numbers only, and inlines its loops
 
 from __future__ import annotations
 
