@@ -1,0 +1,184 @@
+"""A program ready to run: its bytes checked against the manifest, decoded once, its memory laid out."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.units import Hash32
+from btcfi.vm.elf import Elf, ElfError, parse_elf
+from btcfi.vm.isa import decode_table
+from btcfi.vm.machine import CODE_BASE, INPUT_BASE, MAX_MEMORY, OUTPUT_BASE, PAGE
+
+DEFAULT_PROGRAM: Final = "option_settlement"
+
+
+class GuestMismatchError(InvalidInputError):
+    """The program's bytes are not the ones that the manifest promises."""
+
+    def __init__(self, *, program: str, what: str, expected: str, found: str) -> None:
+        super().__init__(f"guest program {program}", f"SHA-256 of its {what} is {found}", f"{expected} (manifest.toml)")
+        self.program, self.expected_hash, self.found_hash = program, expected, found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Whole pages with one permission."""
+
+    base: int
+    size: int
+    writable: bool
+    executable: bool
+    data: bytes
+    """What it holds at the start, from its first byte; the rest is zero."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+    """A checked program. ``program_hash`` names it everywhere: SHA-256 of its flat image."""
+
+    name: str
+    elf: Elf
+    program_hash: Hash32
+    regions: tuple[Region, ...]
+    """Writable ones first, since programs touch them most."""
+    output_size: int
+    """Bytes at 0x8000_1000 that are its output; 0 when the program has no ABI windows."""
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint32]:
+        """The code as u32 words."""
+        return np.frombuffer(self.elf.code.data, dtype="<u4").astype(np.uint32)
+
+    @cached_property
+    def decoded(self) -> npt.NDArray[np.int32]:
+        """(words, 5): op, rd, rs1, rs2, immediate."""
+        return decode_table(self.words)
+
+    @cached_property
+    def region_table(self) -> npt.NDArray[np.int64]:
+        """(regions, 4): first address, end, index of its first word in memory, 2 executable | 1 writable."""
+        rows, place = [], 0
+        for region in self.regions:
+            flags = 2 * region.executable + region.writable
+            rows.append((region.base, region.base + region.size, place, flags))
+            place += region.size // 4
+        return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+    @cached_property
+    def initial_memory(self) -> npt.NDArray[np.uint32]:
+        """All regions in the table's order, as words, as they are before the input is written."""
+        flat = bytearray()
+        for region in self.regions:
+            flat += region.data + bytes(region.size - len(region.data))
+        return np.frombuffer(bytes(flat), dtype="<u4").astype(np.uint32)
+
+    @property
+    def has_abi(self) -> bool:
+        """Whether the input and output pages are mapped."""
+        return any(region.base <= INPUT_BASE < region.base + region.size for region in self.regions)
+
+
+def load_program(name: str, root: Path | None = None) -> Program:
+    """Return the guest program ``name`` of the manifest under ``root`` (default: the committed ones).
+
+    Its bytes are hashed before they are parsed. Raises NotFoundError, GuestMismatchError, ElfError, InvalidInputError.
+    """
+    folder: Traversable = files("guest_programs") if root is None else root
+    row = manifest_row(name, folder)
+    try:
+        data = (folder / str(row["path"])).read_bytes()
+    except OSError as e:
+        raise NotFoundError("guest program file", str(row["path"]), "build it with `btcfi guest build`") from e
+    found = sha256(data).hexdigest()
+    if found != row["elf_sha256"]:
+        raise GuestMismatchError(program=name, what="ELF file", expected=str(row["elf_sha256"]), found=found)
+    program = program_from_elf(data, name=name, output_size=int(row["output_size"]))
+    if program.program_hash.hex() != row["image_sha256"]:
+        raise GuestMismatchError(
+            program=name, what="flat image", expected=str(row["image_sha256"]), found=program.program_hash.hex()
+        )
+    return program
+
+
+def manifest_row(name: str, folder: Traversable) -> dict[str, Any]:
+    """Return the manifest's row of a program. Raises NotFoundError, InvalidInputError for a malformed manifest."""
+    try:
+        manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
+    except OSError as e:
+        raise NotFoundError("guest manifest", "manifest.toml", f"looked in {folder}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InvalidInputError("manifest.toml", str(e), "TOML with a [[program]] table a program") from e
+    rows = manifest.get("program", [])
+    for row in rows:
+        if row.get("name") == name:
+            for key in ("path", "elf_sha256", "image_sha256", "output_size"):
+                if key not in row:
+                    raise InvalidInputError(f"manifest.toml, program {name}", f"no {key}", "a complete row")
+            return dict(row)
+    known = ", ".join(str(row.get("name")) for row in rows)
+    raise NotFoundError("guest program", name, f"the manifest has {known or 'none'}")
+
+
+def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
+    """Return a program from an ELF file with the ABI's input and output pages. Raises ElfError."""
+    elf = parse_elf(data)
+    if elf.entry != CODE_BASE or elf.segments[0].address != CODE_BASE:
+        raise ElfError(
+            "e_entry", f"0x{elf.entry:x}, image at 0x{elf.segments[0].address:x}",
+            f"both at 0x{CODE_BASE:x}, so that the flat image alone names the program",
+        )  # fmt: skip
+    if not 0 < output_size <= PAGE or output_size % 4:
+        raise InvalidInputError("output_size", str(output_size), f"a multiple of 4, up to {PAGE}")
+    windows = (
+        Region(base=INPUT_BASE, size=PAGE, writable=False, executable=False, data=b""),
+        Region(base=OUTPUT_BASE, size=PAGE, writable=True, executable=False, data=b""),
+    )
+    return _program(elf, name, windows, output_size)
+
+
+def bare_program(data: bytes, *, name: str) -> Program:
+    """Return any RV32IM executable as a program without input and output pages. Raises ElfError."""
+    return _program(parse_elf(data), name, (), 0)
+
+
+def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int) -> Program:
+    regions = [*windows, *_regions(elf)]
+    by_address = sorted(regions, key=lambda region: region.base)
+    for low, high in zip(by_address, by_address[1:], strict=False):
+        if high.base < low.base + low.size:
+            raise ElfError("segments", f"0x{high.base:x} overlaps the input or output page", "other addresses")
+    if sum(region.size for region in regions) > MAX_MEMORY:
+        raise ElfError("segments", "too much memory in all", f"at most {MAX_MEMORY} bytes")
+    regions.sort(key=lambda region: (not region.writable, region.base))
+    image_hash = Hash32(sha256(elf.image()).digest())
+    return Program(name=name, elf=elf, program_hash=image_hash, regions=tuple(regions), output_size=output_size)
+
+
+def _regions(elf: Elf) -> list[Region]:
+    """Return the segments rounded out to pages, those that share a page or touch with one permission merged."""
+    merged: list[Region] = []
+    for segment in elf.segments:
+        base = segment.address // PAGE * PAGE
+        size = -(-segment.end // PAGE) * PAGE - base
+        data = bytes(segment.address - base) + segment.data
+        last = merged[-1] if merged else None
+        if last is not None and base < last.base + last.size:
+            gap = segment.address - last.base
+            data = last.data + bytes(gap - len(last.data)) + segment.data
+            base, size = last.base, max(last.size, base + size - last.base)
+            merged.pop()
+        merged.append(
+            Region(base=base, size=size, writable=segment.writable, executable=segment.executable, data=data)
+        )
+    return merged
