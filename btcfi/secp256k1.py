@@ -21,7 +21,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 ODD_Y: Final = 3
 """First byte of a compressed point with odd y. Source: SEC 1, section 2.3.3."""
 
-_CONTEXT = GLOBAL_CONTEXT.ctx
+CONTEXT = GLOBAL_CONTEXT.ctx
 
 
 def public_key_xonly(secret: bytes) -> bytes:
@@ -52,7 +52,7 @@ def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 def scalar_add(first: bytes, second: bytes) -> bytes:
     """Return first + second mod n, 32 bytes, constant time. Raises InvalidInputError when the sum is 0."""
     scalar = ffi.new("unsigned char[32]", _valid_secret(first))
-    if not lib.secp256k1_ec_seckey_tweak_add(_CONTEXT, scalar, second):
+    if not lib.secp256k1_ec_seckey_tweak_add(CONTEXT, scalar, second):
         raise InvalidInputError(
             "scalar", "the sum is zero or a term is not a scalar", "scalars below n with a sum above 0"
         )
@@ -62,7 +62,7 @@ def scalar_add(first: bytes, second: bytes) -> bytes:
 def scalar_multiply(first: bytes, second: bytes) -> bytes:
     """Return first * second mod n, 32 bytes, constant time. Raises InvalidInputError when either is 0 or >= n."""
     scalar = ffi.new("unsigned char[32]", _valid_secret(first))
-    if not lib.secp256k1_ec_seckey_tweak_mul(_CONTEXT, scalar, second):
+    if not lib.secp256k1_ec_seckey_tweak_mul(CONTEXT, scalar, second):
         raise InvalidInputError("scalar", "a factor is not a scalar", "32 bytes, above 0 and below n")
     return bytes(ffi.buffer(scalar))
 
@@ -70,7 +70,7 @@ def scalar_multiply(first: bytes, second: bytes) -> bytes:
 def scalar_negate(scalar: bytes) -> bytes:
     """Return n - scalar, 32 bytes, constant time."""
     negated = ffi.new("unsigned char[32]", _valid_secret(scalar))
-    lib.secp256k1_ec_seckey_negate(_CONTEXT, negated)
+    lib.secp256k1_ec_seckey_negate(CONTEXT, negated)
     return bytes(ffi.buffer(negated))
 
 
@@ -81,7 +81,7 @@ def even_secret(secret: bytes) -> bytes:
 
 def is_point(point: bytes) -> bool:
     """Return whether ``point`` is a compressed point (33 bytes) of the curve."""
-    return len(point) == 33 and bool(lib.secp256k1_ec_pubkey_parse(_CONTEXT, _new_point(), point, 33))  # noqa: PLR2004
+    return len(point) == 33 and bool(lib.secp256k1_ec_pubkey_parse(CONTEXT, _new_point(), point, 33))  # noqa: PLR2004
 
 
 def is_xonly_key(key: bytes) -> bool:
@@ -93,7 +93,7 @@ def point_add(points: Sequence[bytes]) -> bytes:
     """Return the sum of compressed points, compressed. Raises InvalidInputError for a bad point or the sum infinity."""
     parsed = [parse_point(point) for point in points]
     total = _new_point()
-    if not parsed or not lib.secp256k1_ec_pubkey_combine(_CONTEXT, total, parsed, len(parsed)):
+    if not parsed or not lib.secp256k1_ec_pubkey_combine(CONTEXT, total, parsed, len(parsed)):
         raise InvalidInputError("points", "their sum is the point at infinity", "a sum that is a point of the curve")
     return serialize_point(total)
 
@@ -101,9 +101,57 @@ def point_add(points: Sequence[bytes]) -> bytes:
 def point_multiply(point: bytes, scalar: bytes) -> bytes:
     """Return scalar * point, compressed. Not constant time: for public scalars only. Raises InvalidInputError."""
     parsed = parse_point(point)
-    if len(scalar) != 32 or not lib.secp256k1_ec_pubkey_tweak_mul(_CONTEXT, parsed, scalar):  # noqa: PLR2004
+    if len(scalar) != 32 or not lib.secp256k1_ec_pubkey_tweak_mul(CONTEXT, parsed, scalar):  # noqa: PLR2004
         raise InvalidInputError("scalar", "not a scalar of secp256k1", "32 bytes, above 0 and below n")
     return serialize_point(parsed)
+
+
+def linear_combination(generator_scalar: int, key: bytes, key_scalar: int) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return generator_scalar * G + key_scalar * lift_x(key), in libsecp256k1's form. For public scalars only.
+
+    One call of the library: ECDSA public key recovery computes (s*R - z*G) / r for the point R whose x is r, so with
+    R = lift_x(key), s = key_scalar * r and z = -generator_scalar * r it computes just this sum, in half the time of
+    two multiplications. Scalars are below n; raises InvalidInputError when the sum is infinity or the key is no point.
+    """
+    x = int.from_bytes(key)
+    r = x % ORDER
+    s = key_scalar * r % ORDER
+    if r == 0 or s == 0:
+        raise InvalidInputError("scalar", "zero", "1 to n - 1")
+    signature, out = ffi.new("secp256k1_ecdsa_recoverable_signature*"), _new_point()
+    compact = r.to_bytes(32) + s.to_bytes(32)
+    message = (-generator_scalar * r % ORDER).to_bytes(32)
+    # recovery id: bit 0 is the parity of R's y (even, as lift_x), bit 1 says that x was not below n
+    if not (
+        lib.secp256k1_ecdsa_recoverable_signature_parse_compact(CONTEXT, signature, compact, 2 if x >= ORDER else 0)
+        and lib.secp256k1_ecdsa_recover(CONTEXT, out, signature, message)
+    ):
+        raise InvalidInputError("point", "not on the curve, or the sum is infinity", "an x-only key of the curve")
+    return out
+
+
+def sum_points(parsed: Sequence[Any]) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return the sum of points in libsecp256k1's form, in that form. Raises InvalidInputError for infinity."""
+    total = _new_point()
+    if not lib.secp256k1_ec_pubkey_combine(CONTEXT, total, parsed, len(parsed)):
+        raise InvalidInputError("points", "their sum is the point at infinity", "a sum that is a point of the curve")
+    return total
+
+
+def negate_point(parsed: Any) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return the negation of a point in libsecp256k1's form; the argument stays as it was."""
+    negated = _new_point()
+    ffi.memmove(negated, parsed, ffi.sizeof("secp256k1_pubkey"))
+    lib.secp256k1_ec_pubkey_negate(CONTEXT, negated)
+    return negated
+
+
+def generator_multiple(secret: bytes) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return secret * G in libsecp256k1's form, constant time. Raises InvalidInputError for 0 or >= n."""
+    out = _new_point()
+    if len(secret) != 32 or not lib.secp256k1_ec_pubkey_create(CONTEXT, out, secret):  # noqa: PLR2004
+        raise InvalidInputError("secret key", "not a scalar of secp256k1", "32 bytes, above 0 and below n")
+    return out
 
 
 def point_negate(point: bytes) -> bytes:
@@ -119,7 +167,7 @@ def serialize_point_checked(point: bytes) -> bytes:
 def xonly_tweak_add(key: bytes, tweak: bytes) -> tuple[bytes, int]:
     """Return (x-only key, parity of y) of lift_x(key) + tweak*G. Raises InvalidInputError. Source: BIP341."""
     point = parse_point(b"\x02" + key)
-    if len(tweak) != 32 or not lib.secp256k1_ec_pubkey_tweak_add(_CONTEXT, point, tweak):  # noqa: PLR2004
+    if len(tweak) != 32 or not lib.secp256k1_ec_pubkey_tweak_add(CONTEXT, point, tweak):  # noqa: PLR2004
         raise InvalidInputError("tweak", "not a scalar of secp256k1", "32 bytes, below n")
     tweaked = serialize_point(point)
     return tweaked[1:], tweaked[0] & 1
@@ -128,7 +176,7 @@ def xonly_tweak_add(key: bytes, tweak: bytes) -> tuple[bytes, int]:
 def parse_point(point: bytes) -> Any:  # noqa: ANN401 - cffi has no types
     """Return libsecp256k1's form of a compressed point. Raises InvalidInputError when it is not on the curve."""
     parsed = _new_point()
-    if len(point) != 33 or not lib.secp256k1_ec_pubkey_parse(_CONTEXT, parsed, point, 33):  # noqa: PLR2004 - SEC1
+    if len(point) != 33 or not lib.secp256k1_ec_pubkey_parse(CONTEXT, parsed, point, 33):  # noqa: PLR2004 - SEC1
         raise InvalidInputError("point", f"{point.hex()[:66]} is not on the curve", "33 bytes, a compressed point")
     return parsed
 
@@ -136,7 +184,7 @@ def parse_point(point: bytes) -> Any:  # noqa: ANN401 - cffi has no types
 def serialize_point(parsed: Any) -> bytes:  # noqa: ANN401 - cffi has no types
     """Return the 33-byte compressed form of libsecp256k1's form of a point."""
     out, size = ffi.new("unsigned char[33]"), ffi.new("size_t*", 33)
-    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, out, size, parsed, lib.SECP256K1_EC_COMPRESSED)
+    lib.secp256k1_ec_pubkey_serialize(CONTEXT, out, size, parsed, lib.SECP256K1_EC_COMPRESSED)
     return bytes(ffi.buffer(out))
 
 
@@ -145,7 +193,7 @@ def _new_point() -> Any:  # noqa: ANN401 - cffi has no types
 
 
 def _valid_secret(secret: bytes) -> bytes:
-    if len(secret) != 32 or not 0 < int.from_bytes(secret) < ORDER:  # noqa: PLR2004 - a scalar
+    if len(secret) != 32 or not lib.secp256k1_ec_seckey_verify(CONTEXT, secret):  # noqa: PLR2004 - a scalar
         # the value itself must not reach a message
         raise InvalidInputError("secret key", "not a scalar of secp256k1", "32 bytes, above 0 and below n")
     return secret

@@ -102,8 +102,8 @@ class OracleEvent:
         return dollars | (1 << self.digits if condition and self.condition else 0)
 
     def price_of(self, outcome: int) -> CentsPerBtc:
-        """Return the price that an outcome states, in cents: what the guest is run with."""
-        return CentsPerBtc((outcome & self.max_price) * CENTS_PER_DOLLAR)
+        """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent."""
+        return CentsPerBtc(max((outcome & self.max_price) * CENTS_PER_DOLLAR, 1))
 
 
 def digit_values(outcome: int, count: int) -> tuple[int, ...]:
@@ -212,6 +212,7 @@ class DigitPoints:
     mode: DigitHash = DigitHash.TAGGED
     pairs: tuple[tuple[Any, Any], ...] = field(init=False, repr=False, compare=False)
     """For each digit, most significant first, the points of 0 and of 1."""
+    _sums: dict[tuple[int, int], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compute the points. Raises InvalidInputError when a nonce is not on the curve."""
@@ -223,6 +224,14 @@ class DigitPoints:
         )
         object.__setattr__(self, "pairs", pairs)
 
-    def of_prefix(self, prefix: int, length: int) -> list[Any]:
-        """Return the points of the first ``length`` digits of every outcome that begins with ``prefix``."""
-        return [self.pairs[i][(prefix >> (length - 1 - i)) & 1] for i in range(length)]
+    def of_prefix(self, prefix: int, length: int) -> Any:  # noqa: ANN401 - cffi has no types
+        """Return the sum of the points of the first ``length`` digits of every outcome that begins with ``prefix``.
+
+        In libsecp256k1's form; sums are kept, so that each further digit costs one addition.
+        """
+        known = self._sums.get((prefix, length))
+        if known is None:
+            last = self.pairs[length - 1][prefix & 1]
+            known = last if length == 1 else secp256k1.sum_points([self.of_prefix(prefix >> 1, length - 1), last])
+            self._sums[prefix, length] = known
+        return known
