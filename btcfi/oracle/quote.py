@@ -131,6 +131,14 @@ class MissingReason(StrEnum):
     """The exchange answered with an error of its own."""
     SILENT = "silent"
     """No node submitted for this venue."""
+    CLOCK_SKEW = "clock_skew"
+    """Its node's clock is off by more than the preset allows."""
+    STALE = "stale"
+    """Its node spoke only about minutes that are over."""
+    NOT_REVEALED = "not_revealed"
+    """Its node committed to a price and did not reveal it."""
+    REFUSED = "refused"
+    """Its node's message was refused for another reason, given in the detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

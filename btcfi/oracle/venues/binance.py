@@ -18,7 +18,7 @@ def request_klines(client: Any, market_id: str, slot: Slot) -> object:  # noqa: 
     )
 
 
-def klines(document: Any, _market_id: str) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
+def klines(document: Any, _market_id: str | None) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
     """Yield the rows; the opening is in milliseconds."""
     if not isinstance(document, list):
         raise ResponseShapeError("binance", "a list of rows")

@@ -49,7 +49,7 @@ class Exchange:
     ccxt_id: str
     request: Callable[[Any, str, Slot], object]
     """``request(client, market_id, slot)`` asks for the raw candles from ``slot`` on, by an implicit method of ccxt."""
-    rows: Callable[[Any, str], Iterable[RawCandle]]
+    rows: Callable[[Any, str | None], Iterable[RawCandle]]
     """``rows(document, market_id)`` reads the parsed response; any shape error it raises means MALFORMED."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Options of the ccxt client."""
@@ -70,10 +70,18 @@ def sequence_of(row: object, *, exchange: str, width: int) -> Sequence[object]:
 
 
 def read_response(
-    exchange: Exchange, raw: bytes, *, venue: VenueId, market_id: str, slot: Slot, now: UnixSeconds, evidence: Hash32
+    exchange: Exchange,
+    raw: bytes,
+    *,
+    venue: VenueId,
+    slot: Slot,
+    now: UnixSeconds,
+    evidence: Hash32,
+    market_id: str | None = None,
 ) -> Observation:
     """Return what a raw response says about ``slot``. Never raises for what the exchange sent.
 
+    market_id: the exchange's own name of the market, to hold the response against; None when it is read again later.
     now: when the response arrived. Only a candle that had closed by then counts; the row in progress, which every
     exchange sends along, never does. A minute that is absent or without volume had no trade: Missing, not zero.
     """
@@ -100,7 +108,7 @@ def read_response(
         return missing(MissingReason.OUT_OF_RANGE, str(e))
 
 
-def _rows(exchange: Exchange, raw: bytes, market_id: str) -> list[RawCandle]:
+def _rows(exchange: Exchange, raw: bytes, market_id: str | None) -> list[RawCandle]:
     document = parse_json(raw)
     try:
         rows = list(exchange.rows(document, market_id))

@@ -22,7 +22,7 @@ def request_candles(client: Any, market_id: str, slot: Slot) -> object:  # noqa:
     )
 
 
-def candles(document: Any, _market_id: str) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
+def candles(document: Any, _market_id: str | None) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
     """Yield the rows. The columns are low, high, open, close: not the order of the others."""
     if not isinstance(document, list):
         raise ResponseShapeError("coinbaseexchange", "a list of rows")

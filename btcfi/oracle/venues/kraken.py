@@ -17,13 +17,16 @@ def request_ohlc(client: Any, market_id: str, slot: Slot) -> object:  # noqa: AN
     return client.publicGetOHLC({"pair": market_id, "interval": 1, "since": slot - SECONDS_PER_MINUTE})
 
 
-def ohlc(document: Any, market_id: str) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
-    """Yield the rows of our pair."""
+def ohlc(document: Any, market_id: str | None) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
+    """Yield the rows of our pair; of the only pair in the response where its name is not known."""
     if not isinstance(document, dict) or not isinstance(document.get("result"), dict):
         raise ResponseShapeError("kraken", "an object with a result")
-    rows = document["result"].get(market_id)
+    pairs = {name: rows for name, rows in document["result"].items() if name != "last"}
+    if len(pairs) != 1 or market_id not in (None, *pairs):
+        raise ResponseShapeError("kraken", f"the rows of {market_id or 'one pair'} in the result")
+    (rows,) = pairs.values()
     if not isinstance(rows, list):
-        raise ResponseShapeError("kraken", f"the rows of {market_id} in the result")
+        raise ResponseShapeError("kraken", "a list of rows")
     for row in rows:
         opened, first, high, low, close, _vwap, volume = sequence_of(row, exchange="kraken", width=7)[:7]
         yield RawCandle(opened_at=opened, open=first, high=high, low=low, close=close, volume=volume)
