@@ -27,7 +27,7 @@ BINARY_PUT: Final = 3
 """The published option types (whitepaper 4.2). A binary pays its strike, in USD per BTC of quantity, when it ends
 strictly in the money."""
 
-KIND_NAMES: Final = ("call", "put", "binary call", "binary put")
+KIND_LABELS: Final = ("call", "put", "binary_call", "binary_put")
 
 SECONDS_PER_YEAR: Final = 365 * 86_400
 """Bitcoin trades every second of the year, so a year is 365 calendar days (findings: no convention was published)."""
@@ -54,6 +54,7 @@ RANGES: Final[dict[str, Range]] = {
     "american_rate": Range(0.0, 1.0),
     "monitoring_years": Range(0.0, 1.0),
     "knock_in": Range(0.0, 1.0),
+    "collateral_btc": Range(1e-6, 1e6),
     "premium": Range(0.0, 1e12),
     "positive_tau_years": Range(1e-9, 100.0),
     "tau_years": Range(0.0, 100.0),

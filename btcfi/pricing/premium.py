@@ -50,8 +50,8 @@ class PriceableOption(Protocol):
         """When it settles."""
 
     @property
-    def barrier(self) -> int:
-        """Cents per BTC, 0 for none."""
+    def barrier(self) -> CentsPerBtc | None:
+        """Cents per BTC; None or 0 for none."""
 
     @property
     def american(self) -> bool:
