@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from btcfi.bitcoin.script import OP_0, OP_1
+from btcfi.bitcoin.script import OP_0, OP_1, is_witness_program
 from btcfi.errors import InvalidInputError
 
 HRP: Final = {"mainnet": "bc", "testnet": "tb", "signet": "tb", "regtest": "bcrt"}
@@ -23,11 +23,9 @@ _V0_SIZES: Final = (20, 32)
 
 def encode_address(script: bytes, network: str = "regtest") -> str:
     """Return the address of a witness output script. Raises InvalidInputError for any other script."""
-    if not 4 <= len(script) <= 42 or len(script) != script[1] + 2:  # noqa: PLR2004 - BIP141's sizes
+    if not is_witness_program(script):
         raise InvalidInputError("script", "is not a witness program", "a version opcode and one push of 2 to 40 bytes")
     version = 0 if script[0] == OP_0 else script[0] - OP_1 + 1
-    if not 0 <= version <= _MAX_VERSION:
-        raise InvalidInputError("script", "has no witness version", "OP_0 or OP_1 to OP_16 first")
     hrp = HRP[network]
     data = [version, *_regroup(script[2:], 8, 5, pad=True)]
     constant = _BECH32 if version == 0 else _BECH32M

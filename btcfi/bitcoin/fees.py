@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NewType
 
-from btcfi.bitcoin.script import OP_RETURN, P2A_SCRIPT, is_p2tr
+from btcfi.bitcoin.script import OP_RETURN, P2A_SCRIPT, is_p2tr, is_witness_program
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 
@@ -50,8 +50,7 @@ def dust_limit(script: bytes) -> Sats:
         return DUST_P2A
     if is_p2tr(script):
         return DUST_P2TR
-    witness_program = 4 <= len(script) <= 42 and (script[0] == 0 or 0x51 <= script[0] <= 0x60)  # noqa: PLR2004 - BIP141
-    spend = _DUST_WITNESS_SPEND if witness_program and script[1] == len(script) - 2 else _DUST_LEGACY_SPEND
+    spend = _DUST_WITNESS_SPEND if is_witness_program(script) else _DUST_LEGACY_SPEND
     return Sats(_DUST_RATE * (8 + 1 + len(script) + spend))
 
 

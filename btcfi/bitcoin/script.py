@@ -81,3 +81,9 @@ def p2tr(output_key: bytes) -> bytes:
 def is_p2tr(script: bytes) -> bool:
     """Return whether the script is a Taproot output script."""
     return len(script) == 34 and script[:2] == bytes([OP_1, 32])  # noqa: PLR2004 - opcode, length, key
+
+
+def is_witness_program(script: bytes) -> bool:
+    """Return whether the script is a witness program: a version and one push of 2 to 40 bytes. Source: BIP141."""
+    sized = 4 <= len(script) <= 42 and len(script) == script[1] + 2  # noqa: PLR2004 - the program and two opcodes
+    return sized and (script[0] == OP_0 or OP_1 <= script[0] <= OP_16)

@@ -9,7 +9,7 @@ from struct import pack
 from typing import Final
 
 from btcfi import secp256k1
-from btcfi.bitcoin.script import is_p2tr, p2tr
+from btcfi.bitcoin.script import p2tr
 from btcfi.bitcoin.transaction import Transaction, TxOut, compact_size
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import tag_prefix, tagged_hash
@@ -90,11 +90,6 @@ class TaprootOutput:
         if secp256k1.public_key_xonly(secret) != self.internal_key:
             raise InvalidInputError("secret key", "is not the internal key's", "the secret of the internal key")
         return tweak_secret(secret, self.root)
-
-
-def is_key_path(script: bytes, witness: Sequence[bytes]) -> bool:
-    """Return whether the witness spends a Taproot output by its key with SIGHASH_DEFAULT: one 64-byte signature."""
-    return is_p2tr(script) and len(witness) == 1 and len(witness[0]) == 64  # noqa: PLR2004 - BIP340's size
 
 
 def tweak_secret(secret: bytes, root: bytes = b"") -> bytes:

@@ -18,49 +18,27 @@ from btcfi.bitcoin import adaptor, taproot
 from btcfi.bitcoin.adaptor import ADAPTOR_SIZE, AdaptorKey, WrongAdaptorError
 from btcfi.bitcoin.fees import (
     DUST_P2A,
-    OVERHEAD_WEIGHT,
-    P2TR_INPUT_WEIGHT,
-    SatsPerKvb,
-    dust_limit,
-    fee_for,
-    replacement_fee,
-    vsize_of,
 )
 from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import (
     SEQUENCE_LOCKTIME,
-    SEQUENCE_RBF,
     TRUC_VERSION,
     OutPoint,
     Transaction,
     TxIn,
     TxOut,
 )
-from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts import leaves
-from btcfi.contracts.buckets import Bucket, bucket_of
-from btcfi.contracts.metadata import RecordType, record_script
-from btcfi.contracts.option import OptionContract, WrongSignatureError, split
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.contracts.buckets import Bucket
+from btcfi.contracts.option import OptionContract, split
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, DigitPoints
-from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.units import Hash32, Sats
 
 CET_PATH: Final = "settle"
 """The leaf that CETs spend."""
 
 ANCHOR: Final = TxOut(value=DUST_P2A, script=P2A_SCRIPT)
-
-_ANCHOR_INPUT_WEIGHT: Final = 4 * 41 + 1
-"""Outpoint, empty script, sequence; an empty witness."""
-
-
-class TooFewAttestationsError(BtcfiError):
-    """Fewer oracles than the threshold attest the same outcome."""
-
-    def __init__(self, *, agreeing: int, threshold: int) -> None:
-        super().__init__(f"{agreeing} oracles attest the same outcome, the contract needs {threshold}")
-        self.agreeing, self.threshold = agreeing, threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +144,6 @@ class _State:
         )
 
 
-# ---- before the funding
-
-
 def presign(plan: ExecutionPlan, secret: bytes, *, start: int = 0, stop: int | None = None) -> bytes:
     """Return one party's pre-signatures of buckets ``start`` to ``stop``, 65 bytes each, concatenated.
 
@@ -206,141 +181,3 @@ def check_presignatures(
             if not adaptor.presignature_is_valid(public, digest, plan.point(bucket, subset), one):
                 raise WrongAdaptorError(f"{party}, bucket {bucket}, oracles {subset}")
             at += ADAPTOR_SIZE
-
-
-# ---- at expiry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletedCet:
-    """A CET that the oracle's attestation finished."""
-
-    transaction: Transaction
-    bucket: int
-    outcome: int
-    payout: Sats
-    """The buyer's output; 0 when there is none."""
-    seller_return: Sats
-    anchor: Sats = DUST_P2A
-    """payout + seller_return + anchor = collateral; the anchor pays towards the child's fee."""
-
-    @property
-    def anchor_outpoint(self) -> OutPoint:
-        """The output that the child spends: the last one."""
-        return self.transaction.outpoint(len(self.transaction.outputs) - 1)
-
-
-def complete_cet(
-    plan: ExecutionPlan, *, buyer: bytes, seller: bytes, attestations: Sequence[Attestation]
-) -> CompletedCet:
-    """Return the CET of the attested outcome, fully signed.
-
-    buyer, seller: all pre-signatures of each party. attestations: checked against the plan's announcements; the
-    outcome that most oracles attest counts, and the threshold of them is used. Raises TooFewAttestationsError,
-    WrongAttestationError, WrongAdaptorError, WrongSignatureError.
-    """
-    outcome, subset, chosen = _agreeing(plan, attestations)
-    digits = plan.announcements[0].event.signed_digits
-    bucket = bucket_of(plan.buckets, outcome, digits)
-    length = plan.buckets[bucket].length
-    secret = chosen[0].prefix_secret(length)
-    for attestation in chosen[1:]:
-        secret = secp256k1.scalar_add(secret, attestation.prefix_secret(length))
-    place = bucket * len(plan.subsets) + plan.subsets.index(subset)
-    digest, parts = plan.sighash(bucket), {}
-    keys = {"buyer": plan.contract.buyer_key, "seller": plan.contract.seller_key}
-    for party, presignatures in (("buyer", buyer), ("seller", seller)):
-        one = presignatures[place * ADAPTOR_SIZE : (place + 1) * ADAPTOR_SIZE]
-        if len(one) != ADAPTOR_SIZE:
-            raise WrongAdaptorError(f"{party}, bucket {bucket}")
-        parts[party] = adaptor.adapt(one, secret)
-        if not secp256k1.schnorr_verify(keys[party], digest, parts[party]):
-            raise WrongSignatureError(party=party, what=f"the CET of outcome {outcome}")
-    witness = leaves.witness_of(CET_PATH, plan.contract.keys, plan.contract.output(), parts)
-    amounts = plan.split_of(bucket)
-    return CompletedCet(
-        transaction=plan.transaction(bucket).with_witness(0, witness),
-        bucket=bucket,
-        outcome=outcome,
-        payout=amounts.buyer,
-        seller_return=amounts.seller,
-    )
-
-
-def _agreeing(
-    plan: ExecutionPlan, attestations: Sequence[Attestation]
-) -> tuple[int, tuple[int, ...], list[Attestation]]:
-    places = {announcement.oracle_key: place for place, announcement in enumerate(plan.announcements)}
-    by_outcome: dict[int, dict[int, Attestation]] = {}
-    for attestation in attestations:
-        place = places.get(attestation.oracle_key)
-        if place is None:
-            continue  # an oracle of somebody else's contract
-        check_attestation(attestation, plan.announcements[place])
-        by_outcome.setdefault(attestation.outcome, {})[place] = attestation
-    outcome, agreeing = max(by_outcome.items(), key=lambda item: len(item[1]), default=(0, {}))
-    if len(agreeing) < plan.threshold:
-        raise TooFewAttestationsError(agreeing=len(agreeing), threshold=plan.threshold)
-    subset = tuple(sorted(agreeing)[: plan.threshold])
-    return outcome, subset, [agreeing[place] for place in subset]
-
-
-def attested_secret(plan: ExecutionPlan, bucket: int, presignature: bytes, finished: bytes) -> bytes:
-    """Return the oracles' secret that a CET on the chain reveals: proof of which outcome was used.
-
-    Raises InvalidInputError when the signature does not finish this pre-signature.
-    """
-    secret = adaptor.extract(presignature, finished)
-    revealed = secp256k1.public_key_compressed(secret)
-    if all(secp256k1.serialize_point(plan.point(bucket, subset)) != revealed for subset in plan.subsets):
-        raise InvalidInputError("signature", "reveals another secret", f"the secret of bucket {bucket}")
-    return secret
-
-
-# ---- the child that pays
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Child:
-    """The transaction that pays for a CET and carries the proof root. Not signed; input 0 is the anchor."""
-
-    transaction: Transaction
-    spent: tuple[TxOut, ...]
-    fee: Sats
-
-
-def build_child(
-    cet: CompletedCet,
-    coin: Coin,
-    *,
-    change_script: bytes,
-    rate: SatsPerKvb,
-    proof_root: Hash32,
-    replaces: Child | None = None,
-) -> Child:
-    """Return the child of a CET: it spends the anchor and one confirmed coin, and pays for both at ``rate``.
-
-    replaces: an earlier child that waits; the new one then pays what a replacement must. The change must stay above
-    dust. Raises InsufficientFundsError, InvalidInputError.
-    """
-    record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
-    change_size = len(TxOut(value=Sats(0), script=change_script).to_bytes())
-    weight = OVERHEAD_WEIGHT + _ANCHOR_INPUT_WEIGHT + P2TR_INPUT_WEIGHT + 4 * (change_size + len(record.to_bytes()))
-    child_vsize = vsize_of(weight)
-    fee = fee_for(child_vsize + cet.transaction.vsize, rate)
-    if replaces is not None:
-        fee = Sats(max(fee, replacement_fee(old_fee=replaces.fee, vsize=child_vsize, rate=rate)))
-    change = cet.anchor + coin.value - fee
-    if change < dust_limit(change_script):
-        raise InsufficientFundsError(
-            available=Sats(coin.value), needed=Sats(fee - cet.anchor + dust_limit(change_script))
-        )
-    transaction = Transaction(
-        version=TRUC_VERSION,
-        inputs=(
-            TxIn(outpoint=cet.anchor_outpoint, sequence=SEQUENCE_RBF),
-            TxIn(outpoint=coin.outpoint, sequence=SEQUENCE_RBF),
-        ),
-        outputs=(TxOut(value=Sats(change), script=change_script), record),
-    )
-    return Child(transaction=transaction, spent=(ANCHOR, coin.output), fee=fee)

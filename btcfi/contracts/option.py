@@ -23,6 +23,7 @@ from btcfi.bitcoin.fees import (
     vsize_of,
 )
 from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.script import is_p2tr
 from btcfi.bitcoin.taproot import NUMS_KEY, TaprootOutput
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
@@ -222,20 +223,30 @@ def sign_funding(
 
 
 def complete_funding(funding: Funding, witnesses: Mapping[int, Sequence[bytes]]) -> Transaction:
-    """Return the signed funding transaction. Raises WrongSignatureError for a missing or wrong key-path signature."""
+    """Return the signed funding transaction. Raises WrongSignatureError for a missing or wrong witness."""
     transaction = funding.transaction
-    for index, output in enumerate(funding.spent):
-        party = "seller" if index < funding.seller_inputs else "buyer"
+    for index in range(len(funding.spent)):
         witness = tuple(witnesses.get(index, ()))
-        if taproot.is_key_path(output.script, witness):
-            digest = taproot.sighash(funding.transaction, index, funding.spent)
-            valid = secp256k1.schnorr_verify(output.script[2:], digest, witness[0])
-        else:
-            valid = bool(witness)  # an outside wallet's own script: the node judges it
-        if not valid:
-            raise WrongSignatureError(party=party, what=f"funding input {index}")
+        check_funding_witness(funding, index, witness)
         transaction = transaction.with_witness(index, witness)
     return transaction
+
+
+def check_funding_witness(funding: Funding, index: int, witness: Sequence[bytes]) -> None:
+    """Check the witness of one funding input. Raises WrongSignatureError naming the party and the input.
+
+    A Taproot input must carry one valid key-path signature of the whole transaction (SIGHASH_DEFAULT); the script of
+    any other output is the node's to judge, and only an empty witness is refused here.
+    """
+    output = funding.spent[index]
+    if is_p2tr(output.script):
+        digest = taproot.sighash(funding.transaction, index, funding.spent)
+        valid = len(witness) == 1 and secp256k1.schnorr_verify(output.script[2:], digest, witness[0])
+    else:
+        valid = bool(witness)
+    if not valid:
+        party = "seller" if index < funding.seller_inputs else "buyer"
+        raise WrongSignatureError(party=party, what=f"funding input {index}")
 
 
 # ---- settlement by both signatures

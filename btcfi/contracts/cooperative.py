@@ -1,0 +1,101 @@
+"""Closing by agreement: one MuSig2 signature on the key path pays the collateral out as both parties say now.
+
+Early exercise, roll and an agreed settlement look alike on the chain: a single signature. Order: both build the same
+transaction, exchange public nonces, exchange partial signatures; whoever has both broadcasts. The payout of an early
+exercise is what the guest computes at the current price; both run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from btcfi.bitcoin import taproot
+from btcfi.bitcoin.fees import OVERHEAD_WEIGHT, P2TR_INPUT_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb, fee_for, vsize_of
+from btcfi.bitcoin.musig import KeyAggregate, SecretNonce, Session
+from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, OutPoint, Transaction, TxIn, TxOut
+from btcfi.contracts.metadata import RecordType, record_script
+from btcfi.contracts.option import OptionContract, WrongSignatureError, split
+from btcfi.errors import InvalidInputError
+from btcfi.units import Hash32, Sats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """A cooperative close, not signed yet. payout + seller_return + fee = collateral (+ what a roll adds)."""
+
+    transaction: Transaction
+    contract: OptionContract
+    payout: Sats
+    seller_return: Sats
+    fee: Sats
+
+    def sighash(self) -> Hash32:
+        """Return what both sign."""
+        return taproot.sighash(self.transaction, 0, [self.contract.funding_txout()])
+
+
+def build_close(
+    contract: OptionContract,
+    funding: OutPoint,
+    *,
+    payout: Sats,
+    rate: SatsPerKvb,
+    proof_root: Hash32 | None = None,
+    roll_into: TxOut | None = None,
+) -> Close:
+    """Return the close that pays the buyer ``payout`` now, the seller the rest, less the fee.
+
+    proof_root: of the run that computed an early exercise. roll_into: the funding output of the next contract; its
+    value comes out of the seller's part first. Raises as ``option.split``, and InvalidInputError when the seller's part
+    does not cover the next contract.
+    """
+    record = [TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))] if proof_root else []
+    extra = [*([roll_into] if roll_into else []), *record]
+    weight = OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + 2 * P2TR_OUTPUT_WEIGHT
+    fee = fee_for(vsize_of(weight + sum(4 * len(output.to_bytes()) for output in extra)), rate)
+    rolled = roll_into.value if roll_into else 0
+    if rolled and rolled > contract.collateral - payout - fee:
+        covered = contract.collateral - payout - fee
+        raise InvalidInputError("roll", f"{rolled} sats", f"at most what is left to the seller, {covered} sats")
+    buyer, seller = split(Sats(contract.collateral - rolled), payout, fee)
+    outputs = [TxOut(value=buyer, script=contract.buyer_script)] if buyer else []
+    outputs += [TxOut(value=seller, script=contract.seller_script)] if seller else []
+    transaction = Transaction(
+        version=2,
+        inputs=(TxIn(outpoint=funding, sequence=SEQUENCE_LOCKTIME),),
+        outputs=(*outputs, *extra),
+    )
+    return Close(transaction=transaction, contract=contract, payout=buyer, seller_return=seller, fee=fee)
+
+
+class Closing:
+    """One side's view of the signing of a close. Both pass the same compressed keys, buyer's first."""
+
+    def __init__(self, close: Close, *, buyer_key: bytes, seller_key: bytes) -> None:
+        """Aggregate the keys. Raises InvalidInputError when they are not the contract's key path."""
+        self.close = close
+        self._keys = (buyer_key, seller_key)
+        self._aggregate = KeyAggregate(self._keys)
+        if self._aggregate.xonly != close.contract.internal_key:
+            raise InvalidInputError("keys", "do not make the contract's key path", "buyer's and seller's contract keys")
+        self._aggregate.taproot_tweak(close.contract.output().root)
+
+    def nonce(self, secret: bytes, entropy: bytes) -> SecretNonce:
+        """Return a fresh nonce for this close; ``entropy`` is 32 random bytes, never used before."""
+        return SecretNonce(secret=secret, entropy=entropy, message=self.close.sighash(), aggregate=self._aggregate)
+
+    def sign(self, secret: bytes, nonce: SecretNonce, public_nonces: Sequence[bytes]) -> bytes:
+        """Return our partial signature; the nonce is used up. public_nonces: buyer's, seller's."""
+        return self._session(public_nonces).sign(secret, nonce)
+
+    def finish(self, public_nonces: Sequence[bytes], partials: Sequence[bytes]) -> Transaction:
+        """Return the signed close. Raises WrongSignatureError naming the party whose part is wrong."""
+        session = self._session(public_nonces)
+        for signer, (party, partial) in enumerate(zip(("buyer", "seller"), partials, strict=True)):
+            if not session.partial_is_valid(signer, partial):
+                raise WrongSignatureError(party=party, what="the cooperative close")
+        return self.close.transaction.with_witness(0, [session.aggregate(partials)])
+
+    def _session(self, public_nonces: Sequence[bytes]) -> Session:
+        return Session(self._aggregate, public_nonces, self.close.sighash())

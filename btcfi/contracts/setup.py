@@ -1,0 +1,239 @@
+"""Setting a contract up: offer, accept, sign. Nobody signs the funding before every CET is pre-signed and checked.
+
+    offering side                          accepting side
+    propose()   ---------- offer ------->  agree(), accept(): pre-signs every CET
+    agree(),    <--------- accept -------
+    sign(): checks theirs, pre-signs every CET, signs its funding inputs last
+                ---------- sign -------->  complete(): checks both, signs its funding inputs, broadcasts
+
+Both sides call ``agree`` on the same messages and the same guest, and get equal plans; what they sign is computed,
+never received. Signing and checking can be split by ranges of buckets (``execution.presign``, ``check_presignatures``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from btcfi import secp256k1
+from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.musig import KeyAggregate
+from btcfi.bitcoin.script import is_witness_program
+from btcfi.bitcoin.transaction import Transaction
+from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
+from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
+from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
+from btcfi.contracts.metadata import OptionMetadata
+from btcfi.contracts.option import (
+    MIN_REFUND_DELAY,
+    Contribution,
+    Funding,
+    OptionContract,
+    build_funding,
+    check_funding_witness,
+    complete_funding,
+    sign_funding,
+)
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, check_announcement
+from btcfi.units import Hash32
+
+
+class WrongMessageError(BtcfiError):
+    """A message that does not belong to this contract."""
+
+    def __init__(self, message: str, problem: str) -> None:
+        super().__init__(f"{message} message: {problem}; nothing was signed after it")
+        self.message, self.problem = message, problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupPolicy:
+    """What one side insists on, from its preset; the counterparty's message cannot change it."""
+
+    min_refund_delay: int = MIN_REFUND_DELAY
+    """Blocks from expiry to refund."""
+    max_buckets: int = 50_000
+    oracle_keys: frozenset[bytes] = frozenset()
+    """Oracles that it accepts, x-only; empty means any (the caller has compared them)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What both sides compute from the offer and the accepting party: the funding and every CET."""
+
+    id: Hash32
+    funding: Funding
+    plan: ExecutionPlan
+    offering: Role
+
+
+def propose(terms: ContractTerms, *, role: Role, party: Party) -> Offer:
+    """Return the offer. Raises InvalidInputError when its own terms could never be accepted."""
+    _check_terms(terms)
+    return Offer(terms=terms, role=role, party=party)
+
+
+def agree(
+    offer: Offer,
+    accepting: Party,
+    payouts: Payouts,
+    *,
+    event: OracleEvent,
+    policy: SetupPolicy,
+    metadata: OptionMetadata | None = None,
+    buckets: tuple[Bucket, ...] | None = None,
+    points: tuple[DigitPoints, ...] | None = None,
+) -> Agreement:
+    """Return the agreement of an offer and the accepting party. Pure: equal arguments give byte-equal transactions.
+
+    payouts: the guest of the agreed program on the agreed terms. event: what this side expects to be attested.
+    metadata: written into the funding when both sides pass the same. buckets, points: computed already from the same
+    arguments, to save time. Raises WrongAnnouncementError, InvalidInputError and the errors of building.
+    """
+    terms = offer.terms
+    _check_terms(terms)
+    _check_oracles(terms.announcements, event, policy)
+    _check_party("offering party", offer.party)
+    _check_party("accepting party", accepting)
+    buyer, seller = (offer.party, accepting) if offer.role is Role.BUYER else (accepting, offer.party)
+    contract = contract_of(terms, buyer=buyer, seller=seller, min_refund_delay=policy.min_refund_delay)
+    if buckets is None:
+        buckets = buckets_of(terms, payouts, event=event, limit=policy.max_buckets)
+    funding = build_funding(
+        contract,
+        premium=terms.premium,
+        seller=Contribution(coins=seller.coins, change_script=seller.change_script),
+        buyer=Contribution(coins=buyer.coins, change_script=buyer.change_script),
+        rate=terms.rate,
+        metadata=metadata,
+    )
+    plan = ExecutionPlan(
+        contract=contract,
+        funding=funding.outpoint,
+        buckets=buckets,
+        announcements=terms.announcements,
+        threshold=terms.threshold,
+        shared_points=points,
+    )
+    return Agreement(id=contract_id(offer, accepting), funding=funding, plan=plan, offering=offer.role)
+
+
+def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund_delay: int) -> OptionContract:
+    """Return the contract's chain side: the key path is MuSig2 of buyer and seller, in this order."""
+    return OptionContract(
+        buyer_key=buyer.xonly,
+        seller_key=seller.xonly,
+        buyer_script=buyer.payout_script,
+        seller_script=seller.payout_script,
+        collateral=terms.collateral,
+        expiry_height=terms.expiry_height,
+        refund_height=terms.refund_height,
+        internal_key=KeyAggregate([buyer.key, seller.key]).xonly,
+        tree=terms.tree,
+        release_hash=terms.release_hash,
+        min_refund_delay=min_refund_delay,
+    )
+
+
+def buckets_of(terms: ContractTerms, payouts: Payouts, *, event: OracleEvent, limit: int) -> tuple[Bucket, ...]:
+    """Return the payout buckets of the terms: the guest, rounded to the step, compressed to digit prefixes."""
+    return payout_buckets(
+        event,
+        payouts,
+        collateral=terms.collateral,
+        step=terms.step,
+        rounding=terms.rounding,
+        breakpoints=terms.breakpoints,
+        limit=limit,
+    )
+
+
+def accept(offer: Offer, agreement: Agreement, party: Party, secret: bytes) -> Accept:
+    """Return the accept message: this side's party and its pre-signatures of every CET."""
+    _check_key(party, secret)
+    return Accept(offer_id=offer.id, party=party, presignatures=presign(agreement.plan, secret))
+
+
+def sign(
+    offer: Offer,
+    accepted: Accept,
+    agreement: Agreement,
+    secret: bytes,
+    wallet: Mapping[bytes, TaprootKey],
+    *,
+    checked: bool = False,
+) -> Sign:
+    """Return the sign message: our pre-signatures, and our funding signatures after checking all of theirs.
+
+    wallet: our keys by output script; a coin of an outside wallet may be missing (sign it by PSBT). checked: the
+    accepting side's pre-signatures were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
+    anything is signed.
+    """
+    _check_key(offer.party, secret)
+    if accepted.offer_id != offer.id:
+        raise WrongMessageError("accept", "is for another offer")
+    if agreement.id != contract_id(offer, accepted.party):
+        raise WrongMessageError("accept", "is from another party than the agreement")
+    if not checked:
+        check_presignatures(agreement.plan, offer.role.other.value, accepted.presignatures)
+    presignatures = presign(agreement.plan, secret)
+    return Sign(
+        contract_id=agreement.id,
+        presignatures=presignatures,
+        witnesses=sign_funding(agreement.funding, wallet),
+    )
+
+
+def complete(
+    agreement: Agreement, signed: Sign, wallet: Mapping[bytes, TaprootKey], *, checked: bool = False
+) -> Transaction:
+    """Return the funding transaction, fully signed: the accepting side's last step before broadcasting.
+
+    Checks the offering side's pre-signatures and funding witnesses before this side signs the funding. Raises
+    WrongMessageError, WrongAdaptorError, WrongSignatureError.
+    """
+    if signed.contract_id != agreement.id:
+        raise WrongMessageError("sign", "is for another contract")
+    if not checked:
+        check_presignatures(agreement.plan, agreement.offering.value, signed.presignatures)
+    theirs = _inputs_of(agreement, agreement.offering)
+    strangers = set(signed.witnesses) - set(theirs)
+    if strangers:
+        raise WrongMessageError("sign", f"brings witnesses of inputs {sorted(strangers)} that are not its own")
+    for index in theirs:
+        check_funding_witness(agreement.funding, index, signed.witnesses.get(index, ()))
+    return complete_funding(agreement.funding, {**sign_funding(agreement.funding, wallet), **signed.witnesses})
+
+
+def _inputs_of(agreement: Agreement, role: Role) -> range:
+    split, total = agreement.funding.seller_inputs, len(agreement.funding.spent)
+    return range(split) if role is Role.SELLER else range(split, total)
+
+
+def _check_terms(terms: ContractTerms) -> None:
+    if terms.collateral <= ANCHOR.value:
+        raise InvalidInputError("collateral", f"{terms.collateral} sats", f"more than {ANCHOR.value} sats")
+    if not terms.announcements:
+        raise InvalidInputError("oracles", "none", "at least one announcement")
+    if terms.step > terms.collateral:
+        raise InvalidInputError("step", f"{terms.step} sats", f"1 to the collateral, {terms.collateral} sats")
+
+
+def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, policy: SetupPolicy) -> None:
+    for announcement in announcements:
+        check_announcement(announcement, expected=event)
+        if policy.oracle_keys and announcement.oracle_key not in policy.oracle_keys:
+            raise InvalidInputError("oracle", announcement.oracle_key.hex()[:16], "an oracle of the preset")
+
+
+def _check_party(name: str, party: Party) -> None:
+    # witness programs only: their dust limit is at most 330 sats, and an input of one cannot change the funding txid
+    scripts = [party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)]
+    if not all(is_witness_program(script) for script in scripts):
+        raise InvalidInputError(f"{name}'s scripts", "not all segwit", "witness programs for payout, change and coins")
+
+
+def _check_key(party: Party, secret: bytes) -> None:
+    if secp256k1.public_key_compressed(secret) != party.key:
+        raise InvalidInputError("secret key", "is not the party's", "the secret of the key in its message")

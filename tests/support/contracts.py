@@ -1,0 +1,143 @@
+"""Two parties, an oracle and a contract between them, for tests: deterministic keys, a payoff of the guest's shape."""
+
+from dataclasses import dataclass, field, replace
+
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.keys import wallet_key
+from btcfi.bitcoin.transaction import OutPoint, TxOut
+from btcfi.bitcoin.wallet import Coin
+from btcfi.contracts import setup
+from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.messages import ContractTerms, Party, Role
+from btcfi.contracts.setup import SetupPolicy
+from btcfi.oracle.announcement import OracleEvent, announce
+from btcfi.oracle.attestation import attest
+from btcfi.secp256k1 import public_key_compressed
+from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot, Txid
+
+SEED = bytes(range(32))
+BUYER, SELLER = wallet_key(SEED, 0, account=1), wallet_key(SEED, 0, account=2)
+BUYER_SECRET, SELLER_SECRET = wallet_key(SEED, 1, account=1).secret, wallet_key(SEED, 1, account=2).secret
+ORACLES = [bytes([100 + n]) * 32 for n in range(3)]
+COLLATERAL = Sats(10_000_000)
+STRIKE = CentsPerBtc(10_000_000)
+RATE = SatsPerKvb(2000)
+PROOF_ROOT = Hash32(bytes(range(32)))
+POLICY = SetupPolicy(min_refund_delay=2)
+
+
+class MemoryLedger:
+    """Test support: a ledger that lasts as long as the test."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def claim(self, *, oracle_key, event, outcome):
+        return self.rows.setdefault((oracle_key, event), outcome)
+
+
+def call_payouts(prices, *, strike=STRIKE, collateral=COLLATERAL):
+    """A covered call, settled in bitcoin: collateral * (S - K) / S, rounded down."""
+    return [Sats(collateral * max(price - strike, 0) // price) for price in prices]
+
+
+def put_payouts(prices, *, strike=STRIKE, collateral=COLLATERAL):
+    """A put, settled in bitcoin and capped by the collateral."""
+    return [Sats(min(collateral, collateral * max(strike - price, 0) // price)) for price in prices]
+
+
+def event(digits=18, condition="", minute=29_000_000):
+    return OracleEvent(
+        feed="BTC-USD",
+        expiry=Slot(60 * minute),
+        program_hash=Hash32(b"\x01" * 32),
+        preset_hash=Hash32(b"\x02" * 32),
+        digits=digits,
+        condition=condition,
+    )
+
+
+def coin(number, value, script):
+    return Coin(
+        outpoint=OutPoint(txid=Txid(bytes([number]) * 32), index=0), output=TxOut(value=Sats(value), script=script)
+    )
+
+
+def party(key, secret, coins):
+    return Party(
+        key=public_key_compressed(secret), payout_script=key.script, change_script=key.script, coins=tuple(coins)
+    )
+
+
+@dataclass
+class Scene:
+    """One contract between the two, up to the messages."""
+
+    event: OracleEvent = field(default_factory=event)
+    oracles: int = 1
+    threshold: int = 1
+    payouts: object = call_payouts
+    step: int = 10_000
+    rounding: Rounding = Rounding.DOWN
+    premium: int = 50_000
+    expiry_height: int = 200
+    refund_height: int = 350
+    tree: str = "standard"
+    seller_coins: list = field(default_factory=lambda: [coin(1, 10_100_000, SELLER.script)])
+    buyer_coins: list = field(default_factory=lambda: [coin(2, 60_000, BUYER.script)])
+    offering: Role = Role.SELLER
+
+    def __post_init__(self):
+        self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[: self.oracles])
+        self.ledger = MemoryLedger()
+        self.seller = party(SELLER, SELLER_SECRET, self.seller_coins)
+        self.buyer = party(BUYER, BUYER_SECRET, self.buyer_coins)
+        self.terms = ContractTerms(
+            option={"kind": "call", "strike_cents": STRIKE},
+            collateral=COLLATERAL,
+            premium=Sats(self.premium),
+            expiry_height=Height(self.expiry_height),
+            refund_height=Height(self.refund_height),
+            rate=RATE,
+            step=Sats(self.step),
+            rounding=self.rounding,
+            breakpoints=(STRIKE,),
+            announcements=self.announcements,
+            threshold=self.threshold,
+            tree=self.tree,
+        )
+
+    def side(self, role):
+        """(party, contract secret, wallet) of a role."""
+        if role is Role.SELLER:
+            return self.seller, SELLER_SECRET, {SELLER.script: SELLER}
+        return self.buyer, BUYER_SECRET, {BUYER.script: BUYER}
+
+    def offer(self):
+        return setup.propose(self.terms, role=self.offering, party=self.side(self.offering)[0])
+
+    def agreement(self, offer=None, **changes):
+        accepting = self.side(self.offering.other)[0]
+        arguments = {"event": self.event, "policy": POLICY} | changes
+        return setup.agree(offer or self.offer(), accepting, self.payouts, **arguments)
+
+    def run(self):
+        """All three messages; returns (agreement, accept, sign, funding transaction)."""
+        offer, agreement = self.offer(), self.agreement()
+        offering, accepting = self.side(self.offering), self.side(self.offering.other)
+        accepted = setup.accept(offer, agreement, accepting[0], accepting[1])
+        signed = setup.sign(offer, accepted, agreement, offering[1], offering[2])
+        return agreement, accepted, signed, setup.complete(agreement, signed, accepting[2])
+
+    def presignatures(self, accepted, signed):
+        """{role name: pre-signatures}."""
+        return {self.offering.other.value: accepted.presignatures, self.offering.value: signed.presignatures}
+
+    def attestations(self, price, *, condition=False, count=None):
+        outcome = self.event.outcome(CentsPerBtc(price), condition=condition)
+        chosen = list(zip(ORACLES, self.announcements, strict=False))[:count]
+        return [attest(secret, announcement, outcome, self.ledger) for secret, announcement in chosen]
+
+    def with_terms(self, **changes):
+        self.terms = replace(self.terms, **changes)
+        return self
