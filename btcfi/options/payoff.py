@@ -185,5 +185,7 @@ def _nodes(given: SettlementInput, shift: int, up_less_one: int, down: int) -> t
         alive = [price < barrier for price in prices]
     else:
         alive = [price > barrier for price in prices]
-    exercise = [_exercise_value(kind, strike, price) if living else 0 for price, living in zip(prices, alive, strict=True)]
+    exercise = [
+        _exercise_value(kind, strike, price) if living else 0 for price, living in zip(prices, alive, strict=True)
+    ]
     return exercise, alive

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from btcfi import errors
 from btcfi.adapters import node
+from btcfi.options import expiry
+from btcfi.proofs import errors as proof_errors
+from btcfi.vm import machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,11 @@ ROWS: dict[type[Exception], Row] = {
     node.PortInUseError: Row(exit_code=71, http=500, grpc="INTERNAL"),
     node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
     node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    machine.GuestMismatchError: Row(exit_code=78, http=500, grpc="INTERNAL"),
+    machine.MachineFaultError: Row(exit_code=70, http=422, grpc="INVALID_ARGUMENT"),
+    machine.ExecutorsDisagreeError: Row(exit_code=70, http=500, grpc="INTERNAL"),
+    expiry.GuestRefusedError: Row(exit_code=65, http=422, grpc="INVALID_ARGUMENT"),
+    proof_errors.ProofError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
 }
 """Add a row per decision that a caller can take. Exit codes 64 and above follow sysexits.h where one fits."""
 

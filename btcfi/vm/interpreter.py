@@ -4,6 +4,7 @@ A trace row is 38 little-endian u32 words: step, pc, instruction, x0..x31 before
 (kind | size << 8), its address, its value. ``btcfi.vm.trace`` turns rows into leaves.
 """
 
+# ruff: noqa: ANN001, PLR0917, PLR1714, SIM109 - numba infers types, takes positions, and compiles `a == x or a == y` best
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ PC, STEPS, STOP, ADDRESS, STATE_SIZE = 0, 1, 2, 3, 4
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _advance(  # type: ignore[no-untyped-def]  # noqa: C901, ANN202, PLR0912, PLR0915 - one loop is what the JIT makes fast
+def _advance(  # type: ignore[no-untyped-def]  # noqa: ANN202, C901, PLR0912, PLR0915 - one loop is what the JIT makes fast
     decoded, words, code_base, regions, memory, regs, state, rows, tracing, budget
 ):
     """Run until a stop or until ``budget`` more steps are done; return how many were done.
@@ -384,9 +385,7 @@ def fault_of(program: Program, result: Result) -> Exception:
     offset = result.pc - program.elf.code.address
     inside = 0 <= offset < program.elf.code.size and offset % 4 == 0
     instruction = int(program.words[offset // 4]) if inside else 0
-    return FAULTS[result.stop](
-        pc=result.pc, instruction=instruction, address=result.address, steps=result.steps
-    )
+    return FAULTS[result.stop](pc=result.pc, instruction=instruction, address=result.address, steps=result.steps)
 
 
 def run_untraced(program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS) -> Result:
@@ -483,6 +482,18 @@ def run_many(program: Program, inputs: Sequence[bytes], *, max_steps: int = MAX_
     packed = outputs.astype("<u4").tobytes()
     size = program.output_size
     return [packed[k * size : (k + 1) * size] for k in range(len(inputs))]
+
+
+def constant_at(program: Program, input_bytes: bytes, address: int, size: int) -> int | None:
+    """Return the value that a load of ``size`` bytes finds where nothing can be stored; None for writable memory."""
+    for region in program.regions:
+        if region.base <= address and address + size <= region.base + region.size:
+            if region.writable:
+                return None
+            data = input_bytes if region.base == INPUT_BASE and program.has_abi else region.data
+            offset = address - region.base
+            return int.from_bytes(data[offset : offset + size], "little")
+    return None
 
 
 def compiled_from_cache() -> bool:

@@ -1,7 +1,7 @@
 """RV32IM, exactly: one table decodes, disassembles and refuses.
 
 A word that is not in the table is illegal: compressed, A, F, D, Zicsr, Zifencei and every reserved encoding. ``fence``
-is part of RV32I and does nothing on one hart. Source: The RISC-V Instruction Set Manual I, chapters 2, 7 and 34 (20191213).
+is part of RV32I and does nothing on one hart. Source: The RISC-V Instruction Set Manual, volume I, RV32I and "M".
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def decode_table(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(table)
 
 
-def disassemble(word: int, pc: int) -> str:
+def disassemble(word: int, pc: int) -> str:  # noqa: PLR0911 - one return a spelling
     """Return ``word`` at address ``pc`` in assembly, jump targets as addresses."""
     i = decode(word)
     name = i.op.name.lower()

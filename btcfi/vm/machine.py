@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from btcfi.errors import BtcfiError
+from btcfi.errors import BtcfiError, InvalidInputError
 
 PAGE: Final = 4096
 """Permissions hold for whole pages: what Unicorn can enforce, so what both executors enforce."""
@@ -143,3 +143,19 @@ FAULTS: Final[dict[Stop, type[MachineFaultError]]] = {
         StoreToCodeError,
     )
 }
+
+
+class GuestMismatchError(InvalidInputError):
+    """The program's bytes are not the ones that the manifest promises."""
+
+    def __init__(self, *, program: str, what: str, expected: str, found: str) -> None:
+        super().__init__(f"guest program {program}", f"SHA-256 of its {what} is {found}", f"{expected} (manifest.toml)")
+        self.program, self.expected_hash, self.found_hash = program, expected, found
+
+
+class ExecutorsDisagreeError(BtcfiError):
+    """The interpreter and Unicorn differ: a defect of one of them, so nothing is settled."""
+
+    def __init__(self, *, program: str, field: str, interpreter: object, emulator: object) -> None:
+        super().__init__(f"executors disagree on {field} of {program}: interpreter {interpreter}, Unicorn {emulator}")
+        self.program, self.field, self.interpreter, self.emulator = program, field, interpreter, emulator

@@ -6,8 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +17,12 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.units import Hash32
 from btcfi.vm.elf import Elf, ElfError, parse_elf
 from btcfi.vm.isa import decode_table
-from btcfi.vm.machine import CODE_BASE, INPUT_BASE, MAX_MEMORY, OUTPUT_BASE, PAGE
+from btcfi.vm.machine import CODE_BASE, INPUT_BASE, MAX_MEMORY, OUTPUT_BASE, PAGE, GuestMismatchError
 
 DEFAULT_PROGRAM: Final = "option_settlement"
 
-
-class GuestMismatchError(InvalidInputError):
-    """The program's bytes are not the ones that the manifest promises."""
-
-    def __init__(self, *, program: str, what: str, expected: str, found: str) -> None:
-        super().__init__(f"guest program {program}", f"SHA-256 of its {what} is {found}", f"{expected} (manifest.toml)")
-        self.program, self.expected_hash, self.found_hash = program, expected, found
+_COMMITTED: Final = Path(__file__).resolve().parents[2] / "guest_programs"
+"""Beside the package, in a checkout and in an installation alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +88,7 @@ def load_program(name: str, root: Path | None = None) -> Program:
 
     Its bytes are hashed before they are parsed. Raises NotFoundError, GuestMismatchError, ElfError, InvalidInputError.
     """
-    folder: Traversable = files("guest_programs") if root is None else root
+    folder = _COMMITTED if root is None else root
     row = manifest_row(name, folder)
     try:
         data = (folder / str(row["path"])).read_bytes()
@@ -111,7 +105,7 @@ def load_program(name: str, root: Path | None = None) -> Program:
     return program
 
 
-def manifest_row(name: str, folder: Traversable) -> dict[str, Any]:
+def manifest_row(name: str, folder: Path) -> dict[str, Any]:
     """Return the manifest's row of a program. Raises NotFoundError, InvalidInputError for a malformed manifest."""
     try:
         manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
@@ -155,7 +149,7 @@ def bare_program(data: bytes, *, name: str) -> Program:
 def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int) -> Program:
     regions = [*windows, *_regions(elf)]
     by_address = sorted(regions, key=lambda region: region.base)
-    for low, high in zip(by_address, by_address[1:], strict=False):
+    for low, high in pairwise(by_address):
         if high.base < low.base + low.size:
             raise ElfError("segments", f"0x{high.base:x} overlaps the input or output page", "other addresses")
     if sum(region.size for region in regions) > MAX_MEMORY:
@@ -178,7 +172,16 @@ def _regions(elf: Elf) -> list[Region]:
             data = last.data + bytes(gap - len(last.data)) + segment.data
             base, size = last.base, max(last.size, base + size - last.base)
             merged.pop()
-        merged.append(
-            Region(base=base, size=size, writable=segment.writable, executable=segment.executable, data=data)
-        )
+        merged.append(Region(base=base, size=size, writable=segment.writable, executable=segment.executable, data=data))
     return merged
+
+
+__all__ = [
+    "DEFAULT_PROGRAM",
+    "GuestMismatchError",
+    "Program",
+    "Region",
+    "bare_program",
+    "load_program",
+    "program_from_elf",
+]

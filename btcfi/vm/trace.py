@@ -58,7 +58,7 @@ class Step:
     def from_bytes(cls, data: bytes) -> Step:
         """Return the step in those 150 bytes. Raises ValueError on another length or memory kind."""
         if len(data) != LEAF_BYTES:
-            raise ValueError(f"{len(data)} bytes")  # noqa: TRY003 - the proof decoder names the field
+            raise ValueError(f"{len(data)} bytes")
         words = _LEAF.unpack(data)
         return cls(
             index=words[0],
@@ -127,9 +127,7 @@ class Execution:
     @property
     def final_state_hash(self) -> Hash32:
         """The hash that stands for the end of the run in the root record."""
-        return final_state_hash(
-            steps=self.steps, pc=self.final_pc, registers=self.final_registers, output=self.output
-        )
+        return final_state_hash(steps=self.steps, pc=self.final_pc, registers=self.final_registers, output=self.output)
 
 
 def input_commitment(input_bytes: bytes) -> Hash32:

@@ -1,0 +1,476 @@
+"""Build a settlement proof from an execution; verify one. The format, v1, stands in docs/proofs.md.
+
+A verifier needs the proof and the program, no emulator and no network.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from btcfi.errors import InvalidInputError
+from btcfi.hashes import tagged_hash
+from btcfi.proofs.errors import (
+    ProofError,
+    ProofExecutionError,
+    ProofFinalStateError,
+    ProofFormatError,
+    ProofInputError,
+    ProofOutputError,
+    ProofPathError,
+    ProofProgramError,
+    ProofRootError,
+    ProofStepError,
+    ProofVersionError,
+)
+from btcfi.proofs.merkle import (
+    Digests,
+    height_of,
+    leaf_hash,
+    levels_above,
+    multi_path_of,
+    root_from_multi_path,
+    trace_leaves,
+)
+from btcfi.units import Hash32
+from btcfi.vm import interpreter
+from btcfi.vm.machine import MAX_STEPS, OUTPUT_BASE, PAGE, MachineFaultError
+from btcfi.vm.program import Program
+from btcfi.vm.step import WrongStepError, after
+from btcfi.vm.trace import LEAF_BYTES, Execution, MemoryKind, Step, Trace, final_state_hash, input_commitment
+
+FORMAT: Final = "btcfi-settlement-proof"
+FORMAT_VERSION: Final = 1
+ROOT_TAG: Final = "BTCFi/trace/root"
+SAMPLE_TAG: Final = "BTCFi/trace/sample"
+
+SAMPLES: Final = 16
+"""Steps that the root itself picks for checking, each with its successor."""
+
+MAX_INCLUDED: Final = 4096
+"""Steps that one proof may include; bounds what a hostile file makes a verifier do."""
+
+MAX_PROOF_BYTES: Final = 4 << 20
+"""Text of a larger file is refused unread."""
+
+
+class Depth(StrEnum):
+    """How much a verifier does."""
+
+    EXECUTE = "execute"
+    """Run the program again and compare everything."""
+    SAMPLE = "sample"
+    """Check the sampled steps by executing each one alone, and that each follows from its predecessor."""
+    PATHS = "paths"
+    """Check hashes and inclusion paths only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementProof:
+    """That a program, run on an input, gave an output: the claim, and what is needed to check it."""
+
+    program_name: str
+    program_hash: Hash32
+    input_bytes: bytes
+    input_commitment: Hash32
+    output: bytes
+    steps: int
+    final_pc: int
+    final_registers: tuple[int, ...]
+    final_state_hash: Hash32
+    execution_trace_root: Hash32
+    """The tree root over all steps."""
+    proof_root: Hash32
+    """The hash of the root record: the 32 bytes that go on chain."""
+    included: tuple[Step, ...]
+    """By step number: the first, the last, those that wrote the output, and the sampled ones with their successors."""
+    siblings: tuple[Hash32, ...]
+    """What ``included`` needs to reach the trace root, in the order of docs/proofs.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a verifier may now believe, and on what grounds."""
+
+    proof_root: Hash32
+    program_name: str
+    output: bytes
+    steps: int
+    depth: Depth
+    checks: tuple[str, ...]
+
+
+def root_record_hash(
+    *, steps: int, trace_root: bytes, program_hash: bytes, input_commitment: bytes, final_state_hash: bytes
+) -> Hash32:
+    """Return the proof root: the tagged hash of steps u32 and the four digests."""
+    record = struct.pack("<I", steps) + trace_root + program_hash + input_commitment + final_state_hash
+    return tagged_hash(ROOT_TAG, record)
+
+
+def sampled_steps(proof_root: bytes, steps: int, count: int = SAMPLES) -> tuple[int, ...]:
+    """Return the steps that the root picks: whoever builds the proof cannot choose them without changing the root."""
+    if steps < 2:  # noqa: PLR2004 - a pair of steps
+        return ()
+    picked = (tagged_hash(SAMPLE_TAG, proof_root + struct.pack("<I", n)) for n in range(count))
+    return tuple(sorted({int.from_bytes(digest[:8], "little") % (steps - 1) for digest in picked}))
+
+
+def build_proof(execution: Execution, *, include: Iterable[int] = ()) -> SettlementProof:
+    """Return the proof of ``execution``, which must carry its whole trace; ``include`` names further steps.
+
+    Raises InvalidInputError for an untraced execution or a step that does not exist.
+    """
+    trace = execution.trace
+    if trace is None or len(trace) != execution.steps:
+        raise InvalidInputError("execution", "has no complete trace", "one that interpreter.run made")
+    levels = levels_above(trace_leaves(trace), height_of(execution.steps))
+    return proof_from_levels(execution, trace, levels, include=include)
+
+
+def proof_from_levels(
+    execution: Execution, trace: Trace, levels: Sequence[Digests], *, include: Iterable[int] = ()
+) -> SettlementProof:
+    """Return the proof of ``execution`` when the tree's levels are already known (levels_above)."""
+    trace_root = Hash32(levels[-1][0].tobytes())
+    commitment, final_hash = execution.input_commitment, execution.final_state_hash
+    proof_root = root_record_hash(
+        steps=execution.steps,
+        trace_root=trace_root,
+        program_hash=execution.program_hash,
+        input_commitment=commitment,
+        final_state_hash=final_hash,
+    )
+    indices = {0, execution.steps - 1, *output_stores(trace, len(execution.output)), *include}
+    for index in sampled_steps(proof_root, execution.steps):
+        indices |= {index, index + 1}
+    if not all(0 <= index < execution.steps for index in indices):
+        raise InvalidInputError("step", str(max(indices)), f"0 to {execution.steps - 1}")
+    ordered = sorted(indices)
+    return SettlementProof(
+        program_name=execution.program_name,
+        program_hash=execution.program_hash,
+        input_bytes=execution.input_bytes,
+        input_commitment=commitment,
+        output=execution.output,
+        steps=execution.steps,
+        final_pc=execution.final_pc,
+        final_registers=execution.final_registers,
+        final_state_hash=final_hash,
+        execution_trace_root=trace_root,
+        proof_root=proof_root,
+        included=tuple(trace.step(index) for index in ordered),
+        siblings=multi_path_of(levels, ordered),
+    )
+
+
+def output_stores(trace: Trace, size: int) -> list[int]:
+    """Return the steps that wrote the output for good: for each of its bytes, the last store there."""
+    rows = trace.rows
+    is_store = (rows[:, 35] & 0xFF) == MemoryKind.STORE
+    inside = is_store & (rows[:, 36] >= OUTPUT_BASE) & (rows[:, 36] < OUTPUT_BASE + size)
+    last: dict[int, int] = {}
+    for index in inside.nonzero()[0].tolist():
+        address, length = int(rows[index, 36]), int(rows[index, 35] >> 8)
+        last.update(dict.fromkeys(range(address, address + length), index))
+    return sorted(set(last.values()))
+
+
+def verify(
+    proof: SettlementProof, program: Program, *, depth: Depth = Depth.EXECUTE, max_steps: int = MAX_STEPS
+) -> Verified:
+    """Check ``proof`` against ``program``; return what may be believed, or raise the failed check's ProofError."""
+    checks = [
+        _check_program(proof, program),
+        _check_commitments(proof),
+        _check_inclusion(proof),
+        _check_ends(proof, program),
+        _check_output(proof),
+    ]
+    if depth is Depth.SAMPLE:
+        checks.append(_check_samples(proof, program))
+    if depth is Depth.EXECUTE:
+        checks.append(_check_execution(proof, program, max_steps))
+    return Verified(
+        proof_root=proof.proof_root,
+        program_name=program.name,
+        output=proof.output,
+        steps=proof.steps,
+        depth=depth,
+        checks=tuple(checks),
+    )
+
+
+def _check_program(proof: SettlementProof, program: Program) -> str:
+    if proof.program_hash != program.program_hash:
+        raise ProofProgramError(
+            f"proof is about {proof.program_hash.hex()}, {program.name} is {program.program_hash.hex()}"
+        )
+    if len(proof.output) != program.output_size:
+        raise ProofOutputError(f"{len(proof.output)} bytes, {program.name} writes {program.output_size}")
+    return f"program is {program.name}"
+
+
+def _check_commitments(proof: SettlementProof) -> str:
+    if input_commitment(proof.input_bytes) != proof.input_commitment:
+        raise ProofInputError(f"the input hashes to {input_commitment(proof.input_bytes).hex()}")
+    final = final_state_hash(steps=proof.steps, pc=proof.final_pc, registers=proof.final_registers, output=proof.output)
+    if final != proof.final_state_hash:
+        raise ProofFinalStateError(f"steps, pc, registers and output hash to {final.hex()}")
+    root = root_record_hash(
+        steps=proof.steps,
+        trace_root=proof.execution_trace_root,
+        program_hash=proof.program_hash,
+        input_commitment=proof.input_commitment,
+        final_state_hash=proof.final_state_hash,
+    )
+    if root != proof.proof_root:
+        raise ProofRootError(f"the root record hashes to {root.hex()}")
+    return "input, final state and root record hash to the proof root"
+
+
+def _check_inclusion(proof: SettlementProof) -> str:
+    indices = [step.index for step in proof.included]
+    if indices != sorted(set(indices)):
+        raise ProofPathError("included steps are not in order or appear twice")
+    if not indices or indices[-1] >= proof.steps:
+        raise ProofPathError(f"step {indices[-1] if indices else 'none'} of {proof.steps}")
+    leaves = {step.index: leaf_hash(step.to_bytes()) for step in proof.included}
+    root = root_from_multi_path(leaves, height_of(proof.steps), proof.siblings)
+    if root != proof.execution_trace_root:
+        raise ProofPathError("the included steps do not lead to the trace root")
+    return f"{len(indices)} steps are in the trace"
+
+
+def _check_ends(proof: SettlementProof, program: Program) -> str:
+    """Check the first step (fresh machine at the entry), the last (the halt) and each step's word of code."""
+    first, last = proof.included[0], proof.included[-1]
+    if first.index != 0 or last.index != proof.steps - 1:
+        raise ProofStepError("the first or the last step is not included")
+    if first.pc != program.elf.entry or any(first.registers):
+        raise ProofStepError(f"step 0 is not a fresh machine at 0x{program.elf.entry:08x}")
+    if (last.pc, last.registers) != (proof.final_pc, proof.final_registers):
+        raise ProofStepError(f"step {last.index} is not the final state")
+    code = program.elf.code
+    for step in proof.included:
+        offset = step.pc - code.address
+        if offset % 4 or not 0 <= offset < code.size or program.words[offset // 4] != step.instruction:
+            raise ProofStepError(f"step {step.index}: 0x{step.instruction:08x} is not the code at 0x{step.pc:08x}")
+    if not _after(last).halted:
+        raise ProofStepError(f"step {last.index} does not halt")
+    return "starts fresh at the entry and ends with ecall"
+
+
+def _check_output(proof: SettlementProof) -> str:
+    """Check that the included stores, in order, leave the output (bytes never stored stay zero)."""
+    window = bytearray(PAGE)
+    for step in proof.included:
+        place = step.memory_address - OUTPUT_BASE
+        if step.memory_kind is MemoryKind.STORE and 0 <= place <= PAGE - step.memory_size:
+            window[place : place + step.memory_size] = step.memory_value.to_bytes(step.memory_size, "little")
+    if window[: len(proof.output)] != proof.output:
+        raise ProofOutputError("the included stores leave other bytes")
+    return "the output is what the included steps stored"
+
+
+def _check_samples(proof: SettlementProof, program: Program) -> str:
+    by_index = {step.index: step for step in proof.included}
+    for index in sampled_steps(proof.proof_root, proof.steps):
+        if index not in by_index or index + 1 not in by_index:
+            raise ProofStepError(f"step {index}, which the root picks, or its successor is not included")
+    pairs = 0
+    for index, step in by_index.items():
+        result = _after(step)
+        _check_value_read(step, proof, program)
+        following = by_index.get(index + 1)
+        if following is not None:
+            pairs += 1
+            if (result.pc, result.registers) != (following.pc, following.registers):
+                raise ProofStepError(f"step {index + 1} does not follow from step {index}")
+        if result.halted and index != proof.steps - 1:
+            raise ProofStepError(f"step {index} halts, {proof.steps} steps are claimed")
+    return f"{len(by_index)} steps are right, {pairs} follow from their predecessor"
+
+
+def _check_value_read(step: Step, proof: SettlementProof, program: Program) -> None:
+    """Check a load from a page that nothing can write: its one possible value is the input's or the program's."""
+    if step.memory_kind is not MemoryKind.LOAD:
+        return
+    value = interpreter.constant_at(program, proof.input_bytes, step.memory_address, step.memory_size)
+    if value is not None and value != step.memory_value:
+        raise ProofStepError(f"step {step.index} reads 0x{step.memory_value:x}, the constant there is 0x{value:x}")
+
+
+def _after(step: Step) -> Any:  # noqa: ANN401 - After
+    try:
+        return after(step)
+    except WrongStepError as e:
+        raise ProofStepError(f"step {step.index}: {e}") from e
+
+
+def _check_execution(proof: SettlementProof, program: Program, max_steps: int) -> str:
+    if proof.steps > max_steps:
+        raise ProofExecutionError(f"{proof.steps} steps claimed, this verifier runs at most {max_steps}")
+    try:
+        execution = interpreter.run(program, proof.input_bytes, max_steps=proof.steps)
+    except MachineFaultError as e:
+        raise ProofExecutionError(str(e)) from e
+    if execution.steps != proof.steps:
+        raise ProofExecutionError(f"halts after {execution.steps} steps, {proof.steps} claimed")
+    if execution.output != proof.output:
+        raise ProofExecutionError(f"gives output {execution.output.hex()}")
+    if (execution.final_pc, execution.final_registers) != (proof.final_pc, proof.final_registers):
+        raise ProofExecutionError("ends in another state")
+    built = build_proof(execution)
+    if built.execution_trace_root != proof.execution_trace_root:
+        raise ProofExecutionError(f"has trace root {built.execution_trace_root.hex()}")
+    return f"re-executed {proof.steps} steps: same output, same trace root"
+
+
+_KEYS: Final = (
+    "execution_trace_root",
+    "final_pc",
+    "final_registers",
+    "final_state_hash",
+    "format",
+    "included_steps",
+    "input",
+    "input_commitment",
+    "output",
+    "program_hash",
+    "program_name",
+    "proof_root",
+    "siblings",
+    "steps",
+    "version",
+)
+
+
+def to_json(proof: SettlementProof) -> str:
+    """Return the canonical text: sorted keys, no spaces, lower-case hex, one line and a newline."""
+    fields: dict[str, Any] = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "program_name": proof.program_name,
+        "program_hash": proof.program_hash.hex(),
+        "input": proof.input_bytes.hex(),
+        "input_commitment": proof.input_commitment.hex(),
+        "output": proof.output.hex(),
+        "steps": proof.steps,
+        "final_pc": proof.final_pc,
+        "final_registers": list(proof.final_registers),
+        "final_state_hash": proof.final_state_hash.hex(),
+        "execution_trace_root": proof.execution_trace_root.hex(),
+        "proof_root": proof.proof_root.hex(),
+        "included_steps": [step.to_bytes().hex() for step in proof.included],
+        "siblings": [sibling.hex() for sibling in proof.siblings],
+    }
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def from_json(text: str | bytes) -> SettlementProof:
+    """Return the proof in ``text``. Raises ProofVersionError, and ProofFormatError for anything not canonical."""
+    if len(text) > MAX_PROOF_BYTES:
+        raise ProofFormatError(f"{len(text)} characters, at most {MAX_PROOF_BYTES}")
+    try:
+        decoded = text if isinstance(text, str) else text.decode("ascii")
+        fields = json.loads(decoded)
+    except (ValueError, RecursionError) as e:
+        raise ProofFormatError(f"not JSON: {e}") from e
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise ProofFormatError(f"field format is not {FORMAT!r}")
+    if fields.get("version") != FORMAT_VERSION:
+        raise ProofVersionError(f"version {fields.get('version')!r}, this verifier knows {FORMAT_VERSION}")
+    if tuple(sorted(fields)) != _KEYS:
+        wrong = sorted(set(fields) ^ set(_KEYS))
+        raise ProofFormatError(f"missing or unknown fields: {', '.join(wrong)[:200]}")
+    proof = _proof_of(fields)
+    if to_json(proof) != decoded:
+        raise ProofFormatError("not the canonical spelling (sorted keys, no spaces, lower-case hex, one newline)")
+    return proof
+
+
+def _proof_of(fields: dict[str, Any]) -> SettlementProof:
+    registers = fields["final_registers"]
+    if not isinstance(registers, list) or len(registers) != 32:  # noqa: PLR2004 - x0..x31
+        raise ProofFormatError("field final_registers is not 32 numbers")
+    return SettlementProof(
+        program_name=_text(fields, "program_name"),
+        program_hash=_digest(fields["program_hash"], "program_hash"),
+        input_bytes=_bytes(fields["input"], "input", at_most=PAGE),
+        input_commitment=_digest(fields["input_commitment"], "input_commitment"),
+        output=_bytes(fields["output"], "output", at_most=PAGE),
+        steps=_number(fields["steps"], "steps", low=1),
+        final_pc=_number(fields["final_pc"], "final_pc"),
+        final_registers=tuple(_number(value, "final_registers") for value in registers),
+        final_state_hash=_digest(fields["final_state_hash"], "final_state_hash"),
+        execution_trace_root=_digest(fields["execution_trace_root"], "execution_trace_root"),
+        proof_root=_digest(fields["proof_root"], "proof_root"),
+        included=_included(fields["included_steps"]),
+        siblings=tuple(_digest(one, "siblings") for one in _list(fields["siblings"], "siblings", MAX_INCLUDED * 32)),
+    )
+
+
+def _included(value: object) -> tuple[Step, ...]:
+    steps = []
+    for one in _list(value, "included_steps", MAX_INCLUDED):
+        data = _bytes(one, "included_steps", at_most=LEAF_BYTES)
+        try:
+            steps.append(Step.from_bytes(data))
+        except ValueError as e:
+            raise ProofFormatError(f"field included_steps: {e}") from e
+    return tuple(steps)
+
+
+def _list(value: object, field: str, at_most: int) -> list[object]:
+    if not isinstance(value, list) or len(value) > at_most:
+        raise ProofFormatError(f"field {field} is not a list of at most {at_most}")
+    return value
+
+
+def _text(fields: dict[str, Any], field: str) -> str:
+    value = fields[field]
+    if not isinstance(value, str) or not 1 <= len(value) <= 64 or not value.isascii():  # noqa: PLR2004 - a name
+        raise ProofFormatError(f"field {field} is not a name of 1 to 64 characters")
+    return value
+
+
+def _number(value: object, field: str, low: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 1 << 32:
+        raise ProofFormatError(f"field {field} is not a whole number from {low} to {(1 << 32) - 1}")
+    return value
+
+
+def _bytes(value: object, field: str, at_most: int) -> bytes:
+    if not isinstance(value, str) or len(value) > 2 * at_most:
+        raise ProofFormatError(f"field {field} is not hex of at most {at_most} bytes")
+    try:
+        return bytes.fromhex(value)
+    except ValueError as e:
+        raise ProofFormatError(f"field {field}: {e}") from e
+
+
+def _digest(value: object, field: str) -> Hash32:
+    data = _bytes(value, field, at_most=32)
+    if len(data) != 32:  # noqa: PLR2004 - bytes of a digest
+        raise ProofFormatError(f"field {field} is {len(data)} bytes, not 32")
+    return Hash32(data)
+
+
+__all__ = [
+    "Depth",
+    "ProofError",
+    "SettlementProof",
+    "Verified",
+    "build_proof",
+    "from_json",
+    "proof_from_levels",
+    "root_record_hash",
+    "sampled_steps",
+    "to_json",
+    "verify",
+]

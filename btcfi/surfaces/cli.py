@@ -1,0 +1,49 @@
+"""How every command of ours ends: one line on stderr and the exit code of the one table, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from btcfi.errors import BtcfiError
+from btcfi.surfaces.status import status_of
+
+_USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""Typer ships its own copy of click and exports only this error's descendants."""
+
+_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
+    """Run ``app`` with the process's arguments and exit. Expected errors become one line; a broken pipe is quiet."""
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except BtcfiError as e:
+        sys.exit(_said(f"{name}: {e}", status_of(e).exit_code))
+    except typer.Abort:
+        sys.exit(_said(f"{name}: interrupted", _INTERRUPTED))
+    except KeyboardInterrupt:
+        sys.exit(_said(f"{name}: interrupted", _INTERRUPTED))
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except _USAGE_ERROR as e:
+        message = e.format_message() if hasattr(e, "format_message") else str(e)
+        code = getattr(e, "exit_code", 2)
+        sys.exit(_said(f"{name}: {message.rstrip('.')}; try --help", code) if message else code)
+    except OSError as e:
+        where = f" ({e.filename})" if e.filename else ""
+        sys.exit(_said(f"{name}: {e.strerror or e}{where}", 74))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(line: str, code: int) -> int:
+    sys.stderr.write(line.replace("\n", " ") + "\n")
+    return code

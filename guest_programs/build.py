@@ -1,0 +1,146 @@
+"""Build guest programs with the pinned compiler, byte for byte the same anywhere, and keep the manifest.
+
+python -m guest_programs.build            rebuild all, fail if a byte differs from the manifest
+python -m guest_programs.build --update   rebuild all and write the new hashes
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.vm.elf import parse_elf
+
+ROOT: Final = Path(__file__).parent
+
+ZIG_VERSION: Final = "0.17.0"
+"""Another version gives other bytes (measured: 0.15.2, 0.16.0 and 0.17.0 all differ)."""
+
+FLAGS: Final = (
+    *("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m"),
+    *("-O2", "-std=c11", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-fomit-frame-pointer", "-g0"),
+    *("-Wall", "-Wextra", "-Werror", "-nostdlib", "-Wl,--build-id=none"),
+)
+"""-march/-mabi are refused by zig cc; the frame pointer would only lengthen the trace."""
+
+COMMON: Final = ("start.S", "wide.c")
+
+
+class CompilerError(BtcfiError):
+    """The compiler is missing, has another version, or refused the sources."""
+
+
+def build(name: str, sources: list[str], *, root: Path, common: Path = ROOT / "common") -> bytes:
+    """Return the ELF file made of ``sources`` (relative to ``root``) and the common start code.
+
+    Raises CompilerError with the compiler's own words, NotFoundError for a missing source.
+    """
+    check_compiler()
+    for source in sources:
+        if not (root / source).is_file():
+            raise NotFoundError("source file", source, f"named in the manifest row of {name}")
+    folders = sorted({str(Path(source).parent) for source in sources})
+    with tempfile.TemporaryDirectory(prefix="btcfi-guest-") as temporary:
+        out = Path(temporary) / "program.elf"
+        command = [
+            *(sys.executable, "-m", "ziglang", "cc", *FLAGS),
+            *(f"-I{folder}" for folder in folders),
+            f"-I{common}",
+            f"-Wl,-T,{common / 'link.ld'}",
+            *("-o", str(out)),
+            *(str(common / part) for part in COMMON),
+            *sources,
+            "-lcompiler_rt",
+        ]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own arguments
+        if done.returncode:
+            raise CompilerError(f"guest program {name} does not compile: {done.stderr.strip()[-2000:]}")
+        return out.read_bytes()
+
+
+def check_compiler() -> None:
+    """Raise CompilerError unless the pinned ziglang is installed."""
+    try:
+        found = importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError as e:
+        raise CompilerError(f"ziglang is not installed; install ziglang=={ZIG_VERSION} to build guest programs") from e
+    if found != ZIG_VERSION:
+        raise CompilerError(f"ziglang {found} is installed; guest programs are built by {ZIG_VERSION}")
+
+
+def _environment() -> dict[str, str]:
+    # Compiler wrappers read these; a build must not depend on them.
+    return {k: v for k, v in os.environ.items() if k not in {"CFLAGS", "CPATH", "C_INCLUDE_PATH", "LDFLAGS"}}
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """Return the manifest of ``root``. Raises NotFoundError, InvalidInputError."""
+    path = root / "manifest.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise NotFoundError("guest manifest", str(path)) from e
+    except tomllib.TOMLDecodeError as e:
+        raise InvalidInputError(str(path), str(e), "TOML") from e
+
+
+def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest: hand-made, since the standard library only reads TOML."""
+    lines = [
+        "# What the machine may run. Hashes are checked before a byte is mapped; see README.md.",
+        f'zig_version = "{manifest["zig_version"]}"',
+    ]
+    for row in manifest["program"]:
+        lines += ["", "[[program]]"]
+        for key, value in row.items():
+            lines.append(f"{key} = {_toml(value)}")
+    (root / "manifest.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+def build_row(row: dict[str, Any], *, root: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the built ELF file of a manifest row, and the row with its hashes and entry."""
+    data = build(row["name"], list(row["sources"]), root=root)
+    elf = parse_elf(data)
+    hashes = {
+        "elf_sha256": sha256(data).hexdigest(),
+        "image_sha256": sha256(elf.image()).hexdigest(),
+        "entry": elf.entry,
+    }
+    return data, {**row, **hashes}
+
+
+def main(arguments: list[str]) -> int:
+    """Rebuild every program of the committed manifest; see the module's first lines."""
+    update = "--update" in arguments
+    manifest = read_manifest(ROOT)
+    status = 0
+    for place, row in enumerate(manifest["program"]):
+        data, built = build_row(row, root=ROOT)
+        if update:
+            (ROOT / row["path"]).write_bytes(data)
+            manifest["program"][place] = built
+        elif built != row:
+            print(f"{row['name']}: {built['elf_sha256']} built, {row.get('elf_sha256')} in the manifest")  # noqa: T201 - a command
+            status = 1
+    if update:
+        manifest["zig_version"] = ZIG_VERSION
+        write_manifest(ROOT, manifest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
