@@ -162,12 +162,13 @@ def sign(
     secret: bytes,
     wallet: Mapping[bytes, TaprootKey],
     *,
+    outside: Mapping[int, tuple[bytes, ...]] | None = None,
     checked: bool = False,
 ) -> Sign:
     """Return the sign message: our pre-signatures, and our funding signatures after checking all of theirs.
 
-    wallet: our keys by output script; a coin of an outside wallet may be missing (sign it by PSBT). checked: the
-    accepting side's pre-signatures were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
+    wallet: our keys by output script. outside: witnesses of our inputs that an outside wallet made by PSBT. checked:
+    the accepting side's pre-signatures were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
     anything is signed.
     """
     _check_key(offer.party, secret)
@@ -181,17 +182,33 @@ def sign(
     return Sign(
         contract_id=agreement.id,
         presignatures=presignatures,
-        witnesses=sign_funding(agreement.funding, wallet),
+        witnesses={**sign_funding(agreement.funding, wallet), **(outside or {})},
     )
 
 
 def complete(
-    agreement: Agreement, signed: Sign, wallet: Mapping[bytes, TaprootKey], *, checked: bool = False
+    agreement: Agreement,
+    signed: Sign,
+    wallet: Mapping[bytes, TaprootKey],
+    *,
+    outside: Mapping[int, tuple[bytes, ...]] | None = None,
+    checked: bool = False,
 ) -> Transaction:
     """Return the funding transaction, fully signed: the accepting side's last step before broadcasting.
 
-    Checks the offering side's pre-signatures and funding witnesses before this side signs the funding. Raises
-    WrongMessageError, WrongAdaptorError, WrongSignatureError.
+    Checks the offering side's pre-signatures and funding witnesses before this side signs the funding. outside:
+    witnesses of our inputs that an outside wallet made (``psbt.import_witnesses``); hand a wallet the PSBT only after
+    ``check_signed``. Raises WrongMessageError, WrongAdaptorError, WrongSignatureError.
+    """
+    check_signed(agreement, signed, checked=checked)
+    ours = {**sign_funding(agreement.funding, wallet), **(outside or {})}
+    return complete_funding(agreement.funding, {**ours, **signed.witnesses})
+
+
+def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False) -> None:
+    """Check the sign message in full: pre-signatures (unless ``checked`` already) and funding witnesses.
+
+    Raises WrongMessageError, WrongAdaptorError, WrongSignatureError.
     """
     if signed.contract_id != agreement.id:
         raise WrongMessageError("sign", "is for another contract")
@@ -203,7 +220,6 @@ def complete(
         raise WrongMessageError("sign", f"brings witnesses of inputs {sorted(strangers)} that are not its own")
     for index in theirs:
         check_funding_witness(agreement.funding, index, signed.witnesses.get(index, ()))
-    return complete_funding(agreement.funding, {**sign_funding(agreement.funding, wallet), **signed.witnesses})
 
 
 def _inputs_of(agreement: Agreement, role: Role) -> range:

@@ -1,0 +1,107 @@
+"""The guest as a payout function: run at thousands of settlement prices at once, for the buckets of a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from btcfi.contracts.buckets import Payouts
+from btcfi.errors import InvalidInputError
+from btcfi.options.expiry import SettlementInput, SettlementOutput, settlement_input
+from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.units import (
+    BasisPoints,
+    CentsPerBtc,
+    Sats,
+    Slot,
+    centi_btc,
+    cents,
+    cents_per_btc,
+    sats,
+    slot,
+)
+from btcfi.vm.interpreter import run_many
+from btcfi.vm.program import Program
+
+
+def price_input(terms: OptionTerms, price: CentsPerBtc) -> SettlementInput:
+    """Return the guest's input at expiry when nothing but the settlement price is known.
+
+    A path that touched the barrier before is the oracle's condition digit (``condition_of``), not part of the price.
+    """
+    return settlement_input(
+        terms, price=price, low=price, high=price, at=terms.expiry, volatility=BasisPoints(0), rate=BasisPoints(0)
+    )
+
+
+def guest_payouts(terms: OptionTerms, program: Program) -> Payouts:
+    """Return the payout function of an option: ``program`` run at each price, its ``payout_sats``.
+
+    The function raises GuestRefusedError when the guest refuses a price, MachineFaultError when it does not halt.
+    """
+
+    def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
+        outputs = run_many(program, [price_input(terms, price).to_bytes() for price in prices])
+        paid = []
+        for raw in outputs:
+            output = SettlementOutput.from_bytes(raw)
+            output.raise_if_refused()
+            paid.append(output.payout_sats)
+        return paid
+
+    return payouts
+
+
+def breakpoints_of(terms: OptionTerms) -> tuple[CentsPerBtc, ...]:
+    """Return the prices between which the payout is monotone: the strike, and the barrier if there is one.
+
+    Between them a whole-dollar step moves the payout in cents by one amount, so that dividing by the price keeps the
+    order (calls rise; puts and binaries fall).
+    """
+    return (terms.strike,) if terms.barrier is None else (terms.strike, terms.barrier)
+
+
+def condition_of(terms: OptionTerms, since: Slot) -> str:
+    """Return the oracle's condition for a knock-out: whether any agreed price since ``since`` touched the barrier."""
+    if terms.barrier is None:
+        return ""
+    comparison = ">=" if terms.barrier > terms.strike else "<="
+    return f"agreed price {comparison} {terms.barrier} cents between {since} and {terms.expiry}"
+
+
+def encode_terms(terms: OptionTerms) -> dict[str, Any]:
+    """Return the terms as JSON, for the ``option`` field of an offer."""
+    return {
+        "kind": terms.kind.label,
+        "strike_cents": terms.strike,
+        "quantity_centibtc": terms.quantity,
+        "barrier_cents": terms.barrier,
+        "american": terms.american,
+        "expiry_unix": terms.expiry,
+        "premium_cents": terms.premium,
+        "collateral_sats": terms.collateral,
+    }
+
+
+def decode_terms(fields: Mapping[str, Any]) -> OptionTerms:
+    """Return the terms of an offer's ``option`` field. Raises InvalidInputError naming the wrong field."""
+    names = {
+        "kind", "strike_cents", "quantity_centibtc", "barrier_cents",
+        "american", "expiry_unix", "premium_cents", "collateral_sats",
+    }  # fmt: skip
+    if set(fields) != names:
+        wrong = ", ".join(sorted(names ^ set(fields)))
+        raise InvalidInputError("offer.option", f"missing or unknown: {wrong}", "exactly " + ", ".join(sorted(names)))
+    if not isinstance(fields["american"], bool):
+        raise InvalidInputError("offer.option.american", repr(fields["american"]), "true or false")
+    barrier = fields["barrier_cents"]
+    return OptionTerms(
+        kind=OptionKind.from_label(str(fields["kind"])),
+        strike=cents_per_btc(fields["strike_cents"]),
+        quantity=centi_btc(fields["quantity_centibtc"]),
+        barrier=None if barrier is None else cents_per_btc(barrier),
+        american=fields["american"],
+        expiry=slot(fields["expiry_unix"]),
+        premium=cents(fields["premium_cents"]),
+        collateral=sats(fields["collateral_sats"]),
+    )

@@ -1,0 +1,103 @@
+import json
+import stat
+
+import pytest
+
+from btcfi import secp256k1
+from btcfi.adapters import keystore
+from btcfi.adapters.keystore import FileLedger, NonceVault, create_keystore, open_keystore
+from btcfi.bitcoin.musig import KeyAggregate, NonceUsedError, SecretNonce, Session
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.announcement import announce
+from btcfi.oracle.attestation import AlreadyAttestedError, attest
+from btcfi.units import Hash32
+from tests.support.contracts import ORACLES, event
+
+PASSPHRASE, SEED = "correct horse battery", bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    path = tmp_path_factory.mktemp("keystore") / "keystore.json"
+    create_keystore(path, PASSPHRASE, SEED)
+    return path
+
+
+def test_a_keystore_opens_with_its_passphrase_and_gives_the_same_keys(stored):
+    opened = open_keystore(stored, PASSPHRASE)
+    assert opened.wallet_key(0).script == keystore.Keystore(SEED).wallet_key(0).script
+    assert opened.contract_secret(3) == keystore.Keystore(SEED).contract_secret(3)
+    assert len({opened.contract_secret(n) for n in range(5)}) == 5
+
+
+def test_the_file_is_private_and_holds_no_secret(stored):
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+    text = stored.read_text()
+    assert SEED.hex() not in text
+    assert PASSPHRASE not in text
+    assert SEED.hex() not in repr(open_keystore(stored, PASSPHRASE))
+
+
+def test_another_passphrase_or_a_changed_file_does_not_open(stored, tmp_path):
+    with pytest.raises(keystore.WrongPassphraseError):
+        open_keystore(stored, PASSPHRASE + "!")
+    changed = json.loads(stored.read_text())
+    changed["nonce"] = "00" * 12
+    (tmp_path / "k").write_text(json.dumps(changed))
+    with pytest.raises(keystore.WrongPassphraseError):
+        open_keystore(tmp_path / "k", PASSPHRASE)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"type": "other", "ciphertext": ""}'])
+def test_another_kind_of_file_is_named(tmp_path, content):
+    (tmp_path / "k").write_text(content)
+    with pytest.raises(InvalidInputError):
+        open_keystore(tmp_path / "k", PASSPHRASE)
+
+
+def test_an_existing_keystore_is_never_overwritten_and_a_missing_one_is_named(stored, tmp_path):
+    before = stored.read_bytes()
+    with pytest.raises(keystore.KeystoreExistsError):
+        create_keystore(stored, PASSPHRASE)
+    assert stored.read_bytes() == before
+    with pytest.raises(NotFoundError):
+        open_keystore(tmp_path / "none", PASSPHRASE)
+    with pytest.raises(InvalidInputError):
+        create_keystore(tmp_path / "new", "short")
+
+
+def test_a_stored_nonce_is_taken_once_and_leaves_no_file(tmp_path):
+    secret, message = bytes([1]) * 32, bytes([9]) * 32
+    vault = NonceVault(tmp_path, keystore.Keystore(SEED))
+    session = Hash32(bytes([5]) * 32)
+    aggregate = KeyAggregate([secp256k1.public_key_compressed(secret)])
+    nonce = SecretNonce(secret=secret, entropy=bytes([7]) * 32, message=message, aggregate=aggregate)
+    public = nonce.public
+    vault.put(session, nonce)
+    with pytest.raises(NonceUsedError):
+        nonce.take()
+    assert vault.public(session) == public
+    with pytest.raises(keystore.KeystoreExistsError):
+        vault.put(session, SecretNonce(secret=secret, entropy=bytes([8]) * 32))
+    taken = vault.take(session)
+    assert not list(tmp_path.glob("*.nonce"))
+    run = Session(aggregate, [public], message)
+    assert secp256k1.schnorr_verify(aggregate.xonly, message, run.aggregate([run.sign(secret, taken)]))
+    with pytest.raises(NonceUsedError):
+        vault.take(session)
+
+
+def test_the_ledger_refuses_a_second_outcome_in_another_process_and_after_a_torn_line(tmp_path):
+    path = tmp_path / "ledger"
+    what = event()
+    announcement = announce(ORACLES[0], what)
+    first = attest(ORACLES[0], announcement, 100_000, FileLedger(path))
+    with path.open("ab") as file:
+        file.write(b'["torn')
+    assert attest(ORACLES[0], announcement, 100_000, FileLedger(path)) == first
+    with pytest.raises(AlreadyAttestedError) as error:
+        attest(ORACLES[0], announcement, 100_001, FileLedger(path))
+    assert error.value.attested == 100_000
+    other = event(minute=29_000_001)
+    attest(ORACLES[0], announce(ORACLES[0], other), 5, FileLedger(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
