@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from btcfi.pricing.american import BOUNDARY_ROWS, american
+from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american
 from btcfi.pricing.black_scholes import check_kind, quote
 from btcfi.pricing.domain import (
     SECONDS_PER_YEAR,
@@ -130,7 +130,7 @@ def _book_loop(
     is_american: npt.NDArray[np.bool_], volatility: FloatArray, spot_cents: int, rate: float, now: int,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
-    rows = np.full((BOUNDARY_ROWS, ROW), -1.0)
+    rows = np.full((BUCKETS, BOUNDARY_ROWS, ROW), -1.0)
     horizon = max((expiry.max() - now) / SECONDS_PER_YEAR, 0.0) if expiry.shape[0] else 0.0
     row = np.zeros((SLOTS, 1))
     s = spot_cents / CENTS_PER_USD

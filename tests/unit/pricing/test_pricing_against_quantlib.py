@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import mpmath
 import numpy as np
 import pytest
-import QuantLib as ql
+import QuantLib as ql  # noqa: N813 - its documentation's own abbreviation
 
 from btcfi.pricing import american, barrier, black_scholes, implied
 
@@ -146,11 +146,11 @@ def test_knock_out_and_knock_in_premiums_equal_quantlibs_on_5000_cases(market, k
     assert disputed.size < CASES // 100
     for i in disputed:
         # QuantLib's normal distribution has eight digits near 1e-8; sixty digits decide who is right
-        exact = sixty_digits(kind, d, i, level[i], bool(up[i]), bool(into[i]))
+        exact = sixty_digits(kind, d, i, level[i], up=bool(up[i]), into=bool(into[i]))
         assert abs(float(ours[i] - exact)) / scale[i] < 1e-10
 
 
-def sixty_digits(kind, d, i, level, up, into):
+def sixty_digits(kind, d, i, level, *, up, into):
     """The reflection principle at sixty digits: the payoff on the surviving side, less that of the image."""
     with mpmath.workdps(60):
         s, k, b, t, sigma, r, q = (
@@ -226,9 +226,7 @@ def test_american_greeks_equal_differences_of_quantlibs_premiums(market, kind):
         for name, by in shift.items():
             quote = getattr(market, name)
             quote.setValue(quote.value() + by)
-        option = ql.VanillaOption(
-            payoff(kind, float(d.strike[i])), ql.AmericanExercise(TODAY, TODAY + int(d.days[i]))
-        )
+        option = ql.VanillaOption(payoff(kind, float(d.strike[i])), ql.AmericanExercise(TODAY, TODAY + int(d.days[i])))
         option.setPricingEngine(engine)
         return option.NPV()
 

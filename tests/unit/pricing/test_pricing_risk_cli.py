@@ -1,0 +1,77 @@
+"""``btcfi risk``: a report and a picture from a book file, and one-line errors for a broken one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from btcfi.surfaces.risk_cli import app
+
+HEADER = "kind,strike,expiry,quantity,barrier,american,collateral\n"
+BOOK = HEADER + (
+    "call,70000,2026-12-20T08:00:00Z,-1.50,,false,1.5\n"
+    "put,60000.50,1797753600,-2,,true,2\n"
+    "call,69000,2026-12-31T08:00:00+02:00,1,90000,,\n"
+)
+OPTIONS = ["--spot", "69000.00", "--volatility", "0.6", "--rate", "0.04", "--now", "2026-11-21T00:00:00Z"]
+
+
+def run(tmp_path, text=BOOK, *more):
+    path = tmp_path / "book.csv"
+    path.write_text(text, encoding="utf-8")
+    return CliRunner().invoke(app, [str(path), *OPTIONS, *more])
+
+
+def test_the_report_is_one_json_object_with_greeks_scenarios_and_margin(tmp_path):
+    result = run(tmp_path, BOOK, "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert report["options"] == 3
+    assert report["greeks"]["value"] < 0
+    assert report["margin"]["required_cents"] > 0
+    assert report["scenarios"]["profit_usd"][0][1][6] == 0
+
+
+def test_history_adds_the_tail_risk(tmp_path):
+    history = tmp_path / "closes.csv"
+    history.write_text("close\n" + "\n".join(str(70_000 + 900 * (i % 7)) for i in range(60)), encoding="utf-8")
+    report = json.loads(run(tmp_path, BOOK, "--json", "--history", str(history)).stdout)
+    assert report["tail_risk"]["historical"]["observations"] == 59
+    assert report["tail_risk"]["filtered"]["expected_shortfall"] >= report["tail_risk"]["filtered"]["value_at_risk"]
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_the_picture_is_a_png_or_an_svg(tmp_path, suffix, magic):
+    picture = tmp_path / f"risk{suffix}"
+    result = run(tmp_path, BOOK, "--plot", str(picture))
+    assert result.exit_code == 0
+    assert picture.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOOK.replace("call,70000", "cal,70000"), "book.csv line 2, kind"),
+        (BOOK.replace("60000.50", "60000.505"), "book.csv line 3, strike"),
+        (BOOK.replace("2026-12-20T08:00:00Z", "2026-12-20T08:00:00"), "no time zone"),
+        (BOOK.replace(",true,", ",yes,"), "line 3, american"),
+        (BOOK.replace("kind,strike", "kind,level"), "book.csv line 1, header"),
+        (BOOK + "call,1\n", "line 5, row"),
+        (HEADER, "has no options"),
+        (BOOK.replace(",90000,", ",69000,"), "barrier"),
+    ],
+)
+def test_a_broken_book_is_one_line_on_stderr_and_exit_code_2(tmp_path, text, said):
+    result = run(tmp_path, text, "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_book_and_an_unknown_picture_have_their_exit_codes(tmp_path):
+    assert CliRunner().invoke(app, [str(tmp_path / "none.csv"), *OPTIONS]).exit_code == 3
+    assert run(tmp_path, BOOK, "--plot", str(tmp_path / "risk.gif")).exit_code == 2
+    assert run(tmp_path, BOOK, "--plot", str(tmp_path / "no" / "risk.png")).exit_code == 2
