@@ -34,6 +34,15 @@ void payoff(struct payoff *result, u32 option_type, u32 strike, u32 spot, u32 qu
 #define TREE_REFUSED 2u
 u32 exercise_now(const struct terms *terms);
 
+/* answer.c: the three ways to end. `pay` converts and writes what `payoff` found; `early` marks an early exercise. */
+void refuse(volatile struct settlement_output *output, u32 error);
+void hold(const volatile struct settlement_input *input, volatile struct settlement_output *output);
+void pay(const volatile struct settlement_input *input, volatile struct settlement_output *output, u32 barrier_hit,
+         u32 early);
+
+/* expiry.c: validate, barrier, payoff, conversion; an option with time left is held. */
+void settle_at_expiry(const volatile struct settlement_input *input, volatile struct settlement_output *output);
+
 /* conversion.c: cents at the settlement price in satoshis, at most the collateral. */
 struct wide cents_to_sats(struct wide cents, u32 spot, struct wide collateral);
 
