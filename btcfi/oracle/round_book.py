@@ -86,8 +86,8 @@ class Registry:
 class SubmissionPolicy:
     """The preset's numbers about when a submission counts."""
 
-    open_seconds: int = 30
-    """How long after its minute a round takes submissions."""
+    open_seconds: int = 15
+    """How long after its minute a round takes submissions; then it is final."""
     most_skew_ms: int = 2_000
     """A node whose clock is further off is refused."""
     node_timeout_seconds: int = 120
@@ -118,6 +118,7 @@ class _Round:
     equivocators: dict[str, tuple[SignedSubmission, SignedSubmission]] = field(default_factory=dict)
     refused: dict[str, SubmissionError] = field(default_factory=dict)
     outcome: Outcome | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +166,7 @@ class RoundBook:
         """Return the observation of a submission that counts, now stored here.
 
         now: the aggregator's clock. nonce: opens the commitment, where the preset demands one. Raises a
-        SubmissionError: which one says why it does not count. An equivocation is kept, and the node is out of the round.
+        SubmissionError: which one says why it does not count. An equivocation is kept; its node is out of the round.
         """
         try:
             return self._accept(signed, now, nonce)
@@ -202,12 +203,20 @@ class RoundBook:
             legs=self.registry.legs,
         )
 
-    def settled(self, slot: Slot, now: UnixSeconds) -> bool:
-        """Return whether nothing can change the round any more: its window is over, or everybody has spoken."""
-        if self.state(slot, now) is RoundState.CLOSED:
-            return True
+    def everybody_spoke(self, slot: Slot) -> bool:
+        """Return whether every registered node has a word in the round: it is complete, though not final yet."""
         held = self._rounds.get(slot)
         return held is not None and set(held.accepted) == set(self.registry.nodes)
+
+    def settled(self, slot: Slot, now: UnixSeconds) -> bool:
+        """Return whether nothing can change the round any more: its window is over."""
+        return self.state(slot, now) is RoundState.CLOSED
+
+    def finish(self, slot: Slot) -> RoundReport:
+        """Return the final report of a settled round and freeze it: a late contradiction changes nothing more."""
+        report = self.report(slot)
+        self._round(slot).final = True
+        return report
 
     def observations(self, slot: Slot) -> list[Observation]:
         """Return everything that the round knows: accepted words, and why a node's word is not among them."""
@@ -238,6 +247,10 @@ class RoundBook:
             if self.settled(slot, now) and isinstance(priced := self.outcome(slot), AgreedPrice):
                 return priced
         return None
+
+    def watch(self, slot: Slot) -> None:
+        """Begin the round of a minute even if nobody ever speaks: a silent round is void, not forgotten."""
+        self._round(slot)
 
     def unfinished(self) -> Collection[Slot]:
         """Return the minutes in memory, oldest first."""
@@ -284,9 +297,13 @@ class RoundBook:
         if earlier is not None:
             if observation_bytes(earlier.submission.observation) == observation_bytes(said.observation):
                 raise ReplayedSubmissionError(node.node_id, said.slot)
-            held.equivocators[node.node_id] = (held.accepted.pop(node.node_id), signed)
-            held.outcome = None
+            held.equivocators[node.node_id] = (earlier, signed)
+            if not held.final:
+                del held.accepted[node.node_id]
+                held.outcome = None
             raise EquivocationError(node.node_id, said.slot)
+        if held.final:
+            raise ClosedSlotError(slot=said.slot, open_from=said.slot + SECONDS_PER_MINUTE, open_until=now)
         self._check_commitment(held, signed, now, nonce)
         self._check_evidence(signed)
         held.accepted[node.node_id] = signed
@@ -390,8 +407,9 @@ class RoundBook:
         current = Slot(slot_of(now) - SECONDS_PER_MINUTE)
         if self.state(current, now) is RoundState.OPEN:
             held = self._round(current)
-            held.refused[node_id] = error
-            held.outcome = None
+            if not held.final:
+                held.refused[node_id] = error
+                held.outcome = None
 
     def _missing(self, node_id: str, slot: Slot, reason: MissingReason, detail: str) -> Missing:
         return Missing(

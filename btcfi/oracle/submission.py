@@ -21,6 +21,8 @@ TAG: Final = "BTCFi/oracle/submission"
 LAYOUT_VERSION: Final = 1
 MAX_NODE_ID: Final = 64
 """Bytes of a node's name."""
+MAX_DETAIL: Final = 240
+"""Bytes of the detail of an absence that are signed."""
 NO_HASH: Final = bytes(32)
 _REASONS: Final = tuple(MissingReason)
 
@@ -121,6 +123,16 @@ class EvidenceMismatchError(SubmissionError):
         self.node_id = node_id
 
 
+class OversizedSubmissionError(SubmissionError):
+    """A message is larger than any honest one."""
+
+    kind = "oversized"
+
+    def __init__(self, *, size: int, most: int) -> None:
+        super().__init__("message", f"{size} bytes", f"at most {most}")
+        self.size, self.most = size, most
+
+
 class CommitmentError(SubmissionError):
     """A reveal without a commitment, against it, or outside its window."""
 
@@ -164,7 +176,8 @@ def observation_bytes(observation: Observation) -> bytes:
     """Return the canonical bytes of what is claimed, without when it was said: two of one slot equivocate if unequal.
 
     Little-endian: kind u8, venue (u8 length, text), slot u32, then for a quote open, high, low, close u32 and volume
-    u64; for a leg rate u64; for an absence reason u8; last the 32-byte evidence hash (zeros without one).
+    u64; for a leg rate u64; for an absence reason u8 and detail (u8 length, text); last the 32-byte evidence hash (or
+    zeros).
     """
     venue = str(observation.venue).encode()
     head = struct.pack("<B", len(venue)) + venue + struct.pack("<I", observation.slot)
@@ -174,7 +187,8 @@ def observation_bytes(observation: Observation) -> bytes:
         return b"\x00" + head + struct.pack("<IIIIQ", q.open, q.high, q.low, q.close, q.volume) + tail
     if isinstance(observation, LegQuote):
         return b"\x01" + head + struct.pack("<Q", observation.rate) + tail
-    return b"\x02" + head + struct.pack("<B", _REASONS.index(observation.reason)) + tail
+    detail = observation.detail.encode()[:MAX_DETAIL]
+    return b"\x02" + head + struct.pack("<BB", _REASONS.index(observation.reason), len(detail)) + detail + tail
 
 
 def signed_bytes(submission: Submission) -> bytes:

@@ -1,0 +1,350 @@
+"""The aggregator: both published oracle services over one ``RoundBook``, on grpcio's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.oracle.commitment import PriceCommitment
+from btcfi.oracle.consensus import AgreedPrice
+from btcfi.oracle.report import RoundReport, certified, report_hash
+from btcfi.oracle.round_book import RoundBook
+from btcfi.oracle.submission import (
+    BadSignatureError,
+    EquivocationError,
+    OversizedSubmissionError,
+    SubmissionError,
+    UnknownNodeError,
+    submission_hash,
+)
+from btcfi.secp256k1 import schnorr_verify
+from btcfi.surfaces.grpc.messages import (
+    MAX_MESSAGE_BYTES,
+    read_submission,
+    write_node,
+    write_price,
+    write_report,
+    write_update,
+)
+from btcfi.surfaces.grpc.store import AggregatorStore
+from btcfi.surfaces.protos import oracle_pb2 as pb
+from btcfi.surfaces.protos import oracle_pb2_grpc
+from btcfi.surfaces.status import status_of
+from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, hash32, slot, slot_of
+
+MAX_TRANSPORT_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+"""Above this gRPC itself refuses (RESOURCE_EXHAUSTED) without reading on; from the other limit on we do, and count."""
+
+MAX_HISTORY_MINUTES: Final = 1440 * 7
+"""Minutes of one history query: a week."""
+
+REPORTS_KEPT: Final = 128
+"""Final reports in memory, for signatures and latecomers."""
+
+SUBSCRIBER_BACKLOG: Final = 64
+"""Updates that wait for a slow subscriber; the oldest go first, a price stream is about now."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files of the server: its key and certificate, and a CA that clients must have where they need one."""
+
+    key: Path
+    certificate: Path
+    client_ca: Path | None = None
+
+
+class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.OracleServiceServicer):
+    """Both services. ``clock`` gives unix seconds as a float: the wall clock, or a replay's."""
+
+    def __init__(
+        self, book: RoundBook, *, store: AggregatorStore | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._book, self._store, self._clock = book, store, clock
+        self._final: dict[Slot, RoundReport] = {}
+        self._signatures: dict[Slot, dict[str, bytes]] = {}
+        self._told_early: deque[Slot] = deque(maxlen=REPORTS_KEPT)
+        self._subscribers: set[asyncio.Queue[pb.PriceUpdate]] = set()
+        self._nodes_needed = book.rule.quorum(len(book.registry.nodes))
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._clock()))
+
+    # --- OracleAggregator
+
+    async def SubmitPrice(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - the published name; two services share it
+        """Take a submission; acknowledged once it is stored. Serves both services, which published one name."""
+        if isinstance(request, pb.PriceRequest):
+            await self._submitted(request.submission, context)
+            return pb.PriceResponse(success=True, message="accepted", timestamp=self._now())
+        return await self._submitted(request, context)
+
+    async def _submitted(self, message: pb.PriceSubmission, context: Any) -> pb.Acknowledgment:  # noqa: ANN401
+        try:
+            if message.ByteSize() > MAX_MESSAGE_BYTES:
+                raise OversizedSubmissionError(size=message.ByteSize(), most=MAX_MESSAGE_BYTES)
+            signed = read_submission(message)
+        except InvalidInputError as e:
+            self._book.refuse_unread(e)
+            await _abort(context, e)
+        now = self._now()
+        try:
+            self._book.accept(signed, now, nonce=message.commitment_nonce)
+            if self._store is not None:
+                await self._store.keep(signed, now)
+        except BtcfiError as e:
+            await self._refused(e, context)
+        slot_ = signed.submission.slot
+        if self._subscribers and self._book.everybody_spoke(slot_) and slot_ not in self._told_early:
+            self._told_early.append(slot_)
+            self._tell(write_update(self._book.outcome(slot_), final=False))
+        return pb.Acknowledgment(accepted=True, slot=slot_, submission_hash=submission_hash(signed.submission))
+
+    async def _refused(self, error: BtcfiError, context: Any) -> NoReturn:  # noqa: ANN401
+        if isinstance(error, EquivocationError) and self._store is not None:
+            both = self._book.equivocations(error.slot).get(error.node_id)
+            if both is not None:
+                await self._store.keep_equivocation(*both, self._now())
+        log.warning("submission_refused", kind=getattr(error, "kind", type(error).__name__), problem=str(error))
+        await _abort(context, error)
+
+    async def CommitPrice(self, request: pb.CommitRequest, context: Any) -> pb.Acknowledgment:  # noqa: ANN401, N802
+        """Take a commitment, where the preset asks for one before the price."""
+        try:
+            made = PriceCommitment(
+                node_id=request.node_id,
+                slot=slot(request.slot),
+                commitment=hash32(request.commitment),
+                signature=request.signature,
+            )
+        except InvalidInputError as e:
+            self._book.refuse_unread(e)
+            await _abort(context, e)
+        try:
+            self._book.commit(made, self._now())
+        except SubmissionError as e:
+            await self._refused(e, context)
+        return pb.Acknowledgment(accepted=True, slot=made.slot)
+
+    async def GetConsensusPrice(self, _request: pb.Empty, context: Any) -> pb.ConsensusPrice:  # noqa: ANN401, N802
+        """Return the newest final price. NOT_FOUND before the first."""
+        return pb.ConsensusPrice(price=await self._newest(context))
+
+    async def SubscribePrices(self, _request: pb.Empty, _context: Any) -> AsyncIterator[pb.PriceUpdate]:  # noqa: ANN401, N802
+        """Stream every round from now on: complete (not final), then final, priced or void."""
+        queue: asyncio.Queue[pb.PriceUpdate] = asyncio.Queue(SUBSCRIBER_BACKLOG)
+        self._subscribers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._subscribers.discard(queue)
+
+    async def GetPriceHistory(self, request: pb.TimeRange, context: Any) -> pb.PriceHistory:  # noqa: ANN401, N802
+        """Return the final prices of a range, and by name the minutes without one."""
+        try:
+            first = slot(-(-request.start // SECONDS_PER_MINUTE) * SECONDS_PER_MINUTE)
+            minutes = (request.end - first + SECONDS_PER_MINUTE - 1) // SECONDS_PER_MINUTE
+            if not 0 <= minutes <= MAX_HISTORY_MINUTES:
+                raise InvalidInputError("time range", f"{minutes} minutes", f"at most {MAX_HISTORY_MINUTES}")  # noqa: TRY301
+        except InvalidInputError as e:
+            await _abort(context, e)
+        reports = await self._reports(first, request.end)
+        history = pb.PriceHistory()
+        for report, signatures in reports:
+            if isinstance(report.outcome, AgreedPrice):
+                history.prices.append(self._price(report.outcome, report, signatures))
+        known = {p.timestamp for p in history.prices}
+        history.gaps.extend(s for s in range(first, first + minutes * 60, SECONDS_PER_MINUTE) if s not in known)
+        return history
+
+    async def GetRoundReport(self, request: pb.ReportRequest, context: Any) -> pb.RoundReport:  # noqa: ANN401, N802
+        """Return a round's report with the signed submissions behind it, for whoever wants to check or sign it."""
+        try:
+            at = slot(request.slot)
+        except InvalidInputError as e:
+            await _abort(context, e)
+        if at in self._final:
+            report = self._final[at]
+            return write_report(report, self._book.submissions(at), self._signatures[at], final=True)
+        if at in self._book.unfinished():
+            return write_report(self._book.report(at), self._book.submissions(at), {}, final=False)
+        return await _abort(context, NotFoundError("round", str(at), "recent minutes only; see GetPriceHistory"))
+
+    async def SignReport(self, request: pb.ReportSignature, context: Any) -> pb.Acknowledgment:  # noqa: ANN401, N802
+        """Take a node's signature of a final report."""
+        report = self._final.get(Slot(request.slot))
+        node = self._book.registry.nodes.get(request.node_id)
+        try:
+            if report is None:
+                raise NotFoundError("final report", str(request.slot))
+            if node is None:
+                raise UnknownNodeError(request.node_id)
+            if not schnorr_verify(node.public_key, report_hash(report), request.signature):
+                raise BadSignatureError(node.node_id)
+        except BtcfiError as e:
+            self._book.refusals[getattr(e, "kind", "report_signature")] += 1
+            await _abort(context, e)
+        held = self._signatures[report.slot]
+        held[node.node_id] = request.signature
+        if self._store is not None:
+            await self._store.keep_signatures(report.slot, held)
+        return pb.Acknowledgment(accepted=True, slot=report.slot)
+
+    # --- OracleService
+
+    async def HealthCheck(self, _request: pb.HealthRequest, _context: Any) -> pb.HealthResponse:  # noqa: ANN401, N802
+        """Return who is active, what was refused, and our clock (two timestamps, as NTP has them)."""
+        received = int(self._clock() * 1000)
+        nodes = self._book.health(self._now())
+        venues = {h.node.venue for h in nodes if h.active and not h.node.venue.is_leg}
+        return pb.HealthResponse(
+            healthy=len(venues) >= self._book.rule.quorum(len(self._book.registry.venues)),
+            active_nodes=sum(h.active for h in nodes),
+            timestamp=self._now(),
+            version=version("btcfi-oracle-vm"),
+            nodes=[write_node(h) for h in nodes],
+            received_at_ms=received,
+            sent_at_ms=int(self._clock() * 1000),
+            refused_by_kind=dict(self._book.refusals),
+        )
+
+    async def GetAggregatedPrice(self, request: pb.GetPriceRequest, context: Any) -> pb.GetPriceResponse:  # noqa: ANN401, N802
+        """Return the price of a minute, or the newest for 0. NOT_FOUND names a minute without one."""
+        if request.slot == 0:
+            return pb.GetPriceResponse(price=await self._newest(context))
+        for report, signatures in await self._reports(request.slot, request.slot + 1):
+            if isinstance(report.outcome, AgreedPrice):
+                return pb.GetPriceResponse(price=self._price(report.outcome, report, signatures))
+            why = f"void: {report.outcome.reason.value}, {report.outcome.kept} of {report.outcome.quorum} needed"
+            await _abort(context, NotFoundError("price", str(request.slot), why))
+        return await _abort(context, NotFoundError("price", str(request.slot), "no such round"))
+
+    # --- rounds
+
+    async def close_rounds(self, *, every_seconds: float) -> None:
+        """Finish rounds as their windows end, store them and tell subscribers. Runs until cancelled."""
+        watched = slot_of(self._now()) - SECONDS_PER_MINUTE
+        while True:
+            now = self._now()
+            while watched + SECONDS_PER_MINUTE < slot_of(now):
+                watched += SECONDS_PER_MINUTE
+                self._book.watch(Slot(watched))
+            for at in list(self._book.unfinished()):
+                if at not in self._final and self._book.settled(at, now):
+                    await self._finish(at, now)
+            await asyncio.sleep(every_seconds)
+
+    async def _finish(self, at: Slot, now: UnixSeconds) -> None:
+        report = self._book.finish(at)
+        self._final[at], self._signatures[at] = report, {}
+        for old in sorted(self._final)[:-REPORTS_KEPT]:
+            del self._final[old], self._signatures[old]
+        if self._store is not None:
+            await self._store.keep_round(report, rule=self._book.rule, registry=self._book.registry, now=now)
+        outcome = report.outcome
+        facts = {"dropped": [f"{d.venue} {d.reason}" for d in outcome.dropped]}
+        facts["absent"] = [f"{a.venue} {a.reason}" for a in outcome.absent]
+        if isinstance(outcome, AgreedPrice):
+            log.info("price_agreed", slot=at, price_cents=outcome.price, used=len(outcome.used), **facts)
+        else:
+            log.error("round_void", slot=at, reason=outcome.reason.value, kept=outcome.kept, **facts)
+        self._tell(write_update(outcome, report=report, final=True))
+
+    async def resume(self) -> int:
+        """Take up what the database has of the rounds still open; return how many submissions that was."""
+        if self._store is None:
+            return 0
+        now = self._now()
+        kept = await self._store.submissions(now - 10 * SECONDS_PER_MINUTE, now)
+        self._book.restore(kept)
+        for report, signatures in await self._store.history(now - 10 * SECONDS_PER_MINUTE, now):
+            self._book.finish(report.slot)
+            self._final[report.slot], self._signatures[report.slot] = report, signatures
+        return len(kept)
+
+    def _tell(self, update: pb.PriceUpdate) -> None:
+        for queue in self._subscribers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(update)
+
+    async def _newest(self, context: Any) -> pb.AggregatedPrice:  # noqa: ANN401
+        for at in sorted(self._final, reverse=True):
+            report = self._final[at]
+            if isinstance(report.outcome, AgreedPrice):
+                return self._price(report.outcome, report, self._signatures[at])
+        return await _abort(context, NotFoundError("price", "newest", "no minute has a final price yet"))
+
+    async def _reports(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
+        if self._store is not None:
+            return await self._store.history(start, end)
+        return [(self._final[s], self._signatures[s]) for s in sorted(self._final) if start <= s < end]
+
+    def _price(self, agreed: AgreedPrice, report: RoundReport, signatures: dict[str, bytes]) -> pb.AggregatedPrice:
+        keys = {n.node_id: n.public_key for n in self._book.registry.nodes.values()}
+        done = certified(report, signatures, keys, needed=self._nodes_needed)
+        return write_price(agreed, report=report, signatures=len(signatures), certified=done)
+
+
+async def _abort(context: Any, error: BtcfiError) -> NoReturn:  # noqa: ANN401 - grpc.aio has no types
+    await context.abort(getattr(grpc.StatusCode, status_of(error).grpc), str(error))
+    raise AssertionError("abort raises")  # pragma: no cover - grpc's abort never returns
+
+
+async def start_server(
+    aggregator: Aggregator,
+    *,
+    host: str,
+    port: int,
+    tls: TlsFiles | None = None,
+    register: Callable[[Any], str] | None = None,
+) -> tuple[Any, int]:
+    """Start serving with the health and reflection services; return the server and its port (0 picks a free one).
+
+    register: adds further services to the server and returns its full name for reflection. Raises InvalidInputError
+    when the port is taken or a TLS file is unreadable.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MAX_TRANSPORT_BYTES),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    oracle_pb2_grpc.add_OracleAggregatorServicer_to_server(aggregator, server)  # type: ignore[no-untyped-call]
+    oracle_pb2_grpc.add_OracleServiceServicer_to_server(aggregator, server)  # type: ignore[no-untyped-call]
+    names = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
+    if register is not None:
+        names.append(register(server))
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    for name in ("", *names):
+        await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        address = f"{host}:{port}"
+        bound = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
+    except (RuntimeError, OSError) as e:
+        raise InvalidInputError("address", f"{host}:{port}: {e}", "a free port and readable TLS files") from e
+    await server.start()
+    return server, bound
+
+
+def _credentials(tls: TlsFiles) -> Any:  # noqa: ANN401 - grpc has no types
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    ca = tls.client_ca.read_bytes() if tls.client_ca is not None else None
+    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)

@@ -1,0 +1,209 @@
+"""What the aggregator keeps: each accepted submission before it is acknowledged, each round when it is final.
+
+Submissions that arrive together are committed together, so that the disk is asked once for many: the acknowledgment
+still means "stored".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlmodel import Session, SQLModel, col
+
+from btcfi.adapters.evidence import rule_document
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import upsert
+from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.tables import BlobRow, QuoteRow
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.quote import Feed, Missing, encode_observation
+from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash
+from btcfi.oracle.round_book import Registry
+from btcfi.oracle.submission import SignedSubmission
+from btcfi.surfaces.grpc.messages import read_submission, write_submission
+from btcfi.surfaces.protos import oracle_pb2 as pb
+from btcfi.units import Slot, UnixSeconds
+
+TABLES = (BlobRow, QuoteRow, OracleSubmissionRow, OracleEquivocationRow, OracleRoundRow)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    signed: SignedSubmission
+    now: UnixSeconds
+    done: asyncio.Future[None]
+
+
+class AggregatorStore:
+    """The aggregator's side of the database. One event loop owns it; the writes run on one thread."""
+
+    def __init__(self, store: Store, feed: Feed) -> None:
+        self._store, self._feed = store, feed
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aggregator-store")
+        self._waiting: list[_Accepted] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    def create_tables(self) -> None:
+        """Create the aggregator's tables where they do not exist: a database of its own has no Alembic."""
+        tables = [SQLModel.metadata.tables[str(table.__tablename__)] for table in TABLES]
+        SQLModel.metadata.create_all(self._store.engine, tables=tables)
+
+    async def keep(self, signed: SignedSubmission, now: UnixSeconds) -> None:
+        """Return once the submission is committed. Raises StoreUnreachableError when it could not be."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Accepted(signed, now, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        await done
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await self._run(self._insert, batch)
+            except Exception as e:  # noqa: BLE001 - every waiting caller must hear of it, whatever it is
+                for item in batch:
+                    if not item.done.done():
+                        item.done.set_exception(e)
+            else:
+                for item in batch:
+                    if not item.done.done():
+                        item.done.set_result(None)
+
+    def _insert(self, batch: list[_Accepted]) -> None:
+        submissions, quotes, blobs = [], [], {}
+        for item in batch:
+            said = item.signed.submission
+            o = said.observation
+            submissions.append(
+                {
+                    "feed": self._feed,
+                    "slot": said.slot,
+                    "node_id": said.node_id,
+                    "message": write_submission(item.signed, with_response=False).SerializeToString(),
+                    "received_at_unix": item.now,
+                }
+            )
+            quotes.append(
+                {
+                    "feed": self._feed,
+                    "slot": said.slot,
+                    "venue": str(o.venue),
+                    "ok": not isinstance(o, Missing),
+                    "body": json.dumps(encode_observation(o)),
+                    "evidence_sha256": o.evidence.hex() if o.evidence is not None else None,
+                    "fetched_at_unix": o.observed_at,
+                }
+            )
+            if item.signed.raw_response and o.evidence is not None:
+                name = o.evidence.hex()
+                blobs[name] = {"sha256": name, "body": item.signed.raw_response, "created_at_unix": item.now}
+        with self._store.transaction() as session:
+            _insert_new(session, OracleSubmissionRow, submissions, ["feed", "slot", "node_id"])
+            _insert_new(session, QuoteRow, quotes, ["feed", "slot", "venue"])
+            _insert_new(session, BlobRow, list(blobs.values()), ["sha256"])
+
+    async def keep_equivocation(self, first: SignedSubmission, second: SignedSubmission, now: UnixSeconds) -> None:
+        """Store both sides of a contradiction, once."""
+        await self._run(self._insert_equivocation, first, second, now)
+
+    def _insert_equivocation(self, first: SignedSubmission, second: SignedSubmission, now: UnixSeconds) -> None:
+        row = {
+            "feed": self._feed,
+            "slot": first.submission.slot,
+            "node_id": first.submission.node_id,
+            "first": write_submission(first, with_response=False).SerializeToString(),
+            "second": write_submission(second, with_response=False).SerializeToString(),
+            "seen_at_unix": now,
+        }
+        with self._store.transaction() as session:
+            _insert_new(session, OracleEquivocationRow, [row], ["feed", "slot", "node_id"])
+
+    async def keep_round(
+        self, report: RoundReport, *, rule: ConsensusRule, registry: Registry, now: UnixSeconds
+    ) -> None:
+        """Store a final report, once."""
+        row = {
+            "feed": self._feed,
+            "slot": report.slot,
+            "report": canonical_json(encode_report(report)).decode(),
+            "report_hash": report_hash(report).hex(),
+            "rule": canonical_json(rule_document(rule, registry.venues, registry.legs)).decode(),
+            "signatures": "{}",
+            "closed_at_unix": now,
+        }
+        await self._run(self._insert_round, row)
+
+    def _insert_round(self, row: dict[str, Any]) -> None:
+        with self._store.transaction() as session:
+            _insert_new(session, OracleRoundRow, [row], ["feed", "slot"])
+
+    async def keep_signatures(self, slot: Slot, signatures: Mapping[str, bytes]) -> None:
+        """Store who has signed the report of a round so far."""
+        await self._run(self._set_signatures, slot, {node: s.hex() for node, s in signatures.items()})
+
+    def _set_signatures(self, slot: Slot, signatures: dict[str, str]) -> None:
+        with self._store.transaction() as session:
+            session.execute(
+                update(OracleRoundRow)
+                .where(col(OracleRoundRow.feed) == self._feed, col(OracleRoundRow.slot) == slot)
+                .values(signatures=json.dumps(signatures, sort_keys=True))
+            )
+
+    async def history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
+        """Return the final reports of start <= slot < end with their signatures, oldest first."""
+        read: list[tuple[RoundReport, dict[str, bytes]]] = await self._run(self._read_history, start, end)
+        return read
+
+    def _read_history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
+        query = (
+            select(OracleRoundRow)
+            .where(col(OracleRoundRow.feed) == self._feed)
+            .where(col(OracleRoundRow.slot) >= start, col(OracleRoundRow.slot) < end)
+            .order_by(col(OracleRoundRow.slot))
+        )
+        with self._store.reading() as session:
+            rows = session.execute(query).scalars().all()
+        return [
+            (
+                decode_report(json.loads(row.report)),
+                {node: bytes.fromhex(s) for node, s in json.loads(row.signatures).items()},
+            )
+            for row in rows
+        ]
+
+    async def submissions(self, start: int, end: int) -> list[SignedSubmission]:
+        """Return the stored submissions of start <= slot < end, to go on after a restart."""
+        read: list[SignedSubmission] = await self._run(self._read_submissions, start, end)
+        return read
+
+    def _read_submissions(self, start: int, end: int) -> list[SignedSubmission]:
+        query = (
+            select(OracleSubmissionRow.message)  # type: ignore[call-overload]
+            .where(col(OracleSubmissionRow.feed) == self._feed)
+            .where(col(OracleSubmissionRow.slot) >= start, col(OracleSubmissionRow.slot) < end)
+        )
+        with self._store.reading() as session:
+            raw: Iterable[bytes] = session.execute(query).scalars().all()
+        return [read_submission(pb.PriceSubmission.FromString(message)) for message in raw]
+
+    async def close(self) -> None:
+        """Finish what is waiting and stop the thread."""
+        if self._writer is not None:
+            await self._writer
+        self._thread.shutdown()
+        self._store.close()
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:  # noqa: ANN401 - as run_in_executor
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _insert_new(session: Session, table: type[SQLModel], rows: list[dict[str, Any]], unique: list[str]) -> None:
+    if rows:
+        session.execute(upsert(session, table).on_conflict_do_nothing(index_elements=unique), rows)
