@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -20,14 +21,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.surfaces.status import status_of
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.units import UnixSeconds, cents_per_btc, unix_seconds
 
 if TYPE_CHECKING:
     from btcfi.pricing.portfolio import Market, Positions, ScenarioGrid
 
-app = typer.Typer(help="Risk of a book of options.", no_args_is_help=True)
+app = typer.Typer(
+    name="btcfi",
+    help="Risk of a book of options.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
 
 KINDS: Final = ("call", "put", "binary_call", "binary_put")
 """In the order of the published option types, as ``btcfi.options.terms`` labels them."""
@@ -61,21 +67,10 @@ def risk(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else")] = False,
 ) -> None:
     """Print the risk of BOOK at one market, and draw it with --plot."""
-    try:
-        moment = parse_time(now, "now") if now else UnixSeconds(int(datetime.now().astimezone().timestamp()))
-        report = assess(
-            book,
-            spot=spot,
-            volatility=volatility,
-            rate=rate,
-            now=moment,
-            history=history,
-            confidence=confidence,
-            plot=plot,
-        )
-    except BtcfiError as e:
-        typer.echo(f"error: {e}", err=True)
-        raise typer.Exit(status_of(e).exit_code) from e
+    moment = parse_time(now, "now") if now else UnixSeconds(int(time.time()))
+    report = assess(
+        book, spot=spot, volatility=volatility, rate=rate, now=moment, history=history, confidence=confidence, plot=plot
+    )
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -196,8 +191,8 @@ def show(report: dict[str, Any]) -> None:
         stress.add_row(f"{move:+.0%}", *(f"{plane[unmoved][i]:,.2f}" for plane in grid["profit_usd"]))
     console.print(stress)
     console.print(
-        f"Margin: required ${margin['required_cents'] / 100:,.2f}, collateral ${margin['collateral_cents'] / 100:,.2f}, "
-        f"liability ${margin['liability_cents'] / 100:,.2f}"
+        f"Margin: required ${margin['required_cents'] / 100:,.2f}, "
+        f"collateral ${margin['collateral_cents'] / 100:,.2f}, liability ${margin['liability_cents'] / 100:,.2f}"
     )
     if report["plot"]:
         console.print(f"Picture: {report['plot']}")
@@ -235,7 +230,7 @@ def draw(positions: Positions, market: Market, grid: ScenarioGrid, path: Path) -
     try:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
     except OSError as e:
-        raise InvalidInputError("plot", f"{path} cannot be written ({e.strerror})", "a folder that exists") from e
+        raise InvalidInputError("plot", f"{path} cannot be written ({e.strerror})", "a folder there") from e
 
 
 def parse_time(text: str, field: str) -> UnixSeconds:

@@ -31,10 +31,10 @@ def rows() -> list[Row]:
     quantlib = QUANTLIB_CASES / _median(lambda: _quantlib(market), 3)
     found = [
         Row(name="pricing.premiums_per_s", value=ours, unit=UNIT, against="published", ratio=ours / 50_000),
-        Row(name="pricing.vs_quantlib", value=quantlib, unit=UNIT, against="QuantLib", ratio=ours / quantlib),
+        _times("pricing.vs_quantlib", ours, quantlib, "QuantLib"),
     ]  # fmt: skip
     vollib, which = _py_vollib(market)
-    found.append(Row(name="pricing.vs_py_vollib", value=vollib, unit=UNIT, against=which, ratio=ours / vollib))
+    found.append(_times("pricing.vs_py_vollib", ours, vollib, which))
     vanilla = market["kind"] < 2
     given = {k: v[vanilla] for k, v in _named(market).items() if k != "volatility"}
     price = black_scholes.premium(market["kind"][vanilla], volatility=market["volatility"][vanilla], **given)
@@ -49,6 +49,10 @@ def rows() -> list[Row]:
     single = _median(lambda: american.greeks(1, **puts), 3) / 2_000
     found.append(Row(name="pricing.american_put_us", value=single * 1e6, unit="us with 5 Greeks, own boundary each"))
     return found + _api_rows()
+
+
+def _times(name: str, ours: float, theirs: float, whose: str) -> Row:
+    return Row(name=name, value=ours / theirs, unit="times", against=f"{whose}, {theirs:,.0f}/s", ratio=ours / theirs)
 
 
 def _median(run: Callable[[], object], repeats: int) -> float:

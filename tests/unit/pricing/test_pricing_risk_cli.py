@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
-from typer.testing import CliRunner
 
+from btcfi.surfaces import cli
 from btcfi.surfaces.risk_cli import app
 
 HEADER = "kind,strike,expiry,quantity,barrier,american,collateral\n"
@@ -18,14 +19,37 @@ BOOK = HEADER + (
 OPTIONS = ["--spot", "69000.00", "--volatility", "0.6", "--rate", "0.04", "--now", "2026-11-21T00:00:00Z"]
 
 
-def run(tmp_path, text=BOOK, *more):
-    path = tmp_path / "book.csv"
-    path.write_text(text, encoding="utf-8")
-    return CliRunner().invoke(app, [str(path), *OPTIONS, *more])
+@dataclass
+class Ended:
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
-def test_the_report_is_one_json_object_with_greeks_scenarios_and_margin(tmp_path):
-    result = run(tmp_path, BOOK, "--json")
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["btcfi", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(app)
+        said = capsys.readouterr()
+        return Ended(ended.value.code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def run(command, tmp_path):
+    def with_book(text=BOOK, *more):
+        path = tmp_path / "book.csv"
+        path.write_text(text, encoding="utf-8")
+        return command(str(path), *OPTIONS, *more)
+
+    return with_book
+
+
+def test_the_report_is_one_json_object_with_greeks_scenarios_and_margin(run, tmp_path):
+    result = run(BOOK, "--json")
     report = json.loads(result.stdout)
     assert result.exit_code == 0
     assert report["options"] == 3
@@ -34,18 +58,18 @@ def test_the_report_is_one_json_object_with_greeks_scenarios_and_margin(tmp_path
     assert report["scenarios"]["profit_usd"][0][1][6] == 0
 
 
-def test_history_adds_the_tail_risk(tmp_path):
+def test_history_adds_the_tail_risk(run, tmp_path):
     history = tmp_path / "closes.csv"
     history.write_text("close\n" + "\n".join(str(70_000 + 900 * (i % 7)) for i in range(60)), encoding="utf-8")
-    report = json.loads(run(tmp_path, BOOK, "--json", "--history", str(history)).stdout)
+    report = json.loads(run(BOOK, "--json", "--history", str(history)).stdout)
     assert report["tail_risk"]["historical"]["observations"] == 59
     assert report["tail_risk"]["filtered"]["expected_shortfall"] >= report["tail_risk"]["filtered"]["value_at_risk"]
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
-def test_the_picture_is_a_png_or_an_svg(tmp_path, suffix, magic):
+def test_the_picture_is_a_png_or_an_svg(run, tmp_path, suffix, magic):
     picture = tmp_path / f"risk{suffix}"
-    result = run(tmp_path, BOOK, "--plot", str(picture))
+    result = run(BOOK, "--plot", str(picture))
     assert result.exit_code == 0
     assert picture.read_bytes().startswith(magic)
 
@@ -63,15 +87,15 @@ def test_the_picture_is_a_png_or_an_svg(tmp_path, suffix, magic):
         (BOOK.replace(",90000,", ",69000,"), "barrier"),
     ],
 )
-def test_a_broken_book_is_one_line_on_stderr_and_exit_code_2(tmp_path, text, said):
-    result = run(tmp_path, text, "--json")
+def test_a_broken_book_is_one_line_on_stderr_and_exit_code_2(run, tmp_path, text, said):
+    result = run(text, "--json")
     assert result.exit_code == 2
     assert result.stdout == ""
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_a_missing_book_and_an_unknown_picture_have_their_exit_codes(tmp_path):
-    assert CliRunner().invoke(app, [str(tmp_path / "none.csv"), *OPTIONS]).exit_code == 3
-    assert run(tmp_path, BOOK, "--plot", str(tmp_path / "risk.gif")).exit_code == 2
-    assert run(tmp_path, BOOK, "--plot", str(tmp_path / "no" / "risk.png")).exit_code == 2
+def test_a_missing_book_and_an_unknown_picture_have_their_exit_codes(command, run, tmp_path):
+    assert command(str(tmp_path / "none.csv"), *OPTIONS).exit_code == 3
+    assert run(BOOK, "--plot", str(tmp_path / "risk.gif")).exit_code == 2
+    assert run(BOOK, "--plot", str(tmp_path / "no" / "risk.png")).exit_code == 2
