@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from btcfi import errors
 from btcfi.adapters import node
 from btcfi.options import expiry
+from btcfi.oracle import submission
 from btcfi.proofs import errors as proof_errors
+from btcfi.surfaces.rest import errors as rest_errors
 from btcfi.vm import machine
 
 
@@ -37,6 +39,23 @@ ROWS: dict[type[Exception], Row] = {
     machine.MachineFaultError: Row(exit_code=70, http=422, grpc="INVALID_ARGUMENT"),
     machine.ExecutorsDisagreeError: Row(exit_code=70, http=500, grpc="INTERNAL"),
     expiry.GuestRefusedError: Row(exit_code=65, http=422, grpc="INVALID_ARGUMENT"),
+    submission.UnknownNodeError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    submission.WrongVenueError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    submission.BadSignatureError: Row(exit_code=77, http=401, grpc="UNAUTHENTICATED"),
+    submission.ClosedSlotError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    submission.FutureSlotError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    submission.ClockSkewError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    submission.CommitmentError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    submission.ReplayedSubmissionError: Row(exit_code=65, http=409, grpc="ALREADY_EXISTS"),
+    submission.EquivocationError: Row(exit_code=65, http=409, grpc="ABORTED"),
+    submission.OversizedSubmissionError: Row(exit_code=65, http=413, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.UnauthenticatedError: Row(exit_code=77, http=401, grpc="UNAUTHENTICATED"),
+    rest_errors.RoleMissingError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    rest_errors.RateLimitedError: Row(exit_code=75, http=429, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.BodyTooLargeError: Row(exit_code=65, http=413, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.WrongContentTypeError: Row(exit_code=65, http=415, grpc="INVALID_ARGUMENT"),
+    rest_errors.IdempotencyMismatchError: Row(exit_code=65, http=409, grpc="ALREADY_EXISTS"),
+    rest_errors.RequestUnderWayError: Row(exit_code=75, http=409, grpc="ABORTED"),
     proof_errors.ProofError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
 }
 """Add a row per decision that a caller can take. Exit codes 64 and above follow sysexits.h where one fits."""
