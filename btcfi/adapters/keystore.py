@@ -110,8 +110,9 @@ def open_keystore(path: Path, passphrase: str) -> Keystore:
     try:
         stored = json.loads(raw)
         sealed = b64decode(stored.pop("ciphertext"))
-        if stored["type"] != _TYPE or stored["version"] != _VERSION or stored["kdf"]["n"] > _MAX_SCRYPT_N:
-            raise ValueError(stored["type"])
+        known = stored["type"] == _TYPE and stored["version"] == _VERSION and stored["kdf"]["n"] <= _MAX_SCRYPT_N
+        if not known:
+            raise ValueError(stored["type"])  # noqa: TRY301 - one message for every unreadable file
         box = AESGCM(_stretch(passphrase, stored["kdf"]))
         nonce = bytes.fromhex(stored["nonce"])
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -24,13 +24,20 @@ from btcfi.vm.interpreter import run_many
 from btcfi.vm.program import Program
 
 
-def price_input(terms: OptionTerms, price: CentsPerBtc) -> SettlementInput:
-    """Return the guest's input at expiry when nothing but the settlement price is known.
+def price_input(terms: OptionTerms, price: CentsPerBtc, *, touched: bool = False) -> SettlementInput:
+    """Return the guest's input at expiry from what an attestation states: the settlement price, and the barrier.
 
-    A path that touched the barrier before is the oracle's condition digit (``condition_of``), not part of the price.
+    touched: whether the path touched the barrier before, the oracle's condition digit (``condition_of``).
     """
+    reached = terms.barrier if touched and terms.barrier is not None else price
     return settlement_input(
-        terms, price=price, low=price, high=price, at=terms.expiry, volatility=BasisPoints(0), rate=BasisPoints(0)
+        terms,
+        price=price,
+        low=CentsPerBtc(min(price, reached)),
+        high=CentsPerBtc(max(price, reached)),
+        at=terms.expiry,
+        volatility=BasisPoints(0),
+        rate=BasisPoints(0),
     )
 
 

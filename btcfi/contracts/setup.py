@@ -168,7 +168,7 @@ def sign(
     """Return the sign message: our pre-signatures, and our funding signatures after checking all of theirs.
 
     wallet: our keys by output script. outside: witnesses of our inputs that an outside wallet made by PSBT. checked:
-    the accepting side's pre-signatures were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
+    theirs were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
     anything is signed.
     """
     _check_key(offer.party, secret)

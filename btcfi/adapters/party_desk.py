@@ -1,0 +1,292 @@
+"""One party at work: it makes and checks messages, signs with its own keystore, broadcasts, watches and settles.
+
+Two desks know nothing of each other but the messages; the service that coordinates them holds neither's keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.node import InputsSpentError, Node, TxRejectedError
+from btcfi.adapters.party_store import (
+    WALLET_KEYS,
+    PartyContract,
+    PartyStore,
+    scan_coins,
+    spendable,
+)
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, FeeRule, SatsPerKvb, choose_rate
+from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.wallet import Coin, select_coins
+from btcfi.contracts import setup, watch
+from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
+from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
+from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
+from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
+from btcfi.contracts.setup import Agreement, SetupPolicy
+from btcfi.contracts.watch import Action, ContractStatus
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.attestation import Attestation
+from btcfi.proofs.settlement_proof import build_proof
+from btcfi.secp256k1 import public_key_compressed
+from btcfi.units import Hash32, Height, Sats
+from btcfi.vm.interpreter import run
+from btcfi.vm.program import Program
+
+CHILD_COIN: Final = Sats(20_000)
+"""A coin of at least this size pays for a settlement's child: 50 sat/vB for both transactions."""
+
+FUNDING_WEIGHT: Final = 6 * P2TR_OUTPUT_WEIGHT
+"""Room in the coin selection for what a party pays besides its inputs and change."""
+
+
+class StepOutOfOrderError(BtcfiError):
+    """A step whose predecessor is missing."""
+
+    def __init__(self, contract: str, missing: str) -> None:
+        super().__init__(f"contract {contract[:16]}: {missing} first")
+        self.contract, self.missing = contract, missing
+
+
+class ProgramMismatchError(InvalidInputError):
+    """The contract is about another guest program than the one that this party has."""
+
+    def __init__(self, *, contract: Hash32, ours: Hash32) -> None:
+        super().__init__("guest program", contract.hex()[:16], f"{ours.hex()[:16]}, the one installed here")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a watch round found and did about one contract."""
+
+    name: str
+    role: Role
+    status: ContractStatus
+    tip: Height
+    action: Action
+    note: str = ""
+
+
+class PartyDesk:
+    """One party with its folder, its keys, its guest program and a node."""
+
+    def __init__(
+        self, store: PartyStore, keystore: Keystore, node: Node, program: Program, *, policy: SetupPolicy, fees: FeeRule
+    ) -> None:
+        self._store, self._keystore, self._node, self._program = store, keystore, node, program
+        self._policy, self._fees = policy, fees
+        self._keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
+
+    @property
+    def wallet(self) -> dict[bytes, TaprootKey]:
+        """Our keys by output script."""
+        return {key.script: key for key in self._keys}
+
+    def address(self) -> str:
+        """Our receiving address: where to send what the wallet is to spend."""
+        return encode_address(self._keys[0].script)
+
+    def balance(self) -> tuple[Sats, Sats]:
+        """Return what the wallet can spend now, and what is reserved for contracts; reads new blocks first."""
+        coins = scan_coins(self._store.coins(), self._node, self._keys)
+        self._store.save_coins(coins)
+        free = sum(coin.value for coin in spendable(coins, self._node.block_count()))
+        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in coins.reserved)
+        return Sats(free), Sats(held)
+
+    # ---- setting up
+
+    def offer(self, terms: ContractTerms, role: Role) -> Offer:
+        """Make an offer with coins of our wallet, reserve them, and remember it."""
+        number = self._store.next_number()
+        offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
+        self._store.save(PartyContract(number=number, role=role, offer=offer))
+        return offer
+
+    def accept(self, offer: Offer, event: OracleEvent) -> Accept:
+        """Check an offer against the event that we expect, pre-sign every CET, and remember both."""
+        role = offer.role.other
+        number = self._store.next_number()
+        self._check_coins(offer.party.coins)
+        party = self._party(number, offer.terms, role)
+        agreement = self._agree(offer, party, event)
+        accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
+        self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted))
+        return accepted
+
+    def sign(self, accepted: Accept) -> Sign:
+        """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs."""
+        contract = self._store.load(accepted.offer_id.hex())
+        self._check_coins(accepted.party.coins)
+        contract.accept = accepted
+        agreement = self._agreement(contract)
+        secret = self._keystore.contract_secret(contract.number)
+        signed = setup.sign(contract.offer, accepted, agreement, secret, self.wallet)
+        contract.sign = signed
+        contract.watch = watch.start(self._node, self._node.block_count())
+        self._store.save(contract)
+        return signed
+
+    def complete(self, signed: Sign) -> Transaction:
+        """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast."""
+        for name in self._store.names():
+            contract = self._store.load(name)
+            if contract.accept is None or contract.role is contract.offer.role:
+                continue
+            agreement = self._agreement(contract)
+            if agreement.id == signed.contract_id:
+                contract.funding = setup.complete(agreement, signed, self.wallet)
+                contract.sign = signed
+                contract.watch = watch.start(self._node, self._node.block_count())
+                self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
+                self._node.send(contract.funding)
+                return contract.funding
+        raise InvalidInputError("sign message", "is for no contract of ours", "the answer to our accept message")
+
+    def _party(self, number: int, terms: ContractTerms, role: Role) -> Party:
+        coins = scan_coins(self._store.coins(), self._node, self._keys)
+        amount = terms.collateral if role is Role.SELLER else terms.premium
+        free = spendable(coins, self._node.block_count())
+        chosen = select_coins(free, amount=amount, rate=terms.rate, other_weight=FUNDING_WEIGHT).coins
+        coins.reserved |= {coin.outpoint for coin in chosen}
+        self._store.save_coins(coins)
+        script = self._keys[0].script
+        key = public_key_compressed(self._keystore.contract_secret(number))
+        return Party(key=key, payout_script=script, change_script=script, coins=chosen)
+
+    def _check_coins(self, coins: Sequence[Coin]) -> None:
+        # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures
+        for coin, found in zip(
+            coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False), strict=True
+        ):
+            if found is None or found.output != coin.output or found.confirmations < 1:
+                raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+
+    def _agree(self, offer: Offer, accepting: Party, event: OracleEvent) -> Agreement:
+        terms = decode_terms(offer.terms.option)
+        if event.program_hash != self._program.program_hash:
+            raise ProgramMismatchError(contract=event.program_hash, ours=self._program.program_hash)
+        if terms.collateral != offer.terms.collateral:
+            raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
+        return setup.agree(offer, accepting, guest_payouts(terms, self._program), event=event, policy=self._policy)
+
+    def _agreement(self, contract: PartyContract) -> Agreement:
+        if contract.accept is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "`btcfi party sign` the other side's accept message")
+        # the event was compared with our expectation when the offer was made or accepted
+        event = contract.offer.terms.announcements[0].event
+        return self._agree(contract.offer, contract.accept.party, event)
+
+    # ---- watching
+
+    def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
+        """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund."""
+        reports = []
+        for name in self._store.names():
+            contract = self._store.load(name)
+            if contract.watch is not None and contract.accept is not None:
+                reports.append(self._watch_one(name, contract, attestations))
+        return reports
+
+    def _watch_one(self, name: str, contract: PartyContract, attestations: Sequence[Attestation]) -> Report:
+        agreement = self._agreement(contract)
+        plan = agreement.plan
+        contributions = [txin.outpoint for txin in agreement.funding.transaction.inputs]
+        state = contract.watch or watch.start(self._node, self._node.block_count())
+        step = watch.advance(state, self._node, [plan.funding, *contributions])
+        contract.watch = step.state
+        relevant = [one for one in attestations if one.event == plan.announcements[0].event.id]
+        cet = self._completed(agreement, contract, relevant)
+        refund = self._refund(agreement, contract)
+        spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
+        spenders |= {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}  # the other side may settle
+        status = watch.contract_status(step.state, plan.funding, contributions=contributions, spenders=spenders)
+        action = watch.next_action(
+            status,
+            tip=step.state.tip,
+            expiry_height=plan.contract.expiry_height,
+            refund_height=plan.contract.refund_height,
+            attested=cet is not None,
+            seller=contract.role is Role.SELLER,
+        )
+        note = self._act(action, contract, cet, refund)
+        self._store.save(contract)
+        return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
+
+    def _act(
+        self, action: Action, contract: PartyContract, cet: CompletedCet | None, refund: Transaction | None
+    ) -> str:
+        try:
+            if action is Action.BROADCAST_FUNDING and contract.funding is not None:
+                self._node.send(contract.funding)
+            elif action is Action.SETTLE and cet is not None:
+                self._settle(contract, cet)
+            elif action is Action.REFUND and refund is not None:
+                contract.settlement = refund
+                self._store.save(contract)
+                self._node.send(refund)
+        except InputsSpentError as e:
+            return f"somebody else spent it: {e.reason}"
+        except TxRejectedError as e:
+            return e.reason
+        return ""
+
+    def _completed(
+        self, agreement: Agreement, contract: PartyContract, attestations: Sequence[Attestation]
+    ) -> CompletedCet | None:
+        if contract.accept is None or contract.sign is None:
+            return None
+        if len(attestations) < agreement.plan.threshold:
+            return None
+        parts = {
+            contract.offer.role.other.value: contract.accept.presignatures,
+            contract.offer.role.value: contract.sign.presignatures,
+        }
+        return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
+
+    def _refund(self, agreement: Agreement, contract: PartyContract) -> Transaction | None:
+        if contract.role is not Role.SELLER:
+            return None
+        rate = choose_rate(self._node.fee_estimate(6), self._fees)
+        refund = build_refund(agreement.plan.contract, agreement.plan.funding, rate=rate)
+        secret = self._keystore.contract_secret(contract.number)
+        return complete_settlement(refund, seller=sign_settlement(refund, secret))
+
+    def _settle(self, contract: PartyContract, cet: CompletedCet) -> None:
+        """Broadcast the CET with a child from our wallet; the child carries the root of our own proof."""
+        if contract.settlement == cet.transaction and contract.child is not None:
+            self._node.send_package([cet.transaction, contract.child])
+            return
+        coins = scan_coins(self._store.coins(), self._node, self._keys)
+        coin = next((one for one in spendable(coins, self._node.block_count()) if one.value >= CHILD_COIN), None)
+        if coin is None:
+            raise InvalidInputError("wallet", "no coin to pay the settlement's fee", f"a coin of {CHILD_COIN} sats")
+        rate = choose_rate(self._node.fee_estimate(2), self._fees)
+        child = build_child(
+            cet,
+            coin,
+            change_script=self._keys[0].script,
+            rate=SatsPerKvb(rate),
+            proof_root=self.proof_root(contract.offer, cet.outcome),
+        )
+        key = self._keys[coin.key_index]
+        signature = key.sign_input(child.transaction, 1, child.spent)
+        contract.settlement = cet.transaction
+        contract.child = child.transaction.with_witness(1, [signature])
+        coins.reserved.add(coin.outpoint)
+        self._store.save_coins(coins)
+        self._store.save(contract)
+        self._node.send_package([contract.settlement, contract.child])
+
+    def proof_root(self, offer: Offer, outcome: int) -> Hash32:
+        """Return the root of the proof that the guest pays this at the attested outcome: our own run of it."""
+        terms = decode_terms(offer.terms.option)
+        event = offer.terms.announcements[0].event
+        given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
+        return build_proof(run(self._program, given.to_bytes())).proof_root

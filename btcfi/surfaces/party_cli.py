@@ -1,0 +1,317 @@
+"""``btcfi party``: one side of an option contract, with its own keys, on its own machine.
+
+    seller: party init, party offer ... --out offer.json
+    buyer:  party init, party accept offer.json --announcement oracle.json --out accept.json
+    seller: party sign accept.json --out sign.json
+    buyer:  party sign sign.json            (checks everything, signs last, broadcasts the funding)
+    both:   party watch --attestation attestation.json
+
+Messages are files, ``-`` (stdin, stdout) or http(s) URLs (read by GET, written by POST). The passphrase is asked for,
+or read from a file; it never stands in an argument.
+"""
+
+# ruff: noqa: PLR0917 - a command's options are its parameters
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
+from btcfi.adapters.node import Node
+from btcfi.adapters.party_desk import PartyDesk
+from btcfi.adapters.party_store import PartyStore
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
+from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.messages import (
+    ContractTerms,
+    Role,
+    decode_accept,
+    decode_announcement,
+    decode_attestation,
+    decode_offer,
+    decode_sign,
+    encode_accept,
+    encode_offer,
+    encode_sign,
+)
+from btcfi.contracts.option import MIN_REFUND_DELAY
+from btcfi.contracts.payouts import breakpoints_of, decode_terms
+from btcfi.contracts.setup import SetupPolicy
+from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.surfaces.cli import run
+from btcfi.units import display_txid, height, sats
+from btcfi.vm.program import load_program
+
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""50,000 buckets with three sets of oracles are 13 MB of base64."""
+
+HTTP_TIMEOUT: Final = 30.0
+NODE_TIMEOUT: Final = 60.0
+"""Seconds."""
+
+app = typer.Typer(
+    name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+
+Folder = Annotated[Path, typer.Option("--dir", help="The party's folder: keystore, contracts, coins.")]
+NodeUrl = Annotated[str, typer.Option("--node", envvar="BITCOIN_NODE_URL", help="http://user:password@host:port")]
+Cookie = Annotated[Path | None, typer.Option("--cookie-file", help="The node's .cookie file, instead of a password.")]
+Passphrase = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),
+]
+Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Announcements = Annotated[
+    list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
+]
+RefundDelay = Annotated[
+    int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
+]
+
+DEFAULT_FOLDER = Path("party")
+DEFAULT_NODE = "http://127.0.0.1:18443"
+
+
+@app.command()
+def init(
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Create the party's keystore and print its address."""
+    store = PartyStore(folder)
+    create_keystore(store.keystore_path, _passphrase(passphrase_file, confirm=True))
+    desk = _desk(folder, node, cookie_file, passphrase_file)
+    _say({"folder": str(folder), "address": desk.address()})
+
+
+@app.command()
+def offer(
+    option: Annotated[Path, typer.Option("--option", help="The option's terms, JSON.")],
+    role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
+    announcement: Announcements,
+    premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.")],
+    expiry_height: Annotated[int, typer.Option("--expiry-height", help="No settlement is mined at or below it.")],
+    refund_height: Annotated[int, typer.Option("--refund-height", help="From here on the seller is refunded.")],
+    out: Out,
+    step_sats: Annotated[int, typer.Option("--step-sats", help="Payouts are rounded to this.", min=1)] = 10_000,
+    rounding: Annotated[str, typer.Option("--rounding", help="down (to the seller) or up (to the buyer).")] = "down",
+    threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
+    rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Offer a contract: terms, oracles, and coins of your wallet."""
+    fields = _read_json(str(option))
+    terms = decode_terms(fields)
+    contract = ContractTerms(
+        option=fields,
+        collateral=terms.collateral,
+        premium=sats(premium_sats),
+        expiry_height=height(expiry_height),
+        refund_height=height(refund_height),
+        rate=SatsPerKvb(rate),
+        step=sats(step_sats),
+        rounding=_choice(Rounding, "rounding", rounding),
+        breakpoints=breakpoints_of(terms),
+        announcements=tuple(decode_announcement(_read_json(str(path))) for path in announcement),
+        threshold=threshold,
+    )
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    made = desk.offer(contract, _choice(Role, "role", role))
+    _write_json(out, encode_offer(made))
+    _say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
+
+
+@app.command()
+def accept(
+    message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
+    announcement: Announcements,
+    out: Out,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Check an offer against the oracle's announcement as you have it, and pre-sign every settlement."""
+    offered = decode_offer(_read_json(message))
+    event = decode_announcement(_read_json(str(announcement[0]))).event
+    accepted = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay).accept(offered, event)
+    _write_json(out, encode_accept(accepted))
+    _say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
+
+
+@app.command()
+def sign(
+    message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
+    out: Out = "-",
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
+    received = _read_json(message)
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    if isinstance(received, dict) and received.get("type") == "btcfi/sign":
+        funding = desk.complete(decode_sign(received))
+        _say({"funding_txid": display_txid(funding.txid)})
+        return
+    signed = desk.sign(decode_accept(received))
+    _write_json(out, encode_sign(signed))
+    _say({"contract_id": signed.contract_id.hex(), "sign": out}, quiet=out == "-")
+
+
+@app.command()
+def status(
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Print the wallet and every contract as this party has it, without doing anything."""
+    store = PartyStore(folder)
+    desk = _desk(folder, node, cookie_file, passphrase_file)
+    free, held = desk.balance()
+    contracts = []
+    for name in store.names():
+        contract = store.load(name)
+        contracts.append(
+            {
+                "contract": name,
+                "role": contract.role.value,
+                "collateral_sats": contract.offer.terms.collateral,
+                "accepted": contract.accept is not None,
+                "signed": contract.sign is not None,
+                "funding_txid": display_txid(contract.funding.txid) if contract.funding else None,
+                "settlement_txid": display_txid(contract.settlement.txid) if contract.settlement else None,
+            }
+        )
+    _say({"address": desk.address(), "spendable_sats": free, "reserved_sats": held, "contracts": contracts})
+
+
+@app.command()
+def watch(
+    attestation: Annotated[
+        list[str] | None, typer.Option("--attestation", help="An oracle's attestation: a file or URL; repeat.")
+    ] = None,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
+    attestations = [decode_attestation(_read_json(source)) for source in attestation or []]
+    reports = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay).watch(attestations)
+    rows = [
+        {
+            "contract": report.name,
+            "role": report.role.value,
+            "status": report.status.value,
+            "height": report.tip,
+            "action": report.action.value,
+            "note": report.note,
+        }
+        for report in reports
+    ]
+    _say({"contracts": rows})
+
+
+def _desk(
+    folder: Path,
+    node: str,
+    cookie_file: Path | None,
+    passphrase_file: Path | None,
+    min_refund_delay: int = MIN_REFUND_DELAY,
+) -> PartyDesk:
+    store = PartyStore(folder)
+    return PartyDesk(
+        store,
+        _keystore(store, passphrase_file),
+        Node(node, NODE_TIMEOUT, cookie_file=cookie_file),
+        load_program("option_settlement"),
+        policy=SetupPolicy(min_refund_delay=min_refund_delay),
+        fees=FeeRule(),
+    )
+
+
+def _keystore(store: PartyStore, passphrase_file: Path | None) -> Keystore:
+    return open_keystore(store.keystore_path, _passphrase(passphrase_file))
+
+
+def _passphrase(path: Path | None, *, confirm: bool = False) -> str:
+    if path is None:
+        return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    lines = path.read_text().splitlines()
+    return lines[0] if lines else ""
+
+
+def _choice(kind: Any, name: str, text: str) -> Any:  # noqa: ANN401 - one of two enumerations
+    try:
+        return kind(text)
+    except ValueError as e:
+        raise InvalidInputError(name, repr(text), " or ".join(member.value for member in kind)) from e
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _read_json(source: str) -> Any:  # noqa: ANN401 - JSON
+    if source == "-":
+        raw = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+    elif _is_url(source):
+        raw = _http("GET", source)
+    else:
+        with Path(source).open("rb") as file:
+            raw = file.read(MAX_MESSAGE_BYTES + 1)
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise InvalidInputError("message", "too long", f"at most {MAX_MESSAGE_BYTES} bytes")
+    try:
+        return json.loads(raw)
+    except ValueError as e:
+        raise InvalidInputError("message", f"{source} is not JSON", "a message of the protocol") from e
+
+
+def _write_json(target: str, message: dict[str, Any]) -> None:
+    raw = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    if target == "-":
+        sys.stdout.buffer.write(raw)
+    elif _is_url(target):
+        _http("POST", target, raw)
+    else:
+        Path(target).write_bytes(raw)
+
+
+def _http(method: str, url: str, body: bytes | None = None) -> bytes:
+    import httpx  # noqa: PLC0415 - only messages over HTTP need it
+
+    try:
+        answer = httpx.request(
+            method, url, content=body, headers={"Content-Type": "application/json"}, timeout=HTTP_TIMEOUT
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as e:
+        raise UnreachableError("counterparty", url, str(e) or type(e).__name__, "check the URL or use files") from e
+    return answer.content
+
+
+def _say(value: dict[str, Any], *, quiet: bool = False) -> None:
+    if not quiet:
+        typer.echo(json.dumps(value, indent=1))
+
+
+if __name__ == "__main__":
+    run(app, name="btcfi party")

@@ -1,0 +1,200 @@
+"""Two parties in processes of their own, each with its own folder and keystore, exchanging files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from btcfi.adapters.keystore import open_keystore
+from btcfi.bitcoin.address import decode_address
+from btcfi.bitcoin.transaction import OutPoint
+from btcfi.contracts.messages import encode_announcement, encode_attestation
+from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.contracts.payouts import condition_of, encode_terms
+from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.oracle.announcement import OracleEvent, announce
+from btcfi.oracle.attestation import attest
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, parse_txid
+from btcfi.vm.program import load_program
+from tests.support.chain import Wallet, embedded_node
+from tests.support.contracts import ORACLES, MemoryLedger
+
+pytestmark = pytest.mark.integration
+EXPIRY = Slot(60 * 29_000_000)
+
+
+def option(barrier=None):
+    return OptionTerms(
+        kind=OptionKind.CALL,
+        strike=CentsPerBtc(10_000_000),
+        quantity=CentiBtc(10),
+        barrier=barrier,
+        american=False,
+        expiry=EXPIRY,
+        premium=Cents(5_000),
+        collateral=Sats(10_000_000),
+    )
+
+
+class Desk:
+    """Runs one party's commands in processes of its own."""
+
+    def __init__(self, folder: Path, node_url: str, cookie: Path):
+        self.folder, self.node, self.cookie = folder, node_url, cookie
+        folder.mkdir()
+        self.secret_file = folder / "passphrase"
+        self.secret_file.write_text(f"passphrase of {folder.name}\n")
+
+    def run(self, *arguments, code=0):
+        common = ["--dir", self.folder / "party", "--node", self.node, "--cookie-file", self.cookie]
+        common += ["--passphrase-file", self.secret_file]
+        if arguments[0] in ("offer", "accept", "sign", "watch"):
+            common += ["--min-refund-delay", "5"]
+        command = [sys.executable, "-m", "btcfi.surfaces.party_cli", *map(str, arguments), *map(str, common)]
+        environment = os.environ | {"NO_COLOR": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parties")
+    with embedded_node(folder / "chain") as (node, _):
+        wallet = Wallet(node)
+        wallet.fund()
+        desks = {name: Desk(folder / name, node.where, folder / "chain" / ".cookie") for name in ("seller", "buyer")}
+        for name, amounts in (("seller", [10_200_000, 10_200_000, 50_000]), ("buyer", [100_000, 100_000, 50_000])):
+            address = desks[name].run("init")["address"]
+            wallet.coins_for(decode_address(address), amounts)
+        yield wallet, desks, folder
+
+
+def announced(folder, terms, name):
+    event = OracleEvent(
+        feed="BTC-USD",
+        expiry=EXPIRY,
+        program_hash=load_program("option_settlement").program_hash,
+        preset_hash=Hash32(b"\x02" * 32),
+        condition=condition_of(terms, Slot(EXPIRY - 3600)),
+    )
+    announcement = announce(ORACLES[0], event)
+    path = folder / f"{name}-announcement.json"
+    path.write_text(json.dumps(encode_announcement(announcement)))
+    (folder / f"{name}-option.json").write_text(json.dumps(encode_terms(terms)))
+    return event, announcement, path
+
+
+def set_up(stage, terms, name):
+    wallet, desks, folder = stage
+    seller, buyer = desks["seller"], desks["buyer"]
+    event, announcement, path = announced(folder, terms, name)
+    here = wallet.node.block_count()
+    offer, accept, sign = (folder / f"{name}-{part}.json" for part in ("offer", "accept", "sign"))
+    seller.run(
+        "offer", "--option", folder / f"{name}-option.json", "--role", "seller", "--announcement", path,
+        "--premium-sats", 50_000, "--step-sats", 100_000, "--expiry-height", here + 8, "--refund-height", here + 14,
+        "--out", offer,
+    )  # fmt: skip
+    buyer.run("accept", offer, "--announcement", path, "--out", accept)
+    seller.run("sign", accept, "--out", sign)
+    funding = buyer.run("sign", sign)["funding_txid"]
+    wallet.mine()
+    return event, announcement, funding
+
+
+def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
+    wallet, desks, folder = stage
+    event, announcement, funding = set_up(stage, option(), "alive")
+    assert wallet.confirmations(parse_txid(funding)) == 1
+    (row,) = desks["seller"].run("watch")["contracts"]
+    assert row["status"] == "funding"
+    wallet.mine(8)
+    (row,) = desks["buyer"].run("watch")["contracts"]
+    assert (row["status"], row["action"]) == ("active", "wait")
+    attestation = attest(ORACLES[0], announcement, event.outcome(CentsPerBtc(12_500_000)), MemoryLedger())
+    path = folder / "attestation.json"
+    path.write_text(json.dumps(encode_attestation(attestation)))
+    (row,) = desks["buyer"].run("watch", "--attestation", path)["contracts"]
+    assert (row["action"], row["note"]) == ("settle", "")
+    wallet.mine(6)
+    for name in ("buyer", "seller"):
+        (row,) = desks[name].run("watch", "--attestation", path)["contracts"]
+        assert (row["status"], row["action"]) == ("settled", "done")
+    (contract,) = desks["buyer"].run("status")["contracts"]
+    settled = wallet.node.transaction(parse_txid(contract["settlement_txid"])).transaction
+    # the guest pays 0.1 BTC * 25,000 / 125,000 = 0.02 BTC
+    assert settled.outputs[0].value == 2_000_000
+    assert settled.outputs[0].value + settled.outputs[1].value + 240 == 10_000_000
+    child = next(
+        tx
+        for height in range(wallet.node.block_count() - 6, wallet.node.block_count() + 1)
+        for tx in wallet.node.block(wallet.node.block_hash(height)).transactions
+        if any(txin.outpoint.txid == settled.txid for txin in tx.inputs)
+    )
+    assert read_record(child.outputs[-1].script)[0] is RecordType.SETTLEMENT_PROOF
+
+
+def test_a_silent_oracle_refunds_the_seller_and_not_before(stage):
+    wallet, desks, _ = stage
+    _, _, funding = set_up(stage, option(barrier=CentsPerBtc(15_000_000)), "silent")
+    wallet.mine(12)
+
+    def seller_row():
+        return next(r for r in desks["seller"].run("watch")["contracts"] if r["status"] != "settled")
+
+    assert seller_row()["action"] == "wait"
+    wallet.mine()
+    assert seller_row()["action"] == "refund"
+    wallet.mine(6)
+    rows = desks["seller"].run("watch")["contracts"]
+    assert all(row["status"] == "settled" for row in rows)
+    assert wallet.node.unspent(OutPoint(txid=parse_txid(funding), index=0)) is None
+
+
+def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer_are_one_line_errors(stage):
+    wallet, desks, folder = stage
+    terms = option()
+    _, _, path = announced(folder, terms, "refused")
+    here = wallet.node.block_count()
+    offer = folder / "refused-offer.json"
+    (coin,) = wallet.coins_for(decode_address(desks["seller"].run("status")["address"]), [10_300_000])
+    desks["seller"].run(
+        "offer", "--option", folder / "refused-option.json", "--role", "seller", "--announcement", path,
+        "--premium-sats", 50_000, "--step-sats", 100_000, "--expiry-height", here + 8, "--refund-height", here + 14,
+        "--out", offer,
+    )  # fmt: skip
+    other = folder / "other-announcement.json"
+    changed = json.loads(path.read_text())
+    changed["event"]["expiry_unix"] += 60
+    other.write_text(json.dumps(changed))
+    error = desks["buyer"].run("accept", offer, "--announcement", other, "--out", folder / "no.json", code=1)
+    assert error.count("\n") == 1
+    assert not (folder / "no.json").exists()
+    early = json.loads(offer.read_text()) | {"refund_height": here + 9}
+    (folder / "early.json").write_text(json.dumps(early))
+    error = desks["buyer"].run(
+        "accept", folder / "early.json", "--announcement", path, "--out", folder / "no.json", code=2
+    )
+    assert "refund height" in error
+    # the seller's coin is gone meanwhile
+    named = json.loads(offer.read_text())["party"]["coins"][0]
+    assert named["value_sats"] == coin.value
+    desks["buyer"].secret_file.write_text("wrong wrong wrong\n")
+    assert "keystore" in desks["buyer"].run("status", code=1)
+    desks["buyer"].secret_file.write_text("passphrase of buyer\n")
+
+
+def test_no_secret_reaches_a_message_a_folder_in_plain_or_the_output(stage):
+    _, desks, folder = stage
+    for name, desk in desks.items():
+        keystore = open_keystore(desk.folder / "party" / "keystore.json", f"passphrase of {name}")
+        secrets = [keystore._seed] + [keystore.contract_secret(n) for n in range(3)]
+        secrets += [keystore.wallet_key(n).secret for n in range(3)]
+        texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "passphrase"]
+        assert len(texts) > 10
+        for secret in secrets:
+            assert not any(secret in text or secret.hex().encode() in text for text in texts)
