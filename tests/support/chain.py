@@ -82,7 +82,7 @@ def bitcoind_command():
     named = os.environ.get("BTCFI_TEST_BITCOIND")
     if named:
         return named
-    unpacked = Path(__file__).parents[2] / ".ci" / "bitcoind" / "bitcoind"
+    unpacked = Path(__file__).parents[2] / "var" / "bitcoind" / "bitcoind"
     return str(unpacked) if unpacked.exists() else None
 
 
@@ -90,7 +90,7 @@ def bitcoind_command():
 def real_node(datadir: Path):
     command = bitcoind_command()
     if command is None:
-        pytest.skip("no real bitcoind: run .ci/get-bitcoind .ci/bitcoind, or set BTCFI_TEST_BITCOIND to its path")
+        pytest.skip("no real bitcoind: run .ci/get-bitcoind, or set BTCFI_TEST_BITCOIND to its path")
     port = free_port()
     datadir.mkdir(parents=True, exist_ok=True)
     # the password goes into a file, as in production: arguments are visible to every user of the machine
