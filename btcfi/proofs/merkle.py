@@ -6,7 +6,8 @@ by its height and its index among the subtrees of that height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -15,12 +16,9 @@ import numpy.typing as npt
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.proofs.errors import ProofPathError
-from btcfi.proofs.lanes import hash_leaves, hash_pairs
+from btcfi.proofs.lanes import LEAF_TAG, NODE_TAG, hash_leaves, hash_pairs
 from btcfi.units import Hash32
 from btcfi.vm.trace import Trace
-
-LEAF_TAG: Final = "BTCFi/trace/leaf"
-NODE_TAG: Final = "BTCFi/trace/node"
 
 EMPTY_LEAF: Final = tagged_hash(LEAF_TAG, b"")
 """Fills the tree beyond the last step. No step has it: a step's leaf hashes 150 bytes, this one hashes none."""
@@ -49,12 +47,10 @@ def height_of(steps: int) -> int:
     return (steps - 1).bit_length()
 
 
+@cache
 def empty_root(height: int) -> Hash32:
     """Return the root of a subtree without any step."""
-    root = EMPTY_LEAF
-    for _ in range(height):
-        root = node_hash(root, root)
-    return root
+    return EMPTY_LEAF if height == 0 else node_hash(empty_root(height - 1), empty_root(height - 1))
 
 
 def trace_leaves(trace: Trace) -> Digests:
@@ -62,25 +58,30 @@ def trace_leaves(trace: Trace) -> Digests:
     return hash_leaves(trace.rows)
 
 
-def levels_above(digests: Digests, height: int) -> list[Digests]:
-    """Return the levels of a tree of ``height`` over ``digests``, leaves first; missing right siblings are empty.
+def node_levels(digests: Digests, height: int, filler: Hash32) -> list[Digests]:
+    """Return the ``height`` levels above ``digests``, these first; ``filler`` stands for each missing right sibling.
 
     Each level holds only the nodes that have a step below them: ceil(n / 2**level) of them.
     """
     levels = [digests]
-    filler = EMPTY_LEAF
-    for _ in range(height):
+    for level in range(height):
         below = levels[-1]
         if len(below) % 2:
             below = np.concatenate([below, np.frombuffer(filler, dtype=np.uint8).reshape(1, 32)])
         levels.append(hash_pairs(below))
-        filler = node_hash(filler, filler)
+        # Above leaves the fillers are the cached empty roots; above subtrees they are hashed here.
+        filler = empty_root(level + 1) if filler == empty_root(level) else node_hash(filler, filler)
     return levels
+
+
+def leaf_levels(leaves: Digests, height: int) -> list[Digests]:
+    """Return all levels of a tree of ``height`` over ``leaves``, leaves first."""
+    return node_levels(leaves, height, EMPTY_LEAF)
 
 
 def root_of(digests: Digests, height: int) -> Hash32:
     """Return the root of a tree of ``height`` over ``digests`` (at most 2**height of them, at least one)."""
-    return Hash32(levels_above(digests, height)[-1][0].tobytes())
+    return Hash32(leaf_levels(digests, height)[-1][0].tobytes())
 
 
 def trace_root(trace: Trace) -> Hash32:
@@ -116,26 +117,20 @@ def root_from_subtrees(roots: Sequence[bytes], *, subtree_height: int, steps: in
     wanted = (steps + (1 << subtree_height) - 1) >> subtree_height
     if len(roots) != wanted or any(len(root) != 32 for root in roots):  # noqa: PLR2004 - bytes of a digest
         raise InvalidInputError("subtree roots", f"{len(roots)} of them", f"{wanted} digests of 32 bytes")
-    level = [Hash32(bytes(root)) for root in roots]
-    filler = empty_root(subtree_height)
-    for _ in range(height - subtree_height):
-        if len(level) % 2:
-            level.append(filler)
-        level = [node_hash(level[n], level[n + 1]) for n in range(0, len(level), 2)]
-        filler = node_hash(filler, filler)
-    return level[0]
+    digests = np.frombuffer(b"".join(roots), dtype=np.uint8).reshape(-1, 32)
+    levels = node_levels(digests, height - subtree_height, empty_root(subtree_height))
+    return Hash32(levels[-1][0].tobytes())
 
 
 def path_of(levels: Sequence[Digests], index: int) -> tuple[Hash32, ...]:
-    """Return the siblings from leaf ``index`` up to the root; ``levels`` as ``levels_above`` gives them."""
-    siblings: list[Hash32] = []
-    filler = EMPTY_LEAF
-    for level in levels[:-1]:
-        sibling = index ^ 1
-        siblings.append(Hash32(level[sibling].tobytes()) if sibling < len(level) else filler)
-        filler = node_hash(filler, filler)
-        index >>= 1
-    return tuple(siblings)
+    """Return the siblings from leaf ``index`` up to the root; ``levels`` as ``leaf_levels`` gives them."""
+    return multi_path(lambda level, place: node_in(levels, level, place), len(levels) - 1, [index])
+
+
+def node_in(levels: Sequence[Digests], level: int, index: int) -> bytes | None:
+    """Return a node of a tree that is wholly in memory; None where only padding is below it."""
+    row = levels[level]
+    return row[index].tobytes() if index < len(row) else None
 
 
 def root_from_path(leaf: bytes, index: int, siblings: Sequence[bytes]) -> Hash32:
@@ -147,22 +142,22 @@ def root_from_path(leaf: bytes, index: int, siblings: Sequence[bytes]) -> Hash32
     return node
 
 
-def multi_path_of(levels: Sequence[Digests], indices: Sequence[int]) -> tuple[Hash32, ...]:
+NodeAt = Callable[[int, int], bytes | None]
+"""(level, index) -> the node there, or None where only padding is below it."""
+
+
+def multi_path(node_at: NodeAt, height: int, indices: Sequence[int]) -> tuple[Hash32, ...]:
     """Return the fewest siblings that lead from the leaves ``indices`` to the root.
 
     Order: level by level from the leaves, left to right, only nodes that the verifier cannot compute itself.
     """
     siblings: list[Hash32] = []
     known = sorted(set(indices))
-    filler = EMPTY_LEAF
-    for level in levels[:-1]:
+    for level in range(height):
         present = set(known)
-        for index in known:
-            sibling = index ^ 1
-            if sibling not in present:
-                siblings.append(Hash32(level[sibling].tobytes()) if sibling < len(level) else filler)
+        missing = [index ^ 1 for index in known if index ^ 1 not in present]
+        siblings += [Hash32(node_at(level, index) or empty_root(level)) for index in missing]
         known = sorted({index >> 1 for index in known})
-        filler = node_hash(filler, filler)
     return tuple(siblings)
 
 

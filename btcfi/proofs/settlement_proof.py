@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+import numpy as np
+
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.proofs.errors import (
@@ -28,17 +30,20 @@ from btcfi.proofs.errors import (
     ProofVersionError,
 )
 from btcfi.proofs.merkle import (
-    Digests,
+    NodeAt,
     height_of,
     leaf_hash,
-    levels_above,
-    multi_path_of,
+    leaf_levels,
+    multi_path,
+    node_in,
     root_from_multi_path,
+    root_from_subtrees,
+    root_of,
     trace_leaves,
 )
 from btcfi.units import Hash32
 from btcfi.vm import interpreter
-from btcfi.vm.machine import MAX_STEPS, OUTPUT_BASE, PAGE, MachineFaultError
+from btcfi.vm.machine import MAX_STEPS, OUTPUT_BASE, PAGE, Stop
 from btcfi.vm.program import Program
 from btcfi.vm.step import WrongStepError, after
 from btcfi.vm.trace import LEAF_BYTES, Execution, MemoryKind, Step, Trace, final_state_hash, input_commitment
@@ -128,56 +133,68 @@ def build_proof(execution: Execution, *, include: Iterable[int] = ()) -> Settlem
     trace = execution.trace
     if trace is None or len(trace) != execution.steps:
         raise InvalidInputError("execution", "has no complete trace", "one that interpreter.run made")
-    levels = levels_above(trace_leaves(trace), height_of(execution.steps))
-    return proof_from_levels(execution, trace, levels, include=include)
-
-
-def proof_from_levels(
-    execution: Execution, trace: Trace, levels: Sequence[Digests], *, include: Iterable[int] = ()
-) -> SettlementProof:
-    """Return the proof of ``execution`` when the tree's levels are already known (levels_above)."""
+    levels = leaf_levels(trace_leaves(trace), height_of(execution.steps))
     trace_root = Hash32(levels[-1][0].tobytes())
-    commitment, final_hash = execution.input_commitment, execution.final_state_hash
     proof_root = root_record_hash(
         steps=execution.steps,
         trace_root=trace_root,
         program_hash=execution.program_hash,
-        input_commitment=commitment,
-        final_state_hash=final_hash,
+        input_commitment=execution.input_commitment,
+        final_state_hash=execution.final_state_hash,
     )
-    indices = {0, execution.steps - 1, *output_stores(trace, len(execution.output)), *include}
-    for index in sampled_steps(proof_root, execution.steps):
+    stores = last_stores(trace, len(execution.output))
+    indices = included_steps(proof_root, execution.steps, stores.values(), include)
+    return proof_from_parts(
+        execution,
+        trace_root=trace_root,
+        proof_root=proof_root,
+        included=[trace.step(index) for index in indices],
+        node_at=lambda level, index: node_in(levels, level, index),
+    )
+
+
+def included_steps(proof_root: bytes, steps: int, stores: Iterable[int], include: Iterable[int]) -> list[int]:
+    """Return the steps that a proof includes, in order. Raises InvalidInputError for one that does not exist."""
+    indices = {0, steps - 1, *stores, *include}
+    for index in sampled_steps(proof_root, steps):
         indices |= {index, index + 1}
-    if not all(0 <= index < execution.steps for index in indices):
-        raise InvalidInputError("step", str(max(indices)), f"0 to {execution.steps - 1}")
-    ordered = sorted(indices)
+    if not all(0 <= index < steps for index in indices):
+        raise InvalidInputError("step", str(max(indices)), f"0 to {steps - 1}")
+    return sorted(indices)
+
+
+def proof_from_parts(
+    execution: Execution, *, trace_root: Hash32, proof_root: Hash32, included: Sequence[Step], node_at: NodeAt
+) -> SettlementProof:
+    """Return the proof whose steps and tree nodes were found elsewhere (btcfi.proofs.subtrees)."""
+    indices = [step.index for step in included]
     return SettlementProof(
         program_name=execution.program_name,
         program_hash=execution.program_hash,
         input_bytes=execution.input_bytes,
-        input_commitment=commitment,
+        input_commitment=execution.input_commitment,
         output=execution.output,
         steps=execution.steps,
         final_pc=execution.final_pc,
         final_registers=execution.final_registers,
-        final_state_hash=final_hash,
+        final_state_hash=execution.final_state_hash,
         execution_trace_root=trace_root,
         proof_root=proof_root,
-        included=tuple(trace.step(index) for index in ordered),
-        siblings=multi_path_of(levels, ordered),
+        included=tuple(included),
+        siblings=multi_path(node_at, height_of(execution.steps), indices),
     )
 
 
-def output_stores(trace: Trace, size: int) -> list[int]:
-    """Return the steps that wrote the output for good: for each of its bytes, the last store there."""
+def last_stores(trace: Trace, size: int) -> dict[int, int]:
+    """Return for each output address that was written the number of the last step that did."""
     rows = trace.rows
-    is_store = (rows[:, 35] & 0xFF) == MemoryKind.STORE
-    inside = is_store & (rows[:, 36] >= OUTPUT_BASE) & (rows[:, 36] < OUTPUT_BASE + size)
+    place = rows[:, 36].astype(np.int64) - OUTPUT_BASE
+    inside = ((rows[:, 35] & 0xFF) == MemoryKind.STORE) & (place >= 0) & (place < size)
     last: dict[int, int] = {}
-    for index in inside.nonzero()[0].tolist():
-        address, length = int(rows[index, 36]), int(rows[index, 35] >> 8)
-        last.update(dict.fromkeys(range(address, address + length), index))
-    return sorted(set(last.values()))
+    for row in inside.nonzero()[0].tolist():
+        address, length = int(rows[row, 36]), int(rows[row, 35] >> 8)
+        last.update(dict.fromkeys(range(address, address + length), int(rows[row, 0])))
+    return last
 
 
 def verify(
@@ -315,21 +332,34 @@ def _after(step: Step) -> Any:  # noqa: ANN401 - After
 def _check_execution(proof: SettlementProof, program: Program, max_steps: int) -> str:
     if proof.steps > max_steps:
         raise ProofExecutionError(f"{proof.steps} steps claimed, this verifier runs at most {max_steps}")
-    try:
-        execution = interpreter.run(program, proof.input_bytes, max_steps=proof.steps)
-    except MachineFaultError as e:
-        raise ProofExecutionError(str(e)) from e
-    if execution.steps != proof.steps:
-        raise ProofExecutionError(f"halts after {execution.steps} steps, {proof.steps} claimed")
-    if execution.output != proof.output:
-        raise ProofExecutionError(f"gives output {execution.output.hex()}")
-    if (execution.final_pc, execution.final_registers) != (proof.final_pc, proof.final_registers):
+    result = interpreter.run_untraced(program, proof.input_bytes, max_steps=proof.steps)
+    if result.stop is not Stop.HALTED:
+        raise ProofExecutionError(str(interpreter.fault_of(program, result)))
+    if result.steps != proof.steps:
+        raise ProofExecutionError(f"halts after {result.steps} steps, {proof.steps} claimed")
+    if result.output != proof.output:
+        raise ProofExecutionError(f"gives output {result.output.hex()}")
+    if (result.pc, result.registers) != (proof.final_pc, proof.final_registers):
         raise ProofExecutionError("ends in another state")
-    built = build_proof(execution)
-    if built.execution_trace_root != proof.execution_trace_root:
-        raise ProofExecutionError(f"has trace root {built.execution_trace_root.hex()}")
+    root = _trace_root(program, proof.input_bytes, proof.steps)
+    if root != proof.execution_trace_root:
+        raise ProofExecutionError(f"has trace root {root.hex()}")
     return f"re-executed {proof.steps} steps: same output, same trace root"
 
+
+def _trace_root(program: Program, input_bytes: bytes, steps: int) -> Hash32:
+    """Return the tree root of a run, hashed block by block so that memory stays small."""
+    height = height_of(steps)
+    block = min(height, _VERIFY_BLOCK_HEIGHT)
+    roots = [
+        root_of(trace_leaves(Trace(rows=rows)), block)
+        for rows in interpreter.stream(program, input_bytes, block=1 << block, max_steps=steps)
+    ]
+    return root_from_subtrees(roots, subtree_height=block, steps=steps)
+
+
+_VERIFY_BLOCK_HEIGHT: Final = 14
+"""16,384 steps at a time: 2.5 MB of rows."""
 
 _KEYS: Final = (
     "execution_trace_root",
@@ -468,7 +498,6 @@ __all__ = [
     "Verified",
     "build_proof",
     "from_json",
-    "proof_from_levels",
     "root_record_hash",
     "sampled_steps",
     "to_json",

@@ -69,7 +69,7 @@ def _advance(  # type: ignore[no-untyped-def]  # noqa: ANN202, C901, PLR0912, PL
     code_size = 4 * len(words)
     done = 0
     stop = -1
-    fault_address = 0
+    fault_address = np.int64(0)
     while done < budget:
         offset = pc - code_base
         if offset < 0 or offset >= code_size:
@@ -396,8 +396,9 @@ def run_untraced(program: Program, input_bytes: bytes, *, max_steps: int = MAX_S
 
 
 def run(program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS) -> Execution:
-    """Run ``program`` on ``input_bytes`` and return the execution with its full trace.
+    """Run ``program`` on ``input_bytes`` and return the execution with its full trace, 152 bytes a step in memory.
 
+    Longer runs than about a million steps are proved in bounded memory by ``btcfi.proofs.subtrees.prove``.
     Raises a MachineFaultError unless it halts within ``max_steps``, InvalidInputError for an oversized input.
     """
     machine = Machine(program, input_bytes)

@@ -11,6 +11,12 @@ struct wide {
 
 static inline u32 mask(u32 bit) { return 0u - bit; }
 
+/* A value that the compiler cannot see through: without it a choice by mask can become a branch. */
+static inline u32 opaque(u32 value) {
+    __asm__("" : "+r"(value));
+    return value;
+}
+
 static inline u32 high_word_of_product(u32 a, u32 b) { return (u32)(((u64)a * b) >> 32); }
 
 static inline struct wide product(u32 a, u32 b) {
