@@ -158,6 +158,20 @@ class Replay:
         return self._recorded(venue, first) or _kraken_result({pair: [_ohlc(c) for c in candles], "last": last})
 
 
+def candle_target(venue: VenueId, at: Slot) -> str:
+    """Return the request target by which a client asks this server for ``at`` and the minute after it."""
+    end = at + SECONDS_PER_MINUTE
+    match venue.exchange:
+        case "coinbaseexchange":
+            window = f"granularity=60&start={_iso(at)}&end={_iso(end)}"
+            return f"/coinbaseexchange/products/{venue.base}-{venue.quote}/candles?{window}"
+        case "kraken":
+            return f"/kraken/0/public/OHLC?pair={_kraken_pair(venue)}&interval=1&since={at - SECONDS_PER_MINUTE}"
+        case exchange:
+            window = f"interval=1m&startTime={at * 1000}&limit=2"
+            return f"/{exchange}/api/v3/klines?symbol={venue.base}{venue.quote}&{window}"
+
+
 def _json(status: int, document: object) -> Answer:
     return status, json.dumps(document, separators=(",", ":")).encode()
 

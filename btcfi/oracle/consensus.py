@@ -7,7 +7,8 @@ The rule, in order (docs/oracle.md gives the reasons):
 
 1. One observation a venue: the latest.
 2. Dollars: a USD quote is one; a stablecoin's quote is converted by its own USD leg; without a leg it counts at par
-   only within ``par_band_bps`` of the median of the dollar quotes.
+   only within ``par_band_bps`` of the prices that dollars paid in that minute (the range that more than half of the
+   dollar venues reached: last trades of two markets are seconds apart, a minute's range is not).
 3. ``ceil(quorum * registered)`` venues must have spoken; those further than ``outlier_bps`` from the median go; the
    quorum must still stand.
 4. The price is the method's, over those who stay.
@@ -68,7 +69,7 @@ class ConsensusRule:
     outlier_bps: BasisPoints = _TWO_PERCENT
     """Kept if at most so far from the median: exactly 2 % stays."""
     par_band_bps: BasisPoints = _ONE_PERCENT
-    """A stablecoin without a leg counts at par if at most so far from the median of the dollar quotes."""
+    """A stablecoin without a leg counts at par if at most so far outside the minute's range in dollars."""
     quorum_numerator: int = 2
     quorum_denominator: int = 3
     """Share of the registered venues, rounded up, that must have spoken and must stay."""
@@ -149,7 +150,7 @@ class Dropped:
     dollars: CentsPerBtc | None = None
     """What it would have said in US cents, where that is known."""
     reference: CentsPerBtc | None = None
-    """The median it was held against, US cents, rounded down to a cent."""
+    """Median close of the usable (par band: of the dollar) venues in US cents, rounded down to a cent."""
     deviation_bps: int | None = None
     """Its distance from the reference, rounded up."""
     limit_bps: int | None = None
@@ -265,15 +266,13 @@ def agreed_price(
         )
 
     price, weights = _price(kept, rule.method, median_twice)
-    need = len(kept) // 2  # index of the (floor(n/2) + 1)-th: more than half
-    low = sorted(q.low for q in kept)[need]
-    high = sorted((q.high for q in kept), reverse=True)[need]
+    low, high = _range(kept)
     return AgreedPrice(
         slot=slot,
         price=CentsPerBtc(price),
         low=CentsPerBtc(min(low, price)),
         high=CentsPerBtc(max(high, price)),
-        confidence=CentsPerBtc(sorted(abs(q.dollars - price) for q in kept)[need]),
+        confidence=CentsPerBtc(sorted(abs(q.dollars - price) for q in kept)[len(kept) // 2]),
         registered=len(registered),
         quorum=quorum,
         used=tuple(_used(q, w) for q, w in zip(kept, weights, strict=True)),
@@ -370,14 +369,23 @@ def _in_dollars(
     if not at_par:
         return result
     reference_twice = _median_twice([q.dollars for q in result])
+    low, high = sorted(_range(result)) if result else (0, 0)
     for quote in at_par:
-        if not reference_twice:
+        if not result:
             dropped.append(_drop(quote, DropReason.NO_DOLLAR_REFERENCE))
-        elif abs(2 * quote.close - reference_twice) * _ONE <= rule.par_band_bps * reference_twice:
+        elif (low - quote.close) * _ONE <= rule.par_band_bps * low and (
+            (quote.close - high) * _ONE <= rule.par_band_bps * high
+        ):
             result.append(_InDollars(quote, quote.close, quote.low, quote.high, Basis.PAR, PAR))
         else:
             dropped.append(_drop(quote, DropReason.OUTSIDE_PAR_BAND, quote.close, reference_twice, rule.par_band_bps))
     return result
+
+
+def _range(venues: list[_InDollars]) -> tuple[int, int]:
+    """Return the lowest and the highest level that more than half of ``venues`` reached (crossed if they are apart)."""
+    need = len(venues) // 2  # index of the (floor(n/2) + 1)-th
+    return sorted(q.low for q in venues)[need], sorted((q.high for q in venues), reverse=True)[need]
 
 
 def _price(kept: list[_InDollars], method: Method, median_twice: int) -> tuple[int, list[int]]:

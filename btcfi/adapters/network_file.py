@@ -1,0 +1,128 @@
+"""The oracle network's TOML: who may speak (keys), the rule, the policy; shared by aggregator and nodes.
+
+```toml
+feed = "BTC/USD"
+[nodes.kraken-node]
+venue = "kraken:BTC/USD"
+public_key = "64 hex digits"
+[consensus]              # optional, btcfi.oracle.consensus.ConsensusRule
+outlier_bps = 200
+[policy]                 # optional, btcfi.oracle.round_book.SubmissionPolicy
+open_seconds = 15
+[replay]                 # only to drive recorded minutes
+start = 1767571200       # unix seconds in the recording ...
+epoch = 1790000000.0     # ... when the wall clock is this
+speed = 20.0
+```
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from btcfi.adapters.oracle_node import SpeedClock
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.consensus import ConsensusRule, Method
+from btcfi.oracle.quote import BTC_USD, Feed, parse_venue
+from btcfi.oracle.round_book import NodeInfo, Registry, SubmissionPolicy
+
+
+class NetworkFileError(InvalidInputError):
+    """A network or node file has a wrong field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What a network file says."""
+
+    feed: Feed
+    registry: Registry
+    rule: ConsensusRule
+    policy: SubmissionPolicy
+    replay: tuple[float, float, float] | None
+    """start, epoch, speed."""
+
+    def clock(self, wall: Callable[[], float]) -> Callable[[], float]:
+        """Return the clock that the network runs on: the wall's, or the replay's."""
+        if self.replay is None:
+            return wall
+        start, epoch, speed = self.replay
+        return SpeedClock(start, epoch, speed, wall)
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than the wall the network's clock runs."""
+        return self.replay[2] if self.replay is not None else 1.0
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file. Raises NotFoundError, or NetworkFileError with the line of a syntax error."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as e:
+        raise NotFoundError(
+            "configuration file", str(path), "`btcfi oracle-init FOLDER` writes a set to start from"
+        ) from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        raise NetworkFileError(str(path), str(e), "TOML") from e
+
+
+def read_network(path: Path) -> Network:
+    """Return the network of a file. Raises NotFoundError, NetworkFileError, RegistryError, ConsensusRuleError."""
+    document = read_toml(path)
+    known = {"feed", "nodes", "consensus", "policy", "replay"}
+    if unknown := sorted(document.keys() - known):
+        raise NetworkFileError(f"{path.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
+    nodes = {}
+    for node_id, entry in _table(path, document, "nodes").items():
+        try:
+            key = bytes.fromhex(entry["public_key"])
+            nodes[node_id] = NodeInfo(node_id=node_id, venue=parse_venue(entry["venue"]), public_key=key)
+        except (KeyError, TypeError, ValueError) as e:
+            field = f"{path.name}: nodes.{node_id}"
+            raise NetworkFileError(field, f"{type(e).__name__} {e}", "venue and public_key (64 hex digits)") from e
+    consensus = dict(_table(path, document, "consensus"))
+    try:
+        if "method" in consensus:
+            consensus["method"] = Method(consensus["method"])
+    except ValueError as e:
+        raise NetworkFileError(f"{path.name}: consensus.method", str(e), f"one of {', '.join(Method)}") from e
+    replay = _table(path, document, "replay")
+    return Network(
+        feed=Feed(str(document.get("feed", BTC_USD))),
+        registry=Registry(nodes=nodes),
+        rule=_filled(ConsensusRule, path, "consensus", consensus),
+        policy=_filled(SubmissionPolicy, path, "policy", _table(path, document, "policy")),
+        replay=_replay(path, replay) if replay else None,
+    )
+
+
+def _replay(path: Path, table: dict[str, Any]) -> tuple[float, float, float]:
+    try:
+        start, epoch, speed = float(table["start"]), float(table["epoch"]), float(table.get("speed", 1))
+    except (KeyError, TypeError, ValueError) as e:
+        raise NetworkFileError(f"{path.name}: replay", f"{type(e).__name__} {e}", "start, epoch, speed") from e
+    if not 0 < speed <= 10_000:  # noqa: PLR2004 - a minute in 6 ms is faster than any node fetches
+        raise NetworkFileError(f"{path.name}: replay.speed", str(speed), "above 0, at most 10000")
+    return start, epoch, speed
+
+
+def _table(path: Path, document: dict[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise NetworkFileError(f"{path.name}: {name}", type(table).__name__, "a table")
+    return table
+
+
+def _filled(kind: Any, path: Path, section: str, table: dict[str, Any]) -> Any:  # noqa: ANN401 - one of two records
+    known = {f.name: f.default for f in fields(kind)}
+    for name, value in table.items():
+        if name not in known:
+            raise NetworkFileError(f"{path.name}: {section}.{name}", "unknown", f"one of {', '.join(known)}")
+        if type(value) is not type(known[name]):
+            raise NetworkFileError(f"{path.name}: {section}.{name}", repr(value), type(known[name]).__name__)
+    return kind(**table)

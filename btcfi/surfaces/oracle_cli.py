@@ -1,0 +1,446 @@
+"""``btcfi aggregator``, ``oracle-node``, ``oracle-init``, ``record`` and ``prices``: the oracle network's commands.
+
+They need no cluster. ``register`` puts them on a typer app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule
+from btcfi.oracle.quote import BTC_USD, Observation, VenueId, parse_venue
+from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces.status import status_of
+from btcfi.units import Minutes, Slot, UnixSeconds, slot
+
+if TYPE_CHECKING:
+    from btcfi.adapters.network_file import Network
+    from btcfi.adapters.store.database import Store
+
+EXCHANGES: Final = {
+    "binance": ("binance", "BTC/USDT"),
+    "binanceus": ("binanceus", "BTC/USD"),
+    "coinbase": ("coinbaseexchange", "BTC/USD"),
+    "coinbaseexchange": ("coinbaseexchange", "BTC/USD"),
+    "kraken": ("kraken", "BTC/USD"),
+}
+"""The published exchange names, and which market of which API each means."""
+
+STARTER_NODES: Final = {
+    "binance-node": "binance:BTC/USDT",
+    "coinbase-node": "coinbaseexchange:BTC/USD",
+    "kraken-node": "kraken:BTC/USD",
+    "usdt-node": "kraken:USDT/USD",
+}
+"""The published three nodes, and the leg without which a USDT price is no dollar price."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricesContext:
+    """What the ``prices`` commands need of their surroundings."""
+
+    open_store: Callable[[], Store]
+    rule: Callable[[], ConsensusRule]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn our errors into one line on stderr and the exit code of the one table."""
+    try:
+        yield
+    except BtcfiError as e:
+        typer.echo(f"error: {e}", err=True)
+        raise typer.Exit(status_of(e).exit_code) from e
+
+
+def register(app: typer.Typer, context: PricesContext | None = None) -> None:
+    """Put the oracle's commands on ``app``; ``prices`` only with a context, since it reads the database."""
+    app.command("aggregator")(aggregator)
+    app.command("oracle-node")(oracle_node)
+    app.command("oracle-init")(oracle_init)
+    app.command("record")(record)
+    if context is not None:
+        app.add_typer(prices_app(context), name="prices")
+
+
+def parse_slot(text: str) -> Slot:
+    """Return the minute of unix seconds or ISO 8601 (``2023-03-11T06:00Z``). Raises InvalidInputError."""
+    try:
+        if text.isdigit():
+            return slot(int(text))
+        at = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise InvalidInputError("minute", text, "unix seconds or ISO 8601 such as 2023-03-11T06:00Z") from e
+    if at.tzinfo is None:
+        raise InvalidInputError("minute", f"{text} has no time zone", "a Z at the end for UTC")
+    return slot(int(at.timestamp()))
+
+
+# --- processes
+
+
+def aggregator(
+    *,
+    config: Annotated[Path, typer.Option(help="The network file: nodes, rule, policy")] = Path("config/network.toml"),
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free one")] = 50051,
+    port_file: Annotated[Path | None, typer.Option(help="Write the port here once it listens")] = None,
+    database: Annotated[str, typer.Option(help="Where submissions and rounds are kept", envvar="DATABASE_URL")] = "",
+    tls_key: Annotated[Path | None, typer.Option(help="PEM; with --tls-certificate")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="PEM; clients must then show a certificate")] = None,
+) -> None:
+    """Collect signed prices from the oracle nodes and agree on one price a minute (gRPC)."""
+    with _told():
+        from btcfi.adapters.network_file import read_network  # noqa: PLC0415 - half a second that other commands save
+
+        network = read_network(config)
+        tls = _tls(tls_key, tls_certificate, tls_client_ca)
+        asyncio.run(_serve(network, host=host, port=port, port_file=port_file, database=database, tls=tls))
+
+
+def _tls(key: Path | None, certificate: Path | None, client_ca: Path | None) -> Any:  # noqa: ANN401 - TlsFiles, imported late
+    if key is None and certificate is None:
+        return None
+    if key is None or certificate is None:
+        raise InvalidInputError("TLS", "only one of key and certificate", "both --tls-key and --tls-certificate")
+    from btcfi.surfaces.grpc.aggregator import TlsFiles  # noqa: PLC0415
+
+    for file in (key, certificate, client_ca):
+        if file is not None and not file.is_file():
+            raise InvalidInputError("TLS file", str(file), "a readable PEM file")
+    return TlsFiles(key=key, certificate=certificate, client_ca=client_ca)
+
+
+async def _serve(network: Network, *, host: str, port: int, port_file: Path | None, database: str, tls: Any) -> None:  # noqa: ANN401
+    from btcfi.adapters.store.database import Store  # noqa: PLC0415 - as above
+    from btcfi.oracle.round_book import RoundBook  # noqa: PLC0415
+    from btcfi.surfaces.grpc.aggregator import Aggregator, start_server  # noqa: PLC0415
+    from btcfi.surfaces.grpc.store import AggregatorStore  # noqa: PLC0415
+
+    book = RoundBook(registry=network.registry, rule=network.rule, policy=network.policy, feed=network.feed)
+    store = AggregatorStore(Store(database), network.feed) if database else None
+    if store is not None:
+        store.create_tables()
+    service = Aggregator(book, store=store, clock=network.clock(time.time))
+    await service.resume()
+    server, bound = await start_server(service, host=host, port=port, tls=tls)
+    closing = asyncio.create_task(service.close_rounds(every_seconds=max(0.02, 0.25 / network.speed)))
+    _write_port(port_file, bound)
+    typer.echo(f"aggregator on {host}:{bound}, {len(network.registry.nodes)} nodes registered", err=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    closing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    await server.stop(grace=1.0)
+    if store is not None:
+        await store.close()
+
+
+def _write_port(file: Path | None, port: int) -> None:
+    if file is not None:
+        unfinished = file.with_suffix(".new")
+        unfinished.write_text(str(port))
+        os.replace(unfinished, file)  # noqa: PTH105 - atomic: a reader sees all or nothing
+
+
+def oracle_node(
+    *,
+    exchange: Annotated[str, typer.Option(help="binance, binanceus, coinbase or kraken")] = "binance",
+    node_id: Annotated[str, typer.Option(help="Unique node identifier, as registered")],
+    aggregator_url: Annotated[str, typer.Option(help="gRPC address; https for TLS")] = "http://localhost:50051",
+    interval: Annotated[int, typer.Option(help="Collection interval in seconds, a multiple of 60")] = 60,
+    config: Annotated[Path, typer.Option(help="Configuration file")] = Path("config/oracle-node.toml"),
+    symbol: Annotated[str, typer.Option(help="Another market than the exchange's usual, e.g. USDT/USD")] = "",
+    stream: Annotated[bool, typer.Option("--stream", help="Candles by WebSocket, REST where they have gaps")] = False,
+    minutes: Annotated[int, typer.Option(help="Stop after so many minutes; 0: never")] = 0,
+) -> None:
+    """Collect one exchange's closed candle each minute, sign it and submit it."""
+    with _told():
+        if exchange not in EXCHANGES:
+            raise InvalidInputError("exchange", exchange, f"one of {', '.join(sorted(EXCHANGES))}")
+        name, usual = EXCHANGES[exchange]
+        venue = parse_venue(f"{name}:{symbol or usual}")
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        node = _node(venue, node_id, aggregator_url, interval, config, stream=stream, stop=stop)
+        done = node.run(stop, minutes=minutes or None)
+        typer.echo(f"{node_id}: {done} minutes accepted", err=True)
+
+
+def _node(
+    venue: VenueId, node_id: str, url: str, interval: int, config: Path, *, stream: bool, stop: threading.Event
+) -> Any:  # noqa: ANN401 - OracleNode, imported late
+    from btcfi.adapters.ccxt_venue import Backoff, VenueClient  # noqa: PLC0415 - as above
+    from btcfi.adapters.network_file import NetworkFileError, read_network, read_toml  # noqa: PLC0415
+    from btcfi.adapters.ntp import measure_ntp  # noqa: PLC0415
+    from btcfi.adapters.oracle_node import NodeSettings, OracleNode, interruptible  # noqa: PLC0415
+    from btcfi.surfaces.grpc.client import AggregatorClient  # noqa: PLC0415
+
+    own = read_toml(config)
+    known = {"key_file", "network", "base_url", "ntp_servers", "grace_seconds", "tls", "clock_offset_seconds"}
+    if unknown := sorted(own.keys() - known):
+        raise NetworkFileError(f"{config.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
+    network = read_network(config.parent / str(own.get("network", "network.toml")))
+    clock = network.clock(time.time)
+    if offset := float(own.get("clock_offset_seconds", 0)):
+        true_clock = clock
+
+        def clock() -> float:  # a rehearsal of a wrong clock: what an operator's alarm is tested with
+            return true_clock() + offset
+
+    speed, policy = network.speed, network.policy
+    wait = interruptible(stop, speed=speed)
+    base_url = own.get("base_url") or None
+    client: Any = VenueClient(
+        venue,
+        base_url=base_url,
+        rate_limit=base_url is None,
+        backoff=Backoff(),
+        pause=interruptible(stop),
+    )
+    if stream:
+        from btcfi.adapters.candle_stream import StreamingVenue  # noqa: PLC0415
+
+        client = StreamingVenue(venue, fallback=client)
+    tls = own.get("tls", {})
+    files = {name: config.parent / tls[name] for name in ("ca", "key", "certificate") if name in tls}
+    servers = tuple(own.get("ntp_servers", ()))
+    return OracleNode(
+        NodeSettings(
+            node_id=node_id,
+            venue=venue,
+            feed=network.feed,
+            interval_seconds=interval,
+            grace_seconds=float(own.get("grace_seconds", 2.0)),
+            commit_reveal=policy.commit_reveal,
+            commit_seconds=policy.commit_seconds,
+        ),
+        secret=read_secret(config.parent / str(own.get("key_file", f"{node_id}.key"))),
+        client=client,
+        aggregator=AggregatorClient(url, **files),
+        clock=clock,
+        wait=wait,
+        entropy=secrets.token_bytes,
+        measure_time=lambda: measure_ntp(servers, clock=clock),
+        rule=network.rule,
+        keys={n.node_id: (n.venue, n.public_key) for n in network.registry.nodes.values()},
+    )
+
+
+def read_secret(path: Path) -> bytes:
+    """Return a node's secret key from its file of 64 hex digits. Raises InvalidInputError, never showing the key."""
+    try:
+        text = path.read_text().strip()
+        mode = path.stat().st_mode & 0o077
+    except OSError as e:
+        raise InvalidInputError("key file", f"{path}: {e.strerror}", "a file made by `btcfi oracle-init`") from e
+    if mode:
+        raise InvalidInputError("key file", f"{path} can be read by others", "mode 600: chmod 600")
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError as e:
+        raise InvalidInputError("key file", f"{path} is not hexadecimal", "64 hex digits") from e
+    public_key_xonly(secret)
+    return secret
+
+
+def oracle_init(
+    folder: Annotated[Path, typer.Argument(help="Where to write network.toml and a key and config for each node")],
+    *,
+    node: Annotated[list[str] | None, typer.Option(help="ID=exchange:BASE/QUOTE; default: the starter set")] = None,
+    base_url: Annotated[str, typer.Option(help="Replay server instead of the live exchanges")] = "",
+) -> None:
+    """Write the files of a new oracle network: one key a node, the registry, a configuration each."""
+    with _told():
+        wanted = dict(STARTER_NODES)
+        if node:
+            pairs = [text.partition("=") for text in node]
+            wanted = {node_id: venue for node_id, _, venue in pairs}
+        if (folder / "network.toml").exists():
+            raise InvalidInputError("folder", f"{folder}/network.toml exists", "a new folder; keys are not overwritten")
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f'feed = "{BTC_USD}"', ""]
+        for node_id, text in wanted.items():
+            venue = parse_venue(text)
+            secret = secrets.token_bytes(32)
+            key_file = folder / f"{node_id}.key"
+            with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secret.hex() + "\n")
+            own = [f'key_file = "{key_file.name}"', 'network = "network.toml"']
+            own += [f'base_url = "{base_url}"'] if base_url else []
+            (folder / f"{node_id}.toml").write_text("\n".join(own) + "\n")
+            lines += [
+                f"[nodes.{node_id}]",
+                f'venue = "{venue}"',
+                f'public_key = "{public_key_xonly(secret).hex()}"',
+                "",
+            ]
+        (folder / "network.toml").write_text("\n".join(lines))
+        typer.echo(f"{len(wanted)} nodes in {folder}; keep the .key files secret", err=True)
+
+
+def record(
+    folder: Annotated[Path, typer.Argument(help="Where to keep the raw responses")],
+    *,
+    venue: Annotated[list[str] | None, typer.Option(help="exchange:BASE/QUOTE; default: the starter set")] = None,
+    minutes: Annotated[int, typer.Option(help="How many whole minutes")] = 10,
+    base_url: Annotated[str, typer.Option(help="Replay server instead of the live exchanges")] = "",
+) -> None:
+    """Record raw responses of live exchanges, to be replayed later with --replay FOLDER."""
+    with _told():
+        from btcfi.adapters.ccxt_venue import VenueClient  # noqa: PLC0415 - as above
+        from btcfi.adapters.recorder import record as record_responses  # noqa: PLC0415
+
+        venues = [parse_venue(text) for text in venue or STARTER_NODES.values()]
+        clients = [VenueClient(v, base_url=base_url or None) for v in venues]
+
+        def tell(observation: Observation) -> None:
+            what = getattr(observation, "reason", "recorded")
+            typer.echo(f"{observation.slot} {observation.venue} {what}", err=True)
+
+        quoted, missed = record_responses(
+            folder, clients, Minutes(minutes), clock=lambda: UnixSeconds(int(time.time())), sleep=time.sleep, tell=tell
+        )
+        typer.echo(f"{quoted} recorded, {missed} without a quote", err=True)
+
+
+# --- stored prices
+
+
+def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one function a command, each short
+    """Return ``btcfi prices``: replay, export, import, history, market, study, prune."""
+    app = typer.Typer(help="Agreed prices and the evidence behind them.", no_args_is_help=True)
+
+    @app.command("replay")
+    def replay(
+        minute: Annotated[str, typer.Argument(help="Unix seconds or ISO 8601")],
+        *,
+        feed: str = BTC_USD,
+    ) -> None:
+        """Compute a stored price again from its raw responses, and compare it bit for bit."""
+        with _told():
+            from btcfi.adapters.evidence import replay_round  # noqa: PLC0415 - as above
+
+            store = context.open_store()
+            with store.reading() as session:
+                again = replay_round(session, _feed(feed), parse_slot(minute), rule=context.rule())
+            price = again.outcome.price if isinstance(again.outcome, AgreedPrice) else None
+            typer.echo(
+                json.dumps(
+                    {
+                        "slot": again.outcome.slot,
+                        "price_cents": price,
+                        "responses": again.responses,
+                        "evidence_root": again.evidence_root.hex(),
+                        "equal": True,
+                    }
+                )
+            )
+
+    @app.command("export")
+    def export(folder: Path, *, start: str, end: str, feed: str = BTC_USD) -> None:
+        """Write the closed rounds from START to before END, with their raw responses, into FOLDER."""
+        with _told():
+            from btcfi.adapters.evidence import export_span  # noqa: PLC0415
+
+            with context.open_store().reading() as session:
+                count = export_span(session, folder, _feed(feed), parse_slot(start), parse_slot(end))
+            typer.echo(f"{count} rounds in {folder}", err=True)
+
+    @app.command("import")
+    def import_(folder: Path) -> None:
+        """Read an exported FOLDER into the database, every hash checked."""
+        with _told():
+            from btcfi.adapters.evidence import import_span  # noqa: PLC0415
+
+            with context.open_store().transaction() as session:
+                new, known = import_span(session, folder, now=UnixSeconds(int(time.time())))
+            typer.echo(f"{new} rounds imported, {known} were here", err=True)
+
+    @app.command("history")
+    def history(*, start: str, end: str, feed: str = BTC_USD) -> None:
+        """Print the prices from START to before END as JSON, the gaps named."""
+        with _told():
+            from btcfi.adapters.market import price_history  # noqa: PLC0415
+
+            with context.open_store().reading() as session:
+                span = price_history(session, _feed(feed), parse_slot(start), parse_slot(end))
+            typer.echo(json.dumps(span.as_json()))
+
+    @app.command("market")
+    def market(*, days: int = 30, feed: str = BTC_USD) -> None:
+        """Print the spot price and realised volatilities as JSON."""
+        with _told():
+            from btcfi.adapters.market import market_state  # noqa: PLC0415
+
+            with context.open_store().reading() as session:
+                typer.echo(json.dumps(market_state(session, _feed(feed), days=days).as_json()))
+
+    @app.command("prune")
+    def prune(*, older_than_days: int) -> None:
+        """Delete raw responses older than so many days; prices and reports stay."""
+        with _told():
+            from btcfi.adapters.evidence import prune_evidence  # noqa: PLC0415
+
+            before = UnixSeconds(int(time.time()) - older_than_days * 86_400)
+            with context.open_store().transaction() as session:
+                typer.echo(f"{prune_evidence(session, before=before)} responses deleted", err=True)
+
+    @app.command("study")
+    def study(folder: Path, *, out: Path, start: str = "", minutes: int = 0) -> None:
+        """Price every minute of a candle FOLDER and write a report and a picture into OUT."""
+        with _told():
+            from btcfi.adapters.price_study import study_folder, write_study  # noqa: PLC0415
+
+            result = study_folder(
+                folder,
+                rule=context.rule(),
+                start=parse_slot(start) if start else None,
+                minutes=Minutes(minutes) if minutes else None,
+            )
+            write_study(result, out)
+            typer.echo(json.dumps(result.summary()))
+
+    return app
+
+
+def _feed(text: str) -> Any:  # noqa: ANN401 - a NewType of str
+    return text
+
+
+def utc(at: int) -> str:
+    """Return a moment as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def main() -> None:
+    """Run the commands alone: ``python -m btcfi.surfaces.oracle_cli``."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False)
+    register(app)
+    app()
+
+
+if __name__ == "__main__":
+    main()
