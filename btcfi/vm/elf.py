@@ -81,10 +81,16 @@ class Elf:
         return next(segment for segment in self.segments if segment.executable)
 
     def image(self) -> bytes:
-        """Return the flat image: file-backed bytes from the lowest address on, gaps as zeros (objcopy -O binary)."""
+        """Return the flat image: file-backed bytes from the lowest address on, gaps as zeros (objcopy -O binary).
+
+        Raises ElfError when they are spread so far that the zeros would be most of memory.
+        """
         backed = [segment for segment in self.segments if segment.data]
         base = backed[0].address
-        flat = bytearray(backed[-1].address + len(backed[-1].data) - base)
+        size = backed[-1].address + len(backed[-1].data) - base
+        if size > MAX_MEMORY:
+            raise ElfError("segments", f"data spread over {size} bytes", f"a flat image of at most {MAX_MEMORY}")
+        flat = bytearray(size)
         for segment in backed:
             flat[segment.address - base : segment.address - base + len(segment.data)] = segment.data
         return bytes(flat)

@@ -26,7 +26,7 @@ OUTPUT_BASE: Final = 0x8000_1000
 MAX_STEPS: Final = 1 << 24
 """Steps before a run is refused, unless the caller says otherwise: 24 Merkle levels, so 24 challenge rounds."""
 
-MAX_MEMORY: Final = 64 << 20
+MAX_MEMORY: Final = 16 << 20
 """Bytes that one program may map; a 4 GiB segment is refused before anything is allocated."""
 
 

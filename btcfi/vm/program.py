@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 from btcfi.vm.elf import Elf, ElfError, parse_elf
 from btcfi.vm.isa import decode_table
@@ -39,7 +41,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
-    """A checked program. ``program_hash`` names it everywhere: SHA-256 of its flat image."""
+    """A checked program. ``program_hash`` names it everywhere: for a program of the ABI, SHA-256 of its flat image."""
 
     name: str
     elf: Elf
@@ -72,10 +74,13 @@ class Program:
     @cached_property
     def initial_memory(self) -> npt.NDArray[np.uint32]:
         """All regions in the table's order, as words, as they are before the input is written."""
-        flat = bytearray()
+        memory = np.zeros(sum(region.size for region in self.regions) // 4, dtype=np.uint32)
+        place = 0
         for region in self.regions:
-            flat += region.data + bytes(region.size - len(region.data))
-        return np.frombuffer(bytes(flat), dtype="<u4").astype(np.uint32)
+            padded = region.data + bytes(-len(region.data) % 4)
+            memory[place : place + len(padded) // 4] = np.frombuffer(padded, dtype="<u4")
+            place += region.size // 4
+        return memory
 
     @property
     def has_abi(self) -> bool:
@@ -138,15 +143,22 @@ def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
         Region(base=INPUT_BASE, size=PAGE, writable=False, executable=False, data=b""),
         Region(base=OUTPUT_BASE, size=PAGE, writable=True, executable=False, data=b""),
     )
-    return _program(elf, name, windows, output_size)
+    return _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()))
 
 
 def bare_program(data: bytes, *, name: str) -> Program:
-    """Return any RV32IM executable as a program without input and output pages. Raises ElfError."""
-    return _program(parse_elf(data), name, (), 0)
+    """Return any RV32IM executable as a program without input and output pages. Raises ElfError.
+
+    Wherever it lies in memory: so its hash is over entry, addresses, sizes, permissions and data of its segments.
+    """
+    elf = parse_elf(data)
+    parts = [struct.pack("<I", elf.entry)]
+    for s in elf.segments:
+        parts += [struct.pack("<4I", s.address, s.size, 2 * s.executable + s.writable, len(s.data)), s.data]
+    return _program(elf, name, (), 0, tagged_hash("BTCFi/program/bare", b"".join(parts)))
 
 
-def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int) -> Program:
+def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int, program_hash: Hash32) -> Program:
     regions = [*windows, *_regions(elf)]
     by_address = sorted(regions, key=lambda region: region.base)
     for low, high in pairwise(by_address):
@@ -155,8 +167,7 @@ def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int)
     if sum(region.size for region in regions) > MAX_MEMORY:
         raise ElfError("segments", "too much memory in all", f"at most {MAX_MEMORY} bytes")
     regions.sort(key=lambda region: (not region.writable, region.base))
-    image_hash = Hash32(sha256(elf.image()).digest())
-    return Program(name=name, elf=elf, program_hash=image_hash, regions=tuple(regions), output_size=output_size)
+    return Program(name=name, elf=elf, program_hash=program_hash, regions=tuple(regions), output_size=output_size)
 
 
 def _regions(elf: Elf) -> list[Region]:

@@ -99,7 +99,20 @@ def counting_program(steps: int) -> Program:
     return program_of([*start, *body, b_type(-4 * len(body), 0, 20, 1), ECALL], output_size=4)
 
 
-CORNERS = (0, 1, 2, 3, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFF, 0xFFFF_FFFE, 0x0001_0000, 0xFFFF, 0x5555_5555)
+CORNERS = (
+    0,
+    1,
+    2,
+    3,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0x8000_0001,
+    0xFFFF_FFFF,
+    0xFFFF_FFFE,
+    0x0001_0000,
+    0xFFFF,
+    0x5555_5555,
+)
 
 
 def random_words(rng: random.Random, length: int = 40) -> list[int]:

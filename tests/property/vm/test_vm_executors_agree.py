@@ -11,9 +11,9 @@ import random
 import pytest
 import tinyrv
 
+from btcfi.vm.agreement import require_agreement
 from btcfi.vm.emulator import Emulator
 from btcfi.vm.interpreter import run, run_untraced
-from btcfi.vm.agreement import require_agreement
 from btcfi.vm.machine import Stop
 from btcfi.vm.step import after
 from btcfi.vm.trace import MemoryKind
