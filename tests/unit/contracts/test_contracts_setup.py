@@ -1,0 +1,321 @@
+"""A counterparty that errs or cheats: each is named, and nothing is signed after it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from btcfi import secp256k1
+from btcfi.bitcoin.adaptor import WrongAdaptorError
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.contracts import execution, option, setup
+from btcfi.contracts.execution import check_presignatures, presign
+from btcfi.contracts.messages import (
+    Role,
+    decode_accept,
+    decode_offer,
+    decode_sign,
+    encode_accept,
+    encode_offer,
+    encode_sign,
+)
+from btcfi.contracts.option import RefundTooEarlyError, WrongSignatureError
+from btcfi.contracts.setup import SetupPolicy, WrongMessageError
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.announcement import WrongAnnouncementError, announce
+from btcfi.units import Height, Sats
+from tests.support.contracts import (
+    BUYER,
+    BUYER_SECRET,
+    ORACLES,
+    POLICY,
+    SELLER,
+    SELLER_SECRET,
+    Scene,
+    coin,
+    event,
+)
+
+STEP = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene(step=STEP)
+
+
+@pytest.fixture(scope="module")
+def messages(scene):
+    offer, agreement = scene.offer(), scene.agreement()
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    return offer, agreement, accepted, signed
+
+
+SELLER_WALLET, BUYER_WALLET = {SELLER.script: SELLER}, {BUYER.script: BUYER}
+
+
+def test_both_sides_build_byte_equal_transactions_from_messages_that_went_through_json(scene, messages):
+    offer, agreement, accepted, signed = messages
+    received = decode_offer(json.loads(json.dumps(encode_offer(offer))))
+    theirs = setup.agree(received, scene.buyer, scene.payouts, event=scene.event, policy=POLICY)
+    assert theirs.id == agreement.id
+    assert theirs.funding.transaction.to_bytes() == agreement.funding.transaction.to_bytes()
+    for bucket in range(len(agreement.plan.buckets)):
+        assert theirs.plan.transaction(bucket).to_bytes() == agreement.plan.transaction(bucket).to_bytes()
+    assert decode_accept(json.loads(json.dumps(encode_accept(accepted)))) == accepted
+    assert decode_sign(json.loads(json.dumps(encode_sign(signed)))) == signed
+
+
+@pytest.mark.parametrize("offering", list(Role))
+def test_either_side_can_offer_and_the_funding_is_the_same_size(offering):
+    agreement, _, _, funding = Scene(step=STEP, offering=offering).run()
+    assert agreement.offering is offering
+    assert funding.outputs[0].value == 10_000_000
+    assert funding.outputs[1].value == 50_000
+    spent = sum(output.value for output in agreement.funding.spent)
+    assert spent == sum(output.value for output in funding.outputs) + agreement.funding.fee
+    assert agreement.funding.fee * 1000 >= 2000 * funding.vsize
+
+
+def test_signing_in_ranges_gives_the_same_bytes_as_signing_at_once(messages):
+    _, agreement, accepted, _ = messages
+    plan, count = agreement.plan, len(agreement.plan.buckets)
+    parts = [presign(plan, BUYER_SECRET, start=a, stop=min(a + 7, count)) for a in range(0, count, 7)]
+    assert b"".join(parts) == accepted.presignatures
+    for number, start in enumerate(range(0, count, 7)):
+        check_presignatures(plan, "buyer", parts[number], start=start, stop=min(start + 7, count))
+
+
+@pytest.mark.parametrize("place", ["first", "last", "every"])
+def test_one_flipped_bit_in_a_presignature_stops_the_seller_before_it_signs(scene, messages, place):
+    offer, agreement, accepted, _ = messages
+    raw = bytearray(accepted.presignatures)
+    size = len(raw)
+    for at in {"first": [40], "last": [size - 1], "every": range(0, size, 65)}[place]:
+        raw[at] ^= 1
+    wrong = replace(accepted, presignatures=bytes(raw))
+    with pytest.raises(WrongAdaptorError):
+        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET)
+
+
+def test_signatures_of_another_cet_in_the_wrong_order_or_missing_are_refused(scene, messages):
+    offer, agreement, accepted, _ = messages
+    blob = accepted.presignatures
+    swapped = blob[65:130] + blob[:65] + blob[130:]
+    for wrong in (swapped, blob[:-65], blob + blob[:65], b"", blob[:-1]):
+        with pytest.raises(WrongAdaptorError):
+            setup.sign(offer, replace(accepted, presignatures=wrong), agreement, SELLER_SECRET, SELLER_WALLET)
+
+
+def test_the_sellers_own_signatures_do_not_pass_for_the_buyers(scene, messages):
+    offer, agreement, accepted, _ = messages
+    wrong = replace(accepted, presignatures=presign(agreement.plan, SELLER_SECRET))
+    with pytest.raises(WrongAdaptorError):
+        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET)
+
+
+def test_the_buyer_checks_everything_before_it_signs_the_funding(messages):
+    _, agreement, _, signed = messages
+    raw = bytearray(signed.presignatures)
+    raw[-1] ^= 1
+    with pytest.raises(WrongAdaptorError):
+        setup.complete(agreement, replace(signed, presignatures=bytes(raw)), BUYER_WALLET)
+    with pytest.raises(WrongSignatureError):
+        setup.complete(agreement, replace(signed, witnesses={}), BUYER_WALLET)
+    with pytest.raises(WrongSignatureError):
+        setup.complete(agreement, replace(signed, witnesses={0: (bytes(64),)}), BUYER_WALLET)
+    with pytest.raises(WrongMessageError):
+        setup.complete(agreement, replace(signed, witnesses={**signed.witnesses, 1: (bytes(64),)}), BUYER_WALLET)
+    with pytest.raises(WrongMessageError):
+        setup.complete(agreement, replace(signed, contract_id=bytes(32)), BUYER_WALLET)
+
+
+def test_a_signature_over_a_funding_with_one_output_changed_is_refused(scene, messages):
+    offer, agreement, _, signed = messages
+    cheaper = replace(offer, terms=replace(offer.terms, premium=Sats(40_000)))
+    other = setup.agree(cheaper, scene.buyer, scene.payouts, event=scene.event, policy=POLICY)
+    theirs = option.sign_funding(other.funding, SELLER_WALLET)
+    assert other.funding.transaction.outputs[0] == agreement.funding.transaction.outputs[0]
+    with pytest.raises(WrongSignatureError):
+        setup.complete(agreement, replace(signed, witnesses=theirs), BUYER_WALLET)
+
+
+def test_messages_of_another_offer_or_party_are_refused(scene, messages):
+    offer, agreement, accepted, _ = messages
+    with pytest.raises(WrongMessageError):
+        setup.sign(offer, replace(accepted, offer_id=bytes(32)), agreement, SELLER_SECRET, SELLER_WALLET)
+    stranger = replace(accepted.party, change_script=SELLER.script)
+    with pytest.raises(WrongMessageError):
+        setup.sign(offer, replace(accepted, party=stranger), agreement, SELLER_SECRET, SELLER_WALLET)
+    with pytest.raises(InvalidInputError):
+        setup.accept(offer, agreement, scene.buyer, SELLER_SECRET)
+
+
+def _announcements(change):
+    return (change(announce(ORACLES[0], event())),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: announce(ORACLES[0], event(minute=29_000_001)),
+        lambda a: announce(ORACLES[0], event(digits=17)),
+        lambda a: replace(a, nonces=a.nonces[:-1]),
+        lambda a: replace(a, nonces=(a.nonces[1], *a.nonces[1:])),
+        lambda a: replace(a, nonces=(bytes(32), *a.nonces[1:])),
+        lambda a: replace(a, proofs=(bytes(64), *a.proofs[1:])),
+        lambda a: replace(a, proofs=(*a.proofs[1:], a.proofs[0])),
+        lambda a: replace(a, oracle_key=bytes(32)),
+        lambda a: replace(a, signature=bytes(64)),
+    ],
+    ids=[
+        "another minute", "other digits", "a nonce missing", "a nonce twice", "a nonce off the curve",
+        "no proof of knowledge", "proofs swapped", "a key off the curve", "a wrong signature",
+    ],
+)  # fmt: skip
+def test_an_announcement_that_is_wrong_in_one_thing_is_refused(change):
+    scene = Scene(step=STEP)
+    scene.with_terms(announcements=_announcements(change))
+    with pytest.raises(WrongAnnouncementError):
+        scene.agreement()
+
+
+def test_a_rogue_oracle_cannot_choose_its_nonce_after_the_others():
+    # R2 = r*G - S1 would let the second oracle settle alone; it cannot sign with a key it does not know
+    first, second = announce(ORACLES[0], event()), announce(ORACLES[1], event())
+    target = secp256k1.point_negate(secp256k1.point_add([b"\x02" + first.nonces[0], b"\x02" + second.nonces[0]]))
+    rogue = replace(second, nonces=(target[1:], *second.nonces[1:]))
+    scene = Scene(step=STEP).with_terms(announcements=(first, rogue), threshold=2)
+    with pytest.raises(WrongAnnouncementError):
+        scene.agreement()
+
+
+def test_an_oracle_outside_the_preset_is_refused():
+    policy = SetupPolicy(min_refund_delay=2, oracle_keys=frozenset({secp256k1.public_key_xonly(ORACLES[1])}))
+    with pytest.raises(InvalidInputError):
+        Scene(step=STEP).agreement(policy=policy)
+
+
+def test_a_refund_height_before_or_too_near_the_expiry_is_refused():
+    for refund_height in (0, 199, 200, 201):
+        with pytest.raises(RefundTooEarlyError):
+            Scene(step=STEP).with_terms(refund_height=Height(refund_height)).agreement()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"threshold": 2}, InvalidInputError),
+        ({"threshold": 0}, InvalidInputError),
+        ({"announcements": ()}, InvalidInputError),
+        ({"collateral": Sats(240)}, InvalidInputError),
+        ({"step": Sats(0)}, InvalidInputError),
+        ({"step": Sats(20_000_000)}, InvalidInputError),
+        ({"premium": Sats(329)}, InvalidInputError),
+        ({"premium": Sats(60_001)}, InsufficientFundsError),
+        ({"rate": SatsPerKvb(1_000_000)}, InsufficientFundsError),
+        ({"announcements": (announce(ORACLES[0], event()),) * 2, "threshold": 2}, InvalidInputError),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(changes, error):
+    with pytest.raises(error):
+        Scene(step=STEP).with_terms(**changes).agreement()
+
+
+def test_one_coin_cannot_be_brought_twice():
+    shared = coin(5, 20_000_000, SELLER.script)
+    with pytest.raises(InvalidInputError):
+        Scene(step=STEP, seller_coins=[shared], buyer_coins=[shared]).agreement()
+
+
+def test_a_legacy_coin_or_payout_script_is_refused():
+    legacy = b"\x76\xa9\x14" + bytes(20) + b"\x88\xac"
+    with pytest.raises(InvalidInputError):
+        Scene(step=STEP, buyer_coins=[coin(5, 60_000, legacy)]).agreement()
+
+
+def test_both_parties_under_one_key_is_no_contract(scene):
+    same = replace(scene.buyer, key=scene.seller.key)
+    with pytest.raises(InvalidInputError):
+        setup.agree(scene.offer(), same, scene.payouts, event=scene.event, policy=POLICY)
+
+
+def _offer_json():
+    return encode_offer(Scene(step=STEP).offer())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("type",), "btcfi/accept"),
+        (("version",), 2),
+        (("collateral_sats",), -1),
+        (("collateral_sats",), 1.5),
+        (("collateral_sats",), "100"),
+        (("premium_sats",), 21_000_000 * 10**8 + 1),
+        (("refund_height",), 500_000_000),
+        (("funding_sats_per_kvb",), 0),
+        (("rounding",), "nearest"),
+        (("role",), "broker"),
+        (("tree",), "none"),
+        (("threshold",), True),
+        (("oracles",), {}),
+        (("oracles", 0, "event", "expiry_unix"), 61),
+        (("oracles", 0, "event", "digits"), 26),
+        (("oracles", 0, "oracle_key"), "00"),
+        (("oracles", 0, "nonces"), "zz"),
+        (("party", "key"), "02" + "00" * 32),
+        (("party", "key"), "04" + "11" * 32),
+        (("party", "coins", 0, "txid"), "12"),
+        (("party", "coins", 0, "vout"), -1),
+        (("party", "coins"), [{}] * 101),
+        (("option",), []),
+        (("release_hash",), "00"),
+    ],
+)
+def test_a_wrong_field_of_an_offer_is_named(path, value):
+    message = _offer_json()
+    place = message
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    with pytest.raises(InvalidInputError) as error:
+        decode_offer(message)
+    if path[0] not in ("type", "version"):
+        assert str(path[-1]) in str(error.value) or str(path[0]) in str(error.value)
+
+
+@pytest.mark.parametrize("message", [None, [], "x", 5, {}, {"type": "btcfi/offer", "version": 1}])
+def test_anything_else_than_an_offer_is_refused(message):
+    with pytest.raises(InvalidInputError):
+        decode_offer(message)
+
+
+def test_every_missing_field_of_an_offer_is_named():
+    for name in _offer_json():
+        message = _offer_json()
+        del message[name]
+        with pytest.raises(InvalidInputError):
+            decode_offer(message)
+
+
+def test_no_secret_stands_in_a_message_or_a_repr(messages):
+    offer, agreement, accepted, signed = messages
+    texts = [json.dumps(encode_offer(offer)), json.dumps(encode_accept(accepted)), json.dumps(encode_sign(signed))]
+    texts += [repr(one) for one in (offer, agreement, accepted, signed, SELLER, BUYER)]
+    for secret in (SELLER_SECRET, BUYER_SECRET, SELLER.secret, BUYER.secret):
+        assert not any(secret.hex() in text or repr(secret)[2:-1] in text for text in texts)
+
+
+def test_a_plan_of_oracles_on_different_events_is_refused(messages):
+    plan = messages[1].plan
+    other = announce(ORACLES[1], event(minute=29_000_001))
+    with pytest.raises(InvalidInputError):
+        execution.ExecutionPlan(
+            contract=plan.contract,
+            funding=plan.funding,
+            buckets=plan.buckets,
+            announcements=(*plan.announcements, other),
+        )
