@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.units import UnixSeconds, cents_per_btc, unix_seconds
+from btcfi.surfaces.rest.times import parse_time
+from btcfi.units import UnixSeconds, cents_per_btc
 
 if TYPE_CHECKING:
     from btcfi.pricing.portfolio import Market, Positions, ScenarioGrid
@@ -231,20 +231,6 @@ def draw(positions: Positions, market: Market, grid: ScenarioGrid, path: Path) -
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
     except OSError as e:
         raise InvalidInputError("plot", f"{path} cannot be written ({e.strerror})", "a folder there") from e
-
-
-def parse_time(text: str, field: str) -> UnixSeconds:
-    """Return a time given in ISO 8601 with a zone, or in seconds since 1970. Raises InvalidInputError."""
-    text = text.strip()
-    if text.isdigit():
-        return unix_seconds(int(text))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as e:
-        raise InvalidInputError(field, repr(text), "ISO 8601 with a zone, or seconds since 1970") from e
-    if moment.tzinfo is None:
-        raise InvalidInputError(field, f"{text!r} names no time zone", "a zone, e.g. 2026-12-31T08:00:00Z")
-    return unix_seconds(int(moment.timestamp()))
 
 
 def _rows(

@@ -1,0 +1,197 @@
+"""API keys, roles and rate limits."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlmodel import Session
+
+from btcfi.adapters.store.api_tables import ApiKeyRow
+from btcfi.adapters.store.database import Store
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.surfaces.rest.deps import OPERATE, READ, ROLES, TRADE, Deps
+from btcfi.surfaces.rest.errors import RateLimitedError, RoleMissingError, UnauthenticatedError
+from btcfi.units import UnixSeconds
+
+KEY: Final = re.compile(r"btcfi_([0-9a-f]{16})_([0-9a-f]{64})")
+"""The text of a key: its public id and 256 random bits."""
+
+KEY_CACHE_SECONDS: Final = 5.0
+"""How long a key is believed without asking the database: a revocation takes at most this long."""
+
+REMEMBERED_CALLERS: Final = 10_000
+"""Token buckets kept; beyond that the longest silent caller starts anew, with a full bucket."""
+
+bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", bearerFormat="btcfi_ID_SECRET")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks."""
+
+    id: str
+    """The key's id, or ``anonymous`` with the address."""
+    roles: frozenset[str]
+    requests_per_minute: int
+
+
+def create_key(
+    store: Store,
+    *,
+    name: str,
+    roles: Iterable[str],
+    entropy: bytes,
+    now: UnixSeconds,
+    expires_at: UnixSeconds | None = None,
+    requests_per_minute: int = 6_000,
+) -> str:
+    """Store a new key and return its text, which is shown once and never stored.
+
+    entropy: 40 bytes from the system's generator. Raises InvalidInputError for an unknown role, another length of
+    entropy, or an expiry in the past.
+    """
+    chosen = sorted(set(roles), key=lambda role: ROLES.index(role) if role in ROLES else -1)
+    unknown = [role for role in chosen if role not in ROLES]
+    if unknown or not chosen:
+        raise InvalidInputError("roles", repr(unknown[0]) if unknown else "none", "one or more of " + ", ".join(ROLES))
+    if len(entropy) != 40:  # noqa: PLR2004 - 8 bytes of id, 32 of secret
+        raise InvalidInputError("entropy", f"{len(entropy)} bytes", "40 random bytes")
+    if expires_at is not None and expires_at <= now:
+        raise InvalidInputError("expires_at", str(expires_at), f"a time after {now}")
+    key_id, secret = entropy[:8].hex(), entropy[8:].hex()
+    with store.transaction() as session:
+        session.add(
+            ApiKeyRow(
+                id=key_id,
+                secret_sha256=sha256(secret.encode()).hexdigest(),
+                name=name,
+                roles=" ".join(chosen),
+                requests_per_minute=requests_per_minute,
+                created_at_unix=now,
+                expires_at_unix=expires_at,
+            )
+        )
+    return f"btcfi_{key_id}_{secret}"
+
+
+def revoke_key(store: Store, key_id: str, *, now: UnixSeconds) -> None:
+    """End a key. Raises NotFoundError."""
+    with store.transaction() as session:
+        row = session.get(ApiKeyRow, key_id)
+        if row is None:
+            raise NotFoundError("API key", key_id)
+        row.revoked_at_unix = row.revoked_at_unix or now
+        session.add(row)
+
+
+class Gate:
+    """Lets callers in: one per application."""
+
+    def __init__(self, deps: Deps) -> None:
+        """``deps``: the application's."""
+        self._deps = deps
+        self._keys: OrderedDict[str, tuple[float, ApiKeyRow | None]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def admit(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+        """Return who calls, and take one request from its allowance.
+
+        Raises UnauthenticatedError, RateLimitedError.
+        """
+        if credentials is None:
+            if request.headers.get("authorization"):
+                raise UnauthenticatedError("the Authorization header holds no key")
+            limit = self._deps.limits.anonymous_requests_per_minute
+            address = request.client.host if request.client else "unknown"
+            caller = Caller(
+                id=f"anonymous {address}", roles=self._deps.anonymous_roles, requests_per_minute=limit
+            )  # fmt: skip
+        else:
+            caller = await self._keyed(credentials.credentials)
+        self._take(caller)
+        return caller
+
+    async def _keyed(self, text: str) -> Caller:
+        parts = KEY.fullmatch(text)
+        if parts is None:
+            raise UnauthenticatedError("the API key is malformed")
+        row = await self._row(parts[1])
+        digest = sha256(parts[2].encode()).hexdigest()
+        if row is None or not hmac.compare_digest(digest, row.secret_sha256):
+            raise UnauthenticatedError("the API key is not valid")
+        now = self._deps.clock()
+        if row.revoked_at_unix is not None or (row.expires_at_unix is not None and row.expires_at_unix <= now):
+            raise UnauthenticatedError("the API key is not valid any more")
+        roles = frozenset(row.roles.split()) | self._deps.anonymous_roles
+        return Caller(id=row.id, roles=roles, requests_per_minute=row.requests_per_minute)
+
+    async def _row(self, key_id: str) -> ApiKeyRow | None:
+        known = self._keys.get(key_id)
+        if known is not None and self._deps.monotonic() - known[0] < KEY_CACHE_SECONDS:
+            return known[1]
+        row = await run_in_threadpool(self._read, key_id)
+        self._keys[key_id] = (self._deps.monotonic(), row)
+        self._keys.move_to_end(key_id)
+        while len(self._keys) > REMEMBERED_CALLERS:
+            self._keys.popitem(last=False)
+        return row
+
+    def _read(self, key_id: str) -> ApiKeyRow | None:
+        with self._deps.store.reading() as session:
+            return _detached(session, key_id)
+
+    def _take(self, caller: Caller) -> None:
+        """Take a token from the caller's bucket, which holds a tenth of a minute's and refills evenly."""
+        now = self._deps.monotonic()
+        per_second = caller.requests_per_minute / 60.0
+        full = max(caller.requests_per_minute / 10.0, 1.0)
+        tokens, since = self._buckets.get(caller.id, (full, now))
+        tokens = min(full, tokens + (now - since) * per_second)
+        if tokens < 1.0:
+            self._buckets[caller.id] = (tokens, now)
+            wait = math.ceil((1.0 - tokens) / per_second) if per_second else 60
+            raise RateLimitedError(requests_per_minute=caller.requests_per_minute, retry_after_seconds=wait)
+        self._buckets[caller.id] = (tokens - 1.0, now)
+        self._buckets.move_to_end(caller.id)
+        while len(self._buckets) > REMEMBERED_CALLERS:
+            self._buckets.popitem(last=False)
+
+
+def _detached(session: Session, key_id: str) -> ApiKeyRow | None:
+    row = session.get(ApiKeyRow, key_id)
+    if row is not None:
+        session.expunge(row)
+    return row
+
+
+async def _caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Caller:
+    gate: Gate = request.app.state.gate
+    return await gate.admit(request, credentials)
+
+
+def needs(role: str) -> Callable[[Caller], Caller]:
+    """Return the dependency that admits callers with ``role``."""
+
+    def permitted(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+        if role not in caller.roles:
+            raise RoleMissingError(needed=role, held=tuple(sorted(caller.roles)))
+        return caller
+
+    return permitted
+
+
+Reader = Annotated[Caller, Depends(needs(READ))]
+Trader = Annotated[Caller, Depends(needs(TRADE))]
+Operator = Annotated[Caller, Depends(needs(OPERATE))]

@@ -1,0 +1,104 @@
+"""All that the API is given by the process that runs it: nothing here is looked up, imported late or global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from btcfi.adapters.store.database import Store
+from btcfi.options.terms import OptionKind
+from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
+
+READ: Final = "read"
+TRADE: Final = "trade"
+OPERATE: Final = "operate"
+ROLES: Final = (READ, TRADE, OPERATE)
+"""See everything that is not secret; create options; ask for a settlement and read the book's risk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionOrder:
+    """An option that a caller wants; checked for form here, for sense by whoever creates it."""
+
+    order_id: str
+    """The same order twice has the same id (from the Idempotency-Key), and must create one option."""
+    kind: OptionKind
+    strike: CentsPerBtc
+    quantity: CentiBtc
+    barrier: CentsPerBtc | None
+    american: bool
+    expiry: Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedOption:
+    """An option that now exists."""
+
+    option_id: str
+    premium_cents: int
+    """For the whole quantity."""
+    premium_sats: int
+    collateral_sats: int
+    taproot_address: str
+    """Where the contract is funded."""
+
+
+class CreateOption(Protocol):
+    """Creates the option, or returns the one that its order already made. Raises BtcfiError."""
+
+    def __call__(self, order: OptionOrder) -> CreatedOption:
+        """Return the option of ``order``."""
+
+
+class Submit(Protocol):
+    """Starts one flow of the pipeline by its name, with ids as arguments, once its row is committed."""
+
+    def __call__(self, flow: str, *arguments: str) -> None:
+        """Publish the work; losing it is harmless, for the row says that it is wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what one caller may cost."""
+
+    body_bytes: int = 64 << 10
+    """Of any request but a proof to verify."""
+    proof_bytes: int = 4 << 20
+    """The library's own limit of a proof file."""
+    anonymous_requests_per_minute: int = 600
+    """Of one address without a key; a keyed caller's limit stands in its key."""
+    streams: int = 64
+    """Open event streams of one process."""
+    page: int = 500
+    """Rows of one page."""
+    stale_price_seconds: int = 300
+    """A price older than this is no price to trade on: five missed rounds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """The API's surroundings."""
+
+    store: Store
+    clock: Callable[[], UnixSeconds]
+    monotonic: Callable[[], float]
+    """Seconds that never go back: for rate limits and caches."""
+    new_id: Callable[[], str]
+    """A fresh unguessable id, for orders that bring no Idempotency-Key."""
+    create_option: CreateOption
+    submit: Submit
+    feed: str
+    """The feed whose rounds price everything."""
+    rate: float = 0.0
+    """Risk-free, continuously compounded per year; the preset's."""
+    fallback_volatility: float | None = None
+    """Used while the rounds are too few to estimate from; None: then there is no premium."""
+    anonymous_roles: frozenset[str] = frozenset({READ})
+    """What a caller without a key may do."""
+    programs: Path | None = None
+    """Folder of guest programs that proofs are verified against; None: the committed ones."""
+    cors_origins: tuple[str, ...] = ()
+    """Browser origins that may call; none by default."""
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,104 @@
+"""What the API refuses before it has looked at the request's business."""
+
+from __future__ import annotations
+
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
+
+
+class RequestRefusedError(BtcfiError):
+    """A request that is turned away for how it came, not for what it asks."""
+
+
+class UnauthenticatedError(RequestRefusedError):
+    """No API key, or one that is unknown, expired or revoked. One class, so that a guess learns nothing."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; expected the header Authorization: Bearer btcfi_ID_SECRET of a valid key")
+        self.problem = problem
+
+
+class RoleMissingError(RequestRefusedError):
+    """The key is good, but not for this."""
+
+    def __init__(self, *, needed: str, held: tuple[str, ...]) -> None:
+        super().__init__(f"this needs the role {needed}; the caller has {', '.join(held) or 'none'}")
+        self.needed, self.held = needed, held
+
+
+class RateLimitedError(RetryableError):
+    """The caller asked more often than its key allows."""
+
+    def __init__(self, *, requests_per_minute: int, retry_after_seconds: int) -> None:
+        super().__init__(f"more than {requests_per_minute} requests a minute; try again in {retry_after_seconds} s")
+        self.requests_per_minute, self.retry_after_seconds = requests_per_minute, retry_after_seconds
+
+
+class BodyTooLargeError(RequestRefusedError):
+    """The body is over the path's limit."""
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"the body is too large; expected at most {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+class WrongContentTypeError(RequestRefusedError):
+    """A body that does not say it is JSON."""
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(f"content-type {content_type or 'missing'!r}; expected application/json")
+        self.content_type = content_type
+
+
+class IdempotencyKeyError(InvalidInputError):
+    """An Idempotency-Key that cannot be one."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__("Idempotency-Key", f"{length} characters", "1 to 128 printable ASCII characters")
+        self.length = length
+
+
+class IdempotencyMismatchError(RequestRefusedError):
+    """The key came before with another request."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Idempotency-Key {key!r} was used for another request; expected a new key")
+        self.key = key
+
+
+class RequestUnderWayError(RetryableError):
+    """The same request is being answered right now."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the request with Idempotency-Key {key!r} is still under way; try again in a second")
+        self.key = key
+
+
+class NoPriceError(RetryableError):
+    """The oracle has not agreed on a price yet, or the last one is too old to trade on."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"no price to work with: {problem}; wait for the next priced minute")
+        self.problem = problem
+
+
+class TooManyStreamsError(RetryableError):
+    """Every place for a stream is taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"all {limit} streams are taken; try again later, or poll")
+        self.limit = limit
+
+
+class NoSuchPageError(InvalidInputError):
+    """A cursor that we did not hand out."""
+
+    def __init__(self) -> None:
+        super().__init__("cursor", "not one of ours", "the next_cursor of the page before")
+
+
+class NotProvenError(NotFoundError):
+    """The settlement exists, its proof does not yet."""
+
+    def __init__(self, settlement: str, state: str) -> None:
+        super().__init__("proof of settlement", settlement, f"its state is {state}; a proof exists from proven on")
+        self.settlement, self.state = settlement, state

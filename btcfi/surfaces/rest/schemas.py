@@ -1,0 +1,287 @@
+"""The shapes of requests and answers: what the OpenAPI document is made of.
+
+Money is an integer whose unit stands in the field's name. The published fields (whitepaper, Appendix A) are JSON
+numbers as they were published; an exact integer stands beside each.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_UNIX = 2**32 - 1
+
+Usd = Annotated[
+    Decimal, Field(gt=0, le=Decimal("42949672.95"), decimal_places=2, description="USD per BTC, at most two decimals.")
+]
+Bitcoin = Annotated[
+    Decimal, Field(gt=0, le=Decimal(21000000), decimal_places=2, description="BTC, in hundredths.")
+]  # fmt: skip
+UnixTime = Annotated[int, Field(ge=0, le=MAX_UNIX, description="Seconds since 1970.")]
+
+
+class OptionType(StrEnum):
+    """The four payoffs."""
+
+    CALL = "call"
+    PUT = "put"
+    BINARY_CALL = "binary_call"
+    BINARY_PUT = "binary_put"
+
+
+class OptionState(StrEnum):
+    """Where an option is in its life."""
+
+    CREATED = "CREATED"
+    ACTIVE = "ACTIVE"
+    EXPIRED = "EXPIRED"
+    EXERCISED = "EXERCISED"
+    ABANDONED = "ABANDONED"
+
+
+class SettlementState(StrEnum):
+    """Where a settlement is on its way."""
+
+    DUE = "due"
+    CLAIMED = "claimed"
+    EXECUTED = "executed"
+    PROVEN = "proven"
+    BUILT = "built"
+    BROADCAST = "broadcast"
+    CONFIRMED = "confirmed"
+    PARKED = "parked"
+
+
+class Request(BaseModel):
+    """A body or a query: nothing unknown in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = Field(description="A URN that names the kind of error and does not change.")
+    title: str
+    status: int
+    detail: str = Field(description="One line that says what would be right.")
+    instance: str = Field(description="The path that was asked.")
+    field: str | None = None
+    expected: str | None = None
+
+
+class PremiumQuery(Request):
+    """The published query of a premium; the last two fields are ours."""
+
+    strike: Usd
+    expiry: str = Field(
+        min_length=1, max_length=40, description="ISO 8601 with a zone, or seconds since 1970.",
+        examples=["2026-12-31T08:00:00Z"],
+    )  # fmt: skip
+    type: OptionType
+    barrier: Usd | None = Field(
+        default=None, description="Knock-out level in USD per BTC: above the strike up-and-out, below it down-and-out."
+    )
+    american: bool = False
+
+
+class Premium(BaseModel):
+    """The published answer, and what it rests on. Per BTC of quantity."""
+
+    premium_btc: float
+    delta: float = Field(description="USD per USD of spot.")
+    gamma: float = Field(description="Delta per USD of spot.")
+    theta: float = Field(description="USD per calendar day.")
+    vega: float = Field(description="USD per percentage point of volatility.")
+    rho: float = Field(description="USD per percentage point of the interest rate.")
+    premium_cents: int = Field(description="US cents, rounded half-even.")
+    spot_cents: int
+    volatility: float = Field(description="Per square-root year: 0.65 is 65 %.")
+    priced_at_unix: int
+
+
+class Market(BaseModel):
+    """The published answer, and the integers behind it."""
+
+    spot_price: float = Field(description="USD per BTC.")
+    volatility_30d: float = Field(description="Realised, per square-root year; of what history there is.")
+    last_update: str = Field(description="ISO 8601: the minute that the price is of.")
+    spot_cents: int
+    slot_unix: int
+    samples: int = Field(description="Returns that the volatility rests on; 0: the preset's value.")
+
+
+class CreateOption(Request):
+    """The published body; the last two fields are ours."""
+
+    type: OptionType
+    strike: Usd
+    expiry: Annotated[
+        int, Field(gt=0, le=MAX_UNIX, multiple_of=60, description="Seconds since 1970, on a whole minute.")
+    ]
+    quantity: Bitcoin
+    barrier: Usd | None = None
+    american: bool = False
+
+
+class Created(BaseModel):
+    """The published answer, and the exact amounts."""
+
+    option_id: str
+    premium: float = Field(description="USD for the whole quantity.")
+    taproot_address: str
+    premium_cents: int
+    premium_sats: int
+    collateral_sats: int
+
+
+class Option(BaseModel):
+    """An option as it stands."""
+
+    id: str
+    state: OptionState
+    type: OptionType
+    strike_cents: int
+    quantity_centi_btc: int
+    barrier_cents: int | None
+    american: bool
+    expiry_unix: int
+    premium_cents: int
+    premium_sats: int
+    collateral_sats: int
+    taproot_address: str | None
+    funding_txid: str | None
+    created_at_unix: int
+
+
+class StoredPremium(BaseModel):
+    """The newest premium that the premium service stored. Per BTC of quantity."""
+
+    option_id: str
+    slot_unix: int
+    premium_cents: int
+    delta: float
+    gamma: float
+    vega: float
+    theta: float
+    rho: float
+    priced_at_unix: int
+
+
+class Settlement(BaseModel):
+    """A settlement as it stands."""
+
+    id: str
+    option_id: str
+    state: SettlementState
+    reason: str
+    slot_unix: int
+    price_cents: int
+    payout_cents: int | None
+    payout_sats: int | None
+    steps: int | None
+    proof_root: str | None
+    txid: str | None
+    attempts: int
+    last_error: str | None
+    updated_at_unix: int
+
+
+class SettlementRequested(BaseModel):
+    """An ad hoc settlement that was asked for."""
+
+    option_id: str
+    state: str = Field(description="open, accepted, held or refused.")
+    answer: str | None
+    requested_at_unix: int
+
+
+class Event(BaseModel):
+    """One edge that was crossed."""
+
+    id: int
+    entity: str
+    entity_id: str
+    from_state: str
+    to_state: str
+    at_unix: int
+    detail: str
+
+
+class Price(BaseModel):
+    """One agreed minute."""
+
+    slot_unix: int
+    price_cents: int
+    low_cents: int | None
+    high_cents: int | None
+
+
+class OptionPage(BaseModel):
+    """Some options, newest first."""
+
+    items: list[Option]
+    next_cursor: str | None
+
+
+class SettlementPage(BaseModel):
+    """Some settlements, newest first."""
+
+    items: list[Settlement]
+    next_cursor: str | None
+
+
+class PricePage(BaseModel):
+    """Some prices, newest first."""
+
+    items: list[Price]
+    next_cursor: str | None
+
+
+class Check(BaseModel):
+    """What a verifier found. A proof that does not hold is an answer, not an error."""
+
+    valid: bool
+    depth: Literal["execute", "sample", "paths"]
+    proof_root: str | None
+    program: str | None
+    steps: int | None
+    output_hex: str | None
+    checks: list[str]
+    failed_check: str | None
+
+
+class BookRisk(BaseModel):
+    """The writer's book: all options that are not settled."""
+
+    options: int
+    spot_cents: int
+    volatility: float
+    value_cents: int
+    delta_btc: float
+    gamma_btc: float = Field(description="Change of delta per 1 % of spot.")
+    vega: float
+    theta: float
+    rho: float
+    required_margin_cents: int
+    collateral_cents: int
+    liability_cents: int
+    utilisation: float | None
+    spot_moves: list[float]
+    volatility_moves: list[float]
+    profit_cents: list[list[int]] = Field(description="By volatility move, then spot move, now.")
+
+
+class Health(BaseModel):
+    """Whether the API can do its work."""
+
+    status: Literal["ok", "degraded"]
+    database: Literal["ok", "unreachable"]
+    last_price_age_seconds: int | None
+
+
+Json = dict[str, Any]

@@ -1,0 +1,133 @@
+"""Server-sent events: new prices, and settlements on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlmodel import col, select
+from starlette.responses import StreamingResponse
+
+from btcfi.adapters.store.tables import EventRow, RoundRow
+from btcfi.surfaces.rest import reads
+from btcfi.surfaces.rest.auth import Reader
+from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.errors import TooManyStreamsError
+from btcfi.surfaces.rest.problems import documented
+
+POLL_SECONDS: Final = 0.5
+"""Between two looks into the store: a price comes once a minute, a settlement takes seconds."""
+
+HEARTBEAT_SECONDS: Final = 15.0
+"""Comments that keep proxies from closing a silent stream."""
+
+MEDIA_TYPE: Final = "text/event-stream"
+
+Item = tuple[int, str, str]
+"""Event id, event name, JSON."""
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}$")
+]
+Count = Annotated[
+    int | None, Query(alias="limit", ge=1, le=100_000, description="Close after this many events; default: never.")
+]
+
+STREAMED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Events, until the caller hangs up.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
+}
+
+
+def router(deps: Deps) -> APIRouter:
+    """Return the stream endpoints, without a prefix."""
+    routes = APIRouter(tags=["streams"])
+    places = Places(deps.limits.streams)
+    refusals = documented(401, 403, 422, 429, 503)
+
+    @routes.get("/prices/stream", response_class=StreamingResponse, responses=STREAMED | refusals)
+    async def prices(
+        _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
+    ) -> StreamingResponse:
+        """Stream every minute that is priced, from the newest on."""
+
+        def newest() -> int:
+            with deps.store.reading() as session:
+                rows = reads.prices(session, feed=deps.feed, start=0, end=2**62, limit=1, cursor=None).items
+            return rows[0].slot_unix - 1 if rows else 0
+
+        def after(slot: int) -> Sequence[Item]:
+            with deps.store.reading() as session:
+                rows = session.exec(
+                    select(RoundRow)
+                    .where(RoundRow.feed == deps.feed, RoundRow.state == "priced", col(RoundRow.slot) > slot)
+                    .order_by(col(RoundRow.slot))
+                    .limit(100)
+                ).all()
+            return [(row.slot, "price", reads.price_of(row).model_dump_json()) for row in rows]
+
+        start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
+        return places.stream(request, after, start, count)
+
+    @routes.get("/settlements/stream", response_class=StreamingResponse, responses=STREAMED | refusals)
+    async def settlements(
+        _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
+    ) -> StreamingResponse:
+        """Stream every edge that a settlement crosses, from now on or after Last-Event-ID."""
+
+        def newest() -> int:
+            with deps.store.reading() as session:
+                return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
+
+        def after(event: int) -> Sequence[Item]:
+            with deps.store.reading() as session:
+                rows = reads.events(session, entity="settlement", after=event, limit=100)
+            return [(row.id, "settlement", row.model_dump_json()) for row in rows]
+
+        start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
+        return places.stream(request, after, start, count)
+
+    return routes
+
+
+class Places:
+    """The open streams of one process, at most ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit``: streams at once."""
+        self._limit = limit
+        self._taken = 0
+
+    def stream(
+        self, request: Request, after: Callable[[int], Sequence[Item]], start: int, count: int | None
+    ) -> StreamingResponse:
+        """Return the response that sends what ``after`` finds. Raises TooManyStreamsError."""
+        if self._taken >= self._limit:
+            raise TooManyStreamsError(self._limit)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._events(request, after, start, count), media_type=MEDIA_TYPE, headers=headers)
+
+    async def _events(
+        self, request: Request, after: Callable[[int], Sequence[Item]], start: int, count: int | None
+    ) -> AsyncIterator[str]:
+        self._taken += 1
+        try:
+            yield ": connected\n\n"
+            last = start
+            left = count if count is not None else -1
+            silent = 0.0
+            while left and not await request.is_disconnected():
+                found = await run_in_threadpool(after, last)
+                for last, name, body in found[: left if left > 0 else None]:
+                    yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"
+                    left -= 1
+                silent = 0.0 if found else silent + POLL_SECONDS
+                if silent >= HEARTBEAT_SECONDS:
+                    silent = 0.0
+                    yield ": still here\n\n"
+                if left:
+                    await asyncio.sleep(POLL_SECONDS)
+        finally:
+            self._taken -= 1

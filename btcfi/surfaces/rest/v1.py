@@ -1,0 +1,303 @@
+"""/api/v1: options, settlements, proofs, prices, risk and health."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+from sqlalchemy import ColumnElement
+from sqlmodel import col
+
+from btcfi.adapters.store.database import StoreUnreachableError
+from btcfi.adapters.store.edges import upsert
+from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.options.terms import OptionKind
+from btcfi.pricing import portfolio
+from btcfi.pricing.premium import Book, to_cents
+from btcfi.surfaces.rest import reads, schemas
+from btcfi.surfaces.rest.auth import Operator, Reader, Trader
+from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.idempotency import IdempotencyKey
+from btcfi.surfaces.rest.market import MarketReader, Snapshot
+from btcfi.surfaces.rest.problems import documented
+from btcfi.surfaces.rest.published import create_once
+
+REFUSALS = documented(401, 403, 422, 429, 503)
+MISSING = REFUSALS | documented(404)
+
+Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Cursor = Annotated[
+    str | None, Field(default=None, max_length=400, description="The next_cursor of the page before.")
+]  # fmt: skip
+SPOT_MOVES = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
+VOLATILITY_MOVES = (-0.25, 0.0, 0.25)
+
+
+class _Page(schemas.Request):
+    limit: int = Field(default=100, ge=1, le=500)
+    cursor: Cursor
+
+
+class OptionFilter(_Page):
+    """Which options."""
+
+    state: schemas.OptionState | None = None
+    type: schemas.OptionType | None = None
+    expiry_from: schemas.UnixTime | None = None
+    expiry_to: schemas.UnixTime | None = None
+
+
+class SettlementFilter(_Page):
+    """Which settlements."""
+
+    state: schemas.SettlementState | None = None
+    option_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[!-~]+$")
+
+
+class PriceFilter(_Page):
+    """Which minutes: from ``start`` to before ``end``."""
+
+    start: schemas.UnixTime = 0
+    end: schemas.UnixTime = schemas.MAX_UNIX
+
+
+class Nothing(schemas.Request):
+    """No query parameters."""
+
+
+def router(deps: Deps, market: MarketReader) -> APIRouter:
+    """Return the endpoints, without a prefix."""
+    routes = APIRouter()
+    _options(routes, deps, market)
+    _settlements(routes, deps)
+    _rest(routes, deps, market)
+    return routes
+
+
+def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
+    @routes.get("/options", tags=["options"], responses=REFUSALS)
+    def options(_caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
+        """List options, newest first."""
+        with deps.store.reading() as session:
+            return reads.options(
+                session, feed=deps.feed, where=_conditions(query), limit=query.limit, cursor=query.cursor
+            )
+
+    @routes.post(
+        "/options", tags=["options"], status_code=201, response_model=schemas.Created,
+        responses=REFUSALS | documented(409, 413, 415),
+    )  # fmt: skip
+    async def create(
+        caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
+    ) -> Response | schemas.Created:
+        """Create an option, as /option/create does, with the status of something new."""
+        await market.snapshot()  # no price, no sale
+        return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
+
+    @routes.get("/options/{option_id}", tags=["options"], responses=MISSING)
+    def option(_caller: Reader, option_id: Id) -> schemas.Option:
+        """Return one option."""
+        with deps.store.reading() as session:
+            return reads.option_of(reads.option(session, option_id))
+
+    @routes.get("/options/{option_id}/premium", tags=["options"], responses=MISSING)
+    def stored_premium(_caller: Reader, option_id: Id) -> schemas.StoredPremium:
+        """Return the newest premium that was stored for an open option."""
+        with deps.store.reading() as session:
+            row = reads.stored_premium(session, option_id)
+            return schemas.StoredPremium(slot_unix=row.slot, **row.model_dump(exclude={"slot"}))
+
+    @routes.post(
+        "/options/{option_id}/settle", tags=["settlements"], status_code=202, responses=MISSING | documented(413, 415)
+    )
+    def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
+        """Ask for an option to be settled now; asking again changes nothing."""
+        with deps.store.transaction() as session:
+            reads.option(session, option_id)
+            statement = upsert(session, SettlementRequestRow).values(
+                option_id=option_id, state="open", requested_by=f"api {caller.id}", requested_at_unix=deps.clock()
+            )
+            new = reads.inserts(session, statement)
+            row = session.get_one(SettlementRequestRow, option_id)
+            asked = schemas.SettlementRequested(
+                option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
+            )
+        if new:
+            deps.submit("settlement_request", option_id)
+        return asked
+
+
+def _conditions(query: OptionFilter) -> list[ColumnElement[bool]]:
+    where: list[ColumnElement[bool]] = []
+    if query.state is not None:
+        where.append(col(OptionRow.state) == query.state.value)
+    if query.type is not None:
+        where.append(col(OptionRow.kind) == int(OptionKind.from_label(query.type.value)))
+    if query.expiry_from is not None:
+        where.append(col(OptionRow.expiry_unix) >= query.expiry_from)
+    if query.expiry_to is not None:
+        where.append(col(OptionRow.expiry_unix) <= query.expiry_to)
+    return where
+
+
+def _settlements(routes: APIRouter, deps: Deps) -> None:
+    @routes.get("/settlements", tags=["settlements"], responses=REFUSALS)
+    def settlements(_caller: Reader, query: Annotated[SettlementFilter, Query()]) -> schemas.SettlementPage:
+        """List settlements, newest first."""
+        where: list[ColumnElement[bool]] = []
+        if query.state is not None:
+            where.append(col(SettlementRow.state) == query.state.value)
+        if query.option_id is not None:
+            where.append(col(SettlementRow.option_id) == query.option_id)
+        with deps.store.reading() as session:
+            return reads.settlements(session, where=where, limit=query.limit, cursor=query.cursor)
+
+    @routes.get("/settlements/{settlement_id}", tags=["settlements"], responses=MISSING)
+    def settlement(_caller: Reader, settlement_id: Id) -> schemas.Settlement:
+        """Return one settlement."""
+        with deps.store.reading() as session:
+            return reads.settlement_of(reads.settlement(session, settlement_id))
+
+    @routes.get("/settlements/{settlement_id}/events", tags=["settlements"], responses=MISSING)
+    def events(_caller: Reader, settlement_id: Id) -> list[schemas.Event]:
+        """Return every edge that the settlement crossed, in order."""
+        with deps.store.reading() as session:
+            reads.settlement(session, settlement_id)
+            return reads.events(session, entity="settlement", after=0, entity_id=settlement_id)
+
+    @routes.get(
+        "/settlements/{settlement_id}/proof",
+        tags=["proofs"],
+        response_class=Response,
+        responses=MISSING
+        | {200: {"description": "The proof file.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+    )
+    def proof(_caller: Reader, settlement_id: Id) -> Response:
+        """Download the proof file, byte for byte as it was built; its ETag is its SHA-256."""
+        with deps.store.reading() as session:
+            body, digest = reads.proof_bytes(session, settlement_id)
+        headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
+        return Response(content=body, media_type="application/json", headers=headers)
+
+    @routes.post("/proofs/verify", tags=["proofs"], responses=REFUSALS | documented(413, 415))
+    def verify(
+        _caller: Reader,
+        request: Request,
+        _file: Annotated[schemas.Json, Body(description="A proof file, as downloaded.")],
+        depth: Annotated[
+            Literal["execute", "sample", "paths"], Query(description="How much is done again.")
+        ] = "execute",
+    ) -> schemas.Check:
+        """Check a proof file: the answer says whether it holds, and which check failed if not."""
+        return check(bytes(request.state.body), depth, deps)
+
+
+def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
+    @routes.get("/prices", tags=["prices"], responses=REFUSALS)
+    def prices(_caller: Reader, query: Annotated[PriceFilter, Query()]) -> schemas.PricePage:
+        """List agreed minutes, newest first."""
+        with deps.store.reading() as session:
+            return reads.prices(
+                session, feed=deps.feed, start=query.start, end=query.end, limit=query.limit, cursor=query.cursor
+            )
+
+    @routes.get("/prices/latest", tags=["prices"], responses=MISSING)
+    def latest(_caller: Reader) -> schemas.Price:
+        """Return the newest agreed minute."""
+        with deps.store.reading() as session:
+            page = reads.prices(session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None)
+        if not page.items:
+            raise NotFoundError("price of feed", deps.feed, "no minute has been priced")
+        return page.items[0]
+
+    @routes.get("/risk", tags=["risk"], responses=REFUSALS)
+    async def risk(_caller: Operator) -> schemas.BookRisk:
+        """Return the risk of the writer's book, priced now."""
+        return await run_in_threadpool(book_risk, deps, await market.snapshot())
+
+    @routes.get("/health", tags=["health"], responses={503: {"model": schemas.Health, "description": "Degraded"}})
+    def health(response: Response) -> schemas.Health:
+        """Return whether prices come and the database answers; needs no key."""
+        age = None
+        database: Literal["ok", "unreachable"] = "ok"
+        try:
+            seen = market.read()
+            age = max(deps.clock() - seen.slot, 0) if seen else None
+        except StoreUnreachableError:
+            database = "unreachable"
+        fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds
+        response.status_code = 200 if fine else 503
+        return schemas.Health(
+            status="ok" if fine else "degraded", database=database, last_price_age_seconds=age
+        )  # fmt: skip
+
+
+def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
+    """Return what a verifier says of a proof file."""
+    from btcfi.proofs import settlement_proof  # noqa: PLC0415 - the interpreter compiles when it is first imported
+    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+
+    try:
+        proof = settlement_proof.from_json(body)
+        program = load_program(proof.program_name, deps.programs)
+        found = settlement_proof.verify(proof, program, depth=settlement_proof.Depth(depth))
+    except BtcfiError as e:
+        # whatever is wrong with the file is the answer to the question that was asked
+        return schemas.Check(
+            valid=False, depth=depth, proof_root=None, program=None, steps=None, output_hex=None, checks=[],
+            failed_check=f"{type(e).__name__}: {e}",
+        )  # fmt: skip
+    return schemas.Check(
+        valid=True,
+        depth=depth,
+        proof_root=found.proof_root.hex(),
+        program=found.program_name,
+        steps=found.steps,
+        output_hex=found.output.hex(),
+        checks=list(found.checks),
+        failed_check=None,
+    )
+
+
+def book_risk(deps: Deps, seen: Snapshot) -> schemas.BookRisk:
+    """Return the risk of all open options, which the writer is short of."""
+    with deps.store.reading() as session:
+        rows = reads.open_options(session, deps.feed)
+    positions = portfolio.Positions(
+        book=Book(
+            kind=np.array([row.kind for row in rows], dtype=np.int8),
+            strike_cents=np.array([row.strike_cents for row in rows], dtype=np.int64),
+            expiry_unix=np.array([row.expiry_unix for row in rows], dtype=np.int64),
+            barrier_cents=np.array([row.barrier_cents or 0 for row in rows], dtype=np.int64),
+            american=np.array([row.american for row in rows], dtype=np.bool_),
+        ),
+        quantity_centi_btc=np.array([-row.quantity_centi_btc for row in rows], dtype=np.int64),
+        collateral_sats=np.array([row.collateral_sats for row in rows], dtype=np.int64),
+    )
+    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=deps.clock())
+    greeks = portfolio.aggregate(positions, at)
+    margin = portfolio.margin(positions, at)
+    grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
+    return schemas.BookRisk(
+        options=len(rows),
+        spot_cents=seen.spot,
+        volatility=seen.volatility,
+        value_cents=int(to_cents(greeks.value)),
+        delta_btc=greeks.delta_btc,
+        gamma_btc=greeks.gamma_btc,
+        vega=greeks.vega,
+        theta=greeks.theta,
+        rho=greeks.rho,
+        required_margin_cents=margin.required_cents,
+        collateral_cents=margin.collateral_cents,
+        liability_cents=margin.liability_cents,
+        utilisation=margin.utilisation if math.isfinite(margin.utilisation) else None,
+        spot_moves=list(SPOT_MOVES),
+        volatility_moves=list(VOLATILITY_MOVES),
+        profit_cents=[to_cents(row).tolist() for row in grid.profit[0]],
+    )
