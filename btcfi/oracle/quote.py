@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, NewType, NoReturn
@@ -205,7 +205,7 @@ def decimal_of(field: str, value: object) -> Decimal:
         raise MalformedNumberError(field, f"{text[:40]!r}", f"a decimal number of at most {MAX_NUMBER_TEXT} characters")
     try:
         number = _EXACT.create_decimal(text)
-    except InvalidOperation as e:
+    except ArithmeticError as e:
         raise MalformedNumberError(field, f"{text!r}", "a decimal number") from e
     if not number.is_finite():
         raise MalformedNumberError(field, f"{text!r}", "a finite number")
@@ -245,7 +245,7 @@ def parse_json(raw: bytes | str) -> Any:  # noqa: ANN401 - JSON is any shape unt
     """Return the document with every non-integer number as Decimal. Raises MalformedObservationError, nothing else."""
     try:
         return json.loads(raw, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as e:
+    except (ValueError, RecursionError, ArithmeticError) as e:
         raise MalformedObservationError("response", f"not JSON ({type(e).__name__})", "the exchange's JSON") from e
 
 
