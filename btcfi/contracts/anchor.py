@@ -35,6 +35,7 @@ MAX_LEAVES: Final = 100_000
 HEADER_SIZE: Final = 80
 _LEAF_TAG: Final = "BTCFi/anchor/leaf/v1"
 _NODE_TAG: Final = "BTCFi/anchor/node/v1"
+_ROOT_TAG: Final = "BTCFi/anchor/root/v1"
 _VERSION: Final = 1
 _AMBIGUOUS_SIZE: Final = 64
 """A transaction of this size could be read as an inner node of a block's tree; nodes do not relay it either."""
@@ -79,10 +80,18 @@ def _levels(leaves: Sequence[Hash32]) -> list[list[Hash32]]:
 
 
 def anchor_root(items: Sequence[AnchorItem]) -> Hash32:
-    """Return the Merkle root of the items, in their order. Raises InvalidInputError for none or too many."""
+    """Return what the chain commits to: the items' number and Merkle root.
+
+    Raises InvalidInputError for none or too many.
+    """
     if not 1 <= len(items) <= MAX_LEAVES:
         raise InvalidInputError("anchor", f"{len(items)} items", f"1 to {MAX_LEAVES}")
-    return _levels([item.leaf() for item in items])[-1][0]
+    return _commitment(_levels([item.leaf() for item in items])[-1][0], len(items))
+
+
+def _commitment(top: Hash32, count: int) -> Hash32:
+    # the number fixes the shape of the tree: a proof for another number of items is another proof
+    return tagged_hash(_ROOT_TAG, count.to_bytes(4) + top)
 
 
 def anchor_path(items: Sequence[AnchorItem], index: int) -> tuple[Hash32, ...]:
@@ -97,7 +106,7 @@ def anchor_path(items: Sequence[AnchorItem], index: int) -> tuple[Hash32, ...]:
 
 
 def _root_from_path(leaf: Hash32, index: int, count: int, path: Sequence[Hash32]) -> Hash32:
-    node, waiting = leaf, list(path)
+    node, waiting, items = leaf, list(path), count
     while count > 1:
         if index ^ 1 < count:
             if not waiting:
@@ -107,7 +116,7 @@ def _root_from_path(leaf: Hash32, index: int, count: int, path: Sequence[Hash32]
         index, count = index >> 1, (count + 1) >> 1
     if waiting:
         raise WrongAnchorError("the path to the root is too long")
-    return node
+    return _commitment(node, items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
