@@ -21,6 +21,7 @@ from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import (
+    AgreedPrice,
     ConsensusRule,
     DropReason,
     Outcome,
@@ -129,8 +130,8 @@ def replay_round(
 
 
 def venues_of(outcome: Outcome) -> frozenset[VenueId]:
-    """Return the registered venues of a round, from its report: each is used, dropped or absent."""
-    used = {u.venue for u in getattr(outcome, "used", ())}
+    """Return the registered venues of a round, from its report: each is used, left over, dropped or absent."""
+    used = {u.venue for u in (outcome.used if isinstance(outcome, AgreedPrice) else outcome.left)}
     dropped = {d.venue for d in outcome.dropped if d.reason not in _NOT_OF_THE_SET and not d.venue.is_leg}
     return frozenset(used | dropped | {a.venue for a in outcome.absent})
 

@@ -60,14 +60,13 @@ class Replay:
 
     def answer(self, target: str) -> Answer:
         """Return status and body for a request target. Never raises; what we do not serve is a 404."""
-        parts = urlsplit(target)
-        _, exchange, *rest = parts.path.split("/")
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        route = self._routes.get(exchange)
-        if route is None:
-            return _json(404, {"message": f"no exchange {exchange!r} here"})
         try:
-            return route(exchange, "/".join(rest), query)
+            parts = urlsplit(target)
+            exchange, _, path = parts.path.lstrip("/").partition("/")
+            query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+            if exchange not in self._routes:
+                return _json(404, {"message": f"no exchange {exchange!r} here"})
+            return self._routes[exchange](exchange, path, query)
         except (ValueError, KeyError) as e:
             return _json(400, {"message": f"{type(e).__name__}: {e}"})
 

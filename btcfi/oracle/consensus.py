@@ -205,6 +205,8 @@ class Void:
     """Registered venues that spoke for this slot."""
     kept: int
     """How many of them were left."""
+    left: tuple[Used, ...]
+    """Those that were left, too few: weight 0, since nothing was weighed."""
     dropped: tuple[Dropped, ...]
     absent: tuple[Absent, ...]
 
@@ -261,6 +263,7 @@ def agreed_price(
             quorum=quorum,
             received=len(quotes),
             kept=len(kept),
+            left=tuple(_used(q, 0) for q in kept),
             dropped=tuple(dropped),
             absent=absent,
         )
@@ -488,7 +491,7 @@ def _drop_order(d: Dropped) -> tuple[object, ...]:
 
 def encode_outcome(outcome: Outcome) -> dict[str, Any]:
     """Return the report as JSON: the one form that the database, the API and the signatures use."""
-    nested = {"used", "dropped", "absent", "rates"}
+    nested = {"used", "left", "dropped", "absent", "rates"}
     raw = {name: _plain(getattr(outcome, name)) for name in outcome.__dataclass_fields__ if name not in nested}
     raw["kind"] = "price" if isinstance(outcome, AgreedPrice) else "void"
     raw["dropped"] = [_plain_record(d) for d in outcome.dropped]
@@ -497,6 +500,8 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
         raw["used"] = [_plain_record(u) for u in outcome.used]
         raw["rates"] = dict(outcome.rates)
         raw["confidence_bps"] = outcome.confidence_bps
+    else:
+        raw["left"] = [_plain_record(u) for u in outcome.left]
     return raw
 
 
@@ -527,18 +532,7 @@ def _decode_price(raw: Mapping[str, Any]) -> AgreedPrice:
         confidence=CentsPerBtc(raw["confidence"]),
         registered=raw["registered"],
         quorum=raw["quorum"],
-        used=tuple(
-            Used(
-                venue=parse_venue(u["venue"]),
-                close=u["close"],
-                dollars=u["dollars"],
-                basis=Basis(u["basis"]),
-                rate=Rate(u["rate"]),
-                weight=u["weight"],
-                evidence=Hash32(bytes.fromhex(u["evidence"])),
-            )
-            for u in raw["used"]
-        ),
+        used=_decode_used(raw["used"]),
         dropped=_decode_dropped(raw),
         absent=_decode_absent(raw),
         rates=tuple(sorted((coin, Rate(rate)) for coin, rate in raw["rates"].items())),
@@ -554,8 +548,24 @@ def _decode_void(raw: Mapping[str, Any]) -> Void:
         quorum=raw["quorum"],
         received=raw["received"],
         kept=raw["kept"],
+        left=_decode_used(raw["left"]),
         dropped=_decode_dropped(raw),
         absent=_decode_absent(raw),
+    )
+
+
+def _decode_used(raw: Iterable[Mapping[str, Any]]) -> tuple[Used, ...]:
+    return tuple(
+        Used(
+            venue=parse_venue(u["venue"]),
+            close=u["close"],
+            dollars=u["dollars"],
+            basis=Basis(u["basis"]),
+            rate=Rate(u["rate"]),
+            weight=u["weight"],
+            evidence=Hash32(bytes.fromhex(u["evidence"])),
+        )
+        for u in raw
     )
 
 

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from btcfi.oracle.commitment import commitment_of, opens, sign_commitment
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, DropReason, Void
+from btcfi.oracle.quote import MissingReason
+from btcfi.oracle.report import (
+    certified,
+    decode_report,
+    encode_report,
+    evidence_leaf,
+    evidence_path,
+    evidence_root,
+    path_leads_to,
+    report_hash,
+    sign_report,
+)
+from btcfi.oracle.round_book import Registry, RegistryError, RoundBook, SubmissionPolicy
+from btcfi.oracle.submission import (
+    BadSignatureError,
+    ClockSkewError,
+    ClosedSlotError,
+    CommitmentError,
+    EquivocationError,
+    EvidenceMismatchError,
+    FutureSlotError,
+    ReplayedSubmissionError,
+    UnknownNodeError,
+    WrongVenueError,
+    signature_valid,
+)
+from btcfi.units import Slot, UnixSeconds
+from tests.support.oracle_support import (
+    BINANCE,
+    COINBASE,
+    KRAKEN,
+    LEG,
+    SLOT,
+    leg,
+    missing,
+    quote,
+    registry,
+    secret_of,
+    signed,
+)
+
+NOW = UnixSeconds(SLOT + 63)
+LATER = UnixSeconds(SLOT + 60 + 16)
+NODES = {"b": BINANCE, "c": COINBASE, "k": KRAKEN, "l": LEG}
+
+
+def book(**policy) -> RoundBook:
+    return RoundBook(registry=registry(**NODES), rule=ConsensusRule(), policy=SubmissionPolicy(**policy))
+
+
+def honest(into: RoundBook, *names: str) -> None:
+    words = {
+        "b": quote(BINANCE, 60_010_00),
+        "c": quote(COINBASE, 60_000_00),
+        "k": quote(KRAKEN, 60_005_00),
+        "l": leg(100_000_000),
+    }
+    for name in names:
+        into.accept(signed(name, words[name]), NOW)
+
+
+def test_signed_words_of_registered_nodes_become_a_price_and_the_round_is_final_when_its_window_ends() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    assert rounds.everybody_spoke(SLOT)
+    assert not rounds.settled(SLOT, NOW)
+    assert rounds.settled(SLOT, LATER)
+    outcome = rounds.finish(SLOT).outcome
+    assert isinstance(outcome, AgreedPrice)
+    assert outcome.price == 60_005_00
+    assert rounds.latest_priced(LATER) == outcome
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (signed("stranger", quote(KRAKEN, 60_000_00)), UnknownNodeError),
+        (signed("k", quote(KRAKEN, 60_000_00), secret=secret_of("c")), BadSignatureError),
+        (signed("k", quote(COINBASE, 60_000_00)), WrongVenueError),
+        (signed("k", quote(KRAKEN, 60_000_00), feed="ETH/USD"), WrongVenueError),
+        (signed("k", quote(KRAKEN, 60_000_00, slot=Slot(SLOT - 60))), ClosedSlotError),
+        (signed("k", quote(KRAKEN, 60_000_00, slot=Slot(SLOT + 60)), at=NOW), FutureSlotError),
+        (signed("k", quote(KRAKEN, 60_000_00), at=NOW + 300), ClockSkewError),
+        (signed("k", quote(KRAKEN, 60_000_00), at=NOW - 300), ClockSkewError),
+        (signed("k", quote(KRAKEN, 60_000_00), offset_ms=300_000), ClockSkewError),
+        (signed("k", quote(KRAKEN, 60_000_00), offset_ms=-2_001), ClockSkewError),
+        (signed("k", quote(KRAKEN, 60_000_00), raw=b"not the response"), EvidenceMismatchError),
+    ],
+)
+def test_a_word_that_must_not_count_is_refused_counted_and_changes_nothing(message, error) -> None:
+    rounds = book()
+    with pytest.raises(error):
+        rounds.accept(message, NOW)
+    assert rounds.refusals == {error.kind: 1}
+    assert rounds.submissions(SLOT) == []
+
+
+def test_a_clock_within_the_presets_skew_is_fine() -> None:
+    book().accept(signed("k", quote(KRAKEN, 60_000_00), offset_ms=1_999), NOW)
+
+
+def test_the_same_word_twice_changes_nothing() -> None:
+    rounds = book()
+    honest(rounds, "k")
+    with pytest.raises(ReplayedSubmissionError):
+        honest(rounds, "k")
+    with pytest.raises(ReplayedSubmissionError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_005_00), at=NOW), NOW)
+    assert len(rounds.submissions(SLOT)) == 1
+
+
+def test_two_prices_of_one_key_for_one_slot_are_kept_as_proof_and_put_the_node_out_of_the_round() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_700_00)), NOW)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_005_00)), NOW)
+    outcome = rounds.finish(SLOT).outcome
+    assert {u.venue for u in outcome.used} == {BINANCE, COINBASE}
+    assert {d.reason for d in outcome.dropped} == {DropReason.EQUIVOCATION}
+    first, second = rounds.equivocations(SLOT)["k"]
+    key = rounds.registry.nodes["k"].public_key
+    assert signature_valid(first, key)
+    assert signature_valid(second, key)
+    assert first.submission.observation != second.submission.observation
+
+
+def test_another_node_of_the_venue_still_speaks_for_it_when_one_equivocates() -> None:
+    rounds = RoundBook(registry=registry(k1=KRAKEN, k2=KRAKEN, c=COINBASE), rule=ConsensusRule())
+    rounds.accept(signed("k1", quote(KRAKEN, 60_000_00)), NOW)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k1", quote(KRAKEN, 61_000_00)), NOW)
+    rounds.accept(signed("k2", quote(KRAKEN, 60_010_00)), NOW)
+    rounds.accept(signed("c", quote(COINBASE, 60_000_00)), NOW)
+    assert {u.venue for u in rounds.outcome(SLOT).used} == {KRAKEN, COINBASE}
+
+
+def test_a_contradiction_after_the_end_is_kept_and_moves_no_price() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    before = rounds.finish(SLOT)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_700_00)), NOW)
+    assert rounds.report(SLOT) == before
+    assert "k" in rounds.equivocations(SLOT)
+
+
+def test_a_node_whose_clock_is_off_by_five_minutes_is_named_in_the_report() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "l")
+    late = quote(KRAKEN, 60_000_00, slot=Slot(SLOT - 300))
+    with pytest.raises(ClosedSlotError):
+        rounds.accept(signed("k", late), NOW)
+    assert [(a.venue, a.reason) for a in rounds.outcome(SLOT).absent] == [(KRAKEN, MissingReason.STALE)]
+    early = book()
+    honest(early, "b", "c", "l")
+    with pytest.raises(FutureSlotError):
+        early.accept(signed("k", quote(KRAKEN, 60_000_00, slot=Slot(SLOT + 300)), at=NOW), NOW)
+    assert [(a.venue, a.reason) for a in early.outcome(SLOT).absent] == [(KRAKEN, MissingReason.CLOCK_SKEW)]
+
+
+def test_old_messages_replayed_by_somebody_else_do_not_stop_the_nodes_real_word() -> None:
+    rounds = book()
+    with pytest.raises(ClosedSlotError):
+        rounds.accept(signed("k", quote(KRAKEN, 50_000_00, slot=Slot(SLOT - 6000))), NOW)
+    honest(rounds, "b", "c", "k", "l")
+    assert len(rounds.outcome(SLOT).used) == 3
+
+
+def test_a_nodes_reason_for_having_no_quote_stands_in_the_report() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "l")
+    rounds.accept(signed("k", missing(KRAKEN, MissingReason.RATE_LIMITED)), NOW)
+    assert [(a.venue, a.reason) for a in rounds.outcome(SLOT).absent] == [(KRAKEN, MissingReason.RATE_LIMITED)]
+
+
+def test_a_round_in_which_nobody_speaks_is_void_not_forgotten() -> None:
+    rounds = book()
+    rounds.watch(SLOT)
+    assert list(rounds.unfinished()) == [SLOT]
+    assert isinstance(rounds.finish(SLOT).outcome, Void)
+
+
+def test_nodes_are_active_for_two_minutes_after_their_last_word() -> None:
+    rounds = book()
+    honest(rounds, "k")
+    active = {h.node.node_id for h in rounds.health(UnixSeconds(NOW + 120)) if h.active}
+    assert active == {"k"}
+    assert not any(h.active for h in rounds.health(UnixSeconds(NOW + 121)))
+
+
+def test_after_a_restart_the_stored_words_give_the_same_report() -> None:
+    rounds, again = book(), book()
+    honest(rounds, "b", "c", "k", "l")
+    again.restore(rounds.submissions(SLOT))
+    assert report_hash(again.report(SLOT)) == report_hash(rounds.report(SLOT))
+
+
+# --- commit and reveal
+
+
+def committed(rounds: RoundBook, observation, nonce: bytes, at: int = SLOT + 62):
+    made = sign_commitment("k", SLOT, commitment_of("k", observation, nonce), secret_of("k"), aux=bytes(32))
+    rounds.commit(made, UnixSeconds(at))
+    return made
+
+
+def test_a_committed_price_counts_once_revealed_and_only_as_committed() -> None:
+    rounds, nonce = book(commit_reveal=True), bytes(range(32))
+    said = quote(KRAKEN, 60_000_00)
+    committed(rounds, said, nonce)
+    reveal_at = UnixSeconds(SLOT + 71)
+    with pytest.raises(CommitmentError):
+        rounds.accept(signed("k", said, at=reveal_at), UnixSeconds(SLOT + 69), nonce=nonce)
+    with pytest.raises(CommitmentError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_000_01), at=reveal_at), reveal_at, nonce=nonce)
+    with pytest.raises(CommitmentError):
+        rounds.accept(signed("k", said, at=reveal_at), reveal_at, nonce=bytes(32))
+    assert rounds.accept(signed("k", said, at=reveal_at), reveal_at, nonce=nonce) == said
+
+
+def test_a_node_that_commits_and_does_not_reveal_is_recorded() -> None:
+    rounds = book(commit_reveal=True)
+    committed(rounds, quote(KRAKEN, 60_000_00), bytes(32))
+    assert [(a.venue, a.reason) for a in rounds.outcome(SLOT).absent if a.venue == KRAKEN] == [
+        (KRAKEN, MissingReason.NOT_REVEALED)
+    ]
+
+
+def test_a_late_a_second_or_a_strangers_commitment_is_refused() -> None:
+    rounds = book(commit_reveal=True)
+    committed(rounds, quote(KRAKEN, 60_000_00), bytes(32))
+    with pytest.raises(ReplayedSubmissionError):
+        committed(rounds, quote(KRAKEN, 60_000_01), bytes(32))
+    with pytest.raises(CommitmentError):
+        committed(book(commit_reveal=True), quote(KRAKEN, 60_000_00), bytes(32), at=SLOT + 71)
+    made = sign_commitment(
+        "k", SLOT, commitment_of("k", quote(KRAKEN, 1_000_00), bytes(32)), secret_of("c"), aux=bytes(32)
+    )
+    with pytest.raises(BadSignatureError):
+        book(commit_reveal=True).commit(made, NOW)
+
+
+def test_a_commitment_shows_nothing_of_its_nonce_and_fits_no_other_node() -> None:
+    said, nonce = quote(KRAKEN, 60_000_00), os.urandom(32)
+    made = sign_commitment("k", SLOT, commitment_of("k", said, nonce), secret_of("k"), aux=bytes(32))
+    assert opens(made, said, nonce)
+    assert nonce[:8] not in made.commitment + made.signature
+    assert commitment_of("c", said, nonce) != made.commitment
+
+
+# --- reports
+
+
+def test_a_report_is_certified_by_enough_different_nodes_over_this_very_report() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    report = rounds.finish(SLOT)
+    keys = {n.node_id: n.public_key for n in rounds.registry.nodes.values()}
+    signatures = {n: sign_report(report, secret_of(n), aux=bytes(32)) for n in ("b", "c")}
+    assert not certified(report, signatures, keys, needed=3)
+    signatures["stranger"] = sign_report(report, secret_of("stranger"), aux=bytes(32))
+    signatures["k"] = signatures["c"]
+    assert not certified(report, signatures, keys, needed=3)
+    signatures["k"] = sign_report(report, secret_of("k"), aux=bytes(32))
+    assert certified(report, signatures, keys, needed=3)
+    other = book()
+    honest(other, "b", "c", "l")
+    assert not certified(other.finish(SLOT), signatures, keys, needed=1)
+
+
+def test_a_report_survives_json_and_its_hash_commits_to_rule_venues_and_evidence() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    report = rounds.finish(SLOT)
+    assert report_hash(decode_report(encode_report(report))) == report_hash(report)
+    stricter = RoundBook(registry=registry(**NODES), rule=ConsensusRule(outlier_bps=150))
+    honest(stricter, "b", "c", "k", "l")
+    assert report_hash(stricter.finish(SLOT)) != report_hash(report)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_every_raw_response_of_a_round_has_a_path_to_the_evidence_root(count: int) -> None:
+    said = [quote(KRAKEN, 60_000_00 + i) for i in range(count)]
+    root = evidence_root(said)
+    for o in said:
+        leaf = evidence_leaf(o.venue, o.slot, o.evidence)
+        path = evidence_path(said, leaf)
+        assert path_leads_to(root, leaf, path)
+        assert not path_leads_to(root, evidence_leaf(COINBASE, o.slot, o.evidence), path)
+    assert evidence_root(list(reversed(said))) == root
+
+
+def test_a_registry_needs_different_keys_and_a_bitcoin_market() -> None:
+    with pytest.raises(RegistryError):
+        registry(l=LEG)
+    nodes = registry(**NODES).nodes
+    with pytest.raises(RegistryError):
+        Registry(nodes={"a": nodes["k"], "b": nodes["k"]})
