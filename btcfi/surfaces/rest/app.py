@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from btcfi.surfaces.rest import published, streams, v1
-from btcfi.surfaces.rest.auth import Gate
+from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import BodyTooLargeError, WrongContentTypeError
 from btcfi.surfaces.rest.market import MarketReader
@@ -47,6 +47,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(streams.router(deps), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
     install(app)
+    _say_where_a_key_is_optional(app, deps.anonymous_roles)
     app.add_middleware(BoundedBody, body_bytes=deps.limits.body_bytes, proof_bytes=deps.limits.proof_bytes)
     if deps.cors_origins:
         app.add_middleware(
@@ -56,6 +57,22 @@ def create_app(deps: Deps) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         )
     return app
+
+
+def _say_where_a_key_is_optional(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
+    """Make the document say which operations a caller without a key may use."""
+    plain = app.openapi
+
+    def document() -> dict[str, Any]:
+        written = plain()
+        for path in written["paths"].values():
+            for operation in path.values():
+                role = operation.get(ROLE)
+                if role in anonymous_roles and {} not in operation["security"]:
+                    operation["security"].append({})
+        return written
+
+    app.openapi = document  # type: ignore[method-assign]
 
 
 def _operation_id(route: APIRoute) -> str:

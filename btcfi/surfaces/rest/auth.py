@@ -32,6 +32,9 @@ KEY_CACHE_SECONDS: Final = 5.0
 REMEMBERED_CALLERS: Final = 10_000
 """Token buckets kept; beyond that the longest silent caller starts anew, with a full bucket."""
 
+ROLE: Final = "x-role"
+"""The document's own field: which role an operation needs."""
+
 bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", bearerFormat="btcfi_ID_SECRET")
 
 

@@ -13,8 +13,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.pricing.premium import CENTS_PER_USD, Book, premiums
 from btcfi.surfaces.rest import schemas
-from btcfi.surfaces.rest.auth import Caller, Reader, Trader
-from btcfi.surfaces.rest.deps import Deps, OptionOrder
+from btcfi.surfaces.rest.auth import ROLE, Caller, Reader, Trader
+from btcfi.surfaces.rest.deps import READ, TRADE, Deps, OptionOrder
 from btcfi.surfaces.rest.idempotency import IdempotencyKey, once, order_id
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.problems import documented
@@ -28,7 +28,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     """Return the published endpoints, without a prefix."""
     routes = APIRouter(tags=["published"])
 
-    @routes.get("/premium", responses=REFUSALS)
+    @routes.get("/premium", responses=REFUSALS, openapi_extra={ROLE: READ})
     async def premium(_caller: Reader, query: Annotated[schemas.PremiumQuery, Query()]) -> schemas.Premium:
         """Price one option at the last agreed price and the realised volatility."""
         now = deps.clock()
@@ -57,7 +57,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
             priced_at_unix=now,
         )
 
-    @routes.get("/market", responses=REFUSALS)
+    @routes.get("/market", responses=REFUSALS, openapi_extra={ROLE: READ})
     async def market_now(_caller: Reader) -> schemas.Market:
         """Return the last agreed price and the realised volatility."""
         seen = await market.snapshot()
@@ -71,8 +71,11 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
         )
 
     @routes.post(
-        "/option/create", response_model=schemas.Created, responses=REFUSALS | documented(409, 413, 415)
-    )  # fmt: skip
+        "/option/create",
+        response_model=schemas.Created,
+        responses=REFUSALS | documented(409, 413, 415),
+        openapi_extra={ROLE: TRADE},
+    )
     async def create(
         caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
     ) -> Response | schemas.Created:

@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.tables import EventRow, RoundRow
 from btcfi.surfaces.rest import reads
-from btcfi.surfaces.rest.auth import Reader
-from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.auth import ROLE, Reader
+from btcfi.surfaces.rest.deps import READ, Deps
 from btcfi.surfaces.rest.errors import TooManyStreamsError
 from btcfi.surfaces.rest.problems import documented
 
@@ -47,8 +47,10 @@ def router(deps: Deps) -> APIRouter:
     places = Places(deps.limits.streams)
     refusals = documented(401, 403, 422, 429, 503)
 
-    @routes.get("/prices/stream", response_class=StreamingResponse, responses=STREAMED | refusals)
-    async def prices(
+    @routes.get(
+        "/prices/stream", response_class=StreamingResponse, responses=STREAMED | refusals, openapi_extra={ROLE: READ}
+    )
+    async def stream_prices(
         _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every minute that is priced, from the newest on."""
@@ -71,8 +73,13 @@ def router(deps: Deps) -> APIRouter:
         start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
         return places.stream(request, after, start, count)
 
-    @routes.get("/settlements/stream", response_class=StreamingResponse, responses=STREAMED | refusals)
-    async def settlements(
+    @routes.get(
+        "/settlements/stream",
+        response_class=StreamingResponse,
+        responses=STREAMED | refusals,
+        openapi_extra={ROLE: READ},
+    )
+    async def stream_settlements(
         _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every edge that a settlement crosses, from now on or after Last-Event-ID."""

@@ -20,8 +20,8 @@ from btcfi.options.terms import OptionKind
 from btcfi.pricing import portfolio
 from btcfi.pricing.premium import Book, to_cents
 from btcfi.surfaces.rest import reads, schemas
-from btcfi.surfaces.rest.auth import Operator, Reader, Trader
-from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
+from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader, Snapshot
 from btcfi.surfaces.rest.problems import documented
@@ -80,7 +80,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
 
 
 def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
-    @routes.get("/options", tags=["options"], responses=REFUSALS)
+    @routes.get("/options", tags=["options"], responses=REFUSALS, openapi_extra={ROLE: READ})
     def options(_caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
         """List options, newest first."""
         with deps.store.reading() as session:
@@ -89,23 +89,27 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             )
 
     @routes.post(
-        "/options", tags=["options"], status_code=201, response_model=schemas.Created,
+        "/options",
+        tags=["options"],
+        status_code=201,
+        response_model=schemas.Created,
         responses=REFUSALS | documented(409, 413, 415),
-    )  # fmt: skip
-    async def create(
+        openapi_extra={ROLE: TRADE},
+    )
+    async def create_option(
         caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
     ) -> Response | schemas.Created:
         """Create an option, as /option/create does, with the status of something new."""
         await market.snapshot()  # no price, no sale
         return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
 
-    @routes.get("/options/{option_id}", tags=["options"], responses=MISSING)
+    @routes.get("/options/{option_id}", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
     def option(_caller: Reader, option_id: Id) -> schemas.Option:
         """Return one option."""
         with deps.store.reading() as session:
             return reads.option_of(reads.option(session, option_id))
 
-    @routes.get("/options/{option_id}/premium", tags=["options"], responses=MISSING)
+    @routes.get("/options/{option_id}/premium", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
     def stored_premium(_caller: Reader, option_id: Id) -> schemas.StoredPremium:
         """Return the newest premium that was stored for an open option."""
         with deps.store.reading() as session:
@@ -113,7 +117,11 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             return schemas.StoredPremium(slot_unix=row.slot, **row.model_dump(exclude={"slot"}))
 
     @routes.post(
-        "/options/{option_id}/settle", tags=["settlements"], status_code=202, responses=MISSING | documented(413, 415)
+        "/options/{option_id}/settle",
+        tags=["settlements"],
+        status_code=202,
+        responses=MISSING | documented(413, 415),
+        openapi_extra={ROLE: OPERATE},
     )
     def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
         """Ask for an option to be settled now; asking again changes nothing."""
@@ -146,7 +154,7 @@ def _conditions(query: OptionFilter) -> list[ColumnElement[bool]]:
 
 
 def _settlements(routes: APIRouter, deps: Deps) -> None:
-    @routes.get("/settlements", tags=["settlements"], responses=REFUSALS)
+    @routes.get("/settlements", tags=["settlements"], responses=REFUSALS, openapi_extra={ROLE: READ})
     def settlements(_caller: Reader, query: Annotated[SettlementFilter, Query()]) -> schemas.SettlementPage:
         """List settlements, newest first."""
         where: list[ColumnElement[bool]] = []
@@ -157,13 +165,15 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         with deps.store.reading() as session:
             return reads.settlements(session, where=where, limit=query.limit, cursor=query.cursor)
 
-    @routes.get("/settlements/{settlement_id}", tags=["settlements"], responses=MISSING)
+    @routes.get("/settlements/{settlement_id}", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ})
     def settlement(_caller: Reader, settlement_id: Id) -> schemas.Settlement:
         """Return one settlement."""
         with deps.store.reading() as session:
             return reads.settlement_of(reads.settlement(session, settlement_id))
 
-    @routes.get("/settlements/{settlement_id}/events", tags=["settlements"], responses=MISSING)
+    @routes.get(
+        "/settlements/{settlement_id}/events", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ}
+    )
     def events(_caller: Reader, settlement_id: Id) -> list[schemas.Event]:
         """Return every edge that the settlement crossed, in order."""
         with deps.store.reading() as session:
@@ -176,6 +186,7 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         response_class=Response,
         responses=MISSING
         | {200: {"description": "The proof file.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+        openapi_extra={ROLE: READ},
     )
     def proof(_caller: Reader, settlement_id: Id) -> Response:
         """Download the proof file, byte for byte as it was built; its ETag is its SHA-256."""
@@ -184,7 +195,9 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
         return Response(content=body, media_type="application/json", headers=headers)
 
-    @routes.post("/proofs/verify", tags=["proofs"], responses=REFUSALS | documented(413, 415))
+    @routes.post(
+        "/proofs/verify", tags=["proofs"], responses=REFUSALS | documented(413, 415), openapi_extra={ROLE: READ}
+    )
     def verify(
         _caller: Reader,
         request: Request,
@@ -198,7 +211,7 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
 
 
 def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
-    @routes.get("/prices", tags=["prices"], responses=REFUSALS)
+    @routes.get("/prices", tags=["prices"], responses=REFUSALS, openapi_extra={ROLE: READ})
     def prices(_caller: Reader, query: Annotated[PriceFilter, Query()]) -> schemas.PricePage:
         """List agreed minutes, newest first."""
         with deps.store.reading() as session:
@@ -206,7 +219,7 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
                 session, feed=deps.feed, start=query.start, end=query.end, limit=query.limit, cursor=query.cursor
             )
 
-    @routes.get("/prices/latest", tags=["prices"], responses=MISSING)
+    @routes.get("/prices/latest", tags=["prices"], responses=MISSING, openapi_extra={ROLE: READ})
     def latest(_caller: Reader) -> schemas.Price:
         """Return the newest agreed minute."""
         with deps.store.reading() as session:
@@ -215,7 +228,7 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             raise NotFoundError("price of feed", deps.feed, "no minute has been priced")
         return page.items[0]
 
-    @routes.get("/risk", tags=["risk"], responses=REFUSALS)
+    @routes.get("/risk", tags=["risk"], responses=REFUSALS, openapi_extra={ROLE: OPERATE})
     async def risk(_caller: Operator) -> schemas.BookRisk:
         """Return the risk of the writer's book, priced now."""
         return await run_in_threadpool(book_risk, deps, await market.snapshot())

@@ -1,0 +1,400 @@
+"""The REST API over a real store: what each endpoint answers, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi.testclient import TestClient
+
+from btcfi.pricing import black_scholes
+from btcfi.surfaces.rest.app import create_app
+from btcfi.surfaces.rest.auth import revoke_key
+from btcfi.surfaces.rest.deps import Limits
+from tests.support.rest_world import NOW, SPOT, make_world
+
+EXPIRY = NOW // 60 * 60 + 30 * 86_400
+ORDER = {"type": "call", "strike": 70000, "expiry": EXPIRY, "quantity": 0.5}
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = make_world(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def api(world):
+    with TestClient(create_app(world.deps), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def trader(world):
+    return {"Authorization": f"Bearer {world.key('trade')}"}
+
+
+@pytest.fixture
+def operator(world):
+    return {"Authorization": f"Bearer {world.key('operate')}"}
+
+
+def refused(response, status, kind):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    body = response.json()
+    assert body["type"] == f"urn:btcfi:error:{kind}"
+    assert body["status"] == status
+    return body
+
+
+@pytest.mark.parametrize("base", ["/api", "/api/v1"])
+def test_the_published_premium_request_works_as_printed(api, base):
+    asked = {"strike": 70000, "expiry": "2027-01-01T08:00:00Z", "type": "call"}
+    got = api.get(f"{base}/premium", params=asked).json()
+    assert {"premium_btc", "delta", "gamma", "theta", "vega"} <= got.keys()
+    tau = (1_798_790_400 - NOW) / 31_536_000
+    exact = black_scholes.call(
+        spot=got["spot_cents"] / 100, strike=70000.0, tau_years=tau, volatility=got["volatility"], rate=0.03
+    )
+    assert got["premium_btc"] == pytest.approx(exact / (got["spot_cents"] / 100), rel=1e-12)
+    assert got["premium_cents"] == round(exact * 100)
+
+
+@pytest.mark.parametrize("base", ["/api", "/api/v1"])
+def test_the_published_market_request_works_as_printed(api, base):
+    got = api.get(f"{base}/market").json()
+    assert got["spot_price"] == SPOT / 100
+    assert got["last_update"].endswith("Z")
+    assert got["volatility_30d"] == pytest.approx(0.6, rel=0.3)
+    assert got["samples"] == 119
+
+
+@pytest.mark.parametrize("base", ["/api", "/api/v1"])
+def test_the_published_create_request_works_as_printed(api, trader, base):
+    got = api.post(f"{base}/option/create", json=ORDER, headers=trader)
+    assert got.status_code == 200
+    made = got.json()
+    assert made["taproot_address"].startswith("bcrt1p")
+    assert made["premium"] == made["premium_cents"] / 100
+    seen = api.get(f"/api/v1/options/{made['option_id']}").json()
+    assert seen["strike_cents"] == 7_000_000
+    assert seen["quantity_centi_btc"] == 50
+    assert seen["state"] == "CREATED"
+
+
+def test_expiry_may_also_be_seconds_and_binary_barrier_and_american_are_priced(api):
+    asked = {"strike": "65000.50", "expiry": str(EXPIRY), "type": "binary_put", "barrier": 90000, "american": True}
+    assert api.get("/api/premium", params=asked).json()["premium_cents"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"strike": "nan"}, "strike"),
+        ({"strike": "inf"}, "strike"),
+        ({"strike": -1}, "strike"),
+        ({"strike": "70000.001"}, "strike"),
+        ({"expiry": "2027-01-01T08:00:00"}, "expiry"),
+        ({"expiry": "2001-01-01T08:00:00Z"}, "expiry"),
+        ({"expiry": "soon"}, "expiry"),
+        ({"type": "straddle"}, "type"),
+        ({"barrier": "70000"}, "barrier"),
+        ({"color": "red"}, "color"),
+    ],
+)
+def test_a_wrong_premium_query_names_the_field(api, change, field):
+    asked = {"strike": 70000, "expiry": "2027-01-01T08:00:00Z", "type": "call"} | change
+    got = api.get("/api/premium", params=asked)
+    assert got.status_code == 422
+    assert got.headers["content-type"] == PROBLEM
+    assert field in got.json()["field"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"strike": "70000.001"}, "strike"),
+        ({"quantity": 0}, "quantity"),
+        ({"quantity": 1e9}, "quantity"),
+        ({"expiry": EXPIRY + 1}, "expiry"),
+        ({"expiry": NOW // 60 * 60 - 60}, "expiry"),
+        ({"barrier": 70000}, "barrier"),
+        ({"barrier": 60000, "strike": 80000, "type": "call", "american": "maybe"}, "american"),
+        ({"note": "hi"}, "note"),
+    ],
+)
+def test_a_wrong_order_names_the_field_and_creates_nothing(api, world, trader, change, field):
+    got = api.post("/api/option/create", json=ORDER | change, headers=trader)
+    assert got.status_code == 422
+    assert got.headers["content-type"] == PROBLEM
+    assert field in got.json()["field"]
+    assert api.get("/api/v1/options").json()["items"] == []
+
+
+def test_a_repeated_order_with_its_key_is_one_option_and_gets_the_same_answer(api, world, trader):
+    headers = trader | {"Idempotency-Key": "order-1"}
+    first = api.post("/api/v1/options", json=ORDER, headers=headers)
+    again = api.post("/api/v1/options", json=ORDER, headers=headers)
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert world.orders == 1
+
+
+def test_the_same_key_with_another_order_is_refused(api, trader):
+    headers = trader | {"Idempotency-Key": "order-1"}
+    api.post("/api/v1/options", json=ORDER, headers=headers)
+    other = api.post("/api/v1/options", json=ORDER | {"quantity": 1}, headers=headers)
+    refused(other, 409, "idempotency-mismatch")
+
+
+def test_two_callers_may_use_the_same_idempotency_key(api, world):
+    one, two = ({"Authorization": f"Bearer {world.key('trade', seed=s)}", "Idempotency-Key": "k"} for s in (b"1", b"2"))
+    ids = {api.post("/api/v1/options", json=ORDER, headers=h).json()["option_id"] for h in (one, two)}
+    assert len(ids) == 2
+
+
+def test_a_failed_order_may_be_tried_again_with_its_key(api, world, trader):
+    headers = trader | {"Idempotency-Key": "order-1"}
+    past = ORDER | {"expiry": NOW // 60 * 60 - 60}
+    assert api.post("/api/v1/options", json=past, headers=headers).status_code == 422
+    assert api.post("/api/v1/options", json=ORDER, headers=headers).status_code == 201
+
+
+def test_twenty_threads_with_one_key_create_one_option(api, world, trader):
+    headers = trader | {"Idempotency-Key": "storm"}
+    with ThreadPoolExecutor(8) as pool:
+        many = list(pool.map(lambda _: api.post("/api/v1/options", json=ORDER, headers=headers), range(20)))
+    assert {one.status_code for one in many} <= {201, 409}
+    assert len({one.json()["option_id"] for one in many if one.status_code == 201}) == 1
+    assert world.orders == 1
+
+
+def test_trading_needs_the_trade_role(api, world):
+    refused(api.post("/api/option/create", json=ORDER), 403, "role-missing")
+    reader = {"Authorization": f"Bearer {world.key('read')}"}
+    refused(api.post("/api/option/create", json=ORDER, headers=reader), 403, "role-missing")
+    refused(api.get("/api/v1/risk", headers=reader), 403, "role-missing")
+
+
+def test_wrong_expired_and_revoked_keys_are_refused_alike(api, world):
+    key = world.key("read", expires_at=NOW + 100)
+    good = {"Authorization": f"Bearer {key}"}
+    assert api.get("/api/market", headers=good).status_code == 200
+    wrong = {"Authorization": "Bearer " + key[:-1] + ("0" if key[-1] != "0" else "1")}
+    body = refused(api.get("/api/market", headers=wrong), 401, "unauthenticated")
+    assert body["detail"].startswith("the API key is not valid")
+    refused(api.get("/api/market", headers={"Authorization": "Bearer nonsense"}), 401, "unauthenticated")
+    refused(api.get("/api/market", headers={"Authorization": "Basic YTpi"}), 401, "unauthenticated")
+    revoke_key(world.store, key.split("_")[1], now=NOW)
+    world.seconds += 6
+    refused(api.get("/api/market", headers=good), 401, "unauthenticated")
+    other = {"Authorization": f"Bearer {world.key('read', expires_at=NOW + 100, seed=b'x')}"}
+    world.now += 101
+    refused(api.get("/api/market", headers=other), 401, "unauthenticated")
+
+
+def test_a_caller_over_its_rate_is_told_when_to_come_back(api, world):
+    slow = {"Authorization": f"Bearer {world.key('read', requests_per_minute=30)}"}
+    codes = [api.get("/api/market", headers=slow).status_code for _ in range(4)]
+    assert codes == [200, 200, 200, 429]
+    late = api.get("/api/market", headers=slow)
+    refused(late, 429, "rate-limited")
+    assert late.headers["Retry-After"] == "2"
+    world.seconds += 2
+    assert api.get("/api/market", headers=slow).status_code == 200
+
+
+def test_bodies_over_the_limit_and_of_other_types_are_refused(api, trader):
+    huge = json.dumps(ORDER | {"note": "x" * 70_000})
+    headers = trader | {"Content-Type": "application/json"}
+    refused(api.post("/api/option/create", content=huge, headers=headers), 413, "body-too-large")
+    refused(
+        api.post("/api/option/create", content="a=1", headers=trader | {"Content-Type": "text/plain"}),
+        415, "wrong-content-type",
+    )  # fmt: skip
+    refused(api.post("/api/option/create", content="{", headers=headers), 422, "invalid-request")
+    for odd in ('{"strike": NaN}', "[]", "null", '"x"'):
+        refused(api.post("/api/option/create", content=odd, headers=headers), 422, "invalid-request")
+
+
+def test_unknown_paths_and_methods_are_problems_too(api):
+    refused(api.get("/api/v1/nothing"), 404, "not-found")
+    refused(api.delete("/api/market"), 405, "method-not-allowed")
+    refused(api.get("/api/v1/options/unknown"), 404, "not-found")
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(api, world, trader):
+    made = []
+    for i in range(7):
+        world.now += i % 2
+        headers = trader | {"Idempotency-Key": f"k{i}"}
+        made.append(api.post("/api/v1/options", json=ORDER, headers=headers).json()["option_id"])
+    seen, cursor = [], None
+    while True:
+        page = api.get("/api/v1/options", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted(made)
+    assert len(seen) == 7
+    assert api.get("/api/v1/options", params={"type": "put"}).json()["items"] == []
+    assert len(api.get("/api/v1/options", params={"expiry_to": EXPIRY, "state": "CREATED"}).json()["items"]) == 7
+
+
+@pytest.mark.parametrize("asked", [{"limit": 0}, {"limit": 10**9}, {"cursor": "zzz"}, {"cursor": ""}, {"colour": "x"}])
+def test_an_enormous_page_and_a_made_up_cursor_are_refused(api, asked):
+    assert api.get("/api/v1/options", params=asked).status_code == 422
+
+
+def test_price_history_is_newest_first_and_bounded(api):
+    page = api.get("/api/v1/prices", params={"limit": 50}).json()
+    slots = [one["slot_unix"] for one in page["items"]]
+    assert slots == sorted(slots, reverse=True)
+    rest = api.get("/api/v1/prices", params={"limit": 500, "cursor": page["next_cursor"]}).json()
+    assert len(rest["items"]) == 70
+    assert rest["next_cursor"] is None
+    some = api.get("/api/v1/prices", params={"start": slots[9], "end": slots[4]}).json()["items"]
+    assert [one["slot_unix"] for one in some] == slots[5:10]
+    assert api.get("/api/v1/prices/latest").json()["slot_unix"] == slots[0]
+
+
+def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, world, trader):
+    assert api.get("/api/v1/health").json() == {
+        "status": "ok", "database": "ok", "last_price_age_seconds": NOW - (NOW // 60 * 60 - 60)
+    }  # fmt: skip
+    world.now += 400
+    world.seconds += 2
+    refused(api.get("/api/market"), 503, "no-price")
+    refused(api.post("/api/option/create", json=ORDER, headers=trader), 503, "no-price")
+    degraded = api.get("/api/v1/health")
+    assert degraded.status_code == 503
+    assert degraded.json()["status"] == "degraded"
+
+
+def test_a_settlement_is_asked_for_once(api, world, trader, operator):
+    option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    for _ in range(2):
+        got = api.post(f"/api/v1/options/{option}/settle", headers=operator)
+        assert got.status_code == 202
+        assert got.json()["state"] == "open"
+    assert world.submitted == [("settlement_request", option)]
+    refused(api.post("/api/v1/options/unknown/settle", headers=operator), 404, "not-found")
+
+
+def test_a_proof_is_downloaded_byte_for_byte_and_verified(api, world, trader):
+    option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    settlement = world.settle(option, 8_000_000)
+    got = api.get(f"/api/v1/settlements/{settlement}").json()
+    assert got["option_id"] == option
+    states = [one["to_state"] for one in api.get(f"/api/v1/settlements/{settlement}/events").json()]
+    assert states[0] == "due"
+    assert states[-1] == "confirmed"
+    proof = api.get(f"/api/v1/settlements/{settlement}/proof")
+    assert proof.headers["content-type"] == "application/json"
+    headers = {"Content-Type": "application/json"}
+    for depth in ("execute", "sample", "paths"):
+        held = api.post("/api/v1/proofs/verify", params={"depth": depth}, content=proof.content, headers=headers).json()
+        assert held["valid"], held
+        assert held["proof_root"] == got["proof_root"]
+    broken = proof.content.replace(got["proof_root"].encode(), b"00" * 32)
+    failed = api.post("/api/v1/proofs/verify", content=broken, headers=headers).json()
+    assert not failed["valid"]
+    assert "Root" in failed["failed_check"]
+    nothing = api.post("/api/v1/proofs/verify", content=b"{}", headers=headers).json()
+    assert not nothing["valid"]
+
+
+def test_a_settlement_without_a_proof_says_so(api, world):
+    refused(api.get("/api/v1/settlements/none/proof"), 404, "not-found")
+
+
+def test_the_risk_of_the_book_is_that_of_its_writer(api, trader, operator):
+    empty = api.get("/api/v1/risk", headers=operator).json()
+    assert empty["options"] == 0
+    assert empty["utilisation"] == 0
+    api.post("/api/v1/options", json=ORDER, headers=trader)
+    got = api.get("/api/v1/risk", headers=operator).json()
+    assert got["options"] == 1
+    assert got["value_cents"] < 0
+    assert got["delta_btc"] < 0
+    assert got["collateral_cents"] == 3_500_000
+    assert 0 < got["utilisation"] < 1
+
+
+def test_new_prices_are_streamed_and_a_stream_resumes_after_its_last_event(api, world):
+    events = _events(api, "/api/v1/prices/stream", 1)
+    assert events[0]["event"] == "price"
+    slot = int(events[0]["id"])
+    world.price(slot + 60, 7_100_000)
+    more = _events(api, "/api/v1/prices/stream", 1, {"Last-Event-ID": str(slot)})
+    assert json.loads(more[0]["data"])["price_cents"] == 7_100_000
+
+
+def test_settlement_progress_is_streamed(api, world, trader):
+    option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    world.settle(option, 8_000_000)
+    events = _events(api, "/api/v1/settlements/stream", 7, {"Last-Event-ID": "0"})
+    assert [json.loads(one["data"])["to_state"] for one in events][-1] == "confirmed"
+
+
+def test_streams_are_limited(tmp_path):
+    world = make_world(tmp_path, limits=Limits(streams=0))
+    with TestClient(create_app(world.deps)) as api:
+        refused(api.get("/api/v1/prices/stream?limit=1"), 503, "too-many-streams")
+    world.store.close()
+
+
+def test_cors_is_off_unless_an_origin_is_named(tmp_path, api):
+    asked = {"Origin": "https://desk.example", "Access-Control-Request-Method": "GET"}
+    assert "access-control-allow-origin" not in api.get("/api/market", headers=asked).headers
+    (tmp_path / "cors").mkdir()
+    world = make_world(tmp_path / "cors", cors_origins=("https://desk.example",))
+    with TestClient(create_app(world.deps)) as open_api:
+        got = open_api.get("/api/market", headers=asked).headers
+    assert got["access-control-allow-origin"] == "https://desk.example"
+    world.store.close()
+
+
+def test_an_unforeseen_failure_tells_nothing_about_itself(tmp_path):
+    def broken(_order):
+        message = "the password is hunter2"
+        raise RuntimeError(message)
+
+    world = make_world(tmp_path, create_option=broken)
+    with TestClient(create_app(world.deps), raise_server_exceptions=False) as api:
+        got = api.post("/api/option/create", json=ORDER, headers={"Authorization": f"Bearer {world.key('trade')}"})
+    refused(got, 500, "internal")
+    assert "hunter2" not in got.text
+    world.store.close()
+
+
+def test_a_market_without_history_uses_the_presets_volatility_or_has_no_premium(tmp_path):
+    for fallback in (None, 0.55):
+        folder = tmp_path / str(fallback)
+        folder.mkdir()
+        world = make_world(folder, minutes=5, fallback_volatility=fallback)
+        with TestClient(create_app(world.deps)) as api:
+            got = api.get("/api/market")
+            if fallback is None:
+                refused(got, 503, "no-price")
+            else:
+                assert got.json()["volatility_30d"] == fallback
+                assert got.json()["samples"] == 0
+        world.store.close()
+
+
+def _events(api, path, count, headers=None):
+    with api.stream("GET", path, params={"limit": count}, headers=headers) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        blocks = "".join(response.iter_text()).split("\n\n")
+    events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks if block.startswith("id: ")]
+    assert len(events) == count
+    assert math.isfinite(float(events[0]["id"]))
+    return events

@@ -1,0 +1,193 @@
+"""A REST application over a real store with a priced market, and a creator of options that keeps its orders.
+
+The creator does what the pipeline's does as far as the API can see: real premiums, real rows, a real taproot address of
+a made-up key. Settling is done here by ``settle``, with the real guest program and a real proof.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from sqlmodel import SQLModel, select
+
+from btcfi.adapters.store import api_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import record
+from btcfi.adapters.store.tables import BlobRow, OptionRow, PremiumRow, RoundRow, SettlementRow
+from btcfi.bitcoin.address import encode_address
+from btcfi.options.expiry import SettlementInput
+from btcfi.options.terms import OptionTerms, required_collateral, validate_terms
+from btcfi.pricing.premium import Book, premiums
+from btcfi.surfaces.rest.auth import create_key
+from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
+from btcfi.units import Cents, CentsPerBtc
+
+NOW = 1_790_000_040
+FEED = "BTC-USD"
+SPOT = 7_000_000
+
+
+@dataclass
+class World:
+    store: Store
+    now: int = NOW
+    seconds: float = 1_000.0
+    submitted: list[tuple[str, ...]] = field(default_factory=list)
+    orders: int = 0
+    deps: Deps | None = None
+
+    def key(self, *roles, expires_at=None, requests_per_minute=6_000, seed=b"") -> str:
+        entropy = sha256(repr(roles).encode() + seed).digest() + bytes(8)
+        return create_key(
+            self.store, name="test", roles=roles, entropy=entropy, now=self.now, expires_at=expires_at,
+            requests_per_minute=requests_per_minute,
+        )  # fmt: skip
+
+    def price(self, slot: int, cents: int) -> None:
+        with self.store.transaction() as session:
+            session.add(
+                RoundRow(
+                    feed=FEED,
+                    slot=slot,
+                    state="priced",
+                    price_cents=cents,
+                    low_cents=cents - 500,
+                    high_cents=cents + 500,
+                    deadline_unix=slot + 90,
+                    opened_at_unix=slot + 60,
+                    closed_at_unix=slot + 62,
+                )
+            )
+
+    def create_option(self, order: OptionOrder) -> CreatedOption:
+        with self.store.transaction() as session:
+            made = session.exec(select(OptionRow).where(OptionRow.id == order.order_id)).first()
+            if made is None:
+                self.orders += 1
+                made = self._new(order)
+                session.add(made)
+                record(session, "option", made.id, "CREATED", now=self.now)
+        return CreatedOption(
+            option_id=made.id, premium_cents=made.premium_cents, premium_sats=made.premium_sats,
+            collateral_sats=made.collateral_sats, taproot_address=made.address or "",
+        )  # fmt: skip
+
+    def _new(self, order: OptionOrder) -> OptionRow:
+        collateral = required_collateral(order.kind, order.quantity)
+        terms = OptionTerms(
+            kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier,
+            american=order.american, expiry=order.expiry, premium=Cents(0), collateral=collateral,
+        )  # fmt: skip
+        validate_terms(terms, now=self.now, spot=CentsPerBtc(SPOT))
+        book = Book(
+            kind=np.array([order.kind], dtype=np.int8), strike_cents=np.array([order.strike]),
+            expiry_unix=np.array([order.expiry]), barrier_cents=np.array([order.barrier or 0]),
+            american=np.array([order.american]),
+        )  # fmt: skip
+        each = int(premiums(book, spot=CentsPerBtc(SPOT), volatility=0.6, rate=0.03, now=self.now).premium_cents()[0])
+        whole = each * order.quantity // 100
+        script = bytes.fromhex("5120") + sha256(order.order_id.encode()).digest()
+        return OptionRow(
+            id=order.order_id, feed=FEED, kind=int(order.kind), strike_cents=order.strike,
+            quantity_centi_btc=order.quantity, barrier_cents=order.barrier, american=order.american,
+            expiry_unix=order.expiry, premium_cents=whole, premium_sats=whole * 10**8 // SPOT,
+            collateral_sats=collateral, volatility_bps=6_000, rate_bps=300, preset="test", preset_sha256="00" * 32,
+            program="option_settlement", program_sha256="00" * 32, created_at_unix=self.now,
+            listed_slot=self.now // 60 * 60,
+            address=encode_address(script), updated_at_unix=self.now,
+        )  # fmt: skip
+
+    def settle(self, option_id: str, price: int) -> str:
+        """Settle an option at ``price`` with the guest program and a proof; return the settlement's id."""
+        from btcfi.proofs.settlement_proof import build_proof, to_json  # noqa: PLC0415 - compiles
+        from btcfi.vm.interpreter import run  # noqa: PLC0415 - as above
+        from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+
+        with self.store.transaction() as session:
+            option = session.get_one(OptionRow, option_id)
+            given = SettlementInput(
+                option_type=option.kind, strike=option.strike_cents, spot=price, quantity=option.quantity_centi_btc,
+                barrier_level=option.barrier_cents or 0, early_exercise=int(option.american), time_to_expiry=0,
+                volatility=option.volatility_bps, observed_low=price, observed_high=price,
+                premium=option.premium_cents, rate=option.rate_bps, collateral=option.collateral_sats,
+            )  # fmt: skip
+            proof = build_proof(run(load_program("option_settlement"), given.to_bytes(), max_steps=1 << 22))
+            body = to_json(proof).encode()
+            digest = sha256(body).hexdigest()
+            settlement = f"settlement-{option_id}"
+            session.add(BlobRow(sha256=digest, body=body, created_at_unix=self.now))
+            session.add(
+                SettlementRow(
+                    id=settlement,
+                    option_id=option_id,
+                    state="confirmed",
+                    reason="expiry",
+                    slot=option.expiry_unix,
+                    price_cents=price,
+                    input_hex=given.to_bytes().hex(),
+                    steps=proof.steps,
+                    proof_root=proof.proof_root.hex(),
+                    proof_sha256=digest,
+                    payout_cents=1,
+                    payout_sats=1,
+                    txid="ab" * 32,
+                    created_at_unix=self.now,
+                    updated_at_unix=self.now,
+                )
+            )
+            for state in ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed"):
+                record(session, "settlement", settlement, state, now=self.now)
+            option.state = "EXERCISED"
+            session.add(option)
+            session.add(
+                PremiumRow(
+                    option_id=option_id,
+                    slot=self.now // 60 * 60,
+                    premium_cents=1,
+                    delta=0.5,
+                    gamma=0.0,
+                    vega=0.0,
+                    theta=0.0,
+                    rho=0.0,
+                    priced_at_unix=self.now,
+                )
+            )
+        return settlement
+
+
+def make_world(folder: Path, *, minutes: int = 120, **changes) -> World:
+    """Return a world whose last ``minutes`` are priced, up to the minute before now."""
+    store = Store(f"sqlite:///{folder / 'rest.db'}")
+    SQLModel.metadata.create_all(store.engine)
+    world = World(store=store)
+    g = np.random.default_rng(9)
+    level = SPOT * np.exp(np.cumsum(g.normal(0, 0.6 * math.sqrt(60 / 31_536_000), minutes))[::-1])
+    level *= SPOT / level[-1]
+    first = NOW // 60 * 60 - 60 * minutes
+    with store.transaction() as session:
+        for i, cents in enumerate(level):
+            session.add(
+                RoundRow(
+                    feed=FEED,
+                    slot=first + 60 * i,
+                    state="priced",
+                    price_cents=round(float(cents)),
+                    low_cents=round(float(cents)) - 100,
+                    high_cents=round(float(cents)) + 100,
+                    deadline_unix=first,
+                    opened_at_unix=first,
+                    closed_at_unix=first,
+                )
+            )
+    deps = Deps(
+        store=store, clock=lambda: world.now, monotonic=lambda: world.seconds,
+        new_id=lambda: sha256(f"{world.orders} {world.seconds}".encode()).hexdigest()[:32],
+        create_option=world.create_option, submit=lambda flow, *ids: world.submitted.append((flow, *ids)), feed=FEED,
+        rate=0.03,
+    )  # fmt: skip
+    world.deps = replace(deps, **changes)
+    return world
