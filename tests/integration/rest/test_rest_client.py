@@ -1,0 +1,121 @@
+"""The typed clients against a served API: both kinds, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from decimal import Decimal
+
+import httpx
+import pytest
+import uvicorn
+
+from btcfi.surfaces.client import ApiError, ApiUnreachableError, AsyncClient, Client
+from btcfi.surfaces.rest.app import create_app
+from tests.support.rest_world import NOW, SPOT, make_world
+
+pytestmark = pytest.mark.integration
+EXPIRY = NOW // 60 * 60 + 30 * 86_400
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    world = make_world(tmp_path_factory.mktemp("client"))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1, lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield world, f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    world.store.close()
+
+
+def order(**changes):
+    return {"type": "put", "strike": Decimal(65_000), "expiry_unix": EXPIRY, "quantity": Decimal("0.25")} | changes
+
+
+def test_an_option_is_priced_created_settled_and_verified_through_the_client_alone(served):
+    world, url = served
+    with Client(url, key=world.key("trade", "operate", seed=b"all")) as btcfi:
+        assert btcfi.health().status == "ok"
+        assert btcfi.market().spot_cents == SPOT
+        quote = btcfi.premium(type="put", strike=Decimal(65_000), expiry=str(EXPIRY))
+        made = btcfi.create_option(**order())
+        assert made.premium_cents == pytest.approx(quote.premium_cents * 0.25, rel=0.5)
+        assert btcfi.option(made.option_id).strike_cents == 6_500_000
+        assert made.option_id in {one.id for one in btcfi.options(type="put").items}
+        assert btcfi.settle(made.option_id).state == "open"
+        settlement = world.settle(made.option_id, 5_000_000)  # the pipeline's part
+        seen = btcfi.settlements(option_id=made.option_id).items
+        assert [one.id for one in seen] == [settlement]
+        proof = btcfi.proof(settlement)
+        held = btcfi.verify(proof)
+        assert held.valid
+        assert held.proof_root == btcfi.settlement(settlement).proof_root
+        assert btcfi.prices(limit=5).next_cursor is not None
+        assert [one.price_cents for one in btcfi.stream_prices(limit=1)] == [SPOT]
+
+
+def test_the_asynchronous_client_answers_the_same(served):
+    world, url = served
+
+    async def ask():
+        async with AsyncClient(url, key=world.key("trade", "operate", seed=b"async")) as btcfi:
+            market, quote = await asyncio.gather(
+                btcfi.market(), btcfi.premium(type="call", strike=Decimal(70_000), expiry=str(EXPIRY))
+            )
+            made = await btcfi.create_option(**order(), idempotency_key="again")
+            same = await btcfi.create_option(**order(), idempotency_key="again")
+            prices = [one async for one in btcfi.stream_prices(limit=1)]
+            return market, quote, made, same, prices
+
+    market, quote, made, same, prices = asyncio.run(ask())
+    with Client(url) as btcfi:
+        assert btcfi.market() == market
+        assert btcfi.premium(type="call", strike=Decimal(70_000), expiry=str(EXPIRY)) == quote
+        assert list(btcfi.stream_prices(limit=1)) == prices
+    assert made == same
+
+
+def test_a_refusal_is_an_error_with_the_problems_fields(served):
+    world, url = served
+    with Client(url, key=world.key("trade", seed=b"refused")) as btcfi:
+        with pytest.raises(ApiError) as caught:
+            btcfi.create_option(**order(expiry_unix=NOW // 60 * 60 - 60))
+        assert caught.value.status == 422
+        assert caught.value.field == "expiry"
+        with pytest.raises(ApiError) as caught:
+            btcfi.option("a/../b?c")
+        assert caught.value.status == 404
+        btcfi.create_option(**order(), idempotency_key="one")
+        with pytest.raises(ApiError) as caught:
+            btcfi.create_option(**order(quantity=Decimal(1)), idempotency_key="one")
+        assert caught.value.status == 409
+    with Client(url) as stranger, pytest.raises(ApiError) as caught:
+        stranger.create_option(**order())
+    assert caught.value.status == 403
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    with Client(f"http://127.0.0.1:{free}") as btcfi, pytest.raises(ApiUnreachableError) as caught:
+        btcfi.market()
+    assert str(free) in caught.value.where
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_names():
+    good = {"status": "ok", "database": "ok", "last_price_age_seconds": 1}
+    answers = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(200, json=good)]
+    with Client("http://127.0.0.1:1") as btcfi:
+        btcfi._http = httpx.Client(base_url=btcfi.url, transport=httpx.MockTransport(lambda _request: answers.pop(0)))
+        assert btcfi.health().last_price_age_seconds == 1
+    assert not answers
