@@ -1,0 +1,220 @@
+"""The real ccxt clients against a local server that misbehaves like exchanges and what stands before them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import sleep
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from btcfi.adapters.candle_folder import read_candle_folder
+from btcfi.adapters.ccxt_venue import MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
+from btcfi.adapters.replay_server import Replay, ReplayServer
+from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.hashes import sha256
+from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
+from btcfi.units import Slot, UnixSeconds
+
+pytestmark = pytest.mark.integration
+
+SLOT = Slot(FIRST_SLOT + 600)
+NOW = UnixSeconds(SLOT + 62)
+VENUES = [parse_venue(t) for t in ("binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD", "kraken:USDT/USD")]
+CANDLES = ("klines", "candles", "OHLC")
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    return Replay(read_candle_folder(SYNTHETIC_CANDLES).candles)
+
+
+@contextmanager
+def serving(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Faulty:
+    """Answers like the replay server, except that candles get ``fault(handler)``."""
+
+    def __init__(self, replay: Replay, fault, *, first_times: int = 10**9) -> None:
+        self.asked = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if any(word in self.path for word in CANDLES):
+                    outer.asked += 1
+                    if outer.asked <= first_times:
+                        fault(self)
+                        return
+                reply(self, *replay.answer(self.path))
+
+            def log_message(self, *args) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+def reply(handler, status: int, body: bytes, **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def cut_short(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'[[1,"2"')
+    handler.wfile.flush()
+    handler.connection.close()
+    handler.close_connection = True
+
+
+def stall(handler) -> None:
+    sleep(0.6)
+    handler.close_connection = True
+
+
+def client(base_url: str, venue=VENUES[2], **more) -> VenueClient:
+    quick = Backoff(attempts=3, first_seconds=0.001, most_seconds=0.002)
+    return VenueClient(venue, base_url=base_url, rate_limit=False, timeout=0.3, backoff=quick, **more)
+
+
+@pytest.mark.parametrize("venue", VENUES, ids=str)
+def test_every_exchange_gives_its_closed_candle_and_the_bytes_behind_it(replay, venue) -> None:
+    with serving(ReplayServer(replay.answer)) as server:
+        observation, raw = client(server.base_url, venue).fetch(SLOT, NOW)
+    assert isinstance(observation, LegQuote if venue.is_leg else Quote)
+    assert observation.slot == SLOT
+    assert observation.evidence == sha256(raw)
+
+
+def test_a_minute_that_is_still_open_is_missing_although_the_exchange_sends_it(replay) -> None:
+    with serving(ReplayServer(replay.answer)) as server:
+        observation, raw = client(server.base_url).fetch(SLOT, UnixSeconds(SLOT + 59))
+    assert observation.reason is MissingReason.NOT_CLOSED
+    assert raw
+
+
+FAULTS = [
+    ("403", lambda h: reply(h, 403, b"<html>no</html>"), MissingReason.FORBIDDEN, 1),
+    ("451", lambda h: reply(h, 451, b'{"code":0,"msg":"restricted location"}'), MissingReason.FORBIDDEN, 1),
+    ("404", lambda h: reply(h, 404, b"{}"), MissingReason.CLIENT_ERROR, 1),
+    ("302", lambda h: reply(h, 302, b"", Location="http://127.0.0.1:9/"), MissingReason.REDIRECTED, 1),
+    ("418", lambda h: reply(h, 418, b"{}"), MissingReason.RATE_LIMITED, 3),
+    ("429", lambda h: reply(h, 429, b"{}"), MissingReason.RATE_LIMITED, 3),
+    ("500", lambda h: reply(h, 500, b"oops"), MissingReason.SERVER_ERROR, 3),
+    ("503", lambda h: reply(h, 503, b""), MissingReason.SERVER_ERROR, 3),
+    ("html", lambda h: reply(h, 200, b"<html>maintenance</html>"), MissingReason.MALFORMED, 1),
+    ("empty", lambda h: reply(h, 200, b""), MissingReason.MALFORMED, 1),
+    ("truncated json", lambda h: reply(h, 200, b'[[1700,"60000'), MissingReason.MALFORMED, 1),
+    ("null", lambda h: reply(h, 200, b"null"), MissingReason.MALFORMED, 1),
+    ("nan", lambda h: reply(h, 200, b"[[NaN, NaN]]"), MissingReason.MALFORMED, 1),
+    ("not utf-8", lambda h: reply(h, 200, b"\xff\xfe\x00"), MissingReason.MALFORMED, 1),
+    ("too large", lambda h: reply(h, 200, b"[" + b" " * MAX_RESPONSE_BYTES + b"]"), MissingReason.TOO_LARGE, 1),
+    ("cut connection", cut_short, MissingReason.UNREACHABLE, 3),
+    ("timeout", stall, MissingReason.TIMEOUT, 3),
+]
+
+
+@pytest.mark.parametrize("venue", VENUES[:3], ids=str)
+@pytest.mark.parametrize(("fault", "reason", "asked"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_a_misbehaving_exchange_is_missing_with_its_reason_after_bounded_retries(
+    replay, venue, fault, reason, asked
+) -> None:
+    faulty = Faulty(replay, fault)
+    with serving(faulty.server):
+        observation, _ = client(faulty.base_url, venue).fetch(SLOT, NOW)
+    assert isinstance(observation, Missing)
+    assert (observation.reason, faulty.asked) == (reason, asked)
+    assert "\n" not in observation.detail
+
+
+def test_what_passes_is_asked_again_and_the_quote_comes(replay) -> None:
+    faulty = Faulty(replay, lambda h: reply(h, 503, b""), first_times=2)
+    with serving(faulty.server):
+        observation, _ = client(faulty.base_url).fetch(SLOT, NOW)
+    assert isinstance(observation, Quote)
+    assert faulty.asked == 3
+
+
+def test_an_exchange_that_is_down_is_unreachable_and_comes_back_with_the_same_client(replay) -> None:
+    with serving(ReplayServer(replay.answer)) as server:
+        port, venue = server.server_port, client(server.base_url)
+        assert isinstance(venue.fetch(SLOT, NOW)[0], Quote)
+    venue.close()
+    observation, raw = venue.fetch(SLOT, NOW)
+    assert (observation.reason, raw) == (MissingReason.UNREACHABLE, b"")
+    with serving(ReplayServer(replay.answer, port=port)):
+        assert isinstance(venue.fetch(SLOT, NOW)[0], Quote)
+
+
+def test_a_market_that_the_exchange_does_not_have_is_named_so(replay) -> None:
+    with serving(ReplayServer(replay.answer)) as server:
+        observation, _ = client(server.base_url, parse_venue("kraken:BTC/USDC")).fetch(SLOT, NOW)
+    assert observation.reason is MissingReason.UNKNOWN_MARKET
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(replay, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+        .not_valid_before(start).not_valid_after(start + dt.timedelta(days=36500)).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ReplayServer(replay.answer)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server):
+        observation, _ = client(f"https://127.0.0.1:{server.server_port}").fetch(SLOT, NOW)
+    assert observation.reason is MissingReason.TLS
+
+
+def test_threads_have_their_own_clients_and_share_what_was_loaded(replay) -> None:
+    seen: dict[int, VenueClient] = {}
+    with serving(ReplayServer(replay.answer)) as server:
+
+        def work(i: int) -> None:
+            mine = venue_client(VENUES[2], base_url=server.base_url, rate_limit=False)
+            assert mine is venue_client(VENUES[2], base_url=server.base_url, rate_limit=False)
+            assert isinstance(mine.fetch(SLOT, NOW)[0], Quote)
+            seen[i] = mine
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert len({id(c) for c in seen.values()}) == 4
