@@ -51,6 +51,10 @@ STARTER_NODES: Final = {
 """The published three nodes, and the leg without which a USDT price is no dollar price."""
 
 
+Start = Annotated[str, typer.Option(help="First minute: unix seconds or ISO 8601")]
+End = Annotated[str, typer.Option(help="Minute after the last")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricesContext:
     """What the ``prices`` commands need of their surroundings."""
@@ -67,6 +71,24 @@ def _told() -> Iterator[None]:
     except BtcfiError as e:
         typer.echo(f"error: {e}", err=True)
         raise typer.Exit(status_of(e).exit_code) from e
+
+
+def log_to_stderr() -> None:
+    """Send the log of a process to stderr as JSON lines; stdout is for answers."""
+    import logging  # noqa: PLC0415 - only processes log
+    import sys  # noqa: PLC0415
+
+    import structlog  # noqa: PLC0415
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def register(app: typer.Typer, context: PricesContext | None = None) -> None:
@@ -110,6 +132,7 @@ def aggregator(
     with _told():
         from btcfi.adapters.network_file import read_network  # noqa: PLC0415 - half a second that other commands save
 
+        log_to_stderr()
         network = read_network(config)
         tls = _tls(tls_key, tls_certificate, tls_client_ca)
         asyncio.run(_serve(network, host=host, port=port, port_file=port_file, database=database, tls=tls))
@@ -181,6 +204,7 @@ def oracle_node(
             raise InvalidInputError("exchange", exchange, f"one of {', '.join(sorted(EXCHANGES))}")
         name, usual = EXCHANGES[exchange]
         venue = parse_venue(f"{name}:{symbol or usual}")
+        log_to_stderr()
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -360,7 +384,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
             )
 
     @app.command("export")
-    def export(folder: Path, *, start: str, end: str, feed: str = BTC_USD) -> None:
+    def export(folder: Path, *, start: Start, end: End, feed: str = BTC_USD) -> None:
         """Write the closed rounds from START to before END, with their raw responses, into FOLDER."""
         with _told():
             from btcfi.adapters.evidence import export_span  # noqa: PLC0415
@@ -380,7 +404,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
             typer.echo(f"{new} rounds imported, {known} were here", err=True)
 
     @app.command("history")
-    def history(*, start: str, end: str, feed: str = BTC_USD) -> None:
+    def history(*, start: Start, end: End, feed: str = BTC_USD) -> None:
         """Print the prices from START to before END as JSON, the gaps named."""
         with _told():
             from btcfi.adapters.market import price_history  # noqa: PLC0415
@@ -399,7 +423,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
                 typer.echo(json.dumps(market_state(session, _feed(feed), days=days).as_json()))
 
     @app.command("prune")
-    def prune(*, older_than_days: int) -> None:
+    def prune(*, older_than_days: Annotated[int, typer.Option(min=0)]) -> None:
         """Delete raw responses older than so many days; prices and reports stay."""
         with _told():
             from btcfi.adapters.evidence import prune_evidence  # noqa: PLC0415
@@ -409,7 +433,13 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
                 typer.echo(f"{prune_evidence(session, before=before)} responses deleted", err=True)
 
     @app.command("study")
-    def study(folder: Path, *, out: Path, start: str = "", minutes: int = 0) -> None:
+    def study(
+        folder: Path,
+        *,
+        out: Annotated[Path, typer.Option(help="Folder for the files")],
+        start: str = "",
+        minutes: int = 0,
+    ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""
         with _told():
             from btcfi.adapters.price_study import study_folder, write_study  # noqa: PLC0415

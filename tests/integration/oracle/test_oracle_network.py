@@ -1,4 +1,4 @@
-"""Four nodes and an aggregator as processes, on a replay at thirty times the speed of life, and what is done to them."""
+"""Four nodes and an aggregator as processes, on a replay at thirty times life's speed, and what is done to them."""
 
 from __future__ import annotations
 

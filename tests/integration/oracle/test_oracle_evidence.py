@@ -1,0 +1,246 @@
+"""Prices in a database, computed again from the bytes behind them, also on another machine's database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from sqlmodel import SQLModel, select
+from typer.testing import CliRunner
+
+from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.evidence import (
+    EvidenceError,
+    ImportConflictError,
+    export_span,
+    import_span,
+    observations_of,
+    prune_evidence,
+    replay_round,
+    store_observation,
+)
+from btcfi.adapters.market import market_state, price_history
+from btcfi.adapters.price_study import study_folder, write_study
+from btcfi.adapters.replay_server import Replay, candle_target, load
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
+from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.errors import NotFoundError
+from btcfi.hashes import sha256
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Method, agreed_price, encode_outcome
+from btcfi.oracle.quote import BTC_USD
+from btcfi.oracle.report import canonical_json
+from btcfi.oracle.venues import exchange_of
+from btcfi.oracle.venues.candle import read_response
+from btcfi.surfaces.oracle_cli import PricesContext, register
+from btcfi.units import Slot, UnixSeconds
+
+pytestmark = pytest.mark.integration
+
+RULE = ConsensusRule()
+FIRST = Slot(FIRST_SLOT)
+MINUTES = 12
+GAP = Slot(FIRST + 5 * 60)
+DEPEG = Path(__file__).parents[3] / "../shared/data/depeg-2023-03"
+
+
+def new_store(folder: Path) -> Store:
+    folder.mkdir(exist_ok=True)
+    store = Store(f"sqlite:///{folder}/prices.sqlite")
+    SQLModel.metadata.create_all(store.engine, tables=[t.__table__ for t in (RoundRow, QuoteRow, BlobRow)])
+    return store
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Store:
+    """Twelve minutes of the synthetic candles, as the fetch and aggregate tasks leave them; minute 5 is void."""
+    store = new_store(tmp_path / "here")
+    candles = read_candle_folder(SYNTHETIC_CANDLES)
+    venues, replay = venues_for_replay(candles, None, None), Replay(candles.candles)
+    with store.transaction() as session:
+        for at in candles.slots(None, None)[:MINUTES]:
+            said = []
+            for venue in (*venues.registered, *venues.legs):
+                raw = replay.answer(candle_target(venue, at))[1] if at != GAP else b"<html>"
+                now = UnixSeconds(at + 62)
+                observation = read_response(
+                    exchange_of(venue.exchange), raw, venue=venue, slot=at, now=now, evidence=sha256(raw)
+                )
+                store_observation(session, BTC_USD, observation, raw, now=now)
+                said.append(observation)
+            outcome = agreed_price(said, registered=venues.registered, legs=venues.legs, rule=RULE, slot=at)
+            priced = isinstance(outcome, AgreedPrice)
+            session.add(
+                RoundRow(
+                    feed=BTC_USD, slot=at, state="priced" if priced else "void",
+                    price_cents=outcome.price if priced else None, low_cents=outcome.low if priced else None,
+                    high_cents=outcome.high if priced else None, report=json.dumps(encode_outcome(outcome)),
+                    deadline_unix=at + 90, opened_at_unix=at + 60, closed_at_unix=at + 63,
+                )
+            )  # fmt: skip
+    return store
+
+
+def test_a_price_is_computed_again_from_the_raw_responses_bit_for_bit(stored: Store) -> None:
+    with stored.reading() as session:
+        for i in range(MINUTES):
+            at = Slot(FIRST + 60 * i)
+            again = replay_round(session, BTC_USD, at, rule=RULE)
+            row = session.exec(select(RoundRow).filter_by(slot=at)).one()
+            assert again.report == canonical_json(json.loads(row.report))
+            assert again.responses == 4
+
+
+def test_changed_bytes_a_changed_quote_or_a_changed_report_is_found(stored: Store) -> None:
+    with stored.transaction() as session:
+        quote = session.exec(select(QuoteRow).filter_by(slot=FIRST, venue="kraken:BTC/USD")).one()
+        session.get(BlobRow, quote.evidence_sha256).body += b" "
+        other = session.exec(select(QuoteRow).filter_by(slot=FIRST + 60, venue="kraken:BTC/USD")).one()
+        body = json.loads(other.body)
+        other.body = json.dumps({**body, "close_cents": body["close_cents"] - 1})
+        third = session.exec(select(RoundRow).filter_by(slot=FIRST + 120)).one()
+        third.report = third.report.replace(str(third.price_cents), str(third.price_cents + 1))
+    with stored.reading() as session:
+        for minute, what in ((0, "changed"), (1, "something else"), (2, "evidence gives")):
+            with pytest.raises(EvidenceError, match=what):
+                replay_round(session, BTC_USD, Slot(FIRST + 60 * minute), rule=RULE)
+        with pytest.raises(EvidenceError):
+            replay_round(session, BTC_USD, Slot(FIRST + 180), rule=ConsensusRule(method=Method.MEAN))
+        with pytest.raises(NotFoundError):
+            replay_round(session, BTC_USD, Slot(FIRST - 60), rule=RULE)
+
+
+def test_an_exported_span_gives_the_same_bytes_after_import_elsewhere_and_is_a_recording_too(
+    stored: Store, tmp_path: Path
+) -> None:
+    span, there = tmp_path / "span", new_store(tmp_path / "there")
+    end = Slot(FIRST + 60 * MINUTES)
+    with stored.reading() as session:
+        assert export_span(session, span, BTC_USD, FIRST, end) == MINUTES
+        here = [replay_round(session, BTC_USD, Slot(FIRST + 60 * i), rule=RULE) for i in range(MINUTES)]
+    with there.transaction() as session:
+        assert import_span(session, span, now=UnixSeconds(0)) == (MINUTES, 0)
+    with there.transaction() as session:
+        assert import_span(session, span, now=UnixSeconds(0)) == (0, MINUTES)
+        assert [replay_round(session, BTC_USD, Slot(FIRST + 60 * i), rule=RULE) for i in range(MINUTES)] == here
+        again = tmp_path / "again"
+        export_span(session, again, BTC_USD, FIRST, end)
+    assert (span / "rounds.jsonl").read_bytes() == (again / "rounds.jsonl").read_bytes()
+    with stored.reading() as session:
+        (venue, *_) = [o.venue for o in observations_of(session, BTC_USD, FIRST)]
+    status, body = load(span).answer(candle_target(venue, FIRST))
+    assert (status, sha256(body).hex()) in {(200, f.name) for f in (span / "responses").iterdir()}
+
+
+def test_a_price_replays_to_the_same_bytes_in_another_process(stored: Store) -> None:
+    program = (
+        "import sys; from btcfi.adapters.evidence import replay_round; from btcfi.adapters.store.database import Store;"
+        "from btcfi.oracle.consensus import ConsensusRule\n"
+        "with Store(sys.argv[1]).reading() as s:"
+        " sys.stdout.buffer.write(replay_round(s, 'BTC/USD', int(sys.argv[2]), rule=ConsensusRule()).report)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, stored.url, str(FIRST)], capture_output=True, check=True)
+    with stored.reading() as session:
+        assert done.stdout == replay_round(session, BTC_USD, FIRST, rule=RULE).report
+
+
+def test_an_import_that_contradicts_what_is_here_or_was_tampered_with_changes_nothing(
+    stored: Store, tmp_path: Path
+) -> None:
+    span, there = tmp_path / "span", new_store(tmp_path / "there")
+    with stored.reading() as session:
+        export_span(session, span, BTC_USD, FIRST, Slot(FIRST + 120))
+    lines = (span / "rounds.jsonl").read_text().splitlines()
+    changed = json.loads(lines[1])
+    changed["report"]["price"] += 1
+    (span / "rounds.jsonl").write_text(lines[0] + "\n" + json.dumps(changed) + "\n")
+    with pytest.raises(ImportConflictError), stored.transaction() as session:
+        import_span(session, span, now=UnixSeconds(0))
+    for file in (span / "responses").iterdir():
+        file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(EvidenceError), there.transaction() as session:
+        import_span(session, span, now=UnixSeconds(0))
+    with there.reading() as session:
+        assert not session.exec(select(RoundRow)).all()
+        assert not session.exec(select(QuoteRow)).all()
+    with pytest.raises(NotFoundError), there.transaction() as session:
+        import_span(session, tmp_path / "nowhere", now=UnixSeconds(0))
+
+
+def test_retention_deletes_old_responses_only_and_the_replay_says_so(stored: Store) -> None:
+    with stored.transaction() as session:
+        session.add(BlobRow(sha256="ab" * 32, body=b"a proof", created_at_unix=0))
+        deleted = prune_evidence(session, before=UnixSeconds(FIRST + 60 + 62))
+    assert deleted == 4
+    with stored.reading() as session:
+        with pytest.raises(EvidenceError, match="retention"):
+            replay_round(session, BTC_USD, FIRST, rule=RULE)
+        replay_round(session, BTC_USD, Slot(FIRST + 60), rule=RULE)
+        assert session.get(BlobRow, "ab" * 32) is not None
+
+
+def test_history_names_the_gaps_and_volatility_is_never_taken_across_one(stored: Store) -> None:
+    with stored.reading() as session:
+        history = price_history(session, BTC_USD, Slot(FIRST - 60), Slot(FIRST + 60 * MINUTES))
+        state = market_state(session, BTC_USD)
+    assert history.gaps == (FIRST - 60, GAP)
+    assert len(history.minutes) == MINUTES - 1
+    assert (state.spot, state.last_update) == (history.minutes[-1].price, FIRST + 60 * (MINUTES - 1))
+    assert state.gaps == 1
+    for sigma in (state.realised_volatility, state.parkinson_volatility, state.garman_klass_volatility):
+        assert 0.3 < sigma < 5
+
+
+def test_the_prices_commands_speak_json_and_one_line_errors(stored: Store, tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app, PricesContext(open_store=lambda: stored, rule=lambda: RULE))
+    run = CliRunner()
+    replayed = run.invoke(app, ["prices", "replay", str(FIRST)])
+    assert json.loads(replayed.stdout)["equal"] is True
+    iso = run.invoke(app, ["prices", "replay", "2026-01-05T00:00Z"])
+    assert json.loads(iso.stdout)["slot"] == FIRST
+    out = run.invoke(app, ["prices", "export", str(tmp_path / "x"), "--start", str(FIRST), "--end", str(FIRST + 600)])
+    assert out.exit_code == 0
+    assert run.invoke(app, ["prices", "import", str(tmp_path / "x")]).exit_code == 0
+    assert json.loads(run.invoke(app, ["prices", "market"]).stdout)["window_days"] == 30
+    spoken = run.invoke(app, ["prices", "history", "--start", str(FIRST), "--end", str(FIRST + 600)])
+    assert json.loads(spoken.stdout)["gaps"] == [GAP]
+    for wrong, code in (
+        ("yesterday", 2),
+        ("2026-01-05T00:00", 2),
+        ("2026-01-05T00:00:01Z", 2),
+        ("2020-01-05T00:00Z", 3),
+    ):
+        failed = run.invoke(app, ["prices", "replay", wrong])
+        assert (failed.exit_code, failed.stderr.count("\n")) == (code, 1)
+
+
+@pytest.mark.skipif(not DEPEG.is_dir(), reason=f"the recording is not here: {DEPEG}")
+def test_through_all_three_days_of_the_depeg_no_dollar_is_taken_for_a_dollar_that_is_none(tmp_path: Path) -> None:
+    study = study_folder(DEPEG, rule=RULE)
+    summary = study.summary()
+    assert summary["registered"] == ["binanceus:BTC/USD", "binanceus:BTC/USDT", "kraken:BTC/USDC"]
+    assert summary["minutes"] == 4320
+    assert summary["priced"] >= 3800
+    assert summary["priced"] + sum(summary["void"].values()) == 4320
+    assert summary["worst_outside_dollar_candle_bps"] <= 100
+    assert summary["worst_naive_mean_bps"] >= 400
+    write_study(study, tmp_path)
+    assert (tmp_path / "prices.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    dropped = (tmp_path / "dropped.csv").read_text().splitlines()
+    assert len(dropped) == 1 + sum(summary["dropped"].values())
+
+
+@pytest.mark.skipif(not DEPEG.is_dir(), reason=f"the recording is not here: {DEPEG}")
+def test_in_the_worst_two_hours_every_minute_is_priced_and_kraken_usdc_is_dropped_in_each_with_its_reason() -> None:
+    study = study_folder(DEPEG, rule=RULE, start=Slot(1678514400), minutes=120)
+    assert study.summary()["priced"] == 120
+    for minute in study.minutes:
+        (dropped,) = minute.outcome.dropped
+        assert (str(dropped.venue), dropped.reason) == ("kraken:BTC/USDC", "outside_par_band")
+        assert 500 <= dropped.deviation_bps <= 1500
