@@ -223,13 +223,14 @@ def _new_client(exchange: Exchange, session: Any, base_url: str | None, timeout:
         }
     )
     if base_url is not None:
-        client.urls["api"] = _repointed(client.urls["api"], f"{base_url}/{exchange.name}", client.hostname or "")
+        client.urls["api"] = repointed(client.urls["api"], f"{base_url}/{exchange.name}", client.hostname)
     return client
 
 
-def _repointed(urls: Any, base: str, hostname: str) -> Any:  # noqa: ANN401 - nested dicts of URLs, as ccxt has them
+def repointed(urls: Any, base: str, hostname: str | None) -> Any:  # noqa: ANN401 - nested dicts of URLs, as ccxt has them
+    """Return ccxt's nested URLs with scheme and host replaced by ``base``, their paths kept."""
     if isinstance(urls, dict):
-        return {key: _repointed(value, base, hostname) for key, value in urls.items()}
+        return {key: repointed(value, base, hostname) for key, value in urls.items()}
     if not isinstance(urls, str):
         return urls
     return base + urlsplit(urls.replace("{hostname}", hostname or "host")).path.rstrip("/")

@@ -223,7 +223,7 @@ def _node(
     from btcfi.surfaces.grpc.client import AggregatorClient  # noqa: PLC0415
 
     own = read_toml(config)
-    known = {"key_file", "network", "base_url", "ntp_servers", "grace_seconds", "tls", "clock_offset_seconds"}
+    known = {"key_file", "network", "base_url", "ws_url", "ntp_servers", "grace_seconds", "tls", "clock_offset_seconds"}
     if unknown := sorted(own.keys() - known):
         raise NetworkFileError(f"{config.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
     network = read_network(config.parent / str(own.get("network", "network.toml")))
@@ -247,7 +247,7 @@ def _node(
     if stream:
         from btcfi.adapters.candle_stream import StreamingVenue  # noqa: PLC0415
 
-        client = StreamingVenue(venue, fallback=client)
+        client = StreamingVenue(venue, fallback=client, base_url=base_url, ws_url=own.get("ws_url") or None)
     tls = own.get("tls", {})
     files = {name: config.parent / tls[name] for name in ("ca", "key", "certificate") if name in tls}
     servers = tuple(own.get("ntp_servers", ()))

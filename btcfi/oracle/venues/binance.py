@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from btcfi.oracle.venues.candle import Exchange, RawCandle, ResponseShapeError, sequence_of
+from btcfi.oracle.venues.candle import Exchange, RawCandle, ResponseShapeError, StreamFrame, sequence_of
 from btcfi.units import Slot
 
 _MILLISECONDS = 1000
@@ -19,7 +19,12 @@ def request_klines(client: Any, market_id: str, slot: Slot) -> object:  # noqa: 
 
 
 def klines(document: Any, _market_id: str | None) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
-    """Yield the rows; the opening is in milliseconds."""
+    """Yield the rows of a response, or the one candle of a stream's ``kline`` frame; the opening is in milliseconds."""
+    if isinstance(document, dict):
+        k = document["k"]
+        if k["x"] is not True:
+            return  # a frame of a minute in progress is nobody's evidence
+        document = [[k["t"], k["o"], k["h"], k["l"], k["c"], k["v"]]]
     if not isinstance(document, list):
         raise ResponseShapeError("binance", "a list of rows")
     for row in document:
@@ -31,11 +36,19 @@ def klines(document: Any, _market_id: str | None) -> Iterator[RawCandle]:  # noq
         yield RawCandle(opened_at=opened, open=first, high=high, low=low, close=close, volume=volume)
 
 
+def stream_frame(document: Any) -> StreamFrame | None:  # noqa: ANN401 - parsed JSON
+    """Return what a frame says of one-minute candles: Binance marks the last one of a minute itself."""
+    if not isinstance(document, dict) or document.get("e") != "kline" or document["k"]["i"] != "1m":
+        return None
+    return StreamFrame(symbol=document["s"], opened_at=document["k"]["t"] // _MILLISECONDS, closed=document["k"]["x"])
+
+
 BINANCE = Exchange(
     name="binance",
     ccxt_id="binance",
     request=request_klines,
     rows=klines,
+    stream=stream_frame,
     # without this ccxt also loads the futures' markets from two more hosts
     options={
         "fetchMarkets": {"types": ["spot"]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from btcfi.oracle.venues.binance import klines, request_klines
+from btcfi.oracle.venues.binance import klines, request_klines, stream_frame
 from btcfi.oracle.venues.candle import Exchange
 
 BINANCEUS = Exchange(
@@ -10,5 +10,6 @@ BINANCEUS = Exchange(
     ccxt_id="binanceus",
     request=request_klines,
     rows=klines,
+    stream=stream_frame,
     options={"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False},
 )

@@ -42,6 +42,18 @@ class RawCandle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFrame:
+    """What one frame of a WebSocket stream is about."""
+
+    symbol: str
+    """The market, in the stream's own spelling."""
+    opened_at: int
+    """Unix seconds of the candle's opening."""
+    closed: bool
+    """Whether the exchange says that this is the minute's last word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """What we know of one exchange: how to ask ccxt for raw candles and how to read them."""
 
@@ -51,6 +63,8 @@ class Exchange:
     """``request(client, market_id, slot)`` asks for the raw candles from ``slot`` on, by an implicit method of ccxt."""
     rows: Callable[[Any, str | None], Iterable[RawCandle]]
     """``rows(document, market_id)`` reads the parsed response; any shape error it raises means MALFORMED."""
+    stream: Callable[[Any], StreamFrame | None] | None = None
+    """Reads a parsed frame of the exchange's candle stream; None where it has no such stream."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Options of the ccxt client."""
 

@@ -5,10 +5,12 @@ A minute without a trade is absent.
 
 from __future__ import annotations
 
+from calendar import timegm
 from collections.abc import Iterator
+from time import strptime
 from typing import Any
 
-from btcfi.oracle.venues.candle import Exchange, RawCandle, ResponseShapeError, sequence_of
+from btcfi.oracle.venues.candle import Exchange, RawCandle, ResponseShapeError, StreamFrame, sequence_of
 from btcfi.units import SECONDS_PER_MINUTE, Slot
 
 
@@ -18,7 +20,10 @@ def request_ohlc(client: Any, market_id: str, slot: Slot) -> object:  # noqa: AN
 
 
 def ohlc(document: Any, market_id: str | None) -> Iterator[RawCandle]:  # noqa: ANN401 - parsed JSON
-    """Yield the rows of our pair; of the only pair in the response where its name is not known."""
+    """Yield the rows of our pair (of the only pair there is where its name is not known), or of a stream's frame."""
+    if isinstance(document, dict) and document.get("channel") == "ohlc":
+        yield from (_streamed(candle) for candle in document["data"])
+        return
     if not isinstance(document, dict) or not isinstance(document.get("result"), dict):
         raise ResponseShapeError("kraken", "an object with a result")
     pairs = {name: rows for name, rows in document["result"].items() if name != "last"}
@@ -32,4 +37,33 @@ def ohlc(document: Any, market_id: str | None) -> Iterator[RawCandle]:  # noqa: 
         yield RawCandle(opened_at=opened, open=first, high=high, low=low, close=close, volume=volume)
 
 
-KRAKEN = Exchange(name="kraken", ccxt_id="kraken", request=request_ohlc, rows=ohlc)
+def stream_frame(document: Any) -> StreamFrame | None:  # noqa: ANN401 - parsed JSON
+    """Return what a frame says of one-minute candles: Kraken marks none as the last; a later minute's frame does."""
+    if not isinstance(document, dict) or document.get("channel") != "ohlc" or len(document["data"]) != 1:
+        return None
+    (candle,) = document["data"]
+    if candle["interval"] != 1:
+        return None
+    return StreamFrame(symbol=candle["symbol"], opened_at=_unix(candle["interval_begin"]), closed=False)
+
+
+def _streamed(candle: Any) -> RawCandle:  # noqa: ANN401 - parsed JSON
+    return RawCandle(
+        opened_at=_unix(candle["interval_begin"]),
+        open=candle["open"],
+        high=candle["high"],
+        low=candle["low"],
+        close=candle["close"],
+        volume=candle["volume"],
+    )
+
+
+def _unix(text: str) -> int:
+    # nine digits of a second are more than datetime reads; a minute's opening has none that count
+    try:
+        return timegm(strptime(text.partition(".")[0].rstrip("Z"), "%Y-%m-%dT%H:%M:%S"))
+    except ValueError as e:
+        raise ResponseShapeError("kraken", "interval_begin as ISO 8601") from e
+
+
+KRAKEN = Exchange(name="kraken", ccxt_id="kraken", request=request_ohlc, rows=ohlc, stream=stream_frame)
