@@ -47,7 +47,7 @@ def create(
             now=now,
             expires_at=UnixSeconds(now + days * 86_400),
             requests_per_minute=per_minute,
-        )  # fmt: skip
+        )
     )
     store.close()
 
