@@ -1,0 +1,773 @@
+"""The embedded node's chain: the kernel's blocks, our index of coins and transactions, the memory pool, a miner.
+
+Blocks are validated by libbitcoinkernel, scripts in the pool by the same library. What is on disk is one journal of
+blocks, transactions and invalidations, appended before an answer leaves. At start it is replayed through the kernel, a
+torn last record is cut off, and the kernel's own files are rebuilt: nothing can disagree with it. It survives SIGKILL,
+not a power cut (it is flushed to the system, not synced).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import Struct
+from typing import IO, Any, Final
+
+import pbk
+from bitcoin.core import CBlock
+from pbk.script import PrecomputedTransactionData
+
+from btcfi.bitcoin.fees import (
+    INCREMENTAL_FEE_RATE,
+    MIN_RELAY_FEE_RATE,
+    SatsPerKvb,
+    dust_limit,
+    fee_for,
+)
+from btcfi.bitcoin.script import OP_RETURN, P2A_SCRIPT, is_p2tr, push_number
+from btcfi.bitcoin.transaction import (
+    SEQUENCE_FINAL,
+    TRUC_VERSION,
+    OutPoint,
+    Transaction,
+    TxIn,
+    TxOut,
+    compact_size,
+    from_bitcoinlib,
+    parse_transaction,
+)
+from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.hashes import hash256
+from btcfi.units import Sats, Txid, display_txid
+
+log = logging.getLogger(__name__)
+
+REJECTED: Final = -26
+MISSING_OR_SPENT: Final = -25
+ALREADY_KNOWN: Final = -27
+"""bitcoind's codes of a refusal by the pool (src/rpc/protocol.h)."""
+
+_SUBSIDY: Final = 50 * 100_000_000
+_HALVING: Final = 150
+"""Blocks between halvings on regtest. Source: Bitcoin Core, CRegTestParams."""
+
+_BITS: Final = 0x207FFFFF
+_TARGET: Final = 0x7FFFFF << (8 * (0x20 - 3))
+_MAX_BLOCK_WEIGHT: Final = 3_996_000
+"""Bitcoin Core's default -blockmaxweight, less its reserve for the coinbase."""
+
+_COINBASE_RESERVE: Final = 8_000
+_MAX_STANDARD_WEIGHT: Final = 400_000
+_MAX_OP_RETURN_SCRIPT: Final = 83
+"""-datacarriersize before Bitcoin Core 30.0: the strictest of the nodes that our transactions must pass."""
+
+_MAX_ANCESTORS: Final = 25
+_MAX_REPLACED: Final = 100
+_TRUC_MAX_VSIZE: Final = 10_000
+_TRUC_CHILD_MAX_VSIZE: Final = 1_000
+"""Source: BIP431, rules 4 and 5."""
+
+_LOCKTIME_THRESHOLD: Final = 500_000_000
+_MEDIAN_BLOCKS: Final = 11
+_WITNESS_RESERVED: Final = bytes(32)
+HEADER: Final = Struct("<i32s32sIII")
+"""A block header: version, previous hash, Merkle root, time, bits, nonce."""
+
+_RECORD: Final = Struct("<cII")
+"""A journal record: kind, length of the payload, CRC-32 of the payload."""
+
+
+class BlockRefusedError(Exception):
+    """The kernel refuses a block of our own making."""
+
+
+class RejectedError(Exception):
+    """The memory pool refuses a transaction, with bitcoind's reason."""
+
+    def __init__(self, reason: str, *, code: int = REJECTED, detail: str = "") -> None:
+        super().__init__(f"{reason}, {detail}" if detail else reason)
+        self.reason, self.code = reason, code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coin:
+    """An unspent output on the chain or in the pool."""
+
+    output: TxOut
+    height: int
+    """Height of its block; the next block's for an output in the pool."""
+    coinbase: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class IndexedBlock:
+    """What we remember of a block of the active chain."""
+
+    hash: bytes
+    raw: bytes
+    height: int
+    time: int
+    txids: list[Txid]
+    transactions: list[Transaction]
+    undo: list[tuple[OutPoint, Coin]]
+    """The coins that it spent."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolEntry:
+    """A transaction in the memory pool."""
+
+    transaction: Transaction
+    raw: bytes
+    fee: Sats
+    vsize: int
+    time: int
+    height: int
+    parents: set[Txid]
+    children: set[Txid] = field(default_factory=set)
+
+
+class Journal:
+    """The append-only file that is the node's truth."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def replay(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (kind, payload), then open the file for appending, cut off after the last whole record."""
+        good = 0
+        raw = self._path.read_bytes() if self._path.exists() else b""
+        while good + _RECORD.size <= len(raw):
+            kind, size, checksum = _RECORD.unpack_from(raw, good)
+            payload = raw[good + _RECORD.size : good + _RECORD.size + size]
+            if len(payload) != size or zlib.crc32(payload) != checksum:
+                break
+            good += _RECORD.size + size
+            yield kind, payload
+        if good < len(raw):
+            log.warning("journal %s: %d bytes after the last whole record cut off", self._path.name, len(raw) - good)
+        # kept open for the node's life
+        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
+        self._file.truncate(good)
+        self._file.seek(good)
+
+    def append(self, kind: bytes, payload: bytes) -> None:
+        """Write one record and hand it to the system."""
+        if self._file is not None:
+            self._file.write(_RECORD.pack(kind, len(payload), zlib.crc32(payload)) + payload)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+class Chain:
+    """The active chain as the kernel has it, with our index of coins and transactions; and the memory pool."""
+
+    def __init__(self, datadir: Path, *, clock: Callable[[], int]) -> None:
+        self._kernel_dir = datadir / "kernel"
+        self._clock = clock
+        self._blocks: dict[bytes, bytes] = {}
+        """Every block ever accepted, by hash, in the order of arrival: what an invalidation rebuilds from."""
+        self._invalid: set[bytes] = set()
+        self.active: list[IndexedBlock] = []
+        self.by_hash: dict[bytes, IndexedBlock] = {}
+        self.coins: dict[OutPoint, Coin] = {}
+        self.where: dict[Txid, IndexedBlock] = {}
+        self.pool: dict[Txid, PoolEntry] = {}
+        self.spenders: dict[OutPoint, Txid] = {}
+        self._journal = Journal(datadir / "chain.journal")
+        self._kernel: Any = None
+        self._load()
+
+    # ---- kernel and journal
+
+    def _new_kernel(self) -> Any:  # noqa: ANN401 - pbk has no types
+        shutil.rmtree(self._kernel_dir, ignore_errors=True)
+        self._kernel_dir.mkdir(parents=True)
+        context = pbk.make_context(pbk.ChainType.REGTEST)
+        options = pbk.ChainstateManagerOptions(context, str(self._kernel_dir), str(self._kernel_dir / "blocks"))
+        options.set_worker_threads_num(0)  # scripts of a regtest block are few; threads would cost more
+        options.update_block_tree_db_in_memory(True)
+        options.update_chainstate_db_in_memory(True)
+        kernel = pbk.ChainstateManager(options)
+        kernel.import_blocks([])  # activates the genesis block
+        return kernel
+
+    def _load(self) -> None:
+        pending: dict[Txid, bytes] = {}
+        for kind, payload in self._journal.replay():
+            if kind == b"B":
+                self._blocks[block_hash(payload)] = payload
+            elif kind == b"T":
+                transaction = parse_transaction(payload)
+                pending.pop(transaction.txid, None)
+                pending[transaction.txid] = payload
+            elif kind == b"I":
+                self._invalid.add(payload)
+            elif kind == b"R":
+                self._invalid.discard(payload)
+        self._rebuild()
+        for raw in pending.values():
+            self._readmit(parse_transaction(raw))
+
+    def _rebuild(self) -> None:
+        self._kernel = None  # the old one lets go of its files first
+        self._kernel = self._new_kernel()
+        barred: set[bytes] = set()
+        for known, raw in self._blocks.items():
+            if known in self._invalid or raw[4:36] in barred:
+                barred.add(known)
+                continue
+            self._kernel.process_block(pbk.Block(raw))
+        self._follow()
+
+    def close(self) -> None:
+        """Write everything out; the kernel's own files are scratch and go."""
+        self._journal.close()
+        self._kernel = None
+        shutil.rmtree(self._kernel_dir, ignore_errors=True)
+
+    def accept_block(self, raw: bytes) -> str | None:
+        """Give a block to the kernel; return None when it was accepted, else the reason in submitblock's words."""
+        name = block_hash(raw)
+        if name in self._blocks:
+            return "duplicate-invalid" if name in self._invalid else "duplicate"
+        if raw[4:36] in self._invalid:
+            return "bad-prevblk"
+        tip = self.tip.hash
+        try:
+            self._kernel.process_block(pbk.Block(raw))
+        except (pbk.ProcessBlockException, RuntimeError):
+            return "rejected"
+        if raw[4:36] == tip and self._kernel_tip() != name:
+            return "rejected"
+        self._blocks[name] = raw
+        self._journal.append(b"B", raw)
+        self._follow()
+        return None if self.tip.hash == name else "inconclusive"
+
+    def invalidate(self, name: bytes) -> None:
+        """Treat a block and all that builds on it as invalid."""
+        self._invalid.add(name)
+        self._journal.append(b"I", name)
+        self._rebuild()
+
+    def reconsider(self, name: bytes) -> None:
+        """Undo ``invalidate`` of a block and of its ancestors and descendants, as bitcoind does."""
+        related = {name}
+        while name in self._blocks:
+            name = self._blocks[name][4:36]
+            related.add(name)
+        for known, raw in self._blocks.items():
+            if raw[4:36] in related:
+                related.add(known)
+        for known in self._invalid & related:
+            self._invalid.discard(known)
+            self._journal.append(b"R", known)
+        self._rebuild()
+
+    def _kernel_tip(self) -> bytes:
+        chain = self._kernel.get_active_chain()
+        return bytes(chain.block_tree_entries[chain.height].block_hash)
+
+    # ---- index
+
+    @property
+    def tip(self) -> IndexedBlock:
+        """The last block of the active chain."""
+        return self.active[-1]
+
+    def median_time(self, at: int) -> int:
+        """Return the median time of the 11 blocks up to height ``at``. Source: BIP113."""
+        times = sorted(block.time for block in self.active[max(0, at - _MEDIAN_BLOCKS + 1) : at + 1])
+        return times[len(times) // 2]
+
+    def has_block(self, name: bytes) -> bool:
+        """Return whether the block was ever accepted, on whatever branch."""
+        return name in self._blocks or (bool(self.active) and name == self.active[0].hash)
+
+    def raw_block(self, name: bytes) -> bytes:
+        """Return the bytes of an accepted block."""
+        return self._blocks[name] if name in self._blocks else self.by_hash[name].raw
+
+    def _follow(self) -> None:
+        """Bring the index and the pool from their last tip to the kernel's."""
+        entries = self._kernel.get_active_chain().block_tree_entries
+        top = len(entries) - 1
+        fork = min(top, len(self.active) - 1)
+        while fork >= 0 and bytes(entries[fork].block_hash) != self.active[fork].hash:
+            fork -= 1
+        undone: list[Transaction] = []
+        while len(self.active) - 1 > fork:
+            undone = self._disconnect() + undone
+        for at in range(fork + 1, top + 1):
+            entry = entries[at]
+            name = bytes(entry.block_hash)
+            raw = self._blocks[name] if name in self._blocks else bytes(self._kernel.blocks[entry])
+            self._connect(raw, name, at)
+        if undone:
+            waiting = undone + [entry.transaction for entry in self.pool.values()]
+            self.pool.clear()
+            self.spenders.clear()
+            for transaction in waiting:
+                self._readmit(transaction)
+
+    def _connect(self, raw: bytes, name: bytes, at: int) -> None:
+        parsed = CBlock.deserialize(raw)
+        transactions = [from_bitcoinlib(tx) for tx in parsed.vtx]
+        block = IndexedBlock(
+            hash=name,
+            raw=raw,
+            height=at,
+            time=parsed.nTime,
+            txids=[tx.txid for tx in transactions],
+            transactions=transactions,
+            undo=[],
+        )
+        for number, transaction in enumerate(transactions):
+            if number:
+                for txin in transaction.inputs:
+                    block.undo.append((txin.outpoint, self.coins.pop(txin.outpoint)))
+            if at:  # the genesis block's output is not spendable
+                for index, output in enumerate(transaction.outputs):
+                    if output.script[:1] != bytes([OP_RETURN]):
+                        coin = Coin(output=output, height=at, coinbase=number == 0)
+                        self.coins[transaction.outpoint(index)] = coin
+            self.where[transaction.txid] = block
+        self.active.append(block)
+        self.by_hash[name] = block
+        self._confirm(transactions[1:])
+
+    def _confirm(self, transactions: list[Transaction]) -> None:
+        for transaction in transactions:
+            self._leave_pool(transaction.txid)
+            for txin in transaction.inputs:
+                if txin.outpoint in self.spenders:
+                    self._evict(self.spenders[txin.outpoint])
+
+    def _disconnect(self) -> list[Transaction]:
+        block = self.active.pop()
+        del self.by_hash[block.hash]
+        for transaction in block.transactions:
+            for index in range(len(transaction.outputs)):
+                self.coins.pop(transaction.outpoint(index), None)
+            self.where.pop(transaction.txid, None)
+        created = set(block.txids)
+        self.coins.update((outpoint, coin) for outpoint, coin in block.undo if outpoint.txid not in created)
+        return block.transactions[1:]
+
+    # ---- memory pool
+
+    def _readmit(self, transaction: Transaction) -> None:
+        if transaction.txid in self.where or transaction.txid in self.pool:
+            return
+        try:
+            self._enter_pool(self.check(transaction, floor=SatsPerKvb(0)))
+        except RejectedError as e:
+            log.info("transaction %s left the pool: %s", display_txid(transaction.txid), e)
+
+    def admit(self, transaction: Transaction, limit: SatsPerKvb) -> PoolEntry:
+        """Check a transaction and take it into the pool. Raises RejectedError.
+
+        limit: the highest fee rate that the caller accepts, 0 for any.
+        """
+        entry = self._check_rate(self.check(transaction), limit)
+        self._journal.append(b"T", entry.raw)
+        self._enter_pool(entry)
+        return entry
+
+    def admit_package(
+        self, transactions: list[Transaction], limit: SatsPerKvb
+    ) -> tuple[dict[Txid, PoolEntry | str], str]:
+        """Take parents and their child: each alone if it holds alone, the rest by their common fee rate.
+
+        Returns an entry or a reason for each, and bitcoind's word for the whole. Only version 3 may stay below the
+        relay fee on its own; a package that would replace others is refused.
+        """
+        outcome: dict[Txid, PoolEntry | str] = {}
+        waiting: list[Transaction] = []
+        for transaction in transactions:
+            if transaction.txid in self.pool:
+                outcome[transaction.txid] = self.pool[transaction.txid]
+                continue
+            try:
+                outcome[transaction.txid] = self.admit(transaction, limit)
+            except RejectedError as e:
+                outcome[transaction.txid] = str(e)
+                unlucky = {tx.txid for tx in waiting} & {txin.outpoint.txid for txin in transaction.inputs}
+                if e.reason == "min relay fee not met" or (e.code == MISSING_OR_SPENT and unlucky):
+                    waiting.append(transaction)
+        if all(isinstance(one, PoolEntry) for one in outcome.values()):
+            return outcome, "success"
+        if waiting and len(waiting) == sum(isinstance(one, str) for one in outcome.values()):
+            outcome |= self._admit_together(waiting, limit)
+        whole = all(isinstance(one, PoolEntry) for one in outcome.values())
+        return outcome, "success" if whole else "transaction failed"
+
+    def _admit_together(self, waiting: list[Transaction], limit: SatsPerKvb) -> dict[Txid, PoolEntry | str]:
+        entered: list[PoolEntry] = []
+        try:
+            for transaction in waiting:
+                if self.replaced_by(transaction):
+                    raise RejectedError("package RBF failed", detail="a package replaces nothing here")  # noqa: TRY301
+                floor = SatsPerKvb(0) if transaction.version == TRUC_VERSION else MIN_RELAY_FEE_RATE
+                entry = self._check_rate(self.check(transaction, floor=floor), limit)
+                self._enter_pool(entry)
+                entered.append(entry)
+            fee, vsize = sum(entry.fee for entry in entered), sum(entry.vsize for entry in entered)
+            if fee < fee_for(vsize, MIN_RELAY_FEE_RATE):
+                needed = fee_for(vsize, MIN_RELAY_FEE_RATE)
+                raise RejectedError("min relay fee not met", detail=f"package {fee} < {needed}")  # noqa: TRY301
+        except RejectedError as e:
+            for entry in entered:
+                self.forget(entry.transaction.txid)
+            return {tx.txid: str(e) for tx in waiting}
+        for entry in entered:
+            self._journal.append(b"T", entry.raw)
+        return {entry.transaction.txid: entry for entry in entered}
+
+    def try_all(self, transactions: list[Transaction], limit: SatsPerKvb) -> list[PoolEntry | RejectedError]:
+        """Check transactions, each as if those before it were in the pool, and keep none."""
+        outcome: list[PoolEntry | RejectedError] = []
+        entered: list[Txid] = []
+        for transaction in transactions:
+            try:
+                entry = self._check_rate(self.check(transaction), limit)
+                if len(transactions) > 1 and not self.replaced_by(transaction):
+                    self._enter_pool(entry)
+                    entered.append(transaction.txid)
+                outcome.append(entry)
+            except RejectedError as e:
+                outcome.append(e)
+        for txid in entered:
+            self.forget(txid)
+        return outcome
+
+    @staticmethod
+    def _check_rate(entry: PoolEntry, limit: SatsPerKvb) -> PoolEntry:
+        if limit and entry.fee > fee_for(entry.vsize, limit):
+            raise RejectedError("max-fee-exceeded", code=MISSING_OR_SPENT)
+        return entry
+
+    def coin(self, outpoint: OutPoint, *, pool: bool = True) -> Coin | None:
+        """Return an unspent coin, with ``pool`` as the memory pool sees it."""
+        if not pool:
+            return self.coins.get(outpoint)
+        if outpoint in self.spenders:
+            return None
+        return self._source(outpoint)
+
+    def _source(self, outpoint: OutPoint) -> Coin | None:
+        coin = self.coins.get(outpoint)
+        if coin is None and (parent := self.pool.get(outpoint.txid)) is not None:
+            outputs = parent.transaction.outputs
+            if outpoint.index < len(outputs):
+                coin = Coin(output=outputs[outpoint.index], height=len(self.active), coinbase=False)
+        return coin
+
+    def check(self, transaction: Transaction, *, floor: SatsPerKvb = MIN_RELAY_FEE_RATE) -> PoolEntry:
+        """Check a transaction against the chain, the pool and the relay rules. Raises RejectedError."""
+        raw = transaction.to_bytes()
+        txid = transaction.txid
+        _check_standard(transaction)
+        if txid in self.pool:
+            raise RejectedError("txn-already-in-mempool", code=ALREADY_KNOWN)
+        if any(transaction.outpoint(index) in self.coins for index in range(len(transaction.outputs))):
+            raise RejectedError("txn-already-known", code=ALREADY_KNOWN)
+        if len({txin.outpoint for txin in transaction.inputs}) != len(transaction.inputs):
+            raise RejectedError("bad-txns-inputs-duplicate")
+        self._check_locks(transaction)
+        spent: list[Coin] = []
+        for txin in transaction.inputs:
+            coin = self._source(txin.outpoint)
+            if coin is None:
+                raise RejectedError("bad-txns-inputs-missingorspent", code=MISSING_OR_SPENT)
+            if coin.coinbase and len(self.active) - coin.height < COINBASE_MATURITY:
+                depth = len(self.active) - coin.height
+                raise RejectedError("bad-txns-premature-spend-of-coinbase", detail=f"tried to spend at depth {depth}")
+            spent.append(coin)
+        self._check_relative_locks(transaction, spent)
+        fee = sum(coin.output.value for coin in spent) - sum(output.value for output in transaction.outputs)
+        if fee < 0:
+            raise RejectedError("bad-txns-in-belowout")
+        vsize = transaction.vsize
+        if fee < fee_for(vsize, floor):
+            raise RejectedError("min relay fee not met", detail=f"{fee} < {fee_for(vsize, floor)}")
+        parents = {txin.outpoint.txid for txin in transaction.inputs if txin.outpoint.txid in self.pool}
+        if len(self._ancestors(parents)) + 1 > _MAX_ANCESTORS:
+            raise RejectedError("too-long-mempool-chain", detail=f"more than {_MAX_ANCESTORS} unconfirmed ancestors")
+        entry = PoolEntry(
+            transaction=transaction,
+            raw=raw,
+            fee=Sats(fee),
+            vsize=vsize,
+            time=self._clock(),
+            height=len(self.active) - 1,
+            parents=parents,
+        )
+        self._check_truc(entry)
+        self._check_replacement(entry)
+        _check_scripts(raw, [coin.output for coin in spent])
+        return entry
+
+    def _check_locks(self, transaction: Transaction) -> None:
+        next_height = len(self.active)
+        lock = transaction.lock_time
+        reached = next_height if lock < _LOCKTIME_THRESHOLD else self.median_time(self.tip.height)
+        if lock >= reached and any(txin.sequence != SEQUENCE_FINAL for txin in transaction.inputs) and lock:
+            raise RejectedError("non-final")
+
+    def _check_relative_locks(self, transaction: Transaction, spent: list[Coin]) -> None:
+        # BIP68: version 2 and above; bit 31 switches it off, bit 22 chooses 512-second units
+        if transaction.version < 2:  # noqa: PLR2004
+            return
+        for txin, coin in zip(transaction.inputs, spent, strict=True):
+            if txin.sequence & (1 << 31):
+                continue
+            value = txin.sequence & 0xFFFF
+            if txin.sequence & (1 << 22):
+                since = self.median_time(max(coin.height - 1, 0))
+                late_enough = since + (value << 9) <= self.median_time(self.tip.height)
+            else:
+                late_enough = coin.height + value <= len(self.active)
+            if not late_enough:
+                raise RejectedError("non-BIP68-final")
+
+    def replaced_by(self, transaction: Transaction) -> set[Txid]:
+        """Return what leaves the pool when ``transaction`` enters: conflicts, and a version-3 child's sibling."""
+        direct = {self.spenders[i.outpoint] for i in transaction.inputs if i.outpoint in self.spenders}
+        if transaction.version == TRUC_VERSION:
+            for txin in transaction.inputs:
+                if txin.outpoint.txid in self.pool:
+                    direct |= self.pool[txin.outpoint.txid].children  # sibling eviction
+        return {txid for one in direct for txid in self._descendants(one)}
+
+    def _check_truc(self, entry: PoolEntry) -> None:
+        # BIP431: one unconfirmed parent, one unconfirmed child, all of version 3, bounded sizes
+        version = entry.transaction.version
+        for parent in entry.parents:
+            if (self.pool[parent].transaction.version == TRUC_VERSION) != (version == TRUC_VERSION):
+                raise RejectedError("TRUC-violation", detail="an unconfirmed version 3 and another version are related")
+        if version != TRUC_VERSION:
+            return
+        if entry.vsize > _TRUC_MAX_VSIZE:
+            raise RejectedError("TRUC-violation", detail=f"{entry.vsize} vB, at most {_TRUC_MAX_VSIZE}")
+        if len(self._ancestors(entry.parents)) > 1:
+            raise RejectedError("TRUC-violation", detail="more than one unconfirmed ancestor")
+        if entry.parents and entry.vsize > _TRUC_CHILD_MAX_VSIZE:
+            raise RejectedError("TRUC-violation", detail=f"child of {entry.vsize} vB, at most {_TRUC_CHILD_MAX_VSIZE}")
+
+    def _check_replacement(self, entry: PoolEntry) -> None:
+        replaced = self.replaced_by(entry.transaction)
+        if not replaced:
+            return
+        if len(replaced) > _MAX_REPLACED:
+            raise RejectedError("too many potential replacements")
+        if replaced & self._ancestors(entry.parents):
+            raise RejectedError("bad-txns-spends-conflicting-tx")
+        old = sum(self.pool[txid].fee for txid in replaced)
+        relay = fee_for(entry.vsize, INCREMENTAL_FEE_RATE)
+        if entry.fee < old + relay:
+            raise RejectedError("insufficient fee", detail=f"rejecting replacement; {entry.fee} < {old} + {relay}")
+        for txid in replaced:
+            other = self.pool[txid]
+            if entry.fee * other.vsize <= other.fee * entry.vsize:
+                raise RejectedError("insufficient fee", detail="rejecting replacement; new feerate is not higher")
+
+    def _enter_pool(self, entry: PoolEntry) -> None:
+        for txid in self.replaced_by(entry.transaction):
+            self._leave_pool(txid)
+        txid = entry.transaction.txid
+        self.pool[txid] = entry
+        for txin in entry.transaction.inputs:
+            self.spenders[txin.outpoint] = txid
+        for parent in entry.parents:
+            self.pool[parent].children.add(txid)
+
+    def _leave_pool(self, txid: Txid) -> None:
+        entry = self.pool.pop(txid, None)
+        if entry is None:
+            return
+        for txin in entry.transaction.inputs:
+            self.spenders.pop(txin.outpoint, None)
+        for parent in entry.parents & self.pool.keys():
+            self.pool[parent].children.discard(txid)
+        for child in entry.children & self.pool.keys():
+            self.pool[child].parents.discard(txid)
+
+    def _evict(self, txid: Txid) -> None:
+        for descendant in self._descendants(txid):
+            self._leave_pool(descendant)
+
+    def _descendants(self, txid: Txid) -> set[Txid]:
+        return self._closure({txid}, lambda one: self.pool[one].children)
+
+    def _ancestors(self, parents: set[Txid]) -> set[Txid]:
+        return self._closure(parents, lambda one: self.pool[one].parents)
+
+    @staticmethod
+    def _closure(start: set[Txid], step: Callable[[Txid], set[Txid]]) -> set[Txid]:
+        found, waiting = set(start), list(start)
+        while waiting:
+            new = step(waiting.pop()) - found
+            found |= new
+            waiting.extend(new)
+        return found
+
+    def forget(self, txid: Txid) -> None:
+        """Take a transaction and its descendants out of the pool: the undo of a package that did not hold."""
+        if txid in self.pool:
+            self._evict(txid)
+
+    # ---- miner
+
+    def mine(self, script: bytes, transactions: Iterable[Transaction] | None = None) -> bytes:
+        """Mine one block that pays ``script``, of the pool (parents first) or of the given transactions.
+
+        Returns its hash. Raises BlockRefusedError when the kernel refuses it.
+        """
+        chosen: list[Transaction] = []
+        fees = 0
+        if transactions is None:
+            weight = _COINBASE_RESERVE
+            left_out: set[Txid] = set()
+            for txid, entry in self.pool.items():  # insertion order: parents stand before children
+                if entry.parents & left_out or weight + entry.transaction.weight > _MAX_BLOCK_WEIGHT:
+                    left_out.add(txid)
+                    continue
+                weight += entry.transaction.weight
+                fees += entry.fee
+                chosen.append(entry.transaction)
+        else:
+            chosen = list(transactions)
+            made: dict[OutPoint, TxOut] = {}
+            for transaction in chosen:
+                for txin in transaction.inputs:
+                    coin = self.coins.get(txin.outpoint)
+                    output = coin.output if coin else made.get(txin.outpoint)
+                    fees += output.value if output else 0
+                fees -= sum(output.value for output in transaction.outputs)
+                made.update((transaction.outpoint(index), output) for index, output in enumerate(transaction.outputs))
+            fees = max(fees, 0)
+        raw = self._assemble(script, chosen, fees)
+        refused = self.accept_block(raw)
+        if refused is not None:
+            raise BlockRefusedError(refused)
+        return block_hash(raw)
+
+    def _assemble(self, script: bytes, transactions: list[Transaction], fees: int) -> bytes:
+        at = len(self.active)
+        commitment = hash256(_merkle_root([bytes(32), *(hash256(tx.to_bytes()) for tx in transactions)]) + bytes(32))
+        coinbase = Transaction(
+            version=2,
+            inputs=(
+                TxIn(
+                    outpoint=OutPoint(txid=Txid(bytes(32)), index=0xFFFFFFFF),
+                    sequence=SEQUENCE_FINAL,
+                    # the height (BIP34) and a number that keeps forks' coinbases apart
+                    script_sig=push_number(at) + b"\x04" + secrets.token_bytes(4),
+                    witness=(_WITNESS_RESERVED,),
+                ),
+            ),
+            outputs=(
+                TxOut(value=Sats((_SUBSIDY >> (at // _HALVING)) + fees), script=script),
+                TxOut(value=Sats(0), script=b"\x6a\x24\xaa\x21\xa9\xed" + commitment),
+            ),
+        )
+        every = [coinbase, *transactions]
+        root = _merkle_root([tx.txid for tx in every])
+        now = max(self._clock(), self.median_time(at - 1) + 1)
+        nonce = 0
+        while True:
+            header = HEADER.pack(0x20000000, self.tip.hash, root, now, _BITS, nonce)
+            if int.from_bytes(hash256(header), "little") <= _TARGET:
+                return header + compact_size(len(every)) + b"".join(tx.to_bytes() for tx in every)
+            nonce += 1
+
+
+def block_hash(raw: bytes) -> bytes:
+    """Return the hash of a block or header, internal order."""
+    return hash256(raw[: HEADER.size])
+
+
+def _merkle_root(hashes: list[bytes]) -> bytes:
+    level = hashes
+    while len(level) > 1:
+        if len(level) % 2:
+            level = [*level, level[-1]]  # Bitcoin's rule; our own trees never do this
+        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+    return level[0]
+
+
+def _check_standard(transaction: Transaction) -> None:  # noqa: C901 - a list of rules, one line each
+    if not 1 <= transaction.version <= TRUC_VERSION:
+        raise RejectedError("version")
+    if not transaction.inputs:
+        raise RejectedError("bad-txns-vin-empty")
+    if not transaction.outputs:
+        raise RejectedError("bad-txns-vout-empty")
+    if transaction.inputs[0].outpoint.index == 0xFFFFFFFF:  # noqa: PLR2004 - the null outpoint
+        raise RejectedError("coinbase")
+    if transaction.weight > _MAX_STANDARD_WEIGHT:
+        raise RejectedError("tx-size")
+    if len(transaction.to_bytes(witness=False)) < 65:  # noqa: PLR2004 - a 64-byte one could pass for a Merkle node
+        raise RejectedError("tx-size-small")
+    carriers = 0
+    for output in transaction.outputs:
+        if output.script[:1] == bytes([OP_RETURN]):
+            carriers += 1
+            if len(output.script) > _MAX_OP_RETURN_SCRIPT:
+                raise RejectedError("scriptpubkey")
+        elif script_type(output.script) == "nonstandard":
+            raise RejectedError("scriptpubkey")
+        elif output.value < dust_limit(output.script):
+            raise RejectedError("dust")
+    if carriers > 1:
+        raise RejectedError("multi-op-return")
+
+
+def _check_scripts(raw: bytes, spent: list[TxOut]) -> None:
+    kernel_tx = pbk.Transaction(raw)
+    outputs = [pbk.TransactionOutput(pbk.ScriptPubkey(output.script), output.value) for output in spent]
+    precomputed = PrecomputedTransactionData(kernel_tx, outputs)
+    for index, output in enumerate(spent):
+        script = outputs[index].script_pubkey
+        try:
+            valid = script.verify(output.value, kernel_tx, precomputed, index, pbk.ScriptVerificationFlags.ALL)
+        except pbk.ScriptVerifyException:
+            valid = False
+        if not valid:
+            raise RejectedError("mandatory-script-verify-flag-failed", detail=f"input {index}")
+
+
+def script_type(script: bytes) -> str:
+    """Return bitcoind's name of an output script's type."""
+    kind = "nonstandard"
+    if script[:1] == bytes([OP_RETURN]):
+        kind = "nulldata"
+    elif script == P2A_SCRIPT:
+        kind = "anchor"
+    elif is_p2tr(script):
+        kind = "witness_v1_taproot"
+    elif script[:2] == b"\x00\x14" and len(script) == 22:  # noqa: PLR2004 - P2WPKH
+        kind = "witness_v0_keyhash"
+    elif script[:2] == b"\x00\x20" and len(script) == 34:  # noqa: PLR2004 - P2WSH
+        kind = "witness_v0_scripthash"
+    elif script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
+        kind = "pubkeyhash"
+    elif script[:2] == b"\xa9\x14" and script[22:] == b"\x87":
+        kind = "scripthash"
+    return kind
