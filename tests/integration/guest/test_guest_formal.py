@@ -1,0 +1,59 @@
+"""What is proved about the binaries is proved here, and a wrong binary or a wrong claim is not."""
+
+import pytest
+import z3
+
+from btcfi.vm import program as programs
+from guest_programs import formal
+
+
+def test_the_integer_lemmas_hold():
+    assert len(formal.prove_lemmas()) == 4
+
+
+@pytest.mark.parametrize("name", formal.PROGRAMS)
+def test_the_binary_computes_its_specification_for_all_inputs(name):
+    proved = formal.prove_program(name)
+    assert proved.paths > 10
+    assert proved.claims > 7 * proved.paths
+
+
+def test_a_wrong_specification_is_not_proved():
+    """The other way round: were the payout at the money 1 cent, the prover would say so."""
+    executor = formal.Executor(programs.load_program("vanilla_option"))
+    end = max(executor.run(), key=lambda state: state.steps)
+    exercise_type = formal.bv(end.memory[formal.OUTPUT_BASE + 8])
+    with pytest.raises(formal.NotProvedError):
+        executor.prove(end, exercise_type != formal.bv(3), "never at the money")
+
+
+def test_a_changed_instruction_is_not_proved():
+    """`sltu above, strike, spot` turned into `sltu above, spot, strike`: a call that pays like a put."""
+    good = programs.load_program("vanilla_option")
+    address, size = good.elf.symbols["payoff"]
+    words = good.words.copy()
+    first = (address - 0x10000) // 4
+    for index in range(first, first + size // 4):
+        word = int(words[index])
+        if word & 0xFE00_707F == 0x0000_3033 and (word >> 15 & 31) and (word >> 20 & 31):
+            words[index] = word & ~(0x3FF << 15) | (word >> 20 & 31) << 15 | (word >> 15 & 31) << 20
+            break
+    executor = formal.Executor(good)
+    good.__dict__["words"] = words
+    state_errors = []
+    for end in executor.run():
+        try:
+            formal._prove_end(executor, end, "vanilla_option")
+        except formal.NotProvedError as e:
+            state_errors.append(e)
+            break
+    assert state_errors
+
+
+def test_the_axioms_do_not_contradict_each_other():
+    """From false everything follows: the facts must have a model in which a settlement pays."""
+    executor = formal.Executor(programs.load_program("vanilla_option"))
+    end = max(executor.run(), key=lambda state: state.steps)
+    solver = z3.Solver()
+    solver.add(*executor.facts.axioms, *end.conditions)
+    assert solver.check() == z3.sat
