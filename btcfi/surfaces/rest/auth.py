@@ -111,18 +111,26 @@ class Gate:
 
         Raises UnauthenticatedError, RateLimitedError.
         """
-        if credentials is None:
-            if request.headers.get("authorization"):
-                raise UnauthenticatedError("the Authorization header holds no key")
-            limit = self._deps.limits.anonymous_requests_per_minute
-            address = request.client.host if request.client else "unknown"
-            caller = Caller(
-                id=f"anonymous {address}", roles=self._deps.anonymous_roles, requests_per_minute=limit
-            )  # fmt: skip
-        else:
-            caller = await self._keyed(credentials.credentials)
+        address = request.client.host if request.client else "unknown"
+        stranger = Caller(
+            id=f"anonymous {address}",
+            roles=self._deps.anonymous_roles,
+            requests_per_minute=self._deps.limits.anonymous_requests_per_minute,
+        )
+        try:
+            caller = await self._who(request, credentials) or stranger
+        except UnauthenticatedError:
+            self._take(stranger)  # guessing keys costs the guesser's address
+            raise
         self._take(caller)
         return caller
+
+    async def _who(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller | None:
+        if credentials is not None:
+            return await self._keyed(credentials.credentials)
+        if request.headers.get("authorization"):
+            raise UnauthenticatedError("the Authorization header holds no key")
+        return None
 
     async def _keyed(self, text: str) -> Caller:
         parts = KEY.fullmatch(text)

@@ -76,6 +76,11 @@ def settlement_of(row: SettlementRow) -> schemas.Settlement:
     )
 
 
+def premium_of(row: PremiumRow) -> schemas.StoredPremium:
+    """Return the outside's view of a stored premium."""
+    return schemas.StoredPremium(slot_unix=row.slot, **row.model_dump(exclude={"slot"}))
+
+
 def option(session: Session, option_id: str) -> OptionRow:
     """Return an option's row. Raises NotFoundError."""
     row = session.get(OptionRow, option_id)

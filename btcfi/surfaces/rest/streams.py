@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 from starlette.responses import StreamingResponse
 
-from btcfi.adapters.store.tables import EventRow, RoundRow
+from btcfi.adapters.store.tables import EventRow, PremiumRow, RoundRow
 from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Reader
 from btcfi.surfaces.rest.deps import READ, Deps
@@ -28,6 +28,8 @@ MEDIA_TYPE: Final = "text/event-stream"
 
 Item = tuple[int, str, str]
 """Event id, event name, JSON."""
+
+Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}$")
@@ -96,7 +98,35 @@ def router(deps: Deps) -> APIRouter:
         start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
         return places.stream(request, after, start, count)
 
+    _premium(routes, deps, places)
     return routes
+
+
+def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
+    @routes.get(
+        "/options/{option_id}/premium/stream",
+        response_class=StreamingResponse,
+        responses=STREAMED | documented(401, 403, 404, 422, 429, 503),
+        openapi_extra={ROLE: READ},
+    )
+    async def stream_premium(
+        _caller: Reader, request: Request, option_id: Id, last_event_id: LastEventId = None, count: Count = None
+    ) -> StreamingResponse:
+        """Stream an open option's premium each time that the premium service stores it; the id is its time."""
+
+        def exists() -> None:
+            with deps.store.reading() as session:
+                reads.option(session, option_id)
+
+        def after(at: int) -> Sequence[Item]:
+            with deps.store.reading() as session:
+                row = session.get(PremiumRow, option_id)
+            if row is None or row.priced_at_unix <= at:
+                return []
+            return [(row.priced_at_unix, "premium", reads.premium_of(row).model_dump_json())]
+
+        await run_in_threadpool(exists)
+        return places.stream(request, after, int(last_event_id or 0), count)
 
 
 class Places:

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy import ColumnElement
@@ -26,11 +26,11 @@ from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader, Snapshot
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
+from btcfi.surfaces.rest.streams import Id
 
 REFUSALS = documented(401, 403, 422, 429, 503)
 MISSING = REFUSALS | documented(404)
 
-Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Cursor = Annotated[
     str | None, Field(default=None, max_length=400, description="The next_cursor of the page before.")
 ]  # fmt: skip
@@ -113,8 +113,7 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     def stored_premium(_caller: Reader, option_id: Id) -> schemas.StoredPremium:
         """Return the newest premium that was stored for an open option."""
         with deps.store.reading() as session:
-            row = reads.stored_premium(session, option_id)
-            return schemas.StoredPremium(slot_unix=row.slot, **row.model_dump(exclude={"slot"}))
+            return reads.premium_of(reads.stored_premium(session, option_id))
 
     @routes.post(
         "/options/{option_id}/settle",
@@ -239,8 +238,11 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         age = None
         database: Literal["ok", "unreachable"] = "ok"
         try:
-            seen = market.read()
-            age = max(deps.clock() - seen.slot, 0) if seen else None
+            with deps.store.reading() as session:
+                newest = reads.prices(
+                    session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None
+                ).items
+            age = max(deps.clock() - newest[0].slot_unix, 0) if newest else None
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds

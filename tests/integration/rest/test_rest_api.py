@@ -210,6 +210,15 @@ def test_a_caller_over_its_rate_is_told_when_to_come_back(api, world):
     assert api.get("/api/market", headers=slow).status_code == 200
 
 
+def test_guessing_keys_is_limited_by_address(tmp_path):
+    world = make_world(tmp_path, limits=Limits(anonymous_requests_per_minute=30))
+    with TestClient(create_app(world.deps)) as api:
+        guesses = [{"Authorization": f"Bearer btcfi_{i:016x}_{'0' * 64}"} for i in range(4)]
+        codes = [api.get("/api/market", headers=guess).status_code for guess in guesses]
+    assert codes == [401, 401, 401, 429]
+    world.store.close()
+
+
 def test_bodies_over_the_limit_and_of_other_types_are_refused(api, trader):
     huge = json.dumps(ORDER | {"note": "x" * 70_000})
     headers = trader | {"Content-Type": "application/json"}
@@ -342,6 +351,17 @@ def test_settlement_progress_is_streamed(api, world, trader):
     world.settle(option, 8_000_000)
     events = _events(api, "/api/v1/settlements/stream", 7, {"Last-Event-ID": "0"})
     assert [json.loads(one["data"])["to_state"] for one in events][-1] == "confirmed"
+
+
+def test_an_options_premium_is_stored_and_streamed(api, world, trader):
+    option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    refused(api.get(f"/api/v1/options/{option}/premium"), 404, "not-found")
+    world.settle(option, 8_000_000)
+    stored = api.get(f"/api/v1/options/{option}/premium").json()
+    assert stored["delta"] == 0.5
+    (event,) = _events(api, f"/api/v1/options/{option}/premium/stream", 1)
+    assert json.loads(event["data"]) == stored
+    refused(api.get("/api/v1/options/unknown/premium/stream?limit=1"), 404, "not-found")
 
 
 def test_streams_are_limited(tmp_path):

@@ -53,12 +53,12 @@ def document(tmp_path_factory):
 def test_every_drawn_request_gets_a_documented_answer(document, path, method):
     operation = document[path][method]
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy())
     def positive(case):
         case.call_and_validate(checks=CONFORMANCE)
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
     def negative(case):
         case.call_and_validate(checks=CONFORMANCE)

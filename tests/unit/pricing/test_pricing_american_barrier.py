@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from btcfi.pricing import american
+from btcfi.pricing.american import _extrapolated
+from btcfi.pricing.kernels import SLOTS, VALUE
 
 M = {"spot": 100.0, "tau_years": 0.4, "volatility": 0.7, "rate": 0.06}
 
@@ -60,6 +62,17 @@ def test_the_premium_is_within_a_thousandth_of_the_spot_of_a_lattice_and_the_lat
     coarse, fine = (lattice(kind, strike, barrier, levels, **M) for levels in (20, 60))
     assert abs(fine - ours) < 1e-3 * M["spot"]
     assert abs(fine - ours) < max(abs(coarse - ours), 1e-4 * M["spot"])
+
+
+def test_the_grid_alone_finds_plain_american_puts_to_a_ten_thousandth():
+    g = np.random.default_rng(5)
+    acc = np.zeros(SLOTS)
+    for _ in range(100):
+        strike, tau = 100 * math.exp(g.normal(0, 0.3)), g.uniform(0.003, 2)
+        sigma, rate = g.uniform(0.1, 1.5), g.uniform(0.0005, 0.1)
+        _extrapolated(acc, 1, 100.0, strike, 0.0, False, tau, sigma, rate, 0.0)
+        exact = american.premium(1, spot=100.0, strike=strike, tau_years=tau, volatility=sigma, rate=rate)
+        assert abs(max(acc[VALUE], strike - 100.0) - exact) < 1e-4 * max(strike, 100.0)
 
 
 def test_a_barrier_that_can_never_matter_changes_nothing():
