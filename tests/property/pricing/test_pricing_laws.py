@@ -189,6 +189,26 @@ def test_extreme_markets_have_finite_premiums_and_greeks_inside_the_bounds(kind)
             assert 0 <= knocked.premium <= g.premium, (m, away)
 
 
+@pytest.mark.parametrize("kind", [CALL, PUT])
+def test_extreme_markets_give_their_volatility_back_wherever_the_premium_shows_it(kind):
+    found = 0
+    for m in EXTREMES:
+        premium = float(black_scholes.premium(kind, **m))
+        cash = m["strike"] * math.exp(-m["rate"] * m["tau_years"])
+        floor = max(m["spot"] - cash if kind == CALL else cash - m["spot"], 0)
+        ceiling = m["spot"] if kind == CALL else cash
+        vega = float(black_scholes.greeks(kind, **m).vega) * 100
+        # the volatility that one rounding of the premium's two terms is worth; where it is large, nothing shows
+        blur = 2e-16 * (m["spot"] + cash) / vega if vega > 0 else math.inf
+        if not floor < premium < ceiling or blur > 1e-3 * m["volatility"]:
+            continue
+        asked = {k: v for k, v in m.items() if k != "volatility"}
+        back = implied.implied_volatility(kind, premium, **asked)
+        assert abs(back - m["volatility"]) <= 20 * blur + 1e-13 * m["volatility"], m
+        found += 1
+    assert found > 40
+
+
 @pytest.mark.parametrize("kind", [CALL, PUT, BINARY_CALL, BINARY_PUT])
 def test_extreme_american_options_are_finite_and_worth_their_exercise(kind):
     for m in EXTREMES:
