@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from ecc.ecc import ssa
 
 from btcfi import secp256k1
 from btcfi.bitcoin import adaptor
@@ -76,8 +77,6 @@ def test_a_signature_of_another_nonce_gives_no_secret(key):
 
 
 def test_an_independent_library_accepts_the_finished_signature(key):
-    from ecc import ssa
-
     secret = os.urandom(31) + b"\x01"
     signature = adaptor.adapt(key.presign(MESSAGE, point(secret)), secret)
     ssa.assert_as_valid_(MESSAGE, key.public, signature)
