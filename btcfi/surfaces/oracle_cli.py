@@ -124,6 +124,9 @@ def aggregator(
     port: Annotated[int, typer.Option(help="0 picks a free one")] = 50051,
     port_file: Annotated[Path | None, typer.Option(help="Write the port here once it listens")] = None,
     database: Annotated[str, typer.Option(help="Where submissions and rounds are kept", envvar="DATABASE_URL")] = "",
+    settlement_engine: Annotated[
+        bool, typer.Option("--settlement-engine", help="Also serve settlements; DATABASE_URL must be the cluster's")
+    ] = False,
     tls_key: Annotated[Path | None, typer.Option(help="PEM; with --tls-certificate")] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM; clients must then show a certificate")] = None,
@@ -135,7 +138,19 @@ def aggregator(
         log_to_stderr()
         network = read_network(config)
         tls = _tls(tls_key, tls_certificate, tls_client_ca)
-        asyncio.run(_serve(network, host=host, port=port, port_file=port_file, database=database, tls=tls))
+        if settlement_engine and not database:
+            raise InvalidInputError("--settlement-engine", "no database", "--database or DATABASE_URL")
+        asyncio.run(
+            _serve(
+                network,
+                host=host,
+                port=port,
+                port_file=port_file,
+                database=database,
+                tls=tls,
+                settlement_engine=settlement_engine,
+            )
+        )
 
 
 def _tls(key: Path | None, certificate: Path | None, client_ca: Path | None) -> Any:  # noqa: ANN401 - TlsFiles, imported late
@@ -151,7 +166,16 @@ def _tls(key: Path | None, certificate: Path | None, client_ca: Path | None) -> 
     return TlsFiles(key=key, certificate=certificate, client_ca=client_ca)
 
 
-async def _serve(network: Network, *, host: str, port: int, port_file: Path | None, database: str, tls: Any) -> None:  # noqa: ANN401
+async def _serve(
+    network: Network,
+    *,
+    host: str,
+    port: int,
+    port_file: Path | None,
+    database: str,
+    tls: Any,  # noqa: ANN401 - TlsFiles, imported late
+    settlement_engine: bool,
+) -> None:
     from btcfi.adapters.store.database import Store  # noqa: PLC0415 - as above
     from btcfi.oracle.round_book import RoundBook  # noqa: PLC0415
     from btcfi.surfaces.grpc.aggregator import Aggregator, start_server  # noqa: PLC0415
@@ -163,7 +187,12 @@ async def _serve(network: Network, *, host: str, port: int, port_file: Path | No
         store.create_tables()
     service = Aggregator(book, store=store, clock=network.clock(time.time))
     await service.resume()
-    server, bound = await start_server(service, host=host, port=port, tls=tls)
+    engine = None
+    if settlement_engine:
+        from btcfi.surfaces.grpc.settlement import SettlementEngine  # noqa: PLC0415
+
+        engine = SettlementEngine(Store(database), clock=network.clock(time.time)).register
+    server, bound = await start_server(service, host=host, port=port, tls=tls, register=engine)
     closing = asyncio.create_task(service.close_rounds(every_seconds=max(0.02, 0.25 / network.speed)))
     _write_port(port_file, bound)
     typer.echo(f"aggregator on {host}:{bound}, {len(network.registry.nodes)} nodes registered", err=True)

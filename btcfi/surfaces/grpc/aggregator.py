@@ -44,7 +44,7 @@ from btcfi.surfaces.protos import oracle_pb2_grpc
 from btcfi.surfaces.status import status_of
 from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, hash32, slot, slot_of
 
-MAX_TRANSPORT_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+MAX_TRANSPORT_BYTES: Final = 16 * MAX_MESSAGE_BYTES
 """Above this gRPC itself refuses (RESOURCE_EXHAUSTED) without reading on; from the other limit on we do, and count."""
 
 MAX_HISTORY_MINUTES: Final = 1440 * 7

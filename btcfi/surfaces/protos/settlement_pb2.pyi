@@ -109,12 +109,10 @@ class ProofRequest(_message.Message):
     def __init__(self, option_id: _Optional[bytes] = ...) -> None: ...
 
 class MerkleProofElement(_message.Message):
-    __slots__ = ("hash", "is_left")
+    __slots__ = ("hash",)
     HASH_FIELD_NUMBER: _ClassVar[int]
-    IS_LEFT_FIELD_NUMBER: _ClassVar[int]
     hash: bytes
-    is_left: bool
-    def __init__(self, hash: _Optional[bytes] = ..., is_left: _Optional[bool] = ...) -> None: ...
+    def __init__(self, hash: _Optional[bytes] = ...) -> None: ...
 
 class BitVMXProof(_message.Message):
     __slots__ = ("program_hash", "input_commitment", "execution_trace_root", "final_state_hash", "path", "proof_file")

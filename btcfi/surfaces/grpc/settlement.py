@@ -1,0 +1,177 @@
+"""The published SettlementEngine: ask for a settlement, fetch its proof, check any proof.
+
+A request is a row, as from the CLI and the REST API, so that asking twice is asking once; price and payout are never
+taken from the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import upsert
+from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.surfaces.protos import settlement_pb2 as pb
+from btcfi.surfaces.protos import settlement_pb2_grpc
+from btcfi.surfaces.status import status_of
+from btcfi.units import UnixSeconds
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+MAX_OPTION_ID: Final = 128
+"""Bytes of an option's id."""
+
+MAX_STEPS: Final = 1 << 22
+"""Steps that a proof may make this server run again: a fraction of a second, many times the longest settlement."""
+
+
+class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
+    """The service. ``submit(flow, option_id)`` starts work once its row is committed; losing it is harmless."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float],
+        submit: Callable[[str, str], None] = lambda _flow, _option_id: None,
+    ) -> None:
+        self._store, self._clock, self._submit = store, clock, submit
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="settlement-engine")
+
+    def register(self, server: Any) -> str:  # noqa: ANN401 - grpc has no types
+        """Add the service to a server and return its full name, for reflection."""
+        settlement_pb2_grpc.add_SettlementEngineServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        return str(pb.DESCRIPTOR.services_by_name["SettlementEngine"].full_name)
+
+    async def InitiateSettlement(self, request: pb.SettlementRequest, context: Any) -> pb.SettlementStatus:  # noqa: ANN401, N802 - published
+        """Ask for an option to be settled; asking again changes nothing and tells how far it is."""
+        return await self._run(context, self._initiate, request.option_id)
+
+    async def GetProof(self, request: pb.ProofRequest, context: Any) -> pb.BitVMXProof:  # noqa: ANN401, N802
+        """Return the proof of a settled option. NOT_FOUND while there is none."""
+        return await self._run(context, self._proof, request.option_id)
+
+    async def VerifyProof(self, request: pb.ProofVerification, context: Any) -> pb.VerificationResult:  # noqa: ANN401, N802
+        """Run a proof's program again and compare everything; say which check failed."""
+        return await self._run(context, self._verify, request.proof)
+
+    async def _run(self, context: Any, work: Callable[[A], R], argument: A) -> R:  # noqa: ANN401
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
+        except BtcfiError as e:
+            await _abort(context, e)
+
+    def _initiate(self, raw_id: bytes) -> pb.SettlementStatus:
+        option_id = _option_id(raw_id)
+        with self._store.transaction() as session:
+            _option(session, option_id)
+            statement = upsert(session, SettlementRequestRow).values(
+                option_id=option_id,
+                state="open",
+                requested_by="grpc",
+                requested_at_unix=UnixSeconds(int(self._clock())),
+            )
+            done = session.execute(statement.on_conflict_do_nothing(index_elements=["option_id"]))
+            new = bool(getattr(done, "rowcount", 0))
+            status = _status(session, option_id)
+        if new:
+            self._submit("settlement_request", option_id)
+        return status
+
+    def _proof(self, raw_id: bytes) -> pb.BitVMXProof:
+        option_id = _option_id(raw_id)
+        with self._store.reading() as session:
+            _option(session, option_id)
+            settlement = _settlement(session, option_id)
+            name = settlement.proof_sha256 if settlement is not None else None
+            blob = session.get(BlobRow, name) if name is not None else None
+        if blob is None:
+            raise NotFoundError("proof", option_id, "the option is not settled yet")
+        return proof_message(blob.body)
+
+    def _verify(self, message: pb.BitVMXProof) -> pb.VerificationResult:
+        from btcfi.proofs.settlement_proof import Depth, from_json, verify  # noqa: PLC0415 - numba, only when needed
+        from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+
+        try:
+            proof = from_json(message.proof_file)
+            for field in ("program_hash", "input_commitment", "execution_trace_root", "final_state_hash"):
+                told = getattr(message, field)
+                if told and told != getattr(proof, field):
+                    return pb.VerificationResult(valid=False, reason=f"{field} is not the proof file's")
+            verify(proof, load_program(proof.program_name), depth=Depth.EXECUTE, max_steps=MAX_STEPS)
+        except BtcfiError as e:
+            return pb.VerificationResult(valid=False, reason=str(e))
+        return pb.VerificationResult(valid=True)
+
+
+def proof_message(proof_file: bytes) -> pb.BitVMXProof:
+    """Return the published message of a proof file, the JSON of ``btcfi prove``. Raises ProofError for another file."""
+    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - numba, only when needed
+
+    proof = from_json(proof_file)
+    return pb.BitVMXProof(
+        program_hash=proof.program_hash,
+        input_commitment=proof.input_commitment,
+        execution_trace_root=proof.execution_trace_root,
+        final_state_hash=proof.final_state_hash,
+        path=[pb.MerkleProofElement(hash=h) for h in proof.siblings],
+        proof_file=proof_file,
+    )
+
+
+def _option_id(raw: bytes) -> str:
+    try:
+        text = raw.decode("ascii")
+    except UnicodeDecodeError as e:
+        raise InvalidInputError("option_id", "not ASCII", "the id of an option") from e
+    if not 0 < len(text) <= MAX_OPTION_ID or not text.isprintable():
+        raise InvalidInputError("option_id", f"{len(text)} characters", f"1 to {MAX_OPTION_ID} printable ones")
+    return text
+
+
+def _option(session: Session, option_id: str) -> OptionRow:
+    row = session.get(OptionRow, option_id)
+    if row is None:
+        raise NotFoundError("option", option_id, "see `btcfi options list`")
+    return row
+
+
+def _settlement(session: Session, option_id: str) -> SettlementRow | None:
+    query = select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
+    row: SettlementRow | None = session.execute(query).scalar_one_or_none()
+    return row
+
+
+def _status(session: Session, option_id: str) -> pb.SettlementStatus:
+    option = _option(session, option_id)
+    request = session.get(SettlementRequestRow, option_id)
+    settlement = _settlement(session, option_id)
+    status = pb.SettlementStatus(
+        option_id=option_id.encode(),
+        status=pb.OptionStatus.Value(option.state),
+        state=request.state if request is not None else "",
+        detail=(request.answer or "") if request is not None else "",
+    )
+    if settlement is not None:
+        status.state = settlement.state
+        status.slot = settlement.slot
+        status.settlement_price_cents = settlement.price_cents
+        status.payout_sats = settlement.payout_sats or 0
+        status.settlement_txid = settlement.txid or ""
+        status.proof_root = bytes.fromhex(settlement.proof_root) if settlement.proof_root else b""
+    return status
+
+
+async def _abort(context: Any, error: BtcfiError) -> NoReturn:  # noqa: ANN401 - grpc.aio has no types
+    await context.abort(getattr(grpc.StatusCode, status_of(error).grpc), str(error))
+    raise AssertionError("abort raises")  # pragma: no cover - grpc's abort never returns

@@ -1,0 +1,138 @@
+"""The published SettlementEngine over a real channel, onto the rows that the CLI and the REST API use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from sqlmodel import SQLModel
+
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.hashes import sha256
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.round_book import RoundBook
+from btcfi.proofs.settlement_proof import build_proof, to_json
+from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
+from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
+from btcfi.surfaces.protos import settlement_pb2 as pb
+from btcfi.surfaces.protos import settlement_pb2_grpc
+from btcfi.vm.interpreter import run
+from btcfi.vm.program import load_program
+from tests.support.oracle_support import KRAKEN, SLOT, registry
+
+pytestmark = pytest.mark.integration
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+
+
+@pytest.fixture(scope="module")
+def proof_file() -> bytes:
+    execution = run(load_program("option_settlement"), bytes.fromhex(VECTORS[0]["input"]))
+    return to_json(build_proof(execution)).encode()
+
+
+def option(option_id: str) -> OptionRow:
+    return OptionRow(
+        id=option_id, feed="BTC/USD", state="EXPIRED", kind=0, strike_cents=60_000_00, quantity_centi_btc=100,
+        expiry_unix=SLOT, premium_cents=1, premium_sats=1, collateral_sats=10**8, volatility_bps=6500, rate_bps=0,
+        preset="demo", preset_sha256="", program="option_settlement", program_sha256="", created_at_unix=0,
+        listed_slot=SLOT, updated_at_unix=0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def engine(tmp_path: Path, proof_file: bytes):
+    store = Store(f"sqlite:///{tmp_path}/engine.sqlite")
+    tables = [
+        SQLModel.metadata.tables[t.__tablename__] for t in (OptionRow, SettlementRow, SettlementRequestRow, BlobRow)
+    ]
+    SQLModel.metadata.create_all(store.engine, tables=tables)
+    name = sha256(proof_file).hex()
+    with store.transaction() as session:
+        session.add(option("waiting"))
+        session.add(option("settled"))
+        session.flush()
+        session.add(BlobRow(sha256=name, body=proof_file, created_at_unix=0))
+        session.add(
+            SettlementRow(
+                id="s1", option_id="settled", state="confirmed", reason="expiry", slot=SLOT, price_cents=65_000_00,
+                input_hex="", payout_sats=123, txid="ab" * 32, proof_root="cd" * 32, proof_sha256=name,
+                created_at_unix=0, updated_at_unix=0,
+            )
+        )  # fmt: skip
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def do(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
+
+    submitted: list[tuple[str, str]] = []
+    service = SettlementEngine(store, clock=lambda: 1_700_000_000.0, submit=lambda *work: submitted.append(work))
+    aggregator = Aggregator(RoundBook(registry=registry(k=KRAKEN), rule=ConsensusRule()))
+    server, port = do(start_server(aggregator, host="127.0.0.1", port=0, register=service.register))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield settlement_pb2_grpc.SettlementEngineStub(channel), submitted, store
+    do(server.stop(0))
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_request_is_one_row_however_often_it_is_made_and_takes_no_price_from_the_caller(engine) -> None:
+    stub, submitted, store = engine
+    for price in (1.0, 10.0**9):
+        status = stub.InitiateSettlement(pb.SettlementRequest(option_id=b"waiting", final_price=price))
+        assert (status.state, status.status, status.settlement_price_cents) == ("open", pb.EXPIRED, 0)
+    assert submitted == [("settlement_request", "waiting")]
+    with store.reading() as session:
+        assert session.get(SettlementRequestRow, "waiting").requested_by == "grpc"
+
+
+def test_a_settled_option_tells_how_it_was_settled(engine) -> None:
+    status = engine[0].InitiateSettlement(pb.SettlementRequest(option_id=b"settled"))
+    assert (status.state, status.settlement_price_cents, status.payout_sats) == ("confirmed", 65_000_00, 123)
+    assert (status.settlement_txid, status.proof_root.hex(), status.slot) == ("ab" * 32, "cd" * 32, SLOT)
+
+
+@pytest.mark.parametrize(
+    ("option_id", "code"),
+    [
+        (b"unknown", grpc.StatusCode.NOT_FOUND), (b"", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\xff\xfe", grpc.StatusCode.INVALID_ARGUMENT), (b"x" * 129, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)  # fmt: skip
+def test_an_unknown_or_malformed_option_id_has_its_status(engine, option_id: bytes, code) -> None:
+    for call, request in (
+        (engine[0].InitiateSettlement, pb.SettlementRequest(option_id=option_id)),
+        (engine[0].GetProof, pb.ProofRequest(option_id=option_id)),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request)
+        assert caught.value.code() is code
+
+
+def test_a_proof_is_fetched_and_verified_by_running_it_again_and_a_forged_one_says_which_check_failed(
+    engine, proof_file: bytes
+) -> None:
+    stub, _, _ = engine
+    proof = stub.GetProof(pb.ProofRequest(option_id=b"settled"))
+    assert proof == proof_message(proof_file)
+    assert stub.VerifyProof(pb.ProofVerification(proof=proof)).valid
+    other = pb.BitVMXProof(proof_file=proof_file, program_hash=bytes(32))
+    assert "program_hash" in stub.VerifyProof(pb.ProofVerification(proof=other)).reason
+    flipped = json.loads(proof_file)
+    flipped["output"] = "01" + flipped["output"][2:]
+    forged = json.dumps(flipped, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    for bad in (forged, b"", b"{}", proof_file[:-10]):
+        verdict = stub.VerifyProof(pb.ProofVerification(proof=pb.BitVMXProof(proof_file=bad)))
+        assert not verdict.valid
+        assert verdict.reason
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetProof(pb.ProofRequest(option_id=b"waiting"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
