@@ -1,0 +1,73 @@
+"""``btcfi anchor verify``: from a price, an announcement or a proof root to a block header, step by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from btcfi.adapters.node import Node
+from btcfi.contracts.anchor import WrongAnchorError, check_anchor, decode_anchor_proof
+from btcfi.contracts.watch import FINAL_DEPTH
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.surfaces.cli import run
+from btcfi.units import Hash32, display_txid
+
+NODE_TIMEOUT = 30.0
+"""Seconds for one answer of the node."""
+
+app = typer.Typer(
+    name="anchor", help="Check what was anchored in Bitcoin.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+
+
+@app.callback()
+def main() -> None:
+    """Check what was anchored in Bitcoin."""
+
+
+@app.command()
+def verify(
+    proof_file: Annotated[Path, typer.Argument(help="An anchor proof, JSON.")],
+    digest: Annotated[
+        str, typer.Option("--digest", help="Digest that must be the anchored one (hex): of your price or proof.")
+    ] = "",
+    node: Annotated[str, typer.Option("--node", help="Node to ask whether the block is in the chain.")] = "",
+    cookie_file: Annotated[Path | None, typer.Option("--cookie-file", help="The node's .cookie file.")] = None,
+) -> None:
+    """Check a proof; with --node also that its block is in the chain and how deep. Without, the header is printed."""
+    try:
+        proof = decode_anchor_proof(json.loads(proof_file.read_bytes()))
+    except ValueError as e:
+        raise InvalidInputError("anchor proof", f"{proof_file.name} is not JSON", "a proof file") from e
+    if digest and proof.item.digest.hex() != digest.lower():
+        raise WrongAnchorError(f"anchors {proof.item.digest.hex()}, not {digest.lower()}")
+    block = check_anchor(proof)
+    said: dict[str, Any] = {
+        "kind": proof.item.kind.name.lower(),
+        "digest": proof.item.digest.hex(),
+        "txid": display_txid(proof.transaction.txid),
+        "block": block[::-1].hex(),
+        "header": proof.header.hex(),
+    }
+    if node:
+        said |= _depth(Node(node, NODE_TIMEOUT, cookie_file=cookie_file), block)
+    typer.echo(json.dumps(said, indent=1))
+
+
+def _depth(node: Node, block: Hash32) -> dict[str, Any]:
+    try:
+        header = node.block_header(block)
+    except NotFoundError as e:
+        raise WrongAnchorError("the node does not know the block") from e
+    if header.confirmations < 1:
+        raise WrongAnchorError("the block is not in the node's chain")
+    final = header.confirmations >= FINAL_DEPTH
+    return {"height": header.height, "confirmations": header.confirmations, "final": final}
+
+
+if __name__ == "__main__":
+    run(app, name="btcfi anchor")
