@@ -31,6 +31,7 @@ from btcfi.contracts import leaves
 from btcfi.contracts.leaves import LeafKeys
 from btcfi.contracts.metadata import OptionMetadata, RecordType, record_script
 from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.hashes import sha256
 from btcfi.units import Hash32, Height, Sats
 
 FUNDING_OUTPUT: Final = 0
@@ -293,15 +294,22 @@ def split(collateral: Sats, payout: Sats, fee: Sats) -> tuple[Sats, Sats]:
 
 
 def build_settlement(
-    contract: OptionContract, funding: OutPoint, *, payout: Sats, proof_root: Hash32, rate: SatsPerKvb
+    contract: OptionContract,
+    funding: OutPoint,
+    *,
+    payout: Sats,
+    proof_root: Hash32,
+    rate: SatsPerKvb,
+    path: str = "settle",
 ) -> Settlement:
     """Return the co-signed settlement: buyer's payout, seller's rest, and the proof root in OP_RETURN.
 
-    payout: what the guest computed. The fee is that of the full transaction (both outputs) at ``rate``, taken from the
-    seller's part. Raises as ``split``.
+    payout: what the guest computed. path: "settle", or "release" in a "proof required" contract, whose witness also
+    shows the release secret. The fee is that of the full transaction (both outputs) at ``rate``, taken from the seller's
+    part. Raises as ``split``.
     """
     record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
-    weight = _spend_weight(contract, "settle") + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())
+    weight = _spend_weight(contract, path) + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())
     fee = fee_for(vsize_of(weight), rate)
     buyer, seller = split(contract.collateral, payout, fee)
     outputs = [TxOut(value=buyer, script=contract.buyer_script)] if buyer else []
@@ -313,7 +321,7 @@ def build_settlement(
         lock_time=contract.expiry_height,
     )
     return Settlement(
-        transaction=transaction, contract=contract, path="settle", payout=buyer, seller_return=seller, fee=fee
+        transaction=transaction, contract=contract, path=path, payout=buyer, seller_return=seller, fee=fee
     )
 
 
@@ -357,7 +365,9 @@ def complete_settlement(
     for party in leaves.LEAVES[settlement.path].witness:
         if party in keys and not secp256k1.schnorr_verify(keys[party], digest, parts.get(party, b"")):
             raise WrongSignatureError(party=party, what=f"the {settlement.path} transaction")
-    if secret is not None:
+    if "secret" in leaves.LEAVES[settlement.path].witness:
+        if secret is None or sha256(secret) != settlement.contract.release_hash:
+            raise InvalidInputError("release secret", "does not hash to the contract's hash", "the operator's secret")
         parts["secret"] = secret
     witness = leaves.witness_of(settlement.path, settlement.contract.keys, settlement.contract.output(), parts)
     return settlement.transaction.with_witness(0, witness)

@@ -20,6 +20,8 @@ from btcfi.contracts.option import (
     sign_funding,
     sign_settlement,
 )
+from btcfi.errors import InvalidInputError
+from btcfi.hashes import sha256
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 from tests.support.chain import SEED
 
@@ -29,7 +31,10 @@ BUYER, SELLER = wallet_key(SEED, 0, account=1), wallet_key(SEED, 0, account=2)
 ROOT = Hash32(bytes(range(32)))
 
 
-def fund(wallet, *, expiry_in=1, refund_delay=3):
+SECRET = bytes([0x5A]) * 32
+
+
+def fund(wallet, *, expiry_in=1, refund_delay=3, tree="standard"):
     here = wallet.node.block_count()
     contract = OptionContract(
         buyer_key=BUYER.internal_key,
@@ -40,6 +45,8 @@ def fund(wallet, *, expiry_in=1, refund_delay=3):
         expiry_height=Height(here + 2 + expiry_in),
         refund_height=Height(here + 2 + expiry_in + refund_delay),
         min_refund_delay=1,
+        tree=tree,
+        release_hash=sha256(SECRET) if tree == "proof_required" else None,
     )
     (seller_coin,) = wallet.coins_for(SELLER.script, [10_100_000])
     (buyer_coin,) = wallet.coins_for(BUYER.script, [60_000])
@@ -120,3 +127,25 @@ def test_the_seller_is_refunded_after_silence_and_not_one_block_earlier(wallet):
     both = {"buyer": sign_settlement(late, BUYER.secret), "seller": sign_settlement(late, SELLER.secret)}
     with pytest.raises(InputsSpentError):
         wallet.node.send(complete_settlement(late, **both))
+
+
+def test_a_contract_that_requires_the_proof_pays_only_with_the_release_secret(wallet):
+    contract, funding, signed, _ = fund(wallet, expiry_in=0, tree="proof_required")
+    wallet.node.send(signed)
+    wallet.mine(3)
+    settlement = build_settlement(
+        contract, funding.outpoint, payout=Sats(2_000_000), proof_root=ROOT, rate=RATE, path="release"
+    )
+    parts = {"buyer": sign_settlement(settlement, BUYER.secret), "seller": sign_settlement(settlement, SELLER.secret)}
+    for wrong in (None, bytes(32), SECRET[:31]):
+        with pytest.raises(InvalidInputError):
+            complete_settlement(settlement, **parts, secret=wrong)
+    for wrong in (bytes(32), SECRET[:31]):
+        witness = leaves.witness_of("release", contract.keys, contract.output(), parts | {"secret": wrong})
+        with pytest.raises(TxRejectedError):
+            wallet.node.send(settlement.transaction.with_witness(0, witness))
+    transaction = complete_settlement(settlement, **parts, secret=SECRET)
+    assert settlement.fee * 1000 >= RATE * transaction.vsize
+    wallet.node.send(transaction)
+    wallet.mine()
+    assert wallet.confirmations(transaction.txid) == 1
