@@ -123,6 +123,7 @@ def replay_round(
         rule=rule,
         slot=at,
     )
+    _check_commitments(row, at, evidence_root(observations))
     report = canonical_json(encode_outcome(outcome))
     if report != canonical_json(encode_outcome(stored_outcome)):
         raise EvidenceError(at, "report", f"the evidence gives {_brief(outcome)}, stored is {_brief(stored_outcome)}")
@@ -245,8 +246,15 @@ def _round_row(session: Session, feed: Feed, at: Slot) -> RoundRow:
     query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at)
     row: RoundRow | None = session.execute(query).scalar_one_or_none()
     if row is None or row.report is None:
-        raise NotFoundError("closed round", f"{feed} {at}", "see `btcfi prices list`")
+        raise NotFoundError("closed round", f"{feed} {at}", "see `btcfi prices history`")
     return row
+
+
+def _check_commitments(row: RoundRow, at: Slot, root: Hash32) -> None:
+    """Hold the evidence root against the report's, where the stored report is a whole RoundReport."""
+    told = json.loads(row.report or "{}").get("evidence_root")
+    if told is not None and told != root.hex():
+        raise EvidenceError(at, "evidence root", f"the evidence gives {root.hex()}, the report says {told}")
 
 
 def _outcome_json(row: RoundRow) -> dict[str, Any]:

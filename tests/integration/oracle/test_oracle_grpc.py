@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -285,6 +286,28 @@ def test_a_node_signs_only_a_report_that_it_can_compute_itself(running) -> None:
     stricter._ring.append(signed("c", WORDS["c"]))
     stricter._to_sign.append(SLOT)
     assert stricter.sign_reports() == 0
+
+
+def test_with_commit_and_reveal_a_node_commits_first_and_is_heard_only_in_the_window(tmp_path: Path) -> None:
+    made = Running(commit_reveal=True)
+    made.now = float(SLOT + 62)
+
+    def wait(seconds: float) -> None:
+        made.now += seconds
+
+    try:
+        node = OracleNode(
+            NodeSettings(node_id="k", venue=KRAKEN, commit_reveal=True), secret=secret_of("k"),
+            client=Scripted(WORDS["k"]), aggregator=made.client, clock=lambda: made.now, wait=wait, entropy=os.urandom,
+        )  # fmt: skip
+        assert node.collect(SLOT) == "accepted"
+        assert made.now >= SLOT + 70
+        with pytest.raises(RefusedError) as caught:
+            made.client.submit(signed("c", WORDS["c"], at=made.now))
+        assert caught.value.code == "FAILED_PRECONDITION"
+        assert dict(made.client.health().refused_by_kind) == {"commitment": 1}
+    finally:
+        made.stop()
 
 
 class Scripted:
