@@ -42,11 +42,11 @@ def prove(
     """Run a guest program on an input, and write a proof of what it did."""
     data = _input_bytes(input_file, hexadecimal)
     _announce_compilation()
-    from btcfi.proofs.settlement_proof import build_proof, to_json  # noqa: PLC0415 - numba, only when needed
-    from btcfi.vm.interpreter import run  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.subtrees import prove as build  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
-    proof = build_proof(run(load_program(program, programs), data, max_steps=max_steps))
+    proof = build(load_program(program, programs), data, max_steps=max_steps)
     text = to_json(proof)
     if str(out) == "-":
         typer.echo(text, nl=False)
@@ -94,6 +94,129 @@ def verify(
     _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)}, as_json=as_json)
 
 
+trace_app = typer.Typer(help="Look into a proof's execution.", no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+
+
+@trace_app.command("show")
+def trace_show(
+    proof_file: Annotated[Path, typer.Argument(help="A proof that `prove` wrote.")],
+    step: Annotated[Optional[int], typer.Option("--step", help="Step to show; default: the last.", min=0)] = None,  # noqa: UP045 - typer reads it at run time
+    around: Annotated[int, typer.Option("--around", help="Steps before and after it.", min=0, max=1000)] = 5,
+    programs: Programs = None,
+) -> None:
+    """Print the instructions around a step with what each changed, and how the payout came about."""
+    raw = _read(proof_file)
+    _announce_compilation()
+    from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
+    from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
+    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+
+    proof = from_json(raw)
+    program = load_program(proof.program_name, programs)
+    check(proof, program, depth=Depth.EXECUTE)
+    at = proof.steps - 1 if step is None else step
+    if at >= proof.steps:
+        raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")
+    function = ""
+    for line in lines_around(program, proof.input_bytes, at=at, around=around):
+        if line.function != function:
+            function = line.function
+            typer.echo(f"{function}:")
+        mark = ">" if line.step.index == at else " "
+        typer.echo(f"{mark}{line.step.index:>8}  {line.step.pc:08x}  {line.text:<28}  {line.changes}".rstrip())
+    words = payout_in_words(proof.input_bytes, proof.output)
+    if words:
+        typer.echo(words)
+
+
+@trace_app.command("diff")
+def trace_diff(
+    left: Annotated[Path, typer.Argument(help="A proof.")],
+    right: Annotated[Path, typer.Argument(help="Another proof.")],
+    programs: Programs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the first step where two executions part, by bisection over their trees, and show both sides."""
+    raws = _read(left), _read(right)
+    _announce_compilation()
+    from btcfi.proofs.explain import diff_runs  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
+    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+
+    proofs = [from_json(raw) for raw in raws]
+    found = diff_runs(*((load_program(proof.program_name, programs), proof) for proof in proofs))
+    if found is None:
+        _say({"same": True, "steps": proofs[0].steps}, as_json=as_json)
+        return
+    said: dict[str, Any] = {"same": False, "first_different_step": found.step, "levels_asked": found.levels_asked}
+    for name, lines in (("left", found.left), ("right", found.right)):
+        said[name] = [f"{line.step.index:>8}  {line.step.pc:08x}  {line.text:<28}  {line.changes}" for line in lines]
+    said["registers_that_differ"] = found.differing
+    _say(said, as_json=as_json, mark="")
+
+
+guest_app = typer.Typer(help="Write, build, run and check guest programs.", no_args_is_help=True)
+app.add_typer(guest_app, name="guest")
+
+Root = Annotated[Path, typer.Option("--root", help="Folder with a manifest.toml and a folder a program.")]
+_HERE = Path()
+
+
+@guest_app.command("new")
+def guest_new(name: Annotated[str, typer.Argument(help="A lower-case C identifier.")], root: Root = _HERE) -> None:
+    """Start a program from the template: a C file, its Python twin, a manifest row."""
+    from guest_programs.new import new_program  # noqa: PLC0415 - the tool chain, only when needed
+
+    for path in new_program(name, root):
+        typer.echo(f"wrote {path}")
+
+
+@guest_app.command("build")
+def guest_build(name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE) -> None:
+    """Compile a program with the pinned compiler and write its hashes into the manifest."""
+    from guest_programs.new import build_program  # noqa: PLC0415 - the tool chain, only when needed
+
+    row = build_program(name, root)
+    typer.echo(f"{row['path']}: program hash {row['image_sha256']}")
+
+
+@guest_app.command("run")
+def guest_run(
+    program: Annotated[str, typer.Argument(help="A program's name, or the path of any RV32IM ELF file.")],
+    input_file: Annotated[Optional[Path], typer.Option("--input", help="As for `prove`.")] = None,  # noqa: UP045 - typer reads it at run time
+    hexadecimal: Annotated[str, typer.Option("--hex", help="Input as hex.")] = "",
+    root: Annotated[Optional[Path], typer.Option("--root", help="Folder of the manifest.")] = None,  # noqa: UP045 - as above
+    max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse a longer run.", min=1)] = 1 << 24,
+    as_json: AsJson = False,
+) -> None:
+    """Run a program on both executors and print steps, output and registers."""
+    _announce_compilation()
+    from btcfi.vm.agreement import Emulator, execute  # noqa: PLC0415 - Unicorn, only when needed
+    from btcfi.vm.isa import REGISTER_NAMES  # noqa: PLC0415 - as above
+    from btcfi.vm.program import any_program, load_program  # noqa: PLC0415 - as above
+
+    path = Path(program)
+    given = input_file is not None or bool(hexadecimal)
+    data = _input_bytes(input_file, hexadecimal) if given else b""
+    loaded = any_program(_read(path), name=path.name) if path.suffix or "/" in program else load_program(program, root)
+    execution = execute(loaded, Emulator(loaded), data, max_steps=max_steps)
+    registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
+    said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
+    said |= {"output": execution.output.hex(), "result": _in_words(execution.output)}
+    _say(said | {"registers": {name: f"0x{value:08x}" for name, value in registers if value}}, as_json=as_json)
+
+
+@guest_app.command("check")
+def guest_check(name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE) -> None:
+    """Check manifest, whitelist, rebuild, both executors, and the Python twin if there is one."""
+    from guest_programs.new import check_program  # noqa: PLC0415 - the tool chain, only when needed
+
+    for check in check_program(name, root).checks:
+        typer.echo(f"  ok  {check}")
+
+
 def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
     if (path is None) == (not hexadecimal):
         raise InvalidInputError("input", "neither or both of --input and --hex are given", "one of them")
@@ -110,7 +233,7 @@ def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
         return SettlementInput(**fields).to_bytes()
     except (ValueError, RecursionError) as e:
         raise InvalidInputError(str(path), f"not JSON: {e}", "raw bytes or a JSON object") from e
-    except TypeError as e:
+    except (TypeError, AttributeError) as e:
         raise InvalidInputError(str(path), str(e), "the fields of SettlementInput, each once") from e
 
 
@@ -127,7 +250,10 @@ def _in_words(output: bytes) -> dict[str, Any] | None:
     """Return the settlement's result when ``output`` is one."""
     if len(output) != SettlementOutput.SIZE:
         return None
-    result = SettlementOutput.from_bytes(output)
+    try:
+        result = SettlementOutput.from_bytes(output)
+    except InvalidInputError:
+        return None  # another program's 40 bytes
     return {
         "payout_cents": result.payout,
         "payout_sats": result.payout_sats,
@@ -138,7 +264,7 @@ def _in_words(output: bytes) -> dict[str, Any] | None:
     }
 
 
-def _say(fields: dict[str, Any], *, as_json: bool) -> None:
+def _say(fields: dict[str, Any], *, as_json: bool, mark: str = "  ok  ") -> None:
     if as_json:
         typer.echo(json.dumps(fields))
         return
@@ -146,8 +272,10 @@ def _say(fields: dict[str, Any], *, as_json: bool) -> None:
         if isinstance(value, dict):
             typer.echo(f"{name}: " + ", ".join(f"{key} {one}" for key, one in value.items()))
         elif isinstance(value, list):
+            if not mark:
+                typer.echo(f"{name}:")
             for one in value:
-                typer.echo(f"  ok  {one}")
+                typer.echo(f"{mark}{one}")
         elif value is not None:
             typer.echo(f"{name}: {value}")
 

@@ -158,6 +158,17 @@ def bare_program(data: bytes, *, name: str) -> Program:
     return _program(elf, name, (), 0, tagged_hash("BTCFi/program/bare", b"".join(parts)))
 
 
+def any_program(data: bytes, *, name: str) -> Program:
+    """Return an ELF file as a program of the ABI if it is linked like one, with 40 bytes of output, else as a bare one.
+
+    Raises ElfError.
+    """
+    elf = parse_elf(data)
+    like_ours = elf.entry == elf.segments[0].address == CODE_BASE
+    free = all(s.end <= INPUT_BASE or s.address >= OUTPUT_BASE + PAGE for s in elf.segments)
+    return program_from_elf(data, name=name, output_size=40) if like_ours and free else bare_program(data, name=name)
+
+
 def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int, program_hash: Hash32) -> Program:
     regions = [*windows, *_regions(elf)]
     by_address = sorted(regions, key=lambda region: region.base)
@@ -192,6 +203,7 @@ __all__ = [
     "GuestMismatchError",
     "Program",
     "Region",
+    "any_program",
     "bare_program",
     "load_program",
     "program_from_elf",

@@ -1,0 +1,77 @@
+"""The published protobuf message BitVMXProof, and what is needed to check it. Canonical: one proof, one byte string.
+
+    message MerkleProofElement { bytes hash = 1; }
+    message BitVMXProof {
+      bytes program_hash = 1;  bytes input_commitment = 2;  bytes execution_trace_root = 3;  bytes final_state_hash = 4;
+      repeated MerkleProofElement path = 5;   // the proof's siblings, in the order of docs/proofs.md
+      bytes proof_file = 16;                  // the JSON of `btcfi prove`, complete
+    }
+
+Fields 1-5 are the published ones; the same message stands in btcfi/surfaces/protos/settlement.proto. Here it is written
+and read without protobuf, since protobuf does not promise one encoding: fields stand in the order of their numbers,
+once each (``path`` repeated), and a decoder refuses anything else, also a field that contradicts the proof file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from btcfi.proofs.errors import ProofFormatError
+from btcfi.proofs.settlement_proof import MAX_PROOF_BYTES, SettlementProof, from_json, to_json
+
+_PROOF_FILE: Final = 16
+_BYTES: Final = 2
+
+
+def to_wire(proof: SettlementProof) -> bytes:
+    """Return the message of ``proof``."""
+    digests = (proof.program_hash, proof.input_commitment, proof.execution_trace_root, proof.final_state_hash)
+    parts = [_field(number, digest) for number, digest in enumerate(digests, 1)]
+    parts += [_field(5, _field(1, sibling)) for sibling in proof.siblings]
+    return b"".join(parts) + _field(_PROOF_FILE, to_json(proof).encode("ascii"))
+
+
+def from_wire(data: bytes) -> SettlementProof:
+    """Return the proof in a message. Raises ProofFormatError, ProofVersionError."""
+    if len(data) > 2 * MAX_PROOF_BYTES:
+        raise ProofFormatError(f"{len(data)} bytes, at most {2 * MAX_PROOF_BYTES}")
+    place, proof_file = 0, None
+    while place < len(data):
+        key, place = _varint_at(data, place)
+        size, place = _varint_at(data, place)
+        if key & 7 != _BYTES or place + size > len(data):
+            raise ProofFormatError(f"message field {key >> 3} is truncated or of another type")
+        if key >> 3 == _PROOF_FILE:
+            proof_file = data[place : place + size]
+        place += size
+    if proof_file is None:
+        raise ProofFormatError("message has no proof_file")
+    proof = from_json(proof_file)
+    if to_wire(proof) != data:
+        raise ProofFormatError("message is not the canonical one of its proof_file")
+    return proof
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >> 7:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _varint_at(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(data) and shift < 35:  # noqa: PLR2004 - five bytes hold any length that fits the limit
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+            return value, place
+        shift += 7
+    raise ProofFormatError("message is truncated or has an oversized length")

@@ -1,0 +1,106 @@
+"""The commands as a user runs them: python -m btcfi, in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+ROOT = Path(__file__).parents[3]
+
+
+def btcfi(*arguments, cwd=None, stdin=None):
+    command = [sys.executable, "-m", "btcfi", *map(str, arguments)]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, input=stdin, env=env, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def proofs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("proofs")
+    for place in (0, 1):
+        done = btcfi("prove", "--hex", VECTORS[place]["input"], "--out", folder / f"{place}.json")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("depth", ["execute", "sample", "paths"])
+def test_what_prove_wrote_verify_accepts(proofs, depth):
+    done = btcfi("verify", proofs / "0.json", "--depth", depth, "--root", VECTORS[0]["proof_root"], "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert said["verified"] is True
+    assert said["result"]["payout_sats"] == VECTORS[0]["payout_sats"]
+
+
+def test_the_input_may_be_json_with_the_fields_names(tmp_path):
+    from dataclasses import asdict
+
+    from btcfi.options.expiry import SettlementInput
+
+    given = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
+    (tmp_path / "in.json").write_text(json.dumps(asdict(given)))
+    done = btcfi("prove", "--input", tmp_path / "in.json", "--out", tmp_path / "p.json", "--json")
+    assert json.loads(done.stdout)["proof_root"] == VECTORS[0]["proof_root"]
+
+
+def test_trace_show_says_how_the_payout_came_about(proofs):
+    done = btcfi("trace", "show", proofs / "0.json")
+    assert done.returncode == 0
+    assert "ecall" in done.stdout
+    assert "pays $5,432.10, 8301888 sats" in done.stdout
+
+
+def test_trace_diff_finds_the_load_of_the_other_price(proofs):
+    done = btcfi("trace", "diff", proofs / "0.json", proofs / "1.json", "--json")
+    said = json.loads(done.stdout)
+    assert (said["same"], said["levels_asked"]) == (False, 10)
+    assert any("memory value" in line for line in said["registers_that_differ"])
+    assert json.loads(btcfi("trace", "diff", proofs / "0.json", proofs / "0.json", "--json").stdout)["same"] is True
+
+
+def test_a_new_program_is_built_run_and_checked_in_four_commands(tmp_path):
+    pytest.importorskip("ziglang", reason="ziglang is not installed")
+    for command in (("new", "capped"), ("build", "capped"), ("check", "capped"), ("run", "capped", "--hex", "00" * 60)):
+        extra = ("--root", ".")
+        done = btcfi("guest", *command, *extra, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    twin = tmp_path / "capped" / "twin.py"
+    twin.write_text(twin.read_text().replace("// 100", "// 99"))
+    done = btcfi("guest", "check", "capped", "--root", ".", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "twin" in done.stderr
+
+
+BAD = {
+    "no such file": (("verify", "nowhere.json"), 3),
+    "no such program": (("prove", "--hex", "00", "--out", "-", "--program", "nothing"), 3),
+    "odd hex": (("prove", "--hex", "0", "--out", "-"), 2),
+    "no input": (("prove", "--out", "-"), 2),
+    "input larger than its page": (("prove", "--hex", "00" * 4097, "--out", "-"), 2),
+    "unknown depth": (("verify", "x", "--depth", "deep"), 2),
+    "unknown option": (("verify", "x", "--what"), 2),
+    "too few steps": (("prove", "--hex", VECTORS[0]["input"], "--out", "-", "--max-steps", "10"), 70),
+    "not an ELF file": (("guest", "run", "./manifest.toml"), 2),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_line_on_stderr_with_its_own_exit_code(name):
+    arguments, code = BAD[name]
+    done = btcfi(*arguments, cwd=ROOT / "guest_programs")
+    assert (done.returncode, done.stdout) == (code, "")
+    lines = [line for line in done.stderr.splitlines() if "compiling the machine" not in line]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_proof_with_one_flipped_bit_names_the_failed_check(proofs):
+    text = (proofs / "0.json").read_text()
+    place = text.index('"included_steps":["') + 400
+    digit = "0" if text[place] != "0" else "1"
+    done = btcfi("verify", "-", stdin=text[:place] + digit + text[place + 1 :])
+    assert done.returncode == 76
+    assert "check 'inclusion'" in done.stderr

@@ -1,0 +1,24 @@
+"""Proof files, valid and invalid: the same verdict, at the same check, as in the vectors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from btcfi.proofs.errors import ProofError
+from btcfi.proofs.settlement_proof import Depth, from_json, verify
+from btcfi.vm.program import load_program
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "proof_files_v1.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS["tests"], ids=lambda v: v["comment"])
+def test_a_proof_file_is_judged_as_the_vector_says(vector):
+    program = load_program(VECTORS["source"]["program"])
+    failed = None
+    try:
+        verify(from_json(vector["proof"]), program, depth=Depth.PATHS)
+    except ProofError as e:
+        failed = e.check
+    assert failed == vector["failed_check"]
+    assert (failed is None) == (vector["result"] == "valid")
