@@ -40,8 +40,8 @@ from btcfi.vm.trace import ROW_WORDS, Execution, Step, Trace
 BLOCK_HEIGHT: Final = 14
 """16,384 steps a block: 2.5 MB of rows, which stay in a core's cache while they are hashed."""
 
-LONG_TRACE: Final = 1 << 20
-"""Steps above which a proof is built from subtrees instead of one array of rows (160 MB)."""
+LONG_TRACE: Final = 1 << 18
+"""Steps above which a proof is built from subtrees instead of one array of rows (40 MB)."""
 
 
 def subtree_count(steps: int, height: int) -> int:
