@@ -35,7 +35,15 @@ from btcfi.pricing.domain import (
     check_barrier,
     shaped,
 )
-from btcfi.pricing.exercise_boundary import ROW, put_value, solve_boundary
+from btcfi.pricing.exercise_boundary import (
+    HORIZON,
+    KEY_RATE,
+    KEY_SIGMA,
+    ROW,
+    log_boundary,
+    put_value,
+    solve_boundary,
+)
 from btcfi.pricing.kernels import (
     DRATE,
     DSIGMA,
@@ -68,6 +76,9 @@ GRID_WIDTHS: Final = 6.0
 
 HALF_IMPLICIT_STEPS: Final = 4
 """Fully implicit steps at the start (Rannacher): they damp the oscillation that Crank-Nicolson makes of a kink."""
+
+LEVEL_WIDTHS: Final = 5.0
+"""A level farther than this many standard deviations (plus drift) changes a premium by less than a millionth."""
 
 BUMP: Final = 1e-3
 """Relative step of volatility, and the grid's absolute step of the rate, where no derivative is in closed form."""
@@ -462,6 +473,12 @@ def _by_boundary(
 
 
 @njit(cache=True)
+def _bucket(tau: float, horizon: float) -> int:
+    """Return which of the kept boundaries serves a life of ``tau``."""
+    return min(int(math.log(max(horizon / tau, 1.0)) / LOG_BUCKET), BUCKETS - 1)
+
+
+@njit(cache=True)
 def american(
     acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float, horizon: float,
@@ -491,7 +508,7 @@ def american(
         if (kind == CALL and q * tau <= NO_GAIN) or (kind == PUT and r * tau <= NO_GAIN and q >= 0.0):
             vanilla(acc, kind, s, k, tau, sigma, r, q)  # waiting costs nothing: never exercised early (Merton 1973)
             return
-        bucket = min(int(math.log(max(horizon / tau, 1.0)) / LOG_BUCKET), BUCKETS - 1)
+        bucket = _bucket(tau, horizon)
         longest = max(tau, horizon * math.exp(-bucket * LOG_BUCKET))
         if not _by_boundary(acc, rows[bucket], kind, s, k, tau, sigma, r, q, longest):
             _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
@@ -503,6 +520,32 @@ def american(
             _add_touch(acc, barrier - k, barrier, s, tau, sigma, r, q)
         return
     _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+
+
+@njit(cache=True)
+def american_put_above(
+    acc: FloatArray, rows: FloatArray, s: float, k: float, level: float,
+    tau: float, sigma: float, r: float, horizon: float,
+) -> None:  # fmt: skip
+    """Fill ``acc`` with an American put that is exercised at ``level`` at the latest (``s`` above it).
+
+    Where the free boundary stays above ``level`` for the whole life that is the plain put.
+    """
+    american(acc, rows, PUT, s, k, 0.0, False, tau, sigma, r, 0.0, horizon)
+    spread = sigma * math.sqrt(tau)
+    if spread < LEAST_SPREAD or acc[VALUE] <= k - s:
+        return
+    if math.log(s / level) > LEVEL_WIDTHS * spread:
+        return
+    if r * tau <= NO_GAIN:
+        # without interest nothing else is worth exercising for
+        knock_out(acc, PUT, s, k, level, False, tau, sigma, r, 0.0)
+        _add_touch(acc, k - level, level, s, tau, sigma, r, 0.0)
+        return
+    row = rows[_bucket(tau, horizon), 0]
+    solved = row[KEY_SIGMA] == sigma and row[KEY_RATE] == r and row[HORIZON] >= tau
+    if not solved or log_boundary(row, math.sqrt(tau / row[HORIZON])) < math.log(level / k):
+        _by_grid(acc, PUT, s, k, level, False, tau, sigma, r, 0.0)
 
 
 @njit(cache=True)

@@ -55,6 +55,7 @@ RANGES: Final[dict[str, Range]] = {
     "monitoring_years": Range(0.0, 1.0),
     "knock_in": Range(0.0, 1.0),
     "collateral_btc": Range(1e-6, 1e6),
+    "collateral_ratio": Range(1.0, 1e9),
     "premium": Range(0.0, 1e12),
     "positive_tau_years": Range(1e-9, 100.0),
     "tau_years": Range(0.0, 100.0),

@@ -94,6 +94,7 @@ class Positions:
             expiry_unix=self.book.expiry_unix[chosen],
             barrier_cents=self.book.barrier_cents[chosen],
             american=self.book.american[chosen],
+            collateral_ratio=None if self.book.collateral_ratio is None else self.book.collateral_ratio[chosen],
         )
         return Positions(
             book=book,

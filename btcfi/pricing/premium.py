@@ -4,7 +4,7 @@ Money comes in as integers and leaves as integers: prices are cents, and ``to_ce
 point. The floats between are USD per BTC.
 """
 
-# ruff: noqa: PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
+# ruff: noqa: FBT001, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american
+from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american, american_put_above
 from btcfi.pricing.black_scholes import check_kind, quote
 from btcfi.pricing.domain import (
+    BINARY_PUT,
+    PUT,
     SECONDS_PER_YEAR,
     ArrayLike,
     FloatArray,
@@ -28,10 +30,11 @@ from btcfi.pricing.domain import (
     check_barrier,
 )
 from btcfi.pricing.exercise_boundary import ROW
-from btcfi.pricing.kernels import SLOTS, knock_out, knocked, vanilla
-from btcfi.units import Cents, CentsPerBtc, UnixSeconds, cents_per_btc, unix_seconds
+from btcfi.pricing.kernels import DX, DXX, SLOTS, VALUE, knock_out, knocked, vanilla
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, UnixSeconds, cents_per_btc, unix_seconds
 
 CENTS_PER_USD: Final = 100
+SATS_PER_CENTI_BTC: Final = 1_000_000
 
 
 class PriceableOption(Protocol):
@@ -57,6 +60,14 @@ class PriceableOption(Protocol):
     def american(self) -> bool:
         """Whether it may be exercised before expiry."""
 
+    @property
+    def quantity(self) -> CentiBtc:
+        """Hundredths of a bitcoin."""
+
+    @property
+    def collateral(self) -> Sats:
+        """What no payout exceeds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
@@ -72,15 +83,20 @@ class Book:
     """Knock-out level in cents per BTC; 0 none, above the strike up-and-out, below it down-and-out."""
     american: npt.NDArray[np.bool_]
     """May be exercised at any time."""
+    collateral_ratio: FloatArray | None = None
+    """Bitcoin locked per BTC of quantity, at least 1: it caps the payout, which is in bitcoin. None: no cap."""
 
     def __post_init__(self) -> None:
-        shapes = {field.name: np.shape(getattr(self, field.name)) for field in fields(self)}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        shapes = {name: np.shape(column) for name, column in columns.items() if column is not None}
         if len(set(shapes.values())) > 1 or len(self.kind.shape) != 1:
             raise UnequalLengthsError(shapes)
         check_kind(self.kind)
         check("strike", self.strike_cents / CENTS_PER_USD)
         check("knock_out_barrier", self.barrier_cents / CENTS_PER_USD)
         check_barrier(self.strike_cents.astype(np.float64), self.barrier_cents.astype(np.float64))
+        if self.collateral_ratio is not None:
+            check("collateral_ratio", self.collateral_ratio)
 
     def __len__(self) -> int:
         """Return the number of options."""
@@ -99,6 +115,7 @@ class Book:
             expiry_unix=np.array([int(o.expiry) for o in many], dtype=np.int64),
             barrier_cents=np.array([int(o.barrier or 0) for o in many], dtype=np.int64),
             american=np.array([bool(o.american) for o in many], dtype=np.bool_),
+            collateral_ratio=collateral_ratio([int(o.quantity) for o in many], [int(o.collateral) for o in many]),
         )
 
 
@@ -124,10 +141,63 @@ class Premiums:
         return to_cents(self.premium)
 
 
+def collateral_ratio(quantity_centi_btc: npt.ArrayLike, collateral_sats: npt.ArrayLike) -> FloatArray:
+    """Return the bitcoin locked per BTC of quantity, as ``Book`` takes it."""
+    locked = np.asarray(collateral_sats, dtype=np.float64) / SATS_PER_CENTI_BTC
+    ratio: FloatArray = locked / np.asarray(quantity_centi_btc, dtype=np.float64)
+    return ratio
+
+
+@njit(cache=True)
+def _european(
+    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, tau: float, sigma: float, rate: float
+) -> None:  # fmt: skip
+    """Fill ``acc`` with a European option, knocked out at ``barrier`` (0: none)."""
+    if barrier > 0.0:
+        knock_out(acc, kind, s, k, barrier, up, tau, sigma, rate, 0.0)
+    else:
+        vanilla(acc, kind, s, k, tau, sigma, rate, 0.0)
+
+
+@njit(cache=True)
+def _capped(
+    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, is_american: bool,
+    tau: float, sigma: float, rate: float, cap: float, rows: FloatArray, horizon: float,
+) -> None:  # fmt: skip
+    """Fill ``acc`` with an option that pays at most ``cap`` bitcoin (0: no cap), in dollars.
+
+    Calls never want more than a bitcoin. A put does below K/(1 + cap), a binary put below K/cap; from there on the
+    payout is cap bitcoin, a straight line: for a European option a sum of plain ones (``inverse``), for an American
+    one a level at which it is exercised at the latest, and below which it is cap bitcoin.
+    """
+    capped = cap > 0.0 and kind in {PUT, BINARY_PUT}
+    level = 0.0
+    if capped:
+        level = k / (1.0 + cap) if kind == PUT else k / cap
+    if is_american and tau > 0.0:
+        if capped and s <= level and not (barrier > 0.0 and knocked(s, barrier, up)):
+            acc[:] = 0.0
+            acc[VALUE] = acc[DX] = acc[DXX] = cap * s
+        elif capped and kind == PUT and barrier == 0.0:
+            american_put_above(acc, rows, s, k, level, tau, sigma, rate, horizon)
+        else:
+            american(acc, rows, kind, s, k, barrier, up, tau, sigma, rate, 0.0, horizon)
+        return
+    _european(acc, kind, s, k, barrier, up, tau, sigma, rate)
+    if capped:
+        owed = np.zeros(SLOTS)
+        _european(owed, PUT, s, level, barrier, up, tau, sigma, rate)
+        weight = 1.0 + cap if kind == PUT else cap
+        for j in range(SLOTS):
+            acc[j] -= weight * owed[j]
+        acc[VALUE] = max(acc[VALUE], 0.0)
+
+
 @njit(cache=True)
 def _book_loop(
     out: FloatArray, kind: npt.NDArray[np.int8], strike_cents: IntArray, expiry: IntArray, barrier_cents: IntArray,
-    is_american: npt.NDArray[np.bool_], volatility: FloatArray, spot_cents: int, rate: float, now: int,
+    is_american: npt.NDArray[np.bool_], volatility: FloatArray, caps: FloatArray,
+    spot_cents: int, rate: float, now: int,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
     rows = np.full((BUCKETS, BOUNDARY_ROWS, ROW), -1.0)
@@ -138,19 +208,11 @@ def _book_loop(
         k = strike_cents[i] / CENTS_PER_USD
         barrier = barrier_cents[i] / CENTS_PER_USD
         up = barrier > k
-        tau = (expiry[i] - now) / SECONDS_PER_YEAR
+        # at and after the expiry minute the option is what it pays
+        tau = max((expiry[i] - now) / SECONDS_PER_YEAR, 0.0)
         sigma = volatility[i] if volatility.shape[0] > 1 else volatility[0]
-        if tau <= 0.0:
-            # at and after the expiry minute the option is what it pays
-            acc[:] = 0.0
-            if barrier == 0.0 or not knocked(s, barrier, up):
-                vanilla(acc, kind[i], s, k, 0.0, sigma, rate, 0.0)
-        elif is_american[i]:
-            american(acc, rows, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0, horizon)
-        elif barrier > 0.0:
-            knock_out(acc, kind[i], s, k, barrier, up, tau, sigma, rate, 0.0)
-        else:
-            vanilla(acc, kind[i], s, k, tau, sigma, rate, 0.0)
+        cap = caps[i] if caps.shape[0] > 0 else 0.0
+        _capped(acc, kind[i], s, k, barrier, up, is_american[i], tau, sigma, rate, cap, rows, horizon)
         quote(row, 0, acc, s)
         for j in range(out.shape[0]):
             out[j, i] = row[j, 0]
@@ -172,9 +234,9 @@ def premiums(
     if sigma.size not in {1, len(book)}:
         raise UnequalLengthsError({"book": (len(book),), "volatility": sigma.shape})
     out = np.empty((6, len(book)))
-    _book_loop(
-        out, book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents, book.american, sigma, at, rate, moment
-    )
+    caps = np.empty(0) if book.collateral_ratio is None else np.ascontiguousarray(book.collateral_ratio, dtype=float)
+    columns = (book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents, book.american)
+    _book_loop(out, *columns, sigma, caps, at, rate, moment)
     if not np.isfinite(out).all():
         # no input of the domain does this; a stored NaN would be worse than a failed round
         broken = int(np.argmin(np.isfinite(out).all(axis=0)))
@@ -200,4 +262,4 @@ def cents_of(usd: float) -> Cents:
     return Cents(int(to_cents(usd)))
 
 
-__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "premiums", "to_cents"]
+__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "collateral_ratio", "premiums", "to_cents"]

@@ -13,6 +13,7 @@ import QuantLib as ql  # noqa: N813 - its documentation's own abbreviation
 from numba.core.errors import NumbaError
 
 from btcfi.pricing import american, black_scholes, implied
+from btcfi.pricing.domain import BINARY_PUT
 from btcfi.pricing.premium import Book, premiums
 from tests.benchmarks import Row
 
@@ -159,6 +160,7 @@ def _book(count: int) -> Book:
         expiry_unix=NOW + g.integers(1, 90 * 1440, count) * 60,
         barrier_cents=np.where(with_barrier, np.rint(level), 0).astype(np.int64),
         american=~with_barrier & (g.random(count) < 0.2),
+        collateral_ratio=np.where(kind == BINARY_PUT, 2.0, 1.0),
     )
 
 

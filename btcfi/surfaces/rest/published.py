@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind
-from btcfi.pricing.premium import CENTS_PER_USD, Book, premiums
+from btcfi.options.terms import OptionKind, required_collateral
+from btcfi.pricing.premium import CENTS_PER_USD, Book, collateral_ratio, premiums
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.auth import ROLE, Caller, Reader, Trader
 from btcfi.surfaces.rest.deps import READ, TRADE, Deps, OptionOrder
@@ -21,6 +21,7 @@ from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import CentiBtc, CentsPerBtc, Slot
 
+WHOLE_BTC = CentiBtc(100)
 REFUSALS = documented(401, 403, 422, 429, 503)
 
 
@@ -36,12 +37,15 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
         if expiry <= now:
             raise InvalidInputError("expiry", f"{query.expiry} is not after now", f"a time after {iso(now)}")
         seen = await market.snapshot()
+        kind = OptionKind.from_label(query.type.value)
         book = Book(
-            kind=np.array([OptionKind.from_label(query.type.value)], dtype=np.int8),
+            kind=np.array([kind], dtype=np.int8),
             strike_cents=np.array([cents(query.strike)]),
             expiry_unix=np.array([expiry]),
             barrier_cents=np.array([cents(query.barrier) if query.barrier is not None else 0]),
             american=np.array([query.american]),
+            # the payout is in bitcoin and stops at the collateral, which a put can outgrow
+            collateral_ratio=collateral_ratio([WHOLE_BTC], [required_collateral(kind, WHOLE_BTC)]),
         )
         priced = premiums(book, spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=now)
         return schemas.Premium(

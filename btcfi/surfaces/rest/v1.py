@@ -18,7 +18,7 @@ from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, Settlem
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.pricing import portfolio
-from btcfi.pricing.premium import Book, to_cents
+from btcfi.pricing.premium import Book, collateral_ratio, to_cents
 from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
@@ -290,6 +290,9 @@ def book_risk(deps: Deps, seen: Snapshot) -> schemas.BookRisk:
             expiry_unix=np.array([row.expiry_unix for row in rows], dtype=np.int64),
             barrier_cents=np.array([row.barrier_cents or 0 for row in rows], dtype=np.int64),
             american=np.array([row.american for row in rows], dtype=np.bool_),
+            collateral_ratio=collateral_ratio(
+                [row.quantity_centi_btc for row in rows], [row.collateral_sats for row in rows]
+            ),
         ),
         quantity_centi_btc=np.array([-row.quantity_centi_btc for row in rows], dtype=np.int64),
         collateral_sats=np.array([row.collateral_sats for row in rows], dtype=np.int64),
