@@ -5,11 +5,13 @@ Two desks know nothing of each other but the messages; the service that coordina
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.keystore import Keystore, NonceVault
 from btcfi.adapters.node import InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.party_store import (
     WALLET_KEYS,
@@ -19,25 +21,38 @@ from btcfi.adapters.party_store import (
     spendable,
 )
 from btcfi.bitcoin.address import encode_address
-from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, FeeRule, SatsPerKvb, choose_rate
+from btcfi.bitcoin.fees import (
+    OVERHEAD_WEIGHT,
+    P2TR_INPUT_WEIGHT,
+    P2TR_OUTPUT_WEIGHT,
+    FeeRule,
+    SatsPerKvb,
+    choose_rate,
+    fee_for,
+    vsize_of,
+)
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, select_coins
 from btcfi.contracts import setup, watch
-from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
+from btcfi.contracts.cooperative import Closing, build_close
+from btcfi.contracts.messages import Accept, CloseAnswer, CloseRequest, ContractTerms, Offer, Party, Role, Sign
 from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.proofs.settlement_proof import build_proof
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Hash32, Height, Sats
+from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import Program
+
+log = logging.getLogger(__name__)
 
 CHILD_COIN: Final = Sats(20_000)
 """A coin of at least this size pays for a settlement's child: 50 sat/vB for both transactions."""
@@ -135,19 +150,15 @@ class PartyDesk:
 
     def complete(self, signed: Sign) -> Transaction:
         """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast."""
-        for name in self._store.names():
-            contract = self._store.load(name)
-            if contract.accept is None or contract.role is contract.offer.role:
-                continue
-            agreement = self._agreement(contract)
-            if agreement.id == signed.contract_id:
-                contract.funding = setup.complete(agreement, signed, self.wallet)
-                contract.sign = signed
-                contract.watch = watch.start(self._node, self._node.block_count())
-                self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
-                self._node.send(contract.funding)
-                return contract.funding
-        raise InvalidInputError("sign message", "is for no contract of ours", "the answer to our accept message")
+        name, contract, agreement = self._by_id(signed.contract_id)
+        if contract.role is contract.offer.role:
+            raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
+        contract.funding = setup.complete(agreement, signed, self.wallet)
+        contract.sign = signed
+        contract.watch = watch.start(self._node, self._node.block_count())
+        self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
+        self._node.send(contract.funding)
+        return contract.funding
 
     def _party(self, number: int, terms: ContractTerms, role: Role) -> Party:
         coins = scan_coins(self._store.coins(), self._node, self._keys)
@@ -183,6 +194,138 @@ class PartyDesk:
         event = contract.offer.terms.announcements[0].event
         return self._agree(contract.offer, contract.accept.party, event)
 
+    # ---- closing together
+
+    def request_close(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
+        """Ask the other side to close now; our nonce waits, encrypted, until its answer comes."""
+        contract = self._store.load(name)
+        agreement = self._agreement(contract)
+        closing = self._closing(contract, agreement, payout=payout, rate=rate, guest_input=guest_input)
+        nonce = closing.nonce(self._keystore.contract_secret(contract.number), secrets.token_bytes(32))
+        request = CloseRequest(
+            contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
+        )
+        self._vault().put(closing.close.sighash(), nonce)
+        contract.closing = request
+        self._store.save(contract)
+        return request
+
+    def answer_close(self, request: CloseRequest, *, payout: Sats) -> CloseAnswer:
+        """Sign a close that pays exactly what we say; with a guest input, exactly what the guest computes, too."""
+        if request.payout != payout:
+            raise InvalidInputError("close.payout_sats", f"{request.payout}", f"{payout}, as you said")
+        name, contract, agreement = self._by_id(request.contract_id)
+        closing = self._closing(contract, agreement, payout=payout, rate=request.rate, guest_input=request.guest_input)
+        secret = self._keystore.contract_secret(contract.number)
+        nonce = closing.nonce(secret, secrets.token_bytes(32))
+        public = nonce.public
+        # written down before it is signed, so that the watch knows the close for ours when it appears
+        contract.closes = (*contract.closes, closing.close.transaction.txid)
+        self._store.save(contract)
+        partial = closing.sign(secret, nonce, self._in_order(contract.role, public, request.nonce))
+        log.info("close of %s signed at %d sats", name[:16], payout)
+        return CloseAnswer(contract_id=agreement.id, nonce=public, partial=partial)
+
+    def finish_close(self, answer: CloseAnswer) -> Transaction:
+        """Add our partial signature to the other side's, store the close, and broadcast it."""
+        name, contract, agreement = self._by_id(answer.contract_id)
+        request = contract.closing
+        if request is None:
+            raise StepOutOfOrderError(name, "`btcfi party close`")
+        closing = self._closing(
+            contract, agreement, payout=request.payout, rate=request.rate, guest_input=request.guest_input
+        )
+        secret = self._keystore.contract_secret(contract.number)
+        nonces = self._in_order(contract.role, request.nonce, answer.nonce)
+        # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
+        ours = closing.sign(secret, self._vault().take(closing.close.sighash()), nonces)
+        contract.settlement = closing.finish(nonces, self._in_order(contract.role, ours, answer.partial))
+        contract.closing = None
+        contract.closes = (*contract.closes, contract.settlement.txid)
+        self._store.save(contract)
+        self._node.send(contract.settlement)
+        return contract.settlement
+
+    def cancel(self, name: str) -> Transaction:
+        """Take back an offer whose funding is not on the chain: spend its coins to ourselves, so it never can be."""
+        contract = self._store.load(name)
+        accepted = contract.accept.party if contract.accept is not None else None
+        mine = contract.offer.party if contract.role is contract.offer.role else accepted
+        if mine is None or not mine.coins:
+            raise StepOutOfOrderError(name, "a contract with coins of ours")
+        if contract.accept is not None and self._node.unspent(self._agreement(contract).plan.funding) is not None:
+            raise StepOutOfOrderError(name, "the funding waits or is confirmed: `btcfi party close` it")
+        coins = mine.coins
+        rate = choose_rate(self._node.fee_estimate(2), self._fees)
+        fee = fee_for(vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT), rate)
+        value = Sats(sum(coin.value for coin in coins) - fee)
+        back = Transaction(
+            version=2,
+            inputs=tuple(TxIn(outpoint=coin.outpoint) for coin in coins),
+            outputs=(TxOut(value=value, script=self._keys[0].script),),
+        )
+        spent = [coin.output for coin in coins]
+        for index, coin in enumerate(coins):
+            back = back.with_witness(index, [self.wallet[coin.output.script].sign_input(back, index, spent)])
+        self._node.send(back)
+        return back
+
+    def _closing(
+        self, contract: PartyContract, agreement: Agreement, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes
+    ) -> Closing:
+        proof_root = None
+        if guest_input:
+            execution = run(self._program, guest_input)
+            self._check_guest_input(contract, guest_input)
+            output = SettlementOutput.from_bytes(execution.output)
+            output.raise_if_refused()
+            if output.payout_sats != payout:
+                raise InvalidInputError(
+                    "close.payout_sats", f"{payout}", f"{output.payout_sats}, as the guest computes"
+                )
+            proof_root = build_proof(execution).proof_root
+        plan = agreement.plan
+        close = build_close(plan.contract, plan.funding, payout=payout, rate=rate, proof_root=proof_root)
+        keys = {contract.offer.role: contract.offer.party.key}
+        if contract.accept is not None:
+            keys[contract.offer.role.other] = contract.accept.party.key
+        return Closing(close, buyer_key=keys[Role.BUYER], seller_key=keys[Role.SELLER])
+
+    def _check_guest_input(self, contract: PartyContract, raw: bytes) -> None:
+        # what the terms fix must be the terms'; the price, the path and the market's numbers are what is agreed on now
+        terms = decode_terms(contract.offer.terms.option)
+        given, ours = SettlementInput.from_bytes(raw), price_input(terms, CentsPerBtc(1))
+        for name in (
+            "option_type",
+            "strike",
+            "quantity",
+            "barrier_level",
+            "early_exercise",
+            "collateral",
+            "abi_version",
+        ):
+            if getattr(given, name) != getattr(ours, name):
+                raise InvalidInputError(
+                    f"close.guest_input.{name}", f"{getattr(given, name)}", f"{getattr(ours, name)}"
+                )
+
+    def _by_id(self, wanted: Hash32) -> tuple[str, PartyContract, Agreement]:
+        for name in self._store.names():
+            contract = self._store.load(name)
+            if contract.accept is not None:
+                agreement = self._agreement(contract)
+                if agreement.id == wanted:
+                    return name, contract, agreement
+        raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
+
+    def _vault(self) -> NonceVault:
+        return NonceVault(self._store.nonces, self._keystore)
+
+    @staticmethod
+    def _in_order(role: Role, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:
+        # MuSig2 counts the buyer first
+        return (ours, theirs) if role is Role.BUYER else (theirs, ours)
+
     # ---- watching
 
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
@@ -205,6 +348,7 @@ class PartyDesk:
         cet = self._completed(agreement, contract, relevant)
         refund = self._refund(agreement, contract)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
+        spenders |= set(contract.closes)
         spenders |= {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}  # the other side may settle
         status = watch.contract_status(step.state, plan.funding, contributions=contributions, spenders=spenders)
         action = watch.next_action(

@@ -15,19 +15,22 @@ from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transa
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.contracts.messages import (
     Accept,
+    CloseRequest,
     Offer,
     Role,
     Sign,
     decode_accept,
+    decode_close_request,
     decode_offer,
     decode_sign,
     encode_accept,
+    encode_close_request,
     encode_offer,
     encode_sign,
 )
 from btcfi.contracts.watch import Creation, Spend, WatchState
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.units import Hash32, Height, display_txid, hash32, height, parse_txid, sats
+from btcfi.units import Hash32, Height, Txid, display_txid, hash32, height, parse_txid, sats
 
 WALLET_KEYS: Final = 20
 """Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
@@ -51,6 +54,10 @@ class PartyContract:
     """The CET or refund that this party broadcasts."""
     child: Transaction | None = None
     watch: WatchState | None = None
+    closing: CloseRequest | None = None
+    """A close that this party asked for."""
+    closes: tuple[Txid, ...] = ()
+    """Closes that this party has signed."""
 
 
 @dataclass(kw_only=True)
@@ -101,6 +108,8 @@ class PartyStore:
             settlement=_if(stored["settlement"], _transaction),
             child=_if(stored["child"], _transaction),
             watch=_if(stored["watch"], _decode_watch),
+            closing=_if(stored["closing"], decode_close_request),
+            closes=tuple(parse_txid(text) for text in stored["closes"]),
         )
 
     def save(self, contract: PartyContract) -> str:
@@ -116,6 +125,8 @@ class PartyStore:
             "settlement": _if(contract.settlement, _hex),
             "child": _if(contract.child, _hex),
             "watch": _if(contract.watch, _encode_watch),
+            "closing": _if(contract.closing, encode_close_request),
+            "closes": [display_txid(txid) for txid in contract.closes],
         }
         write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
         return name

@@ -136,6 +136,27 @@ class Sign:
     """By funding input."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseRequest:
+    """One side asks to close together now, at a payout, and gives its public nonce."""
+
+    contract_id: Hash32
+    payout: Sats
+    rate: SatsPerKvb
+    guest_input: bytes
+    """The input on which the guest computes that payout (an early exercise); empty: the parties just agree on it."""
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseAnswer:
+    """The other side's nonce and partial signature of the same close."""
+
+    contract_id: Hash32
+    nonce: bytes
+    partial: bytes
+
+
 def contract_id(offer: Offer, party: Party) -> Hash32:
     """Return the identity of a contract: the offer and the accepting side's half."""
     return tagged_hash(_CONTRACT_TAG, offer.id + canonical(_encode_party(party)))
@@ -194,6 +215,30 @@ def encode_sign(sign: Sign) -> Json:
         "funding_witnesses": {
             str(index): [item.hex() for item in witness] for index, witness in sorted(sign.witnesses.items())
         },
+    }
+
+
+def encode_close_request(request: CloseRequest) -> Json:
+    """Return the close request as JSON."""
+    return {
+        "type": "btcfi/close-request",
+        "version": VERSION,
+        "contract_id": request.contract_id.hex(),
+        "payout_sats": request.payout,
+        "sats_per_kvb": request.rate,
+        "guest_input": request.guest_input.hex(),
+        "nonce": request.nonce.hex(),
+    }
+
+
+def encode_close_answer(answer: CloseAnswer) -> Json:
+    """Return the answer to a close request as JSON."""
+    return {
+        "type": "btcfi/close-answer",
+        "version": VERSION,
+        "contract_id": answer.contract_id.hex(),
+        "nonce": answer.nonce.hex(),
+        "partial": answer.partial.hex(),
     }
 
 
@@ -359,6 +404,26 @@ def decode_sign(message: object) -> Sign:
         contract_id=reader.hash("contract_id"),
         presignatures=reader.take("cet_adaptor_signatures", _base64, "base64"),
         witnesses=reader.take("funding_witnesses", _decode_witnesses, "input numbers with lists of hex"),
+    )
+
+
+def decode_close_request(message: object) -> CloseRequest:
+    """Return the close request of a JSON value. Raises InvalidInputError naming the field."""
+    reader = _typed(message, "btcfi/close-request")
+    return CloseRequest(
+        contract_id=reader.hash("contract_id"),
+        payout=reader.sats("payout_sats"),
+        rate=SatsPerKvb(reader.whole("sats_per_kvb", MIN_RELAY_FEE_RATE, MAX_FEE_RATE)),
+        guest_input=reader.raw("guest_input"),
+        nonce=reader.raw("nonce", 66),
+    )
+
+
+def decode_close_answer(message: object) -> CloseAnswer:
+    """Return the answer of a JSON value. Raises InvalidInputError naming the field."""
+    reader = _typed(message, "btcfi/close-answer")
+    return CloseAnswer(
+        contract_id=reader.hash("contract_id"), nonce=reader.raw("nonce", 66), partial=reader.raw("partial", 32)
     )
 
 

@@ -305,8 +305,8 @@ def build_settlement(
     """Return the co-signed settlement: buyer's payout, seller's rest, and the proof root in OP_RETURN.
 
     payout: what the guest computed. path: "settle", or "release" in a "proof required" contract, whose witness also
-    shows the release secret. The fee is that of the full transaction (both outputs) at ``rate``, taken from the seller's
-    part. Raises as ``split``.
+    shows the release secret. The fee is that of the full transaction (both outputs) at ``rate``, taken from the
+    seller's part. Raises as ``split``.
     """
     record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
     weight = _spend_weight(contract, path) + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())

@@ -32,9 +32,13 @@ from btcfi.contracts.messages import (
     decode_accept,
     decode_announcement,
     decode_attestation,
+    decode_close_answer,
+    decode_close_request,
     decode_offer,
     decode_sign,
     encode_accept,
+    encode_close_answer,
+    encode_close_request,
     encode_offer,
     encode_sign,
 )
@@ -227,6 +231,72 @@ def watch(
         for report in reports
     ]
     _say({"contracts": rows})
+
+
+@app.command()
+def close(
+    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    payout_sats: Annotated[int, typer.Option("--payout-sats", help="What the buyer gets.", min=0)],
+    out: Out,
+    guest_input: Annotated[
+        str, typer.Option("--guest-input", help="Early exercise: the guest's input, hex; it must compute the payout.")
+    ] = "",
+    rate: Annotated[int, typer.Option("--rate", help="Fee of the close, sat/kvB.", min=1000)] = 2000,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+) -> None:
+    """Ask the other side to close together now: early exercise, or any payout that you both want."""
+    try:
+        given = bytes.fromhex(guest_input)
+    except ValueError as e:
+        raise InvalidInputError("guest input", "not hex", "120 hex digits") from e
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    request = desk.request_close(contract, payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given)
+    _write_json(out, encode_close_request(request))
+    _say({"contract": contract, "close": out}, quiet=out == "-")
+
+
+@app.command("close-sign")
+def close_sign(
+    message: Annotated[str, typer.Argument(help="A close request or an answer to yours: a file, - or a URL.")],
+    payout_sats: Annotated[
+        int | None, typer.Option("--payout-sats", help="The payout that you agree to; needed for an answer.", min=0)
+    ] = None,
+    out: Out = "-",
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+) -> None:
+    """Answer a close request whose payout you agree to; or finish your own and broadcast it."""
+    received = _read_json(message)
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    if isinstance(received, dict) and received.get("type") == "btcfi/close-answer":
+        closed = desk.finish_close(decode_close_answer(received))
+        _say({"close_txid": display_txid(closed.txid)})
+        return
+    if payout_sats is None:
+        raise InvalidInputError("--payout-sats", "missing", "the payout that you agree to")
+    answer = desk.answer_close(decode_close_request(received), payout=sats(payout_sats))
+    _write_json(out, encode_close_answer(answer))
+    _say({"contract_id": answer.contract_id.hex(), "answer": out}, quiet=out == "-")
+
+
+@app.command()
+def cancel(
+    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Take an unfunded contract back: spend the coins that you named in it to yourself."""
+    back = _desk(folder, node, cookie_file, passphrase_file).cancel(contract)
+    _say({"txid": display_txid(back.txid)})
 
 
 def _desk(

@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from btcfi.adapters.keystore import open_keystore
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import encode_announcement, encode_attestation
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.contracts.payouts import condition_of, encode_terms
+from btcfi.contracts.payouts import condition_of, encode_terms, price_input
+from btcfi.errors import BtcfiError
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
+from btcfi.surfaces import party_cli
+from btcfi.surfaces.status import status_of
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, parse_txid
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, embedded_node
@@ -40,10 +44,10 @@ def option(barrier=None):
 
 
 class Desk:
-    """Runs one party's commands in processes of its own."""
+    """Runs one party's commands: in processes of their own while ``apart``, else here, which is faster."""
 
     def __init__(self, folder: Path, node_url: str, cookie: Path):
-        self.folder, self.node, self.cookie = folder, node_url, cookie
+        self.folder, self.node, self.cookie, self.apart = folder, node_url, cookie, False
         folder.mkdir()
         self.secret_file = folder / "passphrase"
         self.secret_file.write_text(f"passphrase of {folder.name}\n")
@@ -51,13 +55,24 @@ class Desk:
     def run(self, *arguments, code=0):
         common = ["--dir", self.folder / "party", "--node", self.node, "--cookie-file", self.cookie]
         common += ["--passphrase-file", self.secret_file]
-        if arguments[0] in ("offer", "accept", "sign", "watch"):
+        if arguments[0] in ("offer", "accept", "sign", "watch", "close", "close-sign"):
             common += ["--min-refund-delay", "5"]
-        command = [sys.executable, "-m", "btcfi.surfaces.party_cli", *map(str, arguments), *map(str, common)]
+        words = list(map(str, [*arguments, *common]))
+        status, out, error = self._apart(words) if self.apart else self._here(words)
+        assert status == code, error
+        return json.loads(out) if code == 0 else error
+
+    def _apart(self, words):
+        command = [sys.executable, "-m", "btcfi.surfaces.party_cli", *words]
         environment = os.environ | {"NO_COLOR": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout) if code == 0 else done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def _here(self, words):
+        result = CliRunner().invoke(party_cli.app, words)
+        if isinstance(result.exception, BtcfiError):
+            return status_of(result.exception).exit_code, result.stdout, f"{result.exception}\n"
+        return result.exit_code, result.stdout, repr(result.exception)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +82,7 @@ def stage(tmp_path_factory):
         wallet = Wallet(node)
         wallet.fund()
         desks = {name: Desk(folder / name, node.where, folder / "chain" / ".cookie") for name in ("seller", "buyer")}
-        for name, amounts in (("seller", [10_200_000, 10_200_000, 50_000]), ("buyer", [100_000, 100_000, 50_000])):
+        for name, amounts in (("seller", [10_200_000] * 4 + [50_000]), ("buyer", [100_000] * 3 + [50_000])):
             address = desks[name].run("init")["address"]
             wallet.coins_for(decode_address(address), amounts)
         yield wallet, desks, folder
@@ -108,6 +123,8 @@ def set_up(stage, terms, name):
 
 def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
     wallet, desks, folder = stage
+    for desk in desks.values():
+        desk.apart = True
     event, announcement, funding = set_up(stage, option(), "alive")
     assert wallet.confirmations(parse_txid(funding)) == 1
     (row,) = desks["seller"].run("watch")["contracts"]
@@ -136,6 +153,8 @@ def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
         if any(txin.outpoint.txid == settled.txid for txin in tx.inputs)
     )
     assert read_record(child.outputs[-1].script)[0] is RecordType.SETTLEMENT_PROOF
+    for desk in desks.values():
+        desk.apart = False
 
 
 def test_a_silent_oracle_refunds_the_seller_and_not_before(stage):
@@ -153,6 +172,51 @@ def test_a_silent_oracle_refunds_the_seller_and_not_before(stage):
     rows = desks["seller"].run("watch")["contracts"]
     assert all(row["status"] == "settled" for row in rows)
     assert wallet.node.unspent(OutPoint(txid=parse_txid(funding), index=0)) is None
+
+
+def test_both_close_early_at_what_the_guest_computes_and_a_nonce_serves_one_close(stage):
+    wallet, desks, folder = stage
+    set_up(stage, option(), "closed")
+    seller, buyer = desks["seller"], desks["buyer"]
+    name = next(row["contract"] for row in buyer.run("watch")["contracts"] if row["status"] == "funding")
+    given = price_input(option(), CentsPerBtc(12_500_000)).to_bytes().hex()
+    request, answer = folder / "close.json", folder / "close-answer.json"
+    # the guest computes 0.02 BTC: another amount is refused before a nonce is made
+    error = buyer.run("close", name, "--payout-sats", 2_000_001, "--guest-input", given, "--out", request, code=2)
+    assert "2000000" in error
+    buyer.run("close", name, "--payout-sats", 2_000_000, "--guest-input", given, "--out", request)
+    seller.run("close-sign", request, "--payout-sats", 1_999_999, "--out", answer, code=2)
+    seller.run("close-sign", request, "--payout-sats", 2_000_000, "--out", answer)
+    txid = parse_txid(buyer.run("close-sign", answer)["close_txid"])
+    buyer.run("close-sign", answer, code=1)
+    wallet.mine(6)
+    closed = wallet.node.transaction(txid).transaction
+    assert closed.outputs[0].value == 2_000_000
+    assert read_record(closed.outputs[-1].script)[0] is RecordType.SETTLEMENT_PROOF
+    assert len(closed.inputs[0].witness) == 1
+    for desk in (seller, buyer):
+        row = next(row for row in desk.run("watch")["contracts"] if row["contract"] == name)
+        assert (row["status"], row["action"]) == ("settled", "done")
+
+
+def test_an_offer_is_taken_back_by_spending_its_coins(stage):
+    wallet, desks, folder = stage
+    _, _, path = announced(folder, option(), "cancelled")
+    here = wallet.node.block_count()
+    made = desks["seller"].run(
+        "offer", "--option", folder / "cancelled-option.json", "--role", "seller", "--announcement", path,
+        "--premium-sats", 50_000, "--step-sats", 100_000, "--expiry-height", here + 8, "--refund-height", here + 14,
+        "--out", folder / "cancelled-offer.json",
+    )  # fmt: skip
+    before = desks["seller"].run("status")
+    back = parse_txid(desks["seller"].run("cancel", made["contract"])["txid"])
+    wallet.mine()
+    assert wallet.confirmations(back) == 1
+    after = desks["seller"].run("status")
+    assert after["spendable_sats"] > before["spendable_sats"] + 10_000_000
+    offer = folder / "cancelled-offer.json"
+    error = desks["buyer"].run("accept", offer, "--announcement", path, "--out", folder / "no.json", code=2)
+    assert "coin" in error
 
 
 def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer_are_one_line_errors(stage):
