@@ -26,7 +26,7 @@ from btcfi.contracts.buckets import bucket_of
 from btcfi.contracts.execution import ANCHOR, CET_PATH, ExecutionPlan
 from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import WrongSignatureError
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import InvalidInputError, RetryableError
 from btcfi.oracle.attestation import Attestation, check_attestation
 from btcfi.units import Hash32, Sats
 
@@ -34,8 +34,8 @@ _ANCHOR_INPUT_WEIGHT: Final = 4 * 41 + 1
 """Outpoint, empty script, sequence; an empty witness."""
 
 
-class TooFewAttestationsError(BtcfiError):
-    """Fewer oracles than the threshold attest the same outcome."""
+class TooFewAttestationsError(RetryableError):
+    """Fewer oracles than the threshold attest the same outcome, so far."""
 
     def __init__(self, *, agreeing: int, threshold: int) -> None:
         super().__init__(f"{agreeing} oracles attest the same outcome, the contract needs {threshold}")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from btcfi import errors
 from btcfi.adapters import node
+from btcfi.bitcoin import adaptor, wallet
+from btcfi.contracts import anchor, option, setup
 from btcfi.options import expiry
-from btcfi.oracle import submission
+from btcfi.oracle import announcement, attestation, submission
 from btcfi.proofs import errors as proof_errors
 from btcfi.surfaces.rest import errors as rest_errors
 from btcfi.vm import machine
@@ -35,6 +37,14 @@ ROWS: dict[type[Exception], Row] = {
     node.PortInUseError: Row(exit_code=71, http=500, grpc="INTERNAL"),
     node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
     node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    wallet.InsufficientFundsError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    adaptor.WrongAdaptorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    option.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    setup.WrongMessageError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    anchor.WrongAnchorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    attestation.AlreadyAttestedError: Row(exit_code=65, http=409, grpc="ABORTED"),
     machine.GuestMismatchError: Row(exit_code=78, http=500, grpc="INTERNAL"),
     machine.MachineFaultError: Row(exit_code=70, http=422, grpc="INVALID_ARGUMENT"),
     machine.ExecutorsDisagreeError: Row(exit_code=70, http=500, grpc="INTERNAL"),

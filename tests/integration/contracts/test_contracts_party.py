@@ -235,7 +235,7 @@ def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer
     changed = json.loads(path.read_text())
     changed["event"]["expiry_unix"] += 60
     other.write_text(json.dumps(changed))
-    error = desks["buyer"].run("accept", offer, "--announcement", other, "--out", folder / "no.json", code=1)
+    error = desks["buyer"].run("accept", offer, "--announcement", other, "--out", folder / "no.json", code=76)
     assert error.count("\n") == 1
     assert not (folder / "no.json").exists()
     early = json.loads(offer.read_text()) | {"refund_height": here + 9}
