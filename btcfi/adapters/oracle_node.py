@@ -22,7 +22,7 @@ from btcfi.adapters.recorder import Fetches
 from btcfi.errors import BtcfiError, InvalidInputError, RetryableError
 from btcfi.oracle.commitment import NONCE_BYTES, PriceCommitment, commitment_of, sign_commitment
 from btcfi.oracle.consensus import ConsensusRule, agreed_price
-from btcfi.oracle.quote import BTC_USD, Feed, Missing, VenueId
+from btcfi.oracle.quote import BTC_USD, Feed, VenueId
 from btcfi.oracle.report import RoundReport, make_report, report_hash, sign_report
 from btcfi.oracle.submission import SignedSubmission, Submission, sign_submission, signature_valid
 from btcfi.oracle.time_sync import Milliseconds, TimeSample, TimeSyncProof, best_estimate
@@ -100,6 +100,8 @@ class NodeSettings:
     def __post_init__(self) -> None:
         if self.interval_seconds < SECONDS_PER_MINUTE or self.interval_seconds % SECONDS_PER_MINUTE:
             raise IntervalError(self.interval_seconds)
+        if not 0 <= self.grace_seconds < SECONDS_PER_MINUTE:
+            raise InvalidInputError("grace_seconds", str(self.grace_seconds), "0 to 59: within the minute that follows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class OracleNode:
             sent_at_ms=self._now_ms(),
             time_proof=self._proof,
         )
-        sent = raw if self.settings.send_response and not isinstance(observation, Missing) else b""
+        sent = raw if self.settings.send_response else b""
         signed = sign_submission(submission, self._secret, aux=self._entropy(32), raw_response=sent)
         self._ring.append(signed)
         nonce = self._commit(signed) if self.settings.commit_reveal else b""

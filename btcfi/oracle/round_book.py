@@ -233,6 +233,24 @@ class RoundBook:
                 result.append(self._missing(node_id, slot, MissingReason.NOT_REVEALED, "committed, never revealed"))
         return result
 
+    def words(self, slot: Slot) -> list[Observation]:
+        """Return one word a venue, as a database keeps them: agreeing on these gives the round's price again."""
+        held = self._round(slot)
+        silenced = self._silenced(held)
+        latest: dict[VenueId, Observation] = {}
+        for said in sorted(self.observations(slot), key=_word_order):
+            if said.venue in silenced:
+                latest[said.venue] = Missing(
+                    venue=said.venue,
+                    slot=slot,
+                    reason=MissingReason.REFUSED,
+                    detail="its node signed two prices for this slot",
+                    observed_at=said.observed_at,
+                )
+            else:
+                latest[said.venue] = said
+        return [said for _, said in sorted(latest.items())]
+
     def submissions(self, slot: Slot) -> list[SignedSubmission]:
         """Return the accepted submissions of a round, by node."""
         return [signed for _, signed in sorted(self._round(slot).accepted.items())]
@@ -427,3 +445,8 @@ _REASONS: Final = {
     FutureSlotError.kind: MissingReason.CLOCK_SKEW,
     CommitmentError.kind: MissingReason.NOT_REVEALED,
 }
+
+
+def _word_order(said: Observation) -> tuple[bool, int, bytes]:
+    """Order a venue's words as the consensus does: the latest quote last; absences first."""
+    return (not isinstance(said, Missing), said.observed_at, said.evidence or b"")

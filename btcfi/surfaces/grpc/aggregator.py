@@ -20,7 +20,7 @@ from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.report import RoundReport, certified, report_hash
-from btcfi.oracle.round_book import RoundBook
+from btcfi.oracle.round_book import ROUNDS_KEPT, RoundBook
 from btcfi.oracle.submission import (
     BadSignatureError,
     EquivocationError,
@@ -50,8 +50,8 @@ MAX_TRANSPORT_BYTES: Final = 16 * MAX_MESSAGE_BYTES
 MAX_HISTORY_MINUTES: Final = 1440 * 7
 """Minutes of one history query: a week."""
 
-REPORTS_KEPT: Final = 128
-"""Final reports in memory, for signatures and latecomers."""
+REPORTS_KEPT: Final = ROUNDS_KEPT
+"""Final reports in memory, for signatures and latecomers; as long as their submissions are."""
 
 SUBSCRIBER_BACKLOG: Final = 64
 """Updates that wait for a slow subscriber; the oldest go first, a price stream is about now."""
@@ -255,7 +255,8 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         for old in sorted(self._final)[:-REPORTS_KEPT]:
             del self._final[old], self._signatures[old]
         if self._store is not None:
-            await self._store.keep_round(report, rule=self._book.rule, registry=self._book.registry, now=now)
+            words = self._book.words(at)
+            await self._store.keep_round(report, words, rule=self._book.rule, registry=self._book.registry, now=now)
         outcome = report.outcome
         facts = {"dropped": [f"{d.venue} {d.reason}" for d in outcome.dropped]}
         facts["absent"] = [f"{a.venue} {a.reason}" for a in outcome.absent]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,13 +16,13 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, SQLModel, col
 
-from btcfi.adapters.evidence import rule_document
+from btcfi.adapters.evidence import rule_document, store_observation
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import upsert
 from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
 from btcfi.adapters.store.tables import BlobRow, QuoteRow
 from btcfi.oracle.consensus import ConsensusRule
-from btcfi.oracle.quote import Feed, Missing, encode_observation
+from btcfi.oracle.quote import Feed, Observation
 from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash
 from btcfi.oracle.round_book import Registry
 from btcfi.oracle.submission import SignedSubmission
@@ -81,10 +81,9 @@ class AggregatorStore:
                         item.done.set_result(None)
 
     def _insert(self, batch: list[_Accepted]) -> None:
-        submissions, quotes, blobs = [], [], {}
+        submissions, blobs = [], {}
         for item in batch:
             said = item.signed.submission
-            o = said.observation
             submissions.append(
                 {
                     "feed": self._feed,
@@ -94,23 +93,11 @@ class AggregatorStore:
                     "received_at_unix": item.now,
                 }
             )
-            quotes.append(
-                {
-                    "feed": self._feed,
-                    "slot": said.slot,
-                    "venue": str(o.venue),
-                    "ok": not isinstance(o, Missing),
-                    "body": json.dumps(encode_observation(o)),
-                    "evidence_sha256": o.evidence.hex() if o.evidence is not None else None,
-                    "fetched_at_unix": o.observed_at,
-                }
-            )
-            if item.signed.raw_response and o.evidence is not None:
-                name = o.evidence.hex()
+            if item.signed.raw_response and said.observation.evidence is not None:
+                name = said.observation.evidence.hex()
                 blobs[name] = {"sha256": name, "body": item.signed.raw_response, "created_at_unix": item.now}
         with self._store.transaction() as session:
             _insert_new(session, OracleSubmissionRow, submissions, ["feed", "slot", "node_id"])
-            _insert_new(session, QuoteRow, quotes, ["feed", "slot", "venue"])
             _insert_new(session, BlobRow, list(blobs.values()), ["sha256"])
 
     async def keep_equivocation(self, first: SignedSubmission, second: SignedSubmission, now: UnixSeconds) -> None:
@@ -130,9 +117,15 @@ class AggregatorStore:
             _insert_new(session, OracleEquivocationRow, [row], ["feed", "slot", "node_id"])
 
     async def keep_round(
-        self, report: RoundReport, *, rule: ConsensusRule, registry: Registry, now: UnixSeconds
+        self,
+        report: RoundReport,
+        words: Sequence[Observation],
+        *,
+        rule: ConsensusRule,
+        registry: Registry,
+        now: UnixSeconds,
     ) -> None:
-        """Store a final report, once."""
+        """Store a final report and its words, one a venue, once: the rows on which the cluster closes its rounds."""
         row = {
             "feed": self._feed,
             "slot": report.slot,
@@ -142,10 +135,12 @@ class AggregatorStore:
             "signatures": "{}",
             "closed_at_unix": now,
         }
-        await self._run(self._insert_round, row)
+        await self._run(self._insert_round, row, words)
 
-    def _insert_round(self, row: dict[str, Any]) -> None:
+    def _insert_round(self, row: dict[str, Any], words: Sequence[Observation]) -> None:
         with self._store.transaction() as session:
+            for said in words:
+                store_observation(session, self._feed, said, b"", now=row["closed_at_unix"])
             _insert_new(session, OracleRoundRow, [row], ["feed", "slot"])
 
     async def keep_signatures(self, slot: Slot, signatures: Mapping[str, bytes]) -> None:

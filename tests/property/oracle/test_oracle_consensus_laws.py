@@ -43,6 +43,7 @@ def agree(said, registered=(BINANCE, COINBASE, KRAKEN, *DOLLARS[:2]), rule=RULE)
     return agreed_price(said, registered=registered, legs=(LEG,), rule=rule, slot=SLOT)
 
 
+@settings(deadline=None)
 @given(rounds(), st.randoms(), st.sampled_from(Method))
 def test_the_order_of_observations_is_irrelevant(said, shuffler, method) -> None:
     rule = ConsensusRule(method=method)
@@ -51,6 +52,7 @@ def test_the_order_of_observations_is_irrelevant(said, shuffler, method) -> None
     assert agree(said, rule=rule) == agree(mixed, rule=rule)
 
 
+@settings(deadline=None)
 @given(rounds(), st.sampled_from(Method))
 def test_a_price_lies_among_the_used_quotes_within_its_own_range_and_every_venue_is_accounted_for(said, method) -> None:
     outcome = agree(said, rule=ConsensusRule(method=method))
@@ -68,6 +70,7 @@ def test_a_price_lies_among_the_used_quotes_within_its_own_range_and_every_venue
     assert {BINANCE, COINBASE, KRAKEN, *DOLLARS[:2]} <= named
 
 
+@settings(deadline=None)
 @given(near, near, anything, st.tuples(volumes, volumes, volumes), st.permutations(DOLLARS[:3]))
 def test_one_liar_of_three_cannot_move_the_price_beyond_the_honest_range_whatever_volume_it_claims(
     first, second, lie, claimed, venues
@@ -79,6 +82,7 @@ def test_one_liar_of_three_cannot_move_the_price_beyond_the_honest_range_whateve
         assert min(first, second) <= outcome.price <= max(first, second)
 
 
+@settings(deadline=None)
 @given(near, near, st.integers(1, 10**9), st.permutations(DOLLARS[:3]))
 def test_one_liar_of_three_cannot_move_the_barriers_range_beyond_what_an_honest_venue_saw(a, b, wick, venues) -> None:
     low, high = max(LOWEST_PRICE, a - wick), min(HIGHEST_PRICE, a + wick)
@@ -89,6 +93,7 @@ def test_one_liar_of_three_cannot_move_the_barriers_range_beyond_what_an_honest_
         assert outcome.high <= max(a, b)
 
 
+@settings(deadline=None)
 @given(st.lists(near, min_size=3, max_size=3), st.lists(volumes, min_size=3, max_size=3), st.integers(0, 2), anything)
 def test_with_three_venues_raising_one_quote_never_lowers_the_price(closes, weights, which, higher) -> None:
     before = [quote(v, c, volume=w) for v, c, w in zip(DOLLARS, closes, weights, strict=False)]
@@ -100,6 +105,7 @@ def test_with_three_venues_raising_one_quote_never_lowers_the_price(closes, weig
         assert two.price >= one.price
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(60_000_00, 60_500_00), min_size=4, max_size=7), st.data(), st.sampled_from(Method))
 def test_raising_one_quote_never_lowers_the_price_while_the_same_venues_stay(closes, data, method) -> None:
     rule, venues = ConsensusRule(method=method), DOLLARS[: len(closes)]
@@ -112,7 +118,7 @@ def test_raising_one_quote_never_lowers_the_price_while_the_same_venues_stay(clo
     assert two.price >= one.price
 
 
-@settings(max_examples=50)
+@settings(deadline=None)
 @given(near, volumes, st.integers(60, 3000))
 def test_every_quote_survives_its_json(close, volume, at) -> None:
     said = replace(quote(KRAKEN, close, at=at), volume=Sats(volume))

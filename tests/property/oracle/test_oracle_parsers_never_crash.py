@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btcfi.errors import InvalidInputError
@@ -35,6 +35,7 @@ documents = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(sorted(EXCHANGES)),
     st.one_of(st.binary(max_size=200), documents.map(lambda d: json.dumps(d).encode())),
@@ -49,12 +50,14 @@ def test_any_response_of_an_exchange_is_a_quote_or_missing_with_a_reason(name: s
         assert seen.slot == SLOT
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_that_parse_as_a_submission_are_read_or_refused(raw: bytes) -> None:
     with suppress(DecodeError, InvalidInputError):
         read_submission(pb.PriceSubmission.FromString(raw))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 7))
 def test_a_flipped_bit_of_a_submission_is_refused_or_breaks_its_signature(at: int, bit: int) -> None:
     word = signed("k", quote(KRAKEN, 60_000_00))
@@ -67,6 +70,7 @@ def test_a_flipped_bit_of_a_submission_is_refused_or_breaks_its_signature(at: in
         assert unsigned or not signature_valid(again, key)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["kind", "venue", "slot", "observed_at_unix", "evidence", "close_cents", "reason"]), numbers

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from btcfi.oracle.commitment import commitment_of, opens, sign_commitment
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, DropReason, Void
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, DropReason, Void, agreed_price
 from btcfi.oracle.quote import MissingReason
 from btcfi.oracle.report import (
     certified,
@@ -142,6 +142,23 @@ def test_another_node_of_the_venue_still_speaks_for_it_when_one_equivocates() ->
     rounds.accept(signed("k2", quote(KRAKEN, 60_010_00)), NOW)
     rounds.accept(signed("c", quote(COINBASE, 60_000_00)), NOW)
     assert {u.venue for u in rounds.outcome(SLOT).used} == {KRAKEN, COINBASE}
+
+
+def test_the_words_that_a_database_keeps_give_the_rounds_price_again() -> None:
+    rounds = RoundBook(registry=registry(k1=KRAKEN, k2=KRAKEN, **NODES), rule=ConsensusRule())
+    honest(rounds, "b", "c", "l")
+    rounds.accept(signed("k1", quote(KRAKEN, 60_020_00)), NOW)
+    rounds.accept(signed("k2", quote(KRAKEN, 60_030_00, at=63)), NOW)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("c", quote(COINBASE, 61_000_00)), NOW)
+    words = rounds.words(SLOT)
+    assert [w.venue for w in words] == sorted(set(NODES.values()))
+    kept = {w.venue: w for w in words}
+    assert (kept[KRAKEN].close, kept[COINBASE].reason) == (60_030_00, MissingReason.REFUSED)
+    again = agreed_price(
+        words, registered=rounds.registry.venues, legs=rounds.registry.legs, rule=rounds.rule, slot=SLOT
+    )
+    assert again.price == rounds.outcome(SLOT).price
 
 
 def test_a_contradiction_after_the_end_is_kept_and_moves_no_price() -> None:
