@@ -1,4 +1,4 @@
-"""Prove what the payoff programs compute, on the binary that runs: python -m guest_programs.formal
+"""Prove what the payoff programs compute, on the binary that runs: python -m guest_programs.formal.
 
 Every path through the decoded instructions of vanilla_option, binary_option and barrier_option is executed
 symbolically (z3), all 15 input words unknown. Proved for all 2**480 inputs:
@@ -14,10 +14,11 @@ Multiplication and division of two unknowns are uninterpreted functions with tru
 division identity), so that the solver compares what is multiplied, not 2**64 products; divisions by 100 are the
 compiler's multiply-and-shift, whose meaning is lemma 1. Lemmas are proved over unbounded integers.
 
-Assumed, and tested instead: the subroutine divide_digits (96 by 32 bits -> quotient and remainder) for high < divisor, a
-condition that is proved at each call; z3; our decoder; and that the machine executes RV32IM (the differential tests).
+Assumed, and tested instead: the subroutine divide_digits (64 by 32 bits -> quotient and remainder) for high < divisor,
+a condition that is proved at each call; z3; our decoder; and that the machine executes RV32IM (the differential tests).
 """
 
+# ruff: noqa: ANN401, PLR2004 - z3 terms have no useful static type; lemmas state their numbers
 from __future__ import annotations
 
 import sys
@@ -59,12 +60,12 @@ class NotProvedError(AssertionError):
     """A property does not hold, or the executor met something that it does not model."""
 
 
-def bv(value: Any) -> Any:  # noqa: ANN401 - z3 terms have no useful static type
+def bv(value: Any) -> Any:
     """Return ``value`` as a 32-bit term."""
     return z3.BitVecVal(value, 32) if isinstance(value, int) else value
 
 
-def bit(condition: Any) -> Any:  # noqa: ANN401 - as above
+def bit(condition: Any) -> Any:
     """Return a condition as a word, 1 or 0."""
     return z3.If(condition, bv(1), bv(0))
 
@@ -76,13 +77,13 @@ class Facts:
     axioms: list[Any] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
 
-    def _add(self, *axioms: Any) -> None:  # noqa: ANN401 - z3
+    def _add(self, *axioms: Any) -> None:
         for axiom in axioms:
             if axiom.get_id() not in self._seen:
                 self._seen.add(axiom.get_id())
                 self.axioms.append(axiom)
 
-    def product_low(self, a: Any, b: Any) -> Any:  # noqa: ANN401 - z3
+    def product_low(self, a: Any, b: Any) -> Any:
         """Return a * b modulo 2**32; native when a factor is known."""
         a, b = (b, a) if z3.is_bv_value(a) else (a, b)
         if z3.is_bv_value(b):
@@ -93,7 +94,7 @@ class Facts:
         self._add(z3.Implies(a == 0, MUL(a, b) == 0))
         return MUL(a, b)
 
-    def product_high(self, a: Any, b: Any) -> Any:  # noqa: ANN401 - z3
+    def product_high(self, a: Any, b: Any) -> Any:
         """Return a * b >> 32."""
         a, b = (b, a) if z3.is_bv_value(a) else (a, b)
         high = MULHU(a, b)
@@ -104,14 +105,14 @@ class Facts:
             self._add(z3.LShR(high, 5) == z3.LShR(cleared, 5))
         return high
 
-    def divided(self, a: Any, d: Any) -> Any:  # noqa: ANN401 - z3
+    def divided(self, a: Any, d: Any) -> Any:
         """Return a // d for d > 0: the quotient times d is at most a, and leaves less than d."""
         q = DIVU(a, d)
         rest = a - self.product_low(q, d)
         self._add(z3.Implies(d != 0, z3.ULT(rest, d)), z3.Implies(z3.And(d != 0, z3.ULT(a, d)), q == 0))
         return q
 
-    def digits(self, high: Any, low: Any, d: Any) -> tuple[Any, Any]:  # noqa: ANN401 - z3
+    def digits(self, high: Any, low: Any, d: Any) -> tuple[Any, Any]:
         """Return quotient and remainder of divide_digits."""
         rest = REMAINDER(high, low, d)
         self._add(z3.Implies(d != 0, z3.ULT(rest, d)))
@@ -128,7 +129,7 @@ class State:
     conditions: list[Any]
     steps: int = 0
 
-    def fork(self, condition: Any) -> State:  # noqa: ANN401 - z3
+    def fork(self, condition: Any) -> State:
         """Return a copy under one more condition."""
         return State(self.pc, list(self.registers), dict(self.memory), [*self.conditions, condition], self.steps)
 
@@ -174,7 +175,7 @@ class Executor:
                 continue
             self._step(state, i)
 
-    def _branch(self, state: State, i: Any) -> list[State] | None:  # noqa: ANN401 - Instruction
+    def _branch(self, state: State, i: Any) -> list[State] | None:
         a, b = state.registers[i.rs1], state.registers[i.rs2]
         condition = z3.simplify(_CONDITIONS[i.op](bv(a), bv(b)))
         target = (state.pc + i.immediate) & _M32
@@ -197,7 +198,7 @@ class Executor:
             raise NotProvedError("the solver gave up on a branch")
         return bool(answer == z3.sat)
 
-    def _step(self, state: State, i: Any) -> None:  # noqa: ANN401 - Instruction
+    def _step(self, state: State, i: Any) -> None:
         a, b = state.registers[i.rs1], state.registers[i.rs2]
         value: Any = None
         following = state.pc + 4
@@ -220,7 +221,7 @@ class Executor:
             state.registers[i.rd] = value
         state.pc = following
 
-    def _compute(self, op: Op, a: Any, b: Any, immediate: int) -> Any:  # noqa: ANN401 - z3
+    def _compute(self, op: Op, a: Any, b: Any, immediate: int) -> Any:
         if isinstance(a, int) and isinstance(b, int):
             takes_immediate = Op.ADDI <= op <= Op.SRAI or op is Op.LUI
             return _COMPUTE[op](a, immediate if takes_immediate else b) & _M32
@@ -238,7 +239,7 @@ class Executor:
         value = z3.simplify(value)
         return value.as_long() if z3.is_bv_value(value) else value
 
-    def _load(self, state: State, address: int) -> Any:  # noqa: ANN401 - z3
+    def _load(self, state: State, address: int) -> Any:
         self._check_access(address, store=False)
         if INPUT_BASE <= address < INPUT_BASE + PAGE:
             index = (address - INPUT_BASE) // 4
@@ -247,7 +248,7 @@ class Executor:
             return self.inputs[INPUT_WORDS[index]]
         return state.memory.get(address, 0)
 
-    def _store(self, state: State, address: int, value: Any) -> None:  # noqa: ANN401 - z3
+    def _store(self, state: State, address: int, value: Any) -> None:
         self._check_access(address, store=True)
         state.memory[address] = value
 
@@ -257,7 +258,7 @@ class Executor:
             raise NotProvedError(f"access to 0x{address:x} is not allowed or not modelled")
 
     def _call_divide_digits(self, state: State) -> None:
-        """Replace the call by its contract, after proving high < divisor. a0, a1 = n; a2 = d; a3 = where the rest goes."""
+        """Replace the call by its contract, after proving high < divisor; a0, a1 = n, a2 = d, a3 -> the rest."""
         low, high, divisor = (bv(state.registers[n]) for n in (10, 11, 12))
         self.prove(state, z3.And(divisor != 0, z3.ULT(high, divisor)), "high < divisor before divide_digits")
         self.obligations += 1
@@ -269,7 +270,7 @@ class Executor:
             state.registers[scratch] = z3.FreshConst(_WORD, "scratch")
         state.pc = _known(state.registers[1], "a return address")
 
-    def prove(self, state: State, claim: Any, what: str) -> None:  # noqa: ANN401 - z3
+    def prove(self, state: State, claim: Any, what: str) -> None:
         """Raise NotProvedError, with an input that breaks it, unless ``claim`` holds on this path."""
         solver = z3.Solver()
         solver.add(*self.facts.axioms, *state.conditions, z3.Not(claim))
@@ -279,7 +280,7 @@ class Executor:
             raise NotProvedError(f"{self.program.name}: {what}: {example}")
 
 
-def _known(value: Any, what: str) -> int:  # noqa: ANN401 - z3
+def _known(value: Any, what: str) -> int:
     if not isinstance(value, int):
         raise NotProvedError(f"{what} depends on the input")
     return value
@@ -306,7 +307,7 @@ _TERMS: Final[dict[int, Callable[[Any, Any], Any]]] = {
 }  # fmt: skip
 
 
-def specification(name: str, x: dict[str, Any], facts: Facts, payout: Any = None) -> dict[str, Any]:  # noqa: ANN401 - z3
+def specification(name: str, x: dict[str, Any], facts: Facts, payout: Any = None) -> dict[str, Any]:
     """Return what each output must be, as a term over the inputs: the contract, written without looking at the code.
 
     payout: a term already proved equal to the specified payout, for what follows from it.
@@ -360,10 +361,10 @@ def specification(name: str, x: dict[str, Any], facts: Facts, payout: Any = None
     }
 
 
-def _hundredths(facts: Facts, a: Any, b: Any) -> tuple[Any, Any]:  # noqa: ANN401 - z3
+def _hundredths(facts: Facts, a: Any, b: Any) -> tuple[Any, Any]:
     """Return floor(a * b / 100) as two words: three digits of base 65536, each by lemma 1; lemma 2 joins them."""
 
-    def by_100(value: Any) -> Any:  # noqa: ANN401 - z3
+    def by_100(value: Any) -> Any:
         return z3.LShR(facts.product_high(value, bv(_DIV100)), 5)
 
     low, high = facts.product_low(a, b), facts.product_high(a, b)
@@ -374,7 +375,7 @@ def _hundredths(facts: Facts, a: Any, b: Any) -> tuple[Any, Any]:  # noqa: ANN40
     return (second << 16) + by_100(lower), first
 
 
-def _sats(facts: Facts, low: Any, high: Any, spot: Any, collateral: Any) -> Any:  # noqa: ANN401 - z3
+def _sats(facts: Facts, low: Any, high: Any, spot: Any, collateral: Any) -> Any:
     whole_high = facts.divided(high, spot)
     whole, rest = facts.digits(high - facts.product_low(whole_high, spot), low, spot)
     coin = bv(100_000_000)

@@ -188,6 +188,7 @@ def guest_run(
     input_file: Annotated[Optional[Path], typer.Option("--input", help="As for `prove`.")] = None,  # noqa: UP045 - typer reads it at run time
     hexadecimal: Annotated[str, typer.Option("--hex", help="Input as hex.")] = "",
     root: Annotated[Optional[Path], typer.Option("--root", help="Folder of the manifest.")] = None,  # noqa: UP045 - as above
+    ram: Annotated[str, typer.Option("--ram", help="For an ELF file: further memory, as 0x80000000:65536.")] = "",
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse a longer run.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
@@ -195,12 +196,17 @@ def guest_run(
     _announce_compilation()
     from btcfi.vm.agreement import Emulator, execute  # noqa: PLC0415 - Unicorn, only when needed
     from btcfi.vm.isa import REGISTER_NAMES  # noqa: PLC0415 - as above
-    from btcfi.vm.program import any_program, load_program  # noqa: PLC0415 - as above
+    from btcfi.vm.program import any_program, bare_program, load_program  # noqa: PLC0415 - as above
 
     path = Path(program)
     given = input_file is not None or bool(hexadecimal)
     data = _input_bytes(input_file, hexadecimal) if given else b""
-    loaded = any_program(_read(path), name=path.name) if path.suffix or "/" in program else load_program(program, root)
+    if ram:
+        loaded = bare_program(_read(path), name=path.name, ram=_base_and_size(ram))
+    elif path.suffix or "/" in program:
+        loaded = any_program(_read(path), name=path.name)
+    else:
+        loaded = load_program(program, root)
     execution = execute(loaded, Emulator(loaded), data, max_steps=max_steps)
     registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
     said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
@@ -235,6 +241,14 @@ def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
         raise InvalidInputError(str(path), f"not JSON: {e}", "raw bytes or a JSON object") from e
     except (TypeError, AttributeError) as e:
         raise InvalidInputError(str(path), str(e), "the fields of SettlementInput, each once") from e
+
+
+def _base_and_size(text: str) -> tuple[int, int]:
+    try:
+        base, size = (int(part, 0) for part in text.split(":"))
+    except ValueError as e:
+        raise InvalidInputError("--ram", repr(text), "BASE:SIZE, for example 0x80000000:65536") from e
+    return base, size
 
 
 def _read(path: Path) -> bytes:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from btcfi.errors import InvalidInputError
 from btcfi.vm.isa import Op, decode_table
@@ -79,6 +80,11 @@ class Elf:
     def code(self) -> Segment:
         """The one executable segment."""
         return next(segment for segment in self.segments if segment.executable)
+
+    def words(self) -> npt.NDArray[np.uint32]:
+        """Return the code as u32 words; constants at its end may leave the last one padded with zeros."""
+        padded = self.code.data + bytes(-self.code.size % 4)
+        return np.frombuffer(padded, dtype="<u4").astype(np.uint32)
 
     def image(self) -> bytes:
         """Return the flat image: file-backed bytes from the lowest address on, gaps as zeros (objcopy -O binary).
@@ -210,14 +216,14 @@ def _symbols(data: bytes, sections: list[tuple[int, ...]]) -> dict[str, tuple[in
 
 def _check_code(elf: Elf, sections: list[tuple[int, ...]]) -> None:
     code = elf.code
-    if code.address % 4 or code.size % 4 or len(code.data) != code.size:
+    if code.address % 4 or len(code.data) != code.size:
         raise ElfError(
             "code segment", f"0x{code.address:x}, {code.size} bytes, {len(code.data)} of them in the file",
-            "whole words, all of them in the file",
+            "an address of a word, and all of it in the file",
         )  # fmt: skip
     if elf.entry % 4 or not code.address <= elf.entry < code.end:
         raise ElfError("e_entry", f"0x{elf.entry:x}", f"a word of code, 0x{code.address:x} to 0x{code.end:x}")
-    words = np.frombuffer(code.data, dtype="<u4")
+    words = elf.words()
     illegal = np.flatnonzero(decode_table(words)[:, 0] == Op.ILLEGAL)
     spans = _code_spans(code, sections)
     for index in illegal.tolist():

@@ -54,7 +54,7 @@ class Program:
     @cached_property
     def words(self) -> npt.NDArray[np.uint32]:
         """The code as u32 words."""
-        return np.frombuffer(self.elf.code.data, dtype="<u4").astype(np.uint32)
+        return self.elf.words()
 
     @cached_property
     def decoded(self) -> npt.NDArray[np.int32]:
@@ -85,7 +85,9 @@ class Program:
     @property
     def has_abi(self) -> bool:
         """Whether the input and output pages are mapped."""
-        return any(region.base <= INPUT_BASE < region.base + region.size for region in self.regions)
+        return self.output_size > 0 and any(
+            region.base <= INPUT_BASE < region.base + region.size for region in self.regions
+        )
 
 
 def load_program(name: str, root: Path | None = None) -> Program:
@@ -146,16 +148,24 @@ def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
     return _program(elf, name, windows, output_size, Hash32(sha256(elf.image()).digest()))
 
 
-def bare_program(data: bytes, *, name: str) -> Program:
+def bare_program(data: bytes, *, name: str, ram: tuple[int, int] | None = None) -> Program:
     """Return any RV32IM executable as a program without input and output pages. Raises ElfError.
 
+    ram: base and size of further memory, whole pages, for a program that expects its stack somewhere.
     Wherever it lies in memory: so its hash is over entry, addresses, sizes, permissions and data of its segments.
     """
     elf = parse_elf(data)
     parts = [struct.pack("<I", elf.entry)]
     for s in elf.segments:
         parts += [struct.pack("<4I", s.address, s.size, 2 * s.executable + s.writable, len(s.data)), s.data]
-    return _program(elf, name, (), 0, tagged_hash("BTCFi/program/bare", b"".join(parts)))
+    windows: tuple[Region, ...] = ()
+    if ram is not None:
+        base, size = ram
+        if base % PAGE or size % PAGE or not 0 < size <= MAX_MEMORY or not 0 <= base <= (1 << 32) - size:
+            raise ElfError("ram", f"0x{base:x}, {size} bytes", f"whole pages of {PAGE}, at most {MAX_MEMORY} bytes")
+        windows = (Region(base=base, size=size, writable=True, executable=False, data=b""),)
+        parts.append(struct.pack("<2I", base, size))
+    return _program(elf, name, windows, 0, tagged_hash("BTCFi/program/bare", b"".join(parts)))
 
 
 def any_program(data: bytes, *, name: str) -> Program:
@@ -174,7 +184,9 @@ def _program(elf: Elf, name: str, windows: tuple[Region, ...], output_size: int,
     by_address = sorted(regions, key=lambda region: region.base)
     for low, high in pairwise(by_address):
         if high.base < low.base + low.size:
-            raise ElfError("segments", f"0x{high.base:x} overlaps the input or output page", "other addresses")
+            raise ElfError(
+                "segments", f"0x{high.base:x} overlaps another region", "no overlap with input, output or RAM"
+            )
     if sum(region.size for region in regions) > MAX_MEMORY:
         raise ElfError("segments", "too much memory in all", f"at most {MAX_MEMORY} bytes")
     regions.sort(key=lambda region: (not region.writable, region.base))

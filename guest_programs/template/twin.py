@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a file beside its C program, loaded by path
 """PROGRAM in Python: the second road to its numbers. `btcfi guest check` compares both on random inputs."""
 
 from __future__ import annotations

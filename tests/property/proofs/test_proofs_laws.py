@@ -1,5 +1,7 @@
+# ruff: noqa: PT012 - decoding or verifying may refuse
 """Laws of the tree and of proofs."""
 
+import itertools
 import json
 from functools import cache
 from pathlib import Path
@@ -94,7 +96,7 @@ def test_workers_that_share_a_trace_build_the_same_proof_as_one(height, data):
     count = subtree_count(execution().steps, height)
     cuts = sorted(data.draw(st.sets(st.integers(0, count), max_size=4)) | {0, count})
     roots = []
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first, last in itertools.pairwise(cuts):
         roots += subtree_roots(program_, input_bytes, first=first, count=last - first, height=height)
     untraced = execute_untraced(program_, input_bytes)
     assert proof_from_subtrees(program_, untraced, roots, height=height) == proof()

@@ -1,3 +1,4 @@
+# ruff: noqa: PT012 - which of many steps shows the forgery is the point
 """Each forgery fails at the check that it should, in every depth that has the check."""
 
 import json

@@ -23,7 +23,7 @@ from btcfi.vm.machine import (
     StoreToCodeError,
     StoreUnmappedError,
 )
-from btcfi.vm.program import load_program
+from btcfi.vm.program import bare_program, load_program, program_from_elf
 from tests.support.vm_programs import (
     EBREAK,
     ECALL,
@@ -86,7 +86,8 @@ def test_another_class_or_byte_order_is_refused(ident):
     ],
     ids=[
         "writable code", "overlap", "two permissions on a page", "4 GiB", "past the end of memory", "17 MiB",
-        "file larger than memory", "not readable", "unknown flag", "two code segments", "no code", "half a word of code",
+        "file larger than memory", "not readable", "unknown flag", "two code segments", "no code",
+        "half a word of code",
         "code that is not in the file",
     ],
 )  # fmt: skip
@@ -99,7 +100,8 @@ def test_a_bad_segment_is_refused_at_once(segments):
 
 @pytest.mark.parametrize(
     "word",
-    [0x0000_4501, 0x1005_202F, 0x0000_0053, 0xC000_2573, 0x3050_1073, 0x0000_100F, 0x1050_0073, 0x3020_0073, 0, 2**32 - 1,
+    [0x0000_4501, 0x1005_202F, 0x0000_0053, 0xC000_2573, 0x3050_1073, 0x0000_100F, 0x1050_0073, 0x3020_0073, 0,
+     2**32 - 1,
      0x4000_1013, 0x0200_0013 | 1 << 12, 0x0000_3003, 0x0000_707F],
     ids=["compressed", "lr.w", "fadd", "rdcycle", "csrw", "fence.i", "wfi", "mret", "zero", "ones", "slli bit 30",
          "slli bit 25", "ld", "reserved"],
@@ -144,8 +146,6 @@ def test_executing_constants_between_the_code_is_a_fault():
     data = bytearray(elf_file([code_segment([jal(8), ECALL, 0xC000_2573])], e_shnum=1, e_shentsize=40))
     section = struct.pack("<10I", 0, 1, 4, CODE_BASE, 0x1000, 8, 0, 0, 4, 0)
     struct.pack_into("<I", data, 32, len(data))
-    from btcfi.vm.program import bare_program
-
     program = bare_program(bytes(data) + section, name="constants")
     with pytest.raises(IllegalInstructionError):
         run(program, b"")
@@ -177,9 +177,18 @@ def test_fresh_memory_means_the_same_output_whatever_ran_before():
 
 def test_data_at_the_two_ends_of_memory_does_not_become_a_flat_image_of_gigabytes():
     """Found by the fuzzer: a data byte at 0x8000_2000 made the hashed image 2 GiB."""
-    from btcfi.vm.program import bare_program, program_from_elf
-
     data = elf_file([CODE, Segment(0x8000_2000, b"data", 6)])
     with pytest.raises(ElfError):
         program_from_elf(data, name="spread", output_size=4)
     assert run_untraced(bare_program(data, name="spread"), b"").stop is Stop.HALTED
+
+
+def test_a_foreign_program_may_be_given_ram_for_its_stack():
+    words = [*load_constant(0x9000_1000, 2), s_type(-4, 2, 2, 2), ECALL]
+    data = elf_file([code_segment(words)])
+    with pytest.raises(StoreUnmappedError):
+        run(bare_program(data, name="foreign"), b"")
+    assert run(bare_program(data, name="foreign", ram=(0x9000_0000, 4096)), b"").steps == 4
+    for ram in ((1, 4096), (0, 0), (0, 1 << 32), (0xFFFF_F000, 8192), (CODE_BASE, 4096)):
+        with pytest.raises(ElfError):
+            bare_program(data, name="foreign", ram=ram)
