@@ -359,7 +359,7 @@ def load(folder: Path) -> Replay:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Exit code 0, 2 for a broken folder, 98 for a port in use."""
+    """Serve until SIGTERM or SIGINT. Exit code 0, 2 for a broken folder, 71 for a port in use (surfaces/status.py)."""
     parser = argparse.ArgumentParser(prog="replay_server", description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
@@ -373,7 +373,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except OSError as e:
         print(f"replay server: port {options.port}: {e.strerror}; choose another --port", file=sys.stderr)  # noqa: T201
-        return 98
+        return 71
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     if options.port_file is not None:

@@ -174,6 +174,13 @@ class RoundBook:
             self._refuse(e, signed.submission.node_id, now)
             raise
 
+    def forget(self, node_id: str, slot: Slot) -> None:
+        """Take back an accepted word that could not be stored: never acknowledged, its node will send it again."""
+        held = self._round(slot)
+        if not held.final and held.accepted.pop(node_id, None) is not None:
+            held.outcome = None
+            self._accepted[node_id] -= 1
+
     def refuse_unread(self, error: InvalidInputError) -> None:
         """Count a message that could not even be read."""
         self.refusals[getattr(error, "kind", "malformed")] += 1

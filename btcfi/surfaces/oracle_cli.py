@@ -200,6 +200,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    closing.add_done_callback(lambda _: stop.set())  # without it no round would ever end: better no process at all
     await stop.wait()
     closing.cancel()
     with contextlib.suppress(asyncio.CancelledError):

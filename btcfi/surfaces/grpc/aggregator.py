@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from btcfi.adapters.node import PortInUseError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.consensus import AgreedPrice
@@ -104,9 +106,13 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         now = self._now()
         try:
             self._book.accept(signed, now, nonce=message.commitment_nonce)
+        except BtcfiError as e:
+            await self._refused(e, context)
+        try:
             if self._store is not None:
                 await self._store.keep(signed, now)
         except BtcfiError as e:
+            self._book.forget(signed.submission.node_id, signed.submission.slot)
             await self._refused(e, context)
         slot_ = signed.submission.slot
         if self._subscribers and self._book.everybody_spoke(slot_) and slot_ not in self._told_early:
@@ -246,17 +252,23 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
                 self._book.watch(Slot(watched))
             for at in list(self._book.unfinished()):
                 if at not in self._final and self._book.settled(at, now):
-                    await self._finish(at, now)
+                    await self._finish_or_try_again(at, now)
             await asyncio.sleep(every_seconds)
+
+    async def _finish_or_try_again(self, at: Slot, now: UnixSeconds) -> None:
+        try:
+            await self._finish(at, now)
+        except BtcfiError as e:  # the database is away: the round is frozen, and told when it is stored
+            log.error("round_not_stored", slot=at, problem=str(e))  # noqa: TRY400 - one line says it
 
     async def _finish(self, at: Slot, now: UnixSeconds) -> None:
         report = self._book.finish(at)
-        self._final[at], self._signatures[at] = report, {}
-        for old in sorted(self._final)[:-REPORTS_KEPT]:
-            del self._final[old], self._signatures[old]
         if self._store is not None:
             words = self._book.words(at)
             await self._store.keep_round(report, words, rule=self._book.rule, registry=self._book.registry, now=now)
+        self._final[at], self._signatures[at] = report, {}
+        for old in sorted(self._final)[:-REPORTS_KEPT]:
+            del self._final[old], self._signatures[old]
         outcome = report.outcome
         facts = {"dropped": [f"{d.venue} {d.reason}" for d in outcome.dropped]}
         facts["absent"] = [f"{a.venue} {a.reason}" for a in outcome.absent]
@@ -317,8 +329,8 @@ async def start_server(
 ) -> tuple[Any, int]:
     """Start serving with the health and reflection services; return the server and its port (0 picks a free one).
 
-    register: adds further services to the server and returns its full name for reflection. Raises InvalidInputError
-    when the port is taken or a TLS file is unreadable.
+    register: adds further services to the server and returns its full name for reflection. Raises PortInUseError, or
+    InvalidInputError when the host is none of ours or a TLS file is unreadable.
     """
     server = grpc.aio.server(
         options=[
@@ -339,10 +351,21 @@ async def start_server(
     try:
         address = f"{host}:{port}"
         bound = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
-    except (RuntimeError, OSError) as e:
-        raise InvalidInputError("address", f"{host}:{port}: {e}", "a free port and readable TLS files") from e
+    except OSError as e:
+        raise InvalidInputError("TLS files", str(e), "readable PEM files") from e
+    except RuntimeError as e:
+        if port and _taken(host, port):
+            raise PortInUseError(host=host, port=port) from e
+        raise InvalidInputError(
+            "address", f"{host}:{port}", "an address of this machine, and a key with its own PEM"
+        ) from e
     await server.start()
     return server, bound
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex((host.strip("[]"), port)) == 0
 
 
 def _credentials(tls: TlsFiles) -> Any:  # noqa: ANN401 - grpc has no types

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,20 +18,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from btcfi.adapters.candle_folder import read_candle_folder
+from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.ccxt_venue import MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
 from btcfi.adapters.replay_server import Replay, ReplayServer
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
 from btcfi.hashes import sha256
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price
 from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
-from btcfi.units import Slot, UnixSeconds
+from btcfi.units import Minutes, Slot, UnixSeconds
 
 pytestmark = pytest.mark.integration
 
 SLOT = Slot(FIRST_SLOT + 600)
 NOW = UnixSeconds(SLOT + 62)
 VENUES = [parse_venue(t) for t in ("binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD", "kraken:USDT/USD")]
+DEPEG = Path(__file__).parents[3] / "../shared/data/depeg-2023-03"
 CANDLES = ("klines", "candles", "OHLC")
 
 
@@ -114,6 +118,22 @@ def test_every_exchange_gives_its_closed_candle_and_the_bytes_behind_it(replay, 
     assert observation.evidence == sha256(raw)
 
 
+@pytest.mark.skipif(not DEPEG.is_dir(), reason=f"the recording is not here: {DEPEG}")
+def test_the_worst_two_hours_of_the_depeg_go_through_server_and_clients_and_every_minute_is_priced() -> None:
+    recording = read_candle_folder(DEPEG)
+    start, minutes = Slot(1_678_514_400), Minutes(120)
+    venues = venues_for_replay(recording, start, minutes)
+    with serving(ReplayServer(Replay(recording.candles).answer)) as server:
+        clients = [client(server.base_url, v) for v in venues.registered]
+        for at in recording.slots(start, minutes):
+            said = [c.fetch(at, UnixSeconds(at + 62))[0] for c in clients]
+            price = agreed_price(said, registered=venues.registered, legs=venues.legs, rule=ConsensusRule(), slot=at)
+            assert isinstance(price, AgreedPrice)
+            assert [str(d.venue) for d in price.dropped] == ["kraken:BTC/USDC"]
+            dollar = recording.candles[parse_venue("binanceus:BTC/USD")][at]
+            assert float(dollar.low) * 99 <= price.price <= float(dollar.high) * 101
+
+
 def test_a_minute_that_is_still_open_is_missing_although_the_exchange_sends_it(replay) -> None:
     with serving(ReplayServer(replay.answer)) as server:
         observation, raw = client(server.base_url).fetch(SLOT, UnixSeconds(SLOT + 59))
@@ -153,6 +173,18 @@ def test_a_misbehaving_exchange_is_missing_with_its_reason_after_bounded_retries
     assert isinstance(observation, Missing)
     assert (observation.reason, faulty.asked) == (reason, asked)
     assert "\n" not in observation.detail
+
+
+def test_a_second_server_on_the_port_and_a_broken_folder_end_with_one_line_and_their_codes(replay, tmp_path) -> None:
+    (tmp_path / "kraken-BTC-USD.csv").write_text("no header")
+    command = [sys.executable, "-m", "btcfi.adapters.replay_server", "--folder"]
+    with serving(ReplayServer(replay.answer)) as server:
+        taken = subprocess.run(
+            [*command, str(SYNTHETIC_CANDLES), "--port", str(server.server_port)], check=False, capture_output=True
+        )
+    broken = subprocess.run([*command, str(tmp_path)], check=False, capture_output=True)
+    assert (taken.returncode, broken.returncode) == (71, 2)
+    assert taken.stderr.count(b"\n") == broken.stderr.count(b"\n") == 1
 
 
 def test_what_passes_is_asked_again_and_the_quote_comes(replay) -> None:

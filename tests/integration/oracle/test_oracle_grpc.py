@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlmodel import Session, select
 
+from btcfi.adapters.node import PortInUseError
 from btcfi.adapters.oracle_node import NodeSettings, OracleNode
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
@@ -69,7 +72,7 @@ class Running:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.book = RoundBook(registry=registry(**NODES), rule=ConsensusRule(), policy=SubmissionPolicy(**policy))
-        self.store = AggregatorStore(Store(database), BTC_USD) if database else None
+        self.store = AggregatorStore(Store(database, busy_timeout_ms=200), BTC_USD) if database else None
         if self.store is not None:
             self.store.create_tables()
         self.service = Aggregator(self.book, store=self.store, clock=lambda: self.now)
@@ -356,6 +359,39 @@ def test_the_raw_response_that_comes_along_is_read_again_and_kept_by_its_hash(ru
     with pytest.raises(RefusedError) as caught:
         running.client.submit(signed("c", quote(COINBASE, 60_005_00, evidence=sha256(raw)), raw=raw))
     assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_while_the_database_is_away_nothing_is_acknowledged_and_afterwards_the_same_word_counts(
+    running, tmp_path: Path
+) -> None:
+    for name in ("b", "c", "l"):
+        running.client.submit(signed(name, WORDS[name]))
+    with contextlib.closing(sqlite3.connect(tmp_path / "oracle.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnreachableError):
+            running.client.submit(signed("k", WORDS["k"]))
+        assert len(running.book.submissions(SLOT)) == 3
+        running.client.health()
+        running.now = float(SLOT + 74)
+        other.execute("ROLLBACK")
+    running.client.submit(signed("k", WORDS["k"]))
+    assert len(rows(running, OracleSubmissionRow)) == 4
+    with contextlib.closing(sqlite3.connect(tmp_path / "oracle.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        running.now = float(SLOT + 76)
+        threading.Event().wait(0.5)
+        with pytest.raises(NotFoundError):
+            running.client.price()
+        other.execute("ROLLBACK")
+    running.end_of_round()
+    assert running.client.price().num_sources == 3
+
+
+def test_a_port_in_use_is_named(running) -> None:
+    with pytest.raises(PortInUseError):
+        running.do(start_server(running.service, host="127.0.0.1", port=running.port))
+    with pytest.raises(InvalidInputError):
+        running.do(start_server(running.service, host="203.0.113.7", port=0))
 
 
 def test_history_is_bounded(running) -> None:
