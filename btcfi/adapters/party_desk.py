@@ -36,7 +36,17 @@ from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, select_coins
 from btcfi.contracts import setup, watch
 from btcfi.contracts.cooperative import Closing, build_close
-from btcfi.contracts.messages import Accept, CloseAnswer, CloseRequest, ContractTerms, Offer, Party, Role, Sign
+from btcfi.contracts.messages import (
+    Accept,
+    CloseAnswer,
+    CloseRequest,
+    ContractTerms,
+    Offer,
+    Party,
+    Role,
+    Sign,
+    contract_id,
+)
 from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
@@ -56,6 +66,9 @@ log = logging.getLogger(__name__)
 
 CHILD_COIN: Final = Sats(20_000)
 """A coin of at least this size pays for a settlement's child: 50 sat/vB for both transactions."""
+
+REMEMBERED: Final = 64
+"""Agreements kept in memory, a few megabytes each."""
 
 FUNDING_WEIGHT: Final = 6 * P2TR_OUTPUT_WEIGHT
 """Room in the coin selection for what a party pays besides its inputs and change."""
@@ -96,6 +109,10 @@ class PartyDesk:
     ) -> None:
         self._store, self._keystore, self._node, self._program = store, keystore, node, program
         self._policy, self._fees = policy, fees
+        self._agreements: dict[Hash32, Agreement] = {}
+        """The last agreements, by id: computing one runs the guest thousands of times."""
+        self._names: dict[Hash32, str] = {}
+        self._done: set[str] = set()
         self._keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
 
     @property
@@ -119,7 +136,7 @@ class PartyDesk:
 
     def offer(self, terms: ContractTerms, role: Role) -> Offer:
         """Make an offer with coins of our wallet, reserve them, and remember it."""
-        number = self._store.next_number()
+        number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
         self._store.save(PartyContract(number=number, role=role, offer=offer))
         return offer
@@ -127,10 +144,11 @@ class PartyDesk:
     def accept(self, offer: Offer, event: OracleEvent) -> Accept:
         """Check an offer against the event that we expect, pre-sign every CET, and remember both."""
         role = offer.role.other
-        number = self._store.next_number()
+        number = self._store.take_number()
         self._check_coins(offer.party.coins)
         party = self._party(number, offer.terms, role)
         agreement = self._agree(offer, party, event)
+        self._remember(agreement)
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
         self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted))
         return accepted
@@ -190,9 +208,18 @@ class PartyDesk:
     def _agreement(self, contract: PartyContract) -> Agreement:
         if contract.accept is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "`btcfi party sign` the other side's accept message")
-        # the event was compared with our expectation when the offer was made or accepted
-        event = contract.offer.terms.announcements[0].event
-        return self._agree(contract.offer, contract.accept.party, event)
+        party = contract.accept.party
+        wanted = contract_id(contract.offer, party)
+        if wanted not in self._agreements:
+            # the event was compared with our expectation when the offer was made or accepted
+            event = contract.offer.terms.announcements[0].event
+            self._remember(self._agree(contract.offer, party, event))
+        return self._agreements[wanted]
+
+    def _remember(self, agreement: Agreement) -> None:
+        while len(self._agreements) >= REMEMBERED:
+            self._agreements.pop(next(iter(self._agreements)))
+        self._agreements[agreement.id] = agreement
 
     # ---- closing together
 
@@ -310,13 +337,15 @@ class PartyDesk:
                 )
 
     def _by_id(self, wanted: Hash32) -> tuple[str, PartyContract, Agreement]:
-        for name in self._store.names():
-            contract = self._store.load(name)
-            if contract.accept is not None:
-                agreement = self._agreement(contract)
-                if agreement.id == wanted:
-                    return name, contract, agreement
-        raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
+        if wanted not in self._names:
+            known = set(self._names.values())
+            for name in self._store.names():
+                if name not in known and (accept := (one := self._store.load(name)).accept) is not None:
+                    self._names[contract_id(one.offer, accept.party)] = name
+        if wanted not in self._names:
+            raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
+        contract = self._store.load(self._names[wanted])
+        return self._names[wanted], contract, self._agreement(contract)
 
     def _vault(self) -> NonceVault:
         return NonceVault(self._store.nonces, self._keystore)
@@ -332,10 +361,21 @@ class PartyDesk:
         """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund."""
         reports = []
         for name in self._store.names():
+            if name in self._done:
+                continue
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
-                reports.append(self._watch_one(name, contract, attestations))
+                report = self._watch_one(name, contract, attestations)
+                reports.append(report)
+                if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
+                    self._done.add(name)  # deeper than any reorganisation that we follow
         return reports
+
+    @staticmethod
+    def _settled_at(contract: PartyContract) -> Height:
+        return (
+            max((spend.height for spend in contract.watch.spends), default=Height(0)) if contract.watch else Height(0)
+        )
 
     def _watch_one(self, name: str, contract: PartyContract, attestations: Sequence[Attestation]) -> Report:
         agreement = self._agreement(contract)

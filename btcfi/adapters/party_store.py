@@ -80,6 +80,7 @@ class PartyStore:
         self.nonces = folder / "nonces"
         self._contracts = folder / "contracts"
         self._coins = folder / "coins.json"
+        self._counter = folder / "next-contract-key"
 
     # ---- contracts
 
@@ -87,9 +88,11 @@ class PartyStore:
         """Return the names of the contracts, which are their offers' ids."""
         return sorted(path.stem for path in self._contracts.glob("*.json"))
 
-    def next_number(self) -> int:
-        """Return the next unused contract key."""
-        return 1 + max((self.load(name).number for name in self.names()), default=-1)
+    def take_number(self) -> int:
+        """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
+        number = int(self._counter.read_bytes()) if self._counter.exists() else 0
+        write_private(self._counter, str(number + 1).encode())
+        return number
 
     def load(self, name: str) -> PartyContract:
         """Return a contract. Raises NotFoundError."""

@@ -118,6 +118,14 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a party's owner tells its own desk: make this offer. It never goes to the other side."""
+
+    terms: ContractTerms
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
     """Second message: the other side's coins and its pre-signatures of every CET."""
 
@@ -172,12 +180,17 @@ def canonical(message: Json) -> bytes:
 
 def encode_offer(offer: Offer) -> Json:
     """Return the offer as JSON."""
-    terms = offer.terms
+    head = {"type": "btcfi/offer", "version": VERSION, "role": offer.role.value}
+    return head | {"party": _encode_party(offer.party)} | _encode_terms(offer.terms)
+
+
+def encode_order(order: Order) -> Json:
+    """Return an order as JSON: an offer without its party."""
+    return {"type": "btcfi/order", "version": VERSION, "role": order.role.value} | _encode_terms(order.terms)
+
+
+def _encode_terms(terms: ContractTerms) -> Json:
     return {
-        "type": "btcfi/offer",
-        "version": VERSION,
-        "role": offer.role.value,
-        "party": _encode_party(offer.party),
         "option": terms.option,
         "collateral_sats": terms.collateral,
         "premium_sats": terms.premium,
@@ -367,8 +380,19 @@ def _typed(message: object, kind: str) -> _Reader:
 def decode_offer(message: object) -> Offer:
     """Return the offer of a JSON value. Raises InvalidInputError naming the field."""
     reader = _typed(message, "btcfi/offer")
+    terms, role = _decode_terms(reader), reader.take("role", Role, "'buyer' or 'seller'")
+    return Offer(terms=terms, role=role, party=reader.take("party", _decode_party, "a party"))
+
+
+def decode_order(message: object) -> Order:
+    """Return the order of a JSON value. Raises InvalidInputError naming the field."""
+    reader = _typed(message, "btcfi/order")
+    return Order(terms=_decode_terms(reader), role=reader.take("role", Role, "'buyer' or 'seller'"))
+
+
+def _decode_terms(reader: _Reader) -> ContractTerms:
     release = reader.take("release_hash", lambda v: None if v is None else hash32(bytes.fromhex(v)), "hex or null")
-    terms = ContractTerms(
+    return ContractTerms(
         option=reader.take("option", lambda value: dict(value.items()), "the option's terms, an object"),
         collateral=reader.sats("collateral_sats"),
         premium=reader.sats("premium_sats"),
@@ -383,8 +407,6 @@ def decode_offer(message: object) -> Offer:
         tree=reader.take("tree", _tree, "one of " + ", ".join(TREES)),
         release_hash=release,
     )
-    role = reader.take("role", Role, "'buyer' or 'seller'")
-    return Offer(terms=terms, role=role, party=reader.take("party", _decode_party, "a party"))
 
 
 def decode_accept(message: object) -> Accept:

@@ -14,8 +14,10 @@ or read from a file; it never stands in an argument.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any, Final
 
 import typer
@@ -45,7 +47,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
 from btcfi.contracts.setup import SetupPolicy
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import InvalidInputError, RetryableError, UnreachableError
 from btcfi.surfaces.cli import run
 from btcfi.units import display_txid, height, sats
 from btcfi.vm.program import load_program
@@ -284,6 +286,41 @@ def close_sign(
     answer = desk.answer_close(decode_close_request(received), payout=sats(payout_sats))
     _write_json(out, encode_close_answer(answer))
     _say({"contract_id": answer.contract_id.hex(), "answer": out}, quiet=out == "-")
+
+
+@app.command("run")
+def serve(
+    inbox: Annotated[Path, typer.Option("--inbox", help="Folder of messages to you; only you may write there.")],
+    outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
+    announcements: Annotated[
+        Path, typer.Option("--announcements", help="Folder of announcements that you got from the oracles.")
+    ],
+    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    folder: Folder = DEFAULT_FOLDER,
+    node: NodeUrl = DEFAULT_NODE,
+    cookie_file: Cookie = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Answer messages and watch until SIGTERM: your orders are offered, offers on known announcements accepted."""
+    from btcfi.adapters.party_mail import PartyMail  # noqa: PLC0415 - only this command needs it
+
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    chain = Node(node, NODE_TIMEOUT, cookie_file=cookie_file)
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    mail = PartyMail(desk, inbox=inbox, outbox=outbox, announcements=announcements)
+    typer.echo(json.dumps({"running": str(folder), "address": desk.address()}))
+    sys.stdout.flush()
+    while not stopping.is_set():
+        try:
+            busy = mail.round(chain.block_count())
+        except RetryableError as e:
+            sys.stderr.write(f"btcfi party: {e}\n")
+            busy = 0
+        if not busy:
+            stopping.wait(every)
 
 
 @app.command()
