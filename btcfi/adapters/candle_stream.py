@@ -187,7 +187,7 @@ class StreamingVenue:
                     connection.btcfi_tapped = True
                 return connection
 
-        client = Tapped({"options": dict(self._exchange.options)})
+        client = Tapped({"options": dict(self._exchange.options), "enableRateLimit": self._base_url is None})
         websockets = client.urls["api"].pop("ws", None)
         if self._base_url is not None:
             client.urls["api"] = repointed(

@@ -77,10 +77,11 @@ class Network:
             "--node-id", name, "--aggregator-url", self.url, "--config", str(file),
         )  # fmt: skip
 
-    def aggregator(self) -> None:
+    def aggregator(self, port: int = 0) -> None:
+        (self.folder / "aggregator.port").unlink(missing_ok=True)
         self.start(
             "aggregator", "btcfi.surfaces.oracle_cli", "aggregator", "--config", str(self.folder / "net/network.toml"),
-            "--port", "0", "--port-file", str(self.folder / "aggregator.port"),
+            "--port", str(port), "--port-file", str(self.folder / "aggregator.port"),
             "--database", f"sqlite:///{self.folder}/oracle.sqlite",
         )  # fmt: skip
         self.url = f"http://127.0.0.1:{self.port('aggregator')}"
@@ -164,6 +165,10 @@ def test_a_node_killed_lying_or_late_is_named_while_the_price_stays_right_and_tw
 
     first = network.until("everybody agrees", lambda u: u.priced and not u.absent and not u.dropped)
     assert first.price.num_sources == 3
+
+    network.end("aggregator", signal.SIGKILL)
+    network.aggregator(int(network.url.rpartition(":")[2]))
+    network.until("a killed aggregator takes up again", lambda u: u.priced and u.price.num_sources == 3)
 
     network.end("kraken-node", signal.SIGKILL)
     network.until("killed node named", lambda u: u.priced and reason_of(u, KRAKEN) == "silent")
