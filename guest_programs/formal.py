@@ -307,10 +307,13 @@ _TERMS: Final[dict[int, Callable[[Any, Any], Any]]] = {
 }  # fmt: skip
 
 
-def specification(name: str, x: dict[str, Any], facts: Facts, payout: Any = None) -> dict[str, Any]:
+def specification(
+    name: str, x: dict[str, Any], facts: Facts, *, payout: Any = None, knocked: Any = None
+) -> dict[str, Any]:
     """Return what each output must be, as a term over the inputs: the contract, written without looking at the code.
 
-    payout: a term already proved equal to the specified payout, for what follows from it.
+    payout, knocked: terms already proved equal to the specified ones on this path, for what follows from them; after a
+    refusal, where nothing follows, ``knocked`` is false.
     """
     put, binary = z3.Extract(0, 0, x["option_type"]) == 1, z3.Extract(1, 1, x["option_type"]) == 1
     strike, spot, barrier = x["strike"], x["spot"], x["barrier_level"]
@@ -336,10 +339,11 @@ def specification(name: str, x: dict[str, Any], facts: Facts, payout: Any = None
     error: Any = bv(0)
     for condition, code in reversed(own + common):
         error = z3.If(condition, bv(code), error)
-    knocked = z3.And(
-        barrier != 0,
-        z3.If(z3.UGT(barrier, strike), z3.UGE(x["observed_high"], barrier), z3.ULE(x["observed_low"], barrier)),
-    )
+    if knocked is None:
+        knocked = z3.And(
+            barrier != 0,
+            z3.If(z3.UGT(barrier, strike), z3.UGE(x["observed_high"], barrier), z3.ULE(x["observed_low"], barrier)),
+        )
     hold = z3.And(x["time_to_expiry"] != 0, z3.Not(knocked))
     in_the_money = z3.If(put, z3.ULT(spot, strike), z3.UGT(spot, strike))
     value = z3.If(binary, strike, z3.If(put, strike - spot, spot - strike))
@@ -397,14 +401,16 @@ def _prove_end(executor: Executor, state: State, name: str) -> int:
     for output, (offset, words) in _OUTPUT.items():
         parts = [bv(state.memory.get(OUTPUT_BASE + offset + 4 * n, 0)) for n in range(words)]
         got[output] = parts[0] if words == 1 else z3.Concat(parts[1], parts[0])
-    wanted = specification(name, executor.inputs, executor.facts)
-    executor.prove(state, got["payout"] == wanted["payout"], "payout")
-    # Once the payout is proved, what is computed from it is compared as computed from the binary's own term: a cut,
-    # which spares the solver the same proof again inside a larger one.
-    wanted = specification(name, executor.inputs, executor.facts, payout=got["payout"])
-    for output in _OUTPUT:
-        if output != "payout":
-            executor.prove(state, got[output] == wanted[output], output)
+    # Cuts: once a value is proved, what follows from it is specified in terms of the binary's own value, which spares
+    # the solver the same proof again inside a larger one.
+    cuts: dict[str, Any] = {}
+    for output in ("error", "barrier_hit", "payout", "exercise_type", "profit_loss", "payout_sats", "abi_version"):
+        wanted = specification(name, executor.inputs, executor.facts, **cuts)
+        executor.prove(state, got[output] == wanted[output], output)
+        if output == "barrier_hit":
+            cuts["knocked"] = z3.simplify(got[output] == 1)
+        if output == "payout":
+            cuts["payout"] = got[output]
     return len(_OUTPUT)
 
 

@@ -18,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
+_LARGEST_FILE = 16 << 20
+"""The loader takes ELF files up to 16 MiB; proofs are smaller."""
+
 Program = Annotated[str, typer.Option("--program", help="Guest program, by its name in the manifest.")]
 Programs = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads it at run time
@@ -252,12 +255,18 @@ def _base_and_size(text: str) -> tuple[int, int]:
 
 
 def _read(path: Path) -> bytes:
+    """Return the file's bytes. Raises NotFoundError, and InvalidInputError for more than any of our files has."""
     if str(path) == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as e:
-        raise NotFoundError("file", str(path)) from e
+        data = sys.stdin.buffer.read(_LARGEST_FILE + 1)
+    else:
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_FILE + 1)
+        except FileNotFoundError as e:
+            raise NotFoundError("file", str(path)) from e
+    if len(data) > _LARGEST_FILE:
+        raise InvalidInputError(str(path), f"more than {_LARGEST_FILE} bytes", "a smaller file")
+    return data
 
 
 def _in_words(output: bytes) -> dict[str, Any] | None:

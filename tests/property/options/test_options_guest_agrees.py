@@ -25,7 +25,7 @@ def sensible(rng):
     spot = rng.choice((strike, near, near, rng.randrange(1, 1 << rng.randrange(1, 33))))
     barrier = rng.choice((0, 0, max(0, min(2**32 - 1, int(strike * rng.uniform(0.5, 1.5))))))
     return SettlementInput(
-        option_type=rng.randrange(4), strike=strike, spot=spot, 
+        option_type=rng.randrange(4), strike=strike, spot=spot,
         quantity=rng.choice((1, 100, rng.randrange(1, 2_100_000_001))),
         barrier_level=barrier, early_exercise=rng.randrange(2), time_to_expiry=rng.choice((0, rng.randrange(525_601))),
         volatility=rng.randrange(16_000), observed_low=rng.choice((spot, rng.randrange(spot + 1))),

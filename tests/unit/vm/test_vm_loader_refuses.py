@@ -2,14 +2,17 @@
 
 import struct
 import time
+from dataclasses import replace
 
 import pytest
 
+from btcfi.vm.agreement import Emulator, execute
 from btcfi.vm.elf import ElfError, InstructionRefusedError, parse_elf
 from btcfi.vm.interpreter import run, run_untraced
 from btcfi.vm.machine import (
     CODE_BASE,
     BreakpointError,
+    ExecutorsDisagreeError,
     FetchOutsideCodeError,
     GuestMismatchError,
     IllegalInstructionError,
@@ -192,3 +195,22 @@ def test_a_foreign_program_may_be_given_ram_for_its_stack():
     for ram in ((1, 4096), (0, 0), (0, 1 << 32), (0xFFFF_F000, 8192), (CODE_BASE, 4096)):
         with pytest.raises(ElfError):
             bare_program(data, name="foreign", ram=ram)
+
+
+def test_both_executors_give_up_on_an_endless_program_without_repeating_it_slowly():
+    program = program_of([jal(0)])
+    with pytest.raises(StepLimitError):
+        execute(program, Emulator(program), b"")
+
+
+def test_a_difference_between_the_executors_stops_the_settlement():
+    program = program_of([*load_constant(7, 10), ECALL])
+
+    class Wrong(Emulator):
+        def run(self, input_bytes, *, max_steps=1 << 24):
+            result = super().run(input_bytes, max_steps=max_steps)
+            return replace(result, registers=(*result.registers[:10], 8, *result.registers[11:]))
+
+    with pytest.raises(ExecutorsDisagreeError) as caught:
+        execute(program, Wrong(program), b"")
+    assert caught.value.field == "registers"
