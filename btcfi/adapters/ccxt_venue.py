@@ -46,10 +46,6 @@ class ResponseTooLargeError(BtcfiError):
     """An exchange sent more bytes than any answer of its can have."""
 
 
-class BaseUrlError(InvalidInputError):
-    """A base URL for the exchanges' APIs is not one."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """How often a venue is asked again for one slot, and how long to wait in between."""
@@ -58,6 +54,10 @@ class Backoff:
     first_seconds: float = 0.5
     factor: float = 2.0
     most_seconds: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InvalidInputError("attempts", str(self.attempts), "at least 1")
 
     def wait(self, attempt: int, jitter: float) -> float:
         """Return seconds to wait after the ``attempt``-th failure (from 0); ``jitter`` in 0..1 takes up to half off."""
@@ -103,7 +103,7 @@ class VenueClient:
             if not isinstance(observation, Missing) or observation.reason not in RETRIED or last:
                 return observation, raw
             self._pause(self._backoff.wait(attempt, self._jitter()))
-        raise BaseUrlError("backoff.attempts", str(self._backoff.attempts), "at least 1")
+        raise AssertionError("attempts >= 1")  # pragma: no cover - Backoff's own check
 
     def close(self) -> None:
         """Close the connections; a later fetch opens new ones."""
@@ -115,7 +115,7 @@ class VenueClient:
         started = monotonic()
         try:
             client, market_id = self._connect()
-            self._session.limit = MAX_RESPONSE_BYTES
+            self._session.limit, self._session.most_seconds = MAX_RESPONSE_BYTES, 2 * self._timeout
             self._exchange.request(client, market_id, slot)
         except Exception as e:  # noqa: BLE001 - whatever a foreign client raises on foreign bytes is the venue's failure
             return self._failed(e, slot, now, monotonic() - started)
@@ -135,6 +135,7 @@ class VenueClient:
 
     def _connect(self) -> tuple[Any, str]:
         if self._client is None or self._market_id is None:
+            self.close()
             self._session = _session_class()()
             self._session.limit = MAX_MARKETS_BYTES
             client = _new_client(self._exchange, self._session, self._base_url, self._timeout, self._rate_limit)
@@ -186,6 +187,7 @@ def _session_class() -> type[requests.Session]:
     Made at the first call, since importing requests and ccxt costs half a second that only fetching should pay.
     """
     import requests  # noqa: PLC0415 - see the docstring
+    import urllib3  # noqa: PLC0415
 
     class RecordingSession(requests.Session):
         """What ccxt sends its requests through."""
@@ -193,20 +195,35 @@ def _session_class() -> type[requests.Session]:
         last_status: int | None = None
         last_body: bytes = b""
         limit: int = MAX_RESPONSE_BYTES
+        most_seconds: float = 60.0
 
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as it comes
             self.last_status, self.last_body = None, b""
             response = super().request(*args, **{**kwargs, "allow_redirects": False, "stream": True})
             self.last_status = response.status_code
-            body = bytearray()
-            for part in response.iter_content(64 * 1024):
+            body, deadline = bytearray(), monotonic() + self.most_seconds
+            while part := self._part(response):
                 body += part
                 if len(body) > self.limit:
                     response.close()
                     raise ResponseTooLargeError(f"more than {self.limit} bytes")
+                if monotonic() > deadline:
+                    response.close()
+                    raise requests.exceptions.ReadTimeout(f"still sending after {self.most_seconds} s")
             response._content = bytes(body)  # noqa: SLF001 - what `Response.content` itself would have kept
             self.last_body = bytes(body)
             return response
+
+        @staticmethod
+        def _part(response: requests.Response) -> bytes:
+            # read1 gives what is there; anything that waits for a full buffer lets a dripping server hold us for hours
+            try:
+                part: bytes = response.raw.read1(64 * 1024, decode_content=True)
+            except urllib3.exceptions.ReadTimeoutError as e:
+                raise requests.exceptions.ReadTimeout(e) from e
+            except urllib3.exceptions.HTTPError as e:
+                raise requests.exceptions.ConnectionError(e) from e
+            return part
 
     return RecordingSession
 

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
@@ -104,6 +104,18 @@ def stall(handler) -> None:
     handler.close_connection = True
 
 
+def drip(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(200):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            sleep(0.05)
+    handler.close_connection = True
+
+
 def client(base_url: str, venue=VENUES[2], **more) -> VenueClient:
     quick = Backoff(attempts=3, first_seconds=0.001, most_seconds=0.002)
     return VenueClient(venue, base_url=base_url, rate_limit=False, timeout=0.3, backoff=quick, **more)
@@ -158,7 +170,6 @@ FAULTS = [
     ("not utf-8", lambda h: reply(h, 200, b"\xff\xfe\x00"), MissingReason.MALFORMED, 1),
     ("too large", lambda h: reply(h, 200, b"[" + b" " * MAX_RESPONSE_BYTES + b"]"), MissingReason.TOO_LARGE, 1),
     ("cut connection", cut_short, MissingReason.UNREACHABLE, 3),
-    ("timeout", stall, MissingReason.TIMEOUT, 3),
 ]
 
 
@@ -173,6 +184,14 @@ def test_a_misbehaving_exchange_is_missing_with_its_reason_after_bounded_retries
     assert isinstance(observation, Missing)
     assert (observation.reason, faulty.asked) == (reason, asked)
     assert "\n" not in observation.detail
+
+
+@pytest.mark.parametrize("fault", [stall, drip])
+def test_an_exchange_that_keeps_us_waiting_is_a_timeout_also_when_it_sends_a_byte_now_and_then(replay, fault) -> None:
+    faulty = Faulty(replay, fault)
+    with serving(faulty.server):
+        observation, _ = client(faulty.base_url).fetch(SLOT, NOW)
+    assert (observation.reason, faulty.asked) == (MissingReason.TIMEOUT, 3)
 
 
 def test_a_second_server_on_the_port_and_a_broken_folder_end_with_one_line_and_their_codes(replay, tmp_path) -> None:
