@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from btcfi.pricing.compiled import drop_stale_kernels
+from btcfi.pricing.kernel_cache import drop_stale_kernels
 
 drop_stale_kernels(Path(__file__).parent)

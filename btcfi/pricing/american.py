@@ -12,7 +12,7 @@ at the barrier an American option is worth its intrinsic value. An American bina
 is at it, so it is never held past that moment.
 """
 
-# ruff: noqa: C901, FBT001, PLR0911, PLR0912, PLR0915, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
+# ruff: noqa: C901, FBT001, PLR0912, PLR0915, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
 from __future__ import annotations
 
 import math
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from btcfi.pricing.black_scholes import check_kind, quote
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import (
     BINARY_CALL,
     BINARY_PUT,
@@ -37,8 +37,6 @@ from btcfi.pricing.domain import (
 )
 from btcfi.pricing.exercise_boundary import (
     HORIZON,
-    KEY_RATE,
-    KEY_SIGMA,
     ROW,
     log_boundary,
     put_value,
@@ -53,6 +51,7 @@ from btcfi.pricing.kernels import (
     INV_SQRT_2PI,
     SLOTS,
     VALUE,
+    copy,
     intrinsic,
     knock_out,
     knocked,
@@ -112,14 +111,14 @@ class AmericanGreeks:
     rho: FloatArray
 
 
-@njit(cache=True)
+@kernel
 def _peizer_pratt(z: float, n: int) -> float:
     """Return the binomial probability whose n-step distribution has its tail at normal quantile ``z`` (method 2)."""
     reach = z / (n + 1.0 / 3.0 + 0.1 / (n + 1.0))
     return 0.5 + math.copysign(0.5, z) * math.sqrt(-math.expm1(-reach * reach * (n + 1.0 / 6.0)))
 
 
-@njit(cache=True)
+@kernel
 def tree_value(
     kind: int, s: float, k: float, tau: float, sigma: float, r: float, q: float, steps: int, american: bool
 ) -> float:  # fmt: skip
@@ -164,7 +163,7 @@ def tree_value(
     return root
 
 
-@njit(cache=True)
+@kernel
 def _tree_loop(
     out: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, tau: FloatArray, sigma: FloatArray,
     r: FloatArray, q: FloatArray, steps: int, american: bool,
@@ -173,7 +172,7 @@ def _tree_loop(
         out[i] = tree_value(int(kind[i]), s[i], k[i], tau[i], sigma[i], r[i], q[i], steps, american)
 
 
-@njit(cache=True)
+@kernel
 def _solve_grid(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float, refine: int,
@@ -228,10 +227,10 @@ def _solve_grid(
         payoff[m - 1] = k
     if kind == BINARY_PUT and wall_low and (barrier == 0.0 or up or barrier <= k):
         payoff[0] = k
-    value[:] = payoff
+    for i in range(m):
+        value[i] = payoff[i]
     rhs = np.empty(m)
     factor = np.empty(m)
-    before = value.copy()
     half_variance = 0.5 * sigma * sigma / (dx * dx)
     half_drift = 0.5 * mu / dx
     # upwind where the drift outruns the diffusion of a cell, so that no weight turns negative
@@ -252,7 +251,6 @@ def _solve_grid(
         step_size = dt
         for _ in range(halves):
             elapsed += dt
-            before[:] = value
             explicit = (1.0 - weight) * dt
             implicit = weight * dt
             for i in range(1, m - 1):
@@ -308,20 +306,21 @@ def _solve_grid(
     acc[DTAU] = max(held, 0.0) if step_size > 0.0 else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _extrapolated(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float,
 ) -> None:  # fmt: skip
     """Fill ``acc`` from a grid and the one twice as fine: their second-order errors cancel (Richardson)."""
     coarse = np.zeros(SLOTS)
-    _solve_grid(coarse, kind, s, k, barrier, up, tau, sigma, r, q, 1)
-    _solve_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q, 2)
+    for refine in range(1, 3):
+        copy(coarse, acc)
+        _solve_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q, refine)
     for j in range(SLOTS):
         acc[j] += (acc[j] - coarse[j]) / 3.0
 
 
-@njit(cache=True)
+@kernel
 def _certain(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, tau: float, r: float, q: float
 ) -> None:  # fmt: skip
@@ -351,7 +350,7 @@ def _certain(
         acc[DXX] = acc[DX]
 
 
-@njit(cache=True)
+@kernel
 def _exercised(acc: FloatArray, kind: int, s: float, k: float) -> None:
     """Fill ``acc`` for an option that is worth exercising now."""
     acc[:] = 0.0
@@ -361,7 +360,7 @@ def _exercised(acc: FloatArray, kind: int, s: float, k: float) -> None:
         acc[DXX] = acc[DX]
 
 
-@njit(cache=True)
+@kernel
 def _add_touch(
     acc: FloatArray, amount: float, level: float, s: float, tau: float, sigma: float, r: float, q: float
 ) -> None:  # fmt: skip
@@ -393,32 +392,36 @@ def _add_touch(
         acc[DRATE] += (mu_rate + sign * lam_rate) * gap * mass + eta * sign * lam_rate * sd * bell
 
 
-@njit(cache=True)
+@kernel
 def _by_grid(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float,
 ) -> None:  # fmt: skip
     """Fill ``acc`` from the finite-difference grid; rate and volatility by one more solution to each side."""
     side = np.zeros(SLOTS)
-    _extrapolated(acc, kind, s, k, barrier, up, tau, sigma, r, q)
-    if acc[VALUE] <= intrinsic(kind, s, k):
-        _exercised(acc, kind, s, k)
-        return
-    _extrapolated(side, kind, s, k, barrier, up, tau, sigma, r + BUMP, q)
-    acc[DRATE] = side[VALUE]
-    _extrapolated(side, kind, s, k, barrier, up, tau, sigma, r - BUMP, q)
-    acc[DRATE] = (acc[DRATE] - side[VALUE]) / (2.0 * BUMP)
-    if q == 0.0:
-        acc[DSIGMA] = 2.0 * (tau * acc[DTAU] - r * acc[DRATE]) / sigma  # time only counts as sigma**2 t and r t
-        return
     step = BUMP * sigma
-    _extrapolated(side, kind, s, k, barrier, up, tau, sigma + step, r, q)
-    acc[DSIGMA] = side[VALUE]
-    _extrapolated(side, kind, s, k, barrier, up, tau, sigma - step, r, q)
-    acc[DSIGMA] = (acc[DSIGMA] - side[VALUE]) / (2.0 * step)
+    by_rate = 0.0
+    by_sigma = 0.0
+    # the market itself, its rate to both sides, and its volatility where time cannot stand in for it
+    for i in range(5 if q != 0.0 else 3):
+        sign = 1.0 if i % 2 == 1 else -1.0
+        r_moved = r + sign * BUMP if i in {1, 2} else r
+        sigma_moved = sigma + sign * step if i in {3, 4} else sigma
+        _extrapolated(side, kind, s, k, barrier, up, tau, sigma_moved, r_moved, q)
+        if i == 0:
+            copy(acc, side)
+            if acc[VALUE] <= intrinsic(kind, s, k):
+                _exercised(acc, kind, s, k)
+                return
+        elif i in {1, 2}:
+            by_rate += sign * side[VALUE] / (2.0 * BUMP)
+        else:
+            by_sigma += sign * side[VALUE] / (2.0 * step)
+    acc[DRATE] = by_rate
+    acc[DSIGMA] = by_sigma if q != 0.0 else 2.0 * (tau * acc[DTAU] - r * by_rate) / sigma
 
 
-@njit(cache=True)
+@kernel
 def _by_boundary(
     acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float,
     tau: float, sigma: float, r: float, q: float, longest: float,
@@ -427,40 +430,34 @@ def _by_boundary(
     call = kind == CALL
     # a call is the put with asset and cash exchanged
     asset, cash, interest, lost = (k, s, q, r) if call else (s, k, r, q)
-    if not solve_boundary(rows[0], sigma, interest, lost, longest):
-        return False
-    put_value(acc, rows[0], asset, cash, tau)
-    by_tau = acc[DTAU]
-    if acc[VALUE] <= intrinsic(kind, s, k):
-        _exercised(acc, kind, s, k)
-        return True
     side = np.zeros(SLOTS)
     step = RATE_BUMP * max(r, 0.01)
     step = step if call or step < 0.5 * r else 0.5 * r
-    total = 0.0
-    for i in range(2):
-        bumped = step if i == 0 else -step
-        solved = (
-            solve_boundary(rows[1 + i], sigma, interest, lost + bumped, longest)
-            if call
-            else solve_boundary(rows[1 + i], sigma, interest + bumped, lost, longest)
-        )
-        if not solved:
+    bump = BUMP * sigma
+    by_rate = 0.0
+    by_sigma = 0.0
+    # the market itself, its rate to both sides, and its volatility where time cannot stand in for it
+    for i in range(5 if q != 0.0 else 3):
+        sign = 1.0 if i % 2 == 1 else -1.0
+        moved = sign * step if i in {1, 2} else 0.0
+        sigma_moved = sigma + sign * bump if i in {3, 4} else sigma
+        interest_moved = interest if call else interest + moved
+        lost_moved = lost + moved if call else lost
+        if not solve_boundary(rows[i], sigma_moved, interest_moved, lost_moved, longest):
             return False
-        put_value(side, rows[1 + i], asset, cash, tau)
-        total += side[VALUE] if i == 0 else -side[VALUE]
-    by_rate = total / (2.0 * step)
+        put_value(side, rows[i], max(kind, PUT), asset, cash, tau)
+        if i == 0:
+            copy(acc, side)
+            if acc[VALUE] <= intrinsic(kind, s, k):
+                _exercised(acc, kind, s, k)
+                return True
+        elif i in {1, 2}:
+            by_rate += sign * side[VALUE] / (2.0 * step)
+        else:
+            by_sigma += sign * side[VALUE] / (2.0 * bump)
+    by_tau = acc[DTAU]
     if q == 0.0:
         by_sigma = 2.0 * (tau * by_tau - r * by_rate) / sigma  # time only counts as sigma**2 t and r t
-    else:
-        total = 0.0
-        for i in range(2):
-            bumped = BUMP * sigma if i == 0 else -BUMP * sigma
-            if not solve_boundary(rows[3 + i], sigma + bumped, interest, lost, longest):
-                return False
-            put_value(side, rows[3 + i], asset, cash, tau)
-            total += side[VALUE] if i == 0 else -side[VALUE]
-        by_sigma = total / (2.0 * BUMP * sigma)
     if call:
         # homogeneous of degree one in asset and cash: x_cash V + x_asset V = V
         first = acc[VALUE] - acc[DX]
@@ -472,20 +469,21 @@ def _by_boundary(
     return True
 
 
-@njit(cache=True)
+@kernel
 def _bucket(tau: float, horizon: float) -> int:
     """Return which of the kept boundaries serves a life of ``tau``."""
     return min(int(math.log(max(horizon / tau, 1.0)) / LOG_BUCKET), BUCKETS - 1)
 
 
-@njit(cache=True)
+@kernel
 def american(
-    acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
+    acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, level: float,
     tau: float, sigma: float, r: float, q: float, horizon: float,
 ) -> None:  # fmt: skip
     """Fill ``acc`` with an American option (barrier 0: none) and its first-order derivatives and gamma.
 
-    rows: BUCKETS x BOUNDARY_ROWS boundaries that are kept from option to option; horizon: the book's longest time.
+    level: where a put without a barrier is exercised at the latest (0: nowhere); the spot is above it. rows: BUCKETS x
+    BOUNDARY_ROWS boundaries that are kept from option to option; horizon: the book's longest time.
     """
     acc[:] = 0.0
     if barrier > 0.0 and knocked(s, barrier, up):
@@ -494,61 +492,53 @@ def american(
     if kind >= BINARY_CALL and (now > 0.0 or s == k):
         acc[VALUE] = k
         return
-    if sigma * math.sqrt(tau) < LEAST_SPREAD:
+    spread = sigma * math.sqrt(tau)
+    if spread < LEAST_SPREAD:
         _certain(acc, kind, s, k, barrier, up, tau, r, q)
         return
+    wall = barrier
+    touch = 0.0
+    idle = False
+    by_grid = False
     if kind >= BINARY_CALL:
         # the barrier matters only on the far side from the strike, or in front of it
-        if barrier > 0.0 and up != (kind == BINARY_CALL):
-            _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+        by_grid = barrier > 0.0 and up != (kind == BINARY_CALL)
+        touch = k
+    elif kind == CALL and q * tau <= NO_GAIN:
+        # waiting costs nothing but the barrier: exercise there, if it pays there, else at expiry (Merton 1973)
+        idle = True
+        touch = barrier if up else 0.0
+    elif barrier > 0.0:
+        by_grid = True
+    else:
+        near = level > 0.0 and math.log(s / level) <= LEVEL_WIDTHS * spread
+        if kind == PUT and r * tau <= NO_GAIN and q >= 0.0:
+            # without interest only the level is worth exercising at
+            idle = True
+            wall = touch = level if near else 0.0
         else:
-            _add_touch(acc, k, k, s, tau, sigma, r, q)
+            bucket = _bucket(tau, horizon)
+            longest = max(tau, horizon * math.exp(-bucket * LOG_BUCKET))
+            by_grid = not _by_boundary(acc, rows[bucket], kind, s, k, tau, sigma, r, q, longest)
+            if near and not by_grid and acc[VALUE] > now:
+                # a level above the boundary of this life is reached first, and no longer the plain put
+                row = rows[bucket, 0]
+                by_grid = log_boundary(row, math.sqrt(tau / row[HORIZON])) < math.log(level / k)
+            wall = level if near else 0.0
+    if by_grid:
+        _by_grid(acc, kind, s, k, wall, up, tau, sigma, r, q)
         return
-    if barrier == 0.0:
-        if (kind == CALL and q * tau <= NO_GAIN) or (kind == PUT and r * tau <= NO_GAIN and q >= 0.0):
-            vanilla(acc, kind, s, k, tau, sigma, r, q)  # waiting costs nothing: never exercised early (Merton 1973)
-            return
-        bucket = _bucket(tau, horizon)
-        longest = max(tau, horizon * math.exp(-bucket * LOG_BUCKET))
-        if not _by_boundary(acc, rows[bucket], kind, s, k, tau, sigma, r, q, longest):
-            _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
-        return
-    if kind == CALL and q <= 0.0:
-        # waiting costs nothing but the barrier: exercise there, if it pays there, else at expiry
-        knock_out(acc, kind, s, k, barrier, up, tau, sigma, r, q)
-        if up:
-            _add_touch(acc, barrier - k, barrier, s, tau, sigma, r, q)
-        return
-    _by_grid(acc, kind, s, k, barrier, up, tau, sigma, r, q)
+    if idle:
+        acc[:] = 0.0
+        if wall > 0.0:
+            knock_out(acc, kind, s, k, wall, up, tau, sigma, r, q)
+        else:
+            vanilla(acc, kind, s, k, tau, sigma, r, q)
+    if touch > 0.0:
+        _add_touch(acc, abs(touch - k) if kind <= PUT else k, touch, s, tau, sigma, r, q)
 
 
-@njit(cache=True)
-def american_put_above(
-    acc: FloatArray, rows: FloatArray, s: float, k: float, level: float,
-    tau: float, sigma: float, r: float, horizon: float,
-) -> None:  # fmt: skip
-    """Fill ``acc`` with an American put that is exercised at ``level`` at the latest (``s`` above it).
-
-    Where the free boundary stays above ``level`` for the whole life that is the plain put.
-    """
-    american(acc, rows, PUT, s, k, 0.0, False, tau, sigma, r, 0.0, horizon)
-    spread = sigma * math.sqrt(tau)
-    if spread < LEAST_SPREAD or acc[VALUE] <= k - s:
-        return
-    if math.log(s / level) > LEVEL_WIDTHS * spread:
-        return
-    if r * tau <= NO_GAIN:
-        # without interest nothing else is worth exercising for
-        knock_out(acc, PUT, s, k, level, False, tau, sigma, r, 0.0)
-        _add_touch(acc, k - level, level, s, tau, sigma, r, 0.0)
-        return
-    row = rows[_bucket(tau, horizon), 0]
-    solved = row[KEY_SIGMA] == sigma and row[KEY_RATE] == r and row[HORIZON] >= tau
-    if not solved or log_boundary(row, math.sqrt(tau / row[HORIZON])) < math.log(level / k):
-        _by_grid(acc, PUT, s, k, level, False, tau, sigma, r, 0.0)
-
-
-@njit(cache=True)
+@kernel
 def _american_loop(
     out: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, barrier: FloatArray, tau: FloatArray,
     sigma: FloatArray, r: FloatArray, q: FloatArray,
@@ -557,7 +547,7 @@ def _american_loop(
     rows = np.full((BUCKETS, BOUNDARY_ROWS, ROW), -1.0)
     for i in range(out.shape[1]):
         up = barrier[i] > k[i]
-        american(acc, rows, int(kind[i]), s[i], k[i], barrier[i], up, tau[i], sigma[i], r[i], q[i], tau[i])
+        american(acc, rows, int(kind[i]), s[i], k[i], barrier[i], up, 0.0, tau[i], sigma[i], r[i], q[i], tau[i])
         quote(out, i, acc, s[i])
 
 

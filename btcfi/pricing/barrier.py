@@ -11,9 +11,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from btcfi.pricing.black_scholes import Greeks, as_greeks, check_kind, quote
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import ArrayLike, FloatArray, admit, check_barrier
 from btcfi.pricing.kernels import SLOTS, VALUE, knock_out, knocked, vanilla
 
@@ -22,7 +22,7 @@ DISCRETE_SHIFT: Final = 0.5825971579390106
 Glasserman & Kou 1997)."""
 
 
-@njit(cache=True)
+@kernel
 def _barrier_loop(
     out: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, barrier: FloatArray, tau: FloatArray,
     sigma: FloatArray, r: FloatArray, q: FloatArray, interval: FloatArray, knock_in: FloatArray,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import (
     BINARY_CALL,
     BINARY_PUT,
@@ -66,7 +66,7 @@ class Greeks:
     """Delta per calendar day that passes."""
 
 
-@njit(cache=True)
+@kernel
 def quote(out: FloatArray, i: int, acc: FloatArray, s: float) -> None:
     """Write the derivatives in ``acc`` to column ``i`` of ``out``, in the units of ``Greeks``."""
     out[0, i] = acc[VALUE]
@@ -80,7 +80,7 @@ def quote(out: FloatArray, i: int, acc: FloatArray, s: float) -> None:
     out[8, i] = -acc[DXTAU] / s / DAYS_PER_YEAR
 
 
-@njit(cache=True)
+@kernel
 def _value_loop(
     out: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, tau: FloatArray, sigma: FloatArray,
     r: FloatArray, q: FloatArray,
@@ -89,7 +89,7 @@ def _value_loop(
         out[i] = vanilla_value(int(kind[i]), s[i], k[i], tau[i], sigma[i], r[i], q[i])
 
 
-@njit(cache=True)
+@kernel
 def _greeks_loop(
     out: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, tau: FloatArray, sigma: FloatArray,
     r: FloatArray, q: FloatArray,

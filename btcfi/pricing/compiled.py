@@ -1,26 +1,19 @@
-"""The compiled kernels' cache on disk, kept honest.
-
-numba recompiles a cached function when its own file changed, but not when a kernel that it inlined from another file
-did: after an update in place a price could come from yesterday's formula. So a cached kernel older than any source of
-this package is dropped before the first one is loaded.
-"""
+"""How every kernel of this package is compiled."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def drop_stale_kernels(folder: Path) -> int:
-    """Delete the cached kernels of ``folder`` that are older than its newest source; return how many went.
+def kernel(function: F) -> F:
+    """Compile ``function`` with numba when it is first called; cached on disk.
 
-    A cache that cannot be read or written is left alone: numba then compiles in memory.
+    Plain IEEE arithmetic (a division by zero is an infinity, not a branch), no fast-math, no threads. A kernel calls
+    each large kernel from one place only, since LLVM copies it into every place.
     """
-    dropped = 0
-    with suppress(OSError):
-        newest = max((path.stat().st_mtime_ns for path in folder.glob("*.py")), default=0)
-        for cached in folder.glob("__pycache__/*.nbi"):
-            if cached.stat().st_mtime_ns < newest:
-                cached.unlink(missing_ok=True)
-                dropped += 1
-    return dropped
+    return cast("F", njit(cache=True, error_model="numpy")(function))

@@ -4,7 +4,7 @@ The boundary solves a fixed-point equation under an integral (Kim 1990; Andersen
 on volatility, rate and yield only, not on strike or spot, so one boundary serves every American put of a book: the
 costly part is done once per refresh, and each option costs one quadrature. Calls come by put-call symmetry.
 """
-# ruff: noqa: C901, FBT001, PLR0912 - a compiled kernel takes positional numbers only, and inlines its loops
+# ruff: noqa: C901, FBT001, PLR0912, PLR0917 - a compiled kernel takes positional numbers only, and inlines its loops
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from btcfi.pricing.domain import PUT, FloatArray
+from btcfi.pricing.compiled import kernel
+from btcfi.pricing.domain import FloatArray
 from btcfi.pricing.kernels import (
     DTAU,
     DX,
@@ -55,7 +55,7 @@ KEY_SIGMA, KEY_RATE, KEY_YIELD, HORIZON, LOG_LIMIT, COEFFICIENTS = range(6)
 ROW: Final = COEFFICIENTS + DEGREE + 1
 
 
-@njit(cache=True)
+@kernel
 def _clenshaw(row: FloatArray, x: float) -> float:
     """Return the row's polynomial at x in [-1, 1]."""
     b1 = 0.0
@@ -66,14 +66,14 @@ def _clenshaw(row: FloatArray, x: float) -> float:
     return value
 
 
-@njit(cache=True)
+@kernel
 def log_boundary(row: FloatArray, root_share: float) -> float:
     """Return log(boundary/strike) at the time whose root is ``root_share`` (0 to 1) of the horizon's."""
     value: float = row[LOG_LIMIT] - math.sqrt(max(_clenshaw(row, 2.0 * root_share - 1.0), 0.0))
     return value
 
 
-@njit(cache=True)
+@kernel
 def _interpolate(row: FloatArray, squares: FloatArray) -> None:
     """Write the Chebyshev coefficients of values at the Lobatto points."""
     for k in range(DEGREE + 1):
@@ -85,7 +85,7 @@ def _interpolate(row: FloatArray, squares: FloatArray) -> None:
         row[COEFFICIENTS + k] = 2.0 * half * total / DEGREE
 
 
-@njit(cache=True)
+@kernel
 def _iterate(row: FloatArray, fast: bool) -> bool:
     """Solve for the boundary of ``row``; return whether it converged.
 
@@ -148,7 +148,7 @@ def _iterate(row: FloatArray, fast: bool) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def solve_boundary(row: FloatArray, sigma: float, r: float, q: float, horizon: float) -> bool:
     """Make ``row`` the boundary for these parameters, unless it is already; return whether there is one."""
     if row[KEY_SIGMA] == sigma and row[KEY_RATE] == r and row[KEY_YIELD] == q and row[HORIZON] >= horizon:
@@ -160,9 +160,9 @@ def solve_boundary(row: FloatArray, sigma: float, r: float, q: float, horizon: f
     return False
 
 
-@njit(cache=True)
-def put_value(acc: FloatArray, row: FloatArray, s: float, k: float, tau: float) -> None:
-    """Fill value, dx, dxx and dtau of an American put from its solved boundary.
+@kernel
+def put_value(acc: FloatArray, row: FloatArray, kind: int, s: float, k: float, tau: float) -> None:
+    """Fill value, dx, dxx and dtau of an American put (``kind``: PUT) from its solved boundary.
 
     The premium is the European one and what exercising early earns: interest on the strike, less the yield lost.
     """
@@ -175,7 +175,7 @@ def put_value(acc: FloatArray, row: FloatArray, s: float, k: float, tau: float) 
         acc[DX] = -s
         acc[DXX] = -s
         return
-    vanilla(acc, PUT, s, k, tau, sigma, r, q)
+    vanilla(acc, kind, s, k, tau, sigma, r, q)
     root = math.sqrt(tau)
     earned = 0.0
     by_x = 0.0

@@ -13,10 +13,10 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from btcfi.errors import InvalidInputError
 from btcfi.pricing.black_scholes import check_kind
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import (
     BINARY_CALL,
     CALL,
@@ -54,7 +54,7 @@ class PremiumBoundsError(InvalidInputError):
         self.index, self.premium, self.low, self.high = index, premium, low, high
 
 
-@njit(cache=True)
+@kernel
 def _mills_tail(z: float) -> float:
     """Return f in 1/(z + f) = N(-z)/n(z) for z >= 3: the continued fraction's tail, by forward recurrence."""
     # numbers of terms that leave 1e-15 (checked against 50 digits); few enough that no convergent overflows
@@ -72,7 +72,7 @@ def _mills_tail(z: float) -> float:
     return above / below
 
 
-@njit(cache=True)
+@kernel
 def _scaled_and_slope(z: float) -> tuple[float, float]:
     """Return Y(z) = N(z)/n(z) * INV_SQRT_2PI and its derivative z Y + INV_SQRT_2PI, the latter without cancellation."""
     if z < TAIL:
@@ -82,7 +82,7 @@ def _scaled_and_slope(z: float) -> tuple[float, float]:
     return y, z * y + INV_SQRT_2PI
 
 
-@njit(cache=True)
+@kernel
 def _normalised(x: float, s: float) -> float:
     """Return b(x, s) for x <= 0, s > 0: the out-of-the-money call over sqrt(forward * strike), to full precision."""
     h = x / s
@@ -105,7 +105,7 @@ def _normalised(x: float, s: float) -> float:
     return bell * (_scaled_and_slope(h + t)[0] - _scaled_and_slope(h - t)[0])
 
 
-@njit(cache=True)
+@kernel
 def _complement(x: float, s: float) -> float:
     """Return exp(x/2) - b(x, s), a sum of two positive terms."""
     h = x / s
@@ -113,7 +113,7 @@ def _complement(x: float, s: float) -> float:
     return math.exp(0.5 * x) * norm_cdf(-h - t) + math.exp(-0.5 * x) * norm_cdf(h - t)
 
 
-@njit(cache=True)
+@kernel
 def _rough_quantile(p: float) -> float:
     """Return the normal quantile of p <= 1/2 to about 5e-4 (Hastings 1955): a first guess, never a result."""
     t = math.sqrt(-2.0 * math.log(p))
@@ -122,7 +122,7 @@ def _rough_quantile(p: float) -> float:
     return above / below - t
 
 
-@njit(cache=True)
+@kernel
 def _lower_guess(x: float, beta: float, centre: float, at_centre: float) -> float:
     """Return a first s for beta below the inflection point: s**2 as a rational cubic of -1/log(beta).
 
@@ -146,7 +146,7 @@ def _lower_guess(x: float, beta: float, centre: float, at_centre: float) -> floa
     return math.sqrt(max(above / below, w_end * 1e-12))
 
 
-@njit(cache=True)
+@kernel
 def _total_volatility(x: float, beta: float) -> float:
     """Return s with b(x, s) = beta for x <= 0 < beta < exp(x/2); negative when MAX_ITERATIONS do not suffice."""
     top = math.exp(0.5 * x)
@@ -203,7 +203,7 @@ def _total_volatility(x: float, beta: float) -> float:
     return -s
 
 
-@njit(cache=True)
+@kernel
 def _implied_loop(
     out: FloatArray, premium: FloatArray, kind: FloatArray, s: FloatArray, k: FloatArray, tau: FloatArray,
     r: FloatArray, q: FloatArray,

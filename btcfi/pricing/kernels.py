@@ -15,8 +15,8 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import BINARY_CALL, CALL, PUT, FloatArray
 
 SQRT_HALF: Final = math.sqrt(0.5)
@@ -29,19 +29,26 @@ VALUE, DX, DXX, DSIGMA, DTAU, DRATE, DXSIGMA, DSIGMASIGMA, DXTAU = range(9)
 SLOTS: Final = 9
 
 
-@njit(cache=True)
+@kernel
+def copy(into: FloatArray, values: FloatArray) -> None:
+    """Copy one accumulator into another; a slice assignment would compile numba's messages about shapes along."""
+    for j in range(SLOTS):
+        into[j] = values[j]
+
+
+@kernel
 def norm_cdf(z: float) -> float:
     """Return the standard normal distribution function with full relative precision in the lower tail."""
     return 0.5 * math.erfc(-z * SQRT_HALF)
 
 
-@njit(cache=True)
+@kernel
 def norm_pdf(z: float) -> float:
     """Return the standard normal density."""
     return INV_SQRT_2PI * math.exp(-0.5 * z * z)
 
 
-@njit(cache=True)
+@kernel
 def mills(z: float) -> float:
     """Return N(-z)/n(z) for z >= 8, by its continued fraction (Laplace); relative error below 1e-15 from z = 8 on."""
     fraction = z
@@ -50,7 +57,7 @@ def mills(z: float) -> float:
     return 1.0 / fraction
 
 
-@njit(cache=True)
+@kernel
 def scaled_cdf(exponent: float, z: float) -> float:
     """Return exp(exponent) * N(z) without overflow of the factor or underflow of the distribution."""
     if z < DEEP_TAIL:
@@ -58,7 +65,7 @@ def scaled_cdf(exponent: float, z: float) -> float:
     return math.exp(exponent) * norm_cdf(z)
 
 
-@njit(cache=True)
+@kernel
 def intrinsic(kind: int, spot: float, strike: float) -> float:
     """Return what exercise at ``spot`` pays, in USD per BTC; a binary pays its strike strictly in the money."""
     if kind == CALL:
@@ -70,7 +77,7 @@ def intrinsic(kind: int, spot: float, strike: float) -> float:
     return strike if spot < strike else 0.0
 
 
-@njit(cache=True)
+@kernel
 def vanilla_value(kind: int, s: float, k: float, tau: float, sigma: float, r: float, q: float) -> float:
     """Return the premium of one European option. Black & Scholes (1973), Merton (1973), Reiner & Rubinstein (1991)."""
     growth = math.exp(-q * tau)
@@ -87,7 +94,7 @@ def vanilla_value(kind: int, s: float, k: float, tau: float, sigma: float, r: fl
     return k * discount * norm_cdf(d2 if kind == BINARY_CALL else -d2)
 
 
-@njit(cache=True)
+@kernel
 def _fixed_path(acc: FloatArray, kind: int, s: float, k: float, tau: float, r: float, q: float) -> None:
     """Fill ``acc`` for an option whose spot moves with certainty (no time left, or no volatility)."""
     growth = math.exp(-q * tau)
@@ -109,7 +116,7 @@ def _fixed_path(acc: FloatArray, kind: int, s: float, k: float, tau: float, r: f
     acc[DXTAU] = -q * acc[DX]
 
 
-@njit(cache=True)
+@kernel
 def vanilla(acc: FloatArray, kind: int, s: float, k: float, tau: float, sigma: float, r: float, q: float) -> None:
     """Fill ``acc`` (SLOTS floats) with the premium of a European option and its derivatives."""
     root = math.sqrt(tau)
@@ -155,7 +162,7 @@ def vanilla(acc: FloatArray, kind: int, s: float, k: float, tau: float, sigma: f
     acc[DXTAU] = -q * in_stock + bell * ((r - q) / sd - d2 / (2.0 * tau))
 
 
-@njit(cache=True)
+@kernel
 def _add_term(
     acc: FloatArray, weight: float, asset: bool, reflected: bool, phi: float, bound: float, barrier: float,
     s: float, tau: float, sigma: float, r: float, q: float,
@@ -219,7 +226,7 @@ def _add_term(
     acc[DXTAU] += l_x * l_tau * mass + (l_x * z_tau + l_tau * z_x + z_xt - z * z_x * z_tau) * bell
 
 
-@njit(cache=True)
+@kernel
 def _add_interval(
     acc: FloatArray, weight: float, asset: bool, low: float, high: float, barrier: float,
     s: float, tau: float, sigma: float, r: float, q: float,
@@ -243,13 +250,13 @@ def _add_interval(
             _add_term(acc, -sign * phi, asset, reflected, phi, high, barrier, s, tau, sigma, r, q)
 
 
-@njit(cache=True)
+@kernel
 def knocked(s: float, barrier: float, up: bool) -> bool:
     """Return whether a spot touches the barrier."""
     return s >= barrier if up else s <= barrier
 
 
-@njit(cache=True)
+@kernel
 def knock_out(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool,
     tau: float, sigma: float, r: float, q: float,
@@ -274,11 +281,10 @@ def knock_out(
         low = max(low, barrier)
     if low >= high:
         return
-    if kind >= BINARY_CALL:
-        _add_interval(acc, k, False, low, high, barrier, s, tau, sigma, r, q)
-    else:
-        sign = 1.0 if above else -1.0
-        _add_interval(acc, sign, True, low, high, barrier, s, tau, sigma, r, q)
-        _add_interval(acc, -sign * k, False, low, high, barrier, s, tau, sigma, r, q)
+    sign = 1.0 if above else -1.0
+    # cash first, which is all of a binary; then the asset
+    for leg in range(1 if kind >= BINARY_CALL else 2):
+        weight = k if kind >= BINARY_CALL else -sign * k
+        _add_interval(acc, sign if leg == 1 else weight, leg == 1, low, high, barrier, s, tau, sigma, r, q)
     # rounding must not carry a premium past its no-arbitrage bounds
     acc[VALUE] = min(max(acc[VALUE], 0.0), vanilla_value(kind, s, k, tau, sigma, r, q))

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american, american_put_above
+from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american
 from btcfi.pricing.black_scholes import check_kind, quote
+from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import (
     BINARY_PUT,
     PUT,
@@ -148,18 +148,7 @@ def collateral_ratio(quantity_centi_btc: npt.ArrayLike, collateral_sats: npt.Arr
     return ratio
 
 
-@njit(cache=True)
-def _european(
-    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, tau: float, sigma: float, rate: float
-) -> None:  # fmt: skip
-    """Fill ``acc`` with a European option, knocked out at ``barrier`` (0: none)."""
-    if barrier > 0.0:
-        knock_out(acc, kind, s, k, barrier, up, tau, sigma, rate, 0.0)
-    else:
-        vanilla(acc, kind, s, k, tau, sigma, rate, 0.0)
-
-
-@njit(cache=True)
+@kernel
 def _capped(
     acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, is_american: bool,
     tau: float, sigma: float, rate: float, cap: float, rows: FloatArray, horizon: float,
@@ -178,30 +167,32 @@ def _capped(
         if capped and s <= level and not (barrier > 0.0 and knocked(s, barrier, up)):
             acc[:] = 0.0
             acc[VALUE] = acc[DX] = acc[DXX] = cap * s
-        elif capped and kind == PUT and barrier == 0.0:
-            american_put_above(acc, rows, s, k, level, tau, sigma, rate, horizon)
         else:
-            american(acc, rows, kind, s, k, barrier, up, tau, sigma, rate, 0.0, horizon)
+            american(acc, rows, kind, s, k, barrier, up, level if kind == PUT else 0.0, tau, sigma, rate, 0.0, horizon)
         return
-    _european(acc, kind, s, k, barrier, up, tau, sigma, rate)
-    if capped:
-        owed = np.zeros(SLOTS)
-        _european(owed, PUT, s, level, barrier, up, tau, sigma, rate)
-        weight = 1.0 + cap if kind == PUT else cap
+    part = np.zeros(SLOTS)
+    acc[:] = 0.0
+    for leg in range(2 if capped else 1):
+        which = kind if leg == 0 else max(PUT, 0 * kind)
+        strike = k if leg == 0 else level
+        if barrier > 0.0:
+            knock_out(part, which, s, strike, barrier, up, tau, sigma, rate, 0.0)
+        else:
+            vanilla(part, which, s, strike, tau, sigma, rate, 0.0)
+        weight = 1.0 if leg == 0 else (-1.0 - cap if kind == PUT else -cap)
         for j in range(SLOTS):
-            acc[j] -= weight * owed[j]
-        acc[VALUE] = max(acc[VALUE], 0.0)
+            acc[j] += weight * part[j]
+    acc[VALUE] = max(acc[VALUE], 0.0)
 
 
-@njit(cache=True)
+@kernel
 def _book_loop(
-    out: FloatArray, kind: npt.NDArray[np.int8], strike_cents: IntArray, expiry: IntArray, barrier_cents: IntArray,
+    out: FloatArray, kind: IntArray, strike_cents: IntArray, expiry: IntArray, barrier_cents: IntArray,
     is_american: npt.NDArray[np.bool_], volatility: FloatArray, caps: FloatArray,
-    spot_cents: int, rate: float, now: int,
+    spot_cents: int, rate: float, now: int, horizon: float,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
     rows = np.full((BUCKETS, BOUNDARY_ROWS, ROW), -1.0)
-    horizon = max((expiry.max() - now) / SECONDS_PER_YEAR, 0.0) if expiry.shape[0] else 0.0
     row = np.zeros((SLOTS, 1))
     s = spot_cents / CENTS_PER_USD
     for i in range(out.shape[1]):
@@ -235,8 +226,12 @@ def premiums(
         raise UnequalLengthsError({"book": (len(book),), "volatility": sigma.shape})
     out = np.empty((6, len(book)))
     caps = np.empty(0) if book.collateral_ratio is None else np.ascontiguousarray(book.collateral_ratio, dtype=float)
-    columns = (book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents, book.american)
-    _book_loop(out, *columns, sigma, caps, at, rate, moment)
+    # one type of each column, or every kernel is compiled once more for the other
+    whole = (book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents)
+    kinds, strikes, expiries, barriers = (np.ascontiguousarray(column, dtype=np.int64) for column in whole)
+    early = np.ascontiguousarray(book.american, dtype=np.bool_)
+    horizon = max((int(expiries.max(initial=moment)) - moment) / SECONDS_PER_YEAR, 0.0)
+    _book_loop(out, kinds, strikes, expiries, barriers, early, sigma, caps, int(at), float(rate), int(moment), horizon)
     if not np.isfinite(out).all():
         # no input of the domain does this; a stored NaN would be worse than a failed round
         broken = int(np.argmin(np.isfinite(out).all(axis=0)))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from btcfi.pricing.compiled import drop_stale_kernels
+from btcfi.pricing.kernel_cache import drop_stale_kernels
 
 
 def test_a_cached_kernel_older_than_any_source_is_dropped(tmp_path):
