@@ -389,7 +389,10 @@ class PartyDesk:
         refund = self._refund(agreement, contract)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
         spenders |= set(contract.closes)
-        spenders |= {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}  # the other side may settle
+        spend = step.state.spend_of(plan.funding)
+        if spend is not None and spend.transaction.txid not in spenders:
+            # the other side may have settled: any CET of the plan is ours, too
+            spenders |= {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}
         status = watch.contract_status(step.state, plan.funding, contributions=contributions, spenders=spenders)
         action = watch.next_action(
             status,

@@ -56,11 +56,11 @@ class PartyMail:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
-        """Handle every message that waits, then watch if there is a new block or attestation. Returns how many."""
+        """Handle every message that waits, watch when a block or an attestation is new; return how many were handled."""
         waiting = sorted(path for path in self._inbox.glob("*.json") if not path.name.startswith("."))
         handled = sum(self._handle(path) for path in waiting)
         here = (height, len(self._attestations))
-        if handled or here != self._walked:
+        if here != self._walked:
             self._write_status(self._desk.watch(list(self._attestations.values())))
             self._walked = here
         return handled
