@@ -240,6 +240,18 @@ def premiums(
     return Premiums(**dict(zip(names, out, strict=True)))
 
 
+def warm_up() -> None:
+    """Compile or load the book's kernels now, so that the first real premium does not wait for it."""
+    one = Book(
+        kind=np.zeros(1, dtype=np.int8),
+        strike_cents=np.full(1, 100, dtype=np.int64),
+        expiry_unix=np.full(1, SECONDS_PER_YEAR, dtype=np.int64),
+        barrier_cents=np.zeros(1, dtype=np.int64),
+        american=np.zeros(1, dtype=np.bool_),
+    )
+    premiums(one, spot=CentsPerBtc(100), volatility=1.0, now=UnixSeconds(0))
+
+
 def to_cents(usd: ArrayLike) -> IntArray:
     """Return dollars as integer cents, rounded half-even; the writer of the option bears the rest.
 
@@ -257,4 +269,4 @@ def cents_of(usd: float) -> Cents:
     return Cents(int(to_cents(usd)))
 
 
-__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "collateral_ratio", "premiums", "to_cents"]
+__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "collateral_ratio", "premiums", "to_cents", "warm_up"]

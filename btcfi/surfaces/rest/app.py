@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
+from btcfi.pricing.premium import warm_up
 from btcfi.surfaces.rest import published, streams, v1
 from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
@@ -30,7 +33,7 @@ ABOUT: Final = (
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Return the REST application. It starts nothing and reads nothing until it is asked."""
+    """Return the REST application. Started by a server it first compiles the pricing kernels; it reads when asked."""
     app = FastAPI(
         title="BTCFi Oracle VM",
         version="1.0.0",
@@ -39,6 +42,7 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url="/api/docs",
         redoc_url=None,
         generate_unique_id_function=_operation_id,
+        lifespan=_ready,
     )
     app.state.gate = Gate(deps)
     market = MarketReader(deps)
@@ -57,6 +61,12 @@ def create_app(deps: Deps) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         )
     return app
+
+
+@asynccontextmanager
+async def _ready(_app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(warm_up)
+    yield
 
 
 def _say_where_a_key_is_optional(app: FastAPI, anonymous_roles: frozenset[str]) -> None:

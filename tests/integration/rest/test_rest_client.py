@@ -24,9 +24,7 @@ EXPIRY = NOW // 60 * 60 + 30 * 86_400
 def served(tmp_path_factory):
     world = make_world(tmp_path_factory.mktemp("client"))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1, lifespan="off")
-    )
+    server = uvicorn.Server(uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
