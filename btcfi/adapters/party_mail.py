@@ -56,7 +56,7 @@ class PartyMail:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
-        """Handle every message that waits, watch when a block or an attestation is new; return how many were handled."""
+        """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
         waiting = sorted(path for path in self._inbox.glob("*.json") if not path.name.startswith("."))
         handled = sum(self._handle(path) for path in waiting)
         here = (height, len(self._attestations))

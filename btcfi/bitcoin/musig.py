@@ -140,6 +140,22 @@ class SecretNonce:
         return nonce
 
 
+def aggregate_nonces(nonces: Sequence[bytes]) -> bytes:
+    """Return the 66-byte aggregate of public nonces, which a coordinator may send instead of all of them.
+
+    Raises InvalidInputError for a nonce that is not two points. Source: BIP327, NonceAgg.
+    """
+    total = _sum_nonces([_parse_nonce(nonce) for nonce in nonces])
+    out = ffi.new(f"unsigned char[{PUBLIC_NONCE_SIZE}]")
+    lib.secp256k1_musig_aggnonce_serialize(CONTEXT, out, total)
+    return bytes(ffi.buffer(out))
+
+
+def sort_keys(keys: Sequence[bytes]) -> list[bytes]:
+    """Return compressed keys in BIP327's order, for parties that have not agreed on one. Source: BIP327, KeySort."""
+    return sorted(keys)
+
+
 class Session:
     """One message under one key aggregate and one set of nonces. Source: BIP327, "Session Context"."""
 
@@ -151,9 +167,8 @@ class Session:
             raise InvalidInputError("nonces", f"{len(nonces)}", f"one per key, {len(aggregate.keys)}")
         self._aggregate, self._message = aggregate, message
         self._nonces = [_parse_nonce(nonce) for nonce in nonces]
-        total = ffi.new("secp256k1_musig_aggnonce*")
+        total = _sum_nonces(self._nonces)
         self._session = ffi.new("secp256k1_musig_session*")
-        lib.secp256k1_musig_nonce_agg(CONTEXT, total, self._nonces, len(nonces))
         lib.secp256k1_musig_nonce_process(CONTEXT, self._session, total, message, aggregate.cache)
 
     def sign(self, secret: bytes, nonce: SecretNonce) -> bytes:
@@ -194,6 +209,14 @@ class Session:
         if not secp256k1.schnorr_verify(self._aggregate.xonly, self._message, signature):
             raise WrongPartialError(len(partials))
         return signature
+
+
+def _sum_nonces(parsed: Sequence[Any]) -> Any:  # noqa: ANN401 - cffi has no types
+    if not parsed:
+        raise InvalidInputError("nonces", "none", "at least one")
+    total = ffi.new("secp256k1_musig_aggnonce*")
+    lib.secp256k1_musig_nonce_agg(CONTEXT, total, parsed, len(parsed))
+    return total
 
 
 def _parse_nonce(nonce: bytes) -> Any:  # noqa: ANN401 - cffi has no types

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from btcfi import secp256k1
 from btcfi.bitcoin import keys, taproot
 from btcfi.bitcoin.address import decode_address, encode_address
-from btcfi.bitcoin.musig import KeyAggregate, SecretNonce, Session
+from btcfi.bitcoin.musig import KeyAggregate, SecretNonce, Session, aggregate_nonces, sort_keys
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut, parse_transaction
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats, Txid
@@ -196,12 +196,21 @@ def test_a_musig_session_of_our_signer_and_btclibs_gives_one_valid_signature(roo
     context = musig2.SessionContext(
         musig2.nonce_agg_var([nonce.public, bytes(their_nonce)]), tuple(pair), (tweak,), (True,), message
     )
+    assert aggregate_nonces([nonce.public, bytes(their_nonce)]) == context.agg_nonce
     session = Session(aggregate, [nonce.public, bytes(their_nonce)], message)
     partials = [session.sign(ours, nonce), bytes(musig2.sign(their_secret_nonce, int.from_bytes(theirs), context))]
     assert session.partial_is_valid(1, partials[1])
     signature = session.aggregate(partials)
     assert secp256k1.schnorr_verify(aggregate.xonly, message, signature)
     assert musig2.partial_sig_agg(partials, context).serialize() == signature
+
+
+def test_keys_are_sorted_and_a_wrong_nonce_is_named():
+    pair = [secp256k1.public_key_compressed(bytes([n]) * 32) for n in (3, 4, 5)]
+    assert sort_keys(pair) == musig2.key_sort(pair)
+    for wrong in ([], [bytes(66)], [b"\x02" * 65]):
+        with pytest.raises(InvalidInputError):
+            aggregate_nonces(wrong)
 
 
 def test_a_seed_of_the_wrong_length_is_refused():
