@@ -113,6 +113,7 @@ class PartyDesk:
         """The last agreements, by id: computing one runs the guest thousands of times."""
         self._names: dict[Hash32, str] = {}
         self._done: set[str] = set()
+        self._known_orders: dict[str, str] | None = None
         self._keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
 
     @property
@@ -134,15 +135,27 @@ class PartyDesk:
 
     # ---- setting up
 
-    def offer(self, terms: ContractTerms, role: Role) -> Offer:
-        """Make an offer with coins of our wallet, reserve them, and remember it."""
+    def offer(self, terms: ContractTerms, role: Role, *, order: str = "") -> Offer:
+        """Make an offer with coins of our wallet, reserve them, and remember it.
+
+        order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
+        """
+        if order in self._orders():
+            return self._store.load(self._orders()[order]).offer
         number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
-        self._store.save(PartyContract(number=number, role=role, offer=offer))
+        name = self._store.save(PartyContract(number=number, role=role, offer=offer, order=order))
+        if order:
+            self._orders()[order] = name
         return offer
 
     def accept(self, offer: Offer, event: OracleEvent) -> Accept:
-        """Check an offer against the event that we expect, pre-sign every CET, and remember both."""
+        """Check an offer against the event that we expect, pre-sign every CET, and remember both.
+
+        An offer that was accepted before gets the same answer again.
+        """
+        if (before := self.accepted(offer)) is not None:
+            return before
         role = offer.role.other
         number = self._store.take_number()
         self._check_coins(offer.party.coins)
@@ -152,6 +165,21 @@ class PartyDesk:
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
         self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted))
         return accepted
+
+    def _orders(self) -> dict[str, str]:
+        # read once: only this desk writes the folder
+        if self._known_orders is None:
+            known = {self._store.load(name).order: name for name in self._store.names()}
+            self._known_orders = {order: name for order, name in known.items() if order}
+        return self._known_orders
+
+    def accepted(self, offer: Offer) -> Accept | None:
+        """Return the answer that we gave to this offer, if we did."""
+        name = offer.id.hex()
+        if name not in self._store.names():
+            return None
+        known = self._store.load(name)
+        return known.accept if known.role is not offer.role else None
 
     def sign(self, accepted: Accept) -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs."""

@@ -1,8 +1,9 @@
 """A party that answers by itself: messages come into one folder, answers go into another, the chain is watched.
 
-What it may agree to is its owner's policy: orders come from the owner alone (its inbox is its own folder), offers are
-accepted only on events whose announcements the owner has put into a folder of their own. Every file is handled once:
-then it lies in ``done``, or in ``refused`` beside a line that says why. What may succeed later stays in the inbox.
+What it agrees to is its owner's word: orders, which it offers, and bids, a folder of terms that it accepts, each once
+and only when an offer says exactly the same, announcements included. Orders and bids must not come from the other
+side: keep those two folders to yourself. Every file is handled once: then it lies in ``done``, or in ``refused`` beside
+a line that says why. What may succeed later stays where it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from btcfi.adapters.party_desk import PartyDesk, Report
 from btcfi.contracts.messages import (
     Offer,
     decode_accept,
-    decode_announcement,
     decode_attestation,
     decode_offer,
     decode_order,
@@ -28,7 +28,6 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.errors import BtcfiError, InvalidInputError, RetryableError
-from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, display_txid
 
@@ -39,26 +38,31 @@ STATUS_FILE: Final = "status.json"
 
 
 class PartyMail:
-    """One desk with its inbox, its outbox and the announcements that its owner trusts."""
+    """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
-    def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, announcements: Path) -> None:
-        self._desk, self._inbox, self._outbox, self._announcements = desk, inbox, outbox, announcements
+    def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path, bids: Path) -> None:
+        self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
         self._attestations: dict[tuple[bytes, bytes], Attestation] = {}
         self._walked: tuple[Height, int] | None = None
         self._answers: dict[str, Callable[[Any], tuple[str, dict[str, Any]] | None]] = {
-            "btcfi/order": self._order,
             "btcfi/offer": self._offer,
             "btcfi/accept": self._accept,
             "btcfi/sign": self._sign,
             "btcfi/attestation": self._attestation,
         }
-        for folder in (inbox / "done", inbox / "refused", outbox, announcements):
+        for folder in (
+            outbox,
+            bids / "used",
+            *(into / name for into in (inbox, orders) for name in ("done", "refused")),
+        ):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
         """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
-        waiting = sorted(path for path in self._inbox.glob("*.json") if not path.name.startswith("."))
-        handled = sum(self._handle(path) for path in waiting)
+        handled = 0
+        for folder in (self._orders, self._inbox):
+            waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+            handled += sum(self._handle(path) for path in waiting)
         here = (height, len(self._attestations))
         if here != self._walked:
             self._write_status(self._desk.watch(list(self._attestations.values())))
@@ -69,34 +73,44 @@ class PartyMail:
         try:
             try:
                 message = json.loads(path.read_bytes())
-                answer_to = self._answers[message["type"]]
+                answer_to = self._answers[message["type"]] if path.parent == self._inbox else None
             except (ValueError, KeyError, TypeError) as e:
                 raise InvalidInputError(
                     "message", f"{path.name} is none that is answered here", "a setup message"
                 ) from e
-            answer = answer_to(message)
+            answer = answer_to(message) if answer_to else self._order(message, path.stem)
         except RetryableError as e:
             log.warning("%s waits: %s", path.name, e)
             return False
         except BtcfiError as e:
             log.warning("%s refused: %s", path.name, e)
-            write_private(self._inbox / "refused" / f"{path.stem}.reason", f"{e}\n".encode())
-            path.replace(self._inbox / "refused" / path.name)
+            write_private(path.parent / "refused" / f"{path.stem}.reason", f"{e}\n".encode())
+            path.replace(path.parent / "refused" / path.name)
             return True
         if answer is not None:
             kind, body = answer
             name = path.name.split(".")[0]
             write_private(self._outbox / f"{name}.{kind}.json", json.dumps(body).encode())
-        path.replace(self._inbox / "done" / path.name)
+        path.replace(path.parent / "done" / path.name)
         return True
 
-    def _order(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
+    def _order(self, message: Any, name: str) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
         order = decode_order(message)
-        return "offer", encode_offer(self._desk.offer(order.terms, order.role))
+        return "offer", encode_offer(self._desk.offer(order.terms, order.role, order=name))
 
     def _offer(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
         offer = decode_offer(message)
-        return "accept", encode_accept(self._desk.accept(offer, self._expected(offer)))
+        accepted = self._desk.accepted(offer)
+        if accepted is None:
+            bid = self._bid(offer)
+            used = self._bids / "used" / bid.name
+            bid.replace(used)  # spent before it is used: a crash here costs a bid, never a second contract
+            try:
+                accepted = self._desk.accept(offer, offer.terms.announcements[0].event)
+            except RetryableError:
+                used.replace(bid)
+                raise
+        return "accept", encode_accept(accepted)
 
     def _accept(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
@@ -109,13 +123,12 @@ class PartyMail:
         attestation = decode_attestation(message)
         self._attestations[attestation.oracle_key, attestation.event] = attestation
 
-    def _expected(self, offer: Offer) -> OracleEvent:
-        trusted: list[Announcement] = [
-            decode_announcement(json.loads(path.read_bytes())) for path in sorted(self._announcements.glob("*.json"))
-        ]
-        if not offer.terms.announcements or any(one not in trusted for one in offer.terms.announcements):
-            raise InvalidInputError("oracles", "an announcement that we did not get from the oracle", "known ones")
-        return offer.terms.announcements[0].event
+    def _bid(self, offer: Offer) -> Path:
+        for path in sorted(self._bids.glob("*.json")):
+            bid = decode_order(json.loads(path.read_bytes()))
+            if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
+                return path
+        raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
 
     def _write_status(self, reports: list[Report]) -> None:
         rows = [

@@ -58,6 +58,8 @@ class PartyContract:
     """A close that this party asked for."""
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
+    order: str = ""
+    """Which order of the owner's this offer answers: an order that is read twice is offered once."""
 
 
 @dataclass(kw_only=True)
@@ -113,6 +115,7 @@ class PartyStore:
             watch=_if(stored["watch"], _decode_watch),
             closing=_if(stored["closing"], decode_close_request),
             closes=tuple(parse_txid(text) for text in stored["closes"]),
+            order=stored["order"],
         )
 
     def save(self, contract: PartyContract) -> str:
@@ -130,6 +133,7 @@ class PartyStore:
             "watch": _if(contract.watch, _encode_watch),
             "closing": _if(contract.closing, encode_close_request),
             "closes": [display_txid(txid) for txid in contract.closes],
+            "order": contract.order,
         }
         write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
         return name

@@ -290,11 +290,10 @@ def close_sign(
 
 @app.command("run")
 def serve(
-    inbox: Annotated[Path, typer.Option("--inbox", help="Folder of messages to you; only you may write there.")],
+    inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
     outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
-    announcements: Annotated[
-        Path, typer.Option("--announcements", help="Folder of announcements that you got from the oracles.")
-    ],
+    orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
+    bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     folder: Folder = DEFAULT_FOLDER,
@@ -302,7 +301,7 @@ def serve(
     cookie_file: Cookie = None,
     passphrase_file: Passphrase = None,
 ) -> None:
-    """Answer messages and watch until SIGTERM: your orders are offered, offers on known announcements accepted."""
+    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
     from btcfi.adapters.party_mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
     stopping = Event()
@@ -310,7 +309,7 @@ def serve(
         signal.signal(number, lambda *_: stopping.set())
     chain = Node(node, NODE_TIMEOUT, cookie_file=cookie_file)
     desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
-    mail = PartyMail(desk, inbox=inbox, outbox=outbox, announcements=announcements)
+    mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
     typer.echo(json.dumps({"running": str(folder), "address": desk.address()}))
     sys.stdout.flush()
     while not stopping.is_set():

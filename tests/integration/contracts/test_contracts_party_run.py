@@ -17,7 +17,6 @@ from btcfi.contracts.messages import (
     ContractTerms,
     Order,
     Role,
-    encode_announcement,
     encode_attestation,
     encode_order,
 )
@@ -46,7 +45,7 @@ class Running:
         (folder / "passphrase").write_text(f"passphrase of {folder.name}\n")
         self.keystore = create_keystore(folder / "party" / "keystore.json", f"passphrase of {folder.name}")
         self.node, self.cookie, self.process = node, cookie, None
-        for name in ("inbox", "outbox", "announcements"):
+        for name in ("inbox", "outbox", "orders", "bids"):
             (folder / name).mkdir()
 
     def start(self):
@@ -54,7 +53,7 @@ class Running:
             sys.executable, "-m", "btcfi.surfaces.party_cli", "run",
             "--dir", self.folder / "party", "--node", self.node.where, "--cookie-file", self.cookie,
             "--passphrase-file", self.folder / "passphrase", "--inbox", self.folder / "inbox",
-            "--outbox", self.folder / "outbox", "--announcements", self.folder / "announcements",
+            "--outbox", self.folder / "outbox", "--orders", self.folder / "orders", "--bids", self.folder / "bids",
             "--every", "0.1", "--min-refund-delay", "5",
         ]  # fmt: skip
         self.process = subprocess.Popen(
@@ -62,7 +61,7 @@ class Running:
         )
 
     def put(self, folder, name, message):
-        temporary = self.folder / folder / f".{name}"
+        temporary = self.folder / f".{name}"
         temporary.write_text(json.dumps(message))
         temporary.replace(self.folder / folder / f"{name}.json")
 
@@ -143,14 +142,10 @@ def test_four_options_with_two_of_three_oracles_are_set_up_and_settled_though_a_
         order(kind, number, program, announcements, barrier, height=height)
         for number, (kind, barrier) in enumerate(kinds)
     ]
-    everybody(
-        (seller, buyer),
-        "announcements",
-        [encode_announcement(announcement) for _, announcement in announcements.values()],
-    )
+    everybody((buyer,), "bids", [one | {"role": "buyer"} for one in orders])
     for party in (seller, buyer):
         party.start()
-    everybody((seller,), "inbox", orders)
+    everybody((seller,), "orders", orders)
 
     def funded():
         carry(seller, buyer)
@@ -187,22 +182,29 @@ def test_four_options_with_two_of_three_oracles_are_set_up_and_settled_though_a_
     assert paid == [1_800_000, 2_000_000, 8_000_000]
 
 
-def test_an_offer_on_an_announcement_that_nobody_gave_us_is_refused_with_its_reason(stage):
+def test_an_offer_that_is_not_a_bid_is_refused_and_an_order_or_a_bid_serves_once(stage):
     wallet, seller, buyer = stage
-    program, announcements = load_program("option_settlement"), {}
-    one = order(OptionKind.CALL, 0, program, announcements, height=wallet.node.block_count())
-    for number, (_, announcement) in enumerate(announcements.values()):
-        seller.put("announcements", f"a{number}", encode_announcement(announcement))
+    program = load_program("option_settlement")
+    wanted = order(OptionKind.CALL, 0, program, {}, height=wallet.node.block_count())
+    dearer = wanted | {"premium_sats": 60_000}
+    everybody((buyer,), "bids", [wanted | {"role": "buyer"}])
+    everybody((seller,), "orders", [wanted, dearer, wanted])
     for party in (seller, buyer):
         party.start()
-    seller.put("inbox", "option", one)
     buyer.put("inbox", "nonsense", {"type": "btcfi/love-letter"})
+    buyer.put("inbox", "order", wanted)  # an order is the owner's to give, not the other side's
     refused = buyer.folder / "inbox" / "refused"
 
-    def both():
+    def all_answered():
         carry(seller, buyer)
-        return len(list(refused.glob("*.reason"))) == 2
+        return len(list(refused.glob("*.reason"))) == 4
 
-    wait_until(both, "refusals")
-    assert "announcement" in (refused / "option.offer.reason").read_text()
-    assert not list((buyer.folder / "outbox").glob("*.accept.json"))
+    wait_until(all_answered, "refusals")
+    wait_until(lambda: carry(seller, buyer) or list((seller.folder / "inbox" / "done").glob("*.json")), "one accept")
+    assert "bid" in (refused / "order-1.offer.reason").read_text()
+    # the same order file again, as after a crash: the same offer
+    first = json.loads((seller.folder / "order-0.offer.json").read_text())
+    os.link(seller.folder / "orders" / "done" / "order-0.json", seller.folder / "orders" / "order-0.json")
+    again = seller.folder / "outbox" / "order-0.offer.json"
+    wait_until(again.exists, "the offer again")
+    assert json.loads(again.read_text()) == first
