@@ -14,8 +14,11 @@ Multiplication and division of two unknowns are uninterpreted functions with tru
 division identity), so that the solver compares what is multiplied, not 2**64 products; divisions by 100 are the
 compiler's multiply-and-shift, whose meaning is lemma 1. Lemmas are proved over unbounded integers.
 
-Assumed, and tested instead: the subroutine divide_digits (64 by 32 bits -> quotient and remainder) for high < divisor,
-a condition that is proved at each call; z3; our decoder; and that the machine executes RV32IM (the differential tests).
+The subroutine divide_digits (64 by 32 bits, high < divisor: proved at each call) is replaced by its contract there, and
+proved by itself: its binary is, for every number of leading zeros of the divisor, the same term as Knuth's algorithm D,
+and that algorithm is exact by lemmas 4 and 5. Products enter the lemmas as variables with the true facts that they need.
+
+Assumed: z3; our decoder; and that the machine executes RV32IM (the differential tests).
 """
 
 # ruff: noqa: ANN401, PLR2004 - z3 terms have no useful static type; lemmas state their numbers
@@ -107,6 +110,8 @@ class Facts:
 
     def divided(self, a: Any, d: Any) -> Any:
         """Return a // d for d > 0: the quotient times d is at most a, and leaves less than d."""
+        if z3.is_bv_value(d):
+            return z3.UDiv(a, d)
         q = DIVU(a, d)
         rest = a - self.product_low(q, d)
         self._add(z3.Implies(d != 0, z3.ULT(rest, d)), z3.Implies(z3.And(d != 0, z3.ULT(a, d)), q == 0))
@@ -150,10 +155,11 @@ class Executor:
         """Return the state at the ecall of every feasible path. Raises NotProvedError."""
         todo = [State(self.program.elf.entry, [0] * 32, {}, [])]
         while todo:
-            todo += self._follow(todo.pop())
+            todo += self.follow(todo.pop())
         return self.ends
 
-    def _follow(self, state: State) -> list[State]:
+    def follow(self, state: State) -> list[State]:
+        """Run one path to its end or to a fork; return the forks."""
         while True:
             state.steps += 1
             if state.steps > MAX_PATH_STEPS:
@@ -487,11 +493,147 @@ def prove_lemmas() -> list[str]:
     return list(lemmas)
 
 
+def prove_division(name: str = "vanilla_option") -> list[str]:
+    """Prove that divide_digits is exact for high < divisor; return the parts in words. Raises NotProvedError.
+
+    The binary equals Knuth's algorithm D written as a term; that algorithm's digit, and how two digits make the
+    quotient of the normalised operands, are integer lemmas.
+    """
+    _prove_digit_lemma()
+    _prove_normalisation_lemmas()
+    program = load_program(name)
+    steps = {_prove_binary_is_algorithm_d(program, shift) for shift in range(32)}
+    return [
+        "4: a digit of algorithm D is floor((top * 65536 + next) / d) and below 65536, for 2**31 <= d < 2**32, top < d",
+        "5: two digits of the operands shifted left make quotient and shifted remainder of the operands",
+        f"divide_digits is algorithm D for every number of leading zeros, in {max(steps)} steps",
+    ]
+
+
+def _prove_binary_is_algorithm_d(program: Program, shift: int) -> int:
+    """Prove it for all divisors with ``shift`` leading zeros; return the steps.
+
+    The divisor is given as zeros, a one, and unknown bits, so that the normalisation folds away and the two sides are
+    nearly the same term: no axiom is needed.
+    """
+    executor = Executor(program)
+    executor.divide_digits = -1  # here it is the subject
+    high, low = z3.BitVecs("high low", 32)
+    unknown = 31 - shift
+    one = z3.BitVecVal(1, shift + 1)
+    divisor = z3.Concat(one, z3.BitVec("bits", unknown)) if unknown else one
+    registers: list[Any] = [0] * 32
+    ecall = program.elf.entry + 4 * next(n for n, word in enumerate(program.words) if decode(int(word)).op is Op.ECALL)
+    registers[1], registers[2], registers[13] = ecall, 0x8000_2800, 0x8000_2000
+    registers[10], registers[11], registers[12] = low, high, divisor
+    executor.follow(State(program.elf.symbols["divide_digits"][0], list(registers), {}, []))
+    (end,) = executor.ends
+    kept = (2, 8, 9, *range(18, 28))
+    if any(end.registers[n] != registers[n] for n in kept) or set(end.memory) != {0x8000_2000}:
+        raise NotProvedError("divide_digits changes a register that it must keep, or other memory than its remainder")
+    quotient, rest = _algorithm_d(executor.facts, high, low, divisor, shift)
+    for what, got, wanted in (
+        ("quotient", end.registers[10], quotient),
+        ("remainder", end.memory[0x8000_2000], rest),
+    ):
+        solver = z3.Solver()
+        solver.add(bv(got) != wanted)
+        if solver.check() != z3.unsat:
+            raise NotProvedError(f"divide_digits, {what}, {shift} leading zeros")
+    return end.steps
+
+
+def _algorithm_d(facts: Facts, high: Any, low: Any, divisor: Any, shift: int) -> tuple[Any, Any]:
+    """Return quotient and remainder as Knuth (TAOCP 2, 4.3.1, D) computes them, for a divisor with ``shift`` zeros."""
+    d = z3.simplify(divisor << shift)
+    top = (high << shift) | z3.LShR(z3.LShR(low, 1), 31 - shift)
+    rest_of_n = low << shift
+    d_high, d_low = z3.simplify(z3.LShR(d, 16)), z3.simplify(d & 0xFFFF)
+
+    def digit(upper: Any, following: Any) -> tuple[Any, Any]:
+        q = facts.divided(upper, d_high)
+        r = upper - facts.product_low(q, d_high)
+        for _ in range(2):
+            # As masks, like the C code, so that both sides become the same term: wrong is 1 when large and r < 65536.
+            small = z3.ULT((r << 16) | following, facts.product_low(q, d_low))
+            large = z3.simplify(z3.LShR(q, 16) | bit(small))
+            wrong = z3.simplify(bit(z3.ULT(z3.LShR(r, 16), 1)) & bit(z3.ULT(0, large)))
+            q, r = z3.simplify(q - wrong), z3.simplify(((0 - wrong) & d_high) + r)
+        return q, ((upper << 16) | following) - facts.product_low(q, d)
+
+    first, rest = digit(top, z3.LShR(rest_of_n, 16))
+    second, rest = digit(rest, rest_of_n & 0xFFFF)
+    return (first << 16) + second, z3.LShR(rest, shift)
+
+
+def _prove_digit_lemma() -> None:
+    """Prove lemma 4. Products are variables with the true facts about them that the proof needs."""
+    base = 1 << 16
+    d_high, d_low, top, following, q0, r0, by_high, by_low = z3.Ints("d_high d_low top next q0 r0 by_high by_low")
+    d = d_high * base + d_low
+    given = [
+        d_high >= base // 2, d_high < base, d_low >= 0, d_low < base, top >= 0, top < d, following >= 0,
+        following < base, q0 >= 0, r0 >= 0, r0 < d_high,
+        by_high == top - r0,  # by_high = q0 * d_high
+        z3.Implies(q0 >= base + 2, by_high >= (base + 2) * d_high),
+        by_low >= 0,  # by_low = q0 * d_low
+        z3.Implies(q0 == 0, by_low == 0),
+        z3.Implies(q0 == 1, by_low == d_low),
+        z3.Implies(q0 < base, by_low <= (base - 1) * d_low),
+        z3.Implies(q0 == base, z3.And(by_low == base * d_low, by_high == base * d_high)),
+        z3.Implies(q0 == base + 1, z3.And(by_low == (base + 1) * d_low, by_high == (base + 1) * d_high)),
+    ]  # fmt: skip
+    q, r, product = q0, r0, by_low
+    for _ in range(2):
+        large = z3.Or(q >= base, product > r * base + following)
+        wrong = z3.And(large, r < base)
+        q, r, product = (
+            z3.If(wrong, q - 1, q), z3.If(wrong, r + d_high, r), z3.If(wrong, product - d_low, product),
+        )  # fmt: skip
+    rest = r * base + following - product  # top * base + following - q * d, since top = q * d_high + r throughout
+    _prove_integers("4", given, z3.And(rest >= 0, rest < d, q >= 0, q < base, q0 <= base + 1))
+
+
+def _prove_normalisation_lemmas() -> None:
+    base = 1 << 16
+    n, d, p1, p2, r1, r2, top, upper, lower = z3.Ints("n d p1 p2 r1 r2 top upper lower")
+    for shift in range(32):
+        scale = 1 << shift
+        given = [
+            n >= 0, d >= 1, n * scale == (top * base + upper) * base + lower,
+            top * base + upper == p1 + r1,  # p1 = q1 * (d * scale)
+            r1 * base + lower == p2 + r2, r2 >= 0, r2 < d * scale,  # p2 = q2 * (d * scale)
+        ]  # fmt: skip
+        # (q1 * base + q2) * d * scale = p1 * base + p2, so n - quotient * d = r2 / scale.
+        _prove_integers(f"5, shift {shift}", given, n * scale - (p1 * base + p2) == r2)
+        high, low, divisor = z3.BitVecs("high low divisor", 32)
+        shifted = z3.Concat((high << shift) | z3.LShR(z3.LShR(low, 1), 31 - shift), low << shift)
+        solver = z3.Solver()
+        solver.add(z3.ULT(high, divisor), z3.LShR(divisor, 31 - shift) == 1)
+        exact = z3.And(
+            z3.ULT(z3.Extract(63, 32, shifted), divisor << shift),
+            z3.LShR(divisor << shift, shift) == divisor,
+            z3.LShR(shifted, shift) == z3.Concat(high, low),
+        )
+        solver.add(z3.Not(exact))
+        if solver.check() != z3.unsat:
+            raise NotProvedError(f"lemma 5, shift {shift}: a bit is lost")
+
+
+def _prove_integers(name: str, given: list[Any], claim: Any) -> None:
+    solver = z3.Solver()
+    solver.add(*given, z3.Not(claim))
+    if solver.check() != z3.unsat:
+        raise NotProvedError(f"lemma {name}")
+
+
 def main() -> int:
     """Prove everything and say what was proved."""
     for lemma in prove_lemmas():
         print(f"lemma {lemma}")  # noqa: T201 - a command
     for name in PROGRAMS:
+        for part in prove_division(name):
+            print(f"{name}: {part}")  # noqa: T201 - a command
         proved = prove_program(name)
         print(f"{name}: {proved.claims} claims on {proved.paths} paths, at most {proved.longest_path} steps")  # noqa: T201 - a command
     return 0

@@ -19,7 +19,8 @@ def execute(program: Program, emulator: Emulator, input_bytes: bytes, *, max_ste
 
     Raises ExecutorsDisagreeError unless stop reason, steps, pc, registers, output and every writable byte are equal; a
     MachineFaultError when both agree that the program faults. A run that hits the step limit, or faults later than
-    CHECKED_STEPS, settles nothing whatever Unicorn says, so it is not repeated there: a hostile program costs no minutes.
+    CHECKED_STEPS, settles nothing whatever Unicorn says, so it is not repeated there: a hostile
+    program costs no minutes.
     """
     mine = run_untraced(program, input_bytes, max_steps=max_steps)
     if mine.stop:

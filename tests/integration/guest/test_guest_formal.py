@@ -18,6 +18,18 @@ def test_the_binary_computes_its_specification_for_all_inputs(name):
     assert proved.claims > 7 * proved.paths
 
 
+@pytest.mark.parametrize("name", formal.PROGRAMS)
+def test_the_long_division_of_the_binary_is_exact(name):
+    assert formal.prove_division(name)[-1].endswith("in 105 steps")
+
+
+def test_a_digit_with_one_correction_less_is_not_proved(monkeypatch):
+    """The estimate can be two too large: the prover must need both corrections."""
+    monkeypatch.setattr(formal, "range", lambda *bounds: range(1) if bounds == (2,) else range(*bounds), raising=False)
+    with pytest.raises(formal.NotProvedError):
+        formal._prove_digit_lemma()
+
+
 def test_a_wrong_specification_is_not_proved():
     """The other way round: were the payout at the money 1 cent, the prover would say so."""
     executor = formal.Executor(programs.load_program("vanilla_option"))
