@@ -16,7 +16,7 @@ compiler's multiply-and-shift, whose meaning is lemma 1. Lemmas are proved over 
 
 The subroutine divide_digits (64 by 32 bits, high < divisor: proved at each call) is replaced by its contract there, and
 proved by itself: its binary is, for every number of leading zeros of the divisor, the same term as Knuth's algorithm D,
-and that algorithm is exact by lemmas 4 and 5. Products enter the lemmas as variables with the true facts that they need.
+and that algorithm is exact by lemmas 4 and 5. Products enter the lemmas as variables, with the true facts they need.
 
 Assumed: z3; our decoder; and that the machine executes RV32IM (the differential tests).
 """
