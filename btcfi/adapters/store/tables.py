@@ -214,6 +214,8 @@ class WalletOutpointRow(SQLModel, table=True):
     outpoint: str = Field(primary_key=True)
     party: str
     value_sats: int = Field(sa_column=_big())
+    mature_height: int
+    """First block height that may hold a spend of it: a coinbase needs 100 confirmations."""
     state: str = "available"
     reserved_by: str | None = None
 

@@ -192,6 +192,7 @@ def upgrade() -> None:
         sa.Column("outpoint", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("party", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("value_sats", sa.BigInteger(), nullable=False),
+        sa.Column("mature_height", sa.Integer(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("reserved_by", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.PrimaryKeyConstraint("outpoint"),

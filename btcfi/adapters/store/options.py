@@ -1,0 +1,164 @@
+"""Options: created once with checked terms, expired once, found by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.edges import Work, cross, enqueue, record
+from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
+from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.options.expiry import settlement_input
+from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.quote import Feed
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds
+
+SATS_PER_BTC = 100_000_000
+MIN_PREMIUM_SATS = 1_000
+"""A premium is an output of the funding transaction, and an output below the dust limit cannot be relayed."""
+
+
+class NoPriceYetError(BtcfiError):
+    """An option needs an agreed price to be sold at, and there is none."""
+
+    def __init__(self, feed: str) -> None:
+        super().__init__(f"{feed} has no agreed price yet; wait for the first priced minute")
+        self.feed = feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionOrder:
+    """What somebody wants to buy. The premium and the collateral follow from it."""
+
+    option_id: str
+    kind: OptionKind
+    strike: CentsPerBtc
+    quantity: CentiBtc
+    barrier: CentsPerBtc | None
+    american: bool
+    expiry: Slot
+    premium: Cents
+    """The whole premium, cents, as the pricing library quoted it."""
+    volatility: BasisPoints
+    rate: BasisPoints
+
+
+def create_option(
+    session: Session, order: OptionOrder, *, feed: Feed, now: UnixSeconds, preset: str, preset_sha256: str,
+    program: str, program_sha256: str,
+) -> OptionRow:  # fmt: skip
+    """Store the option as CREATED and queue its funding; return the existing one when the id is known.
+
+    now: the market's clock. Raises InvalidTermsError naming the field, NoPriceYetError.
+    """
+    if (known := session.get(OptionRow, order.option_id)) is not None:
+        return known
+    last = rounds.latest_priced(session, feed)
+    if last is None or last.price_cents is None:
+        raise NoPriceYetError(feed)
+    terms = OptionTerms(
+        kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier, american=order.american,
+        expiry=order.expiry, premium=order.premium, collateral=required_collateral(order.kind, order.quantity),
+    )  # fmt: skip
+    validate_terms(terms, now=now, spot=CentsPerBtc(last.price_cents))
+    row = OptionRow(
+        id=order.option_id, feed=feed, kind=int(terms.kind), strike_cents=terms.strike,
+        quantity_centi_btc=terms.quantity, barrier_cents=terms.barrier, american=terms.american,
+        expiry_unix=terms.expiry, premium_cents=terms.premium,
+        premium_sats=max(MIN_PREMIUM_SATS, terms.premium * SATS_PER_BTC // last.price_cents),
+        collateral_sats=terms.collateral, volatility_bps=order.volatility, rate_bps=order.rate, preset=preset,
+        preset_sha256=preset_sha256, program=program, program_sha256=program_sha256, created_at_unix=now,
+        listed_slot=last.slot, updated_at_unix=now,
+    )  # fmt: skip
+    session.add(row)
+    record(session, "option", row.id, "CREATED", now=now)
+    enqueue(session, [Work(flow="fund")], now=now)
+    return row
+
+
+def find_option(session: Session, option_id: str) -> OptionRow:
+    """Return the option. Raises NotFoundError."""
+    row = session.get(OptionRow, option_id)
+    if row is None:
+        raise NotFoundError("option", option_id, "`btcfi options list` shows them")
+    return row
+
+
+def list_options(session: Session, *, state: str | None = None, limit: int = 1000) -> list[OptionRow]:
+    """Return options, soonest expiry first."""
+    query = select(OptionRow).order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(limit)
+    if state is not None:
+        query = query.where(col(OptionRow.state) == state)
+    return list(session.execute(query).scalars())
+
+
+def open_options(session: Session, feed: Feed) -> list[OptionRow]:
+    """Return the options that are funded or being funded: those that have a premium."""
+    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(("CREATED", "ACTIVE")))
+    return list(session.execute(query).scalars())
+
+
+def terms_of(row: OptionRow) -> OptionTerms:
+    """Return the terms that an option row holds."""
+    return OptionTerms(
+        kind=OptionKind(row.kind), strike=CentsPerBtc(row.strike_cents), quantity=CentiBtc(row.quantity_centi_btc),
+        barrier=None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents), american=row.american,
+        expiry=Slot(row.expiry_unix), premium=Cents(row.premium_cents), collateral=Sats(row.collateral_sats),
+    )  # fmt: skip
+
+
+def expire_due(session: Session, feed: Feed, *, now: UnixSeconds, batch_size: int) -> int:
+    """Expire every funded option whose expiry minute is priced, and queue its settlement; return how many.
+
+    A minute counts only when no earlier one is still open, so that a barrier has seen all of them. An option whose
+    expiry minute is void is settled by the next priced one (docs/decisions/0004).
+    """
+    last = rounds.settled_until(session, feed)
+    if last is None:
+        return 0
+    query = select(OptionRow).where(
+        col(OptionRow.state) == "ACTIVE", col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
+    )
+    due = []
+    for option in session.execute(query.order_by(col(OptionRow.id)).limit(5_000)).scalars():
+        priced = rounds.first_priced_from(session, feed, Slot(option.expiry_unix))
+        if priced is not None and cross(session, option, "EXPIRED", now=now, detail=f"slot {priced.slot}"):
+            due.append(add_settlement(session, option, priced, reason="expiry", now=now))
+    batches = [due[i : i + batch_size] for i in range(0, len(due), batch_size)]
+    enqueue(session, [Work(flow="settle", arguments=(ids,)) for ids in batches], now=now)
+    return len(due)
+
+
+def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
+    """Return the guest's input for settling ``option`` at a priced minute."""
+    price = CentsPerBtc(int(priced.price_cents or 0))
+    at = Slot(priced.slot)
+    seen = rounds.observed_range(session, Feed(option.feed), after=Slot(option.listed_slot), until=at)
+    low, high = seen or (price, price)
+    return settlement_input(
+        terms_of(option), price=price, low=min(low, price), high=max(high, price), at=at,
+        volatility=BasisPoints(option.volatility_bps), rate=BasisPoints(option.rate_bps),
+    ).to_bytes()  # fmt: skip
+
+
+def add_settlement(session: Session, option: OptionRow, priced: RoundRow, *, reason: str, now: UnixSeconds) -> str:
+    """Store the one settlement of an option as due, with the guest's complete input; return its id."""
+    row = SettlementRow(
+        id=f"st-{option.id}", option_id=option.id, reason=reason, slot=priced.slot, price_cents=priced.price_cents,
+        input_hex=input_at(session, option, priced).hex(), created_at_unix=now, updated_at_unix=now,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    record(session, "settlement", row.id, "due", now=now, detail=reason)
+    return row.id
+
+
+def describe(row: OptionRow) -> Mapping[str, Any]:
+    """Return an option as plain JSON values, hex and unit-named, for a command line or an API."""
+    plain = row.model_dump(exclude={"contract"})
+    return {**plain, "kind": OptionKind(row.kind).label}

@@ -1,0 +1,127 @@
+"""Rounds: one feed's minute is opened once, closed once, and closing it needs no chord."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from btcfi.adapters.evidence import observations_of
+from btcfi.adapters.store.edges import Work, cross, enqueue, record, upsert
+from btcfi.adapters.store.tables import RoundRow
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, encode_outcome
+from btcfi.oracle.quote import Feed, VenueId
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """Who speaks for a feed, and by which rule."""
+
+    feed: Feed
+    venues: tuple[VenueId, ...]
+    legs: tuple[VenueId, ...]
+    rule: ConsensusRule
+
+    @property
+    def asked(self) -> tuple[VenueId, ...]:
+        """Everyone that a round fetches from."""
+        return self.venues + self.legs
+
+
+def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, deadline_seconds: int) -> bool:
+    """Open the round of a minute and queue its fetches; return False when it exists: two beats are harmless."""
+    statement = upsert(session, RoundRow).values(
+        feed=feed, slot=slot, state="open", attempts=1, deadline_unix=now + deadline_seconds, opened_at_unix=now
+    )
+    done = session.execute(statement.on_conflict_do_nothing(index_elements=["feed", "slot"]))
+    if not getattr(done, "rowcount", 0):
+        return False
+    record(session, "round", f"{feed}@{slot}", "open", now=now)
+    enqueue(session, [Work(flow="price_round", arguments=(feed, slot))], now=now)
+    return True
+
+
+def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
+    """Return the round of a minute."""
+    return session.execute(
+        select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
+    ).scalar_one_or_none()
+
+
+def close_round(
+    session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool
+) -> str:
+    """Price or void an open round from its stored observations, and return its state.
+
+    final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
+    """
+    row = find_round(session, register.feed, slot)
+    if row is None or row.state != "open":
+        return row.state if row else "unknown"
+    observations = observations_of(session, register.feed, slot)
+    if not final and {o.venue for o in observations} < set(register.asked):
+        return "open"
+    outcome = agreed_price(
+        observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot
+    )
+    changes: dict[str, object] = {"report": json.dumps(encode_outcome(outcome)), "closed_at_unix": now}
+    state = "void"
+    if isinstance(outcome, AgreedPrice):
+        state = "priced"
+        changes |= {"price_cents": outcome.price, "low_cents": outcome.low, "high_cents": outcome.high}
+    cross(session, row, state, now=now, changes=changes, work=[Work(flow="expire_due", arguments=(register.feed,))])
+    return row.state
+
+
+def overdue_rounds(session: Session, feed: Feed, *, now: UnixSeconds, limit: int = 100) -> list[Slot]:
+    """Return the minutes whose round should have been closed by its chord and was not, oldest first."""
+    query = select(col(RoundRow.slot)).where(
+        col(RoundRow.feed) == feed, col(RoundRow.state) == "open", col(RoundRow.deadline_unix) <= now
+    )
+    return [Slot(s) for s in session.execute(query.order_by(col(RoundRow.slot)).limit(limit)).scalars()]
+
+
+def latest_priced(session: Session, feed: Feed) -> RoundRow | None:
+    """Return the newest minute that has a price."""
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
+
+
+def settled_until(session: Session, feed: Feed) -> RoundRow | None:
+    """Return the newest priced minute before which no round is still open: barriers have seen everything up to it."""
+    first_open = session.execute(
+        select(func.min(RoundRow.slot)).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "open")
+    ).scalar_one()
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    if first_open is not None:
+        query = query.where(col(RoundRow.slot) < first_open)
+    return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
+
+
+def first_priced_from(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
+    """Return the first priced minute at or after ``slot``: a void expiry minute is settled by the next price."""
+    query = select(RoundRow).where(
+        col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) >= slot
+    )
+    return session.execute(query.order_by(col(RoundRow.slot)).limit(1)).scalar_one_or_none()
+
+
+def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) -> tuple[CentsPerBtc, CentsPerBtc] | None:
+    """Return the lowest and highest agreed level of the minutes after ``after`` up to and with ``until``."""
+    low, high = session.execute(
+        select(func.min(RoundRow.low_cents), func.max(RoundRow.high_cents)).where(
+            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced",
+            col(RoundRow.slot) > after, col(RoundRow.slot) <= until,
+        )
+    ).one()  # fmt: skip
+    return None if low is None else (CentsPerBtc(low), CentsPerBtc(high))
+
+
+def closes(session: Session, feed: Feed, *, limit: int = 1440) -> list[int]:
+    """Return the newest agreed prices, oldest first, cents per BTC: what realised volatility is computed from."""
+    query = select(col(RoundRow.price_cents)).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    return [int(p) for p in session.execute(query.order_by(col(RoundRow.slot).desc()).limit(limit)).scalars()][::-1]
