@@ -1,4 +1,4 @@
-"""Benchmarks: apart from the tests, one module an area, each with ``rows() -> list[Row]``. ``make bench`` runs them all."""
+"""Benchmarks: one module an area, each with ``rows() -> list[Row]``. ``make bench`` runs them all."""
 
 from __future__ import annotations
 

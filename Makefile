@@ -1,0 +1,55 @@
+# Everything a user or a developer does has a name here. Each target prepares .venv itself.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed  ## run the whole pipeline once and print what was settled
+	@$(BIN)/btcfi demo $(ARGS)
+
+up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
+	@$(BIN)/btcfi up $(ARGS)
+
+test: .venv/installed-dev  ## run the tests; ARGS="-k barrier" picks some
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/installed-dev  ## lint, format, types, import order: all run, any may fail
+	@status=0; \
+	for step in "ruff check" "ruff format --check" mypy lint-imports; do \
+	  echo "== $$step"; $(BIN)/$$step || status=1; \
+	done; exit $$status
+
+bench: .venv/installed-dev  ## measure; prints one JSON object
+	@$(BIN)/btcfi bench --json $(ARGS)
+
+lock: .venv/installed-dev  ## rewrite both lock files from pyproject.toml, keeping versions that still fit
+	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove .venv, caches and var/ (the embedded cluster's data)
+	rm -rf .venv var build dist *.egg-info .*_cache .hypothesis
+
+UV_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+
+# Versions and hashes come from the lock files; the project itself needs nothing that is not among them.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "btcfi needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Installing the locked dependencies into .venv" >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock pyproject.toml | .venv/bin/python
+	@echo "Installing the locked dependencies and the developers' tools into .venv" >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch .venv/installed $@
