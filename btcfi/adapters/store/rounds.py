@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -52,9 +51,7 @@ def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
     ).scalar_one_or_none()
 
 
-def close_round(
-    session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool
-) -> str:
+def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool) -> str:
     """Price or void an open round from its stored observations, and return its state.
 
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
@@ -65,9 +62,7 @@ def close_round(
     observations = observations_of(session, register.feed, slot)
     if not final and {o.venue for o in observations} < set(register.asked):
         return "open"
-    outcome = agreed_price(
-        observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot
-    )
+    outcome = agreed_price(observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot)
     changes: dict[str, object] = {"report": json.dumps(encode_outcome(outcome)), "closed_at_unix": now}
     state = "void"
     if isinstance(outcome, AgreedPrice):

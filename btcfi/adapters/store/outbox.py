@@ -1,0 +1,40 @@
+"""The outbox: what must be published, until it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.tables import OutboxRow
+from btcfi.units import UnixSeconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One flow to start."""
+
+    id: str
+    flow: str
+    arguments: list[Any]
+
+
+def unpublished(session: Session, *, limit: int = 200) -> list[Message]:
+    """Return what waits to be published, oldest first."""
+    query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None))
+    rows = session.execute(query.order_by(col(OutboxRow.created_at_unix), col(OutboxRow.id)).limit(limit)).scalars()
+    return [Message(id=r.id, flow=r.flow, arguments=json.loads(r.arguments)) for r in rows]
+
+
+def mark_published(session: Session, ids: list[str], *, now: UnixSeconds) -> None:
+    """Note that the broker has taken these; a message published twice is harmless, one never published is not."""
+    statement = update(OutboxRow).where(col(OutboxRow.id).in_(ids)).values(published_at_unix=now)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def prune_published(session: Session, *, before: UnixSeconds) -> None:
+    """Forget messages that were published long ago."""
+    session.execute(delete(OutboxRow).where(col(OutboxRow.published_at_unix) < before))

@@ -1,0 +1,225 @@
+"""Settlements: claimed under a lease with a fence token, computed, proven; repaired when a worker dies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from btcfi.adapters.evidence import store_blob
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.edges import Work, count, cross, enqueue, upsert
+from btcfi.adapters.store.options import add_settlement, find_option, input_at
+from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
+from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
+from btcfi.options.payoff import settle_in_python
+from btcfi.oracle.quote import Feed
+from btcfi.proofs.settlement_proof import SettlementProof, to_json
+from btcfi.units import Slot, UnixSeconds
+
+
+class NotDueError(BtcfiError):
+    """An option that cannot be settled now."""
+
+    def __init__(self, option_id: str, why: str) -> None:
+        super().__init__(f"option {option_id} cannot be settled now: {why}")
+        self.option_id, self.why = option_id, why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to work on a settlement until the lease ends."""
+
+    settlement_id: str
+    fence: int
+    input_bytes: bytes
+
+
+def claim(
+    session: Session, ids: list[str], *, owner: str, now: UnixSeconds, lease_seconds: int, max_attempts: int
+) -> list[Claim]:
+    """Claim those of ``ids`` that nobody holds. The attempt is counted here, so that a SIGKILL counts too."""
+    claims = []
+    for row in session.execute(select(SettlementRow).where(col(SettlementRow.id).in_(ids))).scalars():
+        held = row.state == "claimed" and (row.lease_until_unix or 0) > now
+        if row.state not in {"due", "claimed"} or held:
+            count(session, "duplicate_claims")
+            continue
+        if row.attempts >= max_attempts:
+            cross(session, row, "parked", now=now, detail=row.last_error or "the worker died each time")
+            continue
+        fence = row.fence + 1
+        changes = {
+            "fence": fence, "attempts": row.attempts + 1, "lease_owner": owner, "lease_until_unix": now + lease_seconds,
+        }  # fmt: skip
+        if cross(session, row, "claimed", now=now, fence=row.fence, changes=changes):
+            claims.append(Claim(settlement_id=row.id, fence=fence, input_bytes=bytes.fromhex(row.input_hex)))
+    return claims
+
+
+def finish(session: Session, claimed: Claim, proof: SettlementProof, *, now: UnixSeconds) -> bool:
+    """Store the proof and its result: claimed -> proven; False when another worker holds the claim by now."""
+    row = session.get_one(SettlementRow, claimed.settlement_id)
+    if row.state != "claimed":
+        count(session, "late_results")
+        return False
+    return cross(session, row, "proven", now=now, fence=claimed.fence, changes=_result(session, proof, now))
+
+
+def hand_over(session: Session, claimed: Claim, *, parts: int, now: UnixSeconds) -> bool:
+    """Record a long run whose tree is built in parts by several workers: claimed -> executed."""
+    row = session.get_one(SettlementRow, claimed.settlement_id)
+    if row.state != "claimed":
+        return False
+    return cross(
+        session, row, "executed", now=now, fence=claimed.fence, changes={"parts": parts},
+        work=[Work(flow="prove_long", arguments=(row.id, parts))],
+    )  # fmt: skip
+
+
+def store_part(session: Session, settlement_id: str, part: int, root: bytes) -> None:
+    """Store one subtree's root; storing it again changes nothing."""
+    statement = upsert(session, ProofPartRow).values(settlement_id=settlement_id, part=part, root=root.hex())
+    session.execute(statement.on_conflict_do_nothing(index_elements=["settlement_id", "part"]))
+
+
+def parts_of(session: Session, settlement_id: str) -> list[bytes]:
+    """Return the roots that are there, in order."""
+    query = select(ProofPartRow).where(col(ProofPartRow.settlement_id) == settlement_id)
+    return [bytes.fromhex(r.root) for r in session.execute(query.order_by(col(ProofPartRow.part))).scalars()]
+
+
+def find_settlement(session: Session, settlement_id: str) -> SettlementRow:
+    """Return the settlement. Raises NotFoundError."""
+    row = session.get(SettlementRow, settlement_id)
+    if row is None:
+        raise NotFoundError("settlement", settlement_id)
+    return row
+
+
+def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, now: UnixSeconds) -> bool:
+    """Store the proof of a long run: executed -> proven. Closing twice changes nothing."""
+    row = find_settlement(session, settlement_id)
+    if row.state != "executed":
+        return False
+    changes = _result(session, proof, now)
+    return cross(session, row, "proven", now=now, fence=row.fence, changes=changes)
+
+
+def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[str, object]:
+    output = SettlementOutput.from_bytes(proof.output)
+    output.raise_if_refused()
+    digest = store_blob(session, to_json(proof).encode(), now=now)
+    return {
+        "payout_cents": output.payout, "payout_sats": output.payout_sats, "exercise_type": int(output.exercise_type),
+        "steps": proof.steps, "proof_root": proof.proof_root.hex(), "proof_sha256": digest.hex(),
+        "lease_owner": None, "lease_until_unix": None, "last_error": None,
+    }  # fmt: skip
+
+
+def note_error(session: Session, claimed: Claim, error: str, *, now: UnixSeconds) -> None:
+    """Give a claim back with the reason; it is taken up again until its attempts are used up."""
+    row = session.get_one(SettlementRow, claimed.settlement_id)
+    if row.state == "claimed":
+        cross(session, row, "due", now=now, fence=claimed.fence, detail=error,
+              changes={"last_error": error, "lease_until_unix": None})  # fmt: skip
+
+
+def proof_of(session: Session, row: SettlementRow) -> bytes:
+    """Return the proof file of a settlement. Raises NotFoundError."""
+    blob = session.get(BlobRow, row.proof_sha256) if row.proof_sha256 else None
+    if blob is None:
+        raise NotFoundError("proof of settlement", row.id, "it is not proven yet")
+    return blob.body
+
+
+def repair(session: Session, *, now: UnixSeconds, batch_size: int, stale_seconds: int) -> int:
+    """Queue again what stands still: due or lapsed claims, executed runs, proven ones; return how many."""
+    due = select(col(SettlementRow.id)).where(
+        (col(SettlementRow.state) == "due") | (col(SettlementRow.state) == "claimed"),
+        func.coalesce(SettlementRow.lease_until_unix, 0) <= now,
+        col(SettlementRow.updated_at_unix) <= now - stale_seconds,
+    )
+    ids = list(session.execute(due.limit(1000)).scalars())
+    enqueue(session, [Work(flow="settle", arguments=(ids[i : i + batch_size],)) for i in range(0, len(ids), batch_size)],
+            now=now)  # fmt: skip
+    long = select(SettlementRow).where(
+        col(SettlementRow.state) == "executed", col(SettlementRow.updated_at_unix) <= now - stale_seconds
+    )
+    stuck = list(session.execute(long.limit(100)).scalars())
+    enqueue(session, [Work(flow="prove_long", arguments=(row.id, row.parts)) for row in stuck], now=now)
+    repaired = len(ids) + len(stuck)
+    if repaired:
+        count(session, "repairs", repaired)
+    return repaired
+
+
+def request_settlement(
+    session: Session, option_id: str, *, requested_by: str, now: UnixSeconds
+) -> SettlementRequestRow:
+    """Store an operator's request to settle an option; asking again gives the same row, or asks a held one anew."""
+    find_option(session, option_id)
+    row = session.get(SettlementRequestRow, option_id)
+    if row is None:
+        row = SettlementRequestRow(option_id=option_id, requested_by=requested_by, requested_at_unix=now)
+        session.add(row)
+    elif row.state != "accepted":
+        row.state, row.requested_by, row.requested_at_unix = "open", requested_by, now
+    if row.state == "open":
+        enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
+    return row
+
+
+def open_requests(session: Session) -> list[str]:
+    """Return the options whose requests wait for an answer."""
+    query = select(col(SettlementRequestRow.option_id)).where(col(SettlementRequestRow.state) == "open")
+    return list(session.execute(query).scalars())
+
+
+def answer_request(session: Session, option_id: str, *, now: UnixSeconds) -> str:
+    """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not."""
+    request = session.get(SettlementRequestRow, option_id)
+    if request is None or request.state != "open":
+        return "answered before"
+    request.state, request.answer = _decide(session, find_option(session, option_id), now)
+    request.answered_at_unix = now
+    return request.answer
+
+
+def _decide(session: Session, option: OptionRow, now: UnixSeconds) -> tuple[str, str]:
+    existing = session.execute(
+        select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
+    ).scalar_one_or_none()
+    if existing is not None:
+        if existing.state == "parked":
+            requeue(session, existing, now=now)
+            return "accepted", "requeued"
+        return "accepted", f"settlement is {existing.state}"
+    last = rounds.settled_until(session, Feed(option.feed))
+    if option.state != "ACTIVE" or last is None:
+        return "refused", f"the option is {option.state}, not funded yet"
+    if last.slot < option.expiry_unix:
+        if not option.american:
+            return "refused", f"European, and its expiry minute {option.expiry_unix} is not priced yet"
+        outcome = settle_in_python(SettlementInput.from_bytes(input_at(session, option, last)))
+        if outcome.exercise_type is not ExerciseType.EARLY_EXERCISE:
+            return "held", f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
+        priced, reason = last, "early_exercise"
+    else:
+        found = rounds.first_priced_from(session, Feed(option.feed), Slot(option.expiry_unix))
+        if found is None:
+            return "refused", "its expiry minute is not priced yet"
+        priced, reason = found, "expiry"
+    if not cross(session, option, "EXPIRED", now=now, detail=f"{reason} at slot {priced.slot}"):
+        return "refused", "somebody else settled it at the same moment"
+    settlement = add_settlement(session, option, priced, reason=reason, now=now)
+    enqueue(session, [Work(flow="settle", arguments=([settlement],))], now=now)
+    return "accepted", reason.replace("_", " ")
+
+
+def requeue(session: Session, row: SettlementRow, *, now: UnixSeconds) -> bool:
+    """Give a parked settlement new attempts: parked -> due."""
+    return cross(session, row, "due", now=now, changes={"attempts": 0}, detail="requeued",
+                 work=[Work(flow="settle", arguments=([row.id],))])  # fmt: skip
