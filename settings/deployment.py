@@ -1,0 +1,157 @@
+"""Where and how fast: the settings of one installation, from the environment, typed and frozen.
+
+Nothing here decides money; that is a preset (``settings/preset.py``). A process reads its deployment once, in its
+main function, never at import.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.quote import parse_venue
+
+PREFIX = "BTCFI_"
+"""Of every variable that is ours alone; the four URLs keep the names that hosting platforms set."""
+
+UNPREFIXED = frozenset({"database_url", "broker_url", "result_backend_url", "node_url"})
+
+NONE = "none"
+"""An empty list, as text: an empty variable means the default."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Texts = Annotated[tuple[str, ...], NoDecode]
+"""Comma-separated in the environment."""
+
+
+class Deployment(BaseSettings):
+    """One installation. A row for every field is in ``settings/README.md``; a test compares."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    data_dir: Path = Path("var")
+    database_url: str = Field(
+        default_factory=lambda known: f"sqlite:///{known['data_dir'] / 'btcfi.db'}",
+        validation_alias=AliasChoices("DATABASE_URL"),
+        pattern=r"^(sqlite|postgresql)(\+\w+)?:",
+        repr=False,
+    )
+    broker_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("BROKER_URL"),
+        pattern=r"^(rediss?(\+socket)?|memory)://",
+        repr=False,
+    )
+    result_backend_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("RESULT_BACKEND_URL"),
+        pattern=r"^(rediss?(\+socket)?|cache\+memory)://",
+        repr=False,
+    )
+    node_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("NODE_URL"), pattern=r"^https?://", repr=False
+    )
+    node_cookie_file: Path | None = None
+    node_timeout_seconds: Seconds = 20.0
+
+    preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_]*$")
+    feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")
+    venues: Texts = ("binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD")
+    legs: Texts = ("kraken:USDT/USD",)
+    venue_base_url: str | None = Field(default=None, pattern=r"^https?://")
+    venue_timeout_seconds: Seconds = 8.0
+    venue_rate_limit: bool = True
+    fetch_attempts: int = Field(default=3, ge=1, le=10)
+    fetch_backoff_seconds: Seconds = 0.5
+    tick: bool = True
+    replay_clock: bool = False
+
+    program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
+    wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
+    settle_concurrency: int = Field(default=2, ge=1, le=64)
+    lease_seconds: int = Field(default=60, ge=5, le=600)
+    round_deadline_seconds: int = Field(default=20, ge=1, le=55)
+    max_attempts: int = Field(default=5, ge=1, le=100)
+
+    relay_seconds: Seconds = 2.0
+    reconcile_seconds: Seconds = 15.0
+    premium_seconds: Seconds = 30.0
+    watch_seconds: Seconds = 5.0
+    mine_seconds: float = Field(default=0.0, ge=0, le=86_400, allow_inf_nan=False)
+    canary_seconds: Seconds = 30.0
+
+    flower_port: int = Field(default=5555, ge=0, le=65_535)
+    flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
+    flower_password: SecretStr | None = None
+    log_format: Literal["pretty", "json"] = "pretty"
+
+    @field_validator("venues", "legs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return () if value.strip() == NONE else tuple(part.strip() for part in value.split(","))
+
+    @field_validator("venues", "legs")
+    @classmethod
+    def _are_markets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                parse_venue(text)
+            except InvalidInputError as e:
+                raise ValueError(str(e)) from e
+        if len(set(texts)) != len(texts):
+            raise ValueError("a market is named twice")
+        return texts
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables from which ``load_deployment`` makes this deployment again, secrets included.
+
+        For the environment of a child process: never for its arguments, which every user of the machine can read.
+        """
+        return {
+            variable(name): _as_text(value)
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None
+        }
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field."""
+    return field.upper() if field in UNPREFIXED else PREFIX + field.upper()
+
+
+def load_deployment() -> Deployment:
+    """Return the deployment that the environment describes.
+
+    Raises InvalidInputError that names the first wrong variable; its value is not repeated, for it may be a secret.
+    """
+    try:
+        return Deployment()
+    except ValidationError as e:
+        first: Any = e.errors(include_url=False, include_input=False)[0]
+        place = str(first["loc"][0]) if first["loc"] else "environment"
+        name = variable(place.lower()) if place.lower() in Deployment.model_fields else place
+        raise InvalidInputError(name, first["msg"], "a value as settings/README.md describes it") from e
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value) or NONE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,129 @@
+"""What decides money: the named numbers of a preset, read from a reviewed file and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.consensus import ConsensusRule, Method
+from btcfi.units import BasisPoints
+
+PRESETS: Final = Path(__file__).parent / "presets"
+
+_RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
+    "consensus": {
+        "outlier_bps": (1, 9_999),
+        "par_band_bps": (1, 9_999),
+        "quorum_numerator": (1, 1_000),
+        "quorum_denominator": (1, 1_000),
+        "settle_confidence_bps": (1, 9_999),
+    },
+    "pricing": {"rate_bps": (0, 10_000), "fallback_volatility_bps": (1, 50_000)},
+    "chain": {"confirmations": (1, 1_000), "refund_delay_blocks": (1, 65_535), "fee_sats_per_vbyte": (1, 10_000)},
+    "settlement": {"batch_size": (1, 1_024), "parallel_proof_steps": (1, 1 << 20), "max_steps": (1, 1 << 20)},
+}
+"""Every number of a preset and its range. 65535 blocks is BIP68's limit, 2**20 steps the proof tree's 20 levels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """The numbers that a settlement is bound to."""
+
+    name: str
+    consensus: ConsensusRule
+    confirmations: int
+    """Blocks on a payment, its own included, before it counts as final."""
+    rate_bps: BasisPoints
+    """Yearly rate of the premium, continuously compounded."""
+    fallback_volatility_bps: int
+    """Yearly volatility of the premium while the store holds too few prices; 10_000 is 100 %."""
+    refund_delay_blocks: int
+    """Blocks after expiry until the collateral can return without the oracle."""
+    fee_sats_per_vbyte: int
+    batch_size: int
+    """Options that one task settles."""
+    parallel_proof_steps: int
+    """Above so many steps a proof is built in parts."""
+    max_steps: int
+    """Above so many steps a run is refused."""
+    sha256: str
+    """Of the file's bytes, hex."""
+
+
+def load_preset(name: str) -> Preset:
+    """Return the preset ``settings/presets/NAME.toml``.
+
+    Raises NotFoundError when there is none, InvalidInputError that names the wrong field.
+    """
+    known = sorted(path.stem for path in PRESETS.glob("*.toml"))
+    if name not in known:
+        raise NotFoundError("preset", name, f"there are: {', '.join(known)}")
+    return read_preset(PRESETS / f"{name}.toml")
+
+
+def read_preset(file: Path) -> Preset:
+    """Return the preset in ``file``; its name is the file's. Raises InvalidInputError that names the wrong field."""
+    raw = file.read_bytes()
+    try:
+        document = tomllib.loads(raw.decode())
+    except ValueError as e:
+        raise InvalidInputError(f"preset {file.name}", str(e), "TOML in UTF-8") from e
+    _refuse_unknown(document, _RANGES, "")
+    numbers: dict[str, int] = {}
+    for section, ranges in _RANGES.items():
+        table = document.get(section)
+        if not isinstance(table, dict):
+            raise InvalidInputError(f"preset {section}", "missing", "a table of this name")
+        _refuse_unknown(table, {*ranges, "method"} if section == "consensus" else ranges, f"{section}.")
+        for field, (low, high) in ranges.items():
+            numbers[field] = _whole(f"preset {section}.{field}", table.get(field), low, high)
+    if numbers["parallel_proof_steps"] > numbers["max_steps"]:
+        raise InvalidInputError(
+            "preset settlement.parallel_proof_steps", str(numbers["parallel_proof_steps"]), "at most max_steps"
+        )
+    return Preset(
+        name=file.stem,
+        consensus=ConsensusRule(
+            method=_method(document["consensus"].get("method")),
+            outlier_bps=BasisPoints(numbers["outlier_bps"]),
+            par_band_bps=BasisPoints(numbers["par_band_bps"]),
+            quorum_numerator=numbers["quorum_numerator"],
+            quorum_denominator=numbers["quorum_denominator"],
+            settle_confidence_bps=BasisPoints(numbers["settle_confidence_bps"]),
+        ),
+        confirmations=numbers["confirmations"],
+        rate_bps=BasisPoints(numbers["rate_bps"]),
+        fallback_volatility_bps=numbers["fallback_volatility_bps"],
+        refund_delay_blocks=numbers["refund_delay_blocks"],
+        fee_sats_per_vbyte=numbers["fee_sats_per_vbyte"],
+        batch_size=numbers["batch_size"],
+        parallel_proof_steps=numbers["parallel_proof_steps"],
+        max_steps=numbers["max_steps"],
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Mapping[str, object] | set[str], prefix: str) -> None:
+    for field in table:
+        if field not in known:
+            raise InvalidInputError(f"preset {prefix}{field}", "unknown", f"one of {', '.join(sorted(known))}")
+
+
+def _whole(field: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        problem = "missing" if value is None else repr(value)[:40]
+        raise InvalidInputError(field, problem, f"a whole number from {low} to {high}")
+    return value
+
+
+def _method(value: object) -> Method:
+    try:
+        return Method(str(value))
+    except ValueError as e:
+        expected = f"one of {', '.join(m.value for m in Method)}"
+        raise InvalidInputError("preset consensus.method", repr(value)[:40], expected) from e
