@@ -105,9 +105,14 @@ def contract_from(option: OptionRow) -> OptionContract:
     """Return the contract of a funded option."""
     kept = {name: bytes.fromhex(text) for name, text in json.loads(option.contract or "{}").items()}
     return OptionContract(
-        **kept, collateral=Sats(option.collateral_sats), expiry_height=Height(option.expiry_height or 0),
+        buyer_key=kept["buyer_key"],
+        seller_key=kept["seller_key"],
+        buyer_script=kept["buyer_script"],
+        seller_script=kept["seller_script"],
+        collateral=Sats(option.collateral_sats),
+        expiry_height=Height(option.expiry_height or 0),
         refund_height=Height(option.refund_height or 0),
-    )  # fmt: skip
+    )
 
 
 def _coins(session: Session, party: str, key: TaprootKey, *, amount: int, tip: Height) -> tuple[Coin, ...]:
@@ -324,7 +329,9 @@ def mature_coins(session: Session, party: str, *, tip: Height) -> int:
 
 
 def _settlement(session: Session, option_id: str) -> SettlementRow:
-    return session.execute(select(SettlementRow).where(col(SettlementRow.option_id) == option_id)).scalar_one()
+    query = select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
+    row: SettlementRow = session.execute(query).scalar_one()
+    return row
 
 
 def _name(outpoint: OutPoint) -> str:

@@ -188,7 +188,7 @@ def answer_request(session: Session, option_id: str, *, now: UnixSeconds) -> str
     return request.answer
 
 
-def _decide(session: Session, option: OptionRow, now: UnixSeconds) -> tuple[str, str]:
+def _decide(session: Session, option: OptionRow, now: UnixSeconds) -> tuple[str, str]:  # noqa: PLR0911 - an answer each
     existing = session.execute(
         select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
     ).scalar_one_or_none()

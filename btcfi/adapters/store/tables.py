@@ -183,7 +183,7 @@ class SettlementRequestRow(SQLModel, table=True):
 
 
 class TransactionRow(SQLModel, table=True):
-    """A transaction of ours, stored with its raw bytes before it is sent: ``built -> broadcast -> confirmed -> final``."""
+    """A transaction of ours, stored before it is sent: ``built -> broadcast -> confirmed -> final | conflicted``."""
 
     __tablename__: ClassVar[str] = "chain_transaction"
     __table_args__ = (UniqueConstraint("purpose", "option_id"), Index("ix_transaction_state", "state"))

@@ -1,0 +1,46 @@
+"""Control: publish what waits, repair what stands still, prove that queues are consumed."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from btcfi.adapters.store import outbox, rounds, settlements
+from btcfi.adapters.store.edges import Work, enqueue, upsert
+from btcfi.adapters.store.tables import CanaryRow
+from btcfi.units import UnixSeconds
+from tasks import pipeline
+from tasks.context import context
+
+KEEP_OUTBOX_SECONDS = 86_400
+
+
+@shared_task(name="control.relay")
+def relay() -> None:
+    """Publish outbox rows that their own transaction's process did not get to."""
+    here = context()
+    pipeline.publish_pending(here.store, here.now())
+
+
+@shared_task(name="control.reconcile")
+def reconcile() -> None:
+    """Close overdue rounds, queue stalled settlements and requests again: nothing depends on the broker's memory."""
+    here = context()
+    now = here.now()
+    with here.work() as session:
+        for slot in rounds.overdue_rounds(session, here.feed, now=now):
+            rounds.close_round(session, here.register, slot, now=now, final=True)
+        settlements.repair(
+            session, now=now, batch_size=here.preset.batch_size, stale_seconds=int(here.deployment.reconcile_seconds)
+        )
+        requests = [Work(flow="answer_request", arguments=(o,)) for o in settlements.open_requests(session)]
+        enqueue(session, [*requests, Work(flow="expire_due", arguments=(here.feed,))], now=now)
+        outbox.prune_published(session, before=UnixSeconds(now - KEEP_OUTBOX_SECONDS))
+
+
+@shared_task(name="control.canary")
+def canary(queue: str) -> None:
+    """Note that this queue is consumed."""
+    here = context()
+    with here.store.transaction() as session:
+        statement = upsert(session, CanaryRow).values(queue=queue, seen_at_unix=here.now())
+        session.execute(statement.on_conflict_do_update(index_elements=["queue"], set_={"seen_at_unix": here.now()}))

@@ -1,0 +1,46 @@
+"""Prices: a tick opens a round, each venue is fetched, the chord's body agrees."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from btcfi.adapters.ccxt_venue import Backoff, venue_client
+from btcfi.adapters.evidence import store_observation
+from btcfi.adapters.store import rounds
+from btcfi.oracle.quote import Feed, parse_venue
+from btcfi.units import slot as checked_slot
+from tasks.context import context
+
+
+@shared_task(name="oracle.tick")
+def tick(slot: int) -> None:
+    """Open the round of a minute, once whoever asks."""
+    here = context()
+    with here.work() as session:
+        rounds.open_round(
+            session, here.feed, checked_slot(slot), now=here.now(),
+            deadline_seconds=here.deployment.round_deadline_seconds,
+        )  # fmt: skip
+
+
+@shared_task(name="oracle.fetch", ignore_result=False)
+def fetch(feed: str, slot: int, venue: str) -> bool:
+    """Ask one venue for one minute and store what it said, or why it said nothing; a failing venue is no error."""
+    here = context()
+    deployment = here.deployment
+    backoff = Backoff(attempts=deployment.fetch_attempts, first_seconds=deployment.fetch_backoff_seconds)
+    client = venue_client(
+        parse_venue(venue), base_url=deployment.venue_base_url, timeout=deployment.venue_timeout_seconds,
+        rate_limit=deployment.venue_rate_limit, backoff=backoff,
+    )  # fmt: skip
+    observation, raw = client.fetch(checked_slot(slot), here.now())
+    with here.store.transaction() as session:
+        return store_observation(session, Feed(feed), observation, raw, now=here.now())
+
+
+@shared_task(name="oracle.aggregate")
+def aggregate(_stored: list[bool], _feed: str, slot: int) -> None:
+    """Agree on the minute's price from the stored rows; the chord's results only say that it is time."""
+    here = context()
+    with here.work() as session:
+        rounds.close_round(session, here.register, checked_slot(slot), now=here.now(), final=False)

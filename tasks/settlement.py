@@ -1,0 +1,79 @@
+"""Settlement: the guest is run on two executors, its trace is hashed, the proof is stored."""
+
+from __future__ import annotations
+
+import os
+
+from celery import shared_task
+
+from btcfi.adapters.store import settlements
+from btcfi.adapters.store.edges import Work, enqueue
+from btcfi.adapters.store.settlements import Claim
+from btcfi.errors import BtcfiError
+from btcfi.proofs.settlement_proof import build_proof
+from btcfi.proofs.subtrees import (
+    BLOCK_HEIGHT,
+    execute_untraced,
+    proof_from_subtrees,
+    subtree_count,
+    subtree_roots,
+)
+from btcfi.vm.agreement import execute
+from tasks.context import Context, context, emulator, program
+
+
+@shared_task(name="settlement.execute_batch")
+def execute_batch(ids: list[str]) -> None:
+    """Claim a batch, settle each in the machine, store what came out; a settlement that fails harms no other."""
+    here = context()
+    with here.store.transaction() as session:
+        claims = settlements.claim(
+            session, ids, owner=f"pid {os.getpid()}", now=here.now(), lease_seconds=here.deployment.lease_seconds,
+            max_attempts=here.deployment.max_attempts,
+        )  # fmt: skip
+    for claimed in claims:
+        _settle_one(here, claimed)
+    with here.work() as session:
+        enqueue(session, [Work(flow="send")] if claims else [], now=here.now())
+
+
+def _settle_one(here: Context, claimed: Claim) -> None:
+    try:
+        execution = execute(program(), emulator(os.getpid()), claimed.input_bytes, max_steps=here.preset.max_steps)
+        if execution.steps > here.preset.parallel_proof_steps:
+            with here.work() as session:
+                parts = subtree_count(execution.steps, BLOCK_HEIGHT)
+                settlements.hand_over(session, claimed, parts=parts, now=here.now())
+            return
+        proof = build_proof(execution)
+        with here.store.transaction() as session:
+            settlements.finish(session, claimed, proof, now=here.now())
+    except BtcfiError as e:
+        with here.store.transaction() as session:
+            settlements.note_error(session, claimed, str(e), now=here.now())
+
+
+@shared_task(name="settlement.prove_part", ignore_result=False)
+def prove_part(settlement_id: str, first: int, count: int) -> int:
+    """Run the guest again up to a part of its trace and hash that part's subtrees."""
+    here = context()
+    with here.store.reading() as session:
+        input_bytes = bytes.fromhex(settlements.find_settlement(session, settlement_id).input_hex)
+    roots = subtree_roots(program(), input_bytes, first=first, count=count)
+    with here.store.transaction() as session:
+        for part, root in enumerate(roots, start=first):
+            settlements.store_part(session, settlement_id, part, root)
+    return len(roots)
+
+
+@shared_task(name="settlement.close_proof")
+def close_proof(_done: list[int], settlement_id: str) -> None:
+    """Join the subtrees of a long trace; by the rows that are there, so a repeated close changes nothing."""
+    here = context()
+    with here.store.reading() as session:
+        row, roots = settlements.find_settlement(session, settlement_id), settlements.parts_of(session, settlement_id)
+    execution = execute_untraced(program(), bytes.fromhex(row.input_hex), max_steps=here.preset.max_steps)
+    proof = proof_from_subtrees(program(), execution, roots)
+    with here.work() as session:
+        settlements.close_long(session, settlement_id, proof, now=here.now())
+        enqueue(session, [Work(flow="send")], now=here.now())
