@@ -101,7 +101,7 @@ def basis_points(value: int) -> BasisPoints:
 
 
 def height(value: int) -> Height:
-    """Return ``value`` as a block height, 0 to 499_999_999; nLockTime takes more for a time. Raises UnitOutOfRangeError."""
+    """Return ``value`` as a block height, 0 to 499_999_999 (more: a time in nLockTime). Raises UnitOutOfRangeError."""
     return Height(_checked("block height", value, 0, 499_999_999))
 
 
