@@ -18,7 +18,7 @@ TICK_DELAY_SECONDS: Final = 5
 """Exchanges publish a closed candle a moment after the minute; asking at once would mostly see the open one."""
 
 
-class EveryMinute(BaseSchedule):  # type: ignore[misc] - Celery has no types
+class EveryMinute(BaseSchedule):  # type: ignore[misc]
     """Due once a minute, ``offset`` seconds after it began, by the wall clock; a missed minute is not made up for."""
 
     def __init__(self, offset: int, **options: Any) -> None:  # noqa: ANN401 - passed on to Celery

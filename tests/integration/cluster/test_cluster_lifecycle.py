@@ -1,0 +1,153 @@
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from btcfi.adapters.node import DatadirInUseError, Node, NodeUnreachableError, PortInUseError
+from btcfi.errors import UnreachableError
+from btcfi.surfaces.status import status_of
+from settings.deployment import Deployment
+from workers.embedded import MAX_SOCKET_PATH, Cluster, free_port, ping_broker
+
+pytestmark = pytest.mark.integration
+
+BARE = {"roles": (), "beat": False}
+
+
+@pytest.fixture(autouse=True)
+def _no_services_from_outside(monkeypatch):
+    for name in ("BROKER_URL", "NODE_URL", "DATABASE_URL", "RESULT_BACKEND_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def alive(pids):
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_broker_and_node_start_answer_and_leave_no_process_behind(tmp_path):
+    said = []
+    cluster = Cluster(Deployment(data_dir=tmp_path), **BARE)
+    with cluster:
+        cluster.start(said.append)
+        cluster.wait_ready(5)
+        pids = [part.process.pid for part in cluster.parts]
+        deployment = cluster.deployment
+        ping_broker(deployment.broker_url)
+        node = Node(deployment.node_url, 5, cookie_file=deployment.node_cookie_file)
+        assert node.chain_info().height >= 0
+        path = Path(deployment.broker_url.removeprefix("redis+socket://").partition("?")[0])
+        assert len(str(path)) < MAX_SOCKET_PATH
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert not [c for pid in pids[:1] for c in psutil.Process(pid).net_connections("tcp")]
+        assert all("cookie" not in " ".join(psutil.Process(pid).cmdline()) for pid in pids)
+        assert (tmp_path / "btcfi.db").exists()
+    assert len(pids) == 2
+    assert alive(pids) == []
+    assert not path.parent.exists()
+    assert said[0].startswith("starting the broker")
+
+
+def test_a_part_that_died_is_started_again_where_it_was(tmp_path):
+    with Cluster(Deployment(data_dir=tmp_path), **BARE) as cluster:
+        cluster.start()
+        broker = cluster.parts[0]
+        first = broker.process.pid
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and broker.process.pid == first:
+            time.sleep(0.1)
+        assert broker.process.pid != first
+        for _ in range(50):
+            try:
+                ping_broker(cluster.deployment.broker_url)
+                break
+            except UnreachableError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("the broker did not return at its address")
+
+
+def test_a_second_cluster_on_the_same_data_directory_is_refused(tmp_path):
+    with Cluster(Deployment(data_dir=tmp_path), embedded_node=False, **BARE) as cluster:
+        cluster.start()
+        second = Cluster(Deployment(data_dir=tmp_path), embedded_node=False, **BARE)
+        with pytest.raises(DatadirInUseError):
+            second.start()
+        ping_broker(cluster.deployment.broker_url)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from settings.deployment import Deployment
+from workers.embedded import Cluster
+with Cluster(Deployment(data_dir=Path(sys.argv[1])), embedded_node=False, roles=(), beat=False) as cluster:
+    cluster.start()
+    print(cluster.parts[0].process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def parent_of_a_cluster(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    return parent, int(parent.stdout.readline())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_parent_ends_every_part(tmp_path, number):
+    parent, broker = parent_of_a_cluster(tmp_path)
+    with parent:
+        parent.send_signal(number)
+        parent.wait(20)
+    assert alive([broker]) == []
+
+
+def test_what_a_killed_parent_left_is_ended_by_the_next_start(tmp_path):
+    parent, broker = parent_of_a_cluster(tmp_path)
+    with parent:
+        parent.kill()
+        parent.wait(5)
+    assert alive([broker]) == [broker]
+    with Cluster(Deployment(data_dir=tmp_path), embedded_node=False, **BARE) as cluster:
+        cluster.start()
+        assert alive([broker]) == []
+
+
+def test_an_unreachable_broker_is_named_with_its_address_but_not_its_password(tmp_path):
+    closed = free_port(0)
+    url = f"redis://operator:hunter2@127.0.0.1:{closed}/0"
+    cluster = Cluster(Deployment(data_dir=tmp_path, broker_url=url), **BARE)
+    with pytest.raises(UnreachableError) as caught:
+        cluster.start()
+    assert caught.value.service == "broker"
+    assert str(closed) in caught.value.where
+    assert "hunter2" not in str(caught.value)
+    assert "BROKER_URL" in caught.value.hint
+    assert status_of(caught.value).exit_code == 69
+    assert cluster.parts == ()
+
+
+def test_an_unreachable_node_stops_the_broker_that_had_started(tmp_path):
+    cluster = Cluster(Deployment(data_dir=tmp_path, node_url=f"http://u:p@127.0.0.1:{free_port(0)}"), **BARE)
+    with pytest.raises(NodeUnreachableError):
+        cluster.start()
+    assert cluster.parts == ()
+    assert not (tmp_path / "cluster.json").exists()
+
+
+def test_a_port_in_use_is_told_apart(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PortInUseError) as caught:
+            free_port(taken.getsockname()[1])
+    assert status_of(caught.value).exit_code == 71
