@@ -1,0 +1,44 @@
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import settings
+from settings.deployment import Deployment, variable
+
+FOLDER = Path(settings.__file__).parent
+DEPLOYMENT, PRESET = (FOLDER / "README.md").read_text().split("## Preset")
+
+
+def rows(text):
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]*?) \|", text, re.MULTILINE))
+
+
+def plain(value):
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def test_every_setting_has_a_row_and_every_row_is_a_setting():
+    assert set(rows(DEPLOYMENT)) == {variable(name) for name in Deployment.model_fields}
+
+
+DERIVED = {"database_url", "wallet_seed_file", "result_backend_url"}
+"""From other settings: their rows say how."""
+
+
+@pytest.mark.parametrize("name", [n for n in Deployment.model_fields if n not in DERIVED])
+def test_a_row_states_the_default(name):
+    assert rows(DEPLOYMENT)[variable(name)].strip("`") == plain(Deployment.model_fields[name].default)
+
+
+def test_every_field_of_the_preset_has_a_row_with_its_value():
+    document = tomllib.loads((FOLDER / "presets" / "standard.toml").read_text())
+    fields = {f"{section}.{field}": str(value) for section, table in document.items() for field, value in table.items()}
+    assert {field: value.strip("`") for field, value in rows(PRESET).items()} == fields
