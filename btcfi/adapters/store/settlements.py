@@ -143,8 +143,8 @@ def repair(session: Session, *, now: UnixSeconds, batch_size: int, stale_seconds
         col(SettlementRow.updated_at_unix) <= now - stale_seconds,
     )
     ids = list(session.execute(due.limit(1000)).scalars())
-    enqueue(session, [Work(flow="settle", arguments=(ids[i : i + batch_size],)) for i in range(0, len(ids), batch_size)],
-            now=now)  # fmt: skip
+    batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
+    enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
     long = select(SettlementRow).where(
         col(SettlementRow.state) == "executed", col(SettlementRow.updated_at_unix) <= now - stale_seconds
     )
@@ -188,7 +188,9 @@ def answer_request(session: Session, option_id: str, *, now: UnixSeconds) -> str
     return request.answer
 
 
-def _decide(session: Session, option: OptionRow, now: UnixSeconds) -> tuple[str, str]:  # noqa: PLR0911 - an answer each
+def _decide(  # noqa: PLR0911 - one return an answer
+    session: Session, option: OptionRow, now: UnixSeconds
+) -> tuple[str, str]:
     existing = session.execute(
         select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
     ).scalar_one_or_none()
