@@ -53,6 +53,7 @@ def worker_arguments(role: str, deployment: Deployment, name: str) -> list[str]:
         raise NotFoundError("worker role", role, f"there are: {', '.join(known)}")
     row = known[role]
     return [
+        "--quiet",  # no banner among the JSON lines
         "worker",
         f"--hostname={name}@%h",
         f"--queues={','.join(row.queues)}",
