@@ -1,0 +1,361 @@
+"""``btcfi options create|list|show`` and ``btcfi settle``: the book of options, over the store of DATABASE_URL."""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+import getpass
+import json
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import typer
+
+from btcfi.errors import InvalidInputError
+from btcfi.options.terms import (
+    MAX_QUANTITY,
+    InvalidTermsError,
+    OptionKind,
+    OptionTerms,
+    required_collateral,
+    validate_terms,
+)
+from btcfi.surfaces.rest.times import iso, parse_time
+from btcfi.units import (
+    MAX_U32,
+    SECONDS_PER_MINUTE,
+    CentiBtc,
+    Cents,
+    CentsPerBtc,
+    Minutes,
+    Slot,
+    UnixSeconds,
+    slot_of,
+    unix_seconds,
+)
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.tables import OptionRow
+
+CENTS: Final = 2
+"""Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
+
+STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
+
+PIPE_WIDTH: Final = 200
+"""Columns: enough for every column of the list in full."""
+
+LONGEST_NUMBER: Final = 40
+"""Characters: more is no amount, and Decimal would spend minutes on a million digits."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiry:
+    """A minute, or a distance from the market's now."""
+
+    at: Slot | None = None
+    after: Minutes | None = None
+
+    def slot(self, now: UnixSeconds) -> Slot:
+        """Return the minute. Raises UnitOutOfRangeError after the year 2106."""
+        if self.at is not None:
+            return self.at
+        return Slot(unix_seconds(slot_of(now) + (self.after or 0) * SECONDS_PER_MINUTE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The terms that the command line names; premium and collateral follow from them."""
+
+    kind: OptionKind
+    strike: CentsPerBtc
+    quantity: CentiBtc
+    barrier: CentsPerBtc | None
+    american: bool
+    expiry: Expiry
+
+    def terms(self, now: UnixSeconds) -> OptionTerms:
+        """Return them with the collateral that they need, before a premium is known. Raises InvalidTermsError."""
+        return OptionTerms(
+            kind=self.kind,
+            strike=self.strike,
+            quantity=self.quantity,
+            barrier=self.barrier,
+            american=self.american,
+            expiry=self.expiry.slot(now),
+            premium=Cents(0),
+            collateral=required_collateral(self.kind, self.quantity),
+        )
+
+
+class StoreNotReadyError(InvalidInputError):
+    """The database answers but has not our tables."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__("DATABASE_URL", f"{where} has no tables of ours", "a store that `btcfi migrate` has prepared")
+        self.where = where
+
+
+def open_store(*, migrated: bool = True) -> Store:
+    """Return the deployment's store. Raises StoreUnreachableError, and StoreNotReadyError unless it is ``migrated``."""
+    from btcfi.adapters.store.database import Store
+    from settings.deployment import load_deployment
+
+    store = Store(load_deployment().database_url)
+    if migrated:
+        from sqlalchemy import inspect
+
+        with store.reading() as session:
+            if not inspect(session.connection()).has_table("option"):
+                raise StoreNotReadyError(store.where)
+    return store
+
+
+def parse_dollars(text: str, field: str) -> CentsPerBtc:
+    """Return a price such as ``60000``, ``60000.50`` or ``60000 USD`` in cents, exactly. Raises InvalidTermsError."""
+    number = text.strip().upper().removesuffix("USD").rstrip()
+    return CentsPerBtc(_scaled(number, field, highest=MAX_U32, expected="USD per BTC with at most two decimals"))
+
+
+def parse_quantity(text: str) -> CentiBtc:
+    """Return a quantity such as ``0.25`` or ``0.25 BTC`` in hundredths, exactly. Raises InvalidTermsError."""
+    number = text.strip().upper().removesuffix("BTC").rstrip()
+    expected = "BTC in whole hundredths"
+    return CentiBtc(_scaled(number, "quantity", highest=MAX_QUANTITY, expected=expected))
+
+
+def parse_expiry(text: str) -> Expiry:
+    """Return the expiry that ISO 8601 with a zone, unix seconds or ``+MINUTES`` mean. Raises InvalidTermsError."""
+    if not text.startswith("+"):
+        at = parse_time(text, "expiry")
+        if at % SECONDS_PER_MINUTE:
+            raise InvalidTermsError("expiry", f"{text} is not on a minute", "a whole minute")
+        return Expiry(at=Slot(at))
+    minutes = text[1:]
+    if not (minutes.isascii() and minutes.isdigit() and len(minutes) <= 8 and int(minutes)):  # noqa: PLR2004 - as said
+        raise InvalidTermsError("expiry", repr(text[:LONGEST_NUMBER]), "+MINUTES: 1 to 8 digits, above 0")
+    return Expiry(after=Minutes(int(minutes)))
+
+
+def _scaled(text: str, field: str, *, highest: int, expected: str) -> int:
+    expected = f"{expected}, from 0.01 to {Decimal(highest).scaleb(-CENTS)}"
+    try:
+        number = Decimal(text if len(text) <= LONGEST_NUMBER else "no number")
+    except InvalidOperation as e:
+        raise InvalidTermsError(field, repr(text[:LONGEST_NUMBER]), expected) from e
+    # compared before it is scaled: 1E+999999 would be a million digits as an integer
+    if not number.is_finite() or not 0 < number <= Decimal(highest).scaleb(-CENTS):
+        raise InvalidTermsError(field, text, expected)
+    scaled = number.scaleb(CENTS)
+    if scaled != scaled.to_integral_value():
+        raise InvalidTermsError(field, text, expected)
+    return int(scaled)
+
+
+@app.command()
+def create(
+    *,
+    kind: Annotated[str, typer.Option(help="call, put, binary_call or binary_put")],
+    strike: Annotated[str, typer.Option(help="USD per BTC, e.g. 60000.00")],
+    expiry: Annotated[str, typer.Option(help="ISO 8601 with a zone, or +MINUTES from now")],
+    quantity: Annotated[str, typer.Option(help="BTC, in hundredths: 0.25")],
+    barrier: Annotated[str, typer.Option(help="Knock-out level, USD per BTC; above the strike up-and-out")] = "",
+    american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create an option at the newest agreed price; the premium and the collateral are fixed with it."""
+    wanted = Wanted(
+        kind=OptionKind.from_label(kind.lower().replace("-", "_")),
+        strike=parse_dollars(strike, "strike"),
+        quantity=parse_quantity(quantity),
+        barrier=parse_dollars(barrier, "barrier") if barrier else None,
+        american=american,
+        expiry=parse_expiry(expiry),
+    )
+    store = open_store()
+    with store.transaction() as session:
+        row = _sell(session, wanted)
+    store.close()
+    _show(row, as_json=as_json)
+
+
+def _sell(session: Session, wanted: Wanted) -> OptionRow:
+    """Price ``wanted`` at the newest agreed price, by the deployment's preset and clock, and store the option."""
+    from btcfi.adapters.store import rounds
+    from btcfi.adapters.store.options import NoPriceYetError, OptionOrder, create_option
+    from btcfi.adapters.store.premiums import realised_volatility, total_premium
+    from btcfi.oracle.quote import Feed
+    from btcfi.pricing.premium import Book, PriceableOption, premiums
+    from btcfi.vm.program import load_program
+    from settings.deployment import load_deployment
+    from settings.preset import load_preset
+
+    deployment = load_deployment()
+    preset, feed = load_preset(deployment.preset), Feed(deployment.feed)
+    last = rounds.latest_priced(session, feed)
+    if last is None or last.price_cents is None:
+        raise NoPriceYetError(feed)
+    spot = CentsPerBtc(last.price_cents)
+    # in a replay the market's time is the recording's
+    now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if deployment.replay_clock else _now()
+    terms = wanted.terms(now)
+    validate_terms(terms, now=now, spot=spot)  # before pricing, which knows no field's name
+    volatility = realised_volatility(session, feed, fallback_bps=preset.fallback_volatility_bps)
+    quoted = premiums(
+        Book.of([cast("PriceableOption", terms)]),
+        spot=spot,
+        volatility=volatility / 10_000,
+        rate=preset.rate_bps / 10_000,
+        now=now,
+    ).premium_cents()[0]
+    order = OptionOrder(
+        option_id=secrets.token_hex(8),
+        kind=terms.kind,
+        strike=terms.strike,
+        quantity=terms.quantity,
+        barrier=terms.barrier,
+        american=terms.american,
+        expiry=terms.expiry,
+        premium=total_premium(int(quoted), terms.quantity),
+        volatility=volatility,
+        rate=preset.rate_bps,
+    )
+    return create_option(
+        session, order, feed=feed, now=now, preset=preset.name, preset_sha256=preset.sha256,
+        program=deployment.program, program_sha256=load_program(deployment.program).program_hash.hex(),
+    )  # fmt: skip
+
+
+@app.command("list")
+def list_(
+    *,
+    state: Annotated[str, typer.Option(help="Only options in this state")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many", min=1, max=100_000)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List the options, the soonest expiry first."""
+    if state and state.upper() not in STATES:
+        raise InvalidInputError("--state", repr(state), "one of " + ", ".join(STATES))
+    from btcfi.adapters.store.options import list_options
+
+    store = open_store()
+    with store.reading() as session:
+        rows = list_options(session, state=state.upper() or None, limit=limit)
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"options": [fields_of(row) for row in rows]}))
+        return
+    _table(rows)
+
+
+@app.command()
+def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
+    """Show one option."""
+    from btcfi.adapters.store.options import find_option
+
+    store = open_store()
+    with store.reading() as session:
+        row = find_option(session, option_id)
+    store.close()
+    _show(row, as_json=as_json)
+
+
+def settle(
+    option_ids: Annotated[list[str], typer.Argument(help="Ids of options.", metavar="OPTION_ID...")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."""
+    from btcfi.adapters.store.settlements import request_settlement
+
+    now, who = _now(), f"cli:{_user()}"
+    store = open_store()
+    with store.transaction() as session:  # all of them or, when one is unknown, none
+        rows = [
+            request_settlement(session, option_id, requested_by=who, now=now) for option_id in dict.fromkeys(option_ids)
+        ]
+        said = [{"option_id": row.option_id, "state": row.state, "answer": row.answer} for row in rows]
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"requests": said}))
+        return
+    for one in said:
+        typer.echo(f"{one['option_id']}: {one['state']}" + (f" ({one['answer']})" if one["answer"] else ""))
+
+
+def fields_of(row: OptionRow) -> dict[str, Any]:
+    """Return what the JSON of an option says: integers with their unit in the name, times as ISO 8601."""
+    return {
+        "id": row.id,
+        "state": row.state,
+        "kind": OptionKind(row.kind).label,
+        "strike_cents": row.strike_cents,
+        "quantity_centi_btc": row.quantity_centi_btc,
+        "barrier_cents": row.barrier_cents,
+        "american": row.american,
+        "expiry": iso(row.expiry_unix),
+        "premium_cents": row.premium_cents,
+        "premium_sats": row.premium_sats,
+        "collateral_sats": row.collateral_sats,
+        "address": row.address,
+        "funding_txid": row.funding_txid,
+        "created": iso(row.created_at_unix),
+        "preset": row.preset,
+        "program": row.program,
+        "program_sha256": row.program_sha256,
+        "last_error": row.last_error,
+    }
+
+
+def units(hundredths: int | None) -> str:
+    """Return hundredths (cents, 1/100 BTC) as units to read, exactly; nothing for None."""
+    return "" if hundredths is None else f"{Decimal(hundredths).scaleb(-CENTS):,}"
+
+
+def _show(row: OptionRow, *, as_json: bool) -> None:
+    fields = fields_of(row)
+    if as_json:
+        typer.echo(json.dumps(fields))
+        return
+    for name, value in fields.items():
+        if value is not None:
+            typer.echo(f"{name}: {value}")
+
+
+def _table(rows: list[OptionRow]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("id", "state", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("strike USD", "barrier USD", "BTC", "premium USD", "collateral sats"):
+        table.add_column(heading, justify="right")
+    table.add_column("expiry", no_wrap=True)
+    for row in rows:
+        kind = OptionKind(row.kind).label + (" american" if row.american else "")
+        amounts = [units(n) for n in (row.strike_cents, row.barrier_cents, row.quantity_centi_btc, row.premium_cents)]
+        table.add_row(row.id, row.state, kind, *amounts, f"{row.collateral_sats:,}", iso(row.expiry_unix))
+    # a pipe has no width of its own, and who reads one wants whole ids
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _now() -> UnixSeconds:
+    return unix_seconds(int(time.time()))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unnamed"

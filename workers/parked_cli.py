@@ -1,0 +1,88 @@
+"""``btcfi parked list|show|requeue``: settlements that used up their attempts and wait for an operator."""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from btcfi.errors import InvalidInputError
+from btcfi.surfaces.rest.times import iso
+from btcfi.units import UnixSeconds
+from workers.options_cli import open_store
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from btcfi.adapters.store.tables import SettlementRow
+
+app = typer.Typer(
+    help="Settlements that wait for an operator.", no_args_is_help=True, pretty_exceptions_enable=False
+)  # fmt: skip
+
+PARKED = "parked"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+SettlementId = Annotated[str, typer.Argument(help="The settlement's id.")]
+
+
+@app.command("list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the parked settlements with the last error of each."""
+    from sqlmodel import col, select
+
+    from btcfi.adapters.store.tables import SettlementRow
+
+    store = open_store()
+    with store.reading() as session:
+        query = select(SettlementRow).where(SettlementRow.state == PARKED).order_by(col(SettlementRow.updated_at_unix))
+        rows = session.exec(query).all()
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"parked": [row.model_dump(mode="json") for row in rows]}))
+        return
+    for row in rows:
+        typer.echo(
+            f"{row.id}  {iso(row.updated_at_unix)}  {row.attempts} attempts  {row.last_error or 'no error noted'}"
+        )
+    typer.echo(f"{len(rows)} parked", err=True)
+
+
+@app.command()
+def show(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
+    """Show one parked settlement, its input included, to run it again with `btcfi prove --hex`."""
+    store = open_store()
+    with store.reading() as session:
+        row = _parked(session, settlement_id)
+    store.close()
+    fields = row.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(fields))
+        return
+    for name, value in fields.items():
+        if value is not None:
+            typer.echo(f"{name}: {value}")
+
+
+@app.command()
+def requeue(settlement_id: SettlementId) -> None:
+    """Give a parked settlement new attempts."""
+    from btcfi.adapters.store import settlements
+
+    store = open_store()
+    with store.transaction() as session:
+        settlements.requeue(session, _parked(session, settlement_id), now=UnixSeconds(int(time.time())))
+    store.close()
+    typer.echo(f"{settlement_id}: due")
+
+
+def _parked(session: Session, settlement_id: str) -> SettlementRow:
+    from btcfi.adapters.store.settlements import find_settlement
+
+    row = find_settlement(session, settlement_id)
+    if row.state != PARKED:
+        raise InvalidInputError("settlement", f"{settlement_id} is {row.state}", "a parked one")
+    return row
