@@ -1,6 +1,8 @@
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -151,3 +153,49 @@ def test_a_port_in_use_is_told_apart(tmp_path):
         with pytest.raises(PortInUseError) as caught:
             free_port(taken.getsockname()[1])
     assert status_of(caught.value).exit_code == 71
+
+
+def test_a_worker_that_cannot_start_is_named_with_its_last_words(tmp_path):
+    with Cluster(Deployment(data_dir=tmp_path), embedded_node=False, roles=("nobody",), beat=False) as cluster:
+        cluster.start()
+        with pytest.raises(UnreachableError) as caught:
+            cluster.wait_ready(4)
+    assert caught.value.service == "worker nobody"
+    assert "nobody.log" in caught.value.hint
+
+
+def test_a_canary_returns_from_every_queue_and_a_killed_worker_comes_back(tmp_path):
+    deployment = Deployment(data_dir=tmp_path, tick=False, canary_seconds=1, watch_seconds=600, premium_seconds=600)
+    with Cluster(deployment) as cluster:
+        cluster.start()
+        cluster.wait_ready(60)
+        workers = {part.name: part for part in cluster.parts}
+        pids = [p.pid for part in cluster.parts for p in family(part.process.pid)]
+        first = workers["control"].process.pid
+        wait_for_canaries(tmp_path, after=int(time.time()))
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: workers["control"].process.pid != first, "the worker was not started again")
+        pids += [p.pid for p in family(workers["control"].process.pid)]
+        wait_for_canaries(tmp_path, after=int(time.time()) + 1)
+    assert alive(pids) == []
+
+
+def family(pid):
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def wait_until(true, otherwise, seconds=40):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.2)
+
+
+def wait_for_canaries(data_dir, *, after):
+    def all_sang():
+        with contextlib.closing(sqlite3.connect(data_dir / "btcfi.db")) as database:
+            seen = dict(database.execute("SELECT * FROM canary"))
+        return {queue for queue, at in seen.items() if at >= after} == {"prices", "settle", "chain", "control"}
+
+    wait_until(all_sang, "a queue shows no sign of life")
