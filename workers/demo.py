@@ -54,6 +54,9 @@ SPARE_MINUTES: Final = 2
 IN_FLIGHT: Final = 4
 """Rounds that are open at once while the recording is played."""
 
+POLL_SECONDS: Final = 0.01
+"""How often the demo looks into the store while it plays prices."""
+
 PATIENCE_SECONDS: Final = 240
 """How long the demo waits for one thing before it gives up and says which."""
 
@@ -139,6 +142,8 @@ class Run:
     progress: Progress
     started: float
     ids: list[str] = field(default_factory=list)
+    round_ms: list[float] = field(default_factory=list)
+    """From the tick to the closed round, of the rounds that had the pipeline for themselves."""
 
     def wait(self, what: str, done: Callable[[], bool]) -> None:
         """Wait until ``done``. Raises DemoStalledError."""
@@ -171,7 +176,7 @@ def run_demo(request: DemoRequest) -> None:
     else:
         _print(Console(width=max(Console().width, TABLE_WIDTH)), result)
     if result["failed"]:
-        raise DemoFailedError(len(result["failed"]), result["failed"][0]["why"])
+        raise DemoFailedError(result["failed"], result["failures"][0]["why"])
 
 
 def _window(request: DemoRequest) -> tuple[list[Slot], tuple[str, ...], tuple[str, ...], Path | None]:
@@ -183,12 +188,13 @@ def _window(request: DemoRequest) -> tuple[list[Slot], tuple[str, ...], tuple[st
     path = request.replay or SYNTHETIC_CANDLES
     folder = read_candle_folder(path)
     default = 60 if request.replay is None else None
-    minutes = Minutes(request.minutes or default) if request.minutes or default else None
+    asked = request.minutes or default
+    window = None if asked is None else Minutes(asked)
     start = None if request.start is None else Slot(request.start)
-    slots = folder.slots(start, minutes)
+    slots = folder.slots(start, window)
     if len(slots) < HISTORY_MINUTES + SPARE_MINUTES + 2:
         raise InvalidInputError("--minutes", str(len(slots)), f"at least {HISTORY_MINUTES + SPARE_MINUTES + 2}")
-    chosen = venues_for_replay(folder, start, minutes)
+    chosen = venues_for_replay(folder, start, window)
     registered = tuple(str(v) for v in chosen.registered)
     if request.venues:
         for text in request.venues:
@@ -272,7 +278,7 @@ def _drive(run: Run) -> dict[str, Any]:
     last_expiry = run.slots[-1 - SPARE_MINUTES]
     middle = run.slots[(HISTORY_MINUTES + len(run.slots)) // 2]
     history, life = run.slots[:HISTORY_MINUTES], run.slots[HISTORY_MINUTES:]
-    _play(run, history, "history")
+    _play(run, history, "history", in_flight=1)
     run.wait("mature coins", lambda: _coins_ready(run))
     _sell(run, expiries=(middle, last_expiry))
     funding = run.progress.add_task("fund, six confirmations", total=len(run.ids))
@@ -288,22 +294,26 @@ def _drive(run: Run) -> dict[str, Any]:
     return _result(run)
 
 
-def _play(run: Run, slots: list[Slot], name: str) -> None:
+def _play(run: Run, slots: list[Slot], name: str, *, in_flight: int = IN_FLIGHT) -> None:
     bar = run.progress.add_task(name, total=len(slots))
     sent = 0
+    ticked = time.monotonic()
     deadline = time.monotonic() + PATIENCE_SECONDS + 61 * len(slots) * run.request.live
     while True:
         closed = _closed(run, slots)
         run.progress.update(bar, completed=closed)
+        if in_flight == 1 and closed == sent > 0 and not run.request.live:
+            run.round_ms.append((time.monotonic() - ticked) * 1000)
         if closed == len(slots):
             return
         if not run.request.live:
-            while sent < len(slots) and sent - closed < IN_FLIGHT:
+            while sent < len(slots) and sent - closed < in_flight:
+                ticked = time.monotonic()
                 run.tick(slots[sent])
                 sent += 1
         if time.monotonic() > deadline:
             raise DemoStalledError(f"the prices of {name}", run.logs)
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
 
 
 def _closed(run: Run, slots: list[Slot]) -> int:
@@ -404,8 +414,7 @@ def _result(run: Run) -> dict[str, Any]:
     rows, failed = [], []
     check = run.progress.add_task("verify from chain and proof", total=len(run.ids))
     with run.here.store.reading() as session:
-        counts = dict(session.execute(select(RoundRow.state, func.count()).group_by(col(RoundRow.state))).all())
-        took = [(r.closed_at_unix or 0) - r.opened_at_unix for r in session.execute(select(RoundRow)).scalars()]
+        states = [row.state for row in session.execute(select(RoundRow)).scalars()]
         for option in options.list_options(session):
             settlement = settlements.find_settlement(session, f"st-{option.id}")
             transaction = chain.transaction_of(session, option.id, "settlement")
@@ -418,12 +427,13 @@ def _result(run: Run) -> dict[str, Any]:
             run.progress.advance(check)
     node.close()
     return {
-        "rounds": {"priced": counts.get("priced", 0), "void": counts.get("void", 0)},
+        "rounds": {"priced": states.count("priced"), "void": states.count("void")},
         "options": rows,
         "verified": len(rows) - len(failed),
-        "failed": failed,
+        "failed": len(failed),
+        "failures": failed,
         "elapsed_seconds": round(time.monotonic() - run.started, 2),
-        "round_seconds_median": statistics.median(took) if took else None,
+        "round_ms": round(statistics.median(run.round_ms), 1) if run.round_ms else None,
     }
 
 
@@ -514,7 +524,7 @@ def _print(console: Console, result: dict[str, Any]) -> None:
     priced, void = result["rounds"]["priced"], result["rounds"]["void"]
     console.print(
         f"{priced} minutes priced, {void} void; {len(result['options'])} options settled once each, "
-        f"{result['verified']} verified from chain data and proof file, {len(result['failed'])} failed; "
+        f"{result['verified']} verified from chain data and proof file, {result['failed']} failed; "
         f"{result['elapsed_seconds']} s. * exercised early."
     )
 
