@@ -149,9 +149,15 @@ def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
 def add_settlement(session: Session, option: OptionRow, priced: RoundRow, *, reason: str, now: UnixSeconds) -> str:
     """Store the one settlement of an option as due, with the guest's complete input; return its id."""
     row = SettlementRow(
-        id=f"st-{option.id}", option_id=option.id, reason=reason, slot=priced.slot,
-        price_cents=int(priced.price_cents or 0), input_hex=input_at(session, option, priced).hex(), created_at_unix=now, updated_at_unix=now,
-    )  # fmt: skip
+        id=f"st-{option.id}",
+        option_id=option.id,
+        reason=reason,
+        slot=priced.slot,
+        price_cents=int(priced.price_cents or 0),
+        input_hex=input_at(session, option, priced).hex(),
+        created_at_unix=now,
+        updated_at_unix=now,
+    )
     session.add(row)
     session.flush()
     record(session, "settlement", row.id, "due", now=now, detail=reason)
