@@ -55,6 +55,9 @@ STEADY_SECONDS: Final = 60.0
 _NODE_LINE: Final = re.compile(rb"btcfi regtest node: (http://[\d.]+:(\d+)) ")
 
 
+_RUN_PREFIX: Final = "btcfi-run-"
+
+
 def _silent(_: str) -> None:
     pass
 
@@ -242,20 +245,19 @@ class Cluster:
     def stop(self) -> None:
         """Stop every part: beat and Flower, then the workers softly, then what they use. Safe to call twice."""
         self._shared.stopping.set()
-        if self._supervisor is not None and self._supervisor is not threading.current_thread():
-            self._supervisor.join(10)
-        with self._shared.lock:
-            parts = list(self._shared.parts)
-            clients = [p for p in parts if p.name in {"beat", "flower", *self._roles}]
-            services = [p for p in parts if p not in clients]
-            try:
-                _end(clients, SOFT_STOP_SECONDS)
-                _end(services, SOFT_STOP_SECONDS)
-            finally:  # a second Ctrl-C ends the waiting, not the cleaning
+        parts = list(self._shared.parts)  # the supervisor replaces a part's process, never the list's parts
+        clients = [p for p in parts if p.name in {"beat", "flower", *self._roles}]
+        try:
+            if self._supervisor is not None:
+                self._supervisor.join(10)
+            _end(clients, SOFT_STOP_SECONDS)
+            _end([p for p in parts if p not in clients], SOFT_STOP_SECONDS)
+        finally:  # a second Ctrl-C ends the waiting, not the cleaning
+            with self._shared.lock:
                 for part in parts:
                     part.kill()
                 self._shared.parts.clear()
-                self._clean()
+            self._clean()
 
     def __enter__(self) -> Self:
         """Return the cluster, not started: ``start`` takes a listener for its progress."""
@@ -299,8 +301,9 @@ class Cluster:
         """End the parts of a cluster whose parent was killed: the lock is ours, so nobody owns them any more."""
         try:
             known = json.loads((data_dir / "cluster.json").read_text())
-            leftovers = [(int(pid), float(created)) for pid, created in known]
-        except (OSError, ValueError, TypeError):
+            leftovers = [(int(pid), float(created)) for pid, created in known["parts"]]
+            run_dir = Path(known["run_dir"])
+        except (OSError, ValueError, TypeError, KeyError):
             return
         for pid, created in leftovers:
             with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
@@ -308,6 +311,8 @@ class Cluster:
                 if abs(psutil.Process(pid).create_time() - created) < 1.0:
                     os.killpg(pid, signal.SIGKILL)
                     psutil.Process(pid).wait(5)
+        if run_dir.name.startswith(_RUN_PREFIX):
+            shutil.rmtree(run_dir, ignore_errors=True)
 
     def _write_down(self) -> None:
         rows = []
@@ -315,7 +320,9 @@ class Cluster:
             if part.process is not None and part.exit_code is None:
                 with contextlib.suppress(psutil.Error):
                     rows.append([part.process.pid, psutil.Process(part.process.pid).create_time()])
-        (self._deployment.data_dir / "cluster.json").write_text(json.dumps(rows))
+        (self._deployment.data_dir / "cluster.json").write_text(
+            json.dumps({"run_dir": str(self._run_dir), "parts": rows})
+        )
 
     def _launch(self, name: str, command: list[str], *, stdin: bytes = b"") -> Part:
         ours = {variable(known) for known in Deployment.model_fields}
@@ -452,8 +459,8 @@ def free_port(port: int) -> int:
 def _private_directory() -> Path:
     """Return a new directory, mode 0700, whose sockets the kernel can name."""
     for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp's name is fresh and its mode 0700
-        if len(parent) + len("/btcfi-12345678/broker.sock") < MAX_SOCKET_PATH:
-            return Path(tempfile.mkdtemp(prefix="btcfi-", dir=parent))
+        if len(parent) + len(f"/{_RUN_PREFIX}12345678/broker.sock") < MAX_SOCKET_PATH:
+            return Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=parent))
     raise BtcfiError("the path of the temporary directory is too long for a unix socket; set TMPDIR to a shorter one")
 
 

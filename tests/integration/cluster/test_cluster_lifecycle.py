@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -119,9 +120,12 @@ def test_what_a_killed_parent_left_is_ended_by_the_next_start(tmp_path):
         parent.kill()
         parent.wait(5)
     assert alive([broker]) == [broker]
+    left = Path(json.loads((tmp_path / "cluster.json").read_text())["run_dir"])
+    assert left.exists()
     with Cluster(Deployment(data_dir=tmp_path), embedded_node=False, **BARE) as cluster:
         cluster.start()
         assert alive([broker]) == []
+        assert not left.exists()
 
 
 def test_an_unreachable_broker_is_named_with_its_address_but_not_its_password(tmp_path):
