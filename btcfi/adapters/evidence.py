@@ -76,8 +76,9 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
         evidence_sha256=observation.evidence.hex() if observation.evidence is not None else None,
         fetched_at_unix=observation.observed_at,
     )
-    done = session.execute(statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"]))
-    return bool(getattr(done, "rowcount", 0))
+    # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
+    quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"])
+    return session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None
 
 
 def store_blob(session: Session, raw: bytes, *, now: UnixSeconds) -> Hash32:

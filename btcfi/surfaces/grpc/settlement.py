@@ -80,8 +80,8 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
                 requested_by="grpc",
                 requested_at_unix=UnixSeconds(int(self._clock())),
             )
-            done = session.execute(statement.on_conflict_do_nothing(index_elements=["option_id"]))
-            new = bool(getattr(done, "rowcount", 0))
+            quiet = statement.on_conflict_do_nothing(index_elements=["option_id"])
+            new = session.execute(quiet.returning(col(SettlementRequestRow.option_id))).first() is not None
             status = _status(session, option_id)
         if new:
             self._submit("settlement_request", option_id)

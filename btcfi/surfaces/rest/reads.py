@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, or_
+from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.tables import BlobRow, EventRow, OptionRow, PremiumRow, RoundRow, SettlementRow
@@ -196,5 +196,6 @@ def _before(time: Any, key: Any, cursor: str | None) -> list[ColumnElement[bool]
 
 def inserts(session: Session, statement: Any) -> bool:  # noqa: ANN401 - either dialect's Insert
     """Execute an INSERT that does nothing on conflict; return whether it inserted."""
-    result = session.execute(statement.on_conflict_do_nothing())
-    return isinstance(result, CursorResult) and result.rowcount > 0
+    # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
+    quiet = statement.on_conflict_do_nothing()
+    return session.execute(quiet.returning(*quiet.table.primary_key)).first() is not None
