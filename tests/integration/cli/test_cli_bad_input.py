@@ -1,0 +1,266 @@
+"""What a user gets wrong, through the command as a user runs it: one line on stderr, an exit code, no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
+from workers import cli
+
+ROOT = Path(__file__).parents[3]
+VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
+SPOT_CENTS = 6_000_000
+CREATE = {"--kind": "call", "--strike": "60000", "--expiry": "+30", "--quantity": "0.50"}
+HEADER = "open_time_unix,open,high,low,close,volume\n"
+
+
+def btcfi(*arguments, url="sqlite://", **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "workers.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": str(Path.home()), "DATABASE_URL": url, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def inline(monkeypatch, capsys):
+    """The same main function, in this process: for the many refusals that happen before anything else."""
+
+    def run(*arguments, url="sqlite://"):
+        monkeypatch.setenv("DATABASE_URL", url)
+        monkeypatch.setattr(sys, "argv", ["btcfi", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+def assert_refused(done, code, *parts):
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("btcfi: compiling")]
+    assert done.returncode == code, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for part in parts:
+        assert part in lines[0]
+
+
+def create(run, url, **changed):
+    wanted = CREATE | {f"--{name}": value for name, value in changed.items()}
+    return run("options", "create", *(word for pair in wanted.items() for word in pair), url=url)
+
+
+@pytest.fixture
+def url(tmp_path):
+    url = f"sqlite:///{tmp_path}/btcfi.db"
+    store = Store(url)
+    store.migrate()
+    now = int(time.time())
+    with store.transaction() as session:
+        session.add(
+            RoundRow(
+                feed="BTC/USD", slot=now // 60 * 60 - 60, state="priced", price_cents=SPOT_CENTS,
+                low_cents=SPOT_CENTS, high_cents=SPOT_CENTS, deadline_unix=now, opened_at_unix=now,
+            )
+        )  # fmt: skip
+    store.close()
+    return url
+
+
+def rows(url, table):
+    store = Store(url)
+    with store.reading() as session:
+        found = session.exec(select(table)).all()
+    store.close()
+    return found
+
+
+def test_an_option_is_created_listed_and_shown_with_exact_amounts(url):
+    made = json.loads(
+        btcfi(
+            "options", "create", "--kind", "put", "--strike", "60000.01 USD", "--expiry", "+30", "--quantity", "0.07",
+            "--barrier", "50000", "--american", "--json", url=url,
+        ).stdout
+    )  # fmt: skip
+    assert (made["strike_cents"], made["quantity_centi_btc"], made["barrier_cents"]) == (6_000_001, 7, 5_000_000)
+    assert (made["state"], made["american"], made["collateral_sats"]) == ("CREATED", True, 7_000_000)
+    listed = json.loads(btcfi("options", "list", "--state", "created", "--json", url=url).stdout)
+    assert listed == {"options": [made]}
+    assert json.loads(btcfi("options", "show", made["id"], "--json", url=url).stdout) == made
+    assert made["id"] in btcfi("options", "list", url=url).stdout
+
+
+def test_a_settlement_is_asked_for_once_however_often_one_asks(inline, url):
+    option_id = _created(inline, url)
+    first = inline("settle", option_id, "--json", url=url)
+    again = inline("settle", option_id, option_id, "--json", url=url)
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert json.loads(first.stdout) == json.loads(again.stdout)
+    assert json.loads(first.stdout)["requests"][0]["state"] == "open"
+    assert [row.option_id for row in rows(url, SettlementRequestRow)] == [option_id]
+    assert "answer_request" in {row.flow for row in rows(url, OutboxRow)}
+
+
+def _created(inline, url):
+    assert create(inline, url).returncode == 0
+    return rows(url, OptionRow)[0].id
+
+
+def test_an_unknown_option_is_named_and_nothing_is_asked_for(inline, url):
+    known = _created(inline, url)
+    assert_refused(inline("options", "show", "nope", url=url), 3, "option 'nope'", "options list")
+    assert_refused(inline("settle", known, "nope", url=url), 3, "option 'nope'")
+    assert rows(url, SettlementRequestRow) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("strike", "0", "strike"),
+        ("strike", "60000.001", "two decimals"),
+        ("strike", "1E+999999", "strike"),
+        ("strike", "NaN", "strike"),
+        ("strike", "42949672.96", "strike"),
+        ("expiry", "2023-03-11T06:00Z", "future"),
+        ("expiry", "2023-03-11T06:00", "no time zone"),
+        ("expiry", "+0", "MINUTES"),
+        ("quantity", "21000000.01", "quantity"),
+        ("quantity", "0.001", "quantity"),
+        ("quantity", "-1", "quantity"),
+        ("kind", "straddle", "binary_put"),
+        ("barrier", "60000", "equals the strike"),
+    ],
+)
+def test_malformed_terms_are_refused_by_the_name_of_the_field(inline, url, field, value, said):
+    assert_refused(create(inline, url, **{field: value}), 2, field, said, "expected")
+    assert rows(url, OptionRow) == []
+
+
+@pytest.mark.parametrize(
+    ("strike", "barrier"),
+    [("55000", "59000"), ("65000", "61000")],
+    ids=["up-and-out below the spot", "down-and-out above the spot"],
+)
+def test_a_barrier_on_the_wrong_side_of_the_price_is_refused(inline, url, strike, barrier):
+    assert_refused(create(inline, url, strike=strike, barrier=barrier), 2, "barrier", "already reached", "spot 6000000")
+    assert rows(url, OptionRow) == []
+
+
+def test_without_a_price_nothing_is_sold(inline, tmp_path):
+    url = f"sqlite:///{tmp_path}/empty.db"
+    assert inline("migrate", url=url).returncode == 0
+    assert_refused(create(inline, url), 1, "no agreed price yet")
+
+
+def test_a_store_without_tables_is_told_from_one_that_is_down(tmp_path):
+    assert_refused(btcfi("options", "list", url=f"sqlite:///{tmp_path}/new.db"), 2, "btcfi migrate")
+    assert_refused(btcfi("options", "list", url=f"sqlite:///{tmp_path}/no/such/folder.db"), 69, "database at")
+
+
+@pytest.mark.parametrize("command", [("options", "list"), ("settle", "x"), ("migrate",), ("parked", "list")])
+def test_a_database_that_does_not_answer_is_named_without_its_password(inline, command):
+    done = inline(*command, url="postgresql+psycopg://trader:hunter2@127.0.0.1:1/btcfi")
+    assert_refused(done, 69, "127.0.0.1:1", "DATABASE_URL", "refused")
+    assert "hunter2" not in done.stderr
+
+
+def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):
+    good = "1678514400,20000,20010,19990,20000,1\n"
+    (tmp_path / "kraken-BTC-USD.csv").write_text(HEADER + good + "1678514460,20000,20010,19990,2oooo,1\n")
+    done = btcfi("demo", "--json", "--replay", tmp_path)
+    assert_refused(done, 2, "kraken-BTC-USD.csv line 3", "close", "2oooo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--replay", "no-such-folder"), 3, "candle folder 'no-such-folder'"),
+        (("--start", "yesterday"), 2, "2023-03-11T06:00Z"),
+        (("--start", "2023-03-11T06:00"), 2, "no time zone"),
+        (("--minutes", "0"), 2, "--minutes"),
+        (("--venue", "nowhere"), 2, "nowhere"),
+        (("--live", "--start", "2023-03-11T06:00Z"), 2, "--live"),
+    ],
+)
+def test_a_demo_that_cannot_be_is_refused_before_anything_starts(inline, arguments, code, said):
+    assert_refused(inline("demo", "--json", *arguments), code, said)
+
+
+@pytest.mark.parametrize(
+    ("place", "check"),
+    [("output", "final state"), ("proof_root", "proof root"), ("input", "input commitment")],
+)
+def test_a_proof_with_one_flipped_bit_is_refused_by_the_check_that_failed(proof, tmp_path, place, check):
+    text = proof.read_text()
+    right = json.loads(text)[place]
+    bad = tmp_path / "bad.json"
+    bad.write_text(text.replace(right, _flipped(right)))
+    assert_refused(btcfi("verify", bad), 76, f"check '{check}'")
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory):
+    file = tmp_path_factory.mktemp("proof") / "proof.json"
+    data = json.loads(VECTORS.read_text())["tests"][0]["input"]
+    assert btcfi("prove", "--hex", data, "--out", file).returncode == 0
+    assert btcfi("verify", file).returncode == 0
+    return file
+
+
+def _flipped(digits):
+    return digits[:-1] + f"{int(digits[-1], 16) ^ 1:x}"
+
+
+def test_a_process_without_its_surroundings_says_what_it_needs(tmp_path):
+    assert_refused(btcfi("worker", "settler", BROKER_URL="redis://127.0.0.1:1/0"), 3, "settler", "prices")
+    assert_refused(btcfi("worker", "settle"), 2, "BROKER_URL")
+    assert_refused(btcfi("flower", BROKER_URL="redis://127.0.0.1:1/0"), 2, "FLOWER_BASIC_AUTH")
+    assert_refused(btcfi("options", "list", BTCFI_FLOWER_PORT="many"), 2, "BTCFI_FLOWER_PORT")
+
+
+def test_parked_settlements_are_listed_shown_and_requeued_only_when_parked(inline, url):
+    option_id, now = _created(inline, url), int(time.time())
+    store = Store(url)
+    with store.transaction() as session:
+        session.add(
+            SettlementRow(
+                id="st-1", option_id=option_id, state="parked", reason="expiry", slot=now // 60 * 60,
+                price_cents=SPOT_CENTS, input_hex="00", attempts=5, last_error="the node refused it",
+                created_at_unix=now, updated_at_unix=now,
+            )
+        )  # fmt: skip
+    store.close()
+    (listed,) = json.loads(inline("parked", "list", "--json", url=url).stdout)["parked"]
+    assert (listed["id"], listed["last_error"]) == ("st-1", "the node refused it")
+    assert "the node refused it" in inline("parked", "show", "st-1", url=url).stdout
+    assert inline("parked", "requeue", "st-1", url=url).returncode == 0
+    (row,) = rows(url, SettlementRow)
+    assert (row.state, row.attempts) == ("due", 0)
+    assert_refused(inline("parked", "requeue", "st-1", url=url), 2, "st-1 is due")
+
+
+def test_commands_that_need_no_queue_import_none():
+    code = "import sys; from workers.cli import build; build(['verify']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
+    assert not loaded & {"celery", "sqlmodel", "numba", "ccxt", "fastapi", "pydantic_settings", "matplotlib", "unicorn"}
+
+
+def test_every_group_shows_its_help(inline):
+    for name in ("party", "keys", "options", "parked", "prices", "anchor", "trace", "guest"):
+        done = inline(name, "--help")
+        assert done.returncode == 0, done.stderr
+        assert "Commands" in done.stdout
