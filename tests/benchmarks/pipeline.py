@@ -30,5 +30,5 @@ def rows() -> list[Row]:
     seconds = float(said["elapsed_seconds"])
     return [
         Row(name="demo.seconds", value=seconds, unit="s", against="target 120 s", ratio=TARGET_SECONDS / seconds),
-        Row(name="chord.round_ms", value=float(said["round_ms"]), unit="ms, open to closed, median"),
+        Row(name="chord.round_ms", value=float(said["round_ms"]), unit="ms, tick to closed, one at a time, median"),
     ]
