@@ -59,6 +59,12 @@ def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, fund and send again."""
     here, bitcoind = context(), node(os.getpid())
     tip = bitcoind.block_count()
+    _walk(here, bitcoind, tip)
+    fund()
+    settle()
+
+
+def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     start = _common_ancestor(here, bitcoind, tip) + 1
     heights = range(start, min(tip, start + MAX_BLOCKS_PER_WALK) + 1)
     blocks = bitcoind.blocks([bitcoind.block_hash(Height(h)) for h in heights])
@@ -67,8 +73,6 @@ def watch() -> None:
         for at, block in zip(heights, blocks, strict=True):
             chain.walk(session, block, Height(at), scripts, now=here.now())
         chain.finalize(session, tip=tip, confirmations=here.preset.confirmations, now=here.now())
-    fund()
-    settle()
 
 
 def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:

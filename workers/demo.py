@@ -540,7 +540,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     base = load_deployment()
     where = (data_dir or base.data_dir).resolve()
     where.mkdir(parents=True, exist_ok=True)
-    changes: dict[str, Any] = {"data_dir": where, "wallet_seed_file": where / "wallet.seed", "mine_seconds": 5.0}
+    changes: dict[str, Any] = {"data_dir": where, "wallet_seed_file": where / "wallet.seed", "mine_seconds": 2.0}
     if "database_url" not in base.model_fields_set:
         changes["database_url"] = f"sqlite:///{where / 'btcfi.db'}"
     if base.flower_password is None:
@@ -584,8 +584,12 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
         f"  store     {deployment.database_url}\n"
         f"  logs      {where / 'logs'}\n"
-        f"  try       BTCFI_DATA_DIR={where} btcfi options list\nCtrl-C stops everything.",
+        f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"
+        "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"
+        "            btcfi options list\n"
+        "Ctrl-C stops everything.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -61,7 +61,7 @@ class NodeUnreachableError(UnreachableError):
     """The Bitcoin node does not answer, or not as a node does."""
 
     def __init__(self, where: str, problem: str) -> None:
-        hint = "start it (`btcfi up`) or set BITCOIN_NODE_URL to http://user:password@host:port of a running bitcoind"
+        hint = "start one (`btcfi up`), or set NODE_URL (--node of btcfi party) to http://user:password@host:port"
         super().__init__("Bitcoin node", where, problem, hint)
 
 
