@@ -536,6 +536,9 @@ def american(
             vanilla(acc, kind, s, k, tau, sigma, r, q)
     if touch > 0.0:
         _add_touch(acc, abs(touch - k) if kind <= PUT else k, touch, s, tau, sigma, r, q)
+    if idle and acc[VALUE] < now:
+        # waiting costs up to NO_GAIN of the price, and rounding: never worth less than exercising
+        _exercised(acc, kind, s, k)
 
 
 @kernel

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from btcfi.pricing import american, barrier, black_scholes, implied, inverse
@@ -146,6 +146,14 @@ def test_the_implied_volatility_of_a_premium_has_that_premium(m, kind):
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    # no interest: waiting costs nothing, and the European value is rounded to just below the exercise
+    m={
+        "spot": 1.0, "strike": math.e, "tau_years": 1.902587519025875e-06, "volatility": 1.0, "rate": 1e-9,
+        "carry_yield": 0.0,
+    },
+    kind=PUT,
+)  # fmt: skip
 @given(markets(rate=st.floats(0.0, 0.2), carry=st.floats(0.0, 0.2)), st.sampled_from((CALL, PUT)))
 def test_an_american_option_is_worth_the_european_one_and_its_exercise(m, kind):
     value = american.premium(kind, **m)
