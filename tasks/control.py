@@ -27,8 +27,7 @@ def reconcile() -> None:
     here = context()
     now = here.now()
     with here.work() as session:
-        for slot in rounds.overdue_rounds(session, here.feed, now=now):
-            rounds.close_round(session, here.register, slot, now=now, final=True)
+        rounds.repair_rounds(session, here.register, now=now, deadline_seconds=here.deployment.round_deadline_seconds)
         settlements.repair(
             session, now=now, batch_size=here.preset.batch_size, stale_seconds=int(here.deployment.reconcile_seconds)
         )

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.edges import Work, cross, enqueue, record
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
-from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.errors import NotFoundError, RetryableError
 from btcfi.options.expiry import settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.quote import Feed
@@ -23,7 +23,7 @@ MIN_PREMIUM_SATS = 1_000
 """A premium is an output of the funding transaction, and an output below the dust limit cannot be relayed."""
 
 
-class NoPriceYetError(BtcfiError):
+class NoPriceYetError(RetryableError):
     """An option needs an agreed price to be sold at, and there is none."""
 
     def __init__(self, feed: str) -> None:

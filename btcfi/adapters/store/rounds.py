@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import observations_of
-from btcfi.adapters.store.edges import Work, cross, enqueue, record, upsert
+from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, encode_outcome
 from btcfi.oracle.quote import Feed, VenueId
 from btcfi.units import CentsPerBtc, Slot, UnixSeconds
+
+MAX_ATTEMPTS: Final = 3
+"""How often a minute's fetches are queued before it is closed with what came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +76,26 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     return row.state
 
 
-def overdue_rounds(session: Session, feed: Feed, *, now: UnixSeconds, limit: int = 100) -> list[Slot]:
-    """Return the minutes whose round should have been closed by its chord and was not, oldest first."""
-    query = select(col(RoundRow.slot)).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == "open", col(RoundRow.deadline_unix) <= now
+def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, deadline_seconds: int) -> int:
+    """Take up the rounds that their chord should have closed by now, oldest first; return how many.
+
+    Venues that never answered are asked again, MAX_ATTEMPTS times in all; then the round is closed with what is there.
+    """
+    query = select(RoundRow).where(
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == "open", col(RoundRow.deadline_unix) <= now
     )
-    return [Slot(s) for s in session.execute(query.order_by(col(RoundRow.slot)).limit(limit)).scalars()]
+    rows = list(session.execute(query.order_by(col(RoundRow.slot)).limit(100)).scalars())
+    for row in rows:
+        slot = Slot(row.slot)
+        answered = {o.venue for o in observations_of(session, register.feed, slot)}
+        if answered >= set(register.asked) or row.attempts >= MAX_ATTEMPTS:
+            close_round(session, register, slot, now=now, final=True)
+        else:
+            row.attempts, row.deadline_unix = row.attempts + 1, now + deadline_seconds
+            enqueue(session, [Work(flow="price_round", arguments=(register.feed, slot))], now=now)
+    if rows:
+        count(session, "repaired_rounds", len(rows))
+    return len(rows)
 
 
 def latest_priced(session: Session, feed: Feed) -> RoundRow | None:
