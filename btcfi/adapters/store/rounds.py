@@ -40,8 +40,9 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
     statement = upsert(session, RoundRow).values(
         feed=feed, slot=slot, state="open", attempts=1, deadline_unix=now + deadline_seconds, opened_at_unix=now
     )
-    done = session.execute(statement.on_conflict_do_nothing(index_elements=["feed", "slot"]))
-    if not getattr(done, "rowcount", 0):
+    # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
+    quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot"])
+    if session.execute(quiet.returning(col(RoundRow.slot))).first() is None:
         return False
     record(session, "round", f"{feed}@{slot}", "open", now=now)
     enqueue(session, [Work(flow="price_round", arguments=(feed, slot))], now=now)
@@ -72,7 +73,10 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     if isinstance(outcome, AgreedPrice):
         state = "priced"
         changes |= {"price_cents": outcome.price, "low_cents": outcome.low, "high_cents": outcome.high}
-    cross(session, row, state, now=now, changes=changes, work=[Work(flow="expire_due", arguments=(register.feed,))])
+    if not cross(
+        session, row, state, now=now, changes=changes, work=[Work(flow="expire_due", arguments=(register.feed,))]
+    ):
+        session.refresh(row)  # somebody closed it at the same moment
     return row.state
 
 

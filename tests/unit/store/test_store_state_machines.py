@@ -1,0 +1,244 @@
+"""The database decides: edges are crossed once, claims are fenced, attempts are capped, lost fetches are repeated."""
+
+import json
+
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.evidence import store_observation
+from btcfi.adapters.store import edges, options, rounds, settlements
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import UnknownEdgeError, cross
+from btcfi.adapters.store.options import NoPriceYetError, OptionOrder
+from btcfi.adapters.store.rounds import MAX_ATTEMPTS, Register
+from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRow
+from btcfi.errors import NotFoundError
+from btcfi.options.expiry import SettlementInput
+from btcfi.options.terms import InvalidTermsError, OptionKind
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
+from btcfi.proofs.subtrees import prove
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+from btcfi.vm.program import load_program
+
+FEED = Feed("BTC/USD")
+NOW = UnixSeconds(1_700_000_040)
+SLOT = Slot(1_699_999_980)
+REGISTER = Register(
+    feed=FEED, venues=(parse_venue("kraken:BTC/USD"), parse_venue("binance:BTC/USDT")), legs=(), rule=ConsensusRule()
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(f"sqlite:///{tmp_path}/store.db")
+    made.migrate()
+    yield made
+    made.close()
+
+
+def priced(session, slot, price, low=None, high=None):
+    session.add(
+        RoundRow(
+            feed=FEED, slot=slot, state="priced", price_cents=price, low_cents=low or price, high_cents=high or price,
+            deadline_unix=0, opened_at_unix=0, closed_at_unix=0, report="{}",
+        )
+    )  # fmt: skip
+    session.flush()
+
+
+def order(**changes):
+    given = {
+        "option_id": "one", "kind": OptionKind.CALL, "strike": CentsPerBtc(5_000_000), "quantity": CentiBtc(5),
+        "barrier": None, "american": False, "expiry": Slot(SLOT + 600), "premium": Cents(30_000),
+        "volatility": BasisPoints(6000), "rate": BasisPoints(500),
+    }  # fmt: skip
+    return OptionOrder(**{**given, **changes})
+
+
+def create(session, **changes):
+    return options.create_option(
+        session, order(**changes), feed=FEED, now=NOW, preset="standard", preset_sha256="00" * 32,
+        program="option_settlement", program_sha256="00" * 32,
+    )  # fmt: skip
+
+
+def activate(session, row):
+    assert cross(session, row, "ACTIVE", now=NOW)
+
+
+def flows(session):
+    return [row.flow for row in session.exec(select(OutboxRow)).all()]
+
+
+def test_an_edge_that_the_state_machine_does_not_have_is_refused(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        row = create(session)
+        with pytest.raises(UnknownEdgeError):
+            cross(session, row, "EXERCISED", now=NOW)
+
+
+def test_an_edge_is_crossed_by_the_first_and_counted_for_the_second(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        create(session)
+    with store.transaction() as session:
+        stale = session.get_one(OptionRow, "one").model_copy()
+    with store.transaction() as session:
+        activate(session, session.get_one(OptionRow, "one"))
+    with store.transaction() as session:
+        assert not cross(session, stale, "ACTIVE", now=NOW)
+        events = session.exec(select(EventRow).where(EventRow.entity == "option")).all()
+    assert [(e.from_state, e.to_state) for e in events] == [("", "CREATED"), ("CREATED", "ACTIVE")]
+
+
+def test_replaying_the_events_gives_the_states(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        activate(session, create(session))
+        priced(session, SLOT + 600, 5_500_000)
+        options.expire_due(session, FEED, now=NOW, batch_size=64)
+    with store.reading() as session:
+        states = {}
+        for event in session.exec(select(EventRow).order_by(EventRow.id)).all():
+            assert states.get((event.entity, event.entity_id), "") == event.from_state
+            states[event.entity, event.entity_id] = event.to_state
+        assert states["option", "one"] == session.get_one(OptionRow, "one").state == "EXPIRED"
+        assert states["settlement", "st-one"] == session.get_one(SettlementRow, "st-one").state == "due"
+
+
+def test_a_round_whose_venues_were_never_heard_is_fetched_again_and_then_closed_void(store):
+    with store.transaction() as session:
+        assert rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
+    now = NOW
+    for attempt in range(1, MAX_ATTEMPTS):
+        now = UnixSeconds(now + 10)
+        with store.transaction() as session:
+            rounds.repair_rounds(session, REGISTER, now=now, deadline_seconds=10)
+            assert flows(session).count("price_round") == attempt + 1
+    with store.transaction() as session:
+        rounds.repair_rounds(session, REGISTER, now=UnixSeconds(now + 10), deadline_seconds=10)
+        row = rounds.find_round(session, FEED, SLOT)
+        assert row.state == "void"
+        assert json.loads(row.report)
+
+
+def test_a_round_waits_for_every_venue_and_closes_once_when_all_have_spoken(store):
+    with store.transaction() as session:
+        rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
+        for place, venue in enumerate(REGISTER.venues):
+            assert rounds.close_round(session, REGISTER, SLOT, now=NOW, final=False) == "open"
+            said = Missing(
+                venue=venue, slot=SLOT, reason=MissingReason.TIMEOUT, detail=str(place), observed_at=NOW, evidence=None
+            )
+            store_observation(session, FEED, said, b"", now=NOW)
+        assert rounds.close_round(session, REGISTER, SLOT, now=NOW, final=False) == "void"
+        assert rounds.close_round(session, REGISTER, SLOT, now=NOW, final=True) == "void"
+        assert flows(session).count("expire_due") == 1
+
+
+def test_an_option_needs_a_price_and_right_terms_and_is_stored_once(store):
+    with store.transaction() as session:
+        with pytest.raises(NoPriceYetError):
+            create(session)
+        priced(session, SLOT, 5_000_000)
+        for wrong in ({"strike": 0}, {"expiry": SLOT}, {"quantity": 2**31}, {"barrier": CentsPerBtc(4_999_999 + 1)}):
+            with pytest.raises(InvalidTermsError):
+                create(session, **wrong)
+        with pytest.raises(InvalidTermsError):  # up-and-out, and the spot is above it already
+            create(session, strike=CentsPerBtc(4_000_000), barrier=CentsPerBtc(4_500_000))
+        assert create(session) is create(session)
+        assert flows(session).count("fund") == 1
+
+
+def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        activate(session, create(session))
+        rounds.open_round(session, FEED, Slot(SLOT + 540), now=NOW, deadline_seconds=10)
+        priced(session, SLOT + 600, 5_500_000)
+        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 0
+        cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)
+        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 0
+
+
+def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_saw_every_minute(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000, low=1, high=9_000_000)  # before the option was listed: not its life
+        activate(session, create(session))
+        priced(session, SLOT + 60, 5_100_000, low=4_000_000, high=6_000_000)
+        priced(session, SLOT + 660, 5_500_000)
+        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 1
+        given = SettlementInput.from_bytes(bytes.fromhex(session.get_one(SettlementRow, "st-one").input_hex))
+    assert (given.spot, given.observed_low, given.observed_high) == (5_500_000, 4_000_000, 6_000_000)
+
+
+def due(session):
+    priced(session, SLOT, 5_000_000)
+    activate(session, create(session))
+    priced(session, SLOT + 600, 5_500_000)
+    options.expire_due(session, FEED, now=NOW, batch_size=64)
+
+
+def claim(session, now):
+    return settlements.claim(session, ["st-one"], owner="me", now=now, lease_seconds=10, max_attempts=3)
+
+
+def test_a_claim_excludes_others_until_its_lease_ends_and_its_late_result_changes_nothing(store):
+    program = load_program("option_settlement")
+    with store.transaction() as session:
+        due(session)
+        (first,) = claim(session, NOW)
+        assert claim(session, UnixSeconds(NOW + 9)) == []
+        (second,) = claim(session, UnixSeconds(NOW + 11))
+        assert second.fence == first.fence + 1
+        proof = prove(program, first.input_bytes)
+        assert not settlements.finish(session, first, proof, now=NOW)
+        assert session.get_one(SettlementRow, "st-one").state == "claimed"
+        assert settlements.finish(session, second, proof, now=NOW)
+        assert not settlements.finish(session, second, proof, now=NOW)
+        row = session.get_one(SettlementRow, "st-one")
+        assert (row.state, row.payout_cents, row.proof_root) == ("proven", 25_000, proof.proof_root.hex())
+
+
+def test_a_settlement_whose_worker_dies_each_time_is_parked_and_can_be_requeued(store):
+    with store.transaction() as session:
+        due(session)
+        for attempt in range(3):
+            assert len(claim(session, UnixSeconds(NOW + 20 * attempt))) == 1
+        assert claim(session, UnixSeconds(NOW + 100)) == []
+        row = session.get_one(SettlementRow, "st-one")
+        assert (row.state, row.attempts) == ("parked", 3)
+        assert settlements.requeue(session, row, now=NOW)
+        assert len(claim(session, UnixSeconds(NOW + 200))) == 1
+
+
+def test_an_ad_hoc_request_is_one_row_and_says_why_it_is_refused(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        activate(session, create(session))
+        with pytest.raises(NotFoundError):
+            settlements.request_settlement(session, "none", requested_by="op", now=NOW)
+        settlements.request_settlement(session, "one", requested_by="op", now=NOW)
+        settlements.request_settlement(session, "one", requested_by="op", now=NOW)
+        assert "European" in settlements.answer_request(session, "one", now=NOW)
+        assert session.get(SettlementRow, "st-one") is None
+
+
+def test_a_binary_in_the_money_is_exercised_early_when_its_holder_may(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        row = create(session, kind=OptionKind.BINARY_CALL, american=True, strike=CentsPerBtc(4_000_000))
+        activate(session, row)
+        settlements.request_settlement(session, "one", requested_by="op", now=NOW)
+        assert settlements.answer_request(session, "one", now=NOW) == "early exercise"
+        assert (row.state, session.get_one(SettlementRow, "st-one").reason) == ("EXPIRED", "early_exercise")
+
+
+def test_every_edge_names_states_that_some_edge_reaches():
+    for table, pairs in edges.EDGES.items():
+        starts = {"round": "open", "option": "CREATED", "settlement": "due", "chain_transaction": "built"}[table]
+        reached = {starts} | {to for _, to in pairs}
+        assert {start for start, _ in pairs} <= reached
