@@ -412,6 +412,8 @@ def _watch(run: Run, bar: Any, states: tuple[str, ...]) -> int:  # noqa: ANN401 
 def _result(run: Run) -> dict[str, Any]:
     node = _node(run.here)
     rows, failed = [], []
+    proofs = run.logs.parent / "proofs"
+    proofs.mkdir(exist_ok=True)
     check = run.progress.add_task("verify from chain and proof", total=len(run.ids))
     with run.here.store.reading() as session:
         states = [row.state for row in session.execute(select(RoundRow)).scalars()]
@@ -420,7 +422,9 @@ def _result(run: Run) -> dict[str, Any]:
             transaction = chain.transaction_of(session, option.id, "settlement")
             row = describe(option, settlement, transaction, node)
             try:
-                verify_settlement(option, settlement, settlements.proof_of(session, settlement), row, node)
+                proof = settlements.proof_of(session, settlement)
+                (proofs / f"{option.id}.json").write_bytes(proof)
+                verify_settlement(option, settlement, proof, row, node)
             except BtcfiError as e:
                 failed.append({"id": option.id, "why": str(e)})
             rows.append(row)
