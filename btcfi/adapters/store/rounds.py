@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import observations_of
+from btcfi.adapters.store.console_tables import is_paused
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, encode_outcome
@@ -36,7 +37,12 @@ class Register:
 
 
 def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, deadline_seconds: int) -> bool:
-    """Open the round of a minute and queue its fetches; return False when it exists: two beats are harmless."""
+    """Open the round of a minute and queue its fetches; return False when it exists: two beats are harmless.
+
+    While an operator has paused the feed no round is opened either.
+    """
+    if is_paused(session, feed):
+        return False
     statement = upsert(session, RoundRow).values(
         feed=feed, slot=slot, state="open", attempts=1, deadline_unix=now + deadline_seconds, opened_at_unix=now
     )
