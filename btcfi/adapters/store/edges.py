@@ -16,6 +16,7 @@ from sqlalchemy import CursorResult, and_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel
 
+from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.tables import (
     CounterRow,
     EventRow,
@@ -38,7 +39,8 @@ EDGES: Final[dict[str, frozenset[tuple[str, str]]]] = {
     }),
     "settlement": frozenset({
         ("due", "claimed"), ("claimed", "claimed"), ("claimed", "due"), ("claimed", "executed"), ("executed", "proven"),
-        ("claimed", "proven"), ("proven", "built"), ("built", "broadcast"), ("broadcast", "confirmed"),
+        ("claimed", "proven"), ("proven", "built"), ("proven", "due"),  # an early exercise that waits for expiry instead
+        ("built", "broadcast"), ("broadcast", "confirmed"),
         ("confirmed", "broadcast"), ("due", "parked"), ("claimed", "parked"), ("executed", "parked"),
         ("proven", "parked"), ("built", "parked"), ("parked", "due"),
     }),
@@ -46,6 +48,10 @@ EDGES: Final[dict[str, frozenset[tuple[str, str]]]] = {
         ("built", "broadcast"), ("broadcast", "confirmed"), ("confirmed", "final"), ("built", "confirmed"),
         ("confirmed", "broadcast"), ("final", "broadcast"), ("broadcast", "conflicted"), ("built", "conflicted"),
         ("confirmed", "conflicted"), ("conflicted", "broadcast"),
+    }),
+    "contract": frozenset({
+        ("ordered", "offered"), ("offered", "accepted"), ("accepted", "signed"), ("signed", "checked"),
+        ("checked", "funded"),
     }),
 }  # fmt: skip
 """Per table: every allowed (from, to)."""
@@ -55,6 +61,7 @@ _KEYS: Final[dict[type[SQLModel], str]] = {
     OptionRow: "id",
     SettlementRow: "id",
     TransactionRow: "txid",
+    ContractRow: "option_id",
 }
 
 

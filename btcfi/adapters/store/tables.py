@@ -69,7 +69,7 @@ class OptionRow(SQLModel, table=True):
     """An option: ``CREATED -> ACTIVE -> EXPIRED -> EXERCISED | ABANDONED``."""
 
     __tablename__: ClassVar[str] = "option"
-    __table_args__ = (Index("ix_option_due", "state", "expiry_unix"),)
+    __table_args__ = (Index("ix_option_due", "state", "expiry_unix"), Index("ix_option_funding", "funding_txid"))
 
     id: str = Field(primary_key=True)
     feed: str
@@ -102,7 +102,7 @@ class OptionRow(SQLModel, table=True):
     funding_txid: str | None = None
     """Display order. The funding outpoint is output 0 of it."""
     contract: str | None = Field(default=None, sa_column=Column(Text))
-    """JSON of the contract's public parts: keys, leaves, outpoints."""
+    """JSON of the contract's public parts: keys, scripts, the oracle event."""
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     updated_at_unix: int = Field(sa_column=_big())
 
@@ -191,8 +191,9 @@ class TransactionRow(SQLModel, table=True):
     txid: str = Field(primary_key=True)
     """Display order."""
     purpose: str
-    """``funding`` or ``settlement``."""
+    """``funding``, ``settlement`` (a CET or a close), ``child`` (pays a CET's fee), ``outside`` or ``split``."""
     option_id: str
+    """For a split, its own txid."""
     state: str = "built"
     raw_hex: str = Field(sa_column=Column(Text, nullable=False))
     spends: str
@@ -206,7 +207,7 @@ class TransactionRow(SQLModel, table=True):
 
 
 class WalletOutpointRow(SQLModel, table=True):
-    """An output that one of the wallet's parties can spend: ``available -> reserved -> spent``."""
+    """An output that the service's own wallet can spend: ``available -> reserved -> spent``."""
 
     __tablename__: ClassVar[str] = "wallet_outpoint"
     __table_args__ = (Index("ix_wallet_outpoint_pick", "party", "state", "value_sats"),)

@@ -1,0 +1,71 @@
+"""The contract's own tables: what oracles announced and attested, and how far the two parties have come."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, Column, Index, Text
+from sqlmodel import Field, SQLModel
+
+
+def _big(*, nullable: bool = False) -> Column[int]:
+    return Column(BigInteger, nullable=nullable)
+
+
+class OracleEventRow(SQLModel, table=True):
+    """What will be attested: one price of one minute, and whether a barrier was touched on the way."""
+
+    __tablename__: ClassVar[str] = "oracle_event"
+
+    id: str = Field(primary_key=True)
+    """Hash of the event, hex: feed, minute, guest program, preset and condition."""
+    feed: str
+    expiry_unix: int = Field(sa_column=_big())
+    barrier_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    """The condition: any agreed level at or beyond it, seen from ``since_slot``."""
+    barrier_above: bool = False
+    since_slot: int = Field(sa_column=_big())
+    """The condition watches every minute after it."""
+    announcements: str = Field(sa_column=Column(Text, nullable=False))
+    """JSON list, one of each oracle."""
+    created_at_unix: int = Field(sa_column=_big())
+
+
+class AttestationRow(SQLModel, table=True):
+    """The one outcome that an oracle attests of an event, written down before anything is signed."""
+
+    __tablename__: ClassVar[str] = "attestation"
+    __table_args__ = (Index("ix_attestation_event", "event_id"),)
+
+    oracle_key: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+    outcome: int = Field(sa_column=_big())
+    body: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON of the attestation; None between the claim and the signature."""
+    claimed_at_unix: int = Field(sa_column=_big())
+
+
+class ContractRow(SQLModel, table=True):
+    """Two parties setting up one option: ``ordered -> offered -> accepted -> signed -> checked -> funded``."""
+
+    __tablename__: ClassVar[str] = "contract"
+    __table_args__ = (Index("ix_contract_state", "state"),)
+
+    option_id: str = Field(primary_key=True)
+    state: str = "ordered"
+    event_id: str
+    expiry_height: int
+    refund_height: int
+    order: str = Field(sa_column=Column("order_body", Text, nullable=False))
+    """JSON of the terms: the seller's order and the buyer's bid."""
+    offer_id: str | None = None
+    offer_sha256: str | None = None
+    """Blobs of the three messages, as they came."""
+    accept_sha256: str | None = None
+    sign_sha256: str | None = None
+    plan_sha256: str | None = None
+    """Blob of the payout buckets, as we computed them ourselves."""
+    contract_id: str | None = None
+    last_error: str | None = Field(default=None, sa_column=Column(Text))
+    created_at_unix: int = Field(sa_column=_big())
+    updated_at_unix: int = Field(sa_column=_big())
