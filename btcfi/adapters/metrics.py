@@ -1,0 +1,353 @@
+"""What the store knows about the pipeline, as numbers: one bounded reading for a metrics exporter or a terminal view.
+
+Gauges come from queries that an index answers at any size of the book. Durations come from the event rows, which are
+read once each, in order, so that a counter of this process only ever grows and a restart counts the same again.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from alembic.script import ScriptDirectory
+from sqlalchemy import case, func, select, text
+from sqlmodel import Session, col
+
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.api_tables import ApiKeyRow
+from btcfi.adapters.store.database import MIGRATIONS
+from btcfi.adapters.store.tables import (
+    BlockRow,
+    CanaryRow,
+    CounterRow,
+    EventRow,
+    OptionRow,
+    OutboxRow,
+    PremiumRow,
+    RoundRow,
+    SettlementRequestRow,
+    SettlementRow,
+    TransactionRow,
+)
+from btcfi.oracle.quote import Feed
+from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
+
+BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+"""Seconds, inclusive upper bounds of the histograms. Event rows have whole seconds: below 1 there is nothing to see."""
+
+OPEN_OPTIONS: Final = ("CREATED", "ACTIVE", "EXPIRED")
+"""States in which collateral is locked or about to be."""
+
+PENDING_SETTLEMENTS: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "parked")
+"""Every state before the payment is confirmed."""
+
+EVENTS_PER_READ: Final = 20_000
+"""Rows that one step of ``EventLog.read`` takes in: about 0.2 s."""
+
+GAP_WINDOW: Final = 5_000
+"""Newest event ids among which a missing one may still be in flight: PostgreSQL hands ids out before the commit."""
+
+GAP_SECONDS: Final = 120
+"""How long a missing id is looked for. A rolled back transaction leaves its ids missing for ever."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Durations in seconds, counted in buckets."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    """Per bucket, not cumulative; the last one is above every bound."""
+    total: float = 0.0
+    """Seconds, summed."""
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    @property
+    def count(self) -> int:
+        """How many durations were counted."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One kind of transition."""
+
+    entity: str
+    from_state: str
+    to_state: str
+
+
+@dataclass(slots=True)
+class EventLog:
+    """The event rows read so far, as counts: per edge how long its first state lasted, per settlement how long in all.
+
+    One instance a process, read by one thread. ``read`` takes in a bounded number of rows, so call it until it says
+    that nothing is left.
+    """
+
+    edges: dict[Edge, Histogram] = field(default_factory=dict)
+    settled: dict[str, Histogram] = field(default_factory=dict)
+    """By state: seconds from ``due`` until a settlement first came there."""
+    born: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By entity: how many came into being, by their first state."""
+    read_to: int = 0
+    """Highest event id seen."""
+    _since: dict[tuple[str, str], int] = field(default_factory=dict)
+    _due: dict[str, int] = field(default_factory=dict)
+    _gaps: dict[int, int] = field(default_factory=dict)
+
+    def read(self, session: Session, *, now: UnixSeconds) -> bool:
+        """Take in the next rows, and return whether there are more."""
+        self._gaps = {id_: seen for id_, seen in self._gaps.items() if now - seen <= GAP_SECONDS}
+        late = self._rows(session, col(EventRow.id).in_(self._gaps)) if self._gaps else []
+        fresh = self._rows(session, col(EventRow.id) > self.read_to)
+        opened = _opened(session, [row for row in (*late, *fresh) if row.entity == "round"])
+        for row in late:
+            self._gaps.pop(int(row.id), None)
+        self._take(late, opened)
+        self._take(fresh, opened)
+        if fresh:
+            newest = int(fresh[-1].id)
+            start = max(self.read_to, newest - GAP_WINDOW) + 1
+            there = {int(row.id) for row in fresh}
+            self._gaps |= {id_: now for id_ in range(start, newest) if id_ not in there}
+            self.read_to = newest
+        return len(fresh) == EVENTS_PER_READ
+
+    @staticmethod
+    def _rows(session: Session, condition: Any) -> list[Any]:  # noqa: ANN401 - a column expression, rows of six columns
+        query = select(
+            col(EventRow.id), col(EventRow.entity), col(EventRow.entity_id), col(EventRow.from_state),
+            col(EventRow.to_state), col(EventRow.at_unix),
+        )  # fmt: skip
+        return list(session.execute(query.where(condition).order_by(col(EventRow.id)).limit(EVENTS_PER_READ)).all())
+
+    def _take(self, rows: Iterable[Any], opened: Mapping[str, int]) -> None:
+        for row in rows:
+            key = (row.entity, row.entity_id)
+            if not row.from_state:
+                self.born[row.entity, row.to_state] = self.born.get((row.entity, row.to_state), 0) + 1
+            else:
+                edge = Edge(entity=row.entity, from_state=row.from_state, to_state=row.to_state)
+                since = opened.get(row.entity_id) if row.entity == "round" else self._since.get(key)
+                # without a first event nothing is known about how long it took; the edge is counted all the same
+                spent = max(row.at_unix - since, 0) if since is not None else 0
+                self.edges.setdefault(edge, Histogram()).add(spent)
+            self._remember(row, key)
+
+    def _remember(self, row: Any, key: tuple[str, str]) -> None:  # noqa: ANN401 - as above
+        if row.entity == "round":
+            return
+        self._since[key] = row.at_unix
+        if row.entity == "settlement":
+            due = self._due.setdefault(row.entity_id, row.at_unix)
+            if row.to_state in {"proven", "broadcast", "confirmed"} and row.from_state != "confirmed":
+                self.settled.setdefault(row.to_state, Histogram()).add(max(row.at_unix - due, 0))
+        if (row.entity, row.to_state) in _LAST_STATES:
+            self._since.pop(key, None)
+            self._due.pop(row.entity_id, None)
+
+
+_LAST_STATES: Final = frozenset({
+    ("settlement", "confirmed"), ("chain_transaction", "final"), ("option", "EXERCISED"), ("option", "ABANDONED"),
+})  # fmt: skip
+"""Where an entity normally ends; what a reorganisation takes back is counted from there, its time forgotten."""
+
+
+def _opened(session: Session, rows: list[Any]) -> dict[str, int]:
+    """Return when the rounds of these events were opened: a round's first event has another id than its later ones."""
+    ids = [int(row.entity_id) for row in rows if row.from_state and row.entity_id.isdigit()]
+    found: dict[str, int] = {}
+    for first in range(0, len(ids), 500):
+        query = select(col(RoundRow.id), col(RoundRow.opened_at_unix)).where(
+            col(RoundRow.id).in_(ids[first : first + 500])
+        )
+        found |= {str(id_): opened for id_, opened in session.execute(query)}
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """The newest agreed price of a feed and what stands behind it."""
+
+    cents: int
+    age_seconds: int
+    """Since the end of its minute; in a replay since it was agreed."""
+    confidence_bps: float
+    """Half width of the band that the venues span, relative to the price."""
+    range_bps: float
+    """Highest minus lowest level of the minute, relative to the price."""
+    used: int
+    dropped: int
+    absent: int
+    quorum: int
+    registered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Everything that the store tells at one moment. Ages are seconds, None where there is nothing to be old."""
+
+    at: UnixSeconds
+    options: dict[str, int]
+    settlements: dict[str, int]
+    oldest_settlement: dict[str, int]
+    """By state: age of the settlement that became due first among those in it."""
+    overdue_options: int
+    """Active options whose expiry minute is over and priced or void, yet not expired."""
+    collateral_sats: int
+    premium_cents: int
+    price: Price | None
+    open_rounds: int
+    newest_round_state: str | None
+    premiums_age: int | None
+    """Of the oldest premium among the open options."""
+    unpriced_options: int
+    outbox_waiting: int
+    outbox_lag: int
+    """Age of the oldest message that is not published; 0 when none waits."""
+    canaries: dict[str, int]
+    """By queue: seconds since it last proved that it is consumed."""
+    counters: dict[str, int]
+    requests: dict[str, int]
+    transactions: dict[str, int]
+    walked_height: int | None
+    api_keys: dict[str, int]
+    """Usable, expired, revoked: how many. Nothing else of a key leaves the store."""
+    database_bytes: int | None
+    schema_current: bool
+
+
+def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool = False) -> Reading:
+    """Return the store's numbers. ``replay``: the market's clock is the newest priced minute, not ``now``."""
+    last = rounds.latest_priced(session, feed)
+    market_now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if replay and last is not None else now
+    outbox = _outbox(session, now)
+    premiums_age, unpriced = _premiums(session, now)
+    locked, paid = _book(session)
+    return Reading(
+        at=now,
+        options=_by_state(session, OptionRow),
+        settlements=_by_state(session, SettlementRow),
+        oldest_settlement=_oldest(session, now),
+        overdue_options=_overdue(session, market_now),
+        collateral_sats=locked,
+        premium_cents=paid,
+        price=None if last is None else _price(last, now=now, replay=replay),
+        open_rounds=_count(session, col(RoundRow.state) == "open", RoundRow),
+        newest_round_state=session.execute(
+            select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
+        ).scalar_one_or_none(),
+        premiums_age=premiums_age,
+        unpriced_options=unpriced,
+        outbox_waiting=outbox[0],
+        outbox_lag=outbox[1],
+        canaries={q: max(now - seen, 0) for q, seen in _pairs(session, CanaryRow.queue, CanaryRow.seen_at_unix)},
+        counters=dict(_pairs(session, CounterRow.name, CounterRow.value)),
+        requests=_by_state(session, SettlementRequestRow),
+        transactions=_by_state(session, TransactionRow),
+        walked_height=session.execute(select(func.max(BlockRow.height))).scalar_one(),
+        api_keys=_api_keys(session, now),
+        database_bytes=_size(session),
+        schema_current=schema_revision(session) == newest_revision(),
+    )
+
+
+@cache
+def newest_revision() -> str | None:
+    """Return the newest migration that this code knows."""
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def schema_revision(session: Session) -> str | None:
+    """Return the migration that the database is at."""
+    found: str | None = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
+
+
+def _by_state(session: Session, table: Any) -> dict[str, int]:  # noqa: ANN401 - any table with a state
+    return dict(session.execute(select(col(table.state), func.count()).group_by(col(table.state))).all())
+
+
+def _pairs(session: Session, name: Any, value: Any) -> list[tuple[str, int]]:  # noqa: ANN401 - two columns
+    return [(str(n), int(v)) for n, v in session.execute(select(col(name), col(value)))]
+
+
+def _count(session: Session, condition: Any, table: Any) -> int:  # noqa: ANN401 - a column expression and its table
+    return int(session.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
+
+
+def _oldest(session: Session, now: UnixSeconds) -> dict[str, int]:
+    query = select(col(SettlementRow.state), func.min(SettlementRow.created_at_unix)).where(
+        col(SettlementRow.state).in_(PENDING_SETTLEMENTS)
+    )
+    return {s: max(now - first, 0) for s, first in session.execute(query.group_by(col(SettlementRow.state)))}
+
+
+def _overdue(session: Session, market_now: UnixSeconds) -> int:
+    # the expiry minute itself has to pass, and its round has to be fetched, before anything can be late
+    late = col(OptionRow.expiry_unix) <= market_now - 2 * SECONDS_PER_MINUTE
+    return _count(session, (col(OptionRow.state) == "ACTIVE") & late, OptionRow)
+
+
+def _book(session: Session) -> tuple[int, int]:
+    query = select(
+        func.coalesce(func.sum(OptionRow.collateral_sats), 0), func.coalesce(func.sum(OptionRow.premium_cents), 0)
+    ).where(col(OptionRow.state).in_(OPEN_OPTIONS))
+    locked, paid = session.execute(query).one()
+    return int(locked), int(paid)
+
+
+def _price(row: RoundRow, *, now: UnixSeconds, replay: bool) -> Price:
+    report = json.loads(row.report or "{}")
+    cents = int(row.price_cents or 0)
+    agreed = row.closed_at_unix if replay and row.closed_at_unix is not None else row.slot + SECONDS_PER_MINUTE
+    spread = int(row.high_cents or cents) - int(row.low_cents or cents)
+    return Price(
+        cents=cents,
+        age_seconds=max(now - agreed, 0),
+        confidence_bps=float(report.get("confidence_bps", 0)),
+        range_bps=spread * 10_000 / cents if cents else 0.0,
+        used=len(report.get("used", ())),
+        dropped=len(report.get("dropped", ())),
+        absent=len(report.get("absent", ())),
+        quorum=int(report.get("quorum", 0)),
+        registered=int(report.get("registered", 0)),
+    )
+
+
+def _premiums(session: Session, now: UnixSeconds) -> tuple[int | None, int]:
+    joined = select(func.min(PremiumRow.priced_at_unix), func.count() - func.count(col(PremiumRow.option_id)))
+    query = joined.select_from(OptionRow).outerjoin(PremiumRow, col(PremiumRow.option_id) == col(OptionRow.id))
+    first, without = session.execute(query.where(col(OptionRow.state).in_(("CREATED", "ACTIVE")))).one()
+    return (None if first is None else max(now - first, 0)), int(without)
+
+
+def _outbox(session: Session, now: UnixSeconds) -> tuple[int, int]:
+    query = select(func.count(), func.min(OutboxRow.created_at_unix)).where(col(OutboxRow.published_at_unix).is_(None))
+    waiting, first = session.execute(query).one()
+    return int(waiting), 0 if first is None else max(now - first, 0)
+
+
+def _api_keys(session: Session, now: UnixSeconds) -> dict[str, int]:
+    status = case(
+        (col(ApiKeyRow.revoked_at_unix).is_not(None), "revoked"),
+        (func.coalesce(ApiKeyRow.expires_at_unix, now + 1) <= now, "expired"),
+        else_="usable",
+    ).label("status")
+    found = {str(name): int(n) for name, n in session.execute(select(status, func.count()).group_by(status))}
+    return {"usable": 0, "expired": 0, "revoked": 0} | found
+
+
+def _size(session: Session) -> int | None:
+    if session.get_bind().dialect.name == "postgresql":
+        return int(session.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+    pages = session.execute(text("PRAGMA page_count")).scalar_one()
+    return int(pages) * int(session.execute(text("PRAGMA page_size")).scalar_one())

@@ -1,0 +1,104 @@
+"""What the broker holds: waiting and unacknowledged messages and their age, and whether it is set up to keep them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kombu.connection import Connection
+
+from btcfi.errors import InvalidInputError, UnreachableError
+from settings.deployment import Deployment
+from workers.app import configuration
+from workers.signals import SENT_AT
+
+ANSWER_SECONDS: Final = 3.0
+"""For one answer of a broker that a human or a scrape waits for."""
+
+UNACKED: Final = "unacked"
+UNACKED_INDEX: Final = "unacked_index"
+"""kombu's own keys: what was handed to a worker, and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueReading:
+    """One queue."""
+
+    waiting: int
+    oldest_seconds: float | None
+    """Since the next message was sent; None for an empty queue or a message that does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerReading:
+    """The broker at one moment."""
+
+    queues: dict[str, QueueReading]
+    unacked: int
+    oldest_unacked_seconds: float | None
+    version: str
+    aof_enabled: bool
+    """Whether it writes down what it accepts: otherwise a restart empties every queue."""
+    aof_ok: bool
+    """Whether its last write succeeded."""
+    eviction_policy: str
+    """``noeviction``, or it may forget messages to make room."""
+    memory_bytes: int
+    clients: int
+
+
+def read_broker(deployment: Deployment, queues: Sequence[str]) -> BrokerReading:
+    """Ask the broker, once, for everything.
+
+    Raises UnreachableError that shows the URL without its password, InvalidInputError when the deployment names none.
+    """
+    if deployment.broker_url is None:
+        raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0; `btcfi up` prints its own")
+    prefix = configuration(deployment)["broker_transport_options"]["global_keyprefix"]
+    options = {"socket_connect_timeout": ANSWER_SECONDS, "socket_timeout": ANSWER_SECONDS}
+    url = deployment.broker_url
+    with Connection(url, connect_timeout=ANSWER_SECONDS, transport_options=options) as connection:  # type: ignore[no-untyped-call]
+        try:
+            return _read(connection.default_channel.client, prefix, queues, time.time())
+        except Exception as e:  # each transport has errors of its own
+            problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
+            raise UnreachableError("broker", connection.as_uri(), problem, "start it, or correct BROKER_URL") from e
+
+
+def _read(client: Any, prefix: str, queues: Sequence[str], now: float) -> BrokerReading:  # noqa: ANN401 - redis-py's
+    pipe = client.pipeline(transaction=False)
+    for queue in queues:
+        pipe.llen(prefix + queue)
+        pipe.lindex(prefix + queue, -1)  # workers take from this end
+    pipe.hlen(prefix + UNACKED)
+    pipe.zrange(prefix + UNACKED_INDEX, 0, 0, withscores=True)
+    pipe.info()
+    *pairs, unacked, first, info = pipe.execute()
+    return BrokerReading(
+        queues={
+            queue: QueueReading(waiting=int(pairs[2 * i]), oldest_seconds=_age(pairs[2 * i + 1], now))
+            for i, queue in enumerate(queues)
+        },
+        unacked=int(unacked),
+        oldest_unacked_seconds=max(now - float(first[0][1]), 0.0) if first else None,
+        version=str(info.get("valkey_version") or info.get("redis_version") or "unknown"),
+        aof_enabled=bool(info.get("aof_enabled")),
+        aof_ok=info.get("aof_last_write_status", "ok") == "ok",
+        eviction_policy=str(info.get("maxmemory_policy", "unknown")),
+        memory_bytes=int(info.get("used_memory", 0)),
+        clients=int(info.get("connected_clients", 0)),
+    )
+
+
+def _age(message: bytes | None, now: float) -> float | None:
+    """Return the age of a message by the header that ``workers.signals`` gives it."""
+    if message is None:
+        return None
+    try:
+        headers: Mapping[str, Any] = json.loads(message)["headers"]
+        return max(now - float(headers[SENT_AT]), 0.0)
+    except (ValueError, TypeError, KeyError):
+        return None
