@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
 
 MODULES = ("pipeline", "vm", "contract", "oracle", "pricing", "console")
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""
+
+PICTURES = Path(__file__).resolve().parents[2] / "var" / "benchmarks"
+"""Where a benchmark leaves its plots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +26,37 @@ class Row:
     """What it is compared with, measured in the same run."""
     ratio: float | None = None
     """How many times better than ``against`` (larger is better)."""
+    low: float | None = None
+    """First quartile of the repeats: with ``high``, half of them lie between."""
+    high: float | None = None
+    """Third quartile."""
+    repeats: int | None = None
+
+
+def seconds_of(work: Callable[[], object], repeats: int) -> list[float]:
+    """The times of ``repeats`` runs of ``work``, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def row_of(
+    name: str,
+    samples: Sequence[float],
+    *,
+    unit: str,
+    against: str | None = None,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Row:
+    """A row with median and quartiles of ``samples``; its ratio is against the target, at_most or at_least."""
+    value = median(samples)
+    low, _, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else (value, value, value)
+    ratio = at_most / value if at_most is not None else value / at_least if at_least is not None else None
+    return Row(
+        name=name, value=value, unit=unit, against=against, ratio=ratio, low=low, high=high, repeats=len(samples)
+    )
