@@ -6,6 +6,9 @@ That an effect happens once is the database's business (docs/decisions), never t
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from celery import Celery
@@ -16,6 +19,9 @@ from settings.deployment import Deployment
 from workers import signals
 from workers.beat import beat_schedule
 from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
+
+FAULTS: Final = "BTCFI_TEST_FAULTS"
+"""Names the folder of orders of workers/chaos.py. No deployment sets it."""
 
 TASK_MODULES: Final = ("tasks.oracle", "tasks.options", "tasks.settlement", "tasks.chain", "tasks.control")
 
@@ -41,6 +47,8 @@ def create_app(deployment: Deployment) -> Celery:
     app.conf.update(configuration(deployment))
     app.conf.deployment = deployment
     signals.connect(deployment)
+    if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`
+        import_module("workers.chaos").install(Path(folder))
     return app
 
 

@@ -225,6 +225,10 @@ class Cluster:
         self._supervisor = threading.Thread(target=self._supervise, name="btcfi-supervisor", daemon=True)
         self._supervisor.start()
 
+    def launch(self, name: str, *arguments: str) -> Part:
+        """Start one more process of ours: ``launch("settle-2", "worker", "settle", "--name", "settle-2")``."""
+        return self._launch(name, [sys.executable, "-m", "workers.cli", *arguments])
+
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when every worker answers. Raises UnreachableError that names the first that does not."""
         missing = set(self._roles)
@@ -246,7 +250,8 @@ class Cluster:
         """Stop every part: beat and Flower, then the workers softly, then what they use. Safe to call twice."""
         self._shared.stopping.set()
         parts = list(self._shared.parts)  # the supervisor replaces a part's process, never the list's parts
-        clients = [p for p in parts if p.name in {"beat", "flower", *self._roles}]
+        services = {"broker", "node", "replay"}
+        clients = [p for p in parts if p.name not in services]
         try:
             if self._supervisor is not None:
                 self._supervisor.join(10)
