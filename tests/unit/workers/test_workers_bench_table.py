@@ -35,7 +35,7 @@ def test_an_area_that_failed_is_named_below_the_table():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0.00"), (0.01234, "0.0123"), (999.6, "1,000"), (1234567, "1,230,000")]
+    ("value", "text"), [(0, "0"), (0.01234, "0.0123"), (999.6, "1,000"), (1234567, "1,230,000")]
 )
 def test_figures_have_three_digits_and_no_exponent(value, text):
     assert _short(value) == text
