@@ -39,6 +39,10 @@ class NotFoundError(BtcfiError):
         self.kind, self.name = kind, name
 
 
+class ConflictError(BtcfiError):
+    """What was asked for contradicts what is already there; asking again does not help."""
+
+
 class UnreachableError(RetryableError):
     """A service that we need does not answer: which, where, and what to try."""
 

@@ -10,25 +10,17 @@ import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import (
-    MAX_QUANTITY,
-    InvalidTermsError,
-    OptionKind,
-    OptionTerms,
-    required_collateral,
-    validate_terms,
-)
+from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import (
     MAX_U32,
     SECONDS_PER_MINUTE,
     CentiBtc,
-    Cents,
     CentsPerBtc,
     Minutes,
     Slot,
@@ -41,7 +33,9 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.sales import Order, SaleRule
     from btcfi.adapters.store.tables import OptionRow
+    from settings.deployment import Deployment
 
 CENTS: Final = 2
 """Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
@@ -84,18 +78,14 @@ class Wanted:
     american: bool
     expiry: Expiry
 
-    def terms(self, now: UnixSeconds) -> OptionTerms:
-        """Return them with the collateral that they need, before a premium is known. Raises InvalidTermsError."""
-        return OptionTerms(
-            kind=self.kind,
-            strike=self.strike,
-            quantity=self.quantity,
-            barrier=self.barrier,
-            american=self.american,
-            expiry=self.expiry.slot(now),
-            premium=Cents(0),
-            collateral=required_collateral(self.kind, self.quantity),
-        )
+    def order(self, option_id: str, now: UnixSeconds) -> Order:
+        """Return them as an order. Raises UnitOutOfRangeError for an expiry after the year 2106."""
+        from btcfi.adapters.store.sales import Order
+
+        return Order(
+            option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
+            american=self.american, expiry=self.expiry.slot(now),
+        )  # fmt: skip
 
 
 class StoreNotReadyError(InvalidInputError):
@@ -190,49 +180,31 @@ def create(
 
 
 def _sell(session: Session, wanted: Wanted) -> OptionRow:
-    """Price ``wanted`` at the newest agreed price, by the deployment's preset and clock, and store the option."""
+    """Store the option that the command line asks for, by the deployment's preset and clock."""
     from btcfi.adapters.store import rounds
-    from btcfi.adapters.store.options import NoPriceYetError, OptionOrder, create_option
-    from btcfi.adapters.store.premiums import realised_volatility, total_premium
-    from btcfi.oracle.quote import Feed
-    from btcfi.pricing.premium import Book, PriceableOption, premiums
-    from btcfi.vm.program import load_program
+    from btcfi.adapters.store.sales import sell
     from settings.deployment import load_deployment
-    from settings.preset import load_preset
 
     deployment = load_deployment()
-    preset, feed = load_preset(deployment.preset), Feed(deployment.feed)
-    last = rounds.latest_priced(session, feed)
-    if last is None or last.price_cents is None:
-        raise NoPriceYetError(feed)
-    spot = CentsPerBtc(last.price_cents)
+    rule = sale_rule(deployment)
     # in a replay the market's time is the recording's
-    now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if deployment.replay_clock else _now()
-    terms = wanted.terms(now)
-    validate_terms(terms, now=now, spot=spot)  # before pricing, which knows no field's name
-    volatility = realised_volatility(session, feed, fallback_bps=preset.fallback_volatility_bps)
-    quoted = premiums(
-        Book.of([cast("PriceableOption", terms)]),
-        spot=spot,
-        volatility=volatility / 10_000,
-        rate=preset.rate_bps / 10_000,
-        now=now,
-    ).premium_cents()[0]
-    order = OptionOrder(
-        option_id=secrets.token_hex(8),
-        kind=terms.kind,
-        strike=terms.strike,
-        quantity=terms.quantity,
-        barrier=terms.barrier,
-        american=terms.american,
-        expiry=terms.expiry,
-        premium=total_premium(int(quoted), terms.quantity),
-        volatility=volatility,
-        rate=preset.rate_bps,
-    )
-    return create_option(
-        session, order, feed=feed, now=now, preset=preset.name, preset_sha256=preset.sha256,
-        program=deployment.program, program_sha256=load_program(deployment.program).program_hash.hex(),
+    last = rounds.latest_priced(session, rule.feed) if deployment.replay_clock else None
+    now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if last else _now()
+    return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)
+
+
+def sale_rule(deployment: Deployment) -> SaleRule:
+    """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
+    from btcfi.adapters.store.sales import SaleRule
+    from btcfi.oracle.quote import Feed
+    from btcfi.vm.program import load_program
+    from settings.preset import load_preset
+
+    preset = load_preset(deployment.preset)
+    return SaleRule(
+        feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,
+        fallback_volatility_bps=preset.fallback_volatility_bps, program=deployment.program,
+        program_sha256=load_program(deployment.program).program_hash.hex(),
     )  # fmt: skip
 
 

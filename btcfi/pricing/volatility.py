@@ -45,6 +45,21 @@ def close_to_close(closes: ArrayLike, *, interval_seconds: float = MINUTE) -> fl
     return _annual(float(np.mean(returns * returns)), interval_seconds)
 
 
+def close_to_close_with_gaps(times: ArrayLike, closes: ArrayLike, *, interval_seconds: int = 60) -> tuple[float, int]:
+    """Return the annualised root mean square of the returns over exactly one interval, and how many there are.
+
+    times: seconds, rising, one a close. A return across a gap is left out: taken for one interval it would count the
+    move of several. Raises PricingDomainError, UnequalLengthsError, TooFewCandlesError when no two closes are adjacent.
+    """
+    at, prices = np.asarray(times, dtype=np.int64).reshape(-1), _series(closes, needed=2)
+    if at.size != prices.size:
+        raise UnequalLengthsError({"times": at.shape, "closes": prices.shape})
+    returns = np.diff(np.log(prices))[np.diff(at) == interval_seconds]
+    if not returns.size:
+        raise TooFewCandlesError(candles=1, needed=2)
+    return _annual(float(np.mean(returns * returns)), float(interval_seconds)), int(returns.size)
+
+
 def parkinson(highs: ArrayLike, lows: ArrayLike, *, interval_seconds: float = MINUTE) -> float:
     """Return the annualised Parkinson (1980) estimate from the range of each candle.
 

@@ -2,44 +2,163 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
 import numpy as np
-from sqlmodel import Session
+import numpy.typing as npt
+from sqlalchemy import func, select
+from sqlmodel import Session, col
 
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.edges import upsert
-from btcfi.adapters.store.options import open_options
-from btcfi.adapters.store.tables import OptionRow, PremiumRow
+from btcfi.adapters.store.tables import OptionRow, PremiumRow, RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.premium import Book, Premiums, collateral_ratio, premiums
-from btcfi.pricing.volatility import close_to_close
-from btcfi.units import BasisPoints, Cents, CentsPerBtc, UnixSeconds
+from btcfi.pricing.volatility import close_to_close_with_gaps
+from btcfi.units import BasisPoints, Cents, CentsPerBtc, Slot, UnixSeconds
 
-MIN_CLOSES = 11
-"""Ten returns: fewer say nothing about a volatility."""
+HOUR: Final = 3_600
+MINUTE: Final = 60
 
-MAX_VOLATILITY_BPS = 50_000
-MIN_VOLATILITY_BPS = 100
+WINDOW_SECONDS: Final = 30 * 86_400
+"""Of the hourly estimate: the published field is volatility_30d."""
+
+MINUTES_WINDOW_SECONDS: Final = 48 * HOUR
+
+LEAST_HOURS: Final = 48
+"""From this many hourly returns on the estimate uses hours, which see less of the trades' noise; before, minutes."""
+
+LEAST_MINUTES: Final = 10
+"""Fewer returns say nothing about a volatility."""
+
+MAX_VOLATILITY_BPS: Final = 50_000
+MIN_VOLATILITY_BPS: Final = 100
+
+GREEKS: Final = ("delta", "gamma", "vega", "theta", "rho")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volatility:
+    """What options are priced with; one estimate for quotes, sales, refreshes and risk."""
+
+    level: BasisPoints
+    """Per square-root year, 1/100 %: the guest's unit, so that a quote is what the contract says."""
+    samples: int
+    """Returns that it rests on; 0: the preset's number."""
+
+
+def estimate_volatility(session: Session, feed: Feed) -> Volatility | None:
+    """Return the realised volatility up to the newest priced minute, or None while there are too few returns.
+
+    Hourly closes of the newest 30 days, else the minutes of the newest two days. No return is taken across a gap.
+    """
+    last = rounds.latest_priced(session, feed)
+    if last is None:
+        return None
+    for interval, window, least in (
+        (HOUR, WINDOW_SECONDS, LEAST_HOURS),
+        (MINUTE, MINUTES_WINDOW_SECONDS, LEAST_MINUTES),
+    ):
+        query = select(col(RoundRow.slot), col(RoundRow.price_cents)).where(
+            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.price_cents).is_not(None),
+            col(RoundRow.slot) >= last.slot - window, col(RoundRow.slot) <= last.slot,
+            col(RoundRow.slot) % interval == last.slot % interval,
+        )  # fmt: skip
+        closes = session.execute(query.order_by(col(RoundRow.slot))).all()
+        times, cents = np.array([c[0] for c in closes]), np.array([c[1] for c in closes], dtype=np.float64)
+        if np.count_nonzero(np.diff(times) == interval) >= least:
+            level, samples = close_to_close_with_gaps(times, cents / 100, interval_seconds=interval)
+            return Volatility(level=_within(round(level * 10_000)), samples=samples)
+    return None
 
 
 def realised_volatility(session: Session, feed: Feed, *, fallback_bps: int) -> BasisPoints:
-    """Return the annual volatility of the newest day of agreed prices, or the preset's while there are too few."""
-    prices = rounds.closes(session, feed)
-    if len(prices) < MIN_CLOSES:
-        return BasisPoints(fallback_bps)
-    measured = round(close_to_close(np.asarray(prices, dtype=np.float64) / 100) * 10_000)
-    return BasisPoints(min(max(measured, MIN_VOLATILITY_BPS), MAX_VOLATILITY_BPS))
+    """Return the annual volatility of the agreed prices, or the preset's while there are too few."""
+    found = estimate_volatility(session, feed)
+    return BasisPoints(fallback_bps) if found is None else found.level
 
 
-def book_of(rows: list[OptionRow]) -> Book:
-    """Return option rows as the columns that the pricing library takes."""
-    return Book(
-        kind=np.array([r.kind for r in rows], dtype=np.int8),
-        strike_cents=np.array([r.strike_cents for r in rows], dtype=np.int64),
-        expiry_unix=np.array([r.expiry_unix for r in rows], dtype=np.int64),
-        barrier_cents=np.array([r.barrier_cents or 0 for r in rows], dtype=np.int64),
-        american=np.array([r.american for r in rows], dtype=np.bool_),
-        collateral_ratio=collateral_ratio([r.quantity_centi_btc for r in rows], [r.collateral_sats for r in rows]),
+def _within(bps: int) -> BasisPoints:
+    return BasisPoints(min(max(bps, MIN_VOLATILITY_BPS), MAX_VOLATILITY_BPS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBook:
+    """The open options as columns."""
+
+    ids: list[str]
+    book: Book
+    quantity_centi_btc: npt.NDArray[np.int64]
+    collateral_sats: npt.NDArray[np.int64]
+    knocked_out: npt.NDArray[np.bool_]
+    """Whether a minute since its listing touched its barrier: worth nothing, whatever the spot is now."""
+
+    def __len__(self) -> int:
+        """Return the number of options."""
+        return len(self.ids)
+
+
+def open_book(session: Session, feed: Feed, states: tuple[str, ...] = ("CREATED", "ACTIVE")) -> OpenBook:
+    """Return the options in ``states``, by default those that are funded or being funded and so have a premium."""
+    rows = session.execute(
+        select(
+            col(OptionRow.id), col(OptionRow.kind), col(OptionRow.strike_cents), col(OptionRow.expiry_unix),
+            col(OptionRow.barrier_cents), col(OptionRow.american), col(OptionRow.quantity_centi_btc),
+            col(OptionRow.collateral_sats), col(OptionRow.listed_slot),
+        )
+        .where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(states))
+        .order_by(col(OptionRow.id))
+    ).all()  # fmt: skip
+    columns = list(zip(*rows, strict=True)) or [()] * 9
+    quantity, collateral = np.array(columns[6], dtype=np.int64), np.array(columns[7], dtype=np.int64)
+    book = Book(
+        kind=np.array(columns[1], dtype=np.int8),
+        strike_cents=np.array(columns[2], dtype=np.int64),
+        expiry_unix=np.array(columns[3], dtype=np.int64),
+        barrier_cents=np.array([level or 0 for level in columns[4]], dtype=np.int64),
+        american=np.array(columns[5], dtype=np.bool_),
+        collateral_ratio=collateral_ratio(quantity, collateral),
     )
+    return OpenBook(
+        ids=list(columns[0]), book=book, quantity_centi_btc=quantity, collateral_sats=collateral,
+        knocked_out=_knocked_out(session, feed, book, np.array(columns[8], dtype=np.int64)),
+    )  # fmt: skip
+
+
+def _knocked_out(
+    session: Session, feed: Feed, book: Book, listed: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Return which barriers were touched in a minute after the option's listing and up to its expiry."""
+    out = np.zeros(len(book), dtype=np.bool_)
+    places = np.flatnonzero(book.barrier_cents > 0)
+    if not places.size:
+        return out
+    seen: Sequence[Any] = session.execute(
+        select(
+            col(RoundRow.slot),
+            func.coalesce(RoundRow.low_cents, RoundRow.price_cents),
+            func.coalesce(RoundRow.high_cents, RoundRow.price_cents),
+        )
+        .where(
+            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) > int(listed[places].min())
+        )
+        .order_by(col(RoundRow.slot))
+    ).all()
+    if not seen:
+        return out
+    slots = np.array([s[0] for s in seen])
+    # the lowest and highest level from each minute to the newest: an open option's expiry lies after all of them, and
+    # one that waits for its settlement is no worse off for being told a minute's touch too many
+    lows = np.minimum.accumulate(np.array([s[1] for s in seen])[::-1])[::-1]
+    highs = np.maximum.accumulate(np.array([s[2] for s in seen])[::-1])[::-1]
+    first = np.searchsorted(slots, listed[places], side="right")
+    watched = first < slots.size
+    at = np.minimum(first, slots.size - 1)
+    level, strike = book.barrier_cents[places], book.strike_cents[places]
+    out[places] = watched & np.where(level > strike, highs[at] >= level, lows[at] <= level)
+    return out
 
 
 def refresh_premiums(
@@ -47,28 +166,33 @@ def refresh_premiums(
 ) -> int:
     """Price the open options at the newest agreed price and store the result; return how many."""
     last = rounds.latest_priced(session, feed)
-    rows = open_options(session, feed)
-    if last is None or last.price_cents is None or not rows:
+    options = open_book(session, feed)
+    if last is None or last.price_cents is None or not len(options):
         return 0
     volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
     priced = premiums(
-        book_of(rows), spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
+        options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
         now=now,
     )  # fmt: skip
-    for place, row in enumerate(rows):
-        _store(session, row, priced, place, slot=last.slot, now=now)
-    return len(rows)
+    _store(session, options, priced, slot=Slot(last.slot), now=now)
+    return len(options)
 
 
-def _store(session: Session, row: OptionRow, priced: Premiums, place: int, *, slot: int, now: UnixSeconds) -> None:
-    values = {
-        "slot": slot,
-        "premium_cents": total_premium(int(priced.premium_cents()[place]), row.quantity_centi_btc),
-        **{name: float(getattr(priced, name)[place]) for name in ("delta", "gamma", "vega", "theta", "rho")},
-        "priced_at_unix": now,
-    }
-    statement = upsert(session, PremiumRow).values(option_id=row.id, **values)
-    session.execute(statement.on_conflict_do_update(index_elements=["option_id"], set_=values))
+def _store(session: Session, options: OpenBook, priced: Premiums, *, slot: Slot, now: UnixSeconds) -> None:
+    alive = ~options.knocked_out
+    whole = -(-priced.premium_cents() * options.quantity_centi_btc // 100) * alive
+    greeks = [(getattr(priced, name) * alive).tolist() for name in GREEKS]
+    rows = [
+        {"option_id": key, "slot": slot, "premium_cents": cents, "priced_at_unix": now,
+         **dict(zip(GREEKS, numbers, strict=True))}
+        for key, cents, *numbers in zip(options.ids, whole.tolist(), *greeks, strict=True)
+    ]  # fmt: skip
+    statement = upsert(session, PremiumRow)
+    changed = {name: statement.excluded[name] for name in ("slot", "premium_cents", "priced_at_unix", *GREEKS)}
+    # on the connection: one prepared statement for the whole book, without an object a row
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=["option_id"], set_=changed), rows
+    )  # fmt: skip
 
 
 def total_premium(cents_per_btc: int, quantity_centi_btc: int) -> Cents:

@@ -41,8 +41,8 @@ class CreatedOption:
     """For the whole quantity."""
     premium_sats: int
     collateral_sats: int
-    taproot_address: str
-    """Where the contract is funded."""
+    taproot_address: str | None
+    """Where the contract is funded; None until the parties' keys are known."""
 
 
 class CreateOption(Protocol):
@@ -83,6 +83,7 @@ class Deps:
 
     store: Store
     clock: Callable[[], UnixSeconds]
+    """The wall clock: keys, idempotency, requests."""
     monotonic: Callable[[], float]
     """Seconds that never go back: for rate limits and caches."""
     new_id: Callable[[], str]
@@ -93,6 +94,8 @@ class Deps:
     """The feed whose rounds price everything."""
     rate: float = 0.0
     """Risk-free, continuously compounded per year; the preset's."""
+    replay_clock: bool = False
+    """Whether the market's time is the end of the newest priced minute, as in a replay, and not the wall clock's."""
     fallback_volatility: float | None = None
     """Used while the rounds are too few to estimate from; None: then there is no premium."""
     anonymous_roles: frozenset[str] = frozenset({READ})

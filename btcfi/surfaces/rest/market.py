@@ -7,22 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
+from btcfi.adapters.store.premiums import estimate_volatility
 from btcfi.adapters.store.tables import RoundRow
-from btcfi.pricing.volatility import close_to_close
+from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NoPriceError
-from btcfi.units import CentsPerBtc, Slot
-
-WINDOW_SECONDS: Final = 30 * 86_400
-"""The published field is volatility_30d."""
-
-HOUR: Final = 3_600
-LEAST_HOURS: Final = 48
-"""From this many hourly closes on the estimate uses hours; before, minutes."""
-
-LEAST_MINUTES: Final = 30
+from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
 REFRESH_SECONDS: Final = 1.0
 """A price comes once a minute; asking the database once a second is fresh enough and keeps the hot path in memory."""
@@ -65,10 +57,14 @@ class MarketReader:
         found = self._snapshot
         if found is None:
             raise NoPriceError("no minute has been priced")
-        age = self._deps.clock() - found.slot
+        age = self.now(found) - found.slot
         if age > self._deps.limits.stale_price_seconds:
             raise NoPriceError(f"the last priced minute is {age} s old")
         return found
+
+    def now(self, seen: Snapshot) -> UnixSeconds:
+        """Return the market's time: what premiums are of and expiries are compared with."""
+        return UnixSeconds(seen.slot + SECONDS_PER_MINUTE) if self._deps.replay_clock else self._deps.clock()
 
     def read(self) -> Snapshot | None:
         """Return the newest market in the store, however old, or None."""
@@ -83,7 +79,8 @@ class MarketReader:
                 return None
             now = self._deps.monotonic()
             if self._volatility is None or now - self._estimated_at >= VOLATILITY_SECONDS:
-                self._volatility = self._estimate(session, newest[0])
+                found = estimate_volatility(session, Feed(self._deps.feed))
+                self._volatility = (found.level / 10_000, found.samples) if found else None
                 self._estimated_at = now
         if self._volatility is None:
             if self._deps.fallback_volatility is None:
@@ -91,22 +88,3 @@ class MarketReader:
             self._volatility = (self._deps.fallback_volatility, 0)
         level, samples = self._volatility
         return Snapshot(spot=CentsPerBtc(newest[1]), slot=Slot(newest[0]), volatility=level, samples=samples)
-
-    def _estimate(self, session: Session, slot: int) -> tuple[float, int] | None:
-        for interval, least in ((HOUR, LEAST_HOURS), (60, LEAST_MINUTES)):
-            oldest = slot - (WINDOW_SECONDS if interval == HOUR else LEAST_HOURS * HOUR)
-            closes = session.exec(
-                select(RoundRow.price_cents)
-                .where(
-                    RoundRow.feed == self._deps.feed,
-                    RoundRow.state == "priced",
-                    col(RoundRow.slot) > oldest,
-                    col(RoundRow.slot) <= slot,
-                    col(RoundRow.slot) % interval == slot % interval,
-                )
-                .order_by(col(RoundRow.slot))
-            ).all()
-            if len(closes) > least:
-                prices = [cents / 100 for cents in closes if cents is not None]
-                return close_to_close(prices, interval_seconds=interval), len(prices) - 1
-        return None

@@ -32,11 +32,11 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     @routes.get("/premium", responses=REFUSALS, openapi_extra={ROLE: READ})
     async def premium(_caller: Reader, query: Annotated[schemas.PremiumQuery, Query()]) -> schemas.Premium:
         """Price one option at the last agreed price and the realised volatility."""
-        now = deps.clock()
         expiry = parse_time(query.expiry, "expiry")
+        seen = await market.snapshot()
+        now = market.now(seen)
         if expiry <= now:
             raise InvalidInputError("expiry", f"{query.expiry} is not after now", f"a time after {iso(now)}")
-        seen = await market.snapshot()
         kind = OptionKind.from_label(query.type.value)
         book = Book(
             kind=np.array([kind], dtype=np.int8),

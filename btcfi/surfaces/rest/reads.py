@@ -76,6 +76,20 @@ def settlement_of(row: SettlementRow) -> schemas.Settlement:
     )
 
 
+def premiums(session: Session, *, feed: str, at: int, option_id: str, limit: int = 2_000) -> list[PremiumRow]:
+    """Return the open options' premiums stored after ``at`` or, at that time, of a later id, in that order."""
+    later = or_(
+        col(PremiumRow.priced_at_unix) > at,
+        and_(col(PremiumRow.priced_at_unix) == at, col(PremiumRow.option_id) > option_id),
+    )
+    query = (
+        select(PremiumRow)
+        .join(OptionRow, col(OptionRow.id) == col(PremiumRow.option_id))
+        .where(OptionRow.feed == feed, col(OptionRow.state).in_(("CREATED", "ACTIVE")), later)
+    )
+    return list(session.exec(query.order_by(col(PremiumRow.priced_at_unix), col(PremiumRow.option_id)).limit(limit)))
+
+
 def premium_of(row: PremiumRow) -> schemas.StoredPremium:
     """Return the outside's view of a stored premium."""
     return schemas.StoredPremium(slot_unix=row.slot, **row.model_dump(exclude={"slot"}))
@@ -176,15 +190,6 @@ def events(
         query = query.where(EventRow.entity_id == entity_id)
     rows = session.exec(query.order_by(col(EventRow.id)).limit(limit)).all()
     return [schemas.Event(**row.model_dump(exclude={"fence"})) for row in rows]
-
-
-def open_options(session: Session, feed: str) -> list[OptionRow]:
-    """Return every option that is written and not settled."""
-    return list(
-        session.exec(
-            select(OptionRow).where(OptionRow.feed == feed, col(OptionRow.state).in_(("CREATED", "ACTIVE", "EXPIRED")))
-        ).all()
-    )
 
 
 def _before(time: Any, key: Any, cursor: str | None) -> list[ColumnElement[bool]]:  # noqa: ANN401 - mapped columns

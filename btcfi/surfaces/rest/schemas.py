@@ -133,7 +133,9 @@ class Created(BaseModel):
 
     option_id: str
     premium: float = Field(description="USD for the whole quantity.")
-    taproot_address: str
+    taproot_address: str | None = Field(
+        description="Where the contract is funded. Null until both parties' keys are known; the option shows it then."
+    )
     premium_cents: int
     premium_sats: int
     collateral_sats: int
@@ -159,11 +161,11 @@ class Option(BaseModel):
 
 
 class StoredPremium(BaseModel):
-    """The newest premium that the premium service stored. Per BTC of quantity."""
+    """The newest premium that the premium service stored. The Greeks are per BTC of quantity."""
 
     option_id: str
     slot_unix: int
-    premium_cents: int
+    premium_cents: int = Field(description="US cents for the whole quantity; 0 once the barrier was touched.")
     delta: float
     gamma: float
     vega: float

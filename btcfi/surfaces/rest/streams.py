@@ -26,7 +26,10 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 MEDIA_TYPE: Final = "text/event-stream"
 
-Item = tuple[int, str, str]
+BOOK_POLL_SECONDS: Final = 2.0
+"""For the whole book's premiums, which change every half minute and are many."""
+
+Item = tuple[str, str, str]
 """Event id, event name, JSON."""
 
 Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
@@ -34,6 +37,13 @@ Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}$")
 ]
+LastPremiumId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}(-[!-~]{1,128})?$",
+        max_length=150,
+    ),
+]  # fmt: skip
 Count = Annotated[
     int | None, Query(alias="limit", ge=1, le=100_000, description="Close after this many events; default: never.")
 ]
@@ -62,17 +72,17 @@ def router(deps: Deps) -> APIRouter:
                 rows = reads.prices(session, feed=deps.feed, start=0, end=2**62, limit=1, cursor=None).items
             return rows[0].slot_unix - 1 if rows else 0
 
-        def after(slot: int) -> Sequence[Item]:
+        def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
                 rows = session.exec(
                     select(RoundRow)
-                    .where(RoundRow.feed == deps.feed, RoundRow.state == "priced", col(RoundRow.slot) > slot)
+                    .where(RoundRow.feed == deps.feed, RoundRow.state == "priced", col(RoundRow.slot) > int(last))
                     .order_by(col(RoundRow.slot))
                     .limit(100)
                 ).all()
-            return [(row.slot, "price", reads.price_of(row).model_dump_json()) for row in rows]
+            return [(str(row.slot), "price", reads.price_of(row).model_dump_json()) for row in rows]
 
-        start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
+        start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, after, start, count)
 
     @routes.get(
@@ -90,12 +100,12 @@ def router(deps: Deps) -> APIRouter:
             with deps.store.reading() as session:
                 return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
 
-        def after(event: int) -> Sequence[Item]:
+        def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
-                rows = reads.events(session, entity="settlement", after=event, limit=100)
-            return [(row.id, "settlement", row.model_dump_json()) for row in rows]
+                rows = reads.events(session, entity="settlement", after=int(last), limit=100)
+            return [(str(row.id), "settlement", row.model_dump_json()) for row in rows]
 
-        start = int(last_event_id) if last_event_id else await run_in_threadpool(newest)
+        start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, after, start, count)
 
     _premium(routes, deps, places)
@@ -103,6 +113,8 @@ def router(deps: Deps) -> APIRouter:
 
 
 def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
+    refusals = documented(401, 403, 422, 429, 503)
+
     @routes.get(
         "/options/{option_id}/premium/stream",
         response_class=StreamingResponse,
@@ -118,15 +130,33 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
             with deps.store.reading() as session:
                 reads.option(session, option_id)
 
-        def after(at: int) -> Sequence[Item]:
+        def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
                 row = session.get(PremiumRow, option_id)
-            if row is None or row.priced_at_unix <= at:
+            if row is None or row.priced_at_unix <= int(last):
                 return []
-            return [(row.priced_at_unix, "premium", reads.premium_of(row).model_dump_json())]
+            return [(str(row.priced_at_unix), "premium", reads.premium_of(row).model_dump_json())]
 
         await run_in_threadpool(exists)
-        return places.stream(request, after, int(last_event_id or 0), count)
+        return places.stream(request, after, last_event_id or "0", count)
+
+    @routes.get(
+        "/premiums/stream", response_class=StreamingResponse, responses=STREAMED | refusals, openapi_extra={ROLE: READ}
+    )
+    async def stream_premiums(
+        _caller: Reader, request: Request, last_event_id: LastPremiumId = None, count: Count = None
+    ) -> StreamingResponse:
+        """Stream the premium of every open option, each time that the premium service stores them anew."""
+
+        def after(last: str) -> Sequence[Item]:
+            at, _, option_id = last.partition("-")
+            with deps.store.reading() as session:
+                return [
+                    (f"{row.priced_at_unix}-{row.option_id}", "premium", reads.premium_of(row).model_dump_json())
+                    for row in reads.premiums(session, feed=deps.feed, at=int(at), option_id=option_id)
+                ]
+
+        return places.stream(request, after, last_event_id or "0", count, poll_seconds=BOOK_POLL_SECONDS)
 
 
 class Places:
@@ -138,17 +168,20 @@ class Places:
         self._taken = 0
 
     def stream(
-        self, request: Request, after: Callable[[int], Sequence[Item]], start: int, count: int | None
-    ) -> StreamingResponse:
+        self, request: Request, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
+        *, poll_seconds: float = POLL_SECONDS,
+    ) -> StreamingResponse:  # fmt: skip
         """Return the response that sends what ``after`` finds. Raises TooManyStreamsError."""
         if self._taken >= self._limit:
             raise TooManyStreamsError(self._limit)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(request, after, start, count), media_type=MEDIA_TYPE, headers=headers)
+        events = self._events(request, after, start, count, poll_seconds)
+        return StreamingResponse(events, media_type=MEDIA_TYPE, headers=headers)
 
     async def _events(
-        self, request: Request, after: Callable[[int], Sequence[Item]], start: int, count: int | None
-    ) -> AsyncIterator[str]:
+        self, request: Request, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
+        poll_seconds: float,
+    ) -> AsyncIterator[str]:  # fmt: skip
         self._taken += 1
         try:
             yield ": connected\n\n"
@@ -160,11 +193,11 @@ class Places:
                 for last, name, body in found[: left if left > 0 else None]:
                     yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"
                     left -= 1
-                silent = 0.0 if found else silent + POLL_SECONDS
+                silent = 0.0 if found else silent + poll_seconds
                 if silent >= HEARTBEAT_SECONDS:
                     silent = 0.0
                     yield ": still here\n\n"
-                if left:
-                    await asyncio.sleep(POLL_SECONDS)
+                if left and not found:
+                    await asyncio.sleep(poll_seconds)
         finally:
             self._taken -= 1

@@ -13,12 +13,14 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col
 
 from btcfi.adapters.store.database import StoreUnreachableError
-from btcfi.adapters.store.edges import upsert
-from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.premiums import open_book
+from btcfi.adapters.store.settlements import request_settlement
+from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
-from btcfi.pricing.premium import Book, collateral_ratio, to_cents
+from btcfi.pricing.premium import to_cents
 from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
@@ -27,6 +29,7 @@ from btcfi.surfaces.rest.market import MarketReader, Snapshot
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.streams import Id
+from btcfi.units import UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
 MISSING = REFUSALS | documented(404)
@@ -123,18 +126,13 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         openapi_extra={ROLE: OPERATE},
     )
     def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
-        """Ask for an option to be settled now; asking again changes nothing."""
+        """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
         with deps.store.transaction() as session:
-            reads.option(session, option_id)
-            statement = upsert(session, SettlementRequestRow).values(
-                option_id=option_id, state="open", requested_by=f"api {caller.id}", requested_at_unix=deps.clock()
-            )
-            new = reads.inserts(session, statement)
-            row = session.get_one(SettlementRequestRow, option_id)
+            row = request_settlement(session, option_id, requested_by=f"api {caller.id}", now=deps.clock())
             asked = schemas.SettlementRequested(
                 option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
             )
-        if new:
+        if asked.state == "open":
             deps.submit("settlement_request", option_id)
         return asked
 
@@ -230,7 +228,8 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     @routes.get("/risk", tags=["risk"], responses=REFUSALS, openapi_extra={ROLE: OPERATE})
     async def risk(_caller: Operator) -> schemas.BookRisk:
         """Return the risk of the writer's book, priced now."""
-        return await run_in_threadpool(book_risk, deps, await market.snapshot())
+        seen = await market.snapshot()
+        return await run_in_threadpool(book_risk, deps, seen, market.now(seen))
 
     @routes.get("/health", tags=["health"], responses={503: {"model": schemas.Health, "description": "Degraded"}})
     def health(response: Response) -> schemas.Health:
@@ -242,7 +241,9 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
                 newest = reads.prices(
                     session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None
                 ).items
-            age = max(deps.clock() - newest[0].slot_unix, 0) if newest else None
+            # a recording's minutes are old, and its market's time is that of the newest
+            now = newest[0].slot_unix + 60 if newest and deps.replay_clock else deps.clock()
+            age = max(now - newest[0].slot_unix, 0) if newest else None
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds
@@ -279,30 +280,21 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
     )
 
 
-def book_risk(deps: Deps, seen: Snapshot) -> schemas.BookRisk:
-    """Return the risk of all open options, which the writer is short of."""
+def book_risk(deps: Deps, seen: Snapshot, now: UnixSeconds) -> schemas.BookRisk:
+    """Return the risk of all options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
-        rows = reads.open_options(session, deps.feed)
+        written = open_book(session, Feed(deps.feed), ("CREATED", "ACTIVE", "EXPIRED"))
+    # what is knocked out owes nothing any more, but its collateral is locked until it is settled
+    quantity = np.where(written.knocked_out, 0, -written.quantity_centi_btc)
     positions = portfolio.Positions(
-        book=Book(
-            kind=np.array([row.kind for row in rows], dtype=np.int8),
-            strike_cents=np.array([row.strike_cents for row in rows], dtype=np.int64),
-            expiry_unix=np.array([row.expiry_unix for row in rows], dtype=np.int64),
-            barrier_cents=np.array([row.barrier_cents or 0 for row in rows], dtype=np.int64),
-            american=np.array([row.american for row in rows], dtype=np.bool_),
-            collateral_ratio=collateral_ratio(
-                [row.quantity_centi_btc for row in rows], [row.collateral_sats for row in rows]
-            ),
-        ),
-        quantity_centi_btc=np.array([-row.quantity_centi_btc for row in rows], dtype=np.int64),
-        collateral_sats=np.array([row.collateral_sats for row in rows], dtype=np.int64),
-    )
-    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=deps.clock())
+        book=written.book, quantity_centi_btc=quantity, collateral_sats=written.collateral_sats
+    )  # fmt: skip
+    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=now)
     greeks = portfolio.aggregate(positions, at)
     margin = portfolio.margin(positions, at)
     grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
     return schemas.BookRisk(
-        options=len(rows),
+        options=len(written),
         spot_cents=seen.spot,
         volatility=seen.volatility,
         value_cents=int(to_cents(greeks.value)),

@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
+from btcfi.adapters.store.premiums import refresh_premiums
+from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow
 from btcfi.pricing import black_scholes
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key
 from btcfi.surfaces.rest.deps import Limits
-from tests.support.rest_world import NOW, SPOT, make_world
+from tests.support.rest_world import FEED, NOW, SPOT, make_world
 
 EXPIRY = NOW // 60 * 60 + 30 * 86_400
 ORDER = {"type": "call", "strike": 70000, "expiry": EXPIRY, "quantity": 0.5}
@@ -287,13 +290,18 @@ def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, worl
     assert degraded.json()["status"] == "degraded"
 
 
-def test_a_settlement_is_asked_for_once(api, world, trader, operator):
+def test_a_settlement_is_asked_for_by_one_row_however_often(api, world, trader, operator):
     option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
     for _ in range(2):
         got = api.post(f"/api/v1/options/{option}/settle", headers=operator)
         assert got.status_code == 202
         assert got.json()["state"] == "open"
-    assert world.submitted == [("settlement_request", option)]
+    assert set(world.submitted) == {("settlement_request", option)}
+    with world.store.reading() as session:
+        (row,) = session.exec(select(SettlementRequestRow)).all()
+        flows = {(one.flow, one.arguments) for one in session.exec(select(OutboxRow)).all()}
+    assert row.requested_by.startswith("api ")
+    assert flows == {("answer_request", json.dumps([option]))}
     refused(api.post("/api/v1/options/unknown/settle", headers=operator), 404, "not-found")
 
 
@@ -418,3 +426,65 @@ def _events(api, path, count, headers=None):
     assert len(events) == count
     assert math.isfinite(float(events[0]["id"]))
     return events
+
+
+def test_in_a_replay_the_markets_time_is_that_of_the_newest_minute(tmp_path):
+    world = make_world(tmp_path, replay_clock=True)
+    slot = NOW // 60 * 60 - 60
+    world.now += 400 * 86_400  # the recording is a year old
+    with TestClient(create_app(world.deps)) as api:
+        assert api.get("/api/v1/market").json()["slot_unix"] == slot
+        soon = {"strike": 70000, "expiry": str(slot + 120), "type": "call"}
+        assert api.get("/api/v1/premium", params=soon).json()["priced_at_unix"] == slot + 60
+        over = api.get("/api/v1/premium", params=soon | {"expiry": str(slot + 60)})
+        refused(over, 422, "invalid-input")
+        assert api.get("/api/v1/health").json()["status"] == "ok"
+    world.store.close()
+
+
+def refresh(world):
+    with world.store.transaction() as session:
+        return refresh_premiums(session, FEED, now=world.now, rate_bps=300, fallback_volatility_bps=6_000)
+
+
+def test_every_stored_premium_is_streamed_and_a_stream_resumes_within_a_refresh(api, world, trader):
+    ids = sorted(api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"] for _ in range(3))
+    assert refresh(world) == 3
+
+    def seen(last, count):
+        got = api.get("/api/v1/premiums/stream", params={"limit": count}, headers=last).text
+        return [line.removeprefix("id: ") for line in got.splitlines() if line.startswith("id: ")]
+
+    first = seen({}, 2)
+    assert [one.partition("-")[2] for one in first] == ids[:2]
+    assert [one.partition("-")[2] for one in seen({"Last-Event-ID": first[-1]}, 1)] == ids[2:]
+    world.now += 30
+    refresh(world)
+    again = seen({"Last-Event-ID": f"{world.now - 30}-{ids[2]}"}, 3)
+    assert again == [f"{world.now}-{one}" for one in ids]
+
+
+def test_a_quote_is_what_the_refresh_stores_for_the_same_terms(api, world, trader):
+    option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    refresh(world)
+    asked = {"strike": ORDER["strike"], "expiry": str(EXPIRY), "type": "call"}
+    quoted = api.get("/api/premium", params=asked).json()["premium_cents"]
+    stored = api.get(f"/api/v1/options/{option}/premium").json()["premium_cents"]
+    assert stored == -(-quoted * 50 // 100)
+
+
+def test_a_barrier_that_was_touched_once_leaves_a_premium_of_nothing(api, world, trader):
+    high = ORDER | {"barrier": 71000, "strike": 65000}
+    option = api.post("/api/v1/options", json=high, headers=trader).json()["option_id"]
+    refresh(world)
+    assert api.get(f"/api/v1/options/{option}/premium").json()["premium_cents"] > 0
+    for minute, cents in enumerate((7_100_000, SPOT)):  # up to the barrier and back again
+        world.price(world.now // 60 * 60 + 60 * minute, cents)
+    with world.store.transaction() as session:
+        row = session.exec(select(OptionRow)).one()
+        row.listed_slot = NOW // 60 * 60 - 60
+        session.add(row)
+    refresh(world)
+    left = api.get(f"/api/v1/options/{option}/premium").json()
+    assert left["premium_cents"] == 0
+    assert left["delta"] == 0

@@ -1,0 +1,94 @@
+"""Selling an option: priced at the newest agreed price, by one path, whoever asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlmodel import Session
+
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.options import NoPriceYetError, OptionOrder, create_option, terms_of
+from btcfi.adapters.store.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.tables import OptionRow
+from btcfi.errors import ConflictError
+from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.quote import Feed
+from btcfi.pricing.premium import Book, PriceableOption, premiums
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+
+
+class OrderMismatchError(ConflictError):
+    """The id belongs to an option with other terms."""
+
+    def __init__(self, option_id: str, field: str) -> None:
+        super().__init__(f"option {option_id} exists with another {field}; expected the same terms, or a new order")
+        self.option_id, self.field = option_id, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What somebody wants to buy; premium and collateral follow from it and the market."""
+
+    option_id: str
+    """Chosen by who asks: the same id twice is the same option."""
+    kind: OptionKind
+    strike: CentsPerBtc
+    quantity: CentiBtc
+    barrier: CentsPerBtc | None
+    american: bool
+    expiry: Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaleRule:
+    """What the deployment's preset and program say about every sale."""
+
+    feed: Feed
+    preset: str
+    preset_sha256: str
+    rate_bps: BasisPoints
+    fallback_volatility_bps: int
+    program: str
+    program_sha256: str
+    """Of the guest's flat image, hex."""
+
+
+def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) -> OptionRow:
+    """Price ``order`` at the newest agreed price and store the option, or return the one that it made before.
+
+    now: the market's clock. Raises InvalidTermsError naming the field, NoPriceYetError, OrderMismatchError.
+    """
+    if (known := session.get(OptionRow, order.option_id)) is not None:
+        return _the_same(known, order)
+    last = rounds.latest_priced(session, rule.feed)
+    if last is None or last.price_cents is None:
+        raise NoPriceYetError(rule.feed)
+    spot = CentsPerBtc(last.price_cents)
+    terms = OptionTerms(
+        kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier, american=order.american,
+        expiry=order.expiry, premium=Cents(0), collateral=required_collateral(order.kind, order.quantity),
+    )  # fmt: skip
+    validate_terms(terms, now=now, spot=spot)  # before pricing, which knows no field's name
+    volatility = realised_volatility(session, rule.feed, fallback_bps=rule.fallback_volatility_bps)
+    quoted = premiums(
+        Book.of([cast("PriceableOption", terms)]), spot=spot, volatility=volatility / 10_000,
+        rate=rule.rate_bps / 10_000, now=now,
+    ).premium_cents()[0]  # fmt: skip
+    priced = OptionOrder(
+        option_id=order.option_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
+        barrier=order.barrier, american=order.american, expiry=order.expiry,
+        premium=total_premium(int(quoted), order.quantity), volatility=volatility, rate=rule.rate_bps,
+    )  # fmt: skip
+    return create_option(
+        session, priced, feed=rule.feed, now=now, preset=rule.preset, preset_sha256=rule.preset_sha256,
+        program=rule.program, program_sha256=rule.program_sha256,
+    )  # fmt: skip
+
+
+def _the_same(known: OptionRow, order: Order) -> OptionRow:
+    terms = terms_of(known)
+    for field in ("kind", "strike", "quantity", "barrier", "american", "expiry"):
+        if getattr(terms, field) != getattr(order, field):
+            raise OrderMismatchError(order.option_id, field)
+    return known
