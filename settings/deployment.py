@@ -6,6 +6,7 @@ main function, never at import.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,9 @@ PREFIX = "BTCFI_"
 """Of every variable that is ours alone; the four URLs keep the names that hosting platforms set."""
 
 UNPREFIXED = frozenset({"database_url", "broker_url", "result_backend_url", "node_url"})
+
+SECRETS = ("database_url", "broker_url", "result_backend_url", "node_url", "flower_password")
+"""Fields that may hold a password; each can be given as a file instead, by its variable with ``_FILE`` behind it."""
 
 NONE = "none"
 """An empty list, as text: an empty variable means the default."""
@@ -96,6 +100,8 @@ class Deployment(BaseSettings):
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
     log_format: Literal["pretty", "json"] = "pretty"
+    listen_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:\[\]-]+$")
+    metrics_port: int = Field(default=9464, ge=0, le=65_535)
 
     @field_validator("venues", "legs", mode="before")
     @classmethod
@@ -139,12 +145,27 @@ def load_deployment() -> Deployment:
     Raises InvalidInputError that names the first wrong variable; its value is not repeated, for it may be a secret.
     """
     try:
-        return Deployment()
+        return Deployment(**_from_files())
     except ValidationError as e:
         first: Any = e.errors(include_url=False, include_input=False)[0]
         place = str(first["loc"][0]) if first["loc"] else "environment"
         name = variable(place.lower()) if place.lower() in Deployment.model_fields else place
         raise InvalidInputError(name, first["msg"], "a value as settings/README.md describes it") from e
+
+
+def _from_files() -> dict[str, Any]:
+    """Return the secrets that are given as files: ``VARIABLE_FILE`` names one, unless ``VARIABLE`` itself is set."""
+    found: dict[str, Any] = {}
+    for field in SECRETS:
+        name = variable(field)
+        path = os.environ.get(f"{name}_FILE")
+        if path and not os.environ.get(name):
+            try:
+                found[field] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as e:
+                problem = e.strerror if isinstance(e, OSError) else "not UTF-8"
+                raise InvalidInputError(f"{name}_FILE", f"{path}: {problem}", "a file that this user can read") from e
+    return found
 
 
 def _as_text(value: object) -> str:

@@ -20,7 +20,7 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import bench_cli, options_cli, parked_cli
+from workers import bench_cli, metrics_cli, options_cli, parked_cli
 from workers.options_cli import open_store
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def beat() -> None:
 
 
 def flower() -> None:
-    """Run Flower, the view of the queues, on loopback, with the login of FLOWER_BASIC_AUTH or of the deployment."""
+    """Run Flower, the view of the queues, with the login of FLOWER_BASIC_AUTH or of the deployment."""
     from settings.deployment import load_deployment
     from workers.app import create_app
 
@@ -126,7 +126,7 @@ def flower() -> None:
     if not user or not password:
         raise InvalidInputError(FLOWER_BASIC_AUTH, "no login", "user:password, in the environment")
     # Flower reads the login from the environment itself
-    create_app(deployment).start(["flower", "--address=127.0.0.1", f"--port={deployment.flower_port}"])
+    create_app(deployment).start(["flower", f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"])
 
 
 def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:
@@ -170,6 +170,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command()(worker)
     app.command()(beat)
     app.command()(flower)
+    app.command()(metrics_cli.metrics)
     app.command()(migrate)
     app.command()(bench_cli.bench)
     return app

@@ -1,0 +1,381 @@
+"""The metrics of a deployment, collected at each scrape from the store, the broker and the node.
+
+Each part is read in a thread of its own and within one deadline. A part that is down or slow costs its own figures and
+sets ``btcfi_up{part}`` to 0; the others are served. ``METRICS`` names everything there is: the dashboards, the alert
+rules and docs/monitoring.md are tested against it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from btcfi.adapters.metrics import BUCKETS, EventLog, Histogram, Price, Reading, read_store
+from btcfi.adapters.node import Node
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import EDGES
+from btcfi.oracle.quote import Feed
+from btcfi.units import UnixSeconds
+from settings.deployment import Deployment
+from settings.preset import load_preset
+from workers.broker import BrokerReading, read_broker
+from workers.roles import QUEUES
+
+DATABASE: Final = "database"
+BROKER: Final = "broker"
+NODE: Final = "node"
+
+DEADLINE_SECONDS: Final = 4.0
+"""For all parts of one scrape together; Prometheus itself gives up after 10 s."""
+
+DUPLICATES: Final = (
+    "duplicate_claims", "late_results", "stale_round_edges", "stale_option_edges", "stale_settlement_edges",
+    "stale_chain_transaction_edges",
+)  # fmt: skip
+"""Counters of the store: work that came a second time and was stopped by a row."""
+
+REPAIRS: Final = {"repairs": "settlement", "repaired_rounds": "round"}
+"""Counters of the store: what the reconciler took up again, and what it was."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One metric."""
+
+    kind: Literal["gauge", "counter", "histogram"]
+    about: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Final[dict[str, Spec]] = {
+    "btcfi_up": Spec("gauge", "1 when the part answered this scrape in time", ("part",)),
+    "btcfi_scrape_seconds": Spec("gauge", "How long the part took to answer", ("part",)),
+    "btcfi_build_info": Spec("gauge", "Always 1; what runs", ("version", "preset", "preset_sha256")),
+    # prices
+    "btcfi_price_usd": Spec("gauge", "Newest agreed price, USD per BTC", ("feed",)),
+    "btcfi_price_age_seconds": Spec("gauge", "Since the end of the newest priced minute", ("feed",)),
+    "btcfi_price_confidence_bps": Spec("gauge", "Half width of the venues' band, 1/100 % of the price", ("feed",)),
+    "btcfi_price_range_bps": Spec("gauge", "Highest minus lowest level of the minute, 1/100 %", ("feed",)),
+    "btcfi_price_venues": Spec("gauge", "Venues of the newest price: used, dropped, absent", ("feed", "status")),
+    "btcfi_price_quorum": Spec("gauge", "Venues that a price needs", ("feed",)),
+    "btcfi_rounds_total": Spec("counter", "Minutes closed, priced or void", ("state",)),
+    "btcfi_rounds_open": Spec("gauge", "Minutes that are being fetched"),
+    # options
+    "btcfi_options": Spec("gauge", "Options by state", ("state",)),
+    "btcfi_options_overdue": Spec("gauge", "Active options more than a minute past their expiry minute"),
+    "btcfi_options_unpriced": Spec("gauge", "Open options without a premium"),
+    "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
+    "btcfi_collateral_sats": Spec("gauge", "Locked or about to be, over the open options"),
+    "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
+    # settlements
+    "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),
+    "btcfi_settlement_oldest_seconds": Spec("gauge", "Since the oldest one in the state became due", ("state",)),
+    "btcfi_settlement_requests": Spec("gauge", "Operators' ad hoc requests by state", ("state",)),
+    "btcfi_settlement_seconds": Spec("histogram", "From due until proven, broadcast, confirmed", ("until",)),
+    "btcfi_stage_seconds": Spec(
+        "histogram", "How long a row stayed in a state before it went on", ("entity", "from_state", "to_state")
+    ),
+    "btcfi_created_total": Spec("counter", "Rows that came into being", ("entity",)),
+    "btcfi_duplicates_prevented_total": Spec("counter", "Repeated work stopped by the store", ("kind",)),
+    "btcfi_repairs_total": Spec("counter", "Work taken up again by the reconciler", ("kind",)),
+    "btcfi_store_counter_total": Spec("counter", "Every other counter of the store", ("name",)),
+    # plumbing
+    "btcfi_outbox_waiting": Spec("gauge", "Messages not published yet"),
+    "btcfi_outbox_lag_seconds": Spec("gauge", "Age of the oldest message not published; 0 when none waits"),
+    "btcfi_canary_age_seconds": Spec("gauge", "Since the queue last proved that it is consumed", ("queue",)),
+    "btcfi_schema_current": Spec("gauge", "1 when the database is at this code's newest migration"),
+    "btcfi_database_bytes": Spec("gauge", "Size of the database"),
+    "btcfi_api_keys": Spec("gauge", "API keys: usable, expired, revoked", ("status",)),
+    # broker
+    "btcfi_queue_messages": Spec("gauge", "Messages that wait", ("queue",)),
+    "btcfi_queue_oldest_seconds": Spec("gauge", "Age of the message that is next; 0 when none waits", ("queue",)),
+    "btcfi_unacked_messages": Spec("gauge", "Messages that workers hold"),
+    "btcfi_unacked_oldest_seconds": Spec("gauge", "Since the first of them was handed out; 0 without one"),
+    "btcfi_broker_aof_enabled": Spec("gauge", "1 when the broker writes down what it accepts"),
+    "btcfi_broker_aof_ok": Spec("gauge", "1 when its last write succeeded"),
+    "btcfi_broker_noeviction": Spec("gauge", "1 when it refuses rather than forget"),
+    "btcfi_broker_memory_bytes": Spec("gauge", "Memory in use"),
+    "btcfi_broker_clients": Spec("gauge", "Connections"),
+    # chain
+    "btcfi_transactions": Spec("gauge", "Our transactions by state", ("state",)),
+    "btcfi_chain_height": Spec("gauge", "Of the node's newest block"),
+    "btcfi_chain_tip_age_seconds": Spec("gauge", "Since the time in its header"),
+    "btcfi_chain_walked_height": Spec("gauge", "Of the newest block that the watcher took in"),
+}
+"""Every metric, in the order of the output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tip:
+    """The node's newest block."""
+
+    height: int
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFigures:
+    """What the store tells: the moment's reading, and the histograms of everything so far."""
+
+    reading: Reading
+    events: EventLog
+
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class Source(Generic[_Answer]):
+    """A part that is read at each scrape, by one thread at a time, however long it hangs."""
+
+    name: str
+    read: Callable[[], _Answer]
+    _running: Future[_Answer] | None = None
+    _began: float = 0.0
+    took: float = 0.0
+    """Seconds of the last reading that ended."""
+
+    def begin(self) -> Future[_Answer]:
+        """Start a reading, unless the last one still hangs."""
+        if self._running is None or self._running.done():
+            self._running, self._began = Future(), time.monotonic()
+            threading.Thread(target=self._run, args=(self._running,), name=f"metrics-{self.name}", daemon=True).start()
+        return self._running
+
+    def _run(self, future: Future[_Answer]) -> None:
+        try:
+            answer = self.read()
+        except Exception as e:  # noqa: BLE001 - whatever it is, the scrape says so and goes on
+            future.set_exception(e)
+        else:
+            future.set_result(answer)
+        self.took = time.monotonic() - self._began
+
+    def waiting(self) -> float:
+        """Return for how many seconds the reading has gone on."""
+        return time.monotonic() - self._began
+
+
+class _Page:
+    """The families of one scrape, filled sample by sample."""
+
+    def __init__(self) -> None:
+        kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+        self._families: dict[str, Metric] = {
+            name: kinds[spec.kind](name, spec.about, labels=spec.labels) for name, spec in METRICS.items()
+        }
+
+    def put(self, name: str, value: float | None, *labels: str) -> None:
+        """Add a sample; None is left out: unknown is not zero."""
+        family = self._families[name]
+        if value is not None and isinstance(family, GaugeMetricFamily | CounterMetricFamily):
+            family.add_metric(labels, float(value))
+
+    def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
+        """Add a histogram."""
+        family = self._families[name]
+        if isinstance(family, HistogramMetricFamily):
+            below, buckets = 0, []
+            for bound, count in zip((*map(str, map(float, BUCKETS)), "+Inf"), histogram.counts, strict=True):
+                below += count
+                buckets.append((bound, below))
+            family.add_metric(labels, buckets, histogram.total)
+
+    def families(self) -> Iterator[Metric]:
+        """Yield them in the order of ``METRICS``."""
+        yield from self._families.values()
+
+
+class Exporter(Collector):
+    """Collects everything at each scrape; never raises."""
+
+    def __init__(self, deployment: Deployment, *, deadline: float = DEADLINE_SECONDS) -> None:
+        self._deployment, self._deadline = deployment, deadline
+        self._preset = load_preset(deployment.preset)
+        self._store = Store(deployment.database_url, busy_timeout_ms=int(deadline * 1000))
+        self._node = (
+            Node(deployment.node_url, deadline, cookie_file=deployment.node_cookie_file)
+            if deployment.node_url is not None
+            else None
+        )
+        self._events = EventLog()
+        self._up: dict[str, bool] = {}
+        self._database = Source(DATABASE, self._read_store)
+        self._broker = Source(BROKER, lambda: read_broker(deployment, QUEUES))
+        self._chain = Source(NODE, self._read_node)
+        self._one_at_a_time = threading.Lock()
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the families without samples, so that registering asks nobody."""
+        yield from _Page().families()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family with what could be read before the deadline."""
+        with self._one_at_a_time:
+            yield from self._page().families()
+
+    def catch_up(self, deadline: float = 60.0) -> bool:
+        """Read the history once before the first scrape is due; return whether the database answered."""
+        started = self._database.begin()
+        wait_for([started], deadline)
+        return started.done() and started.exception() is None
+
+    def _page(self) -> _Page:
+        page = _Page()
+        until = time.monotonic() + self._deadline
+        database, broker = self._database.begin(), self._broker.begin()
+        chain = self._chain.begin() if self._node is not None else None
+        begun: list[Future[Any]] = [f for f in (database, broker, chain) if f is not None]
+        wait_for(begun, max(until - time.monotonic(), 0))
+        figures = self._answer(page, self._database, database)
+        queues = self._answer(page, self._broker, broker)
+        tip = self._answer(page, self._chain, chain) if chain is not None else None
+        page.put("btcfi_build_info", 1, _version(), self._preset.name, self._preset.sha256)
+        if figures is not None:
+            _put_store(page, figures.reading)
+            _put_price(page, figures.reading.price, self._deployment.feed)
+            _put_events(page, figures.events)
+        if queues is not None:
+            _put_broker(page, queues)
+        if tip is not None:
+            page.put("btcfi_chain_height", tip.height)
+            page.put("btcfi_chain_tip_age_seconds", tip.age_seconds)
+        return page
+
+    def _answer(self, page: _Page, source: Source[_Answer], running: Future[_Answer]) -> _Answer | None:
+        """Return what the part said, or None; say on the page, and once in the log, whether it is up."""
+        late = TimeoutError(f"no answer within {self._deadline:g} s")
+        problem = running.exception() if running.done() else late
+        up = problem is None
+        page.put("btcfi_up", int(up), source.name)
+        page.put("btcfi_scrape_seconds", source.took if running.done() else source.waiting(), source.name)
+        if self._up.get(source.name) is not up:  # once a change, not once a scrape
+            self._up[source.name] = up
+            if up:
+                log.info("part answers", part=source.name)
+            else:
+                log.warning("part does not answer", part=source.name, problem=str(problem)[:200])
+        return running.result() if up else None
+
+    def _read_store(self) -> StoreFigures:
+        now = UnixSeconds(int(time.time()))
+        more = True
+        while more:
+            with self._store.reading() as session:
+                more = self._events.read(session, now=now)
+        with self._store.reading() as session:
+            reading = read_store(session, Feed(self._deployment.feed), now=now, replay=self._deployment.replay_clock)
+        return StoreFigures(reading=reading, events=self._events)
+
+    def _read_node(self) -> Tip:
+        if self._node is None:
+            raise RuntimeError("no node is configured")
+        info = self._node.chain_info()
+        header = self._node.block_header(info.best_hash)
+        return Tip(height=info.height, age_seconds=max(time.time() - header.time, 0.0))
+
+
+def _put_store(page: _Page, reading: Reading) -> None:
+    for name, entity, found in (
+        ("btcfi_options", "option", reading.options),
+        ("btcfi_settlements", "settlement", reading.settlements),
+        ("btcfi_transactions", "chain_transaction", reading.transactions),
+    ):
+        # a state without rows is 0, not absent: an alert on it must be able to clear
+        for state in sorted({s for edge in EDGES[entity] for s in edge} | set(found)):
+            page.put(name, found.get(state, 0), state)
+    for state, age in reading.oldest_settlement.items():
+        page.put("btcfi_settlement_oldest_seconds", age, state)
+    for state in sorted({"open", "accepted", "held", "refused"} | set(reading.requests)):
+        page.put("btcfi_settlement_requests", reading.requests.get(state, 0), state)
+    for queue, age in reading.canaries.items():
+        page.put("btcfi_canary_age_seconds", age, queue)
+    for status, count in reading.api_keys.items():
+        page.put("btcfi_api_keys", count, status)
+    for name, value in (
+        ("btcfi_rounds_open", reading.open_rounds),
+        ("btcfi_options_overdue", reading.overdue_options),
+        ("btcfi_options_unpriced", reading.unpriced_options),
+        ("btcfi_premiums_age_seconds", reading.premiums_age),
+        ("btcfi_collateral_sats", reading.collateral_sats),
+        ("btcfi_premium_usd", reading.premium_cents / 100),
+        ("btcfi_outbox_waiting", reading.outbox_waiting),
+        ("btcfi_outbox_lag_seconds", reading.outbox_lag),
+        ("btcfi_schema_current", int(reading.schema_current)),
+        ("btcfi_database_bytes", reading.database_bytes),
+        ("btcfi_chain_walked_height", reading.walked_height),
+    ):
+        page.put(name, value)
+    _put_counters(page, reading.counters)
+
+
+def _put_counters(page: _Page, counters: Mapping[str, int]) -> None:
+    for kind in DUPLICATES:
+        page.put("btcfi_duplicates_prevented_total", counters.get(kind, 0), kind)
+    for kind, what in REPAIRS.items():
+        page.put("btcfi_repairs_total", counters.get(kind, 0), what)
+    for name, value in counters.items():
+        if name not in DUPLICATES and name not in REPAIRS:
+            page.put("btcfi_store_counter_total", value, name)
+
+
+def _put_price(page: _Page, price: Price | None, feed: str) -> None:
+    if price is None:
+        return
+    page.put("btcfi_price_usd", price.cents / 100, feed)
+    page.put("btcfi_price_age_seconds", price.age_seconds, feed)
+    page.put("btcfi_price_confidence_bps", price.confidence_bps, feed)
+    page.put("btcfi_price_range_bps", price.range_bps, feed)
+    page.put("btcfi_price_quorum", price.quorum, feed)
+    for status, count in (("used", price.used), ("dropped", price.dropped), ("absent", price.absent)):
+        page.put("btcfi_price_venues", count, feed, status)
+
+
+def _put_events(page: _Page, events: EventLog) -> None:
+    closed = {"priced": 0, "void": 0}
+    for edge, histogram in events.edges.items():
+        page.put_histogram("btcfi_stage_seconds", histogram, edge.entity, edge.from_state, edge.to_state)
+        if edge.entity == "round":
+            closed[edge.to_state] = histogram.count
+    for state, count in closed.items():
+        page.put("btcfi_rounds_total", count, state)
+    for until, histogram in events.settled.items():
+        page.put_histogram("btcfi_settlement_seconds", histogram, until)
+    created = dict.fromkeys(EDGES, 0)
+    for (entity, _), count in events.born.items():
+        created[entity] = created.get(entity, 0) + count
+    for entity, count in created.items():
+        page.put("btcfi_created_total", count, entity)
+
+
+def _put_broker(page: _Page, broker: BrokerReading) -> None:
+    for queue, reading in broker.queues.items():
+        page.put("btcfi_queue_messages", reading.waiting, queue)
+        # a message that does not say when it was sent has an unknown age, an empty queue has none
+        page.put("btcfi_queue_oldest_seconds", reading.oldest_seconds if reading.waiting else 0, queue)
+    page.put("btcfi_unacked_messages", broker.unacked)
+    page.put("btcfi_unacked_oldest_seconds", broker.oldest_unacked_seconds or 0)
+    page.put("btcfi_broker_aof_enabled", int(broker.aof_enabled))
+    page.put("btcfi_broker_aof_ok", int(broker.aof_ok))
+    page.put("btcfi_broker_noeviction", int(broker.eviction_policy == "noeviction"))
+    page.put("btcfi_broker_memory_bytes", broker.memory_bytes)
+    page.put("btcfi_broker_clients", broker.clients)
+
+
+def _version() -> str:
+    try:
+        return version("btcfi-oracle-vm")
+    except PackageNotFoundError:
+        return "unknown"
