@@ -99,11 +99,15 @@ class Deployment(BaseSettings):
     flower_port: int = Field(default=5555, ge=0, le=65_535)
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65_535)
+    api_anonymous_roles: Annotated[tuple[Literal["read", "trade", "operate"], ...], NoDecode] = ("read",)
+    api_cors_origins: Texts = ()
     log_format: Literal["pretty", "json"] = "pretty"
     listen_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:\[\]-]+$")
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
 
-    @field_validator("venues", "legs", mode="before")
+    @field_validator("venues", "legs", "api_anonymous_roles", "api_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -1,0 +1,215 @@
+"""``btcfi serve``: the REST API of a deployment, and the operator console beside it, in one process.
+
+Everything that the API may do to the pipeline is a row in the store. The broker is only told sooner: without one, or
+while it is away, the cluster's relay publishes what the API wrote.
+"""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from btcfi.adapters.node import PortInUseError
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.units import UnixSeconds
+from workers.options_cli import open_store, sale_rule
+
+if TYPE_CHECKING:
+    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.sales import SaleRule
+    from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
+    from settings.deployment import Deployment
+
+STOP_SECONDS: Final = 3
+"""Given to requests under way when the server stops; open event streams are cut then."""
+
+LONGEST_BACKOFF_SECONDS: Final = 15.0
+"""Longest wait between two attempts to publish; the relay of the cluster does it meanwhile."""
+
+log = logging.getLogger("btcfi.serve")
+
+
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default BTCFI_API_HOST, the loopback")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="0 picks a free one; default BTCFI_API_PORT", min=0, max=65_535)
+    ] = None,
+) -> None:
+    """Serve the REST API of the deployment's store until Ctrl-C."""
+    from settings.deployment import load_deployment
+    from workers import logs
+
+    given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
+    deployment = load_deployment().model_copy(update=given)
+    listening = listen(deployment.api_host, deployment.api_port)
+    logs.configure_logging(deployment.log_format, logs.secrets_of(deployment))
+    with listening, suppress(KeyboardInterrupt):
+        _run(deployment, listening)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises PortInUseError, InvalidInputError for an address that is not ours."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as e:
+        if e.errno == errno.EADDRINUSE:
+            raise PortInUseError(host=host, port=port) from e
+        problem = f"{host} port {port} cannot be listened on ({e.strerror or e})"
+        raise InvalidInputError("BTCFI_API_HOST", problem, "an address of this machine, a port that is allowed") from e
+
+
+def _run(deployment: Deployment, listening: socket.socket) -> None:
+    import uvicorn
+
+    store = open_store()
+    publisher = Publisher(_publish(deployment, store))
+    try:
+        deps = make_deps(deployment, store, publisher.wake)
+        config = uvicorn.Config(
+            application(deps),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            # an X-Forwarded-For of the caller's own making would be a rate limit of its own
+            proxy_headers=False,
+        )
+        address, port = listening.getsockname()[:2]
+        _say_where(address, port)
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        publisher.stop()
+        store.close()
+
+
+def application(deps: Deps) -> Any:  # noqa: ANN401 - an ASGI application, for which there is no common type
+    """Return what is served: the API."""
+    from btcfi.surfaces.rest.app import create_app
+
+    return create_app(deps)
+
+
+def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) -> Deps:
+    """Return the surroundings of the API: the deployment's store, its path to sell options, its outbox.
+
+    wake: called when something was put into the outbox. Raises what the deployment's settings deserve.
+    """
+    from btcfi.surfaces.rest.deps import Deps
+
+    rule = sale_rule(deployment)
+    return Deps(
+        store=store,
+        clock=_now,
+        monotonic=time.monotonic,
+        new_id=lambda: secrets.token_hex(16),
+        create_option=_Seller(store, rule, wake, replay=deployment.replay_clock),
+        submit=lambda _flow, *_ids: wake(),
+        feed=rule.feed,
+        rate=rule.rate_bps / 10_000,
+        replay_clock=deployment.replay_clock,
+        fallback_volatility=rule.fallback_volatility_bps / 10_000,
+        anonymous_roles=frozenset(deployment.api_anonymous_roles),
+        cors_origins=deployment.api_cors_origins,
+    )
+
+
+class _Seller:
+    """Creates options for the API: the same path as ``btcfi options create``."""
+
+    def __init__(self, store: Store, rule: SaleRule, wake: Callable[[], None], *, replay: bool) -> None:
+        self._store, self._rule, self._wake, self._replay = store, rule, wake, replay
+
+    def __call__(self, order: OptionOrder) -> CreatedOption:
+        from btcfi.adapters.store import rounds
+        from btcfi.adapters.store.sales import Order, sell
+        from btcfi.surfaces.rest.deps import CreatedOption
+
+        wanted = Order(
+            option_id=order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
+            barrier=order.barrier, american=order.american, expiry=order.expiry,
+        )  # fmt: skip
+        with self._store.transaction() as session:
+            last = rounds.latest_priced(session, self._rule.feed) if self._replay else None
+            row = sell(session, wanted, self._rule, now=UnixSeconds(last.slot + 60) if last else _now())
+        self._wake()
+        return CreatedOption(
+            option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,
+            collateral_sats=row.collateral_sats, taproot_address=row.address,
+        )  # fmt: skip
+
+
+class Publisher:
+    """Publishes the outbox in a thread of its own: a request never waits for the broker, nor fails with it."""
+
+    def __init__(self, publish: Callable[[], object] | None) -> None:
+        """``publish``: sends what is unpublished; None when there is no broker to send to."""
+        self._publish = publish
+        self._work = threading.Event()
+        self._stopped = False
+        if publish is not None:
+            threading.Thread(target=self._loop, name="btcfi-publisher", daemon=True).start()
+
+    def wake(self) -> None:
+        """Have the outbox published soon."""
+        self._work.set()
+
+    def stop(self) -> None:
+        """Publish no more. What is left is the relay's."""
+        self._stopped = True
+        self._work.set()
+
+    def _loop(self) -> None:
+        wait = 0.0
+        while not self._stopped:
+            self._work.wait()
+            self._work.clear()
+            if self._stopped or self._publish is None:
+                return
+            try:
+                self._publish()
+                wait = 0.0
+            except Exception as e:  # noqa: BLE001 - whatever it is, the thread lives on and the relay does the work
+                wait = min(max(2 * wait, 0.5), LONGEST_BACKOFF_SECONDS)
+                problem = str(e).splitlines()[0] if isinstance(e, BtcfiError) else type(e).__name__
+                log.warning("the outbox was not published (%s); the relay will, or the next request", problem)
+                time.sleep(wait)
+
+
+def _publish(deployment: Deployment, store: Store) -> Callable[[], object] | None:
+    """Return what publishes the outbox to the deployment's broker, or None when no broker is named."""
+    if deployment.broker_url is None:
+        return None
+    from tasks.pipeline import publish_pending
+    from workers.app import create_app
+
+    # the publisher's thread finds it too
+    create_app(deployment).set_default()
+    return lambda: publish_pending(store, _now())
+
+
+def _say_where(address: str, port: int) -> None:
+    shown = f"[{address}]" if ":" in address else address
+    sys.stderr.write(f"btcfi: serving http://{shown}:{port}/api (documentation: /api/docs)\n")
+    if not ipaddress.ip_address(address).is_loopback:
+        sys.stderr.write(
+            "btcfi: this address is reachable by others, and keys travel as they are typed; put TLS in front\n"
+        )
+    sys.stderr.flush()
+
+
+def _now() -> UnixSeconds:
+    return UnixSeconds(int(time.time()))
