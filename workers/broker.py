@@ -62,7 +62,8 @@ def read_broker(deployment: Deployment, queues: Sequence[str]) -> BrokerReading:
     url = deployment.broker_url
     with Connection(url, connect_timeout=ANSWER_SECONDS, transport_options=options) as connection:  # type: ignore[no-untyped-call]
         try:
-            return _read(connection.default_channel.client, prefix, queues, time.time())
+            connection.connect()  # once: `default_channel` would try for half a minute
+            return _read(connection.channel().client, prefix, queues, time.time())
         except Exception as e:  # each transport has errors of its own
             problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
             raise UnreachableError("broker", connection.as_uri(), problem, "start it, or correct BROKER_URL") from e
