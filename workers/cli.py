@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LAZY_GROUPS: Final = {
     "party": ("btcfi.surfaces.party_cli", "One side of an option contract, with its own keys."),
-    "keys": ("btcfi.surfaces.rest.key_cli", "Make, list and revoke API keys."),
+    "keys": ("workers.keys_cli", "Make, list and revoke API keys."),
 }
 """Groups whose modules take half a second to import: only when asked for by name."""
 

@@ -561,7 +561,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     deployment = base.model_copy(update=changes)
     prepare_wallet(deployment)
     Store(deployment.database_url).migrate()
-    with Cluster(deployment, replay_folder=None if live else SYNTHETIC_CANDLES, flower=True) as cluster:
+    with Cluster(deployment, replay_folder=None if live else SYNTHETIC_CANDLES, flower=True, api=True) as cluster:
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
         node = _node(here)
@@ -585,12 +585,14 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
     prices = "live exchanges" if live else "synthetic recording (SIMULATED exchanges, real HTTP and ccxt)"
     console.print(
         f"running. prices: {prices}\n"
+        f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
         f"  store     {deployment.database_url}\n"
         f"  logs      {where / 'logs'}\n"
         f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"
         "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"
         "            btcfi options list\n"
+        "            btcfi keys create me --role trade --role operate    (a key for the API; shown once)\n"
         "Ctrl-C stops everything.",
         highlight=False,
         soft_wrap=True,

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -43,6 +44,9 @@ MAX_SOCKET_PATH: Final = 100
 
 START_SECONDS: Final = 20.0
 """Until a broker, node or replay server that does not answer counts as failed."""
+
+API: Final = "api"
+"""The part that serves REST: `btcfi serve`."""
 
 SOFT_STOP_SECONDS: Final = 12.0
 """From SIGTERM to SIGKILL: the soft shutdown of ``workers.app`` (5 s) and the exit of the pool."""
@@ -154,12 +158,13 @@ class Cluster:
         roles: tuple[str, ...] = (PRICES, SETTLE, CHAIN, CONTROL),
         beat: bool = True,
         flower: bool = False,
+        api: bool = False,
     ) -> None:
         self._deployment = deployment
         self._embedded_broker = embedded_broker and deployment.broker_url is None
         self._embedded_node = embedded_node and deployment.node_url is None
         self._replay_folder = replay_folder
-        self._roles, self._beat, self._flower = roles, beat, flower
+        self._roles, self._beat, self._flower, self._api = roles, beat, flower, api
         self._shared = _Supervised()
         self._supervisor: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -230,9 +235,30 @@ class Cluster:
         return self._launch(name, [sys.executable, "-m", "workers.cli", *arguments])
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Return when every worker answers. Raises UnreachableError that names the first that does not."""
-        missing = set(self._roles)
+        """Return when every worker and the API answer. Raises UnreachableError that names the first that does not."""
         deadline = time.monotonic() + timeout
+        self._wait_for_workers(deadline)
+        if self._api:
+            part = next(p for p in self._shared.parts if p.name == API)
+            self._wait_for_api(part, deadline)
+
+    def _wait_for_api(self, part: Part, deadline: float) -> None:
+        """Return when the API answers anything at all: before the first price its health is degraded."""
+        host, port = self._deployment.api_host, self._deployment.api_port
+        where = LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
+        while True:
+            connection = HTTPConnection(where, port, timeout=3)
+            with contextlib.suppress(OSError, HTTPException):
+                connection.request("GET", "/api/v1/health")
+                connection.getresponse()
+                return
+            connection.close()
+            if time.monotonic() > deadline:
+                raise UnreachableError("API", f"{where}:{port}", part.last_line(), f"see {part.log}")
+            time.sleep(0.1)
+
+    def _wait_for_workers(self, deadline: float) -> None:
+        missing = set(self._roles)
         if not missing:
             return
         from workers.app import create_app  # noqa: PLC0415 - a broker and a node alone need no Celery
@@ -247,7 +273,7 @@ class Cluster:
                 raise UnreachableError(f"worker {name}", "the broker", part.last_line(), f"see {part.log}")
 
     def stop(self) -> None:
-        """Stop every part: beat and Flower, then the workers softly, then what they use. Safe to call twice."""
+        """Stop every part: beat, Flower, API, then the workers softly, then what they use. Safe to call twice."""
         self._shared.stopping.set()
         parts = list(self._shared.parts)  # the supervisor replaces a part's process, never the list's parts
         services = {"broker", "node", "replay"}
@@ -388,6 +414,10 @@ class Cluster:
         if self._beat:
             progress("starting beat")
             self._launch("beat", [*cli, "beat"])
+        if self._api:
+            self._fill(api_port=free_port(self._deployment.api_port, self._deployment.api_host))
+            progress(f"starting the API on http://{self._deployment.api_host}:{self._deployment.api_port}")
+            self._launch(API, [*cli, "serve"])
         if self._flower:
             self._fill(flower_port=free_port(self._deployment.flower_port))
             progress(f"starting Flower on http://{LOOPBACK}:{self._deployment.flower_port}")
@@ -450,14 +480,14 @@ def ping_broker(url: str) -> None:
             raise UnreachableError("broker", connection.as_uri(), problem, hint) from e
 
 
-def free_port(port: int) -> int:
+def free_port(port: int, host: str = LOOPBACK) -> int:
     """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as e:
-            raise PortInUseError(host=LOOPBACK, port=port) from e
+            raise PortInUseError(host=host, port=port) from e
         return int(probe.getsockname()[1])
 
 

@@ -11,7 +11,7 @@ from btcfi.adapters.store import api_tables
 from btcfi.adapters.store.database import Store
 from btcfi.surfaces import cli
 from btcfi.surfaces.rest.auth import KEY
-from btcfi.surfaces.rest.key_cli import app
+from btcfi.surfaces.rest.key_cli import make_app
 
 
 @pytest.fixture
@@ -26,10 +26,9 @@ def database(tmp_path):
 @pytest.fixture
 def keys(monkeypatch, capsys, database):
     def run(*arguments):
-        monkeypatch.setenv("DATABASE_URL", database)
         monkeypatch.setattr("sys.argv", ["btcfi", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.run(app)
+            cli.run(make_app(lambda: Store(database)))
         return ended.value.code, capsys.readouterr()
 
     return run
