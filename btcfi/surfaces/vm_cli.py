@@ -192,6 +192,10 @@ def guest_run(
     hexadecimal: Annotated[str, typer.Option("--hex", help="Input as hex.")] = "",
     root: Annotated[Optional[Path], typer.Option("--root", help="Folder of the manifest.")] = None,  # noqa: UP045 - as above
     ram: Annotated[str, typer.Option("--ram", help="For an ELF file: further memory, as 0x80000000:65536.")] = "",
+    signature: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--signature", help="Write the words from begin_signature to end_signature to a file."),
+    ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse a longer run.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
@@ -206,11 +210,16 @@ def guest_run(
     data = _input_bytes(input_file, hexadecimal) if given else b""
     if ram:
         loaded = bare_program(_read(path), name=path.name, ram=_base_and_size(ram))
-    elif path.suffix or "/" in program:
+    elif path.suffix or "/" in program or (root is None and path.is_file()):
         loaded = any_program(_read(path), name=path.name)
     else:
         loaded = load_program(program, root)
     execution = execute(loaded, Emulator(loaded), data, max_steps=max_steps)
+    if signature is not None:
+        from btcfi.vm.interpreter import signature_of  # noqa: PLC0415 - as above
+
+        words = signature_of(loaded, data, max_steps=max_steps)
+        signature.write_text("".join(f"{word:08x}\n" for word in words), encoding="ascii")
     registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
     said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
     said |= {"output": execution.output.hex(), "result": _in_words(execution.output)}

@@ -74,7 +74,7 @@ class Elf:
     segments: tuple[Segment, ...]
     """By address."""
     symbols: dict[str, tuple[int, int]]
-    """Function name -> address and size, for people and tests; execution does not read it."""
+    """Name -> address and size of functions, objects and labels, for people and tests; execution does not read it."""
 
     @property
     def code(self) -> Segment:

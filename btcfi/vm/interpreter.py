@@ -339,6 +339,11 @@ class Machine:
             )
         )
 
+    def words_at(self, place: int, count: int) -> list[int]:
+        """Return ``count`` words of memory from index ``place`` on, in region order."""
+        words: list[int] = self._memory[place : place + count].tolist()
+        return words
+
     def result(self) -> Result:
         """Return where the machine stands; a run that was cut short stopped at the step limit."""
         program = self._program
@@ -495,6 +500,25 @@ def constant_at(program: Program, input_bytes: bytes, address: int, size: int) -
             offset = address - region.base
             return int.from_bytes(data[offset : offset + size], "little")
     return None
+
+
+def signature_of(program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS) -> list[int]:
+    """Return the words from symbol begin_signature to end_signature after a run: what RISC-V's own tests compare.
+
+    Raises InvalidInputError unless both symbols stand in one mapped region.
+    """
+    symbols = program.elf.symbols
+    first, end = (symbols.get(name, (0, 0))[0] for name in ("begin_signature", "end_signature"))
+    machine = Machine(program, input_bytes)
+    machine.advance(max_steps)
+    for low, high, place, _ in program.region_table.tolist():
+        if low <= first < end <= high and not (first | end) % 4:
+            return machine.words_at(place + (first - low) // 4, (end - first) // 4)
+    raise InvalidInputError(
+        "symbols",
+        f"begin_signature 0x{first:x}, end_signature 0x{end:x}",
+        "whole words of mapped memory, in that order",
+    )
 
 
 def compiled_from_cache() -> bool:
