@@ -35,6 +35,8 @@ LAZY_GROUPS: Final = {
 FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
 """Where Flower's user:password comes from: the environment, since anybody on the machine can read an argv."""
 
+FLOWER_CONFIG: Final = Path(__file__).resolve().parents[1] / "dashboards" / "flower_config.py"
+
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where store, chain and logs are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -126,7 +128,8 @@ def flower() -> None:
     if not user or not password:
         raise InvalidInputError(FLOWER_BASIC_AUTH, "no login", "user:password, in the environment")
     # Flower reads the login from the environment itself
-    create_app(deployment).start(["flower", f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"])
+    where = [f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"]
+    create_app(deployment).start(["flower", f"--conf={FLOWER_CONFIG}", *where])
 
 
 def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:

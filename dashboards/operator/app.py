@@ -1,14 +1,126 @@
-"""The console's application."""
+"""The application: pages, static files, the shell around them, and a page for everything that goes wrong."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from btcfi.adapters.store.database import StoreUnreachableError
+from btcfi.errors import BtcfiError
+from btcfi.surfaces.rest.errors import RateLimitedError
+from btcfi.surfaces.status import status_of
+from dashboards.operator import (
+    pages_now,
+    pages_operate,
+    pages_options,
+    pages_prices,
+    pages_risk,
+    pages_settlements,
+    pages_sign_in,
+)
+from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
+from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.gate import Shell
+from dashboards.operator.render import STATIC
+
+TITLES: Final = {
+    401: "Sign in first", 403: "Not allowed", 404: "Not here", 405: "Not like this", 409: "Not possible now",
+    413: "Too large", 415: "Not a form", 422: "Something is wrong with the input", 429: "Too many attempts",
+    503: "Not available right now",
+}  # fmt: skip
+INSIDE: Final = "It failed inside. The log of the console says why; nothing of it is shown here."
 
 
 def create_console(deps: ConsoleDeps) -> FastAPI:
-    """Return the operator console, an ASGI application."""
+    """Return the operator console, an ASGI application. Nothing is read before the first request."""
     app = FastAPI(title="BTCFi operator console", openapi_url=None, docs_url=None, redoc_url=None)
+    console = Console(deps)
     app.state.deps = deps
+    app.state.console = console
+    for pages in (
+        pages_sign_in, pages_now, pages_prices, pages_options, pages_settlements, pages_risk, pages_operate
+    ):  # fmt: skip
+        app.include_router(pages.router(console))
+    app.mount("/static", _Static(directory=STATIC), name="static")
+    _install(app, console)
+    app.add_middleware(Shell, deps=deps)
     return app
+
+
+class _Static(StaticFiles):
+    """Files under a path that names their content, so that they may be kept for good."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file's response. Raises HTTPException."""
+        answer = await super().get_response(path, scope)
+        known = b"v=" in scope.get("query_string", b"")
+        answer.headers["cache-control"] = "public, max-age=31536000, immutable" if known else "no-cache"
+        return answer
+
+
+def _install(app: FastAPI, console: Console) -> None:
+    """Make ``app`` answer every failure with a page, or with a fragment where htmx asks."""
+
+    def show(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+        fragment = request.headers.get("hx-request") == "true"
+        title = TITLES.get(status) or f"{HTTPStatus(status).phrase}"
+        again = status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
+        answer = console.page(
+            request, None, "parts/refused.html" if fragment else "error.html", status=status, title=title,
+            detail=detail, code=status, again=again,
+        )  # fmt: skip
+        answer.headers.update(headers or {})
+        return answer
+
+    async def signed_out(request: Request, error: Exception) -> Response:
+        why = error.why if isinstance(error, SignInNeededError) else ""
+        base = base_of(request)
+        to = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
+        sign_in = f"{base}/sign-in" + (f"?{urlencode({'to': to})}" if request.method == "GET" and to != "/" else "")
+        if request.headers.get("hx-request") == "true":
+            return show(request, 401, why, {"HX-Redirect": f"{base}/sign-in"})
+        if request.method != "GET" or request.url.path.startswith(f"{base}/live/"):
+            return show(request, 401, f"{why}. Nothing was done.")
+        return RedirectResponse(sign_in, status_code=303)
+
+    async def ours(request: Request, error: Exception) -> Response:
+        if not isinstance(error, BtcfiError):
+            return await unforeseen(request, error)
+        status = 403 if isinstance(error, ForgedFormError) else status_of(error).http
+        headers = {}
+        if isinstance(error, RateLimitedError):
+            headers["Retry-After"] = str(error.retry_after_seconds)
+        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = "3"
+        if isinstance(error, StoreUnreachableError):
+            return show(request, status, "The database does not answer. This page tries again by itself.", headers)
+        return show(request, status, INSIDE if status == HTTPStatus.INTERNAL_SERVER_ERROR else str(error), headers)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
+        place = ".".join(str(part) for part in first.get("loc", ("request",))[1:]) or "request"
+        return show(request, 422, f"{place}: {first.get('msg', 'cannot be read')}")
+
+    async def http(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        detail = "There is no such page." if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).description
+        return show(request, status, detail, headers)
+
+    async def unforeseen(request: Request, _error: Exception) -> Response:
+        return show(request, 500, INSIDE)
+
+    app.add_exception_handler(SignInNeededError, signed_out)
+    app.add_exception_handler(BtcfiError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unforeseen)

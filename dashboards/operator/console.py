@@ -1,0 +1,120 @@
+"""What every page has at hand: the surroundings, the templates, the market, the live streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+from fastapi import Request
+from jinja2 import Environment
+from sqlmodel import Session
+from starlette.responses import HTMLResponse
+
+from btcfi.adapters.store.database import Store
+from btcfi.errors import BtcfiError
+from btcfi.units import UnixSeconds
+from dashboards.operator.accounts import Visitor
+from dashboards.operator.deps import ConsoleDeps, WorkerHealth
+from dashboards.operator.live import Live
+from dashboards.operator.render import environment
+
+WORKERS_SECONDS: Final = 5.0
+"""Between two questions to the broker who is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersSeen:
+    """What the broker last said about the workers."""
+
+    known: bool
+    """Whether anybody can be asked, and was."""
+    workers: tuple[WorkerHealth, ...] = ()
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Roster:
+    """Asks who works, at most every few seconds, never twice at once, and never makes a page wait for the answer."""
+
+    ask: Callable[[], Sequence[WorkerHealth]] | None
+    seen: WorkersSeen = field(default_factory=lambda: WorkersSeen(known=False))
+    asked_at: float = -1e9
+    lock: Lock = field(default_factory=Lock)
+
+    def refresh(self) -> WorkersSeen:
+        """Return who works, asking anew when the last answer is old."""
+        if self.ask is None or time.monotonic() - self.asked_at < WORKERS_SECONDS or not self.lock.acquire(False):  # noqa: FBT003 - do not wait
+            return self.seen
+        try:
+            found = tuple(sorted(self.ask(), key=lambda w: w.name))
+            self.seen = WorkersSeen(known=True, workers=found)
+        except BtcfiError as e:
+            self.seen = WorkersSeen(known=True, problem=str(e))
+        finally:
+            self.asked_at = time.monotonic()
+            self.lock.release()
+        return self.seen
+
+
+class Console:
+    """The console's parts, made once an application."""
+
+    def __init__(self, deps: ConsoleDeps) -> None:
+        """``deps``: the application's."""
+        self.deps = deps
+        self.templates: Environment = environment()
+        self.roster = Roster(ask=deps.workers)
+        self.live = Live(deps, lambda problem: self.draw("parts/problem.html", problem=problem))
+
+    @property
+    def store(self) -> Store:
+        """The database."""
+        return self.deps.api.store
+
+    @property
+    def feed(self) -> str:
+        """The feed that everything is about."""
+        return self.deps.api.feed
+
+    def now(self) -> UnixSeconds:
+        """Return the wall clock."""
+        return self.deps.now()
+
+    def market_now(self) -> UnixSeconds:
+        """Return the market's clock."""
+        return self.deps.api.clock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a reading session. Raises StoreUnreachableError."""
+        with self.store.reading() as session:
+            yield session
+
+    def draw(self, template: str, **context: Any) -> str:  # noqa: ANN401 - whatever a template shows
+        """Return a fragment that shows no link of ours, or is given ``base`` for them."""
+        return self.templates.get_template(template).render(deps=self.deps, **{"base": "", **context})
+
+    def page(
+        self,
+        request: Request,
+        who: Visitor | None,
+        template: str,
+        *,
+        status: int = 200,
+        **context: Any,  # noqa: ANN401
+    ) -> HTMLResponse:
+        """Return a page, or a fragment of one."""
+        html = self.templates.get_template(template).render(
+            deps=self.deps, base=base_of(request), who=who, here=request.url.path.removeprefix(base_of(request)),
+            **context,
+        )  # fmt: skip
+        return HTMLResponse(html, status_code=status)
+
+
+def base_of(request: Request) -> str:
+    """Return the path under which the console is mounted, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

@@ -1,0 +1,225 @@
+"""Pictures made of numbers: coordinates for the SVG templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
+from btcfi.bitcoin.transaction import Transaction, parse_transaction
+from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.errors import BtcfiError
+from btcfi.units import display_txid
+from dashboards.operator.orders import Payoff
+from dashboards.operator.queries import confirmations
+from dashboards.operator.render import usd
+
+WIDTH: Final = 640.0
+HEIGHT: Final = 240.0
+LEFT: Final = 78.0
+RIGHT: Final = 12.0
+TOP: Final = 16.0
+BOTTOM: Final = 34.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagram:
+    """A payoff, in the coordinates of its picture."""
+
+    line: str
+    gain: str
+    """The closed area above zero."""
+    loss: str
+    zero: float
+    marks: tuple[tuple[float, str, str], ...]
+    """(x, label, class) of upright lines."""
+    xs: tuple[tuple[float, str], ...]
+    ys: tuple[tuple[float, str], ...]
+    words: str
+
+
+def diagram(payoff: Payoff, *, spot: int, strike: int, barrier: int | None) -> Diagram:
+    """Return the picture of a payoff."""
+    prices = [price for price, _ in payoff.points]
+    profits = [profit for _, profit in payoff.points]
+    low, high = min(prices), max(prices)
+    least, most = min(*profits, 0), max(*profits, 1)
+    margin = (most - least) * 0.08
+    floor, ceiling = least - margin, most + margin
+
+    def x(price: float) -> float:
+        return round(LEFT + (price - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(profit: float) -> float:
+        return round(TOP + (ceiling - profit) / (ceiling - floor) * (HEIGHT - TOP - BOTTOM), 1)
+
+    zero = y(0)
+    at = [(x(price), y(profit)) for price, profit in payoff.points]
+
+    def area(ys: Sequence[float]) -> str:
+        pairs = [f"{px},{py}" for (px, _), py in zip(at, ys, strict=True)]
+        return f"{at[0][0]},{zero} {' '.join(pairs)} {at[-1][0]},{zero}"
+
+    marks = [(x(strike), "strike", "strike"), (x(spot), "price now", "spot")]
+    if barrier is not None:
+        marks.append((x(barrier), "knock-out", "barrier"))
+    even = f", even at {usd(payoff.break_even)}" if payoff.break_even is not None else ""
+    return Diagram(
+        line=" ".join(f"{px},{py}" for px, py in at),
+        gain=area([min(py, zero) for _, py in at]),
+        loss=area([max(py, zero) for _, py in at]),
+        zero=zero,
+        marks=tuple(marks),
+        xs=tuple((x(low + (high - low) * i / 4), f"${(low + (high - low) * i / 4) / 100:,.0f}") for i in range(5)),
+        ys=tuple({y(v): (y(v), f"${v / 100:,.0f}" if v >= 0 else f"-${-v / 100:,.0f}") for v in (least, 0, most)}.values()),
+        words=(
+            f"Profit of the buyer at expiry: at worst {usd(least)}, at best {usd(most)} in the range drawn{even}."
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A transaction in the graph."""
+
+    x: float
+    y: float
+    height: float
+    title: str
+    txid: str
+    state: str
+    depth: int
+    fee_sats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An output in the graph, beside its transaction."""
+
+    x: float
+    y: float
+    label: str
+    value_sats: int
+    role: str
+    """Its class: collateral, buyer, seller, note or other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """The contract's transactions as they spend each other."""
+
+    boxes: tuple[Box, ...]
+    outputs: tuple[Output, ...]
+    wires: tuple[str, ...]
+    """Path data: a transaction to its outputs, an output to the transaction that spends it."""
+    sources: tuple[tuple[float, float, str], ...]
+    width: float
+    height: float
+    words: str
+
+
+BOX_WIDTH: Final = 150.0
+COLUMN: Final = 420.0
+ROW: Final = 46.0
+FIRST_X: Final = 130.0
+
+
+def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | None) -> Graph | None:
+    """Return the picture of an option's transactions; None while there are none."""
+    parsed: list[tuple[TransactionRow, Transaction]] = []
+    for row in rows:
+        try:
+            parsed.append((row, parse_transaction(bytes.fromhex(row.raw_hex))))
+        except (BtcfiError, ValueError):
+            continue
+    parsed.sort(key=lambda pair: _rank(pair, parsed))
+    if not parsed:
+        return None
+    scripts = _scripts(option)
+    boxes, outputs, wires, sources, said = [], [], [], [], []
+    places: dict[str, tuple[float, float]] = {}
+    tallest = max(len(tx.outputs) for _, tx in parsed)
+    height = max(ROW * tallest, 96.0) + 40.0
+    for column, (row, tx) in enumerate(parsed):
+        left = FIRST_X + column * COLUMN
+        tall = max(ROW * len(tx.outputs) - 12.0, 84.0)
+        top = (height - tall) / 2
+        depth = confirmations(row, tip)
+        boxes.append(
+            Box(x=left, y=top, height=tall, title=row.purpose, txid=row.txid, state=row.state, depth=depth,
+                fee_sats=row.fee_sats)
+        )  # fmt: skip
+        foreign = 0
+        for n, txin in enumerate(tx.inputs):
+            name = f"{display_txid(txin.outpoint.txid)}:{txin.outpoint.index}"
+            middle = top + tall * (n + 1) / (len(tx.inputs) + 1)
+            if name in places:
+                px, py = places[name]
+                wires.append(_wire(px + 150.0, py, left, middle))
+            else:
+                foreign += 1
+                sources.append((left - 118.0, middle, "coin"))
+                wires.append(_wire(left - 74.0, middle, left, middle))
+        for n, out in enumerate(tx.outputs):
+            ox = left + BOX_WIDTH + 56.0
+            oy = (height - ROW * len(tx.outputs)) / 2 + ROW * n + ROW / 2
+            label, role = _role(out.script, scripts, first=n == 0 and row.purpose == "funding")
+            places[f"{row.txid}:{n}"] = (ox, oy)
+            outputs.append(Output(x=ox, y=oy, label=label, value_sats=out.value, role=role))
+            wires.append(_wire(left + BOX_WIDTH, top + tall * (n + 1) / (len(tx.outputs) + 1), ox, oy))
+        paid = ", ".join(f"{_role(o.script, scripts, first=False)[0]} {o.value:,} sats" for o in tx.outputs)
+        said.append(f"{row.purpose} {row.txid[:8]}, {row.state}: {foreign or 'no'} wallet coins in; out {paid}")
+    width = FIRST_X + len(parsed) * COLUMN - 40.0
+    return Graph(
+        boxes=tuple(boxes), outputs=tuple(outputs), wires=tuple(wires), sources=tuple(sources), width=width,
+        height=height, words=". ".join(said) + ".",
+    )  # fmt: skip
+
+
+def _rank(pair: tuple[TransactionRow, Transaction], known: Sequence[tuple[TransactionRow, Transaction]]) -> int:
+    """Return how many of our transactions come before this one."""
+    by_id = {row.txid: tx for row, tx in known}
+    rank, at = 0, pair[1]
+    while rank <= len(known):
+        parents = [by_id[p] for i in at.inputs if (p := display_txid(i.outpoint.txid)) in by_id]
+        if not parents:
+            return rank
+        rank, at = rank + 1, parents[0]
+    return rank
+
+
+def _wire(x1: float, y1: float, x2: float, y2: float) -> str:
+    bend = (x2 - x1) / 2
+    return f"M{x1:.1f},{y1:.1f} C{x1 + bend:.1f},{y1:.1f} {x2 - bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+
+
+def _scripts(option: OptionRow) -> dict[str, tuple[str, str]]:
+    try:
+        kept = json.loads(option.contract or "{}")
+    except ValueError:
+        kept = {}
+    found = {}
+    if isinstance(kept, dict):
+        for party in ("buyer", "seller"):
+            script = kept.get(f"{party}_script")
+            if isinstance(script, str):
+                found[script] = (party, party)
+    return found
+
+
+def _role(script: bytes, scripts: dict[str, tuple[str, str]], *, first: bool) -> tuple[str, str]:
+    if first:
+        return "collateral", "collateral"
+    known = scripts.get(script.hex())
+    if known is not None:
+        return known
+    if script[:1] == b"\x6a":
+        record = read_record(script)
+        if record is not None and record[0] is RecordType.SETTLEMENT_PROOF:
+            return "proof root", "note"
+        return "terms", "note"
+    if script == bytes.fromhex("51024e73"):
+        return "fee anchor", "other"
+    return "output", "other"

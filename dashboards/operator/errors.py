@@ -1,0 +1,52 @@
+"""What the console refuses before it has looked at the request's business."""
+
+from __future__ import annotations
+
+from btcfi.errors import InvalidInputError
+from btcfi.surfaces.rest.errors import (
+    RateLimitedError,
+    RequestRefusedError,
+    UnauthenticatedError,
+    WrongContentTypeError,
+)
+
+
+class SignInNeededError(UnauthenticatedError):
+    """No session, or one that has ended."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class ForgedFormError(RequestRefusedError):
+    """A form that does not come from a page of this session."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; expected a form of a page that this session opened: load the page again")
+        self.why = why
+
+
+class NotAFormError(WrongContentTypeError):
+    """A body that is no form of ours."""
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(content_type)
+        self.args = (f"content-type {content_type or 'missing'!r}; expected application/x-www-form-urlencoded",)
+
+
+class WrongConfirmationError(InvalidInputError):
+    """The typed words are not the ones that were asked for, so nothing was done."""
+
+    def __init__(self, *, asked_for: str, typed: str) -> None:
+        super().__init__("confirmation", f"{typed[:60]!r} was typed and nothing was done", repr(asked_for))
+        self.asked_for, self.typed = asked_for, typed
+
+
+class TooManySignInsError(RateLimitedError):
+    """Too many refused sign-ins; further ones are not even looked at for a while."""
+
+    def __init__(self, *, failures: int, seconds: int) -> None:
+        super().__init__(requests_per_minute=max(1, failures * 60 // seconds), retry_after_seconds=seconds)
+        self.args = (f"{failures} refused sign-ins; try again in {seconds // 60} minutes",)
+        self.failures = failures

@@ -1,0 +1,233 @@
+"""Who may come in, and with which form: sessions, roles, CSRF tokens; and the bounds that hold for every request."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
+
+from btcfi.adapters.store.console_tables import audit
+from btcfi.errors import InvalidInputError
+from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
+from btcfi.surfaces.rest.errors import BodyTooLargeError, RoleMissingError
+from dashboards.operator.accounts import Visitor, visitor_of
+from dashboards.operator.deps import ConsoleDeps
+from dashboards.operator.errors import ForgedFormError, NotAFormError, SignInNeededError
+
+COOKIE: Final = "btcfi_session"
+SIGN_IN_COOKIE: Final = "btcfi_sign_in"
+"""Ties the sign-in form to the browser that loaded it, before there is a session to tie it to."""
+
+MAX_FIELDS: Final = 500
+"""Of one form: a selection of options and a few fields beside."""
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    # not no-referrer: with it browsers send "Origin: null" with our own forms
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"),
+)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form that its visitor really sent."""
+
+    visitor: Visitor
+    fields: dict[str, str]
+    """The first value of each name."""
+    chosen: tuple[str, ...]
+    """Every value of the name ``id``, in order, each once."""
+
+    def __getitem__(self, name: str) -> str:
+        """Return a field, stripped; empty when it is missing."""
+        return self.fields.get(name, "").strip()
+
+
+class Shell:
+    """Around everything: headers on every answer, a bound on every body, a check of the host name."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], *, deps: ConsoleDeps) -> None:
+        """``app``: what comes after."""
+        self._app, self._deps = app, deps
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                known = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(h for h in HEADERS if h[0] not in known)]
+                if b"cache-control" not in known:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        request = Request(scope)
+        if self._deps.hosts and (request.url.hostname or "") not in self._deps.hosts:
+            await PlainTextResponse("this host name is not served here\n", status_code=421)(scope, receive, dressed)
+            return
+        if scope["method"] == "POST":
+            try:
+                scope.setdefault("state", {})["body"] = await self._body(request, receive)
+            except (BodyTooLargeError, NotAFormError) as e:
+                # known to the exception handler, which gives the page that belongs to it
+                scope["state"]["refused"] = e
+            except _GoneError:
+                return
+            receive = _nothing
+        await self._app(scope, receive, dressed)
+
+    async def _body(self, request: Request, receive: Receive) -> bytes:
+        limit = self._deps.limits.body_bytes
+        declared = request.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared[:20]) > limit:
+            raise BodyTooLargeError(limit_bytes=limit)
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > limit:
+                raise BodyTooLargeError(limit_bytes=limit)
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if body and kind != FORM:
+            raise NotAFormError(kind)
+        return bytes(body)
+
+
+class _GoneError(Exception):
+    """The client hung up while it sent."""
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def address_of(request: Request) -> str:
+    """Return the address of the other side."""
+    return request.client.host if request.client else "unknown"
+
+
+def fields_of(request: Request) -> list[tuple[str, str]]:
+    """Return the pairs of the body that the shell has read. Raises what the shell refused, and InvalidInputError."""
+    refused = getattr(request.state, "refused", None)
+    if refused is not None:
+        raise refused
+    body: bytes = getattr(request.state, "body", b"")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError as e:
+        raise InvalidInputError("form", "cannot be read", f"at most {MAX_FIELDS} fields in UTF-8") from e
+    if any("\x00" in value for _, value in pairs):
+        raise InvalidInputError("form", "holds a null character", "text")
+    return pairs
+
+
+def raise_if_foreign(request: Request) -> None:
+    """Refuse a form that another site's page sends. Raises ForgedFormError."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise ForgedFormError(f"the form comes from {origin[:80]!r}")
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise ForgedFormError("the form comes from another site")
+
+
+def sign_in_token(cookie: str) -> str:
+    """Return what the sign-in form carries for this cookie."""
+    return sha256(f"btcfi sign-in {cookie}".encode()).hexdigest()
+
+
+async def visitor(request: Request) -> Visitor:
+    """Return who is signed in. Raises SignInNeededError."""
+    deps: ConsoleDeps = request.app.state.deps
+    token = request.cookies.get(COOKIE)
+    if token is None:
+        raise SignInNeededError("nobody is signed in here")
+    return await run_in_threadpool(
+        visitor_of, deps.api.store, token, address=address_of(request), limits=deps.limits, now=deps.now()
+    )
+
+
+def needs(role: str) -> Callable[..., Awaitable[Visitor]]:
+    """Return the dependency that admits who has ``role``."""
+
+    async def permitted(request: Request, who: Annotated[Visitor, Depends(visitor)]) -> Visitor:
+        await _raise_without(request, who, role)
+        return who
+
+    return permitted
+
+
+def posts(role: str) -> Callable[..., Awaitable[Form]]:
+    """Return the dependency that gives the form of who has ``role``, if the form is theirs."""
+
+    async def sent(request: Request, who: Annotated[Visitor, Depends(visitor)]) -> Form:
+        pairs = fields_of(request)
+        fields = dict(reversed(pairs))
+        try:
+            raise_if_foreign(request)
+            if not hmac.compare_digest(fields.pop("csrf", "").encode(), who.csrf.encode()):
+                raise ForgedFormError("the form's token is missing or wrong")
+        except ForgedFormError as e:
+            await _note(request, who, "forged form", str(e))
+            raise
+        await _raise_without(request, who, role)
+        chosen = tuple(dict.fromkeys(value for name, value in pairs if name == "id"))
+        return Form(visitor=who, fields=fields, chosen=chosen)
+
+    return sent
+
+
+async def _raise_without(request: Request, who: Visitor, role: str) -> None:
+    if role not in who.roles:
+        await _note(request, who, "role missing", f"needs {role}")
+        raise RoleMissingError(needed=role, held=tuple(sorted(who.roles)))
+
+
+async def _note(request: Request, who: Visitor, action: str, detail: str) -> None:
+    deps: ConsoleDeps = request.app.state.deps
+
+    def write() -> None:
+        with deps.api.store.transaction() as session:
+            audit(
+                session, now=deps.now(), account=who.name, address=who.address, action=action,
+                target=f"{request.method} {request.url.path}", outcome="refused", detail=detail,
+            )  # fmt: skip
+
+    await run_in_threadpool(write)
+
+
+Reader = Annotated[Visitor, Depends(needs(READ))]
+Trader = Annotated[Visitor, Depends(needs(TRADE))]
+Operator = Annotated[Visitor, Depends(needs(OPERATE))]
+ReaderForm = Annotated[Form, Depends(posts(READ))]
+TraderForm = Annotated[Form, Depends(posts(TRADE))]
+OperatorForm = Annotated[Form, Depends(posts(OPERATE))]

@@ -1,0 +1,166 @@
+"""Live pages: one look into the store a quarter second for all visitors together, fragments sent when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import text
+from starlette.responses import StreamingResponse
+
+from btcfi.adapters.store.database import Store, StoreUnreachableError
+from btcfi.surfaces.rest.errors import TooManyStreamsError
+from btcfi.surfaces.rest.streams import MEDIA_TYPE
+from dashboards.operator.accounts import Visitor
+from dashboards.operator.deps import ConsoleDeps
+from dashboards.operator.errors import SignInNeededError
+from dashboards.operator.gate import visitor
+
+LOOK_SECONDS: Final = 0.25
+"""Between two looks into the store; with the drawing a change is on the page well within a second."""
+
+REDRAW_SECONDS: Final = 2.0
+"""Ages grow although nothing happens."""
+
+SESSION_CHECK_SECONDS: Final = 15.0
+"""A stream of somebody who has signed out, or was closed out, ends within this."""
+
+RETRY_MS: Final = 1_000
+"""After which a browser opens a lost stream again."""
+
+_LOOK: Final = text(
+    "SELECT (SELECT max(id) FROM event), (SELECT max(id) FROM round), (SELECT max(height) FROM block), "
+    "(SELECT max(id) FROM quote), (SELECT sum(seen_at_unix) FROM canary), (SELECT count(*) FROM paused_feed), "
+    "(SELECT sum(value) FROM counter), (SELECT max(id) FROM console_audit), "
+    "(SELECT max(priced_at_unix) FROM premium)"
+)
+"""Everything that moves writes one of these; all but the last are found without reading a table."""
+
+Fragments = Mapping[str, str]
+"""Event name -> HTML."""
+
+
+class Pulse:
+    """Notices that the store has changed. Looks only while somebody listens."""
+
+    def __init__(self, store: Store) -> None:
+        """``store``: what is looked into."""
+        self._store = store
+        self._listeners = 0
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+        self.number = 0
+        """Grows with every change."""
+        self.problem: str | None = None
+        """Why the store cannot be looked into, while it cannot."""
+
+    async def __aenter__(self) -> Pulse:
+        """Listen."""
+        self._listeners += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop listening."""
+        self._listeners -= 1
+        if self._listeners == 0 and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Return when there is something newer than ``seen``, or after ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: self.number != seen)
+        except TimeoutError:
+            return
+
+    async def _look(self) -> None:
+        last: object = None
+        while True:
+            try:
+                found: object = await run_in_threadpool(self._fingerprint)
+                self.problem = None
+            except StoreUnreachableError as e:
+                found = self.problem = str(e)
+            if found != last:
+                last = found
+                self.number += 1
+                async with self._changed:
+                    self._changed.notify_all()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        with self._store.reading() as session:
+            return tuple(session.execute(_LOOK).one())
+
+
+class Live:
+    """The open streams of one process."""
+
+    def __init__(self, deps: ConsoleDeps, problem_html: Callable[[str], str]) -> None:
+        """``problem_html``: what a page shows while the store is away."""
+        self._deps = deps
+        self._pulse = Pulse(deps.api.store)
+        self._problem_html = problem_html
+        self._open = 0
+        self._drawn: dict[str, tuple[int, float, Fragments]] = {}
+
+    def stream(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> StreamingResponse:
+        """Return the response that sends what ``draw`` gives, whenever it differs from what was sent.
+
+        topic: pages of one topic share their drawing. Raises TooManyStreamsError.
+        """
+        if self._open >= self._deps.limits.streams:
+            raise TooManyStreamsError(self._deps.limits.streams)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._events(request, topic, draw), media_type=MEDIA_TYPE, headers=headers)
+
+    async def _events(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> AsyncIterator[str]:
+        self._open += 1
+        try:
+            async with self._pulse as pulse:
+                yield f"retry: {RETRY_MS}\n\n"
+                async for part in self._changes(request, pulse, topic, draw):
+                    yield part
+        finally:
+            self._open -= 1
+
+    async def _changes(
+        self, request: Request, pulse: Pulse, topic: str, draw: Callable[[], Fragments]
+    ) -> AsyncIterator[str]:
+        sent: dict[str, str] = {}
+        begun = checked = time.monotonic()
+        while time.monotonic() - begun < self._deps.limits.stream_seconds and not await request.is_disconnected():
+            seen = pulse.number
+            try:
+                if time.monotonic() - checked > SESSION_CHECK_SECONDS:
+                    checked = time.monotonic()
+                    _: Visitor = await visitor(request)
+                fragments = dict(await self._draw(topic, seen, draw))
+                fragments["problem"] = ""
+            except StoreUnreachableError as e:
+                fragments = {"problem": self._problem_html(str(e))}
+            except SignInNeededError:
+                return
+            for name, html in fragments.items():
+                if sent.get(name) != html:
+                    sent[name] = html
+                    data = "\ndata: ".join(html.splitlines()) or " "
+                    yield f"event: {name}\ndata: {data}\n\n"
+            await pulse.wait(seen, REDRAW_SECONDS)
+
+    async def _draw(self, topic: str, number: int, draw: Callable[[], Fragments]) -> Fragments:
+        known = self._drawn.get(topic)
+        if known is not None and known[0] == number and time.monotonic() - known[1] < REDRAW_SECONDS / 2:
+            return known[2]
+        drawn = await run_in_threadpool(draw)
+        if len(self._drawn) > self._deps.limits.streams:
+            self._drawn.clear()
+        self._drawn[topic] = (number, time.monotonic(), drawn)
+        return drawn

@@ -1,0 +1,49 @@
+"""Now: the pipeline at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, StreamingResponse
+
+from dashboards.operator import queries
+from dashboards.operator.console import Console, base_of
+from dashboards.operator.gate import Reader
+
+
+def router(console: Console) -> APIRouter:
+    """Return the page and its stream."""
+    routes = APIRouter()
+
+    @routes.get("/")
+    def now(request: Request, who: Reader) -> HTMLResponse:
+        return console.page(request, who, "now.html", **snapshot(console))
+
+    @routes.get("/live/now")
+    def live(request: Request, _who: Reader) -> StreamingResponse:
+        base = base_of(request)
+
+        def draw() -> Mapping[str, str]:
+            seen = snapshot(console)
+            return {
+                "pipeline": console.draw("parts/pipeline.html", base=base, **seen),
+                "health": console.draw("parts/health.html", base=base, **seen),
+            }
+
+        return console.live.stream(request, "now", draw)
+
+    return routes
+
+
+def snapshot(console: Console) -> dict[str, object]:
+    """Return what the page shows."""
+    with console.reading() as session:
+        pipeline, health = queries.pipeline(session, console.feed), queries.health(session, console.feed)
+    return {
+        "pipeline": pipeline,
+        "health": health,
+        "now": console.now(),
+        "roster": console.roster.refresh(),
+        "stale_after": console.deps.api.limits.stale_price_seconds,
+    }

@@ -1,0 +1,238 @@
+"""Operate: the few things an operator may do. Each is tried dry first, confirmed in words and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from sqlmodel import Session, col, select
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from btcfi.adapters.store import settlements
+from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit
+from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from dashboards.operator import queries
+from dashboards.operator.console import Console, base_of
+from dashboards.operator.errors import WrongConfirmationError
+from dashboards.operator.gate import Form, Operator, OperatorForm
+from dashboards.operator.pages_options import KINDS, STATES, STYLES, conditions
+
+REQUEUE_WORD: Final = "requeue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What one option's request would be answered now."""
+
+    option_id: str
+    state: str
+    """Of the option."""
+    verdict: str
+    """accepted, held or refused."""
+    answer: str
+
+
+class _RolledBackError(Exception):
+    """Ends a transaction that was only tried."""
+
+
+def router(console: Console) -> APIRouter:
+    """Return the page and its actions."""
+    routes = APIRouter()
+
+    @routes.get("/operate")
+    def operate(
+        request: Request, who: Operator, before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+        done: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    ) -> HTMLResponse:  # fmt: skip
+        return console.page(request, who, "operate.html", **_overview(console, who.name, before, done))
+
+    _settle(routes, console)
+    _rest(routes, console)
+    return routes
+
+
+def _overview(console: Console, name: str, before: int | None, done: int | None) -> dict[str, Any]:
+    with console.reading() as session:
+        entries, following = queries.audit_page(session, limit=20, before=before)
+        said = session.get(AuditRow, done) if done is not None else None
+        return {
+            "parked": queries.parked(session, console.deps.limits.page),
+            "paused": session.get(PausedFeedRow, console.feed),
+            "roster": console.roster.refresh(),
+            "entries": entries,
+            "following": following,
+            "paged": before is not None,
+            "said": said if said is not None and said.account == name else None,
+            "states": STATES,
+            "kinds": KINDS,
+            "styles": STYLES,
+            "now": console.now(),
+            "requeue_word": REQUEUE_WORD,
+        }
+
+
+def _settle(routes: APIRouter, console: Console) -> None:
+    @routes.post("/operate/settle/try")
+    def dry_run(request: Request, form: OperatorForm) -> HTMLResponse:
+        ids = _chosen(console, form)
+        trials = [_try(console, option_id) for option_id in ids]
+        useful = [trial.option_id for trial in trials if trial.verdict == "accepted"]
+        return console.page(
+            request, form.visitor, "settle.html", trials=trials, useful=useful, words=_words(useful),
+            limit=console.deps.limits.selection,
+        )  # fmt: skip
+
+    @routes.post("/operate/settle")
+    def settle(request: Request, form: OperatorForm) -> RedirectResponse:
+        if not form.chosen:
+            raise InvalidInputError("options", "none", "at least one option")
+        _check_many(form.chosen, console)
+        _confirm(form, _words(form.chosen))
+
+        def work(session: Session) -> None:
+            for option_id in form.chosen:
+                settlements.request_settlement(
+                    session, option_id, requested_by=f"console {form.visitor.name}", now=console.now()
+                )
+
+        return _do(console, request, form, "settle", " ".join(form.chosen), f"{len(form.chosen)} options", work)
+
+
+def _chosen(console: Console, form: Form) -> tuple[str, ...]:
+    """Return the options that a form names: one, a selection, or what a filter finds. Raises InvalidInputError."""
+    if form["by"] != "filter":
+        ids = form.chosen
+        if form["one"]:
+            ids = tuple(dict.fromkeys(form["one"].replace(",", " ").split()))
+        if not ids:
+            raise InvalidInputError("options", "none was named", "the id of at least one option")
+        _check_many(ids, console)
+        return ids
+    where = conditions(state=form["state"] or "ACTIVE", kind=form["kind"], style=form["style"], id=form["prefix"])
+    query = select(OptionRow.id).where(OptionRow.feed == console.feed, *where)
+    if form["due"]:
+        query = query.where(col(OptionRow.expiry_unix) <= console.market_now())
+    with console.reading() as session:
+        found = session.exec(
+            query.order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(console.deps.limits.selection)
+        ).all()
+    return tuple(found)
+
+
+def _check_many(ids: Sequence[str], console: Console) -> None:
+    if len(ids) > console.deps.limits.selection:
+        raise InvalidInputError("options", f"{len(ids)} of them", f"at most {console.deps.limits.selection} at once")
+
+
+def _try(console: Console, option_id: str) -> Trial:
+    """Return what a request would be answered, by asking it for real in a transaction that is then taken back."""
+    trial: Trial | None = None
+    try:
+        with console.store.transaction() as session:
+            option = session.get(OptionRow, option_id)
+            if option is None:
+                return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
+            state = option.state
+            before = session.get(settlements.SettlementRequestRow, option_id)
+            if before is not None and before.state == "accepted":
+                trial = Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
+            else:
+                row = settlements.request_settlement(session, option_id, requested_by="dry run", now=console.now())
+                answer = settlements.answer_request(session, option_id, now=console.now())
+                trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
+            raise _RolledBackError
+    except _RolledBackError:
+        pass
+    except NotFoundError as e:
+        return Trial(option_id=option_id, state="", verdict="refused", answer=str(e))
+    return trial or Trial(option_id=option_id, state="", verdict="refused", answer="nothing is known")
+
+
+def _words(ids: Sequence[str]) -> str:
+    return f"settle {ids[0]}" if len(ids) == 1 else f"settle {len(ids)} options"
+
+
+def _confirm(form: Form, words: str) -> None:
+    if form["confirm"].lower() != words.lower():
+        raise WrongConfirmationError(asked_for=words, typed=form["confirm"])
+
+
+def _rest(routes: APIRouter, console: Console) -> None:
+    @routes.post("/operate/requeue")
+    def requeue(request: Request, form: OperatorForm) -> RedirectResponse:
+        if not form.chosen:
+            raise InvalidInputError("settlements", "none was chosen", "at least one parked settlement")
+        _confirm(form, REQUEUE_WORD)
+        moved: list[str] = []
+
+        def work(session: Session) -> None:
+            for settlement_id in form.chosen:
+                row = session.get(SettlementRow, settlement_id)
+                if row is not None and row.state == "parked" and settlements.requeue(session, row, now=console.now()):
+                    moved.append(settlement_id)
+            if not moved:
+                raise InvalidInputError("settlements", "none of them is parked any more", "parked ones")
+
+        return _do(console, request, form, "requeue", " ".join(form.chosen), f"{len(form.chosen)} settlements", work)
+
+    @routes.post("/operate/feed")
+    def feed(request: Request, form: OperatorForm) -> RedirectResponse:
+        pausing = form["do"] == "pause"
+        if pausing:
+            _confirm(form, f"pause {console.feed}")
+
+        def work(session: Session) -> None:
+            row = session.get(PausedFeedRow, console.feed)
+            if pausing and row is None:
+                session.add(PausedFeedRow(feed=console.feed, paused_by=form.visitor.name, paused_at_unix=console.now()))
+            elif not pausing and row is not None:
+                session.delete(row)
+
+        return _do(console, request, form, "feed.pause" if pausing else "feed.resume", console.feed, "", work)
+
+    @routes.post("/operate/worker")
+    def worker(request: Request, form: OperatorForm) -> RedirectResponse:
+        draining, name = form["do"] == "drain", form["worker"]
+        action = console.deps.drain if draining else console.deps.resume
+        if action is None or name not in {worker.name for worker in console.roster.refresh().workers}:
+            raise NotFoundError("worker", name[:80], "the broker knows the ones of the list")
+        problem = ""
+        try:
+            action(name)
+        except BtcfiError as e:
+            problem = str(e)
+        console.roster.asked_at = -1e9  # the next page asks anew
+        return _do(
+            console, request, form, "worker.drain" if draining else "worker.resume", name, problem, lambda _: None,
+            outcome="failed" if problem else "done",
+        )  # fmt: skip
+
+
+def _do(
+    console: Console, request: Request, form: Form, action: str, target: str, detail: str,
+    work: Callable[[Session], None], *, outcome: str = "done",
+) -> RedirectResponse:  # fmt: skip
+    """Do ``work`` and write it down in one transaction, then send the browser back to read about it."""
+    now, who = console.now(), form.visitor
+    try:
+        with console.store.transaction() as session:
+            work(session)
+            entry = AuditRow(
+                at_unix=now, account=who.name, address=who.address, action=action, target=target[:500],
+                outcome=outcome, detail=detail,
+            )  # fmt: skip
+            session.add(entry)
+            session.flush()
+            number = entry.id
+    except (InvalidInputError, NotFoundError) as e:
+        with console.store.transaction() as session:
+            audit(
+                session, now=now, account=who.name, address=who.address, action=action, target=target,
+                outcome="refused", detail=str(e),
+            )  # fmt: skip
+        raise
+    return RedirectResponse(f"{base_of(request)}/operate?done={number}", status_code=303)

@@ -1,0 +1,192 @@
+"""Options: a list with filters, a form with a live quote, and one option's whole life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from btcfi.adapters.store.console_tables import audit
+from btcfi.adapters.store.options import find_option
+from btcfi.adapters.store.tables import OptionRow, PremiumRow, SettlementRequestRow
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.terms import OptionKind
+from btcfi.surfaces.status import status_of
+from dashboards.operator import drawing, orders, queries
+from dashboards.operator.console import Console, base_of
+from dashboards.operator.gate import Reader, Trader, TraderForm
+from dashboards.operator.render import path_segment, with_query
+
+STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
+KINDS: Final = tuple(kind.label for kind in OptionKind)
+STYLES: Final = ("european", "american")
+
+Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Word = Annotated[str, Query(max_length=128)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+
+BLANK: Final = {
+    "kind": "call", "strike": "", "quantity": "0.10", "barrier": "", "american": "", "expires": "60", "unit": "minutes",
+}  # fmt: skip
+
+
+def router(console: Console) -> APIRouter:
+    """Return the pages and the streams."""
+    routes = APIRouter()
+    _list(routes, console)
+    _new(routes, console)
+    _one(routes, console)
+    return routes
+
+
+def _list(routes: APIRouter, console: Console) -> None:
+    @routes.get("/options")
+    def options(  # noqa: PLR0917 - query parameters
+        request: Request, who: Reader, state: Word = "", kind: Word = "", style: Word = "", id: Word = "",  # noqa: A002
+        cursor: Cursor = None,
+    ) -> HTMLResponse:  # fmt: skip
+        chosen = {"state": state, "kind": kind, "style": style, "id": id.strip()}
+        with console.reading() as session:
+            rows, following = queries.option_page(
+                session, console.feed, conditions(**chosen), limit=console.deps.limits.page, cursor=cursor
+            )
+            premiums = {
+                row.id: found for row in rows if (found := session.get(PremiumRow, row.id)) is not None
+            }  # fmt: skip
+            counts = queries.pipeline(session, console.feed).options
+        here = f"{base_of(request)}/options"
+        return console.page(
+            request, who, "options.html", rows=rows, premiums=premiums, chosen=chosen, states=STATES, kinds=KINDS,
+            styles=STYLES, counts=counts, paged=cursor is not None, now=console.market_now(),
+            first=with_query(here, **chosen),
+            following=with_query(here, **chosen, cursor=following) if following else None,
+        )  # fmt: skip
+
+
+def conditions(*, state: str, kind: str, style: str, id: str) -> list[ColumnElement[bool]]:  # noqa: A002
+    """Return the conditions of a filter. Raises InvalidInputError for a word that is none of the choices."""
+    where: list[ColumnElement[bool]] = []
+    for name, word, known in (("state", state, STATES), ("type", kind, KINDS), ("style", style, STYLES)):
+        if word and word not in known:
+            raise InvalidInputError(name, repr(word[:40]), "one of " + ", ".join(known))
+    if state:
+        where.append(col(OptionRow.state) == state)
+    if kind:
+        where.append(col(OptionRow.kind) == int(OptionKind.from_label(kind)))
+    if style:
+        where.append(col(OptionRow.american).is_(style == "american"))
+    if id:
+        # a range, not LIKE: it uses the key's index and knows no wildcards
+        where += [col(OptionRow.id) >= id, col(OptionRow.id) < id + "\U0010ffff"]
+    return where
+
+
+def _new(routes: APIRouter, console: Console) -> None:
+    @routes.get("/options/new")
+    def form(request: Request, who: Trader) -> HTMLResponse:
+        fields = dict(BLANK)
+        with console.reading() as session:
+            newest = queries.newest_priced(session, console.feed)
+        if newest is not None and newest.price_cents is not None:
+            fields["strike"] = f"{round(newest.price_cents, -4) / 100:.2f}"
+        shown = _quote(console, fields)
+        return console.page(
+            request, who, "new_option.html", fields=fields, kinds=KINDS, units=list(orders.UNITS),
+            order_id=console.deps.entropy(16).hex(), refused=None, **shown,
+        )  # fmt: skip
+
+    @routes.get("/options/quote")
+    def live_quote(request: Request, who: Trader) -> HTMLResponse:
+        fields = {name: request.query_params.get(name, "")[:80] for name in BLANK}
+        return console.page(request, who, "parts/quote.html", **_quote(console, fields))
+
+    @routes.post("/options")
+    def create(request: Request, form: TraderForm) -> Response:
+        fields = {name: form[name][:80] for name in BLANK}
+        try:
+            order = orders.wanted_of(fields).order(form["order"], console.market_now())
+            made = console.deps.api.create_option(order)
+        except BtcfiError as e:
+            shown = _quote(console, fields)
+            status = status_of(e).http
+            return console.page(
+                request, form.visitor, "new_option.html", status=status, fields=fields, kinds=KINDS,
+                units=list(orders.UNITS), order_id=console.deps.entropy(16).hex(),
+                refused=str(e) if status < 500 or isinstance(e, InvalidInputError) else "the sale failed inside",  # noqa: PLR2004
+                **shown,
+            )  # fmt: skip
+        with console.store.transaction() as session:
+            audit(
+                session, now=console.now(), account=form.visitor.name, address=form.visitor.address,
+                action="option.create", target=made.option_id,
+                detail=f"{order.kind.label}, premium {made.premium_cents} cents",
+            )  # fmt: skip
+        return RedirectResponse(f"{base_of(request)}/options/{path_segment(made.option_id)}", status_code=303)
+
+
+def _quote(console: Console, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the quote of the form's fields with its diagram, or what is wrong with them."""
+    try:
+        wanted = orders.wanted_of(fields)
+        with console.reading() as session:
+            quoted = orders.quote(session, console.deps, wanted)
+    except InvalidInputError as e:
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field}
+    except BtcfiError as e:
+        if status_of(e).http >= 500 and not hasattr(e, "feed"):  # noqa: PLR2004 - the store is away, not the price
+            raise
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": ""}
+    shown = drawing.diagram(
+        quoted.payoff, spot=quoted.spot, strike=wanted.strike, barrier=wanted.barrier
+    )  # fmt: skip
+    return {"quoted": quoted, "diagram": shown, "problem": "", "wrong": ""}
+
+
+def _one(routes: APIRouter, console: Console) -> None:
+    @routes.get("/options/{option_id}")
+    def option(request: Request, who: Reader, option_id: Id) -> HTMLResponse:
+        return console.page(request, who, "option.html", **_life(console, option_id))
+
+    @routes.get("/live/options/{option_id}")
+    def live(request: Request, _who: Reader, option_id: Id) -> StreamingResponse:
+        base = base_of(request)
+        with console.reading() as session:
+            find_option(session, option_id)
+
+        def draw() -> Mapping[str, str]:
+            return {"life": console.draw("parts/option_life.html", base=base, **_life(console, option_id))}
+
+        return console.live.stream(request, f"option {option_id}", draw)
+
+
+def _life(console: Console, option_id: str) -> dict[str, Any]:
+    with console.reading() as session:
+        row = find_option(session, option_id)
+        transactions = queries.transactions_of(session, option_id)
+        tip = queries.tip(session)
+        found: dict[str, Any] = {
+            "option": row,
+            "premium": session.get(PremiumRow, option_id),
+            "settlement": queries.settlement_of(session, option_id),
+            "request": session.get(SettlementRequestRow, option_id),
+            "events": queries.life_of(session, row),
+            "attestation": attestation_of(session, row),
+        }
+    return found | {
+        "transactions": transactions,
+        "by_txid": {tx.txid: tx for tx in transactions},
+        "depth": {tx.txid: queries.confirmations(tx, tip) for tx in transactions},
+        "tip": tip,
+        "graph": drawing.graph(row, transactions, tip),
+        "now": console.market_now(),
+    }
+
+
+def attestation_of(session: Session, row: OptionRow) -> Mapping[str, Any] | None:
+    """Return the oracle's attestation of an option's expiry; None for a contract that names no event."""
+    del session, row
+    return None

@@ -1,0 +1,182 @@
+"""Prices: what the venues said, what was agreed, who was left out and why; a round computed again from its evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request
+from sqlmodel import col, select
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from btcfi.adapters.evidence import replay_round
+from btcfi.adapters.store.console_tables import audit
+from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
+from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.oracle.consensus import AgreedPrice
+from btcfi.oracle.quote import Feed
+from btcfi.units import Slot
+from dashboards.operator import queries
+from dashboards.operator.console import Console, base_of
+from dashboards.operator.gate import Reader, ReaderForm
+
+SPANS: Final = {"1h": 60, "6h": 360, "24h": 1_440}
+SlotPath = Annotated[int, Path(ge=0, le=2**32 - 1)]
+Span = Annotated[str, Query(pattern="^(1h|6h|24h)$")]
+
+
+def router(console: Console) -> APIRouter:
+    """Return the pages, the chart's data, the evidence and the stream."""
+    routes = APIRouter()
+
+    @routes.get("/prices")
+    def prices(request: Request, who: Reader, span: Span = "1h") -> HTMLResponse:
+        return console.page(request, who, "prices.html", span=span, spans=list(SPANS), **_list(console))
+
+    @routes.get("/prices/data")
+    def data(_who: Reader, span: Span = "1h") -> JSONResponse:
+        with console.reading() as session:
+            rows = queries.recent_rounds(session, console.feed, SPANS[span])
+        return JSONResponse(series(rows[::-1]))
+
+    @routes.get("/live/prices")
+    def live(request: Request, _who: Reader) -> StreamingResponse:
+        base = base_of(request)
+
+        def draw() -> Mapping[str, str]:
+            seen = _list(console)
+            return {
+                "price": console.draw("parts/price.html", base=base, **seen),
+                "rounds": console.draw("parts/rounds.html", base=base, **seen),
+            }
+
+        return console.live.stream(request, "prices", draw)
+
+    _round(routes, console)
+    return routes
+
+
+def _round(routes: APIRouter, console: Console) -> None:
+    @routes.get("/prices/{slot}")
+    def one_round(request: Request, who: Reader, slot: SlotPath) -> HTMLResponse:
+        with console.reading() as session:
+            row = queries.round_at(session, console.feed, slot)
+            quotes = session.exec(
+                select(QuoteRow)
+                .where(QuoteRow.feed == console.feed, QuoteRow.slot == slot)
+                .order_by(col(QuoteRow.venue))
+            ).all()
+        said = {quote.venue: json.loads(quote.body) for quote in quotes}
+        return console.page(
+            request, who, "round.html", row=row, report=queries.report_of(row), quotes=quotes, said=said,
+            venues=venues(queries.report_of(row)),
+        )  # fmt: skip
+
+    @routes.get("/prices/{slot}/evidence/{digest}")
+    def evidence(
+        _who: Reader, slot: SlotPath, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+    ) -> Response:  # fmt: skip
+        with console.reading() as session:
+            ours = session.exec(
+                select(QuoteRow.id).where(
+                    QuoteRow.feed == console.feed, QuoteRow.slot == slot, QuoteRow.evidence_sha256 == digest
+                )
+            ).first()
+            blob = session.get(BlobRow, digest) if ours is not None else None
+        if blob is None:
+            raise NotFoundError("evidence", digest[:16], "it is not of this minute, or its retention is over")
+        # bytes of an exchange: given away to be saved, never shown in this origin
+        headers = {"Content-Disposition": f'attachment; filename="{digest[:16]}.response"'}
+        return Response(bytes(blob.body), media_type="application/octet-stream", headers=headers)
+
+    @routes.post("/prices/{slot}/replay")
+    def replay(request: Request, form: ReaderForm, slot: SlotPath) -> HTMLResponse:
+        register = console.deps.register
+        problem, replayed = "", None
+        with console.reading() as session:
+            queries.round_at(session, console.feed, slot)
+            try:
+                replayed = replay_round(session, Feed(console.feed), Slot(slot), rule=register.rule)
+            except BtcfiError as e:
+                problem = str(e)
+        with console.store.transaction() as session:
+            audit(
+                session, now=console.now(), account=form.visitor.name, address=form.visitor.address,
+                action="round.replay", target=str(slot), outcome="failed" if problem else "done", detail=problem,
+            )  # fmt: skip
+        price = replayed.outcome.price if replayed and isinstance(replayed.outcome, AgreedPrice) else None
+        return console.page(
+            request, form.visitor, "parts/replayed.html", replayed=replayed, problem=problem, price=price
+        )  # fmt: skip
+
+
+def _list(console: Console) -> dict[str, Any]:
+    with console.reading() as session:
+        rows = queries.recent_rounds(session, console.feed, 30)
+        newest = queries.newest_priced(session, console.feed)
+        paused = queries.health(session, console.feed).paused
+    reports = {row.slot: queries.report_of(row) for row in rows}
+    return {
+        "rounds": rows,
+        "reports": reports,
+        "newest": newest,
+        "newest_report": queries.report_of(newest) if newest else {},
+        "paused": paused,
+        "now": console.now(),
+    }
+
+
+def venues(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one line a venue of a round's report: what it said, what it counted for, or why it did not."""
+    lines = []
+    total = sum(int(u["weight"]) for u in report.get("used", ())) or 1
+    for u in [*report.get("used", ()), *report.get("left", ())]:
+        lines.append({
+            "venue": u["venue"], "status": "used", "close": u["close"], "dollars": u["dollars"], "basis": u["basis"],
+            "weight": int(u["weight"]) / total, "why": "", "evidence": u["evidence"], "deviation": None, "limit": None,
+        })  # fmt: skip
+    for d in report.get("dropped", ()):
+        lines.append({
+            "venue": d["venue"], "status": "dropped", "close": d["close"], "dollars": d["dollars"], "basis": "",
+            "weight": None, "why": str(d["reason"]).replace("_", " "), "evidence": d["evidence"],
+            "deviation": d["deviation_bps"], "limit": d["limit_bps"],
+        })  # fmt: skip
+    for a in report.get("absent", ()):
+        lines.append({
+            "venue": a["venue"], "status": "absent", "close": None, "dollars": None, "basis": "", "weight": None,
+            "why": f"{str(a['reason']).replace('_', ' ')}: {a['detail']}" if a["detail"] else str(a["reason"]),
+            "evidence": None, "deviation": None, "limit": None,
+        })  # fmt: skip
+    return sorted(lines, key=lambda line: str(line["venue"]))
+
+
+def series(rows: list[RoundRow]) -> dict[str, Any]:
+    """Return the chart's columns, oldest first: times, agreed price with its band, one column a venue; USD."""
+    reports = [queries.report_of(row) for row in rows]
+    lines = [{line["venue"]: line for line in venues(report)} for report in reports]
+    names = sorted({name for found in lines for name, line in found.items() if line["dollars"] is not None})
+    agreed = [_dollars(row.price_cents) for row in rows]
+    band = [report.get("confidence") for report in reports]
+    return {
+        "slots": [row.slot for row in rows],
+        "agreed": agreed,
+        "low": [_around(row.price_cents, b, -1) for row, b in zip(rows, band, strict=True)],
+        "high": [_around(row.price_cents, b, 1) for row, b in zip(rows, band, strict=True)],
+        "venues": [
+            {
+                "name": name,
+                "usd": [_dollars(found[name]["dollars"]) if name in found else None for found in lines],
+                "dropped": [found[name]["why"] if name in found else "" for found in lines],
+            }
+            for name in names
+        ],
+    }
+
+
+def _dollars(cents: int | None) -> float | None:
+    return None if cents is None else cents / 100
+
+
+def _around(cents: int | None, confidence: int | None, sign: int) -> float | None:
+    return None if cents is None or confidence is None else (cents + sign * confidence) / 100

@@ -1,0 +1,161 @@
+"""Risk: the writer's book, computed beside the pages, once a priced minute."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Request
+from sqlmodel import Session, col, select
+from starlette.responses import HTMLResponse
+
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.premiums import book_of, realised_volatility
+from btcfi.adapters.store.tables import RoundRow
+from btcfi.errors import BtcfiError
+from btcfi.oracle.quote import Feed
+from btcfi.pricing import portfolio
+from btcfi.pricing.premium import to_cents
+from btcfi.surfaces.rest.reads import open_options
+from btcfi.units import CentsPerBtc, UnixSeconds
+from dashboards.operator.console import Console
+from dashboards.operator.gate import Operator
+from dashboards.operator.orders import DEFAULT_VOLATILITY_BPS
+
+SPOT_MOVES: Final = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
+VOLATILITY_MOVES: Final = (-0.25, 0.0, 0.25)
+CONFIDENCE: Final = 0.99
+HOUR: Final = 3_600
+LARGE_BOOK: Final = 2_000
+RETURNS: Final = 240
+RETURNS_OF_A_LARGE_BOOK: Final = 60
+"""The shortfall prices the whole book once a past return; a large book gets fewer of them, and the page says how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """The book's risk at one priced minute."""
+
+    slot: int
+    spot: int
+    volatility: float
+    options: int
+    greeks: portfolio.BookGreeks
+    margin: portfolio.Margin
+    grid: tuple[tuple[int, ...], ...]
+    """Profit in cents, a row a volatility move, a column a spot move."""
+    tail: portfolio.TailRisk | None
+    horizon: str
+    """Of the shortfall, in words."""
+
+
+class Desk:
+    """Computes the risk in a thread of its own when a minute is newer than the last answer; pages never wait for it."""
+
+    def __init__(self, console: Console) -> None:
+        """``console``: where book and market are read."""
+        self._console = console
+        self._lock = threading.Lock()
+        self._busy = False
+        self.risk: Risk | None = None
+        self.problem = ""
+
+    def look(self) -> bool:
+        """Return whether a computation is under way, having started one where it was due."""
+        console = self._console
+        with console.reading() as session:
+            last = rounds.latest_priced(session, Feed(console.feed))
+        with self._lock:
+            if self._busy or last is None or (self.risk is not None and self.risk.slot >= last.slot):
+                return self._busy
+            self._busy = True
+        threading.Thread(target=self._work, args=(last,), name="btcfi-console-risk", daemon=True).start()
+        return True
+
+    def _work(self, last: RoundRow) -> None:
+        try:
+            self.risk = compute(self._console, last)
+            self.problem = ""
+        except BtcfiError as e:
+            self.problem = str(e)
+        finally:
+            with self._lock:
+                self._busy = False
+
+
+def router(console: Console) -> APIRouter:
+    """Return the page and its body."""
+    routes = APIRouter()
+    desk = Desk(console)
+
+    def shown() -> dict[str, Any]:
+        busy = desk.look()
+        return {
+            "busy": busy, "risk": desk.risk, "problem": desk.problem, "spot_moves": SPOT_MOVES,
+            "volatility_moves": VOLATILITY_MOVES,
+        }  # fmt: skip
+
+    @routes.get("/risk")
+    def risk(request: Request, who: Operator) -> HTMLResponse:
+        return console.page(request, who, "risk.html", **shown())
+
+    @routes.get("/risk/body")
+    def body(request: Request, who: Operator) -> HTMLResponse:
+        return console.page(request, who, "parts/risk.html", **shown())
+
+    return routes
+
+
+def compute(console: Console, last: RoundRow) -> Risk:
+    """Return the risk of all open options at the price of ``last``. Raises what the pricing library raises."""
+    deps = console.deps.api
+    fallback = DEFAULT_VOLATILITY_BPS if deps.fallback_volatility is None else round(deps.fallback_volatility * 10_000)
+    with console.reading() as session:
+        now = UnixSeconds(last.slot + 60)
+        # an option whose minute is priced is being settled: its worth is not a question of markets any more
+        rows = [row for row in open_options(session, console.feed) if row.expiry_unix > now]
+        volatility = realised_volatility(session, Feed(console.feed), fallback_bps=fallback) / 10_000
+        closes, interval = _closes(session, console.feed, last.slot)
+    positions = portfolio.Positions(
+        book=book_of(rows),
+        quantity_centi_btc=np.array([-row.quantity_centi_btc for row in rows], dtype=np.int64),
+        collateral_sats=np.array([row.collateral_sats for row in rows], dtype=np.int64),
+    )
+    at = portfolio.Market(
+        spot=CentsPerBtc(int(last.price_cents or 0)), volatility=volatility, rate=deps.rate, now=now
+    )  # fmt: skip
+    grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
+    returns = RETURNS if len(rows) <= LARGE_BOOK else RETURNS_OF_A_LARGE_BOOK
+    tail = None
+    if rows and len(closes) > portfolio.LEAST_RETURNS:
+        tail = portfolio.historical_risk(
+            positions, at, closes[-returns - 1 :], confidence=CONFIDENCE, interval_days=interval / 86_400
+        )  # fmt: skip
+    return Risk(
+        slot=last.slot,
+        spot=at.spot,
+        volatility=volatility,
+        options=len(rows),
+        greeks=portfolio.aggregate(positions, at),
+        margin=portfolio.margin(positions, at),
+        grid=tuple(tuple(int(v) for v in to_cents(row)) for row in grid.profit[0]),
+        tail=tail,
+        horizon="one hour" if interval == HOUR else "one minute",
+    )
+
+
+def _closes(session: Session, feed: str, slot: int) -> tuple[list[float], int]:
+    """Return past prices in USD and their distance: hourly ones where there are enough, else minutes."""
+    for interval in (HOUR, 60):
+        closes = session.exec(
+            select(RoundRow.price_cents)
+            .where(RoundRow.feed == feed, RoundRow.state == "priced", col(RoundRow.slot) <= slot)
+            .where(col(RoundRow.slot) % interval == slot % interval)
+            .order_by(col(RoundRow.slot).desc())
+            .limit(RETURNS + 1)
+        ).all()
+        if len(closes) > portfolio.LEAST_RETURNS or interval != HOUR:
+            break
+    return [cents / 100 for cents in reversed(closes) if cents is not None], interval

@@ -1,0 +1,84 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dashboards.operator import accounts
+from dashboards.operator.console import Console, base_of
+from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.gate import (
+    COOKIE,
+    SIGN_IN_COOKIE,
+    ReaderForm,
+    address_of,
+    fields_of,
+    raise_if_foreign,
+    sign_in_token,
+)
+
+
+def router(console: Console) -> APIRouter:
+    """Return the sign-in page and the two actions."""
+    routes = APIRouter()
+
+    @routes.get("/sign-in")
+    def form(request: Request, to: Annotated[str, Query(max_length=400)] = "") -> Response:
+        return _form(console, request, to=local(to))
+
+    @routes.post("/sign-in")
+    def enter(request: Request) -> Response:
+        fields = dict(fields_of(request))
+        raise_if_foreign(request)
+        cookie = request.cookies.get(SIGN_IN_COOKIE, "")
+        if not cookie or not hmac.compare_digest(fields.get("csrf", "").encode(), sign_in_token(cookie).encode()):
+            raise ForgedFormError("the form's token is missing or wrong")
+        to, name = local(fields.get("to", "")), fields.get("name", "")[:80]
+        try:
+            token = accounts.sign_in(
+                console.store, name, fields.get("password", ""), address=address_of(request),
+                entropy=console.deps.entropy(accounts.TOKEN_BYTES), limits=console.deps.limits, now=console.now(),
+            )  # fmt: skip
+        except SignInNeededError as e:
+            return _form(console, request, to=to, name=name, problem=f"{e.why}.", status=401)
+        answer = RedirectResponse(base_of(request) + to, status_code=303)
+        _set(answer, console, request, COOKIE, token, console.deps.limits.session_seconds)
+        answer.delete_cookie(SIGN_IN_COOKIE, path=base_of(request) or "/")
+        return answer
+
+    @routes.post("/sign-out")
+    def leave(request: Request, form: ReaderForm) -> RedirectResponse:
+        accounts.sign_out(console.store, form.visitor, now=console.now())
+        answer = RedirectResponse(f"{base_of(request)}/sign-in", status_code=303)
+        answer.delete_cookie(COOKIE, path=base_of(request) or "/")
+        return answer
+
+    return routes
+
+
+def _form(
+    console: Console, request: Request, *, to: str, name: str = "", problem: str = "", status: int = 200
+) -> HTMLResponse:
+    cookie = request.cookies.get(SIGN_IN_COOKIE) or console.deps.entropy(16).hex()
+    answer = console.page(
+        request, None, "sign_in.html", status=status, to=to, name=name, problem=problem, token=sign_in_token(cookie)
+    )  # fmt: skip
+    _set(answer, console, request, SIGN_IN_COOKIE, cookie, 3_600)
+    return answer
+
+
+def _set(answer: Response, console: Console, request: Request, name: str, value: str, seconds: int) -> None:
+    answer.set_cookie(
+        name, value, max_age=seconds, path=base_of(request) or "/", httponly=True, samesite="strict",
+        secure=console.deps.secure_cookies,
+    )  # fmt: skip
+
+
+def local(to: str) -> str:
+    """Return ``to`` when it is a path of ours, else the first page: never another site."""
+    safe = to.startswith("/") and not to.startswith(("//", "/\\", "/sign-")) and to.isprintable() and "\\" not in to
+    return to if safe else "/"
