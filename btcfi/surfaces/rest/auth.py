@@ -46,6 +46,7 @@ class Caller:
     """The key's id, or ``anonymous`` with the address."""
     roles: frozenset[str]
     requests_per_minute: int
+    anonymous: bool = False
 
 
 def create_key(
@@ -116,6 +117,7 @@ class Gate:
             id=f"anonymous {address}",
             roles=self._deps.anonymous_roles,
             requests_per_minute=self._deps.limits.anonymous_requests_per_minute,
+            anonymous=True,
         )
         try:
             caller = await self._who(request, credentials) or stranger
@@ -196,6 +198,8 @@ def needs(role: str) -> Callable[[Caller], Caller]:
     """Return the dependency that admits callers with ``role``."""
 
     def permitted(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+        if role not in caller.roles and caller.anonymous:
+            raise UnauthenticatedError(f"this needs a key with the role {role}, and none came")
         if role not in caller.roles:
             raise RoleMissingError(needed=role, held=tuple(sorted(caller.roles)))
         return caller

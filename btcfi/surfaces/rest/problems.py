@@ -18,6 +18,8 @@ from btcfi.surfaces.status import status_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+WRONG_FIELD: Final = "A field of the request is wrong."
+
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -35,7 +37,10 @@ def of_error(request: Request, error: BtcfiError) -> JSONResponse:
     """Return the problem of one of our errors. What an internal one says stays inside."""
     status = status_of(error).http
     name = _WORD_START.sub("-", type(error).__name__.removesuffix("Error")).lower()
-    title = (type(error).__doc__ or "An error.").splitlines()[0]
+    title = WRONG_FIELD
+    if type(error) is not InvalidInputError:
+        # of the class's docstring the first sentence: the rest is for who reads the code
+        title = (type(error).__doc__ or "An error.").splitlines()[0].split(". ")[0].rstrip(".") + "."
     headers = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(error.retry_after_seconds)
@@ -68,10 +73,14 @@ def install(app: FastAPI) -> None:
             }
             for one in many[:20]
         ]
+        for one in found:
+            if expected := expected_of(request, one["in"], one["field"]):
+                one["expected"] = expected
         first = found[0] if found else {"field": "request", "in": "body", "problem": "cannot be read"}
         return problem(
-            request, status=422, kind="invalid-request", title="A field of the request is wrong.",
-            detail=f"{first['field']}: {first['problem']}", field=first["field"], errors=found,
+            request, status=422, kind="invalid-request", title=WRONG_FIELD,
+            detail=f"{first['field']}: {first['problem']}", field=first["field"], expected=first.get("expected"),
+            errors=found,
         )  # fmt: skip
 
     async def http(request: Request, error: Exception) -> Response:
@@ -81,8 +90,7 @@ def install(app: FastAPI) -> None:
         detail = str(error.detail) if isinstance(error, HTTPException) else phrase
         if status == HTTPStatus.BAD_REQUEST:
             # the framework's answer to a body that is no JSON at all
-            status, phrase = 422, "A field of the request is wrong."
-            return problem(request, status=422, kind="invalid-request", title=phrase, detail=detail, field="body")
+            return problem(request, status=422, kind="invalid-request", title=WRONG_FIELD, detail=detail, field="body")
         kind = phrase.lower().replace(" ", "-")
         return problem(request, status=status, kind=kind, title=f"{phrase}.", detail=detail, headers=headers)
 
@@ -108,3 +116,53 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def expected_of(request: Request, place: str, field: str) -> str | None:
+    """Return what the OpenAPI document allows for a field of the operation that was asked, in words."""
+    document = request.app.openapi()
+    # the route knows its path only from its router on
+    template = getattr(request.scope.get("route"), "path_format", "/")
+    known = [path for path in document["paths"] if path.endswith(template)]
+    known = [path for path in known if request.url.path.startswith(path.removesuffix(template))]
+    operation = document["paths"].get(max(known, key=len, default=""), {}).get(request.method.lower(), {})
+    if place == "body":
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        schema = _resolved(content.get("schema", {}), document).get("properties", {}).get(field)
+    else:
+        named = (one for one in operation.get("parameters", ()) if (one["in"], one["name"]) == (place, field))
+        schema = next((one["schema"] for one in named), None)
+    return None if schema is None else _in_words(_resolved(schema, document))
+
+
+def _resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema behind a reference, or the first that is not null of several."""
+    for one in schema.get("anyOf", ()):
+        if one.get("type") != "null":
+            found = _resolved(one, document)
+            return found | {"description": schema.get("description", found.get("description", ""))}
+    if name := schema.get("$ref", "").rpartition("/")[2]:
+        return dict(document["components"]["schemas"][name])
+    return schema
+
+
+def _in_words(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(str(one) for one in schema["enum"])
+    words = [str(schema.get("type", "number"))]
+    for key, phrase in _BOUNDS.items():
+        if key in schema:
+            words.append(phrase.format(f"{schema[key]:.10g}"))
+    about = str(schema.get("description", "")).rstrip(".")
+    return ", ".join(words) + (f": {about}" if about else "")
+
+
+_BOUNDS: Final = {
+    "exclusiveMinimum": "above {}",
+    "minimum": "from {}",
+    "maximum": "to {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "of at least {} characters",
+    "maxLength": "at most {}",
+}
+"""JSON Schema's words for a range, and ours."""

@@ -52,7 +52,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
             premium_btc=float(priced.premium[0]) / (seen.spot / CENTS_PER_USD),
             delta=float(priced.delta[0]),
             gamma=float(priced.gamma[0]),
-            theta=float(priced.theta[0]),
+            theta=float(priced.theta[0]) + 0.0,  # no negative zero
             vega=float(priced.vega[0]),
             rho=float(priced.rho[0]),
             premium_cents=int(priced.premium_cents()[0]),

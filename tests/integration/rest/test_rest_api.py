@@ -105,6 +105,7 @@ def test_expiry_may_also_be_seconds_and_binary_barrier_and_american_are_priced(a
         ({"expiry": "2027-01-01T08:00:00"}, "expiry"),
         ({"expiry": "2001-01-01T08:00:00Z"}, "expiry"),
         ({"expiry": "soon"}, "expiry"),
+        ({"expiry": "9999-12-31T23:59:59Z"}, "expiry"),
         ({"type": "straddle"}, "type"),
         ({"barrier": "70000"}, "barrier"),
         ({"color": "red"}, "color"),
@@ -179,7 +180,8 @@ def test_twenty_threads_with_one_key_create_one_option(api, world, trader):
 
 
 def test_trading_needs_the_trade_role(api, world):
-    refused(api.post("/api/option/create", json=ORDER), 403, "role-missing")
+    missing = refused(api.post("/api/option/create", json=ORDER), 401, "unauthenticated")
+    assert "the role trade" in missing["detail"]
     reader = {"Authorization": f"Bearer {world.key('read')}"}
     refused(api.post("/api/option/create", json=ORDER, headers=reader), 403, "role-missing")
     refused(api.get("/api/v1/risk", headers=reader), 403, "role-missing")
@@ -488,3 +490,25 @@ def test_a_barrier_that_was_touched_once_leaves_a_premium_of_nothing(api, world,
     left = api.get(f"/api/v1/options/{option}/premium").json()
     assert left["premium_cents"] == 0
     assert left["delta"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"strike": "nan"}, "number, above 0, to 42949672.95: USD per BTC, at most two decimals"),
+        ({"type": "straddle"}, "one of call, put, binary_call, binary_put"),
+        ({"barrier": "-1"}, "number, above 0, to 42949672.95: Knock-out level"),
+    ],
+)
+def test_a_refusal_says_which_values_the_document_allows(api, asked, expected):
+    query = {"strike": 70000, "expiry": "2027-01-01T08:00:00Z", "type": "call"} | asked
+    body = refused(api.get("/api/premium", params=query), 422, "invalid-request")
+    assert body["expected"].startswith(expected)
+    assert body["errors"][0]["expected"] == body["expected"]
+
+
+def test_a_refused_page_and_a_refused_body_say_their_range_too(api, trader):
+    body = refused(api.get("/api/v1/options", params={"limit": 10**9}), 422, "invalid-request")
+    assert body["expected"] == "integer, from 1, to 500"
+    body = refused(api.post("/api/v1/options", json=ORDER | {"quantity": -1}, headers=trader), 422, "invalid-request")
+    assert body["expected"] == "number, above 0, to 21000000: BTC, in hundredths"
