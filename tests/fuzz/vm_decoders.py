@@ -4,8 +4,8 @@
     python tests/fuzz/vm_decoders.py json 60
 
 Needs atheris (pip install atheris==3.0.0 on Python 3.11; newer ones for newer Pythons). It starts from a committed
-program and a proof made on the spot; what it finds on the way stays in var/fuzz. A crash is an exception that is not one
-of ours, or a run above 10 s or 2 GB; atheris then writes the input there and exits with another code than 0. The default
+program and a proof made on the spot; what it finds on the way stays in var/fuzz. A crash is an exception that is not
+ours, or a run above 10 s or 2 GB; atheris then writes the input there and exits with another code than 0. The default
 tests fuzz the same with hypothesis.
 """
 
