@@ -96,7 +96,8 @@ class CreatedOption:
 
     option_id: str
     premium: float
-    taproot_address: str
+    taproot_address: str | None
+    """None until both parties' keys are known; the option has it then."""
     premium_cents: int
     premium_sats: int
     collateral_sats: int

@@ -1,7 +1,7 @@
 """Price, create, settle and verify one option through the API only.
 
-Read it like a notebook, cell by cell, or run it against a server (`btcfi up` prints its URL and a key with the roles
-trade and operate):
+Read it like a notebook, cell by cell, or run it against a server (`btcfi up` prints its URL, and
+`btcfi keys create me --role trade --role operate` makes the key):
 
     python docs/examples/price_create_settle_verify.py http://127.0.0.1:8000 btcfi_ID_SECRET
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from decimal import Decimal
 
-from btcfi.surfaces.client import Client, CreatedOption, PremiumQuote, Settlement
+from btcfi.surfaces.client import Client, CreatedOption, Option, PremiumQuote, Settlement
 
 WAIT_SECONDS = 120
 
@@ -26,25 +26,28 @@ def walk(url: str, key: str) -> None:
         market = btcfi.market()
         print(f"BTC at ${market.spot_price:,.2f} ({market.last_update}), volatility {market.volatility_30d:.0%}")
 
-        # %% A put a tenth below the market, American, thirty days: what does it cost, and what moves it?
-        strike = Decimal(round(market.spot_price * 0.9, -2))
-        expiry = market.slot_unix + 30 * 86_400
+        # %% An American put, struck a fifth above the market, for an hour: what does it cost, and what moves it?
+        strike = Decimal(round(market.spot_price * 1.2, -2))
+        expiry = market.slot_unix + 60 * 60
         quote = btcfi.premium(type="put", strike=strike, expiry=str(expiry), american=True)
         show(quote, strike)
 
-        # %% Buy a quarter of a bitcoin of it. The key makes a repetition of this very line harmless.
+        # %% Buy a twentieth of a bitcoin of it. The key makes a repetition of this very line harmless.
         order = f"example-{market.slot_unix}"
         made = btcfi.create_option(
-            type="put", strike=strike, expiry_unix=expiry, quantity=Decimal("0.25"), american=True,
+            type="put", strike=strike, expiry_unix=expiry, quantity=Decimal("0.05"), american=True,
             idempotency_key=order,
         )  # fmt: skip
-        print(f"option {made.option_id}: premium ${made.premium:,.2f}, funded at {made.taproot_address}")
+        print(f"option {made.option_id}: premium ${made.premium:,.2f}, collateral {made.collateral_sats:,} sats")
+        option = funded(btcfi, made)
+        print(f"funded by {option.funding_txid} at {option.taproot_address}")
 
-        # %% Ask for its settlement: an American option may be exercised before it expires.
+        # %% Ask for its settlement: so deep in the money, exercising is worth more than holding.
         print(f"settlement asked for: {btcfi.settle(made.option_id).state}")
         settlement = settled(btcfi, made)
         print(
-            f"settled at ${settlement.price_cents / 100:,.2f}: state {settlement.state}, transaction {settlement.txid}"
+            f"settled at ${settlement.price_cents / 100:,.2f} for {settlement.payout_sats or 0:,} sats: "
+            f"state {settlement.state}, transaction {settlement.txid}"
         )
 
         # %% The proof: download it, have it checked, and check what it was checked against.
@@ -65,6 +68,17 @@ def show(quote: PremiumQuote, strike: Decimal) -> None:
     print(f"theta ${quote.theta:,.2f} a day, rho ${quote.rho:,.2f} a point")
 
 
+def funded(btcfi: Client, made: CreatedOption) -> Option:
+    """Wait until the option's contract is funded and confirmed on the chain."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        option = btcfi.option(made.option_id)
+        if option.state != "CREATED":
+            return option
+        time.sleep(0.5)
+    sys.exit(f"option {made.option_id} was not funded within {WAIT_SECONDS} s")
+
+
 def settled(btcfi: Client, made: CreatedOption) -> Settlement:
     """Wait until the option's settlement has a proof and a transaction."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -72,7 +86,7 @@ def settled(btcfi: Client, made: CreatedOption) -> Settlement:
         for settlement in btcfi.settlements(option_id=made.option_id).items:
             if settlement.state in {"broadcast", "confirmed"}:
                 return settlement
-        time.sleep(1.0)
+        time.sleep(0.5)
     sys.exit(f"option {made.option_id} was not settled within {WAIT_SECONDS} s")
 
 

@@ -101,6 +101,13 @@ class World:
             address=encode_address(script), updated_at_unix=self.now,
         )  # fmt: skip
 
+    def fund(self, option_id: str) -> None:
+        """Note that an option's contract is funded."""
+        with self.store.transaction() as session:
+            option = session.get_one(OptionRow, option_id)
+            option.state, option.funding_txid = "ACTIVE", "cd" * 32
+            session.add(option)
+
     def settle(self, option_id: str, price: int) -> str:
         """Settle an option at ``price`` with the guest program and a proof; return the settlement's id."""
         from btcfi.proofs.settlement_proof import build_proof, to_json  # noqa: PLC0415 - compiles

@@ -22,8 +22,18 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_example_prices_creates_settles_and_verifies(tmp_path):
     world = make_world(tmp_path)
+
+    def created_and_funded(order):
+        made = world.create_option(order)
+        world.fund(made.option_id)
+        return made
+
     # here the pipeline's part happens at once
-    deps = replace(world.deps, submit=lambda _flow, option: world.settle(option, 5_500_000))
+    deps = replace(
+        world.deps,
+        create_option=created_and_funded,
+        submit=lambda _flow, option: world.settle(option, 5_500_000),
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(deps), log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
