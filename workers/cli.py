@@ -20,7 +20,7 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import bench_cli, metrics_cli, options_cli, parked_cli, serve_cli
+from workers import bench_cli, chaos_cli, metrics_cli, options_cli, parked_cli, serve_cli
 from workers.options_cli import open_store
 
 if TYPE_CHECKING:
@@ -175,8 +175,10 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command()(flower)
     app.command()(serve_cli.serve)
     app.command()(metrics_cli.metrics)
+    app.command()(doctor_cli.doctor)
     app.command()(migrate)
     app.command()(bench_cli.bench)
+    chaos_cli.register(app)
     return app
 
 

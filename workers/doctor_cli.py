@@ -1,0 +1,435 @@
+"""``btcfi doctor``: every part of a deployment checked, each with one line of what is and, if need be, what to do."""
+
+# ruff: noqa: PLC0415 - each check imports what it alone needs
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from btcfi.errors import BtcfiError
+
+if TYPE_CHECKING:
+    from btcfi.adapters.metrics import Reading
+    from settings.deployment import Deployment
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+LOWEST_PYTHON: Final = (3, 11)
+
+ENOUGH_BYTES: Final = 2 << 30
+LEAST_BYTES: Final = 200 << 20
+"""Of free disk: below the first a warning, below the second a failure, since databases break when it is used up."""
+
+NTP_SERVERS: Final = ("time.cloudflare.com", "pool.ntp.org", "time.google.com")
+NTP_SECONDS: Final = 1.5
+BAD_OFFSET_SECONDS: Final = 2.0
+"""A tick comes 5 s after its minute; a clock that is off by more eats that up."""
+
+CANARY_SECONDS: Final = 120
+PRICE_SECONDS: Final = 120
+OUTBOX_SECONDS: Final = 10
+TIP_SECONDS: Final = 7_200
+
+_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(;)?")
+
+
+class Status(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found."""
+
+    name: str
+    status: Status
+    said: str
+    do: str = ""
+    """What would mend it; empty when nothing has to."""
+
+
+def ok(name: str, said: str) -> Finding:
+    """Return that all is well."""
+    return Finding(name=name, status=Status.OK, said=said)
+
+
+def warn(name: str, said: str, do: str) -> Finding:
+    """Return something that works and should not stay so."""
+    return Finding(name=name, status=Status.WARN, said=said, do=do)
+
+
+def fail(name: str, said: str, do: str) -> Finding:
+    """Return something that does not work."""
+    return Finding(name=name, status=Status.FAIL, said=said, do=do)
+
+
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    no_network: Annotated[bool, typer.Option("--no-network", help="Do not ask time servers")] = False,
+) -> None:
+    """Check every part of the deployment and say what to do; exit 1 if something does not work."""
+    from settings.deployment import load_deployment
+
+    deployment = load_deployment()
+    findings: list[Finding] = []
+    for check in checks(deployment, network=not no_network):
+        for finding in _safely(check):
+            findings.append(finding)
+            if not as_json:
+                _say(finding)
+    worst = {finding.status for finding in findings}
+    if as_json:
+        typer.echo(json.dumps({"ok": Status.FAIL not in worst, "checks": [asdict(f) for f in findings]}))
+    else:
+        counted = [f"{sum(f.status is s for f in findings)} {s}" for s in Status]
+        typer.echo(", ".join(counted), err=True)
+    if Status.FAIL in worst:
+        raise typer.Exit(1)
+
+
+Check = Callable[[], Iterator[Finding]]
+
+
+def checks(deployment: Deployment, *, network: bool) -> list[Check]:
+    """Return the checks in their order: this machine, then the parts, then whether the pipeline moves."""
+    return [
+        python, dependencies,
+        lambda: data_folder(deployment), lambda: ports(deployment), lambda: clock(network=network),
+        lambda: preset(deployment), guests, hashing, lambda: keys(deployment),
+        lambda: broker(deployment), lambda: node(deployment), lambda: database(deployment),
+    ]  # fmt: skip
+
+
+def _safely(check: Check) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except BtcfiError as e:
+        yield fail(getattr(e, "service", "check"), str(e), "as the line says")
+
+
+def python() -> Iterator[Finding]:
+    """Check the interpreter."""
+    said = f"Python {sys.version.split()[0]} in {sys.prefix}"
+    if sys.version_info < LOWEST_PYTHON:
+        yield fail("python", said, f"install Python {'.'.join(map(str, LOWEST_PYTHON))} or newer")
+    else:
+        yield ok("python", said)
+
+
+def dependencies(lock: Path = ROOT / "requirements.lock") -> Iterator[Finding]:
+    """Compare what is installed with the lock file of the checkout."""
+    if not lock.is_file():
+        yield ok("dependencies", "no lock file beside the code: installed as a package")
+        return
+    wrong = []
+    pins = [found for line in lock.read_text(encoding="utf-8").splitlines() if (found := _PIN.match(line))]
+    for name, pinned, conditional in (found.groups() for found in pins):
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if conditional is None:  # a pin with a condition may be another system's
+                wrong.append(f"{name} is missing")
+            continue
+        if installed != pinned:
+            wrong.append(f"{name} {installed}, locked {pinned}")
+    if wrong:
+        said = f"{len(wrong)} of {len(pins)} differ: {', '.join(wrong[:3])}"
+        yield warn("dependencies", said, "make clean, then make demo")
+    else:
+        yield ok("dependencies", f"{len(pins)} packages as locked")
+
+
+def data_folder(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the data folder can be written to and has room."""
+    folder = deployment.data_dir.resolve()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as e:
+        yield fail("data folder", f"{folder}: {e.strerror}", "give this user the folder, or set BTCFI_DATA_DIR")
+        return
+    free = shutil.disk_usage(there).free
+    said = f"{folder}, {free / (1 << 30):.1f} GiB free"
+    if free < LEAST_BYTES:
+        yield fail("data folder", said, "make room before anything is started")
+    elif free < ENOUGH_BYTES:
+        yield warn(
+            "data folder", said, "make room: raw responses and proofs grow; `btcfi prices prune` removes old ones"
+        )
+    else:
+        yield ok("data folder", said)
+
+
+def ports(deployment: Deployment) -> Iterator[Finding]:
+    """Look who listens on the ports of the deployment: free, or taken by its own processes or a stranger."""
+    wanted = {
+        "Flower": (deployment.listen_host, deployment.flower_port),
+        "metrics": (deployment.listen_host, deployment.metrics_port),
+        "API": (deployment.api_host, deployment.api_port),
+    }
+    taken = [f"{name} {port}" for name, (host, port) in wanted.items() if port and _listens(host, port)]
+    numbers = {port for _, port in wanted.values() if port}
+    if len(numbers) < sum(1 for _, port in wanted.values() if port):
+        yield fail(
+            "ports",
+            "two services have the same port",
+            "set BTCFI_FLOWER_PORT, BTCFI_METRICS_PORT, BTCFI_API_PORT apart",
+        )
+    elif taken:
+        yield ok("ports", f"in use: {', '.join(taken)} (fine while the deployment runs)")
+    else:
+        yield ok("ports", "free: " + ", ".join(f"{name} {port}" for name, (_, port) in wanted.items() if port))
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
+
+
+def clock(*, network: bool) -> Iterator[Finding]:
+    """Ask time servers for the offset of this machine's clock."""
+    if not network:
+        return
+    from btcfi.adapters.ntp import measure_ntp
+
+    _working("asking time servers")
+    samples = measure_ntp(NTP_SERVERS, timeout_seconds=NTP_SECONDS)
+    if not samples:
+        yield warn("clock", "no time server answers", "make sure that this machine's clock is set (chrony, timesyncd)")
+        return
+    best = min(samples, key=lambda sample: sample.round_trip)
+    offset = best.offset / 1000
+    said = f"{offset:+.3f} s from {best.server}"
+    if abs(offset) > BAD_OFFSET_SECONDS:
+        yield fail("clock", said, "set the clock: minutes are fetched and options expire by it")
+    else:
+        yield ok("clock", said)
+
+
+def preset(deployment: Deployment) -> Iterator[Finding]:
+    """Load the preset whose numbers decide money."""
+    from settings.preset import load_preset
+
+    found = load_preset(deployment.preset)
+    yield ok("preset", f"{found.name}, SHA-256 {found.sha256[:16]}…")
+
+
+def guests() -> Iterator[Finding]:
+    """Check every guest program's bytes against the manifest."""
+    import tomllib
+
+    from btcfi.vm.program import load_program
+
+    rows = tomllib.loads((ROOT / "guest_programs" / "manifest.toml").read_text(encoding="utf-8"))["program"]
+    wrong = []
+    for row in rows:
+        try:
+            load_program(row["name"])
+        except BtcfiError as e:
+            wrong.append(str(e))
+    if wrong:
+        yield fail(
+            "guests", "; ".join(wrong), "git checkout guest_programs, or build them anew: guest_programs/README.md"
+        )
+    else:
+        yield ok("guests", f"{len(rows)} programs match the manifest")
+
+
+def hashing() -> Iterator[Finding]:
+    """Look whether proofs are hashed by the compiled routine."""
+    from btcfi.proofs.lanes import hashing_in_use
+
+    used = hashing_in_use()
+    if used == "hashlib":
+        yield warn(
+            "hashing",
+            "hashlib: proofs take several times longer",
+            "use Linux on x86-64, or build the routine: guest_programs/build_lanes.py",
+        )
+    else:
+        yield ok("hashing", {"sha": "compiled, SHA instructions", "avx2": "compiled, AVX2"}.get(used, used))
+
+
+def keys(deployment: Deployment) -> Iterator[Finding]:
+    """Check who may read the files that hold keys."""
+    patterns = ("*.seed", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
+    inside = [path for pattern in patterns for path in sorted(deployment.data_dir.glob(pattern))]
+    found = [path for path in dict.fromkeys([deployment.wallet_seed_file, *inside]) if path.is_file()]
+    open_ones = [str(path) for path in found if path.stat().st_mode & 0o077]
+    if open_ones:
+        yield fail(
+            "keys",
+            f"others may read {', '.join(open_ones[:3])}",
+            "chmod 600, and take the keys for known: make new ones",
+        )
+    elif found:
+        yield ok("keys", f"{len(found)} files, readable by their owner alone")
+    else:
+        yield ok("keys", "none yet: `btcfi up` makes them")
+
+
+def broker(deployment: Deployment) -> Iterator[Finding]:
+    """Ask the broker whether it is there and keeps what it accepts."""
+    if deployment.broker_url is None:
+        from workers.embedded import valkey_server
+
+        yield ok("broker", f"none named; `btcfi up` starts {valkey_server().name}")
+        return
+    from workers.broker import read_broker
+    from workers.roles import QUEUES
+
+    found = read_broker(deployment, QUEUES)
+    waiting = sum(queue.waiting for queue in found.queues.values())
+    said = f"version {found.version}, {waiting} messages wait, {found.unacked} held by workers"
+    if not found.aof_enabled:
+        yield fail("broker", said + "; no append-only file", "CONFIG SET appendonly yes, and in its configuration")
+    elif not found.aof_ok:
+        yield fail("broker", said + "; it cannot write its append-only file", "make room on its disk")
+    elif found.eviction_policy != "noeviction":
+        yield fail("broker", said + f"; evicts ({found.eviction_policy})", "CONFIG SET maxmemory-policy noeviction")
+    else:
+        yield ok("broker", said + "; append-only file, no eviction")
+
+
+def node(deployment: Deployment) -> Iterator[Finding]:
+    """Ask the node where its chain stands."""
+    if deployment.node_url is None:
+        yield ok("node", "none named; `btcfi up` starts a regtest node")
+        return
+    from btcfi.adapters.node import Node
+
+    client = Node(
+        deployment.node_url, min(deployment.node_timeout_seconds, 5.0), cookie_file=deployment.node_cookie_file
+    )
+    info = client.call("getblockchaininfo")
+    version = "unknown version"
+    with suppress(BtcfiError):
+        version = str(client.call("getnetworkinfo").get("subversion") or version)
+    header = client.block_header(client.best_block_hash())
+    client.close()
+    age = time.time() - header.time
+    said = f"{info['chain']}, height {info['blocks']:,}, {version}, newest block {_ago(age)} old"
+    if info.get("initialblockdownload") and info["chain"] != "regtest":
+        yield fail("node", said + "; still syncing", "wait until it is in sync: nothing confirms before")
+    elif age > TIP_SECONDS and info["chain"] != "regtest":
+        yield warn("node", said, "look at its connections: a block every ten minutes is normal")
+    else:
+        yield ok("node", said)
+
+
+def database(deployment: Deployment) -> Iterator[Finding]:
+    """Look into the store: there, at the right migration, and whether the pipeline moves."""
+    from btcfi.adapters.metrics import newest_revision, read_store, schema_revision
+    from btcfi.adapters.store.database import Store
+    from btcfi.oracle.quote import Feed
+    from btcfi.units import UnixSeconds
+
+    path = deployment.database_url.removeprefix("sqlite:///")
+    if deployment.database_url.startswith("sqlite") and not Path(path).exists():
+        yield warn("database", f"no file {path} yet", "btcfi migrate, or btcfi up")
+        return
+    store = Store(deployment.database_url, busy_timeout_ms=3_000)
+    try:
+        from sqlalchemy import inspect
+
+        with store.reading() as session:
+            there = inspect(session.connection()).has_table("alembic_version")
+            at = schema_revision(session) if there else None
+            reading = None
+            if at == newest_revision():
+                reading = read_store(
+                    session, Feed(deployment.feed), now=UnixSeconds(int(time.time())), replay=deployment.replay_clock
+                )
+    finally:
+        store.close()
+    yield ok("database", f"{store.where} answers")
+    if reading is None:
+        yield fail("schema", f"at {at or 'nothing'}, the code wants {newest_revision()}", "btcfi migrate")
+        return
+    yield ok("schema", f"at {at}")
+    yield from pipeline(reading)
+
+
+def pipeline(reading: Reading) -> Iterator[Finding]:
+    """Judge what the store says about whether the pipeline moves."""
+    stale = {queue: age for queue, age in reading.canaries.items() if age > CANARY_SECONDS}
+    if not reading.canaries:
+        yield warn(
+            "canaries", "no queue was ever consumed", "start the workers and beat: btcfi up, or docs/operating.md"
+        )
+    elif stale:
+        shown = ", ".join(f"{queue} {_ago(age)} ago" for queue, age in sorted(stale.items()))
+        yield fail("canaries", f"last consumed: {shown}", "start beat and a worker of each role; docs/runbook.md")
+    else:
+        yield ok("canaries", f"{len(reading.canaries)} queues are consumed")
+    price = reading.price
+    if price is None:
+        yield warn("price", "no minute was ever priced", "start beat and a prices worker")
+    elif price.age_seconds > PRICE_SECONDS:
+        yield fail("price", f"{_ago(price.age_seconds)} old", "docs/runbook.md, BtcfiPriceStale")
+    else:
+        yield ok("price", f"${price.cents / 100:,.2f} from {price.used} venues, {_ago(price.age_seconds)} old")
+    parked = reading.settlements.get("parked", 0)
+    if parked:
+        yield fail("settlements", f"{parked} parked", "btcfi parked list")
+    elif reading.overdue_options:
+        yield fail(
+            "settlements",
+            f"{reading.overdue_options} options are past their expiry",
+            "docs/runbook.md, BtcfiOptionsOverdue",
+        )
+    else:
+        yield ok("settlements", f"{sum(reading.settlements.values()):,}, none parked")
+    if reading.outbox_lag > OUTBOX_SECONDS:
+        yield fail(
+            "outbox",
+            f"{reading.outbox_waiting} messages wait, the oldest {_ago(reading.outbox_lag)}",
+            "docs/runbook.md, BtcfiOutboxLag",
+        )
+    else:
+        yield ok("outbox", f"{reading.outbox_waiting} messages wait")
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _working(what: str) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"{what}…\r", err=True, nl=False)
+
+
+_COLOURS: Final = {Status.OK: typer.colors.GREEN, Status.WARN: typer.colors.YELLOW, Status.FAIL: typer.colors.RED}
+
+
+def _say(finding: Finding) -> None:
+    colour = _COLOURS[finding.status] if sys.stdout.isatty() and "NO_COLOR" not in os.environ else None
+    word = f"{finding.status:<4}"
+    typer.echo(f"{typer.style(word, fg=colour) if colour else word}  {finding.name:<13} {finding.said}")
+    if finding.do:
+        typer.echo(f"      {'':<13} -> {finding.do}")
