@@ -306,7 +306,10 @@ def margin(positions: Positions, market: Market) -> Margin:
 
 
 def payoff_profile(positions: Positions, spots: ArrayLike) -> FloatArray:
-    """Return what the book pays at expiry at each of ``spots``, in USD; knock-outs are judged at that price alone."""
+    """Return what the book pays at expiry at each of ``spots``, in USD.
+
+    Capped by the collateral where the book knows it; knock-outs are judged at that price alone.
+    """
     at = check("spot", spots).reshape(-1)
     book = positions.book
     pays: Callable[[int, float, float], float] = intrinsic
@@ -316,6 +319,8 @@ def payoff_profile(positions: Positions, spots: ArrayLike) -> FloatArray:
         paid = np.array([pays(int(book.kind[i]), float(s), strike) for s in at])
         if level > 0.0:
             paid = np.where(at >= level if level > strike else at <= level, 0.0, paid)
+        if book.collateral_ratio is not None:
+            paid = np.minimum(paid, book.collateral_ratio[i] * at)
         total += float(held) * paid
     return total
 

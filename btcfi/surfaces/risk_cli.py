@@ -2,7 +2,8 @@
 
 The book has a header and a row an option: ``kind,strike,expiry,quantity`` and, where wanted, ``barrier,american,
 collateral``. kind: call, put, binary_call or binary_put. strike and barrier: USD per BTC. expiry: ISO 8601 with a zone,
-or seconds since 1970. quantity: BTC, below 0 for options written. american: true or false. collateral: BTC locked.
+or seconds since 1970. quantity: BTC, below 0 for options written. american: true or false. collateral: BTC locked by
+the writer, which no payout exceeds; empty for what the contract locks.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.options.terms import SATS_PER_CENTIBTC, OptionKind, required_collateral
 from btcfi.surfaces.rest.times import parse_time
-from btcfi.units import UnixSeconds, cents_per_btc
+from btcfi.units import CentiBtc, UnixSeconds, cents_per_btc
 
 if TYPE_CHECKING:
     from btcfi.pricing.portfolio import Market, Positions, ScenarioGrid
@@ -37,6 +39,9 @@ app = typer.Typer(
 
 KINDS: Final = ("call", "put", "binary_call", "binary_put")
 """In the order of the published option types, as ``btcfi.options.terms`` labels them."""
+
+NOT_GIVEN: Final = -1
+"""Sats: the book file says nothing about the collateral."""
 
 REQUIRED: Final = ("kind", "strike", "expiry", "quantity")
 PLOT_FORMATS: Final = (".png", ".svg")
@@ -137,6 +142,7 @@ def read_book(path: Path) -> Positions:
     from btcfi.pricing.premium import Book  # noqa: PLC0415 - as in assess
 
     columns: dict[str, list[int]] = {name: [] for name in FIELDS}
+    ratios = []
     for line, row in _rows(path, REQUIRED, allowed=tuple(FIELDS)):
         for field, (default, parse) in FIELDS.items():
             try:
@@ -145,6 +151,10 @@ def read_book(path: Path) -> Positions:
                 raise BookFileError(
                     file=path.name, line=line, field=field, problem=e.problem, expected=e.expected
                 ) from e  # fmt: skip
+        kind, quantity = OptionKind(columns["kind"][-1]), abs(columns["quantity"][-1])
+        locked = _locked(path.name, line, columns["collateral"][-1], kind, quantity)
+        columns["collateral"][-1] = locked
+        ratios.append(locked / (SATS_PER_CENTIBTC * quantity))
     if not columns["kind"]:
         raise InvalidInputError("book", f"{path.name} has no options", "a row an option below the header")
     return Positions(
@@ -154,10 +164,26 @@ def read_book(path: Path) -> Positions:
             expiry_unix=np.array(columns["expiry"], dtype=np.int64),
             barrier_cents=np.array(columns["barrier"], dtype=np.int64),
             american=np.array(columns["american"], dtype=np.bool_),
+            collateral_ratio=np.array(ratios),
         ),
         quantity_centi_btc=np.array(columns["quantity"], dtype=np.int64),
         collateral_sats=np.array(columns["collateral"], dtype=np.int64),
     )
+
+
+def _locked(file: str, line: int, given: int, kind: OptionKind, quantity: int) -> int:
+    """Return the collateral of one row in sats: the given one, or what the contract locks."""
+    try:
+        needed = required_collateral(kind, CentiBtc(quantity))
+    except InvalidInputError as e:
+        expected = "BTC in hundredths, not 0, at most 21 million"
+        raise BookFileError(file=file, line=line, field="quantity", problem=e.problem, expected=expected) from e
+    if given != NOT_GIVEN and given < needed:
+        raise BookFileError(
+            file=file, line=line, field="collateral", problem=f"{given} sats",
+            expected=f"at least {needed} sats, or nothing for what the contract locks",
+        )  # fmt: skip
+    return needed if given == NOT_GIVEN else given
 
 
 def show(report: dict[str, Any]) -> None:
@@ -289,6 +315,10 @@ def _scaled(text: str, field: str, *, digits: int) -> int:
     return int(number)
 
 
+def _collateral(text: str, field: str) -> int:
+    return _scaled(text, field, digits=8) if text else NOT_GIVEN
+
+
 def _one_of(names: tuple[str, ...]) -> Callable[[str, str], int]:
     """Return a parser of one of ``names`` to its place."""
 
@@ -307,6 +337,6 @@ FIELDS: Final[dict[str, tuple[str, Callable[[str, str], int]]]] = {
     "quantity": ("", partial(_scaled, digits=2)),
     "barrier": ("0", partial(_scaled, digits=2)),
     "american": ("false", _one_of(("false", "true"))),
-    "collateral": ("0", partial(_scaled, digits=8)),
+    "collateral": ("", _collateral),
 }
 """Each column of a book file: what an empty or absent field means, and its parser."""

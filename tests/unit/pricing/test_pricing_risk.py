@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -217,6 +218,13 @@ def test_a_far_written_option_still_needs_the_floor():
 def test_the_payoff_profile_sums_the_payoffs():
     held = positions((0, 70_000, 30, 100, 0), (2, 80_000, 30, -10, 10**8))
     assert portfolio.payoff_profile(held, [60_000, 75_000, 80_000, 90_000]).tolist() == [0, 5_000, 10_000, 12_000]
+
+
+def test_the_payoff_profile_stops_at_the_collateral():
+    held = positions((1, 80_000, 30, -100, 10**8))
+    capped = replace(held, book=replace(held.book, collateral_ratio=np.ones(1)))
+    assert portfolio.payoff_profile(held, [20_000, 60_000]).tolist() == [-60_000, -20_000]
+    assert portfolio.payoff_profile(capped, [20_000, 60_000]).tolist() == [-20_000, -20_000]
 
 
 def test_history_too_short_for_a_tail_is_refused():

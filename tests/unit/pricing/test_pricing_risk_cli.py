@@ -99,3 +99,24 @@ def test_a_missing_book_and_an_unknown_picture_have_their_exit_codes(command, ru
     assert command(str(tmp_path / "none.csv"), *OPTIONS).exit_code == 3
     assert run(BOOK, "--plot", str(tmp_path / "risk.gif")).exit_code == 2
     assert run(BOOK, "--plot", str(tmp_path / "no" / "risk.png")).exit_code == 2
+
+
+def test_a_put_that_its_collateral_cannot_pay_is_worth_what_the_collateral_is(run):
+    book = HEADER + "put,69000,2026-12-20T08:00:00Z,-1,,,{}\n"
+    report = json.loads(run(book.format(1), "--json", "--spot", "20000").stdout)
+    assert report["greeks"]["value"] == pytest.approx(-20_000, rel=1e-3)
+    assert report["margin"]["utilisation"] == pytest.approx(1.0, rel=1e-3)
+    more = json.loads(run(book.format(2), "--json", "--spot", "20000").stdout)
+    assert -40_000 < more["greeks"]["value"] < -38_000
+
+
+def test_without_a_collateral_the_contracts_own_is_taken(run):
+    book = HEADER + "binary_put,69000,2026-12-20T08:00:00Z,-1.5,,,{}\n"
+    bare, given = (json.loads(run(book.format(text), "--json").stdout) for text in ("", "3"))
+    assert bare == given
+    assert bare["margin"]["collateral_cents"] == 3 * 6_900_000
+    less = run(book.format("2.99"))
+    assert less.exit_code == 2
+    assert "line 2, collateral" in less.stderr
+    assert "300000000 sats" in less.stderr
+    assert run(HEADER + "put,69000,2026-12-20T08:00:00Z,0,,,\n").exit_code == 2
