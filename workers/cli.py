@@ -20,7 +20,7 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import bench_cli, chaos_cli, metrics_cli, options_cli, parked_cli, serve_cli
+from workers import bench_cli, chaos_cli, doctor_cli, metrics_cli, options_cli, parked_cli, serve_cli
 from workers.options_cli import open_store
 
 if TYPE_CHECKING:
