@@ -62,8 +62,16 @@ def build(name: str, sources: list[str], *, root: Path, common: Path = ROOT / "c
         ]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own arguments
         if done.returncode:
-            raise CompilerError(f"guest program {name} does not compile: {done.stderr.strip()[-2000:]}")
+            raise CompilerError(f"guest program {name} does not compile: {first_error(done.stderr)}")
         return out.read_bytes()
+
+
+def first_error(said: str) -> str:
+    """Return the compiler's first error and how many follow it: the one to mend first."""
+    errors = [line for line in said.splitlines() if "error: " in line]
+    if not errors:
+        return said.strip()[-500:]
+    return errors[0] + (f" (and {len(errors) - 1} more)" if errors[1:] else "")
 
 
 def check_compiler() -> None:
@@ -113,7 +121,10 @@ def _toml(value: object) -> str:
 
 def build_row(row: dict[str, Any], *, root: Path) -> tuple[bytes, dict[str, Any]]:
     """Return the built ELF file of a manifest row, and the row with its hashes and entry."""
-    data = build(row["name"], list(row["sources"]), root=root)
+    sources = row.get("sources")
+    if not isinstance(sources, list) or not sources or not isinstance(row.get("path"), str):
+        raise InvalidInputError(f"manifest.toml, program {row.get('name')}", "no sources or no path", "a complete row")
+    data = build(row["name"], sources, root=root)
     elf = parse_elf(data)
     hashes = {
         "elf_sha256": sha256(data).hexdigest(),

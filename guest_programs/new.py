@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.vm.agreement import Emulator, execute
+from btcfi.vm.machine import MachineFaultError
 from btcfi.vm.program import load_program
 from guest_programs.build import ROOT, ZIG_VERSION, build, build_row, read_manifest, write_manifest
 
@@ -82,7 +84,7 @@ class Checked:
 def check_program(name: str, root: Path) -> Checked:
     """Check manifest hashes, instruction whitelist, a rebuild, both executors on random inputs, and the Python twin.
 
-    Raises GuestMismatchError, ElfError, CompilerError, ExecutorsDisagreeError, MachineFaultError or GuestCheckError.
+    Raises GuestMismatchError, ElfError, CompilerError, ExecutorsDisagreeError or GuestCheckError.
     """
     program = load_program(name, root)
     checks = [
@@ -98,14 +100,15 @@ def check_program(name: str, root: Path) -> Checked:
     longest = 0
     for number in range(CHECK_RUNS):
         data = make_input(rng)
-        execution = execute(program, emulator, data)
+        try:
+            execution = execute(program, emulator, data)
+        except MachineFaultError as e:
+            raise GuestCheckError(name, f"input {number} ({data.hex()}): {e}", "a halt on every input") from e
         longest = max(longest, execution.steps)
-        if twin is not None and twin(data) != execution.output:
-            raise GuestCheckError(
-                name,
-                f"input {number} ({data.hex()}) gives {execution.output.hex()}, the twin {twin(data).hex()}",
-                "equality",
-            )
+        wanted = execution.output if twin is None else twin(data)
+        if wanted != execution.output:
+            found = f"input {number} ({data.hex()}) gives {execution.output.hex()}, the twin {wanted.hex()}"
+            raise GuestCheckError(name, found, "equality")
     checks.append(f"interpreter and Unicorn agree on {CHECK_RUNS} random inputs, at most {longest} steps")
     if twin is not None:
         checks.append(f"the Python twin agrees on all {CHECK_RUNS}")
@@ -113,12 +116,37 @@ def check_program(name: str, root: Path) -> Checked:
 
 
 def _twin(path: Path) -> tuple[Callable[[bytes], bytes] | None, Callable[[random.Random], bytes]]:
-    """Return the twin's ``settle`` (None without a twin) and ``random_input`` (60 random bytes without one)."""
+    """Return the twin's ``settle`` (None without a twin) and ``random_input`` (60 random bytes without one).
+
+    A twin is its author's program: whatever goes wrong in it is a failed check that names its line.
+    """
     if not path.is_file():
         return None, lambda rng: rng.randbytes(60)
     spec = importlib.util.spec_from_file_location(f"twin_of_{path.parent.name}", path)
     if spec is None or spec.loader is None:
         raise GuestCheckError(str(path), "cannot be loaded", "a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.settle, module.random_input
+    _called(path, spec.loader.exec_module, module)
+    settle, random_input = (getattr(module, name, None) for name in ("settle", "random_input"))
+    if not callable(settle) or not callable(random_input):
+        raise GuestCheckError(str(path), "lacks settle or random_input", "both functions, as in the template")
+    return (
+        lambda data: _bytes(path, "settle", _called(path, settle, data)),
+        lambda rng: _bytes(path, "random_input", _called(path, random_input, rng)),
+    )
+
+
+def _called(path: Path, function: Callable[..., Any], argument: object) -> object:
+    try:
+        return function(argument)
+    except Exception as e:
+        frames = traceback.extract_tb(e.__traceback__)
+        own = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+        line = own[-1] if own else getattr(e, "lineno", 0)
+        raise GuestCheckError(f"{path}:{line}", f"{type(e).__name__}: {e}", "a twin that runs") from e
+
+
+def _bytes(path: Path, function: str, value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise GuestCheckError(str(path), f"{function} returns {type(value).__name__}", "bytes")
+    return value

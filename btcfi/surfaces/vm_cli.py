@@ -76,22 +76,27 @@ def verify(
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse to run longer.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
-    """Check a proof; exit 0 only if every check passes."""
+    """Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."""
     if depth not in ("execute", "sample", "paths"):
         raise InvalidInputError("--depth", repr(depth), "execute, sample or paths")
     raw = _read(proof_file)
     _announce_compilation()
-    from btcfi.proofs.errors import ProofRootError  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
     from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
-    proof = from_json(raw)
-    if root and root.lower() != proof.proof_root.hex():
-        raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
-    verified = check(
-        proof, load_program(program or proof.program_name, programs), depth=Depth(depth), max_steps=max_steps
-    )
+    try:
+        proof = from_json(raw)
+        if root and root.lower() != proof.proof_root.hex():
+            raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
+        verified = check(
+            proof, load_program(program or proof.program_name, programs), depth=Depth(depth), max_steps=max_steps
+        )
+    except ProofError as e:
+        if as_json:
+            _say({"verified": False, "failed_check": e.check, "problem": e.problem}, as_json=True)
+        raise
     said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
     said |= {"proof_root": verified.proof_root.hex(), "checks": list(verified.checks)}
     _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)}, as_json=as_json)
@@ -107,6 +112,7 @@ def trace_show(
     step: Annotated[Optional[int], typer.Option("--step", help="Step to show; default: the last.", min=0)] = None,  # noqa: UP045 - typer reads it at run time
     around: Annotated[int, typer.Option("--around", help="Steps before and after it.", min=0, max=1000)] = 5,
     programs: Programs = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the instructions around a step with what each changed, and how the payout came about."""
     raw = _read(proof_file)
@@ -122,14 +128,21 @@ def trace_show(
     at = proof.steps - 1 if step is None else step
     if at >= proof.steps:
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")
+    lines = lines_around(program, proof.input_bytes, at=at, around=around)
+    words = payout_in_words(proof.input_bytes, proof.output)
+    if as_json:
+        keys = ("step", "pc", "instruction", "function", "changes")
+        rows = [(line.step.index, f"0x{line.step.pc:08x}", line.text, line.function, line.changes) for line in lines]
+        said = {"at": at, "steps": [dict(zip(keys, row, strict=True)) for row in rows], "in_words": words}
+        _say(said, as_json=True)
+        return
     function = ""
-    for line in lines_around(program, proof.input_bytes, at=at, around=around):
+    for line in lines:
         if line.function != function:
             function = line.function
             typer.echo(f"{function}:")
         mark = ">" if line.step.index == at else " "
         typer.echo(f"{mark}{line.step.index:>8}  {line.step.pc:08x}  {line.text:<28}  {line.changes}".rstrip())
-    words = payout_in_words(proof.input_bytes, proof.output)
     if words:
         typer.echo(words)
 
@@ -168,21 +181,24 @@ _HERE = Path()
 
 
 @guest_app.command("new")
-def guest_new(name: Annotated[str, typer.Argument(help="A lower-case C identifier.")], root: Root = _HERE) -> None:
+def guest_new(
+    name: Annotated[str, typer.Argument(help="A lower-case C identifier.")], root: Root = _HERE, as_json: AsJson = False
+) -> None:
     """Start a program from the template: a C file, its Python twin, a manifest row."""
     from guest_programs.new import new_program  # noqa: PLC0415 - the tool chain, only when needed
 
-    for path in new_program(name, root):
-        typer.echo(f"wrote {path}")
+    _say({"wrote": [str(path) for path in new_program(name, root)]}, as_json=as_json, mark="")
 
 
 @guest_app.command("build")
-def guest_build(name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE) -> None:
+def guest_build(
+    name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE, as_json: AsJson = False
+) -> None:
     """Compile a program with the pinned compiler and write its hashes into the manifest."""
     from guest_programs.new import build_program  # noqa: PLC0415 - the tool chain, only when needed
 
     row = build_program(name, root)
-    typer.echo(f"{row['path']}: program hash {row['image_sha256']}")
+    _say({"file": row["path"], "program_hash": row["image_sha256"], "elf_sha256": row["elf_sha256"]}, as_json=as_json)
 
 
 @guest_app.command("run")
@@ -227,12 +243,14 @@ def guest_run(
 
 
 @guest_app.command("check")
-def guest_check(name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE) -> None:
+def guest_check(
+    name: Annotated[str, typer.Argument(help="The program's name.")], root: Root = _HERE, as_json: AsJson = False
+) -> None:
     """Check manifest, whitelist, rebuild, both executors, and the Python twin if there is one."""
+    _announce_compilation()
     from guest_programs.new import check_program  # noqa: PLC0415 - the tool chain, only when needed
 
-    for check in check_program(name, root).checks:
-        typer.echo(f"  ok  {check}")
+    _say({"program": name, "checks": list(check_program(name, root).checks)}, as_json=as_json)
 
 
 def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:

@@ -112,6 +112,9 @@ def load_program(name: str, root: Path | None = None) -> Program:
     return program
 
 
+_MANIFEST_KEYS: Final = {"path": str, "elf_sha256": str, "image_sha256": str, "output_size": int}
+
+
 def manifest_row(name: str, folder: Path) -> dict[str, Any]:
     """Return the manifest's row of a program. Raises NotFoundError, InvalidInputError for a malformed manifest."""
     try:
@@ -121,11 +124,15 @@ def manifest_row(name: str, folder: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise InvalidInputError("manifest.toml", str(e), "TOML with a [[program]] table a program") from e
     rows = manifest.get("program", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InvalidInputError("manifest.toml", "`program` is no table", "a [[program]] table a program")
     for row in rows:
         if row.get("name") == name:
-            for key in ("path", "elf_sha256", "image_sha256", "output_size"):
-                if key not in row:
-                    raise InvalidInputError(f"manifest.toml, program {name}", f"no {key}", "a complete row")
+            for key, kind in _MANIFEST_KEYS.items():
+                if not isinstance(row.get(key), kind):
+                    what = "bad" if key in row else "no"
+                    right = "a complete row; `btcfi guest build` writes its hashes"
+                    raise InvalidInputError(f"manifest.toml, program {name}", f"{what} {key}", right)
             return dict(row)
     known = ", ".join(str(row.get("name")) for row in rows)
     raise NotFoundError("guest program", name, f"the manifest has {known or 'none'}")

@@ -1,6 +1,8 @@
 """The commands as a user runs them: python -m btcfi, in a process of its own."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -73,6 +75,78 @@ def test_a_new_program_is_built_run_and_checked_in_four_commands(tmp_path):
     done = btcfi("guest", "check", "capped", "--root", ".", cwd=tmp_path)
     assert done.returncode == 2
     assert "twin" in done.stderr
+
+
+TWINS = {
+    "does not parse": ("x = (", "twin.py:1: SyntaxError"),
+    "lacks its functions": ("x = 1", "lacks settle or random_input"),
+    "raises": (
+        "def settle(data):\n    raise KeyError(3)\ndef random_input(rng):\n    return bytes(60)",
+        "twin.py:2: KeyError",
+    ),
+    "returns no bytes": (
+        "def settle(data):\n    pass\ndef random_input(rng):\n    return bytes(60)",
+        "settle returns NoneType",
+    ),
+    "makes no input": ("def settle(data):\n    pass\ndef random_input(rng):\n    return 5", "random_input returns int"),
+}
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory):
+    pytest.importorskip("ziglang", reason="ziglang is not installed")
+    folder = tmp_path_factory.mktemp("programs")
+    for command in ("new", "build"):
+        assert btcfi("guest", command, "capped", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_that_does_not_work_fails_the_check_in_one_line(capped, name):
+    text, said = TWINS[name]
+    good = (capped / "capped" / "twin.py").read_text()
+    (capped / "capped" / "twin.py").write_text(text)
+    done = btcfi("guest", "check", "capped", cwd=capped)
+    (capped / "capped" / "twin.py").write_text(good)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_program_that_does_not_compile_is_told_its_first_error(capped):
+    good = (capped / "capped" / "main.c").read_text()
+    (capped / "capped" / "main.c").write_text(good.replace("u32 strike = INPUT", "u32 strikes = INPUT"))
+    done = btcfi("guest", "build", "capped", cwd=capped)
+    (capped / "capped" / "main.c").write_text(good)
+    assert done.returncode == 1
+    assert "capped/main.c:24:9: error: use of undeclared identifier 'strike' (and 4 more)" in done.stderr
+
+
+def test_a_program_that_faults_on_some_input_fails_the_check_with_that_input(capped, tmp_path):
+    shutil.copytree(capped, tmp_path / "copy")
+    source = tmp_path / "copy" / "capped" / "main.c"
+    source.write_text(source.read_text().replace("cents.high;", "cents.high; *(volatile u32 *)0x10000 = 1;"))
+    assert btcfi("guest", "build", "capped", cwd=tmp_path / "copy").returncode == 0
+    done = btcfi("guest", "check", "capped", cwd=tmp_path / "copy")
+    assert done.returncode == 2
+    assert "machine fault: store to code" in done.stderr
+    assert re.search(r"input \d+ \([0-9a-f]{120}\)", done.stderr)
+
+
+def test_a_refused_proof_is_named_in_json_too(proofs):
+    text = (proofs / "0.json").read_text().replace('"steps":', '"steps":1')
+    done = btcfi("verify", "-", "--json", stdin=text)
+    assert done.returncode == 76
+    assert json.loads(done.stdout) | {"problem": ""} == {
+        "verified": False, "failed_check": "final state", "problem": "",
+    }  # fmt: skip
+
+
+def test_a_trace_is_shown_as_json_too(proofs):
+    said = json.loads(btcfi("trace", "show", proofs / "0.json", "--around", "1", "--json").stdout)
+    assert [row["step"] for row in said["steps"]] == [said["at"] - 1, said["at"]]
+    assert said["steps"][-1]["instruction"] == "ecall"
+    assert "8301888 sats" in said["in_words"]
 
 
 BAD = {
