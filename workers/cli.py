@@ -20,7 +20,7 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import bench_cli, chaos_cli, doctor_cli, metrics_cli, options_cli, parked_cli, serve_cli
+from workers import bench_cli, chaos_cli, doctor_cli, metrics_cli, options_cli, parked_cli, serve_cli, watch_cli
 from workers.options_cli import open_store
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
 """Where Flower's user:password comes from: the environment, since anybody on the machine can read an argv."""
 
 FLOWER_CONFIG: Final = Path(__file__).resolve().parents[1] / "dashboards" / "flower_config.py"
+
+COMPLETE: Final = "_BTCFI_COMPLETE"
+"""Set by the shell's completion that `btcfi --install-completion` installs."""
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where store, chain and logs are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -155,7 +158,6 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
         help="Options on Bitcoin whose settlement anybody can check.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
     )
     app.command()(demo)
     app.command()(up)
@@ -176,6 +178,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command()(serve_cli.serve)
     app.command()(metrics_cli.metrics)
     app.command()(doctor_cli.doctor)
+    app.command()(watch_cli.watch)
     app.command()(migrate)
     app.command()(bench_cli.bench)
     chaos_cli.register(app)
@@ -191,7 +194,8 @@ def _placeholder(about: str) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the process's command line: one line on stderr and an exit code for every expected error."""
-    arguments = sys.argv[1:]
+    # a shell that completes a line hands it over in the environment
+    arguments = os.environ.get("COMP_WORDS", "").split()[1:] if COMPLETE in os.environ else sys.argv[1:]
     run(build(arguments))
 
 

@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from btcfi.errors import BtcfiError
+from btcfi.errors import BtcfiError, UnreachableError
+from workers.watch_cli import age
 
 if TYPE_CHECKING:
     from btcfi.adapters.metrics import Reading
@@ -89,11 +91,12 @@ def doctor(
 ) -> None:
     """Check every part of the deployment and say what to do; exit 1 if something does not work."""
     from settings.deployment import load_deployment
+    from workers.attach import attached
 
-    deployment = load_deployment()
+    deployment = attached(load_deployment())
     findings: list[Finding] = []
-    for check in checks(deployment, network=not no_network):
-        for finding in _safely(check):
+    for name, check in checks(deployment, network=not no_network):
+        for finding in _safely(name, check):
             findings.append(finding)
             if not as_json:
                 _say(finding)
@@ -110,21 +113,31 @@ def doctor(
 Check = Callable[[], Iterator[Finding]]
 
 
-def checks(deployment: Deployment, *, network: bool) -> list[Check]:
+def checks(deployment: Deployment, *, network: bool) -> list[tuple[str, Check]]:
     """Return the checks in their order: this machine, then the parts, then whether the pipeline moves."""
     return [
-        python, dependencies,
-        lambda: data_folder(deployment), lambda: ports(deployment), lambda: clock(network=network),
-        lambda: preset(deployment), guests, hashing, lambda: keys(deployment),
-        lambda: broker(deployment), lambda: node(deployment), lambda: database(deployment),
-    ]  # fmt: skip
+        ("python", python),
+        ("dependencies", dependencies),
+        ("data folder", lambda: data_folder(deployment)),
+        ("ports", lambda: ports(deployment)),
+        ("clock", lambda: clock(network=network)),
+        ("preset", lambda: preset(deployment)),
+        ("guests", guests),
+        ("hashing", hashing),
+        ("keys", lambda: keys(deployment)),
+        ("broker", lambda: broker(deployment)),
+        ("node", lambda: node(deployment)),
+        ("database", lambda: database(deployment)),
+    ]
 
 
-def _safely(check: Check) -> Iterator[Finding]:
+def _safely(name: str, check: Check) -> Iterator[Finding]:
     try:
         yield from check()
-    except BtcfiError as e:
-        yield fail(getattr(e, "service", "check"), str(e), "as the line says")
+    except UnreachableError as e:
+        yield fail(name, f"{e.where} does not answer ({e.problem})", e.hint)
+    except (BtcfiError, OSError) as e:
+        yield fail(name, str(e), "as the line says")
 
 
 def python() -> Iterator[Finding]:
@@ -329,11 +342,11 @@ def node(deployment: Deployment) -> Iterator[Finding]:
         version = str(client.call("getnetworkinfo").get("subversion") or version)
     header = client.block_header(client.best_block_hash())
     client.close()
-    age = time.time() - header.time
-    said = f"{info['chain']}, height {info['blocks']:,}, {version}, newest block {_ago(age)} old"
+    since = time.time() - header.time
+    said = f"{info['chain']}, height {info['blocks']:,}, {version}, newest block {age(since)} old"
     if info.get("initialblockdownload") and info["chain"] != "regtest":
         yield fail("node", said + "; still syncing", "wait until it is in sync: nothing confirms before")
-    elif age > TIP_SECONDS and info["chain"] != "regtest":
+    elif since > TIP_SECONDS and info["chain"] != "regtest":
         yield warn("node", said, "look at its connections: a block every ten minutes is normal")
     else:
         yield ok("node", said)
@@ -374,13 +387,13 @@ def database(deployment: Deployment) -> Iterator[Finding]:
 
 def pipeline(reading: Reading) -> Iterator[Finding]:
     """Judge what the store says about whether the pipeline moves."""
-    stale = {queue: age for queue, age in reading.canaries.items() if age > CANARY_SECONDS}
+    stale = {queue: since for queue, since in reading.canaries.items() if since > CANARY_SECONDS}
     if not reading.canaries:
         yield warn(
             "canaries", "no queue was ever consumed", "start the workers and beat: btcfi up, or docs/operating.md"
         )
     elif stale:
-        shown = ", ".join(f"{queue} {_ago(age)} ago" for queue, age in sorted(stale.items()))
+        shown = ", ".join(f"{queue} {age(since)} ago" for queue, since in sorted(stale.items()))
         yield fail("canaries", f"last consumed: {shown}", "start beat and a worker of each role; docs/runbook.md")
     else:
         yield ok("canaries", f"{len(reading.canaries)} queues are consumed")
@@ -388,9 +401,9 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
     if price is None:
         yield warn("price", "no minute was ever priced", "start beat and a prices worker")
     elif price.age_seconds > PRICE_SECONDS:
-        yield fail("price", f"{_ago(price.age_seconds)} old", "docs/runbook.md, BtcfiPriceStale")
+        yield fail("price", f"{age(price.age_seconds)} old", "docs/runbook.md, BtcfiPriceStale")
     else:
-        yield ok("price", f"${price.cents / 100:,.2f} from {price.used} venues, {_ago(price.age_seconds)} old")
+        yield ok("price", f"${price.cents / 100:,.2f} from {price.used} venues, {age(price.age_seconds)} old")
     parked = reading.settlements.get("parked", 0)
     if parked:
         yield fail("settlements", f"{parked} parked", "btcfi parked list")
@@ -405,18 +418,11 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
     if reading.outbox_lag > OUTBOX_SECONDS:
         yield fail(
             "outbox",
-            f"{reading.outbox_waiting} messages wait, the oldest {_ago(reading.outbox_lag)}",
+            f"{reading.outbox_waiting} messages wait, the oldest {age(reading.outbox_lag)}",
             "docs/runbook.md, BtcfiOutboxLag",
         )
     else:
         yield ok("outbox", f"{reading.outbox_waiting} messages wait")
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _working(what: str) -> None:
@@ -430,6 +436,16 @@ _COLOURS: Final = {Status.OK: typer.colors.GREEN, Status.WARN: typer.colors.YELL
 def _say(finding: Finding) -> None:
     colour = _COLOURS[finding.status] if sys.stdout.isatty() and "NO_COLOR" not in os.environ else None
     word = f"{finding.status:<4}"
-    typer.echo(f"{typer.style(word, fg=colour) if colour else word}  {finding.name:<13} {finding.said}")
-    if finding.do:
-        typer.echo(f"      {'':<13} -> {finding.do}")
+    styled = typer.style(word, fg=colour) if colour else word
+    for i, line in enumerate(_fit(f"{finding.name:<13} {finding.said}")):
+        typer.echo(f"{styled if i == 0 else '    '}  {line}")
+    for line in _fit(f"{'':<13} -> {finding.do}") if finding.do else ():
+        typer.echo(f"      {line}")
+
+
+def _fit(line: str) -> list[str]:
+    """Break a line for a terminal; a pipe gets it whole."""
+    if not sys.stdout.isatty():
+        return [line]
+    width = max(shutil.get_terminal_size().columns - 6, 40)
+    return textwrap.wrap(line, width, subsequent_indent=" " * 14, drop_whitespace=True) or [line]

@@ -21,10 +21,11 @@ def metrics(
 
     from btcfi.adapters.node import PortInUseError
     from settings.deployment import load_deployment
+    from workers.attach import attached
     from workers.exporter import Exporter
     from workers.logs import configure_logging, secrets_of
 
-    deployment = load_deployment()
+    deployment = attached(load_deployment())
     configure_logging(deployment.log_format, secrets_of(deployment))
     exporter = Exporter(deployment)
     registry = CollectorRegistry()

@@ -272,6 +272,13 @@ def schema_revision(session: Session) -> str | None:
     return found
 
 
+def newest_closed_round(session: Session, feed: Feed) -> tuple[UnixSeconds, str, dict[str, Any]] | None:
+    """Return minute, state and report (the JSON of ``encode_outcome``) of the newest round that is closed."""
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) != "open")
+    row = session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
+    return None if row is None else (UnixSeconds(row.slot), row.state, json.loads(row.report or "{}"))
+
+
 def _by_state(session: Session, table: Any) -> dict[str, int]:  # noqa: ANN401 - any table with a state
     return dict(session.execute(select(col(table.state), func.count()).group_by(col(table.state))).all())
 

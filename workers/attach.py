@@ -1,0 +1,29 @@
+"""Finds the embedded broker and node of a `btcfi up` that runs on the same data folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from settings.deployment import Deployment
+
+CLUSTER_FILE: Final = "cluster.json"
+"""Written by ``workers.embedded`` while it runs, in the data folder, which only its owner can read."""
+
+FIELDS: Final = ("broker_url", "result_backend_url", "node_url", "node_cookie_file")
+"""What an embedded part decides when it starts. No password is among them: a socket's mode and a cookie file guard."""
+
+
+def attached(deployment: Deployment) -> Deployment:
+    """Return the deployment with the addresses of the embedded parts that run on its data folder, if any do."""
+    try:
+        known: dict[str, Any] = json.loads((deployment.data_dir / CLUSTER_FILE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = {name: known["urls"][name] for name in FIELDS if known["urls"].get(name) is not None}
+    except (OSError, ValueError, TypeError, KeyError):
+        return deployment
+    if "node_cookie_file" in found:
+        found["node_cookie_file"] = Path(found["node_cookie_file"])
+    return deployment.model_copy(
+        update={name: value for name, value in found.items() if getattr(deployment, name) is None}
+    )
