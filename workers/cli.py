@@ -194,8 +194,10 @@ def _placeholder(about: str) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the process's command line: one line on stderr and an exit code for every expected error."""
-    # a shell that completes a line hands it over in the environment
-    arguments = os.environ.get("COMP_WORDS", "").split()[1:] if COMPLETE in os.environ else sys.argv[1:]
+    arguments = sys.argv[1:]
+    if COMPLETE in os.environ:  # a shell hands the line over in the environment: bash in the one, others in the other
+        line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+        arguments = line.split()[1:]
     run(build(arguments))
 
 
