@@ -29,7 +29,16 @@ from btcfi.oracle.consensus import (
     decode_outcome,
     encode_outcome,
 )
-from btcfi.oracle.quote import Feed, Missing, Observation, VenueId, decode_observation, encode_observation, parse_venue
+from btcfi.oracle.quote import (
+    Feed,
+    Missing,
+    Observation,
+    VenueId,
+    decode_observation,
+    encode_observation,
+    parse_venue,
+    read_observation,
+)
 from btcfi.oracle.report import canonical_json, evidence_root
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
@@ -92,7 +101,7 @@ def store_blob(session: Session, raw: bytes, *, now: UnixSeconds) -> Hash32:
 def observations_of(session: Session, feed: Feed, at: Slot) -> list[Observation]:
     """Return what every venue said for a slot, by venue."""
     rows = session.execute(select(QuoteRow).where(col(QuoteRow.feed) == feed, col(QuoteRow.slot) == at)).scalars()
-    return [decode_observation(json.loads(row.body)) for row in sorted(rows, key=lambda r: r.venue)]
+    return [read_observation(row.body) for row in sorted(rows, key=lambda r: r.venue)]
 
 
 def replay_round(

@@ -276,6 +276,20 @@ def encode_observation(observation: Observation) -> dict[str, object]:
     return {"kind": "missing", **head, "reason": observation.reason.value, "detail": observation.detail}
 
 
+_JSON: Final = json.JSONDecoder()
+
+
+def read_observation(text: str) -> Observation:
+    """Return the record of ``encode_observation`` from its JSON text. Raises as ``decode_observation`` does."""
+    try:
+        raw, end = _JSON.raw_decode(text)
+    except (ValueError, RecursionError) as e:
+        raise MalformedObservationError("observation", "no JSON", "one JSON object") from e
+    if end != len(text):
+        raise MalformedObservationError("observation", f"something follows at {end}", "one JSON object")
+    return decode_observation(raw)
+
+
 def decode_observation(raw: dict[str, Any]) -> Observation:
     """Return the record of ``encode_observation``; the inverse, with every range checked.
 
@@ -295,18 +309,24 @@ def _decode(raw: dict[str, Any]) -> Observation:
     opened = checked_slot(raw["slot"])
     match raw["kind"]:
         case "quote":
+            first, high, low, last, volume = (
+                raw["open_cents"], raw["high_cents"], raw["low_cents"], raw["close_cents"], raw["volume_sats"]
+            )  # fmt: skip
             quote = Quote(
-                venue=venue,
-                slot=opened,
-                open=_price(raw, "open_cents"),
-                high=_price(raw, "high_cents"),
-                low=_price(raw, "low_cents"),
-                close=_price(raw, "close_cents"),
-                volume=Sats(_whole(raw, "volume_sats", 1, MAX_MONEY_SATS)),
-                observed_at=at,
+                venue=venue, slot=opened, open=first, high=high, low=low, close=last, volume=volume, observed_at=at,
                 evidence=hash32(bytes.fromhex(evidence)),
-            )
-            check_candle(quote)
+            )  # fmt: skip
+            # one look at a candle that is in order; only another is looked at field by field, for its error
+            if not (
+                type(first) is type(high) is type(low) is type(last) is type(volume) is int
+                and LOWEST_PRICE <= low <= first <= high <= HIGHEST_PRICE
+                and low <= last <= high
+                and 1 <= volume <= MAX_MONEY_SATS
+            ):
+                for field in ("open_cents", "high_cents", "low_cents", "close_cents"):
+                    _whole(raw, field, LOWEST_PRICE, HIGHEST_PRICE)
+                _whole(raw, "volume_sats", 1, MAX_MONEY_SATS)
+                check_candle(quote)
             return quote
         case "leg":
             rate = Rate(_whole(raw, "rate_e8", LOWEST_RATE, HIGHEST_RATE))
@@ -336,10 +356,6 @@ def check_candle(quote: Quote) -> None:
         )
     if quote.volume < 1:
         raise MalformedNumberError("volume", str(quote.volume), "above 0")
-
-
-def _price(raw: dict[str, Any], field: str) -> CentsPerBtc:
-    return CentsPerBtc(_whole(raw, field, LOWEST_PRICE, HIGHEST_PRICE))
 
 
 def _whole(raw: dict[str, Any], field: str, low: int, high: int) -> int:

@@ -69,7 +69,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except BtcfiError as e:
-        typer.echo(f"error: {e}", err=True)
+        typer.echo(f"btcfi: {e}", err=True)
         raise typer.Exit(status_of(e).exit_code) from e
 
 

@@ -118,7 +118,7 @@ def test_a_wrong_command_is_one_line_and_its_own_exit_code(run, tmp_path: Path, 
     filled = [a.format(net=tmp_path / "net/network.toml", tmp=tmp_path) for a in arguments]
     done = run(*filled)
     assert (done.exit_code, done.stderr.count("\n")) == (code, 1)
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith("btcfi: ")
 
 
 def test_minutes_are_unix_seconds_or_iso_with_a_zone() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -16,6 +17,7 @@ from btcfi.oracle.quote import (
     parse_venue,
     price_of,
     rate_of,
+    read_observation,
     volume_of,
 )
 from tests.support.oracle_support import COINBASE, KRAKEN, leg, missing, quote
@@ -102,6 +104,7 @@ def test_a_venue_round_trips_through_its_text_and_knows_whether_it_is_a_leg() ->
 @pytest.mark.parametrize("observation", [quote(COINBASE, 60_000_00), leg(99_990_000), missing(KRAKEN)])
 def test_an_observation_round_trips_through_json(observation) -> None:
     assert decode_observation(encode_observation(observation)) == observation
+    assert read_observation(json.dumps(encode_observation(observation))) == observation
 
 
 @pytest.mark.parametrize(
@@ -119,3 +122,9 @@ def test_a_stored_quote_with_a_wrong_field_is_refused(change) -> None:
 
 def test_every_missing_reason_is_plain_text() -> None:
     assert all(r.value == r.value.lower() and " " not in r.value for r in MissingReason)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "{} {}", '{"kind": "quote"}', "[" * 100_000])
+def test_a_stored_text_that_is_no_observation_is_refused(text):
+    with pytest.raises(MalformedObservationError):
+        read_observation(text)
