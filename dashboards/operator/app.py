@@ -51,7 +51,7 @@ def create_console(deps: ConsoleDeps) -> FastAPI:
     ):  # fmt: skip
         app.include_router(pages.router(console))
     app.mount("/static", _Static(directory=STATIC), name="static")
-    _install(app, console)
+    _Refusals(console).install(app)
     app.add_middleware(Shell, deps=deps)
     return app
 
@@ -67,34 +67,44 @@ class _Static(StaticFiles):
         return answer
 
 
-def _install(app: FastAPI, console: Console) -> None:
-    """Make ``app`` answer every failure with a page, or with a fragment where htmx asks."""
+class _Refusals:
+    """Every failure as a page, or as a fragment where htmx asks for one."""
 
-    def show(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def install(self, app: FastAPI) -> None:
+        """Make ``app`` answer with these."""
+        app.add_exception_handler(SignInNeededError, self.signed_out)
+        app.add_exception_handler(BtcfiError, self.ours)
+        app.add_exception_handler(RequestValidationError, self.invalid)
+        app.add_exception_handler(HTTPException, self.http)
+        app.add_exception_handler(Exception, self.unforeseen)
+
+    def show(self, request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+        """Return the page of a status."""
         fragment = request.headers.get("hx-request") == "true"
-        title = TITLES.get(status) or f"{HTTPStatus(status).phrase}"
-        again = status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
-        answer = console.page(
-            request, None, "parts/refused.html" if fragment else "error.html", status=status, title=title,
-            detail=detail, code=status, again=again,
+        answer = self._console.page(
+            request, None, "parts/refused.html" if fragment else "error.html", status=status, code=status,
+            title=TITLES.get(status) or HTTPStatus(status).phrase, detail=detail,
+            again=status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET",
         )  # fmt: skip
         answer.headers.update(headers or {})
         return answer
 
-    async def signed_out(request: Request, error: Exception) -> Response:
-        why = error.why if isinstance(error, SignInNeededError) else ""
-        base = base_of(request)
-        to = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
-        sign_in = f"{base}/sign-in" + (f"?{urlencode({'to': to})}" if request.method == "GET" and to != "/" else "")
+    async def signed_out(self, request: Request, error: Exception) -> Response:
+        """Send a reader to the sign-in page and back; a form is refused, for it would be lost on the way."""
+        why, base = getattr(error, "why", "nobody is signed in here"), base_of(request)
         if request.headers.get("hx-request") == "true":
-            return show(request, 401, why, {"HX-Redirect": f"{base}/sign-in"})
+            return self.show(request, 401, f"{why}", {"HX-Redirect": f"{base}/sign-in"})
         if request.method != "GET" or request.url.path.startswith(f"{base}/live/"):
-            return show(request, 401, f"{why}. Nothing was done.")
-        return RedirectResponse(sign_in, status_code=303)
+            return self.show(request, 401, f"{why}. Nothing was done.")
+        to = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
+        back = f"?{urlencode({'to': to})}" if to != "/" else ""
+        return RedirectResponse(f"{base}/sign-in{back}", status_code=303)
 
-    async def ours(request: Request, error: Exception) -> Response:
-        if not isinstance(error, BtcfiError):
-            return await unforeseen(request, error)
+    async def ours(self, request: Request, error: Exception) -> Response:
+        """Answer one of our errors by the table of statuses; what an internal one says stays inside."""
         status = 403 if isinstance(error, ForgedFormError) else status_of(error).http
         headers = {}
         if isinstance(error, RateLimitedError):
@@ -102,25 +112,23 @@ def _install(app: FastAPI, console: Console) -> None:
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = "3"
         if isinstance(error, StoreUnreachableError):
-            return show(request, status, "The database does not answer. This page tries again by itself.", headers)
-        return show(request, status, INSIDE if status == HTTPStatus.INTERNAL_SERVER_ERROR else str(error), headers)
+            return self.show(request, status, "The database does not answer. This page tries again by itself.", headers)
+        internal = status == HTTPStatus.INTERNAL_SERVER_ERROR
+        return self.show(request, status, INSIDE if internal else f"{str(error)[:500]}.", headers)
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def invalid(self, request: Request, error: Exception) -> Response:
+        """Name the first field that is wrong."""
         first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
         place = ".".join(str(part) for part in first.get("loc", ("request",))[1:]) or "request"
-        return show(request, 422, f"{place}: {first.get('msg', 'cannot be read')}")
+        return self.show(request, 422, f"{place}: {first.get('msg', 'cannot be read')}.")
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def http(self, request: Request, error: Exception) -> Response:
+        """Answer what the router refuses."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         detail = "There is no such page." if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).description
-        return show(request, status, detail, headers)
+        return self.show(request, status, detail, headers)
 
-    async def unforeseen(request: Request, _error: Exception) -> Response:
-        return show(request, 500, INSIDE)
-
-    app.add_exception_handler(SignInNeededError, signed_out)
-    app.add_exception_handler(BtcfiError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unforeseen)
+    async def unforeseen(self, request: Request, _error: Exception) -> Response:
+        """Say no more than that it failed."""
+        return self.show(request, 500, INSIDE)

@@ -16,7 +16,8 @@ from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.database import Store
 from btcfi.errors import BtcfiError
-from btcfi.units import UnixSeconds
+from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
+from dashboards.operator import queries
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
 from dashboards.operator.live import Live
@@ -47,7 +48,11 @@ class Roster:
 
     def refresh(self) -> WorkersSeen:
         """Return who works, asking anew when the last answer is old."""
-        if self.ask is None or time.monotonic() - self.asked_at < WORKERS_SECONDS or not self.lock.acquire(False):  # noqa: FBT003 - do not wait
+        if (
+            self.ask is None
+            or time.monotonic() - self.asked_at < WORKERS_SECONDS
+            or not self.lock.acquire(blocking=False)
+        ):
             return self.seen
         try:
             found = tuple(sorted(self.ask(), key=lambda w: w.name))
@@ -82,11 +87,12 @@ class Console:
 
     def now(self) -> UnixSeconds:
         """Return the wall clock."""
-        return self.deps.now()
-
-    def market_now(self) -> UnixSeconds:
-        """Return the market's clock."""
         return self.deps.api.clock()
+
+    def market_now(self, session: Session) -> UnixSeconds:
+        """Return the market's clock: in a replay the end of the newest priced minute, else the wall clock."""
+        newest = queries.newest_priced(session, self.feed) if self.deps.api.replay_clock else None
+        return UnixSeconds(newest.slot + SECONDS_PER_MINUTE) if newest else self.now()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

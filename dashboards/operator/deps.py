@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from btcfi.adapters.store.rounds import Register
 from btcfi.surfaces.rest.deps import Deps
-from btcfi.units import UnixSeconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +57,8 @@ class ConsoleDeps:
     """
 
     api: Deps
-    """Store, feed, ``create_option``, rate and limits, as the REST application has them. Its ``clock`` is the market's:
-    the wall clock, or in a replay the end of the newest priced minute. Its ``submit`` is not used: what the console
-    asks for goes through the outbox in the transaction that notes it."""
-    now: Callable[[], UnixSeconds]
-    """The wall clock: sign-ins, ages, the audit."""
+    """Store, feed, clock, ``create_option``, rate and limits, as the REST application has them. Its ``submit`` is not
+    used: what the console asks for goes through the outbox in the transaction that notes it."""
     entropy: Callable[[int], bytes]
     """So many random bytes from the system (``secrets.token_bytes``)."""
     register: Register

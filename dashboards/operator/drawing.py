@@ -73,7 +73,7 @@ def diagram(payoff: Payoff, *, spot: int, strike: int, barrier: int | None) -> D
         zero=zero,
         marks=tuple(marks),
         xs=tuple((x(low + (high - low) * i / 4), f"${(low + (high - low) * i / 4) / 100:,.0f}") for i in range(5)),
-        ys=tuple({y(v): (y(v), f"${v / 100:,.0f}" if v >= 0 else f"-${-v / 100:,.0f}") for v in (least, 0, most)}.values()),
+        ys=tuple({y(v): (y(v), usd(v).split(".")[0]) for v in (least, 0, most)}.values()),
         words=(
             f"Profit of the buyer at expiry: at worst {usd(least)}, at best {usd(most)} in the range drawn{even}."
         ),

@@ -30,12 +30,13 @@ MAX_FIELDS: Final = 500
 
 FORM: Final = "application/x-www-form-urlencoded"
 
+POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
 HEADERS: Final = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
+    (b"content-security-policy", POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     # not no-referrer: with it browsers send "Origin: null" with our own forms
@@ -151,13 +152,15 @@ def fields_of(request: Request) -> list[tuple[str, str]]:
     return pairs
 
 
-def raise_if_foreign(request: Request) -> None:
-    """Refuse a form that another site's page sends. Raises ForgedFormError."""
+def raise_if_forged(request: Request, token: str, expected: str) -> None:
+    """Refuse a form that another site's page sends, or that has not its page's token. Raises ForgedFormError."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise ForgedFormError(f"the form comes from {origin[:80]!r}")
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise ForgedFormError("the form comes from another site")
+    if not hmac.compare_digest(token.encode(), expected.encode()):
+        raise ForgedFormError("the form's token is missing or wrong")
 
 
 def sign_in_token(cookie: str) -> str:
@@ -172,7 +175,7 @@ async def visitor(request: Request) -> Visitor:
     if token is None:
         raise SignInNeededError("nobody is signed in here")
     return await run_in_threadpool(
-        visitor_of, deps.api.store, token, address=address_of(request), limits=deps.limits, now=deps.now()
+        visitor_of, deps.api.store, token, address=address_of(request), limits=deps.limits, now=deps.api.clock()
     )
 
 
@@ -193,9 +196,7 @@ def posts(role: str) -> Callable[..., Awaitable[Form]]:
         pairs = fields_of(request)
         fields = dict(reversed(pairs))
         try:
-            raise_if_foreign(request)
-            if not hmac.compare_digest(fields.pop("csrf", "").encode(), who.csrf.encode()):
-                raise ForgedFormError("the form's token is missing or wrong")
+            raise_if_forged(request, fields.pop("csrf", ""), who.csrf)
         except ForgedFormError as e:
             await _note(request, who, "forged form", str(e))
             raise
@@ -218,7 +219,7 @@ async def _note(request: Request, who: Visitor, action: str, detail: str) -> Non
     def write() -> None:
         with deps.api.store.transaction() as session:
             audit(
-                session, now=deps.now(), account=who.name, address=who.address, action=action,
+                session, now=deps.api.clock(), account=who.name, address=who.address, action=action,
                 target=f"{request.method} {request.url.path}", outcome="refused", detail=detail,
             )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final
+from typing import Final, Self
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -58,7 +58,7 @@ class Pulse:
         self.problem: str | None = None
         """Why the store cannot be looked into, while it cannot."""
 
-    async def __aenter__(self) -> Pulse:
+    async def __aenter__(self) -> Self:
         """Listen."""
         self._listeners += 1
         if self._task is None:

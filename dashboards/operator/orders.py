@@ -26,6 +26,7 @@ from btcfi.units import (
     CentiBtc,
     Cents,
     CentsPerBtc,
+    Minutes,
     Slot,
     UnixSeconds,
 )
@@ -34,7 +35,7 @@ from dashboards.operator.deps import ConsoleDeps
 
 UNITS: Final = {"minutes": 1, "hours": 60, "days": 1_440}
 MAX_MINUTES: Final = 366 * 1_440
-DEFAULT_VOLATILITY_BPS: Final = 6_000
+DEFAULT_VOLATILITY_BPS: Final = BasisPoints(6_000)
 ORDER_ID: Final = re.compile(r"[0-9a-f]{32}")
 LONGEST_NUMBER: Final = 20
 POINTS: Final = 97
@@ -136,12 +137,15 @@ def hundredths(text: str, field: str, *, highest: int) -> int:
     return int(scaled)
 
 
-def quote(session: Session, deps: ConsoleDeps, wanted: Wanted) -> Quoted:
-    """Return the premium that a sale would fix now. Raises InvalidTermsError, NoPriceYetError."""
+def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSeconds) -> Quoted:
+    """Return the premium that a sale would fix now.
+
+    now: the market's clock. Raises InvalidTermsError, NoPriceYetError.
+    """
     last = queries.newest_priced(session, deps.api.feed)
     if last is None or last.price_cents is None:
         raise NoPriceYetError(deps.api.feed)
-    now, spot = deps.api.clock(), CentsPerBtc(last.price_cents)
+    spot = CentsPerBtc(last.price_cents)
     expiry = wanted.expiry(now)
     collateral = required_collateral(wanted.kind, wanted.quantity)
     terms = OptionTerms(
@@ -188,14 +192,15 @@ def payoff(terms: OptionTerms, *, premium: int, spot: int, rate: BasisPoints) ->
     regular = {round(low + (high - low) * i / (POINTS - 1)) for i in range(POINTS)}
     # a cent to either side of every corner, so that a jump is drawn as one
     corners = {edge + side for edge in (terms.strike, terms.barrier or terms.strike) for side in (-1, 0, 1)}
-    points, most, break_even = [], 0, None
-    for price in sorted(p for p in regular | corners if 0 < p <= MAX_U32):
+    points: list[tuple[int, int]] = []
+    most, break_even = 0, None
+    for price in sorted(CentsPerBtc(p) for p in regular | corners if 0 < p <= MAX_U32):
         paid = settle_in_python(
             SettlementInput(
                 option_type=int(terms.kind), strike=terms.strike, spot=price, quantity=terms.quantity,
-                barrier_level=terms.barrier or 0, early_exercise=0, time_to_expiry=0, volatility=DEFAULT_VOLATILITY_BPS,
-                observed_low=price, observed_high=price, premium=min(premium, MAX_U32), rate=rate,
-                collateral=terms.collateral,
+                barrier_level=terms.barrier or CentsPerBtc(0), early_exercise=0, time_to_expiry=Minutes(0),
+                volatility=DEFAULT_VOLATILITY_BPS, observed_low=price, observed_high=price,
+                premium=Cents(min(premium, MAX_U32)), rate=rate, collateral=terms.collateral,
             )
         )  # fmt: skip
         worth = min(paid.payout, paid.payout_sats * price // SATS_PER_BTC + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, StreamingResponse
@@ -36,7 +37,7 @@ def router(console: Console) -> APIRouter:
     return routes
 
 
-def snapshot(console: Console) -> dict[str, object]:
+def snapshot(console: Console) -> dict[str, Any]:
     """Return what the page shows."""
     with console.reading() as session:
         pipeline, health = queries.pipeline(session, console.feed), queries.health(session, console.feed)

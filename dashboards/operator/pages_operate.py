@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from btcfi.adapters.store import settlements
 from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator import queries
 from dashboards.operator.console import Console, base_of
@@ -35,10 +35,6 @@ class Trial:
     answer: str
 
 
-class _RolledBackError(Exception):
-    """Ends a transaction that was only tried."""
-
-
 def router(console: Console) -> APIRouter:
     """Return the page and its actions."""
     routes = APIRouter()
@@ -51,7 +47,8 @@ def router(console: Console) -> APIRouter:
         return console.page(request, who, "operate.html", **_overview(console, who.name, before, done))
 
     _settle(routes, console)
-    _rest(routes, console)
+    _requeue(routes, console)
+    _feed_and_workers(routes, console)
     return routes
 
 
@@ -114,9 +111,9 @@ def _chosen(console: Console, form: Form) -> tuple[str, ...]:
         return ids
     where = conditions(state=form["state"] or "ACTIVE", kind=form["kind"], style=form["style"], id=form["prefix"])
     query = select(OptionRow.id).where(OptionRow.feed == console.feed, *where)
-    if form["due"]:
-        query = query.where(col(OptionRow.expiry_unix) <= console.market_now())
     with console.reading() as session:
+        if form["due"]:
+            query = query.where(col(OptionRow.expiry_unix) <= console.market_now(session))
         found = session.exec(
             query.order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(console.deps.limits.selection)
         ).all()
@@ -130,26 +127,19 @@ def _check_many(ids: Sequence[str], console: Console) -> None:
 
 def _try(console: Console, option_id: str) -> Trial:
     """Return what a request would be answered, by asking it for real in a transaction that is then taken back."""
-    trial: Trial | None = None
-    try:
-        with console.store.transaction() as session:
-            option = session.get(OptionRow, option_id)
-            if option is None:
-                return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
-            state = option.state
-            before = session.get(settlements.SettlementRequestRow, option_id)
-            if before is not None and before.state == "accepted":
-                trial = Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
-            else:
-                row = settlements.request_settlement(session, option_id, requested_by="dry run", now=console.now())
-                answer = settlements.answer_request(session, option_id, now=console.now())
-                trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
-            raise _RolledBackError
-    except _RolledBackError:
-        pass
-    except NotFoundError as e:
-        return Trial(option_id=option_id, state="", verdict="refused", answer=str(e))
-    return trial or Trial(option_id=option_id, state="", verdict="refused", answer="nothing is known")
+    with console.store.transaction() as session:
+        option = session.get(OptionRow, option_id)
+        if option is None:
+            return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
+        state, now = option.state, console.now()
+        before = session.get(SettlementRequestRow, option_id)
+        if before is not None and before.state == "accepted":
+            return Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
+        row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
+        answer = settlements.answer_request(session, option_id, console.deps.register.rule, now=now)
+        trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
+        session.rollback()
+    return trial
 
 
 def _words(ids: Sequence[str]) -> str:
@@ -161,7 +151,7 @@ def _confirm(form: Form, words: str) -> None:
         raise WrongConfirmationError(asked_for=words, typed=form["confirm"])
 
 
-def _rest(routes: APIRouter, console: Console) -> None:
+def _requeue(routes: APIRouter, console: Console) -> None:
     @routes.post("/operate/requeue")
     def requeue(request: Request, form: OperatorForm) -> RedirectResponse:
         if not form.chosen:
@@ -179,6 +169,8 @@ def _rest(routes: APIRouter, console: Console) -> None:
 
         return _do(console, request, form, "requeue", " ".join(form.chosen), f"{len(form.chosen)} settlements", work)
 
+
+def _feed_and_workers(routes: APIRouter, console: Console) -> None:
     @routes.post("/operate/feed")
     def feed(request: Request, form: OperatorForm) -> RedirectResponse:
         pausing = form["do"] == "pause"
@@ -212,7 +204,7 @@ def _rest(routes: APIRouter, console: Console) -> None:
         )  # fmt: skip
 
 
-def _do(
+def _do(  # noqa: PLR0917 - one line a call
     console: Console, request: Request, form: Form, action: str, target: str, detail: str,
     work: Callable[[Session], None], *, outcome: str = "done",
 ) -> RedirectResponse:  # fmt: skip

@@ -57,11 +57,11 @@ def _list(routes: APIRouter, console: Console) -> None:
             premiums = {
                 row.id: found for row in rows if (found := session.get(PremiumRow, row.id)) is not None
             }  # fmt: skip
-            counts = queries.pipeline(session, console.feed).options
+            counts = queries.by_state(session, OptionRow)
         here = f"{base_of(request)}/options"
         return console.page(
             request, who, "options.html", rows=rows, premiums=premiums, chosen=chosen, states=STATES, kinds=KINDS,
-            styles=STYLES, counts=counts, paged=cursor is not None, now=console.market_now(),
+            styles=STYLES, counts=counts, paged=cursor is not None,
             first=with_query(here, **chosen),
             following=with_query(here, **chosen, cursor=following) if following else None,
         )  # fmt: skip
@@ -108,7 +108,8 @@ def _new(routes: APIRouter, console: Console) -> None:
     def create(request: Request, form: TraderForm) -> Response:
         fields = {name: form[name][:80] for name in BLANK}
         try:
-            order = orders.wanted_of(fields).order(form["order"], console.market_now())
+            with console.reading() as session:
+                order = orders.wanted_of(fields).order(form["order"], console.market_now(session))
             made = console.deps.api.create_option(order)
         except BtcfiError as e:
             shown = _quote(console, fields)
@@ -133,7 +134,7 @@ def _quote(console: Console, fields: Mapping[str, str]) -> dict[str, Any]:
     try:
         wanted = orders.wanted_of(fields)
         with console.reading() as session:
-            quoted = orders.quote(session, console.deps, wanted)
+            quoted = orders.quote(session, console.deps, wanted, now=console.market_now(session))
     except InvalidInputError as e:
         return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field}
     except BtcfiError as e:
@@ -175,6 +176,7 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
             "request": session.get(SettlementRequestRow, option_id),
             "events": queries.life_of(session, row),
             "attestation": attestation_of(session, row),
+            "now": console.market_now(session),
         }
     return found | {
         "transactions": transactions,
@@ -182,7 +184,6 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
         "depth": {tx.txid: queries.confirmations(tx, tip) for tx in transactions},
         "tip": tip,
         "graph": drawing.graph(row, transactions, tip),
-        "now": console.market_now(),
     }
 
 

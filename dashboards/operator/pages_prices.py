@@ -129,26 +129,31 @@ def _list(console: Console) -> dict[str, Any]:
 
 def venues(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one line a venue of a round's report: what it said, what it counted for, or why it did not."""
-    lines = []
     total = sum(int(u["weight"]) for u in report.get("used", ())) or 1
-    for u in [*report.get("used", ()), *report.get("left", ())]:
-        lines.append({
-            "venue": u["venue"], "status": "used", "close": u["close"], "dollars": u["dollars"], "basis": u["basis"],
-            "weight": int(u["weight"]) / total, "why": "", "evidence": u["evidence"], "deviation": None, "limit": None,
-        })  # fmt: skip
-    for d in report.get("dropped", ()):
-        lines.append({
-            "venue": d["venue"], "status": "dropped", "close": d["close"], "dollars": d["dollars"], "basis": "",
-            "weight": None, "why": str(d["reason"]).replace("_", " "), "evidence": d["evidence"],
-            "deviation": d["deviation_bps"], "limit": d["limit_bps"],
-        })  # fmt: skip
-    for a in report.get("absent", ()):
-        lines.append({
-            "venue": a["venue"], "status": "absent", "close": None, "dollars": None, "basis": "", "weight": None,
-            "why": f"{str(a['reason']).replace('_', ' ')}: {a['detail']}" if a["detail"] else str(a["reason"]),
-            "evidence": None, "deviation": None, "limit": None,
-        })  # fmt: skip
-    return sorted(lines, key=lambda line: str(line["venue"]))
+    used = [
+        _line(
+            u["venue"], "used", close=u["close"], dollars=u["dollars"], basis=u["basis"],
+            weight=int(u["weight"]) / total, evidence=u["evidence"],
+        )
+        for u in (*report.get("used", ()), *report.get("left", ()))
+    ]  # fmt: skip
+    dropped = [
+        _line(
+            d["venue"], "dropped", close=d["close"], dollars=d["dollars"], why=str(d["reason"]).replace("_", " "),
+            evidence=d["evidence"], deviation=d["deviation_bps"], limit=d["limit_bps"],
+        )
+        for d in report.get("dropped", ())
+    ]  # fmt: skip
+    absent = [
+        _line(a["venue"], "absent", why=": ".join(filter(None, (str(a["reason"]).replace("_", " "), a["detail"]))))
+        for a in report.get("absent", ())
+    ]
+    return sorted(used + dropped + absent, key=lambda line: str(line["venue"]))
+
+
+def _line(venue: str, status: str, **known: object) -> dict[str, Any]:
+    blank = dict.fromkeys(("close", "dollars", "weight", "evidence", "deviation", "limit"))
+    return {"venue": venue, "status": status, "basis": "", "why": ""} | blank | known
 
 
 def series(rows: list[RoundRow]) -> dict[str, Any]:

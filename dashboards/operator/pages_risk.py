@@ -12,13 +12,12 @@ from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store import rounds
-from btcfi.adapters.store.premiums import book_of, realised_volatility
+from btcfi.adapters.store.premiums import open_book, realised_volatility
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
 from btcfi.pricing.premium import to_cents
-from btcfi.surfaces.rest.reads import open_options
 from btcfi.units import CentsPerBtc, UnixSeconds
 from dashboards.operator.console import Console
 from dashboards.operator.gate import Operator
@@ -31,7 +30,7 @@ HOUR: Final = 3_600
 LARGE_BOOK: Final = 2_000
 RETURNS: Final = 240
 RETURNS_OF_A_LARGE_BOOK: Final = 60
-"""The shortfall prices the whole book once a past return; a large book gets fewer of them, and the page says how many."""
+"""The shortfall prices the whole book once a past return; a large book gets fewer, and the page says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,22 +113,22 @@ def compute(console: Console, last: RoundRow) -> Risk:
     fallback = DEFAULT_VOLATILITY_BPS if deps.fallback_volatility is None else round(deps.fallback_volatility * 10_000)
     with console.reading() as session:
         now = UnixSeconds(last.slot + 60)
-        # an option whose minute is priced is being settled: its worth is not a question of markets any more
-        rows = [row for row in open_options(session, console.feed) if row.expiry_unix > now]
+        written = open_book(session, Feed(console.feed), ("CREATED", "ACTIVE", "EXPIRED"))
         volatility = realised_volatility(session, Feed(console.feed), fallback_bps=fallback) / 10_000
         closes, interval = _closes(session, console.feed, last.slot)
     positions = portfolio.Positions(
-        book=book_of(rows),
-        quantity_centi_btc=np.array([-row.quantity_centi_btc for row in rows], dtype=np.int64),
-        collateral_sats=np.array([row.collateral_sats for row in rows], dtype=np.int64),
+        book=written.book,
+        # what is knocked out owes nothing any more, but its collateral is locked until it is settled
+        quantity_centi_btc=np.where(written.knocked_out, 0, -written.quantity_centi_btc),
+        collateral_sats=written.collateral_sats,
     )
     at = portfolio.Market(
         spot=CentsPerBtc(int(last.price_cents or 0)), volatility=volatility, rate=deps.rate, now=now
     )  # fmt: skip
     grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
-    returns = RETURNS if len(rows) <= LARGE_BOOK else RETURNS_OF_A_LARGE_BOOK
+    returns = RETURNS if len(written) <= LARGE_BOOK else RETURNS_OF_A_LARGE_BOOK
     tail = None
-    if rows and len(closes) > portfolio.LEAST_RETURNS:
+    if len(written) and len(closes) > portfolio.LEAST_RETURNS:
         tail = portfolio.historical_risk(
             positions, at, closes[-returns - 1 :], confidence=CONFIDENCE, interval_days=interval / 86_400
         )  # fmt: skip
@@ -137,7 +136,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
         slot=last.slot,
         spot=at.spot,
         volatility=volatility,
-        options=len(rows),
+        options=len(written),
         greeks=portfolio.aggregate(positions, at),
         margin=portfolio.margin(positions, at),
         grid=tuple(tuple(int(v) for v in to_cents(row)) for row in grid.profit[0]),

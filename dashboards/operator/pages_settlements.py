@@ -48,12 +48,8 @@ def router(console: Console) -> APIRouter:
 
     @routes.get("/settlements")
     def settlements(
-        request: Request,
-        who: Reader,
-        state: Word = "",
-        id: Word = "",
-        cursor: Cursor = None,  # noqa: A002
-    ) -> HTMLResponse:
+        request: Request, who: Reader, state: Word = "", id: Word = "", cursor: Cursor = None,  # noqa: A002
+    ) -> HTMLResponse:  # fmt: skip
         chosen = {"state": state, "id": id.strip()}
         where: list[ColumnElement[bool]] = []
         if state and state not in STATES:
@@ -69,7 +65,7 @@ def router(console: Console) -> APIRouter:
             rows, following = queries.settlement_page(
                 session, where, limit=console.deps.limits.page, cursor=cursor
             )  # fmt: skip
-            counts = queries.pipeline(session, console.feed).settlements
+            counts = queries.by_state(session, SettlementRow)
         here = f"{base_of(request)}/settlements"
         return console.page(
             request, who, "settlements.html", rows=rows, chosen=chosen, states=STATES, counts=counts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,14 +9,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboards.operator import accounts
 from dashboards.operator.console import Console, base_of
-from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.errors import SignInNeededError
 from dashboards.operator.gate import (
     COOKIE,
     SIGN_IN_COOKIE,
     ReaderForm,
     address_of,
     fields_of,
-    raise_if_foreign,
+    raise_if_forged,
     sign_in_token,
 )
 
@@ -33,10 +32,9 @@ def router(console: Console) -> APIRouter:
     @routes.post("/sign-in")
     def enter(request: Request) -> Response:
         fields = dict(fields_of(request))
-        raise_if_foreign(request)
-        cookie = request.cookies.get(SIGN_IN_COOKIE, "")
-        if not cookie or not hmac.compare_digest(fields.get("csrf", "").encode(), sign_in_token(cookie).encode()):
-            raise ForgedFormError("the form's token is missing or wrong")
+        # without its cookie no token is right
+        cookie = request.cookies.get(SIGN_IN_COOKIE) or console.deps.entropy(16).hex()
+        raise_if_forged(request, fields.get("csrf", ""), sign_in_token(cookie))
         to, name = local(fields.get("to", "")), fields.get("name", "")[:80]
         try:
             token = accounts.sign_in(
@@ -46,7 +44,9 @@ def router(console: Console) -> APIRouter:
         except SignInNeededError as e:
             return _form(console, request, to=to, name=name, problem=f"{e.why}.", status=401)
         answer = RedirectResponse(base_of(request) + to, status_code=303)
-        _set(answer, console, request, COOKIE, token, console.deps.limits.session_seconds)
+        _set(
+            answer, console, request, name=COOKIE, value=token, seconds=console.deps.limits.session_seconds
+        )  # fmt: skip
         answer.delete_cookie(SIGN_IN_COOKIE, path=base_of(request) or "/")
         return answer
 
@@ -67,11 +67,11 @@ def _form(
     answer = console.page(
         request, None, "sign_in.html", status=status, to=to, name=name, problem=problem, token=sign_in_token(cookie)
     )  # fmt: skip
-    _set(answer, console, request, SIGN_IN_COOKIE, cookie, 3_600)
+    _set(answer, console, request, name=SIGN_IN_COOKIE, value=cookie, seconds=3_600)
     return answer
 
 
-def _set(answer: Response, console: Console, request: Request, name: str, value: str, seconds: int) -> None:
+def _set(answer: Response, console: Console, request: Request, *, name: str, value: str, seconds: int) -> None:
     answer.set_cookie(
         name, value, max_age=seconds, path=base_of(request) or "/", httponly=True, samesite="strict",
         secure=console.deps.secure_cookies,

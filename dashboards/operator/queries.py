@@ -79,7 +79,7 @@ def pipeline(session: Session, feed: str) -> Pipeline:
         select(RoundRow.state).where(RoundRow.feed == feed).order_by(col(RoundRow.slot).desc()).limit(60)
     ).all()
     newest = newest_priced(session, feed)
-    settlements = _by_state(session, SettlementRow)
+    settlements = by_state(session, SettlementRow)
     due = session.exec(
         select(SettlementRow.created_at_unix, SettlementRow.id)
         .where(col(SettlementRow.state).in_(("due", "claimed", "executed")))
@@ -95,7 +95,7 @@ def pipeline(session: Session, feed: str) -> Pipeline:
         rounds_void=recent.count("void"),
         premiums=fresh,
         premiums_at=session.exec(select(func.max(PremiumRow.priced_at_unix))).one(),
-        options=_by_state(session, OptionRow),
+        options=by_state(session, OptionRow),
         settlements=settlements,
         oldest_due_unix=due[0] if due else None,
         oldest_due=due[1] if due else None,
@@ -234,7 +234,8 @@ def audit_page(session: Session, *, limit: int, before: int | None) -> tuple[lis
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 
-def _by_state(session: Session, table: type[OptionRow] | type[SettlementRow]) -> dict[str, int]:
+def by_state(session: Session, table: type[OptionRow | SettlementRow]) -> dict[str, int]:
+    """Return how many rows are in each state."""
     rows = session.execute(select(col(table.state), func.count()).group_by(col(table.state))).all()
     return {str(state): int(count) for state, count in rows}
 

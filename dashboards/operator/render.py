@@ -15,17 +15,20 @@ from markupsafe import Markup, escape
 
 from btcfi.options.terms import OptionKind
 
+NONE: Final = "\N{EN DASH}"
+"""Where there is no value."""
+
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
 
 STATES: Final[dict[str, tuple[str, str]]] = {
     "CREATED": ("wait", "○"), "ACTIVE": ("go", "●"), "EXPIRED": ("work", "◐"), "EXERCISED": ("done", "✓"),
-    "ABANDONED": ("quiet", "–"),
+    "ABANDONED": ("quiet", NONE),
     "due": ("wait", "○"), "claimed": ("work", "◐"), "executed": ("work", "◑"), "proven": ("work", "◕"),
     "built": ("work", "◕"), "broadcast": ("go", "●"), "confirmed": ("done", "✓"), "parked": ("bad", "✕"),
     "final": ("done", "✓"), "conflicted": ("bad", "✕"),
     "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
-    "accepted": ("done", "✓"), "held": ("quiet", "–"), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
+    "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 
@@ -51,7 +54,7 @@ def environment() -> Environment:
 def usd(cents: int | None) -> str:
     """Return cents as dollars, exactly."""
     if cents is None:
-        return "–"
+        return NONE
     return f"{'-' if cents < 0 else ''}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
 
 
@@ -62,7 +65,7 @@ def btc(hundredths: int) -> str:
 
 def thousands(number: int | None) -> str:
     """Return a whole number with its thousands apart."""
-    return "–" if number is None else f"{number:,}"
+    return NONE if number is None else f"{number:,}"
 
 
 def signed(number: float, digits: int = 2) -> str:
@@ -77,13 +80,13 @@ def percent(share: float, digits: int = 1) -> str:
 
 def iso(at: int | None) -> str:
     """Return unix seconds as a UTC time to the second."""
-    return "–" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return NONE if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def time_tag(at: int | None) -> Markup:
     """Return unix seconds as a <time>."""
     if at is None:
-        return Markup("–")
+        return escape(NONE)
     when = datetime.fromtimestamp(at, UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M:%S")
@@ -105,7 +108,7 @@ def ago(seconds: float | None) -> str:
 def short(text: str | None, length: int = 8) -> Markup:
     """Return the beginning of a hash, the whole of it one pointer away."""
     if not text:
-        return Markup("–")
+        return escape(NONE)
     if len(text) <= length + 1:
         return Markup("<code>{}</code>").format(text)
     return Markup('<code title="{}">{}…</code>').format(text, text[:length])
