@@ -20,7 +20,18 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import bench_cli, chaos_cli, doctor_cli, metrics_cli, options_cli, parked_cli, serve_cli, watch_cli
+from workers import (
+    bench_cli,
+    chaos_cli,
+    doctor_cli,
+    health_cli,
+    metrics_cli,
+    options_cli,
+    parked_cli,
+    prepare_cli,
+    serve_cli,
+    watch_cli,
+)
 from workers.options_cli import open_store
 
 if TYPE_CHECKING:
@@ -180,6 +191,8 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command()(doctor_cli.doctor)
     app.command()(watch_cli.watch)
     app.command()(migrate)
+    app.command()(prepare_cli.prepare)
+    app.command(hidden=True)(health_cli.health)
     app.command()(bench_cli.bench)
     chaos_cli.register(app)
     return app

@@ -1,0 +1,70 @@
+"""``btcfi health PART``: whether one process of this machine answers, for a container's health check."""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from btcfi.errors import NotFoundError, UnreachableError
+
+if TYPE_CHECKING:
+    from settings.deployment import Deployment
+
+SECONDS: Final = 5.0
+"""For one answer."""
+
+
+def health(
+    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, api, flower or metrics")],
+) -> None:
+    """Ask one process of this machine for a sign of life; exit 69 when it gives none."""
+    from settings.deployment import load_deployment
+    from workers.roles import roles
+
+    deployment = load_deployment()
+    pages = {
+        "api": f"http://{_local(deployment.api_host)}:{deployment.api_port}/api/v1/health",
+        "flower": f"http://{_local(deployment.listen_host)}:{deployment.flower_port}/healthcheck",
+        "metrics": f"http://{_local(deployment.listen_host)}:{deployment.metrics_port}/metrics",
+    }
+    if part in pages:
+        _ask_page(part, pages[part])
+    elif part in roles(deployment):
+        _ask_worker(part, deployment)
+    else:
+        raise NotFoundError("part", part, f"there are: {', '.join([*roles(deployment), *pages])}")
+    typer.echo(f"{part}: answers")
+
+
+def _local(host: str) -> str:
+    """Return where to reach what listens on ``host`` from the same machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared with, not listened on
+
+
+def _ask_page(part: str, url: str) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310 - an http address of our own making
+            answer.read(1)
+    except urllib.error.HTTPError as e:
+        # the API says 503 while there is no price: no fault of its own, and a restart would not help
+        if part == "api" and json.loads(e.read() or b"{}").get("database") == "ok":
+            return
+        raise UnreachableError(part, url, f"HTTP {e.code}", "see its log") from e
+    except OSError as e:
+        raise UnreachableError(part, url, str(getattr(e, "reason", e)), "see its log") from e
+
+
+def _ask_worker(role: str, deployment: Deployment) -> None:
+    import socket
+
+    from workers.app import create_app
+
+    name = f"{role}@{socket.gethostname()}"
+    # patience for the answer, not for the broker
+    if not create_app(deployment).control.ping(destination=[name], timeout=SECONDS, limit=1):
+        raise UnreachableError(f"worker {name}", "the broker", f"no answer in {SECONDS:g} s", "see its log")

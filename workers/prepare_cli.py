@@ -1,0 +1,35 @@
+"""``btcfi prepare``: what must be there before the first worker starts; `btcfi up` does the same for itself."""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+from typing import Final
+
+import typer
+
+COINS: Final = 64
+"""Mature coins for each party of a new regtest chain."""
+
+
+def prepare() -> None:
+    """Migrate the store, make missing keys, and fill the wallets of an empty regtest chain. Repeating it is harmless."""
+    from btcfi.adapters.node import Node
+    from btcfi.adapters.store.database import Store
+    from settings.deployment import load_deployment
+    from workers import parties
+
+    deployment = load_deployment()
+    store = Store(deployment.database_url)
+    store.migrate()
+    typer.echo(f"{store.where} is migrated", err=True)
+    store.close()
+    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parties.prepare(deployment)
+    typer.echo(f"keys are in {deployment.data_dir}", err=True)
+    if deployment.node_url is None:
+        return
+    node = Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+    if node.chain_info().chain == "regtest" and node.block_count() < COINS:
+        parties.fill_wallets(node, deployment, coins=COINS)
+        typer.echo(f"mined {COINS} coins to each party of the regtest chain", err=True)
+    node.close()
