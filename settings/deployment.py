@@ -84,6 +84,9 @@ class Deployment(BaseSettings):
 
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
+    oracle_keys_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "oracles")
+    parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")
+    fee_coins: int = Field(default=64, ge=1, le=2_000)
     settle_concurrency: int = Field(default=2, ge=1, le=64)
     lease_seconds: int = Field(default=60, ge=5, le=600)
     round_deadline_seconds: int = Field(default=20, ge=1, le=55)
@@ -93,12 +96,14 @@ class Deployment(BaseSettings):
     reconcile_seconds: Seconds = 15.0
     premium_seconds: Seconds = 30.0
     watch_seconds: Seconds = 5.0
+    exchange_seconds: Seconds = 2.0
     mine_seconds: float = Field(default=0.0, ge=0, le=86_400, allow_inf_nan=False)
     canary_seconds: Seconds = 30.0
 
     flower_port: int = Field(default=5555, ge=0, le=65_535)
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
+    evidence_keep_days: int = Field(default=400, ge=0, le=36_500)
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65_535)
     api_anonymous_roles: Annotated[tuple[Literal["read", "trade", "operate"], ...], NoDecode] = ("read",)
@@ -125,6 +130,13 @@ class Deployment(BaseSettings):
         if len(set(texts)) != len(texts):
             raise ValueError("a market is named twice")
         return texts
+
+    def within(self, folder: Path) -> Deployment:
+        """Return this deployment with its data in another folder, wherever nothing else was asked for."""
+        moved = Deployment(data_dir=folder)
+        names = ("data_dir", "database_url", "wallet_seed_file", "oracle_keys_dir", "parties_dir")
+        asked = self.model_fields_set - {"data_dir"}
+        return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})
 
     def environment(self) -> dict[str, str]:
         """Return the variables from which ``load_deployment`` makes this deployment again, secrets included.

@@ -6,9 +6,11 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from btcfi.contracts.buckets import Rounding
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.units import BasisPoints
@@ -25,9 +27,16 @@ _RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     },
     "pricing": {"rate_bps": (0, 10_000), "fallback_volatility_bps": (1, 50_000)},
     "chain": {"confirmations": (1, 1_000), "refund_delay_blocks": (1, 65_535), "fee_sats_per_vbyte": (1, 10_000)},
+    "contract": {"step_sats": (1_000, 100_000_000), "oracles": (1, 16), "oracle_threshold": (1, 16)},
     "settlement": {"batch_size": (1, 1_024), "parallel_proof_steps": (1, 1 << 20), "max_steps": (1, 1 << 20)},
 }
 """Every number of a preset and its range. 65535 blocks is BIP68's limit, 2**20 steps the proof tree's 20 levels."""
+
+
+_WORDS: Final = {"consensus": ("method",), "contract": ("rounding",)}
+"""Fields that are no numbers."""
+
+Word = TypeVar("Word", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,13 @@ class Preset:
     refund_delay_blocks: int
     """Blocks after expiry until the collateral can return without the oracle."""
     fee_sats_per_vbyte: int
+    step_sats: int
+    """Payouts on chain are whole steps, except the whole collateral."""
+    rounding: Rounding
+    oracles: int
+    """How many announce and attest."""
+    oracle_threshold: int
+    """How many of them must attest the same price."""
     batch_size: int
     """Options that one task settles."""
     parallel_proof_steps: int
@@ -79,17 +95,21 @@ def read_preset(file: Path) -> Preset:
         table = document.get(section)
         if not isinstance(table, dict):
             raise InvalidInputError(f"preset {section}", "missing", "a table of this name")
-        _refuse_unknown(table, {*ranges, "method"} if section == "consensus" else ranges, f"{section}.")
+        _refuse_unknown(table, {*ranges, *_WORDS.get(section, ())}, f"{section}.")
         for field, (low, high) in ranges.items():
             numbers[field] = _whole(f"preset {section}.{field}", table.get(field), low, high)
     if numbers["parallel_proof_steps"] > numbers["max_steps"]:
         raise InvalidInputError(
             "preset settlement.parallel_proof_steps", str(numbers["parallel_proof_steps"]), "at most max_steps"
         )
+    if numbers["oracle_threshold"] > numbers["oracles"]:
+        raise InvalidInputError(
+            "preset contract.oracle_threshold", str(numbers["oracle_threshold"]), "at most as many as oracles"
+        )
     return Preset(
         name=file.stem,
         consensus=ConsensusRule(
-            method=_method(document["consensus"].get("method")),
+            method=_choice(Method, "consensus.method", document["consensus"].get("method")),
             outlier_bps=BasisPoints(numbers["outlier_bps"]),
             par_band_bps=BasisPoints(numbers["par_band_bps"]),
             quorum_numerator=numbers["quorum_numerator"],
@@ -101,6 +121,10 @@ def read_preset(file: Path) -> Preset:
         fallback_volatility_bps=numbers["fallback_volatility_bps"],
         refund_delay_blocks=numbers["refund_delay_blocks"],
         fee_sats_per_vbyte=numbers["fee_sats_per_vbyte"],
+        step_sats=numbers["step_sats"],
+        rounding=_choice(Rounding, "contract.rounding", document["contract"].get("rounding")),
+        oracles=numbers["oracles"],
+        oracle_threshold=numbers["oracle_threshold"],
         batch_size=numbers["batch_size"],
         parallel_proof_steps=numbers["parallel_proof_steps"],
         max_steps=numbers["max_steps"],
@@ -121,9 +145,9 @@ def _whole(field: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def _method(value: object) -> Method:
+def _choice(words: type[Word], field: str, value: object) -> Word:
     try:
-        return Method(str(value))
+        return words(str(value))
     except ValueError as e:
-        expected = f"one of {', '.join(m.value for m in Method)}"
-        raise InvalidInputError("preset consensus.method", repr(value)[:40], expected) from e
+        expected = f"one of {', '.join(str(m.value) for m in words)}"
+        raise InvalidInputError(f"preset {field}", repr(value)[:40], expected) from e

@@ -8,59 +8,73 @@ from celery import shared_task
 
 from btcfi.adapters.node import Node, TxRejectedError
 from btcfi.adapters.store import chain
-from btcfi.bitcoin.address import encode_address
+from btcfi.adapters.store.tables import SettlementRow
+from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
+from btcfi.bitcoin.transaction import Transaction
+from btcfi.errors import BtcfiError
 from btcfi.units import Height
-from tasks.context import Context, context, funding_rule, node, parties
+from tasks.context import Context, context, fee_rule, mining_address, node, service_wallet
 
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
 
 
-@shared_task(name="chain.fund")
-def fund() -> None:
-    """Build the funding of every new option, then send."""
-    here, bitcoind = context(), node(os.getpid())
-    tip = bitcoind.block_count()
-    with here.store.transaction() as session:
-        for option in chain.unfunded(session):
-            chain.build_funding(
-                session, option, parties(here.deployment), funding_rule(here.preset), tip=tip, now=here.now()
-            )
-    send_stored(here, bitcoind)
-
-
 @shared_task(name="chain.settle")
 def settle() -> None:
-    """Build the settlement of everything proven, then send."""
+    """Complete the settlement of everything proven and attested, then send."""
     here, bitcoind = context(), node(os.getpid())
-    with here.store.transaction() as session:
-        for settlement in chain.in_state(session, "proven"):
-            chain.build_settlement(
-                session, settlement, parties(here.deployment), funding_rule(here.preset), now=here.now()
-            )
+    rate = choose_rate(bitcoind.fee_estimate(2), fee_rule(here.preset))
+    tip = bitcoind.block_count()
+    with here.store.reading() as session:
+        waiting = chain.to_settle(session)
+    for settlement in waiting:
+        _build(here, settlement, rate, tip)
     send_stored(here, bitcoind)
+
+
+def _build(here: Context, settlement: SettlementRow, rate: SatsPerKvb, tip: Height) -> None:
+    wallet = service_wallet(here.deployment)
+    try:
+        with here.store.transaction() as session:
+            chain.build_settlement(session, settlement, wallet, rate=rate, tip=tip, now=here.now())
+    except BtcfiError as e:
+        with here.store.transaction() as session:
+            chain.note_unbuilt(session, settlement.id, e)
 
 
 def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
-        waiting = chain.to_send(session)
-    answers = bitcoind.try_send_many(waiting)
+        waiting = chain.to_send(session, now=here.now())
+    answers = _send(bitcoind, waiting)
     with here.store.transaction() as session:
-        for transaction, answer in zip(waiting, answers, strict=True):
-            if isinstance(answer, TxRejectedError):
-                chain.mark_refused(session, transaction.txid, str(answer), now=here.now())
-            else:
-                chain.mark_sent(session, transaction.txid, now=here.now())
+        for package, problem in zip(waiting, answers, strict=True):
+            for one in package:
+                if problem is None:
+                    chain.mark_sent(session, one.txid, now=here.now())
+                else:
+                    chain.mark_refused(session, one.txid, str(problem), now=here.now())
+
+
+def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedError | None]:
+    """Send single transactions in one round trip and packages in another; answers in the packages' order."""
+    single = iter(bitcoind.try_send_many([package[0] for package in packages if len(package) == 1]))
+    together = iter(bitcoind.try_send_packages([package for package in packages if len(package) > 1]))
+    answers = [next(single) if len(package) == 1 else next(together) for package in packages]
+    return [one if isinstance(one, TxRejectedError) else None for one in answers]
 
 
 @shared_task(name="chain.watch")
 def watch() -> None:
-    """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, fund and send again."""
+    """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
     here, bitcoind = context(), node(os.getpid())
     tip = bitcoind.block_count()
     _walk(here, bitcoind, tip)
-    fund()
+    with here.store.transaction() as session:
+        chain.split_coins(
+            session, service_wallet(here.deployment), want=here.deployment.fee_coins,
+            rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
+        )  # fmt: skip
     settle()
 
 
@@ -68,10 +82,10 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     start = _common_ancestor(here, bitcoind, tip) + 1
     heights = range(start, min(tip, start + MAX_BLOCKS_PER_WALK) + 1)
     blocks = bitcoind.blocks([bitcoind.block_hash(Height(h)) for h in heights])
-    scripts = parties(here.deployment).scripts()
+    script = service_wallet(here.deployment).script
     with here.store.transaction() as session:
         for at, block in zip(heights, blocks, strict=True):
-            chain.walk(session, block, Height(at), scripts, now=here.now())
+            chain.walk(session, block, Height(at), script, now=here.now())
         chain.finalize(session, tip=tip, confirmations=here.preset.confirmations, now=here.now())
 
 
@@ -88,9 +102,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
 
 @shared_task(name="chain.mine")
 def mine() -> None:
-    """Mine a block on a regtest chain, to the seller and the buyer in turn; scheduled only where a setting says so."""
+    """Mine a block on a regtest chain, to seller, buyer and service in turn; only where a setting says so."""
     here, bitcoind = context(), node(os.getpid())
-    both = parties(here.deployment)
-    key = both.seller if bitcoind.block_count() % 2 else both.buyer
-    bitcoind.generate(1, encode_address(key.script))
+    bitcoind.generate(1, mining_address(here.deployment, bitcoind.block_count()))
     watch()

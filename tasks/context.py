@@ -7,21 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from celery import current_app
 from sqlmodel import Session
 
+from btcfi.adapters.mailbox import Mailbox
 from btcfi.adapters.node import Node
 from btcfi.adapters.store import rounds
-from btcfi.adapters.store.chain import FundingRule, Parties
+from btcfi.adapters.store.contracts import ContractRule
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.rounds import Register
-from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.bitcoin.keys import wallet_key
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
+from btcfi.bitcoin.keys import TaprootKey, wallet_key
+from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.announcement import Announcement, DigitPoints
 from btcfi.oracle.quote import Feed, parse_venue
-from btcfi.units import UnixSeconds
+from btcfi.units import Sats, UnixSeconds
 from btcfi.vm.emulator import Emulator
 from btcfi.vm.program import Program, load_program
 from settings.deployment import Deployment
@@ -108,17 +113,54 @@ def node(_pid: int) -> Node:
 
 
 @cache
-def parties(deployment: Deployment) -> Parties:
-    """Return the two parties' keys from the wallet seed file. Raises NotFoundError without one."""
+def service_wallet(deployment: Deployment) -> TaprootKey:
+    """Return the service's own key, which pays the fees of settlements. Raises NotFoundError without a seed file."""
+    return wallet_key(_secret(deployment.wallet_seed_file, "wallet seed file"), 0)
+
+
+@cache
+def oracle_secrets(deployment: Deployment) -> tuple[bytes, ...]:
+    """Return the oracles' signing keys, by file name; only the control role reads them. Raises NotFoundError."""
+    files = sorted(deployment.oracle_keys_dir.glob("*.key"))
+    if not files:
+        raise NotFoundError("oracle keys", str(deployment.oracle_keys_dir), "`btcfi up` makes three")
+    return tuple(_secret(file, "oracle key") for file in files)
+
+
+@cache
+def mailboxes(deployment: Deployment) -> dict[Role, Mailbox]:
+    """Return the two parties' folders."""
+    return {role: Mailbox(deployment.parties_dir / role.value) for role in Role}
+
+
+@lru_cache(maxsize=64)
+def shared_points(announcements: tuple[Announcement, ...]) -> tuple[DigitPoints, ...]:
+    """Return the anticipation points of an event's oracles: options of one expiry share them."""
+    return tuple(DigitPoints(announcement=one) for one in announcements)
+
+
+def mining_address(deployment: Deployment, height: int) -> str:
+    """Return whom a regtest block pays: seller, buyer and service in turn."""
+    if (turn := height % 3) == 0:
+        return encode_address(service_wallet(deployment).script)
+    return (deployment.parties_dir / ("seller", "buyer")[turn - 1] / "address").read_text().strip()
+
+
+def contract_rule(preset: Preset) -> ContractRule:
+    """Return what the preset says about contracts."""
+    return ContractRule(
+        step=Sats(preset.step_sats), rounding=preset.rounding, threshold=preset.oracle_threshold,
+        rate=SatsPerKvb(preset.fee_sats_per_vbyte * 1000), refund_delay_blocks=preset.refund_delay_blocks,
+    )  # fmt: skip
+
+
+def fee_rule(preset: Preset) -> FeeRule:
+    """Return the bounds of what a settlement pays."""
+    return FeeRule(floor=SatsPerKvb(preset.fee_sats_per_vbyte * 1000))
+
+
+def _secret(file: Path, what: str) -> bytes:
     try:
-        seed = deployment.wallet_seed_file.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError as e:
-        raise NotFoundError("wallet seed file", str(deployment.wallet_seed_file), "`btcfi up` makes one") from e
-    return Parties(seller=wallet_key(seed, 0, account=0), buyer=wallet_key(seed, 0, account=1))
-
-
-def funding_rule(preset: Preset) -> FundingRule:
-    """Return what the preset says about the contract's transactions."""
-    return FundingRule(
-        refund_delay_blocks=preset.refund_delay_blocks, rate=SatsPerKvb(preset.fee_sats_per_vbyte * 1000)
-    )
+        raise NotFoundError(what, str(file), "`btcfi up` makes one") from e

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store import outbox, rounds, settlements
+from btcfi.adapters.evidence import prune_evidence
+from btcfi.adapters.store import contracts, outbox, rounds, settlements
 from btcfi.adapters.store.edges import Work, enqueue, upsert
 from btcfi.adapters.store.tables import CanaryRow
 from btcfi.units import UnixSeconds
@@ -25,15 +26,24 @@ def relay() -> None:
 def reconcile() -> None:
     """Close overdue rounds, queue stalled settlements and requests again: nothing depends on the broker's memory."""
     here = context()
-    now = here.now()
+    now, stale = here.now(), int(here.deployment.reconcile_seconds)
     with here.work() as session:
         rounds.repair_rounds(session, here.register, now=now, deadline_seconds=here.deployment.round_deadline_seconds)
         settlements.repair(
-            session, now=now, batch_size=here.preset.batch_size, stale_seconds=int(here.deployment.reconcile_seconds)
+            session, here.preset.consensus, now=now, batch_size=here.preset.batch_size, stale_seconds=stale
         )
+        lost = contracts.repair(session, now=now, stale_seconds=stale)
         requests = [Work(flow="answer_request", arguments=(o,)) for o in settlements.open_requests(session)]
-        enqueue(session, [*requests, Work(flow="expire_due", arguments=(here.feed,))], now=now)
+        enqueue(session, [*requests, *lost, Work(flow="expire_due", arguments=(here.feed,))], now=now)
         outbox.prune_published(session, before=UnixSeconds(now - KEEP_OUTBOX_SECONDS))
+
+
+@shared_task(name="control.prune")
+def prune() -> None:
+    """Delete the raw responses that are older than the deployment keeps them; prices and reports stay."""
+    here = context()
+    if days := here.deployment.evidence_keep_days:
+        prune_evidence(here.store, before=UnixSeconds(here.now() - days * 86_400))
 
 
 @shared_task(name="control.canary")

@@ -26,7 +26,9 @@ def expire_due(feed: str) -> None:
     """Expire what is due at the newest price and fan its settlements out in batches."""
     here = context()
     with here.work() as session:
-        options.expire_due(session, Feed(feed), now=here.now(), batch_size=here.preset.batch_size)
+        options.expire_due(
+            session, Feed(feed), here.preset.consensus, now=here.now(), batch_size=here.preset.batch_size
+        )
 
 
 @shared_task(name="options.answer_request")
@@ -34,7 +36,7 @@ def answer_request(option_id: str) -> None:
     """Answer an operator's request to settle an option."""
     here = context()
     with here.work() as session:
-        settlements.answer_request(session, option_id, now=here.now())
+        settlements.answer_request(session, option_id, here.preset.consensus, now=here.now())
 
 
 @shared_task(name="options.settle", ignore_result=False)

@@ -6,10 +6,12 @@ from celery import shared_task
 
 from btcfi.adapters.ccxt_venue import Backoff, venue_client
 from btcfi.adapters.evidence import store_observation
-from btcfi.adapters.store import rounds
+from btcfi.adapters.store import contracts, rounds
+from btcfi.oracle.attestation import attest as attest_outcome
 from btcfi.oracle.quote import Feed, parse_venue
+from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import slot as checked_slot
-from tasks.context import context
+from tasks.context import context, oracle_secrets
 
 
 @shared_task(name="oracle.tick")
@@ -44,3 +46,17 @@ def aggregate(_stored: list[bool], _feed: str, slot: int) -> None:
     here = context()
     with here.work() as session:
         rounds.close_round(session, here.register, checked_slot(slot), now=here.now(), final=False)
+
+
+@shared_task(name="oracle.attest")
+def attest(event_id: str) -> None:
+    """Sign the outcome of an event with every oracle key that lies here; the ledger lets each sign one outcome only."""
+    here = context()
+    ledger = contracts.StoreLedger(store=here.store, now=here.now())
+    keys = {public_key_xonly(secret): secret for secret in oracle_secrets(here.deployment)}
+    with here.store.reading() as session:
+        announced, outcome = contracts.to_attest(session, event_id, here.preset.consensus)
+    ours = [one for one in announced if one.oracle_key in keys]
+    signed = [attest_outcome(keys[one.oracle_key], one, outcome, ledger) for one in ours]
+    with here.work() as session:
+        contracts.publish(session, signed, now=here.now())

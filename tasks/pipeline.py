@@ -1,6 +1,8 @@
 """The whole flow on one screen: every canvas there is. Tasks do not know their successor; they write to the outbox.
 
-tick -> price_round: [fetch x venue] => aggregate -> expire_due -> settle -> (prove_long: [part x n] => close) -> send
+exchange (offer, accept, sign between the parties) -> check_contract -> exchange (funded)
+tick -> price_round: [fetch x venue] => aggregate -> expire_due -> attest
+                                                                -> settle -> (prove_long: [part x n] => close) -> send
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ FLOWS: Final[dict[str, Callable[..., Signature]]] = {
     "expire_due": lambda feed: _task("options.expire_due", feed),
     "settle": lambda ids: _task("settlement.execute_batch", ids),
     "send": lambda: _task("chain.settle"),
-    "fund": lambda: _task("chain.fund"),
+    "exchange": lambda: _task("contracts.exchange"),
+    "check_contract": lambda option_id: _task("contracts.check", option_id),
+    "attest": lambda event_id: _task("oracle.attest", event_id),
     "answer_request": lambda option_id: _task("options.answer_request", option_id),
 }
 """What an outbox row can name."""

@@ -23,7 +23,14 @@ from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
 FAULTS: Final = "BTCFI_TEST_FAULTS"
 """Names the folder of orders of workers/chaos.py. No deployment sets it."""
 
-TASK_MODULES: Final = ("tasks.oracle", "tasks.options", "tasks.settlement", "tasks.chain", "tasks.control")
+TASK_MODULES: Final = (
+    "tasks.oracle",
+    "tasks.options",
+    "tasks.settlement",
+    "tasks.chain",
+    "tasks.contracts",
+    "tasks.control",
+)
 
 TIME_LIMIT_SECONDS: Final = 300
 """A task that runs longer is killed; the longest honest one, a proof of 2**20 steps, takes a tenth of it in parts."""
@@ -130,5 +137,5 @@ def route(name: str, *_: object, **__: object) -> dict[str, str]:
     return {"queue": next((queue for prefix, queue in ROUTES if name.startswith(prefix)), CONTROL)}
 
 
-ROUTES: Final = (("oracle.fetch", PRICES), ("settlement.", SETTLE), ("chain.", CHAIN))
+ROUTES: Final = (("oracle.fetch", PRICES), ("settlement.", SETTLE), ("contracts.check", SETTLE), ("chain.", CHAIN))
 """Prefix of a task's name and its queue; everything else is control's."""

@@ -69,6 +69,8 @@ def beat_schedule(deployment: Deployment) -> dict[str, dict[str, Any]]:
         "control.reconcile": deployment.reconcile_seconds,
         "pricing.refresh": deployment.premium_seconds,
         "chain.watch": deployment.watch_seconds,
+        "control.prune": 3_600.0,
+        "contracts.exchange": deployment.exchange_seconds,
     }
     if deployment.mine_seconds > 0:
         periods["chain.mine"] = deployment.mine_seconds

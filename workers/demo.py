@@ -28,22 +28,22 @@ from sqlmodel import col
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.node import Node
 from btcfi.adapters.store import chain, options, rounds, settlements
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.sales import Order, SaleRule, sell
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.bitcoin.address import encode_address
+from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import parse_venue
-from btcfi.pricing.premium import Book, premiums
 from btcfi.proofs.settlement_proof import from_json, verify
-from btcfi.units import BasisPoints, CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds, display_txid, parse_txid
 from settings.deployment import Deployment, load_deployment
-from tasks.context import Context, make_context, parties
+from settings.preset import load_preset
+from tasks.context import Context, make_context
+from workers.parties import fill_wallets
 
 HISTORY_MINUTES: Final = 12
 """Minutes priced before the options are sold, so that there is a realised volatility to price them with."""
@@ -60,9 +60,8 @@ POLL_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 240
 """How long the demo waits for one thing before it gives up and says which."""
 
-WALLET_BLOCKS: Final = 190
-"""Blocks mined to the two parties: 90 of them mature, one for each side of every option and a few to spare."""
-
+COINS_EACH: Final = 40
+"""Coins mined to each party: one for each option and a few to spare."""
 
 TABLE_WIDTH: Final = 138
 """Columns that the result needs; a narrower terminal wraps lines rather than lose digits."""
@@ -160,16 +159,14 @@ def run_demo(request: DemoRequest) -> None:
     slots, registered, legs, folder = _window(request)
     started = time.monotonic()
     with _data_dir(request) as data_dir, _progress(console) as progress:
-        deployment = load_deployment().model_copy(
+        deployment = load_deployment().within(data_dir).model_copy(
             update={
-                "data_dir": data_dir, "wallet_seed_file": data_dir / "wallet.seed", "venues": registered, "legs": legs,
+                "venues": registered, "legs": legs, "exchange_seconds": 0.5,
                 "tick": request.live, "replay_clock": not request.live, "venue_rate_limit": request.live,
                 "relay_seconds": 1.0, "reconcile_seconds": 5.0, "premium_seconds": 5.0, "watch_seconds": 1.0,
                 "mine_seconds": 1.0, "lease_seconds": 20, "round_deadline_seconds": 15,
             }
         )  # fmt: skip
-        if "database_url" not in deployment.model_fields_set:
-            deployment = deployment.model_copy(update={"database_url": f"sqlite:///{data_dir / 'btcfi.db'}"})
         result = _run(request, deployment, folder, slots, progress, started)
     if request.as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
@@ -226,13 +223,11 @@ def _run(  # noqa: PLR0917 - called once, right above
 ) -> dict[str, Any]:  # fmt: skip
     from workers.embedded import Cluster  # noqa: PLC0415 - starts processes; only a demo pays for its imports
 
-    prepare_wallet(deployment)
-    Store(deployment.database_url).migrate()
     step = progress.add_task("start the parts", total=None)
     with Cluster(deployment, replay_folder=folder) as cluster:
         cluster.start(lambda what: progress.update(step, description=what[:28]))
         here = make_context(cluster.deployment)
-        _fill_wallet(here)
+        _fill_wallets(here, COINS_EACH)
         cluster.wait_ready(90)
         progress.update(step, description="parts are running", total=1, completed=1)
         run = Run(
@@ -242,23 +237,9 @@ def _run(  # noqa: PLR0917 - called once, right above
         return _drive(run)
 
 
-def prepare_wallet(deployment: Deployment) -> None:
-    """Make the wallet seed file, readable by its owner alone, unless there is one."""
-    file = deployment.wallet_seed_file
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_bytes(secrets.token_bytes(32))
-
-
-def _fill_wallet(here: Context) -> None:
+def _fill_wallets(here: Context, coins: int) -> None:
     node = _node(here)
-    both = parties(here.deployment)
-    for key in (both.seller, both.buyer):
-        # by halves: the reward halves at block 150 of a regtest chain, and both need enough
-        node.generate(WALLET_BLOCKS // 4, encode_address(key.script))
-    for key in (both.buyer, both.seller):
-        node.generate(WALLET_BLOCKS // 4, encode_address(key.script))
+    fill_wallets(node, here.deployment, coins=coins)
     node.close()
 
 
@@ -279,7 +260,7 @@ def _drive(run: Run) -> dict[str, Any]:
     middle = run.slots[(HISTORY_MINUTES + len(run.slots)) // 2]
     history, life = run.slots[:HISTORY_MINUTES], run.slots[HISTORY_MINUTES:]
     _play(run, history, "history", in_flight=1)
-    run.wait("mature coins", lambda: _coins_ready(run))
+    run.wait("coins for the settlements' fees", lambda: _coins_ready(run))
     _sell(run, expiries=(middle, last_expiry))
     funding = run.progress.add_task("fund, six confirmations", total=len(run.ids))
     run.wait("the funding", lambda: _watch(run, funding, ("ACTIVE",)) == len(run.ids))
@@ -332,63 +313,35 @@ def _coins_ready(run: Run) -> bool:
     node.close()
     need = len(book())
     with run.here.store.reading() as session:
-        return all(chain.mature_coins(session, party, tip=tip) >= need for party in ("seller", "buyer"))
+        return chain.mature_coins(session, tip=tip) >= need
 
 
 def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
     here = run.here
+    rule = sale_rule(here)
     with here.store.transaction() as session:
         last = rounds.latest_priced(session, here.feed)
         if last is None or last.price_cents is None:
             raise options.NoPriceYetError(here.feed)
         spot, now = last.price_cents, UnixSeconds(last.slot + 60)
-        sigma = realised_volatility(session, here.feed, fallback_bps=here.preset.fallback_volatility_bps)
-        lines = book()
-        terms = [
-            (line, CentsPerBtc(spot * line.strike // 1000),
-             CentsPerBtc(spot * line.barrier // 1000) if line.barrier else None, expiries[place % 2])
-            for place, line in enumerate(lines)
-        ]  # fmt: skip
-        quoted = _quote(terms, CentsPerBtc(spot), sigma, here.preset.rate_bps, now)
-        for (line, strike, barrier, expiry), premium in zip(terms, quoted, strict=True):
-            quantity = CentiBtc(5)
-            row = options.create_option(
-                session,
-                options.OptionOrder(
-                    option_id=line.name, kind=line.kind, strike=strike, quantity=quantity, barrier=barrier,
-                    american=line.american, expiry=expiry, premium=total_premium(premium, quantity), volatility=sigma,
-                    rate=here.preset.rate_bps,
-                ),
-                feed=here.feed, now=now, preset=here.preset.name, preset_sha256=here.preset.sha256,
-                program=here.deployment.program, program_sha256=program_hash(here.deployment.program),
+        for place, line in enumerate(book()):
+            order = Order(
+                option_id=line.name, kind=line.kind, strike=CentsPerBtc(spot * line.strike // 1000),
+                quantity=CentiBtc(5), american=line.american, expiry=expiries[place % 2],
+                barrier=CentsPerBtc(spot * line.barrier // 1000) if line.barrier else None,
             )  # fmt: skip
-            run.ids.append(row.id)
+            run.ids.append(sell(session, order, rule, now=now).id)
 
 
-def program_hash(name: str) -> str:
-    """Return the SHA-256 of a guest's flat image, hex. Raises GuestMismatchError."""
+def sale_rule(here: Context) -> SaleRule:
+    """Return what the deployment says about every sale. Raises GuestMismatchError."""
     from btcfi.vm.program import load_program  # noqa: PLC0415 - numpy and the decoder
 
-    return load_program(name).program_hash.hex()
-
-
-def _quote(
-    terms: list[tuple[Line, CentsPerBtc, CentsPerBtc | None, Slot]], spot: CentsPerBtc, sigma: BasisPoints,
-    rate_bps: int, now: UnixSeconds,
-) -> list[int]:  # fmt: skip
-    import numpy as np  # noqa: PLC0415
-
-    priced = premiums(
-        Book(
-            kind=np.array([int(line.kind) for line, *_ in terms], dtype=np.int8),
-            strike_cents=np.array([strike for _, strike, _, _ in terms], dtype=np.int64),
-            expiry_unix=np.array([expiry for *_, expiry in terms], dtype=np.int64),
-            barrier_cents=np.array([barrier or 0 for _, _, barrier, _ in terms], dtype=np.int64),
-            american=np.array([line.american for line, *_ in terms], dtype=np.bool_),
-        ),
-        spot=spot, volatility=sigma / 10_000, rate=rate_bps / 10_000, now=now,
+    return SaleRule(
+        feed=here.feed, preset=here.preset.name, preset_sha256=here.preset.sha256, rate_bps=here.preset.rate_bps,
+        fallback_volatility_bps=here.preset.fallback_volatility_bps, program=here.deployment.program,
+        program_sha256=load_program(here.deployment.program).program_hash.hex(),
     )  # fmt: skip
-    return [int(p) for p in priced.premium_cents()]
 
 
 def _exercise_early(run: Run) -> None:
@@ -420,7 +373,8 @@ def _result(run: Run) -> dict[str, Any]:
         for option in options.list_options(session):
             settlement = settlements.find_settlement(session, f"st-{option.id}")
             transaction = chain.transaction_of(session, option.id, "settlement")
-            row = describe(option, settlement, transaction, node)
+            child = chain.transaction_of(session, option.id, "child")
+            row = describe(option, settlement, transaction, child, node)
             try:
                 proof = settlements.proof_of(session, settlement)
                 (proofs / f"{option.id}.json").write_bytes(proof)
@@ -442,10 +396,16 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def describe(
-    option: OptionRow, settlement: SettlementRow, transaction: TransactionRow | None, node: Node
+    option: OptionRow,
+    settlement: SettlementRow,
+    transaction: TransactionRow | None,
+    child: TransactionRow | None,
+    node: Node,
 ) -> dict[str, Any]:
     """Return one option's line of the result."""
     seen = node.transaction(parse_txid(settlement.txid)) if settlement.txid else None
+    kept = json.loads(option.contract or "{}")
+    outputs = seen.transaction.outputs if seen else ()
     return {
         "id": option.id,
         "kind": OptionKind(option.kind).label,
@@ -455,12 +415,15 @@ def describe(
         "settlement_price_cents": settlement.price_cents,
         "payout_cents": settlement.payout_cents,
         "payout_sats": settlement.payout_sats,
+        "paid_sats": sum(o.value for o in outputs if o.script.hex() == kept.get("buyer_script")),
+        "returned_sats": sum(o.value for o in outputs if o.script.hex() == kept.get("seller_script")),
         "collateral_sats": option.collateral_sats,
         "fee_sats": transaction.fee_sats if transaction else None,
         "steps": settlement.steps,
         "proof_root": settlement.proof_root,
         "funding_txid": option.funding_txid,
         "settlement_txid": settlement.txid,
+        "child_txid": child.txid if child else None,
         "confirmations": seen.confirmations if seen else 0,
         "status": option.state,
         "reason": settlement.reason,
@@ -480,8 +443,8 @@ def verify_settlement(
 ) -> None:
     """Check one settlement from chain data and its proof file alone, the way an outsider would.
 
-    Re-executes the guest, recomputes the root and finds it in the settlement's OP_RETURN; then the sums.
-    Raises a ProofError or ResultMismatchError.
+    Re-executes the guest, recomputes the root and finds it in the OP_RETURN of the settlement (or of the child that
+    pays its fee); then the sums. Raises a ProofError or ResultMismatchError.
     """
     from btcfi.vm.program import load_program  # noqa: PLC0415
 
@@ -490,19 +453,28 @@ def verify_settlement(
     given, output = SettlementInput.from_bytes(proof.input_bytes), SettlementOutput.from_bytes(proof.output)
     transaction = node.transaction(parse_txid(settlement.txid or "")).transaction
     funding = node.transaction(parse_txid(option.funding_txid or "")).transaction
-    record = read_record(transaction.outputs[-1].script)
-    kept = json.loads(option.contract or "{}")
-    paid = sum(o.value for o in transaction.outputs if o.script.hex() == kept["buyer_script"])
-    returned = sum(o.value for o in transaction.outputs if o.script.hex() == kept["seller_script"])
+    carrier = node.transaction(parse_txid(row["child_txid"])).transaction if row["child_txid"] else transaction
+    step = 1 if settlement.reason == "early_exercise" else load_preset(option.preset).step_sats
+    collateral = Sats(option.collateral_sats)
+    payout = round_payout(output.payout_sats, step=Sats(step), rounding=Rounding.DOWN, collateral=collateral)
     spent = transaction.inputs[0].outpoint
     for what, expected, found in (
-        ("proof root on chain", (RecordType.SETTLEMENT_PROOF, proof.proof_root), record),
-        ("spent outpoint", f"{option.funding_txid}:0", f"{display_txid(spent.txid)}:{spent.index}"),
-        ("collateral on chain", option.collateral_sats, funding.outputs[0].value),
+        (
+            "proof root on chain",
+            (RecordType.SETTLEMENT_PROOF, proof.proof_root),
+            read_record(carrier.outputs[-1].script),
+        ),
+        ("spent outpoint", f"{option.funding_txid}:0", str(spent)),
+        (
+            "child's parent",
+            settlement.txid,
+            display_txid(carrier.inputs[0].outpoint.txid) if row["child_txid"] else settlement.txid,
+        ),
+        ("collateral on chain", collateral, funding.outputs[0].value),
         ("settlement price", settlement.price_cents, given.spot),
         ("strike", option.strike_cents, given.strike),
-        ("buyer's output", split(Sats(option.collateral_sats), output.payout_sats, Sats(row["fee_sats"]))[0], paid),
-        ("payout + return + fee", option.collateral_sats, paid + returned + row["fee_sats"]),
+        ("buyer's output", split(collateral, payout, Sats(row["fee_sats"]))[0], row["paid_sats"]),
+        ("payout + return + fee", collateral, row["paid_sats"] + row["returned_sats"] + row["fee_sats"]),
         ("six confirmations", True, row["confirmations"] >= 6),  # noqa: PLR2004 - as the issue promises
     ):
         if expected != found:
@@ -544,9 +516,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     base = load_deployment()
     where = (data_dir or base.data_dir).resolve()
     where.mkdir(parents=True, exist_ok=True)
-    changes: dict[str, Any] = {"data_dir": where, "wallet_seed_file": where / "wallet.seed", "mine_seconds": 2.0}
-    if "database_url" not in base.model_fields_set:
-        changes["database_url"] = f"sqlite:///{where / 'btcfi.db'}"
+    changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
     slots: list[Slot] = []
@@ -558,17 +528,15 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
             "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
             "tick": False, "replay_clock": True, "venue_rate_limit": False,
         }  # fmt: skip
-    deployment = base.model_copy(update=changes)
-    prepare_wallet(deployment)
-    Store(deployment.database_url).migrate()
+    deployment = base.within(where).model_copy(update=changes)
     with Cluster(deployment, replay_folder=None if live else SYNTHETIC_CANDLES, flower=True, api=True) as cluster:
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
         node = _node(here)
-        empty = node.block_count() < WALLET_BLOCKS // 4
+        empty = node.block_count() < COINS_EACH
         node.close()
         if empty:
-            _fill_wallet(here)
+            _fill_wallets(here, COINS_EACH)
         cluster.wait_ready(90)
         _say_where(console, cluster.deployment, where, live=live)
         try:

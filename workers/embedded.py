@@ -35,6 +35,7 @@ from btcfi.adapters.node import DatadirInUseError, Node, PortInUseError
 from btcfi.adapters.store.database import Store
 from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, variable
+from workers import parties
 from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
 
 LOOPBACK: Final = "127.0.0.1"
@@ -159,12 +160,14 @@ class Cluster:
         beat: bool = True,
         flower: bool = False,
         api: bool = False,
+        run_parties: bool = True,
     ) -> None:
         self._deployment = deployment
         self._embedded_broker = embedded_broker and deployment.broker_url is None
         self._embedded_node = embedded_node and deployment.node_url is None
         self._replay_folder = replay_folder
         self._roles, self._beat, self._flower, self._api = roles, beat, flower, api
+        self._parties = run_parties
         self._shared = _Supervised()
         self._supervisor: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -199,6 +202,7 @@ class Cluster:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock(data_dir)
         self._end_leftovers(data_dir)
+        parties.prepare(self._deployment)
         self._run_dir = _private_directory()
         if self._embedded_broker:
             progress("starting the broker (Valkey, unix socket)")
@@ -226,6 +230,11 @@ class Cluster:
             store.migrate()
         finally:
             store.close()
+        if self._parties:
+            progress("starting the two parties, each with its own keys")
+            for party in parties.PARTIES:
+                command = parties.command(self._deployment, party)
+                self._launch(party, command, environment=parties.environment(self._deployment))
         self._start_workers(progress)
         self._supervisor = threading.Thread(target=self._supervise, name="btcfi-supervisor", daemon=True)
         self._supervisor.start()
@@ -355,11 +364,14 @@ class Cluster:
             json.dumps({"run_dir": str(self._run_dir), "parts": rows})
         )
 
-    def _launch(self, name: str, command: list[str], *, stdin: bytes = b"") -> Part:
-        ours = {variable(known) for known in Deployment.model_fields}
-        environment = {key: value for key, value in os.environ.items() if key not in ours}
-        environment |= self._deployment.environment()
-        environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
+    def _launch(
+        self, name: str, command: list[str], *, stdin: bytes = b"", environment: dict[str, str] | None = None
+    ) -> Part:
+        if environment is None:
+            ours = {variable(known) for known in Deployment.model_fields}
+            environment = {key: value for key, value in os.environ.items() if key not in ours}
+            environment |= self._deployment.environment()
+            environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
         part = Part(
             name=name,
             command=command,

@@ -463,13 +463,30 @@ class Node:
         """Broadcast parents and the child that pays for them. Raises TxRejectedError for the first that is refused."""
         with self._translated():
             answer = self._call("submitpackage", [transaction.to_bytes().hex() for transaction in transactions])
+        if (problem := self._package_problem(transactions, answer)) is not None:
+            raise problem
+        return [transaction.txid for transaction in transactions]
+
+    def _package_problem(self, transactions: Sequence[Transaction], answer: Any) -> TxRejectedError | None:  # noqa: ANN401 - JSON
         results = {result["txid"]: result for result in answer["tx-results"].values()}
         for transaction in transactions:
             result = results.get(display_txid(transaction.txid), {"error": answer["package_msg"]})
             problem = result.get("error")
             if problem and not any(words in problem for words in _KNOWN) and not self._knows(transaction.txid):
-                raise rejection(transaction.txid, _VERIFY_REJECTED, problem)
-        return [transaction.txid for transaction in transactions]
+                return rejection(transaction.txid, _VERIFY_REJECTED, problem)
+        return None
+
+    def try_send_packages(self, packages: Sequence[Sequence[Transaction]]) -> list[TxRejectedError | None]:
+        """Broadcast packages of parents and their child in one round trip; return, for each, why it was refused."""
+        calls = [("submitpackage", ([one.to_bytes().hex() for one in package],)) for package in packages]
+        outcome: list[TxRejectedError | None] = []
+        for package, (method, answer) in zip(packages, list(self._batch(calls)), strict=True):
+            try:
+                outcome.append(self._package_problem(package, self._result(method, answer)))
+            except _RpcError as e:
+                judged = self._judge(package[0].txid, e)
+                outcome.append(judged if isinstance(judged, TxRejectedError) else None)
+        return outcome
 
     def fee_estimate(self, target_blocks: int) -> SatsPerKvb | None:
         """Return the node's fee rate estimate for a confirmation target, or None when it has no data."""

@@ -9,10 +9,10 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from btcfi.adapters.keystore import Keystore, NonceVault
-from btcfi.adapters.node import InputsSpentError, Node, TxRejectedError
+from btcfi.adapters.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.party_store import (
     WALLET_KEYS,
     PartyContract,
@@ -35,6 +35,7 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, select_coins
 from btcfi.contracts import setup, watch
+from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.messages import (
     Accept,
@@ -54,7 +55,7 @@ from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.proofs.settlement_proof import build_proof
 from btcfi.secp256k1 import public_key_compressed
@@ -66,6 +67,9 @@ log = logging.getLogger(__name__)
 
 CHILD_COIN: Final = Sats(20_000)
 """A coin of at least this size pays for a settlement's child: 50 sat/vB for both transactions."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 REMEMBERED: Final = 64
 """Agreements kept in memory, a few megabytes each."""
@@ -101,6 +105,35 @@ class Report:
     note: str = ""
 
 
+class _Seen:
+    """The chain during one watch round: every block is read once for all contracts."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._top = node.block_count()
+        self._hashes: dict[Height, Hash32] = {}
+        self._blocks: dict[Hash32, Block] = {}
+
+    def block_count(self) -> Height:
+        return self._top
+
+    def block_hash(self, at: Height) -> Hash32:
+        if at not in self._hashes:
+            self._hashes[at] = self._node.block_hash(at)
+        return self._hashes[at]
+
+    def block(self, name: Hash32) -> Block:
+        if name not in self._blocks:
+            self._blocks[name] = self._node.block(name)
+        return self._blocks[name]
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    while len(known) >= REMEMBERED:
+        known.pop(next(iter(known)))
+    known[key] = value
+
+
 class PartyDesk:
     """One party with its folder, its keys, its guest program and a node."""
 
@@ -110,7 +143,9 @@ class PartyDesk:
         self._store, self._keystore, self._node, self._program = store, keystore, node, program
         self._policy, self._fees = policy, fees
         self._agreements: dict[Hash32, Agreement] = {}
-        """The last agreements, by id: computing one runs the guest thousands of times."""
+        """The last agreements, by id."""
+        self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
+        """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
         self._done: set[str] = set()
         self._known_orders: dict[str, str] | None = None
@@ -161,9 +196,9 @@ class PartyDesk:
         self._check_coins(offer.party.coins)
         party = self._party(number, offer.terms, role)
         agreement = self._agree(offer, party, event)
-        self._remember(agreement)
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
-        self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted))
+        buckets = agreement.plan.buckets
+        self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted, buckets=buckets))
         return accepted
 
     def _orders(self) -> dict[str, str]:
@@ -187,6 +222,7 @@ class PartyDesk:
         self._check_coins(accepted.party.coins)
         contract.accept = accepted
         agreement = self._agreement(contract)
+        contract.buckets = agreement.plan.buckets
         secret = self._keystore.contract_secret(contract.number)
         signed = setup.sign(contract.offer, accepted, agreement, secret, self.wallet)
         contract.sign = signed
@@ -225,13 +261,22 @@ class PartyDesk:
             if found is None or found.output != coin.output or found.confirmations < 1:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
 
-    def _agree(self, offer: Offer, accepting: Party, event: OracleEvent) -> Agreement:
+    def _agree(
+        self, offer: Offer, accepting: Party, event: OracleEvent, buckets: tuple[Bucket, ...] | None = None
+    ) -> Agreement:
         terms = decode_terms(offer.terms.option)
         if event.program_hash != self._program.program_hash:
             raise ProgramMismatchError(contract=event.program_hash, ours=self._program.program_hash)
         if terms.collateral != offer.terms.collateral:
             raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
-        return setup.agree(offer, accepting, guest_payouts(terms, self._program), event=event, policy=self._policy)
+        known = tuple(one.digest() for one in offer.terms.announcements)
+        agreement = setup.agree(
+            offer, accepting, guest_payouts(terms, self._program), event=event, policy=self._policy, buckets=buckets,
+            points=self._points.get(known),
+        )  # fmt: skip
+        _remember(self._points, known, agreement.plan.points)
+        _remember(self._agreements, agreement.id, agreement)
+        return agreement
 
     def _agreement(self, contract: PartyContract) -> Agreement:
         if contract.accept is None:
@@ -241,13 +286,8 @@ class PartyDesk:
         if wanted not in self._agreements:
             # the event was compared with our expectation when the offer was made or accepted
             event = contract.offer.terms.announcements[0].event
-            self._remember(self._agree(contract.offer, party, event))
+            return self._agree(contract.offer, party, event, contract.buckets)
         return self._agreements[wanted]
-
-    def _remember(self, agreement: Agreement) -> None:
-        while len(self._agreements) >= REMEMBERED:
-            self._agreements.pop(next(iter(self._agreements)))
-        self._agreements[agreement.id] = agreement
 
     # ---- closing together
 
@@ -325,6 +365,13 @@ class PartyDesk:
         self._node.send(back)
         return back
 
+    def contract_id(self, name: str) -> Hash32:
+        """Return the identity of one of our contracts. Raises StepOutOfOrderError before it is accepted."""
+        contract = self._store.load(name)
+        if contract.accept is None:
+            raise StepOutOfOrderError(name, "the other side's accept message")
+        return contract_id(contract.offer, contract.accept.party)
+
     def _closing(
         self, contract: PartyContract, agreement: Agreement, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes
     ) -> Closing:
@@ -388,12 +435,13 @@ class PartyDesk:
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
         """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund."""
         reports = []
+        view = _Seen(self._node)
         for name in self._store.names():
             if name in self._done:
                 continue
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
-                report = self._watch_one(name, contract, attestations)
+                report = self._watch_one(name, contract, attestations, view)
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
                     self._done.add(name)  # deeper than any reorganisation that we follow
@@ -405,12 +453,14 @@ class PartyDesk:
             max((spend.height for spend in contract.watch.spends), default=Height(0)) if contract.watch else Height(0)
         )
 
-    def _watch_one(self, name: str, contract: PartyContract, attestations: Sequence[Attestation]) -> Report:
+    def _watch_one(
+        self, name: str, contract: PartyContract, attestations: Sequence[Attestation], view: _Seen
+    ) -> Report:
         agreement = self._agreement(contract)
         plan = agreement.plan
         contributions = [txin.outpoint for txin in agreement.funding.transaction.inputs]
-        state = contract.watch or watch.start(self._node, self._node.block_count())
-        step = watch.advance(state, self._node, [plan.funding, *contributions])
+        state = contract.watch or watch.start(view, view.block_count())
+        step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
         relevant = [one for one in attestations if one.event == plan.announcements[0].event.id]
         cet = self._completed(agreement, contract, relevant)
@@ -431,7 +481,9 @@ class PartyDesk:
             seller=contract.role is Role.SELLER,
         )
         note = self._act(action, contract, cet, refund)
-        self._store.save(contract)
+        if (step.state.spends, step.state.creations) != (state.spends, state.creations):
+            self._store.save(contract)
+        self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
 
     def _act(

@@ -16,14 +16,21 @@ from typing import Any, Final
 
 from btcfi.adapters.keystore import write_private
 from btcfi.adapters.party_desk import PartyDesk, Report
+from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
     Offer,
     decode_accept,
     decode_attestation,
+    decode_close_answer,
+    decode_close_order,
+    decode_close_request,
     decode_offer,
     decode_order,
     decode_sign,
     encode_accept,
+    encode_close_answer,
+    encode_close_request,
     encode_offer,
     encode_sign,
 )
@@ -37,6 +44,9 @@ STATUS_FILE: Final = "status.json"
 """In the outbox: every contract's standing after the last round."""
 
 
+_Answer = tuple[str, dict[str, Any]] | None
+
+
 class PartyMail:
     """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
@@ -44,10 +54,17 @@ class PartyMail:
         self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
         self._attestations: dict[tuple[bytes, bytes], Attestation] = {}
         self._walked: tuple[Height, int] | None = None
-        self._answers: dict[str, Callable[[Any], tuple[str, dict[str, Any]] | None]] = {
+        self._waiting: dict[str, str] = {}
+        self._orders_to: dict[str, Callable[[Any, str], _Answer]] = {
+            "btcfi/order": self._order,
+            "btcfi/close-order": self._close_order,
+        }
+        self._answers: dict[str, Callable[[Any, str], _Answer]] = {
             "btcfi/offer": self._offer,
             "btcfi/accept": self._accept,
             "btcfi/sign": self._sign,
+            "btcfi/close-request": self._close_request,
+            "btcfi/close-answer": self._close_answer,
             "btcfi/attestation": self._attestation,
         }
         for folder in (
@@ -73,14 +90,17 @@ class PartyMail:
         try:
             try:
                 message = json.loads(path.read_bytes())
-                answer_to = self._answers[message["type"]] if path.parent == self._inbox else None
+                kind = message["type"]
+                answer_to = self._answers[kind] if path.parent == self._inbox else self._orders_to[kind]
             except (ValueError, KeyError, TypeError) as e:
                 raise InvalidInputError(
                     "message", f"{path.name} is none that is answered here", "a setup message"
                 ) from e
-            answer = answer_to(message) if answer_to else self._order(message, path.stem)
-        except RetryableError as e:
-            log.warning("%s waits: %s", path.name, e)
+            answer = answer_to(message, path.name.split(".")[0])
+        except (RetryableError, InsufficientFundsError) as e:  # a coin may confirm
+            if self._waiting.get(path.name) != str(e):
+                log.warning("%s waits: %s", path.name, e)
+                self._waiting[path.name] = str(e)
             return False
         except BtcfiError as e:
             log.warning("%s refused: %s", path.name, e)
@@ -94,38 +114,64 @@ class PartyMail:
         path.replace(path.parent / "done" / path.name)
         return True
 
-    def _order(self, message: Any, name: str) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
+    def _order(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         order = decode_order(message)
         return "offer", encode_offer(self._desk.offer(order.terms, order.role, order=name))
 
-    def _offer(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
+    def _close_order(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        order = decode_close_order(message)
+        request = self._desk.request_close(
+            order.offer_id.hex(), payout=order.payout, rate=order.rate, guest_input=order.guest_input
+        )
+        return "close-request", encode_close_request(request)
+
+    def _offer(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         offer = decode_offer(message)
         accepted = self._desk.accepted(offer)
         if accepted is None:
-            bid = self._bid(offer)
+            bid = self._bid(offer, name)
             used = self._bids / "used" / bid.name
             bid.replace(used)  # spent before it is used: a crash here costs a bid, never a second contract
             try:
                 accepted = self._desk.accept(offer, offer.terms.announcements[0].event)
-            except RetryableError:
+            except (RetryableError, InsufficientFundsError):
                 used.replace(bid)
                 raise
         return "accept", encode_accept(accepted)
 
-    def _accept(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
+    def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
 
-    def _sign(self, message: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - JSON
-        funding = self._desk.complete(decode_sign(message))
-        return "funded", {"type": "btcfi/funded", "version": 1, "funding_txid": display_txid(funding.txid)}
+    def _sign(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
 
-    def _attestation(self, message: Any) -> None:  # noqa: ANN401 - JSON
+    def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        request = decode_close_request(message)
+        try:
+            bid = decode_close_order(json.loads((self._bids / f"{name}.json").read_bytes()))
+        except FileNotFoundError as e:
+            raise InvalidInputError("close request", "no bid of ours says so", f"a bid named {name}") from e
+        wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
+        if (request.contract_id, request.rate, request.guest_input) != wanted:
+            raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")
+        return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=bid.payout))
+
+    def _close_answer(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
+
+    def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         attestation = decode_attestation(message)
         self._attestations[attestation.oracle_key, attestation.event] = attestation
 
-    def _bid(self, offer: Offer) -> Path:
-        for path in sorted(self._bids.glob("*.json")):
-            bid = decode_order(json.loads(path.read_bytes()))
+    def _bid(self, offer: Offer, name: str) -> Path:
+        # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
+        for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
+            if not path.exists():
+                continue
+            message = json.loads(path.read_bytes())
+            if message.get("type") != "btcfi/order":
+                continue
+            bid = decode_order(message)
             if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
                 return path
         raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
@@ -143,3 +189,7 @@ class PartyMail:
             for report in reports
         ]
         write_private(self._outbox / STATUS_FILE, json.dumps({"contracts": rows}).encode())
+
+
+def _broadcast(kind: str, sent: Transaction) -> dict[str, Any]:
+    return {"type": kind, "version": 1, "txid": display_txid(sent.txid), "transaction": sent.to_bytes().hex()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from btcfi.adapters.node import Node
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
+from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.messages import (
     Accept,
     CloseRequest,
@@ -60,6 +61,8 @@ class PartyContract:
     """Closes that this party has signed."""
     order: str = ""
     """Which order of the owner's this offer answers: an order that is read twice is offered once."""
+    buckets: tuple[Bucket, ...] | None = None
+    """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
 
 
 @dataclass(kw_only=True)
@@ -83,6 +86,8 @@ class PartyStore:
         self._contracts = folder / "contracts"
         self._coins = folder / "coins.json"
         self._counter = folder / "next-contract-key"
+        self._loaded: dict[str, PartyContract] = {}
+        """As last read or written; one process owns a folder."""
 
     # ---- contracts
 
@@ -97,7 +102,16 @@ class PartyStore:
         return number
 
     def load(self, name: str) -> PartyContract:
-        """Return a contract. Raises NotFoundError."""
+        """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
+        if name not in self._loaded:
+            self._loaded[name] = self._read(name)
+        return replace(self._loaded[name])
+
+    def keep_in_mind(self, contract: PartyContract) -> None:
+        """Remember what a restart may find out again from the chain, without writing it down."""
+        self._loaded[contract.offer.id.hex()] = replace(contract)
+
+    def _read(self, name: str) -> PartyContract:
         path = self._contracts / f"{name}.json"
         try:
             stored = json.loads(path.read_bytes())
@@ -116,6 +130,7 @@ class PartyStore:
             closing=_if(stored["closing"], decode_close_request),
             closes=tuple(parse_txid(text) for text in stored["closes"]),
             order=stored["order"],
+            buckets=_if(stored.get("buckets"), _buckets),
         )
 
     def save(self, contract: PartyContract) -> str:
@@ -134,8 +149,10 @@ class PartyStore:
             "closing": _if(contract.closing, encode_close_request),
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
+            "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
         write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
+        self._loaded[name] = replace(contract)
         return name
 
     # ---- coins
@@ -215,6 +232,10 @@ def spendable(coins: PartyCoins, tip: Height) -> Iterator[Coin]:
 
 def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side
     return None if value is None else convert(value)
+
+
+def _buckets(rows: list[list[int]]) -> tuple[Bucket, ...]:
+    return tuple(Bucket(prefix=prefix, length=length, payout=sats(payout)) for prefix, length, payout in rows)
 
 
 def _transaction(text: str) -> Transaction:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from struct import pack
 from typing import Any, Final
@@ -113,10 +114,15 @@ class ExecutionPlan:
         )
         return state.midstate.sighash(outputs)
 
+    @cached_property
+    def points(self) -> tuple[DigitPoints, ...]:
+        """The anticipation points of each oracle's digits; settling needs none of them, signing and checking do."""
+        return self.shared_points or tuple(DigitPoints(announcement=a) for a in self.announcements)
+
     def point(self, bucket: int, subset: Sequence[int]) -> Any:  # noqa: ANN401 - cffi has no types
         """Return a bucket's adaptor point for a set of oracles, in libsecp256k1's form."""
         chosen = self.buckets[bucket]
-        points = [self._state.digit_points[oracle].of_prefix(chosen.prefix, chosen.length) for oracle in subset]
+        points = [self.points[oracle].of_prefix(chosen.prefix, chosen.length) for oracle in subset]
         return points[0] if len(points) == 1 else secp256k1.sum_points(points)
 
 
@@ -124,7 +130,6 @@ class ExecutionPlan:
 class _State:
     """What all CETs of a plan share, computed once."""
 
-    digit_points: tuple[DigitPoints, ...]
     midstate: taproot.SighashMidstate
     buyer_tail: bytes
     seller_tail: bytes
@@ -134,7 +139,6 @@ class _State:
     def of(cls, plan: ExecutionPlan) -> _State:
         leaf = leaves.leaf(CET_PATH, plan.contract.keys)
         return cls(
-            digit_points=plan.shared_points or tuple(DigitPoints(announcement=a) for a in plan.announcements),
             midstate=taproot.sighash_midstate(
                 plan.transaction(0), 0, [plan.contract.funding_txout()], leaf=taproot.leaf_hash(leaf.script)
             ),

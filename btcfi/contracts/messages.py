@@ -165,6 +165,16 @@ class CloseAnswer:
     partial: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseOrder:
+    """What a party's owner tells its own desk: close this contract at this payout. It never goes to the other side."""
+
+    offer_id: bytes
+    payout: Sats
+    rate: SatsPerKvb
+    guest_input: bytes
+
+
 def contract_id(offer: Offer, party: Party) -> Hash32:
     """Return the identity of a contract: the offer and the accepting side's half."""
     return tagged_hash(_CONTRACT_TAG, offer.id + canonical(_encode_party(party)))
@@ -228,6 +238,18 @@ def encode_sign(sign: Sign) -> Json:
         "funding_witnesses": {
             str(index): [item.hex() for item in witness] for index, witness in sorted(sign.witnesses.items())
         },
+    }
+
+
+def encode_close_order(order: CloseOrder) -> Json:
+    """Return an order to close as JSON."""
+    return {
+        "type": "btcfi/close-order",
+        "version": VERSION,
+        "offer_id": order.offer_id.hex(),
+        "payout_sats": order.payout,
+        "sats_per_kvb": order.rate,
+        "guest_input": order.guest_input.hex(),
     }
 
 
@@ -426,6 +448,17 @@ def decode_sign(message: object) -> Sign:
         contract_id=reader.hash("contract_id"),
         presignatures=reader.take("cet_adaptor_signatures", _base64, "base64"),
         witnesses=reader.take("funding_witnesses", _decode_witnesses, "input numbers with lists of hex"),
+    )
+
+
+def decode_close_order(message: object) -> CloseOrder:
+    """Return the order to close of a JSON value. Raises InvalidInputError naming the field."""
+    reader = _typed(message, "btcfi/close-order")
+    return CloseOrder(
+        offer_id=reader.hash("offer_id"),
+        payout=reader.sats("payout_sats"),
+        rate=SatsPerKvb(reader.whole("sats_per_kvb", MIN_RELAY_FEE_RATE, MAX_FEE_RATE)),
+        guest_input=reader.raw("guest_input"),
     )
 
 

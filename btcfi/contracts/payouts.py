@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from btcfi.contracts.buckets import Payouts
 from btcfi.errors import InvalidInputError
@@ -20,8 +20,9 @@ from btcfi.units import (
     sats,
     slot,
 )
-from btcfi.vm.interpreter import run_many
-from btcfi.vm.program import Program
+
+if TYPE_CHECKING:
+    from btcfi.vm.program import Program
 
 
 def price_input(terms: OptionTerms, price: CentsPerBtc, *, touched: bool = False) -> SettlementInput:
@@ -46,6 +47,7 @@ def guest_payouts(terms: OptionTerms, program: Program) -> Payouts:
 
     The function raises GuestRefusedError when the guest refuses a price, MachineFaultError when it does not halt.
     """
+    from btcfi.vm.interpreter import run_many  # noqa: PLC0415 - numba; whoever only reads terms does not run the guest
 
     def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
         outputs = run_many(program, [price_input(terms, price).to_bytes() for price in prices])

@@ -222,6 +222,22 @@ def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False) -
         check_funding_witness(agreement.funding, index, signed.witnesses.get(index, ()))
 
 
+def check_setup(
+    offer: Offer, accepted: Accept, signed: Sign, payouts: Payouts, *, event: OracleEvent, policy: SetupPolicy,
+    points: tuple[DigitPoints, ...] | None = None,
+) -> Agreement:  # fmt: skip
+    """Return the agreement of three messages after checking all of them, as a watchtower must.
+
+    Raises what ``agree`` and ``check_signed`` raise, and WrongMessageError, WrongAdaptorError for the accept message.
+    """
+    if accepted.offer_id != offer.id:
+        raise WrongMessageError("accept", "is for another offer")
+    agreement = agree(offer, accepted.party, payouts, event=event, policy=policy, points=points)
+    check_presignatures(agreement.plan, offer.role.other.value, accepted.presignatures)
+    check_signed(agreement, signed)
+    return agreement
+
+
 def _inputs_of(agreement: Agreement, role: Role) -> range:
     split, total = agreement.funding.seller_inputs, len(agreement.funding.spent)
     return range(split) if role is Role.SELLER else range(split, total)

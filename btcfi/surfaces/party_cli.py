@@ -66,7 +66,10 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Option("--dir", help="The party's folder: keystore, contracts, coins.")]
 NodeUrl = Annotated[str, typer.Option("--node", envvar="BITCOIN_NODE_URL", help="http://user:password@host:port")]
-Cookie = Annotated[Path | None, typer.Option("--cookie-file", help="The node's .cookie file, instead of a password.")]
+Cookie = Annotated[
+    Path | None,
+    typer.Option("--cookie-file", envvar="BITCOIN_COOKIE_FILE", help="The node's .cookie file, instead of a password."),
+]
 Passphrase = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),

@@ -1,4 +1,4 @@
-"""The chain as the store knows it: wallet outpoints, our transactions, and the walk along the blocks.
+"""The chain as the store knows it: the service's coins, our transactions, and the walk along the blocks.
 
 A transaction is stored with its raw bytes before it is sent; outpoints are watched, not txids; a reorganisation is
 unwound block by block.
@@ -6,216 +6,208 @@ unwound block by block.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.node import Block
-from btcfi.adapters.store.edges import cross, record, upsert
-from btcfi.adapters.store.options import terms_of
+from btcfi.adapters.store import contracts
+from btcfi.adapters.store.edges import count, cross, upsert
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
-from btcfi.bitcoin.address import encode_address
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.adapters.store.transactions import adopt, put_transaction, settled, settlement_of
+from btcfi.bitcoin.fees import (
+    OVERHEAD_WEIGHT,
+    P2TR_INPUT_WEIGHT,
+    P2TR_OUTPUT_WEIGHT,
+    SatsPerKvb,
+    fee_for,
+    vsize_of,
+)
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
+from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
-from btcfi.contracts import option as contract_of
-from btcfi.contracts.metadata import OptionMetadata
-from btcfi.contracts.option import Contribution, OptionContract
+from btcfi.contracts.option import FUNDING_OUTPUT
+from btcfi.contracts.settle import Child, CompletedCet, TooFewAttestationsError, build_child, complete_cet
+from btcfi.errors import BtcfiError, RetryableError
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, parse_txid
 
-BLOCKS_PER_MINUTE_DIVISOR = 10
-"""A block every ten minutes, on average: how an expiry time becomes an expiry height."""
+SERVICE: Final = "service"
+"""Whose coins the wallet's are: they pay the fees of settlements, and belong to no party."""
+
+CHILD_COIN: Final = Sats(20_000)
+"""A coin of at least this size pays for a settlement: 50 sat/vB for the CET and its child."""
+
+SPLIT_COIN: Final = Sats(50_000)
+"""What a large coin is split into, so that many settlements of one minute have a confirmed coin each."""
+
+_LIVE: Final = ("CREATED", "ACTIVE", "EXPIRED")
+
+RESEND_SECONDS: Final = 10
+"""A transaction that no block holds is sent again this often: a node may have forgotten it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parties:
-    """The two parties whose keys this chain worker holds (spine: both; docs/contract.md has them apart)."""
+class NoCoinError(RetryableError):
+    """The service's wallet has no confirmed coin for a settlement's fee."""
 
-    buyer: TaprootKey
-    seller: TaprootKey
-
-    def scripts(self) -> dict[bytes, str]:
-        """Return party by output script."""
-        return {self.buyer.script: "buyer", self.seller.script: "seller"}
+    def __init__(self, needed: Sats) -> None:
+        super().__init__(f"the service's wallet has no confirmed coin of {needed} sats; send some to its address")
+        self.needed = needed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FundingRule:
-    """What a preset says about the contract."""
-
-    refund_delay_blocks: int
-    rate: SatsPerKvb
+# ---- the service's wallet
 
 
-# ---- funding
-
-
-def unfunded(session: Session, *, limit: int = 256) -> list[OptionRow]:
-    """Return the options that have no funding transaction yet."""
-    query = select(OptionRow).where(col(OptionRow.state) == "CREATED", col(OptionRow.funding_txid).is_(None))
-    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
-
-
-def build_funding(
-    session: Session, option: OptionRow, parties: Parties, rule: FundingRule, *, tip: Height, now: UnixSeconds
+def split_coins(
+    session: Session, wallet: TaprootKey, *, want: int, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
-    """Build, sign and store an option's funding; False when the wallet has no mature coins for it yet."""
-    seller_coins = _coins(session, "seller", parties.seller, amount=option.collateral_sats, tip=tip)
-    buyer_coins = _coins(session, "buyer", parties.buyer, amount=option.premium_sats, tip=tip)
-    if not seller_coins or not buyer_coins:
+    """Split a large coin when fewer than half of ``want`` are there; False when there is no need or no such coin."""
+    waiting = select(func.count()).select_from(TransactionRow)
+    if session.execute(
+        waiting.where(col(TransactionRow.purpose) == "split", col(TransactionRow.state).in_(("built", "broadcast")))
+    ).scalar_one():
         return False
-    blocks = max(0, (option.expiry_unix - option.listed_slot) // 60) // BLOCKS_PER_MINUTE_DIVISOR
-    # an American option may be settled at once
-    expiry_height = Height(tip if option.american else tip + blocks)
-    contract = OptionContract(
-        buyer_key=parties.buyer.internal_key, seller_key=parties.seller.internal_key,
-        buyer_script=parties.buyer.script, seller_script=parties.seller.script,
-        collateral=Sats(option.collateral_sats), expiry_height=expiry_height,
-        refund_height=Height(tip + blocks + rule.refund_delay_blocks),
-    )  # fmt: skip
-    terms = terms_of(option)
-    funding = contract_of.build_funding(
-        contract, premium=Sats(option.premium_sats),
-        seller=Contribution(coins=seller_coins, change_script=parties.seller.script),
-        buyer=Contribution(coins=buyer_coins, change_script=parties.buyer.script), rate=rule.rate,
-        metadata=OptionMetadata(
-            option_type=int(terms.kind), strike=terms.strike, expiry_height=expiry_height,
-            oracle_commitment=Hash32(bytes.fromhex(option.preset_sha256)),
-        ),
-    )  # fmt: skip
-    keys = {parties.buyer.script: parties.buyer, parties.seller.script: parties.seller}
-    signed = contract_of.complete_funding(funding, contract_of.sign_funding(funding, keys))
-    _reserve(session, [coin.outpoint for coin in seller_coins + buyer_coins], option.id)
-    _store(session, signed, purpose="funding", option_id=option.id, spends=seller_coins[0].outpoint, fee=funding.fee,
-           now=now)  # fmt: skip
-    option.funding_txid = display_txid(signed.txid)
-    option.address = encode_address(contract.funding_txout().script)
-    option.expiry_height, option.refund_height = contract.expiry_height, contract.refund_height
-    option.contract = json.dumps({
-        "buyer_key": contract.buyer_key.hex(), "seller_key": contract.seller_key.hex(),
-        "buyer_script": contract.buyer_script.hex(), "seller_script": contract.seller_script.hex(),
-    })  # fmt: skip
+    if mature_coins(session, tip=tip) * 2 >= want:
+        return False
+    fee = fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + (want + 1) * P2TR_OUTPUT_WEIGHT), rate)
+    large = _pick(session, Sats(SPLIT_COIN * (want + 1) + fee), tip=tip)
+    if large is None:
+        return False
+    spent = TxOut(value=Sats(large.value_sats), script=wallet.script)
+    rest = Sats(large.value_sats - want * SPLIT_COIN - fee)
+    outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * want, TxOut(value=rest, script=wallet.script)]
+    plain = Transaction(version=2, inputs=(TxIn(outpoint=_outpoint(large.outpoint)),), outputs=tuple(outputs))
+    signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
+    name = display_txid(signed.txid)
+    _reserve(session, large, name)
+    put_transaction(
+        session, signed, purpose="split", option_id=name, spends=_outpoint(large.outpoint), fee=fee, now=now
+    )
     return True
 
 
-def contract_from(option: OptionRow) -> OptionContract:
-    """Return the contract of a funded option."""
-    kept = {name: bytes.fromhex(text) for name, text in json.loads(option.contract or "{}").items()}
-    return OptionContract(
-        buyer_key=kept["buyer_key"],
-        seller_key=kept["seller_key"],
-        buyer_script=kept["buyer_script"],
-        seller_script=kept["seller_script"],
-        collateral=Sats(option.collateral_sats),
-        expiry_height=Height(option.expiry_height or 0),
-        refund_height=Height(option.refund_height or 0),
-    )
-
-
-def _coins(session: Session, party: str, key: TaprootKey, *, amount: int, tip: Height) -> tuple[Coin, ...]:
-    """Pick mature coins, smallest sufficient first, else largest first until they suffice."""
-    margin = 100_000  # covers any fee that the contract's rate can ask
-    query = select(WalletOutpointRow).where(
-        col(WalletOutpointRow.party) == party, col(WalletOutpointRow.state) == "available",
-        col(WalletOutpointRow.mature_height) <= tip + 1,
+def mature_coins(session: Session, *, tip: Height) -> int:
+    """Return how many coins of the service can pay for a settlement in the next block."""
+    query = select(func.count()).select_from(WalletOutpointRow).where(
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= CHILD_COIN,
     )  # fmt: skip
-    single = session.execute(
-        query.where(col(WalletOutpointRow.value_sats) >= amount + margin)
-        .order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
-        .limit(1)
-    ).scalar_one_or_none()
-    rows = [single] if single else []
-    if not rows:
-        total = 0
-        for row in session.execute(query.order_by(col(WalletOutpointRow.value_sats).desc()).limit(100)).scalars():
-            rows.append(row)
-            total += row.value_sats
-            if total >= amount + margin:
-                break
-        if total < amount + margin:
-            return ()
-    return tuple(
-        Coin(outpoint=_outpoint(r.outpoint), output=TxOut(value=Sats(r.value_sats), script=key.script)) for r in rows
-    )
+    return int(session.execute(query).scalar_one())
 
 
-def _reserve(session: Session, outpoints: list[OutPoint], option_id: str) -> None:
-    names = [_name(o) for o in outpoints]
-    statement = update(WalletOutpointRow).where(col(WalletOutpointRow.outpoint).in_(names))
-    session.execute(statement.values(state="reserved", reserved_by=option_id))
-    session.expire_all()
+def _pick(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
+    """Return the smallest confirmed coin that is large enough."""
+    query = select(WalletOutpointRow).where(
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
+    )  # fmt: skip
+    ordered = query.order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
+    return session.execute(ordered.limit(1)).scalar_one_or_none()
+
+
+def _reserve(session: Session, coin: WalletOutpointRow, by: str) -> None:
+    coin.state, coin.reserved_by = "reserved", by
+    session.flush()
 
 
 # ---- settlement
 
 
 def build_settlement(
-    session: Session, settlement: SettlementRow, parties: Parties, rule: FundingRule, *, now: UnixSeconds
+    session: Session, settlement: SettlementRow, wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
-    """Build, co-sign and store the settlement of a proven option: proven -> built."""
+    """Complete the CET of a proven settlement's attested outcome, and its fee-paying child: proven -> built.
+
+    False while too few oracles have attested. Raises NoCoinError, and what a wrong attestation or signature deserves.
+    """
     option = session.get_one(OptionRow, settlement.option_id)
-    contract = contract_from(option)
-    funding = OutPoint(txid=parse_txid(option.funding_txid or ""), index=contract_of.FUNDING_OUTPUT)
-    built = contract_of.build_settlement(
-        contract, funding, payout=Sats(settlement.payout_sats or 0),
-        proof_root=Hash32(bytes.fromhex(settlement.proof_root or "")), rate=rule.rate,
-    )  # fmt: skip
-    signed = contract_of.complete_settlement(
-        built, seller=contract_of.sign_settlement(built, parties.seller.secret),
-        buyer=contract_of.sign_settlement(built, parties.buyer.secret),
-    )  # fmt: skip
-    if not cross(session, settlement, "built", now=now, fence=settlement.fence,
-                 changes={"txid": display_txid(signed.txid)}):  # fmt: skip
+    contract = contracts.executable_of(session, option)
+    try:
+        cet = complete_cet(
+            contract.plan, buyer=contract.buyer, seller=contract.seller, attestations=contract.attestations
+        )
+    except TooFewAttestationsError as e:
+        settlement.last_error = str(e)
         return False
-    _store(session, signed, purpose="settlement", option_id=option.id, spends=funding, fee=built.fee, now=now)
+    coin = _pick(session, CHILD_COIN, tip=tip)
+    if coin is None:
+        raise NoCoinError(CHILD_COIN)
+    root = Hash32(bytes.fromhex(settlement.proof_root or ""))
+    child, signed = _child(cet, coin, wallet, rate=rate, root=root)
+    changes = {"txid": display_txid(cet.transaction.txid), "last_error": None}
+    if not cross(session, settlement, "built", now=now, fence=settlement.fence, changes=changes):
+        return False
+    known = session.get(TransactionRow, display_txid(cet.transaction.txid))
+    if known is not None:  # a party was faster with the same CET
+        adopt(session, known, settlement, fee=cet.anchor, now=now)
+        return True
+    _reserve(session, coin, option.id)
+    put_transaction(
+        session, cet.transaction, purpose="settlement", option_id=option.id,
+        spends=contracts.funding_outpoint(option), fee=cet.anchor, now=now,
+    )  # fmt: skip
+    put_transaction(
+        session, signed, purpose="child", option_id=option.id, spends=cet.anchor_outpoint, fee=child.fee, now=now
+    )
     return True
 
 
-def in_state(session: Session, state: str, *, limit: int = 512) -> list[SettlementRow]:
-    """Return settlements in ``state``, oldest first."""
-    query = select(SettlementRow).where(col(SettlementRow.state) == state)
+def _child(
+    cet: CompletedCet, coin: WalletOutpointRow, wallet: TaprootKey, *, rate: SatsPerKvb, root: Hash32
+) -> tuple[Child, Transaction]:
+    output = TxOut(value=Sats(coin.value_sats), script=wallet.script)
+    child = build_child(
+        cet, Coin(outpoint=_outpoint(coin.outpoint), output=output), change_script=wallet.script, rate=rate,
+        proof_root=root,
+    )  # fmt: skip
+    return child, child.transaction.with_witness(1, [wallet.sign_input(child.transaction, 1, child.spent)])
+
+
+def to_settle(session: Session, *, limit: int = 256) -> list[SettlementRow]:
+    """Return the proven settlements that an attestation completes, oldest first."""
+    query = select(SettlementRow).where(col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "expiry")
     return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
 
 
-def _store(
-    session: Session,
-    signed: Transaction,
-    *,
-    purpose: str,
-    option_id: str,
-    spends: OutPoint,
-    fee: Sats,
-    now: UnixSeconds,
-) -> None:
-    row = TransactionRow(
-        txid=display_txid(signed.txid), purpose=purpose, option_id=option_id, raw_hex=signed.to_bytes().hex(),
-        spends=_name(spends), fee_sats=fee, created_at_unix=now, updated_at_unix=now,
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    record(session, "chain_transaction", row.txid, "built", now=now, detail=purpose)
+def note_unbuilt(session: Session, settlement_id: str, problem: BtcfiError) -> None:
+    """Keep why a settlement could not be built yet."""
+    row = session.get_one(SettlementRow, settlement_id)
+    row.last_error = str(problem)
 
 
 # ---- broadcasting and watching
 
 
-def to_send(session: Session, *, limit: int = 512) -> list[Transaction]:
-    """Return what must be sent: stored and not in a block yet, oldest first. Sending again is harmless."""
-    query = select(TransactionRow).where(col(TransactionRow.state).in_(("built", "broadcast")))
-    rows = session.execute(query.order_by(col(TransactionRow.created_at_unix)).limit(limit)).scalars()
-    return [parse_transaction(bytes.fromhex(r.raw_hex)) for r in rows]
+def to_send(session: Session, *, now: UnixSeconds, limit: int = 256) -> list[list[Transaction]]:
+    """Return what must be sent, oldest first: new ones, and those that no block holds for a while. Again is harmless.
+
+    A CET pays no fee of its own, so it goes together with its child; everything else goes alone.
+    """
+    fresh = (col(TransactionRow.state) == "built") | (
+        (col(TransactionRow.state) == "broadcast") & (col(TransactionRow.updated_at_unix) <= now - RESEND_SECONDS)
+    )
+    query = select(TransactionRow).where(fresh, col(TransactionRow.purpose) != "outside")
+    rows = session.execute(query.order_by(col(TransactionRow.created_at_unix)).limit(limit)).scalars().all()
+    cets = {row.option_id: row for row in rows if row.purpose == "settlement"}
+    children = {row.option_id: row for row in rows if row.purpose == "child"}
+    packages = []
+    for row in rows:
+        if row.purpose == "child" and row.option_id in cets:
+            continue  # it goes with its parent
+        child = children.get(row.option_id) if row.purpose == "settlement" else None
+        packages.append([parse_transaction(bytes.fromhex(r.raw_hex)) for r in (row, child) if r is not None])
+    return packages
 
 
 def mark_sent(session: Session, txid: Txid, *, now: UnixSeconds) -> None:
     """Record that the node has taken a transaction."""
     row = session.get_one(TransactionRow, display_txid(txid))
+    if row.state == "broadcast":
+        row.updated_at_unix = now
     if row.state != "built" or not cross(session, row, "broadcast", now=now):
         return
     if row.purpose == "settlement":
-        settlement = _settlement(session, row.option_id)
+        settlement = settlement_of(session, row.option_id)
         if settlement.state == "built":
             cross(session, settlement, "broadcast", now=now, fence=settlement.fence, changes={"broadcast_at_unix": now})
 
@@ -235,7 +227,9 @@ def unwind(session: Session, height: int, *, now: UnixSeconds) -> None:
     """Take back one walked block that the chain has dropped, with everything that it confirmed."""
     session.execute(delete(BlockRow).where(col(BlockRow.height) == height))
     for row in session.execute(select(TransactionRow).where(col(TransactionRow.height) == height)).scalars():
-        if row.state in {"confirmed", "final"}:
+        if row.purpose == "outside":
+            session.delete(row)  # whether it comes again is the next walk's to see
+        elif row.state in {"confirmed", "final"}:
             _undo(session, row, now)
             cross(
                 session, row, "broadcast", now=now, changes={"height": None, "block_hash": None}, detail="reorganised"
@@ -243,47 +237,103 @@ def unwind(session: Session, height: int, *, now: UnixSeconds) -> None:
 
 
 def _undo(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
-    if row.state != "final":
+    if row.state != "final" or row.purpose not in {"funding", "settlement"}:
         return
     option = session.get_one(OptionRow, row.option_id)
     if row.purpose == "funding" and option.state == "ACTIVE":
         cross(session, option, "CREATED", now=now, detail="funding reorganised")
     if row.purpose == "settlement":
-        settlement = _settlement(session, row.option_id)
+        settlement = settlement_of(session, row.option_id)
         cross(session, settlement, "broadcast", now=now, fence=settlement.fence, detail="reorganised")
         cross(session, option, "EXPIRED", now=now, detail="settlement reorganised")
 
 
-def walk(session: Session, block: Block, height: Height, scripts: dict[bytes, str], *, now: UnixSeconds) -> None:
-    """Take one block in: our confirmations, our new outputs, our spent ones, and spends that are not ours."""
-    ours = {
-        row.txid: row
-        for row in session.execute(
-            select(TransactionRow).where(col(TransactionRow.state).in_(("built", "broadcast")))
-        ).scalars()
-    }
+def walk(session: Session, block: Block, height: Height, script: bytes, *, now: UnixSeconds) -> None:
+    """Take one block in: our confirmations, the wallet's new and spent outputs, and spends that are not ours.
+
+    script: the service's wallet.
+    """
+    waiting = session.execute(select(TransactionRow).where(col(TransactionRow.state).in_(("built", "broadcast"))))
+    ours = {row.txid: row for row in waiting.scalars()}
     watched = {row.spends: row for row in ours.values()}
+    found = {"height": height, "block_hash": block.header.hash.hex()}
+    fundings = _unknown_fundings(session, [display_txid(one.txid) for one in block.transactions])
     for place, transaction in enumerate(block.transactions):
         txid = display_txid(transaction.txid)
-        if (row := ours.get(txid)) is not None:
+        row = ours.get(txid)
+        if row is None and txid in fundings:  # the buyer's broadcast was faster than its message
+            row = put_transaction(
+                session, transaction, purpose="funding", option_id=fundings[txid],
+                spends=transaction.inputs[0].outpoint, fee=Sats(0), now=now,
+            )  # fmt: skip
+        if row is not None:
             mark_sent(session, transaction.txid, now=now)
-            cross(session, row, "confirmed", now=now, changes={"height": height, "block_hash": block.header.hash.hex()})
-        spent = [_name(i.outpoint) for i in transaction.inputs]
+            cross(session, row, "confirmed", now=now, changes=found)
+        spent = [str(txin.outpoint) for txin in transaction.inputs]
         for name in spent:
             if name in watched and watched[name].txid != txid:
-                cross(session, watched[name], "conflicted", now=now, detail=f"spent by {txid}")
+                _conflict(session, watched[name], txid, now)
         session.execute(
             update(WalletOutpointRow).where(col(WalletOutpointRow.outpoint).in_(spent)).values(state="spent")
         )
-        _take_outputs(session, transaction, scripts, mature=height + (COINBASE_MATURITY if place == 0 else 1))
+        if row is None:
+            _take_outside(session, transaction, found, now)
+            _take_child(session, transaction, found, now)
+        _take_outputs(session, transaction, script, mature=height + (COINBASE_MATURITY if place == 0 else 1))
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
 
 
-def _take_outputs(session: Session, transaction: Transaction, scripts: dict[bytes, str], *, mature: int) -> None:
+def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
+    query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
+        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state) == "CREATED",
+        ~select(TransactionRow).where(col(TransactionRow.txid) == OptionRow.funding_txid).exists(),
+    )  # fmt: skip
+    return {str(txid): option_id for txid, option_id in session.execute(query)}
+
+
+def _conflict(session: Session, row: TransactionRow, txid: str, now: UnixSeconds) -> None:
+    cross(session, row, "conflicted", now=now, detail=f"spent by {txid}")
+    if row.purpose == "child":  # somebody else paid the CET's fee: our coin is free again
+        row.purpose = f"child replaced by {txid}"
+        freed = update(WalletOutpointRow).where(
+            col(WalletOutpointRow.reserved_by) == row.option_id, col(WalletOutpointRow.state) == "reserved"
+        )
+        session.execute(freed.values(state="available", reserved_by=None))
+        session.expire_all()
+
+
+def _take_outside(session: Session, transaction: Transaction, found: dict[str, object], now: UnixSeconds) -> None:
+    """Keep a spend of an option's collateral that is not ours: a refund, a close between the parties, their own CET."""
+    txids = {display_txid(i.outpoint.txid) for i in transaction.inputs if i.outpoint.index == FUNDING_OUTPUT}
+    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(_LIVE))
+    for option in session.execute(query).scalars():
+        count(session, "outside_spends")
+        option.last_error = f"the collateral was spent outside the service, by {display_txid(transaction.txid)}"
+        row = put_transaction(
+            session, transaction, purpose="outside", option_id=option.id,
+            spends=contracts.funding_outpoint(option), fee=Sats(0), now=now,
+        )  # fmt: skip
+        cross(session, row, "confirmed", now=now, changes=found)
+
+
+def _take_child(session: Session, transaction: Transaction, found: dict[str, object], now: UnixSeconds) -> None:
+    """Keep a party's child of a CET: it carries the proof root where ours would."""
+    if transaction.version != TRUC_VERSION:
+        return
+    cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
+    if cet is not None and cet.purpose in {"outside", "settlement"}:
+        row = put_transaction(
+            session, transaction, purpose="child", option_id=cet.option_id, spends=transaction.inputs[0].outpoint,
+            fee=Sats(0), now=now,
+        )  # fmt: skip
+        cross(session, row, "confirmed", now=now, changes=found)
+
+
+def _take_outputs(session: Session, transaction: Transaction, script: bytes, *, mature: int) -> None:
     for index, output in enumerate(transaction.outputs):
-        if output.script in scripts:
+        if output.script == script:
             statement = upsert(session, WalletOutpointRow).values(
-                outpoint=_name(transaction.outpoint(index)), party=scripts[output.script], value_sats=output.value,
+                outpoint=str(transaction.outpoint(index)), party=SERVICE, value_sats=output.value,
                 mature_height=mature, state="available",
             )  # fmt: skip
             session.execute(statement.on_conflict_do_nothing(index_elements=["outpoint"]))
@@ -296,46 +346,49 @@ def finalize(session: Session, *, tip: Height, confirmations: int, now: UnixSeco
     )
     done = 0
     for row in session.execute(query).scalars():
-        if not cross(session, row, "final", now=now):
-            continue
-        done += 1
-        option = session.get_one(OptionRow, row.option_id)
-        if row.purpose == "funding" and option.state == "CREATED":
-            cross(session, option, "ACTIVE", now=now, detail=f"funding has {confirmations} confirmations")
-        elif row.purpose == "settlement":
-            settlement = _settlement(session, row.option_id)
-            if settlement.state == "broadcast":
-                cross(session, settlement, "confirmed", now=now, fence=settlement.fence)
-            if option.state == "EXPIRED":
-                cross(session, option, "EXERCISED" if settlement.payout_sats else "ABANDONED", now=now)
+        if cross(session, row, "final", now=now):
+            done += 1
+            _FINAL.get(row.purpose, _nothing)(session, row, now)
     return done
 
 
+def _nothing(_session: Session, _row: TransactionRow, _now: UnixSeconds) -> None:
+    """Children and splits move no option."""
+
+
+def _funded(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+    option = session.get_one(OptionRow, row.option_id)
+    if option.state == "CREATED":
+        cross(session, option, "ACTIVE", now=now, detail="its funding is final")
+
+
+def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+    """End an option whose collateral the parties have paid out without us, by a refund or a close of their own."""
+    if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
+        return  # their CET is ours: it is matched when the settlement is built
+    option = session.get_one(OptionRow, row.option_id)
+    detail = f"ended outside the service by {row.txid}"
+    if option.state == "ACTIVE":
+        cross(session, option, "EXPIRED", now=now, detail=detail)
+    if option.state == "EXPIRED":
+        cross(session, option, "ABANDONED", now=now, detail=detail)
+        for settlement in session.execute(
+            select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
+        ).scalars():
+            if settlement.state in {"due", "claimed", "executed", "proven", "built"}:
+                cross(session, settlement, "parked", now=now, fence=settlement.fence, detail=detail,
+                      changes={"last_error": detail})  # fmt: skip
+
+
+_FINAL: Final = {"funding": _funded, "settlement": settled, "outside": _ended_outside}
+
+
 def transaction_of(session: Session, option_id: str, purpose: str) -> TransactionRow | None:
-    """Return an option's funding or settlement transaction."""
+    """Return an option's funding, settlement or child transaction."""
     query = select(TransactionRow).where(
         col(TransactionRow.option_id) == option_id, col(TransactionRow.purpose) == purpose
     )
     return session.execute(query).scalar_one_or_none()
-
-
-def mature_coins(session: Session, party: str, *, tip: Height) -> int:
-    """Return how many coins of a party can be spent in the next block."""
-    query = select(func.count()).select_from(WalletOutpointRow).where(
-        col(WalletOutpointRow.party) == party, col(WalletOutpointRow.state) == "available",
-        col(WalletOutpointRow.mature_height) <= tip + 1,
-    )  # fmt: skip
-    return int(session.execute(query).scalar_one())
-
-
-def _settlement(session: Session, option_id: str) -> SettlementRow:
-    query = select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
-    row: SettlementRow = session.execute(query).scalar_one()
-    return row
-
-
-def _name(outpoint: OutPoint) -> str:
-    return f"{display_txid(outpoint.txid)}:{outpoint.index}"
 
 
 def _outpoint(name: str) -> OutPoint:

@@ -39,7 +39,7 @@ EDGES: Final[dict[str, frozenset[tuple[str, str]]]] = {
     }),
     "settlement": frozenset({
         ("due", "claimed"), ("claimed", "claimed"), ("claimed", "due"), ("claimed", "executed"), ("executed", "proven"),
-        ("claimed", "proven"), ("proven", "built"), ("proven", "due"),  # an early exercise that waits for expiry instead
+        ("claimed", "proven"), ("proven", "built"), ("proven", "due"),  # an early exercise that waits
         ("built", "broadcast"), ("broadcast", "confirmed"),
         ("confirmed", "broadcast"), ("due", "parked"), ("claimed", "parked"), ("executed", "parked"),
         ("proven", "parked"), ("built", "parked"), ("parked", "due"),

@@ -12,11 +12,14 @@ from sqlmodel import Session, col
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.edges import Work, cross, enqueue, record
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
+from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, RetryableError
-from btcfi.options.expiry import settlement_input
+from btcfi.options.expiry import SettlementInput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 SATS_PER_BTC = 100_000_000
 MIN_PREMIUM_SATS = 1_000
@@ -77,7 +80,7 @@ def create_option(
     )  # fmt: skip
     session.add(row)
     record(session, "option", row.id, "CREATED", now=now)
-    enqueue(session, [Work(flow="fund")], now=now)
+    enqueue(session, [Work(flow="exchange")], now=now)
     return row
 
 
@@ -112,11 +115,46 @@ def terms_of(row: OptionRow) -> OptionTerms:
     )  # fmt: skip
 
 
-def expire_due(session: Session, feed: Feed, *, now: UnixSeconds, batch_size: int) -> int:
-    """Expire every funded option whose expiry minute is priced, and queue its settlement; return how many.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What an option's oracles watch besides the price: whether a barrier was touched."""
 
-    A minute counts only when no earlier one is still open, so that a barrier has seen all of them. An option whose
-    expiry minute is void is settled by the next priced one (docs/decisions/0004).
+    barrier: CentsPerBtc | None
+    above: bool
+    """Whether it lies above the strike, and so is touched from below."""
+    since: Slot
+    """Every minute after this one counts, up to and with the expiry minute."""
+
+    def outcome(self, session: Session, event: OracleEvent, priced: RoundRow) -> int:
+        """Return what the oracles attest of an event at the minute that settles it."""
+        seen = rounds.observed_range(session, Feed(event.feed), after=self.since, until=event.expiry)
+        touched = False
+        if self.barrier is not None and seen is not None:
+            touched = seen[1] >= self.barrier if self.above else seen[0] <= self.barrier
+        return event.outcome(CentsPerBtc(int(priced.price_cents or 0)), condition=touched)
+
+
+def condition_of_row(row: OptionRow) -> Condition:
+    """Return what an option's oracles watch."""
+    terms = terms_of(row)
+    above = terms.barrier is not None and terms.barrier > terms.strike
+    return Condition(barrier=terms.barrier, above=above, since=Slot(row.listed_slot))
+
+
+def event_of(row: OptionRow) -> OracleEvent:
+    """Return what must be attested for an option: its minute's price by its preset, for its guest program."""
+    terms = terms_of(row)
+    return OracleEvent(
+        feed=row.feed, expiry=terms.expiry, program_hash=Hash32(bytes.fromhex(row.program_sha256)),
+        preset_hash=Hash32(bytes.fromhex(row.preset_sha256)), condition=condition_of(terms, Slot(row.listed_slot)),
+    )  # fmt: skip
+
+
+def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int) -> int:
+    """Expire every funded option whose expiry minute is priced, queue its settlement and its attestation.
+
+    Returns how many. A minute counts only when no earlier one is still open, so that a barrier has seen all of them.
+    An option whose expiry minute is void is settled by the next priced one (docs/decisions/0004).
     """
     last = rounds.settled_until(session, feed)
     if last is None:
@@ -124,18 +162,36 @@ def expire_due(session: Session, feed: Feed, *, now: UnixSeconds, batch_size: in
     query = select(OptionRow).where(
         col(OptionRow.state) == "ACTIVE", col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
     )
-    due = []
+    due, events = [], set()
+    settling: dict[int, RoundRow | None] = {}
     for option in session.execute(query.order_by(col(OptionRow.id)).limit(5_000)).scalars():
-        priced = rounds.first_priced_from(session, feed, Slot(option.expiry_unix))
-        if priced is not None and cross(session, option, "EXPIRED", now=now, detail=f"slot {priced.slot}"):
+        expiry = option.expiry_unix
+        if expiry not in settling:
+            settling[expiry] = rounds.settling_round(session, feed, Slot(expiry), rule)
+        priced = settling[expiry]
+        if priced is None or priced.slot > last.slot:
+            continue
+        if cross(session, option, "EXPIRED", now=now, detail=f"slot {priced.slot}"):
             due.append(add_settlement(session, option, priced, reason="expiry", now=now))
+            events.add(event_of(option).id.hex())
     batches = [due[i : i + batch_size] for i in range(0, len(due), batch_size)]
+    enqueue(session, [Work(flow="attest", arguments=(event,)) for event in sorted(events)], now=now)
     enqueue(session, [Work(flow="settle", arguments=(ids,)) for ids in batches], now=now)
     return len(due)
 
 
+def settlement_input_of(session: Session, option: OptionRow, priced: RoundRow, reason: str) -> bytes:
+    """Return the guest's complete input: at expiry what the oracles attest, before it the market's own numbers."""
+    if reason == "early_exercise":
+        return input_at(session, option, priced)
+    event = event_of(option)
+    outcome = condition_of_row(option).outcome(session, event, priced)
+    touched = outcome > event.max_price
+    return price_input(terms_of(option), event.price_of(outcome), touched=touched).to_bytes()
+
+
 def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
-    """Return the guest's input for settling ``option`` at a priced minute."""
+    """Return the guest's input for exercising ``option`` early, at a priced minute."""
     price = CentsPerBtc(int(priced.price_cents or 0))
     at = Slot(priced.slot)
     seen = rounds.observed_range(session, Feed(option.feed), after=Slot(option.listed_slot), until=at)
@@ -148,13 +204,14 @@ def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
 
 def add_settlement(session: Session, option: OptionRow, priced: RoundRow, *, reason: str, now: UnixSeconds) -> str:
     """Store the one settlement of an option as due, with the guest's complete input; return its id."""
+    given = settlement_input_of(session, option, priced, reason)
     row = SettlementRow(
         id=f"st-{option.id}",
         option_id=option.id,
         reason=reason,
         slot=priced.slot,
-        price_cents=int(priced.price_cents or 0),
-        input_hex=input_at(session, option, priced).hex(),
+        price_cents=SettlementInput.from_bytes(given).spot,
+        input_hex=given.hex(),
         created_at_unix=now,
         updated_at_unix=now,
     )

@@ -13,9 +13,19 @@ from btcfi.adapters.evidence import observations_of
 from btcfi.adapters.store.console_tables import is_paused
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.tables import RoundRow
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, encode_outcome
+from btcfi.oracle.consensus import (
+    AgreedPrice,
+    ConsensusRule,
+    agreed_price,
+    decode_outcome,
+    encode_outcome,
+    fit_to_settle,
+)
 from btcfi.oracle.quote import Feed, VenueId
 from btcfi.units import CentsPerBtc, Slot, UnixSeconds
+
+MINUTES_SEARCHED: Final = 1440
+"""Minutes after an expiry that are looked through for its price: a day."""
 
 MAX_ATTEMPTS: Final = 3
 """How often a minute's fetches are queued before it is closed with what came."""
@@ -125,12 +135,20 @@ def settled_until(session: Session, feed: Feed) -> RoundRow | None:
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
 
 
-def first_priced_from(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
-    """Return the first priced minute at or after ``slot``: a void expiry minute is settled by the next price."""
+def settling_round(session: Session, feed: Feed, expiry: Slot, rule: ConsensusRule) -> RoundRow | None:
+    """Return the minute whose price settles an expiry: the first at or after it whose venues agree closely enough.
+
+    A void minute, or one whose band is wider than the preset allows, is passed over; None while no later one is there.
+    """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) >= slot
+        col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) >= expiry
     )
-    return session.execute(query.order_by(col(RoundRow.slot)).limit(1)).scalar_one_or_none()
+    rows: list[RoundRow] = list(session.execute(query.order_by(col(RoundRow.slot)).limit(MINUTES_SEARCHED)).scalars())
+    for row in rows:
+        outcome = decode_outcome(json.loads(row.report or "{}"))
+        if isinstance(outcome, AgreedPrice) and fit_to_settle(outcome, rule):
+            return row
+    return None
 
 
 def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) -> tuple[CentsPerBtc, CentsPerBtc] | None:

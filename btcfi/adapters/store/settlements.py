@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import store_blob
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, upsert
-from btcfi.adapters.store.options import add_settlement, find_option, input_at
+from btcfi.adapters.store.options import add_settlement, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.settlement_proof import SettlementProof, to_json
 from btcfi.units import Slot, UnixSeconds
+
+CLOSE_PATIENCE_SECONDS = 120
+"""How long both parties may take to co-sign an early exercise before the attestation decides instead."""
 
 
 class NotDueError(BtcfiError):
@@ -135,8 +139,8 @@ def proof_of(session: Session, row: SettlementRow) -> bytes:
     return blob.body
 
 
-def repair(session: Session, *, now: UnixSeconds, batch_size: int, stale_seconds: int) -> int:
-    """Queue again what stands still: due or lapsed claims, executed runs, proven ones; return how many."""
+def repair(session: Session, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int, stale_seconds: int) -> int:
+    """Queue again what stands still: due or lapsed claims, executed runs, closes nobody signed; return how many."""
     due = select(col(SettlementRow.id)).where(
         (col(SettlementRow.state) == "due") | (col(SettlementRow.state) == "claimed"),
         func.coalesce(SettlementRow.lease_until_unix, 0) <= now,
@@ -150,10 +154,40 @@ def repair(session: Session, *, now: UnixSeconds, batch_size: int, stale_seconds
     )
     stuck = list(session.execute(long.limit(100)).scalars())
     enqueue(session, [Work(flow="prove_long", arguments=(row.id, row.parts)) for row in stuck], now=now)
-    repaired = len(ids) + len(stuck)
+    repaired = len(ids) + len(stuck) + fall_back_to_expiry(session, rule, now=now)
     if repaired:
         count(session, "repairs", repaired)
     return repaired
+
+
+def fall_back_to_expiry(session: Session, rule: ConsensusRule, *, now: UnixSeconds) -> int:
+    """Settle by attestation the early exercises that the two parties did not close before expiry; return how many.
+
+    They have CLOSE_PATIENCE_SECONDS: a close that both have signed may be on its way.
+    """
+    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    waiting = query.where(
+        col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "early_exercise",
+        col(SettlementRow.updated_at_unix) <= now - CLOSE_PATIENCE_SECONDS,
+    )  # fmt: skip
+    done = 0
+    for row, option in session.execute(waiting.limit(100)):
+        feed = Feed(option.feed)
+        last, priced = rounds.settled_until(session, feed), rounds.settling_round(
+            session, feed, Slot(option.expiry_unix), rule
+        )  # fmt: skip
+        if priced is None or last is None or priced.slot > last.slot:
+            continue
+        given = settlement_input_of(session, option, priced, "expiry")
+        changes = {
+            "reason": "expiry", "slot": priced.slot, "price_cents": SettlementInput.from_bytes(given).spot,
+            "input_hex": given.hex(), "attempts": 0, "fence": row.fence + 1,
+        }  # fmt: skip
+        session.execute(delete(ProofPartRow).where(col(ProofPartRow.settlement_id) == row.id))
+        work = [Work(flow="attest", arguments=(event_of(option).id.hex(),)), Work(flow="settle", arguments=([row.id],))]
+        done += cross(session, row, "due", now=now, fence=row.fence, changes=changes, work=work,
+                      detail="the early exercise was not co-signed before expiry")  # fmt: skip
+    return done
 
 
 def request_settlement(
@@ -178,18 +212,18 @@ def open_requests(session: Session) -> list[str]:
     return list(session.execute(query).scalars())
 
 
-def answer_request(session: Session, option_id: str, *, now: UnixSeconds) -> str:
+def answer_request(session: Session, option_id: str, rule: ConsensusRule, *, now: UnixSeconds) -> str:
     """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not."""
     request = session.get(SettlementRequestRow, option_id)
     if request is None or request.state != "open":
         return "answered before"
-    request.state, request.answer = _decide(session, find_option(session, option_id), now)
+    request.state, request.answer = _decide(session, find_option(session, option_id), rule, now)
     request.answered_at_unix = now
     return request.answer
 
 
 def _decide(  # noqa: PLR0911 - one return an answer
-    session: Session, option: OptionRow, now: UnixSeconds
+    session: Session, option: OptionRow, rule: ConsensusRule, now: UnixSeconds
 ) -> tuple[str, str]:
     existing = session.execute(
         select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
@@ -210,14 +244,15 @@ def _decide(  # noqa: PLR0911 - one return an answer
             return "held", f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
         priced, reason = last, "early_exercise"
     else:
-        found = rounds.first_priced_from(session, Feed(option.feed), Slot(option.expiry_unix))
+        found = rounds.settling_round(session, Feed(option.feed), Slot(option.expiry_unix), rule)
         if found is None:
-            return "refused", "its expiry minute is not priced yet"
+            return "refused", "no price of its expiry minute is fit to settle on yet"
         priced, reason = found, "expiry"
     if not cross(session, option, "EXPIRED", now=now, detail=f"{reason} at slot {priced.slot}"):
         return "refused", "somebody else settled it at the same moment"
     settlement = add_settlement(session, option, priced, reason=reason, now=now)
-    enqueue(session, [Work(flow="settle", arguments=([settlement],))], now=now)
+    attest = [Work(flow="attest", arguments=(event_of(option).id.hex(),))] if reason == "expiry" else []
+    enqueue(session, [*attest, Work(flow="settle", arguments=([settlement],))], now=now)
     return "accepted", reason.replace("_", " ")
 
 

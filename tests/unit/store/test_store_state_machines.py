@@ -1,5 +1,6 @@
 """The database decides: edges are crossed once, claims are fenced, attempts are capped, lost fetches are repeated."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import UnknownEdgeError, cross
 from btcfi.adapters.store.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.rounds import MAX_ATTEMPTS, Register
-from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRow
+from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, SettlementRow
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind
@@ -20,6 +21,7 @@ from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
 from btcfi.proofs.subtrees import prove
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 from btcfi.vm.program import load_program
+from tests.support.rounds import priced_round
 
 FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
@@ -37,13 +39,8 @@ def store(tmp_path):
     made.close()
 
 
-def priced(session, slot, price, low=None, high=None):
-    session.add(
-        RoundRow(
-            feed=FEED, slot=slot, state="priced", price_cents=price, low_cents=low or price, high_cents=high or price,
-            deadline_unix=0, opened_at_unix=0, closed_at_unix=0, report="{}",
-        )
-    )  # fmt: skip
+def priced(session, slot, price, low=None, high=None, **more):
+    session.add(priced_round(slot, price, low, high, **more))
     session.flush()
 
 
@@ -98,7 +95,7 @@ def test_replaying_the_events_gives_the_states(store):
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 600, 5_500_000)
-        options.expire_due(session, FEED, now=NOW, batch_size=64)
+        options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
     with store.reading() as session:
         states = {}
         for event in session.exec(select(EventRow).order_by(EventRow.id)).all():
@@ -149,7 +146,7 @@ def test_an_option_needs_a_price_and_right_terms_and_is_stored_once(store):
         with pytest.raises(InvalidTermsError):  # up-and-out, and the spot is above it already
             create(session, strike=CentsPerBtc(4_000_000), barrier=CentsPerBtc(4_500_000))
         assert create(session) is create(session)
-        assert flows(session).count("fund") == 1
+        assert flows(session).count("exchange") == 1
 
 
 def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
@@ -158,10 +155,10 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
         activate(session, create(session))
         rounds.open_round(session, FEED, Slot(SLOT + 540), now=NOW, deadline_seconds=10)
         priced(session, SLOT + 600, 5_500_000)
-        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)
-        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 1
-        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
 
 
 def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_saw_every_minute(store):
@@ -170,16 +167,66 @@ def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_
         activate(session, create(session))
         priced(session, SLOT + 60, 5_100_000, low=4_000_000, high=6_000_000)
         priced(session, SLOT + 660, 5_500_000)
-        assert options.expire_due(session, FEED, now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
         given = SettlementInput.from_bytes(bytes.fromhex(session.get_one(SettlementRow, "st-one").input_hex))
-    assert (given.spot, given.observed_low, given.observed_high) == (5_500_000, 4_000_000, 6_000_000)
+        touching = options.Condition(barrier=CentsPerBtc(6_000_000), above=True, since=SLOT)
+        event = options.event_of(session.get_one(OptionRow, "one"))
+        late = rounds.find_round(session, FEED, Slot(SLOT + 660))
+        watched = dataclasses.replace(event, condition="a barrier was touched")
+        assert touching.outcome(session, watched, late) == 55_000 | 1 << event.digits
+        missing = dataclasses.replace(touching, barrier=CentsPerBtc(6_000_001))
+        assert missing.outcome(session, watched, late) == 55_000
+    assert given.spot == 5_500_000
+
+
+def test_the_settlement_price_is_the_attested_one_in_whole_dollars(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        activate(session, create(session))
+        priced(session, SLOT + 600, 5_500_099)
+        options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
+        row = session.get_one(SettlementRow, "st-one")
+        assert (row.price_cents, SettlementInput.from_bytes(bytes.fromhex(row.input_hex)).spot) == (5_500_000,) * 2
+        assert flows(session).count("attest") == 1
+
+
+def test_a_settlement_waits_while_the_venues_disagree_by_more_than_the_preset_allows(store):
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        activate(session, create(session))
+        priced(session, SLOT + 600, 5_500_000, confidence=56_000)  # 1.02 %
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+        priced(session, SLOT + 660, 5_600_000, confidence=56_000)  # 1.00 %
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
+        assert session.get_one(SettlementRow, "st-one").slot == SLOT + 660
+
+
+def test_an_early_exercise_that_was_not_co_signed_is_settled_by_attestation_after_expiry(store):
+    program = load_program("option_settlement")
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        row = create(session, kind=OptionKind.BINARY_CALL, american=True, strike=CentsPerBtc(4_000_000))
+        activate(session, row)
+        settlements.request_settlement(session, "one", requested_by="op", now=NOW)
+        settlements.answer_request(session, "one", ConsensusRule(), now=NOW)
+        (claimed,) = claim(session, NOW)
+        settlements.finish(session, claimed, prove(program, claimed.input_bytes), now=NOW)
+        much_later = UnixSeconds(NOW + settlements.CLOSE_PATIENCE_SECONDS)
+        assert (
+            settlements.fall_back_to_expiry(session, ConsensusRule(), now=much_later) == 0
+        )  # expiry is not priced yet
+        priced(session, SLOT + 600, 5_500_000)
+        assert settlements.fall_back_to_expiry(session, ConsensusRule(), now=NOW) == 0  # both may be signing
+        assert settlements.fall_back_to_expiry(session, ConsensusRule(), now=much_later) == 1
+        settlement = session.get_one(SettlementRow, "st-one")
+        assert (settlement.state, settlement.reason, settlement.price_cents) == ("due", "expiry", 5_500_000)
 
 
 def due(session):
     priced(session, SLOT, 5_000_000)
     activate(session, create(session))
     priced(session, SLOT + 600, 5_500_000)
-    options.expire_due(session, FEED, now=NOW, batch_size=64)
+    options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
 
 
 def claim(session, now):
@@ -223,7 +270,7 @@ def test_an_ad_hoc_request_is_one_row_and_says_why_it_is_refused(store):
             settlements.request_settlement(session, "none", requested_by="op", now=NOW)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
-        assert "European" in settlements.answer_request(session, "one", now=NOW)
+        assert "European" in settlements.answer_request(session, "one", ConsensusRule(), now=NOW)
         assert session.get(SettlementRow, "st-one") is None
 
 
@@ -233,12 +280,19 @@ def test_a_binary_in_the_money_is_exercised_early_when_its_holder_may(store):
         row = create(session, kind=OptionKind.BINARY_CALL, american=True, strike=CentsPerBtc(4_000_000))
         activate(session, row)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
-        assert settlements.answer_request(session, "one", now=NOW) == "early exercise"
+        assert settlements.answer_request(session, "one", ConsensusRule(), now=NOW) == "early exercise"
         assert (row.state, session.get_one(SettlementRow, "st-one").reason) == ("EXPIRED", "early_exercise")
 
 
 def test_every_edge_names_states_that_some_edge_reaches():
     for table, pairs in edges.EDGES.items():
-        starts = {"round": "open", "option": "CREATED", "settlement": "due", "chain_transaction": "built"}[table]
+        starts = {
+            "round": "open",
+            "option": "CREATED",
+            "settlement": "due",
+            "chain_transaction": "built",
+            "contract": "ordered",
+        }
+        starts = starts[table]
         reached = {starts} | {to for _, to in pairs}
         assert {start for start, _ in pairs} <= reached

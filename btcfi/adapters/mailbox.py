@@ -1,0 +1,57 @@
+"""The two parties' folders as the service sees them: it puts messages in and takes answers out, and has no key.
+
+A party's own process (``btcfi party run``) moves what it has handled into ``done``, ``refused`` or ``used``; a message
+that lies in any of them is never put again, so carrying may be repeated at will.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from btcfi.adapters.keystore import write_private
+
+HANDLED: Final = ("done", "refused", "used")
+FOLDERS: Final = ("inbox", "outbox", "orders", "bids")
+
+
+class Mailbox:
+    """One party's inbox, outbox, orders and bids."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def holds(self, into: str, name: str) -> bool:
+        """Return whether a message of this name is there or was handled."""
+        folder = self.folder / into
+        return any((folder / part / f"{name}.json").exists() for part in ("", *HANDLED))
+
+    def put(self, into: str, name: str, message: dict[str, Any]) -> None:
+        """Put a message into a folder, all or nothing."""
+        write_private(self.folder / into / f"{name}.json", json.dumps(message).encode())
+
+    def answers(self) -> Iterator[tuple[Path, str, str]]:
+        """Yield the party's answers, oldest name first: the file, the option's name in it, the kind of message."""
+        for path in sorted((self.folder / "outbox").glob("*.*.json")):
+            name, _, kind = path.name.removesuffix(".json").rpartition(".")
+            if not path.name.startswith("."):
+                yield path, name, kind
+
+    def refusal(self, name: str) -> str | None:
+        """Return why the party refused a message or an order of this name, if it did."""
+        for into in ("inbox", "orders"):
+            reason = self.folder / into / "refused" / f"{name}.reason"
+            if reason.exists():
+                return reason.read_text().strip()
+        return None
+
+
+def read_message(path: Path) -> dict[str, Any] | None:
+    """Return a message, None when it is gone by now or no JSON object."""
+    try:
+        message = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return message if isinstance(message, dict) else None

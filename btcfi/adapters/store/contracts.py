@@ -1,0 +1,463 @@
+"""Contracts as the service sees them: ordered, carried between the parties, checked, and settled by attestation.
+
+It keeps what it needs to settle in their stead, and never has a key of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from btcfi.adapters.evidence import store_blob
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow, OracleEventRow
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
+from btcfi.adapters.store.options import Condition, terms_of
+from btcfi.adapters.store.tables import BlobRow, BlockRow, OptionRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.transactions import adopt, put_transaction
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
+from btcfi.contracts.buckets import Bucket, Rounding
+from btcfi.contracts.execution import ExecutionPlan
+from btcfi.contracts.messages import (
+    Accept,
+    CloseOrder,
+    ContractTerms,
+    Offer,
+    Order,
+    Role,
+    Sign,
+    decode_accept,
+    decode_announcement,
+    decode_attestation,
+    decode_offer,
+    decode_order,
+    decode_sign,
+    encode_announcement,
+    encode_attestation,
+    encode_close_order,
+    encode_order,
+)
+from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.contracts.option import FUNDING_OUTPUT
+from btcfi.contracts.payouts import breakpoints_of, encode_terms
+from btcfi.contracts.setup import Agreement, contract_of
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.announcement import Announcement, OracleEvent
+from btcfi.oracle.attestation import Attestation
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.quote import Feed
+from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds, display_txid, parse_txid
+
+SLOTS_PER_BLOCK: Final = 600
+"""Seconds of a block, on average: how an expiry time becomes an expiry height."""
+
+PARTIES_WAIT_SECONDS: Final = 3600
+"""How long the parties leave the settlement to the service."""
+
+CLOSE_SUFFIX: Final = "~close"
+"""Tells the files of a close from those of the setup of the same option."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractRule:
+    """What a preset says about contracts."""
+
+    step: Sats
+    rounding: Rounding
+    threshold: int
+    rate: SatsPerKvb
+    refund_delay_blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """The three messages of a contract, and the option that it is about."""
+
+    option: OptionRow
+    offer: Offer
+    accepted: Accept
+    signed: Sign
+
+
+# ---- announcing and attesting
+
+
+def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
+    """Return the options that no contract was ordered for yet."""
+    query = select(OptionRow).where(
+        col(OptionRow.state) == "CREATED",
+        ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
+    )
+    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
+
+
+def announcements_of(session: Session, event: OracleEvent) -> tuple[Announcement, ...] | None:
+    """Return what the oracles announced of an event, None before they did."""
+    row = session.get(OracleEventRow, event.id.hex())
+    return None if row is None else tuple(decode_announcement(one) for one in json.loads(row.announcements))
+
+
+def store_event(
+    session: Session, event: OracleEvent, condition: Condition, announcements: Sequence[Announcement], *,
+    now: UnixSeconds,
+) -> None:  # fmt: skip
+    """Store the announcements of an event; storing them again changes nothing."""
+    statement = upsert(session, OracleEventRow).values(
+        id=event.id.hex(), feed=event.feed, expiry_unix=event.expiry, barrier_cents=condition.barrier,
+        barrier_above=condition.above, since_slot=condition.since,
+        announcements=json.dumps([encode_announcement(one) for one in announcements]), created_at_unix=now,
+    )  # fmt: skip
+    session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
+
+
+def unattested(session: Session, *, limit: int = 100) -> list[str]:
+    """Return the events that expired options wait for and that no oracle has attested."""
+    waiting = (
+        select(col(ContractRow.event_id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(
+            col(OptionRow.state) == "EXPIRED",
+            ~select(AttestationRow)
+            .where(col(AttestationRow.event_id) == ContractRow.event_id, col(AttestationRow.body).is_not(None))
+            .exists(),
+        )
+    )
+    return list(session.execute(waiting.distinct().limit(limit)).scalars())
+
+
+def to_attest(session: Session, event_id: str, rule: ConsensusRule) -> tuple[tuple[Announcement, ...], int]:
+    """Return an event's announcements and its outcome; no announcements while no price is fit to settle on."""
+    row = session.get_one(OracleEventRow, event_id)
+    priced = rounds.settling_round(session, Feed(row.feed), Slot(row.expiry_unix), rule)
+    if priced is None:
+        return (), 0
+    announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
+    barrier = None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents)
+    condition = Condition(barrier=barrier, above=row.barrier_above, since=Slot(row.since_slot))
+    return announcements, condition.outcome(session, announcements[0].event, priced)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLedger:
+    """The oracles' ledger in the store: the first outcome of an event is committed before anything is signed."""
+
+    store: Store
+    now: UnixSeconds
+
+    def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
+        """Record the outcome unless one stands there; return the one that stands there now."""
+        with self.store.transaction() as session:
+            statement = upsert(session, AttestationRow).values(
+                oracle_key=oracle_key.hex(), event_id=event.hex(), outcome=outcome, claimed_at_unix=self.now
+            )
+            session.execute(statement.on_conflict_do_nothing(index_elements=["oracle_key", "event_id"]))
+            return session.get_one(AttestationRow, (oracle_key.hex(), event.hex())).outcome
+
+
+def publish(session: Session, attestations: Sequence[Attestation], *, now: UnixSeconds) -> None:
+    """Keep attestations beside their claimed outcomes, and have the settlements that waited for them sent."""
+    for one in attestations:
+        row = session.get_one(AttestationRow, (one.oracle_key.hex(), one.event.hex()))
+        row.body = json.dumps(encode_attestation(one))
+    enqueue(session, [Work(flow="send")] if attestations else [], now=now)
+
+
+def attestations_of(session: Session, event_id: str) -> list[Attestation]:
+    """Return the attestations of an event, by oracle key."""
+    query = select(AttestationRow).where(
+        col(AttestationRow.event_id) == event_id, col(AttestationRow.body).is_not(None)
+    )
+    rows = session.execute(query.order_by(col(AttestationRow.oracle_key))).scalars()
+    return [decode_attestation(json.loads(row.body or "")) for row in rows]
+
+
+# ---- setting up
+
+
+def order_contract(
+    session: Session, option: OptionRow, announcements: tuple[Announcement, ...], rule: ContractRule, *,
+    now: UnixSeconds,
+) -> None:  # fmt: skip
+    """Write down what both parties are asked to sign up to: the first state of a contract."""
+    tip = session.execute(select(col(BlockRow.height)).order_by(col(BlockRow.height).desc()).limit(1)).scalar() or 0
+    expiry = Height(tip + max(0, option.expiry_unix - option.listed_slot) // SLOTS_PER_BLOCK)
+    terms = terms_of(option)
+    contract = ContractTerms(
+        option=encode_terms(terms), collateral=terms.collateral, premium=Sats(option.premium_sats),
+        expiry_height=expiry, refund_height=Height(expiry + rule.refund_delay_blocks), rate=rule.rate,
+        step=Sats(min(rule.step, terms.collateral)), rounding=rule.rounding, breakpoints=breakpoints_of(terms),
+        announcements=announcements, threshold=rule.threshold,
+    )  # fmt: skip
+    session.add(
+        ContractRow(
+            option_id=option.id,
+            event_id=announcements[0].event.id.hex(),
+            expiry_height=contract.expiry_height,
+            refund_height=contract.refund_height,
+            order=json.dumps(encode_order(Order(terms=contract, role=Role.SELLER))),
+            created_at_unix=now,
+            updated_at_unix=now,
+        )
+    )
+    session.flush()
+    record(session, "contract", option.id, "ordered", now=now)
+
+
+def unfinished(session: Session) -> list[ContractRow]:
+    """Return the contracts that are not funded yet."""
+    query = select(ContractRow).where(col(ContractRow.state) != "funded")
+    return list(session.execute(query.order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))).scalars())
+
+
+def order_of(row: ContractRow, role: Role) -> dict[str, Any]:
+    """Return a party's own copy of the terms: the seller's order, the buyer's bid."""
+    body: dict[str, Any] = json.loads(row.order)
+    return body | {"role": role.value}
+
+
+def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
+    """Keep the seller's offer. Raises InvalidInputError when it says anything else than was ordered."""
+    row = session.get_one(ContractRow, option_id)
+    if row.state != "ordered":
+        return
+    offer = decode_offer(message)
+    if offer.terms != decode_order(json.loads(row.order)).terms or offer.role is not Role.SELLER:
+        raise InvalidInputError("offer", "differs from the order", "the ordered terms, offered by the seller")
+    cross(
+        session,
+        row,
+        "offered",
+        now=now,
+        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)},
+    )
+
+
+def take_accept(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
+    """Keep the buyer's answer. Raises InvalidInputError when it answers another offer."""
+    row = session.get_one(ContractRow, option_id)
+    if row.state != "offered":
+        return
+    if decode_accept(message).offer_id.hex() != row.offer_id:
+        raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
+    cross(session, row, "accepted", now=now, changes={"accept_sha256": _keep(session, message, now)})
+
+
+def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
+    """Keep the seller's signatures and have them checked before the buyer gets them."""
+    row = session.get_one(ContractRow, option_id)
+    if row.state != "accepted":
+        return
+    decode_sign(message)
+    cross(session, row, "signed", now=now, changes={"sign_sha256": _keep(session, message, now)},
+          work=[Work(flow="check_contract", arguments=(option_id,))])  # fmt: skip
+
+
+def setup_of(session: Session, option_id: str) -> Setup | None:
+    """Return the messages of a contract that waits for its check, None when it does not."""
+    row = session.get_one(ContractRow, option_id)
+    return _messages(session, row) if row.state == "signed" else None
+
+
+def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds) -> None:
+    """Keep the plan that we computed and checked every signature against: signed -> checked."""
+    row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
+    buckets = json.dumps([[b.prefix, b.length, b.payout] for b in agreement.plan.buckets]).encode()
+    changes = {"contract_id": agreement.id.hex(), "plan_sha256": store_blob(session, buckets, now=now).hex()}
+    if row.state != "signed" or not cross(
+        session, row, "checked", now=now, changes=changes, work=[Work(flow="exchange")]
+    ):
+        return
+    contract = agreement.plan.contract
+    option.address = encode_address(contract.funding_txout().script)
+    option.funding_txid = display_txid(agreement.funding.transaction.txid)
+    option.expiry_height, option.refund_height = contract.expiry_height, contract.refund_height
+    option.contract = json.dumps({
+        "buyer_key": contract.buyer_key.hex(), "seller_key": contract.seller_key.hex(),
+        "internal_key": contract.internal_key.hex(), "tree": contract.tree,
+        "buyer_script": contract.buyer_script.hex(), "seller_script": contract.seller_script.hex(),
+        "event_id": row.event_id, "oracles": [one.oracle_key.hex() for one in agreement.plan.announcements],
+        "threshold": agreement.plan.threshold, "buckets": len(agreement.plan.buckets),
+    })  # fmt: skip
+
+
+def take_funded(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
+    """Keep the funding that both have signed; we broadcast it, too. Raises InvalidInputError for another one."""
+    row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
+    if row.state != "checked":
+        return
+    funding = _transaction(message)
+    if display_txid(funding.txid) != option.funding_txid:
+        raise InvalidInputError("funded.transaction", display_txid(funding.txid), f"{option.funding_txid}")
+    spends = funding.inputs[0].outpoint
+    known = session.get(TransactionRow, option.funding_txid)
+    if cross(session, row, "funded", now=now, work=[Work(flow="send")]) and known is None:
+        put_transaction(session, funding, purpose="funding", option_id=option_id, spends=spends, fee=Sats(0), now=now)
+
+
+def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
+    """Return what must be started again: checks that nobody finished, events that nobody attested."""
+    query = select(col(ContractRow.option_id)).where(
+        col(ContractRow.state) == "signed", col(ContractRow.updated_at_unix) <= now - stale_seconds
+    )
+    unchecked = session.execute(query.limit(100)).scalars()
+    checks = [Work(flow="check_contract", arguments=(option_id,)) for option_id in unchecked]
+    return checks + [Work(flow="attest", arguments=(event,)) for event in unattested(session)]
+
+
+def note_error(session: Session, option_id: str, error: str, *, now: UnixSeconds) -> None:
+    """Keep why a message was not taken, for whoever looks why an option is not funded."""
+    row, option = session.get(ContractRow, option_id), session.get(OptionRow, option_id)
+    if row is None or option is None:
+        return
+    row.last_error, row.updated_at_unix = error, now
+    option.last_error = error
+    count(session, "refused_messages")
+
+
+def _messages(session: Session, row: ContractRow) -> Setup:
+    return Setup(
+        option=session.get_one(OptionRow, row.option_id),
+        offer=decode_offer(message_of(session, row.offer_sha256)),
+        accepted=decode_accept(message_of(session, row.accept_sha256)),
+        signed=decode_sign(message_of(session, row.sign_sha256)),
+    )
+
+
+def _keep(session: Session, message: dict[str, Any], now: UnixSeconds) -> str:
+    return store_blob(session, json.dumps(message).encode(), now=now).hex()
+
+
+def message_of(session: Session, sha256: str | None) -> dict[str, Any]:
+    """Return a kept message."""
+    body: dict[str, Any] = json.loads(session.get_one(BlobRow, sha256).body)
+    return body
+
+
+# ---- settling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executable:
+    """What it takes to settle a contract by attestation."""
+
+    plan: ExecutionPlan
+    buyer: bytes
+    """Pre-signatures of all buckets."""
+    seller: bytes
+    attestations: list[Attestation]
+
+
+def executable_of(session: Session, option: OptionRow) -> Executable:
+    """Return a contract's plan as it was checked, both parties' pre-signatures, and the attestations so far."""
+    row = session.get_one(ContractRow, option.id)
+    kept = _messages(session, row)
+    terms, accepting = kept.offer.terms, kept.accepted.party
+    by_role = {kept.offer.role: kept.offer.party, kept.offer.role.other: accepting}
+    signatures = {kept.offer.role: kept.signed.presignatures, kept.offer.role.other: kept.accepted.presignatures}
+    delay = terms.refund_height - terms.expiry_height
+    contract = contract_of(terms, buyer=by_role[Role.BUYER], seller=by_role[Role.SELLER], min_refund_delay=delay)
+    buckets = tuple(
+        Bucket(prefix=prefix, length=length, payout=Sats(payout))
+        for prefix, length, payout in json.loads(session.get_one(BlobRow, row.plan_sha256).body)
+    )
+    plan = ExecutionPlan(
+        contract=contract, funding=funding_outpoint(option), buckets=buckets, announcements=terms.announcements,
+        threshold=terms.threshold,
+    )  # fmt: skip
+    return Executable(
+        plan=plan, buyer=signatures[Role.BUYER], seller=signatures[Role.SELLER],
+        attestations=attestations_of(session, row.event_id),
+    )  # fmt: skip
+
+
+def funding_outpoint(option: OptionRow) -> OutPoint:
+    """Return the outpoint that holds an option's collateral."""
+    return OutPoint(txid=parse_txid(option.funding_txid or ""), index=FUNDING_OUTPUT)
+
+
+def closes(session: Session, rate: SatsPerKvb) -> list[tuple[str, dict[str, Any]]]:
+    """Return, by option, the close that both parties are asked to sign: every proven early exercise."""
+    query = select(SettlementRow, ContractRow).join(
+        ContractRow, col(ContractRow.option_id) == col(SettlementRow.option_id)
+    )  # fmt: skip
+    query = query.where(col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "early_exercise")
+    return [
+        (
+            row.option_id,
+            encode_close_order(
+                CloseOrder(
+                    offer_id=bytes.fromhex(contract.offer_id or ""),
+                    payout=Sats(row.payout_sats or 0),
+                    rate=rate,
+                    guest_input=bytes.fromhex(row.input_hex),
+                )
+            ),
+        )
+        for row, contract in session.execute(query.limit(200))
+    ]
+
+
+def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
+    """Keep the close that both have signed. Raises InvalidInputError unless it pays what the guest computed."""
+    option = session.get_one(OptionRow, option_id)
+    row = session.execute(select(SettlementRow).where(col(SettlementRow.option_id) == option_id)).scalar_one()
+    if row.state != "proven" or row.reason != "early_exercise":
+        return
+    closed = _transaction(message)
+    kept = json.loads(option.contract or "{}")
+    paid = sum(o.value for o in closed.outputs if o.script.hex() == kept["buyer_script"])
+    fee = option.collateral_sats - sum(o.value for o in closed.outputs)
+    said = read_record(closed.outputs[-1].script)
+    root = bytes.fromhex(row.proof_root or "")
+    if closed.inputs[0].outpoint != funding_outpoint(option) or said != (RecordType.SETTLEMENT_PROOF, root):
+        raise InvalidInputError("closed.transaction", "another contract's or another proof's", "this early exercise's")
+    if not (row.payout_sats or 0) - fee <= paid <= (row.payout_sats or 0):
+        raise InvalidInputError(
+            "closed.transaction", f"pays {paid} sats", f"{row.payout_sats} sats less the fee at most"
+        )
+    txid = display_txid(closed.txid)
+    if not cross(session, row, "built", now=now, fence=row.fence, changes={"txid": txid}, work=[Work(flow="send")]):
+        return
+    if (known := session.get(TransactionRow, txid)) is not None:
+        adopt(session, known, row, fee=Sats(fee), now=now)
+        return
+    put_transaction(
+        session, closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=Sats(fee),
+        now=now,
+    )  # fmt: skip
+
+
+def _transaction(message: dict[str, Any]) -> Transaction:
+    try:
+        return parse_transaction(bytes.fromhex(message["transaction"]))
+    except (KeyError, TypeError, ValueError) as e:
+        raise InvalidInputError("transaction", "missing or not hex", "a raw transaction") from e
+
+
+def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestation]]:
+    """Return, by event, the attestations that the parties are told: they may settle by themselves with them.
+
+    That is when every option of the event has ended, so that nobody races the service; or PARTIES_WAIT_SECONDS after
+    the attestation, when the service has failed to settle.
+    """
+    alive = (
+        select(ContractRow)
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(col(ContractRow.event_id) == AttestationRow.event_id, col(OptionRow.state) == "EXPIRED")
+        .exists()
+    )
+    query = select(AttestationRow).where(
+        col(AttestationRow.body).is_not(None),
+        col(AttestationRow.claimed_at_unix) > now - 2 * PARTIES_WAIT_SECONDS,
+        ~alive | (col(AttestationRow.claimed_at_unix) <= now - PARTIES_WAIT_SECONDS),
+    )
+    rows = session.execute(query.limit(500)).scalars()
+    return [(row.event_id, decode_attestation(json.loads(row.body or ""))) for row in rows]

@@ -1,0 +1,149 @@
+"""Contracts: orders to the two parties, their messages carried and checked; each party signs in its own process."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from celery import shared_task
+
+from btcfi.adapters.mailbox import Mailbox, read_message
+from btcfi.adapters.store import contracts
+from btcfi.adapters.store.options import condition_of_row, event_of, terms_of
+from btcfi.contracts.messages import Role, encode_attestation
+from btcfi.contracts.payouts import guest_payouts
+from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
+from btcfi.errors import BtcfiError
+from btcfi.oracle.announcement import announce
+from tasks.context import Context, context, contract_rule, mailboxes, oracle_secrets, program, shared_points
+
+TAKE: Final = {
+    "offer": contracts.take_offer,
+    "accept": contracts.take_accept,
+    "sign": contracts.take_sign,
+    "funded": contracts.take_funded,
+    "closed": contracts.take_closed,
+}
+"""What the service keeps of each kind of message."""
+
+CARRIED: Final = ("close-request", "close-answer")
+"""Kinds that only go to the other side."""
+
+
+@shared_task(name="contracts.exchange")
+def exchange() -> None:
+    """Order what is new, take the parties' answers, and put what comes next into their inboxes."""
+    here = context()
+    boxes = mailboxes(here.deployment)
+    _order(here)
+    for role, box in boxes.items():
+        for path, name, kind in box.answers():
+            _take(here, path, name, kind, boxes[role.other])
+    _deliver(here, boxes[Role.SELLER], boxes[Role.BUYER])
+    _close(here, boxes[Role.SELLER], boxes[Role.BUYER])
+    _publish(here, list(boxes.values()))
+
+
+def _order(here: Context) -> None:
+    with here.store.reading() as session:
+        waiting = contracts.new_options(session)
+    for option in waiting:
+        event = event_of(option)
+        with here.store.reading() as session:
+            known = contracts.announcements_of(session, event)
+        announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
+        with here.store.transaction() as session:
+            contracts.store_event(session, event, condition_of_row(option), announced, now=here.now())
+            contracts.order_contract(session, option, announced, contract_rule(here.preset), now=here.now())
+
+
+def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> None:
+    message = read_message(path)
+    if message is not None and kind in CARRIED:
+        other.put("inbox", f"{name}.{kind}", message)
+    elif message is not None and kind in TAKE:
+        option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
+        try:
+            with here.work() as session:
+                TAKE[kind](session, option_id, message, now=here.now())
+        except BtcfiError as e:
+            _note(here, option_id, str(e))
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
+    """Put each contract's next message where it belongs, unless it lies there; says what a party has refused."""
+    with here.store.reading() as session:
+        waiting = contracts.unfinished(session)
+    for row in waiting:
+        name = row.option_id
+        if row.state == "ordered" and not seller.holds("orders", name):
+            buyer.put("bids", name, contracts.order_of(row, Role.BUYER))
+            seller.put("orders", name, contracts.order_of(row, Role.SELLER))
+        for state, box, kind, kept in (
+            ("offered", buyer, "offer", row.offer_sha256),
+            ("accepted", seller, "accept", row.accept_sha256),
+            ("checked", buyer, "sign", row.sign_sha256),
+        ):
+            if row.state == state and not box.holds("inbox", f"{name}.{kind}"):
+                with here.store.reading() as session:
+                    box.put("inbox", f"{name}.{kind}", contracts.message_of(session, kept))
+        for box, sent in (
+            (seller, name),
+            (buyer, f"{name}.offer"),
+            (seller, f"{name}.accept"),
+            (buyer, f"{name}.sign"),
+        ):
+            if row.last_error is None and (reason := box.refusal(sent)) is not None:
+                _note(here, name, f"the {box.folder.name} refused: {reason}")
+
+
+def _note(here: Context, option_id: str, error: str) -> None:
+    with here.store.transaction() as session:
+        contracts.note_error(session, option_id, error, now=here.now())
+
+
+def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
+    """Ask both parties to co-sign every proven early exercise."""
+    with here.store.reading() as session:
+        wanted = contracts.closes(session, contract_rule(here.preset).rate)
+    for option_id, order in wanted:
+        name = option_id + contracts.CLOSE_SUFFIX
+        if not buyer.holds("orders", name):
+            seller.put("bids", name, order)
+            buyer.put("orders", name, order)
+
+
+def _publish(here: Context, boxes: list[Mailbox]) -> None:
+    """Tell the parties what was attested, once the service has settled or failed to."""
+    with here.store.reading() as session:
+        said = contracts.published(session, now=here.now())
+    for event, attestation in said:
+        name = f"{event[:32]}-{attestation.oracle_key.hex()[:16]}.attestation"
+        for box in boxes:
+            if not box.holds("inbox", name):
+                box.put("inbox", name, encode_attestation(attestation))
+
+
+@shared_task(name="contracts.check")
+def check(option_id: str) -> None:
+    """Compute a contract ourselves and check every signature of both parties, before the buyer gets the last ones."""
+    here = context()
+    with here.store.reading() as session:
+        setup = contracts.setup_of(session, option_id)
+    if setup is not None:
+        try:
+            agreement = _checked(setup)
+            with here.work() as session:
+                contracts.mark_checked(session, option_id, agreement, now=here.now())
+        except BtcfiError as e:
+            _note(here, option_id, str(e))
+
+
+def _checked(setup: contracts.Setup) -> Agreement:
+    return check_setup(
+        setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program()),
+        event=event_of(setup.option), policy=SetupPolicy(), points=shared_points(setup.offer.terms.announcements),
+    )  # fmt: skip
