@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.recorder import INDEX, RESPONSES
+from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import upsert
 from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
@@ -45,6 +46,9 @@ from btcfi.oracle.venues.candle import read_response
 from btcfi.units import Hash32, Slot, UnixSeconds, slot, unix_seconds
 
 ROUNDS: Final = "rounds.jsonl"
+PRUNE_BATCH: Final = 500
+"""Responses deleted in one transaction: others wait no longer for the write lock than that takes."""
+
 _NOT_OF_THE_SET: Final = frozenset({DropReason.UNREGISTERED, DropReason.WRONG_SLOT})
 
 
@@ -204,23 +208,27 @@ def import_span(session: Session, folder: Path, *, now: UnixSeconds) -> tuple[in
     return len(documents) - known, known
 
 
-def prune_evidence(session: Session, *, before: UnixSeconds) -> int:
-    """Delete raw responses stored before ``before`` that a quote refers to, and return how many; reports stay.
+def prune_evidence(store: Store, *, before: UnixSeconds) -> int:
+    """Delete raw responses to which no quote refers that was fetched at ``before`` or later; return how many.
 
-    Other blobs (proofs, inputs) are left alone: only what quotes point at is evidence.
+    Reports and quotes stay, and so do other blobs (proofs, inputs): only what quotes point at is evidence. The search
+    takes no write lock, and the deletion a short one for each PRUNE_BATCH.
     """
-    old = select(col(QuoteRow.evidence_sha256)).where(
-        col(QuoteRow.fetched_at_unix) < before, col(QuoteRow.evidence_sha256).is_not(None)
-    )
-    kept = select(col(QuoteRow.evidence_sha256)).where(
-        col(QuoteRow.fetched_at_unix) >= before, col(QuoteRow.evidence_sha256).is_not(None)
-    )
-    done = session.execute(
-        delete(BlobRow).where(
-            col(BlobRow.sha256).in_(old), col(BlobRow.sha256).not_in(kept), col(BlobRow.created_at_unix) < before
-        )
-    )
-    return int(getattr(done, "rowcount", 0))
+    with store.reading() as session:
+        old = session.execute(
+            select(col(QuoteRow.evidence_sha256))
+            .join(BlobRow, col(BlobRow.sha256) == col(QuoteRow.evidence_sha256))
+            .group_by(col(QuoteRow.evidence_sha256))
+            .having(func.max(QuoteRow.fetched_at_unix) < before)
+        ).scalars()
+        names = [str(name) for name in old]
+    deleted = 0
+    for first in range(0, len(names), PRUNE_BATCH):
+        with store.transaction() as session:
+            some = col(BlobRow.sha256).in_(names[first : first + PRUNE_BATCH])
+            done = session.execute(delete(BlobRow).where(some, col(BlobRow.created_at_unix) < before))
+        deleted += int(getattr(done, "rowcount", 0))
+    return deleted
 
 
 def _read_again(session: Session, stored: Observation) -> tuple[Observation, bool]:

@@ -459,8 +459,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
             from btcfi.adapters.evidence import prune_evidence  # noqa: PLC0415
 
             before = UnixSeconds(int(time.time()) - older_than_days * 86_400)
-            with context.open_store().transaction() as session:
-                typer.echo(f"{prune_evidence(session, before=before)} responses deleted", err=True)
+            typer.echo(f"{prune_evidence(context.open_store(), before=before)} responses deleted", err=True)
 
     @app.command("study")
     def study(

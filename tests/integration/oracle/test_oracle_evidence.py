@@ -175,8 +175,8 @@ def test_an_import_that_contradicts_what_is_here_or_was_tampered_with_changes_no
 def test_retention_deletes_old_responses_only_and_the_replay_says_so(stored: Store) -> None:
     with stored.transaction() as session:
         session.add(BlobRow(sha256="ab" * 32, body=b"a proof", created_at_unix=0))
-        deleted = prune_evidence(session, before=UnixSeconds(FIRST + 60 + 62))
-    assert deleted == 4
+    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 4
+    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 0
     with stored.reading() as session:
         with pytest.raises(EvidenceError, match="retention"):
             replay_round(session, BTC_USD, FIRST, rule=RULE)
