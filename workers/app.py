@@ -16,7 +16,7 @@ from kombu.entity import Exchange, Queue
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import signals
+from workers import guard, signals
 from workers.beat import beat_schedule
 from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
 
@@ -54,6 +54,7 @@ def create_app(deployment: Deployment) -> Celery:
     app.conf.update(configuration(deployment))
     app.conf.deployment = deployment
     signals.connect(deployment)
+    guard.connect()
     if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`
         import_module("workers.chaos").install(Path(folder))
     return app
@@ -68,6 +69,7 @@ def configuration(deployment: Deployment) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
+        "worker_consumer": "workers.guard:GuardedConsumer",
         "enable_utc": True,
         "timezone": "UTC",
         # delivery

@@ -6,6 +6,7 @@ run of the guest; states are replayed from the event log. ``btcfi chaos`` asks a
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.node import Node
+from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import EDGES
 from btcfi.adapters.store.tables import (
@@ -25,21 +27,27 @@ from btcfi.adapters.store.tables import (
     SettlementRow,
     TransactionRow,
 )
+from btcfi.contracts.buckets import Rounding, round_payout
+from btcfi.contracts.option import split
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
-from btcfi.units import Slot
+from btcfi.oracle.announcement import CENTS_PER_DOLLAR
+from btcfi.units import Sats, Slot
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program
+from settings.preset import load_preset
 
 SETTLED: Final = frozenset({"EXERCISED", "ABANDONED"})
 MAX_STEPS: Final = 1 << 20
+SATS_PER_BTC: Final = 100_000_000
 
 _TABLES: Final[dict[str, Any]] = {
     "option": OptionRow,
     "settlement": SettlementRow,
     "round": RoundRow,
     "chain_transaction": TransactionRow,
+    "contract": ContractRow,
 }
 
 
@@ -119,18 +127,24 @@ def _option(
         return [Finding(subject=option.id, what=problem) for problem in problems]
     if settlement is None or settlement.txid is None:
         return [Finding(subject=option.id, what=f"{option.state} without a settlement")]
-    problems += _chain(view, option, settlement)
+    problems += _chain(view, option, settlement, _collaterals(session, option.address))
     problems += _payout(session, view, option, settlement)
     return [Finding(subject=option.id, what=problem) for problem in problems]
 
 
-def _chain(view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
+def _collaterals(session: Session, address: str | None) -> set[str]:
+    """Return the outpoints that should pay an address: one an option; equal keys make an equal address."""
+    query = select(col(OptionRow.funding_txid)).where(col(OptionRow.address) == address)
+    return {f"{txid}:0" for txid in session.execute(query).scalars() if txid}
+
+
+def _chain(view: ChainView, option: OptionRow, settlement: SettlementRow, expected: set[str]) -> list[str]:
     """Collateral funded once, spent once, by the settlement that the store names."""
     collateral = f"{option.funding_txid}:0"
     funded = view.paid_to.get(option.address or "", [])
-    problems = []
-    if funded != [collateral]:
-        problems.append(f"funded by {funded}, the store says {collateral}")
+    problems = [f"funding {one} is on chain and not in the store" for one in funded if one not in expected]
+    if funded.count(collateral) != 1:
+        problems.append(f"funded {funded.count(collateral)} times by {collateral}")
     spenders = view.spends.get(collateral, [])
     if spenders != [settlement.txid]:
         problems.append(f"collateral spent by {spenders}, the store says {settlement.txid}")
@@ -149,7 +163,7 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
         ("payout in the store", output.payout_sats, settlement.payout_sats),
         ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
         ("state", "EXERCISED" if output.payout_sats else "ABANDONED", option.state),
-        ("price of the settlement", priced.price_cents if priced else None, given.spot),
+        ("price of the settlement", _price_of(settlement, priced), given.spot),
         ("strike", option.strike_cents, given.strike),
     ):
         if expected != found:
@@ -164,25 +178,34 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     return problems
 
 
-def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any) -> list[str]:  # noqa: ANN401, ARG001 - JSON
-    """Return what is wrong with the outputs of a settlement on chain."""
-    import json  # noqa: PLC0415
+def _price_of(settlement: SettlementRow, priced: RoundRow | None) -> int | None:
+    """Return what the guest is told of a minute's price: at expiry what oracles attest, whole dollars."""
+    if priced is None or priced.price_cents is None:
+        return None
+    whole = settlement.reason == "expiry"
+    return priced.price_cents // CENTS_PER_DOLLAR * CENTS_PER_DOLLAR if whole else priced.price_cents
 
-    from btcfi.contracts.option import split  # noqa: PLC0415 - the one thing that changes with the contract
-    from btcfi.units import Sats  # noqa: PLC0415
 
+def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any) -> list[str]:  # noqa: ANN401 - JSON
+    """Return what is wrong with the outputs of a settlement on chain: each party gets its share of the fee-less rest.
+
+    At expiry payouts are whole steps of the preset, the rest of a step stays with the seller; exercised early they are
+    exact.
+    """
     kept = json.loads(option.contract or "{}")
     sums: Counter[str] = Counter()
     for one in transaction["vout"]:
-        sums[one["scriptPubKey"]["hex"]] += int(one["value"] * 100_000_000)
-    fee = option.collateral_sats - sum(sums.values())
-    buyer, seller = split(Sats(option.collateral_sats), output.payout_sats, Sats(fee))
-    problems = []
-    for name, expected in (("buyer", buyer), ("seller", seller)):
-        found = sums[kept[f"{name}_script"]]
-        if found != expected:
-            problems.append(f"{name} got {found} sats on chain, expected {expected}")
-    return problems
+        sums[one["scriptPubKey"]["hex"]] += int(one["value"] * SATS_PER_BTC)
+    found = {name: sums[kept.get(f"{name}_script", "")] for name in ("buyer", "seller")}
+    collateral = Sats(option.collateral_sats)
+    step = 1 if settlement.reason == "early_exercise" else load_preset(option.preset).step_sats
+    payout = round_payout(output.payout_sats, step=Sats(step), rounding=Rounding.DOWN, collateral=collateral)
+    buyer, seller = split(collateral, payout, Sats(collateral - sum(found.values())))
+    return [
+        f"{name} got {found[name]} sats on chain, expected {expected}"
+        for name, expected in (("buyer", buyer), ("seller", seller))
+        if found[name] != expected
+    ]
 
 
 def fresh_run(program: Program, input_hex: str) -> SettlementOutput:
@@ -195,7 +218,9 @@ def replay_events(session: Session) -> list[Finding]:
     states: dict[tuple[str, str], str] = {}
     found = []
     # a round is opened under the name of its minute, before it has a number
-    minutes = {f"{f}@{slot}": str(i) for f, slot, i in session.execute(select(RoundRow.feed, RoundRow.slot, RoundRow.id))}  # type: ignore[call-overload]
+    minutes = {
+        f"{f}@{slot}": str(i) for f, slot, i in session.execute(select(RoundRow.feed, RoundRow.slot, RoundRow.id))
+    }
     for row in session.execute(select(EventRow).order_by(col(EventRow.id))).scalars():
         key = (row.entity, minutes.get(row.entity_id, row.entity_id))
         if row.entity not in EDGES:
@@ -206,11 +231,14 @@ def replay_events(session: Session) -> list[Finding]:
             found.append(_event(row, f"no edge from {row.from_state} to {row.to_state}"))
         states[key] = row.to_state
     for entity, table in _TABLES.items():
-        key_column = table.txid if entity == "chain_transaction" else table.id
+        key_column = {"chain_transaction": TransactionRow.txid, "contract": ContractRow.option_id}.get(entity)
+        key_column = key_column or table.id
         for identity, state in session.execute(select(key_column, table.state)):
             replayed = states.pop((entity, str(identity)), "")
             if replayed != state:
-                found.append(Finding(subject=f"{entity} {identity}", what=f"is {state}, its events end in {replayed!r}"))
+                found.append(
+                    Finding(subject=f"{entity} {identity}", what=f"is {state}, its events end in {replayed!r}")
+                )
     found += [Finding(subject=f"{e} {i}", what="has events and no row") for (e, i) in states]
     return found
 

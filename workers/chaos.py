@@ -157,7 +157,7 @@ def install(folder: Path) -> None:
     _shift_clock(orders)
 
 
-def _watch_transactions(orders: Orders) -> None:
+def _watch_transactions(orders: Orders) -> None:  # noqa: C901 - four listeners
     from sqlalchemy import event, inspect  # noqa: PLC0415 - beat has no database
     from sqlalchemy.orm import ORMExecuteState  # noqa: PLC0415 - as above
     from sqlmodel import Session  # noqa: PLC0415 - as above
@@ -176,9 +176,9 @@ def _watch_transactions(orders: Orders) -> None:
         # rows that are inserted in bulk never are objects of the session
         mapper = state.bind_mapper if state.is_insert else None
         if mapper is not None and mapper is inspect(EventRow):
-            given = state.parameters or []
+            given: Any = state.parameters or []
             for row in [given] if isinstance(given, dict) else given:
-                note(state.session, row.get("entity"), row.get("to_state"))  # type: ignore[arg-type]
+                note(state.session, row.get("entity"), row.get("to_state"))
 
     def committing(session: Session) -> None:
         session.flush()  # so that the events are known
@@ -225,7 +225,7 @@ def _watch_node(orders: Orders) -> None:
 
         return visited
 
-    for name in ("try_send_many", "send_package"):
+    for name in ("try_send_many", "try_send_packages", "send_package"):
         setattr(Node, name, around(getattr(Node, name)))
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-from btcfi.adapters.store import api_tables, console_tables, contract_tables, oracle_tables, tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store import (  # noqa: F401 - registers the tables
+    api_tables,
+    console_tables,
+    contract_tables,
+    fleet_tables,
+    oracle_tables,
+    tables,
+)
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata, render_as_batch=True

@@ -1,0 +1,45 @@
+"""Kill anything, at any moment: a seeded subset of the matrix on a real cluster. ``make faults-ci`` runs it."""
+
+import os
+
+import pytest
+
+from workers.chaos_matrix import ANYWHERE, KINDS, POINTS, all_cases, choose
+
+SEED = int(os.environ.get("BTCFI_TEST_SEED", "20261121"))
+MANY = 44
+
+
+def test_a_seed_chooses_the_same_cases_and_another_seed_others():
+    assert choose(1, MANY, postgresql=False) == choose(1, MANY, postgresql=False)
+    assert choose(1, MANY, postgresql=False) != choose(2, MANY, postgresql=False)
+
+
+def test_a_chosen_subset_meets_every_kind_of_fault_and_almost_every_point():
+    chosen = choose(SEED, MANY, postgresql=False)
+    assert len(set(chosen)) == MANY
+    assert {kind for _, kind in chosen} == {k.name for k in KINDS.values() if not k.postgresql_only}
+    assert len({point for point, _ in chosen} - {ANYWHERE}) >= len(POINTS) - 2
+
+
+def test_each_database_has_the_faults_that_it_can_have():
+    assert ("settlement.built:after", "database-cut") in all_cases(postgresql=True)
+    assert ("settlement.built:after", "disk-full") in all_cases(postgresql=False)
+    assert not [one for one in all_cases(postgresql=True) if one[1] == "disk-full"]
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_no_fault_of_a_seeded_subset_loses_or_doubles_a_settlement(store, capsys):
+    from workers.chaos_cli import _run
+
+    server = os.environ.get("BTCFI_TEST_DATABASE_URL")
+    if store == "postgresql" and not server:
+        pytest.skip("no PostgreSQL: run .ci/run as root on Debian, or set BTCFI_TEST_DATABASE_URL")
+    on_postgresql = store == "postgresql"
+    wanted = choose(SEED, MANY, postgresql=on_postgresql)
+    outcomes = _run(wanted, seed=SEED, database_url=server if on_postgresql else None, keep=False)
+    assert [(o.case.name, o.problems) for o in outcomes if not o.ok] == []
+    assert len(outcomes) == MANY

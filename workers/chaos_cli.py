@@ -1,0 +1,254 @@
+"""``btcfi chaos``: faults on a cluster of its own, on a test chain, and what they changed; ``btcfi audit``: the same checks."""
+
+# ruff: noqa: PLC0415 - each command imports what it alone needs
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from btcfi.errors import BtcfiError, InvalidInputError
+
+if TYPE_CHECKING:
+    from workers.chaos_matrix import Outcome
+
+CASES_PER_CLUSTER: Final = 60
+"""Options must expire within the recording, a minute a case."""
+
+BEGIN: Final = "<!-- the matrix: written by `btcfi chaos --report` -->"
+END: Final = "<!-- end of the matrix -->"
+
+LONGEST_PROBLEM: Final = 300
+"""Characters of a problem on the terminal; the JSON has all of it."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+class PromiseBrokenError(BtcfiError):
+    """A fault changed what was settled, or the store and the chain do not agree."""
+
+    def __init__(self, what: str, broken: int, first: str) -> None:
+        super().__init__(f"{what}: {broken} broken, first: {first}")
+        self.broken, self.first = broken, first
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(chaos)
+    app.command()(audit)
+
+
+def chaos(
+    *,
+    cases: Annotated[int, typer.Option(help="How many, chosen by the seed", min=1, max=2_000)] = 44,
+    seed: Annotated[int, typer.Option(help="The same seed, the same cases")] = 1,
+    full: Annotated[bool, typer.Option("--full", help="Every kind at every point")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="KIND@POINT, or KIND@ or @POINT for all of it")] = None,
+    postgresql: Annotated[
+        bool, typer.Option("--postgresql", help="Use the empty database of BTCFI_TEST_DATABASE_URL as the store")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the matrix into this Markdown file")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data of the clusters")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or doubled.
+
+    Touches no service of this machine but its own; the environment's broker, node and database are not used.
+    """
+    from workers.chaos_matrix import all_cases, choose
+
+    url = _database(postgresql=postgresql)
+    every = all_cases(postgresql=postgresql)
+    wanted = _picked(every, only) if only else every if full else choose(seed, cases, postgresql=postgresql)
+    began = time.monotonic()
+    outcomes = _run(wanted, seed=seed, database_url=url, keep=keep)
+    summary = _summary(
+        outcomes, seed=seed, seconds=time.monotonic() - began, store="PostgreSQL" if postgresql else "SQLite"
+    )
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        _table(outcomes)
+        typer.echo(_verdict(summary))
+    if report is not None:
+        _write(report, outcomes, summary)
+    broken = [outcome for outcome in outcomes if not outcome.ok]
+    if broken:
+        raise PromiseBrokenError("chaos", len(broken), f"{broken[0].case.name}: {broken[0].problems[0]}")
+
+
+def audit(*, as_json: AsJson = False) -> None:
+    """Check every settled option of the store against the chain, a fresh run of its program, and the event log."""
+    from btcfi.adapters.node import Node
+    from settings.deployment import load_deployment
+    from workers import audit as promise
+    from workers.options_cli import open_store
+
+    deployment = load_deployment()
+    if deployment.node_url is None:
+        raise InvalidInputError("NODE_URL", "not set", "http://user:password@host:port of a bitcoind")
+    node = Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+    store = open_store()
+    view = promise.ChainView()
+    view.follow(node)
+    ids = promise.settled_ids(store)
+    found = promise.audit(store, view, ids)
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"settled": len(ids), "blocks": view.height, "broken": [str(one) for one in found]}))
+    else:
+        for one in found:
+            typer.echo(str(one))
+        typer.echo(f"{len(ids)} settled options against {view.height} blocks: {len(found)} broken promises")
+    if found:
+        raise PromiseBrokenError("audit", len(found), str(found[0]))
+
+
+def _database(*, postgresql: bool) -> str | None:
+    if not postgresql:
+        return None
+    url = os.environ.get("BTCFI_TEST_DATABASE_URL")
+    if not url:
+        raise InvalidInputError("BTCFI_TEST_DATABASE_URL", "not set", "postgresql+psycopg://… of a server for tests")
+    return url
+
+
+def _picked(every: Sequence[tuple[str, str]], only: Sequence[str]) -> list[tuple[str, str]]:
+    chosen = []
+    for text in only:
+        kind, at, point = text.partition("@")
+        found = [one for one in every if (not kind or one[1] == kind) and (not point or one[0] == point)]
+        if not at or not found:
+            raise InvalidInputError(
+                "--only", repr(text), "KIND@POINT of the matrix, as `btcfi chaos --full` names them"
+            )
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def _run(
+    wanted: Sequence[tuple[str, str]], *, seed: int, database_url: str | None, keep: bool
+) -> list[Outcome]:  # fmt: skip
+    from workers.chaos_cluster import ChaosCluster
+    from workers.chaos_matrix import run_cases
+
+    outcomes: list[Outcome] = []
+    for start in range(0, len(wanted), CASES_PER_CLUSTER):
+        folder = Path(tempfile.mkdtemp(prefix="btcfi-chaos-"))
+        with _own_database(database_url) as url, ChaosCluster(folder, database_url=url) as cluster:
+            typer.echo(f"a cluster in {folder}", err=True)
+            cluster.start()
+            outcomes += run_cases(cluster, wanted[start : start + CASES_PER_CLUSTER], seed=seed + start, said=_say)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    return outcomes
+
+
+class _own_database:  # noqa: N801 - reads as what it gives
+    """A database of its own on a test server, dropped afterwards; None for SQLite."""
+
+    def __init__(self, server: str | None) -> None:
+        self._server = server
+        self._name = f"btcfi_chaos_{os.getpid()}_{time.monotonic_ns() % 1_000_000}"
+
+    def __enter__(self) -> str | None:
+        if self._server is None:
+            return None
+        from sqlalchemy.engine import make_url
+
+        self._execute(f"CREATE DATABASE {self._name}")
+        return make_url(self._server).set(database=self._name).render_as_string(hide_password=False)
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._execute(f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
+        from sqlalchemy import create_engine, text
+
+        engine = create_engine(self._server or "", isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+def _say(outcome: Outcome) -> None:
+    mark = "ok  " if outcome.ok else "FAIL"
+    problems = "; ".join(outcome.problems)[:LONGEST_PROBLEM]
+    typer.echo(f"{mark} {outcome.seconds:5.1f} s  {outcome.case.name}{'  ' + problems if problems else ''}", err=True)
+
+
+def _summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float, store: str) -> dict[str, Any]:
+    broken = [outcome for outcome in outcomes if not outcome.ok]
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "store": store,
+        "seed": seed,
+        "cases": len(outcomes),
+        "ok": len(outcomes) - len(broken),
+        "broken": [{"case": o.case.name, "problems": list(o.problems)} for o in broken],
+        "seconds": round(seconds, 1),
+        "slowest_case_seconds": round(max((o.seconds for o in outcomes), default=0.0), 1),
+    }
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['date']}, commit {summary['commit']}, {summary['store']}, seed {summary['seed']}: "
+        f"{summary['ok']} of {summary['cases']} cases held every promise, in {summary['seconds']:.0f} s; "
+        f"the slowest case took {summary['slowest_case_seconds']} s"
+    )
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - git of the PATH
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+def _cells(outcomes: Sequence[Outcome]) -> tuple[list[str], list[str], dict[tuple[str, str], str]]:
+    points = list(dict.fromkeys(outcome.case.point for outcome in outcomes))
+    kinds = list(dict.fromkeys(outcome.case.kind for outcome in outcomes))
+    cells = {(o.case.point, o.case.kind): f"{o.seconds:.0f}" if o.ok else "FAIL" for o in outcomes}
+    return points, kinds, cells
+
+
+def _table(outcomes: Sequence[Outcome]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    points, kinds, cells = _cells(outcomes)
+    table = Table(title="Seconds from the fault's case to its audit; FAIL where a promise broke", box=None)
+    table.add_column("point", no_wrap=True)
+    for kind in kinds:
+        table.add_column(kind.replace("-", "\n"), justify="right")
+    for point in points:
+        table.add_row(point, *(cells.get((point, kind), "") for kind in kinds))
+    Console(width=160).print(table)
+
+
+def _write(report: Path, outcomes: Sequence[Outcome], summary: dict[str, Any]) -> None:
+    """Put the matrix between its marks in the file. Raises InvalidInputError when they are not there."""
+    points, kinds, cells = _cells(outcomes)
+    lines = [BEGIN, "", _verdict(summary) + ".", "", f"| point | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
+    lines += [f"| `{point}` | " + " | ".join(cells.get((point, kind), "") for kind in kinds) + " |" for point in points]
+    lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"]), END]
+    text = report.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InvalidInputError("--report", str(report), f"a file with the lines {BEGIN} and {END}")
+    report.write_text(before + "\n".join(lines) + after)

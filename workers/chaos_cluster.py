@@ -1,0 +1,397 @@
+"""The cluster of ``btcfi chaos``: real processes, two of each kind that matters, and a hand on everything they need.
+
+Broker, node and replayed exchanges run as one cluster, the workers as another that is told where they are: so the
+harness can kill the first under the second. The workers reach the node through a proxy that can be slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import psutil
+from sqlalchemy import text, update
+from sqlmodel import col
+
+from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.node import Node
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.errors import BtcfiError
+from btcfi.units import Slot
+from settings.deployment import Deployment
+from tasks.context import Context, make_context, mining_address
+from workers import parties
+from workers.app import FAULTS
+from workers.chaos import Orders
+from workers.embedded import LOOPBACK, Cluster, Part
+
+PREFIX: Final = b"btcfi:"
+"""Of the broker's keys: ``global_keyprefix`` of workers/app.py."""
+
+LEASE_SECONDS: Final = 5
+"""The shortest that a deployment may ask for: a case waits for one to lapse."""
+
+COINS_EACH: Final = 60
+"""Coins of each party; the change of an option's funding pays for the next one's."""
+
+SLOWNESS_SECONDS: Final = 1.5
+"""What a slow node adds to an answer."""
+
+
+class StalledError(BtcfiError):
+    """The cluster did not get somewhere in time."""
+
+    def __init__(self, what: str, seconds: float, logs: Path) -> None:
+        super().__init__(f"waited {seconds:.0f} s for {what}; see {logs}")
+        self.what = what
+
+
+class NodeProxy:
+    """A TCP relay to the node on a free port of the loopback; it can be slow for a while."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.slow_until = 0.0
+        """Monotonic; until then every piece of an answer is late."""
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._accept, daemon=True, name="btcfi-node-proxy")
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
+        self._listener.close()
+        self._thread.join(2)
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection((LOOPBACK, self._target), timeout=5)
+                server.settimeout(None)
+            except OSError:
+                client.close()  # the node is away: so are we
+                continue
+            for pair, slow in (((client, server), False), ((server, client), True)):
+                threading.Thread(target=self._pump, args=(*pair, slow), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:  # noqa: FBT001 - one direction
+        try:
+            while data := source.recv(65_536):
+                if slow and time.monotonic() < self.slow_until:
+                    time.sleep(SLOWNESS_SECONDS)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How many processes of each kind."""
+
+    settle: int = 2
+    chain: int = 2
+    control: int = 1
+    settle_concurrency: int = 1
+
+
+class ChaosCluster:
+    """One cluster, started, filled with coins and watched; a context manager that leaves no process behind."""
+
+    def __init__(
+        self, folder: Path, *, database_url: str | None = None, size: Size | None = None, candles: Path | None = None,
+        changes: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.size = size or Size()
+        self.orders = Orders(folder / "orders")
+        candles = candles or SYNTHETIC_CANDLES
+        recorded = read_candle_folder(candles)
+        chosen = venues_for_replay(recorded, None, None)
+        self.slots: list[Slot] = recorded.slots(None, None)
+        self._candles = candles
+        self._extra: list[Part] = []
+        self._deployment = Deployment(data_dir=folder / "fleet").model_copy(
+            update={
+                "database_url": database_url or f"sqlite:///{folder / 'btcfi.db'}",
+                "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
+                "tick": False, "replay_clock": True, "venue_rate_limit": False, "relay_seconds": 0.5,
+                "reconcile_seconds": 2.0, "premium_seconds": 10.0, "watch_seconds": 0.5, "exchange_seconds": 1.0,
+                "lease_seconds": LEASE_SECONDS, "round_deadline_seconds": 4, "canary_seconds": 30.0,
+                "settle_concurrency": self.size.settle_concurrency, "node_timeout_seconds": 8.0, "log_format": "json",
+                **(changes or {}),
+            }
+        )  # fmt: skip
+        self._base = Cluster(
+            self._deployment.model_copy(update={"data_dir": folder / "base"}), roles=(), beat=False,
+            replay_folder=candles, run_parties=False,
+        )  # fmt: skip
+        self._fleet: Cluster | None = None
+        self._proxy: NodeProxy | None = None
+        self.here: Context
+        self.node: Node
+
+    # ---- starting and stopping
+
+    def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Start everything. Nothing is left running when that fails."""
+        try:
+            self._start(progress)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, progress: Callable[[str], None]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.orders.prepare()
+        parties.prepare(self._deployment)
+        self._base.start(progress)
+        base = self._base.deployment
+        self.node = Node(base.node_url or "", 20.0, cookie_file=base.node_cookie_file)
+        self._proxy = NodeProxy(urlsplit(base.node_url or "").port or 0)
+        deployment = base.model_copy(update={"data_dir": self._deployment.data_dir, "node_url": self._proxy.url})
+        parties.fill_wallets(self.node, deployment, coins=COINS_EACH)
+        self._fleet = Cluster(deployment)
+        with self._faults_named():
+            self._fleet.start(progress)
+            for role, many in (
+                ("settle", self.size.settle),
+                ("chain", self.size.chain),
+                ("control", self.size.control),
+            ):
+                for number in range(2, many + 1):
+                    self.add_worker(role, f"{role}-{number}")
+        self._fleet.wait_ready(90)
+        self.here = make_context(self._fleet.deployment)
+
+    @contextmanager
+    def _faults_named(self) -> Iterator[None]:
+        # for the children alone: this process is no worker
+        before = dict(os.environ)
+        os.environ[FAULTS] = str(self.orders.folder)
+        try:
+            yield
+        finally:
+            if FAULTS not in before:
+                del os.environ[FAULTS]
+
+    def add_worker(self, role: str, name: str) -> Part:
+        """Start one more worker of a role."""
+        with self._faults_named():
+            return self.fleet.launch(name, "worker", role, "--name", name)
+
+    def add_beat(self, name: str) -> Part:
+        """Start one more beat."""
+        with self._faults_named():
+            return self.fleet.launch(name, "beat")
+
+    def stop(self) -> None:
+        """Stop everything; safe to call twice."""
+        if self._fleet is not None:
+            for part in self._fleet.parts:
+                _continue(part)
+            self._fleet.stop()
+        if self._proxy is not None:
+            self._proxy.close()
+        self._base.stop()
+        if hasattr(self, "here"):
+            self.here.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def fleet(self) -> Cluster:
+        """The cluster of the workers."""
+        if self._fleet is None:
+            raise StalledError("the start of the cluster", 0, self.folder)
+        return self._fleet
+
+    @property
+    def store(self) -> Store:
+        """The workers' store, from this process."""
+        return self.here.store
+
+    @property
+    def logs(self) -> Path:
+        """Where the workers write."""
+        return self._deployment.data_dir / "logs"
+
+    def part(self, name: str) -> Part:
+        """Return a process by name."""
+        return next(p for p in (*self._base.parts, *self.fleet.parts) if p.name == name)
+
+    def part_of(self, pid: int) -> Part:
+        """Return the process that ``pid`` is, or is a child of: each part is the leader of its own group."""
+        group = os.getpgid(pid)
+        return next(p for p in self.fleet.parts if p.process is not None and p.process.pid == group)
+
+    def workers(self) -> list[Part]:
+        """Return every worker process, whatever its role."""
+        return [p for p in self.fleet.parts if "worker" in p.command]
+
+    # ---- what a case does
+
+    def tick(self, slot: int) -> None:
+        """Send what beat sends at the minute; the broker may be away for a moment."""
+        from workers.app import create_app  # noqa: PLC0415 - only a started cluster has a broker
+
+        app = create_app(self.fleet.deployment)
+        app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control", retry=True)
+        app.close()
+
+    def mine(self, blocks: int = 1) -> None:
+        """Mine blocks; a node that is away is asked again later."""
+        with contextlib.suppress(BtcfiError):
+            self.node.generate(blocks, mining_address(self.here.deployment, self.node.block_count()))
+
+    def wait(self, what: str, done: Callable[[], bool], seconds: float = 60.0, pause: float = 0.1) -> None:
+        """Wait until ``done``. Raises StalledError."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                raise StalledError(what, seconds, self.logs)
+            time.sleep(pause)
+
+    # ---- faults
+
+    def kill_broker(self, *, wipe: bool) -> None:
+        """Kill the broker; the supervisor starts it again, with its file or with an empty folder."""
+        self._kill(self.part("broker"))
+        if wipe:
+            folder = self.folder / "base" / "broker"
+            for entry in folder.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def kill_node(self) -> None:
+        """Kill the node; it starts again on its chain, without its mempool as a bitcoind would."""
+        self._kill(self.part("node"))
+
+    @staticmethod
+    def _kill(part: Part) -> None:
+        if part.process is not None:
+            part.process.send_signal(signal.SIGKILL)
+            part.process.wait(5)
+        part.failures = 0  # no backoff between the cases of one run
+
+    def flush_broker(self) -> None:
+        """FLUSHALL: every queue, every unacknowledged message, every binding gone."""
+        self._redis().flushall()
+
+    def _redis(self) -> Any:  # noqa: ANN401 - redis-py has no types that help here
+        import redis  # noqa: PLC0415 - kombu's; only this fault talks to the broker past it
+
+        path = (self._base.deployment.broker_url or "").removeprefix("redis+socket://").partition("?")[0]
+        return redis.Redis(unix_socket_path=path, db=0, socket_timeout=5)
+
+    def waiting(self, queue: str) -> list[bytes]:
+        """Return the raw messages of a queue."""
+        return list(self._redis().lrange(PREFIX + queue.encode(), 0, -1))
+
+    def push_raw(self, queue: str, *messages: bytes) -> None:
+        """Put raw bytes into a queue, as somebody with access to the broker could."""
+        self._redis().lpush(PREFIX + queue.encode(), *messages)
+
+    def deliver_again(self, since: int, rng: random.Random) -> None:
+        """Have every message since ``since`` published again, and what waits in the queues doubled and shuffled."""
+        with self.store.transaction() as session:
+            statement = update(OutboxRow).where(col(OutboxRow.created_at_unix) >= since).values(published_at_unix=None)
+            session.execute(statement.execution_options(synchronize_session=False))
+        client = self._redis()
+        for queue in (b"settle", b"chain", b"control"):
+            key = PREFIX + queue
+            messages = client.lrange(key, 0, -1) * 2
+            if messages:
+                rng.shuffle(messages)
+                pipe = client.pipeline(transaction=True)
+                pipe.delete(key)
+                pipe.rpush(key, *messages)
+                pipe.execute()
+
+    def cut_database(self) -> None:
+        """End every connection to the PostgreSQL database but this one."""
+        with self.store.transaction() as session:
+            session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether the store is a server."""
+        return self._deployment.database_url.startswith("postgresql")
+
+    def fill_disk(self, *, full: bool) -> None:
+        """Let no worker write into a file beyond its first page, as on a full disk; or again."""
+        for part in self.workers():
+            if part.process is None:
+                continue
+            with contextlib.suppress(psutil.Error):
+                top = psutil.Process(part.process.pid)
+                for process in (top, *top.children(recursive=True)):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        _soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+                        limit = 4096 if full else hard
+                        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, hard))
+
+    def slow_node(self, *, seconds: float) -> None:
+        """Make the node slow for a while."""
+        if self._proxy is not None:
+            self._proxy.slow_until = time.monotonic() + seconds
+
+    def freeze(self, part: Part) -> None:
+        """SIGSTOP a process and its children."""
+        if part.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(part.process.pid, signal.SIGSTOP)
+
+    def thaw(self, part: Part) -> None:
+        """SIGCONT them."""
+        _continue(part)
+
+    def alive(self, names: Sequence[str] | None = None) -> bool:
+        """Return whether these parts, or all, run."""
+        parts = [p for p in self.fleet.parts if names is None or p.name in names]
+        return all(p.exit_code is None for p in parts)
+
+
+def _continue(part: Part) -> None:
+    if part.process is not None and part.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(part.process.pid, signal.SIGCONT)

@@ -1,0 +1,454 @@
+"""Which faults are injected where, and one case from its options' sale to the audit of what came out.
+
+A case is a point, a kind and a batch of options of its own; its name and the seed say everything about it. A cluster
+is used for many cases, one after another: each audits its own options and the whole event log.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from btcfi.adapters.store import rounds, sales, settlements
+from btcfi.adapters.store.sales import Order
+from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.errors import InvalidInputError
+from btcfi.options.terms import OptionKind
+from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
+from workers import audit, chaos
+from workers.chaos import KILL_CHILD, KILL_WORKER, PAUSE
+from workers.chaos_cluster import LEASE_SECONDS, ChaosCluster, StalledError
+
+HISTORY_SLOTS: Final = 3
+"""Minutes priced before the first option is sold."""
+
+CASE_SECONDS: Final = 75.0
+"""After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
+
+CLOCK_STEP_SECONDS: Final = 7_200
+
+EDGE_POINTS: Final = tuple(
+    f"{edge}:{moment}"
+    for edge in (
+        "round.open", "round.priced", "option.expired", "settlement.due", "settlement.claimed", "settlement.executed",
+        "settlement.proven", "settlement.built", "settlement.broadcast", "chain_transaction.built",
+        "chain_transaction.broadcast", "chain_transaction.confirmed", "chain_transaction.final",
+        "settlement.confirmed", "option.exercised", "option.active",
+    )
+    for moment in ("before", "after")
+)  # fmt: skip
+"""Every edge that an option's life crosses: before its transaction commits, and after it but before the message is
+acknowledged."""
+
+MESSAGE_POINTS: Final = (
+    "node.send:before", "node.send:after",
+    "publish.settlement.execute_batch:after", "publish.chain.settle:after", "publish.options.expire_due:after",
+    "task.oracle.fetch:before", "task.oracle.fetch:after", "task.settlement.execute_batch:before",
+    "task.settlement.prove_part:after", "task.chain.settle:before", "task.chain.settle:after",
+)  # fmt: skip
+"""Between broadcast and record, between publishing and marking, between delivery and work."""
+
+POINTS: Final = EDGE_POINTS + MESSAGE_POINTS
+
+ANYWHERE: Final = "-"
+"""Of the kinds that are about the whole case, not one point."""
+
+EARLY: Final = frozenset({"settlement.executed", "task.settlement.prove_part"})
+"""Points that only a long run reaches: an American put that is exercised early."""
+
+FUNDING: Final = frozenset({"option.active"})
+"""Points of the funding, not of the settlement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of fault."""
+
+    name: str
+    about: str
+    action: str = PAUSE
+    fault: Callable[[Run, Case, int], None] | None = None
+    """Done by the harness while the process that reached the point stands still; given its pid."""
+    undo: Callable[[Run], None] | None = None
+    pointless: bool = False
+    postgresql_only: bool = False
+    sqlite_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One fault at one point."""
+
+    point: str
+    kind: str
+    slot: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What the matrix calls it."""
+        return f"{self.kind} at {self.point}"
+
+    @property
+    def edge(self) -> str:
+        """The point without its moment."""
+        return self.point.rpartition(":")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a case ended."""
+
+    case: Case
+    seconds: float
+    problems: tuple[str, ...]
+    reached: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether the fault happened and every promise held."""
+        return self.reached and not self.problems
+
+
+@dataclass(slots=True)
+class Run:
+    """One cluster and the cases that it has seen."""
+
+    cluster: ChaosCluster
+    view: audit.ChainView = field(default_factory=audit.ChainView)
+    rng: random.Random = field(default_factory=random.Random)
+    audited: set[str] = field(default_factory=set)
+
+    @property
+    def store(self) -> Any:  # noqa: ANN401 - the cluster's store
+        """The store of the cluster."""
+        return self.cluster.store
+
+
+# ---- what each kind does
+
+
+def _broker_restart(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.kill_broker(wipe=False)
+
+
+def _broker_wipe(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.kill_broker(wipe=True)
+
+
+def _flush(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.flush_broker()
+
+
+def _node(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.kill_node()
+
+
+def _database(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.cut_database()
+
+
+def _again(run: Run, case: Case, _pid: int) -> None:
+    run.cluster.deliver_again(int(time.time()) - 30, random.Random(case.seed))
+
+
+def _clock_forward(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.orders.step_clock(CLOCK_STEP_SECONDS)
+
+
+def _clock_back(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.orders.step_clock(-CLOCK_STEP_SECONDS)
+
+
+def _clock_right(run: Run) -> None:
+    run.cluster.orders.step_clock(0)
+
+
+def _disk(run: Run, case: Case, _pid: int) -> None:
+    run.cluster.fill_disk(full=True)
+    run.cluster.orders.release(order_name(case))
+    time.sleep(1.5)
+    run.cluster.fill_disk(full=False)
+
+
+def _disk_free(run: Run) -> None:
+    run.cluster.fill_disk(full=False)
+
+
+def _slow(run: Run, _case: Case, _pid: int) -> None:
+    run.cluster.slow_node(seconds=5.0)
+
+
+def _freeze(run: Run, case: Case, pid: int) -> None:
+    part = run.cluster.part_of(pid)
+    run.cluster.freeze(part)
+    run.cluster.orders.release(order_name(case))
+    time.sleep(LEASE_SECONDS + 2.5)
+    run.cluster.thaw(part)
+
+
+def _main(run: Run, case: Case, pid: int) -> None:
+    """Kill the worker's main process alone: its child works on with nobody to acknowledge for it."""
+    part = run.cluster.part_of(pid)
+    run.cluster.orders.release(order_name(case))
+    part.failures = 0
+    if part.process is not None:
+        part.process.kill()
+
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind(name="kill-child", about="SIGKILL to the prefork child that works", action=KILL_CHILD),
+        Kind(name="kill-worker", about="SIGKILL to the worker and all its children", action=KILL_WORKER),
+        Kind(name="kill-main", about="SIGKILL to the worker's main process alone", fault=_main),
+        Kind(name="broker-restart", about="SIGKILL to the broker, started again on its file", fault=_broker_restart),
+        Kind(name="broker-wipe", about="SIGKILL to the broker, started again empty", fault=_broker_wipe),
+        Kind(name="flushall", about="FLUSHALL on the running broker", fault=_flush),
+        Kind(name="node-restart", about="SIGKILL to the node, started again without its mempool", fault=_node),
+        Kind(name="database-cut", about="every connection ended by the server", fault=_database, postgresql_only=True),
+        Kind(name="deliver-again", about="every message again, queues doubled and shuffled", fault=_again),
+        Kind(name="clock-forward", about="the workers' clock two hours ahead, then right", fault=_clock_forward, undo=_clock_right),
+        Kind(name="clock-back", about="the workers' clock two hours behind, then right", fault=_clock_back, undo=_clock_right),
+        Kind(name="disk-full", about="no file may grow for 1.5 s", fault=_disk, undo=_disk_free, sqlite_only=True),
+        Kind(name="slow-node", about="every answer of the node 1.5 s late, for 5 s", fault=_slow),
+        Kind(name="frozen", about="SIGSTOP beyond the lease, then SIGCONT", fault=_freeze),
+        Kind(name="two-beats", about="a second beat, ticks of other minutes, each twice", pointless=True),
+    )
+}  # fmt: skip
+
+
+def order_name(case: Case) -> str:
+    """Return the file name of a case's order."""
+    return f"{case.slot}-{case.kind}"
+
+
+# ---- choosing cases
+
+
+def all_cases(*, postgresql: bool) -> list[tuple[str, str]]:
+    """Return every (point, kind) of the matrix."""
+    kinds = [k for k in KINDS.values() if not (k.sqlite_only if postgresql else k.postgresql_only)]
+    return [(ANYWHERE if kind.pointless else point, kind.name) for kind in kinds
+            for point in ([ANYWHERE] if kind.pointless else POINTS)]  # fmt: skip
+
+
+def choose(seed: int, many: int, *, postgresql: bool) -> list[tuple[str, str]]:
+    """Return a seeded subset: every kind and every point as evenly as ``many`` allows."""
+    rng = random.Random(seed)
+    every = all_cases(postgresql=postgresql)
+    rng.shuffle(every)
+    seen: dict[str, int] = {}
+    chosen = []
+    for _ in range(min(many, len(every))):
+        best = min(every, key=lambda one: 2 * seen.get(one[0], 0) + seen.get(one[1], 0))
+        every.remove(best)
+        chosen.append(best)
+        for part in best:
+            seen[part] = seen.get(part, 0) + 1
+    return chosen
+
+
+# ---- running them
+
+
+def run_cases(
+    cluster: ChaosCluster, wanted: Sequence[tuple[str, str]], *, seed: int, said: Callable[[Outcome], None],
+    options_each: int = 2,
+) -> list[Outcome]:  # fmt: skip
+    """Run cases one after another on a started cluster; ``said`` is told each as it ends."""
+    run = Run(cluster=cluster, rng=random.Random(seed))
+    for slot in cluster.slots[:HISTORY_SLOTS]:
+        _price(run, slot)
+    cases = _scheduled(wanted, cluster.slots[HISTORY_SLOTS:], seed)
+    later = [case for case in cases if case.edge not in FUNDING]
+    ids = {case.slot: sell(run, case, options_each) for case in later}
+    _fund(run, [one for many in ids.values() for one in many])
+    outcomes = []
+    for case in cases:
+        outcome = _case(run, case, ids.get(case.slot), options_each)
+        outcomes.append(outcome)
+        said(outcome)
+    return outcomes
+
+
+def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: int) -> list[Case]:
+    """Give each case its expiry minute: one that is in the future when its options are sold."""
+    if 2 * sum(1 for point, _ in wanted if point.rpartition(":")[0] in FUNDING) + len(wanted) >= len(slots):
+        raise InvalidInputError("cases", str(len(wanted)), f"fewer than the recording's {len(slots)} minutes")
+    cases, place = [], 1  # the first minute of a sale is over when it is made
+    for number, (point, kind) in enumerate(wanted):
+        place += point.rpartition(":")[0] in FUNDING
+        cases.append(Case(point=point, kind=kind, slot=slots[place], seed=seed + number))
+        place += 1
+    return cases
+
+
+def sell(run: Run, case: Case, many: int) -> list[str]:
+    """Sell a case's options: European ones that expire at its slot, one American for the points of long runs."""
+    from workers.demo import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
+
+    here = run.cluster.here
+    rule = sale_rule(here)
+    rng = random.Random(case.seed)
+    ids = []
+    with here.store.transaction() as session:
+        last = rounds.latest_priced(session, here.feed)
+        spot = int(last.price_cents or 0) if last is not None else 0
+        now = UnixSeconds((last.slot if last is not None else 0) + 60)
+        for number in range(many):
+            american = case.edge in EARLY and number == 0
+            # the first of each case ends in the money, whatever the recording does
+            sure = OptionKind.PUT if american else OptionKind.CALL
+            kind = rng.choice(list(OptionKind)) if number else sure
+            strike = spot * (rng.choice((92, 97, 103, 108)) if number else 130 if american else 85) // 100
+            order = Order(
+                option_id=f"{case.kind}-{case.slot}-{number}", kind=kind, strike=CentsPerBtc(strike),
+                quantity=CentiBtc(5), barrier=None, american=american,
+                # an American is exercised before it expires, so it must live beyond the case's own minute
+                expiry=Slot(case.slot + (3_600 if american else 0)),
+            )  # fmt: skip
+            ids.append(sales.sell(session, order, rule, now=now).id)
+    return ids
+
+
+def _fund(run: Run, ids: Iterable[str]) -> None:
+    wanted = set(ids)
+
+    def active() -> bool:
+        run.cluster.mine()
+        return wanted <= set(_states(run, wanted, "ACTIVE"))
+
+    run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=240, pause=0.3)
+
+
+def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
+    with run.store.reading() as session:
+        query = select(col(OptionRow.id)).where(col(OptionRow.id).in_(list(ids)), col(OptionRow.state).in_(states))
+        return list(session.execute(query).scalars())
+
+
+def _price(run: Run, slot: int) -> None:
+    run.cluster.tick(slot)
+    run.cluster.wait(f"the price of {slot}", lambda: priced(run, slot), seconds=60)
+
+
+def priced(run: Run, slot: int) -> bool:
+    """Return whether the round of a minute is closed."""
+    with run.store.reading() as session:
+        row = rounds.find_round(session, run.cluster.here.feed, Slot(slot))
+        return row is not None and row.state != "open"
+
+
+def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Outcome:
+    began = time.monotonic()
+    kind = KINDS[case.kind]
+    reached, problems = False, []
+    if not kind.pointless:
+        run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
+    try:
+        reached = _drive(run, case, kind, ids, options_each)
+    except StalledError as e:
+        problems.append(str(e))
+        reached = run.cluster.orders.reached(order_name(case)) is not None
+    finally:
+        run.cluster.orders.disarm(order_name(case))
+        if kind.undo is not None:
+            kind.undo(run)
+    sold = ids or [f"{case.kind}-{case.slot}-{number}" for number in range(options_each)]
+    run.view.follow(run.cluster.node)
+    problems += [str(finding) for finding in audit.audit(run.store, run.view, sold)]
+    if not reached and not kind.pointless:
+        problems.append("the point was never reached: nothing was tested")
+    return Outcome(case=case, seconds=time.monotonic() - began, problems=tuple(problems), reached=reached)
+
+
+def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each: int) -> bool:
+    """Take a case's options to their end, with its fault on the way; return whether the fault happened."""
+    cluster = run.cluster
+    fault = _Fault(run, case, kind)
+    if ids is None:  # the fault is about the funding
+        ids = sell(run, case, options_each)
+        cluster.wait("the funding", lambda: _mined(run, fault) and len(_states(run, ids or (), "ACTIVE")) == len(ids or ()),
+                     CASE_SECONDS)  # fmt: skip
+    second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
+    try:
+        for slot in [case.slot] if second is None else [case.slot - 60, case.slot, case.slot, case.slot - 120]:
+            cluster.tick(slot)
+        if case.edge in EARLY:
+            _ask_early(run, ids, case)
+        cluster.wait("the settlements", lambda: _settled(run, fault, ids or ()), CASE_SECONDS)
+        cluster.wait("the price", lambda: priced(run, case.slot), CASE_SECONDS)
+        _last_look(fault)
+    finally:
+        if second is not None:
+            second.command = ["true"]  # the supervisor has nothing to start again
+            second.kill()
+            cluster.wait("the second beat's end", lambda: second.exit_code is not None, 5)
+    return fault.done or kind.pointless
+
+
+class _Fault:
+    """The fault of a case, done once when its point is reached."""
+
+    def __init__(self, run: Run, case: Case, kind: Kind) -> None:
+        self._run, self._case, self._kind = run, case, kind
+        self.done = False
+
+    def look(self) -> None:
+        """Do it if it is time."""
+        if self.done:
+            return
+        if self._kind.pointless:
+            self.done = True
+            return
+        pid = self._run.cluster.orders.reached(order_name(self._case))
+        if pid is None:
+            return
+        self.done = True
+        for part in self._run.cluster.fleet.parts:
+            part.failures = 0  # a killed worker starts again at once, however often a run kills it
+        if self._kind.fault is not None:
+            try:
+                self._kind.fault(self._run, self._case, pid)
+            finally:
+                self._run.cluster.orders.release(order_name(self._case))
+
+
+def _last_look(fault: _Fault) -> None:
+    """Give a point of the very last edge time to be seen."""
+    deadline = time.monotonic() + 2.0
+    while not fault.done and time.monotonic() < deadline:
+        fault.look()
+        time.sleep(0.05)
+
+
+def _mined(run: Run, fault: _Fault) -> bool:
+    fault.look()
+    run.cluster.mine()
+    return True
+
+
+def _settled(run: Run, fault: _Fault, ids: Iterable[str]) -> bool:
+    fault.look()
+    ids = list(ids)
+    with run.store.reading() as session:
+        states = list(session.execute(
+            select(col(SettlementRow.state)).where(col(SettlementRow.option_id).in_(ids))
+        ).scalars())  # fmt: skip
+    if states and all(state in {"broadcast", "confirmed"} for state in states) and len(states) == len(ids):
+        run.cluster.mine()
+        time.sleep(0.1)
+    return len(_states(run, ids, *audit.SETTLED)) == len(ids)
+
+
+def _ask_early(run: Run, ids: Sequence[str], case: Case) -> None:
+    run.cluster.wait("the price", lambda: priced(run, case.slot), CASE_SECONDS)
+    with run.store.transaction() as session:
+        settlements.request_settlement(session, ids[0], requested_by="chaos", now=UnixSeconds(int(time.time())))
