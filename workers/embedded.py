@@ -518,6 +518,7 @@ def _valkey_configuration(path: Path, folder: Path) -> bytes:
         "unixsocketperm 700",
         f'dir "{folder}"',
         "databases 2",
+        "proto-max-bulk-len 4mb",  # a larger message is refused before it is stored
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
