@@ -22,6 +22,7 @@ LEFT: Final = 78.0
 RIGHT: Final = 12.0
 TOP: Final = 16.0
 BOTTOM: Final = 34.0
+LABEL_HEIGHT: Final = 14.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ def diagram(payoff: Payoff, *, spot: int, strike: int, barrier: int | None) -> D
         zero=zero,
         marks=tuple(marks),
         xs=tuple((x(low + (high - low) * i / 4), f"${(low + (high - low) * i / 4) / 100:,.0f}") for i in range(5)),
-        ys=tuple({y(v): (y(v), usd(v).split(".")[0]) for v in (least, 0, most)}.values()),
+        ys=tuple((y(v), usd(v).split(".")[0]) for v in (least, 0, most) if v == 0 or abs(y(v) - zero) > LABEL_HEIGHT),
         words=(
             f"Profit of the buyer at expiry: at worst {usd(least)}, at best {usd(most)} in the range drawn{even}."
         ),

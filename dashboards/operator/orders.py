@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ LONGEST_NUMBER: Final = 20
 POINTS: Final = 97
 """Prices at which the payoff is drawn."""
 
-DRAWN_SHARE: Final = 0.35
-"""The diagram shows this far to either side."""
+DRAWN_DEVIATIONS: Final = 4.0
+"""The diagram shows this many standard deviations of the time to expiry to either side of spot and strike."""
+
+LEAST_SHARE: Final = 0.02
+LARGEST_SHARE: Final = 0.6
+SECONDS_PER_YEAR: Final = 31_536_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,14 +186,21 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
             "theta": float(priced.theta[0]) * held,
             "rho": float(priced.rho[0]) * held,
         },
-        payoff=payoff(terms, premium=premium, spot=spot, rate=BasisPoints(round(deps.api.rate * 10_000))),
+        payoff=payoff(
+            terms,
+            premium=premium,
+            spot=spot,
+            rate=BasisPoints(round(deps.api.rate * 10_000)),
+            share=volatility / 10_000 * math.sqrt((expiry - now) / SECONDS_PER_YEAR) * DRAWN_DEVIATIONS,
+        ),
     )
 
 
-def payoff(terms: OptionTerms, *, premium: int, spot: int, rate: BasisPoints) -> Payoff:
-    """Return the profit at expiry by the settlement's own rule, at prices around spot and strike."""
-    low = min(spot, terms.strike, terms.barrier or spot) * (1 - DRAWN_SHARE)
-    high = max(spot, terms.strike, terms.barrier or spot) * (1 + DRAWN_SHARE)
+def payoff(terms: OptionTerms, *, premium: int, spot: int, rate: BasisPoints, share: float) -> Payoff:
+    """Return the profit at expiry by the settlement's own rule, at prices up to ``share`` around spot and strike."""
+    share = min(max(share, LEAST_SHARE), LARGEST_SHARE)
+    low = min(spot, terms.strike, terms.barrier or spot) * (1 - share)
+    high = max(spot, terms.strike, terms.barrier or spot) * (1 + share)
     regular = {round(low + (high - low) * i / (POINTS - 1)) for i in range(POINTS)}
     # a cent to either side of every corner, so that a jump is drawn as one
     corners = {edge + side for edge in (terms.strike, terms.barrier or terms.strike) for side in (-1, 0, 1)}

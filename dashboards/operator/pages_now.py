@@ -12,6 +12,9 @@ from dashboards.operator import queries
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader
 
+EVENTS = 12
+"""Newest ones that the page lists."""
+
 
 def router(console: Console) -> APIRouter:
     """Return the page and its stream."""
@@ -30,6 +33,7 @@ def router(console: Console) -> APIRouter:
             return {
                 "pipeline": console.draw("parts/pipeline.html", base=base, **seen),
                 "health": console.draw("parts/health.html", base=base, **seen),
+                "events": console.draw("parts/events.html", base=base, **seen),
             }
 
         return console.live.stream(request, "now", draw)
@@ -41,9 +45,11 @@ def snapshot(console: Console) -> dict[str, Any]:
     """Return what the page shows."""
     with console.reading() as session:
         pipeline, health = queries.pipeline(session, console.feed), queries.health(session, console.feed)
+        events = queries.newest_events(session, EVENTS)
     return {
         "pipeline": pipeline,
         "health": health,
+        "events": events,
         "now": console.now(),
         "roster": console.roster.refresh(),
         "stale_after": console.deps.api.limits.stale_price_seconds,

@@ -173,7 +173,7 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
             "option": row,
             "premium": session.get(PremiumRow, option_id),
             "settlement": queries.settlement_of(session, option_id),
-            "request": session.get(SettlementRequestRow, option_id),
+            "asked": session.get(SettlementRequestRow, option_id),
             "events": queries.life_of(session, row),
             "attestation": attestation_of(session, row),
             "now": console.market_now(session),

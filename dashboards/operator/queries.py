@@ -126,6 +126,11 @@ def health(session: Session, feed: str) -> Health:
     )
 
 
+def newest_events(session: Session, limit: int) -> list[EventRow]:
+    """Return the newest edges of anything, newest first."""
+    return list(session.exec(select(EventRow).order_by(col(EventRow.id).desc()).limit(limit)).all())
+
+
 def newest_priced(session: Session, feed: str) -> RoundRow | None:
     """Return the newest priced minute."""
     query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state == "priced")

@@ -31,31 +31,69 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const dollars = (value) => (value == null ? "–" : "$" + value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
-  let plot = null;
+  const clock = (at) => new Date(at * 1e3).toISOString().slice(11, 16);
+  const points = (value, agreed) => (value == null || !agreed ? null : ((value - agreed) / agreed) * 1e4);
+  let plots = [];
+  let drawn = null;
 
-  const options = (data) => {
-    const colours = shades[dark.matches ? "dark" : "light"];
+  const common = (data, height) => {
     const axis = { stroke: style("--muted"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
+    return {
+      axis,
+      width: Math.max(240, box.clientWidth - 20), height,
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC"),
+      cursor: { sync: { key: "minutes" }, drag: { x: false, y: false } },
+      few: data.slots.length < 90,
+      x: { ...axis, space: 70, values: (self, ticks) => ticks.map(clock) },
+    };
+  };
+
+  const shade = () => (dark.matches ? "rgba(231,236,242,.16)" : "rgba(20,26,34,.13)");
+
+  const priceChart = (data) => {
+    const c = common(data, 200);
+    return {
+      width: c.width, height: c.height, tzDate: c.tzDate, cursor: c.cursor, legend: { show: false },
+      series: [{}, { stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } },
+        { label: "agreed", stroke: style("--text"), width: 2.5, points: { show: c.few, size: 5, fill: style("--text") } }],
+      bands: [{ series: [2, 1], fill: shade() }],
+      axes: [c.x, { ...c.axis, size: 78, values: (self, ticks) => ticks.map((t) => "$" + t.toLocaleString("en-US")) }],
+    };
+  };
+
+  const venueChart = (data) => {
+    const c = common(data, 150);
+    const colours = shades[dark.matches ? "dark" : "light"];
     const venue = (one, n) => ({
-      label: one.name, stroke: colours[n % colours.length], width: 1.5, dash: dashes[(n + 1) % dashes.length], spanGaps: false,
-      points: { show: (self, seriesAt) => data.slots.length < 90, size: 4 },
-      value: (self, value, seriesAt, index) => (index == null ? "–" : dollars(value) + (one.dropped[index] ? ` (${one.dropped[index]})` : "")),
+      label: one.name, stroke: colours[n % colours.length], width: 1.75, dash: dashes[n % dashes.length], points: { show: c.few, size: 5 },
+      value: (self, value, seriesAt, index) => {
+        if (index == null) return "–";
+        const why = drawn.venues[n].dropped[index];
+        const off = value == null ? "" : ` ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} bp`;
+        return dollars(drawn.venues[n].usd[index]) + off + (why ? `, left out: ${why}` : "");
+      },
     });
     return {
-      width: box.clientWidth - 20, height: box.clientHeight - 20 - 34 - 26 * Math.ceil(data.venues.length / 3),
-      tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC"),
+      width: c.width, height: c.height, tzDate: c.tzDate, cursor: c.cursor,
       series: [
-        { label: "UTC", value: (self, at) => (at == null ? "–" : new Date(at * 1e3).toISOString().slice(0, 16).replace("T", " ")) },
-        { label: "band low", stroke: "transparent", points: { show: false }, value: (self, v) => dollars(v) },
-        { label: "band high", stroke: "transparent", points: { show: false }, value: (self, v) => dollars(v) },
+        { label: "UTC", value: (self, at) => (at == null ? "–" : clock(at)) },
+        { stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } },
+        { label: "agreed", stroke: style("--text"), width: 2.5, points: { show: false }, value: (self, v, seriesAt, index) => (index == null ? "–" : dollars(drawn.agreed[index])) },
         ...data.venues.map(venue),
-        { label: "agreed", stroke: style("--text"), width: 3, points: { show: data.slots.length < 90, size: 5, fill: style("--text") }, value: (self, v) => dollars(v) },
       ],
-      bands: [{ series: [2, 1], fill: dark.matches ? "rgba(231,236,242,.16)" : "rgba(20,26,34,.13)" }],
-      axes: [axis, { ...axis, size: 84, values: (self, ticks) => ticks.map((t) => "$" + t.toLocaleString("en-US")) }],
+      bands: [{ series: [2, 1], fill: shade() }],
+      axes: [c.x, { ...c.axis, size: 78, values: (self, ticks) => ticks.map((t) => (t > 0 ? "+" : t < 0 ? "−" : "") + Math.abs(t)) }],
       legend: { live: true },
     };
   };
+
+  const columnsOf = (data) => [
+    [data.slots, data.low, data.high, data.agreed],
+    [data.slots, data.low.map((v, n) => points(v, data.agreed[n])), data.high.map((v, n) => points(v, data.agreed[n])),
+      data.agreed.map((v) => (v == null ? null : 0)), ...data.venues.map((one) => one.usd.map((v, n) => points(v, data.agreed[n])))],
+  ];
+
+  const clear = () => { plots.forEach((plot) => plot.destroy()); plots = []; };
 
   const draw = async () => {
     let data;
@@ -70,17 +108,24 @@
       box.querySelector(".waiting")?.replaceChildren("No minute to draw yet.");
       return;
     }
-    const columns = [data.slots, data.low, data.high, ...data.venues.map((one) => one.usd), data.agreed];
-    if (plot && plot.series.length === columns.length) {
-      plot.setData(columns);
+    const columns = columnsOf(data);
+    const same = drawn && drawn.venues.map((v) => v.name).join() === data.venues.map((v) => v.name).join();
+    drawn = data;
+    if (plots.length && same) {
+      plots.forEach((plot, n) => plot.setData(columns[n]));
       return;
     }
-    plot?.destroy();
+    clear();
     box.replaceChildren();
-    plot = new uPlot(options(data), columns, box);
+    for (const [n, [title, make]] of [["Agreed price and confidence band", priceChart], ["Venues, basis points from the agreed price", venueChart]].entries()) {
+      const heading = document.createElement("h3");
+      heading.textContent = title;
+      box.append(heading);
+      plots.push(new uPlot(make(data), columns[n], box));
+    }
   };
 
-  const anew = () => { plot?.destroy(); plot = null; draw(); };
+  const anew = () => { clear(); drawn = null; draw(); };
   let waiting = 0;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(anew, 150); });
   dark.addEventListener("change", anew);
