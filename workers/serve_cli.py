@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -27,6 +27,10 @@ from btcfi.units import UnixSeconds
 from workers.options_cli import open_store, sale_rule
 
 if TYPE_CHECKING:
+    from celery import Celery
+    from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
+
     from btcfi.adapters.store.database import Store
     from btcfi.adapters.store.sales import SaleRule
     from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
@@ -48,7 +52,7 @@ def serve(
         int | None, typer.Option(help="0 picks a free one; default BTCFI_API_PORT", min=0, max=65_535)
     ] = None,
 ) -> None:
-    """Serve the REST API of the deployment's store until Ctrl-C."""
+    """Serve the REST API of the deployment's store, and the operator console, until Ctrl-C."""
     from settings.deployment import load_deployment
     from workers import logs
 
@@ -76,11 +80,13 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
     import uvicorn
 
     store = open_store()
-    publisher = Publisher(_publish(deployment, store))
+    celery = _celery(deployment)
+    publisher = Publisher(_publish(store) if celery is not None else None)
     try:
+        address, port = listening.getsockname()[:2]
         deps = make_deps(deployment, store, publisher.wake)
         config = uvicorn.Config(
-            application(deps),
+            _site(deployment, deps, celery, local=ipaddress.ip_address(address).is_loopback),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -88,7 +94,6 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
             # an X-Forwarded-For of the caller's own making would be a rate limit of its own
             proxy_headers=False,
         )
-        address, port = listening.getsockname()[:2]
         _say_where(address, port)
         uvicorn.Server(config).run(sockets=[listening])
     finally:
@@ -96,11 +101,45 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
         store.close()
 
 
-def application(deps: Deps) -> Any:  # noqa: ANN401 - an ASGI application, for which there is no common type
-    """Return what is served: the API."""
+def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:
     from btcfi.surfaces.rest.app import create_app
+    from dashboards.operator.app import create_console
+    from dashboards.operator.deps import ConsoleDeps
+    from settings.preset import load_preset
+    from tasks.context import make_context
+    from workers.fleet import Fleet
 
-    return create_app(deps)
+    fleet = Fleet(celery, deployment) if celery is not None else None
+    flower = deployment.flower_port if deployment.flower_password is not None else 0
+    console = ConsoleDeps(
+        api=deps,
+        entropy=secrets.token_bytes,
+        register=make_context(deployment).register,
+        confirmations=load_preset(deployment.preset).confirmations,
+        workers=fleet.workers if fleet else None,
+        drain=fleet.drain if fleet else None,
+        resume=fleet.resume if fleet else None,
+        flower_url=f"http://127.0.0.1:{flower}" if flower else None,
+        api_url="/api/docs",
+        canary_seconds=deployment.canary_seconds,
+        secure_cookies=not local,
+        # a page elsewhere whose name resolves to the loopback gets no answer
+        hosts=("127.0.0.1", "localhost", "::1") if local else (),
+    )
+    return Site(api=create_app(deps), console=create_console(console))
+
+
+class Site:
+    """The API under /api, the console elsewhere: one port, and each with its own rules about bodies."""
+
+    def __init__(self, *, api: FastAPI, console: FastAPI) -> None:
+        self._api, self._console = api, console
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; the server's start and stop are the API's, which has kernels to compile."""
+        path = scope.get("path", "")
+        ours = scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/")
+        await (self._api if ours else self._console)(scope, receive, send)
 
 
 def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) -> Deps:
@@ -189,21 +228,27 @@ class Publisher:
                 time.sleep(wait)
 
 
-def _publish(deployment: Deployment, store: Store) -> Callable[[], object] | None:
-    """Return what publishes the outbox to the deployment's broker, or None when no broker is named."""
+def _celery(deployment: Deployment) -> Celery | None:
+    """Return the deployment's Celery application, which every thread finds, or None when no broker is named."""
     if deployment.broker_url is None:
         return None
-    from tasks.pipeline import publish_pending
     from workers.app import create_app
 
-    # the publisher's thread finds it too
-    create_app(deployment).set_default()
+    app = create_app(deployment)
+    app.set_default()
+    return app
+
+
+def _publish(store: Store) -> Callable[[], object]:
+    """Return what publishes the outbox to the broker."""
+    from tasks.pipeline import publish_pending
+
     return lambda: publish_pending(store, _now())
 
 
 def _say_where(address: str, port: int) -> None:
     shown = f"[{address}]" if ":" in address else address
-    sys.stderr.write(f"btcfi: serving http://{shown}:{port}/api (documentation: /api/docs)\n")
+    sys.stderr.write(f"btcfi: serving http://{shown}:{port}, the API under /api (documentation: /api/docs)\n")
     if not ipaddress.ip_address(address).is_loopback:
         sys.stderr.write(
             "btcfi: this address is reachable by others, and keys travel as they are typed; put TLS in front\n"

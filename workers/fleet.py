@@ -1,0 +1,64 @@
+"""Workers as an operator sees and steers them: who answers, and what each consumes. Asked over the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from btcfi.errors import NotFoundError, UnreachableError
+from dashboards.operator.deps import WorkerHealth
+from workers.roles import roles
+
+if TYPE_CHECKING:
+    from settings.deployment import Deployment
+
+ANSWER_SECONDS: Final = 1.0
+"""How long workers have to answer a broadcast."""
+
+
+class Fleet:
+    """The workers of one application."""
+
+    def __init__(self, app: Celery, deployment: Deployment) -> None:
+        self._app, self._deployment = app, deployment
+
+    def workers(self) -> Sequence[WorkerHealth]:
+        """Return every worker that answers. Raises UnreachableError when the broker does not."""
+        consumed, busy = self._asked(lambda ask: (ask.active_queues() or {}, ask.active() or {}))
+        return [
+            WorkerHealth(
+                name=name, queues=tuple(sorted(queue["name"] for queue in queues)), active=len(busy.get(name) or ())
+            )
+            for name, queues in sorted(consumed.items())
+        ]
+
+    def drain(self, name: str) -> None:
+        """Have a worker take no new work; what it has in hand it finishes. Raises as ``resume`` does."""
+        for queue in self._queues(name):
+            self._control().cancel_consumer(queue, destination=[name])
+
+    def resume(self, name: str) -> None:
+        """Have a drained worker consume its role's queues again. Raises NotFoundError, UnreachableError."""
+        for queue in self._queues(name):
+            self._control().add_consumer(queue, destination=[name])
+
+    def _queues(self, name: str) -> tuple[str, ...]:
+        # "settle-2@host" is a second worker of the role "settle"
+        role = name.partition("@")[0].partition("-")[0]
+        known = roles(self._deployment)
+        if role not in known or name not in self._asked(lambda ask: ask.ping() or {}):
+            raise NotFoundError("worker", name, "those that answer are listed")
+        return known[role].queues
+
+    def _control(self) -> Any:  # noqa: ANN401 - Celery has no types
+        return self._app.control
+
+    def _asked(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - as above
+        try:
+            return question(self._app.control.inspect(timeout=ANSWER_SECONDS))
+        except (OperationalError, OSError) as e:
+            problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
+            raise UnreachableError("broker", "BROKER_URL", problem, "start it, or correct BROKER_URL") from e
