@@ -62,11 +62,17 @@ def line_of(program: Program, step: Step, following: Step | None) -> Line:
 
 
 def function_at(program: Program, pc: int) -> str:
-    """Return the name of the function around ``pc``, from the symbol table (which no hash commits to)."""
+    """Return the name of the function around ``pc``, from the symbol table (which no hash commits to).
+
+    Assembly gives its labels no size: between functions the nearest label of the code counts. Empty without either.
+    """
+    labels = []
     for name, (address, size) in program.elf.symbols.items():
         if size and address <= pc < address + size:
             return name
-    return ""
+        if not size and program.elf.code.address <= address <= pc:
+            labels.append((address, name))
+    return max(labels, default=(0, ""))[1]
 
 
 def payout_in_words(input_bytes: bytes, output: bytes) -> str | None:

@@ -140,7 +140,7 @@ def trace_show(
     for line in lines:
         if line.function != function:
             function = line.function
-            typer.echo(f"{function}:")
+            typer.echo(f"{function or '(no symbol)'}:")
         mark = ">" if line.step.index == at else " "
         typer.echo(f"{mark}{line.step.index:>8}  {line.step.pc:08x}  {line.text:<28}  {line.changes}".rstrip())
     if words:
