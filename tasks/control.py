@@ -30,8 +30,9 @@ def reconcile() -> None:
     with here.work() as session:
         rounds.repair_rounds(session, here.register, now=now, deadline_seconds=here.deployment.round_deadline_seconds)
         settlements.repair(
-            session, here.preset.consensus, now=now, batch_size=here.preset.batch_size, stale_seconds=stale
-        )
+            session, here.preset.consensus, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
+            max_attempts=here.deployment.max_attempts,
+        )  # fmt: skip
         lost = contracts.repair(session, now=now, stale_seconds=stale)
         requests = [Work(flow="answer_request", arguments=(o,)) for o in settlements.open_requests(session)]
         enqueue(session, [*requests, *lost, Work(flow="expire_due", arguments=(here.feed,))], now=now)

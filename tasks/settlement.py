@@ -7,9 +7,9 @@ import os
 from celery import shared_task
 
 from btcfi.adapters.store import settlements
+from btcfi.adapters.store.database import StoreUnreachableError
 from btcfi.adapters.store.edges import Work, enqueue
 from btcfi.adapters.store.settlements import Claim
-from btcfi.errors import BtcfiError
 from btcfi.proofs.settlement_proof import build_proof
 from btcfi.proofs.subtrees import (
     BLOCK_HEIGHT,
@@ -48,9 +48,11 @@ def _settle_one(here: Context, claimed: Claim) -> None:
         proof = build_proof(execution)
         with here.store.transaction() as session:
             settlements.finish(session, claimed, proof, now=here.now())
-    except BtcfiError as e:
+    except StoreUnreachableError:
+        raise  # nothing can be noted; the lease lapses
+    except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others of its batch go on
         with here.store.transaction() as session:
-            settlements.note_error(session, claimed, str(e), now=here.now())
+            settlements.note_error(session, claimed, str(e) or type(e).__name__, now=here.now())
 
 
 @shared_task(name="settlement.prove_part", ignore_result=False)

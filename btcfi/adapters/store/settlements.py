@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import store_blob
@@ -32,6 +33,10 @@ class NotDueError(BtcfiError):
         self.option_id, self.why = option_id, why
 
 
+LONGEST_LEASE_SECONDS: Final = 600
+"""No deployment may ask for a longer lease; also the longest between two repairs of the same settlement."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The right to work on a settlement until the lease ends."""
@@ -44,23 +49,48 @@ class Claim:
 def claim(
     session: Session, ids: list[str], *, owner: str, now: UnixSeconds, lease_seconds: int, max_attempts: int
 ) -> list[Claim]:
-    """Claim those of ``ids`` that nobody holds. The attempt is counted here, so that a SIGKILL counts too."""
+    """Claim those of ``ids`` that nobody holds. The attempt is counted here, so that a SIGKILL counts too.
+
+    What was tried before is claimed alone, never with others: what kills its worker must not use up their attempts.
+    """
     claims = []
-    for row in session.execute(select(SettlementRow).where(col(SettlementRow.id).in_(ids))).scalars():
-        held = row.state == "claimed" and (row.lease_until_unix or 0) > now
+    query = select(SettlementRow).where(col(SettlementRow.id).in_(ids)).order_by(col(SettlementRow.id))
+    # on PostgreSQL two workers with the same batch share it instead of queueing; SQLite has one writer anyway
+    for row in session.execute(query.with_for_update(skip_locked=True)).scalars():
+        # beyond the longest lease is the work of a clock that was wrong
+        held = row.state == "claimed" and now < (row.lease_until_unix or 0) <= now + LONGEST_LEASE_SECONDS
         if row.state not in {"due", "claimed"} or held:
             count(session, "duplicate_claims")
             continue
         if row.attempts >= max_attempts:
-            cross(session, row, "parked", now=now, detail=row.last_error or "the worker died each time")
+            _park(session, row, now)
+            continue
+        if row.attempts and len(ids) > 1:
+            enqueue(session, [Work(flow="settle", arguments=([row.id],))], now=now)
             continue
         fence = row.fence + 1
         changes = {
             "fence": fence, "attempts": row.attempts + 1, "lease_owner": owner, "lease_until_unix": now + lease_seconds,
+            "retry_at_unix": 0,
         }  # fmt: skip
         if cross(session, row, "claimed", now=now, fence=row.fence, changes=changes):
-            claims.append(Claim(settlement_id=row.id, fence=fence, input_bytes=bytes.fromhex(row.input_hex)))
+            claims += _readable(session, row, now)
     return claims
+
+
+def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
+    reason = row.last_error or f"the worker died in each of {row.attempts} attempts"
+    return cross(session, row, "parked", now=now, detail=reason, changes={"last_error": reason})
+
+
+def _readable(session: Session, row: SettlementRow, now: UnixSeconds) -> list[Claim]:
+    """Return the claim, or give it back at once when its input is no input."""
+    try:
+        return [Claim(settlement_id=row.id, fence=row.fence, input_bytes=bytes.fromhex(row.input_hex))]
+    except ValueError:
+        unread = Claim(settlement_id=row.id, fence=row.fence, input_bytes=b"")
+        note_error(session, unread, "its input is not hexadecimal", now=now)
+        return []
 
 
 def finish(session: Session, claimed: Claim, proof: SettlementProof, *, now: UnixSeconds) -> bool:
@@ -78,7 +108,8 @@ def hand_over(session: Session, claimed: Claim, *, parts: int, now: UnixSeconds)
     if row.state != "claimed":
         return False
     return cross(
-        session, row, "executed", now=now, fence=claimed.fence, changes={"parts": parts},
+        session, row, "executed", now=now, fence=claimed.fence,
+        changes={"parts": parts, "lease_until_unix": None},
         work=[Work(flow="prove_long", arguments=(row.id, parts))],
     )  # fmt: skip
 
@@ -139,25 +170,48 @@ def proof_of(session: Session, row: SettlementRow) -> bytes:
     return blob.body
 
 
-def repair(session: Session, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int, stale_seconds: int) -> int:
-    """Queue again what stands still: due or lapsed claims, executed runs, closes nobody signed; return how many."""
-    due = select(col(SettlementRow.id)).where(
-        (col(SettlementRow.state) == "due") | (col(SettlementRow.state) == "claimed"),
-        func.coalesce(SettlementRow.lease_until_unix, 0) <= now,
-        col(SettlementRow.updated_at_unix) <= now - stale_seconds,
-    )
-    ids = list(session.execute(due.limit(1000)).scalars())
+def repair(
+    session: Session, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int, stale_seconds: int, max_attempts: int
+) -> int:  # fmt: skip
+    """Queue again what stands still: due or lapsed claims, executed runs, closes nobody signed; return how many.
+
+    The longer a settlement stands, the rarer it is queued: a queue that nobody reads grows by the logarithm of time.
+    """
+    ids = _standing(session, ("due", "claimed"), now, stale_seconds, limit=1000)
     batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
-    long = select(SettlementRow).where(
-        col(SettlementRow.state) == "executed", col(SettlementRow.updated_at_unix) <= now - stale_seconds
-    )
-    stuck = list(session.execute(long.limit(100)).scalars())
-    enqueue(session, [Work(flow="prove_long", arguments=(row.id, row.parts)) for row in stuck], now=now)
+    stuck = _standing(session, ("executed",), now, stale_seconds, limit=100)
+    for row in session.execute(select(SettlementRow).where(col(SettlementRow.id).in_(stuck))).scalars():
+        if row.attempts >= max_attempts:
+            _park(session, row, now)
+        else:  # a long run's attempts are counted here: its parts are claimed by nobody
+            row.attempts += 1
+            enqueue(session, [Work(flow="prove_long", arguments=(row.id, row.parts))], now=now)
     repaired = len(ids) + len(stuck) + fall_back_to_expiry(session, rule, now=now)
     if repaired:
         count(session, "repairs", repaired)
     return repaired
+
+
+def _standing(
+    session: Session, states: tuple[str, ...], now: UnixSeconds, stale_seconds: int, *, limit: int
+) -> list[str]:  # fmt: skip
+    """Return what nobody holds and nothing has moved for a while, and note when to look again."""
+    lease, moved = func.coalesce(SettlementRow.lease_until_unix, 0), col(SettlementRow.updated_at_unix)
+    again = col(SettlementRow.retry_at_unix)
+    query = select(col(SettlementRow.id)).where(
+        col(SettlementRow.state).in_(states),
+        # times in the future were written by a clock that was wrong
+        or_(lease <= now, lease > now + LONGEST_LEASE_SECONDS),
+        or_(moved <= now - stale_seconds, moved > now + LONGEST_LEASE_SECONDS),
+        or_(again <= now, again > now + LONGEST_LEASE_SECONDS),
+    )
+    ids = list(session.execute(query.order_by(moved, col(SettlementRow.id)).limit(limit)).scalars())
+    stood = now - moved
+    wait = case((stood > LONGEST_LEASE_SECONDS, LONGEST_LEASE_SECONDS), (stood < 0, stale_seconds), else_=stood)
+    statement = update(SettlementRow).where(col(SettlementRow.id).in_(ids)).values(retry_at_unix=now + wait)
+    session.execute(statement.execution_options(synchronize_session=False))
+    return ids
 
 
 def fall_back_to_expiry(session: Session, rule: ConsensusRule, *, now: UnixSeconds) -> int:
