@@ -1,0 +1,119 @@
+"""compose.yaml: valid, hardened, and made of commands, settings and files that exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from settings.deployment import SECRETS, Deployment, variable
+from workers.roles import roles
+
+ROOT = Path(__file__).parents[3]
+FILE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = FILE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == FILE["x-process"]["image"]}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_it_follows_the_compose_specification():
+    compose_spec = pytest.importorskip("compose_spec", reason="pip install compose-spec (a developer's tool)")
+    parsed = compose_spec.PyCompose.from_json(json.dumps(FILE))
+    assert len(parsed) == len(SERVICES)
+
+
+def test_a_misspelt_key_would_be_refused():
+    compose_spec = pytest.importorskip("compose_spec", reason="pip install compose-spec (a developer's tool)")
+    broken = {**FILE, "services": {**SERVICES, "api": {**SERVICES["api"], "helthcheck": {}}}}
+    with pytest.raises(ValueError, match="helthcheck"):
+        compose_spec.PyCompose.from_json(json.dumps(broken))
+
+
+def test_every_role_has_a_service_and_the_wallet_s_only_one_process():
+    commands = {tuple(service["command"]) for service in OURS.values()}
+    assert {("worker", role) for role in roles(Deployment())} <= commands
+    assert SERVICES["chain"].get("deploy", {}).get("replicas", 1) == 1
+    assert SERVICES["beat"]["deploy"]["replicas"] == 2
+    assert SERVICES["settle"]["deploy"]["replicas"] >= 2
+
+
+@pytest.mark.parametrize("profile", ["core", "live"])
+def test_a_profile_needs_nothing_that_is_not_in_it(profile):
+    here = {name for name, service in SERVICES.items() if profile in service["profiles"]}
+    for name in here:
+        for needed, how in SERVICES[name].get("depends_on", {}).items():
+            assert needed in here or not how.get("required", True), f"{name} waits for {needed} for ever"
+    aliases = {alias for n in here for alias in _aliases(n)}
+    for name in here & OURS.keys():
+        for host in re.findall(r"://([a-z-]+):", json.dumps(SERVICES[name].get("environment", {}))):
+            assert host in aliases, f"{name} asks for {host}"
+
+
+def _aliases(name):
+    yield name
+    networks = SERVICES[name].get("networks", [])
+    if isinstance(networks, dict):
+        for network in networks.values():
+            yield from network.get("aliases", [])
+
+
+@pytest.mark.parametrize("name", list(OURS))
+def test_our_processes_can_write_nowhere_but_to_their_volumes_and_hold_no_privilege(name):
+    service = OURS[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "stop_grace_period" in service
+    assert "healthcheck" in service
+    for known in service.get("environment", {}):
+        plain = known.removesuffix("_FILE")
+        fields = {variable(field) for field in Deployment.model_fields}
+        assert plain in {variable(f) for f in SECRETS} or known in fields or known.startswith("BITCOIN_"), known
+
+
+def test_no_secret_is_in_the_file_and_every_secret_is_a_file():
+    text = (ROOT / "compose.yaml").read_text()
+    assert not re.search(r"(?i)password(?!_file|__file|:? *\{?file)[\"']?: *[\"']?[A-Za-z0-9$]", text)
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+    assert used == set(FILE["secrets"])
+    assert all(secret["file"].startswith("./secrets/") for secret in FILE["secrets"].values())
+    assert "secrets/" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_only_the_loopback_is_published():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    published = {int(port.rpartition(":")[2]) for port in ports}
+    assert {Deployment().api_port, Deployment().flower_port} <= published
+
+
+def test_every_image_has_a_version():
+    for name, service in SERVICES.items():
+        assert name in OURS or re.search(r":v?\d+\.\d+", service["image"]), service["image"]
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:3.11.13-slim-bookworm"] * 2
+
+
+def test_what_is_mounted_and_copied_exists():
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in FILE["volumes"]
+    for names in re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in names.split())
+
+
+def test_the_image_runs_as_the_user_that_owns_its_volumes():
+    assert "USER 10001:10001" in DOCKERFILE
+    assert SERVICES["bitcoind"]["user"] == "10001:10001"
+    assert DOCKERFILE.index("USER 10001") < DOCKERFILE.index("ENTRYPOINT")
+    assert "root" not in re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)
+
+
+def test_the_build_sees_only_what_the_image_needs():
+    lines = (ROOT / ".dockerignore").read_text().split("\n")
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    copied = {n for names in re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE) for n in names.split()}
+    assert "*" in lines
+    assert let_in == copied
