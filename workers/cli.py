@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 LAZY_GROUPS: Final = {
     "party": ("btcfi.surfaces.party_cli", "One side of an option contract, with its own keys."),
     "keys": ("workers.keys_cli", "Make, list and revoke API keys."),
+    "users": ("workers.users_cli", "Who may sign in to the operator console."),
 }
 """Groups whose modules take half a second to import: only when asked for by name."""
 

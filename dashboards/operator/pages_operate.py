@@ -227,4 +227,5 @@ def _do(  # noqa: PLR0917 - one line a call
                 outcome="refused", detail=str(e),
             )  # fmt: skip
         raise
+    console.deps.api.submit(action)  # the relay would publish it too, a little later
     return RedirectResponse(f"{base_of(request)}/operate?done={number}", status_code=303)

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import ColumnElement
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.console_tables import audit
+from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options import find_option
 from btcfi.adapters.store.tables import OptionRow, PremiumRow, SettlementRequestRow
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of
 from dashboards.operator import drawing, orders, queries
@@ -152,6 +153,18 @@ def _one(routes: APIRouter, console: Console) -> None:
     def option(request: Request, who: Reader, option_id: Id) -> HTMLResponse:
         return console.page(request, who, "option.html", **_life(console, option_id))
 
+    @routes.get("/options/{option_id}/attestation/{oracle_key}")
+    def attestation(
+        _who: Reader, option_id: Id, oracle_key: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+    ) -> Response:
+        with console.reading() as session:
+            many = attestations_of(session, find_option(session, option_id))
+        body = next((one.body for one in many if one.oracle_key == oracle_key), None)
+        if body is None:
+            raise NotFoundError("attestation", oracle_key[:16], "it is there when the oracle has signed")
+        headers = {"Content-Disposition": f'attachment; filename="{oracle_key[:16]}.attestation.json"'}
+        return Response(body, media_type="application/json", headers=headers)
+
     @routes.get("/live/options/{option_id}")
     def live(request: Request, _who: Reader, option_id: Id) -> StreamingResponse:
         base = base_of(request)
@@ -175,7 +188,8 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
             "settlement": queries.settlement_of(session, option_id),
             "asked": session.get(SettlementRequestRow, option_id),
             "events": queries.life_of(session, row),
-            "attestation": attestation_of(session, row),
+            "contract": session.get(ContractRow, option_id),
+            "attestations": attestations_of(session, row),
             "now": console.market_now(session),
         }
     return found | {
@@ -187,7 +201,10 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
     }
 
 
-def attestation_of(session: Session, row: OptionRow) -> Mapping[str, Any] | None:
-    """Return the oracle's attestation of an option's expiry; None for a contract that names no event."""
-    del session, row
-    return None
+def attestations_of(session: Session, row: OptionRow) -> list[AttestationRow]:
+    """Return what the oracles attested of the event that an option's contract names; none before its expiry."""
+    contract = session.get(ContractRow, row.id)
+    if contract is None:
+        return []
+    query = select(AttestationRow).where(AttestationRow.event_id == contract.event_id)
+    return list(session.exec(query.order_by(col(AttestationRow.oracle_key))).all())

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboards.operator import accounts
 from dashboards.operator.console import Console, base_of
-from dashboards.operator.errors import SignInNeededError
+from dashboards.operator.errors import ForgedFormError, SignInNeededError
 from dashboards.operator.gate import (
     COOKIE,
     SIGN_IN_COOKIE,
@@ -32,8 +32,9 @@ def router(console: Console) -> APIRouter:
     @routes.post("/sign-in")
     def enter(request: Request) -> Response:
         fields = dict(fields_of(request))
-        # without its cookie no token is right
-        cookie = request.cookies.get(SIGN_IN_COOKIE) or console.deps.entropy(16).hex()
+        cookie = request.cookies.get(SIGN_IN_COOKIE)
+        if cookie is None:
+            raise ForgedFormError("the browser sent no cookie; from another machine it keeps ours over TLS only")
         raise_if_forged(request, fields.get("csrf", ""), sign_in_token(cookie))
         to, name = local(fields.get("to", "")), fields.get("name", "")[:80]
         try:

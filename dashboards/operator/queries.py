@@ -215,7 +215,7 @@ def life_of(session: Session, option: OptionRow) -> list[EventRow]:
     """Return every edge that an option, its settlement and its transactions crossed, in order."""
     settlement = settlement_of(session, option.id)
     txids = [row.txid for row in transactions_of(session, option.id)]
-    ours = [and_(col(EventRow.entity) == "option", col(EventRow.entity_id) == option.id)]
+    ours = [and_(col(EventRow.entity).in_(("option", "contract")), col(EventRow.entity_id) == option.id)]
     if settlement is not None:
         ours.append(and_(col(EventRow.entity) == "settlement", col(EventRow.entity_id) == settlement.id))
     if txids:

@@ -27,7 +27,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "due": ("wait", "○"), "claimed": ("work", "◐"), "executed": ("work", "◑"), "proven": ("work", "◕"),
     "built": ("work", "◕"), "broadcast": ("go", "●"), "confirmed": ("done", "✓"), "parked": ("bad", "✕"),
     "final": ("done", "✓"), "conflicted": ("bad", "✕"),
-    "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
+    "ordered": ("wait", "○"), "offered": ("work", "◔"), "signed": ("work", "◑"), "checked": ("work", "◕"),
+    "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""

@@ -51,7 +51,7 @@
   const shade = () => (dark.matches ? "rgba(231,236,242,.16)" : "rgba(20,26,34,.13)");
 
   const priceChart = (data) => {
-    const c = common(data, 200);
+    const c = common(data, 190);
     return {
       width: c.width, height: c.height, tzDate: c.tzDate, cursor: c.cursor, legend: { show: false },
       series: [{}, { stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } },
@@ -62,7 +62,7 @@
   };
 
   const venueChart = (data) => {
-    const c = common(data, 150);
+    const c = common(data, 210);
     const colours = shades[dark.matches ? "dark" : "light"];
     const venue = (one, n) => ({
       label: one.name, stroke: colours[n % colours.length], width: 1.75, dash: dashes[n % dashes.length], points: { show: c.few, size: 5 },
@@ -83,7 +83,7 @@
       ],
       bands: [{ series: [2, 1], fill: shade() }],
       axes: [c.x, { ...c.axis, size: 78, values: (self, ticks) => ticks.map((t) => (t > 0 ? "+" : t < 0 ? "−" : "") + Math.abs(t)) }],
-      legend: { live: true },
+      legend: { live: true, markers: { width: 2.5, dash: (self, n) => (n < 4 ? "solid" : ["solid", "dashed", "dotted", "double", "dashed", "dotted"][(n - 4) % 6]) } },
     };
   };
 
