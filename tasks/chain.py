@@ -1,4 +1,7 @@
-"""The chain: one process, one wallet. Build and store first, send second, watch outpoints until they are final."""
+"""The chain: one process at a time signs for the wallet, by a lease.
+
+Build and store first, send second, watch outpoints until they are final.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from celery import shared_task
 
 from btcfi.adapters.node import Node, TxRejectedError
 from btcfi.adapters.store import chain
-from btcfi.adapters.store.tables import SettlementRow
+from btcfi.adapters.store.leases import LeaseHeldError
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
-from btcfi.errors import BtcfiError
+from btcfi.errors import UnreachableError
 from btcfi.units import Height
 from tasks.context import Context, context, fee_rule, mining_address, node, service_wallet
 
@@ -19,7 +22,7 @@ MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
 
 
-@shared_task(name="chain.settle")
+@shared_task(name="chain.settle", throws=(LeaseHeldError,))
 def settle() -> None:
     """Complete the settlement of everything proven and attested, then send."""
     here, bitcoind = context(), node(os.getpid())
@@ -27,19 +30,21 @@ def settle() -> None:
     tip = bitcoind.block_count()
     with here.store.reading() as session:
         waiting = chain.to_settle(session)
-    for settlement in waiting:
-        _build(here, settlement, rate, tip)
+    for settlement_id in waiting:
+        _build(here, settlement_id, rate, tip)
     send_stored(here, bitcoind)
 
 
-def _build(here: Context, settlement: SettlementRow, rate: SatsPerKvb, tip: Height) -> None:
+def _build(here: Context, settlement_id: str, rate: SatsPerKvb, tip: Height) -> None:
     wallet = service_wallet(here.deployment)
     try:
-        with here.store.transaction() as session:
-            chain.build_settlement(session, settlement, wallet, rate=rate, tip=tip, now=here.now())
-    except BtcfiError as e:
-        with here.store.transaction() as session:
-            chain.note_unbuilt(session, settlement.id, e)
+        with here.signing() as session:
+            chain.build_settlement(session, settlement_id, wallet, rate=rate, tip=tip, now=here.now())
+    except (LeaseHeldError, UnreachableError):
+        raise
+    except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others go on
+        with here.signing() as session:
+            chain.note_unbuilt(session, settlement_id, str(e) or type(e).__name__)
 
 
 def send_stored(here: Context, bitcoind: Node) -> None:
@@ -47,7 +52,7 @@ def send_stored(here: Context, bitcoind: Node) -> None:
     with here.store.reading() as session:
         waiting = chain.to_send(session, now=here.now())
     answers = _send(bitcoind, waiting)
-    with here.store.transaction() as session:
+    with here.signing() as session:
         for package, problem in zip(waiting, answers, strict=True):
             for one in package:
                 if problem is None:
@@ -64,13 +69,13 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
     return [one if isinstance(one, TxRejectedError) else None for one in answers]
 
 
-@shared_task(name="chain.watch")
+@shared_task(name="chain.watch", throws=(LeaseHeldError,))
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
     here, bitcoind = context(), node(os.getpid())
     tip = bitcoind.block_count()
     _walk(here, bitcoind, tip)
-    with here.store.transaction() as session:
+    with here.signing() as session:
         chain.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
             rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
@@ -83,7 +88,7 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     heights = range(start, min(tip, start + MAX_BLOCKS_PER_WALK) + 1)
     blocks = bitcoind.blocks([bitcoind.block_hash(Height(h)) for h in heights])
     script = service_wallet(here.deployment).script
-    with here.store.transaction() as session:
+    with here.signing() as session:
         for at, block in zip(heights, blocks, strict=True):
             chain.walk(session, block, Height(at), script, now=here.now())
         chain.finalize(session, tip=tip, confirmations=here.preset.confirmations, now=here.now())
@@ -91,7 +96,7 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
 
 def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
     while True:
-        with here.store.transaction() as session:
+        with here.signing() as session:
             last = chain.walked_to(session)
             if last is None:
                 return 0
@@ -100,7 +105,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             chain.unwind(session, last.height, now=here.now())
 
 
-@shared_task(name="chain.mine")
+@shared_task(name="chain.mine", throws=(LeaseHeldError,))
 def mine() -> None:
     """Mine a block on a regtest chain, to seller, buyer and service in turn; only where a setting says so."""
     here, bitcoind = context(), node(os.getpid())

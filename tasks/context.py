@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Final
 
 from celery import current_app
 from sqlmodel import Session
 
 from btcfi.adapters.mailbox import Mailbox
 from btcfi.adapters.node import Node
-from btcfi.adapters.store import rounds
+from btcfi.adapters.store import leases, rounds
 from btcfi.adapters.store.contracts import ContractRule
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.rounds import Register
@@ -32,6 +35,12 @@ from btcfi.vm.program import Program, load_program
 from settings.deployment import Deployment
 from settings.preset import Preset, load_preset
 from tasks import pipeline
+
+SIGNING_SECONDS: Final = 15
+"""How long the wallet waits for a chain worker that died; a living one renews its lease with each transaction."""
+
+WORKER: Final = f"{socket.gethostname()}/{secrets.token_hex(8)}"
+"""This worker process and its forked children, told from every other one: made before they are forked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,14 @@ class Context:
         with self.store.transaction() as session:
             yield session
         pipeline.publish_pending(self.store, self.now())
+
+    @contextmanager
+    def signing(self) -> Iterator[Session]:
+        """Give one transaction of the one worker that signs for the wallet now. Raises LeaseHeldError."""
+        seconds = min(self.deployment.lease_seconds, SIGNING_SECONDS)
+        with self.store.transaction() as session:
+            leases.hold(session, leases.WALLET, holder=WORKER, now=self.now(), seconds=seconds)
+            yield session
 
 
 def context() -> Context:

@@ -1,7 +1,8 @@
 """The promise, checked from outside: every due option settled once on chain, for what its program pays.
 
-Nothing here trusts the pipeline. Spends are counted by walking the chain's blocks over JSON-RPC; payouts come from a fresh
-run of the guest; states are replayed from the event log. ``btcfi chaos`` asks after each fault, ``btcfi audit`` any time.
+Nothing here trusts the pipeline. Spends are counted by walking the chain's blocks over JSON-RPC; payouts come from a
+fresh run of the guest; states are replayed from the event log. ``btcfi chaos`` asks after each fault, ``btcfi audit``
+any time.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _chain(view: ChainView, option: OptionRow, settlement: SettlementRow, expect
 
 
 def _payout(session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
-    """What the guest pays in a fresh run, what Python pays, what the store says and what the chain paid: one number."""
+    """Compare what the guest pays in a fresh run, what Python pays, what the store says and what the chain paid."""
     given = SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex))
     output = fresh_run(load_program(option.program), settlement.input_hex)
     problems = []
@@ -218,9 +219,8 @@ def replay_events(session: Session) -> list[Finding]:
     states: dict[tuple[str, str], str] = {}
     found = []
     # a round is opened under the name of its minute, before it has a number
-    minutes = {
-        f"{f}@{slot}": str(i) for f, slot, i in session.execute(select(RoundRow.feed, RoundRow.slot, RoundRow.id))
-    }
+    rounds = select(col(RoundRow.feed), col(RoundRow.slot), col(RoundRow.id))
+    minutes = {f"{feed}@{slot}": str(number) for feed, slot, number in session.execute(rounds)}
     for row in session.execute(select(EventRow).order_by(col(EventRow.id))).scalars():
         key = (row.entity, minutes.get(row.entity_id, row.entity_id))
         if row.entity not in EDGES:
@@ -231,7 +231,7 @@ def replay_events(session: Session) -> list[Finding]:
             found.append(_event(row, f"no edge from {row.from_state} to {row.to_state}"))
         states[key] = row.to_state
     for entity, table in _TABLES.items():
-        key_column = {"chain_transaction": TransactionRow.txid, "contract": ContractRow.option_id}.get(entity)
+        key_column: Any = {"chain_transaction": TransactionRow.txid, "contract": ContractRow.option_id}.get(entity)
         key_column = key_column or table.id
         for identity, state in session.execute(select(key_column, table.state)):
             replayed = states.pop((entity, str(identity)), "")

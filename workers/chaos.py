@@ -3,8 +3,9 @@
 Nothing of this is in the domain's code. ``install`` listens where everything passes anyway and wraps two methods; it is
 called only in a process whose environment names a folder of orders (``BTCFI_TEST_FAULTS``), which no deployment does:
 
-- the session's ``before_commit`` and ``after_commit``, with the event rows of the transaction: ``settlement.proven:before``
-  is "computed and not committed", ``settlement.proven:after`` is "committed and not acknowledged";
+- the session's ``before_commit`` and ``after_commit``, with the event rows of the transaction:
+  ``settlement.proven:before`` is "computed and not committed", ``settlement.proven:after`` is "committed and not
+  acknowledged";
 - Celery's ``task_prerun`` and ``task_postrun``: ``task.chain.settle:before``, ``task.chain.settle:after`` (before the
   acknowledgement), and ``before_task_publish``, ``after_task_publish``: ``publish.chain.settle:after`` (before the
   outbox row is marked);
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -178,7 +179,7 @@ def _watch_transactions(orders: Orders) -> None:  # noqa: C901 - four listeners
         if mapper is not None and mapper is inspect(EventRow):
             given: Any = state.parameters or []
             for row in [given] if isinstance(given, dict) else given:
-                note(state.session, row.get("entity"), row.get("to_state"))
+                note(cast("Session", state.session), row.get("entity"), row.get("to_state"))
 
     def committing(session: Session) -> None:
         session.flush()  # so that the events are known

@@ -1,4 +1,7 @@
-"""``btcfi chaos``: faults on a cluster of its own, on a test chain, and what they changed; ``btcfi audit``: the same checks."""
+"""``btcfi chaos``: faults on a cluster of its own, on a test chain, and what they changed.
+
+``btcfi audit`` makes the same checks on any deployment.
+"""
 
 # ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations

@@ -24,13 +24,13 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import psutil
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlmodel import col
 
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.node import Node
 from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.tables import OutboxRow, TransactionRow
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError
 from btcfi.units import Slot
@@ -274,10 +274,20 @@ class ChaosCluster:
         app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control", retry=True)
         app.close()
 
-    def mine(self, blocks: int = 1) -> None:
-        """Mine blocks; a node that is away is asked again later."""
+    def mine(self) -> None:
+        """Mine a block if one is waited for: the refunds of unsettled options lie a thousand blocks ahead.
+
+        A node that is away is asked again later.
+        """
         with contextlib.suppress(BtcfiError):
-            self.node.generate(blocks, mining_address(self.here.deployment, self.node.block_count()))
+            if self.node.pool() or self._unburied():
+                self.node.generate(1, mining_address(self.here.deployment, self.node.block_count()))
+
+    def _unburied(self) -> bool:
+        with self.store.reading() as session:
+            states = ("broadcast", "confirmed")
+            query = select(col(TransactionRow.txid)).where(col(TransactionRow.state).in_(states)).limit(1)
+            return session.execute(query).first() is not None
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 60.0, pause: float = 0.1) -> None:
         """Wait until ``done``. Raises StalledError."""

@@ -214,8 +214,10 @@ KINDS: Final = {
         Kind(name="node-restart", about="SIGKILL to the node, started again without its mempool", fault=_node),
         Kind(name="database-cut", about="every connection ended by the server", fault=_database, postgresql_only=True),
         Kind(name="deliver-again", about="every message again, queues doubled and shuffled", fault=_again),
-        Kind(name="clock-forward", about="the workers' clock two hours ahead, then right", fault=_clock_forward, undo=_clock_right),
-        Kind(name="clock-back", about="the workers' clock two hours behind, then right", fault=_clock_back, undo=_clock_right),
+        Kind(name="clock-forward", about="the workers' clock two hours ahead, then right", fault=_clock_forward,
+             undo=_clock_right),
+        Kind(name="clock-back", about="the workers' clock two hours behind, then right", fault=_clock_back,
+             undo=_clock_right),
         Kind(name="disk-full", about="no file may grow for 1.5 s", fault=_disk, undo=_disk_free, sqlite_only=True),
         Kind(name="slow-node", about="every answer of the node 1.5 s late, for 5 s", fault=_slow),
         Kind(name="frozen", about="SIGSTOP beyond the lease, then SIGCONT", fault=_freeze),
@@ -375,8 +377,10 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
     fault = _Fault(run, case, kind)
     if ids is None:  # the fault is about the funding
         ids = sell(run, case, options_each)
-        cluster.wait("the funding", lambda: _mined(run, fault) and len(_states(run, ids or (), "ACTIVE")) == len(ids or ()),
-                     CASE_SECONDS)  # fmt: skip
+        sold = ids
+        cluster.wait(
+            "the funding", lambda: _mined(run, fault) and len(_states(run, sold, "ACTIVE")) == len(sold), CASE_SECONDS
+        )
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
         for slot in [case.slot] if second is None else [case.slot - 60, case.slot, case.slot, case.slot - 120]:

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from workers.chaos_cli import _run
 from workers.chaos_matrix import ANYWHERE, KINDS, POINTS, all_cases, choose
 
 SEED = int(os.environ.get("BTCFI_TEST_SEED", "20261121"))
@@ -33,8 +34,6 @@ def test_each_database_has_the_faults_that_it_can_have():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def test_no_fault_of_a_seeded_subset_loses_or_doubles_a_settlement(store, capsys):
-    from workers.chaos_cli import _run
-
     server = os.environ.get("BTCFI_TEST_DATABASE_URL")
     if store == "postgresql" and not server:
         pytest.skip("no PostgreSQL: run .ci/run as root on Debian, or set BTCFI_TEST_DATABASE_URL")

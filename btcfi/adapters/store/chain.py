@@ -29,7 +29,7 @@ from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn,
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.contracts.settle import Child, CompletedCet, TooFewAttestationsError, build_child, complete_cet
-from btcfi.errors import BtcfiError, RetryableError
+from btcfi.errors import RetryableError
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, parse_txid
 
 SERVICE: Final = "service"
@@ -114,12 +114,15 @@ def _reserve(session: Session, coin: WalletOutpointRow, by: str) -> None:
 
 
 def build_settlement(
-    session: Session, settlement: SettlementRow, wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
+    session: Session, settlement_id: str, wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
     """Complete the CET of a proven settlement's attested outcome, and its fee-paying child: proven -> built.
 
     False while too few oracles have attested. Raises NoCoinError, and what a wrong attestation or signature deserves.
     """
+    settlement = session.get_one(SettlementRow, settlement_id)
+    if settlement.state != "proven":
+        return False
     option = session.get_one(OptionRow, settlement.option_id)
     contract = contracts.executable_of(session, option)
     try:
@@ -163,16 +166,18 @@ def _child(
     return child, child.transaction.with_witness(1, [wallet.sign_input(child.transaction, 1, child.spent)])
 
 
-def to_settle(session: Session, *, limit: int = 256) -> list[SettlementRow]:
+def to_settle(session: Session, *, limit: int = 256) -> list[str]:
     """Return the proven settlements that an attestation completes, oldest first."""
-    query = select(SettlementRow).where(col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "expiry")
+    query = select(col(SettlementRow.id)).where(
+        col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "expiry"
+    )
     return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
 
 
-def note_unbuilt(session: Session, settlement_id: str, problem: BtcfiError) -> None:
+def note_unbuilt(session: Session, settlement_id: str, problem: str) -> None:
     """Keep why a settlement could not be built yet."""
     row = session.get_one(SettlementRow, settlement_id)
-    row.last_error = str(problem)
+    row.last_error = problem
 
 
 # ---- broadcasting and watching
