@@ -13,7 +13,7 @@ from typing import Any
 natural_time = False
 tasks_columns = "name,args,state,received,started,runtime,worker,retries,uuid,exception"
 max_tasks = 20_000
-inspect_timeout = 3_000
+inspect_timeout = 3_000.0
 
 _MINUTE = re.compile(r"\b\d{10}\b")
 
