@@ -1,8 +1,10 @@
 """The main job as a user runs it: real processes, and one of them killed in the middle."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -41,7 +43,8 @@ def check(result):
     for option in result["options"]:
         assert option["confirmations"] >= 6
         assert (option["payout_sats"] > 0) == (option["status"] == "EXERCISED")
-        assert option["payout_sats"] + option["fee_sats"] <= option["collateral_sats"]
+        assert option["paid_sats"] + option["returned_sats"] + option["fee_sats"] == option["collateral_sats"]
+        assert 0 <= option["payout_sats"] - option["paid_sats"] < 50_000 + option["fee_sats"]  # the preset's step
     assert len({o["settlement_txid"] for o in result["options"]}) == len(result["options"])
 
 
@@ -60,6 +63,17 @@ def wait_for_worker(process, role):
     raise AssertionError(f"no {role} worker within 60 s")
 
 
+def wait_for_expiry(database):
+    """Return when the first settlement is due: the worker is about to compute it or is at it."""
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
+            if db.execute("SELECT count(*) FROM settlement").fetchone()[0]:
+                return
+        time.sleep(0.05)
+    raise AssertionError("no option expired within 150 s")
+
+
 def test_the_demo_settles_every_kind_of_option_and_leaves_no_process_behind():
     process = start()
     wait_for_worker(process, "settle")
@@ -70,9 +84,10 @@ def test_the_demo_settles_every_kind_of_option_and_leaves_no_process_behind():
 
 @pytest.mark.faults
 def test_a_settle_worker_killed_while_it_settles_changes_nothing_but_the_time(tmp_path):
-    process = start("--minutes", "30", "--data-dir", str(tmp_path / "demo"))
+    folder = tmp_path / "demo"
+    process = start("--minutes", "30", "--data-dir", str(folder))
     worker = wait_for_worker(process, "settle")
-    time.sleep(9)
+    wait_for_expiry(folder / "btcfi.db")
     os.kill(worker.pid, signal.SIGKILL)
     check(finish(process))
 

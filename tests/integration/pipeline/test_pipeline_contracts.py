@@ -1,0 +1,418 @@
+"""The service between two parties: contracts set up, watched through reorganisations, settled, refunded, betrayed.
+
+The tasks run in this process one after the other, so that every moment can be reached; the chain is a real node, the
+parties are real desks with keystores and folders of their own.
+"""
+
+import json
+import time
+from base64 import b64decode, b64encode
+
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.node import Node
+from btcfi.adapters.party_desk import PartyDesk
+from btcfi.adapters.party_mail import PartyMail
+from btcfi.adapters.party_store import PartyStore
+from btcfi.adapters.store import contracts
+from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options import find_option
+from btcfi.adapters.store.sales import Order, sell
+from btcfi.adapters.store.settlements import request_settlement
+from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow
+from btcfi.bitcoin.fees import FeeRule
+from btcfi.bitcoin.transaction import parse_transaction
+from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.contracts.setup import SetupPolicy
+from btcfi.options.terms import OptionKind
+from btcfi.oracle.attestation import AlreadyAttestedError
+from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.vm.program import load_program
+from settings.deployment import Deployment
+from tasks import chain, context, control, options, oracle, settlement
+from tasks import contracts as exchange_tasks
+from tests.support.chain import KINDS, embedded_node, real_node
+from tests.support.rounds import priced_round
+from workers import parties
+from workers.app import create_app
+
+pytestmark = pytest.mark.integration
+
+SLOT = Slot(int(time.time()) // 60 * 60 - 3600)
+EXPIRY = Slot(SLOT + 600)
+SPOT = 5_000_000
+COINS = 4
+
+
+class Stage:
+    """A store, a node, two desks, and the tasks called by hand."""
+
+    def __init__(self, folder, node, cookie):
+        self.node = node
+        self.deployment = Deployment(
+            data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
+            fee_coins=2,
+        )  # fmt: skip
+        parties.prepare(self.deployment)
+        create_app(self.deployment)
+        context.node.cache_clear()
+        self.here = context.context()
+        self.here.store.migrate()
+        parties.fill_wallets(node, self.deployment, coins=COINS)
+        self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
+        with self.here.store.transaction() as session:
+            session.add(priced_round(SLOT, SPOT))
+        chain.watch()
+
+    def mail(self, folder):
+        store = PartyStore(folder / "party")
+        keystore = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
+        node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
+        desk = PartyDesk(
+            store, keystore, node, load_program("option_settlement"), policy=SetupPolicy(), fees=FeeRule()
+        )  # fmt: skip
+        return PartyMail(
+            desk, inbox=folder / "inbox", outbox=folder / "outbox", orders=folder / "orders", bids=folder / "bids"
+        )
+
+    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
+        from workers.demo import sale_rule  # noqa: PLC0415 - the demo's imports
+
+        wanted = Order(
+            option_id=name, kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(2), american=american,
+            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY,
+        )  # fmt: skip
+        with self.here.store.transaction() as session:
+            sell(session, wanted, sale_rule(self.here), now=UnixSeconds(SLOT + 60))
+
+    def talk(self, rounds=6):
+        """Let messages go back and forth, and have what is signed checked."""
+        for _ in range(rounds):
+            exchange_tasks.exchange()
+            with self.here.store.reading() as session:
+                signed = [row.option_id for row in contracts.unfinished(session) if row.state == "signed"]
+            for option_id in signed:
+                exchange_tasks.check(option_id)
+            for mail in self.mails.values():
+                mail.round(self.node.block_count())
+        exchange_tasks.exchange()
+
+    def mine(self, blocks=1):
+        for _ in range(blocks):
+            self.node.generate(1, context.mining_address(self.deployment, self.node.block_count()))
+        chain.watch()
+
+    def price(self, price, slot=EXPIRY, **more):
+        with self.here.store.transaction() as session:
+            session.add(priced_round(slot, price, **more))
+
+    def settle(self):
+        """Expire what is due, attest, run, and send: what the queue would carry."""
+        options.expire_due("BTC/USD")
+        self.attest()
+        with self.here.store.reading() as session:
+            due = [row.id for row in session.exec(select(SettlementRow).where(SettlementRow.state == "due")).all()]
+        settlement.execute_batch(due)
+        with self.here.store.reading() as session:
+            long = session.exec(select(SettlementRow).where(SettlementRow.state == "executed")).all()
+        for row in long:
+            settlement.close_proof([settlement.prove_part(row.id, 0, row.parts)], row.id)
+        chain.settle()
+
+    def attest(self):
+        with self.here.store.reading() as session:
+            events = contracts.unattested(session)
+        for event in events:
+            oracle.attest(event)
+
+    def state(self, name="one"):
+        with self.here.store.reading() as session:
+            return find_option(session, name).state
+
+    def row(self, table, **conditions):
+        with self.here.store.reading() as session:
+            query = select(table)
+            for field, value in conditions.items():
+                query = query.where(getattr(table, field) == value)
+            return session.exec(query).one()
+
+    def fund(self, *names):
+        self.talk()
+        self.mine(6)
+        assert [self.state(name) for name in names] == ["ACTIVE"] * len(names)
+
+    def undo(self, blocks):
+        """Reorganise: the last blocks leave the chain, and as many and one more come without their transactions."""
+        top = self.node.block_count()
+        self.node.invalidate(self.node.block_hash(Height(top - blocks + 1)))
+        address = (self.deployment.parties_dir / "seller" / "address").read_text().strip()
+        for _ in range(blocks + 1):
+            self.node.generate_block(address, [])
+        chain.watch()
+
+
+@pytest.fixture(params=KINDS)
+def stage(request, tmp_path):
+    kind = embedded_node if request.param == "embedded" else real_node
+    with kind(tmp_path / "chain") as (node, _):
+        cookie = tmp_path / "chain" / ("regtest/.cookie" if request.param == "bitcoind" else ".cookie")
+        yield Stage(tmp_path / "data", node, cookie)
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    with embedded_node(tmp_path / "chain") as (node, _):
+        yield Stage(tmp_path / "data", node, tmp_path / "chain" / ".cookie")
+
+
+def sums(stage, name="one"):
+    option = stage.row(OptionRow, id=name)
+    kept = json.loads(option.contract)
+    transaction = stage.node.transaction(parse_txid(stage.row(SettlementRow, option_id=name).txid)).transaction
+    paid = sum(o.value for o in transaction.outputs if o.script.hex() == kept["buyer_script"])
+    returned = sum(o.value for o in transaction.outputs if o.script.hex() == kept["seller_script"])
+    fee = stage.row(TransactionRow, option_id=name, purpose="settlement").fee_sats
+    assert paid + returned + fee == option.collateral_sats
+    return paid
+
+
+def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_childs_record_is_the_proof(stage):
+    stage.sell("one")
+    stage.sell("two", OptionKind.PUT)
+    stage.fund("one", "two")
+    stage.price(6_000_000)
+    stage.settle()
+    assert [stage.row(SettlementRow, option_id=name).state for name in ("one", "two")] == ["broadcast"] * 2
+    stage.mine(6)
+    assert (stage.state("one"), stage.state("two")) == ("EXERCISED", "ABANDONED")
+    # 0.02 BTC of a $15,000 profit at $60,000, in whole steps of 50,000 sats
+    assert (sums(stage, "one"), sums(stage, "two")) == (500_000, 0)
+    child = parse_transaction(bytes.fromhex(stage.row(TransactionRow, option_id="one", purpose="child").raw_hex))
+    root = bytes.fromhex(stage.row(SettlementRow, option_id="one").proof_root)
+    assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)
+    stage.talk(2)
+    statuses = [json.loads((mail._outbox / "status.json").read_text())["contracts"] for mail in stage.mails.values()]
+    assert {row["status"] for rows in statuses for row in rows} == {"settled"}
+
+
+def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(stage):
+    stage.sell("one")
+    stage.talk()
+    stage.mine(3)
+    stage.undo(3)
+    assert stage.state() == "CREATED"
+    stage.mine(6)
+    assert stage.state() == "ACTIVE"
+    stage.undo(6)  # the funding was final and is not any more
+    assert stage.state() == "CREATED"
+    stage.mine(6)
+    stage.price(6_000_000)
+    stage.settle()
+    first = stage.row(SettlementRow, option_id="one").txid
+    stage.mine(1)
+    stage.undo(1)
+    assert (stage.state(), stage.row(TransactionRow, purpose="settlement").state) == ("EXPIRED", "broadcast")
+    stage.mine(6)
+    assert stage.state() == "EXERCISED"
+    stage.undo(6)
+    assert (stage.state(), stage.row(SettlementRow).state) == ("EXPIRED", "broadcast")
+    stage.mine(6)
+    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+
+
+def test_an_american_option_is_closed_early_by_both_parties_on_the_key_path(embedded):
+    embedded.sell("one", OptionKind.BINARY_CALL, american=True)
+    embedded.fund("one")
+    with embedded.here.store.transaction() as session:
+        request_settlement(session, "one", requested_by="buyer", now=embedded.here.now())
+    options.answer_request("one")
+    embedded.settle()
+    embedded.talk(4)
+    embedded.mine(6)
+    settled = embedded.row(SettlementRow, option_id="one")
+    assert (embedded.state(), settled.reason) == ("EXERCISED", "early_exercise")
+    assert sums(embedded) == settled.payout_sats
+    close = embedded.node.transaction(parse_txid(settled.txid)).transaction
+    assert [len(item) for item in close.inputs[0].witness] == [64]
+    assert read_record(close.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, bytes.fromhex(settled.proof_root))
+
+
+def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_option(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    options.expire_due("BTC/USD")
+    embedded.attest()
+    with embedded.here.store.reading() as session:
+        attested = contracts.attestations_of(session, embedded.row(ContractRow).event_id)
+    embedded.node.generate(3, context.mining_address(embedded.deployment, 1))
+    embedded.mails["buyer"]._desk.watch(attested)
+    embedded.mine(6)
+    assert embedded.row(TransactionRow, purpose="outside").state == "final"
+    embedded.settle()
+    assert embedded.state() == "EXERCISED"
+    assert sums(embedded) == 500_000
+    child = parse_transaction(bytes.fromhex(embedded.row(TransactionRow, purpose="child").raw_hex))
+    root = bytes.fromhex(embedded.row(SettlementRow).proof_root)
+    assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)  # the buyer's own proof
+
+
+def test_when_the_oracles_stay_silent_the_seller_is_refunded_and_not_one_block_earlier(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    address = context.mining_address(embedded.deployment, 1)
+    embedded.node.generate(embedded.row(ContractRow).refund_height - 1 - embedded.node.block_count(), address)
+    seller = embedded.mails["seller"]._desk
+    reports = seller.watch()
+    assert reports[0].action.value != "refund"
+    embedded.node.generate(1, address)
+    assert seller.watch()[0].action.value == "refund"
+    for _ in range(4):
+        embedded.mine(2)
+    assert embedded.state() == "ABANDONED"
+    assert "outside the service" in embedded.row(OptionRow).last_error
+
+
+def test_a_barrier_that_was_touched_on_the_way_is_attested_and_pays_nothing(embedded):
+    embedded.sell("one", barrier=5_800_000)
+    embedded.fund("one")
+    embedded.price(5_000_000, Slot(SLOT + 60), high=5_800_000)
+    embedded.price(5_500_000)
+    embedded.settle()
+    embedded.mine(6)
+    assert (embedded.state(), sums(embedded)) == ("ABANDONED", 0)
+
+
+def test_two_of_three_oracles_are_enough_and_one_is_not(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    keys = sorted(embedded.deployment.oracle_keys_dir.glob("*.key"))
+    hidden = {key: key.read_bytes() for key in keys[1:]}
+    for key in hidden:
+        key.unlink()
+    context.oracle_secrets.cache_clear()
+    embedded.price(6_000_000)
+    embedded.settle()
+    assert embedded.row(SettlementRow).state == "proven"
+    assert "1 oracles attest the same outcome, the contract needs 2" in embedded.row(SettlementRow).last_error
+    keys[1].write_bytes(hidden[keys[1]])
+    context.oracle_secrets.cache_clear()
+    oracle.attest(embedded.row(ContractRow).event_id)
+    chain.settle()
+    embedded.mine(6)
+    assert embedded.state() == "EXERCISED"
+
+
+def test_an_oracle_signs_one_outcome_of_an_event_whatever_the_store_says_later(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    options.expire_due("BTC/USD")
+    embedded.attest()
+    event = embedded.row(ContractRow).event_id
+    oracle.attest(event)
+    with embedded.here.store.transaction() as session:
+        for row in session.exec(select(AttestationRow)).all():
+            row.outcome += 1
+    with pytest.raises(AlreadyAttestedError):
+        oracle.attest(event)
+
+
+def test_what_a_party_refuses_is_said_on_the_option_and_nothing_is_signed_after_it(embedded):
+    embedded.sell("one")
+    exchange_tasks.exchange()
+    (embedded.deployment.parties_dir / "buyer" / "bids" / "one.json").unlink()  # the buyer has changed its mind
+    embedded.talk()
+    assert "the buyer refused: offer: says what no bid of ours says" in embedded.row(OptionRow).last_error
+    assert embedded.row(ContractRow).state == "offered"
+
+
+@pytest.mark.parametrize(("kind", "named"), [("sign", "signed"), ("accept", "accepted")])
+def test_a_message_with_a_wrong_signature_is_named_and_the_buyer_never_gets_the_funding_to_sign(embedded, kind, named):
+    embedded.sell("one")
+    embedded.talk(2 if kind == "accept" else 3)
+    row = embedded.row(ContractRow)
+    if row.state != named:  # one more leg of the way
+        embedded.mails["seller"].round(embedded.node.block_count())
+        exchange_tasks.exchange()
+        row = embedded.row(ContractRow)
+    assert row.state == named
+    with embedded.here.store.transaction() as session:
+        blob = session.get_one(BlobRow, getattr(row, f"{kind}_sha256"))
+        message = json.loads(blob.body)
+        signatures = bytearray(b64decode(message["cet_adaptor_signatures"]))
+        signatures[40] ^= 1
+        message["cet_adaptor_signatures"] = b64encode(bytes(signatures)).decode()
+        blob.body = json.dumps(message).encode()
+    embedded.talk()
+    assert "adaptor signature" in embedded.row(OptionRow).last_error
+    assert embedded.row(ContractRow).state in {"accepted", "signed"}
+    assert not (embedded.deployment.parties_dir / "buyer" / "inbox" / "one.sign.json").exists()
+    assert not embedded.node.pool()
+
+
+def test_a_wallet_without_coins_makes_an_order_wait_and_not_fail(embedded):
+    for number in range(COINS + 1):
+        embedded.sell(f"option-{number}")
+    embedded.talk()
+    waiting = list(embedded.deployment.parties_dir.glob("*/orders/*.json"))
+    assert len(waiting) == 1
+    embedded.mine(3)  # the fundings confirm: their change is a new coin
+    embedded.talk()
+    embedded.mine(6)
+    assert [embedded.state(f"option-{number}") for number in range(COINS + 1)] == ["ACTIVE"] * (COINS + 1)
+
+
+def test_an_early_cet_is_refused_by_the_node_and_sent_again_when_its_height_has_come(embedded):
+    embedded.sell("one")
+    embedded.talk()
+    embedded.mine(6)
+    option = embedded.row(OptionRow)
+    embedded.price(6_000_000)
+    with embedded.here.store.transaction() as session:
+        row = session.get_one(ContractRow, "one")
+        offer = json.loads(session.get_one(BlobRow, row.offer_sha256).body)
+    assert offer["expiry_height"] == option.expiry_height
+    embedded.settle()
+    sent = embedded.row(TransactionRow, purpose="settlement")
+    assert sent.state == ("broadcast" if embedded.node.block_count() >= option.expiry_height else "built")
+    embedded.mine(8)
+    assert embedded.state() == "EXERCISED"
+    assert display_txid(parse_txid(sent.txid)) == embedded.row(SettlementRow).txid
+
+
+def test_a_lost_message_or_task_is_taken_up_by_the_reconciler(embedded):
+    embedded.sell("one")
+    for _ in range(4):
+        exchange_tasks.exchange()
+        for mail in embedded.mails.values():
+            mail.round(embedded.node.block_count())
+    assert embedded.row(ContractRow).state == "signed"  # nobody checked it: the task was lost
+    with embedded.here.store.transaction() as session:
+        later = UnixSeconds(embedded.here.now() + 100)
+        (work,) = contracts.repair(session, now=later, stale_seconds=15)
+    assert (work.flow, work.arguments) == ("check_contract", ("one",))
+    control.reconcile()
+    embedded.fund("one")
+
+
+def test_every_step_may_be_repeated_and_changes_nothing(embedded):
+    embedded.sell("one")
+    for _ in range(2):
+        embedded.talk()
+    embedded.mine(6)
+    embedded.price(6_000_000)
+    for _ in range(2):
+        embedded.settle()
+        exchange_tasks.check("one")
+        chain.settle()
+    embedded.mine(6)
+    for _ in range(2):
+        embedded.talk(2)
+        chain.watch()
+    with embedded.here.store.reading() as session:
+        purposes = sorted(row.purpose for row in session.exec(select(TransactionRow)).all())
+    assert purposes == ["child", "funding", "settlement"]
+    assert embedded.state() == "EXERCISED"
