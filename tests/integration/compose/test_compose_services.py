@@ -1,0 +1,343 @@
+"""Every service's own command and health check, run as a process; then what an operator sees of that deployment.
+
+The broker, the node and SQLite stand in for the containers of other people's images: this machine may have no container
+engine. What is asked here is asked of the processes that compose.yaml starts, by the commands that compose.yaml names.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from settings.deployment import Deployment
+from workers.embedded import Cluster, free_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[3]
+FILE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+OURS = {n: s for n, s in FILE["services"].items() if s["image"] == FILE["x-process"]["image"]}
+RUNNING = ("prices", "settle", "chain", "control", "beat", "api", "flower", "metrics", "seller", "buyer")
+FLOWER_PASSWORD = "flower-password-of-the-test"
+MINUTES = 3
+PATIENCE = 60
+
+
+class Running:
+    """The services of compose.yaml as processes."""
+
+    def __init__(self, folder, stand_ins, slots):
+        self.folder, self.stand_ins, self.slots = folder, stand_ins, slots
+        self.processes = {}
+        self.ports = {name: free_port(0) for name in ("api", "flower", "metrics")}
+        secrets = folder / "secrets"
+        secrets.mkdir(mode=0o700)
+        (secrets / "database_url").write_text(stand_ins.database_url + "\n")
+        (secrets / "flower_password").write_text(FLOWER_PASSWORD + "\n")
+        self.replaced = {
+            "DATABASE_URL_FILE": str(secrets / "database_url"),
+            "BTCFI_FLOWER_PASSWORD_FILE": str(secrets / "flower_password"),
+            "BROKER_URL": stand_ins.broker_url,
+            "RESULT_BACKEND_URL": stand_ins.result_backend_url,
+            "NODE_URL": stand_ins.node_url,
+            "BTCFI_NODE_COOKIE_FILE": str(stand_ins.node_cookie_file),
+            "BITCOIN_NODE_URL": stand_ins.node_url,
+            "BITCOIN_COOKIE_FILE": str(stand_ins.node_cookie_file),
+        }
+
+    def environment(self, name):
+        """A container's environment: the service's own, with this machine's addresses, and nothing of ours."""
+        given = {k: self.replaced.get(k, str(v)) for k, v in OURS[name].get("environment", {}).items()}
+        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
+        own = {
+            "BTCFI_DATA_DIR": str(self.stand_ins.data_dir), "BTCFI_VENUES": ",".join(self.stand_ins.venues),
+            "BTCFI_LEGS": ",".join(self.stand_ins.legs), "BTCFI_VENUE_BASE_URL": self.stand_ins.venue_base_url,
+            "BTCFI_VENUE_RATE_LIMIT": "false", "BTCFI_TICK": "false", "BTCFI_REPLAY_CLOCK": "true",
+            "BTCFI_MINE_SECONDS": "0", "BTCFI_CANARY_SECONDS": "1", "BTCFI_PREMIUM_SECONDS": "1",
+            "BTCFI_SETTLE_CONCURRENCY": "1",
+            **{f"BTCFI_{n.upper()}_PORT": str(port) for n, port in self.ports.items()},
+        }  # fmt: skip
+        return kept | given | own
+
+    def command(self, name):
+        data = str(self.stand_ins.data_dir)
+        return [sys.executable, "-m", "workers.cli", *(a.replace("/data", data) for a in OURS[name]["command"])]
+
+    def start(self, name):
+        log = (self.folder / f"{name}.log").open("wb")
+        self.processes[name] = subprocess.Popen(
+            self.command(name), env=self.environment(name), stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, name, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "workers.cli", *arguments],
+            env=self.environment(name), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False,
+        )  # fmt: skip
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def page(self, part, path, **options):
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{self.ports[part]}{path}", **options), timeout=10
+        ) as answer:
+            return answer.read().decode()
+
+    def flower(self, path, body=None):
+        login = base64.b64encode(f"operator:{FLOWER_PASSWORD}".encode()).decode()
+        data = None if body is None else json.dumps(body).encode()
+        return json.loads(self.page("flower", path, headers={"Authorization": f"Basic {login}"}, data=data))
+
+    def stop(self):
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0.1))
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+
+
+def until(what, condition):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, AssertionError, KeyError):
+            if found := condition():
+                return found
+        time.sleep(0.2)
+    pytest.fail(f"waited {PATIENCE} s for {what}")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    for name in ("BROKER_URL", "NODE_URL", "DATABASE_URL", "RESULT_BACKEND_URL"):
+        if name in os.environ:
+            pytest.skip(f"{name} is set: this test starts its own")
+    folder = tmp_path_factory.mktemp("compose")
+    recording = read_candle_folder(SYNTHETIC_CANDLES)
+    chosen = venues_for_replay(recording, None, None)
+    base = Deployment(
+        data_dir=folder / "data", venues=tuple(map(str, chosen.registered)), legs=tuple(map(str, chosen.legs))
+    )
+    with Cluster(base, roles=(), beat=False, run_parties=False, replay_folder=SYNTHETIC_CANDLES) as cluster:
+        cluster.start()
+        made = Running(folder, cluster.deployment, recording.slots(None, None)[:MINUTES])
+        made.prepared = [made.run("prepare", *OURS["prepare"]["command"]) for _ in range(2)]
+        assert made.prepared[0].returncode == 0, made.prepared[0].stderr
+        try:
+            for name in RUNNING:
+                made.start(name)
+            yield made
+        finally:
+            made.stop()
+
+
+def test_every_service_of_ours_is_started_here_or_has_a_reason(running):
+    reasons = {
+        "prepare": "ran before the others", "volumes": "only makes a volume",
+        "beat-live": "the command of beat, on a chain where nobody mines",
+    }  # fmt: skip
+    assert set(OURS) == {*RUNNING, *reasons}
+    assert OURS["beat-live"]["command"] == OURS["beat"]["command"]
+
+
+def test_prepare_may_be_repeated(running):
+    first, again = running.prepared
+    assert "mined" in first.stderr
+    assert again.returncode == 0
+    assert "mined" not in again.stderr
+
+
+@pytest.mark.parametrize("name", [n for n in RUNNING if "test" in OURS[n]["healthcheck"]])
+def test_a_service_becomes_healthy_by_its_own_check(running, name):
+    kind, program, *arguments = OURS[name]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "btcfi")
+    until(f"{name} to be healthy\n{running.log(name)}", lambda: running.run(name, *arguments).returncode == 0)
+    assert running.processes[name].poll() is None
+
+
+def test_a_check_of_what_is_not_there_fails(running):
+    running.ports["metrics"], port = free_port(0), running.ports["metrics"]
+    gone = running.run("metrics", "health", "metrics")
+    running.ports["metrics"] = port
+    assert gone.returncode == 69
+    assert "does not answer" in gone.stderr
+
+
+def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(running):
+    from workers.app import create_app  # noqa: PLC0415 - only the tests that talk to the cluster need Celery
+
+    app = create_app(running.stand_ins)
+    for slot in running.slots:
+        app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control")
+    page = until("three priced minutes", lambda: (p := running.page("metrics", "/metrics")) and
+                 'btcfi_rounds_total{state="priced"} 3.0' in p and p)  # fmt: skip
+    figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert {figures[f'btcfi_up{{part="{part}"}}'] for part in ("database", "broker", "node")} == {"1.0"}
+    assert 10_000 < float(figures['btcfi_price_usd{feed="BTC/USD"}']) < 200_000
+    assert figures["btcfi_broker_aof_enabled"] == figures["btcfi_broker_noeviction"] == "1.0"
+    assert float(figures['btcfi_queue_messages{queue="parked"}']) == 0
+    assert figures["btcfi_schema_current"] == "1.0"
+    assert json.loads(running.page("api", "/api/v1/health"))["status"] == "ok"
+
+
+def test_every_queue_is_soon_known_to_be_consumed(running):
+    def seen():
+        page = running.page("metrics", "/metrics")
+        return all(f'btcfi_canary_age_seconds{{queue="{q}"}}' in page for q in ("prices", "settle", "chain", "control"))
+
+    until("a canary of each queue", seen)
+
+
+def test_doctor_finds_nothing_wrong_with_it(running):
+    arguments = ("doctor", "--no-network", "--json")
+    done = until("canaries", lambda: (d := running.run("api", *arguments)).returncode == 0 and d)
+    said = json.loads(done.stdout)
+    assert said["ok"]
+    status = {check["name"]: check["status"] for check in said["checks"]}
+    assert {status[name] for name in ("broker", "node", "database", "schema", "canaries", "guests")} == {"ok"}
+    assert FLOWER_PASSWORD not in done.stdout + done.stderr
+
+
+def test_watch_shows_the_pipeline_in_eighty_columns(running):
+    shown = running.run("api", "watch", "--once")
+    assert shown.returncode == 0, shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for word in ("price", "settlements", "parked", "queue", "control"):
+        assert word in shown.stdout
+    view = json.loads(running.run("api", "watch", "--once", "--json").stdout)
+    assert view["problems"] == []
+    assert view["store"]["price"]["used"] >= 2
+    assert set(view["broker"]["queues"]) == {"prices", "settle", "chain", "control", "parked"}
+
+
+def test_flower_needs_its_login(running):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        running.page("flower", "/api/tasks")
+    assert caught.value.code == 401
+
+
+def test_flower_shows_tasks_by_name_with_readable_arguments(running):
+    def fetched():
+        tasks = running.flower("/api/tasks?limit=100").values()
+        return [t for t in tasks if t["name"] == "oracle.fetch" and t["state"] == "SUCCESS"]
+
+    task = until("a fetch in Flower's list", fetched)[0]
+    assert "BTC/USD" in task["args"]
+    assert str(running.slots[0])[:5] in task["args"]
+
+
+def test_an_ad_hoc_settlement_through_flower_s_api_is_a_row_with_an_answer(running):
+    created = running.run(
+        "api",
+        "options",
+        "create",
+        "--kind",
+        "call",
+        "--strike",
+        "60000",
+        "--expiry",
+        "+30",
+        "--quantity",
+        "0.05",
+        "--json",
+    )
+    assert created.returncode == 0, created.stderr
+    option = json.loads(created.stdout)["id"]
+    sent = running.flower("/api/task/async-apply/options.settle", {"args": [option, "flower:test"]})
+    assert sent["task-id"]
+    done = until(
+        "its result", lambda: (r := running.flower(f"/api/task/result/{sent['task-id']}"))["state"] == "SUCCESS" and r
+    )
+    assert done["result"] in {"open", "refused", "held", "accepted"}
+    store = Store(running.stand_ins.database_url)
+    with store.reading() as session:
+        from btcfi.adapters.store.tables import SettlementRequestRow  # noqa: PLC0415 - beside its only use
+
+        row = session.get(SettlementRequestRow, option)
+    store.close()
+    assert row.requested_by == "flower:test"
+
+
+def secrets_of(running):
+    """Every secret of this deployment, in every spelling that a log could give it."""
+    data = running.stand_ins.data_dir
+    yield "flower password", FLOWER_PASSWORD
+    yield "node cookie", Path(running.stand_ins.node_cookie_file).read_text().strip().partition(":")[2]
+    files = [data / "wallet.seed", *data.glob("oracles/*.key"), *data.glob("parties/*/passphrase")]
+    assert len(files) >= 4
+    for file in files:
+        raw = file.read_bytes()
+        yield file.name, raw.hex()
+        yield file.name, base64.b64encode(raw).decode()
+        with contextlib.suppress(UnicodeDecodeError):
+            yield file.name, raw.decode().strip()
+    for file in data.glob("parties/*/party/keystore.json"):
+        yield file.name, max((v for v in _texts(json.loads(file.read_text())) if len(v) >= 32), key=len)
+
+
+def _texts(value):
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_no_secret_is_in_a_log_an_event_a_result_or_an_argument(running):
+    """What a run of everything left behind is searched for every secret of the deployment."""
+    logs = {f"log of {name}": running.log(name) for name in RUNNING}
+    logs |= {f"log {p.name}": p.read_text(errors="replace") for p in (running.stand_ins.data_dir / "logs").glob("*")}
+    places = {
+        **logs,
+        "Celery's events, as Flower keeps them": json.dumps(running.flower("/api/tasks?limit=10000")),
+        "results and messages in the broker": (running.stand_ins.data_dir / "broker").exists()
+        and "".join(p.read_text(errors="replace") for p in (running.stand_ins.data_dir / "broker").rglob("*.aof")),
+        "metrics": running.page("metrics", "/metrics"),
+        "arguments": "\n".join(Path(f"/proc/{p.pid}/cmdline").read_text() for p in running.processes.values()),
+    }
+    assert "oracle.fetch" in places["Celery's events, as Flower keeps them"], "there is something to search"
+    assert "oracle.fetch" in places["results and messages in the broker"]
+    for what, secret in secrets_of(running):
+        assert len(secret) >= 16, what
+        for place, text in places.items():
+            assert secret not in text, f"{what} is in {place}"
+
+
+def test_a_line_of_a_worker_s_log_names_its_task_and_what_it_is_about(running):
+    lines = [json.loads(line) for line in running.log("prices").splitlines() if line.startswith("{")]
+    ended = [line for line in lines if line["event"] == "task ended" and line["task"] == "oracle.fetch"]
+    assert ended
+    first = ended[0]
+    assert first["round"] == f"BTC/USD@{running.slots[0]}" or first["round"].startswith("BTC/USD@")
+    assert first["venue"].count(":") == 1
+    assert first["queue"] == "prices"
+    assert first["attempt"] == 1
+    assert first["root_id"]
+    assert first["state"] == "SUCCESS"
+    assert not [line for line in lines if line.get("level") == "error"], "and nothing went wrong"
+
+
+def test_a_worker_that_is_told_to_stop_ends_well_within_its_grace(running):
+    process = running.processes["settle"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert OURS["settle"]["stop_grace_period"] == "60s"
