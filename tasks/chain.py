@@ -12,9 +12,8 @@ from celery import shared_task
 from btcfi.adapters.node import Node, TxRejectedError
 from btcfi.adapters.store import chain
 from btcfi.adapters.store.leases import LeaseHeldError
-from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
+from btcfi.bitcoin.fees import choose_rate
 from btcfi.bitcoin.transaction import Transaction
-from btcfi.errors import UnreachableError
 from btcfi.units import Height
 from tasks.context import Context, context, fee_rule, mining_address, node, service_wallet
 
@@ -30,21 +29,11 @@ def settle() -> None:
     tip = bitcoind.block_count()
     with here.store.reading() as session:
         waiting = chain.to_settle(session)
-    for settlement_id in waiting:
-        _build(here, settlement_id, rate, tip)
+    for at in range(0, len(waiting), BUILD_AT_ONCE):
+        with here.store.transaction() as session:
+            some, wallet = waiting[at : at + BUILD_AT_ONCE], service_wallet(here.deployment)
+            chain.build_settlements(session, some, wallet, rate=rate, tip=tip, now=here.now())
     send_stored(here, bitcoind)
-
-
-def _build(here: Context, settlement_id: str, rate: SatsPerKvb, tip: Height) -> None:
-    wallet = service_wallet(here.deployment)
-    try:
-        with here.signing() as session:
-            chain.build_settlement(session, settlement_id, wallet, rate=rate, tip=tip, now=here.now())
-    except (LeaseHeldError, UnreachableError):
-        raise
-    except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others go on
-        with here.signing() as session:
-            chain.note_unbuilt(session, settlement_id, str(e) or type(e).__name__)
 
 
 def send_stored(here: Context, bitcoind: Node) -> None:

@@ -262,7 +262,7 @@ class PartyDesk:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
 
     def _agree(
-        self, offer: Offer, accepting: Party, event: OracleEvent, buckets: tuple[Bucket, ...] | None = None
+        self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None = None
     ) -> Agreement:
         terms = decode_terms(offer.terms.option)
         if event.program_hash != self._program.program_hash:

@@ -61,7 +61,7 @@ class PartyContract:
     """Closes that this party has signed."""
     order: str = ""
     """Which order of the owner's this offer answers: an order that is read twice is offered once."""
-    buckets: tuple[Bucket, ...] | None = None
+    buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
 
 

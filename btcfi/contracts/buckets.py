@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from struct import Struct
+from typing import Final, overload
 
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
@@ -57,6 +58,38 @@ class Bucket:
     """Digits of the prefix, at least 1."""
     payout: Sats
     """The buyer's payout, rounded to the step."""
+
+
+class PackedBuckets(Sequence[Bucket]):
+    """Buckets in their stored form, 13 bytes each, read one at a time: settling looks at a dozen of a thousand."""
+
+    _ROW: Final = Struct("<IBq")
+
+    def __init__(self, raw: bytes) -> None:
+        """Take the bytes of ``pack``. Raises InvalidInputError for another length."""
+        if len(raw) % self._ROW.size:
+            raise InvalidInputError("buckets", f"{len(raw)} bytes", f"a multiple of {self._ROW.size}")
+        self._raw = raw
+
+    @classmethod
+    def pack(cls, buckets: Iterable[Bucket]) -> bytes:
+        """Return the bytes of buckets."""
+        return b"".join(cls._ROW.pack(one.prefix, one.length, one.payout) for one in buckets)
+
+    def __len__(self) -> int:
+        return len(self._raw) // self._ROW.size
+
+    @overload
+    def __getitem__(self, at: int) -> Bucket: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Bucket]: ...
+    def __getitem__(self, at: int | slice) -> Bucket | Sequence[Bucket]:
+        """Return a bucket, or a list of some."""
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        place = range(len(self))[at] * self._ROW.size
+        prefix, length, payout = self._ROW.unpack_from(self._raw, place)
+        return Bucket(prefix=prefix, length=length, payout=Sats(payout))
 
 
 def round_payout(payout: Sats, *, step: Sats, rounding: Rounding, collateral: Sats) -> Sats:

@@ -56,7 +56,7 @@ class ExecutionPlan:
 
     contract: OptionContract
     funding: OutPoint
-    buckets: tuple[Bucket, ...]
+    buckets: Sequence[Bucket]
     announcements: tuple[Announcement, ...]
     """The oracles, in the order that both parties use."""
     threshold: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from btcfi import secp256k1
@@ -32,6 +33,10 @@ from btcfi.units import Hash32, Sats
 
 _ANCHOR_INPUT_WEIGHT: Final = 4 * 41 + 1
 """Outpoint, empty script, sequence; an empty witness."""
+
+
+_check_once = lru_cache(maxsize=256)(check_attestation)
+"""Options of one expiry share an attestation: its 18 signatures are checked once a process; failures are not kept."""
 
 
 class TooFewAttestationsError(RetryableError):
@@ -107,7 +112,7 @@ def _agreeing(
         place = places.get(attestation.oracle_key)
         if place is None:
             continue  # an oracle of somebody else's contract
-        check_attestation(attestation, plan.announcements[place])
+        _check_once(attestation, plan.announcements[place])
         by_outcome.setdefault(attestation.outcome, {})[place] = attestation
     outcome, agreeing = max(by_outcome.items(), key=lambda item: len(item[1]), default=(0, {}))
     if len(agreeing) < plan.threshold:

@@ -12,7 +12,7 @@ never received. Signing and checking can be split by ranges of buckets (``execut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from btcfi import secp256k1
@@ -82,7 +82,7 @@ def agree(
     event: OracleEvent,
     policy: SetupPolicy,
     metadata: OptionMetadata | None = None,
-    buckets: tuple[Bucket, ...] | None = None,
+    buckets: Sequence[Bucket] | None = None,
     points: tuple[DigitPoints, ...] | None = None,
 ) -> Agreement:
     """Return the agreement of an offer and the accepting party. Pure: equal arguments give byte-equal transactions.

@@ -6,6 +6,7 @@ unwound block by block.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import delete, func, select, update
@@ -113,6 +114,20 @@ def _reserve(session: Session, coin: WalletOutpointRow, by: str) -> None:
 # ---- settlement
 
 
+def build_settlements(
+    session: Session, ids: Sequence[str], wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
+) -> int:
+    """Build what can be built; one that cannot keeps why, and harms no other. Returns how many."""
+    built = 0
+    for settlement_id in ids:
+        try:
+            with session.begin_nested():
+                built += build_settlement(session, settlement_id, wallet, rate=rate, tip=tip, now=now)
+        except BtcfiError as e:
+            session.get_one(SettlementRow, settlement_id).last_error = str(e)
+    return built
+
+
 def build_settlement(
     session: Session, settlement_id: str, wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
@@ -172,12 +187,6 @@ def to_settle(session: Session, *, limit: int = 256) -> list[str]:
         col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "expiry"
     )
     return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
-
-
-def note_unbuilt(session: Session, settlement_id: str, problem: str) -> None:
-    """Keep why a settlement could not be built yet."""
-    row = session.get_one(SettlementRow, settlement_id)
-    row.last_error = problem
 
 
 # ---- broadcasting and watching

@@ -64,7 +64,7 @@ class ContractRow(SQLModel, table=True):
     accept_sha256: str | None = None
     sign_sha256: str | None = None
     plan_sha256: str | None = None
-    """Blob of the payout buckets, as we computed them ourselves."""
+    """Blob of what settling needs: the buckets as we computed them, and every signature that we checked."""
     contract_id: str | None = None
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     created_at_unix: int = Field(sa_column=_big())

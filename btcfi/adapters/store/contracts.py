@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import select
@@ -24,7 +25,7 @@ from btcfi.adapters.store.transactions import adopt, put_transaction
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
-from btcfi.contracts.buckets import Bucket, Rounding
+from btcfi.contracts.buckets import PackedBuckets, Rounding
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
     Accept,
@@ -46,9 +47,9 @@ from btcfi.contracts.messages import (
     encode_order,
 )
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.contracts.option import FUNDING_OUTPUT
+from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
-from btcfi.contracts.setup import Agreement, contract_of
+from btcfi.contracts.setup import Agreement
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
@@ -176,7 +177,7 @@ def attestations_of(session: Session, event_id: str) -> list[Attestation]:
         col(AttestationRow.event_id) == event_id, col(AttestationRow.body).is_not(None)
     )
     rows = session.execute(query.order_by(col(AttestationRow.oracle_key))).scalars()
-    return [decode_attestation(json.loads(row.body or "")) for row in rows]
+    return [_attested(row.body or "") for row in rows]
 
 
 # ---- setting up
@@ -269,8 +270,8 @@ def setup_of(session: Session, option_id: str) -> Setup | None:
 def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds) -> None:
     """Keep the plan that we computed and checked every signature against: signed -> checked."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
-    buckets = json.dumps([[b.prefix, b.length, b.payout] for b in agreement.plan.buckets]).encode()
-    changes = {"contract_id": agreement.id.hex(), "plan_sha256": store_blob(session, buckets, now=now).hex()}
+    packed = _pack(agreement, _messages(session, row))
+    changes = {"contract_id": agreement.id.hex(), "plan_sha256": store_blob(session, packed, now=now).hex()}
     if row.state != "signed" or not cross(
         session, row, "checked", now=now, changes=changes, work=[Work(flow="exchange")]
     ):
@@ -355,27 +356,54 @@ class Executable:
     attestations: list[Attestation]
 
 
+def _pack(agreement: Agreement, kept: Setup) -> bytes:
+    """Return what settling needs, as one blob: a line of JSON, the buckets, the buyer's and the seller's signatures."""
+    contract, plan = agreement.plan.contract, agreement.plan
+    signatures = {kept.offer.role: kept.signed.presignatures, kept.offer.role.other: kept.accepted.presignatures}
+    buckets = PackedBuckets.pack(plan.buckets)
+    head = {
+        "buyer_key": contract.buyer_key.hex(), "seller_key": contract.seller_key.hex(),
+        "buyer_script": contract.buyer_script.hex(), "seller_script": contract.seller_script.hex(),
+        "internal_key": contract.internal_key.hex(), "tree": contract.tree, "collateral": contract.collateral,
+        "expiry_height": contract.expiry_height, "refund_height": contract.refund_height, "threshold": plan.threshold,
+        "oracles": [one.oracle_key.hex() for one in plan.announcements],
+        "sizes": [len(buckets), len(signatures[Role.BUYER]), len(signatures[Role.SELLER])],
+    }  # fmt: skip
+    return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
+
+
 def executable_of(session: Session, option: OptionRow) -> Executable:
     """Return a contract's plan as it was checked, both parties' pre-signatures, and the attestations so far."""
     row = session.get_one(ContractRow, option.id)
-    kept = _messages(session, row)
-    terms, accepting = kept.offer.terms, kept.accepted.party
-    by_role = {kept.offer.role: kept.offer.party, kept.offer.role.other: accepting}
-    signatures = {kept.offer.role: kept.signed.presignatures, kept.offer.role.other: kept.accepted.presignatures}
-    delay = terms.refund_height - terms.expiry_height
-    contract = contract_of(terms, buyer=by_role[Role.BUYER], seller=by_role[Role.SELLER], min_refund_delay=delay)
-    buckets = tuple(
-        Bucket(prefix=prefix, length=length, payout=Sats(payout))
-        for prefix, length, payout in json.loads(session.get_one(BlobRow, row.plan_sha256).body)
-    )
+    line, _, rest = session.get_one(BlobRow, row.plan_sha256).body.partition(b"\n")
+    head = json.loads(line)
+    first, second, _third = head["sizes"]
+    contract = OptionContract(
+        buyer_key=bytes.fromhex(head["buyer_key"]), seller_key=bytes.fromhex(head["seller_key"]),
+        buyer_script=bytes.fromhex(head["buyer_script"]), seller_script=bytes.fromhex(head["seller_script"]),
+        collateral=Sats(head["collateral"]), expiry_height=Height(head["expiry_height"]),
+        refund_height=Height(head["refund_height"]), internal_key=bytes.fromhex(head["internal_key"]),
+        tree=head["tree"], min_refund_delay=head["refund_height"] - head["expiry_height"],
+    )  # fmt: skip
+    announced = _announced(session.get_one(OracleEventRow, row.event_id).announcements)
     plan = ExecutionPlan(
-        contract=contract, funding=funding_outpoint(option), buckets=buckets, announcements=terms.announcements,
-        threshold=terms.threshold,
+        contract=contract, funding=funding_outpoint(option), buckets=PackedBuckets(rest[:first]),
+        announcements=tuple(announced[key] for key in head["oracles"]), threshold=head["threshold"],
     )  # fmt: skip
     return Executable(
-        plan=plan, buyer=signatures[Role.BUYER], seller=signatures[Role.SELLER],
+        plan=plan, buyer=rest[first : first + second], seller=rest[first + second :],
         attestations=attestations_of(session, row.event_id),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _announced(text: str) -> dict[str, Announcement]:
+    return {one.oracle_key.hex(): one for one in map(decode_announcement, json.loads(text))}
+
+
+@lru_cache(maxsize=256)
+def _attested(text: str) -> Attestation:
+    return decode_attestation(json.loads(text))
 
 
 def funding_outpoint(option: OptionRow) -> OutPoint:
@@ -460,4 +488,4 @@ def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestat
         ~alive | (col(AttestationRow.claimed_at_unix) <= now - PARTIES_WAIT_SECONDS),
     )
     rows = session.execute(query.limit(500)).scalars()
-    return [(row.event_id, decode_attestation(json.loads(row.body or ""))) for row in rows]
+    return [(row.event_id, _attested(row.body or "")) for row in rows]
