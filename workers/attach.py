@@ -19,11 +19,13 @@ def attached(deployment: Deployment) -> Deployment:
     """Return the deployment with the addresses of the embedded parts that run on its data folder, if any do."""
     try:
         known: dict[str, Any] = json.loads((deployment.data_dir / CLUSTER_FILE).read_text(encoding="utf-8"))
-        found: dict[str, Any] = {name: known["urls"][name] for name in FIELDS if known["urls"].get(name) is not None}
+        urls = known["urls"]
+        found: dict[str, Any] = {name: urls[name] for name in FIELDS if urls.get(name) is not None}
     except (OSError, ValueError, TypeError, KeyError):
         return deployment
     if "node_cookie_file" in found:
         found["node_cookie_file"] = Path(found["node_cookie_file"])
-    return deployment.model_copy(
-        update={name: value for name, value in found.items() if getattr(deployment, name) is None}
-    )
+    missing = {name: value for name, value in found.items() if getattr(deployment, name) is None}
+    if urls.get("replay_clock") and "replay_clock" not in deployment.model_fields_set:
+        missing["replay_clock"] = True
+    return deployment.model_copy(update=missing)

@@ -529,7 +529,8 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
             "tick": False, "replay_clock": True, "venue_rate_limit": False,
         }  # fmt: skip
     deployment = base.within(where).model_copy(update=changes)
-    with Cluster(deployment, replay_folder=None if live else SYNTHETIC_CANDLES, flower=True, api=True) as cluster:
+    folder_played = None if live else SYNTHETIC_CANDLES
+    with Cluster(deployment, replay_folder=folder_played, flower=True, api=True, metrics=True) as cluster:
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
         node = _node(here)
@@ -555,6 +556,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         f"running. prices: {prices}\n"
         f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
+        f"  metrics   http://127.0.0.1:{deployment.metrics_port}/metrics\n"
         f"  store     {deployment.database_url}\n"
         f"  logs      {where / 'logs'}\n"
         f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"

@@ -36,6 +36,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, variable
 from workers import parties
+from workers.logs import bound_log
 from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
 
 LOOPBACK: Final = "127.0.0.1"
@@ -160,6 +161,7 @@ class Cluster:
         beat: bool = True,
         flower: bool = False,
         api: bool = False,
+        metrics: bool = False,
         run_parties: bool = True,
     ) -> None:
         self._deployment = deployment
@@ -167,7 +169,7 @@ class Cluster:
         self._embedded_node = embedded_node and deployment.node_url is None
         self._replay_folder = replay_folder
         self._roles, self._beat, self._flower, self._api = roles, beat, flower, api
-        self._parties = run_parties
+        self._parties, self._metrics = run_parties, metrics
         self._shared = _Supervised()
         self._supervisor: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -361,8 +363,18 @@ class Cluster:
                 with contextlib.suppress(psutil.Error):
                     rows.append([part.process.pid, psutil.Process(part.process.pid).create_time()])
         (self._deployment.data_dir / "cluster.json").write_text(
-            json.dumps({"run_dir": str(self._run_dir), "parts": rows})
+            json.dumps({"run_dir": str(self._run_dir), "parts": rows, "urls": self._own_urls()})
         )
+
+    def _own_urls(self) -> dict[str, object]:
+        """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (workers.attach); no password."""
+        own: dict[str, object] = {"replay_clock": self._deployment.replay_clock}
+        if self._embedded_broker:
+            own |= {name: getattr(self._deployment, name) for name in ("broker_url", "result_backend_url")}
+        if self._embedded_node:
+            cookie = self._deployment.node_cookie_file
+            own |= {"node_url": self._deployment.node_url, "node_cookie_file": str(cookie) if cookie else None}
+        return own
 
     def _launch(
         self, name: str, command: list[str], *, stdin: bytes = b"", environment: dict[str, str] | None = None
@@ -434,6 +446,10 @@ class Cluster:
             self._fill(flower_port=free_port(self._deployment.flower_port))
             progress(f"starting Flower on http://{LOOPBACK}:{self._deployment.flower_port}")
             self._launch("flower", [*cli, "flower"])
+        if self._metrics:
+            self._fill(metrics_port=free_port(self._deployment.metrics_port))
+            progress(f"starting the metrics on http://{LOOPBACK}:{self._deployment.metrics_port}/metrics")
+            self._launch("metrics", [*cli, "metrics"])
 
     def _fill(self, **fields: object) -> None:
         self._deployment = self._deployment.model_copy(update=fields)
@@ -444,6 +460,8 @@ class Cluster:
                 for part in self._shared.parts:
                     if part.exit_code is not None and not self._shared.stopping.is_set():
                         self._restart(part)
+                    elif bound_log(part.log):
+                        part.offset = 0
 
     def _restart(self, part: Part) -> None:
         now = time.monotonic()
