@@ -24,8 +24,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, cast
@@ -57,6 +57,8 @@ class Order:
     action: str
     times: int = 1
     """How often: a poison that kills its process each time is not gone after the first."""
+    about: str = ""
+    """Only where this entity crosses the edge, by its id; empty: whichever."""
 
     def encode(self) -> str:
         """Return the order's file."""
@@ -113,25 +115,25 @@ class Orders:
         except (FileNotFoundError, ValueError):
             return 0
 
-    def visit(self, point: str) -> None:
-        """Carry out what is ordered at ``point``, if anything is."""
+    def visit(self, point: str, about: Collection[str] = ()) -> None:
+        """Carry out what is ordered at ``point``, if anything is. ``about``: the ids that cross it."""
         with contextlib.suppress(FileNotFoundError):
             for file in sorted(self._armed.iterdir()):
-                order = self._take(file, point)
+                order = self._take(file, point, about)
                 if order is not None:
                     self._carry_out(order)
 
-    def _take(self, file: Path, point: str) -> Order | None:
+    def _take(self, file: Path, point: str, about: Collection[str]) -> Order | None:
         try:
             order = Order(**json.loads(file.read_text()))
-            if order.point != point:
+            if order.point != point or (order.about and order.about not in about):
                 return None
             # whoever renames it has it
             file.rename(self.folder / f".taken.{order.name}.{os.getpid()}.{time.monotonic_ns()}")
         except FileNotFoundError:
             return None
         if order.times > 1:
-            self.arm(Order(name=order.name, point=order.point, action=order.action, times=order.times - 1))
+            self.arm(replace(order, times=order.times - 1))
         return order
 
     def _carry_out(self, order: Order) -> None:
@@ -165,13 +167,14 @@ def _watch_transactions(orders: Orders) -> None:  # noqa: C901 - four listeners
 
     from btcfi.adapters.store.tables import EventRow  # noqa: PLC0415 - as above
 
-    def note(session: Session, entity: object, to_state: object) -> None:
-        session.info.setdefault("crossed", []).append(f"{entity}.{str(to_state).lower()}")
+    def note(session: Session, entity: object, to_state: object, identity: object) -> None:
+        crossed = session.info.setdefault("crossed", {})
+        crossed.setdefault(f"{entity}.{str(to_state).lower()}", []).append(str(identity))
 
     def flushed(session: Session, _context: object) -> None:
         for row in session.new:
             if isinstance(row, EventRow):
-                note(session, row.entity, row.to_state)
+                note(session, row.entity, row.to_state, row.entity_id)
 
     def executed(state: ORMExecuteState) -> None:
         # rows that are inserted in bulk never are objects of the session
@@ -179,16 +182,16 @@ def _watch_transactions(orders: Orders) -> None:  # noqa: C901 - four listeners
         if mapper is not None and mapper is inspect(EventRow):
             given: Any = state.parameters or []
             for row in [given] if isinstance(given, dict) else given:
-                note(cast("Session", state.session), row.get("entity"), row.get("to_state"))
+                note(cast("Session", state.session), row.get("entity"), row.get("to_state"), row.get("entity_id"))
 
     def committing(session: Session) -> None:
         session.flush()  # so that the events are known
-        for point in dict.fromkeys(session.info.get("crossed", ())):
-            orders.visit(f"{point}:before")
+        for point, ids in session.info.get("crossed", {}).items():
+            orders.visit(f"{point}:before", ids)
 
     def committed(session: Session) -> None:
-        for point in dict.fromkeys(session.info.pop("crossed", ())):
-            orders.visit(f"{point}:after")
+        for point, ids in session.info.pop("crossed", {}).items():
+            orders.visit(f"{point}:after", ids)
 
     event.listen(Session, "after_flush", flushed)
     event.listen(Session, "do_orm_execute", executed)

@@ -47,7 +47,7 @@ PREFIX: Final = b"btcfi:"
 LEASE_SECONDS: Final = 5
 """The shortest that a deployment may ask for: a case waits for one to lapse."""
 
-COINS_EACH: Final = 60
+COINS_EACH: Final = 110
 """Coins of each party; the change of an option's funding pays for the next one's."""
 
 SLOWNESS_SECONDS: Final = 1.5

@@ -18,12 +18,12 @@ from sqlmodel import col
 from btcfi.adapters.store import rounds, sales, settlements
 from btcfi.adapters.store.sales import Order
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
-from btcfi.errors import InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
 from workers import audit, chaos
 from workers.chaos import KILL_CHILD, KILL_WORKER, PAUSE
-from workers.chaos_cluster import LEASE_SECONDS, ChaosCluster, StalledError
+from workers.chaos_cluster import LEASE_SECONDS, ChaosCluster
 
 HISTORY_SLOTS: Final = 3
 """Minutes priced before the first option is sold."""
@@ -155,6 +155,8 @@ def _database(run: Run, _case: Case, _pid: int) -> None:
 
 
 def _again(run: Run, case: Case, _pid: int) -> None:
+    if case.point.endswith(":before"):  # it stands inside its transaction, and SQLite has one writer
+        run.cluster.orders.release(order_name(case))
     run.cluster.deliver_again(int(time.time()) - 30, random.Random(case.seed))
 
 
@@ -356,7 +358,7 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
         run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
     try:
         reached = _drive(run, case, kind, ids, options_each)
-    except StalledError as e:
+    except BtcfiError as e:
         problems.append(str(e))
         reached = run.cluster.orders.reached(order_name(case)) is not None
     finally:

@@ -24,6 +24,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 PARKED = "parked"
+LONGEST_EXCERPT = 100
+"""Characters of a refused message in the list; the JSON has what was kept of it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 SettlementId = Annotated[str, typer.Argument(help="The settlement's id.")]
@@ -77,6 +79,26 @@ def requeue(settlement_id: SettlementId) -> None:
         settlements.requeue(session, _parked(session, settlement_id), now=UnixSeconds(int(time.time())))
     store.close()
     typer.echo(f"{settlement_id}: due")
+
+
+@app.command()
+def messages(*, as_json: AsJson = False) -> None:
+    """List what was refused at the broker's door: messages that are not ours, once for each content."""
+    from btcfi.adapters.store import refusals
+
+    store = open_store()
+    with store.reading() as session:
+        rows = refusals.refused(session)
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"refused": [row.model_dump(mode="json") for row in rows]}))
+        return
+    for row in rows:
+        typer.echo(
+            f"{iso(row.last_seen_unix)}  {row.times} times  {row.queue}  {row.size_bytes:,} bytes  {row.reason}\n"
+            f"    {row.excerpt[:LONGEST_EXCERPT]}"
+        )
+    typer.echo(f"{len(rows)} different messages refused")
 
 
 def _parked(session: Session, settlement_id: str) -> SettlementRow:

@@ -1,14 +1,11 @@
 """The store promises the same on SQLite and on PostgreSQL: whoever comes second finds the work done."""
 
-import os
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier
 
 import pytest
-from sqlalchemy import create_engine, func, inspect, select, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import func, inspect, select
 from sqlmodel import SQLModel, col
 
 from btcfi.adapters.evidence import store_observation
@@ -24,32 +21,6 @@ FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
 SLOT = Slot(1_699_999_980)
 AT_ONCE = 4
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
-    if request.param == "sqlite":
-        made = Store(f"sqlite:///{tmp_path}/store.db")
-        made.migrate()
-        yield made
-        made.close()
-        return
-    server = os.environ.get("BTCFI_TEST_DATABASE_URL")
-    if not server:
-        pytest.skip("no PostgreSQL: run .ci/run as root on Debian, or set BTCFI_TEST_DATABASE_URL")
-    name = f"btcfi_test_{secrets.token_hex(4)}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    made = Store(make_url(server).set(database=name).render_as_string(hide_password=False))
-    try:
-        made.migrate()
-        yield made
-    finally:
-        made.close()
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
 
 
 def all_at_once(work):

@@ -1,0 +1,86 @@
+import time
+
+import pytest
+
+from btcfi.adapters.store import rounds, sales
+from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.options.terms import OptionKind
+from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds
+from workers import audit
+from workers.chaos_cluster import ChaosCluster
+from workers.demo import sale_rule
+
+
+class World:
+    """One cluster for the tests of a module: sells, prices, waits, audits."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.slots = iter(cluster.slots)
+        self.view = audit.ChainView()
+        self.sold = []
+
+    def price(self):
+        slot = next(self.slots)
+        self.cluster.tick(slot)
+        self.cluster.wait("a price", lambda: self.closed(slot))
+        return slot
+
+    def closed(self, slot):
+        with self.cluster.store.reading() as session:
+            row = rounds.find_round(session, self.cluster.here.feed, slot)
+            return row is not None and row.state != "open"
+
+    def sell(self, *names):
+        """Sell calls that end in the money at the next minute, and wait until they are funded."""
+        here = self.cluster.here
+        expiry = self.future()
+        with here.store.transaction() as session:
+            last = rounds.latest_priced(session, here.feed)
+            for name in names:
+                order = sales.Order(
+                    option_id=name, kind=OptionKind.CALL, strike=CentsPerBtc(last.price_cents * 85 // 100),
+                    quantity=CentiBtc(5), barrier=None, american=False, expiry=expiry,
+                )  # fmt: skip
+                sales.sell(session, order, sale_rule(here), now=UnixSeconds(last.slot + 60))
+        self.sold += names
+        self.until("ACTIVE", *names)
+        return expiry
+
+    def future(self):
+        """Take the minute after the next: one that is not over yet."""
+        next(self.slots)
+        return next(self.slots)
+
+    def expire(self, slot):
+        self.cluster.tick(slot)
+
+    def option_states(self, *names):
+        with self.cluster.store.reading() as session:
+            return [session.get(OptionRow, name).state for name in names]
+
+    def settlement(self, name):
+        with self.cluster.store.reading() as session:
+            return session.get(SettlementRow, f"st-{name}")
+
+    def until(self, state, *names, seconds=90):
+        def there():
+            self.cluster.mine()
+            return all(found == state for found in self.option_states(*names))
+
+        self.cluster.wait(f"{names} to be {state}", there, seconds, pause=0.3)
+
+    def broken(self, *names):
+        self.view.follow(self.cluster.node)
+        return [str(finding) for finding in audit.audit(self.cluster.store, self.view, names or self.sold)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with ChaosCluster(tmp_path_factory.mktemp("chaos")) as cluster:
+        cluster.start()
+        made = World(cluster)
+        for _ in range(3):
+            made.price()
+        yield made
+        time.sleep(0)
