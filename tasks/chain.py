@@ -12,13 +12,17 @@ from celery import shared_task
 from btcfi.adapters.node import Node, TxRejectedError
 from btcfi.adapters.store import chain
 from btcfi.adapters.store.leases import LeaseHeldError
-from btcfi.bitcoin.fees import choose_rate
+from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
 from tasks.context import Context, context, fee_rule, mining_address, node, service_wallet
 
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
+
+
+BUILD_AT_ONCE = 32
+"""Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
 @shared_task(name="chain.settle", throws=(LeaseHeldError,))
@@ -30,10 +34,15 @@ def settle() -> None:
     with here.store.reading() as session:
         waiting = chain.to_settle(session)
     for at in range(0, len(waiting), BUILD_AT_ONCE):
-        with here.store.transaction() as session:
-            some, wallet = waiting[at : at + BUILD_AT_ONCE], service_wallet(here.deployment)
-            chain.build_settlements(session, some, wallet, rate=rate, tip=tip, now=here.now())
+        _build(here, waiting[at : at + BUILD_AT_ONCE], rate, tip)
     send_stored(here, bitcoind)
+
+
+def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None:
+    with here.signing() as session:
+        chain.build_settlements(
+            session, ids, service_wallet(here.deployment), rate=rate, tip=tip, now=here.now()
+        )  # fmt: skip
 
 
 def send_stored(here: Context, bitcoind: Node) -> None:

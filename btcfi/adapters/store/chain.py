@@ -30,7 +30,7 @@ from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn,
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.contracts.settle import Child, CompletedCet, TooFewAttestationsError, build_child, complete_cet
-from btcfi.errors import RetryableError
+from btcfi.errors import BtcfiError, RetryableError
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, parse_txid
 
 SERVICE: Final = "service"
