@@ -123,8 +123,8 @@ def markdown(said: dict[str, Any], *, only: str = "") -> str:
     lines = [
         f"`{command}` on {on}; commit {commit}.",
         "",
-        "| figure | median | middle half | repeats | unit | target or rival | ratio |",
-        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
+        "| figure | median | middle half | unit | target or rival | ratio |",
+        "| --- | ---: | ---: | --- | --- | ---: |",
     ]
     for row in said["rows"]:
         low, high, repeats = row.get("low"), row.get("high"), row.get("repeats")
@@ -132,8 +132,7 @@ def markdown(said: dict[str, Any], *, only: str = "") -> str:
         cells = (
             f"`{row['name']}`",
             _short(row["value"]),
-            f"{_short(low)} to {_short(high)}" if several else "",
-            str(repeats) if repeats else "",
+            f"{_short(low)} to {_short(high)} of {repeats}" if several else "",
             row["unit"],
             row["against"] or "",
             "" if row["ratio"] is None else _short(row["ratio"]),

@@ -22,12 +22,12 @@ def test_a_row_has_the_median_and_the_quartiles_of_its_repeats():
 def test_the_table_names_machine_commit_and_command():
     text = markdown(said(), only="vm")
     assert "`btcfi bench --only vm` on A CPU, 2 cores, Linux, Python 3.11.7; commit `abababababab`." in text
-    assert "| `x.ms` | 2.00 | 1.50 to 2.50 | 5 | ms | at most 4 ms | 2.00 |" in text
+    assert "| `x.ms` | 2.00 | 1.50 to 2.50 of 5 | ms | at most 4 ms | 2.00 |" in text
 
 
 def test_a_figure_measured_once_has_no_spread_and_one_without_target_no_ratio():
     text = markdown(said(repeats=None, low=None, high=None, against=None, ratio=None))
-    assert "| `x.ms` | 2.00 |  |  | ms |  |  |" in text
+    assert "| `x.ms` | 2.00 |  | ms |  |  |" in text
 
 
 def test_an_area_that_failed_is_named_below_the_table():
