@@ -47,6 +47,8 @@ DUPLICATES: Final = (
 REPAIRS: Final = {"repairs": "settlement", "repaired_rounds": "round"}
 """Counters of the store: what the reconciler took up again, and what it was."""
 
+REFUSED: Final = "refused_messages"
+
 log = structlog.get_logger()
 
 
@@ -70,6 +72,7 @@ METRICS: Final[dict[str, Spec]] = {
     "btcfi_price_range_bps": Spec("gauge", "Highest minus lowest level of the minute, 1/100 %", ("feed",)),
     "btcfi_price_venues": Spec("gauge", "Venues of the newest price: used, dropped, absent", ("feed", "status")),
     "btcfi_price_quorum": Spec("gauge", "Venues that a price needs", ("feed",)),
+    "btcfi_feed_paused": Spec("gauge", "1 while an operator has stopped the feed", ("feed",)),
     "btcfi_rounds_total": Spec("counter", "Minutes closed, priced or void", ("state",)),
     "btcfi_rounds_open": Spec("gauge", "Minutes that are being fetched"),
     # options
@@ -79,7 +82,9 @@ METRICS: Final[dict[str, Spec]] = {
     "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
     "btcfi_collateral_sats": Spec("gauge", "Locked or about to be, over the open options"),
     "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
-    # settlements
+    # contracts and settlements
+    "btcfi_contracts": Spec("gauge", "Contracts by state, until both parties' funding is on the chain", ("state",)),
+    "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),
     "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),
     "btcfi_settlement_oldest_seconds": Spec("gauge", "Since the oldest one in the state became due", ("state",)),
     "btcfi_settlement_requests": Spec("gauge", "Operators' ad hoc requests by state", ("state",)),
@@ -90,6 +95,7 @@ METRICS: Final[dict[str, Spec]] = {
     "btcfi_created_total": Spec("counter", "Rows that came into being", ("entity",)),
     "btcfi_duplicates_prevented_total": Spec("counter", "Repeated work stopped by the store", ("kind",)),
     "btcfi_repairs_total": Spec("counter", "Work taken up again by the reconciler", ("kind",)),
+    "btcfi_refused_messages_total": Spec("counter", "Messages that were not ours, refused unread"),
     "btcfi_store_counter_total": Spec("counter", "Every other counter of the store", ("name",)),
     # plumbing
     "btcfi_outbox_waiting": Spec("gauge", "Messages not published yet"),
@@ -246,6 +252,7 @@ class Exporter(Collector):
         if figures is not None:
             _put_store(page, figures.reading)
             _put_price(page, figures.reading.price, self._deployment.feed)
+            page.put("btcfi_feed_paused", int(figures.reading.feed_paused), self._deployment.feed)
             _put_events(page, figures.events)
         if queues is not None:
             _put_broker(page, queues)
@@ -291,6 +298,7 @@ def _put_store(page: _Page, reading: Reading) -> None:
     for name, entity, found in (
         ("btcfi_options", "option", reading.options),
         ("btcfi_settlements", "settlement", reading.settlements),
+        ("btcfi_contracts", "contract", reading.contracts),
         ("btcfi_transactions", "chain_transaction", reading.transactions),
     ):
         # a state without rows is 0, not absent: an alert on it must be able to clear
@@ -298,6 +306,8 @@ def _put_store(page: _Page, reading: Reading) -> None:
             page.put(name, found.get(state, 0), state)
     for state, age in reading.oldest_settlement.items():
         page.put("btcfi_settlement_oldest_seconds", age, state)
+    for state, age in reading.oldest_contract.items():
+        page.put("btcfi_contract_oldest_seconds", age, state)
     for state in sorted({"open", "accepted", "held", "refused"} | set(reading.requests)):
         page.put("btcfi_settlement_requests", reading.requests.get(state, 0), state)
     for queue, age in reading.canaries.items():
@@ -326,8 +336,9 @@ def _put_counters(page: _Page, counters: Mapping[str, int]) -> None:
         page.put("btcfi_duplicates_prevented_total", counters.get(kind, 0), kind)
     for kind, what in REPAIRS.items():
         page.put("btcfi_repairs_total", counters.get(kind, 0), what)
+    page.put("btcfi_refused_messages_total", counters.get(REFUSED, 0))
     for name, value in counters.items():
-        if name not in DUPLICATES and name not in REPAIRS:
+        if name not in {*DUPLICATES, *REPAIRS, REFUSED}:
             page.put("btcfi_store_counter_total", value, name)
 
 

@@ -25,9 +25,11 @@ _ARGUMENTS: Final[Mapping[str, tuple[str | None, ...]]] = {
     "oracle.tick": ("slot",),
     "oracle.fetch": ("feed", "slot", "venue"),
     "oracle.aggregate": (None, "feed", "slot"),
+    "oracle.attest": ("event_id",),
     "options.expire_due": ("feed",),
     "options.answer_request": ("option_id",),
     "options.settle": ("option_id",),
+    "contracts.check": ("option_id",),
     "settlement.execute_batch": ("settlements",),
     "settlement.prove_part": ("settlement_id", "first"),
     "settlement.close_proof": (None, "settlement_id"),
@@ -38,7 +40,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str | None, ...]]] = {
 SHOWN_IDS: Final = 3
 """Ids of a batch that a log line repeats; the rest is counted."""
 
-HOUSEKEEPING: Final = ("control.", "chain.watch", "chain.mine", "pricing.refresh")
+HOUSEKEEPING: Final = ("control.", "chain.watch", "chain.mine", "contracts.exchange", "pricing.refresh")
 """Tasks that run by the clock whether there is work or not: their normal end is not worth a line."""
 
 log = structlog.get_logger("btcfi.task")

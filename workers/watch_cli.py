@@ -29,6 +29,7 @@ WIDTH: Final = 80
 
 OPTION_STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
 SETTLEMENT_STATES: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed", "parked")
+CONTRACT_STATES: Final = ("ordered", "offered", "accepted", "signed", "checked", "funded")
 TRANSACTION_STATES: Final = ("built", "broadcast", "confirmed", "final", "conflicted")
 
 
@@ -183,8 +184,8 @@ def _price(reading: Reading, last: tuple[UnixSeconds, str, dict[str, Any]] | Non
 def _stages(reading: Reading) -> RenderableType:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("options", "", "settlements", "", "oldest", "transactions", ""):
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("options", "", "contracts", "", "settlements", "", "oldest", "transactions", ""):
         table.add_column(name, justify="left" if name and name != "oldest" else "right", no_wrap=True)
     for i in range(max(len(OPTION_STATES), len(SETTLEMENT_STATES), len(TRANSACTION_STATES))):
         settlement = SETTLEMENT_STATES[i] if i < len(SETTLEMENT_STATES) else None
@@ -192,6 +193,7 @@ def _stages(reading: Reading) -> RenderableType:
         bad = settlement == "parked" and reading.settlements.get("parked")
         table.add_row(
             *_cell(OPTION_STATES, i, reading.options),
+            *_cell(CONTRACT_STATES, i, reading.contracts),
             *_cell(SETTLEMENT_STATES, i, reading.settlements),
             "" if since is None else age(since),
             *_cell(TRANSACTION_STATES, i, reading.transactions),

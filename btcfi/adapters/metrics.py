@@ -19,6 +19,8 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.api_tables import ApiKeyRow
+from btcfi.adapters.store.console_tables import PausedFeedRow
+from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.database import MIGRATIONS
 from btcfi.adapters.store.tables import (
     BlockRow,
@@ -41,6 +43,9 @@ BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
 OPEN_OPTIONS: Final = ("CREATED", "ACTIVE", "EXPIRED")
 """States in which collateral is locked or about to be."""
+
+PENDING_CONTRACTS: Final = ("ordered", "offered", "accepted", "signed", "checked")
+"""Every state of a contract before its funding is on the chain: the two parties are still at it."""
 
 PENDING_SETTLEMENTS: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "parked")
 """Every state before the payment is confirmed."""
@@ -156,7 +161,8 @@ class EventLog:
 
 
 _LAST_STATES: Final = frozenset({
-    ("settlement", "confirmed"), ("chain_transaction", "final"), ("option", "EXERCISED"), ("option", "ABANDONED"),
+    ("settlement", "confirmed"), ("chain_transaction", "final"), ("contract", "funded"),
+    ("option", "EXERCISED"), ("option", "ABANDONED"),
 })  # fmt: skip
 """Where an entity normally ends; what a reorganisation takes back is counted from there, its time forgotten."""
 
@@ -200,12 +206,17 @@ class Reading:
     settlements: dict[str, int]
     oldest_settlement: dict[str, int]
     """By state: age of the settlement that became due first among those in it."""
+    contracts: dict[str, int]
+    oldest_contract: dict[str, int]
+    """By state: age of the contract that was ordered first among those in it."""
     overdue_options: int
     """Active options whose expiry minute is over and priced or void, yet not expired."""
     collateral_sats: int
     premium_cents: int
     price: Price | None
     open_rounds: int
+    feed_paused: bool
+    """Whether an operator stopped the feed on purpose."""
     newest_round_state: str | None
     premiums_age: int | None
     """Of the oldest premium among the open options."""
@@ -236,12 +247,15 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         at=now,
         options=_by_state(session, OptionRow),
         settlements=_by_state(session, SettlementRow),
-        oldest_settlement=_oldest(session, now),
+        oldest_settlement=_oldest(session, SettlementRow, PENDING_SETTLEMENTS, now),
+        contracts=_by_state(session, ContractRow),
+        oldest_contract=_oldest(session, ContractRow, PENDING_CONTRACTS, now),
         overdue_options=_overdue(session, market_now),
         collateral_sats=locked,
         premium_cents=paid,
         price=None if last is None else _price(last, now=now, replay=replay),
         open_rounds=_count(session, col(RoundRow.state) == "open", RoundRow),
+        feed_paused=session.get(PausedFeedRow, feed) is not None,
         newest_round_state=session.execute(
             select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
         ).scalar_one_or_none(),
@@ -291,11 +305,9 @@ def _count(session: Session, condition: Any, table: Any) -> int:  # noqa: ANN401
     return int(session.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
 
 
-def _oldest(session: Session, now: UnixSeconds) -> dict[str, int]:
-    query = select(col(SettlementRow.state), func.min(SettlementRow.created_at_unix)).where(
-        col(SettlementRow.state).in_(PENDING_SETTLEMENTS)
-    )
-    return {s: max(now - first, 0) for s, first in session.execute(query.group_by(col(SettlementRow.state)))}
+def _oldest(session: Session, table: Any, states: tuple[str, ...], now: UnixSeconds) -> dict[str, int]:  # noqa: ANN401
+    query = select(col(table.state), func.min(table.created_at_unix)).where(col(table.state).in_(states))
+    return {state: max(now - first, 0) for state, first in session.execute(query.group_by(col(table.state)))}
 
 
 def _overdue(session: Session, market_now: UnixSeconds) -> int:
