@@ -58,7 +58,7 @@ class ConsoleDeps:
 
     api: Deps
     """Store, feed, clock, ``create_option``, rate and limits, as the REST application has them. What the console
-    asks for goes through the outbox in the transaction that notes it; ``submit`` is then called to publish it sooner."""
+    asks for goes into the outbox in the transaction that notes it; ``submit`` is then called to publish it sooner."""
     entropy: Callable[[int], bytes]
     """So many random bytes from the system (``secrets.token_bytes``)."""
     register: Register

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 
 from btcfi.adapters.store.console_tables import audit
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.options import find_option
+from btcfi.adapters.store.options import NoPriceYetError, find_option
 from btcfi.adapters.store.tables import OptionRow, PremiumRow, SettlementRequestRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
@@ -133,8 +133,10 @@ def _new(routes: APIRouter, console: Console) -> None:
 def _quote(console: Console, fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the quote of the form's fields with its diagram, or what is wrong with them."""
     try:
-        wanted = orders.wanted_of(fields)
         with console.reading() as session:
+            if queries.newest_priced(session, console.feed) is None:
+                raise NoPriceYetError(console.feed)
+            wanted = orders.wanted_of(fields)
             quoted = orders.quote(session, console.deps, wanted, now=console.market_now(session))
     except InvalidInputError as e:
         return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field}

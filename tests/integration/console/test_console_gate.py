@@ -1,0 +1,227 @@
+"""Who comes into the console, with which form, and what everybody else is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.store.console_tables import ConsoleSessionRow, PausedFeedRow
+from btcfi.adapters.store.tables import SettlementRequestRow
+from dashboards.operator import accounts
+from tests.support.console_world import csrf_of, sign_in
+
+PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/operate", "/prices/data")
+STREAMS = ("/live/now", "/live/prices", "/live/options/x", "/live/settlements/x")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_sends_a_stranger_to_the_sign_in_and_back(world, path):
+    answer = world.client().get(path, follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/sign-in")
+    entered = world.client()
+    to = path if path != "/" else ""
+    assert sign_in(entered, to=to or "/").headers["location"] == path
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_tells_a_stranger_nothing(world, path):
+    assert world.client().get(path).status_code == 401
+
+
+def test_a_wrong_password_an_unknown_name_and_a_closed_account_hear_the_same(world):
+    accounts.disable_account(world.store, "rita", now=world.now, by="test")
+    said = set()
+    for name, password in (("ada", "wrong horse battery"), ("nobody", "x"), ("rita", "correct horse battery")):
+        answer = sign_in(world.client(), name, password)
+        assert answer.status_code == 401
+        said.add(re.sub(r'(value|name)="[^"]*"', "", answer.text))
+    assert len(said) == 1
+    assert world.audited()[-3:] == [(n, "sign-in", "refused") for n in ("ada", "nobody", "rita")]
+
+
+def test_guessing_is_slowed_down_and_the_right_password_waits_too(world):
+    for _ in range(5):
+        assert sign_in(world.client(), "ada", "guess").status_code == 401
+    refused = sign_in(world.client(), "ada")
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "300"
+    assert sign_in(world.client(), "rita").status_code == 303
+    world.now += 301
+    assert sign_in(world.client(), "ada").status_code == 303
+
+
+def test_the_cookie_is_unreadable_by_scripts_and_stays_on_this_site(world):
+    client = world.client()
+    cookie = next(c for c in sign_in(client).headers.get_list("set-cookie") if c.startswith("btcfi_session="))
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    token = cookie.split("=", 1)[1].split(";")[0]
+    with world.store.reading() as session:
+        assert token not in str(session.exec(select(ConsoleSessionRow)).all())
+
+
+def test_a_session_ends_when_it_is_old_idle_signed_out_or_its_account_closed(world):
+    client = world.signed_in()
+    world.now += 3_500
+    assert client.get("/").status_code == 200
+    world.now += 3_500
+    assert client.get("/").status_code == 200, "it is not idle"
+    world.now += 3_700
+    assert client.get("/", follow_redirects=False).status_code == 303
+
+    again = world.signed_in()
+    for _ in range(12):
+        world.now += 3_500
+        again.get("/")
+    world.now += 3_500
+    assert again.get("/", follow_redirects=False).status_code == 303, "twelve hours are over"
+
+    left = world.signed_in()
+    token = left.cookies["btcfi_session"]
+    left.post("/sign-out", data={"csrf": csrf_of(left)})
+    left.cookies.set("btcfi_session", token)
+    assert left.get("/", follow_redirects=False).status_code == 303
+
+    closed = world.signed_in("rita")
+    accounts.disable_account(world.store, "rita", now=world.now, by="test")
+    assert closed.get("/", follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "x" * 5_000, "é" * 32])
+def test_an_invented_session_is_none(world, token):
+    answer = world.client().get("/", headers={"cookie": f"btcfi_session={token}".encode()}, follow_redirects=False)
+    assert answer.status_code == 303
+
+
+def forms(client):
+    own = csrf_of(client)
+    return [
+        {},
+        {"csrf": ""},
+        {"csrf": own[:-1] + ("0" if own[-1] != "0" else "1")},
+        {"csrf": "0" * 64},
+        {"csrf": "é"},
+    ]
+
+
+def test_a_form_without_the_sessions_own_token_does_nothing_and_is_written_down(world):
+    client, other = world.signed_in(), world.signed_in()
+    for form in [*forms(client), {"csrf": csrf_of(other)}]:
+        answer = client.post("/operate/feed", data={**form, "do": "pause", "confirm": "pause BTC/USD"})
+        assert answer.status_code == 403
+        assert world.audited()[-1] == ("ada", "forged form", "refused")
+    with world.store.reading() as session:
+        assert session.exec(select(PausedFeedRow)).all() == []
+
+
+def test_another_sites_page_cannot_send_our_forms_even_with_the_token(world):
+    client = world.signed_in()
+    form = {"csrf": csrf_of(client), "do": "pause", "confirm": "pause BTC/USD"}
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        assert client.post("/operate/feed", data=form, headers=headers).status_code == 403
+    own = {"origin": "http://console.test", "sec-fetch-site": "same-origin"}
+    assert client.post("/operate/feed", data=form, headers=own, follow_redirects=False).status_code == 303
+
+
+def test_the_sign_in_form_is_bound_to_the_browser_that_loaded_it(world):
+    token = re.search(r'name="csrf" value="([0-9a-f]+)"', world.client().get("/sign-in").text)[1]
+    form = {"csrf": token, "name": "ada", "password": "correct horse battery"}
+    assert world.client().post("/sign-in", data=form).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/sign-out", "\r\nx: y"]
+)
+def test_signing_in_leads_to_a_page_of_ours_only(world, to):
+    assert sign_in(world.client(), to=to).headers["location"] == "/"
+
+
+def test_a_reader_sees_no_lever_and_reaches_none(world):
+    world.sell("one")
+    client = world.signed_in("rita")
+    page = client.get("/options").text
+    assert "checkbox" not in page
+    assert "/operate" not in re.sub(r'action="[^"]*"', "", page)
+    token = csrf_of(client)
+    for path in ("/operate", "/risk", "/options/new"):
+        assert client.get(path).status_code == 403
+    for path in ("/operate/settle/try", "/operate/settle", "/operate/requeue", "/operate/feed", "/operate/worker"):
+        assert client.post(path, data={"csrf": token, "id": "one", "one": "one", "by": "ids"}).status_code == 403
+    assert client.post("/options", data={"csrf": token}).status_code == 403
+    assert world.audited()[-1] == ("rita", "role missing", "refused")
+    with world.store.reading() as session:
+        assert session.exec(select(SettlementRequestRow)).all() == []
+
+
+def test_ten_megabytes_of_form_are_turned_away(world):
+    client = world.signed_in()
+    body = b"csrf=" + b"a" * (10 << 20)
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/operate/feed", content=body, headers=kind).status_code == 413
+
+    def pieces():
+        for _ in range(100):
+            yield b"a" * 100_000
+
+    assert client.post("/operate/feed", content=pieces(), headers=kind).status_code == 413
+
+
+def test_a_body_that_is_no_form_and_a_form_of_a_thousand_fields_are_refused(world):
+    client = world.signed_in()
+    assert client.post("/operate/feed", json={"do": "pause"}).status_code == 415
+    many = "&".join(f"id={n}" for n in range(1_000))
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/operate/feed", content=many, headers=kind).status_code == 422
+    assert client.post("/operate/feed", content=b"csrf=%ff\x00", headers=kind).status_code in {403, 422}
+
+
+def test_every_answer_carries_the_headers_that_keep_scripts_and_frames_out(world):
+    client = world.signed_in()
+    for path in ("/", "/nope", "/static/console.css", "/sign-in"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+    assert client.get("/").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", PAGES[:-1])
+def test_no_page_needs_an_inline_script_or_style(world, path):
+    page = world.signed_in().get(path).text
+    assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>", page)
+    assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", page)
+    assert not re.search(r'(src|href)="(https?:)?//', page), "nothing comes from elsewhere"
+
+
+def test_a_name_that_is_not_ours_is_not_served(world):
+    deps = dataclasses.replace(world.deps, hosts=("localhost",))
+    from fastapi.testclient import TestClient
+
+    from dashboards.operator.app import create_console
+
+    app = create_console(deps)
+    assert TestClient(app, base_url="http://rebound.example").get("/sign-in").status_code == 421
+    assert TestClient(app, base_url="http://localhost:8000").get("/sign-in").status_code == 200
+
+
+def test_behind_a_path_every_link_stays_behind_it(world):
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    outer = FastAPI()
+    outer.mount("/console", world.app)
+    client = TestClient(outer, base_url="http://console.test")
+    first = client.get("/console/options", follow_redirects=False)
+    assert first.headers["location"] == "/console/sign-in?to=%2Foptions"
+    page = client.get(first.headers["location"]).text
+    token = re.search(r'name="csrf" value="([0-9a-f]+)"', page)[1]
+    form = {"csrf": token, "to": "/options", "name": "ada", "password": "correct horse battery"}
+    answer = client.post("/console/sign-in", data=form)
+    assert answer.status_code == 200
+    assert str(answer.url).endswith("/console/options")
+    assert all(link.startswith("/console/") for link in re.findall(r'(?:href|src|action)="(/[^"]*)"', answer.text))
