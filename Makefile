@@ -29,7 +29,7 @@ bench: .venv/installed-dev  ## measure; prints one JSON object
 
 lock: .venv/installed-dev  ## rewrite both lock files from pyproject.toml, keeping versions that still fit
 	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build --extra dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build --extra otel --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove .venv, caches and var/ (the embedded cluster's data)
 	rm -rf .venv var build dist *.egg-info .*_cache .hypothesis
