@@ -63,7 +63,7 @@ PATIENCE_SECONDS: Final = 240
 COINS_EACH: Final = 40
 """Coins mined to each party: one for each option and a few to spare."""
 
-TABLE_WIDTH: Final = 138
+TABLE_WIDTH: Final = 150
 """Columns that the result needs; a narrower terminal wraps lines rather than lose digits."""
 
 
@@ -485,15 +485,15 @@ def _print(console: Console, result: dict[str, Any]) -> None:
     table = Table(title="Options settled on the regtest chain", show_lines=False)
     for name, justify in (
         ("option", "left"), ("strike $", "right"), ("price $", "right"), ("payout $", "right"),
-        ("payout sats", "right"), ("steps", "right"), ("proof root", "left"), ("txid", "left"), ("conf", "right"),
-        ("status", "left"),
+        ("payout sats", "right"), ("paid sats", "right"), ("steps", "right"), ("proof root", "left"),
+        ("txid", "left"), ("conf", "right"), ("status", "left"),
     ):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in result["options"]:
         table.add_row(
             row["id"] + (" *" if row["reason"] == "early_exercise" else ""), f"{row['strike_cents'] / 100:,.2f}",
             f"{row['settlement_price_cents'] / 100:,.2f}", f"{row['payout_cents'] / 100:,.2f}",
-            f"{row['payout_sats']:,}", f"{row['steps']:,}", row["proof_root"][:8] + "…",
+            f"{row['payout_sats']:,}", f"{row['paid_sats']:,}", f"{row['steps']:,}", row["proof_root"][:8] + "…",
             row["settlement_txid"][:8] + "…", str(row["confirmations"]), row["status"],
         )  # fmt: skip
     console.print(table)
@@ -501,7 +501,10 @@ def _print(console: Console, result: dict[str, Any]) -> None:
     console.print(
         f"{priced} minutes priced, {void} void; {len(result['options'])} options settled once each, "
         f"{result['verified']} verified from chain data and proof file, {result['failed']} failed; "
-        f"{result['elapsed_seconds']} s. * exercised early."
+        f"{result['elapsed_seconds']} s. * exercised early, closed by both parties; the others paid by attestation of "
+        "two of three oracles, in whole steps of the preset.\n"
+        f"`make up` keeps the parts running; its console is on http://127.0.0.1:{load_deployment().api_port}",
+        highlight=False,
     )
 
 
