@@ -70,7 +70,7 @@ def show(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def requeue(settlement_id: SettlementId) -> None:
+def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
     """Give a parked settlement new attempts."""
     from btcfi.adapters.store import settlements
 
@@ -78,7 +78,7 @@ def requeue(settlement_id: SettlementId) -> None:
     with store.transaction() as session:
         settlements.requeue(session, _parked(session, settlement_id), now=UnixSeconds(int(time.time())))
     store.close()
-    typer.echo(f"{settlement_id}: due")
+    typer.echo(json.dumps({"id": settlement_id, "state": "due"}) if as_json else f"{settlement_id}: due")
 
 
 @app.command()
