@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -17,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.evidence import store_blob, store_observation
@@ -37,8 +37,11 @@ from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, enc
 from btcfi.oracle.quote import BTC_USD
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
+from btcfi.proofs.settlement_proof import build_proof, to_json
 from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
 from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot, UnixSeconds, display_txid
+from btcfi.vm.interpreter import run
+from btcfi.vm.program import load_program
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
@@ -106,9 +109,6 @@ class ConsoleWorld:
 
     def settle(self, option_id: str, price: int | None = None) -> str:
         """Settle an option with the guest program, a proof and a transaction; return the settlement's id."""
-        from btcfi.proofs.settlement_proof import build_proof, to_json
-        from btcfi.vm.interpreter import run
-        from btcfi.vm.program import load_program
 
         with self.store.transaction() as session:
             option = session.get_one(OptionRow, option_id)
@@ -168,7 +168,6 @@ class ConsoleWorld:
         return f"st-{option_id}"
 
     def audited(self) -> list[tuple[str, str, str]]:
-        from sqlmodel import col, select
 
         with self.store.reading() as session:
             rows = session.exec(select(AuditRow).order_by(col(AuditRow.id))).all()
@@ -194,8 +193,6 @@ def csrf_of(client: TestClient, path: str = "/") -> str:
 
 @cache
 def sale_rule() -> SaleRule:
-    from btcfi.vm.program import load_program
-
     return SaleRule(
         feed=BTC_USD, preset="test", preset_sha256="00" * 32, rate_bps=300, fallback_volatility_bps=6_000,
         program="option_settlement", program_sha256=load_program("option_settlement").program_hash.hex(),
@@ -284,6 +281,3 @@ def copied(original: Path, folder: Path) -> Path:
 def refresh(world: ConsoleWorld) -> None:
     with world.store.transaction() as session:
         refresh_premiums(session, BTC_USD, now=UnixSeconds(world.now), rate_bps=300, fallback_volatility_bps=6_000)
-
-
-Sell = Callable[..., OptionRow]

@@ -6,11 +6,14 @@ import dataclasses
 import re
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from btcfi.adapters.store.console_tables import ConsoleSessionRow, PausedFeedRow
 from btcfi.adapters.store.tables import SettlementRequestRow
 from dashboards.operator import accounts
+from dashboards.operator.app import create_console
 from tests.support.console_world import csrf_of, sign_in
 
 PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/operate", "/prices/data")
@@ -200,9 +203,6 @@ def test_no_page_needs_an_inline_script_or_style(world, path):
 
 def test_a_name_that_is_not_ours_is_not_served(world):
     deps = dataclasses.replace(world.deps, hosts=("localhost",))
-    from fastapi.testclient import TestClient
-
-    from dashboards.operator.app import create_console
 
     app = create_console(deps)
     assert TestClient(app, base_url="http://rebound.example").get("/sign-in").status_code == 421
@@ -210,8 +210,6 @@ def test_a_name_that_is_not_ours_is_not_served(world):
 
 
 def test_behind_a_path_every_link_stays_behind_it(world):
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
 
     outer = FastAPI()
     outer.mount("/console", world.app)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -148,8 +149,6 @@ def away(world):
     hidden = file + ".hidden"
 
     def switch(*, gone: bool) -> None:
-        from pathlib import Path
-
         world.store.close()
         if gone:
             Path(file).rename(hidden)
