@@ -21,6 +21,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
 from workers import (
+    backup_cli,
     bench_cli,
     chaos_cli,
     doctor_cli,
@@ -196,6 +197,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command(hidden=True)(health_cli.health)
     app.command()(bench_cli.bench)
     chaos_cli.register(app)
+    backup_cli.register(app)
     return app
 
 

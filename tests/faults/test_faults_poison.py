@@ -86,7 +86,7 @@ def test_what_is_not_ours_is_refused_counted_and_kept_and_never_executed(world, 
     trace = tmp_path / "executed"
     foreign = {
         "no task 'os.system'": envelope("os.system", body=json.dumps([[f"touch {trace}"], {}, {}]).encode()),
-        "no task 'celery.backend_cleanup'": envelope("celery.backend_cleanup"),
+        "no task 'celery.backend_cleanup'": envelope("celery.backend_cleanup", body=b"[[], {}, {}]"),
         "only JSON is read": envelope(
             "control.canary", content_type="application/x-python-serialize", body=pickle.dumps(Explodes(trace))
         ),

@@ -1,0 +1,277 @@
+"""A deployment in one file: every table from one snapshot, and every key under a passphrase of its own.
+
+A backup is a gzipped tar: ``manifest.json`` (what is inside, each part with its SHA-256), ``NAME.jsonl`` (the
+store, evidence and proofs included, the same from SQLite and PostgreSQL, so that one is restored onto the other),
+``keystore.json`` and ``sealed.bin`` (wallet seed, oracle keys, the parties' folders: AES-256-GCM under the keystore that
+the passphrase opens).
+
+Secret nonces are never put into a backup: one that was used since and comes back would give its key away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import secrets
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+from sqlalchemy import Connection, Table, func, insert, inspect, select, text
+from sqlmodel import SQLModel
+
+from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
+from btcfi.adapters.store import (  # noqa: F401 - registers the tables
+    api_tables,
+    console_tables,
+    contract_tables,
+    fleet_tables,
+    oracle_tables,
+    tables,
+)
+from btcfi.adapters.store.database import Store
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.units import UnixSeconds
+
+FORMAT: Final = "btcfi-backup"
+VERSION: Final = 1
+
+CHUNK_ROWS: Final = 500
+MANIFEST: Final = "manifest.json"
+KEYSTORE: Final = "keystore.json"
+SEALED: Final = "sealed.bin"
+
+MOMENTARY: Final = frozenset({"lease", "canary", "console_session"})
+"""Tables about who runs now: a restored deployment starts without them."""
+
+NONCES: Final = "nonces"
+"""Folders of this name hold one-time secrets."""
+
+MAX_PART_BYTES: Final = 1 << 34
+"""A part that claims to be larger is not read: 16 GB is decades of minutes."""
+
+
+class NotABackupError(InvalidInputError):
+    """A file that is no backup, or a damaged one."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__("backup", f"{path.name}: {problem}", f"a file that `btcfi backup` wrote, version {VERSION}")
+        self.path = path
+
+
+class NotEmptyError(ConflictError):
+    """A backup is restored onto nothing, never over something."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not empty; restore into a new folder and a new database")
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a backup or a restore moved."""
+
+    rows: Mapping[str, int]
+    """By table."""
+    files: int
+    taken_at_unix: UnixSeconds
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return sum(self.rows.values())
+
+
+# ---- writing
+
+
+def write_backup(
+    store: Store, target: Path, *, secret_files: Mapping[str, Path], passphrase: str, now: UnixSeconds
+) -> Written:
+    """Write a backup file, all or nothing, readable by its owner alone.
+
+    secret_files: files and folders by the name under which they are sealed. Raises InvalidInputError for a short
+    passphrase, StoreUnreachableError.
+    """
+    with TemporaryDirectory(prefix=".btcfi-backup-", dir=target.resolve().parent) as name:
+        folder = Path(name)
+        rows, revision = _dump(store, folder)
+        keystore = create_keystore(folder / KEYSTORE, passphrase)
+        sealed, files = _seal(keystore, secret_files)
+        (folder / SEALED).write_bytes(sealed)
+        parts = sorted(path for path in folder.iterdir() if path.is_file())
+        manifest = {
+            "format": FORMAT, "version": VERSION, "taken_at": datetime.fromtimestamp(now, UTC).isoformat(),
+            "taken_at_unix": now, "revision": revision, "rows": rows, "files": files,
+            "sha256": {path.name: _digest(path) for path in parts},
+        }  # fmt: skip
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        whole = folder / "backup"
+        with tarfile.open(whole, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+            for path in [folder / MANIFEST, *parts]:
+                tar.add(path, arcname=path.name, recursive=False)
+        whole.chmod(0o600)
+        whole.rename(target)
+    return Written(rows=rows, files=files, taken_at_unix=now)
+
+
+def _dump(store: Store, folder: Path) -> tuple[dict[str, int], str]:
+    options: dict[str, Any] = {"btcfi_reading": True}
+    if store.engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"  # one snapshot for all tables; SQLite's reader has that anyway
+    rows = {}
+    with store.engine.execution_options(**options).connect() as connection:
+        revision = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+        there = set(inspect(connection).get_table_names())
+        for table in SQLModel.metadata.sorted_tables:
+            if table.name in there and table.name not in MOMENTARY:
+                rows[table.name] = _dump_table(connection, table, folder / f"{table.name}.jsonl")
+    return rows, revision
+
+
+def _dump_table(connection: Connection, table: Table, path: Path) -> int:
+    many = 0
+    query = select(table).order_by(*table.primary_key.columns)
+    with path.open("w") as file:
+        for row in connection.execution_options(yield_per=CHUNK_ROWS).execute(query).mappings():
+            file.write(json.dumps({name: _plain(value) for name, value in row.items()}, separators=(",", ":")) + "\n")
+            many += 1
+    return many
+
+
+def _plain(value: object) -> object:
+    return {"hex": value.hex()} if isinstance(value, bytes | memoryview) else value
+
+
+def _seal(keystore: Keystore, secret_files: Mapping[str, Path]) -> tuple[bytes, int]:
+    raw, many = io.BytesIO(), 0
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in sorted(secret_files.items()):
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                inside = PurePosixPath(name, *(file.relative_to(path).parts if path.is_dir() else ()))
+                if file.is_file() and NONCES not in inside.parts and not file.name.startswith("."):
+                    tar.add(file, arcname=str(inside), recursive=False)
+                    many += 1
+    nonce = secrets.token_bytes(12)
+    return nonce + keystore.box().encrypt(nonce, raw.getvalue(), FORMAT.encode()), many
+
+
+# ---- reading
+
+
+def read_backup(source: Path, store: Store, *, secret_files: Mapping[str, Path], passphrase: str) -> Written:
+    """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
+
+    Raises NotABackupError, WrongPassphraseError, NotEmptyError, NotFoundError, StoreUnreachableError.
+    """
+    with TemporaryDirectory(prefix="btcfi-restore-") as name:
+        folder = Path(name)
+        manifest = _unpack(source, folder)
+        files = _unseal(source, folder, passphrase)
+        targets = {file: _target(source, file, secret_files) for file in files}
+        for path in secret_files.values():
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise NotEmptyError(str(path))
+        _load(source, store, folder, manifest)
+        for file, content in files.items():
+            write_private(targets[file], content)
+    return Written(rows=manifest["rows"], files=len(files), taken_at_unix=UnixSeconds(manifest["taken_at_unix"]))
+
+
+def _unpack(source: Path, folder: Path) -> dict[str, Any]:
+    try:
+        with tarfile.open(source, mode="r:gz") as tar:
+            for member in tar:
+                plain = member.isfile() and "/" not in member.name and not member.name.startswith(".")
+                if not plain or member.size > MAX_PART_BYTES:
+                    raise NotABackupError(source, f"it holds {member.name!r}")
+                tar.extract(member, folder, filter="data")
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
+        parts = dict(manifest["sha256"])
+    except FileNotFoundError as e:
+        raise NotFoundError("backup", str(source)) from e
+    except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as e:
+        raise NotABackupError(source, str(e) or type(e).__name__) from e
+    if not known:
+        raise NotABackupError(source, f"{manifest['format']} version {manifest['version']}")
+    for name, expected in parts.items():
+        if not (folder / name).is_file() or _digest(folder / name) != expected:
+            raise NotABackupError(source, f"{name} is not what was backed up")
+    return manifest
+
+
+def _unseal(source: Path, folder: Path, passphrase: str) -> dict[PurePosixPath, bytes]:
+    keystore = open_keystore(folder / KEYSTORE, passphrase)
+    sealed = (folder / SEALED).read_bytes()
+    try:
+        raw = keystore.box().decrypt(sealed[:12], sealed[12:], FORMAT.encode())
+    except InvalidTag as e:
+        raise NotABackupError(source, "its keys were changed") from e
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            if content is not None:
+                files[PurePosixPath(member.name)] = content.read()
+    return files
+
+
+def _target(source: Path, file: PurePosixPath, secret_files: Mapping[str, Path]) -> Path:
+    top, *rest = file.parts
+    if file.is_absolute() or ".." in file.parts or top not in secret_files:
+        raise NotABackupError(source, f"it holds the key file {file}")
+    return secret_files[top].joinpath(*rest)
+
+
+def _load(source: Path, store: Store, folder: Path, manifest: Mapping[str, Any]) -> None:
+    if set(inspect(store.engine).get_table_names()) - {"alembic_version"}:
+        raise NotEmptyError(f"the database {store.where}")
+    store.migrate(str(manifest["revision"]))
+    with store.engine.begin() as connection:
+        for table in SQLModel.metadata.sorted_tables:
+            if table.name in manifest["rows"]:
+                loaded = _load_table(connection, table, folder / f"{table.name}.jsonl")
+                if loaded != manifest["rows"][table.name]:
+                    raise NotABackupError(source, f"{table.name} has {loaded} rows")
+    store.migrate()
+
+
+def _load_table(connection: Connection, table: Table, path: Path) -> int:
+    many = 0
+    for chunk in _chunks(path):
+        connection.execute(insert(table), chunk)
+        many += len(chunk)
+    number = table.autoincrement_column
+    if many and number is not None and connection.dialect.name == "postgresql":
+        last = connection.execute(select(func.max(number))).scalar_one()
+        sequence = func.pg_get_serial_sequence(f'"{table.name}"', number.name)
+        connection.execute(select(func.setval(sequence, last)))
+    return many
+
+
+def _chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    with path.open() as file:
+        for line in file:
+            chunk.append({name: _value(value) for name, value in json.loads(line).items()})
+            if len(chunk) == CHUNK_ROWS:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
+
+
+def _value(value: Any) -> Any:  # noqa: ANN401 - JSON
+    return bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

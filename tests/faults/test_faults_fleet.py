@@ -1,0 +1,70 @@
+"""Several workers of a role, started, drained and replaced while options settle: nothing is lost, nothing twice."""
+
+import contextlib
+import os
+import signal
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from btcfi.adapters.store.fleet_tables import LeaseRow
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def drain(world, name):
+    """Stop a worker softly, as an operator would, and keep the supervisor from starting it again."""
+    part = world.cluster.part(name)
+    pid = part.process.pid
+    part.command = ["true"]
+    os.kill(pid, signal.SIGTERM)
+    return pid
+
+
+def gone(pid):
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def test_a_fleet_grows_and_shrinks_while_options_settle(world):
+    names = [f"scaled-{number}" for number in range(8)]
+    expiry = world.sell(*names)
+    world.cluster.add_worker("settle", "settle-3")
+    world.expire(expiry)
+    pid = drain(world, "settle-2")
+    world.until("EXERCISED", *names)
+    world.cluster.wait("the drained worker's end", lambda: gone(pid), 30)
+    assert world.broken(*names) == []
+
+
+def test_every_worker_is_replaced_one_by_one_while_options_settle(world):
+    names = [f"rolled-{number}" for number in range(6)]
+    expiry = world.sell(*names)
+    world.expire(expiry)
+    for role in ("settle", "chain", "control"):
+        old = drain(world, role)
+        world.cluster.add_worker(role, f"{role}-new")
+        world.cluster.wait(f"the end of the old {role} worker", lambda pid=old: gone(pid), 40)
+    world.until("EXERCISED", *names)
+    assert world.broken(*names) == []
+
+
+def test_of_two_chain_workers_one_holds_the_wallet_and_the_other_takes_over_when_it_dies(world):
+    def lease():
+        with world.cluster.store.reading() as session:
+            row = session.execute(select(LeaseRow)).scalar_one()
+            return row.holder, row.fence
+
+    (holder, fence) = lease()
+    names = [f"lease-{number}" for number in range(2)]
+    expiry = world.sell(*names)
+    for part in [p for p in world.cluster.workers() if "chain" in p.name and p.command != ["true"]]:
+        part.failures = 0
+        os.killpg(part.process.pid, signal.SIGKILL)
+    world.expire(expiry)
+    world.until("EXERCISED", *names)
+    assert lease()[0] != holder
+    assert lease()[1] > fence
+    assert world.broken() == []
