@@ -39,6 +39,16 @@ ELSEWHERE: Final = {
 """Target of a link in a checkout -> page of the site; both seen from docs/."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put every page that the menu does not name at its end: a new page is never left out."""
+    nav: list[Any] = config.nav or []
+    named = set(re.findall(r"[\w./-]+\.md", str(nav)))
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        if path.name not in named:
+            nav[-1]["Explanation"].insert(-1, path.name)
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     from mkdocs.structure.files import File  # noqa: PLC0415 - tests read the pages without mkdocs
@@ -178,7 +188,7 @@ def rest_operations() -> str:
             ]
             rows = [
                 f"| `{one['name']}` | {one['in']}{', required' if one.get('required') else ''} | "
-                 f"{_line(one.get('description', ''))} |"
+                f"{_line(one.get('description', ''))} |"
                 for one in operation.get("parameters", [])
             ]
             if rows:

@@ -8,7 +8,7 @@ the rest ours. Output: 40 bytes at 0x8000_1000 in the published order, payout an
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import ClassVar, Final
 
@@ -122,7 +122,11 @@ class SettlementInput:
         try:
             return self._WORDS.pack(*words)
         except struct.error as e:
-            raise InvalidInputError("settlement input", str(e), "words of 32 bits, collateral of 64") from e
+            for field in fields(self):
+                value, bits = getattr(self, field.name), 64 if field.name == "collateral" else 32
+                if not isinstance(value, int) or not 0 <= value < 1 << bits:
+                    raise InvalidInputError(field.name, repr(value), f"0 to {(1 << bits) - 1}, whole") from e
+            raise  # not reached: one of them did not fit
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SettlementInput:

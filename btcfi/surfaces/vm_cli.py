@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import MISSING
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -79,6 +82,8 @@ def verify(
     """Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."""
     if depth not in ("execute", "sample", "paths"):
         raise InvalidInputError("--depth", repr(depth), "execute, sample or paths")
+    if root and not re.fullmatch("[0-9a-fA-F]{64}", root):
+        raise InvalidInputError("--root", repr(root), "64 hexadecimal digits")
     raw = _read(proof_file)
     _announce_compilation()
     from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
@@ -265,12 +270,20 @@ def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
     if raw.lstrip()[:1] != b"{":
         return raw
     try:
-        fields = json.loads(raw)
-        return SettlementInput(**fields).to_bytes()
+        given: dict[str, Any] = json.loads(raw)
     except (ValueError, RecursionError) as e:
         raise InvalidInputError(str(path), f"not JSON: {e}", "raw bytes or a JSON object") from e
-    except (TypeError, AttributeError) as e:
-        raise InvalidInputError(str(path), str(e), "the fields of SettlementInput, each once") from e
+    for name in given:
+        if name not in _INPUT_FIELDS:
+            raise InvalidInputError(f"{path}, {name}", "unknown", f"one of {', '.join(_INPUT_FIELDS)}")
+    for name, needed in _INPUT_FIELDS.items():
+        if needed and name not in given:
+            raise InvalidInputError(f"{path}, {name}", "missing", "every field but abi_version")
+    return SettlementInput(**given).to_bytes()
+
+
+_INPUT_FIELDS = {one.name: one.default is MISSING for one in fields_of(SettlementInput)}
+"""Name -> whether it must be given."""
 
 
 def _base_and_size(text: str) -> tuple[int, int]:

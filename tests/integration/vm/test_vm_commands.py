@@ -77,6 +77,28 @@ def test_a_new_program_is_built_run_and_checked_in_four_commands(tmp_path):
     assert "twin" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"strike": -1}, "strike"), ({"collateral": 2**64}, "collateral"), ({"spot": 1.5}, "spot"),
+        ({"spot": "1"}, "spot"), ({"rate": None}, "rate"), ({"strikes": 1}, "strikes"),
+    ],
+)  # fmt: skip
+def test_an_input_field_that_does_not_fit_is_named(tmp_path, change, field):
+    given = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
+    (tmp_path / "in.json").write_text(json.dumps(asdict(given) | change))
+    done = btcfi("prove", "--input", tmp_path / "in.json", "--out", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(rf"(btcfi|json)[:,] {field}: ", done.stderr)
+
+
+def test_an_input_field_that_is_missing_is_named(tmp_path):
+    (tmp_path / "in.json").write_text('{"option_type": 0}')
+    done = btcfi("prove", "--input", tmp_path / "in.json", "--out", "-")
+    assert done.returncode == 2
+    assert "in.json, strike: missing" in done.stderr
+
+
 TWINS = {
     "does not parse": ("x = (", "twin.py:1: SyntaxError"),
     "lacks its functions": ("x = 1", "lacks settle or random_input"),
@@ -155,6 +177,7 @@ BAD = {
     "odd hex": (("prove", "--hex", "0", "--out", "-"), 2),
     "no input": (("prove", "--out", "-"), 2),
     "input larger than its page": (("prove", "--hex", "00" * 4097, "--out", "-"), 2),
+    "a root that is none": (("verify", "x", "--root", "zz"), 2),
     "unknown depth": (("verify", "x", "--depth", "deep"), 2),
     "unknown option": (("verify", "x", "--what"), 2),
     "too few steps": (("prove", "--hex", VECTORS[0]["input"], "--out", "-", "--max-steps", "10"), 70),
