@@ -1,0 +1,159 @@
+"""``btcfi serve``: where it listens, and what it does to the deployment's store."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import col, select
+
+from btcfi.adapters.node import PortInUseError
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.sales import Order, OrderMismatchError, sell
+from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRequestRow
+from btcfi.errors import InvalidInputError
+from btcfi.options.terms import InvalidTermsError, OptionKind
+from btcfi.surfaces.rest.app import create_app
+from btcfi.surfaces.rest.auth import create_key
+from btcfi.surfaces.status import status_of
+from settings.deployment import Deployment
+from workers.options_cli import sale_rule
+from workers.serve_cli import Publisher, Site, listen, make_deps
+
+SLOT = 1_767_571_200
+"""A recording of the past: the market's time is its newest minute's."""
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(data_dir=tmp_path, replay_clock=True)
+
+
+@pytest.fixture
+def store(deployment):
+    made = Store(deployment.database_url)
+    made.migrate()
+    with made.transaction() as session:
+        session.add(
+            RoundRow(
+                feed="BTC/USD", slot=SLOT, state="priced", price_cents=5_700_000, low_cents=5_690_000,
+                high_cents=5_710_000, deadline_unix=SLOT, opened_at_unix=SLOT, closed_at_unix=SLOT,
+            )
+        )  # fmt: skip
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def woken():
+    return []
+
+
+@pytest.fixture
+def api(deployment, store, woken):
+    with TestClient(create_app(make_deps(deployment, store, lambda: woken.append(1)))) as client:
+        key = create_key(
+            store, name="t", roles=("trade", "operate"), entropy=bytes(range(40)), now=int(time.time()),
+            expires_at=int(time.time()) + 600,
+        )  # fmt: skip
+        client.headers["Authorization"] = f"Bearer {key}"
+        yield client
+
+
+ORDER = {"type": "call", "strike": 55000, "expiry": SLOT + 3600, "quantity": 0.05}
+
+
+def test_the_published_create_makes_the_option_of_the_command_line_and_queues_its_contract(api, store, woken):
+    made = api.post("/api/option/create", json=ORDER).json()
+    assert made["taproot_address"] is None
+    with store.reading() as session:
+        row = session.exec(select(OptionRow)).one()
+        created = session.exec(select(EventRow).where(col(EventRow.entity) == "option")).one()
+        assert session.exec(select(OutboxRow)).all()
+    assert (row.id, row.premium_cents, row.premium_sats) == (
+        made["option_id"], made["premium_cents"], made["premium_sats"],
+    )  # fmt: skip
+    assert row.created_at_unix == created.at_unix == SLOT + 60
+    assert row.volatility_bps == 6_000  # the preset's, since one minute says nothing
+    assert woken
+    quoted = api.get("/api/premium", params={"strike": 55000, "expiry": str(SLOT + 3600), "type": "call"}).json()
+    assert made["premium_cents"] == -(-quoted["premium_cents"] * 5 // 100)
+
+
+def test_a_settlement_asked_for_is_the_row_that_the_command_line_writes(api, store):
+    option = api.post("/api/option/create", json=ORDER).json()["option_id"]
+    assert api.post(f"/api/v1/options/{option}/settle").status_code == 202
+    with store.reading() as session:
+        row = session.exec(select(SettlementRequestRow)).one()
+        work = session.exec(select(OutboxRow).where(col(OutboxRow.flow) == "answer_request")).one()
+    assert row.state == "open"
+    assert json.loads(work.arguments) == [option]
+
+
+def test_an_order_that_comes_again_is_the_same_option_and_with_other_terms_a_conflict(deployment, store):
+    rule = sale_rule(deployment)
+    order = {
+        "option_id": "one", "kind": OptionKind.CALL, "strike": 5_500_000, "quantity": 5, "barrier": None,
+        "american": False, "expiry": SLOT + 3600,
+    }  # fmt: skip
+    with store.transaction() as session:
+        first = sell(session, Order(**order), rule, now=SLOT + 60)
+    with store.transaction() as session:
+        again = sell(session, Order(**order), rule, now=SLOT + 100_000)
+        with pytest.raises(OrderMismatchError) as caught:
+            sell(session, Order(**order | {"quantity": 6}), rule, now=SLOT + 60)
+        with pytest.raises(InvalidTermsError):
+            sell(session, Order(**order | {"option_id": "two", "expiry": SLOT}), rule, now=SLOT + 60)
+    assert again.id == first.id
+    assert caught.value.field == "quantity"
+    assert status_of(caught.value).http == 409
+
+
+def test_a_port_in_use_and_an_address_of_somebody_else_are_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
+        listen("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(InvalidInputError, match="BTCFI_API_HOST"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(InvalidInputError, match="BTCFI_API_HOST"):
+        listen("no such host.invalid", 0)
+
+
+def test_a_broker_that_is_away_costs_a_request_nothing_and_the_next_wake_tries_again():
+    tries, done = [], threading.Event()
+
+    def publish():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError
+        done.set()
+
+    publisher = Publisher(publish)
+    publisher.wake()
+    while not tries:
+        time.sleep(0.01)
+    publisher.wake()
+    assert done.wait(5)
+    publisher.stop()
+
+
+def test_without_a_broker_waking_is_harmless():
+    publisher = Publisher(None)
+    publisher.wake()
+    publisher.stop()
+
+
+def test_the_api_is_under_its_path_and_the_console_elsewhere(api):
+    async def console(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"console"})
+
+    with TestClient(Site(api=api.app, console=console)) as site:
+        assert site.get("/").text == "console"
+        assert site.post("/sign-in", data={"name": "x"}).text == "console"
+        assert site.get("/apiary").text == "console"
+        assert site.get("/api/market").json()["spot_cents"] == 5_700_000
