@@ -11,9 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,23 @@ MINUTES = 3
 PATIENCE = 60
 
 
+class Collector(BaseHTTPRequestHandler):
+    """Takes OpenTelemetry's spans over HTTP and keeps them."""
+
+    def do_POST(self):
+        self.server.received.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
 class Running:
     """The services of compose.yaml as processes."""
 
-    def __init__(self, folder, stand_ins, slots):
+    def __init__(self, folder, stand_ins, slots, collector):
+        self.collector = collector
         self.folder, self.stand_ins, self.slots = folder, stand_ins, slots
         self.processes = {}
         self.ports = {name: free_port(0) for name in ("api", "flower", "metrics")}
@@ -67,7 +82,8 @@ class Running:
             "BTCFI_LEGS": ",".join(self.stand_ins.legs), "BTCFI_VENUE_BASE_URL": self.stand_ins.venue_base_url,
             "BTCFI_VENUE_RATE_LIMIT": "false", "BTCFI_TICK": "false", "BTCFI_REPLAY_CLOCK": "true",
             "BTCFI_MINE_SECONDS": "0", "BTCFI_CANARY_SECONDS": "1", "BTCFI_PREMIUM_SECONDS": "1",
-            "BTCFI_SETTLE_CONCURRENCY": "1",
+            "BTCFI_SETTLE_CONCURRENCY": "1", "OTEL_BSP_SCHEDULE_DELAY": "300",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.server_port}",
             **{f"BTCFI_{n.upper()}_PORT": str(port) for n, port in self.ports.items()},
         }  # fmt: skip
         return kept | given | own
@@ -137,9 +153,12 @@ def running(tmp_path_factory):
     base = Deployment(
         data_dir=folder / "data", venues=tuple(map(str, chosen.registered)), legs=tuple(map(str, chosen.legs))
     )
+    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    collector.received = []
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
     with Cluster(base, roles=(), beat=False, run_parties=False, replay_folder=SYNTHETIC_CANDLES) as cluster:
         cluster.start()
-        made = Running(folder, cluster.deployment, recording.slots(None, None)[:MINUTES])
+        made = Running(folder, cluster.deployment, recording.slots(None, None)[:MINUTES], collector)
         made.prepared = [made.run("prepare", *OURS["prepare"]["command"]) for _ in range(2)]
         assert made.prepared[0].returncode == 0, made.prepared[0].stderr
         try:
@@ -148,6 +167,8 @@ def running(tmp_path_factory):
             yield made
         finally:
             made.stop()
+            collector.shutdown()
+            collector.server_close()
 
 
 def test_every_service_of_ours_is_started_here_or_has_a_reason(running):
@@ -320,6 +341,43 @@ def test_no_secret_is_in_a_log_an_event_a_result_or_an_argument(running):
         assert len(secret) >= 16, what
         for place, text in places.items():
             assert secret not in text, f"{what} is in {place}"
+
+
+def spans_of(collector):
+    """Every span that came, by id: its name, trace and parent."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - an extra
+        ExportTraceServiceRequest,
+    )
+
+    found = {}
+    for body in list(collector.received):
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for span in (span for scope in resource.scope_spans for span in scope.spans):
+                found[span.span_id] = (span.name, span.trace_id, span.parent_span_id)
+    return found
+
+
+def ancestors(spans, span_id):
+    while span_id in spans:
+        name, _, span_id = spans[span_id]
+        yield name
+
+
+def test_one_trace_runs_from_the_tick_over_fetch_and_chord_to_the_expiry(running):
+    pytest.importorskip("opentelemetry.proto", reason="pip install 'btcfi-oracle-vm[otel]'")
+    pytest.importorskip("opentelemetry.instrumentation.celery", reason="pip install 'btcfi-oracle-vm[otel]'")
+
+    def joined():
+        spans = spans_of(running.collector)
+        ends = [i for i, (name, *_) in spans.items() if name == "run/options.expire_due"]
+        lines = [list(ancestors(spans, i)) for i in ends]
+        wanted = ["run/options.expire_due", "run/oracle.aggregate", "run/oracle.fetch", "run/oracle.tick"]
+        return any([name for name in line if name.startswith("run/")] == wanted for line in lines)
+
+    until("a trace that joins them", joined)
+    spans = spans_of(running.collector)
+    canaries = [list(ancestors(spans, i)) for i, (name, *_) in spans.items() if name == "run/control.canary"]
+    assert ["run/control.canary", "apply_async/control.canary"] in canaries, "beat's own spans, one a publishing"
 
 
 def test_a_line_of_a_worker_s_log_names_its_task_and_what_it_is_about(running):
