@@ -11,11 +11,18 @@ from celery import shared_task
 
 from btcfi.adapters.node import Node, TxRejectedError
 from btcfi.adapters.store import chain
-from btcfi.adapters.store.leases import LeaseHeldError
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
-from tasks.context import Context, context, fee_rule, mining_address, node, service_wallet
+from tasks.context import (
+    Context,
+    context,
+    fee_rule,
+    mining_address,
+    node,
+    service_wallet,
+    where_nobody_else_signs,
+)
 
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
@@ -25,7 +32,8 @@ BUILD_AT_ONCE = 32
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
-@shared_task(name="chain.settle", throws=(LeaseHeldError,))
+@shared_task(name="chain.settle")
+@where_nobody_else_signs
 def settle() -> None:
     """Complete the settlement of everything proven and attested, then send."""
     here, bitcoind = context(), node(os.getpid())
@@ -67,7 +75,8 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
     return [one if isinstance(one, TxRejectedError) else None for one in answers]
 
 
-@shared_task(name="chain.watch", throws=(LeaseHeldError,))
+@shared_task(name="chain.watch")
+@where_nobody_else_signs
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
     here, bitcoind = context(), node(os.getpid())
@@ -103,7 +112,8 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             chain.unwind(session, last.height, now=here.now())
 
 
-@shared_task(name="chain.mine", throws=(LeaseHeldError,))
+@shared_task(name="chain.mine")
+@where_nobody_else_signs
 def mine() -> None:
     """Mine a block on a regtest chain, to seller, buyer and service in turn; only where a setting says so."""
     here, bitcoind = context(), node(os.getpid())

@@ -6,10 +6,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from btcfi.adapters.node import Node
 from btcfi.adapters.store import leases, rounds
 from btcfi.adapters.store.contracts import ContractRule
 from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.leases import LeaseHeldError
 from btcfi.adapters.store.rounds import Register
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
@@ -80,6 +81,17 @@ class Context:
         with self.store.transaction() as session:
             leases.hold(session, leases.WALLET, holder=WORKER, now=self.now(), seconds=seconds)
             yield session
+
+
+def where_nobody_else_signs(work: Callable[[], None]) -> Callable[[], None]:
+    """Decorate a task that signs: while another worker holds the wallet's lease, it leaves the work to that one."""
+
+    @wraps(work)
+    def alone() -> None:
+        with suppress(LeaseHeldError):
+            work()
+
+    return alone
 
 
 def context() -> Context:

@@ -2,8 +2,8 @@
 
 A backup is a gzipped tar: ``manifest.json`` (what is inside, each part with its SHA-256), ``NAME.jsonl`` (the
 store, evidence and proofs included, the same from SQLite and PostgreSQL, so that one is restored onto the other),
-``keystore.json`` and ``sealed.bin`` (wallet seed, oracle keys, the parties' folders: AES-256-GCM under the keystore that
-the passphrase opens).
+``keystore.json`` and ``sealed.bin`` (wallet seed, oracle keys, the parties' folders: AES-256-GCM under the keystore
+that the passphrase opens).
 
 Secret nonces are never put into a backup: one that was used since and comes back would give its key away.
 """

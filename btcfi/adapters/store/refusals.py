@@ -13,7 +13,7 @@ from btcfi.adapters.store.fleet_tables import RefusedMessageRow
 from btcfi.hashes import sha256
 from btcfi.units import UnixSeconds
 
-COUNTER: Final = "refused_messages"
+COUNTER: Final = "refused_at_the_broker"
 
 EXCERPT_BYTES: Final = 200
 KEPT_ROWS: Final = 1_000
