@@ -1,0 +1,138 @@
+"""What is backed up comes back, onto the same kind of database or the other, and onto nothing that is not empty."""
+
+import tarfile
+
+import pytest
+from sqlalchemy import select
+
+from btcfi.adapters.backup import NotABackupError, NotEmptyError, read_backup, write_backup
+from btcfi.adapters.evidence import store_blob
+from btcfi.adapters.keystore import WrongPassphraseError
+from btcfi.adapters.store import leases
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.edges import cross
+from btcfi.adapters.store.rounds import find_round, open_round
+from btcfi.adapters.store.tables import BlobRow, EventRow, RoundRow
+from btcfi.oracle.quote import Feed
+from btcfi.units import Slot, UnixSeconds
+
+FEED = Feed("BTC/USD")
+NOW = UnixSeconds(1_700_000_040)
+SLOT = Slot(1_699_999_980)
+PASSPHRASE = "correct horse battery"
+
+
+@pytest.fixture
+def secret(tmp_path):
+    folder = tmp_path / "keys"
+    (folder / "party" / "nonces").mkdir(parents=True)
+    (folder / "party" / "keystore.json").write_text("sealed already")
+    (folder / "party" / "nonces" / "one").write_text("never twice")
+    (tmp_path / "wallet.seed").write_bytes(b"\x07" * 32)
+    return {"wallet.seed": tmp_path / "wallet.seed", "parties": folder}
+
+
+def elsewhere(tmp_path):
+    return {"wallet.seed": tmp_path / "new" / "wallet.seed", "parties": tmp_path / "new" / "keys"}
+
+
+@pytest.fixture
+def backup(store, tmp_path, secret):
+    with store.transaction() as session:
+        open_round(session, FEED, SLOT, now=NOW, deadline_seconds=20)
+        store_blob(session, bytes(range(256)), now=NOW)
+        leases.hold(session, leases.WALLET, holder="somebody", now=NOW, seconds=15)
+    file = tmp_path / "backup.btcfi"
+    write_backup(store, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
+    return file
+
+
+def fresh(tmp_path):
+    return Store(f"sqlite:///{tmp_path}/restored.db")
+
+
+def contents(store):
+    with store.reading() as session:
+        tables = (RoundRow, EventRow, BlobRow)
+        return [[row.model_dump() for row in session.execute(select(table)).scalars()] for table in tables]
+
+
+def test_rows_bytes_and_keys_come_back_as_they_were(store, backup, tmp_path):
+    restored = fresh(tmp_path)
+    written = read_backup(backup, restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    assert contents(restored) == contents(store)
+    assert (written.files, written.taken_at_unix) == (2, NOW)
+    assert (tmp_path / "new" / "wallet.seed").read_bytes() == b"\x07" * 32
+    assert (tmp_path / "new" / "wallet.seed").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new" / "keys" / "party" / "keystore.json").exists()
+
+
+def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_works_on(store, tmp_path, secret):
+    origin = Store(f"sqlite:///{tmp_path}/origin.db")
+    origin.migrate()
+    with origin.transaction() as session:
+        for number in range(3):
+            open_round(session, FEED, Slot(SLOT + 60 * number), now=NOW, deadline_seconds=20)
+    file = tmp_path / "from-sqlite.btcfi"
+    write_backup(origin, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
+    store.downgrade("base")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    read_backup(file, store, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    assert contents(store) == contents(origin)
+    with store.transaction() as session:  # numbers go on after the last
+        assert open_round(session, FEED, Slot(SLOT + 6_000), now=NOW, deadline_seconds=20)
+        assert cross(session, find_round(session, FEED, SLOT), "void", now=NOW)
+
+
+def test_a_secret_nonce_and_a_lease_are_left_behind(backup, tmp_path):
+    restored = fresh(tmp_path)
+    read_backup(backup, restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    assert not (tmp_path / "new" / "keys" / "party" / "nonces").exists()
+    with restored.transaction() as session:
+        assert leases.hold(session, leases.WALLET, holder="another", now=NOW, seconds=15) == 1
+
+
+def test_no_key_can_be_read_from_the_file_without_its_passphrase(backup, tmp_path):
+    with tarfile.open(backup) as tar:
+        raw = b"".join(tar.extractfile(member).read() for member in tar)
+    assert b"\x07" * 32 not in raw
+    assert b"sealed already" not in raw
+    with pytest.raises(WrongPassphraseError):
+        read_backup(backup, fresh(tmp_path), secret_files=elsewhere(tmp_path), passphrase="wrong horse battery")
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_restored_over_something(store, backup, secret, tmp_path):
+    with pytest.raises(NotEmptyError):
+        read_backup(backup, store, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    with pytest.raises(NotEmptyError):
+        read_backup(backup, fresh(tmp_path), secret_files=secret, passphrase=PASSPHRASE)
+
+
+def changed(backup, tmp_path, name, content):
+    """Return the backup with one part replaced."""
+    target = tmp_path / "changed.btcfi"
+    with tarfile.open(backup) as old, tarfile.open(target, "w:gz") as new:
+        for member in old:
+            body = old.extractfile(member).read()
+            (tmp_path / "part").write_bytes(content if member.name == name else body)
+            new.add(tmp_path / "part", arcname=member.name)
+    return target
+
+
+@pytest.mark.parametrize("name", ["round.jsonl", "sealed.bin", "manifest.json"])
+def test_a_changed_part_is_refused_before_anything_is_written(backup, tmp_path, name):
+    restored = fresh(tmp_path)
+    with pytest.raises(NotABackupError):
+        read_backup(
+            changed(backup, tmp_path, name, b"{}"), restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE
+        )
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar", b"\x1f\x8b\x08\x00broken"])
+def test_a_file_that_is_no_backup_is_named(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(NotABackupError):
+        read_backup(tmp_path / "file", fresh(tmp_path), secret_files={}, passphrase=PASSPHRASE)
