@@ -39,6 +39,7 @@ def test_every_flow_names_tasks_that_exist():
         keyword.value.value
         for parameter in task_functions()
         for decorator in parameter.values[0].decorator_list
+        if isinstance(decorator, ast.Call)
         for keyword in decorator.keywords
         if keyword.arg == "name"
     }
