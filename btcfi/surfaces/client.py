@@ -90,6 +90,11 @@ class Market:
     samples: int
 
 
+PRICES: Final = "/api/v1/prices/stream"
+PREMIUMS: Final = "/api/v1/premiums/stream"
+SETTLEMENTS: Final = "/api/v1/settlements/stream"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedOption:
     """An option that was just created."""
@@ -161,6 +166,57 @@ class Price:
     price_cents: int
     low_cents: int | None
     high_cents: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPremium:
+    """An open option's newest premium: cents for the whole quantity, Greeks per BTC."""
+
+    option_id: str
+    slot_unix: int
+    premium_cents: int
+    delta: float
+    gamma: float
+    vega: float
+    theta: float
+    rho: float
+    priced_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One edge that a settlement crossed."""
+
+    id: int
+    entity: str
+    entity_id: str
+    from_state: str
+    to_state: str
+    at_unix: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRisk:
+    """The writer's book."""
+
+    options: int
+    spot_cents: int
+    volatility: float
+    value_cents: int
+    delta_btc: float
+    gamma_btc: float
+    vega: float
+    theta: float
+    rho: float
+    required_margin_cents: int
+    collateral_cents: int
+    liability_cents: int
+    utilisation: float | None
+    spot_moves: tuple[float, ...]
+    volatility_moves: tuple[float, ...]
+    profit_cents: tuple[list[int], ...]
+    """By volatility move, then spot move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,19 +467,38 @@ class Client(_Base):
         """Return whether the server can do its work."""
         return self._do(_health())
 
+    def stored_premium(self, option_id: str) -> StoredPremium:
+        """Return an open option's newest stored premium."""
+        return self._do(_stored_premium(option_id))
+
+    def risk(self) -> BookRisk:
+        """Return the risk of the writer's book; needs the role operate."""
+        return self._do(_risk())
+
     def stream_prices(self, *, after_slot: int | None = None, limit: int | None = None) -> Iterator[Price]:
         """Give each newly priced minute, until the caller stops or ``limit`` came."""
-        query, headers = _stream(after_slot, limit)
+        return self._stream(Price, PRICES, after_slot, limit)
+
+    def stream_premiums(self, *, after: str | None = None, limit: int | None = None) -> Iterator[StoredPremium]:
+        """Give the premium of every open option each time that it is stored; ``after``: PRICED_AT-OPTION_ID."""
+        return self._stream(StoredPremium, PREMIUMS, after, limit)
+
+    def stream_settlements(self, *, after_event: int | None = None, limit: int | None = None) -> Iterator[Event]:
+        """Give every edge that a settlement crosses, from now on or after an event."""
+        return self._stream(Event, SETTLEMENTS, after_event, limit)
+
+    def _stream(self, kind: type[T], path: str, after: int | str | None, limit: int | None) -> Iterator[T]:
+        query, headers = _stream(after, limit)
         try:
             with self._http.stream(
-                "GET", "/api/v1/prices/stream", params=query, headers=headers, timeout=_patient(self._timeout)
+                "GET", path, params=query, headers=headers, timeout=_patient(self._timeout)
             ) as response:
                 if response.status_code != OK:
                     response.read()
                     raise refusal(response)
                 for line in response.iter_lines():
                     if line.startswith("data: "):
-                        yield _made(Price, json.loads(line[6:]))
+                        yield _made(kind, json.loads(line[6:]))
         except httpx.TransportError as e:
             raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
 
@@ -533,19 +608,38 @@ class AsyncClient(_Base):
         """See ``Client.health``."""
         return await self._do(_health())
 
-    async def stream_prices(self, *, after_slot: int | None = None, limit: int | None = None) -> AsyncIterator[Price]:
+    async def stored_premium(self, option_id: str) -> StoredPremium:
+        """See ``Client.stored_premium``."""
+        return await self._do(_stored_premium(option_id))
+
+    async def risk(self) -> BookRisk:
+        """See ``Client.risk``."""
+        return await self._do(_risk())
+
+    def stream_prices(self, *, after_slot: int | None = None, limit: int | None = None) -> AsyncIterator[Price]:
         """See ``Client.stream_prices``."""
-        query, headers = _stream(after_slot, limit)
+        return self._stream(Price, PRICES, after_slot, limit)
+
+    def stream_premiums(self, *, after: str | None = None, limit: int | None = None) -> AsyncIterator[StoredPremium]:
+        """See ``Client.stream_premiums``."""
+        return self._stream(StoredPremium, PREMIUMS, after, limit)
+
+    def stream_settlements(self, *, after_event: int | None = None, limit: int | None = None) -> AsyncIterator[Event]:
+        """See ``Client.stream_settlements``."""
+        return self._stream(Event, SETTLEMENTS, after_event, limit)
+
+    async def _stream(self, kind: type[T], path: str, after: int | str | None, limit: int | None) -> AsyncIterator[T]:
+        query, headers = _stream(after, limit)
         try:
             async with self._http.stream(
-                "GET", "/api/v1/prices/stream", params=query, headers=headers, timeout=_patient(self._timeout)
+                "GET", path, params=query, headers=headers, timeout=_patient(self._timeout)
             ) as response:
                 if response.status_code != OK:
                     await response.aread()
                     raise refusal(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
-                        yield _made(Price, json.loads(line[6:]))
+                        yield _made(kind, json.loads(line[6:]))
         except httpx.TransportError as e:
             raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
 
@@ -581,8 +675,16 @@ def _proof(settlement_id: str) -> _Call[bytes]:
     return _Call(method="GET", path=path, read=lambda response: response.content)
 
 
-def _stream(after_slot: int | None, limit: int | None) -> tuple[dict[str, str], dict[str, str]]:
-    return _query(limit=limit), {"Last-Event-ID": str(after_slot)} if after_slot is not None else {}
+def _stored_premium(option_id: str) -> _Call[StoredPremium]:
+    return _Call(method="GET", path=f"/api/v1/options/{_segment(option_id)}/premium", read=_record(StoredPremium))
+
+
+def _risk() -> _Call[BookRisk]:
+    return _Call(method="GET", path="/api/v1/risk", read=_record(BookRisk))
+
+
+def _stream(after: int | str | None, limit: int | None) -> tuple[dict[str, str], dict[str, str]]:
+    return _query(limit=limit), {"Last-Event-ID": str(after)} if after is not None else {}
 
 
 def _patient(timeout_seconds: float) -> httpx.Timeout:

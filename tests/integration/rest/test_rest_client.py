@@ -12,9 +12,10 @@ import httpx
 import pytest
 import uvicorn
 
+from btcfi.adapters.store.premiums import refresh_premiums
 from btcfi.surfaces.client import ApiError, ApiUnreachableError, AsyncClient, Client
 from btcfi.surfaces.rest.app import create_app
-from tests.support.rest_world import NOW, SPOT, make_world
+from tests.support.rest_world import FEED, NOW, SPOT, make_world
 
 pytestmark = pytest.mark.integration
 EXPIRY = NOW // 60 * 60 + 30 * 86_400
@@ -60,6 +61,18 @@ def test_an_option_is_priced_created_settled_and_verified_through_the_client_alo
         assert held.proof_root == btcfi.settlement(settlement).proof_root
         assert btcfi.prices(limit=5).next_cursor is not None
         assert [one.price_cents for one in btcfi.stream_prices(limit=1)] == [SPOT]
+        edges = list(btcfi.stream_settlements(after_event=0, limit=3))
+        assert [one.to_state for one in edges] == ["due", "claimed", "executed"]
+        with world.store.transaction() as session:
+            refresh_premiums(session, FEED, now=world.now, rate_bps=300, fallback_volatility_bps=6_000)
+        another = btcfi.create_option(**order())
+        with world.store.transaction() as session:
+            refresh_premiums(session, FEED, now=world.now, rate_bps=300, fallback_volatility_bps=6_000)
+        stored = btcfi.stored_premium(another.option_id)
+        assert stored in list(btcfi.stream_premiums(limit=1))
+        risk = btcfi.risk()
+        assert risk.options >= 1
+        assert len(risk.profit_cents) == len(risk.volatility_moves)
 
 
 def test_the_asynchronous_client_answers_the_same(served):
@@ -99,7 +112,7 @@ def test_a_refusal_is_an_error_with_the_problems_fields(served):
         assert caught.value.status == 409
     with Client(url) as stranger, pytest.raises(ApiError) as caught:
         stranger.create_option(**order())
-    assert caught.value.status == 403
+    assert caught.value.status == 401
 
 
 def test_a_server_that_is_not_there_is_named():
