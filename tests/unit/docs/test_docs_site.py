@@ -63,12 +63,14 @@ def test_every_operation_and_schema_of_the_api_is_in_the_reference(generated):
 
 
 def commands_in(text):
-    """The btcfi commands of shell listings: their names and their long options."""
-    for listing in re.findall(r"```(?:console|sh)\n(.*?)```", text, re.DOTALL):
-        for line in listing.splitlines():
-            found = re.match(r"\s*\$?\s*btcfi ((?:[a-z-]+ ?)+)(.*)", line)
-            if found:
-                yield found[1].split(), re.findall(r"--[a-z-]+", line.partition("#")[0])
+    """The btcfi commands of a page's shell listings: their words and their long options."""
+    inside = shell = False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            inside = not inside
+            shell = inside and line[3:] in ("", "console", "sh")
+        elif shell and (found := re.match(r"(?:\$ )?btcfi ((?:[a-z][a-z-]+ ?)+)(.*)", line)):
+            yield found[1].split(), re.findall(r"--[a-z-]+", line.partition("#")[0])
 
 
 @pytest.mark.parametrize("page", sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md")), ids=str)
