@@ -21,7 +21,7 @@ def attached(deployment: Deployment) -> Deployment:
         known: dict[str, Any] = json.loads((deployment.data_dir / CLUSTER_FILE).read_text(encoding="utf-8"))
         urls = known["urls"]
         found: dict[str, Any] = {name: urls[name] for name in FIELDS if urls.get(name) is not None}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return deployment
     if "node_cookie_file" in found:
         found["node_cookie_file"] = Path(found["node_cookie_file"])

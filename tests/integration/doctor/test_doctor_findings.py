@@ -1,0 +1,215 @@
+"""btcfi doctor says what is wrong and what to do, whatever is broken, and never fails itself."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import SecretStr
+
+from btcfi.adapters.metrics import newest_revision
+from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.tables import CanaryRow, OutboxRow, RoundRow
+from settings.deployment import Deployment
+from workers import doctor_cli, watch_cli
+from workers.cli import LAZY_GROUPS, build
+from workers.doctor_cli import Status, checks
+from workers.embedded import Cluster, free_port
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch):
+    for name in ("BROKER_URL", "NODE_URL", "DATABASE_URL", "RESULT_BACKEND_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    made = Deployment(data_dir=tmp_path, flower_port=0, metrics_port=0, api_port=0)
+    store = Store(made.database_url)
+    store.migrate()
+    store.close()
+    return made
+
+
+def found(check):
+    return {finding.name: finding for finding in check}
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "workers.cli", "doctor", "--no-network", *arguments],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+
+def test_a_new_folder_is_fine_with_warnings_about_what_is_not_started(tmp_path):
+    done = run("--json", BTCFI_DATA_DIR=str(tmp_path))
+    said = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    status = {check["name"]: check["status"] for check in said["checks"]}
+    assert status["database"] == "warn"
+    assert status["guests"] == status["python"] == status["preset"] == "ok"
+    assert all(check["do"] for check in said["checks"] if check["status"] != "ok")
+
+
+def test_what_does_not_answer_is_a_failure_with_a_hint_and_without_the_password(tmp_path):
+    done = run(
+        BTCFI_DATA_DIR=str(tmp_path),
+        BROKER_URL="redis://:hunter22@127.0.0.1:1/0",
+        NODE_URL="http://u:hunter22@127.0.0.1:1",
+    )
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    for part in ("broker", "node"):
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"fail  {part}"))
+        assert "->" in lines[at + 1]
+    assert "hunter22" not in done.stdout + done.stderr
+    assert "2 fail" in done.stderr
+
+
+def test_a_wrong_setting_is_one_line(tmp_path):
+    done = run(BTCFI_DATA_DIR=str(tmp_path), BTCFI_METRICS_PORT="many")
+    assert done.returncode == 2
+    assert done.stderr.startswith("btcfi: BTCFI_METRICS_PORT")
+
+
+def test_a_database_at_another_migration_is_named(deployment):
+    store = Store(deployment.database_url)
+    store.downgrade("0002")
+    store.close()
+    schema = found(doctor_cli.database(deployment))["schema"]
+    assert schema.status is Status.FAIL
+    assert "0002" in schema.said
+    assert str(newest_revision()) in schema.said
+    assert schema.do == "btcfi migrate"
+
+
+def test_a_pipeline_that_stands_still_is_found_by_its_canaries_price_and_outbox(deployment):
+    now = int(time.time())
+    store = Store(deployment.database_url)
+    with store.transaction() as session:
+        session.add(CanaryRow(queue="settle", seen_at_unix=now - 600))
+        session.add(CanaryRow(queue="chain", seen_at_unix=now - 5))
+        session.add(OutboxRow(id="1", flow="send", arguments="[]", created_at_unix=now - 60))
+        slot = now // 60 * 60 - 1_200
+        session.add(
+            RoundRow(feed="BTC/USD", slot=slot, state="priced", price_cents=5_000_000, report="{}", deadline_unix=0,
+                     opened_at_unix=slot, closed_at_unix=slot)
+        )  # fmt: skip
+    store.close()
+    said = found(doctor_cli.database(deployment))
+    assert {name for name, f in said.items() if f.status is Status.FAIL} == {"canaries", "price", "outbox"}
+    assert "settle 10 min ago" in said["canaries"].said
+    assert "chain" not in said["canaries"].said
+
+
+def test_keys_that_others_may_read_are_a_failure(deployment):
+    seed = deployment.wallet_seed_file
+    seed.write_bytes(b"x" * 32)
+    seed.chmod(0o600)
+    assert found(doctor_cli.keys(deployment))["keys"].status is Status.OK
+    seed.chmod(0o640)
+    finding = found(doctor_cli.keys(deployment))["keys"]
+    assert finding.status is Status.FAIL
+    assert "chmod 600" in finding.do
+
+
+def test_a_dependency_that_is_not_the_locked_one_is_named(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(
+        "typer==0.0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nonly-elsewhere==1.0 ; sys_platform == 'win32'\n"
+    )
+    finding = found(doctor_cli.dependencies(lock))["dependencies"]
+    assert finding.status is Status.WARN
+    assert "locked 0.0.1" in finding.said
+    assert "not-there is missing" in finding.said
+    assert "only-elsewhere" not in finding.said
+
+
+def test_two_services_on_one_port_are_a_failure(deployment):
+    port = free_port(0)
+    clash = deployment.model_copy(update={"flower_port": port, "metrics_port": port})
+    assert found(doctor_cli.ports(clash))["ports"].status is Status.FAIL
+
+
+@pytest.mark.integration
+def test_a_broker_that_forgets_is_a_failure(tmp_path):
+    with Cluster(
+        Deployment(data_dir=tmp_path), embedded_node=False, roles=(), beat=False, run_parties=False
+    ) as cluster:
+        cluster.start()
+        here = cluster.deployment
+        assert found(doctor_cli.broker(here))["broker"].status is Status.OK
+        import redis  # noqa: PLC0415 - to break the broker with
+
+        client = redis.Redis(unix_socket_path=here.broker_url.removeprefix("redis+socket://").partition("?")[0])
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert "noeviction" in found(doctor_cli.broker(here))["broker"].do
+        client.config_set("appendonly", "no")
+        assert "appendonly yes" in found(doctor_cli.broker(here))["broker"].do
+        client.close()
+
+
+def test_every_check_has_its_turn_and_none_raises(deployment):
+    secret = deployment.model_copy(update={"flower_password": SecretStr("x" * 12)})
+    for name, check in checks(secret, network=False):
+        for finding in doctor_cli._safely(name, check):
+            assert finding.status is Status.OK or finding.do
+
+
+def test_watch_without_a_database_says_so_and_exits_1(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.cli", "watch", "--once"], env={**os.environ, "BTCFI_DATA_DIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "btcfi migrate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "120 min"), (7_200, "2 h"), (172_800, "2 d")],
+)
+def test_a_length_of_time_is_said_in_its_unit(seconds, text):
+    assert watch_cli.age(seconds) == text
+
+
+ANSWERING = {
+    "bench", "demo", "doctor", "list", "messages", "requeue", "risk", "settle", "show", "status", "verify", "watch",
+}  # fmt: skip
+"""Last words of commands whose answer is data."""
+
+ALWAYS_JSON = {"anchor verify", "party status", "party watch"}
+"""They print JSON and nothing else."""
+
+
+def commands():
+    """Every command as it is typed, with its options."""
+    tops = [build()] + [build([name]) for name in LAZY_GROUPS]
+    for app in tops:
+        command = typer.main.get_command(app)
+        yield from _walk(command, "")
+
+
+def _walk(command, name):
+    if hasattr(command, "commands"):
+        for inner, under in command.commands.items():
+            yield from _walk(under, f"{name} {inner}".strip())
+    else:
+        yield name, {option for parameter in command.params for option in parameter.opts}
+
+
+def test_whatever_has_an_answer_can_give_it_as_json():
+    listed = dict(commands())
+    assert "options list" in listed
+    assert "keys list" in listed
+    answering = {name: options for name, options in listed.items() if name.split()[-1] in ANSWERING}
+    assert len(answering) > len(ANSWERING)
+    assert {name for name, options in answering.items() if "--json" not in options} == ALWAYS_JSON

@@ -1,0 +1,98 @@
+"""Logs name what a task is about, hold no password, and do not grow for ever."""
+
+import json
+import logging
+
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from settings.deployment import Deployment
+from workers.app import TASK_MODULES
+from workers.logs import HIDDEN, bound_log, configure_logging, secrets_of
+from workers.signals import _ARGUMENTS, SHOWN_IDS, about
+
+
+@pytest.fixture
+def stderr(capsys):
+    """What was logged so far, once."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield lambda: capsys.readouterr().err
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
+
+
+def test_a_json_line_has_the_record_and_what_is_bound(stderr):
+    configure_logging("json")
+    with structlog.contextvars.bound_contextvars(option_id="one"):
+        logging.getLogger("btcfi.any").warning("it is %s", "late")
+    line = json.loads(stderr())
+    assert (line["event"], line["level"], line["logger"], line["option_id"]) == (
+        "it is late", "warning", "btcfi.any", "one",
+    )  # fmt: skip
+    assert line["timestamp"].endswith("Z")
+
+
+def test_a_password_is_hidden_whoever_logs_it_and_in_a_traceback_too(stderr):
+    deployment = Deployment(
+        database_url="postgresql+psycopg://btcfi:p%40ssw0rd-db@db/btcfi", broker_url="redis://:brokersecret@b:6379/0",
+        node_url="http://user:nodesecret@n:8332", flower_password=SecretStr("flowersecret"),
+    )  # fmt: skip
+    configure_logging("json", secrets_of(deployment))
+    try:
+        raise RuntimeError(f"cannot reach {deployment.node_url}")  # noqa: TRY301 - a traceback is wanted
+    except RuntimeError:
+        logging.getLogger("kombu").exception("broker %s, p@ssw0rd-db, flowersecret", deployment.broker_url)
+    said = stderr()
+    for secret in ("p%40ssw0rd-db", "p@ssw0rd-db", "brokersecret", "nodesecret", "flowersecret"):
+        assert secret not in said
+    assert said.count(HIDDEN) >= 4
+    assert "cannot reach" in said, "only the secret goes"
+
+
+def test_a_library_s_chatter_is_not_logged(stderr):
+    configure_logging("json")
+    logging.getLogger("httpx").info("HTTP Request: GET …")
+    logging.getLogger("btcfi").info("ours")
+    assert [json.loads(line)["event"] for line in stderr().splitlines()] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kwargs", "expected"),
+    [
+        ("oracle.fetch", ("BTC/USD", 1_700_000_040, "kraken:BTC/USD"), {},
+         {"round": "BTC/USD@1700000040", "venue": "kraken:BTC/USD"}),
+        ("oracle.aggregate", ([True], "BTC/USD", 1_700_000_040), {}, {"round": "BTC/USD@1700000040"}),
+        ("oracle.tick", (), {"slot": 1_700_000_040}, {"slot": 1_700_000_040}),
+        ("settlement.close_proof", ([1], "st-one"), {}, {"settlement_id": "st-one"}),
+        ("options.settle", ("one", "flower:me"), {}, {"option_id": "one"}),
+        ("settlement.execute_batch", (["a", "b"],), {}, {"settlements": ["a", "b"]}),
+        ("settlement.execute_batch", (list("abcde"),), {}, {"settlements": [*"abc", "and 2 more"]}),
+        ("somebody.elses", ("x",), {"secret": "y"}, {}),
+    ],
+)  # fmt: skip
+def test_a_task_s_line_says_what_it_is_about_and_nothing_unknown(task, args, kwargs, expected):
+    assert SHOWN_IDS == 3
+    assert about(task, args, kwargs) == expected
+
+
+def test_the_names_of_arguments_are_those_of_real_tasks():
+    from celery import Celery  # noqa: PLC0415 - registers tasks on an application of its own
+
+    app = Celery("names", include=list(TASK_MODULES))
+    app.loader.import_default_modules()
+    assert set(_ARGUMENTS) <= set(app.tasks)
+
+
+def test_a_log_beyond_its_limit_moves_aside_and_its_writer_goes_on(tmp_path):
+    file = tmp_path / "settle.log"
+    with file.open("ab", buffering=0) as writer:
+        writer.write(b"x" * 100)
+        assert not bound_log(file, limit=100)
+        writer.write(b"y")
+        assert bound_log(file, limit=100)
+        writer.write(b"after\n")
+    assert file.read_bytes() == b"after\n", "no hole where the old lines were"
+    assert (tmp_path / "settle.log.1").read_bytes() == b"x" * 100 + b"y"
+    assert not bound_log(tmp_path / "absent.log")
