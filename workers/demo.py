@@ -341,6 +341,7 @@ def sale_rule(here: Context) -> SaleRule:
         feed=here.feed, preset=here.preset.name, preset_sha256=here.preset.sha256, rate_bps=here.preset.rate_bps,
         fallback_volatility_bps=here.preset.fallback_volatility_bps, program=here.deployment.program,
         program_sha256=load_program(here.deployment.program).program_hash.hex(),
+        max_backlog=here.deployment.max_backlog,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import cast
 from sqlmodel import Session
 
 from btcfi.adapters.store import rounds
+from btcfi.adapters.store.backlog import refuse_above
 from btcfi.adapters.store.options import NoPriceYetError, OptionOrder, create_option, terms_of
 from btcfi.adapters.store.premiums import realised_volatility, total_premium
 from btcfi.adapters.store.tables import OptionRow
@@ -52,15 +53,19 @@ class SaleRule:
     program: str
     program_sha256: str
     """Of the guest's flat image, hex."""
+    max_backlog: int = 5_000
+    """Settlements and fundings that may wait; above it nothing is sold."""
 
 
 def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) -> OptionRow:
     """Price ``order`` at the newest agreed price and store the option, or return the one that it made before.
 
-    now: the market's clock. Raises InvalidTermsError naming the field, NoPriceYetError, OrderMismatchError.
+    now: the market's clock. Raises InvalidTermsError naming the field, NoPriceYetError, OrderMismatchError,
+    BacklogFullError.
     """
     if (known := session.get(OptionRow, order.option_id)) is not None:
         return _the_same(known, order)
+    refuse_above(session, rule.max_backlog)
     last = rounds.latest_priced(session, rule.feed)
     if last is None or last.price_cents is None:
         raise NoPriceYetError(rule.feed)

@@ -10,6 +10,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import store_blob
 from btcfi.adapters.store import rounds
+from btcfi.adapters.store.backlog import refuse_requests_above
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, upsert
 from btcfi.adapters.store.options import add_settlement, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
@@ -251,6 +252,7 @@ def request_settlement(
     find_option(session, option_id)
     row = session.get(SettlementRequestRow, option_id)
     if row is None:
+        refuse_requests_above(session)
         row = SettlementRequestRow(option_id=option_id, requested_by=requested_by, requested_at_unix=now)
         session.add(row)
     elif row.state != "accepted":
