@@ -158,6 +158,7 @@ class ChaosCluster:
             replay_folder=candles, run_parties=False,
         )  # fmt: skip
         self._fleet: Cluster | None = None
+        self._fleet_deployment = self._deployment
         self._proxy: NodeProxy | None = None
         self.here: Context
         self.node: Node
@@ -182,7 +183,12 @@ class ChaosCluster:
         self._proxy = NodeProxy(urlsplit(base.node_url or "").port or 0)
         deployment = base.model_copy(update={"data_dir": self._deployment.data_dir, "node_url": self._proxy.url})
         parties.fill_wallets(self.node, deployment, coins=COINS_EACH)
-        self._fleet = Cluster(deployment)
+        self._fleet_deployment = deployment
+        self.start_fleet(progress)
+
+    def start_fleet(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Start the workers, as many as wanted; again after ``stop_fleet``."""
+        self._fleet = Cluster(self._fleet_deployment)
         with self._faults_named():
             self._fleet.start(progress)
             for role, many in (
@@ -194,6 +200,11 @@ class ChaosCluster:
                     self.add_worker(role, f"{role}-{number}")
         self._fleet.wait_ready(90)
         self.here = make_context(self._fleet.deployment)
+
+    def stop_fleet(self) -> None:
+        """Stop the workers and the parties; broker and chain stay."""
+        self.here.store.close()
+        self.fleet.stop()
 
     @contextmanager
     def _faults_named(self) -> Iterator[None]:
