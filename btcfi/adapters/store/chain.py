@@ -6,6 +6,7 @@ unwound block by block.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -44,6 +45,9 @@ SPLIT_COIN: Final = Sats(50_000)
 
 _LIVE: Final = ("CREATED", "ACTIVE", "EXPIRED")
 
+REPLACED_CHILD: Final = "child replaced by "
+"""What the purpose of a child begins with, once another child has taken its place."""
+
 RESEND_SECONDS: Final = 10
 """A transaction that no block holds is sent again this often: a node may have forgotten it."""
 
@@ -71,18 +75,18 @@ def split_coins(
     if mature_coins(session, tip=tip) * 2 >= want:
         return False
     fee = fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + (want + 1) * P2TR_OUTPUT_WEIGHT), rate)
-    large = _pick(session, Sats(SPLIT_COIN * (want + 1) + fee), tip=tip)
+    large = pick_coin(session, Sats(SPLIT_COIN * (want + 1) + fee), tip=tip)
     if large is None:
         return False
     spent = TxOut(value=Sats(large.value_sats), script=wallet.script)
     rest = Sats(large.value_sats - want * SPLIT_COIN - fee)
     outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * want, TxOut(value=rest, script=wallet.script)]
-    plain = Transaction(version=2, inputs=(TxIn(outpoint=_outpoint(large.outpoint)),), outputs=tuple(outputs))
+    plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
     signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
     name = display_txid(signed.txid)
-    _reserve(session, large, name)
+    reserve_coin(session, large, name)
     put_transaction(
-        session, signed, purpose="split", option_id=name, spends=_outpoint(large.outpoint), fee=fee, now=now
+        session, signed, purpose="split", option_id=name, spends=outpoint_of(large.outpoint), fee=fee, now=now
     )
     return True
 
@@ -96,8 +100,8 @@ def mature_coins(session: Session, *, tip: Height) -> int:
     return int(session.execute(query).scalar_one())
 
 
-def _pick(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
-    """Return the smallest confirmed coin that is large enough."""
+def pick_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
+    """Return the smallest coin that is large enough and may be spent in the block after ``tip``."""
     query = select(WalletOutpointRow).where(
         col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
         col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
@@ -106,7 +110,8 @@ def _pick(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | 
     return session.execute(ordered.limit(1)).scalar_one_or_none()
 
 
-def _reserve(session: Session, coin: WalletOutpointRow, by: str) -> None:
+def reserve_coin(session: Session, coin: WalletOutpointRow, by: str) -> None:
+    """Keep a coin for one transaction."""
     coin.state, coin.reserved_by = "reserved", by
     session.flush()
 
@@ -147,11 +152,11 @@ def build_settlement(
     except TooFewAttestationsError as e:
         settlement.last_error = str(e)
         return False
-    coin = _pick(session, CHILD_COIN, tip=tip)
+    coin = pick_coin(session, CHILD_COIN, tip=tip)
     if coin is None:
         raise NoCoinError(CHILD_COIN)
     root = Hash32(bytes.fromhex(settlement.proof_root or ""))
-    child, signed = _child(cet, coin, wallet, rate=rate, root=root)
+    child, signed = signed_child(cet, coin, wallet, rate=rate, root=root)
     changes = {"txid": display_txid(cet.transaction.txid), "last_error": None}
     if not cross(session, settlement, "built", now=now, fence=settlement.fence, changes=changes):
         return False
@@ -159,7 +164,7 @@ def build_settlement(
     if known is not None:  # a party was faster with the same CET
         adopt(session, known, settlement, fee=cet.anchor, now=now)
         return True
-    _reserve(session, coin, option.id)
+    reserve_coin(session, coin, option.id)
     put_transaction(
         session, cet.transaction, purpose="settlement", option_id=option.id,
         spends=contracts.funding_outpoint(option), fee=cet.anchor, now=now,
@@ -170,13 +175,20 @@ def build_settlement(
     return True
 
 
-def _child(
-    cet: CompletedCet, coin: WalletOutpointRow, wallet: TaprootKey, *, rate: SatsPerKvb, root: Hash32
+def signed_child(
+    cet: CompletedCet,
+    coin: WalletOutpointRow,
+    wallet: TaprootKey,
+    *,
+    rate: SatsPerKvb,
+    root: Hash32,
+    replaces: Child | None = None,
 ) -> tuple[Child, Transaction]:
+    """Return a CET's child, and the same signed by the wallet. Raises as ``build_child``."""
     output = TxOut(value=Sats(coin.value_sats), script=wallet.script)
     child = build_child(
-        cet, Coin(outpoint=_outpoint(coin.outpoint), output=output), change_script=wallet.script, rate=rate,
-        proof_root=root,
+        cet, Coin(outpoint=outpoint_of(coin.outpoint), output=output), change_script=wallet.script, rate=rate,
+        proof_root=root, replaces=replaces,
     )  # fmt: skip
     return child, child.transaction.with_witness(1, [wallet.sign_input(child.transaction, 1, child.spent)])
 
@@ -248,6 +260,8 @@ def unwind(session: Session, height: int, *, now: UnixSeconds) -> None:
             cross(
                 session, row, "broadcast", now=now, changes={"height": None, "block_hash": None}, detail="reorganised"
             )
+        elif row.state == "conflicted":  # its rival is gone: it may confirm after all
+            cross(session, row, "broadcast", now=now, changes={"height": None}, detail="its rival was reorganised")
 
 
 def _undo(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -267,14 +281,15 @@ def walk(session: Session, block: Block, height: Height, script: bytes, *, now: 
 
     script: the service's wallet.
     """
-    waiting = session.execute(select(TransactionRow).where(col(TransactionRow.state).in_(("built", "broadcast"))))
-    ours = {row.txid: row for row in waiting.scalars()}
-    watched = {row.spends: row for row in ours.values()}
+    ours = {row.txid: row for row in _waiting(session)}
+    watched = defaultdict(list)
+    for waiting in ours.values():
+        watched[waiting.spends].append(waiting)
     found = {"height": height, "block_hash": block.header.hash.hex()}
     fundings = _unknown_fundings(session, [display_txid(one.txid) for one in block.transactions])
     for place, transaction in enumerate(block.transactions):
         txid = display_txid(transaction.txid)
-        row = ours.get(txid)
+        row: TransactionRow | None = ours.get(txid)
         if row is None and txid in fundings:  # the buyer's broadcast was faster than its message
             row = put_transaction(
                 session, transaction, purpose="funding", option_id=fundings[txid],
@@ -284,9 +299,13 @@ def walk(session: Session, block: Block, height: Height, script: bytes, *, now: 
             mark_sent(session, transaction.txid, now=now)
             cross(session, row, "confirmed", now=now, changes=found)
         spent = [str(txin.outpoint) for txin in transaction.inputs]
-        for name in spent:
-            if name in watched and watched[name].txid != txid:
-                _conflict(session, watched[name], txid, now)
+        for rival in [one for name in spent for one in watched[name] if one.txid != txid]:
+            if row is not None:
+                _outdone(session, rival, txid, now)
+            else:
+                _conflict(session, rival, txid, height, now)
+        if row is not None and row.purpose.startswith(REPLACED_CHILD):
+            row.purpose = "child"  # a block took the version that we had replaced
         session.execute(
             update(WalletOutpointRow).where(col(WalletOutpointRow.outpoint).in_(spent)).values(state="spent")
         )
@@ -297,6 +316,15 @@ def walk(session: Session, block: Block, height: Height, script: bytes, *, now: 
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
 
 
+def _waiting(session: Session) -> list[TransactionRow]:
+    """Return what a block may confirm: what was sent, and the versions that it replaced."""
+    unmined = col(TransactionRow.state).in_(("built", "broadcast"))
+    replaced = (col(TransactionRow.state) == "replaced") & col(TransactionRow.spends).in_(
+        select(col(TransactionRow.spends)).where(unmined)
+    )
+    return list(session.execute(select(TransactionRow).where(unmined | replaced)).scalars())
+
+
 def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
         col(OptionRow.funding_txid).in_(txids), col(OptionRow.state) == "CREATED",
@@ -305,15 +333,33 @@ def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     return {str(txid): option_id for txid, option_id in session.execute(query)}
 
 
-def _conflict(session: Session, row: TransactionRow, txid: str, now: UnixSeconds) -> None:
-    cross(session, row, "conflicted", now=now, detail=f"spent by {txid}")
+def _conflict(session: Session, row: TransactionRow, txid: str, height: Height, now: UnixSeconds) -> None:
+    """Somebody else has spent what we wanted to. The height says which block must go for that to change."""
+    if row.state == "replaced":
+        return
+    kept = None if row.purpose == "child" else height
+    cross(session, row, "conflicted", now=now, changes={"height": kept}, detail=f"spent by {txid}")
     if row.purpose == "child":  # somebody else paid the CET's fee: our coin is free again
-        row.purpose = f"child replaced by {txid}"
-        freed = update(WalletOutpointRow).where(
-            col(WalletOutpointRow.reserved_by) == row.option_id, col(WalletOutpointRow.state) == "reserved"
-        )
-        session.execute(freed.values(state="available", reserved_by=None))
-        session.expire_all()
+        rename_child(session, row, txid)
+
+
+def _outdone(session: Session, row: TransactionRow, txid: str, now: UnixSeconds) -> None:
+    """Another version of the same transaction of ours was mined."""
+    if row.state == "replaced":
+        return
+    cross(session, row, "replaced", now=now, detail=f"{txid} was mined instead")
+    if row.purpose == "child":
+        rename_child(session, row, txid)
+
+
+def rename_child(session: Session, row: TransactionRow, txid: str) -> None:
+    """Make room for the child that takes a child's place, and free the coin that was kept for it."""
+    row.purpose = REPLACED_CHILD + txid
+    freed = update(WalletOutpointRow).where(
+        col(WalletOutpointRow.reserved_by) == row.option_id, col(WalletOutpointRow.state) == "reserved"
+    )
+    session.execute(freed.values(state="available", reserved_by=None))
+    session.expire_all()
 
 
 def _take_outside(session: Session, transaction: Transaction, found: dict[str, object], now: UnixSeconds) -> None:
@@ -405,6 +451,7 @@ def transaction_of(session: Session, option_id: str, purpose: str) -> Transactio
     return session.execute(query).scalar_one_or_none()
 
 
-def _outpoint(name: str) -> OutPoint:
+def outpoint_of(name: str) -> OutPoint:
+    """Return the outpoint of its text, ``txid:vout`` in display order."""
     txid, index = name.split(":")
     return OutPoint(txid=parse_txid(txid), index=int(index))

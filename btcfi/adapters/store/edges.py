@@ -48,6 +48,7 @@ EDGES: Final[dict[str, frozenset[tuple[str, str]]]] = {
         ("built", "broadcast"), ("broadcast", "confirmed"), ("confirmed", "final"), ("built", "confirmed"),
         ("confirmed", "broadcast"), ("final", "broadcast"), ("broadcast", "conflicted"), ("built", "conflicted"),
         ("confirmed", "conflicted"), ("conflicted", "broadcast"),
+        ("built", "replaced"), ("broadcast", "replaced"), ("replaced", "confirmed"),  # by a version that pays more
     }),
     "contract": frozenset({
         ("ordered", "offered"), ("offered", "accepted"), ("accepted", "signed"), ("signed", "checked"),

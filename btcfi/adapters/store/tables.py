@@ -183,7 +183,10 @@ class SettlementRequestRow(SQLModel, table=True):
 
 
 class TransactionRow(SQLModel, table=True):
-    """A transaction of ours, stored before it is sent: ``built -> broadcast -> confirmed -> final | conflicted``."""
+    """A transaction of ours, stored before it is sent: ``built -> broadcast -> confirmed -> final``.
+
+    Besides, ``conflicted``: somebody else spent its input; ``replaced``: ours that pays more stands for it.
+    """
 
     __tablename__: ClassVar[str] = "chain_transaction"
     __table_args__ = (UniqueConstraint("purpose", "option_id"), Index("ix_transaction_state", "state"))
@@ -191,15 +194,18 @@ class TransactionRow(SQLModel, table=True):
     txid: str = Field(primary_key=True)
     """Display order."""
     purpose: str
-    """``funding``, ``settlement`` (a CET or a close), ``child`` (pays a CET's fee), ``outside`` or ``split``."""
+    """``funding``, ``settlement`` (a CET or a close), ``child`` (its fee), ``outside``, ``split`` or ``anchor``."""
     option_id: str
-    """For a split, its own txid."""
+    """For a split or an anchor, its own txid."""
     state: str = "built"
     raw_hex: str = Field(sa_column=Column(Text, nullable=False))
     spends: str
     """The watched outpoint, ``txid:vout`` in display order."""
     fee_sats: int = Field(sa_column=_big())
+    built_height: int | None = None
+    """The newest block that was walked when its first version was built: how long it has waited."""
     height: int | None = None
+    """Of its block; of its rival's while it is conflicted."""
     block_hash: str | None = None
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     created_at_unix: int = Field(sa_column=_big())

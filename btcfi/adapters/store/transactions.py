@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.edges import cross, record
-from btcfi.adapters.store.tables import OptionRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid
 
@@ -18,12 +18,17 @@ def put_transaction(
     """Store a signed transaction as built. fee: what leaves in it, the pay-to-anchor output included."""
     row = TransactionRow(
         txid=display_txid(signed.txid), purpose=purpose, option_id=option_id, raw_hex=signed.to_bytes().hex(),
-        spends=str(spends), fee_sats=fee, created_at_unix=now, updated_at_unix=now,
+        spends=str(spends), fee_sats=fee, built_height=_walked(session), created_at_unix=now, updated_at_unix=now,
     )  # fmt: skip
     session.add(row)
     session.flush()
     record(session, "chain_transaction", row.txid, "built", now=now, detail=purpose)
     return row
+
+
+def _walked(session: Session) -> int | None:
+    height: int | None = session.execute(select(func.max(BlockRow.height))).scalar_one()
+    return height
 
 
 def settlement_of(session: Session, option_id: str) -> SettlementRow:

@@ -6,6 +6,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from btcfi.adapters.store import (  # noqa: F401 - registers the tables
+    anchor_tables,
     api_tables,
     console_tables,
     contract_tables,
