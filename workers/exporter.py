@@ -20,7 +20,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from btcfi.adapters.metrics import BUCKETS, EventLog, Histogram, Price, Reading, read_store
+from btcfi.adapters.metrics import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
 from btcfi.adapters.node import Node
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import EDGES
@@ -48,6 +48,9 @@ REPAIRS: Final = {"repairs": "settlement", "repaired_rounds": "round"}
 """Counters of the store: what the reconciler took up again, and what it was."""
 
 REFUSED: Final = "refused_messages"
+
+ALERTED: Final = ("outside_spends",)
+"""Other counters that are 0 before their first event: a series that starts at 1 has no increase to alert on."""
 
 log = structlog.get_logger()
 
@@ -337,7 +340,7 @@ def _put_counters(page: _Page, counters: Mapping[str, int]) -> None:
     for kind, what in REPAIRS.items():
         page.put("btcfi_repairs_total", counters.get(kind, 0), what)
     page.put("btcfi_refused_messages_total", counters.get(REFUSED, 0))
-    for name, value in counters.items():
+    for name, value in {**dict.fromkeys(ALERTED, 0), **counters}.items():
         if name not in {*DUPLICATES, *REPAIRS, REFUSED}:
             page.put("btcfi_store_counter_total", value, name)
 
@@ -356,14 +359,16 @@ def _put_price(page: _Page, price: Price | None, feed: str) -> None:
 
 def _put_events(page: _Page, events: EventLog) -> None:
     closed = {"priced": 0, "void": 0}
-    for edge, histogram in events.edges.items():
+    every = [Edge(entity=e, from_state=a, to_state=b) for e, edges in EDGES.items() for a, b in sorted(edges)]
+    for edge in dict.fromkeys([*every, *events.edges]):
+        histogram = events.edges.get(edge, Histogram())
         page.put_histogram("btcfi_stage_seconds", histogram, edge.entity, edge.from_state, edge.to_state)
         if edge.entity == "round":
             closed[edge.to_state] = histogram.count
     for state, count in closed.items():
         page.put("btcfi_rounds_total", count, state)
-    for until, histogram in events.settled.items():
-        page.put_histogram("btcfi_settlement_seconds", histogram, until)
+    for until in SETTLED:
+        page.put_histogram("btcfi_settlement_seconds", events.settled.get(until, Histogram()), until)
     created = dict.fromkeys(EDGES, 0)
     for (entity, _), count in events.born.items():
         created[entity] = created.get(entity, 0) + count

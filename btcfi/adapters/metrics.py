@@ -41,6 +41,9 @@ from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds, inclusive upper bounds of the histograms. Event rows have whole seconds: below 1 there is nothing to see."""
 
+SETTLED: Final = ("proven", "broadcast", "confirmed")
+"""Milestones of a settlement, each timed from when it became due."""
+
 OPEN_OPTIONS: Final = ("CREATED", "ACTIVE", "EXPIRED")
 """States in which collateral is locked or about to be."""
 
@@ -153,7 +156,7 @@ class EventLog:
         self._since[key] = row.at_unix
         if row.entity == "settlement":
             due = self._due.setdefault(row.entity_id, row.at_unix)
-            if row.to_state in {"proven", "broadcast", "confirmed"} and row.from_state != "confirmed":
+            if row.to_state in SETTLED and row.from_state != "confirmed":
                 self.settled.setdefault(row.to_state, Histogram()).add(max(row.at_unix - due, 0))
         if (row.entity, row.to_state) in _LAST_STATES:
             self._since.pop(key, None)

@@ -101,3 +101,16 @@ def test_promtool_agrees(order):
     command = [promtool, *order.split()]
     done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_expression_of_a_dashboard_is_promql(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: apt-get install prometheus")
+    asked = [e.replace("$queue", ".*") for place, e in expressions() if ".json" in place and ": $" not in place]
+    rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(asked)]
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
+    command = [promtool, "check", "rules", str(tmp_path / "asked.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(asked)} rules found" in done.stdout

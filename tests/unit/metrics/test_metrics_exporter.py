@@ -73,6 +73,9 @@ def test_a_state_without_rows_is_zero_so_that_an_alert_on_it_can_clear(deploymen
     assert samples["btcfi_transactions", "conflicted"] == 0
     assert all(samples["btcfi_duplicates_prevented_total", kind] == 0 for kind in DUPLICATES)
     assert samples["btcfi_repairs_total", "round"] == 2
+    assert samples["btcfi_store_counter_total", "outside_spends"] == 0
+    assert samples["btcfi_stage_seconds_count", "settlement", "claimed", "due"] == 0
+    assert samples["btcfi_settlement_seconds_count", "proven"] == 0
     assert samples["btcfi_api_keys", "usable"] == 1
 
 
