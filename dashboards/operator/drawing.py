@@ -135,7 +135,8 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
             parsed.append((row, parse_transaction(bytes.fromhex(row.raw_hex))))
         except (BtcfiError, ValueError):
             continue
-    parsed.sort(key=lambda pair: _rank(pair, parsed))
+    by_id = {row.txid: tx for row, tx in parsed}
+    parsed.sort(key=lambda pair: _rank(pair[1], by_id))
     if not parsed:
         return None
     scripts = _scripts(option)
@@ -161,8 +162,10 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
                 wires.append(_wire(px + 150.0, py, left, middle))
             else:
                 foreign += 1
-                sources.append((left - 118.0, middle, "coin"))
-                wires.append(_wire(left - 74.0, middle, left, middle))
+                # the first transaction has room for its coins; before the others other outputs stand
+                away = 118.0 if column == 0 else 58.0
+                sources.append((left - away, middle, "coin"))
+                wires.append(_wire(left - away + 44.0, middle, left, middle))
         for n, out in enumerate(tx.outputs):
             ox = left + BOX_WIDTH + 56.0
             oy = (height - ROW * len(tx.outputs)) / 2 + ROW * n + ROW / 2
@@ -179,16 +182,12 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
     )  # fmt: skip
 
 
-def _rank(pair: tuple[TransactionRow, Transaction], known: Sequence[tuple[TransactionRow, Transaction]]) -> int:
-    """Return how many of our transactions come before this one."""
-    by_id = {row.txid: tx for row, tx in known}
-    rank, at = 0, pair[1]
-    while rank <= len(known):
-        parents = [by_id[p] for i in at.inputs if (p := display_txid(i.outpoint.txid)) in by_id]
-        if not parents:
-            return rank
-        rank, at = rank + 1, parents[0]
-    return rank
+def _rank(tx: Transaction, by_id: dict[str, Transaction], depth: int = 0) -> int:
+    """Return how long the longest chain of our transactions before this one is."""
+    parents = {p for i in tx.inputs if (p := display_txid(i.outpoint.txid)) in by_id}
+    if depth > len(by_id):  # no chain is longer; hashes do not go in circles, rows that lie might
+        return depth
+    return max((_rank(by_id[p], by_id, depth + 1) + 1 for p in parents), default=0)
 
 
 def _wire(x1: float, y1: float, x2: float, y2: float) -> str:

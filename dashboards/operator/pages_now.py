@@ -46,10 +46,12 @@ def snapshot(console: Console) -> dict[str, Any]:
     with console.reading() as session:
         pipeline, health = queries.pipeline(session, console.feed), queries.health(session, console.feed)
         events = queries.newest_events(session, EVENTS)
+        minutes = queries.minutes_of(session, events)
     return {
         "pipeline": pipeline,
         "health": health,
         "events": events,
+        "minutes": minutes,
         "now": console.now(),
         "roster": console.roster.refresh(),
         "stale_after": console.deps.api.limits.stale_price_seconds,

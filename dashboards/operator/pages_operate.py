@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from sqlmodel import Session, col, select
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store import settlements
 from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit
@@ -76,19 +76,17 @@ def _settle(routes: APIRouter, console: Console) -> None:
     @routes.post("/operate/settle/try")
     def dry_run(request: Request, form: OperatorForm) -> HTMLResponse:
         ids = _chosen(console, form)
-        trials = [_try(console, option_id) for option_id in ids]
-        useful = [trial.option_id for trial in trials if trial.verdict == "accepted"]
-        return console.page(
-            request, form.visitor, "settle.html", trials=trials, useful=useful, words=_words(useful),
-            limit=console.deps.limits.selection,
-        )  # fmt: skip
+        return _tried(console, request, form, ids)
 
     @routes.post("/operate/settle")
-    def settle(request: Request, form: OperatorForm) -> RedirectResponse:
+    def settle(request: Request, form: OperatorForm) -> Response:
         if not form.chosen:
             raise InvalidInputError("options", "none", "at least one option")
         _check_many(form.chosen, console)
-        _confirm(form, _words(form.chosen))
+        try:
+            _confirm(console, form, _words(form.chosen), "settle")
+        except WrongConfirmationError as e:
+            return _tried(console, request, form, form.chosen, refused=str(e))
 
         def work(session: Session) -> None:
             for option_id in form.chosen:
@@ -146,9 +144,26 @@ def _words(ids: Sequence[str]) -> str:
     return f"settle {ids[0]}" if len(ids) == 1 else f"settle {len(ids)} options"
 
 
-def _confirm(form: Form, words: str) -> None:
-    if form["confirm"].lower() != words.lower():
-        raise WrongConfirmationError(asked_for=words, typed=form["confirm"])
+def _confirm(console: Console, form: Form, words: str, action: str) -> None:
+    """Return when the words were typed; raises WrongConfirmationError, having written it down."""
+    if form["confirm"].lower() == words.lower():
+        return
+    with console.store.transaction() as session:
+        audit(
+            session, now=console.now(), account=form.visitor.name, address=form.visitor.address, action=action,
+            target=" ".join(form.chosen), outcome="refused", detail=f"typed {form['confirm'][:60]!r}",
+        )  # fmt: skip
+    raise WrongConfirmationError(asked_for=words, typed=form["confirm"])
+
+
+def _tried(console: Console, request: Request, form: Form, ids: Sequence[str], *, refused: str = "") -> HTMLResponse:
+    """Return the page of a dry run; ``refused``: what was wrong with its confirmation."""
+    trials = [_try(console, option_id) for option_id in ids]
+    useful = [trial.option_id for trial in trials if trial.verdict == "accepted"]
+    return console.page(
+        request, form.visitor, "settle.html", status=422 if refused else 200, trials=trials, useful=useful,
+        words=_words(useful) if useful else "", limit=console.deps.limits.selection, refused=refused,
+    )  # fmt: skip
 
 
 def _requeue(routes: APIRouter, console: Console) -> None:
@@ -156,7 +171,7 @@ def _requeue(routes: APIRouter, console: Console) -> None:
     def requeue(request: Request, form: OperatorForm) -> RedirectResponse:
         if not form.chosen:
             raise InvalidInputError("settlements", "none was chosen", "at least one parked settlement")
-        _confirm(form, REQUEUE_WORD)
+        _confirm(console, form, REQUEUE_WORD, "requeue")
         moved: list[str] = []
 
         def work(session: Session) -> None:
@@ -175,7 +190,7 @@ def _feed_and_workers(routes: APIRouter, console: Console) -> None:
     def feed(request: Request, form: OperatorForm) -> RedirectResponse:
         pausing = form["do"] == "pause"
         if pausing:
-            _confirm(form, f"pause {console.feed}")
+            _confirm(console, form, f"pause {console.feed}", "feed.pause")
 
         def work(session: Session) -> None:
             row = session.get(PausedFeedRow, console.feed)

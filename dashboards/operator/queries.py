@@ -131,6 +131,15 @@ def newest_events(session: Session, limit: int) -> list[EventRow]:
     return list(session.exec(select(EventRow).order_by(col(EventRow.id).desc()).limit(limit)).all())
 
 
+def minutes_of(session: Session, events: Sequence[EventRow]) -> dict[str, int]:
+    """Return the minute of every round that ``events`` name: by its number, or as feed@minute when it was opened."""
+    named = {event.entity_id for event in events if event.entity == "round"}
+    numbers = [int(name) for name in named if name.isdigit()]
+    rows = session.exec(select(RoundRow.id, RoundRow.slot).where(col(RoundRow.id).in_(numbers))).all()
+    opened = {name: int(slot) for name in named if (slot := name.partition("@")[2]).isdigit()}
+    return opened | {str(number): slot for number, slot in rows}
+
+
 def newest_priced(session: Session, feed: str) -> RoundRow | None:
     """Return the newest priced minute."""
     query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state == "priced")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 
 
+@cache
 def environment() -> Environment:
     """Return the templates with their filters. Text is escaped everywhere; an unknown name is an error."""
     found = Environment(

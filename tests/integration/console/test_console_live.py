@@ -16,6 +16,12 @@ from dashboards.operator.app import create_console
 from tests.support.console_world import csrf_of
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Notice sooner that a reader has hung up."""
+    monkeypatch.setattr(live, "REDRAW_SECONDS", 0.3)
+
+
 class Stream:
     """One event stream of the application, read as it is written; ``async with`` hangs up at the end."""
 
