@@ -72,7 +72,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as e:
         if e.errno == errno.EADDRINUSE:
             raise PortInUseError(host=host, port=port) from e
-        problem = f"{host} port {port} cannot be listened on ({e.strerror or e})"
+        # without the address, which the socket module adds
+        why = (e.strerror or str(e)).partition(" (while")[0]
+        problem = f"{host} port {port} cannot be listened on ({why})"
         raise InvalidInputError("BTCFI_API_HOST", problem, "an address of this machine, a port that is allowed") from e
 
 

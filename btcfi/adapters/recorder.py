@@ -107,7 +107,13 @@ def record(
     """Record whole minutes from now on into ``folder``; return how many fetches had a quote and how many none.
 
     Each minute is fetched ``grace_seconds`` after it has closed, from every client. ``tell`` hears of every fetch.
+    Raises InvalidInputError for a folder that cannot be written, before the first minute.
     """
+    try:
+        (folder / RESPONSES).mkdir(parents=True, exist_ok=True)
+        (folder / INDEX).touch()
+    except OSError as e:
+        raise InvalidInputError("folder", f"{folder} ({e.strerror})", "a folder that can be written") from e
     everyone = list(clients)
     quoted = missed = 0
     first = slot_of(clock())

@@ -121,7 +121,7 @@ def aggregator(
     *,
     config: Annotated[Path, typer.Option(help="The network file: nodes, rule, policy")] = Path("config/network.toml"),
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 picks a free one")] = 50051,
+    port: Annotated[int, typer.Option(help="0 picks a free one", min=0, max=65_535)] = 50051,
     port_file: Annotated[Path | None, typer.Option(help="Write the port here once it listens")] = None,
     database: Annotated[str, typer.Option(help="Where submissions and rounds are kept", envvar="DATABASE_URL")] = "",
     settlement_engine: Annotated[
@@ -359,7 +359,7 @@ def record(
     folder: Annotated[Path, typer.Argument(help="Where to keep the raw responses")],
     *,
     venue: Annotated[list[str] | None, typer.Option(help="exchange:BASE/QUOTE; default: the starter set")] = None,
-    minutes: Annotated[int, typer.Option(help="How many whole minutes")] = 10,
+    minutes: Annotated[int, typer.Option(help="How many whole minutes", min=1)] = 10,
     base_url: Annotated[str, typer.Option(help="Replay server instead of the live exchanges")] = "",
 ) -> None:
     """Record raw responses of live exchanges, to be replayed later with --replay FOLDER."""
@@ -397,9 +397,9 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
         with _told():
             from btcfi.adapters.evidence import replay_round  # noqa: PLC0415 - as above
 
-            store = context.open_store()
-            with store.reading() as session:
-                again = replay_round(session, _feed(feed), parse_slot(minute), rule=context.rule())
+            at = parse_slot(minute)
+            with context.open_store().reading() as session:
+                again = replay_round(session, _feed(feed), at, rule=context.rule())
             price = again.outcome.price if isinstance(again.outcome, AgreedPrice) else None
             typer.echo(
                 json.dumps(
