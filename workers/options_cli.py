@@ -45,6 +45,9 @@ STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
 PIPE_WIDTH: Final = 200
 """Columns: enough for every column of the list in full."""
 
+WIDE: Final = 132
+"""Columns from which on a terminal gets the same table as a pipe; a narrower one gets the terms in one column."""
+
 LONGEST_NUMBER: Final = 40
 """Characters: more is no amount, and Decimal would spend minutes on a million digits."""
 
@@ -308,18 +311,32 @@ def _table(rows: list[OptionRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("id", "state", "kind"):
+    # a pipe has no width of its own, and who reads one wants whole ids
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    wide = console.width >= WIDE
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2 if wide else 1, 0, 0))
+    for heading in ("id", "state"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("strike USD", "barrier USD", "BTC", "premium USD", "collateral sats"):
-        table.add_column(heading, justify="right")
+    if wide:
+        table.add_column("kind", no_wrap=True)
+        for heading in ("strike USD", "barrier USD", "BTC", "premium USD", "collateral sats"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    else:
+        table.add_column("terms, USD")
+        table.add_column("premium", justify="right", no_wrap=True)
     table.add_column("expiry", no_wrap=True)
     for row in rows:
         kind = OptionKind(row.kind).label + (" american" if row.american else "")
-        amounts = [units(n) for n in (row.strike_cents, row.barrier_cents, row.quantity_centi_btc, row.premium_cents)]
-        table.add_row(row.id, row.state, kind, *amounts, f"{row.collateral_sats:,}", iso(row.expiry_unix))
-    # a pipe has no width of its own, and who reads one wants whole ids
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+        strike, barrier, btc, premium = (
+            units(n) for n in (row.strike_cents, row.barrier_cents, row.quantity_centi_btc, row.premium_cents)
+        )
+        if wide:
+            cells = [kind, strike, barrier, btc, premium, f"{row.collateral_sats:,}", iso(row.expiry_unix)]
+        else:
+            knock_out = f" out {barrier}" if barrier else ""
+            cells = [f"{kind} {strike}{knock_out} x {btc}", premium, f"{iso(row.expiry_unix)[:16]}Z"]
+        table.add_row(row.id, row.state, *cells)
+    console.print(table)
 
 
 def _now() -> UnixSeconds:
