@@ -100,6 +100,7 @@ class Deployment(BaseSettings):
     exchange_seconds: Seconds = 2.0
     mine_seconds: float = Field(default=0.0, ge=0, le=86_400, allow_inf_nan=False)
     canary_seconds: Seconds = 30.0
+    anchor_seconds: float = Field(default=3_600.0, ge=0, le=604_800, allow_inf_nan=False)
 
     flower_port: int = Field(default=5555, ge=0, le=65_535)
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")

@@ -10,7 +10,7 @@ import os
 from celery import shared_task
 
 from btcfi.adapters.node import Node, TxRejectedError
-from btcfi.adapters.store import chain
+from btcfi.adapters.store import anchors, chain, replacements
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
@@ -27,6 +27,8 @@ from tasks.context import (
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
 
+ANCHOR_TARGET_BLOCKS = 36
+"""Blocks within which an anchor should be mined: nobody waits for it."""
 
 BUILD_AT_ONCE = 32
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
@@ -80,12 +82,16 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
     here, bitcoind = context(), node(os.getpid())
-    tip = bitcoind.block_count()
+    tip, estimate = bitcoind.block_count(), bitcoind.fee_estimate(2)
     _walk(here, bitcoind, tip)
     with here.signing() as session:
         chain.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
             rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
+        )  # fmt: skip
+        replacements.bump_children(
+            session, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
+            now=here.now(),
         )  # fmt: skip
     settle()
 
@@ -110,6 +116,22 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             if last.height <= tip and bitcoind.block_hash(Height(last.height)).hex() == last.hash:
                 return last.height
             chain.unwind(session, last.height, now=here.now())
+
+
+@shared_task(name="chain.anchor", throws=(chain.NoCoinError,))
+@where_nobody_else_signs
+def anchor() -> None:
+    """Commit to every price, announcement and proof that no block holds yet, in one transaction; then send."""
+    here, bitcoind = context(), node(os.getpid())
+    estimate, tip = bitcoind.fee_estimate(ANCHOR_TARGET_BLOCKS), bitcoind.block_count()
+    with here.store.reading() as session:
+        found = anchors.unanchored(session, here.register)
+    with here.signing() as session:
+        anchors.anchor_found(
+            session, found, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
+            now=here.now(),
+        )  # fmt: skip
+    send_stored(here, bitcoind)
 
 
 @shared_task(name="chain.mine")

@@ -74,6 +74,8 @@ def beat_schedule(deployment: Deployment) -> dict[str, dict[str, Any]]:
     }
     if deployment.mine_seconds > 0:
         periods["chain.mine"] = deployment.mine_seconds
+    if deployment.anchor_seconds > 0:
+        periods["chain.anchor"] = deployment.anchor_seconds
     entries: dict[str, dict[str, Any]] = {name: _entry(name, seconds) for name, seconds in periods.items()}
     for queue in QUEUES:
         if queue != PARKED:

@@ -30,6 +30,7 @@ from workers import (
     options_cli,
     parked_cli,
     prepare_cli,
+    prove_anchor_cli,
     serve_cli,
     watch_cli,
 )
@@ -179,6 +180,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.add_typer(options_cli.app, name="options")
     app.command()(options_cli.settle)
     app.registered_commands += risk_cli.app.registered_commands
+    prove_anchor_cli.register(anchor_cli.app)
     app.add_typer(anchor_cli.app, name="anchor")
     oracle_cli.register(app, oracle_cli.PricesContext(open_store=open_store, rule=consensus_rule))
     for name, (module, about) in LAZY_GROUPS.items():

@@ -1,5 +1,6 @@
 """``btcfi anchor verify``: from a price, an announcement or a proof root to a block header, step by step."""
 
+# ruff: noqa: PLC0415 - what reads a subject is imported when there is one
 from __future__ import annotations
 
 import json
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from btcfi.adapters.node import Node
-from btcfi.contracts.anchor import WrongAnchorError, check_anchor, decode_anchor_proof
+from btcfi.contracts.anchor import AnchorItem, AnchorKind, WrongAnchorError, check_anchor, decode_anchor_proof
 from btcfi.contracts.watch import FINAL_DEPTH
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.cli import run
@@ -40,7 +41,8 @@ def verify(
 ) -> None:
     """Check a proof; with --node also that its block is in the chain and how deep. Without, the header is printed."""
     try:
-        proof = decode_anchor_proof(json.loads(proof_file.read_bytes()))
+        message = json.loads(proof_file.read_bytes())
+        proof = decode_anchor_proof(message)
     except ValueError as e:
         raise InvalidInputError("anchor proof", f"{proof_file.name} is not JSON", "a proof file") from e
     if digest and proof.item.digest.hex() != digest.lower():
@@ -49,6 +51,7 @@ def verify(
     said: dict[str, Any] = {
         "kind": proof.item.kind.name.lower(),
         "digest": proof.item.digest.hex(),
+        **_subject(message.get("subject"), proof.item),
         "txid": display_txid(proof.transaction.txid),
         "block": block[::-1].hex(),
         "header": proof.header.hex(),
@@ -56,6 +59,32 @@ def verify(
     if node:
         said |= _depth(Node(node, NODE_TIMEOUT, cookie_file=cookie_file), block)
     typer.echo(json.dumps(said, indent=1))
+
+
+def _subject(subject: object, item: AnchorItem) -> dict[str, Any]:
+    """Compute the digest of what the file says it is of, and return what that is in words."""
+    from btcfi.contracts.messages import decode_announcement
+    from btcfi.oracle.consensus import AgreedPrice
+    from btcfi.oracle.report import decode_report, report_hash
+
+    if not isinstance(subject, dict):
+        return {}
+    if item.kind is AnchorKind.PRICE and "report" in subject:
+        report = decode_report(subject["report"])
+        _same("the report", item.digest, report_hash(report))
+        agreed = report.outcome
+        price = agreed.price if isinstance(agreed, AgreedPrice) else None
+        return {"feed": report.feed, "slot": report.slot, "price_cents": price}
+    if item.kind is AnchorKind.ANNOUNCEMENT and "announcement" in subject:
+        announced = decode_announcement(subject["announcement"])
+        _same("the announcement", item.digest, announced.digest())
+        return {"event": announced.event.id.hex(), "oracle": announced.oracle_key.hex()}
+    return {"settlement": str(subject["settlement"])} if "settlement" in subject else {}
+
+
+def _same(what: str, anchored: Hash32, found: Hash32) -> None:
+    if anchored != found:
+        raise WrongAnchorError(f"{what} in the file has the digest {found.hex()}, anchored is {anchored.hex()}")
 
 
 def _depth(node: Node, block: Hash32) -> dict[str, Any]:
