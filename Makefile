@@ -4,10 +4,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench lock clean
+.PHONY: help demo up test browser images faults-ci faults fuzz check docs bench lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed  ## run the whole pipeline once and print what was settled
 	@$(BIN)/btcfi demo $(ARGS)
@@ -17,6 +17,24 @@ up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
 
 test: .venv/installed-dev  ## run the tests; ARGS="-k barrier" picks some
 	@$(BIN)/pytest $(ARGS)
+
+browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
+	@$(BIN)/pytest -m browser tests/browser $(ARGS)
+
+images: .venv/installed-dev  ## the same, and the screenshots of docs/images taken anew
+	@BTCFI_TEST_IMAGES=docs/images $(BIN)/pytest -m browser tests/browser $(ARGS)
+
+faults-ci: .venv/installed-dev  ## kill and cut 44 times by a seed, poison, fleets, a disaster: nothing lost, nothing twice
+	@$(BIN)/pytest -m faults tests/faults $(ARGS)
+
+faults: .venv/installed-dev  ## every fault at every point, about an hour; writes the matrix into docs/reliability.md
+	@$(BIN)/btcfi chaos --full --report docs/reliability.md $(ARGS)
+
+fuzz: .venv/installed-dev  ## a minute of coverage-guided fuzzing of the decoders (needs atheris, see the file)
+	@$(BIN)/python tests/fuzz/vm_decoders.py $(ARGS)
+
+docs: .venv/installed-dev  ## build the documentation into var/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: .venv/installed-dev  ## lint, format, types, import order: all run, any may fail
 	@status=0; \
