@@ -45,7 +45,7 @@ STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
 PIPE_WIDTH: Final = 200
 """Columns: enough for every column of the list in full."""
 
-WIDE: Final = 132
+WIDE: Final = 144
 """Columns from which on a terminal gets the same table as a pipe; a narrower one gets the terms in one column."""
 
 LONGEST_NUMBER: Final = 40
