@@ -10,7 +10,8 @@ from workers import options_cli
 ROWS = [
     OptionRow(
         id=f"{number:016x}", feed="BTC/USD", state="ABANDONED", kind=kind, strike_cents=12_345_678_90,
-        american=bool(kind % 2), quantity_centi_btc=1_234, barrier_cents=23_456_789_01 if kind > 1 else None, expiry_unix=1_700_000_040,
+        american=bool(kind % 2),
+        quantity_centi_btc=1_234, barrier_cents=23_456_789_01 if kind > 1 else None, expiry_unix=1_700_000_040,
         premium_cents=1_234_567, premium_sats=1, collateral_sats=123_400_000_000, volatility_bps=1, rate_bps=1,
         preset="standard", preset_sha256="00", program="p", program_sha256="00", created_at_unix=1, listed_slot=1,
         updated_at_unix=1,
