@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-MODULES = ("pipeline", "vm", "contract", "oracle", "pricing", "console")
+MODULES = ("pipeline", "vm", "contract", "oracle", "pricing", "console", "throughput")
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""
 
 PICTURES = Path(__file__).resolve().parents[2] / "var" / "benchmarks"
