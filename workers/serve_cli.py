@@ -27,6 +27,8 @@ from btcfi.units import UnixSeconds
 from workers.options_cli import open_store, sale_rule
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from celery import Celery
     from fastapi import FastAPI
     from starlette.types import Receive, Scope, Send
@@ -87,8 +89,9 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
     try:
         address, port = listening.getsockname()[:2]
         deps = make_deps(deployment, store, publisher.wake)
+        site = _site(deployment, deps, celery, local=ipaddress.ip_address(address).is_loopback)
         config = uvicorn.Config(
-            _site(deployment, deps, celery, local=ipaddress.ip_address(address).is_loopback),
+            site,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -97,7 +100,13 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
             proxy_headers=False,
         )
         _say_where(address, port)
-        uvicorn.Server(config).run(sockets=[listening])
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                site.closing.set()
+                super().handle_exit(sig, frame)
+
+        Server(config).run(sockets=[listening])
     finally:
         publisher.stop()
         store.close()
@@ -136,6 +145,8 @@ class Site:
 
     def __init__(self, *, api: FastAPI, console: FastAPI) -> None:
         self._api, self._console = api, console
+        self.closing: threading.Event = api.state.closing
+        """Set when the server stops: event streams end then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the server's start and stop are the API's, which has kernels to compile."""

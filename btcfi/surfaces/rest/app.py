@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -33,7 +34,10 @@ ABOUT: Final = (
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Return the REST application. Started by a server it first compiles the pricing kernels; it reads when asked."""
+    """Return the REST application. Started by a server it first compiles the pricing kernels; it reads when asked.
+
+    A server that stops sets ``state.closing``: open event streams end then, instead of being cut.
+    """
     app = FastAPI(
         title="BTCFi Oracle VM",
         version="1.0.0",
@@ -45,6 +49,7 @@ def create_app(deps: Deps) -> FastAPI:
         lifespan=_ready,
     )
     app.state.gate = Gate(deps)
+    app.state.closing = Event()
     market = MarketReader(deps)
     app.include_router(published.router(deps, market), prefix="/api")
     app.include_router(published.router(deps, market), prefix="/api/v1")

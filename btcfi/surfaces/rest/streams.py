@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from threading import Event
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -188,7 +189,8 @@ class Places:
             last = start
             left = count if count is not None else -1
             silent = 0.0
-            while left and not await request.is_disconnected():
+            closing: Event = request.app.state.closing
+            while left and not closing.is_set() and not await request.is_disconnected():
                 found = await run_in_threadpool(after, last)
                 for last, name, body in found[: left if left > 0 else None]:
                     yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -512,3 +513,13 @@ def test_a_refused_page_and_a_refused_body_say_their_range_too(api, trader):
     assert body["expected"] == "integer, from 1, to 500"
     body = refused(api.post("/api/v1/options", json=ORDER | {"quantity": -1}, headers=trader), 422, "invalid-request")
     assert body["expected"] == "number, above 0, to 21000000: BTC, in hundredths"
+
+
+def test_an_open_stream_ends_when_the_server_stops(world):
+    app = create_app(world.deps)
+    with TestClient(app) as api, ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(api.get, "/api/v1/settlements/stream")
+        time.sleep(0.3)
+        assert not stream.done()
+        app.state.closing.set()
+        assert stream.result(5).status_code == 200
