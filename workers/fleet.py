@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from btcfi.errors import NotFoundError, UnreachableError
 from dashboards.operator.deps import WorkerHealth
@@ -27,7 +27,8 @@ class Fleet:
 
     def workers(self) -> Sequence[WorkerHealth]:
         """Return every worker that answers. Raises UnreachableError when the broker does not."""
-        consumed, busy = self._asked(lambda ask: (ask.active_queues() or {}, ask.active() or {}))
+        consumed = self._asked(lambda control: control.inspect(timeout=ANSWER_SECONDS).active_queues()) or {}
+        busy = self._asked(lambda control: control.inspect(timeout=ANSWER_SECONDS).active()) or {}
         return [
             WorkerHealth(
                 name=name, queues=tuple(sorted(queue["name"] for queue in queues)), active=len(busy.get(name) or ())
@@ -38,27 +39,34 @@ class Fleet:
     def drain(self, name: str) -> None:
         """Have a worker take no new work; what it has in hand it finishes. Raises as ``resume`` does."""
         for queue in self._queues(name):
-            self._control().cancel_consumer(queue, destination=[name])
+            self._asked(partial(_cancel, queue=queue, name=name))
 
     def resume(self, name: str) -> None:
         """Have a drained worker consume its role's queues again. Raises NotFoundError, UnreachableError."""
         for queue in self._queues(name):
-            self._control().add_consumer(queue, destination=[name])
+            self._asked(partial(_consume, queue=queue, name=name))
 
     def _queues(self, name: str) -> tuple[str, ...]:
         # "settle-2@host" is a second worker of the role "settle"
         role = name.partition("@")[0].partition("-")[0]
         known = roles(self._deployment)
-        if role not in known or name not in self._asked(lambda ask: ask.ping() or {}):
+        there = self._asked(lambda control: control.inspect(timeout=ANSWER_SECONDS).ping()) or {}
+        if role not in known or name not in there:
             raise NotFoundError("worker", name, "those that answer are listed")
         return known[role].queues
 
-    def _control(self) -> Any:  # noqa: ANN401 - Celery has no types
-        return self._app.control
-
-    def _asked(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - as above
+    def _asked(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - Celery has no types
         try:
-            return question(self._app.control.inspect(timeout=ANSWER_SECONDS))
-        except (OperationalError, OSError) as e:
+            return question(self._app.control)
+        except Exception as e:  # each transport has errors of its own
             problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
-            raise UnreachableError("broker", "BROKER_URL", problem, "start it, or correct BROKER_URL") from e
+            where = self._app.connection_for_write().as_uri()  # without its password
+            raise UnreachableError("broker", where, problem, "start it, or correct BROKER_URL") from e
+
+
+def _cancel(control: Any, *, queue: str, name: str) -> None:  # noqa: ANN401 - as above
+    control.cancel_consumer(queue, destination=[name])
+
+
+def _consume(control: Any, *, queue: str, name: str) -> None:  # noqa: ANN401 - as above
+    control.add_consumer(queue, destination=[name])
