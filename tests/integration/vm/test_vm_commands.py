@@ -1,7 +1,6 @@
 """The commands as a user runs them: python -m btcfi, in a process of its own."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
+from btcfi.surfaces.vm_cli import _input_bytes
+from guest_programs.new import GuestCheckError, build_program, check_program, new_program
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
 ROOT = Path(__file__).parents[3]
@@ -87,16 +89,16 @@ def test_a_new_program_is_built_run_and_checked_in_four_commands(tmp_path):
 def test_an_input_field_that_does_not_fit_is_named(tmp_path, change, field):
     given = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
     (tmp_path / "in.json").write_text(json.dumps(asdict(given) | change))
-    done = btcfi("prove", "--input", tmp_path / "in.json", "--out", "-")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.search(rf"(btcfi|json)[:,] {field}: ", done.stderr)
+    with pytest.raises(InvalidInputError) as caught:
+        _input_bytes(tmp_path / "in.json", "")
+    assert caught.value.field.split(", ")[-1] == field
 
 
 def test_an_input_field_that_is_missing_is_named(tmp_path):
     (tmp_path / "in.json").write_text('{"option_type": 0}')
-    done = btcfi("prove", "--input", tmp_path / "in.json", "--out", "-")
-    assert done.returncode == 2
-    assert "in.json, strike: missing" in done.stderr
+    with pytest.raises(InvalidInputError) as caught:
+        _input_bytes(tmp_path / "in.json", "")
+    assert caught.value.field.endswith("in.json, strike")
 
 
 TWINS = {
@@ -118,21 +120,19 @@ TWINS = {
 def capped(tmp_path_factory):
     pytest.importorskip("ziglang", reason="ziglang is not installed")
     folder = tmp_path_factory.mktemp("programs")
-    for command in ("new", "build"):
-        assert btcfi("guest", command, "capped", cwd=folder).returncode == 0
+    new_program("capped", folder)
+    build_program("capped", folder)
     return folder
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_a_twin_that_does_not_work_fails_the_check_in_one_line(capped, name):
+def test_a_twin_that_does_not_work_fails_the_check_and_its_line_is_named(capped, name):
     text, said = TWINS[name]
     good = (capped / "capped" / "twin.py").read_text()
     (capped / "capped" / "twin.py").write_text(text)
-    done = btcfi("guest", "check", "capped", cwd=capped)
+    with pytest.raises(GuestCheckError, match=said):
+        check_program("capped", capped)
     (capped / "capped" / "twin.py").write_text(good)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_program_that_does_not_compile_is_told_its_first_error(capped):
@@ -148,11 +148,9 @@ def test_a_program_that_faults_on_some_input_fails_the_check_with_that_input(cap
     shutil.copytree(capped, tmp_path / "copy")
     source = tmp_path / "copy" / "capped" / "main.c"
     source.write_text(source.read_text().replace("cents.high;", "cents.high; *(volatile u32 *)0x10000 = 1;"))
-    assert btcfi("guest", "build", "capped", cwd=tmp_path / "copy").returncode == 0
-    done = btcfi("guest", "check", "capped", cwd=tmp_path / "copy")
-    assert done.returncode == 2
-    assert "machine fault: store to code" in done.stderr
-    assert re.search(r"input \d+ \([0-9a-f]{120}\)", done.stderr)
+    build_program("capped", tmp_path / "copy")
+    with pytest.raises(GuestCheckError, match=r"input \d+ \([0-9a-f]{120}\): machine fault: store to code"):
+        check_program("capped", tmp_path / "copy")
 
 
 def test_a_refused_proof_is_named_in_json_too(proofs):
