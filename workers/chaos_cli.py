@@ -73,7 +73,7 @@ def chaos(
     every = all_cases(postgresql=postgresql)
     wanted = _picked(every, only) if only else every if full else choose(seed, cases, postgresql=postgresql)
     began = time.monotonic()
-    outcomes = _run(wanted, seed=seed, database_url=url, keep=keep)
+    outcomes = run_all(wanted, seed=seed, database_url=url, keep=keep)
     summary = _summary(
         outcomes, seed=seed, seconds=time.monotonic() - began, store="PostgreSQL" if postgresql else "SQLite"
     )
@@ -138,9 +138,10 @@ def _picked(every: Sequence[tuple[str, str]], only: Sequence[str]) -> list[tuple
     return list(dict.fromkeys(chosen))
 
 
-def _run(
-    wanted: Sequence[tuple[str, str]], *, seed: int, database_url: str | None, keep: bool
-) -> list[Outcome]:  # fmt: skip
+def run_all(
+    wanted: Sequence[tuple[str, str]], *, seed: int, database_url: str | None, keep: bool = False, options_each: int = 2
+) -> list[Outcome]:
+    """Run cases on as many clusters as they need, one after another. database_url: of a PostgreSQL server for tests."""
     from workers.chaos_cluster import ChaosCluster
     from workers.chaos_matrix import run_cases
 
@@ -150,7 +151,8 @@ def _run(
         with _own_database(database_url) as url, ChaosCluster(folder, database_url=url) as cluster:
             typer.echo(f"a cluster in {folder}", err=True)
             cluster.start()
-            outcomes += run_cases(cluster, wanted[start : start + CASES_PER_CLUSTER], seed=seed + start, said=_say)
+            some = wanted[start : start + CASES_PER_CLUSTER]
+            outcomes += run_cases(cluster, some, seed=seed + start, said=_say, options_each=options_each)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     return outcomes
