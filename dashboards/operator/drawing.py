@@ -121,10 +121,12 @@ class Graph:
     words: str
 
 
-BOX_WIDTH: Final = 150.0
-COLUMN: Final = 420.0
+BOX_WIDTH: Final = 132.0
+OUTPUT_WIDTH: Final = 142.0
+TO_OUTPUT: Final = 44.0
+COLUMN: Final = 380.0
 ROW: Final = 46.0
-FIRST_X: Final = 130.0
+FIRST_X: Final = 100.0
 
 
 def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | None) -> Graph | None:
@@ -159,15 +161,15 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
             middle = top + tall * (n + 1) / (len(tx.inputs) + 1)
             if name in places:
                 px, py = places[name]
-                wires.append(_wire(px + 150.0, py, left, middle))
+                wires.append(_wire(px + OUTPUT_WIDTH, py, left, middle))
             else:
                 foreign += 1
                 # the first transaction has room for its coins; before the others other outputs stand
-                away = 118.0 if column == 0 else 58.0
+                away = 94.0 if column == 0 else 56.0
                 sources.append((left - away, middle, "coin"))
                 wires.append(_wire(left - away + 44.0, middle, left, middle))
         for n, out in enumerate(tx.outputs):
-            ox = left + BOX_WIDTH + 56.0
+            ox = left + BOX_WIDTH + TO_OUTPUT
             oy = (height - ROW * len(tx.outputs)) / 2 + ROW * n + ROW / 2
             label, role = _role(out.script, scripts, first=n == 0 and row.purpose == "funding")
             places[f"{row.txid}:{n}"] = (ox, oy)
@@ -175,11 +177,26 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
             wires.append(_wire(left + BOX_WIDTH, top + tall * (n + 1) / (len(tx.outputs) + 1), ox, oy))
         paid = ", ".join(f"{_role(o.script, scripts, first=False)[0]} {o.value:,} sats" for o in tx.outputs)
         said.append(f"{row.purpose} {row.txid[:8]}, {row.state}: {foreign or 'no'} wallet coins in; out {paid}")
-    width = FIRST_X + len(parsed) * COLUMN - 40.0
+    width = FIRST_X + (len(parsed) - 1) * COLUMN + BOX_WIDTH + TO_OUTPUT + OUTPUT_WIDTH + 12.0
     return Graph(
         boxes=tuple(boxes), outputs=tuple(outputs), wires=tuple(wires), sources=tuple(sources), width=width,
         height=height, words=". ".join(said) + ".",
     )  # fmt: skip
+
+
+def paid_to_buyer(option: OptionRow, row: TransactionRow | None) -> int | None:
+    """Return what a settlement transaction pays to the buyer, sats; None when it cannot be told.
+
+    A contract signed before its price was known pays the nearest amount that was signed, not every satoshi.
+    """
+    owners = {script for script, (_, role) in _scripts(option).items() if role == "buyer"}
+    if row is None or not owners:
+        return None
+    try:
+        transaction = parse_transaction(bytes.fromhex(row.raw_hex))
+    except (BtcfiError, ValueError):
+        return None
+    return sum(out.value for out in transaction.outputs if out.script.hex() in owners)
 
 
 def _rank(tx: Transaction, by_id: dict[str, Transaction], depth: int = 0) -> int:

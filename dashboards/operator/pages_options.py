@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from btcfi.adapters.store.console_tables import audit
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options import NoPriceYetError, find_option
-from btcfi.adapters.store.tables import OptionRow, PremiumRow, SettlementRequestRow
+from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, SettlementRequestRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of
@@ -189,9 +189,8 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
             "premium": session.get(PremiumRow, option_id),
             "settlement": queries.settlement_of(session, option_id),
             "asked": session.get(SettlementRequestRow, option_id),
-            "events": queries.life_of(session, row),
             "contract": session.get(ContractRow, option_id),
-            "attestations": attestations_of(session, row),
+            "story": story_of(session, row),
             "now": console.market_now(session),
         }
     return found | {
@@ -201,6 +200,12 @@ def _life(console: Console, option_id: str) -> dict[str, Any]:
         "tip": tip,
         "graph": drawing.graph(row, transactions, tip),
     }
+
+
+def story_of(session: Session, row: OptionRow) -> list[EventRow | AttestationRow]:
+    """Return everything that happened to an option, in order of time."""
+    many: list[EventRow | AttestationRow] = [*queries.life_of(session, row), *attestations_of(session, row)]
+    return sorted(many, key=lambda one: one.at_unix if isinstance(one, EventRow) else one.claimed_at_unix)
 
 
 def attestations_of(session: Session, row: OptionRow) -> list[AttestationRow]:

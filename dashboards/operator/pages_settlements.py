@@ -112,6 +112,7 @@ def _progress(console: Console, settlement_id: str) -> dict[str, Any]:
         "settlement": row,
         "option": option,
         "transaction": ours,
+        "paid": drawing.paid_to_buyer(option, ours),
         "depth": queries.confirmations(ours, tip),
         "tip": tip,
         "graph": drawing.graph(option, transactions, tip),

@@ -73,7 +73,7 @@ def thousands(number: int | None) -> str:
 
 def signed(number: float, digits: int = 2) -> str:
     """Return a number with its sign, thousands apart."""
-    return f"{number:+,.{digits}f}"
+    return f"{round(number, digits) + 0.0:+,.{digits}f}"  # adding zero makes minus zero plain zero
 
 
 def percent(share: float, digits: int = 1) -> str:
