@@ -39,7 +39,8 @@ EDGE_POINTS: Final = tuple(
         "round.open", "round.priced", "option.expired", "settlement.due", "settlement.claimed", "settlement.executed",
         "settlement.proven", "settlement.built", "settlement.broadcast", "chain_transaction.built",
         "chain_transaction.broadcast", "chain_transaction.confirmed", "chain_transaction.final",
-        "settlement.confirmed", "option.exercised", "option.active",
+        "settlement.confirmed", "option.exercised", "contract.signed", "contract.checked", "contract.funded",
+        "option.active",
     )
     for moment in ("before", "after")
 )  # fmt: skip
@@ -49,6 +50,7 @@ acknowledged."""
 MESSAGE_POINTS: Final = (
     "node.send:before", "node.send:after",
     "publish.settlement.execute_batch:after", "publish.chain.settle:after", "publish.options.expire_due:after",
+    "publish.oracle.attest:after", "task.oracle.attest:before", "task.oracle.attest:after",
     "task.oracle.fetch:before", "task.oracle.fetch:after", "task.settlement.execute_batch:before",
     "task.settlement.prove_part:after", "task.chain.settle:before", "task.chain.settle:after",
 )  # fmt: skip
@@ -62,7 +64,7 @@ ANYWHERE: Final = "-"
 EARLY: Final = frozenset({"settlement.executed", "task.settlement.prove_part"})
 """Points that only a long run reaches: an American put that is exercised early."""
 
-FUNDING: Final = frozenset({"option.active"})
+FUNDING: Final = frozenset({"contract.signed", "contract.checked", "contract.funded", "option.active"})
 """Points of the funding, not of the settlement."""
 
 
