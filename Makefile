@@ -34,7 +34,7 @@ fuzz: .venv/installed-dev  ## a minute of coverage-guided fuzzing of the decoder
 	@$(BIN)/python tests/fuzz/vm_decoders.py $(ARGS)
 
 docs: .venv/installed-dev  ## build the documentation into var/site; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: .venv/installed-dev  ## lint, format, types, import order: all run, any may fail
 	@status=0; \

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
 from btcfi.bitcoin.musig import NonceUsedError, SecretNonce
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 
@@ -49,7 +49,7 @@ class WrongPassphraseError(BtcfiError):
         self.path = path
 
 
-class KeystoreExistsError(BtcfiError):
+class KeystoreExistsError(ConflictError):
     """A keystore stands there already; it is never overwritten."""
 
     def __init__(self, path: Path) -> None:

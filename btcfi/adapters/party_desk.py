@@ -53,7 +53,7 @@ from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.oracle.attestation import Attestation
@@ -78,7 +78,7 @@ FUNDING_WEIGHT: Final = 6 * P2TR_OUTPUT_WEIGHT
 """Room in the coin selection for what a party pays besides its inputs and change."""
 
 
-class StepOutOfOrderError(BtcfiError):
+class StepOutOfOrderError(ConflictError):
     """A step whose predecessor is missing."""
 
     def __init__(self, contract: str, missing: str) -> None:

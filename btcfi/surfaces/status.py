@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
-from btcfi.adapters import node
+from btcfi.adapters import keystore, node
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, option, setup
 from btcfi.options import expiry
@@ -39,6 +39,7 @@ ROWS: dict[type[Exception], Row] = {
     node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
     node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     wallet.InsufficientFundsError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    keystore.WrongPassphraseError: Row(exit_code=77, http=401, grpc="UNAUTHENTICATED"),
     adaptor.WrongAdaptorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     option.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     setup.WrongMessageError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),

@@ -14,7 +14,7 @@ from btcfi.adapters.store.backlog import refuse_requests_above
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, upsert
 from btcfi.adapters.store.options import add_settlement, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
-from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.errors import NotFoundError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.consensus import ConsensusRule
@@ -24,14 +24,6 @@ from btcfi.units import Slot, UnixSeconds
 
 CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
-
-
-class NotDueError(BtcfiError):
-    """An option that cannot be settled now."""
-
-    def __init__(self, option_id: str, why: str) -> None:
-        super().__init__(f"option {option_id} cannot be settled now: {why}")
-        self.option_id, self.why = option_id, why
 
 
 LONGEST_LEASE_SECONDS: Final = 600
