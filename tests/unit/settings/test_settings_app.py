@@ -86,6 +86,8 @@ def test_blocks_are_mined_and_rounds_opened_only_where_asked():
     assert "chain.mine" in beat_schedule(DEPLOYMENT.model_copy(update={"mine_seconds": 2.0}))
     assert "oracle.tick" in beat_schedule(DEPLOYMENT)
     assert "oracle.tick" not in beat_schedule(DEPLOYMENT.model_copy(update={"tick": False}))
+    assert beat_schedule(DEPLOYMENT)["chain.anchor"]["schedule"] == 3_600
+    assert "chain.anchor" not in beat_schedule(DEPLOYMENT.model_copy(update={"anchor_seconds": 0.0}))
 
 
 @pytest.mark.parametrize("after", [5, 30, 59.9])
