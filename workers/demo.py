@@ -558,6 +558,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
     prices = "live exchanges" if live else "synthetic recording (SIMULATED exchanges, real HTTP and ccxt)"
     console.print(
         f"running. prices: {prices}\n"
+        f"  console   http://{deployment.api_host}:{deployment.api_port}/\n"
         f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
         f"  metrics   http://127.0.0.1:{deployment.metrics_port}/metrics\n"
@@ -567,6 +568,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"
         "            btcfi options list\n"
         "            btcfi keys create me --role trade --role operate    (a key for the API; shown once)\n"
+        "            btcfi users add me --role read --role operate       (a login for the console)\n"
         "Ctrl-C stops everything.",
         highlight=False,
         soft_wrap=True,
