@@ -6,6 +6,7 @@ engine. What is asked here is asked of the processes that compose.yaml starts, b
 
 import base64
 import contextlib
+import io
 import json
 import os
 import signal
@@ -20,11 +21,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
+from workers import watch_cli
 from workers.embedded import Cluster, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -120,25 +123,28 @@ class Running:
         return json.loads(self.page("flower", path, headers={"Authorization": f"Basic {login}"}, data=data))
 
     def stop(self):
+        """Tell everything to stop, kill what does not, and return what that was."""
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 20
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(deadline - time.monotonic(), 0.1))
+        slow = [name for name, process in self.processes.items() if process.poll() is None]
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(5)
+        return slow
 
 
-def until(what, condition):
+def until(what, condition, every=0.2):
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, AssertionError, KeyError):
             if found := condition():
                 return found
-        time.sleep(0.2)
+        time.sleep(every)
     pytest.fail(f"waited {PATIENCE} s for {what}")
 
 
@@ -191,7 +197,11 @@ def test_prepare_may_be_repeated(running):
 def test_a_service_becomes_healthy_by_its_own_check(running, name):
     kind, program, *arguments = OURS[name]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "btcfi")
-    until(f"{name} to be healthy\n{running.log(name)}", lambda: running.run(name, *arguments).returncode == 0)
+
+    def healthy():
+        return running.run(name, *arguments).returncode == 0
+
+    until(f"{name} to be healthy\n{running.log(name)}", healthy, every=1.0)
     assert running.processes[name].poll() is None
 
 
@@ -229,25 +239,26 @@ def test_every_queue_is_soon_known_to_be_consumed(running):
 
 
 def test_doctor_finds_nothing_wrong_with_it(running):
-    arguments = ("doctor", "--no-network", "--json")
-    done = until("canaries", lambda: (d := running.run("api", *arguments)).returncode == 0 and d)
+    done = running.run("api", "doctor", "--no-network", "--json")
     said = json.loads(done.stdout)
-    assert said["ok"]
+    assert said["ok"], said
     status = {check["name"]: check["status"] for check in said["checks"]}
     assert {status[name] for name in ("broker", "node", "database", "schema", "canaries", "guests")} == {"ok"}
     assert FLOWER_PASSWORD not in done.stdout + done.stderr
 
 
 def test_watch_shows_the_pipeline_in_eighty_columns(running):
-    shown = running.run("api", "watch", "--once")
-    assert shown.returncode == 0, shown.stderr
-    assert max(map(len, shown.stdout.splitlines())) <= 80
-    for word in ("price", "settlements", "parked", "queue", "control"):
-        assert word in shown.stdout
     view = json.loads(running.run("api", "watch", "--once", "--json").stdout)
     assert view["problems"] == []
     assert view["store"]["price"]["used"] >= 2
     assert set(view["broker"]["queues"]) == {"prices", "settle", "chain", "control", "parked"}
+    store, shown = Store(running.stand_ins.database_url), Console(width=watch_cli.WIDTH, file=io.StringIO())
+    shown.print(watch_cli.render(watch_cli.look(running.stand_ins, store)))
+    store.close()
+    text = shown.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("price", "settlements", "parked", "queue", "control"):
+        assert word in text
 
 
 def test_flower_needs_its_login(running):
@@ -394,8 +405,11 @@ def test_a_line_of_a_worker_s_log_names_its_task_and_what_it_is_about(running):
     assert not [line for line in lines if line.get("level") == "error"], "and nothing went wrong"
 
 
-def test_a_worker_that_is_told_to_stop_ends_well_within_its_grace(running):
-    process = running.processes["settle"]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert OURS["settle"]["stop_grace_period"] == "60s"
+def test_every_process_that_is_told_to_stop_ends_within_its_grace(running):
+    """The last test: it stops everything."""
+    slow = running.stop()
+    assert not slow, "\n".join(f"{name}: {running.log(name)[-500:]}" for name in slow)
+    assert {
+        name: p.returncode for name, p in running.processes.items() if p.returncode not in {0, -signal.SIGTERM}
+    } == {}
+    assert all(int(OURS[name]["stop_grace_period"].removesuffix("s")) >= 10 for name in RUNNING)
