@@ -30,7 +30,7 @@ WIDTH: Final = 80
 OPTION_STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
 SETTLEMENT_STATES: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed", "parked")
 CONTRACT_STATES: Final = ("ordered", "offered", "accepted", "signed", "checked", "funded")
-TRANSACTION_STATES: Final = ("built", "broadcast", "confirmed", "final", "conflicted")
+TRANSACTION_STATES: Final = ("built", "broadcast", "confirmed", "final", "replaced", "conflicted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "ABANDONED": ("quiet", NONE),
     "due": ("wait", "○"), "claimed": ("work", "◐"), "executed": ("work", "◑"), "proven": ("work", "◕"),
     "built": ("work", "◕"), "broadcast": ("go", "●"), "confirmed": ("done", "✓"), "parked": ("bad", "✕"),
-    "final": ("done", "✓"), "conflicted": ("bad", "✕"),
+    "final": ("done", "✓"), "conflicted": ("bad", "✕"), "replaced": ("quiet", NONE),
     "ordered": ("wait", "○"), "offered": ("work", "◔"), "signed": ("work", "◑"), "checked": ("work", "◕"),
     "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
