@@ -35,7 +35,7 @@ _HASHER: Final = PasswordHasher(time_cost=3, memory_cost=64 << 10, parallelism=1
 """RFC 9106, section 4, second choice, with one lane: 64 MiB and three passes."""
 
 _NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=1$bm9ib2R5LCBhbnl3aGVyZQ$wqyPCCQImXVMyQRaKeGRgZuKkM2Ucwq+Gby+4FEKgXY"
-"""What an unknown name's password is held against, so that the answer takes as long: the hash of random bytes nobody kept."""
+"""What an unknown name's password is held against, so that the answer takes as long: random bytes, not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

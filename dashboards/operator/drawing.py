@@ -187,7 +187,7 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
 def paid_to_buyer(option: OptionRow, row: TransactionRow | None) -> int | None:
     """Return what a settlement transaction pays to the buyer, sats; None when it cannot be told.
 
-    A contract signed before its price was known pays the nearest amount that was signed, not every satoshi.
+    It was signed before the price was known, for a bucket of prices, and so does not pay every satoshi.
     """
     owners = {script for script, (_, role) in _scripts(option).items() if role == "buyer"}
     if row is None or not owners:

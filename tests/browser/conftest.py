@@ -108,16 +108,29 @@ def sign_in(page, console, name="ada", password=PASSWORD):
     page.get_by_role("button", name="Sign in").click()
 
 
+@pytest.fixture(scope="session")
+def signed_in(browser, console):
+    """The cookies of an operator, signed in once through the page."""
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, console)
+    page.get_by_role("heading", name="Now").wait_for()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
 @pytest.fixture
-def page(browser, console):
+def page(browser, signed_in):
     """A signed-in operator's page; the test fails when the page's scripts did."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 860}, color_scheme="light", storage_state=signed_in
+    )
     made = context.new_page()
     made.set_default_timeout(20_000)
     problems = []
     made.on("pageerror", lambda error: problems.append(str(error)))
     made.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
-    sign_in(made, console)
     yield made
     context.close()
     assert problems == []

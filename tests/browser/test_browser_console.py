@@ -57,11 +57,10 @@ def write_option(page, console, *, kind: str, strike: str, minutes: int, america
 
 
 @pytest.fixture(scope="module")
-def written(browser, console):
+def written(browser, console, signed_in):
     """Two options, written through the page as soon as there is a price: one to expire, one to exercise early."""
-    context = browser.new_context()
+    context = browser.new_context(storage_state=signed_in)
     page = context.new_page()
-    sign_in(page, console)
     page.goto(f"{console.url}/prices")
     page.locator("#rounds tbody tr .state.done").first.wait_for(timeout=LONG)
     call = write_option(page, console, kind="call", strike="50000", minutes=30)
@@ -201,11 +200,13 @@ def test_stored_text_is_shown_as_text_and_runs_nothing(page, console, written):
 PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/operate", "/nowhere")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_every_page_has_no_serious_fault_and_fits_its_window(browser, console, written, scheme, width):
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+@pytest.mark.parametrize("window", [("light", 1280), ("dark", 390)], ids=["desktop-light", "phone-dark"])
+def test_every_page_has_no_serious_fault_and_fits_its_window(browser, console, signed_in, written, window):
+    scheme, width = window
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, storage_state=signed_in
+    )
     page = context.new_page()
-    sign_in(page, console)
     for path in (*PAGES, f"/options/{written[0]}"):
         page.goto(console.url + path)
         if path == "/prices":
