@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy import ColumnElement
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from btcfi.adapters.store.database import StoreUnreachableError
@@ -127,14 +128,22 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     )
     def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
         """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
-        with deps.store.transaction() as session:
-            row = request_settlement(session, option_id, requested_by=f"api {caller.id}", now=deps.clock())
-            asked = schemas.SettlementRequested(
-                option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
-            )
+        try:
+            asked = request(deps, caller.id, option_id)
+        except IntegrityError:  # somebody asked at the same moment; the second look finds the row
+            asked = request(deps, caller.id, option_id)
         if asked.state == "open":
             deps.submit("settlement_request", option_id)
         return asked
+
+
+def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
+    """Note that a caller wants an option settled, and return where that stands. Raises NotFoundError."""
+    with deps.store.transaction() as session:
+        row = request_settlement(session, option_id, requested_by=f"api {caller}", now=deps.clock())
+        return schemas.SettlementRequested(
+            option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
+        )
 
 
 def _conditions(query: OptionFilter) -> list[ColumnElement[bool]]:
