@@ -24,7 +24,7 @@ def operator(deployment, *words):
 def test_a_service_that_lost_its_machine_resumes_from_its_backup_without_a_double_spend(world, tmp_path, moment):
     """Back up in the middle, let the old machine go on and settle, lose it, restore what is older than the chain."""
     cluster = world.cluster
-    names = [f"{moment.partition(':')[0]}-{number}" for number in range(3)]
+    names = [f"{moment.partition(':')[0].replace('.', '-')}-{number}" for number in range(3)]
     passphrase, file = tmp_path / "passphrase", tmp_path / "backup.btcfi"
     passphrase.write_text("correct horse battery\n")
     expiry = world.sell(*names)
