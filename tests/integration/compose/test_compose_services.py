@@ -58,7 +58,7 @@ class Running:
 
     def __init__(self, folder, stand_ins, slots, collector):
         self.collector = collector
-        self.folder, self.stand_ins, self.slots = folder, stand_ins, slots
+        self.folder, self.stand_ins, self.recorded, self.slots = folder, stand_ins, slots, slots[:MINUTES]
         self.processes = {}
         self.ports = {name: free_port(0) for name in ("api", "flower", "metrics")}
         secrets = folder / "secrets"
@@ -164,7 +164,7 @@ def running(tmp_path_factory):
     threading.Thread(target=collector.serve_forever, daemon=True).start()
     with Cluster(base, roles=(), beat=False, run_parties=False, replay_folder=SYNTHETIC_CANDLES) as cluster:
         cluster.start()
-        made = Running(folder, cluster.deployment, recording.slots(None, None)[:MINUTES], collector)
+        made = Running(folder, cluster.deployment, recording.slots(None, None), collector)
         made.prepared = [made.run("prepare", *OURS["prepare"]["command"]) for _ in range(2)]
         assert made.prepared[0].returncode == 0, made.prepared[0].stderr
         try:
@@ -268,11 +268,17 @@ def test_flower_needs_its_login(running):
 
 
 def test_flower_shows_tasks_by_name_with_readable_arguments(running):
+    from workers.app import create_app  # noqa: PLC0415 - as above
+
+    app, later = create_app(running.stand_ins), iter(running.recorded[MINUTES:])
+
     def fetched():
+        # Flower may have begun to listen after the first minutes
+        app.send_task("oracle.tick", kwargs={"slot": next(later)}, queue="control")
         tasks = running.flower("/api/tasks?limit=100").values()
         return [t for t in tasks if t["name"] == "oracle.fetch" and t["state"] == "SUCCESS"]
 
-    task = until("a fetch in Flower's list", fetched)[0]
+    task = until("a fetch in Flower's list", fetched, every=1.0)[0]
     assert "BTC/USD" in task["args"]
     assert str(running.slots[0])[:5] in task["args"]
 
