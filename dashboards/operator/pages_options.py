@@ -27,7 +27,7 @@ KINDS: Final = tuple(kind.label for kind in OptionKind)
 STYLES: Final = ("european", "american")
 
 Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
-Word = Annotated[str, Query(max_length=128)]
+Word = Annotated[str, Query(max_length=128, pattern=r"^[^\x00]*$")]
 Cursor = Annotated[str | None, Query(max_length=400)]
 
 BLANK: Final = {
@@ -81,8 +81,7 @@ def conditions(*, state: str, kind: str, style: str, id: str) -> list[ColumnElem
     if style:
         where.append(col(OptionRow.american).is_(style == "american"))
     if id:
-        # a range, not LIKE: it uses the key's index and knows no wildcards
-        where += [col(OptionRow.id) >= id, col(OptionRow.id) < id + "\U0010ffff"]
+        where.append(queries.begins(OptionRow.id, id))
     return where
 
 

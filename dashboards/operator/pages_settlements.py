@@ -57,10 +57,7 @@ def router(console: Console) -> APIRouter:
         if state:
             where.append(col(SettlementRow.state) == state)
         if chosen["id"]:
-            where += [
-                col(SettlementRow.option_id) >= chosen["id"],
-                col(SettlementRow.option_id) < chosen["id"] + "\U0010ffff",
-            ]
+            where.append(queries.begins(SettlementRow.option_id, chosen["id"]))
         with console.reading() as session:
             rows, following = queries.settlement_page(
                 session, where, limit=console.deps.limits.page, cursor=cursor

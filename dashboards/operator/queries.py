@@ -248,6 +248,11 @@ def audit_page(session: Session, *, limit: int, before: int | None) -> tuple[lis
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 
+def begins(column: Any, prefix: str) -> ColumnElement[bool]:  # noqa: ANN401 - a mapped column
+    """Return the condition that a text begins with ``prefix``: exactly, without wildcards, in any collation."""
+    return func.substr(column, 1, len(prefix)) == prefix
+
+
 def by_state(session: Session, table: type[OptionRow | SettlementRow]) -> dict[str, int]:
     """Return how many rows are in each state."""
     rows = session.execute(select(col(table.state), func.count()).group_by(col(table.state))).all()
