@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from btcfi.adapters.store import options, settlements
-from btcfi.adapters.store.premiums import refresh_premiums
+from btcfi.adapters.store.premiums import price_open_options, store_premiums
 from btcfi.oracle.quote import Feed
 from tasks.context import context
 
@@ -14,11 +14,15 @@ from tasks.context import context
 def refresh() -> None:
     """Price every open option at the newest agreed price."""
     here = context()
-    with here.store.transaction() as session:
-        refresh_premiums(
-            session, here.feed, now=here.market_now(session), rate_bps=here.preset.rate_bps,
+    with here.store.reading() as session:  # pricing ten thousand options must not keep others from writing
+        now = here.market_now(session)
+        priced = price_open_options(
+            session, here.feed, now=now, rate_bps=here.preset.rate_bps,
             fallback_volatility_bps=here.preset.fallback_volatility_bps,
         )  # fmt: skip
+    if priced is not None:
+        with here.store.transaction() as session:
+            store_premiums(session, priced, now=now)
 
 
 @shared_task(name="options.expire_due")

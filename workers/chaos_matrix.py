@@ -298,10 +298,10 @@ def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: i
 
 def sell(run: Run, case: Case, many: int) -> list[str]:
     """Sell a case's options: European ones that expire at its slot, one American for the points of long runs."""
-    from workers.demo import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
+    from workers.options_cli import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
 
     here = run.cluster.here
-    rule = sale_rule(here)
+    rule = sale_rule(here.deployment)
     rng = random.Random(case.seed)
     ids = []
     with here.store.transaction() as session:

@@ -102,7 +102,7 @@ def up(
     data_dir: DataDir = None,
 ) -> None:
     """Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."""
-    from workers.demo import run_up
+    from workers.up import run_up
 
     run_up(live=live, pace=pace, data_dir=data_dir)
 

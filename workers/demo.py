@@ -7,7 +7,6 @@ time. Everything else happens in the worker processes.
 from __future__ import annotations
 
 import json
-import secrets
 import statistics
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -28,7 +26,7 @@ from sqlmodel import col
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.node import Node
 from btcfi.adapters.store import chain, options, rounds, settlements
-from btcfi.adapters.store.sales import Order, SaleRule, sell
+from btcfi.adapters.store.sales import Order, sell
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.contracts.buckets import Rounding, round_payout
@@ -43,6 +41,7 @@ from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds,
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 from tasks.context import Context, make_context
+from workers.options_cli import sale_rule
 from workers.parties import fill_wallets
 
 HISTORY_MINUTES: Final = 12
@@ -227,28 +226,31 @@ def _run(  # noqa: PLR0917 - called once, right above
     with Cluster(deployment, replay_folder=folder) as cluster:
         cluster.start(lambda what: progress.update(step, description=what[:28]))
         here = make_context(cluster.deployment)
-        _fill_wallets(here, COINS_EACH)
+        fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
         progress.update(step, description="parts are running", total=1, completed=1)
         run = Run(
-            request=request, here=here, logs=deployment.data_dir / "logs", slots=slots, tick=_ticker(here),
+            request=request, here=here, logs=deployment.data_dir / "logs", slots=slots, tick=ticker(here),
             progress=progress, started=started,
         )  # fmt: skip
         return _drive(run)
 
 
-def _fill_wallets(here: Context, coins: int) -> None:
-    node = _node(here)
+def fill_parties(here: Context, coins: int) -> None:
+    """Mine coins to both parties and the service, on the deployment's regtest chain."""
+    node = node_of(here)
     fill_wallets(node, here.deployment, coins=coins)
     node.close()
 
 
-def _node(here: Context) -> Node:
+def node_of(here: Context) -> Node:
+    """Return a connection of our own to the deployment's node."""
     deployment = here.deployment
     return Node(deployment.node_url or "", deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
 
 
-def _ticker(here: Context) -> Callable[[int], None]:
+def ticker(here: Context) -> Callable[[int], None]:
+    """Return what sends beat's tick of a minute."""
     from workers.app import create_app  # noqa: PLC0415 - as Cluster
 
     app = create_app(here.deployment)
@@ -308,7 +310,7 @@ def _closed(run: Run, slots: list[Slot]) -> int:
 
 
 def _coins_ready(run: Run) -> bool:
-    node = _node(run.here)
+    node = node_of(run.here)
     tip = node.block_count()
     node.close()
     need = len(book())
@@ -318,7 +320,7 @@ def _coins_ready(run: Run) -> bool:
 
 def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
     here = run.here
-    rule = sale_rule(here)
+    rule = sale_rule(here.deployment)
     with here.store.transaction() as session:
         last = rounds.latest_priced(session, here.feed)
         if last is None or last.price_cents is None:
@@ -331,18 +333,6 @@ def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
                 barrier=CentsPerBtc(spot * line.barrier // 1000) if line.barrier else None,
             )  # fmt: skip
             run.ids.append(sell(session, order, rule, now=now).id)
-
-
-def sale_rule(here: Context) -> SaleRule:
-    """Return what the deployment says about every sale. Raises GuestMismatchError."""
-    from btcfi.vm.program import load_program  # noqa: PLC0415 - numpy and the decoder
-
-    return SaleRule(
-        feed=here.feed, preset=here.preset.name, preset_sha256=here.preset.sha256, rate_bps=here.preset.rate_bps,
-        fallback_volatility_bps=here.preset.fallback_volatility_bps, program=here.deployment.program,
-        program_sha256=load_program(here.deployment.program).program_hash.hex(),
-        max_backlog=here.deployment.max_backlog,
-    )  # fmt: skip
 
 
 def _exercise_early(run: Run) -> None:
@@ -364,7 +354,7 @@ def _watch(run: Run, bar: Any, states: tuple[str, ...]) -> int:  # noqa: ANN401 
 
 
 def _result(run: Run) -> dict[str, Any]:
-    node = _node(run.here)
+    node = node_of(run.here)
     rows, failed = [], []
     proofs = run.logs.parent / "proofs"
     proofs.mkdir(exist_ok=True)
@@ -507,82 +497,3 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         f"`make up` keeps the parts running; its console is on http://127.0.0.1:{load_deployment().api_port}",
         highlight=False,
     )
-
-
-def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
-    """Start the parts and keep them running until Ctrl-C: live exchanges, or the synthetic recording, once.
-
-    pace: seconds a recorded minute takes. Raises a BtcfiError for a part that does not start.
-    """
-    from workers.embedded import Cluster  # noqa: PLC0415 - as in _run
-
-    console = Console(stderr=True)
-    base = load_deployment()
-    where = (data_dir or base.data_dir).resolve()
-    where.mkdir(parents=True, exist_ok=True)
-    changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
-    if base.flower_password is None:
-        changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
-    slots: list[Slot] = []
-    if not live:
-        folder = read_candle_folder(SYNTHETIC_CANDLES)
-        chosen = venues_for_replay(folder, None, None)
-        slots = folder.slots(None, None)
-        changes |= {
-            "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
-            "tick": False, "replay_clock": True, "venue_rate_limit": False,
-        }  # fmt: skip
-    deployment = base.within(where).model_copy(update=changes)
-    folder_played = None if live else SYNTHETIC_CANDLES
-    with Cluster(deployment, replay_folder=folder_played, flower=True, api=True, metrics=True) as cluster:
-        cluster.start(lambda what: console.print(f"  {what}", highlight=False))
-        here = make_context(cluster.deployment)
-        node = _node(here)
-        empty = node.block_count() < COINS_EACH
-        node.close()
-        if empty:
-            _fill_wallets(here, COINS_EACH)
-        cluster.wait_ready(90)
-        _say_where(console, cluster.deployment, where, live=live)
-        try:
-            _keep_running(_ticker(here), here, slots, pace)
-        except KeyboardInterrupt:
-            console.print("stopping; a second Ctrl-C would not make it faster")
-
-
-def _say_where(console: Console, deployment: Deployment, where: Path, *, live: bool) -> None:
-    password = deployment.flower_password.get_secret_value() if deployment.flower_password else ""
-    file = where / "flower.password"
-    file.touch(mode=0o600)
-    file.write_text(password + "\n")
-    prices = "live exchanges" if live else "synthetic recording (SIMULATED exchanges, real HTTP and ccxt)"
-    console.print(
-        f"running. prices: {prices}\n"
-        f"  console   http://{deployment.api_host}:{deployment.api_port}/\n"
-        f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
-        f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
-        f"  metrics   http://127.0.0.1:{deployment.metrics_port}/metrics\n"
-        f"  store     {deployment.database_url}\n"
-        f"  logs      {where / 'logs'}\n"
-        f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"
-        "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"
-        "            btcfi options list\n"
-        "            btcfi keys create me --role trade --role operate    (a key for the API; shown once)\n"
-        "            btcfi users add me --role read --role operate       (a login for the console)\n"
-        "Ctrl-C stops everything.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float) -> None:
-    played = 0
-    if slots:
-        with here.store.reading() as session:
-            last = rounds.latest_priced(session, here.feed)
-        played = sum(1 for s in slots if last is not None and s <= last.slot)
-    while True:
-        if played < len(slots):
-            tick(slots[played])
-            played += 1
-        time.sleep(pace if played < len(slots) else 1.0)

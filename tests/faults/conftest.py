@@ -8,7 +8,7 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds
 from workers import audit
 from workers.chaos_cluster import ChaosCluster
-from workers.demo import sale_rule
+from workers.options_cli import sale_rule
 
 
 class World:
@@ -42,7 +42,7 @@ class World:
                     option_id=name, kind=OptionKind.CALL, strike=CentsPerBtc(last.price_cents * 85 // 100),
                     quantity=CentiBtc(5), barrier=None, american=False, expiry=expiry,
                 )  # fmt: skip
-                sales.sell(session, order, sale_rule(here), now=UnixSeconds(last.slot + 60))
+                sales.sell(session, order, sale_rule(here.deployment), now=UnixSeconds(last.slot + 60))
         self.sold += names
         self.until("ACTIVE", *names)
         return expiry

@@ -161,29 +161,52 @@ def _knocked_out(
     return out
 
 
-def refresh_premiums(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedBook:
+    """The open options priced at one minute, not stored yet."""
+
+    slot: Slot
+    options: OpenBook
+    premiums: Premiums
+
+
+def price_open_options(
     session: Session, feed: Feed, *, now: UnixSeconds, rate_bps: int, fallback_volatility_bps: int
-) -> int:
-    """Price the open options at the newest agreed price and store the result; return how many."""
+) -> PricedBook | None:
+    """Price the open options at the newest agreed price; None without one or without options. Writes nothing."""
     last = rounds.latest_priced(session, feed)
     options = open_book(session, feed)
     if last is None or last.price_cents is None or not len(options):
-        return 0
+        return None
     volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
     priced = premiums(
         options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
         now=now,
     )  # fmt: skip
-    _store(session, options, priced, slot=Slot(last.slot), now=now)
-    return len(options)
+    return PricedBook(slot=Slot(last.slot), options=options, premiums=priced)
 
 
-def _store(session: Session, options: OpenBook, priced: Premiums, *, slot: Slot, now: UnixSeconds) -> None:
+def refresh_premiums(
+    session: Session, feed: Feed, *, now: UnixSeconds, rate_bps: int, fallback_volatility_bps: int
+) -> int:
+    """Price the open options and store the result in one transaction; return how many."""
+    priced = price_open_options(
+        session, feed, now=now, rate_bps=rate_bps, fallback_volatility_bps=fallback_volatility_bps
+    )
+    if priced is None:
+        return 0
+    store_premiums(session, priced, now=now)
+    return len(priced.options)
+
+
+def store_premiums(session: Session, priced: PricedBook, *, now: UnixSeconds) -> None:
+    """Store the premiums of a priced book, one row an option."""
+    options = priced.options
     alive = ~options.knocked_out
-    whole = -(-priced.premium_cents() * options.quantity_centi_btc // 100) * alive
-    greeks = [(getattr(priced, name) * alive).tolist() for name in GREEKS]
+    whole = -(-priced.premiums.premium_cents() * options.quantity_centi_btc // 100) * alive
+    greeks = [(getattr(priced.premiums, name) * alive).tolist() for name in GREEKS]
     rows = [
-        {"option_id": key, "slot": slot, "premium_cents": cents, "priced_at_unix": now,
+        {"option_id": key, "slot": priced.slot, "premium_cents": cents, "priced_at_unix": now,
          **dict(zip(GREEKS, numbers, strict=True))}
         for key, cents, *numbers in zip(options.ids, whole.tolist(), *greeks, strict=True)
     ]  # fmt: skip

@@ -78,14 +78,14 @@ class Stage:
         )
 
     def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
-        from workers.demo import sale_rule  # noqa: PLC0415 - the demo's imports
+        from workers.options_cli import sale_rule  # noqa: PLC0415 - the demo's imports
 
         wanted = Order(
             option_id=name, kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(2), american=american,
             barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY,
         )  # fmt: skip
         with self.here.store.transaction() as session:
-            sell(session, wanted, sale_rule(self.here), now=UnixSeconds(SLOT + 60))
+            sell(session, wanted, sale_rule(self.deployment), now=UnixSeconds(SLOT + 60))
 
     def talk(self, rounds=6):
         """Let messages go back and forth, and have what is signed checked."""
