@@ -31,7 +31,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     console = Console(stderr=True)
     base = load_deployment()
     where = (data_dir or base.data_dir).resolve()
-    where.mkdir(parents=True, exist_ok=True)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
