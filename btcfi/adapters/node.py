@@ -23,6 +23,7 @@ from bitcoin.core import CBlock
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, from_bitcoinlib, parse_transaction
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError, UnreachableError
+from btcfi.hashes import hash256
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, hash32, height, parse_txid, sats
 
 MAX_BATCH: Final = 500
@@ -79,6 +80,14 @@ class NodeAnswerError(RetryableError):
     def __init__(self, method: str, code: int, message: str) -> None:
         super().__init__(f"{method}: the node answers {code}: {message}")
         self.method, self.code, self.message = method, code, message
+
+
+class NodeLiesError(RetryableError):
+    """The node's bytes are not those of the hash that it was asked about. Nothing of the answer is used."""
+
+    def __init__(self, kind: str, name: str, problem: str) -> None:
+        super().__init__(f"the node's {kind} {name} is another: {problem}; ask a node that you run yourself")
+        self.kind, self.name, self.problem = kind, name, problem
 
 
 class TxRejectedError(BtcfiError):
@@ -346,7 +355,10 @@ class Node:
         return self.blocks([name])[0]
 
     def blocks(self, names: Sequence[Hash32]) -> list[Block]:
-        """Return blocks by hash in one round trip. Raises NotFoundError for the first that is missing."""
+        """Return blocks by hash in one round trip, their bytes checked against the hashes.
+
+        Raises NotFoundError for the first that is missing, NodeLiesError.
+        """
         calls: list[tuple[str, Sequence[object]]] = []
         for name in names:
             calls += [("getblockheader", (_hex(name), True)), ("getblock", (_hex(name), 0))]
@@ -356,7 +368,9 @@ class Node:
             with self._translated("block", _hex(name)):
                 described, raw_hex = (self._result(*answers[2 * number + i]) for i in (0, 1))
             raw = bytes.fromhex(raw_hex)
-            found.append(Block(header=_header(described, raw[:80]), transactions=_block_transactions(raw)))
+            block = Block(header=_header(described, raw[:80]), transactions=_block_transactions(raw))
+            _check_block(block, name)
+            found.append(block)
         return found
 
     # ---- transactions
@@ -384,11 +398,17 @@ class Node:
         return found
 
     def transaction(self, txid: Txid) -> SeenTransaction:
-        """Return a transaction that waits or is confirmed (a real node needs txindex). Raises NotFoundError."""
+        """Return a transaction that waits or is confirmed (a real node needs txindex).
+
+        Raises NotFoundError, NodeLiesError.
+        """
         with self._translated("transaction", display_txid(txid)):
             found = self._call("getrawtransaction", display_txid(txid), 1)
+        transaction = parse_transaction(bytes.fromhex(found["hex"]))
+        if transaction.txid != txid:
+            raise NodeLiesError("transaction", display_txid(txid), f"it hashes to {display_txid(transaction.txid)}")
         return SeenTransaction(
-            transaction=parse_transaction(bytes.fromhex(found["hex"])),
+            transaction=transaction,
             confirmations=max(found.get("confirmations", 0), 0),
             block_hash=_hash(found["blockhash"]) if "blockhash" in found else None,
         )
@@ -561,3 +581,18 @@ def _header(described: dict[str, Any], raw: bytes) -> BlockHeader:
 
 def _block_transactions(raw: bytes) -> tuple[Transaction, ...]:
     return tuple(from_bitcoinlib(transaction) for transaction in CBlock.deserialize(raw).vtx)
+
+
+def _check_block(block: Block, name: Hash32) -> None:
+    found = hash256(block.header.raw)
+    if found != name or block.header.hash != name:
+        raise NodeLiesError("block", _hex(name), f"its header hashes to {_hex(found)}")
+    level: list[bytes] = [one.txid for one in block.transactions]
+    # a list whose end is repeated has the same Merkle root (CVE-2012-2459)
+    doubled = len(set(level)) != len(level)
+    while len(level) > 1:
+        if len(level) % 2:
+            level.append(level[-1])
+        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+    if doubled or not level or level[0] != block.header.raw[36:68]:
+        raise NodeLiesError("block", _hex(name), "its transactions do not give its Merkle root")

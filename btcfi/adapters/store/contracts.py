@@ -299,7 +299,8 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
         raise InvalidInputError("funded.transaction", display_txid(funding.txid), f"{option.funding_txid}")
     spends = funding.inputs[0].outpoint
     known = session.get(TransactionRow, option.funding_txid)
-    if cross(session, row, "funded", now=now, work=[Work(flow="send")]) and known is None:
+    option.last_error = None
+    if cross(session, row, "funded", now=now, changes={"last_error": None}, work=[Work(flow="send")]) and known is None:
         put_transaction(session, funding, purpose="funding", option_id=option_id, spends=spends, fee=Sats(0), now=now)
 
 
@@ -320,7 +321,7 @@ def note_error(session: Session, option_id: str, error: str, *, now: UnixSeconds
         return
     row.last_error, row.updated_at_unix = error, now
     option.last_error = error
-    count(session, "refused_messages")
+    count(session, "refused_contract_messages")
 
 
 def _messages(session: Session, row: ContractRow) -> Setup:

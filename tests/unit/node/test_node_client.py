@@ -11,6 +11,7 @@ from btcfi.adapters.node import (
     InputsSpentError,
     Node,
     NodeAnswerError,
+    NodeLiesError,
     NodeUnreachableError,
     NotFinalError,
     TxRejectedError,
@@ -178,6 +179,13 @@ def test_an_answer_about_something_else_is_not_taken_for_a_refusal(liar):
     server.answers.append(failed(-32601, "Method not found"))
     with pytest.raises(NodeAnswerError):
         node.send(PAYMENT)
+
+
+def test_a_transaction_that_is_not_the_one_asked_for_is_a_lie(liar):
+    server, node = liar
+    server.answers.append(ok({"hex": PAYMENT.to_bytes().hex(), "confirmations": 3, "blockhash": "00" * 32}))
+    with pytest.raises(NodeLiesError, match=f"hashes to {PAYMENT.txid[::-1].hex()}"):
+        node.transaction(Txid(bytes(32)))
 
 
 def test_of_several_transactions_the_good_ones_are_kept(liar):
