@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.console_tables import audit
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options import NoPriceYetError, find_option
-from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, SettlementRequestRow
+from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, SettlementRequestRow, TransactionRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of
@@ -165,6 +165,14 @@ def _one(routes: APIRouter, console: Console) -> None:
             raise NotFoundError("attestation", oracle_key[:16], "it is there when the oracle has signed")
         headers = {"Content-Disposition": f'attachment; filename="{oracle_key[:16]}.attestation.json"'}
         return Response(body, media_type="application/json", headers=headers)
+
+    @routes.get("/transactions/{txid}")
+    def transaction(_who: Reader, txid: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> PlainTextResponse:
+        with console.reading() as session:
+            row = session.get(TransactionRow, txid)
+        if row is None:
+            raise NotFoundError("transaction of ours", txid[:16], "any other is a node's to show")
+        return PlainTextResponse(row.raw_hex + "\n")
 
     @routes.get("/live/options/{option_id}")
     def live(request: Request, _who: Reader, option_id: Id) -> StreamingResponse:

@@ -13,10 +13,11 @@ from sqlmodel import select
 
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.tables import BlobRow, OptionRow, QuoteRow, RoundRow, SettlementRequestRow
+from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.options.terms import OptionKind
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.surfaces.rest.errors import NoPriceError
-from btcfi.units import CentsPerBtc
+from btcfi.units import CentsPerBtc, display_txid
 from btcfi.vm.program import load_program
 from dashboards.operator.app import create_console
 from tests.support.console_world import GAP, csrf_of, refresh
@@ -236,6 +237,10 @@ def test_one_options_life_leads_from_the_sale_to_the_proof_and_the_attestation(w
     for part in ("quoted and sold", "created", "active", "proven", "confirmed", "6 confirmations", "attested"):
         assert part in said, part
     assert 'href="/settlements/st-one/proof"' in page
+    txid = re.search(r'href="/transactions/([0-9a-f]{64})"', page)[1]
+    raw = bytes.fromhex(client.get(f"/transactions/{txid}").text)
+    assert display_txid(parse_transaction(raw).txid) == txid
+    assert client.get(f"/transactions/{'0' * 64}").status_code == 404
     assert "buyer" in said or "output" in said
     assert client.get(f"/options/one/attestation/{'ab' * 32}").json() == {"s": 1}
     assert client.get(f"/options/one/attestation/{'cd' * 32}").status_code == 404
