@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from celery import shared_task
 
 from btcfi.adapters.store import settlements
-from btcfi.adapters.store.database import StoreUnreachableError
 from btcfi.adapters.store.edges import Work, enqueue
 from btcfi.adapters.store.settlements import Claim
-from btcfi.proofs.settlement_proof import build_proof
+from btcfi.options.expiry import SettlementOutput
+from btcfi.proofs.settlement_proof import SettlementProof, build_proof
 from btcfi.proofs.subtrees import (
     BLOCK_HEIGHT,
     execute_untraced,
@@ -20,6 +21,9 @@ from btcfi.proofs.subtrees import (
 )
 from btcfi.vm.agreement import execute
 from tasks.context import Context, context, emulator, program
+
+STORED_TOGETHER: Final = 16
+"""Results that one transaction stores: writers wait for one another; a commit for each would cost more than its run."""
 
 
 @shared_task(name="settlement.execute_batch")
@@ -31,28 +35,34 @@ def execute_batch(ids: list[str]) -> None:
             session, ids, owner=f"pid {os.getpid()}", now=here.now(), lease_seconds=here.deployment.lease_seconds,
             max_attempts=here.deployment.max_attempts,
         )  # fmt: skip
-    for claimed in claims:
-        _settle_one(here, claimed)
+    for start in range(0, len(claims), STORED_TOGETHER):
+        _store(here, [(claimed, _run(here, claimed)) for claimed in claims[start : start + STORED_TOGETHER]])
     with here.work() as session:
         enqueue(session, [Work(flow="send")] if claims else [], now=here.now())
 
 
-def _settle_one(here: Context, claimed: Claim) -> None:
+def _run(here: Context, claimed: Claim) -> SettlementProof | int | str:
+    """Return the proof of a run; how many parts a long one's proof is built in; or why there is none."""
     try:
         execution = execute(program(), emulator(os.getpid()), claimed.input_bytes, max_steps=here.preset.max_steps)
         if execution.steps > here.preset.parallel_proof_steps:
-            with here.work() as session:
-                parts = subtree_count(execution.steps, BLOCK_HEIGHT)
-                settlements.hand_over(session, claimed, parts=parts, now=here.now())
-            return
-        proof = build_proof(execution)
-        with here.store.transaction() as session:
-            settlements.finish(session, claimed, proof, now=here.now())
-    except StoreUnreachableError:
-        raise  # nothing can be noted; the lease lapses
+            return subtree_count(execution.steps, BLOCK_HEIGHT)
+        SettlementOutput.from_bytes(execution.output).raise_if_refused()
+        return build_proof(execution)
     except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others of its batch go on
-        with here.store.transaction() as session:
-            settlements.note_error(session, claimed, str(e) or type(e).__name__, now=here.now())
+        return str(e) or type(e).__name__
+
+
+def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | str]]) -> None:
+    """Store what came of several runs in one transaction, and start the proofs of the long ones."""
+    with here.work() as session:
+        for claimed, outcome in outcomes:
+            if isinstance(outcome, SettlementProof):
+                settlements.finish(session, claimed, outcome, now=here.now())
+            elif isinstance(outcome, int):
+                settlements.hand_over(session, claimed, parts=outcome, now=here.now())
+            else:
+                settlements.note_error(session, claimed, outcome, now=here.now())
 
 
 @shared_task(name="settlement.prove_part", ignore_result=False)

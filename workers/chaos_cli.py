@@ -60,6 +60,7 @@ def chaos(
         bool, typer.Option("--postgresql", help="Use the empty database of BTCFI_TEST_DATABASE_URL as the store")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the matrix into this Markdown file")] = None,
+    options_each: Annotated[int, typer.Option("--options", help="How many a case settles", min=1, max=20)] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data of the clusters")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,7 +74,7 @@ def chaos(
     every = all_cases(postgresql=postgresql)
     wanted = _picked(every, only) if only else every if full else choose(seed, cases, postgresql=postgresql)
     began = time.monotonic()
-    outcomes = run_all(wanted, seed=seed, database_url=url, keep=keep)
+    outcomes = run_all(wanted, seed=seed, database_url=url, keep=keep, options_each=options_each)
     summary = _summary(
         outcomes, seed=seed, seconds=time.monotonic() - began, store="PostgreSQL" if postgresql else "SQLite"
     )

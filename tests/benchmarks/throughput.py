@@ -40,6 +40,7 @@ from workers.roles import CONTROL, PRICES, SETTLE
 FEED = Feed("BTC/USD")
 MANY = 1_000
 BATCH = 64
+WARM_EACH = 12
 CONTRACTS = 16
 OPEN_OPTIONS = 10_000
 MINUTES_A_YEAR = 525_600
@@ -95,21 +96,18 @@ def _settle(workers: int) -> tuple[float, list[Row]]:
     with _cluster(workers) as (store, tick, cluster):
         slots = read_candle_folder(SYNTHETIC_CANDLES).slots(None, None)
         idle = [_round_ms(store, tick, slot) for slot in slots[:5]]
-        now = int(time.time())
-        with store.transaction() as session:
-            session.execute(insert(OptionRow), [_option(number) for number in range(MANY)])
-            session.execute(insert(SettlementRow), [_settlement(number, now) for number in range(MANY)])
-            ids = [f"st-o{number}" for number in range(MANY)]
-            batches = [ids[start : start + BATCH] for start in range(0, MANY, BATCH)]
-            enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=UnixSeconds(now))
+        warm = WARM_EACH * workers
+        _make_due(store, range(warm), batch=1)  # each process compiles and loads once
+        _wait(lambda: _proven(store) == warm)
+        _make_due(store, range(warm, warm + MANY), batch=BATCH)
         began = time.monotonic()
-        first = _wait(lambda: _proven(store) > 0)
+        first = _wait(lambda: _proven(store) > warm)
         loaded = []
         for slot in slots[5:]:
-            if _proven(store) == MANY:
+            if _proven(store) == warm + MANY:
                 break
             loaded.append(_round_ms(store, tick, slot))
-        _wait(lambda: _proven(store) == MANY)
+        _wait(lambda: _proven(store) == warm + MANY)
         seconds = time.monotonic() - began
         parts = [part for part in cluster.parts if part.name == SETTLE and part.process is not None]
         family = [p for part in parts for p in (psutil.Process(part.process.pid), *_children(part.process.pid))]
@@ -128,6 +126,16 @@ def _settle(workers: int) -> tuple[float, list[Row]]:
                 )
             )  # fmt: skip
         return MANY / seconds, more
+
+
+def _make_due(store: Store, numbers: range, *, batch: int) -> None:
+    now = int(time.time())
+    ids = [f"st-o{number}" for number in numbers]
+    with store.transaction() as session:
+        session.execute(insert(OptionRow), [_option(number) for number in numbers])
+        session.execute(insert(SettlementRow), [_settlement(number, now) for number in numbers])
+        batches = [ids[start : start + batch] for start in range(0, len(ids), batch)]
+        enqueue(session, [Work(flow="settle", arguments=(some,)) for some in batches], now=UnixSeconds(now))
 
 
 def _children(pid: int) -> list[psutil.Process]:
@@ -205,24 +213,25 @@ def _contracts() -> list[Row]:
             seconds = _due_to_broadcast(run, ids)
         p95 = statistics.quantiles(seconds, n=20)[-1]
         return [
-            Row(name="pipeline.due_to_broadcast_p95_s", value=p95, against="target 10 s", ratio=10 / max(p95, 0.5),
-                unit=f"s, {CONTRACTS} attested contracts of one minute, whole seconds"),
+            Row(name="pipeline.due_to_broadcast_p95_s", value=p95, against="target 10 s", ratio=10 / p95,
+                unit=f"s, {CONTRACTS} attested contracts of one minute"),
             Row(name="pipeline.contract_setup_s", value=funded / CONTRACTS,
                 unit="s an option, from sale to six confirmations, both parties and the check on this machine"),
         ]  # fmt: skip
 
 
 def _due_to_broadcast(run: Run, ids: list[str]) -> list[float]:
-    def times() -> dict[tuple[str, str], int]:
-        with run.store.reading() as session:
-            query = select(EventRow).where(
-                col(EventRow.entity) == "settlement", col(EventRow.to_state).in_(("due", "broadcast"))
-            )
-            return {(row.entity_id, row.to_state): row.at_unix for row in session.execute(query).scalars()}
+    first: dict[tuple[str, str], float] = {}
 
-    _wait(lambda: sum(1 for _, state in times() if state == "broadcast") == len(ids), pause=0.2)
-    seen = times()
-    return [float(seen[f"st-{i}", "broadcast"] - seen[f"st-{i}", "due"]) for i in ids]
+    def done() -> bool:
+        with run.store.reading() as session:
+            found = select(col(EventRow.entity_id), col(EventRow.to_state)).where(col(EventRow.entity) == "settlement")
+            for identity, state in session.execute(found):
+                first.setdefault((identity, state), time.monotonic())
+        return sum(1 for _, state in first if state == "broadcast") == len(ids)
+
+    _wait(done)
+    return [first[f"st-{i}", "broadcast"] - first[f"st-{i}", "due"] for i in ids]
 
 
 def _scan() -> list[Row]:
