@@ -1,11 +1,12 @@
 """The contract: adaptor signatures, signature hashes, and a covered call of 18 digits and a 10,000 sat step set up.
 
 One core, one run. The adaptor rates stand against plain BIP340 signing and verifying through the same library; the
-prepared signature hash against the general one.
+prepared signature hash against the general one. Then the standard preset, and what every transaction weighs.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -14,11 +15,23 @@ from time import perf_counter
 from btcfi import secp256k1
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.adaptor import AdaptorKey, presignature_is_valid
-from btcfi.contracts import leaves, setup
+from btcfi.contracts import anchor, cooperative, leaves, option, settle, setup
 from btcfi.contracts.execution import CET_PATH
+from btcfi.contracts.messages import encode_accept
+from btcfi.oracle.announcement import DigitPoints
 from btcfi.units import Sats
+from settings.preset import load_preset
 from tests.benchmarks import Row
-from tests.support.contracts import BUYER_SECRET, SELLER, SELLER_SECRET, Scene
+from tests.support.contracts import (
+    BUYER_SECRET,
+    POLICY,
+    PROOF_ROOT,
+    RATE,
+    SELLER,
+    SELLER_SECRET,
+    Scene,
+    coin,
+)
 
 REPEATS = 5
 COUNT = 1_000
@@ -106,6 +119,57 @@ def _setup_rows() -> list[Row]:
     ]
 
 
+def _preset_rows() -> list[Row]:
+    """Three oracles of which two must agree, in the standard preset's steps: what the pipeline sets up."""
+    preset = load_preset("standard")
+    scene = Scene(step=preset.step_sats, oracles=preset.oracles, threshold=preset.oracle_threshold)
+    offer, agreement = scene.offer(), scene.agreement()
+    points = tuple(DigitPoints(announcement=one) for one in scene.announcements)
+
+    def check() -> None:
+        payouts, event = scene.payouts, scene.event
+        setup.check_setup(offer, accepted, signed, payouts, event=event, policy=POLICY, points=points)
+
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    check()  # the points of an event are computed once
+    message = len(json.dumps(encode_accept(accepted)))
+    return [
+        Row(name="contract.preset_cets", value=len(agreement.plan.buckets), unit="CETs"),
+        Row(name="contract.preset_signatures", value=agreement.plan.signature_count, unit="signatures a side"),
+        Row(name="contract.preset_message", value=message, unit="bytes of accept message"),
+        Row(name="contract.preset_check_ms", value=round(1000 * _seconds(check, repeats=3), 1), unit="ms, both sides"),
+    ]
+
+
+def _size_rows() -> list[Row]:
+    """Virtual sizes of every transaction of a contract, built and signed as the pipeline does."""
+    scene = Scene(step=50_000, oracles=3, threshold=2)
+    agreement, accepted, signed, funding = scene.run()
+    contract, funded = agreement.plan.contract, agreement.plan.funding
+    cet = settle.complete_cet(
+        agreement.plan, **scene.presignatures(accepted, signed), attestations=scene.attestations(12_500_000)
+    )
+    wallet_coin = coin(3, 50_000, SELLER.script)
+    child = settle.build_child(
+        cet, wallet_coin, change_script=SELLER.script, rate=RATE, proof_root=PROOF_ROOT
+    )  # fmt: skip
+    paid = child.transaction.with_witness(1, [SELLER.sign_input(child.transaction, 1, child.spent)])
+    refund = option.build_refund(contract, funded, rate=RATE)
+    refunded = option.complete_settlement(refund, seller=option.sign_settlement(refund, SELLER_SECRET))
+    close = cooperative.build_close(contract, funded, payout=cet.payout, rate=RATE, proof_root=PROOF_ROOT)
+    anchored = anchor.build_anchor(PROOF_ROOT, wallet_coin, change_script=SELLER.script, rate=RATE)
+    sizes = {
+        "funding": funding.vsize,
+        "cet": cet.transaction.vsize,
+        "child": paid.vsize,
+        "refund": refunded.vsize,
+        "close": close.transaction.with_witness(0, [bytes(64)]).vsize,
+        "anchor": anchored.transaction.with_witness(0, [bytes(64)]).vsize,
+    }
+    return [Row(name=f"contract.{name}_vb", value=size, unit="vB") for name, size in sizes.items()]
+
+
 def rows() -> list[Row]:
     """Return the contract's rows."""
-    return [*_adaptor_rows(), *_setup_rows()]
+    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_size_rows()]
