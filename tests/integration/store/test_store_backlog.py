@@ -118,6 +118,22 @@ def test_a_long_run_whose_parts_never_arrive_is_parked_with_its_reason(store):
         assert "5 attempts" in row.last_error
 
 
+def test_a_program_that_never_ends_is_parked_after_five_attempts_with_the_reason(store):
+    with store.transaction() as session:
+        add(session, "endless")
+    for attempt in range(6):
+        with store.transaction() as session:
+            claims = settlements.claim(
+                session, ["st-endless"], owner="me", now=UnixSeconds(NOW + attempt), lease_seconds=60, max_attempts=5
+            )
+            for claimed in claims:
+                settlements.note_error(session, claimed, "the step limit of 1048576 was reached", now=NOW)
+    with store.reading() as session:
+        row = session.get_one(SettlementRow, "st-endless")
+        assert (row.state, row.attempts) == ("parked", 5)
+        assert row.last_error == "the step limit of 1048576 was reached"
+
+
 QUERIES = {
     "expiry scan": ("option", "SELECT * FROM option WHERE state = 'ACTIVE' AND expiry_unix <= 1700000000",
                     "ix_option_due"),
