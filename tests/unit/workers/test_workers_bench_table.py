@@ -34,9 +34,7 @@ def test_an_area_that_failed_is_named_below_the_table():
     assert markdown(said() | {"failed": {"oracle": "no port"}}).endswith("\nNot measured: oracle (no port).\n")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (0.01234, "0.0123"), (999.6, "1,000"), (1234567, "1,230,000")]
-)
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.01234, "0.0123"), (999.6, "1,000"), (1234567, "1,230,000")])
 def test_figures_have_three_digits_and_no_exponent(value, text):
     assert _short(value) == text
 
