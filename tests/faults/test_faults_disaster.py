@@ -11,7 +11,7 @@ from workers.cli import build
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
-MOMENTS = ("settlement.proven:after", "settlement.built:after", "node.send:after")
+MOMENTS = ("settlement.proven:after", "node.send:after")
 
 
 def operator(deployment, *words):
