@@ -14,7 +14,7 @@ from btcfi.adapters.store.options import condition_of_row, event_of, terms_of
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
-from btcfi.errors import BtcfiError
+from btcfi.errors import BtcfiError, RetryableError
 from btcfi.oracle.announcement import announce
 from tasks.context import Context, context, contract_rule, mailboxes, oracle_secrets, program, shared_points
 
@@ -67,8 +67,13 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
         try:
             with here.work() as session:
                 TAKE[kind](session, option_id, message, now=here.now())
+        except RetryableError:
+            raise  # the message stays for the next look
         except BtcfiError as e:
             _note(here, option_id, str(e))
+        except Exception as e:  # noqa: BLE001 - it stays for the next look, and holds up no other party's
+            _note(here, option_id, f"not taken yet: {type(e).__name__}")
+            return
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
 
