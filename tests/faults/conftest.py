@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from btcfi.adapters.store import rounds, sales
@@ -83,4 +81,3 @@ def world(tmp_path_factory):
         for _ in range(3):
             made.price()
         yield made
-        time.sleep(0)
