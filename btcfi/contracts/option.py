@@ -250,7 +250,7 @@ def check_funding_witness(funding: Funding, index: int, witness: Sequence[bytes]
         raise WrongSignatureError(party=party, what=f"funding input {index}")
 
 
-# ---- settlement by both signatures
+# ---- paying the collateral out by a leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,23 +293,16 @@ def split(collateral: Sats, payout: Sats, fee: Sats) -> tuple[Sats, Sats]:
     return Sats(buyer), Sats(seller)
 
 
-def build_settlement(
-    contract: OptionContract,
-    funding: OutPoint,
-    *,
-    payout: Sats,
-    proof_root: Hash32,
-    rate: SatsPerKvb,
-    path: str = "settle",
+def build_release(
+    contract: OptionContract, funding: OutPoint, *, payout: Sats, proof_root: Hash32, rate: SatsPerKvb
 ) -> Settlement:
-    """Return the co-signed settlement: buyer's payout, seller's rest, and the proof root in OP_RETURN.
+    """Return the settlement of a "proof required" contract: buyer's payout, seller's rest, the proof root in OP_RETURN.
 
-    payout: what the guest computed. path: "settle", or "release" in a "proof required" contract, whose witness also
-    shows the release secret. The fee is that of the full transaction (both outputs) at ``rate``, taken from the
-    seller's part. Raises as ``split``.
+    Both parties sign it, and its witness shows the release secret. payout: what the guest computed. The fee is that of
+    the full transaction (both outputs) at ``rate``, taken from the seller's part. Raises as ``split``.
     """
     record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
-    weight = _spend_weight(contract, path) + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())
+    weight = _spend_weight(contract, "release") + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())
     fee = fee_for(vsize_of(weight), rate)
     buyer, seller = split(contract.collateral, payout, fee)
     outputs = [TxOut(value=buyer, script=contract.buyer_script)] if buyer else []
@@ -321,7 +314,7 @@ def build_settlement(
         lock_time=contract.expiry_height,
     )
     return Settlement(
-        transaction=transaction, contract=contract, path=path, payout=buyer, seller_return=seller, fee=fee
+        transaction=transaction, contract=contract, path="release", payout=buyer, seller_return=seller, fee=fee
     )
 
 

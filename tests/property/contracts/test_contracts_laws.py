@@ -1,6 +1,7 @@
 """Laws of the contract's money and of its buckets."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,7 +20,7 @@ from btcfi.contracts.buckets import (
     round_payout,
 )
 from btcfi.contracts.execution import ANCHOR, CET_PATH
-from btcfi.contracts.option import build_refund, build_settlement, split
+from btcfi.contracts.option import build_refund, build_release, split
 from btcfi.contracts.settle import build_child, complete_cet
 from btcfi.errors import InvalidInputError
 from btcfi.units import CentsPerBtc, Hash32, Sats
@@ -203,11 +204,10 @@ def test_the_child_pays_the_asked_rate_for_both_and_conserves_its_inputs(ready, 
 
 @given(payout=st.integers(0, COLLATERAL), rate=st.integers(1_000, 100_000))
 @settings(max_examples=50, deadline=None)
-def test_a_cosigned_settlement_and_a_refund_conserve_the_collateral(ready, payout, rate):
+def test_a_release_and_a_refund_conserve_the_collateral(ready, payout, rate):
     _, plan, _ = ready
-    settled = build_settlement(
-        plan.contract, plan.funding, payout=Sats(payout), proof_root=Hash32(bytes(32)), rate=rate
-    )
+    contract = replace(plan.contract, tree="proof_required", release_hash=Hash32(bytes(32)))
+    settled = build_release(contract, plan.funding, payout=Sats(payout), proof_root=Hash32(bytes(32)), rate=rate)
     refund = build_refund(plan.contract, plan.funding, rate=rate)
     for one in (settled, refund):
         assert one.payout + one.seller_return + one.fee == COLLATERAL

@@ -19,13 +19,14 @@ from btcfi.contracts.option import (
     PayoutOutOfRangeError,
     WrongSignatureError,
     build_refund,
-    build_settlement,
+    build_release,
     complete_settlement,
     sign_settlement,
     split,
 )
 from btcfi.contracts.settle import TooFewAttestationsError, attested_secret, build_child, complete_cet
 from btcfi.errors import InvalidInputError
+from btcfi.hashes import sha256
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import WrongAttestationError, attest
 from btcfi.secp256k1 import public_key_compressed
@@ -136,18 +137,21 @@ def test_a_child_needs_a_coin_above_the_fee_and_a_replacement_pays_more(ready):
     assert dear.fee > again.fee
 
 
-# ---- by both signatures
+# ---- by a leaf
 
 
 def test_a_settlement_signed_by_the_wrong_party_never_leaves(ready):
     _, plan, _ = ready
-    settlement = build_settlement(plan.contract, plan.funding, payout=Sats(5), proof_root=PROOF_ROOT, rate=RATE)
+    secret = bytes([0x5A]) * 32
+    contract = replace(plan.contract, tree="proof_required", release_hash=sha256(secret))
+    settlement = build_release(contract, plan.funding, payout=Sats(5), proof_root=PROOF_ROOT, rate=RATE)
     buyer, seller = sign_settlement(settlement, BUYER_SECRET), sign_settlement(settlement, SELLER_SECRET)
     assert settlement.payout == 0  # dust goes to the other side
-    assert complete_settlement(settlement, buyer=buyer, seller=seller).inputs[0].witness[:2] == (seller, buyer)
+    complete = complete_settlement(settlement, buyer=buyer, seller=seller, secret=secret)
+    assert complete.inputs[0].witness[:3] == (seller, buyer, secret)
     for wrong in ({"buyer": seller, "seller": seller}, {"buyer": buyer, "seller": buyer}, {"seller": seller}):
         with pytest.raises(WrongSignatureError):
-            complete_settlement(settlement, **wrong)
+            complete_settlement(settlement, **wrong, secret=secret)
     with pytest.raises(InvalidInputError):
         sign_settlement(settlement, bytes([9]) * 32)
     refund = build_refund(plan.contract, plan.funding, rate=RATE)
