@@ -188,7 +188,7 @@ def test_both_close_early_at_what_the_guest_computes_and_a_nonce_serves_one_clos
     seller.run("close-sign", request, "--payout-sats", 1_999_999, "--out", answer, code=2)
     seller.run("close-sign", request, "--payout-sats", 2_000_000, "--out", answer)
     txid = parse_txid(buyer.run("close-sign", answer)["close_txid"])
-    buyer.run("close-sign", answer, code=1)
+    buyer.run("close-sign", answer, code=65)
     wallet.mine(6)
     closed = wallet.node.transaction(txid).transaction
     assert closed.outputs[0].value == 2_000_000
@@ -248,7 +248,7 @@ def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer
     named = json.loads(offer.read_text())["party"]["coins"][0]
     assert named["value_sats"] == coin.value
     desks["buyer"].secret_file.write_text("wrong wrong wrong\n")
-    assert "keystore" in desks["buyer"].run("status", code=1)
+    assert "keystore" in desks["buyer"].run("status", code=77)
     desks["buyer"].secret_file.write_text("passphrase of buyer\n")
 
 
