@@ -21,7 +21,7 @@ from workers.embedded import MAX_SOCKET_PATH, Cluster, free_port, ping_broker
 
 pytestmark = pytest.mark.integration
 
-BARE = {"roles": (), "beat": False}
+BARE = {"roles": (), "beat": False, "run_parties": False}
 
 
 @pytest.fixture(autouse=True)
