@@ -28,6 +28,7 @@ from sqlmodel import SQLModel
 
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
 from btcfi.adapters.store import (  # noqa: F401 - registers the tables
+    anchor_tables,
     api_tables,
     console_tables,
     contract_tables,
