@@ -307,7 +307,9 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
 def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
     """Return what must be started again: checks that nobody finished, events that nobody attested."""
     query = select(col(ContractRow.option_id)).where(
-        col(ContractRow.state) == "signed", col(ContractRow.updated_at_unix) <= now - stale_seconds
+        col(ContractRow.state) == "signed",
+        col(ContractRow.updated_at_unix) <= now - stale_seconds,
+        col(ContractRow.last_error).is_(None),  # what failed its check is the parties' to mend
     )
     unchecked = session.execute(query.limit(100)).scalars()
     checks = [Work(flow="check_contract", arguments=(option_id,)) for option_id in unchecked]
