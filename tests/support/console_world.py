@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
@@ -26,7 +27,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import record
 from btcfi.adapters.store.premiums import refresh_premiums
 from btcfi.adapters.store.rounds import Register
-from btcfi.adapters.store.sales import Order, SaleRule, sell
+from btcfi.adapters.store.sales import OPTION_ID, Order, SaleRule, sell
 from btcfi.adapters.store.tables import BlockRow, OptionRow, RoundRow, SettlementRow, TransactionRow
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
@@ -83,7 +84,16 @@ class ConsoleWorld:
             "american": False, "expiry": Slot((self.now // 60 + 30) * 60),
         }  # fmt: skip
         with self.store.transaction() as session:
-            return sell(session, Order(option_id=option_id, **(wanted | terms)), sale_rule(), now=UnixSeconds(self.now))
+            if OPTION_ID.fullmatch(option_id):
+                return sell(
+                    session, Order(option_id=option_id, **(wanted | terms)), sale_rule(), now=UnixSeconds(self.now)
+                )
+            # an id that no sale accepts: what the pages do with it all the same
+            sell(session, Order(option_id="renamed", **(wanted | terms)), sale_rule(), now=UnixSeconds(self.now))
+            session.flush()
+            session.execute(update(OptionRow).where(col(OptionRow.id) == "renamed").values(id=option_id))
+            session.expire_all()
+            return session.get_one(OptionRow, option_id)
 
     def create_option(self, order: OptionOrder) -> CreatedOption:
         row = self.sell(

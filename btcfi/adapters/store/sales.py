@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 from sqlmodel import Session
 
@@ -12,11 +13,14 @@ from btcfi.adapters.store.backlog import refuse_above
 from btcfi.adapters.store.options import NoPriceYetError, OptionOrder, create_option, terms_of
 from btcfi.adapters.store.premiums import realised_volatility, total_premium
 from btcfi.adapters.store.tables import OptionRow
-from btcfi.errors import ConflictError
+from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.premium import Book, PriceableOption, premiums
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+
+OPTION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""It names files in the parties' folders and stands in addresses of pages."""
 
 
 class OrderMismatchError(ConflictError):
@@ -60,9 +64,11 @@ class SaleRule:
 def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) -> OptionRow:
     """Price ``order`` at the newest agreed price and store the option, or return the one that it made before.
 
-    now: the market's clock. Raises InvalidTermsError naming the field, NoPriceYetError, OrderMismatchError,
-    BacklogFullError.
+    now: the market's clock. Raises InvalidInputError and InvalidTermsError naming the field, NoPriceYetError,
+    OrderMismatchError, BacklogFullError.
     """
+    if OPTION_ID.fullmatch(order.option_id) is None:
+        raise InvalidInputError("option id", repr(order.option_id)[:80], "1 to 64 letters, digits, - and _")
     if (known := session.get(OptionRow, order.option_id)) is not None:
         return _the_same(known, order)
     refuse_above(session, rule.max_backlog)
