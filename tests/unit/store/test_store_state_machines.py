@@ -12,8 +12,9 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import UnknownEdgeError, cross
 from btcfi.adapters.store.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.rounds import MAX_ATTEMPTS, Register
+from btcfi.adapters.store.sales import Order, SaleRule, sell
 from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, SettlementRow
-from btcfi.errors import NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle.consensus import ConsensusRule
@@ -147,6 +148,23 @@ def test_an_option_needs_a_price_and_right_terms_and_is_stored_once(store):
             create(session, strike=CentsPerBtc(4_000_000), barrier=CentsPerBtc(4_500_000))
         assert create(session) is create(session)
         assert flows(session).count("exchange") == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "a.b", "../one", "a" * 65, "<b>", "a b"])
+def test_an_id_that_cannot_name_a_file_is_refused(store, wrong):
+    rule = SaleRule(
+        feed=FEED, preset="standard", preset_sha256="00" * 32, rate_bps=BasisPoints(500), fallback_volatility_bps=6000,
+        program="option_settlement", program_sha256="00" * 32,
+    )  # fmt: skip
+    wanted = Order(
+        option_id=wrong, kind=OptionKind.CALL, strike=CentsPerBtc(5_000_000), quantity=CentiBtc(5), barrier=None,
+        american=False, expiry=Slot(SLOT + 600),
+    )  # fmt: skip
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        with pytest.raises(InvalidInputError, match="option id"):
+            sell(session, wanted, rule, now=NOW)
+        assert sell(session, dataclasses.replace(wanted, option_id="a-b_1"), rule, now=NOW).id == "a-b_1"
 
 
 def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
