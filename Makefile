@@ -15,8 +15,8 @@ demo: .venv/installed  ## run the whole pipeline once and print what was settled
 up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
 	@$(BIN)/btcfi up $(ARGS)
 
-test: .venv/installed-dev  ## run the tests; ARGS="-k barrier" picks some
-	@$(BIN)/pytest $(ARGS)
+test: .venv/installed-dev  ## run the tests, two at a time; ARGS="-k barrier" picks some
+	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup $(ARGS)
 
 browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
 	@$(BIN)/pytest -m browser tests/browser $(ARGS)
