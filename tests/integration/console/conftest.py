@@ -9,19 +9,22 @@ from dashboards.operator import accounts
 from tests.support.console_world import copied, fill_store, open_world
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_passwords():
-    """Hash passwords cheaply: a hundred sign-ins are not about the cost of guessing."""
-    real = accounts._HASHER
-    accounts._HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    yield
-    accounts._HASHER = real
+QUICK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+"""A hundred sign-ins are not about the cost of guessing."""
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch):
+    """Hash passwords cheaply, in these tests alone."""
+    monkeypatch.setattr(accounts, "_HASHER", QUICK)
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory, quick_passwords):
+def filled(tmp_path_factory):
     file = tmp_path_factory.mktemp("console") / "filled.db"
-    return file, fill_store(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "_HASHER", QUICK)
+        return file, fill_store(file)
 
 
 @pytest.fixture
