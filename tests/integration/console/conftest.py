@@ -8,7 +8,6 @@ from argon2 import PasswordHasher
 from dashboards.operator import accounts
 from tests.support.console_world import copied, fill_store, open_world
 
-
 QUICK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """A hundred sign-ins are not about the cost of guessing."""
 
