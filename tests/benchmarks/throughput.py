@@ -31,7 +31,12 @@ from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
+from tasks import chain as chain_tasks
+from tasks import options as option_tasks
+from tasks import settlement as settlement_tasks
 from tests.benchmarks import Row
+from tests.support.chain import embedded_node
+from tests.support.contract_stage import Stage
 from workers.chaos_cluster import ChaosCluster, Size
 from workers.chaos_matrix import HISTORY_SLOTS, Case, Run, _fund, _price, sell
 from workers.embedded import Cluster
@@ -61,7 +66,54 @@ def rows() -> list[Row]:
         found.append(Row(name=name, value=rate, unit="1/s, due to proven, 1,000 options", against=against, ratio=ratio))
         if workers == 2:
             found += more
-    return [*found, *_contracts(), *_scan()]
+    return [*found, *_stages(), *_contracts(), *_scan()]
+
+
+STAGED = 100
+"""Real contracts whose settlement is timed stage by stage."""
+
+
+def _stages() -> list[Row]:
+    """Time each stage of settling real contracts in this process, one after the other, on the embedded node."""
+    with TemporaryDirectory() as folder, embedded_node(Path(folder) / "chain") as (node, _):
+        stage = Stage(
+            Path(folder) / "data", node, Path(folder) / "chain" / ".cookie", coins=STAGED + 2, fee_coins=STAGED + 2
+        )
+        for number in range(STAGED):
+            stage.sell(f"o{number}", strike=4_900_000 + number)
+        began = time.perf_counter()
+        stage.talk()
+        found = [_each("contract.service_setup_ms", time.perf_counter() - began, "both parties' work included")]
+        stage.mine(6)
+        stage.price(5_100_000)
+        due = [f"st-o{number}" for number in range(STAGED)]
+        tasks_of = (
+            ("expire_and_attest", lambda: (option_tasks.expire_due(FEED), stage.attest())),
+            (
+                "execute_and_prove",
+                lambda: settlement_tasks.execute_batch(due),
+            ),
+            ("build_and_broadcast", chain_tasks.settle),
+        )
+        total = 0.0
+        for name, run in tasks_of:
+            began = time.perf_counter()
+            run()
+            spent = time.perf_counter() - began
+            total += spent
+            found.append(_each(f"pipeline.stage_{name}_ms", spent, f"{STAGED} contracts, one process"))
+        with stage.here.store.reading() as session:
+            sent = session.exec(select(SettlementRow).where(SettlementRow.state == "broadcast")).all()
+        if len(sent) != STAGED:
+            raise RuntimeError(f"{len(sent)} of {STAGED} were broadcast")
+        rate = Row(
+            name="pipeline.due_to_broadcast_per_s", value=STAGED / total, unit="1/s, real contracts, one process"
+        )
+        return [*found, rate]
+
+
+def _each(name: str, seconds: float, what: str) -> Row:
+    return Row(name=name, value=seconds / STAGED * 1000, unit=f"ms each, {what}")
 
 
 def _option(number: int, **changes: object) -> dict[str, object]:

@@ -12,8 +12,8 @@ from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid
 from tasks import chain, context
 from tasks import contracts as exchange_tasks
-from tests.integration.pipeline.test_pipeline_contracts import Stage
 from tests.support.chain import embedded_node
+from tests.support.contract_stage import Stage
 
 pytestmark = pytest.mark.integration
 

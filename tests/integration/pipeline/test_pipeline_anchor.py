@@ -21,8 +21,8 @@ from btcfi.surfaces import anchor_cli
 from btcfi.surfaces.cli import run
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
-from tests.integration.pipeline.test_pipeline_contracts import SLOT, Stage
 from tests.support.chain import KINDS, embedded_node, real_node
+from tests.support.contract_stage import SLOT, Stage
 from workers import prove_anchor_cli
 
 pytestmark = pytest.mark.integration

@@ -1,0 +1,137 @@
+"""The service between two parties in one process: every task called by hand, on a real node, with real desks."""
+
+import time
+
+from sqlmodel import select
+
+from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.node import Node
+from btcfi.adapters.party_desk import PartyDesk
+from btcfi.adapters.party_mail import PartyMail
+from btcfi.adapters.party_store import PartyStore
+from btcfi.adapters.store import contracts
+from btcfi.adapters.store.options import find_option
+from btcfi.adapters.store.sales import Order, sell
+from btcfi.adapters.store.tables import SettlementRow
+from btcfi.bitcoin.fees import FeeRule
+from btcfi.contracts.setup import SetupPolicy
+from btcfi.options.terms import OptionKind
+from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
+from btcfi.vm.program import load_program
+from settings.deployment import Deployment
+from tasks import chain, context, options, oracle, settlement
+from tasks import contracts as exchange_tasks
+from tests.support.rounds import priced_round
+from workers import parties
+from workers.app import create_app
+from workers.options_cli import sale_rule
+
+SLOT = Slot(int(time.time()) // 60 * 60 - 3600)
+EXPIRY = Slot(SLOT + 600)
+SPOT = 5_000_000
+COINS = 4
+
+
+class Stage:
+    """A store, a node, two desks, and the tasks called by hand."""
+
+    def __init__(self, folder, node, cookie, *, coins=COINS, fee_coins=2):
+        self.node = node
+        self.deployment = Deployment(
+            data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
+            fee_coins=fee_coins,
+        )  # fmt: skip
+        parties.prepare(self.deployment)
+        create_app(self.deployment)
+        context.node.cache_clear()
+        self.here = context.context()
+        self.here.store.migrate()
+        parties.fill_wallets(node, self.deployment, coins=coins)
+        self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
+        with self.here.store.transaction() as session:
+            session.add(priced_round(SLOT, SPOT))
+        chain.watch()
+
+    def mail(self, folder):
+        store = PartyStore(folder / "party")
+        keystore = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
+        node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
+        desk = PartyDesk(
+            store, keystore, node, load_program("option_settlement"), policy=SetupPolicy(), fees=FeeRule()
+        )  # fmt: skip
+        return PartyMail(
+            desk, inbox=folder / "inbox", outbox=folder / "outbox", orders=folder / "orders", bids=folder / "bids"
+        )
+
+    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
+        wanted = Order(
+            option_id=name, kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(2), american=american,
+            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY,
+        )  # fmt: skip
+        with self.here.store.transaction() as session:
+            sell(session, wanted, sale_rule(self.deployment), now=UnixSeconds(SLOT + 60))
+
+    def talk(self, rounds=6):
+        """Let messages go back and forth, and have what is signed checked."""
+        for _ in range(rounds):
+            exchange_tasks.exchange()
+            with self.here.store.reading() as session:
+                signed = [row.option_id for row in contracts.unfinished(session) if row.state == "signed"]
+            for option_id in signed:
+                exchange_tasks.check(option_id)
+            for mail in self.mails.values():
+                mail.round(self.node.block_count())
+        exchange_tasks.exchange()
+
+    def mine(self, blocks=1):
+        for _ in range(blocks):
+            self.node.generate(1, context.mining_address(self.deployment, self.node.block_count()))
+        chain.watch()
+
+    def price(self, price, slot=EXPIRY, **more):
+        with self.here.store.transaction() as session:
+            session.add(priced_round(slot, price, **more))
+
+    def settle(self):
+        """Expire what is due, attest, run, and send: what the queue would carry."""
+        options.expire_due("BTC/USD")
+        self.attest()
+        with self.here.store.reading() as session:
+            due = [row.id for row in session.exec(select(SettlementRow).where(SettlementRow.state == "due")).all()]
+        settlement.execute_batch(due)
+        with self.here.store.reading() as session:
+            long = session.exec(select(SettlementRow).where(SettlementRow.state == "executed")).all()
+        for row in long:
+            settlement.close_proof([settlement.prove_part(row.id, 0, row.parts)], row.id)
+        chain.settle()
+
+    def attest(self):
+        with self.here.store.reading() as session:
+            events = contracts.unattested(session)
+        for event in events:
+            oracle.attest(event)
+
+    def state(self, name="one"):
+        with self.here.store.reading() as session:
+            return find_option(session, name).state
+
+    def row(self, table, **conditions):
+        with self.here.store.reading() as session:
+            query = select(table)
+            for field, value in conditions.items():
+                query = query.where(getattr(table, field) == value)
+            return session.exec(query).one()
+
+    def fund(self, *names):
+        self.talk()
+        self.mine(6)
+        assert [self.state(name) for name in names] == ["ACTIVE"] * len(names)
+
+    def undo(self, blocks):
+        """Reorganise: the last blocks leave the chain, and as many and one more come without their transactions."""
+        top = self.node.block_count()
+        self.node.invalidate(self.node.block_hash(Height(top - blocks + 1)))
+        address = (self.deployment.parties_dir / "seller" / "address").read_text().strip()
+        for _ in range(blocks + 1):
+            self.node.generate_block(address, [])
+        chain.watch()
