@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from btcfi.adapters.metrics import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
 from btcfi.adapters.node import Node
+from btcfi.adapters.store import refusals
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import EDGES
 from btcfi.oracle.quote import Feed
@@ -47,7 +48,6 @@ DUPLICATES: Final = (
 REPAIRS: Final = {"repairs": "settlement", "repaired_rounds": "round"}
 """Counters of the store: what the reconciler took up again, and what it was."""
 
-REFUSED: Final = "refused_messages"
 
 ALERTED: Final = ("outside_spends",)
 """Other counters that are 0 before their first event: a series that starts at 1 has no increase to alert on."""
@@ -339,9 +339,9 @@ def _put_counters(page: _Page, counters: Mapping[str, int]) -> None:
         page.put("btcfi_duplicates_prevented_total", counters.get(kind, 0), kind)
     for kind, what in REPAIRS.items():
         page.put("btcfi_repairs_total", counters.get(kind, 0), what)
-    page.put("btcfi_refused_messages_total", counters.get(REFUSED, 0))
+    page.put("btcfi_refused_messages_total", counters.get(refusals.COUNTER, 0))
     for name, value in {**dict.fromkeys(ALERTED, 0), **counters}.items():
-        if name not in {*DUPLICATES, *REPAIRS, REFUSED}:
+        if name not in {*DUPLICATES, *REPAIRS, refusals.COUNTER}:
             page.put("btcfi_store_counter_total", value, name)
 
 

@@ -123,7 +123,7 @@ def refusal(message: Any, known: Container[str]) -> str | None:  # noqa: ANN401,
         return f"no task {str(task)[:60]!r}"
     schema = headers.get(SCHEMA_HEADER, OLDEST_SCHEMA)
     if isinstance(schema, bool) or not isinstance(schema, int) or not OLDEST_SCHEMA <= schema <= SCHEMA:
-        return f"schema {str(schema)[:20]!r}, this process reads {OLDEST_SCHEMA} to {SCHEMA}"
+        return f"schema {repr(schema)[:20]}, this process reads {OLDEST_SCHEMA} to {SCHEMA}"
     return _shape(message.body)
 
 
