@@ -132,7 +132,7 @@ def markdown(said: dict[str, Any], *, only: str = "") -> str:
         cells = (
             f"`{row['name']}`",
             _short(row["value"]),
-            f"{_short(low)} to {_short(high)} of {repeats}" if several else "",
+            f"{_short(low)} to {_short(high)} of {repeats}" if several and low is not None else "",
             row["unit"],
             row["against"] or "",
             "" if row["ratio"] is None else _short(row["ratio"]),
