@@ -15,8 +15,8 @@ demo: .venv/installed  ## run the whole pipeline once and print what was settled
 up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
 	@$(BIN)/btcfi up $(ARGS)
 
-test: .venv/installed-dev  ## run the tests, two at a time; ARGS="-k barrier" picks some
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup $(ARGS)
+test: .venv/installed-dev  ## run the tests, two files at a time; ARGS="-k barrier" picks some
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
 	@$(BIN)/pytest -m browser tests/browser $(ARGS)
@@ -28,7 +28,7 @@ faults-ci: .venv/installed-dev  ## kill and cut 44 times by a seed, poison, flee
 	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup -m faults tests/faults $(ARGS)
 
 faults: .venv/installed-dev  ## every fault at every point, about an hour; writes the matrix into docs/reliability.md
-	@$(BIN)/btcfi chaos --full --report docs/reliability.md $(ARGS)
+	@$(BIN)/btcfi chaos --full --at-once 2 --report docs/reliability.md $(ARGS)
 
 fuzz: .venv/installed-dev  ## a minute of coverage-guided fuzzing of the decoders (needs atheris, see the file)
 	@$(BIN)/python tests/fuzz/vm_decoders.py $(ARGS)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,11 +22,11 @@ from btcfi.errors import BtcfiError, InvalidInputError
 if TYPE_CHECKING:
     from workers.chaos_matrix import Outcome
 
-CASES_PER_CLUSTER: Final = 60
-"""Options must expire within the recording, a minute a case."""
-
 BEGIN: Final = "<!-- the matrix: written by `btcfi chaos --report` -->"
 END: Final = "<!-- end of the matrix -->"
+
+WRITE_EVERY: Final = 20
+"""Cases between two writings of the report: a machine that goes down leaves what it had."""
 
 LONGEST_PROBLEM: Final = 300
 """Characters of a problem on the terminal; the JSON has all of it."""
@@ -61,6 +59,7 @@ def chaos(
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the matrix into this Markdown file")] = None,
     options_each: Annotated[int, typer.Option("--options", help="How many a case settles", min=1, max=20)] = 2,
+    at_once: Annotated[int, typer.Option(help="Clusters side by side; each takes about one core", min=1, max=32)] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data of the clusters")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,22 +68,25 @@ def chaos(
     Touches no service of this machine but its own; the environment's broker, node and database are not used.
     """
     from workers.chaos_matrix import all_cases, choose
+    from workers.chaos_parallel import run_all
 
     url = _database(postgresql=postgresql)
     every = all_cases(postgresql=postgresql)
     wanted = _picked(every, only) if only else every if full else choose(seed, cases, postgresql=postgresql)
-    began = time.monotonic()
-    outcomes = run_all(wanted, seed=seed, database_url=url, keep=keep, options_each=options_each)
-    summary = _summary(
-        outcomes, seed=seed, seconds=time.monotonic() - began, store="PostgreSQL" if postgresql else "SQLite"
-    )
+    marked = _Report(wanted, seed=seed, store="PostgreSQL" if postgresql else "SQLite", file=report)
+    try:
+        run_all(
+            wanted, seed=seed, database_url=url, keep=keep, options_each=options_each, at_once=at_once,
+            said=marked.take, told=lambda line: typer.echo(line, err=True),
+        )  # fmt: skip
+    finally:  # an hour that was interrupted leaves what it has
+        marked.write()
+    summary, outcomes = marked.summary(), marked.outcomes
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
         _table(outcomes)
         typer.echo(_verdict(summary))
-    if report is not None:
-        _write(report, outcomes, summary)
     broken = [outcome for outcome in outcomes if not outcome.ok]
     if broken:
         raise PromiseBrokenError("chaos", len(broken), f"{broken[0].case.name}: {broken[0].problems[0]}")
@@ -139,52 +141,38 @@ def _picked(every: Sequence[tuple[str, str]], only: Sequence[str]) -> list[tuple
     return list(dict.fromkeys(chosen))
 
 
-def run_all(
-    wanted: Sequence[tuple[str, str]], *, seed: int, database_url: str | None, keep: bool = False, options_each: int = 2
-) -> list[Outcome]:
-    """Run cases on as many clusters as they need, one after another. database_url: of a PostgreSQL server for tests."""
-    from workers.chaos_cluster import ChaosCluster
-    from workers.chaos_matrix import run_cases
+class _Report:
+    """What came out so far, in the matrix's order; kept in a file while the run goes on."""
 
-    outcomes: list[Outcome] = []
-    for start in range(0, len(wanted), CASES_PER_CLUSTER):
-        folder = Path(tempfile.mkdtemp(prefix="btcfi-chaos-"))
-        with _own_database(database_url) as url, ChaosCluster(folder, database_url=url) as cluster:
-            typer.echo(f"a cluster in {folder}", err=True)
-            cluster.start()
-            some = wanted[start : start + CASES_PER_CLUSTER]
-            outcomes += run_cases(cluster, some, seed=seed + start, said=_say, options_each=options_each)
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-    return outcomes
+    def __init__(self, wanted: Sequence[tuple[str, str]], *, seed: int, store: str, file: Path | None) -> None:
+        self._places = {cell: place for place, cell in enumerate(wanted)}
+        self._seed, self._store, self._file = seed, store, file
+        self._began = time.monotonic()
+        self._found: dict[int, Outcome] = {}
+        if file is not None:
+            _around(file)  # an hour later is too late to say that the file has no marks
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes by their case's place in what was asked for."""
+        return [self._found[place] for place in sorted(self._found)]
 
-class _own_database:  # noqa: N801 - reads as what it gives
-    """A database of its own on a test server, dropped afterwards; None for SQLite."""
+    def take(self, outcome: Outcome) -> None:
+        """Note and print one more."""
+        self._found[self._places[outcome.case.point, outcome.case.kind]] = outcome
+        _say(outcome)
+        if len(self._found) % WRITE_EVERY == 0:
+            self.write()
 
-    def __init__(self, server: str | None) -> None:
-        self._server = server
-        self._name = f"btcfi_chaos_{os.getpid()}_{time.monotonic_ns() % 1_000_000}"
+    def summary(self) -> dict[str, Any]:
+        """Return what is said of the run."""
+        seconds = time.monotonic() - self._began
+        return _summary(self.outcomes, len(self._places), seed=self._seed, seconds=seconds, store=self._store)
 
-    def __enter__(self) -> str | None:
-        if self._server is None:
-            return None
-        from sqlalchemy.engine import make_url
-
-        self._execute(f"CREATE DATABASE {self._name}")
-        return make_url(self._server).set(database=self._name).render_as_string(hide_password=False)
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._execute(f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
-
-    def _execute(self, statement: str) -> None:
-        from sqlalchemy import create_engine, text
-
-        engine = create_engine(self._server or "", isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-        engine.dispose()
+    def write(self) -> None:
+        """Write what there is, if anything, into the file."""
+        if self._file is not None and self._found:
+            _write(self._file, self.outcomes, self.summary())
 
 
 def _say(outcome: Outcome) -> None:
@@ -193,7 +181,7 @@ def _say(outcome: Outcome) -> None:
     typer.echo(f"{mark} {outcome.seconds:5.1f} s  {outcome.case.name}{'  ' + problems if problems else ''}", err=True)
 
 
-def _summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float, store: str) -> dict[str, Any]:
+def _summary(outcomes: Sequence[Outcome], wanted: int, *, seed: int, seconds: float, store: str) -> dict[str, Any]:
     broken = [outcome for outcome in outcomes if not outcome.ok]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -201,6 +189,7 @@ def _summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float, store: s
         "store": store,
         "seed": seed,
         "cases": len(outcomes),
+        **({"partial": f"{len(outcomes)} of {wanted} cases were run"} if len(outcomes) < wanted else {}),
         "ok": len(outcomes) - len(broken),
         "broken": [{"case": o.case.name, "problems": list(o.problems)} for o in broken],
         "seconds": round(seconds, 1),
@@ -213,6 +202,7 @@ def _verdict(summary: dict[str, Any]) -> str:
         f"{summary['date']}, commit {summary['commit']}, {summary['store']}, seed {summary['seed']}: "
         f"{summary['ok']} of {summary['cases']} cases held every promise, in {summary['seconds']:.0f} s; "
         f"the slowest case took {summary['slowest_case_seconds']} s"
+        + (f" (PARTIAL: {summary['partial']} before the run was stopped)" if "partial" in summary else "")
     )
 
 
@@ -252,9 +242,16 @@ def _write(report: Path, outcomes: Sequence[Outcome], summary: dict[str, Any]) -
     lines = [BEGIN, "", _verdict(summary) + ".", "", f"| point | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
     lines += [f"| `{point}` | " + " | ".join(cells.get((point, kind), "") for kind in kinds) + " |" for point in points]
     lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"]), END]
-    text = report.read_text()
-    before, begin, rest = text.partition(BEGIN)
+    before, after = _around(report)
+    draft = report.with_name(f".{report.name}.draft")
+    draft.write_text(before + "\n".join(lines) + after)
+    draft.replace(report)  # whole or not at all
+
+
+def _around(report: Path) -> tuple[str, str]:
+    """Return what stands before and after the matrix. Raises InvalidInputError when its marks are not there."""
+    before, begin, rest = report.read_text().partition(BEGIN) if report.exists() else ("", "", "")
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise InvalidInputError("--report", str(report), f"a file with the lines {BEGIN} and {END}")
-    report.write_text(before + "\n".join(lines) + after)
+    return before, after

@@ -229,15 +229,17 @@ class ChaosCluster:
 
     def stop(self) -> None:
         """Stop everything; safe to call twice."""
-        if self._fleet is not None:
-            for part in self._fleet.parts:
-                _continue(part)
-            self._fleet.stop()
-        if self._proxy is not None:
-            self._proxy.close()
-        self._base.stop()
-        if hasattr(self, "here"):
-            self.here.store.close()
+        try:  # a second Ctrl-C ends the waiting for the one, not the stopping of the other
+            if self._fleet is not None:
+                for part in self._fleet.parts:
+                    _continue(part)
+                self._fleet.stop()
+        finally:
+            if self._proxy is not None:
+                self._proxy.close()
+            self._base.stop()
+            if hasattr(self, "here"):
+                self.here.store.close()
 
     def __enter__(self) -> Self:
         return self

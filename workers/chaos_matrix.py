@@ -31,6 +31,10 @@ HISTORY_SLOTS: Final = 3
 CASE_SECONDS: Final = 75.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
 
+FUNDING_SECONDS: Final = 120.0
+FUNDING_SECONDS_EACH: Final = 3.0
+"""Patience with the funding before the first case: both parties sign for each option, on cores shared with others."""
+
 CLOCK_STEP_SECONDS: Final = 7_200
 
 EDGE_POINTS: Final = tuple(
@@ -284,10 +288,15 @@ def run_cases(
     return outcomes
 
 
+def minutes_needed(wanted: Sequence[tuple[str, str]]) -> int:
+    """Return how many minutes of the recording the cases take: one, two where the option is sold within its case."""
+    return 1 + sum(1 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
+
+
 def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: int) -> list[Case]:
     """Give each case its expiry minute: one that is in the future when its options are sold."""
-    if 2 * sum(1 for point, _ in wanted if point.rpartition(":")[0] in FUNDING) + len(wanted) >= len(slots):
-        raise InvalidInputError("cases", str(len(wanted)), f"fewer than the recording's {len(slots)} minutes")
+    if minutes_needed(wanted) > len(slots):
+        raise InvalidInputError("cases", str(len(wanted)), f"what the recording's {len(slots)} minutes allow")
     cases, place = [], 1  # the first minute of a sale is over when it is made
     for number, (point, kind) in enumerate(wanted):
         place += point.rpartition(":")[0] in FUNDING
@@ -331,7 +340,8 @@ def _fund(run: Run, ids: Iterable[str]) -> None:
         run.cluster.mine()
         return wanted <= set(_states(run, wanted, "ACTIVE"))
 
-    run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=240, pause=0.3)
+    seconds = FUNDING_SECONDS + FUNDING_SECONDS_EACH * len(wanted)
+    run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=seconds, pause=0.3)
 
 
 def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
@@ -360,16 +370,19 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
         run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
     try:
         reached = _drive(run, case, kind, ids, options_each)
-    except BtcfiError as e:
-        problems.append(str(e))
+    except Exception as e:  # noqa: BLE001 - one case's failure must not take the ones after it along
+        problems.append(str(e) if isinstance(e, BtcfiError) else f"{type(e).__name__}: {e}")
         reached = run.cluster.orders.reached(order_name(case)) is not None
     finally:
         run.cluster.orders.disarm(order_name(case))
         if kind.undo is not None:
             kind.undo(run)
     sold = ids or [f"{case.kind}-{case.slot}-{number}" for number in range(options_each)]
-    run.view.follow(run.cluster.node)
-    problems += [str(finding) for finding in audit.audit(run.store, run.view, sold)]
+    try:
+        run.view.follow(run.cluster.node)
+        problems += [str(finding) for finding in audit.audit(run.store, run.view, sold)]
+    except Exception as e:  # noqa: BLE001 - as above
+        problems.append(f"no audit: {type(e).__name__}: {e}")
     if not reached and not kind.pointless:
         problems.append("the point was never reached: nothing was tested")
     return Outcome(case=case, seconds=time.monotonic() - began, problems=tuple(problems), reached=reached)
