@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test browser images faults-ci faults fuzz check docs bench lock clean
+.PHONY: help demo up test browser images faults-ci faults fuzz check docs bench load lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ check: .venv/installed-dev  ## lint, format, types, import order: all run, any m
 
 bench: .venv/installed-dev  ## measure; prints one JSON object
 	@$(BIN)/btcfi bench --json $(ARGS)
+
+load: .venv/installed-dev  ## 1,000 contracts of one minute, memory over 20,000 settlements; minutes long
+	@$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
 lock: .venv/installed-dev  ## rewrite both lock files from pyproject.toml, keeping versions that still fit
 	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build pyproject.toml -o requirements.lock

@@ -145,21 +145,21 @@ def _settlement(number: int, now: int) -> dict[str, object]:
 
 def _settle(workers: int) -> tuple[float, list[Row]]:
     """Return settlements a second, from one transaction that makes them due to the last proven; memory and rounds."""
-    with _cluster(workers) as (store, tick, cluster):
+    with cluster_without_contracts(workers) as (store, tick, cluster):
         slots = read_candle_folder(SYNTHETIC_CANDLES).slots(None, None)
         idle = [_round_ms(store, tick, slot) for slot in slots[:5]]
         warm = WARM_EACH * workers
-        _make_due(store, range(warm), batch=1)  # each process compiles and loads once
-        _wait(lambda: _proven(store) == warm)
-        _make_due(store, range(warm, warm + MANY), batch=BATCH)
+        make_due(store, range(warm), batch=1)  # each process compiles and loads once
+        wait_for(lambda: proven(store) == warm)
+        make_due(store, range(warm, warm + MANY), batch=BATCH)
         began = time.monotonic()
-        first = _wait(lambda: _proven(store) > warm)
+        first = wait_for(lambda: proven(store) > warm)
         loaded = []
         for slot in slots[5:]:
-            if _proven(store) == warm + MANY:
+            if proven(store) == warm + MANY:
                 break
             loaded.append(_round_ms(store, tick, slot))
-        _wait(lambda: _proven(store) == warm + MANY)
+        wait_for(lambda: proven(store) == warm + MANY)
         seconds = time.monotonic() - began
         parts = [part for part in cluster.parts if part.name == SETTLE and part.process is not None]
         family = [p for part in parts for p in (psutil.Process(part.process.pid), *_children(part.process.pid))]
@@ -180,7 +180,8 @@ def _settle(workers: int) -> tuple[float, list[Row]]:
         return MANY / seconds, more
 
 
-def _make_due(store: Store, numbers: range, *, batch: int) -> None:
+def make_due(store: Store, numbers: range, *, batch: int) -> None:
+    """Have settlements stand in the store as due and queue them, in one transaction."""
     now = int(time.time())
     ids = [f"st-o{number}" for number in numbers]
     with store.transaction() as session:
@@ -195,7 +196,10 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 @contextmanager
-def _cluster(workers: int) -> Iterator[tuple[Store, Callable[[int], None], Cluster]]:
+def cluster_without_contracts(
+    workers: int, database_url: str | None = None
+) -> Iterator[tuple[Store, Callable[[int], None], Cluster]]:
+    """Give the store, what ticks a minute, and a cluster that prices and settles but has no chain."""
     from workers.app import create_app  # noqa: PLC0415 - needs the started broker
 
     chosen = venues_for_replay(read_candle_folder(SYNTHETIC_CANDLES), None, None)
@@ -205,6 +209,7 @@ def _cluster(workers: int) -> Iterator[tuple[Store, Callable[[int], None], Clust
                 "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
                 "tick": False, "replay_clock": True, "venue_rate_limit": False, "relay_seconds": 0.5,
                 "settle_concurrency": workers,
+                **({"database_url": database_url} if database_url else {}),
             }
         )  # fmt: skip
         with Cluster(
@@ -219,7 +224,8 @@ def _cluster(workers: int) -> Iterator[tuple[Store, Callable[[int], None], Clust
             store.close()
 
 
-def _proven(store: Store) -> int:
+def proven(store: Store) -> int:
+    """Return how many settlements are proven."""
     with store.reading() as session:
         query = select(func.count()).select_from(SettlementRow).where(col(SettlementRow.state) == "proven")
         return int(session.execute(query).scalar_one())
@@ -234,11 +240,12 @@ def _round_ms(store: Store, tick: Callable[[int], None], slot: int) -> float:
             row = rounds.find_round(session, FEED, Slot(slot))
             return row is not None and row.state != "open"
 
-    _wait(closed, pause=0.005)
+    wait_for(closed, pause=0.005)
     return (time.monotonic() - began) * 1000
 
 
-def _wait(done: Callable[[], bool], pause: float = 0.02) -> float:
+def wait_for(done: Callable[[], bool], pause: float = 0.02) -> float:
+    """Wait until ``done`` and return the seconds. Raises TimeoutError."""
     began = time.monotonic()
     while not done():
         if time.monotonic() - began > LIMIT_SECONDS:
@@ -282,7 +289,7 @@ def _due_to_broadcast(run: Run, ids: list[str]) -> list[float]:
                 first.setdefault((identity, state), time.monotonic())
         return sum(1 for _, state in first if state == "broadcast") == len(ids)
 
-    _wait(done)
+    wait_for(done)
     return [first[f"st-{i}", "broadcast"] - first[f"st-{i}", "due"] for i in ids]
 
 
