@@ -28,6 +28,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
 from workers import watch_cli
+from workers.app import create_app
 from workers.embedded import Cluster, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -59,7 +60,7 @@ class Running:
     def __init__(self, folder, stand_ins, slots, collector):
         self.collector = collector
         self.folder, self.stand_ins, self.recorded, self.slots = folder, stand_ins, slots, slots[:MINUTES]
-        self.processes = {}
+        self.app, self.processes = create_app(stand_ins), {}
         self.ports = {name: free_port(0) for name in ("api", "flower", "metrics")}
         secrets = folder / "secrets"
         secrets.mkdir(mode=0o700)
@@ -108,8 +109,14 @@ class Running:
             env=self.environment(name), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False,
         )  # fmt: skip
 
+    def tick(self, slot):
+        self.app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control")
+
     def log(self, name):
         return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def tail(self, *names, lines=15):
+        return "\n".join(f"--- {name}\n" + "\n".join(self.log(name).splitlines()[-lines:]) for name in names)
 
     def page(self, part, path, **options):
         with urllib.request.urlopen(
@@ -138,14 +145,15 @@ class Running:
         return slow
 
 
-def until(what, condition, every=0.2):
+def until(what, condition, every=0.2, otherwise=str):
+    """Return what the condition finds. ``otherwise``: called for what else a failure should show."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, AssertionError, KeyError):
             if found := condition():
                 return found
         time.sleep(every)
-    pytest.fail(f"waited {PATIENCE} s for {what}")
+    pytest.fail(f"waited {PATIENCE} s for {what}\n{otherwise()}")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +183,50 @@ def running(tmp_path_factory):
             made.stop()
             collector.shutdown()
             collector.server_close()
+
+
+@pytest.fixture(scope="module")
+def priced(running):
+    """The same, after its first minutes are priced: the page of metrics that says so."""
+    for slot in running.slots:
+        running.tick(slot)
+
+    def counted():
+        page = running.page("metrics", "/metrics")
+        return 'btcfi_rounds_total{state="priced"} 3.0' in page and page
+
+    running.first_page = until(
+        "three priced minutes", counted, otherwise=lambda: running.tail("prices", "control", "metrics")
+    )
+    return running
+
+
+@pytest.fixture(scope="module")
+def consumed(running):
+    """The same, after a canary came through each queue."""
+
+    def seen():
+        page = running.page("metrics", "/metrics")
+        return all(f'btcfi_canary_age_seconds{{queue="{q}"}}' in page for q in ("prices", "settle", "chain", "control"))
+
+    until(
+        "a canary of each queue", seen, otherwise=lambda: running.tail("beat", "prices", "settle", "chain", "control")
+    )
+    return running
+
+
+@pytest.fixture(scope="module")
+def shown(priced):
+    """The same, after Flower saw a fetch: it may have begun to listen after the first minutes."""
+    later = iter(priced.recorded[MINUTES:])
+
+    def fetched():
+        priced.tick(next(later))
+        tasks = priced.flower("/api/tasks?limit=100").values()
+        return [t for t in tasks if t["name"] == "oracle.fetch" and t["state"] == "SUCCESS"]
+
+    priced.fetches = until("a fetch in Flower's list", fetched, 1.0, lambda: priced.tail("flower", "prices", "control"))
+    return priced
 
 
 def test_every_service_of_ours_is_started_here_or_has_a_reason(running):
@@ -213,31 +265,17 @@ def test_a_check_of_what_is_not_there_fails(running):
     assert "does not answer" in gone.stderr
 
 
-def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(running):
-    from workers.app import create_app  # noqa: PLC0415 - only the tests that talk to the cluster need Celery
-
-    app = create_app(running.stand_ins)
-    for slot in running.slots:
-        app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control")
-    page = until("three priced minutes", lambda: (p := running.page("metrics", "/metrics")) and
-                 'btcfi_rounds_total{state="priced"} 3.0' in p and p)  # fmt: skip
-    figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(priced):
+    figures = dict(line.rsplit(" ", 1) for line in priced.first_page.splitlines() if not line.startswith("#"))
     assert {figures[f'btcfi_up{{part="{part}"}}'] for part in ("database", "broker", "node")} == {"1.0"}
     assert 10_000 < float(figures['btcfi_price_usd{feed="BTC/USD"}']) < 200_000
     assert figures["btcfi_broker_aof_enabled"] == figures["btcfi_broker_noeviction"] == "1.0"
     assert float(figures['btcfi_queue_messages{queue="parked"}']) == 0
     assert figures["btcfi_schema_current"] == "1.0"
-    assert json.loads(running.page("api", "/api/v1/health"))["status"] == "ok"
+    assert json.loads(priced.page("api", "/api/v1/health"))["status"] == "ok"
 
 
-def test_every_queue_is_soon_known_to_be_consumed(running):
-    def seen():
-        page = running.page("metrics", "/metrics")
-        return all(f'btcfi_canary_age_seconds{{queue="{q}"}}' in page for q in ("prices", "settle", "chain", "control"))
-
-    until("a canary of each queue", seen)
-
-
+@pytest.mark.usefixtures("priced", "consumed")
 def test_doctor_finds_nothing_wrong_with_it(running):
     done = running.run("api", "doctor", "--no-network", "--json")
     said = json.loads(done.stdout)
@@ -247,6 +285,7 @@ def test_doctor_finds_nothing_wrong_with_it(running):
     assert FLOWER_PASSWORD not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("priced", "consumed")
 def test_watch_shows_the_pipeline_in_eighty_columns(running):
     view = json.loads(running.run("api", "watch", "--once", "--json").stdout)
     assert view["problems"] == []
@@ -261,28 +300,19 @@ def test_watch_shows_the_pipeline_in_eighty_columns(running):
         assert word in text
 
 
-def test_flower_needs_its_login(running):
+def test_flower_needs_its_login(shown):
     with pytest.raises(urllib.error.HTTPError) as caught:
-        running.page("flower", "/api/tasks")
+        shown.page("flower", "/api/tasks")
     assert caught.value.code == 401
 
 
-def test_flower_shows_tasks_by_name_with_readable_arguments(running):
-    from workers.app import create_app  # noqa: PLC0415 - as above
-
-    app, later = create_app(running.stand_ins), iter(running.recorded[MINUTES:])
-
-    def fetched():
-        # Flower may have begun to listen after the first minutes
-        app.send_task("oracle.tick", kwargs={"slot": next(later)}, queue="control")
-        tasks = running.flower("/api/tasks?limit=100").values()
-        return [t for t in tasks if t["name"] == "oracle.fetch" and t["state"] == "SUCCESS"]
-
-    task = until("a fetch in Flower's list", fetched, every=1.0)[0]
+def test_flower_shows_tasks_by_name_with_readable_arguments(shown):
+    task = shown.fetches[0]
     assert "BTC/USD" in task["args"]
-    assert str(running.slots[0])[:5] in task["args"]
+    assert str(shown.slots[0])[:5] in task["args"]
 
 
+@pytest.mark.usefixtures("priced")
 def test_an_ad_hoc_settlement_through_flower_s_api_is_a_row_with_an_answer(running):
     created = running.run(
         "api",
@@ -340,6 +370,7 @@ def _texts(value):
         yield value
 
 
+@pytest.mark.usefixtures("shown")
 def test_no_secret_is_in_a_log_an_event_a_result_or_an_argument(running):
     """What a run of everything left behind is searched for every secret of the deployment."""
     logs = {f"log of {name}": running.log(name) for name in RUNNING}
@@ -380,6 +411,7 @@ def ancestors(spans, span_id):
         yield name
 
 
+@pytest.mark.usefixtures("priced")
 def test_one_trace_runs_from_the_tick_over_fetch_and_chord_to_the_expiry(running):
     pytest.importorskip("opentelemetry.proto", reason="pip install 'btcfi-oracle-vm[otel]'")
     pytest.importorskip("opentelemetry.instrumentation.celery", reason="pip install 'btcfi-oracle-vm[otel]'")
@@ -391,16 +423,21 @@ def test_one_trace_runs_from_the_tick_over_fetch_and_chord_to_the_expiry(running
         wanted = ["run/options.expire_due", "run/oracle.aggregate", "run/oracle.fetch", "run/oracle.tick"]
         return any([name for name in line if name.startswith("run/")] == wanted for line in lines)
 
-    until("a trace that joins them", joined)
+    def received():
+        names = sorted(name for name, *_ in spans_of(running.collector).values())
+        return "\n".join(f"{names.count(name)} spans {name}" for name in dict.fromkeys(names)) or "no span came"
+
+    until("a trace that joins them", joined, otherwise=received)
     spans = spans_of(running.collector)
     canaries = [list(ancestors(spans, i)) for i, (name, *_) in spans.items() if name == "run/control.canary"]
     assert ["run/control.canary", "apply_async/control.canary"] in canaries, "beat's own spans, one a publishing"
 
 
+@pytest.mark.usefixtures("priced")
 def test_a_line_of_a_worker_s_log_names_its_task_and_what_it_is_about(running):
     lines = [json.loads(line) for line in running.log("prices").splitlines() if line.startswith("{")]
     ended = [line for line in lines if line["event"] == "task ended" and line["task"] == "oracle.fetch"]
-    assert ended
+    assert ended, running.tail("prices")
     first = ended[0]
     assert first["round"] == f"BTC/USD@{running.slots[0]}" or first["round"].startswith("BTC/USD@")
     assert first["venue"].count(":") == 1
@@ -408,7 +445,7 @@ def test_a_line_of_a_worker_s_log_names_its_task_and_what_it_is_about(running):
     assert first["attempt"] == 1
     assert first["root_id"]
     assert first["state"] == "SUCCESS"
-    assert not [line for line in lines if line.get("level") == "error"], "and nothing went wrong"
+    assert not [line for line in lines if line.get("level") == "error"], running.tail("prices")
 
 
 def test_every_process_that_is_told_to_stop_ends_within_its_grace(running):
