@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,9 +23,12 @@ from btcfi.errors import BtcfiError, InvalidInputError
 
 if TYPE_CHECKING:
     from workers.chaos_matrix import Outcome
+    from workers.chaos_soak import Minute
 
 BEGIN: Final = "<!-- the matrix: written by `btcfi chaos --report` -->"
 END: Final = "<!-- end of the matrix -->"
+SOAK_BEGIN: Final = "<!-- the soak: written by `btcfi chaos --soak MINUTES --report` -->"
+SOAK_END: Final = "<!-- end of the soak -->"
 
 WRITE_EVERY: Final = 20
 """Cases between two writings of the report: a machine that goes down leaves what it had."""
@@ -60,6 +65,11 @@ def chaos(
     report: Annotated[Path | None, typer.Option(help="Write the matrix into this Markdown file")] = None,
     options_each: Annotated[int, typer.Option("--options", help="How many a case settles", min=1, max=20)] = 2,
     at_once: Annotated[int, typer.Option(help="Clusters side by side; each takes about one core", min=1, max=32)] = 1,
+    soak: Annotated[
+        int | None,
+        typer.Option(help="Instead of cases: minutes of sales and settlements, a fault in each", min=1, max=1440),
+    ] = None,
+    per_minute: Annotated[int, typer.Option(help="Options that a soak sells in a minute", min=4, max=200)] = 20,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data of the clusters")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +81,9 @@ def chaos(
     from workers.chaos_parallel import run_all
 
     url = _database(postgresql=postgresql)
+    if soak is not None:
+        _soak(soak, per_minute=per_minute, seed=seed, database_url=url, report=report, keep=keep, as_json=as_json)
+        return
     every = all_cases(postgresql=postgresql)
     wanted = _picked(every, only) if only else every if full else choose(seed, cases, postgresql=postgresql)
     marked = _Report(wanted, seed=seed, store="PostgreSQL" if postgresql else "SQLite", file=report)
@@ -90,6 +103,76 @@ def chaos(
     broken = [outcome for outcome in outcomes if not outcome.ok]
     if broken:
         raise PromiseBrokenError("chaos", len(broken), f"{broken[0].case.name}: {broken[0].problems[0]}")
+
+
+def _soak(
+    minutes: int, *, per_minute: int, seed: int, database_url: str | None, report: Path | None, keep: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from workers.chaos_cluster import ChaosCluster
+    from workers.chaos_parallel import own_database
+    from workers.chaos_soak import Soak, long_recording, run_soak, slots_needed
+
+    if report is not None:
+        _around(report, SOAK_BEGIN, SOAK_END)
+    soak, began = Soak(), time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="btcfi-soak-"))
+    candles = long_recording(folder / "candles", slots_needed(minutes))
+    typer.echo(f"a cluster in {folder}", err=True)
+    try:
+        with (
+            own_database(database_url) as url,
+            ChaosCluster(folder / "cluster", database_url=url, candles=candles) as cluster,
+        ):
+            cluster.start()
+            run_soak(
+                cluster, soak, minutes=minutes, per_minute=per_minute, seed=seed,
+                said=lambda line: typer.echo(line, err=True),
+            )  # fmt: skip
+    finally:
+        said = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": _commit(), "seed": seed,
+            "store": "PostgreSQL" if database_url else "SQLite", "minutes": len(soak.minutes), "asked": minutes,
+            "sold": len(soak.ids), "refused": soak.refused, "struck": sum(one.struck for one in soak.minutes),
+            "drained_seconds": round(soak.drained_seconds, 1), "seconds": round(time.monotonic() - began, 1),
+            "broken": soak.broken,
+        }  # fmt: skip
+        if report is not None and soak.minutes:
+            _put(report, SOAK_BEGIN, SOAK_END, _soak_lines(soak.minutes, said))
+    if not soak.broken and not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    typer.echo(json.dumps(said, indent=1) if as_json else _soak_verdict(said))
+    if soak.broken:
+        raise PromiseBrokenError("soak", len(soak.broken), soak.broken[0])
+
+
+def _soak_verdict(said: dict[str, Any]) -> str:
+    broken = said["broken"]
+    end = (
+        "PARTIAL: stopped before its end and not audited"
+        if broken is None
+        else f"all settled within {said['drained_seconds']:.0f} s of the last sale's minute, every promise held"
+        if not broken
+        else f"{len(broken)} BROKEN promises"
+    )
+    return (
+        f"{said['date']}, commit {said['commit']}, {said['store']}, seed {said['seed']}: {said['minutes']} of "
+        f"{said['asked']} minutes, {said['sold']} options, {said['struck']} faults struck: {end}"
+    )
+
+
+def _soak_lines(minutes: Sequence[Minute], said: dict[str, Any]) -> list[str]:
+    lines = [
+        _soak_verdict(said) + ".", "",
+        "| minute | fault | sold | settled | open | backlog | MB, all processes |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    lines += [
+        f"| {one.number} | {one.fault}{'' if one.struck else ' (not reached)'} | {one.sold} | {one.settled} "
+        f"| {one.open} | {one.backlog} | {one.rss_mb:,} |"
+        for one in minutes
+    ]
+    return [*lines, "", *(f"- {one}" for one in said["broken"] or ())]
 
 
 def audit(*, as_json: AsJson = False) -> None:
@@ -150,7 +233,7 @@ class _Report:
         self._began = time.monotonic()
         self._found: dict[int, Outcome] = {}
         if file is not None:
-            _around(file)  # an hour later is too late to say that the file has no marks
+            _around(file, BEGIN, END)  # an hour later is too late to say that the file has no marks
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -239,19 +322,24 @@ def _table(outcomes: Sequence[Outcome]) -> None:
 def _write(report: Path, outcomes: Sequence[Outcome], summary: dict[str, Any]) -> None:
     """Put the matrix between its marks in the file. Raises InvalidInputError when they are not there."""
     points, kinds, cells = _cells(outcomes)
-    lines = [BEGIN, "", _verdict(summary) + ".", "", f"| point | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
+    lines = [_verdict(summary) + ".", "", f"| point | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
     lines += [f"| `{point}` | " + " | ".join(cells.get((point, kind), "") for kind in kinds) + " |" for point in points]
-    lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"]), END]
-    before, after = _around(report)
+    lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"])]
+    _put(report, BEGIN, END, lines)
+
+
+def _put(report: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Put lines between two marks of a file, whole or not at all."""
+    before, after = _around(report, begin, end)
     draft = report.with_name(f".{report.name}.draft")
-    draft.write_text(before + "\n".join(lines) + after)
-    draft.replace(report)  # whole or not at all
+    draft.write_text(before + "\n".join([begin, "", *lines, end]) + after)
+    draft.replace(report)
 
 
-def _around(report: Path) -> tuple[str, str]:
-    """Return what stands before and after the matrix. Raises InvalidInputError when its marks are not there."""
-    before, begin, rest = report.read_text().partition(BEGIN) if report.exists() else ("", "", "")
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InvalidInputError("--report", str(report), f"a file with the lines {BEGIN} and {END}")
+def _around(report: Path, begin: str, end: str) -> tuple[str, str]:
+    """Return what stands before and after two marks. Raises InvalidInputError when they are not there."""
+    before, found, rest = report.read_text().partition(begin) if report.exists() else ("", "", "")
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise InvalidInputError("--report", str(report), f"a file with the lines {begin} and {end}")
     return before, after

@@ -264,9 +264,13 @@ class ChaosCluster:
         """Where the workers write."""
         return self._deployment.data_dir / "logs"
 
+    def parts(self) -> tuple[Part, ...]:
+        """Return every process, the broker's and the node's included."""
+        return (*self._base.parts, *self.fleet.parts)
+
     def part(self, name: str) -> Part:
         """Return a process by name."""
-        return next(p for p in (*self._base.parts, *self.fleet.parts) if p.name == name)
+        return next(p for p in self.parts() if p.name == name)
 
     def part_of(self, pid: int) -> Part:
         """Return the process that ``pid`` is, or is a child of: each part is the leader of its own group."""

@@ -391,7 +391,7 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
 def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each: int) -> bool:
     """Take a case's options to their end, with its fault on the way; return whether the fault happened."""
     cluster = run.cluster
-    fault = _Fault(run, case, kind)
+    fault = Fault(run, case, kind)
     if ids is None:  # the fault is about the funding
         ids = sell(run, case, options_each)
         sold = ids
@@ -415,7 +415,7 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
     return fault.done or kind.pointless
 
 
-class _Fault:
+class Fault:
     """The fault of a case, done once when its point is reached."""
 
     def __init__(self, run: Run, case: Case, kind: Kind) -> None:
@@ -442,7 +442,7 @@ class _Fault:
                 self._run.cluster.orders.release(order_name(self._case))
 
 
-def _last_look(fault: _Fault) -> None:
+def _last_look(fault: Fault) -> None:
     """Give a point of the very last edge time to be seen."""
     deadline = time.monotonic() + 2.0
     while not fault.done and time.monotonic() < deadline:
@@ -450,13 +450,13 @@ def _last_look(fault: _Fault) -> None:
         time.sleep(0.05)
 
 
-def _mined(run: Run, fault: _Fault) -> bool:
+def _mined(run: Run, fault: Fault) -> bool:
     fault.look()
     run.cluster.mine()
     return True
 
 
-def _settled(run: Run, fault: _Fault, ids: Iterable[str]) -> bool:
+def _settled(run: Run, fault: Fault, ids: Iterable[str]) -> bool:
     fault.look()
     ids = list(ids)
     with run.store.reading() as session:
