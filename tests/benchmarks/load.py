@@ -244,7 +244,7 @@ def measure(run: Service, contracts: int, expiry: Slot) -> dict[str, Any]:
     watch = Watch(run)
     watch.look()
     watch.seen.clear()
-    before, spent = memory(run.cluster), cpu_seconds(run.cluster)
+    before, spent, busy = memory(run.cluster), cpu_seconds(run.cluster), machine_seconds()
     ticked = time.monotonic()
     run.tick(expiry)
     told = ticked
@@ -258,7 +258,8 @@ def measure(run: Service, contracts: int, expiry: Slot) -> dict[str, Any]:
         if now - ticked > WINDOW_SECONDS:
             break
         time.sleep(POLL_SECONDS)
-    after, used = memory(run.cluster), cpu_seconds(run.cluster)
+    window = time.monotonic() - ticked
+    after, used, busy = memory(run.cluster), cpu_seconds(run.cluster), machine_seconds() - busy
     priced = min(watch.times("round", "priced").values())
     due, sent = watch.times("settlement", "due"), watch.times("settlement", "broadcast")
     waits = sorted(at - due[one] for one, at in sent.items())
@@ -280,6 +281,8 @@ def measure(run: Service, contracts: int, expiry: Slot) -> dict[str, Any]:
             }
             for stage in STAGES if (times := sorted(watch.times("settlement", stage).values()))
         },
+        "machine_busy_s": round(busy, 2),
+        "machine_had_s": round(window * (psutil.cpu_count() or 1), 2),
         "cpu_s": {name: round(used[name] - spent.get(name, 0.0), 2) for name in used},
         "rss_mb": {name: [before.get(name, 0.0), after[name]] for name in after},
     }  # fmt: skip
@@ -335,6 +338,12 @@ def contracts_of_one_minute(contracts: int, database_url: str | None) -> dict[st
 def memory(cluster: Cluster) -> dict[str, float]:
     """Return the resident megabytes of each part, its children included."""
     return {part.name: round(sum(p.memory_info().rss for p in _family(part)) / 1e6, 1) for part in cluster.parts}
+
+
+def machine_seconds() -> float:
+    """Return the processor time that everything on this machine has used: ours, this harness's, and strangers'."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
 def cpu_seconds(cluster: Cluster) -> dict[str, float]:
@@ -404,6 +413,8 @@ def markdown(said: dict[str, Any]) -> str:
             f"| broken promises (`workers/audit.py`) | {len(found['broken_promises'])} | 0 |",
             "", "| after the price | half were there | the last was there |", "| --- | ---: | ---: |",
             *(f"| {stage} | {at['median_s']} s | {at['last_s']} s |" for stage, at in found["stages"].items()),
+            "",
+            f"The cores had {found['machine_had_s']} s in that time; all processes used {found['machine_busy_s']} s.",
             "", "| part | CPU in that time | resident before | after | when all was settled |",
             "| --- | ---: | ---: | ---: | ---: |",
             *(
