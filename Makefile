@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test browser images faults-ci faults fuzz check docs bench load lock clean
+.PHONY: help demo up test browser images faults-ci faults soak fuzz check docs bench load lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ faults-ci: .venv/installed-dev  ## kill and cut 44 times by a seed, poison, flee
 
 faults: .venv/installed-dev  ## every fault at every point, about an hour; writes the matrix into docs/reliability.md
 	@$(BIN)/btcfi chaos --full --at-once 2 --report docs/reliability.md $(ARGS)
+
+soak: .venv/installed-dev  ## 30 minutes of sales and settlements with a random fault in each; writes docs/reliability.md
+	@$(BIN)/btcfi chaos --soak 30 --report docs/reliability.md $(ARGS)
 
 fuzz: .venv/installed-dev  ## a minute of coverage-guided fuzzing of the decoders (needs atheris, see the file)
 	@$(BIN)/python tests/fuzz/vm_decoders.py $(ARGS)
