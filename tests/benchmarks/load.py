@@ -3,9 +3,9 @@
 ``make load`` runs it, ``make bench`` does not: each contract costs its two parties half a second before it can settle.
 
 - Contracts: broker, node, replayed exchanges, four workers, beat and two parties, as ``btcfi up`` starts them and with
-  its settings; coins enough for the parties and for the fees. All options expire in one minute. From that minute's tick
-  on the event log is read every 50 ms: the first look that shows an edge is when it was crossed. No block is mined
-  meanwhile. Afterwards everything is mined and audited.
+  its settings; coins enough for the parties and for the fees. All options expire in one minute, but for a few that warm
+  the processes before. From that minute's tick on the event log is read every 50 ms: the first look that shows an edge
+  is when it was crossed. No block is mined meanwhile. Afterwards everything is mined and audited.
 - Memory: settlements without contracts, from due to proven, a thousand at a time, in a settle worker of two processes.
 """
 
@@ -56,6 +56,8 @@ END = "<!-- load:end -->"
 POLL_SECONDS = 0.05
 HISTORY = 3
 """Minutes that are priced before the sale."""
+WARM = 6
+"""Contracts that expire a minute each before: a process that runs for long has settled something already."""
 OUTPUTS = 400
 """Coins that one transaction makes of one block's reward."""
 COIN = Sats(10_000_000)
@@ -121,7 +123,7 @@ def service(folder: Path, contracts: int, database_url: str | None) -> Iterator[
             "database_url": database_url or f"sqlite:///{folder / 'btcfi.db'}",
             "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
             "tick": False, "replay_clock": True, "venue_rate_limit": False,
-            "fee_coins": max(64, contracts + contracts // 10),
+            "fee_coins": min(2_000, max(64, contracts + contracts // 10 + WARM)),
         }
     )  # fmt: skip
     with Cluster(deployment, replay_folder=SYNTHETIC_CANDLES) as cluster:
@@ -140,7 +142,7 @@ def give_coins(node: Node, deployment: Deployment, contracts: int) -> None:
     key = wallet_key(os.urandom(32), 0)
     ours = encode_address(key.script)
     addresses = [(deployment.parties_dir / party / "address").read_text().strip() for party in parties.PARTIES]
-    many = contracts + contracts // 10 + 2
+    many = contracts + contracts // 10 + WARM + 2
     pieces = [(address, min(OUTPUTS, many - at)) for address in addresses for at in range(0, many, OUTPUTS)]
     rewards = [node.generate(1, ours)[0] for _ in pieces]
     parties.fill_wallets(node, deployment, coins=2)
@@ -161,7 +163,7 @@ def _split(key: TaprootKey, coinbase: Transaction, script: bytes, outputs: int) 
     return made.with_witness(0, [key.sign_input(made, 0, [spent])])
 
 
-def sell_all(run: Service, contracts: int, expiry: Slot) -> list[str]:
+def sell_all(run: Service, name: str, contracts: int, expiry: Slot) -> list[str]:
     """Sell options that differ in kind and strike and expire in one minute."""
     rule = sale_rule(run.here.deployment)
     ids = []
@@ -173,7 +175,7 @@ def sell_all(run: Service, contracts: int, expiry: Slot) -> list[str]:
         # whole dollars; one strike in ten is far out of the money, for there nothing is paid
         strike = last.price_cents // 100 * (85 + number % 30) // 100 * 100 + 100 * (number // 30)
         order = Order(
-            option_id=f"load-{number}", kind=OptionKind(number % 4), strike=CentsPerBtc(strike), quantity=CentiBtc(1),
+            option_id=f"{name}-{number}", kind=OptionKind(number % 4), strike=CentsPerBtc(strike), quantity=CentiBtc(1),
             barrier=None, american=False, expiry=expiry,
         )  # fmt: skip
         with run.here.store.transaction() as session:
@@ -220,6 +222,8 @@ class Watch:
     run: Service
     last: int = 0
     seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    known: set[tuple[str, str, str]] = field(default_factory=set)
+    """What had happened before."""
 
     def look(self) -> None:
         """Read what is new. PostgreSQL commits out of the order of numbers, so a little is read again."""
@@ -232,7 +236,8 @@ class Watch:
         now = time.monotonic()
         for number, entity, identity, state in rows:
             self.last = max(self.last, number)
-            self.seen.setdefault((entity, identity, state), now)
+            if (entity, identity, state) not in self.known and not identity.startswith("st-warm"):
+                self.seen.setdefault((entity, identity, state), now)
 
     def times(self, entity: str, state: str) -> dict[str, float]:
         """Return when each of an entity was first seen in a state."""
@@ -243,6 +248,7 @@ def measure(run: Service, contracts: int, expiry: Slot) -> dict[str, Any]:
     """Price the minute and watch its settlements to the last broadcast."""
     watch = Watch(run)
     watch.look()
+    watch.known = set(watch.seen)
     watch.seen.clear()
     before, spent, busy = memory(run.cluster), cpu_seconds(run.cluster), machine_seconds()
     ticked = time.monotonic()
@@ -316,10 +322,14 @@ def contracts_of_one_minute(contracts: int, database_url: str | None) -> dict[st
         say("started; prices first")
         for slot in run.slots[:HISTORY]:
             run.price(slot)
-        expiry = run.slots[HISTORY + 2]
-        ids = sell_all(run, contracts, expiry)
+        early, expiry = run.slots[HISTORY + 2 : HISTORY + 2 + WARM], run.slots[HISTORY + 2 + WARM]
+        ids = [one for slot in early for one in sell_all(run, f"warm-{slot}", 1, slot)]
+        ids += sell_all(run, "load", contracts, expiry)
         say(f"{contracts} options sold; both parties sign each")
-        funded = fund_all(run, contracts)
+        funded = fund_all(run, len(ids))
+        for slot in early:
+            run.price(slot)
+            time.sleep(1.0)
         wait_for_coins(run, contracts)
         time.sleep(10)  # what the funding left to do is done
         found = measure(run, contracts, expiry)
@@ -327,7 +337,7 @@ def contracts_of_one_minute(contracts: int, database_url: str | None) -> dict[st
         idle = memory(run.cluster)
         return {
             "store": "PostgreSQL" if url else "SQLite", **found,
-            "setup_s_each": round(funded / contracts, 2), "broadcast_to_settled_s": round(seconds, 1),
+            "setup_s_each": round(funded / len(ids), 2), "broadcast_to_settled_s": round(seconds, 1),
             "rss_mb_settled": idle, "broken_promises": broken,
         }  # fmt: skip
 
