@@ -59,14 +59,14 @@ def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
         waiting = chain.to_send(session, now=here.now())
-    answers = _send(bitcoind, waiting)
+    answers = list(zip(waiting, _send(bitcoind, waiting), strict=True))
+    if not answers:
+        return
+    taken = [one.txid for package, problem in answers if problem is None for one in package]
+    refused = {one.txid: str(problem) for package, problem in answers if problem is not None for one in package}
     with here.signing() as session:
-        for package, problem in zip(waiting, answers, strict=True):
-            for one in package:
-                if problem is None:
-                    chain.mark_sent(session, one.txid, now=here.now())
-                else:
-                    chain.mark_refused(session, one.txid, str(problem), now=here.now())
+        chain.mark_sent(session, taken, now=here.now())
+        chain.mark_refused(session, refused, now=here.now())
 
 
 def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedError | None]:

@@ -55,13 +55,13 @@ def _run(here: Context, claimed: Claim) -> SettlementProof | int | str:
 
 def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | str]]) -> None:
     """Store what came of several runs in one transaction, and start the proofs of the long ones."""
+    proofs = {claimed: outcome for claimed, outcome in outcomes if isinstance(outcome, SettlementProof)}
     with here.work() as session:
+        settlements.finish(session, proofs, now=here.now())
         for claimed, outcome in outcomes:
-            if isinstance(outcome, SettlementProof):
-                settlements.finish(session, claimed, outcome, now=here.now())
-            elif isinstance(outcome, int):
+            if isinstance(outcome, int):
                 settlements.hand_over(session, claimed, parts=outcome, now=here.now())
-            else:
+            elif isinstance(outcome, str):
                 settlements.note_error(session, claimed, outcome, now=here.now())
 
 

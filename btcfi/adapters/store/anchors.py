@@ -22,7 +22,7 @@ from btcfi.adapters.store.contract_tables import OracleEventRow
 from btcfi.adapters.store.edges import cross
 from btcfi.adapters.store.rounds import Register
 from btcfi.adapters.store.tables import QuoteRow, RoundRow, SettlementRow, TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.transactions import put_transaction
+from btcfi.adapters.store.transactions import Signed, put_transaction
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxOut, parse_transaction
@@ -285,10 +285,10 @@ def _store(
     signed = made.transaction.with_witness(0, [wallet.sign_input(made.transaction, 0, [made.spent])])
     name = display_txid(signed.txid)
     session.add(AnchorRow(txid=name, batch=batch, count=count, root=made.root.hex(), created_at_unix=now))
-    stored = put_transaction(
-        session, signed, purpose="anchor", option_id=name, spends=signed.inputs[0].outpoint, fee=made.fee, now=now
+    anchor = Signed(
+        transaction=signed, purpose="anchor", option_id=name, spends=signed.inputs[0].outpoint, fee=made.fee
     )
-    return signed.txid, stored
+    return signed.txid, put_transaction(session, anchor, now=now)
 
 
 def _found(row: AnchorItemRow) -> Found:

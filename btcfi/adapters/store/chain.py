@@ -7,17 +7,18 @@ unwound block by block.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
 
 from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.node import Block
 from btcfi.adapters.store import contracts
-from btcfi.adapters.store.edges import count, cross, upsert
+from btcfi.adapters.store.edges import Step, count, cross, cross_all, upsert
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.transactions import adopt, put_transaction, settled, settlement_of
+from btcfi.adapters.store.transactions import Signed, adopt, put_transaction, put_transactions, settled, settlement_of
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -30,8 +31,8 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.contracts.option import FUNDING_OUTPUT
-from btcfi.contracts.settle import Child, CompletedCet, TooFewAttestationsError, build_child, complete_cet
-from btcfi.errors import BtcfiError, RetryableError
+from btcfi.contracts.settle import Child, CompletedCet, build_child, complete_cet
+from btcfi.errors import BtcfiError, NotFoundError, RetryableError
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, parse_txid
 
 SERVICE: Final = "service"
@@ -83,11 +84,12 @@ def split_coins(
     outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * want, TxOut(value=rest, script=wallet.script)]
     plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
     signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
-    name = display_txid(signed.txid)
-    reserve_coin(session, large, name)
-    put_transaction(
-        session, signed, purpose="split", option_id=name, spends=outpoint_of(large.outpoint), fee=fee, now=now
-    )
+    split = Signed(
+        transaction=signed, purpose="split", option_id=display_txid(signed.txid), spends=outpoint_of(large.outpoint),
+        fee=fee,
+    )  # fmt: skip
+    reserve_coin(session, large, split.option_id)
+    put_transaction(session, split, now=now)
     return True
 
 
@@ -102,12 +104,17 @@ def mature_coins(session: Session, *, tip: Height) -> int:
 
 def pick_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
     """Return the smallest coin that is large enough and may be spent in the block after ``tip``."""
+    return next(iter(pick_coins(session, least, tip=tip, many=1)), None)
+
+
+def pick_coins(session: Session, least: Sats, *, tip: Height, many: int) -> list[WalletOutpointRow]:
+    """Return up to ``many`` coins that are large enough and may be spent in the block after ``tip``, smallest first."""
     query = select(WalletOutpointRow).where(
         col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
         col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
     )  # fmt: skip
     ordered = query.order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
-    return session.execute(ordered.limit(1)).scalar_one_or_none()
+    return list(session.execute(ordered.limit(many)).scalars())
 
 
 def reserve_coin(session: Session, coin: WalletOutpointRow, by: str) -> None:
@@ -119,60 +126,93 @@ def reserve_coin(session: Session, coin: WalletOutpointRow, by: str) -> None:
 # ---- settlement
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A settlement whose CET is complete, with the child that pays for it."""
+
+    settlement: SettlementRow
+    option: OptionRow
+    coin: WalletOutpointRow
+    cet: CompletedCet
+    child: Child
+    signed_child: Transaction
+
+    @property
+    def txid(self) -> str:
+        """The CET's, in display order."""
+        return display_txid(self.cet.transaction.txid)
+
+    def transactions(self) -> tuple[Signed, Signed]:
+        """Return the two as they are stored."""
+        option_id = self.option.id
+        return (
+            Signed(transaction=self.cet.transaction, purpose="settlement", option_id=option_id,
+                   spends=contracts.funding_outpoint(self.option), fee=self.cet.anchor),
+            Signed(transaction=self.signed_child, purpose="child", option_id=option_id,
+                   spends=self.cet.anchor_outpoint, fee=self.child.fee),
+        )  # fmt: skip
+
+
 def build_settlements(
     session: Session, ids: Sequence[str], wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> int:
-    """Build what can be built; one that cannot keeps why, and harms no other. Returns how many."""
-    built = 0
-    for settlement_id in ids:
-        try:
-            with session.begin_nested():
-                built += build_settlement(session, settlement_id, wallet, rate=rate, tip=tip, now=now)
-        except BtcfiError as e:
-            session.get_one(SettlementRow, settlement_id).last_error = str(e)
-    return built
+    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built. Returns how many.
 
-
-def build_settlement(
-    session: Session, settlement_id: str, wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
-) -> bool:
-    """Complete the CET of a proven settlement's attested outcome, and its fee-paying child: proven -> built.
-
-    False while too few oracles have attested. Raises NoCoinError, and what a wrong attestation or signature deserves.
+    One that cannot be built keeps why, and harms no other: too few oracles have attested, no coin is left for its fee,
+    an attestation or a signature is wrong.
     """
-    settlement = session.get_one(SettlementRow, settlement_id)
-    if settlement.state != "proven":
-        return False
-    option = session.get_one(OptionRow, settlement.option_id)
-    contract = contracts.executable_of(session, option)
-    try:
-        cet = complete_cet(
-            contract.plan, buyer=contract.buyer, seller=contract.seller, attestations=contract.attestations
-        )
-    except TooFewAttestationsError as e:
-        settlement.last_error = str(e)
-        return False
-    coin = pick_coin(session, CHILD_COIN, tip=tip)
-    if coin is None:
-        raise NoCoinError(CHILD_COIN)
-    root = Hash32(bytes.fromhex(settlement.proof_root or ""))
-    child, signed = signed_child(cet, coin, wallet, rate=rate, root=root)
-    changes = {"txid": display_txid(cet.transaction.txid), "last_error": None}
-    if not cross(session, settlement, "built", now=now, fence=settlement.fence, changes=changes):
-        return False
-    known = session.get(TransactionRow, display_txid(cet.transaction.txid))
-    if known is not None:  # a party was faster with the same CET
-        adopt(session, known, settlement, fee=cet.anchor, now=now)
-        return True
-    reserve_coin(session, coin, option.id)
-    put_transaction(
-        session, cet.transaction, purpose="settlement", option_id=option.id,
-        spends=contracts.funding_outpoint(option), fee=cet.anchor, now=now,
-    )  # fmt: skip
-    put_transaction(
-        session, signed, purpose="child", option_id=option.id, spends=cet.anchor_outpoint, fee=child.fee, now=now
+    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), col(SettlementRow.state) == "proven")).all()
+    executables = contracts.executables_of(session, [option for _, option in waiting])
+    coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
+    ready = []
+    for settlement, option in waiting:
+        try:
+            executable = executables.get(option.id)
+            if executable is None:
+                raise NotFoundError("checked contract", option.id)
+            cet = complete_cet(
+                executable.plan, buyer=executable.buyer, seller=executable.seller, attestations=executable.attestations
+            )
+            coin = next(coins, None)
+            if coin is None:
+                raise NoCoinError(CHILD_COIN)
+            root = Hash32(bytes.fromhex(settlement.proof_root or ""))
+            child, signed = signed_child(cet, coin, wallet, rate=rate, root=root)
+        except BtcfiError as e:
+            settlement.last_error = str(e)
+        else:
+            ready.append(
+                Ready(settlement=settlement, option=option, coin=coin, cet=cet, child=child, signed_child=signed)
+            )
+    return _store_built(session, ready, now=now)
+
+
+def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
+    steps = [
+        Step(row=one.settlement, fence=one.settlement.fence, changes={"txid": one.txid, "last_error": None})
+        for one in ready
+    ]
+    moved = {cast("SettlementRow", step.row).id for step in cross_all(session, steps, "built", now=now)}
+    ours = [one for one in ready if one.settlement.id in moved]
+    known = rows_of(session, [one.txid for one in ours])
+    fresh = [one for one in ours if one.txid not in known]
+    for one in ours:
+        if one.txid in known:  # a party was faster with the same CET
+            adopt(session, known[one.txid], one.settlement, fee=one.cet.anchor, now=now)
+    query = select(col(TransactionRow.option_id)).where(
+        col(TransactionRow.purpose) == "child", col(TransactionRow.option_id).in_([one.option.id for one in fresh])
     )
-    return True
+    paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
+    built = []
+    for one in fresh:
+        cet, child = one.transactions()
+        built.append(cet)
+        if one.option.id not in paid:
+            one.coin.state, one.coin.reserved_by = "reserved", one.option.id
+            built.append(child)
+    put_transactions(session, built, now=now)
+    return len(ours)
 
 
 def signed_child(
@@ -225,23 +265,35 @@ def to_send(session: Session, *, now: UnixSeconds, limit: int = 256) -> list[lis
     return packages
 
 
-def mark_sent(session: Session, txid: Txid, *, now: UnixSeconds) -> None:
-    """Record that the node has taken a transaction."""
-    row = session.get_one(TransactionRow, display_txid(txid))
-    if row.state == "broadcast":
-        row.updated_at_unix = now
-    if row.state != "built" or not cross(session, row, "broadcast", now=now):
-        return
-    if row.purpose == "settlement":
-        settlement = settlement_of(session, row.option_id)
-        if settlement.state == "built":
-            cross(session, settlement, "broadcast", now=now, fence=settlement.fence, changes={"broadcast_at_unix": now})
+def mark_sent(session: Session, txids: Iterable[Txid], *, now: UnixSeconds) -> None:
+    """Record that the node has taken transactions."""
+    rows = rows_of(session, map(display_txid, txids)).values()
+    for row in rows:
+        if row.state == "broadcast":
+            row.updated_at_unix = now
+    fresh = cross_all(session, [Step(row=row) for row in rows if row.state == "built"], "broadcast", now=now)
+    sent = [row.option_id for step in fresh if (row := cast("TransactionRow", step.row)).purpose == "settlement"]
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(sent), col(SettlementRow.state) == "built")
+    steps = [
+        Step(row=row, fence=row.fence, changes={"broadcast_at_unix": now})
+        for row in (session.execute(query).scalars() if sent else ())
+    ]
+    cross_all(session, steps, "broadcast", now=now)
 
 
-def mark_refused(session: Session, txid: Txid, reason: str, *, now: UnixSeconds) -> None:
-    """Keep why the node refused a transaction; it is sent again at the next watch."""
-    row = session.get_one(TransactionRow, display_txid(txid))
-    row.last_error, row.updated_at_unix = reason, now
+def mark_refused(session: Session, reasons: Mapping[Txid, str], *, now: UnixSeconds) -> None:
+    """Keep why the node refused transactions; they are sent again at the next watch."""
+    rows = rows_of(session, map(display_txid, reasons))
+    for txid, reason in reasons.items():
+        row = rows[display_txid(txid)]
+        row.last_error, row.updated_at_unix = reason, now
+
+
+def rows_of(session: Session, txids: Iterable[str]) -> dict[str, TransactionRow]:
+    """Return those of the transactions that are stored, by txid in display order."""
+    wanted = list(txids)
+    query = select(TransactionRow).where(col(TransactionRow.txid).in_(wanted))
+    return {row.txid: row for row in session.execute(query).scalars()} if wanted else {}
 
 
 def walked_to(session: Session) -> BlockRow | None:
@@ -287,32 +339,32 @@ def walk(session: Session, block: Block, height: Height, script: bytes, *, now: 
         watched[waiting.spends].append(waiting)
     found = {"height": height, "block_hash": block.header.hash.hex()}
     fundings = _unknown_fundings(session, [display_txid(one.txid) for one in block.transactions])
-    for place, transaction in enumerate(block.transactions):
+    collaterals = _live_collaterals(session, block)
+    mined = []
+    for transaction in block.transactions:
         txid = display_txid(transaction.txid)
         row: TransactionRow | None = ours.get(txid)
         if row is None and txid in fundings:  # the buyer's broadcast was faster than its message
-            row = put_transaction(
-                session, transaction, purpose="funding", option_id=fundings[txid],
-                spends=transaction.inputs[0].outpoint, fee=Sats(0), now=now,
+            seen = Signed(
+                transaction=transaction, purpose="funding", option_id=fundings[txid],
+                spends=transaction.inputs[0].outpoint, fee=Sats(0),
             )  # fmt: skip
-        if row is not None:
-            mark_sent(session, transaction.txid, now=now)
-            cross(session, row, "confirmed", now=now, changes=found)
-        spent = [str(txin.outpoint) for txin in transaction.inputs]
-        for rival in [one for name in spent for one in watched[name] if one.txid != txid]:
+            row = put_transaction(session, seen, now=now)
+        for rival in [one for txin in transaction.inputs for one in watched[str(txin.outpoint)] if one.txid != txid]:
             if row is not None:
                 _outdone(session, rival, txid, now)
             else:
                 _conflict(session, rival, txid, height, now)
-        if row is not None and row.purpose.startswith(REPLACED_CHILD):
-            row.purpose = "child"  # a block took the version that we had replaced
-        session.execute(
-            update(WalletOutpointRow).where(col(WalletOutpointRow.outpoint).in_(spent)).values(state="spent")
-        )
         if row is None:
-            _take_outside(session, transaction, found, now)
+            _take_outside(session, transaction, collaterals, found, now)
             _take_child(session, transaction, found, now)
-        _take_outputs(session, transaction, script, mature=height + (COINBASE_MATURITY if place == 0 else 1))
+            continue
+        mined.append(row)
+        if row.purpose.startswith(REPLACED_CHILD):
+            row.purpose = "child"  # a block took the version that we had replaced
+    mark_sent(session, [parse_txid(row.txid) for row in mined], now=now)
+    cross_all(session, [Step(row=row, changes=found) for row in mined], "confirmed", now=now)
+    _take_outputs(session, block, script, height)
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
 
 
@@ -362,17 +414,28 @@ def rename_child(session: Session, row: TransactionRow, txid: str) -> None:
     session.expire_all()
 
 
-def _take_outside(session: Session, transaction: Transaction, found: dict[str, object], now: UnixSeconds) -> None:
-    """Keep a spend of an option's collateral that is not ours: a refund, a close between the parties, their own CET."""
-    txids = {display_txid(i.outpoint.txid) for i in transaction.inputs if i.outpoint.index == FUNDING_OUTPUT}
+def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
+    """Return, by funding txid, the options whose collateral a block may spend."""
+    inputs = [txin.outpoint for one in block.transactions for txin in one.inputs]
+    txids = {display_txid(outpoint.txid) for outpoint in inputs if outpoint.index == FUNDING_OUTPUT}
     query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(_LIVE))
-    for option in session.execute(query).scalars():
+    return {str(option.funding_txid): option for option in session.execute(query).scalars()}
+
+
+def _take_outside(
+    session: Session, transaction: Transaction, collaterals: Mapping[str, OptionRow], found: dict[str, object],
+    now: UnixSeconds,
+) -> None:  # fmt: skip
+    """Keep a spend of an option's collateral that is not ours: a refund, a close between the parties, their own CET."""
+    spent = [txin.outpoint for txin in transaction.inputs if txin.outpoint.index == FUNDING_OUTPUT]
+    for option in [collaterals[name] for o in spent if (name := display_txid(o.txid)) in collaterals]:
         count(session, "outside_spends")
         option.last_error = f"the collateral was spent outside the service, by {display_txid(transaction.txid)}"
-        row = put_transaction(
-            session, transaction, purpose="outside", option_id=option.id,
-            spends=contracts.funding_outpoint(option), fee=Sats(0), now=now,
+        spend = Signed(
+            transaction=transaction, purpose="outside", option_id=option.id,
+            spends=contracts.funding_outpoint(option), fee=Sats(0),
         )  # fmt: skip
+        row = put_transaction(session, spend, now=now)
         cross(session, row, "confirmed", now=now, changes=found)
 
 
@@ -382,21 +445,26 @@ def _take_child(session: Session, transaction: Transaction, found: dict[str, obj
         return
     cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
     if cet is not None and cet.purpose in {"outside", "settlement"}:
-        row = put_transaction(
-            session, transaction, purpose="child", option_id=cet.option_id, spends=transaction.inputs[0].outpoint,
-            fee=Sats(0), now=now,
+        theirs = Signed(
+            transaction=transaction, purpose="child", option_id=cet.option_id, spends=transaction.inputs[0].outpoint,
+            fee=Sats(0),
         )  # fmt: skip
+        row = put_transaction(session, theirs, now=now)
         cross(session, row, "confirmed", now=now, changes=found)
 
 
-def _take_outputs(session: Session, transaction: Transaction, script: bytes, *, mature: int) -> None:
-    for index, output in enumerate(transaction.outputs):
-        if output.script == script:
-            statement = upsert(session, WalletOutpointRow).values(
-                outpoint=str(transaction.outpoint(index)), party=SERVICE, value_sats=output.value,
-                mature_height=mature, state="available",
-            )  # fmt: skip
-            session.execute(statement.on_conflict_do_nothing(index_elements=["outpoint"]))
+def _take_outputs(session: Session, block: Block, script: bytes, height: Height) -> None:
+    """Take the outputs that a block gives to the service's wallet, then those that it spends, also of its own."""
+    paid = [
+        {"outpoint": str(one.outpoint(index)), "party": SERVICE, "value_sats": output.value, "state": "available",
+         "mature_height": height + (COINBASE_MATURITY if place == 0 else 1)}
+        for place, one in enumerate(block.transactions)
+        for index, output in enumerate(one.outputs) if output.script == script
+    ]  # fmt: skip
+    if paid:
+        session.execute(upsert(session, WalletOutpointRow).on_conflict_do_nothing(index_elements=["outpoint"]), paid)
+    spent = [str(txin.outpoint) for one in block.transactions for txin in one.inputs]
+    session.execute(update(WalletOutpointRow).where(col(WalletOutpointRow.outpoint).in_(spent)).values(state="spent"))
 
 
 def finalize(session: Session, *, tip: Height, confirmations: int, now: UnixSeconds) -> int:
@@ -404,22 +472,20 @@ def finalize(session: Session, *, tip: Height, confirmations: int, now: UnixSeco
     query = select(TransactionRow).where(
         col(TransactionRow.state) == "confirmed", col(TransactionRow.height) <= tip - confirmations + 1
     )
-    done = 0
-    for row in session.execute(query).scalars():
-        if cross(session, row, "final", now=now):
-            done += 1
-            _FINAL.get(row.purpose, _nothing)(session, row, now)
-    return done
+    deep = [Step(row=row) for row in session.execute(query).scalars()]
+    rows = [cast("TransactionRow", step.row) for step in cross_all(session, deep, "final", now=now)]
+    _funded(session, [row.option_id for row in rows if row.purpose == "funding"], now)
+    settled(session, [row.option_id for row in rows if row.purpose == "settlement"], now)
+    for row in rows:
+        if row.purpose == "outside":
+            _ended_outside(session, row, now)
+    return len(rows)
 
 
-def _nothing(_session: Session, _row: TransactionRow, _now: UnixSeconds) -> None:
-    """Children and splits move no option."""
-
-
-def _funded(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
-    option = session.get_one(OptionRow, row.option_id)
-    if option.state == "CREATED":
-        cross(session, option, "ACTIVE", now=now, detail="its funding is final")
+def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state) == "CREATED")
+    steps = [Step(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
+    cross_all(session, steps, "ACTIVE", now=now)
 
 
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -438,9 +504,6 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
             if settlement.state in {"due", "claimed", "executed", "proven", "built"}:
                 cross(session, settlement, "parked", now=now, fence=settlement.fence, detail=detail,
                       changes={"last_error": detail})  # fmt: skip
-
-
-_FINAL: Final = {"funding": _funded, "settlement": settled, "outside": _ended_outside}
 
 
 def transaction_of(session: Session, option_id: str, purpose: str) -> TransactionRow | None:

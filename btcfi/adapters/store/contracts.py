@@ -15,13 +15,13 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import store_blob
-from btcfi.adapters.store import rounds
+from btcfi.adapters.store import holds, rounds
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.options import Condition, terms_of
 from btcfi.adapters.store.tables import BlobRow, BlockRow, OptionRow, SettlementRow, TransactionRow
-from btcfi.adapters.store.transactions import adopt, put_transaction
+from btcfi.adapters.store.transactions import Signed, adopt, put_transaction
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
@@ -120,7 +120,7 @@ def store_event(
 
 
 def unattested(session: Session, *, limit: int = 100) -> list[str]:
-    """Return the events that expired options wait for and that no oracle has attested."""
+    """Return the events that expired options wait for, that no oracle has attested and no operator must decide."""
     waiting = (
         select(col(ContractRow.event_id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
@@ -131,7 +131,8 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
             .exists(),
         )
     )
-    return list(session.execute(waiting.distinct().limit(limit)).scalars())
+    held = holds.held_ids(session)
+    return [event for event in session.execute(waiting.distinct().limit(limit)).scalars() if event not in held]
 
 
 def to_attest(session: Session, event_id: str, rule: ConsensusRule) -> tuple[tuple[Announcement, ...], int]:
@@ -154,8 +155,10 @@ class StoreLedger:
     now: UnixSeconds
 
     def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
-        """Record the outcome unless one stands there; return the one that stands there now."""
+        """Record the outcome unless one stands there; return the one that stands there now. Raises EventHeldError."""
         with self.store.transaction() as session:
+            if (allowed := holds.allow(session, event, outcome)) != outcome:
+                return allowed
             statement = upsert(session, AttestationRow).values(
                 oracle_key=oracle_key.hex(), event_id=event.hex(), outcome=outcome, claimed_at_unix=self.now
             )
@@ -301,7 +304,8 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     known = session.get(TransactionRow, option.funding_txid)
     option.last_error = None
     if cross(session, row, "funded", now=now, changes={"last_error": None}, work=[Work(flow="send")]) and known is None:
-        put_transaction(session, funding, purpose="funding", option_id=option_id, spends=spends, fee=Sats(0), now=now)
+        signed = Signed(transaction=funding, purpose="funding", option_id=option_id, spends=spends, fee=Sats(0))
+        put_transaction(session, signed, now=now)
 
 
 def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
@@ -375,10 +379,25 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
 
 
-def executable_of(session: Session, option: OptionRow) -> Executable:
-    """Return a contract's plan as it was checked, both parties' pre-signatures, and the attestations so far."""
-    row = session.get_one(ContractRow, option.id)
-    line, _, rest = session.get_one(BlobRow, row.plan_sha256).body.partition(b"\n")
+def executables_of(session: Session, options: Sequence[OptionRow]) -> dict[str, Executable]:
+    """Return, by option, its plan as it was checked, both parties' pre-signatures, and the attestations so far."""
+    query = (
+        select(ContractRow, BlobRow, OracleEventRow)
+        .join(BlobRow, col(BlobRow.sha256) == col(ContractRow.plan_sha256))
+        .join(OracleEventRow, col(OracleEventRow.id) == col(ContractRow.event_id))
+        .where(col(ContractRow.option_id).in_([option.id for option in options]))
+    )
+    by_id = {option.id: option for option in options}
+    found = session.execute(query).all() if options else []
+    attested = {event: attestations_of(session, event) for event in {row.event_id for row, _, _ in found}}
+    return {
+        row.option_id: _executable(by_id[row.option_id], plan.body, event.announcements, attested[row.event_id])
+        for row, plan, event in found
+    }
+
+
+def _executable(option: OptionRow, packed: bytes, announcements: str, attested: list[Attestation]) -> Executable:
+    line, _, rest = packed.partition(b"\n")
     head = json.loads(line)
     first, second, _third = head["sizes"]
     contract = OptionContract(
@@ -388,15 +407,14 @@ def executable_of(session: Session, option: OptionRow) -> Executable:
         refund_height=Height(head["refund_height"]), internal_key=bytes.fromhex(head["internal_key"]),
         tree=head["tree"], min_refund_delay=head["refund_height"] - head["expiry_height"],
     )  # fmt: skip
-    announced = _announced(session.get_one(OracleEventRow, row.event_id).announcements)
+    announced = _announced(announcements)
     plan = ExecutionPlan(
         contract=contract, funding=funding_outpoint(option), buckets=PackedBuckets(rest[:first]),
         announcements=tuple(announced[key] for key in head["oracles"]), threshold=head["threshold"],
     )  # fmt: skip
     return Executable(
-        plan=plan, buyer=rest[first : first + second], seller=rest[first + second :],
-        attestations=attestations_of(session, row.event_id),
-    )  # fmt: skip
+        plan=plan, buyer=rest[first : first + second], seller=rest[first + second :], attestations=attested
+    )
 
 
 @lru_cache(maxsize=64)
@@ -460,10 +478,10 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     if (known := session.get(TransactionRow, txid)) is not None:
         adopt(session, known, row, fee=Sats(fee), now=now)
         return
-    put_transaction(
-        session, closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=Sats(fee),
-        now=now,
-    )  # fmt: skip
+    signed = Signed(
+        transaction=closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=Sats(fee)
+    )
+    put_transaction(session, signed, now=now)
 
 
 def _transaction(message: dict[str, Any]) -> Transaction:

@@ -1,4 +1,4 @@
-"""Crossing an edge: one conditional UPDATE, one event row, the outbox rows, in one transaction.
+"""Crossing an edge: one conditional UPDATE, its event rows, the outbox rows, in one transaction.
 
 0 rows changed means that somebody else did it: the caller stops quietly, and it is counted. The edges below are all
 there are; ``cross`` refuses any other.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, and_, update
+from sqlalchemy import ColumnElement, insert, or_, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, SQLModel
 
 from btcfi.adapters.store.contract_tables import ContractRow
@@ -75,6 +76,18 @@ class UnknownEdgeError(BtcfiError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One row's way over an edge."""
+
+    row: SQLModel
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns to set."""
+    fence: int | None = None
+    """The fence token that must still hold (rows that have one)."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One flow of tasks/pipeline.py to start, by name, with ids as arguments."""
 
@@ -98,51 +111,107 @@ def cross(
     ``fence``: the fence token that must still hold (rows that have one). ``changes``: further columns to set.
     ``work``: flows to publish once this transaction commits. Raises UnknownEdgeError.
     """
-    table = type(row)
-    entity, from_state = str(table.__tablename__), str(row.state)  # type: ignore[attr-defined]
+    moved = cross_all(session, [Step(row=row, changes=changes or {}, fence=fence, detail=detail)], to_state, now=now)
+    if moved:
+        enqueue(session, work, now=now)
+    return bool(moved)
+
+
+def cross_all(session: Session, steps: Sequence[Step], to_state: str, *, now: UnixSeconds) -> list[Step]:
+    """Take many rows of one table to ``to_state`` at once, each as ``cross`` does; return the steps that we took.
+
+    Statements are counted by the states that the rows come from, not by rows. Raises UnknownEdgeError.
+    """
+    moved = []
+    by_state: dict[str, list[Step]] = {}
+    for step in steps:
+        by_state.setdefault(str(step.row.state), []).append(step)  # type: ignore[attr-defined]
+    for from_state, some in by_state.items():
+        moved += _cross_from(session, some, from_state, to_state, now)
+    return moved
+
+
+def _cross_from(
+    session: Session, steps: Sequence[Step], from_state: str, to_state: str, now: UnixSeconds
+) -> list[Step]:
+    table = type(steps[0].row)
+    entity, key = str(table.__tablename__), _KEYS[table]
     if (from_state, to_state) not in EDGES[entity]:
         raise UnknownEdgeError(entity, from_state, to_state)
-    key = _KEYS[table]
-    identity = getattr(row, key)
-    conditions = [getattr(table, key) == identity, table.state == from_state]  # type: ignore[attr-defined]
-    if fence is not None:
-        conditions.append(table.fence == fence)  # type: ignore[attr-defined]
-    values = {"state": to_state, **(changes or {})}
+    values: dict[str, Any] = {"state": to_state}
     if "updated_at_unix" in table.model_fields:
         values["updated_at_unix"] = now
-    statement = update(table).where(and_(*conditions)).values(**values).execution_options(synchronize_session=False)
-    result = session.execute(statement)
-    if not isinstance(result, CursorResult) or result.rowcount != 1:
-        count(session, f"stale_{entity}_edges")
-        return False
-    for name, value in values.items():
+    alike = all(step.changes == steps[0].changes for step in steps)
+    statement = (
+        update(table)
+        .where(table.state == from_state, _named(table, key, steps))  # type: ignore[attr-defined]
+        .values(**values, **(steps[0].changes if alike else {}))
+        .returning(getattr(table, key))
+        .execution_options(synchronize_session=False)
+    )
+    ours = set(session.execute(statement).scalars())
+    moved = [step for step in steps if getattr(step.row, key) in ours]
+    if len(moved) < len(steps):
+        count(session, f"stale_{entity}_edges", len(steps) - len(moved))
+    if not alike:  # the rows are locked by now
+        each = [{key: getattr(step.row, key), **step.changes} for step in moved if step.changes]
+        for some in _of_equal_columns(each):
+            session.execute(update(table), some, execution_options={"synchronize_session": False})
+    for step in moved:
         # the caller's copy follows the database, so that it can cross the next edge
-        setattr(row, name, value)
-    session.add(
-        EventRow(
-            entity=entity, entity_id=str(identity), from_state=from_state, to_state=to_state,
-            fence=fence or 0, at_unix=now, detail=detail,
-        )
-    )  # fmt: skip
-    enqueue(session, work, now=now)
-    return True
+        for name, value in {**values, **step.changes}.items():
+            set_committed_value(step.row, name, value)
+    _write_events(
+        session,
+        [(entity, str(getattr(s.row, key)), from_state, to_state, s.fence or 0, now, s.detail) for s in moved],
+    )
+    return moved
+
+
+def _named(table: type[SQLModel], key: str, steps: Sequence[Step]) -> ColumnElement[bool]:
+    """Return the condition that a row is one of the steps', with the fence token that its step asks for."""
+    column: Any = getattr(table, key)
+    free = [getattr(step.row, key) for step in steps if step.fence is None]
+    fenced = [(getattr(step.row, key), step.fence) for step in steps if step.fence is not None]
+    parts: list[ColumnElement[bool]] = [column.in_(free)] if free else []
+    if fenced:
+        parts.append(tuple_(column, table.fence).in_(fenced))  # type: ignore[attr-defined]
+    return or_(*parts)
+
+
+def _of_equal_columns(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    """Return rows in groups that set the same columns, as one statement with many parameters must."""
+    groups: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(frozenset(row), []).append(row)
+    return groups.values()
 
 
 def enqueue(session: Session, work: Iterable[Work], *, now: UnixSeconds) -> None:
     """Write outbox rows for ``work``; the relay publishes them after the commit, with the row's id as task id."""
-    for item in work:
-        session.add(
-            OutboxRow(
-                id=str(uuid.uuid4()), flow=item.flow, arguments=json.dumps(list(item.arguments)), created_at_unix=now
-            )
-        )
+    rows = [
+        {"id": str(uuid.uuid4()), "flow": one.flow, "arguments": json.dumps(list(one.arguments)),
+         "created_at_unix": now}
+        for one in work
+    ]  # fmt: skip
+    if rows:
+        session.execute(insert(OutboxRow), rows)
 
 
 def record(session: Session, entity: str, entity_id: str, to_state: str, *, now: UnixSeconds, detail: str = "") -> None:
     """Write the event of a row that came into being (its first state)."""
-    session.add(
-        EventRow(entity=entity, entity_id=entity_id, from_state="", to_state=to_state, at_unix=now, detail=detail)
-    )
+    _write_events(session, [(entity, entity_id, "", to_state, 0, now, detail)])
+
+
+def record_all(session: Session, entity: str, born: Mapping[str, str], to_state: str, *, now: UnixSeconds) -> None:
+    """Write the events of rows that came into being together. born: detail by id."""
+    _write_events(session, [(entity, one, "", to_state, 0, now, detail) for one, detail in born.items()])
+
+
+def _write_events(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+    names = ("entity", "entity_id", "from_state", "to_state", "fence", "at_unix", "detail")
+    if rows:
+        session.execute(insert(EventRow), [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def count(session: Session, name: str, by: int = 1) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.edges import Work, cross, enqueue, record
+from btcfi.adapters.store import holds, rounds
+from btcfi.adapters.store.edges import Step, Work, cross_all, enqueue, record, record_all
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, RetryableError
@@ -127,10 +127,13 @@ class Condition:
 
     def outcome(self, session: Session, event: OracleEvent, priced: RoundRow) -> int:
         """Return what the oracles attest of an event at the minute that settles it."""
-        seen = rounds.observed_range(session, Feed(event.feed), after=self.since, until=event.expiry)
+        if (imported := holds.imported_outcome(session, event)) is not None:
+            return imported
         touched = False
-        if self.barrier is not None and seen is not None:
-            touched = seen[1] >= self.barrier if self.above else seen[0] <= self.barrier
+        if self.barrier is not None:
+            seen = rounds.observed_range(session, Feed(event.feed), after=self.since, until=event.expiry)
+            if seen is not None:
+                touched = seen[1] >= self.barrier if self.above else seen[0] <= self.barrier
         return event.outcome(CentsPerBtc(int(priced.price_cents or 0)), condition=touched)
 
 
@@ -154,7 +157,8 @@ def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSe
     """Expire every funded option whose expiry minute is priced, queue its settlement and its attestation.
 
     Returns how many. A minute counts only when no earlier one is still open, so that a barrier has seen all of them.
-    An option whose expiry minute is void is settled by the next priced one (docs/decisions/0004).
+    An option whose expiry minute is void is settled by the next priced one (docs/decisions/0004); one whose event is
+    held after a restore waits for the operator.
     """
     last = rounds.settled_until(session, feed)
     if last is None:
@@ -162,22 +166,26 @@ def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSe
     query = select(OptionRow).where(
         col(OptionRow.state) == "ACTIVE", col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
     )
-    due, events = [], set()
+    due: list[tuple[OptionRow, RoundRow]] = []
     settling: dict[int, RoundRow | None] = {}
+    held = holds.held_ids(session)
     for option in session.execute(query.order_by(col(OptionRow.id)).limit(5_000)).scalars():
         expiry = option.expiry_unix
         if expiry not in settling:
             settling[expiry] = rounds.settling_round(session, feed, Slot(expiry), rule)
         priced = settling[expiry]
-        if priced is None or priced.slot > last.slot:
+        if priced is None or priced.slot > last.slot or (held and event_of(option).id.hex() in held):
             continue
-        if cross(session, option, "EXPIRED", now=now, detail=f"slot {priced.slot}"):
-            due.append(add_settlement(session, option, priced, reason="expiry", now=now))
-            events.add(event_of(option).id.hex())
-    batches = [due[i : i + batch_size] for i in range(0, len(due), batch_size)]
+        due.append((option, priced))
+    steps = [Step(row=option, detail=f"slot {priced.slot}") for option, priced in due]
+    ours = {cast("OptionRow", step.row).id for step in cross_all(session, steps, "EXPIRED", now=now)}
+    due = [one for one in due if one[0].id in ours]
+    events = {event_of(option).id.hex() for option, _ in due}
+    ids = add_settlements(session, due, reason="expiry", now=now)
+    batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     enqueue(session, [Work(flow="attest", arguments=(event,)) for event in sorted(events)], now=now)
-    enqueue(session, [Work(flow="settle", arguments=(ids,)) for ids in batches], now=now)
-    return len(due)
+    enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
+    return len(ids)
 
 
 def settlement_input_of(session: Session, option: OptionRow, priced: RoundRow, reason: str) -> bytes:
@@ -202,23 +210,22 @@ def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
     ).to_bytes()  # fmt: skip
 
 
-def add_settlement(session: Session, option: OptionRow, priced: RoundRow, *, reason: str, now: UnixSeconds) -> str:
-    """Store the one settlement of an option as due, with the guest's complete input; return its id."""
-    given = settlement_input_of(session, option, priced, reason)
-    row = SettlementRow(
-        id=f"st-{option.id}",
-        option_id=option.id,
-        reason=reason,
-        slot=priced.slot,
-        price_cents=SettlementInput.from_bytes(given).spot,
-        input_hex=given.hex(),
-        created_at_unix=now,
-        updated_at_unix=now,
-    )
-    session.add(row)
+def add_settlements(
+    session: Session, due: Sequence[tuple[OptionRow, RoundRow]], *, reason: str, now: UnixSeconds
+) -> list[str]:
+    """Store the one settlement of each option as due, with the guest's complete input; return their ids."""
+    rows = []
+    for option, priced in due:
+        given = settlement_input_of(session, option, priced, reason)
+        rows.append(SettlementRow(
+            id=f"st-{option.id}", option_id=option.id, reason=reason, slot=priced.slot,
+            price_cents=SettlementInput.from_bytes(given).spot, input_hex=given.hex(), created_at_unix=now,
+            updated_at_unix=now,
+        ))  # fmt: skip
+    session.add_all(rows)
     session.flush()
-    record(session, "settlement", row.id, "due", now=now, detail=reason)
-    return row.id
+    record_all(session, "settlement", {row.id: reason for row in rows}, "due", now=now)
+    return [row.id for row in rows]
 
 
 def describe(row: OptionRow) -> Mapping[str, Any]:

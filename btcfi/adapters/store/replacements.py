@@ -14,7 +14,7 @@ from btcfi.adapters.store import contracts
 from btcfi.adapters.store.chain import pick_coin, rename_child, reserve_coin, signed_child, transaction_of
 from btcfi.adapters.store.edges import count, cross
 from btcfi.adapters.store.tables import OptionRow, TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.transactions import put_transaction, settlement_of
+from btcfi.adapters.store.transactions import Signed, put_transaction, settlement_of
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
@@ -80,10 +80,11 @@ def _bump(
     cross(session, row, "replaced", now=now, detail=f"replaced by {display_txid(signed.txid)}")
     rename_child(session, row, display_txid(signed.txid))
     reserve_coin(session, coin, option_id)
-    stored = put_transaction(
-        session, signed, purpose="child", option_id=option_id, spends=cet.anchor_outpoint, fee=child.fee, now=now
-    )
-    stored.built_height = waits_since
+    replacing = Signed(
+        transaction=signed, purpose="child", option_id=option_id, spends=cet.anchor_outpoint, fee=child.fee,
+        waits_since=waits_since,
+    )  # fmt: skip
+    put_transaction(session, replacing, now=now)
     return True
 
 
@@ -106,7 +107,7 @@ def _dearer(
 
 
 def _cet(session: Session, option: OptionRow) -> CompletedCet:
-    contract = contracts.executable_of(session, option)
+    contract = contracts.executables_of(session, [option])[option.id]
     return complete_cet(
         contract.plan, buyer=contract.buyer, seller=contract.seller, attestations=contract.attestations
     )  # fmt: skip

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import store_blob
-from btcfi.adapters.store import rounds
+from btcfi.adapters.store import holds, rounds
 from btcfi.adapters.store.backlog import refuse_requests_above
-from btcfi.adapters.store.edges import Work, count, cross, enqueue, upsert
-from btcfi.adapters.store.options import add_settlement, event_of, find_option, input_at, settlement_input_of
+from btcfi.adapters.store.edges import Step, Work, count, cross, cross_all, enqueue, upsert
+from btcfi.adapters.store.options import add_settlements, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
+from btcfi.oracle.attestation import EventHeldError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.settlement_proof import SettlementProof, to_json
@@ -46,7 +48,7 @@ def claim(
 
     What was tried before is claimed alone, never with others: what kills its worker must not use up their attempts.
     """
-    claims = []
+    steps = []
     query = select(SettlementRow).where(col(SettlementRow.id).in_(ids)).order_by(col(SettlementRow.id))
     # on PostgreSQL two workers with the same batch share it instead of queueing; SQLite has one writer anyway
     for row in session.execute(query.with_for_update(skip_locked=True)).scalars():
@@ -54,21 +56,18 @@ def claim(
         held = row.state == "claimed" and now < (row.lease_until_unix or 0) <= now + LONGEST_LEASE_SECONDS
         if row.state not in {"due", "claimed"} or held:
             count(session, "duplicate_claims")
-            continue
-        if row.attempts >= max_attempts:
+        elif row.attempts >= max_attempts:
             _park(session, row, now)
-            continue
-        if row.attempts and len(ids) > 1:
+        elif row.attempts and len(ids) > 1:
             enqueue(session, [Work(flow="settle", arguments=([row.id],))], now=now)
-            continue
-        fence = row.fence + 1
-        changes = {
-            "fence": fence, "attempts": row.attempts + 1, "lease_owner": owner, "lease_until_unix": now + lease_seconds,
-            "retry_at_unix": 0,
-        }  # fmt: skip
-        if cross(session, row, "claimed", now=now, fence=row.fence, changes=changes):
-            claims += _readable(session, row, now)
-    return claims
+        else:
+            changes = {
+                "fence": row.fence + 1, "attempts": row.attempts + 1, "lease_owner": owner,
+                "lease_until_unix": now + lease_seconds, "retry_at_unix": 0,
+            }  # fmt: skip
+            steps.append(Step(row=row, fence=row.fence, changes=changes))
+    claimed = cross_all(session, steps, "claimed", now=now)
+    return [claim for step in claimed for claim in _readable(session, cast("SettlementRow", step.row), now)]
 
 
 def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
@@ -86,13 +85,25 @@ def _readable(session: Session, row: SettlementRow, now: UnixSeconds) -> list[Cl
         return []
 
 
-def finish(session: Session, claimed: Claim, proof: SettlementProof, *, now: UnixSeconds) -> bool:
-    """Store the proof and its result: claimed -> proven; False when another worker holds the claim by now."""
-    row = session.get_one(SettlementRow, claimed.settlement_id)
-    if row.state != "claimed":
-        count(session, "late_results")
-        return False
-    return cross(session, row, "proven", now=now, fence=claimed.fence, changes=_result(session, proof, now))
+def finish(session: Session, results: Mapping[Claim, SettlementProof], *, now: UnixSeconds) -> int:
+    """Store proofs and their results: claimed -> proven. What another worker holds by now is left to it.
+
+    Returns how many were ours.
+    """
+    rows = {
+        row.id: row
+        for row in session.execute(
+            select(SettlementRow).where(col(SettlementRow.id).in_([one.settlement_id for one in results]))
+        ).scalars()
+    }
+    ours = {one: proof for one, proof in results.items() if rows[one.settlement_id].state == "claimed"}
+    if late := len(results) - len(ours):
+        count(session, "late_results", late)
+    steps = [
+        Step(row=rows[one.settlement_id], fence=one.fence, changes=_result(session, proof, now))
+        for one, proof in ours.items()
+    ]
+    return len(cross_all(session, steps, "proven", now=now))
 
 
 def hand_over(session: Session, claimed: Claim, *, parts: int, now: UnixSeconds) -> bool:
@@ -225,6 +236,8 @@ def fall_back_to_expiry(session: Session, rule: ConsensusRule, *, now: UnixSecon
         )  # fmt: skip
         if priced is None or last is None or priced.slot > last.slot:
             continue
+        if event_of(option).id.hex() in holds.held_ids(session):
+            continue  # an operator must say first what was attested before the restore
         given = settlement_input_of(session, option, priced, "expiry")
         changes = {
             "reason": "expiry", "slot": priced.slot, "price_cents": SettlementInput.from_bytes(given).spot,
@@ -295,12 +308,14 @@ def _decide(  # noqa: PLR0911 - one return an answer
         found = rounds.settling_round(session, Feed(option.feed), Slot(option.expiry_unix), rule)
         if found is None:
             return "refused", "no price of its expiry minute is fit to settle on yet"
+        if (event := event_of(option).id).hex() in holds.held_ids(session):
+            return "refused", str(EventHeldError(event))
         priced, reason = found, "expiry"
     if not cross(session, option, "EXPIRED", now=now, detail=f"{reason} at slot {priced.slot}"):
         return "refused", "somebody else settled it at the same moment"
-    settlement = add_settlement(session, option, priced, reason=reason, now=now)
+    added = add_settlements(session, [(option, priced)], reason=reason, now=now)
     attest = [Work(flow="attest", arguments=(event_of(option).id.hex(),))] if reason == "expiry" else []
-    enqueue(session, [*attest, Work(flow="settle", arguments=([settlement],))], now=now)
+    enqueue(session, [*attest, Work(flow="settle", arguments=(added,))], now=now)
     return "accepted", reason.replace("_", " ")
 
 

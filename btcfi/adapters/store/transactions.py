@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.edges import cross, record
+from btcfi.adapters.store.edges import Step, cross, cross_all, record_all
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid
 
 
-def put_transaction(
-    session: Session, signed: Transaction, *, purpose: str, option_id: str, spends: OutPoint, fee: Sats,
-    now: UnixSeconds,
-) -> TransactionRow:  # fmt: skip
-    """Store a signed transaction as built. fee: what leaves in it, the pay-to-anchor output included."""
-    row = TransactionRow(
-        txid=display_txid(signed.txid), purpose=purpose, option_id=option_id, raw_hex=signed.to_bytes().hex(),
-        spends=str(spends), fee_sats=fee, built_height=_walked(session), created_at_unix=now, updated_at_unix=now,
-    )  # fmt: skip
-    session.add(row)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A signed transaction, and what it is for."""
+
+    transaction: Transaction
+    purpose: str
+    option_id: str
+    spends: OutPoint
+    """The outpoint that is watched."""
+    fee: Sats
+    """What leaves in it, the pay-to-anchor output included."""
+    waits_since: int | None = None
+    """The newest block that was walked when its first version was built, if this is not the first."""
+
+    @property
+    def txid(self) -> str:
+        """Display order."""
+        return display_txid(self.transaction.txid)
+
+
+def put_transaction(session: Session, signed: Signed, *, now: UnixSeconds) -> TransactionRow:
+    """Store a signed transaction as built."""
+    return put_transactions(session, [signed], now=now)[0]
+
+
+def put_transactions(session: Session, many: Sequence[Signed], *, now: UnixSeconds) -> list[TransactionRow]:
+    """Store signed transactions as built, all or none."""
+    tip = _walked(session)
+    rows = [
+        TransactionRow(
+            txid=one.txid, purpose=one.purpose, option_id=one.option_id, raw_hex=one.transaction.to_bytes().hex(),
+            spends=str(one.spends), fee_sats=one.fee, created_at_unix=now, updated_at_unix=now,
+            built_height=tip if one.waits_since is None else one.waits_since,
+        )
+        for one in many
+    ]  # fmt: skip
+    session.add_all(rows)
     session.flush()
-    record(session, "chain_transaction", row.txid, "built", now=now, detail=purpose)
-    return row
+    record_all(session, "chain_transaction", {row.txid: row.purpose for row in rows}, "built", now=now)
+    return rows
 
 
 def _walked(session: Session) -> int | None:
@@ -38,13 +68,19 @@ def settlement_of(session: Session, option_id: str) -> SettlementRow:
     return row
 
 
-def settled(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
-    """Move a settlement and its option on: their transaction is final."""
-    option, settlement = session.get_one(OptionRow, row.option_id), settlement_of(session, row.option_id)
-    if settlement.state == "broadcast":
-        cross(session, settlement, "confirmed", now=now, fence=settlement.fence)
-    if option.state == "EXPIRED":
-        cross(session, option, "EXERCISED" if settlement.payout_sats else "ABANDONED", now=now)
+def settled(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
+    """Move settlements and their options on: their transactions are final."""
+    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    found = session.execute(query.where(col(OptionRow.id).in_(option_ids))).all()
+    sent = [Step(row=settlement, fence=settlement.fence) for settlement, _ in found if settlement.state == "broadcast"]
+    cross_all(session, sent, "confirmed", now=now)
+    for end, paid in (("EXERCISED", True), ("ABANDONED", False)):
+        steps = [
+            Step(row=option)
+            for settlement, option in found
+            if option.state == "EXPIRED" and bool(settlement.payout_sats) is paid
+        ]
+        cross_all(session, steps, end, now=now)
 
 
 def adopt(session: Session, row: TransactionRow, settlement: SettlementRow, *, fee: Sats, now: UnixSeconds) -> None:
@@ -54,4 +90,4 @@ def adopt(session: Session, row: TransactionRow, settlement: SettlementRow, *, f
     session.get_one(OptionRow, row.option_id).last_error = None
     cross(session, settlement, "broadcast", now=now, fence=settlement.fence, changes={"broadcast_at_unix": now})
     if row.state == "final":
-        settled(session, row, now)
+        settled(session, [row.option_id], now)

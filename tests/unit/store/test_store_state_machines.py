@@ -228,7 +228,7 @@ def test_an_early_exercise_that_was_not_co_signed_is_settled_by_attestation_afte
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         settlements.answer_request(session, "one", ConsensusRule(), now=NOW)
         (claimed,) = claim(session, NOW)
-        settlements.finish(session, claimed, prove(program, claimed.input_bytes), now=NOW)
+        settlements.finish(session, {claimed: prove(program, claimed.input_bytes)}, now=NOW)
         much_later = UnixSeconds(NOW + settlements.CLOSE_PATIENCE_SECONDS)
         assert (
             settlements.fall_back_to_expiry(session, ConsensusRule(), now=much_later) == 0
@@ -260,10 +260,10 @@ def test_a_claim_excludes_others_until_its_lease_ends_and_its_late_result_change
         (second,) = claim(session, UnixSeconds(NOW + 11))
         assert second.fence == first.fence + 1
         proof = prove(program, first.input_bytes)
-        assert not settlements.finish(session, first, proof, now=NOW)
+        assert not settlements.finish(session, {first: proof}, now=NOW)
         assert session.get_one(SettlementRow, "st-one").state == "claimed"
-        assert settlements.finish(session, second, proof, now=NOW)
-        assert not settlements.finish(session, second, proof, now=NOW)
+        assert settlements.finish(session, {second: proof}, now=NOW)
+        assert not settlements.finish(session, {second: proof}, now=NOW)
         row = session.get_one(SettlementRow, "st-one")
         assert (row.state, row.payout_cents, row.proof_root) == ("proven", 25_000, proof.proof_root.hex())
 
