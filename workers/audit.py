@@ -17,9 +17,11 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.node import Node
+from btcfi.adapters.store import holds
 from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import EDGES
+from btcfi.adapters.store.options import event_of
 from btcfi.adapters.store.tables import (
     EventRow,
     OptionRow,
@@ -164,7 +166,7 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
         ("payout in the store", output.payout_sats, settlement.payout_sats),
         ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
         ("state", "EXERCISED" if output.payout_sats else "ABANDONED", option.state),
-        ("price of the settlement", _price_of(settlement, priced), given.spot),
+        ("price of the settlement", _price_of(session, option, settlement, priced), given.spot),
         ("strike", option.strike_cents, given.strike),
     ):
         if expected != found:
@@ -179,8 +181,12 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     return problems
 
 
-def _price_of(settlement: SettlementRow, priced: RoundRow | None) -> int | None:
+def _price_of(session: Session, option: OptionRow, settlement: SettlementRow, priced: RoundRow | None) -> int | None:
     """Return what the guest is told of a minute's price: at expiry what oracles attest, whole dollars."""
+    event = event_of(option)
+    imported = holds.imported_outcome(session, event) if settlement.reason == "expiry" else None
+    if imported is not None:  # attested before a restore, which lost the minute
+        return event.price_of(imported)
     if priced is None or priced.price_cents is None:
         return None
     whole = settlement.reason == "expiry"

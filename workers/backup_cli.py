@@ -60,17 +60,23 @@ def restore(
 ) -> None:
     """Restore a backup into the deployment's empty data folder and database; then start it as usual.
 
-    What was on its way is taken up by the reconciler; what the chain has settled since is found by walking it.
+    What was on its way is taken up by the reconciler; what the chain has settled since is found by walking it. Events
+    that the oracles may have attested since the backup are held: `btcfi oracle held` lists them.
     """
     from btcfi.adapters.backup import read_backup
     from btcfi.adapters.store.database import Store
     from settings.deployment import load_deployment
+    from settings.preset import load_preset
 
     deployment = load_deployment()
+    rule = load_preset(deployment.preset).consensus
     passphrase = _passphrase(passphrase_file, confirm=False)
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store(deployment.database_url)
-    written = read_backup(file, store, secret_files=secret_files(deployment), passphrase=passphrase)
+    written = read_backup(
+        file, store, secret_files=secret_files(deployment), passphrase=passphrase, rule=rule,
+        now=UnixSeconds(int(time.time())),
+    )  # fmt: skip
     store.close()
     _say("restored", file, written, as_json=as_json)
 
@@ -97,7 +103,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
 def _say(what: str, file: Path, written: Written, *, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "file": str(file), "bytes": file.stat().st_size, "rows": dict(written.rows), "key_files": written.files,
-        "taken_at_unix": written.taken_at_unix,
+        "taken_at_unix": written.taken_at_unix, "held_events": list(written.held),
     }  # fmt: skip
     if as_json:
         typer.echo(json.dumps(facts))
@@ -106,3 +112,8 @@ def _say(what: str, file: Path, written: Written, *, as_json: bool) -> None:
         f"{what}: {written.total:,} rows of {len(written.rows)} tables and {written.files} key files, "
         f"{facts['bytes']:,} bytes in {file}"
     )
+    if written.held:
+        typer.echo(
+            f"{len(written.held)} events are held: the oracles may have attested them after the backup. "
+            "Next: `btcfi oracle held`"
+        )

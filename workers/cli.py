@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from btcfi.oracle.consensus import ConsensusRule
 
 LAZY_GROUPS: Final = {
+    "oracle": ("workers.held_cli", "After a restore: what the oracles may have attested since the backup."),
     "party": ("btcfi.surfaces.party_cli", "One side of an option contract, with its own keys."),
     "keys": ("workers.keys_cli", "Make, list and revoke API keys."),
     "users": ("workers.users_cli", "Who may sign in to the operator console."),

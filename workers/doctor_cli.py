@@ -356,6 +356,7 @@ def database(deployment: Deployment) -> Iterator[Finding]:
     """Look into the store: there, at the right migration, and whether the pipeline moves."""
     from btcfi.adapters.metrics import newest_revision, read_store, schema_revision
     from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.holds import held_ids
     from btcfi.oracle.quote import Feed
     from btcfi.units import UnixSeconds
 
@@ -370,11 +371,12 @@ def database(deployment: Deployment) -> Iterator[Finding]:
         with store.reading() as session:
             there = inspect(session.connection()).has_table("alembic_version")
             at = schema_revision(session) if there else None
-            reading = None
+            reading, held = None, 0
             if at == newest_revision():
                 reading = read_store(
                     session, Feed(deployment.feed), now=UnixSeconds(int(time.time())), replay=deployment.replay_clock
                 )
+                held = len(held_ids(session))
     finally:
         store.close()
     yield ok("database", f"{store.where} answers")
@@ -382,6 +384,8 @@ def database(deployment: Deployment) -> Iterator[Finding]:
         yield fail("schema", f"at {at or 'nothing'}, the code wants {newest_revision()}", "btcfi migrate")
         return
     yield ok("schema", f"at {at}")
+    if held:
+        yield fail("restore", f"{held} events may have been attested after the backup", "btcfi oracle held")
     yield from pipeline(reading)
 
 

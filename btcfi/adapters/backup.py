@@ -33,11 +33,14 @@ from btcfi.adapters.store import (  # noqa: F401 - registers the tables
     console_tables,
     contract_tables,
     fleet_tables,
+    hold_tables,
     oracle_tables,
     tables,
 )
 from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.holds import hold_undecided
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.units import UnixSeconds
 
 FORMAT: Final = "btcfi-backup"
@@ -82,6 +85,8 @@ class Written:
     """By table."""
     files: int
     taken_at_unix: UnixSeconds
+    held: tuple[str, ...] = ()
+    """Events that a restore holds, for they may have been attested after the backup."""
 
     @property
     def total(self) -> int:
@@ -166,10 +171,20 @@ def _seal(keystore: Keystore, secret_files: Mapping[str, Path]) -> tuple[bytes, 
 # ---- reading
 
 
-def read_backup(source: Path, store: Store, *, secret_files: Mapping[str, Path], passphrase: str) -> Written:
+def read_backup(
+    source: Path,
+    store: Store,
+    *,
+    secret_files: Mapping[str, Path],
+    passphrase: str,
+    rule: ConsensusRule,
+    now: UnixSeconds,
+) -> Written:
     """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
 
-    Raises NotABackupError, WrongPassphraseError, NotEmptyError, NotFoundError, StoreUnreachableError.
+    rule: of the deployment's preset; it tells which events the backup's prices decide. The others that expired before
+    ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
+    NotFoundError, StoreUnreachableError.
     """
     with TemporaryDirectory(prefix="btcfi-restore-") as name:
         folder = Path(name)
@@ -180,9 +195,12 @@ def read_backup(source: Path, store: Store, *, secret_files: Mapping[str, Path],
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 raise NotEmptyError(str(path))
         _load(source, store, folder, manifest)
+        taken_at = UnixSeconds(manifest["taken_at_unix"])
+        with store.transaction() as session:
+            held = [row.event_id for row in hold_undecided(session, rule, taken_at=taken_at, now=now)]
         for file, content in files.items():
             write_private(targets[file], content)
-    return Written(rows=manifest["rows"], files=len(files), taken_at_unix=UnixSeconds(manifest["taken_at_unix"]))
+    return Written(rows=manifest["rows"], files=len(files), taken_at_unix=taken_at, held=tuple(held))
 
 
 def _unpack(source: Path, folder: Path) -> dict[str, Any]:

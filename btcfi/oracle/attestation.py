@@ -21,6 +21,17 @@ class AlreadyAttestedError(BtcfiError):
         self.event, self.attested, self.asked = event, attested, asked
 
 
+class EventHeldError(BtcfiError):
+    """After a restore: the event may have been attested since the backup, and nobody has said with which outcome."""
+
+    def __init__(self, event: Hash32) -> None:
+        super().__init__(
+            f"event {event.hex()} may have been attested after the backup: `btcfi oracle import FILE` what was "
+            f"published, or `btcfi oracle release {event.hex()} --none-published`"
+        )
+        self.event = event
+
+
 class WrongAttestationError(BtcfiError):
     """An attestation that is not the announced oracle's."""
 
@@ -33,7 +44,10 @@ class AttestationLedger(Protocol):
     """Where the first outcome of each event is written down, durably, before anything is signed."""
 
     def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
-        """Record the outcome unless one stands there, atomically; return the one that stands there now."""
+        """Record the outcome unless one stands there, atomically; return the one that stands there now.
+
+        A ledger that was restored from a backup raises EventHeldError for what it may have forgotten.
+        """
         ...
 
 
@@ -69,7 +83,8 @@ def attest(
     """Return the attestation of an outcome, having written it down first.
 
     The same outcome again gives the same bytes, after a crash or a retry, too. Raises AlreadyAttestedError for any
-    other; InvalidInputError for an outcome outside the event or a secret of another oracle.
+    other; EventHeldError as the ledger does; InvalidInputError for an outcome outside the event or a secret of another
+    oracle.
     """
     if secp256k1.public_key_xonly(secret) != announcement.oracle_key:
         raise InvalidInputError("oracle secret", "is another oracle's", "the secret of the announcing key")

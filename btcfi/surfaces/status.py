@@ -47,6 +47,7 @@ ROWS: dict[type[Exception], Row] = {
     announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.AlreadyAttestedError: Row(exit_code=65, http=409, grpc="ABORTED"),
+    attestation.EventHeldError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     machine.GuestMismatchError: Row(exit_code=78, http=500, grpc="INTERNAL"),
     machine.MachineFaultError: Row(exit_code=70, http=422, grpc="INVALID_ARGUMENT"),
     machine.ExecutorsDisagreeError: Row(exit_code=70, http=500, grpc="INTERNAL"),

@@ -13,6 +13,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import cross
 from btcfi.adapters.store.rounds import find_round, open_round
 from btcfi.adapters.store.tables import BlobRow, EventRow, RoundRow
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
 
@@ -51,6 +52,12 @@ def fresh(tmp_path):
     return Store(f"sqlite:///{tmp_path}/restored.db")
 
 
+def restore(file, onto, secret_files, passphrase=PASSPHRASE):
+    return read_backup(
+        file, onto, secret_files=secret_files, passphrase=passphrase, rule=ConsensusRule(), now=NOW
+    )  # fmt: skip
+
+
 def contents(store):
     with store.reading() as session:
         tables = (RoundRow, EventRow, BlobRow)
@@ -59,7 +66,7 @@ def contents(store):
 
 def test_rows_bytes_and_keys_come_back_as_they_were(store, backup, tmp_path):
     restored = fresh(tmp_path)
-    written = read_backup(backup, restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    written = restore(backup, restored, elsewhere(tmp_path))
     assert contents(restored) == contents(store)
     assert (written.files, written.taken_at_unix) == (2, NOW)
     assert (tmp_path / "new" / "wallet.seed").read_bytes() == b"\x07" * 32
@@ -78,7 +85,7 @@ def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_wor
     store.downgrade("base")
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE alembic_version")
-    read_backup(file, store, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    restore(file, store, elsewhere(tmp_path))
     assert contents(store) == contents(origin)
     with store.transaction() as session:  # numbers go on after the last
         assert open_round(session, FEED, Slot(SLOT + 6_000), now=NOW, deadline_seconds=20)
@@ -87,7 +94,7 @@ def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_wor
 
 def test_a_secret_nonce_and_a_lease_are_left_behind(backup, tmp_path):
     restored = fresh(tmp_path)
-    read_backup(backup, restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+    restore(backup, restored, elsewhere(tmp_path))
     assert not (tmp_path / "new" / "keys" / "party" / "nonces").exists()
     with restored.transaction() as session:
         assert leases.hold(session, leases.WALLET, holder="another", now=NOW, seconds=15) == 1
@@ -99,15 +106,15 @@ def test_no_key_can_be_read_from_the_file_without_its_passphrase(backup, tmp_pat
     assert b"\x07" * 32 not in raw
     assert b"sealed already" not in raw
     with pytest.raises(WrongPassphraseError):
-        read_backup(backup, fresh(tmp_path), secret_files=elsewhere(tmp_path), passphrase="wrong horse battery")
+        restore(backup, fresh(tmp_path), elsewhere(tmp_path), "wrong horse battery")
     assert not (tmp_path / "new").exists()
 
 
 def test_nothing_is_restored_over_something(store, backup, secret, tmp_path):
     with pytest.raises(NotEmptyError):
-        read_backup(backup, store, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE)
+        restore(backup, store, elsewhere(tmp_path))
     with pytest.raises(NotEmptyError):
-        read_backup(backup, fresh(tmp_path), secret_files=secret, passphrase=PASSPHRASE)
+        restore(backup, fresh(tmp_path), secret)
 
 
 def changed(backup, tmp_path, name, content):
@@ -125,9 +132,7 @@ def changed(backup, tmp_path, name, content):
 def test_a_changed_part_is_refused_before_anything_is_written(backup, tmp_path, name):
     restored = fresh(tmp_path)
     with pytest.raises(NotABackupError):
-        read_backup(
-            changed(backup, tmp_path, name, b"{}"), restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE
-        )
+        restore(changed(backup, tmp_path, name, b"{}"), restored, elsewhere(tmp_path))
     assert not (tmp_path / "new").exists()
 
 
@@ -135,4 +140,4 @@ def test_a_changed_part_is_refused_before_anything_is_written(backup, tmp_path, 
 def test_a_file_that_is_no_backup_is_named(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(NotABackupError):
-        read_backup(tmp_path / "file", fresh(tmp_path), secret_files={}, passphrase=PASSPHRASE)
+        restore(tmp_path / "file", fresh(tmp_path), {})

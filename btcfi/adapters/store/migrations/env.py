@@ -11,6 +11,7 @@ from btcfi.adapters.store import (  # noqa: F401 - registers the tables
     console_tables,
     contract_tables,
     fleet_tables,
+    hold_tables,
     oracle_tables,
     tables,
 )

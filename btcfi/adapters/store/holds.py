@@ -1,0 +1,156 @@
+"""What the oracles may have attested after the backup that this store was restored from.
+
+An oracle that attests two outcomes of one event gives its key away, and a restored ledger has forgotten what was
+attested since the backup. So a restore holds every event whose outcome the backup does not decide and whose minute was
+over when it was restored: nothing is attested or settled by it until an operator imports what was published, or says
+that nothing was.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store import rounds
+from btcfi.adapters.store.contract_tables import AttestationRow, OracleEventRow
+from btcfi.adapters.store.edges import Work, enqueue, record
+from btcfi.adapters.store.hold_tables import HeldEventRow
+from btcfi.contracts.messages import decode_announcement, encode_attestation
+from btcfi.errors import NotFoundError
+from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.attestation import (
+    AlreadyAttestedError,
+    Attestation,
+    EventHeldError,
+    WrongAttestationError,
+    check_attestation,
+)
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.quote import Feed
+from btcfi.units import Hash32, Slot, UnixSeconds
+
+HELD: Final = "held"
+IMPORTED: Final = "imported"
+RELEASED: Final = "released"
+
+_KNOWN: Final = "btcfi.held_events"
+"""In ``Session.info``: the few rows, read once a transaction, since thousands of options ask for them."""
+
+
+def hold_undecided(
+    session: Session, rule: ConsensusRule, *, taken_at: UnixSeconds, now: UnixSeconds
+) -> list[HeldEventRow]:
+    """Hold what may have been attested between a backup and its restore; call it before anything else runs.
+
+    taken_at: the backup's time. now: the restore's. An event that the backup's own prices decide is left alone, for its
+    outcome can only be the same; one that expires later cannot have been attested.
+    """
+    events = select(OracleEventRow).where(col(OracleEventRow.expiry_unix) <= max(now, taken_at))
+    rows = []
+    for event in session.execute(events.order_by(col(OracleEventRow.expiry_unix), col(OracleEventRow.id))).scalars():
+        row = session.get(HeldEventRow, event.id) or HeldEventRow(event_id=event.id)
+        if row.state == IMPORTED or _decided(session, event, rule):
+            continue
+        row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HELD, taken_at, now, None
+        session.add(row)
+        record(session, "held_event", event.id, HELD, now=now, detail=f"restored from a backup of {taken_at}")
+        rows.append(row)
+    session.flush()
+    session.info.pop(_KNOWN, None)
+    return rows
+
+
+def _decided(session: Session, event: OracleEventRow, rule: ConsensusRule) -> bool:
+    feed = Feed(event.feed)
+    last = rounds.settled_until(session, feed)
+    priced = rounds.settling_round(session, feed, Slot(event.expiry_unix), rule)
+    return last is not None and priced is not None and priced.slot <= last.slot
+
+
+def held_events(session: Session) -> list[tuple[HeldEventRow, OracleEventRow]]:
+    """Return what waits for an operator, soonest expiry first."""
+    query = select(HeldEventRow, OracleEventRow).join(
+        OracleEventRow, col(OracleEventRow.id) == col(HeldEventRow.event_id)
+    )
+    query = query.where(col(HeldEventRow.state) == HELD)
+    ordered = query.order_by(col(OracleEventRow.expiry_unix), col(OracleEventRow.id))
+    return [(held, event) for held, event in session.execute(ordered)]
+
+
+def imported_outcome(session: Session, event: OracleEvent) -> int | None:
+    """Return the outcome of an imported attestation: it decides, whatever a later minute says."""
+    known = _known(session)
+    row = known.get(event.id.hex()) if known else None
+    return None if row is None else row.outcome
+
+
+def held_ids(session: Session) -> frozenset[str]:
+    """Return the ids of the events by which nothing may be attested or settled yet."""
+    return frozenset(row.event_id for row in _known(session).values() if row.state == HELD)
+
+
+def allow(session: Session, event: Hash32, outcome: int) -> int:
+    """Return the outcome that an oracle may attest. Raises EventHeldError while an operator has not decided."""
+    row = session.get(HeldEventRow, event.hex())
+    if row is not None and row.state == HELD:
+        raise EventHeldError(event)
+    return outcome if row is None or row.outcome is None else row.outcome
+
+
+def import_attestation(session: Session, attestation: Attestation, *, now: UnixSeconds, by: str) -> bool:
+    """Take a published attestation into the ledger and release its event with that outcome; False if it was known.
+
+    Raises NotFoundError for an event that this store has never announced, WrongAttestationError for a forged one,
+    AlreadyAttestedError when this oracle's ledger says another outcome.
+    """
+    event_id, key = attestation.event.hex(), attestation.oracle_key.hex()
+    event = session.get(OracleEventRow, event_id)
+    if event is None:
+        raise NotFoundError("announced event", event_id, "it was announced after the backup, or by another service")
+    announced = {one.oracle_key: one for one in map(decode_announcement, json.loads(event.announcements))}
+    if attestation.oracle_key not in announced:
+        raise WrongAttestationError(attestation.event, f"{key[:16]} is no oracle of it")
+    check_attestation(attestation, announced[attestation.oracle_key])
+    row = session.get(AttestationRow, (key, event_id))
+    if row is not None and row.outcome != attestation.outcome:
+        raise AlreadyAttestedError(event=attestation.event, attested=row.outcome, asked=attestation.outcome)
+    new = row is None
+    row = row or AttestationRow(oracle_key=key, event_id=event_id, outcome=attestation.outcome, claimed_at_unix=now)
+    row.body = row.body or json.dumps(encode_attestation(attestation))
+    session.add(row)
+    held = session.get(HeldEventRow, event_id)
+    if held is not None and held.outcome is None:
+        said = f"outcome {attestation.outcome} by oracle {key[:16]}, imported by {by}"
+        _decide(session, held, event, IMPORTED, now=now, detail=said)
+        held.outcome = attestation.outcome
+    session.flush()
+    return new
+
+
+def release(session: Session, event_id: str, *, now: UnixSeconds, by: str) -> None:
+    """Release an event on an operator's word that no attestation of it was published. Raises NotFoundError."""
+    held, event = session.get(HeldEventRow, event_id), session.get(OracleEventRow, event_id)
+    if held is None or event is None or held.state != HELD:
+        raise NotFoundError("held event", event_id, "`btcfi oracle held` lists them")
+    _decide(session, held, event, RELEASED, now=now, detail=f"{by} says that none was published")
+    session.flush()
+
+
+def _decide(
+    session: Session, held: HeldEventRow, event: OracleEventRow, state: str, *, now: UnixSeconds, detail: str
+) -> None:
+    held.state, held.decided_at_unix = state, now
+    session.info.pop(_KNOWN, None)
+    record(session, "held_event", held.event_id, state, now=now, detail=detail)
+    enqueue(session, [Work(flow="expire_due", arguments=(event.feed,))], now=now)
+
+
+def _known(session: Session) -> dict[str, HeldEventRow]:
+    found: dict[str, HeldEventRow] | None = session.info.get(_KNOWN)
+    if found is None:
+        found = {row.event_id: row for row in session.execute(select(HeldEventRow)).scalars()}
+        session.info[_KNOWN] = found
+    return found
