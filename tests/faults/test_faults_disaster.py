@@ -1,10 +1,13 @@
 """The walk-through of docs/reliability.md: everything but the chain is lost in the middle of settling, and restored."""
 
+import json
 import shutil
 
 import pytest
 from typer.testing import CliRunner
 
+from btcfi.adapters.store import contracts, rounds
+from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.tables import SettlementRow
 from workers.chaos import PAUSE, Order
 from workers.cli import build
@@ -15,39 +18,98 @@ MOMENTS = ("settlement.proven:after", "node.send:after")
 
 
 def operator(deployment, *words):
-    done = CliRunner().invoke(build(), words, env=deployment.environment())
+    done = CliRunner().invoke(build(words), words, env=deployment.environment())
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_service_that_lost_its_machine_resumes_from_its_backup_without_a_double_spend(world, tmp_path, moment):
-    """Back up in the middle, let the old machine go on and settle, lose it, restore what is older than the chain."""
-    cluster = world.cluster
-    names = [f"{moment.partition(':')[0].replace('.', '-')}-{number}" for number in range(3)]
+@pytest.fixture
+def backup(world, tmp_path):
+    """What the operator types: ``backup()``, and after the machine is gone ``restore()``, which says what is held."""
     passphrase, file = tmp_path / "passphrase", tmp_path / "backup.btcfi"
     passphrase.write_text("correct horse battery\n")
-    expiry = world.sell(*names)
+    deployment = world.cluster.fleet.deployment
 
-    cluster.orders.arm(Order(name=moment, point=moment, action=PAUSE))
-    world.expire(expiry)
-    cluster.wait(moment, lambda: cluster.orders.reached(moment) is not None)
-    deployment = cluster.fleet.deployment
-    operator(deployment, "backup", str(file), f"--passphrase-file={passphrase}")
-    with cluster.store.reading() as session:
-        then = {session.get(SettlementRow, f"st-{name}").state for name in names}
-    assert "confirmed" not in then
-    cluster.orders.release(moment)
-    world.until("EXERCISED", *names)  # the old machine went on after its last backup
+    def write():
+        operator(deployment, "backup", str(file), f"--passphrase-file={passphrase}")
 
+    def restore():
+        operator(deployment, "restore", str(file), f"--passphrase-file={passphrase}")
+        return [one["event_id"] for one in json.loads(operator(deployment, "oracle", "held", "--json"))["held"]]
+
+    return write, restore
+
+
+def lose(cluster):
+    """Take away everything but the chain."""
     cluster.stop_fleet()
+    deployment = cluster.fleet.deployment
     for gone in (deployment.data_dir, cluster.folder / "btcfi.db"):
         shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     for rest in cluster.folder.glob("btcfi.db-*"):
         rest.unlink()
     cluster.flush_broker()
 
-    operator(deployment, "restore", str(file), f"--passphrase-file={passphrase}")
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_service_that_lost_its_machine_resumes_from_its_backup_without_a_double_spend(world, backup, moment):
+    """Back up in the middle, let the old machine go on and settle, lose it, restore what is older than the chain."""
+    write, restore = backup
+    cluster = world.cluster
+    names = [f"{moment.partition(':')[0].replace('.', '-')}-{number}" for number in range(3)]
+    expiry = world.sell(*names)
+
+    cluster.orders.arm(Order(name=moment, point=moment, action=PAUSE))
+    world.expire(expiry)
+    cluster.wait(moment, lambda: cluster.orders.reached(moment) is not None)
+    write()
+    with cluster.store.reading() as session:
+        then = {session.get(SettlementRow, f"st-{name}").state for name in names}
+    assert "confirmed" not in then
+    cluster.orders.release(moment)
+    world.until("EXERCISED", *names)  # the old machine went on after its last backup
+
+    lose(cluster)
+    assert restore() == []  # the price was in the backup: there is one outcome only
     cluster.start_fleet()
     world.until("EXERCISED", *names)
+    assert world.broken() == []
+
+
+def test_what_was_attested_after_the_backup_is_attested_again_with_the_outcome_that_was_published(
+    world, backup, tmp_path
+):
+    """Back up before the expiry, settle, lose the machine, restore; another minute's price decides nothing."""
+    write, restore = backup
+    cluster, names = world.cluster, ["attested-0", "attested-1"]
+    deployment = cluster.fleet.deployment
+    expiry = world.sell(*names)
+    write()
+    world.expire(expiry)
+    world.until("EXERCISED", *names)
+    with cluster.store.reading() as session:
+        event = session.get(ContractRow, names[0]).event_id
+        published = contracts.attestations_of(session, event)
+        paid = {session.get(SettlementRow, f"st-{name}").txid for name in names}
+    assert len(published) == 3
+    inbox = deployment.parties_dir / "buyer" / "inbox"
+
+    def kept():
+        return sorted(inbox.rglob(f"{event[:32]}-*.attestation.json"))
+
+    cluster.wait("the attestations at the buyer", lambda: len(kept()) == 3)
+    theirs = [shutil.copy(file, tmp_path / file.name) for file in kept()]  # the buyer's machine is not lost
+
+    lose(cluster)
+    assert restore() == [event]
+    assert "3 imported" in operator(deployment, "oracle", "import", *map(str, theirs))
+    assert json.loads(operator(deployment, "oracle", "held", "--json")) == {"held": []}
+    cluster.start_fleet()
+    later = world.price()  # the first minute that is priced here comes after the expiry
+    world.until("EXERCISED", *names)
+    with cluster.store.reading() as session:
+        assert rounds.find_round(session, cluster.here.feed, expiry) is None
+        assert rounds.find_round(session, cluster.here.feed, later).price_cents // 100 != published[0].outcome
+        assert {session.get(SettlementRow, f"st-{name}").txid for name in names} == paid
+        assert {one.outcome for one in contracts.attestations_of(session, event)} == {published[0].outcome}
     assert world.broken() == []
