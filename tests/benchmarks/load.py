@@ -63,6 +63,8 @@ OUTPUTS = 400
 COIN = Sats(10_000_000)
 """A party's coin: the collateral of one option, or its premium, with its share of the fee."""
 FUNDING_SECONDS_EACH = 6.0
+MINE_SECONDS = 4.0
+"""Between two blocks of the funding: the first contract's refund must lie far beyond the last one's signing."""
 WINDOW_SECONDS = 900.0
 AT_A_TIME = 1_000
 """Settlements that are made due together in the memory run."""
@@ -186,9 +188,10 @@ def sell_all(run: Service, name: str, contracts: int, expiry: Slot) -> list[str]
 def fund_all(run: Service, contracts: int) -> float:
     """Wait until both parties have signed every contract and all are confirmed; return the seconds."""
     began = time.monotonic()
-    told = 0.0
+    told = mined = 0.0
     while (active := run.count("ACTIVE")) < contracts:
-        if run.node.pool() or run.count("CREATED") < contracts:
+        if time.monotonic() - mined > MINE_SECONDS:
+            mined = time.monotonic()
             run.mine()
         if time.monotonic() - began > 120 + FUNDING_SECONDS_EACH * contracts:
             raise TimeoutError(f"{active} of {contracts} contracts are funded")
