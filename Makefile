@@ -16,7 +16,7 @@ up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
 	@$(BIN)/btcfi up $(ARGS)
 
 test: .venv/installed-dev  ## run the tests, two files at a time; ARGS="-k barrier" picks some
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)  # files in order: the long ones come first
 
 browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
 	@$(BIN)/pytest -m browser tests/browser $(ARGS)
