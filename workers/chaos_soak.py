@@ -29,7 +29,18 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import SECONDS_PER_MINUTE, CentiBtc, CentsPerBtc, Slot, UnixSeconds
 from workers import audit, chaos
 from workers.chaos_cluster import ChaosCluster
-from workers.chaos_matrix import ANYWHERE, HISTORY_SLOTS, KINDS, Case, Fault, Run, all_cases, order_name, priced
+from workers.chaos_matrix import (
+    ANYWHERE,
+    FUNDING,
+    HISTORY_SLOTS,
+    KINDS,
+    Case,
+    Fault,
+    Run,
+    all_cases,
+    order_name,
+    priced,
+)
 from workers.embedded import Part
 
 SLOT_SECONDS: Final = 15.0
@@ -53,6 +64,9 @@ DRAIN_SECONDS_EACH: Final = 4.0
 MINE_SECONDS: Final = 2.0
 UNDO_SECONDS: Final = 10.0
 """How long a stepped clock stays wrong."""
+
+BEFORE_EXPIRY: Final = (*(f"{edge}:" for edge in sorted(FUNDING)), "round.", "task.oracle.fetch:", ANYWHERE)
+"""What points begin with that are met before anything expires."""
 
 EARLIEST, LATEST = 3.0, 25.0
 """Seconds of its minute within which a fault is armed."""
@@ -164,7 +178,8 @@ class _Soaking:
             self._tick(slot)
             self._order(slot, minute, american=part == 0)
             if part == 0:
-                self._turn = _Turn(self._run, self._rng, Slot(slot), at=time.monotonic())
+                expired = minute >= LIFE_SLOTS // SLOTS_A_MINUTE
+                self._turn = _Turn(self._run, self._rng, Slot(slot), at=time.monotonic(), expired=expired)
             self._work_until(began + (number + 1) * SLOT_SECONDS)
             if part == SLOTS_A_MINUTE - 1:
                 self._note(minute + 1)
@@ -275,8 +290,10 @@ class _Soaking:
 class _Turn:
     """The fault of one minute: armed at a random moment, at a random point."""
 
-    def __init__(self, run: Run, rng: random.Random, slot: Slot, *, at: float) -> None:
-        point, kind = rng.choice(all_cases(postgresql=run.cluster.is_postgresql))
+    def __init__(self, run: Run, rng: random.Random, slot: Slot, *, at: float, expired: bool) -> None:
+        every = all_cases(postgresql=run.cluster.is_postgresql)
+        # nothing settles before the first options expire
+        point, kind = rng.choice([one for one in every if expired or one[0].startswith(BEFORE_EXPIRY)])
         self._run, self._kind = run, KINDS[kind]
         self._case = Case(point=point, kind=kind, slot=slot, seed=rng.randrange(1 << 30))
         self._arm_at = at + rng.uniform(EARLIEST, LATEST)
