@@ -191,11 +191,11 @@ def _work(share: Share, pipe: Connection) -> None:
     try:
         with own_database(share.database_url) as url, ChaosCluster(folder, database_url=url) as cluster:
             cluster.start()
-            run_cases(cluster, share.cells, seed=share.seed, said=pipe.send, options_each=share.options_each)
+            outcomes = run_cases(cluster, share.cells, seed=share.seed, said=pipe.send, options_each=share.options_each)
     except Exception as e:  # noqa: BLE001 - whatever it is, it is the reason of this share's cases
         pipe.send(f"{type(e).__name__}: {e}")
     else:
-        if not share.keep:
+        if not share.keep and all(outcome.ok for outcome in outcomes):  # the logs of a broken promise are wanted
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         pipe.close()
