@@ -162,7 +162,7 @@ def mailboxes(deployment: Deployment) -> dict[Role, Mailbox]:
     return {role: Mailbox(deployment.parties_dir / role.value) for role in Role}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def shared_points(announcements: tuple[Announcement, ...]) -> tuple[DigitPoints, ...]:
     """Return the anticipation points of an event's oracles: options of one expiry share them."""
     return tuple(DigitPoints(announcement=one) for one in announcements)

@@ -71,7 +71,7 @@ CHILD_COIN: Final = Sats(20_000)
 K = TypeVar("K")
 V = TypeVar("V")
 
-REMEMBERED: Final = 64
+REMEMBERED: Final = 16
 """Agreements kept in memory, a few megabytes each."""
 
 FUNDING_WEIGHT: Final = 6 * P2TR_OUTPUT_WEIGHT

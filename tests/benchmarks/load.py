@@ -117,7 +117,7 @@ class Service:
 
 @contextmanager
 def service(folder: Path, contracts: int, database_url: str | None) -> Iterator[Service]:
-    """Start what ``btcfi up`` starts, but for its pages; each setting its default, but for the coins kept for fees."""
+    """Start what ``btcfi up`` starts, but for its pages; each setting its default."""
     recorded = read_candle_folder(SYNTHETIC_CANDLES)
     chosen = venues_for_replay(recorded, None, None)
     deployment = Deployment(data_dir=folder).model_copy(
@@ -125,7 +125,6 @@ def service(folder: Path, contracts: int, database_url: str | None) -> Iterator[
             "database_url": database_url or f"sqlite:///{folder / 'btcfi.db'}",
             "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
             "tick": False, "replay_clock": True, "venue_rate_limit": False,
-            "fee_coins": min(2_000, max(64, contracts + contracts // 10 + WARM)),
         }
     )  # fmt: skip
     with Cluster(deployment, replay_folder=SYNTHETIC_CANDLES) as cluster:

@@ -44,6 +44,9 @@ CHILD_COIN: Final = Sats(20_000)
 SPLIT_COIN: Final = Sats(50_000)
 """What a large coin is split into, so that many settlements of one minute have a confirmed coin each."""
 
+MAX_SPLIT: Final = 2_000
+"""Coins of one split: 86 kvB, and nodes relay 100."""
+
 _LIVE: Final = ("CREATED", "ACTIVE", "EXPIRED")
 
 REPLACED_CHILD: Final = "child replaced by "
@@ -67,21 +70,40 @@ class NoCoinError(RetryableError):
 def split_coins(
     session: Session, wallet: TaprootKey, *, want: int, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
-    """Split a large coin when fewer than half of ``want`` are there; False when there is no need or no such coin."""
+    """Split a large coin when fewer than half of ``want`` are there, or too few for the busiest expiry minute to come.
+
+    A settlement needs a confirmed coin of its own. False when nothing was split: no need, or no coin is large enough.
+    """
     waiting = select(func.count()).select_from(TransactionRow)
     if session.execute(
         waiting.where(col(TransactionRow.purpose) == "split", col(TransactionRow.state).in_(("built", "broadcast")))
     ).scalar_one():
         return False
-    if mature_coins(session, tip=tip) * 2 >= want:
+    ready, busiest = mature_coins(session, tip=tip), min(MAX_SPLIT, busiest_minute(session))
+    if ready * 2 >= want and ready >= busiest:
         return False
-    fee = fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + (want + 1) * P2TR_OUTPUT_WEIGHT), rate)
-    large = pick_coin(session, Sats(SPLIT_COIN * (want + 1) + fee), tip=tip)
-    if large is None:
-        return False
+    for wanted in (max(want, busiest), want):
+        fee = fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + (wanted + 1) * P2TR_OUTPUT_WEIGHT), rate)
+        large = pick_coin(session, Sats(SPLIT_COIN * (wanted + 1) + fee), tip=tip)
+        if large is not None:
+            _split(session, wallet, large, wanted, fee, now=now)
+            return True
+    return False
+
+
+def busiest_minute(session: Session) -> int:
+    """Return how many options the expiry minute has that most of them wait for."""
+    waiting = select(func.count().label("options")).where(col(OptionRow.state).in_(("CREATED", "ACTIVE")))
+    each = waiting.group_by(col(OptionRow.expiry_unix)).subquery()
+    return int(session.execute(select(func.max(each.c.options))).scalar_one() or 0)
+
+
+def _split(
+    session: Session, wallet: TaprootKey, large: WalletOutpointRow, many: int, fee: Sats, *, now: UnixSeconds
+) -> None:
     spent = TxOut(value=Sats(large.value_sats), script=wallet.script)
-    rest = Sats(large.value_sats - want * SPLIT_COIN - fee)
-    outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * want, TxOut(value=rest, script=wallet.script)]
+    rest = Sats(large.value_sats - many * SPLIT_COIN - fee)
+    outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * many, TxOut(value=rest, script=wallet.script)]
     plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
     signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
     split = Signed(
@@ -90,7 +112,6 @@ def split_coins(
     )  # fmt: skip
     reserve_coin(session, large, split.option_id)
     put_transaction(session, split, now=now)
-    return True
 
 
 def mature_coins(session: Session, *, tip: Height) -> int:
