@@ -325,6 +325,9 @@ def walked_to(session: Session) -> BlockRow | None:
 def unwind(session: Session, height: int, *, now: UnixSeconds) -> None:
     """Take back one walked block that the chain has dropped, with everything that it confirmed."""
     session.execute(delete(BlockRow).where(col(BlockRow.height) == height))
+    # a coin that pays for something stays kept for it: our own transactions are mined again
+    unused = (col(WalletOutpointRow.height) == height) & (col(WalletOutpointRow.state) == "available")
+    session.execute(delete(WalletOutpointRow).where(unused))
     for row in session.execute(select(TransactionRow).where(col(TransactionRow.height) == height)).scalars():
         if row.purpose == "outside":
             session.delete(row)  # whether it comes again is the next walk's to see
@@ -478,7 +481,7 @@ def _take_outputs(session: Session, block: Block, script: bytes, height: Height)
     """Take the outputs that a block gives to the service's wallet, then those that it spends, also of its own."""
     paid = [
         {"outpoint": str(one.outpoint(index)), "party": SERVICE, "value_sats": output.value, "state": "available",
-         "mature_height": height + (COINBASE_MATURITY if place == 0 else 1)}
+         "height": height, "mature_height": height + (COINBASE_MATURITY if place == 0 else 1)}
         for place, one in enumerate(block.transactions)
         for index, output in enumerate(one.outputs) if output.script == script
     ]  # fmt: skip

@@ -223,6 +223,8 @@ class WalletOutpointRow(SQLModel, table=True):
     value_sats: int = Field(sa_column=_big())
     mature_height: int
     """First block height that may hold a spend of it: a coinbase needs 100 confirmations."""
+    height: int | None = None
+    """Of its block; None for what was walked before this was kept."""
     state: str = "available"
     reserved_by: str | None = None
 

@@ -13,7 +13,7 @@ from sqlmodel import select
 from btcfi.adapters.store import contracts
 from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.settlements import request_settlement
-from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.options.terms import OptionKind
@@ -69,6 +69,19 @@ def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_chil
     stage.talk(2)
     statuses = [json.loads((mail._outbox / "status.json").read_text())["contracts"] for mail in stage.mails.values()]
     assert {row["status"] for rows in statuses for row in rows} == {"settled"}
+
+
+def test_a_coin_of_a_block_that_was_reorganised_away_is_none(stage):
+    def coins():
+        with stage.here.store.reading() as session:
+            return {row.outpoint for row in session.exec(select(WalletOutpointRow)).all()}
+
+    stage.mine(3)  # every third block pays the service
+    before = coins()
+    stage.mine(3)
+    assert len(coins() - before) == 1
+    stage.undo(3)  # the blocks that come instead pay the seller
+    assert coins() == before
 
 
 def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(stage):
