@@ -27,6 +27,9 @@ from tasks.context import (
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
 
+FIRST_LOOK_BACK = 2_016
+"""Blocks before the tip at which an empty store begins to walk: two weeks, in which its wallet may have got coins."""
+
 ANCHOR_TARGET_BLOCKS = 36
 """Blocks within which an anchor should be mined: nobody waits for it."""
 
@@ -112,7 +115,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
         with here.signing() as session:
             last = chain.walked_to(session)
             if last is None:
-                return 0
+                return max(0, tip - FIRST_LOOK_BACK)
             if last.height <= tip and bitcoind.block_hash(Height(last.height)).hex() == last.hash:
                 return last.height
             chain.unwind(session, last.height, now=here.now())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
+import structlog
 from celery import shared_task
 
 from btcfi.adapters.mailbox import Mailbox, read_message
@@ -14,9 +16,9 @@ from btcfi.adapters.store.options import condition_of_row, event_of, terms_of
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
-from btcfi.errors import BtcfiError, RetryableError
+from btcfi.errors import BtcfiError, RetryableError, UnreachableError
 from btcfi.oracle.announcement import announce
-from tasks.context import Context, context, contract_rule, mailboxes, oracle_secrets, program, shared_points
+from tasks.context import Context, context, contract_rule, mailboxes, node, oracle_secrets, program, shared_points
 
 TAKE: Final = {
     "offer": contracts.take_offer,
@@ -26,6 +28,8 @@ TAKE: Final = {
     "closed": contracts.take_closed,
 }
 """What the service keeps of each kind of message."""
+
+log = structlog.get_logger("btcfi.contracts")
 
 CARRIED: Final = ("close-request", "close-answer")
 """Kinds that only go to the other side."""
@@ -48,6 +52,13 @@ def exchange() -> None:
 def _order(here: Context) -> None:
     with here.store.reading() as session:
         waiting = contracts.new_options(session)
+    if not waiting:
+        return
+    try:
+        tip = node(os.getpid()).block_count()
+    except UnreachableError as e:
+        log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
+        return  # the parties' messages are carried meanwhile
     for option in waiting:
         event = event_of(option)
         with here.store.reading() as session:
@@ -55,7 +66,8 @@ def _order(here: Context) -> None:
         announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
         with here.store.transaction() as session:
             contracts.store_event(session, event, condition_of_row(option), announced, now=here.now())
-            contracts.order_contract(session, option, announced, contract_rule(here.preset), now=here.now())
+            rule = contract_rule(here.preset)
+            contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
 
 
 def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> None:

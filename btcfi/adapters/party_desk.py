@@ -48,7 +48,7 @@ from btcfi.contracts.messages import (
     Sign,
     contract_id,
 )
-from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
+from btcfi.contracts.option import SECONDS_PER_BLOCK, build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
@@ -177,6 +177,7 @@ class PartyDesk:
         """
         if order in self._orders():
             return self._store.load(self._orders()[order]).offer
+        self._check_refund(terms)
         number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
         name = self._store.save(PartyContract(number=number, role=role, offer=offer, order=order))
@@ -192,6 +193,7 @@ class PartyDesk:
         if (before := self.accepted(offer)) is not None:
             return before
         role = offer.role.other
+        self._check_refund(offer.terms)
         number = self._store.take_number()
         self._check_coins(offer.party.coins)
         party = self._party(number, offer.terms, role)
@@ -241,6 +243,22 @@ class PartyDesk:
         self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
+
+    def _check_refund(self, terms: ContractTerms) -> None:
+        """Refuse terms whose refund opens before the option can be settled, by our own node's height and time.
+
+        A seller who could take the collateral back before the expiry would have sold nothing. Where the chain's clock
+        is beyond the expiry, as in a replay, only the delay is asked for.
+        """
+        chain = self._node.chain_info()
+        expiry = decode_terms(terms.option).expiry
+        to_come = max(0, expiry - chain.median_time) // SECONDS_PER_BLOCK
+        least = chain.height + to_come + self._policy.min_refund_delay
+        if terms.refund_height < least:
+            raise InvalidInputError(
+                "refund_height", f"{terms.refund_height:,} at block {chain.height:,}",
+                f"{least:,} or more: {self._policy.min_refund_delay} blocks after the expiry",
+            )  # fmt: skip
 
     def _party(self, number: int, terms: ContractTerms, role: Role) -> Party:
         coins = scan_coins(self._store.coins(), self._node, self._keys)

@@ -37,6 +37,9 @@ from btcfi.units import Hash32, Height, Sats
 FUNDING_OUTPUT: Final = 0
 """Index of the collateral in every funding transaction."""
 
+SECONDS_PER_BLOCK: Final = 600
+"""On average: how an expiry time becomes an expiry height."""
+
 MIN_REFUND_DELAY: Final = 144
 """Blocks between the expiry height and the refund height, about a day: time to settle at high fees."""
 

@@ -517,6 +517,8 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
     if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
         return  # their CET is ours: it is matched when the settlement is built
     option = session.get_one(OptionRow, row.option_id)
+    if contracts.close_seen(session, option, row, now=now):
+        return
     detail = f"ended outside the service by {row.txid}"
     if option.state == "ACTIVE":
         cross(session, option, "EXPIRED", now=now, detail=detail)

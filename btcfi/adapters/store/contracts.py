@@ -20,7 +20,7 @@ from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow, Or
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.options import Condition, terms_of
-from btcfi.adapters.store.tables import BlobRow, BlockRow, OptionRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.adapters.store.transactions import Signed, adopt, put_transaction
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -47,7 +47,7 @@ from btcfi.contracts.messages import (
     encode_order,
 )
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract
+from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK, OptionContract
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
 from btcfi.errors import InvalidInputError
@@ -56,9 +56,6 @@ from btcfi.oracle.attestation import Attestation
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds, display_txid, parse_txid
-
-SLOTS_PER_BLOCK: Final = 600
-"""Seconds of a block, on average: how an expiry time becomes an expiry height."""
 
 PARTIES_WAIT_SECONDS: Final = 3600
 """How long the parties leave the settlement to the service."""
@@ -188,11 +185,13 @@ def attestations_of(session: Session, event_id: str) -> list[Attestation]:
 
 def order_contract(
     session: Session, option: OptionRow, announcements: tuple[Announcement, ...], rule: ContractRule, *,
-    now: UnixSeconds,
+    tip: Height, now: UnixSeconds,
 ) -> None:  # fmt: skip
-    """Write down what both parties are asked to sign up to: the first state of a contract."""
-    tip = session.execute(select(col(BlockRow.height)).order_by(col(BlockRow.height).desc()).limit(1)).scalar() or 0
-    expiry = Height(tip + max(0, option.expiry_unix - option.listed_slot) // SLOTS_PER_BLOCK)
+    """Write down what both parties are asked to sign up to: the first state of a contract.
+
+    tip: the node's, not what was walked: from a height long past the collateral would return before the expiry.
+    """
+    expiry = Height(tip + max(0, option.expiry_unix - option.listed_slot) // SECONDS_PER_BLOCK)
     terms = terms_of(option)
     contract = ContractTerms(
         option=encode_terms(terms), collateral=terms.collateral, premium=Sats(option.premium_sats),
@@ -461,6 +460,36 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     if row.state != "proven" or row.reason != "early_exercise":
         return
     closed = _transaction(message)
+    fee = _check_close(option, row, closed)
+    txid = display_txid(closed.txid)
+    if not cross(session, row, "built", now=now, fence=row.fence, changes={"txid": txid}, work=[Work(flow="send")]):
+        return
+    if (known := session.get(TransactionRow, txid)) is not None:
+        adopt(session, known, row, fee=fee, now=now)
+        return
+    signed = Signed(
+        transaction=closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=fee
+    )
+    put_transaction(session, signed, now=now)
+
+
+def close_seen(session: Session, option: OptionRow, mined: TransactionRow, *, now: UnixSeconds) -> bool:
+    """Take a mined spend as the close of an early exercise whose message has not come; False when it is none."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
+    row = session.execute(query).scalar_one_or_none()
+    if row is None or row.state != "proven" or row.reason != "early_exercise":
+        return False
+    try:
+        fee = _check_close(option, row, parse_transaction(bytes.fromhex(mined.raw_hex)))
+    except InvalidInputError:
+        return False
+    if cross(session, row, "built", now=now, fence=row.fence, changes={"txid": mined.txid, "last_error": None}):
+        adopt(session, mined, row, fee=fee, now=now)
+    return True
+
+
+def _check_close(option: OptionRow, row: SettlementRow, closed: Transaction) -> Sats:
+    """Return the fee of a close that pays what the guest computed. Raises InvalidInputError for any other."""
     kept = json.loads(option.contract or "{}")
     paid = sum(o.value for o in closed.outputs if o.script.hex() == kept["buyer_script"])
     fee = option.collateral_sats - sum(o.value for o in closed.outputs)
@@ -472,16 +501,7 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
         raise InvalidInputError(
             "closed.transaction", f"pays {paid} sats", f"{row.payout_sats} sats less the fee at most"
         )
-    txid = display_txid(closed.txid)
-    if not cross(session, row, "built", now=now, fence=row.fence, changes={"txid": txid}, work=[Work(flow="send")]):
-        return
-    if (known := session.get(TransactionRow, txid)) is not None:
-        adopt(session, known, row, fee=Sats(fee), now=now)
-        return
-    signed = Signed(
-        transaction=closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=Sats(fee)
-    )
-    put_transaction(session, signed, now=now)
+    return Sats(fee)
 
 
 def _transaction(message: dict[str, Any]) -> Transaction:

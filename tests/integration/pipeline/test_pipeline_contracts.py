@@ -6,6 +6,7 @@ parties are real desks with keystores and folders of their own.
 
 import json
 from base64 import b64decode, b64encode
+from dataclasses import replace
 
 import pytest
 from sqlmodel import select
@@ -15,10 +16,12 @@ from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.settlements import request_settlement
 from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.transaction import parse_transaction
+from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
+from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.attestation import AlreadyAttestedError
-from btcfi.units import Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import chain, context, control, options, oracle
 from tasks import contracts as exchange_tasks
 from tests.support.chain import KINDS, embedded_node, real_node
@@ -124,6 +127,26 @@ def test_an_american_option_is_closed_early_by_both_parties_on_the_key_path(embe
     close = embedded.node.transaction(parse_txid(settled.txid)).transaction
     assert [len(item) for item in close.inputs[0].witness] == [64]
     assert read_record(close.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, bytes.fromhex(settled.proof_root))
+
+
+def test_a_close_that_is_final_before_its_message_comes_is_the_early_exercise(embedded):
+    embedded.sell("one", OptionKind.BINARY_CALL, american=True)
+    embedded.fund("one")
+    with embedded.here.store.transaction() as session:
+        request_settlement(session, "one", requested_by="buyer", now=embedded.here.now())
+    options.answer_request("one")
+    embedded.settle()
+    while not embedded.node.pool():  # until a party has broadcast what both have signed
+        exchange_tasks.exchange()
+        for mail in embedded.mails.values():
+            mail.round(embedded.node.block_count())
+    assert embedded.row(SettlementRow).state == "proven"
+    embedded.mine(6)
+    settled = embedded.row(SettlementRow)
+    assert (embedded.state(), settled.state, settled.reason) == ("EXERCISED", "confirmed", "early_exercise")
+    assert sums(embedded) == settled.payout_sats
+    embedded.talk(2)  # now it comes
+    assert (embedded.row(SettlementRow), embedded.row(OptionRow).last_error) == (settled, None)
 
 
 def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_option(embedded):
@@ -250,6 +273,45 @@ def test_a_wallet_without_coins_makes_an_order_wait_and_not_fail(embedded):
     embedded.talk()
     embedded.mine(6)
     assert [embedded.state(f"option-{number}") for number in range(COINS + 1)] == ["ACTIVE"] * (COINS + 1)
+
+
+def ordered(stage):
+    stage.sell("one")
+    exchange_tasks.exchange()
+    return stage.row(ContractRow)
+
+
+def test_a_contract_is_ordered_by_the_node_s_height_and_not_by_what_was_walked(embedded):
+    address = (embedded.deployment.parties_dir / "seller" / "address").read_text().strip()
+    embedded.node.generate(40, address)
+    row = ordered(embedded)
+    assert row.expiry_height == embedded.node.block_count() + 1  # ten minutes
+    assert row.refund_height == row.expiry_height + embedded.here.preset.refund_delay_blocks
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(("blocks_to_refund", "days_to_expiry", "taken"), [
+    (144, 0, True), (143, 0, False), (1_008, 6, True), (1_008, 7, False),
+])  # fmt: skip
+def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
+    embedded, role, blocks_to_refund, days_to_expiry, taken
+):
+    terms = decode_order(json.loads(ordered(embedded).order)).terms
+    chain_now = embedded.node.chain_info()
+    expiry = (chain_now.median_time + days_to_expiry * 86_400) // 60 * 60
+    asked = replace(
+        terms, expiry_height=Height(chain_now.height + 1), refund_height=Height(chain_now.height + blocks_to_refund),
+        option={**terms.option, "expiry_unix": expiry},
+    )  # fmt: skip
+    desk = embedded.mails[role.value]._desk
+    if taken:
+        assert desk.offer(asked, role).terms == asked
+        return
+    with pytest.raises(InvalidInputError, match="refund_height"):
+        desk.offer(asked, role)
+    offered = embedded.mails[role.other.value]._desk.offer(terms, role.other)
+    with pytest.raises(InvalidInputError, match="refund_height"):
+        desk.accept(replace(offered, terms=asked), terms.announcements[0].event)
 
 
 def test_an_early_cet_is_refused_by_the_node_and_sent_again_when_its_height_has_come(embedded):
