@@ -104,6 +104,7 @@ def _stages() -> list[Row]:
             found.append(_each(f"pipeline.stage_{name}_ms", spent, f"{STAGED} contracts, one process"))
         with stage.here.store.reading() as session:
             sent = session.exec(select(SettlementRow).where(SettlementRow.state == "broadcast")).all()
+        stage.close()
         if len(sent) != STAGED:
             raise RuntimeError(f"{len(sent)} of {STAGED} were broadcast")
         rate = Row(

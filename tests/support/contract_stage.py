@@ -1,5 +1,6 @@
 """The service between two parties in one process: every task called by hand, on a real node, with real desks."""
 
+import os
 import time
 
 from sqlmodel import select
@@ -33,10 +34,11 @@ COINS = 4
 
 
 class Stage:
-    """A store, a node, two desks, and the tasks called by hand."""
+    """A store, a node, two desks, and the tasks called by hand. Leaving it closes its connections."""
 
     def __init__(self, folder, node, cookie, *, coins=COINS, fee_coins=2):
         self.node = node
+        self._nodes = []
         self.deployment = Deployment(
             data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
             fee_coins=fee_coins,
@@ -52,10 +54,22 @@ class Stage:
             session.add(priced_round(SLOT, SPOT))
         chain.watch()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        for node in (*self._nodes, context.node(os.getpid())):
+            node.close()
+        self.here.store.close()
+
     def mail(self, folder):
         store = PartyStore(folder / "party")
         keystore = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
         node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
+        self._nodes.append(node)
         desk = PartyDesk(
             store, keystore, node, load_program("option_settlement"), policy=SetupPolicy(), fees=FeeRule()
         )  # fmt: skip

@@ -22,8 +22,9 @@ OFF_THE_CURVE = "02" + "00" * 32
 
 @pytest.fixture
 def stage(tmp_path):
-    with embedded_node(tmp_path / "chain") as (node, _):
-        yield Stage(tmp_path / "data", node, tmp_path / "chain" / ".cookie")
+    cookie = tmp_path / "chain" / ".cookie"
+    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+        yield made
 
 
 def changed(message, path, value):

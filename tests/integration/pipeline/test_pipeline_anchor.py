@@ -33,13 +33,15 @@ def stage(request, tmp_path):
     kind = embedded_node if request.param == "embedded" else real_node
     with kind(tmp_path / "chain") as (node, _):
         cookie = tmp_path / "chain" / ("regtest/.cookie" if request.param == "bitcoind" else ".cookie")
-        yield Stage(tmp_path / "data", node, cookie)
+        with Stage(tmp_path / "data", node, cookie) as made:
+            yield made
 
 
 @pytest.fixture
 def embedded(tmp_path):
-    with embedded_node(tmp_path / "chain") as (node, _):
-        yield Stage(tmp_path / "data", node, tmp_path / "chain" / ".cookie")
+    cookie = tmp_path / "chain" / ".cookie"
+    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+        yield made
 
 
 def versions(stage):

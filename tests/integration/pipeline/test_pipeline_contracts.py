@@ -35,13 +35,15 @@ def stage(request, tmp_path):
     kind = embedded_node if request.param == "embedded" else real_node
     with kind(tmp_path / "chain") as (node, _):
         cookie = tmp_path / "chain" / ("regtest/.cookie" if request.param == "bitcoind" else ".cookie")
-        yield Stage(tmp_path / "data", node, cookie)
+        with Stage(tmp_path / "data", node, cookie) as made:
+            yield made
 
 
 @pytest.fixture
 def embedded(tmp_path):
-    with embedded_node(tmp_path / "chain") as (node, _):
-        yield Stage(tmp_path / "data", node, tmp_path / "chain" / ".cookie")
+    cookie = tmp_path / "chain" / ".cookie"
+    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+        yield made
 
 
 def sums(stage, name="one"):
@@ -74,16 +76,16 @@ def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_chil
     assert {row["status"] for rows in statuses for row in rows} == {"settled"}
 
 
-def test_a_coin_of_a_block_that_was_reorganised_away_is_none(stage):
+def test_a_coin_of_a_block_that_was_reorganised_away_is_none(embedded):
     def coins():
-        with stage.here.store.reading() as session:
+        with embedded.here.store.reading() as session:
             return {row.outpoint for row in session.exec(select(WalletOutpointRow)).all()}
 
-    stage.mine(3)  # every third block pays the service
+    embedded.mine(3)  # every third block pays the service
     before = coins()
-    stage.mine(3)
+    embedded.mine(3)
     assert len(coins() - before) == 1
-    stage.undo(3)  # the blocks that come instead pay the seller
+    embedded.undo(3)  # the blocks that come instead pay the seller
     assert coins() == before
 
 
