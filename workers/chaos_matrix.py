@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from sqlmodel import col
 from btcfi.adapters.store import rounds, sales, settlements
 from btcfi.adapters.store.sales import Order
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
 from workers import audit, chaos
@@ -34,6 +35,9 @@ CASE_SECONDS: Final = 75.0
 FUNDING_SECONDS: Final = 120.0
 FUNDING_SECONDS_EACH: Final = 3.0
 """Patience with the funding before the first case: both parties sign for each option, on cores shared with others."""
+
+NODE_SECONDS: Final = 30.0
+"""For a node that was killed to answer again."""
 
 CLOCK_STEP_SECONDS: Final = 7_200
 
@@ -379,6 +383,7 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
             kind.undo(run)
     sold = ids or [f"{case.kind}-{case.slot}-{number}" for number in range(options_each)]
     try:
+        run.cluster.wait("the node", lambda: _answers(run), NODE_SECONDS)  # the fault may have struck at the very end
         run.view.follow(run.cluster.node)
         problems += [str(finding) for finding in audit.audit(run.store, run.view, sold)]
     except Exception as e:  # noqa: BLE001 - as above
@@ -386,6 +391,12 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
     if not reached and not kind.pointless:
         problems.append("the point was never reached: nothing was tested")
     return Outcome(case=case, seconds=time.monotonic() - began, problems=tuple(problems), reached=reached)
+
+
+def _answers(run: Run) -> bool:
+    with suppress(UnreachableError):
+        return run.cluster.node.block_count() >= 0
+    return False
 
 
 def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each: int) -> bool:
