@@ -230,7 +230,7 @@ def anchor_found(
         anchor_root([one.item for one in wanted]), _coin(row, wallet), change_script=wallet.script,
         rate=choose_rate(estimate, rule),
     )  # fmt: skip
-    reserve_coin(session, row, f"anchor {batch}")
+    reserve_coin(row, f"anchor {batch}")
     return _store(session, made, wallet, batch=batch, count=len(wanted), now=now)[0]
 
 

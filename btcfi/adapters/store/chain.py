@@ -110,7 +110,7 @@ def _split(
         transaction=signed, purpose="split", option_id=display_txid(signed.txid), spends=outpoint_of(large.outpoint),
         fee=fee,
     )  # fmt: skip
-    reserve_coin(session, large, split.option_id)
+    reserve_coin(large, split.option_id)
     put_transaction(session, split, now=now)
 
 
@@ -138,10 +138,9 @@ def pick_coins(session: Session, least: Sats, *, tip: Height, many: int) -> list
     return list(session.execute(ordered.limit(many)).scalars())
 
 
-def reserve_coin(session: Session, coin: WalletOutpointRow, by: str) -> None:
+def reserve_coin(coin: WalletOutpointRow, by: str) -> None:
     """Keep a coin for one transaction."""
     coin.state, coin.reserved_by = "reserved", by
-    session.flush()
 
 
 # ---- settlement
@@ -230,7 +229,7 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
         cet, child = one.transactions()
         built.append(cet)
         if one.option.id not in paid:
-            one.coin.state, one.coin.reserved_by = "reserved", one.option.id
+            reserve_coin(one.coin, one.option.id)
             built.append(child)
     put_transactions(session, built, now=now)
     return len(ours)

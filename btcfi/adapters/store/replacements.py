@@ -79,7 +79,7 @@ def _bump(
     waits_since, option_id = row.built_height, option.id
     cross(session, row, "replaced", now=now, detail=f"replaced by {display_txid(signed.txid)}")
     rename_child(session, row, display_txid(signed.txid))
-    reserve_coin(session, coin, option_id)
+    reserve_coin(coin, option_id)
     replacing = Signed(
         transaction=signed, purpose="child", option_id=option_id, spends=cet.anchor_outpoint, fee=child.fee,
         waits_since=waits_since,

@@ -114,13 +114,18 @@ def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(sta
     assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
 
 
-def test_an_american_option_is_closed_early_by_both_parties_on_the_key_path(embedded):
-    embedded.sell("one", OptionKind.BINARY_CALL, american=True)
-    embedded.fund("one")
-    with embedded.here.store.transaction() as session:
-        request_settlement(session, "one", requested_by="buyer", now=embedded.here.now())
+def exercise_early(stage):
+    """Prove an early exercise, which both parties have yet to sign."""
+    stage.sell("one", OptionKind.BINARY_CALL, american=True)
+    stage.fund("one")
+    with stage.here.store.transaction() as session:
+        request_settlement(session, "one", requested_by="buyer", now=stage.here.now())
     options.answer_request("one")
-    embedded.settle()
+    stage.settle()
+
+
+def test_an_american_option_is_closed_early_by_both_parties_on_the_key_path(embedded):
+    exercise_early(embedded)
     embedded.talk(4)
     embedded.mine(6)
     settled = embedded.row(SettlementRow, option_id="one")
@@ -132,12 +137,7 @@ def test_an_american_option_is_closed_early_by_both_parties_on_the_key_path(embe
 
 
 def test_a_close_that_is_final_before_its_message_comes_is_the_early_exercise(embedded):
-    embedded.sell("one", OptionKind.BINARY_CALL, american=True)
-    embedded.fund("one")
-    with embedded.here.store.transaction() as session:
-        request_settlement(session, "one", requested_by="buyer", now=embedded.here.now())
-    options.answer_request("one")
-    embedded.settle()
+    exercise_early(embedded)
     while not embedded.node.pool():  # until a party has broadcast what both have signed
         exchange_tasks.exchange()
         for mail in embedded.mails.values():
