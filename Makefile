@@ -25,7 +25,7 @@ images: .venv/installed-dev  ## the same, and the screenshots of docs/images tak
 	@BTCFI_TEST_IMAGES=docs/images $(BIN)/pytest -m browser tests/browser $(ARGS)
 
 faults-ci: .venv/installed-dev  ## kill and cut 44 times by a seed, poison, fleets, a disaster: nothing lost, nothing twice
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup -m faults tests/faults $(ARGS)
+	@$(BIN)/pytest --numprocesses=2 --dist=load --maxschedchunk=1 -m faults tests/faults $(ARGS)
 
 faults: .venv/installed-dev  ## every fault at every point, about an hour; writes the matrix into docs/reliability.md
 	@$(BIN)/btcfi chaos --full --at-once 2 --report docs/reliability.md $(ARGS)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.node import Block
 from btcfi.adapters.store import contracts
-from btcfi.adapters.store.edges import Step, count, cross, cross_all, upsert
+from btcfi.adapters.store.edges import Crossing, count, cross, cross_all, upsert
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.transactions import Signed, adopt, put_transaction, put_transactions, settled, settlement_of
 from btcfi.bitcoin.fees import (
@@ -209,11 +209,11 @@ def build_settlements(
 
 
 def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
-    steps = [
-        Step(row=one.settlement, fence=one.settlement.fence, changes={"txid": one.txid, "last_error": None})
+    crossings = [
+        Crossing(row=one.settlement, fence=one.settlement.fence, changes={"txid": one.txid, "last_error": None})
         for one in ready
     ]
-    moved = {cast("SettlementRow", step.row).id for step in cross_all(session, steps, "built", now=now)}
+    moved = {one.row.id for one in cross_all(session, crossings, "built", now=now)}
     ours = [one for one in ready if one.settlement.id in moved]
     known = rows_of(session, [one.txid for one in ours])
     fresh = [one for one in ours if one.txid not in known]
@@ -291,14 +291,14 @@ def mark_sent(session: Session, txids: Iterable[Txid], *, now: UnixSeconds) -> N
     for row in rows:
         if row.state == "broadcast":
             row.updated_at_unix = now
-    fresh = cross_all(session, [Step(row=row) for row in rows if row.state == "built"], "broadcast", now=now)
-    sent = [row.option_id for step in fresh if (row := cast("TransactionRow", step.row)).purpose == "settlement"]
+    fresh = cross_all(session, [Crossing(row=row) for row in rows if row.state == "built"], "broadcast", now=now)
+    sent = [one.row.option_id for one in fresh if one.row.purpose == "settlement"]
     query = select(SettlementRow).where(col(SettlementRow.option_id).in_(sent), col(SettlementRow.state) == "built")
-    steps = [
-        Step(row=row, fence=row.fence, changes={"broadcast_at_unix": now})
+    crossings = [
+        Crossing(row=row, fence=row.fence, changes={"broadcast_at_unix": now})
         for row in (session.execute(query).scalars() if sent else ())
     ]
-    cross_all(session, steps, "broadcast", now=now)
+    cross_all(session, crossings, "broadcast", now=now)
 
 
 def mark_refused(session: Session, reasons: Mapping[Txid, str], *, now: UnixSeconds) -> None:
@@ -386,7 +386,7 @@ def walk(session: Session, block: Block, height: Height, script: bytes, *, now: 
         if row.purpose.startswith(REPLACED_CHILD):
             row.purpose = "child"  # a block took the version that we had replaced
     mark_sent(session, [parse_txid(row.txid) for row in mined], now=now)
-    cross_all(session, [Step(row=row, changes=found) for row in mined], "confirmed", now=now)
+    cross_all(session, [Crossing(row=row, changes=found) for row in mined], "confirmed", now=now)
     _take_outputs(session, block, script, height)
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
 
@@ -495,8 +495,8 @@ def finalize(session: Session, *, tip: Height, confirmations: int, now: UnixSeco
     query = select(TransactionRow).where(
         col(TransactionRow.state) == "confirmed", col(TransactionRow.height) <= tip - confirmations + 1
     )
-    deep = [Step(row=row) for row in session.execute(query).scalars()]
-    rows = [cast("TransactionRow", step.row) for step in cross_all(session, deep, "final", now=now)]
+    deep = [Crossing(row=row) for row in session.execute(query).scalars()]
+    rows = [one.row for one in cross_all(session, deep, "final", now=now)]
     _funded(session, [row.option_id for row in rows if row.purpose == "funding"], now)
     settled(session, [row.option_id for row in rows if row.purpose == "settlement"], now)
     for row in rows:
@@ -507,8 +507,8 @@ def finalize(session: Session, *, tip: Height, confirmations: int, now: UnixSeco
 
 def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
     query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state) == "CREATED")
-    steps = [Step(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
-    cross_all(session, steps, "ACTIVE", now=now)
+    crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
+    cross_all(session, crossings, "ACTIVE", now=now)
 
 
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:

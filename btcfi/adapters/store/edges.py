@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, insert, or_, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -75,11 +75,14 @@ class UnknownEdgeError(BtcfiError):
         self.entity, self.from_state, self.to_state = entity, from_state, to_state
 
 
+R = TypeVar("R", bound=SQLModel)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Crossing(Generic[R]):
     """One row's way over an edge."""
 
-    row: SQLModel
+    row: R
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Further columns to set."""
     fence: int | None = None
@@ -111,56 +114,60 @@ def cross(
     ``fence``: the fence token that must still hold (rows that have one). ``changes``: further columns to set.
     ``work``: flows to publish once this transaction commits. Raises UnknownEdgeError.
     """
-    moved = cross_all(session, [Step(row=row, changes=changes or {}, fence=fence, detail=detail)], to_state, now=now)
+    moved = cross_all(
+        session, [Crossing(row=row, changes=changes or {}, fence=fence, detail=detail)], to_state, now=now
+    )
     if moved:
         enqueue(session, work, now=now)
     return bool(moved)
 
 
-def cross_all(session: Session, steps: Sequence[Step], to_state: str, *, now: UnixSeconds) -> list[Step]:
-    """Take many rows of one table to ``to_state`` at once, each as ``cross`` does; return the steps that we took.
+def cross_all(
+    session: Session, crossings: Sequence[Crossing[R]], to_state: str, *, now: UnixSeconds
+) -> list[Crossing[R]]:
+    """Take many rows of one table to ``to_state`` at once, each as ``cross`` does; return the crossings that were ours.
 
     Statements are counted by the states that the rows come from, not by rows. Raises UnknownEdgeError.
     """
     moved = []
-    by_state: dict[str, list[Step]] = {}
-    for step in steps:
-        by_state.setdefault(str(step.row.state), []).append(step)  # type: ignore[attr-defined]
+    by_state: dict[str, list[Crossing[R]]] = {}
+    for one in crossings:
+        by_state.setdefault(str(one.row.state), []).append(one)  # type: ignore[attr-defined]
     for from_state, some in by_state.items():
         moved += _cross_from(session, some, from_state, to_state, now)
     return moved
 
 
 def _cross_from(
-    session: Session, steps: Sequence[Step], from_state: str, to_state: str, now: UnixSeconds
-) -> list[Step]:
-    table = type(steps[0].row)
+    session: Session, crossings: Sequence[Crossing[R]], from_state: str, to_state: str, now: UnixSeconds
+) -> list[Crossing[R]]:
+    table = type(crossings[0].row)
     entity, key = str(table.__tablename__), _KEYS[table]
     if (from_state, to_state) not in EDGES[entity]:
         raise UnknownEdgeError(entity, from_state, to_state)
     values: dict[str, Any] = {"state": to_state}
     if "updated_at_unix" in table.model_fields:
         values["updated_at_unix"] = now
-    alike = all(step.changes == steps[0].changes for step in steps)
+    alike = all(one.changes == crossings[0].changes for one in crossings)
     statement = (
         update(table)
-        .where(table.state == from_state, _named(table, key, steps))  # type: ignore[attr-defined]
-        .values(**values, **(steps[0].changes if alike else {}))
+        .where(table.state == from_state, _named(table, key, crossings))  # type: ignore[attr-defined]
+        .values(**values, **(crossings[0].changes if alike else {}))
         .returning(getattr(table, key))
         .execution_options(synchronize_session=False)
     )
     ours = set(session.execute(statement).scalars())
-    moved = [step for step in steps if getattr(step.row, key) in ours]
-    if len(moved) < len(steps):
-        count(session, f"stale_{entity}_edges", len(steps) - len(moved))
+    moved = [one for one in crossings if getattr(one.row, key) in ours]
+    if len(moved) < len(crossings):
+        count(session, f"stale_{entity}_edges", len(crossings) - len(moved))
     if not alike:  # the rows are locked by now
-        each = [{key: getattr(step.row, key), **step.changes} for step in moved if step.changes]
+        each = [{key: getattr(one.row, key), **one.changes} for one in moved if one.changes]
         for some in _of_equal_columns(each):
             session.execute(update(table), some, execution_options={"synchronize_session": False})
-    for step in moved:
+    for one in moved:
         # the caller's copy follows the database, so that it can cross the next edge
-        for name, value in {**values, **step.changes}.items():
-            set_committed_value(step.row, name, value)
+        for name, value in {**values, **one.changes}.items():
+            set_committed_value(one.row, name, value)
     _write_events(
         session,
         [(entity, str(getattr(s.row, key)), from_state, to_state, s.fence or 0, now, s.detail) for s in moved],
@@ -168,11 +175,11 @@ def _cross_from(
     return moved
 
 
-def _named(table: type[SQLModel], key: str, steps: Sequence[Step]) -> ColumnElement[bool]:
-    """Return the condition that a row is one of the steps', with the fence token that its step asks for."""
+def _named(table: type[SQLModel], key: str, crossings: Sequence[Crossing[Any]]) -> ColumnElement[bool]:
+    """Return the condition that a row is one of those crossing, with the fence token that its crossing asks for."""
     column: Any = getattr(table, key)
-    free = [getattr(step.row, key) for step in steps if step.fence is None]
-    fenced = [(getattr(step.row, key), step.fence) for step in steps if step.fence is not None]
+    free = [getattr(one.row, key) for one in crossings if one.fence is None]
+    fenced = [(getattr(one.row, key), one.fence) for one in crossings if one.fence is not None]
     parts: list[ColumnElement[bool]] = [column.in_(free)] if free else []
     if fenced:
         parts.append(tuple_(column, table.fence).in_(fenced))  # type: ignore[attr-defined]

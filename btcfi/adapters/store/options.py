@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store import holds, rounds
-from btcfi.adapters.store.edges import Step, Work, cross_all, enqueue, record, record_all
+from btcfi.adapters.store.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, RetryableError
@@ -177,8 +177,8 @@ def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSe
         if priced is None or priced.slot > last.slot or (held and event_of(option).id.hex() in held):
             continue
         due.append((option, priced))
-    steps = [Step(row=option, detail=f"slot {priced.slot}") for option, priced in due]
-    ours = {cast("OptionRow", step.row).id for step in cross_all(session, steps, "EXPIRED", now=now)}
+    crossings = [Crossing(row=option, detail=f"slot {priced.slot}") for option, priced in due]
+    ours = {one.row.id for one in cross_all(session, crossings, "EXPIRED", now=now)}
     due = [one for one in due if one[0].id in ours]
     events = {event_of(option).id.hex() for option, _ in due}
     ids = add_settlements(session, due, reason="expiry", now=now)

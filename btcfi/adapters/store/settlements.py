@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.evidence import store_blob
 from btcfi.adapters.store import holds, rounds
 from btcfi.adapters.store.backlog import refuse_requests_above
-from btcfi.adapters.store.edges import Step, Work, count, cross, cross_all, enqueue, upsert
+from btcfi.adapters.store.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.options import add_settlements, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import NotFoundError
@@ -48,7 +48,7 @@ def claim(
 
     What was tried before is claimed alone, never with others: what kills its worker must not use up their attempts.
     """
-    steps = []
+    crossings = []
     query = select(SettlementRow).where(col(SettlementRow.id).in_(ids)).order_by(col(SettlementRow.id))
     # on PostgreSQL two workers with the same batch share it instead of queueing; SQLite has one writer anyway
     for row in session.execute(query.with_for_update(skip_locked=True)).scalars():
@@ -65,9 +65,9 @@ def claim(
                 "fence": row.fence + 1, "attempts": row.attempts + 1, "lease_owner": owner,
                 "lease_until_unix": now + lease_seconds, "retry_at_unix": 0,
             }  # fmt: skip
-            steps.append(Step(row=row, fence=row.fence, changes=changes))
-    claimed = cross_all(session, steps, "claimed", now=now)
-    return [claim for step in claimed for claim in _readable(session, cast("SettlementRow", step.row), now)]
+            crossings.append(Crossing(row=row, fence=row.fence, changes=changes))
+    claimed = cross_all(session, crossings, "claimed", now=now)
+    return [claim for one in claimed for claim in _readable(session, one.row, now)]
 
 
 def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
@@ -99,11 +99,11 @@ def finish(session: Session, results: Mapping[Claim, SettlementProof], *, now: U
     ours = {one: proof for one, proof in results.items() if rows[one.settlement_id].state == "claimed"}
     if late := len(results) - len(ours):
         count(session, "late_results", late)
-    steps = [
-        Step(row=rows[one.settlement_id], fence=one.fence, changes=_result(session, proof, now))
+    crossings = [
+        Crossing(row=rows[one.settlement_id], fence=one.fence, changes=_result(session, proof, now))
         for one, proof in ours.items()
     ]
-    return len(cross_all(session, steps, "proven", now=now))
+    return len(cross_all(session, crossings, "proven", now=now))
 
 
 def hand_over(session: Session, claimed: Claim, *, parts: int, now: UnixSeconds) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.edges import Step, cross, cross_all, record_all
+from btcfi.adapters.store.edges import Crossing, cross, cross_all, record_all
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid
@@ -72,15 +72,17 @@ def settled(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> No
     """Move settlements and their options on: their transactions are final."""
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     found = session.execute(query.where(col(OptionRow.id).in_(option_ids))).all()
-    sent = [Step(row=settlement, fence=settlement.fence) for settlement, _ in found if settlement.state == "broadcast"]
+    sent = [
+        Crossing(row=settlement, fence=settlement.fence) for settlement, _ in found if settlement.state == "broadcast"
+    ]
     cross_all(session, sent, "confirmed", now=now)
     for end, paid in (("EXERCISED", True), ("ABANDONED", False)):
-        steps = [
-            Step(row=option)
+        crossings = [
+            Crossing(row=option)
             for settlement, option in found
             if option.state == "EXPIRED" and bool(settlement.payout_sats) is paid
         ]
-        cross_all(session, steps, end, now=now)
+        cross_all(session, crossings, end, now=now)
 
 
 def adopt(session: Session, row: TransactionRow, settlement: SettlementRow, *, fee: Sats, now: UnixSeconds) -> None:
