@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import psutil
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
 from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
@@ -48,7 +48,7 @@ LEASE_SECONDS: Final = 5
 """The shortest that a deployment may ask for: a case waits for one to lapse."""
 
 BLOCKS_A_SECOND: Final = 5
-"""More would reach the height at which the options of the last cases are refunded."""
+"""At most: each block brings the height nearer at which options that were sold and not settled are refunded."""
 
 COINS_EACH: Final = 110
 """Coins of each party; the change of an option's funding pays for the next one's."""
@@ -296,22 +296,21 @@ class ChaosCluster:
         app.close()
 
     def mine(self) -> None:
-        """Mine a block if one is waited for: the refunds of unsettled options lie a thousand blocks ahead.
-
-        At most BLOCKS_A_SECOND. A node that is away is asked again later.
-        """
+        """Mine a block if one is waited for, at most BLOCKS_A_SECOND. A node that is away is asked again later."""
         if time.monotonic() - self._mined < 1 / BLOCKS_A_SECOND:
             return
         self._mined = time.monotonic()
         with contextlib.suppress(BtcfiError):
-            if self.node.pool() or self._unburied():
-                self.node.generate(1, mining_address(self.here.deployment, self.node.block_count()))
+            tip = self.node.block_count()
+            if self.node.pool() or tip < self._buried_at():
+                self.node.generate(1, mining_address(self.here.deployment, tip))
 
-    def _unburied(self) -> bool:
+    def _buried_at(self) -> int:
+        """Return the height at which every confirmed transaction is final; what waits for a worker wants no block."""
         with self.store.reading() as session:
-            states = ("broadcast", "confirmed")
-            query = select(col(TransactionRow.txid)).where(col(TransactionRow.state).in_(states)).limit(1)
-            return session.execute(query).first() is not None
+            query = select(func.max(col(TransactionRow.height))).where(col(TransactionRow.state) == "confirmed")
+            newest = session.execute(query).scalar_one_or_none()
+        return 0 if newest is None else newest + self.here.preset.confirmations - 1
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 60.0, pause: float = 0.1) -> None:
         """Wait until ``done``. Raises StalledError."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import select
 from sqlmodel import col
@@ -29,12 +29,19 @@ from workers.chaos_cluster import LEASE_SECONDS, ChaosCluster
 HISTORY_SLOTS: Final = 3
 """Minutes priced before the first option is sold."""
 
+CASES_A_LOT: Final = 24
+"""Whose options are sold together. They can be refunded some thousand blocks after the sale, and a case mines about
+fifteen: of more cases, the last ones would find their options refunded."""
+
 CASE_SECONDS: Final = 75.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
 
 FUNDING_SECONDS: Final = 120.0
 FUNDING_SECONDS_EACH: Final = 3.0
-"""Patience with the funding before the first case: both parties sign for each option, on cores shared with others."""
+"""Patience with the funding of a lot: both parties sign for each option, on cores shared with others."""
+
+FUNDING_PAUSE_SECONDS: Final = 0.6
+"""Between two looks, and blocks, meanwhile."""
 
 NODE_SECONDS: Final = 30.0
 """For a node that was killed to answer again."""
@@ -74,6 +81,9 @@ EARLY: Final = frozenset({"settlement.executed", "task.settlement.prove_part"})
 
 FUNDING: Final = frozenset({"contract.signed", "contract.checked", "contract.funded", "option.active"})
 """Points of the funding, not of the settlement."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,30 +290,37 @@ def run_cases(
     run = Run(cluster=cluster, rng=random.Random(seed))
     for slot in cluster.slots[:HISTORY_SLOTS]:
         _price(run, slot)
-    cases = _scheduled(wanted, cluster.slots[HISTORY_SLOTS:], seed)
-    later = [case for case in cases if case.edge not in FUNDING]
-    ids = {case.slot: sell(run, case, options_each) for case in later}
-    _fund(run, [one for many in ids.values() for one in many])
     outcomes = []
-    for case in cases:
-        outcome = _case(run, case, ids.get(case.slot), options_each)
-        outcomes.append(outcome)
-        said(outcome)
+    for lot in _lots(_scheduled(wanted, cluster.slots[HISTORY_SLOTS:], seed)):
+        ids = {case.slot: sell(run, case, options_each) for case in lot if case.edge not in FUNDING}
+        _fund(run, [one for many in ids.values() for one in many])
+        for case in lot:
+            outcome = _case(run, case, ids.get(case.slot), options_each)
+            outcomes.append(outcome)
+            said(outcome)
     return outcomes
 
 
+def _lots(cases: Sequence[T]) -> list[Sequence[T]]:
+    return [cases[first : first + CASES_A_LOT] for first in range(0, len(cases), CASES_A_LOT)]
+
+
 def minutes_needed(wanted: Sequence[tuple[str, str]]) -> int:
-    """Return how many minutes of the recording the cases take: one, two where the option is sold within its case."""
-    return 1 + sum(1 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
+    """Return how many minutes of the recording the cases take: one each, and one before each sale.
+
+    A lot is sold together, before its first case; a case about the funding has a sale of its own.
+    """
+    return len(_lots(wanted)) + sum(1 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
 
 
 def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: int) -> list[Case]:
     """Give each case its expiry minute: one that is in the future when its options are sold."""
     if minutes_needed(wanted) > len(slots):
         raise InvalidInputError("cases", str(len(wanted)), f"what the recording's {len(slots)} minutes allow")
-    cases, place = [], 1  # the first minute of a sale is over when it is made
+    cases, place = [], 0
     for number, (point, kind) in enumerate(wanted):
-        place += point.rpartition(":")[0] in FUNDING
+        # the minute of a sale is over when it is made
+        place += (number % CASES_A_LOT == 0) + (point.rpartition(":")[0] in FUNDING)
         cases.append(Case(point=point, kind=kind, slot=slots[place], seed=seed + number))
         place += 1
     return cases
@@ -345,7 +362,7 @@ def _fund(run: Run, ids: Iterable[str]) -> None:
         return wanted <= set(_states(run, wanted, "ACTIVE"))
 
     seconds = FUNDING_SECONDS + FUNDING_SECONDS_EACH * len(wanted)
-    run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=seconds, pause=0.3)
+    run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=seconds, pause=FUNDING_PAUSE_SECONDS)
 
 
 def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
