@@ -109,9 +109,9 @@ def _soak(
     minutes: int, *, per_minute: int, seed: int, database_url: str | None, report: Path | None, keep: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from workers.chaos_cluster import ChaosCluster
+    from workers.chaos_cluster import ChaosCluster, long_recording
     from workers.chaos_parallel import own_database
-    from workers.chaos_soak import Soak, long_recording, run_soak, slots_needed
+    from workers.chaos_soak import Soak, run_soak, slots_needed
 
     if report is not None:
         _around(report, SOAK_BEGIN, SOAK_END)

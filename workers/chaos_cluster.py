@@ -27,13 +27,13 @@ import psutil
 from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
 from btcfi.adapters.node import Node
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.tables import OutboxRow, TransactionRow
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError
-from btcfi.units import Slot
+from btcfi.units import SECONDS_PER_MINUTE, Slot
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from workers import parties
@@ -63,6 +63,21 @@ class StalledError(BtcfiError):
     def __init__(self, what: str, seconds: float, logs: Path) -> None:
         super().__init__(f"waited {seconds:.0f} s for {what}; see {logs}")
         self.what = what
+
+
+def long_recording(folder: Path, slots: int) -> Path:
+    """Write the package's recording into a folder, again and again until it has ``slots`` minutes; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    length = len(read_candle_folder(SYNTHETIC_CANDLES).slots(None, None))
+    for file in SYNTHETIC_CANDLES.glob("*.csv"):
+        rows = [line.partition(",") for line in file.read_text().splitlines()[1:]]
+        lines = [
+            f"{int(at) + turn * length * SECONDS_PER_MINUTE},{rest}"
+            for turn in range(-(-slots // length))
+            for at, _, rest in rows
+        ]
+        (folder / file.name).write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+    return folder
 
 
 class NodeProxy:

@@ -43,6 +43,9 @@ FUNDING_SECONDS_EACH: Final = 3.0
 FUNDING_PAUSE_SECONDS: Final = 0.6
 """Between two looks, and blocks, meanwhile."""
 
+NEXT_MINUTE_SECONDS: Final = 12.0
+"""After which a case's minute is over and the next one is ticked, as beat would: a tick can be lost with its worker."""
+
 NODE_SECONDS: Final = 30.0
 """For a node that was killed to answer again."""
 
@@ -143,7 +146,8 @@ class Run:
     cluster: ChaosCluster
     view: audit.ChainView = field(default_factory=audit.ChainView)
     rng: random.Random = field(default_factory=random.Random)
-    audited: set[str] = field(default_factory=set)
+    ticked: int = 0
+    """The newest minute whose tick was sent."""
 
     @property
     def store(self) -> Any:  # noqa: ANN401 - the cluster's store
@@ -306,15 +310,15 @@ def _lots(cases: Sequence[T]) -> list[Sequence[T]]:
 
 
 def minutes_needed(wanted: Sequence[tuple[str, str]]) -> int:
-    """Return how many minutes of the recording the cases take: one each, and one before each sale.
+    """Return how many minutes of the recording the cases take: two each, and one before each sale.
 
     A lot is sold together, before its first case; a case about the funding has a sale of its own.
     """
-    return len(_lots(wanted)) + sum(1 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
+    return len(_lots(wanted)) + sum(2 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
 
 
 def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: int) -> list[Case]:
-    """Give each case its expiry minute: one that is in the future when its options are sold."""
+    """Give each case its expiry minute, one that is in the future when its options are sold, and a minute after it."""
     if minutes_needed(wanted) > len(slots):
         raise InvalidInputError("cases", str(len(wanted)), f"what the recording's {len(slots)} minutes allow")
     cases, place = [], 0
@@ -322,7 +326,7 @@ def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: i
         # the minute of a sale is over when it is made
         place += (number % CASES_A_LOT == 0) + (point.rpartition(":")[0] in FUNDING)
         cases.append(Case(point=point, kind=kind, slot=slots[place], seed=seed + number))
-        place += 1
+        place += 2
     return cases
 
 
@@ -371,8 +375,16 @@ def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
         return list(session.execute(query).scalars())
 
 
+def _tick_until(run: Run, slot: int) -> None:
+    """Send the ticks of every minute up to ``slot`` that were not sent yet."""
+    for one in run.cluster.slots:
+        if run.ticked < one <= slot:
+            run.cluster.tick(one)
+    run.ticked = max(run.ticked, slot)
+
+
 def _price(run: Run, slot: int) -> None:
-    run.cluster.tick(slot)
+    _tick_until(run, slot)
     run.cluster.wait(f"the price of {slot}", lambda: priced(run, slot), seconds=60)
 
 
@@ -428,11 +440,13 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
         )
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
-        for slot in [case.slot] if second is None else [case.slot - 60, case.slot, case.slot, case.slot - 120]:
+        _tick_until(run, case.slot)
+        for slot in [] if second is None else [case.slot - 60, case.slot, case.slot - 120]:
             cluster.tick(slot)
+        over = time.monotonic() + NEXT_MINUTE_SECONDS
         if case.edge in EARLY:
             _ask_early(run, ids, case)
-        cluster.wait("the settlements", lambda: _settled(run, fault, ids or ()), CASE_SECONDS)
+        cluster.wait("the settlements", lambda: _settled(run, fault, ids or (), case, over), CASE_SECONDS)
         cluster.wait("the price", lambda: priced(run, case.slot), CASE_SECONDS)
         _last_look(fault)
     finally:
@@ -484,8 +498,10 @@ def _mined(run: Run, fault: Fault) -> bool:
     return True
 
 
-def _settled(run: Run, fault: Fault, ids: Iterable[str]) -> bool:
+def _settled(run: Run, fault: Fault, ids: Iterable[str], case: Case, over: float) -> bool:
     fault.look()
+    if time.monotonic() > over:
+        _tick_until(run, case.slot + 60)
     ids = list(ids)
     with run.store.reading() as session:
         states = list(session.execute(

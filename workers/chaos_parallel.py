@@ -22,13 +22,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from btcfi.adapters.candle_folder import read_candle_folder
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from workers.chaos_cluster import ChaosCluster
+from workers.chaos_cluster import ChaosCluster, long_recording
 from workers.chaos_matrix import HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
 
 CASES_PER_CLUSTER: Final = 60
-"""At most: options must expire within the recording, a minute a case, and all are funded before the first fault."""
+"""At most: the next cases of one that dies are not run."""
 
 STOP_SECONDS: Final = 60.0
 """From SIGTERM to SIGKILL of a cluster's process: it stops two clusters softly, one after the other."""
@@ -61,20 +59,9 @@ class _Team:
 
 
 def shares(wanted: Sequence[Cell], at_once: int) -> list[tuple[int, tuple[Cell, ...]]]:
-    """Cut the cases into what one cluster can do: evenly, and never more than its recording has minutes for.
-
-    Returns each share's first place and its cases.
-    """
+    """Cut the cases into one cluster's each, evenly; return each share's first place and its cases."""
     most = min(CASES_PER_CLUSTER, -(-len(wanted) // at_once) or 1)
-    minutes = len(read_candle_folder(SYNTHETIC_CANDLES).slots(None, None)) - HISTORY_SLOTS
-    found, first = [], 0
-    while first < len(wanted):
-        some = tuple(wanted[first : first + most])
-        while minutes_needed(some) > minutes:
-            some = some[:-1]
-        found.append((first, some))
-        first += len(some)
-    return found
+    return [(first, tuple(wanted[first : first + most])) for first in range(0, len(wanted), most)]
 
 
 def run_all(
@@ -189,7 +176,11 @@ def _work(share: Share, pipe: Connection) -> None:
     folder = Path(tempfile.mkdtemp(prefix="btcfi-chaos-"))
     pipe.send(folder)
     try:
-        with own_database(share.database_url) as url, ChaosCluster(folder, database_url=url) as cluster:
+        candles = long_recording(folder / "candles", HISTORY_SLOTS + minutes_needed(share.cells))
+        with (
+            own_database(share.database_url) as url,
+            ChaosCluster(folder, database_url=url, candles=candles) as cluster,
+        ):
             cluster.start()
             outcomes = run_cases(cluster, share.cells, seed=share.seed, said=pipe.send, options_each=share.options_each)
     except Exception as e:  # noqa: BLE001 - whatever it is, it is the reason of this share's cases

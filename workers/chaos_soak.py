@@ -11,19 +11,16 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import psutil
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import COLUMNS, read_candle_folder
 from btcfi.adapters.store import rounds, sales, settlements
 from btcfi.adapters.store.backlog import BacklogFullError, backlog
 from btcfi.adapters.store.sales import Order
 from btcfi.adapters.store.tables import OptionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.units import SECONDS_PER_MINUTE, CentiBtc, CentsPerBtc, Slot, UnixSeconds
@@ -113,21 +110,6 @@ class Soak:
     drained_seconds: float = 0.0
     broken: list[str] | None = None
     """What the audit found; None until it was made."""
-
-
-def long_recording(folder: Path, slots: int) -> Path:
-    """Write the package's recording into a folder, again and again until it has ``slots`` minutes; return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    length = len(read_candle_folder(SYNTHETIC_CANDLES).slots(None, None))
-    for file in SYNTHETIC_CANDLES.glob("*.csv"):
-        rows = [line.partition(",") for line in file.read_text().splitlines()[1:]]
-        lines = [
-            f"{int(at) + turn * length * SECONDS_PER_MINUTE},{rest}"
-            for turn in range(-(-slots // length))
-            for at, _, rest in rows
-        ]
-        (folder / file.name).write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
-    return folder
 
 
 def slots_needed(minutes: int) -> int:

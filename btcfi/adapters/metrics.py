@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.console_tables import PausedFeedRow
+from btcfi.adapters.store.console_tables import pause_of
 from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.database import MIGRATIONS
 from btcfi.adapters.store.tables import (
@@ -258,7 +258,7 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         premium_cents=paid,
         price=None if last is None else _price(last, now=now, replay=replay),
         open_rounds=_count(session, col(RoundRow.state) == "open", RoundRow),
-        feed_paused=session.get(PausedFeedRow, feed) is not None,
+        feed_paused=pause_of(session, feed) is not None,
         newest_round_state=session.execute(
             select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
         ).scalar_one_or_none(),

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store import settlements
-from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit
+from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit, pause_of
 from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator import queries
@@ -58,7 +58,7 @@ def _overview(console: Console, name: str, before: int | None, done: int | None)
         said = session.get(AuditRow, done) if done is not None else None
         return {
             "parked": queries.parked(session, console.deps.limits.page),
-            "paused": session.get(PausedFeedRow, console.feed),
+            "paused": pause_of(session, console.feed),
             "roster": console.roster.refresh(),
             "entries": entries,
             "following": following,
@@ -193,11 +193,15 @@ def _feed_and_workers(routes: APIRouter, console: Console) -> None:
             _confirm(console, form, f"pause {console.feed}", "feed.pause")
 
         def work(session: Session) -> None:
-            row = session.get(PausedFeedRow, console.feed)
-            if pausing and row is None:
-                session.add(PausedFeedRow(feed=console.feed, paused_by=form.visitor.name, paused_at_unix=console.now()))
-            elif not pausing and row is not None:
-                session.delete(row)
+            now, paused = console.now(), pause_of(session, console.feed)
+            if pausing and paused is None:
+                session.merge(
+                    PausedFeedRow(
+                        feed=console.feed, paused_by=form.visitor.name, paused_at_unix=now, resumed_at_unix=None
+                    )
+                )
+            elif not pausing and paused is not None:
+                paused.resumed_at_unix = now
 
         return _do(console, request, form, "feed.pause" if pausing else "feed.resume", console.feed, "", work)
 

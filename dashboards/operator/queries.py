@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow
+from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, pause_of
 from btcfi.adapters.store.tables import (
     BlockRow,
     CanaryRow,
@@ -122,7 +122,7 @@ def health(session: Session, feed: str) -> Health:
         newest_void=void,
         tip=tip(session),
         canaries=session.exec(select(CanaryRow).order_by(col(CanaryRow.queue))).all(),
-        paused=session.get(PausedFeedRow, feed),
+        paused=pause_of(session, feed),
     )
 
 

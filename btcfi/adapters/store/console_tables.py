@@ -63,13 +63,14 @@ class AuditRow(SQLModel, table=True):
 
 
 class PausedFeedRow(SQLModel, table=True):
-    """A feed for which no new round is opened until somebody resumes it."""
+    """A feed's last pause: no new round is opened until somebody resumes it, nor one for a minute of the pause."""
 
     __tablename__: ClassVar[str] = "paused_feed"
 
     feed: str = Field(primary_key=True)
     paused_by: str
     paused_at_unix: int = Field(sa_column=_time())
+    resumed_at_unix: int | None = Field(default=None, sa_column=_time(nullable=True))
 
 
 # newest first is how people read lists; without these a page of a large book is a scan and a sort
@@ -79,9 +80,16 @@ Index("ix_settlement_newest", col(SettlementRow.created_at_unix), col(Settlement
 Index("ix_settlement_state_newest", col(SettlementRow.state), col(SettlementRow.created_at_unix), col(SettlementRow.id))
 
 
-def is_paused(session: Session, feed: str) -> bool:
-    """Return whether an operator paused ``feed``: its open rounds are closed, new ones are not opened."""
-    return session.get(PausedFeedRow, feed) is not None
+def pause_of(session: Session, feed: str) -> PausedFeedRow | None:
+    """Return the pause that an operator has laid on ``feed``: its open rounds are closed, new ones are not opened."""
+    row = session.get(PausedFeedRow, feed)
+    return row if row is not None and row.resumed_at_unix is None else None
+
+
+def resumed_at(session: Session, feed: str) -> UnixSeconds:
+    """Return when ``feed`` was last resumed; 0 for never."""
+    row = session.get(PausedFeedRow, feed)
+    return UnixSeconds(0 if row is None else row.resumed_at_unix or 0)
 
 
 def audit(

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.evidence import observations_of
-from btcfi.adapters.store.console_tables import is_paused
-from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
+from btcfi.adapters.store.console_tables import pause_of, resumed_at
+from btcfi.adapters.store.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.oracle.consensus import (
     AgreedPrice,
@@ -22,13 +22,21 @@ from btcfi.oracle.consensus import (
     fit_to_settle,
 )
 from btcfi.oracle.quote import Feed, VenueId
-from btcfi.units import CentsPerBtc, Slot, UnixSeconds
+from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
 MINUTES_SEARCHED: Final = 1440
 """Minutes after an expiry that are looked through for its price: a day."""
 
 MAX_ATTEMPTS: Final = 3
 """How often a minute's fetches are queued before it is closed with what came."""
+
+
+CATCH_UP_SLOTS: Final = 15
+"""How many minutes that nobody opened a tick takes up: what a restart or a lost worker leaves out. Not more, since one
+tick of a clock that runs ahead takes up as many, and finds no candle for any."""
+
+CATCH_UP_SECONDS: Final = 3
+"""Between two of them, so that the minute that has just closed does not wait behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +55,56 @@ class Register:
 
 
 def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, deadline_seconds: int) -> bool:
-    """Open the round of a minute and queue its fetches; return False when it exists: two beats are harmless.
+    """Open the round of a minute and queue its fetches; return False when that was done: two beats are harmless.
 
-    While an operator has paused the feed no round is opened either.
+    The minutes before it that nobody opened are opened too, since a tick can be lost with its worker: an option is
+    settled by its own minute, and a barrier has seen each. ``repair_rounds`` asks for them, one after another. Not
+    opened are a minute before one that has a price (options may have been settled by that), and any while an operator
+    has paused the feed, or of such a pause.
     """
-    if is_paused(session, feed):
+    if pause_of(session, feed) is not None or _is_passed(session, feed, slot):
         return False
-    statement = upsert(session, RoundRow).values(
-        feed=feed, slot=slot, state="open", attempts=1, deadline_unix=now + deadline_seconds, opened_at_unix=now
-    )
+    rows = [
+        {"feed": feed, "slot": missed, "state": "open", "attempts": 0, "opened_at_unix": now,
+         "deadline_unix": now + place * CATCH_UP_SECONDS}
+        for place, missed in enumerate(_missed(session, feed, slot), start=1)
+    ]  # fmt: skip
+    rows.append({"feed": feed, "slot": slot, "state": "open", "attempts": 0, "opened_at_unix": now, "deadline_unix": 0})
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
-    quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot"])
-    if session.execute(quiet.returning(col(RoundRow.slot))).first() is None:
+    quiet = upsert(session, RoundRow).values(rows).on_conflict_do_nothing(index_elements=["feed", "slot"])
+    opened = sorted(session.execute(quiet.returning(col(RoundRow.slot))).scalars())
+    record_all(session, "round", {f"{feed}@{one}": "" for one in opened}, "open", now=now)
+    # its own tick may come after a later minute's, which has opened it and not asked
+    asked = (
+        update(RoundRow)
+        .where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
+        .where(col(RoundRow.state) == "open", col(RoundRow.attempts) == 0)
+        .values(attempts=1, deadline_unix=now + deadline_seconds)
+        .returning(col(RoundRow.slot))
+    )
+    if session.execute(asked).first() is None:
         return False
-    record(session, "round", f"{feed}@{slot}", "open", now=now)
     enqueue(session, [Work(flow="price_round", arguments=(feed, slot))], now=now)
     return True
+
+
+def _is_passed(session: Session, feed: Feed, slot: Slot) -> bool:
+    later = select(col(RoundRow.slot)).where(
+        col(RoundRow.feed) == feed, col(RoundRow.slot) > slot, col(RoundRow.state) == "priced"
+    )
+    return session.execute(later.limit(1)).first() is not None and find_round(session, feed, slot) is None
+
+
+def _missed(session: Session, feed: Feed, slot: Slot) -> range:
+    """Return the minutes between the newest round before ``slot`` and ``slot``, oldest first."""
+    newest = session.execute(
+        select(func.max(RoundRow.slot)).where(col(RoundRow.feed) == feed, col(RoundRow.slot) < slot)
+    ).scalar_one()
+    if newest is None:
+        return range(0)
+    resumed = -(-resumed_at(session, feed) // SECONDS_PER_MINUTE) * SECONDS_PER_MINUTE
+    first = max(newest + SECONDS_PER_MINUTE, slot - CATCH_UP_SLOTS * SECONDS_PER_MINUTE, resumed)
+    return range(first, slot, SECONDS_PER_MINUTE)
 
 
 def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:

@@ -10,7 +10,7 @@ from sqlmodel import select
 from btcfi.adapters.store import rounds
 from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow
 from btcfi.adapters.store.settlements import request_settlement
-from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import BTC_USD
 from btcfi.units import CentsPerBtc, Slot
@@ -134,8 +134,14 @@ def test_a_paused_feed_opens_no_round_until_it_is_resumed(world, client):
     assert [row.paused_by for row in rows(world, PausedFeedRow)] == ["ada"]
     assert not opens(first + 60)
     assert "paused" in client.get("/").text
+    world.now += 240
     assert post(client, "/operate/feed", do="resume").status_code == 303
-    assert opens(first + 60)
+    assert opens(first + 360)
+    opened = sorted(row.slot - first for row in rows(world, RoundRow) if row.state == "open")
+    assert opened == [0, 300, 360], "no minute of the pause"
+    assert post(client, "/operate/feed", do="pause", confirm="pause BTC/USD").status_code == 303
+    assert not opens(first + 420)
+    assert post(client, "/operate/feed", do="resume").status_code == 303
     assert [action for _, action, _ in world.audited()[-2:]] == ["feed.pause", "feed.resume"]
 
 

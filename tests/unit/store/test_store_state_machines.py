@@ -13,7 +13,7 @@ from btcfi.adapters.store.edges import UnknownEdgeError, cross
 from btcfi.adapters.store.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.rounds import MAX_ATTEMPTS, Register
 from btcfi.adapters.store.sales import Order, SaleRule, sell
-from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, SettlementRow
+from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind
@@ -122,6 +122,65 @@ def test_a_round_whose_venues_were_never_heard_is_fetched_again_and_then_closed_
         assert json.loads(row.report)
 
 
+def slots(session, **values):
+    rows = session.exec(select(RoundRow).order_by(RoundRow.slot)).all()
+    return [(row.slot - SLOT) // 60 for row in rows if all(getattr(row, k) == v for k, v in values.items())]
+
+
+def test_a_minute_whose_tick_was_lost_is_opened_by_the_next_tick_and_asked_for_by_the_reconciler(store):
+    def tick(session, minute):
+        return rounds.open_round(session, FEED, Slot(SLOT + 60 * minute), now=NOW, deadline_seconds=10)
+
+    with store.transaction() as session:
+        assert tick(session, 0)
+        assert tick(session, 3)
+        assert slots(session, state="open") == [0, 1, 2, 3]
+        assert flows(session) == ["price_round"] * 2
+        assert tick(session, 2), "its own tick comes after all"
+        assert not tick(session, 2)
+        assert slots(session, attempts=0) == [1]
+        assert rounds.repair_rounds(session, REGISTER, now=NOW, deadline_seconds=10) == 0
+        soon = UnixSeconds(NOW + rounds.CATCH_UP_SECONDS)
+        assert rounds.repair_rounds(session, REGISTER, now=soon, deadline_seconds=10) == 1
+        assert slots(session, attempts=1) == [0, 1, 2, 3]
+        assert flows(session).count("price_round") == 4
+        born = [e.entity_id for e in session.exec(select(EventRow)).all() if (e.from_state, e.to_state) == ("", "open")]
+        assert len(born) == len(set(born)) == 4
+
+
+def test_an_option_of_a_lost_minute_waits_for_its_own_price_and_not_for_the_next_one(store):
+    with store.transaction() as session:
+        for minute in range(10):
+            priced(session, SLOT + 60 * minute, 5_000_000)
+            if not minute:
+                activate(session, create(session))
+        rounds.open_round(session, FEED, Slot(SLOT + 660), now=NOW, deadline_seconds=10)  # 600 was lost, its expiry
+        cross(session, rounds.find_round(session, FEED, Slot(SLOT + 660)), "void", now=NOW)
+        assert slots(session, state="open") == [10]
+        priced(session, SLOT + 720, 5_500_000)
+        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+
+
+def test_a_long_outage_is_caught_up_for_the_last_minutes_alone(store):
+    with store.transaction() as session:
+        rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
+        rounds.open_round(session, FEED, Slot(SLOT + 60 * 500), now=NOW, deadline_seconds=10)
+        assert slots(session) == [0, *range(500 - rounds.CATCH_UP_SLOTS, 501)]
+        deadlines = [row.deadline_unix - NOW for row in session.exec(select(RoundRow).order_by(RoundRow.slot)).all()]
+        assert deadlines[1:-1] == [rounds.CATCH_UP_SECONDS * n for n in range(1, rounds.CATCH_UP_SLOTS + 1)]
+
+
+def test_a_minute_before_a_priced_one_is_not_opened_any_more_since_options_may_rest_on_the_later(store):
+    with store.transaction() as session:
+        priced(session, SLOT + 60, 5_000_000)
+        assert not rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
+        assert slots(session) == [1]
+        ahead = Slot(SLOT + 60 * 300)  # a clock that runs ahead makes void minutes: they stop nobody
+        assert rounds.open_round(session, FEED, ahead, now=NOW, deadline_seconds=10)
+        cross(session, rounds.find_round(session, FEED, ahead), "void", now=NOW)
+        assert rounds.open_round(session, FEED, Slot(SLOT + 120), now=NOW, deadline_seconds=10)
+
+
 def test_a_round_waits_for_every_venue_and_closes_once_when_all_have_spoken(store):
     with store.transaction() as session:
         rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
@@ -171,6 +230,7 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
     with store.transaction() as session:
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
+        priced(session, SLOT + 480, 5_000_000)
         rounds.open_round(session, FEED, Slot(SLOT + 540), now=NOW, deadline_seconds=10)
         priced(session, SLOT + 600, 5_500_000)
         assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
