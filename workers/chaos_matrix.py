@@ -399,9 +399,11 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
     began = time.monotonic()
     kind = KINDS[case.kind]
     reached, problems = False, []
-    if not kind.pointless:
-        run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
     try:
+        # so that the fault meets the case's own minute; one that sells must do it a minute before
+        _price(run, case.slot - 60 * (1 + (case.edge in FUNDING)))
+        if not kind.pointless:
+            run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
         reached = _drive(run, case, kind, ids, options_each)
     except Exception as e:  # noqa: BLE001 - one case's failure must not take the ones after it along
         problems.append(str(e) if isinstance(e, BtcfiError) else f"{type(e).__name__}: {e}")
