@@ -329,7 +329,7 @@ def contracts_of_one_minute(contracts: int, database_url: str | None) -> dict[st
         ids += sell_all(run, "load", contracts, expiry)
         say(f"{contracts} options sold; both parties sign each")
         funded = fund_all(run, len(ids))
-        for slot in early:
+        for slot in (*run.slots[HISTORY : HISTORY + 2], *early):
             run.price(slot)
             time.sleep(1.0)
         wait_for_coins(run, contracts)

@@ -269,6 +269,7 @@ def _contracts() -> list[Row]:
             ids = sell(run, case, CONTRACTS)
             _fund(run, ids)
             funded = time.monotonic() - began
+            _price(run, case.slot - 60)
             cluster.tick(case.slot)
             seconds = _due_to_broadcast(run, ids)
         p95 = statistics.quantiles(seconds, n=20)[-1]

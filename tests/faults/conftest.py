@@ -46,11 +46,12 @@ class World:
         return expiry
 
     def future(self):
-        """Take the minute after the next: one that is not over yet."""
+        """Take the minute after the next: one that is not over yet. ``expire`` prices both."""
         next(self.slots)
         return next(self.slots)
 
     def expire(self, slot):
+        self.cluster.tick(slot - 60)
         self.cluster.tick(slot)
 
     def option_states(self, *names):
