@@ -8,7 +8,10 @@ import psutil
 import pytest
 from sqlalchemy import select
 
+from btcfi.adapters.store import rounds
 from btcfi.adapters.store.fleet_tables import LeaseRow
+from btcfi.options.expiry import SettlementInput
+from workers.chaos import KILL_WORKER, Order
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -49,6 +52,25 @@ def test_every_worker_is_replaced_one_by_one_while_options_settle(world):
         world.cluster.wait(f"the end of the old {role} worker", lambda pid=old: gone(pid), 40)
     world.until("EXERCISED", *names)
     assert world.broken(*names) == []
+
+
+def test_a_minute_whose_tick_died_with_its_worker_is_priced_by_the_next_tick_and_settles_its_options(world):
+    cluster = world.cluster
+    expiry = world.sell("lost-tick")
+    cluster.tick(expiry - 60)
+    cluster.wait("the minute before", lambda: world.closed(expiry - 60))
+    cluster.orders.arm(Order(name="lost-tick", point="round.open:before", action=KILL_WORKER))
+    cluster.tick(expiry)
+    cluster.wait("the kill", lambda: cluster.orders.reached("lost-tick") is not None)
+    cluster.orders.disarm("lost-tick")
+    world.price()  # the next minute
+    world.until("EXERCISED", "lost-tick")
+    given = SettlementInput.from_bytes(bytes.fromhex(world.settlement("lost-tick").input_hex))
+    with cluster.store.reading() as session:
+        own = rounds.find_round(session, cluster.here.feed, expiry)
+        following = rounds.find_round(session, cluster.here.feed, expiry + 60)
+    assert given.spot // 100 == own.price_cents // 100 != following.price_cents // 100
+    assert world.broken("lost-tick") == []
 
 
 def test_of_two_chain_workers_one_holds_the_wallet_and_the_other_takes_over_when_it_dies(world):
