@@ -27,8 +27,8 @@ images: .venv/installed-dev  ## the same, and the screenshots of docs/images tak
 faults-ci: .venv/installed-dev  ## kill and cut 44 times by a seed, poison, fleets, a disaster: nothing lost, nothing twice
 	@$(BIN)/pytest --numprocesses=2 --dist=load --maxschedchunk=1 -m faults tests/faults $(ARGS)
 
-faults: .venv/installed-dev  ## every fault at every point, about an hour; writes the matrix into docs/reliability.md
-	@$(BIN)/btcfi chaos --full --at-once 2 --report docs/reliability.md $(ARGS)
+faults: .venv/installed-dev  ## every fault at every point, 55 minutes; writes the matrix into docs/reliability.md
+	@$(BIN)/btcfi chaos --full --at-once 3 --report docs/reliability.md $(ARGS)
 
 soak: .venv/installed-dev  ## 30 minutes of sales and settlements with a random fault in each; writes docs/reliability.md
 	@$(BIN)/btcfi chaos --soak 30 --report docs/reliability.md $(ARGS)
