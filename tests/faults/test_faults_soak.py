@@ -6,7 +6,8 @@ from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import InvalidInputError
 from workers.chaos_cli import SOAK_BEGIN, SOAK_END, _put, _soak_lines, _soak_verdict
-from workers.chaos_soak import Minute, long_recording, run_soak, slots_needed
+from workers.chaos_cluster import long_recording
+from workers.chaos_soak import Minute, run_soak, slots_needed
 
 
 def test_a_soak_of_half_an_hour_has_a_minute_of_the_market_for_each_of_its_slots(tmp_path):

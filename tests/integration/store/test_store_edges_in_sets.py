@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from btcfi.adapters.store.edges import Step, UnknownEdgeError, cross_all
+from btcfi.adapters.store.edges import Crossing, UnknownEdgeError, cross_all
 from btcfi.adapters.store.tables import CounterRow, EventRow, TransactionRow
 from btcfi.adapters.store.transactions import Signed, put_transactions
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
@@ -38,9 +38,9 @@ def events(store, to_state):
 
 
 def test_all_move_and_every_one_has_its_event_and_its_own_changes(store, rows):
-    steps = [Step(row=row, changes={"fee_sats": n}, detail=f"number {n}") for n, row in enumerate(rows)]
+    crossings = [Crossing(row=row, changes={"fee_sats": n}, detail=f"number {n}") for n, row in enumerate(rows)]
     with store.transaction() as session:
-        assert cross_all(session, steps, "broadcast", now=UnixSeconds(NOW + 1)) == steps
+        assert cross_all(session, crossings, "broadcast", now=UnixSeconds(NOW + 1)) == crossings
     found = stored(store)
     assert [found[row.txid].fee_sats for row in rows] == list(range(MANY))
     assert {row.state for row in found.values()} == {"broadcast"}
@@ -57,9 +57,9 @@ def test_what_somebody_else_has_moved_stays_as_it_is_and_is_counted(store, rows)
         statement = update(TransactionRow).where(col(TransactionRow.txid).in_(theirs)).values(state="conflicted")
         session.execute(statement.execution_options(synchronize_session=False))
     with store.transaction() as session:
-        moved = cross_all(session, [Step(row=row, changes={"fee_sats": 7}) for row in rows], "broadcast", now=NOW)
+        moved = cross_all(session, [Crossing(row=row, changes={"fee_sats": 7}) for row in rows], "broadcast", now=NOW)
     found = stored(store)
-    assert {step.row.txid for step in moved} == set(found) - theirs
+    assert {one.row.txid for one in moved} == set(found) - theirs
     assert {(found[txid].state, found[txid].fee_sats) for txid in theirs} == {("conflicted", 0)}
     assert len(events(store, "broadcast")) == MANY - len(theirs)
     with store.reading() as session:
@@ -68,17 +68,17 @@ def test_what_somebody_else_has_moved_stays_as_it_is_and_is_counted(store, rows)
 
 def test_rows_may_come_from_different_states(store, rows):
     with store.transaction() as session:
-        cross_all(session, [Step(row=row) for row in rows[:5]], "broadcast", now=NOW)
-        moved = cross_all(session, [Step(row=row) for row in rows], "conflicted", now=NOW)
+        cross_all(session, [Crossing(row=row) for row in rows[:5]], "broadcast", now=NOW)
+        moved = cross_all(session, [Crossing(row=row) for row in rows], "conflicted", now=NOW)
     assert len(moved) == MANY
     assert sorted(e.from_state for e in events(store, "conflicted")) == ["broadcast"] * 5 + ["built"] * (MANY - 5)
 
 
 def test_one_row_without_the_edge_refuses_the_whole_transaction(store, rows):
     with store.transaction() as session:
-        cross_all(session, [Step(row=rows[0])], "conflicted", now=NOW)
+        cross_all(session, [Crossing(row=rows[0])], "conflicted", now=NOW)
     with pytest.raises(UnknownEdgeError), store.transaction() as session:
-        cross_all(session, [Step(row=row) for row in rows], "confirmed", now=NOW)
+        cross_all(session, [Crossing(row=row) for row in rows], "confirmed", now=NOW)
     assert not events(store, "confirmed")
     assert {row.state for row in stored(store).values()} == {"built", "conflicted"}
 
