@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -166,6 +167,21 @@ def consensus_rule() -> ConsensusRule:
     return load_preset(load_deployment().preset).consensus
 
 
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - the option's value, as typer hands it over
+    if wanted:
+        typer.echo(f"btcfi {version('btcfi-oracle-vm')}")
+        raise typer.Exit
+
+
+def _whole(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 def build(arguments: Sequence[str] = ()) -> typer.Typer:
     """Return the app. ``arguments``: the command line, whose first word may name a group that is imported late."""
     app = typer.Typer(
@@ -174,6 +190,7 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_whole)
     app.command()(demo)
     app.command()(up)
     app.registered_commands += vm_cli.app.registered_commands
