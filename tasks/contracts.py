@@ -59,6 +59,7 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
+    rule = contract_rule(here.preset)
     for option in waiting:
         event = event_of(option)
         with here.store.reading() as session:
@@ -66,7 +67,6 @@ def _order(here: Context) -> None:
         announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
         with here.store.transaction() as session:
             contracts.store_event(session, event, condition_of_row(option), announced, now=here.now())
-            rule = contract_rule(here.preset)
             contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
 
 

@@ -159,7 +159,6 @@ class ChaosCluster:
         chosen = venues_for_replay(recorded, None, None)
         self.slots: list[Slot] = recorded.slots(None, None)
         self._candles = candles
-        self._extra: list[Part] = []
         self._mined = 0.0
         self._deployment = Deployment(data_dir=folder / "fleet").model_copy(
             update={

@@ -30,8 +30,8 @@ HISTORY_SLOTS: Final = 3
 """Minutes priced before the first option is sold."""
 
 CASES_A_LOT: Final = 24
-"""Whose options are sold together. They can be refunded some thousand blocks after the sale, and a case mines about
-fifteen: of more cases, the last ones would find their options refunded."""
+"""Whose options are sold together. They can be refunded some thousand blocks after the sale, and each case mines:
+of more cases, the last ones would find their options refunded."""
 
 CASE_SECONDS: Final = 75.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
@@ -145,7 +145,6 @@ class Run:
 
     cluster: ChaosCluster
     view: audit.ChainView = field(default_factory=audit.ChainView)
-    rng: random.Random = field(default_factory=random.Random)
     ticked: int = 0
     """The newest minute whose tick was sent."""
 
@@ -291,7 +290,7 @@ def run_cases(
     options_each: int = 2,
 ) -> list[Outcome]:  # fmt: skip
     """Run cases one after another on a started cluster; ``said`` is told each as it ends."""
-    run = Run(cluster=cluster, rng=random.Random(seed))
+    run = Run(cluster=cluster)
     for slot in cluster.slots[:HISTORY_SLOTS]:
         _price(run, slot)
     outcomes = []
@@ -314,20 +313,28 @@ def minutes_needed(wanted: Sequence[tuple[str, str]]) -> int:
 
     A lot is sold together, before its first case; a case about the funding has a sale of its own.
     """
-    return len(_lots(wanted)) + sum(2 + (point.rpartition(":")[0] in FUNDING) for point, _ in wanted)
+    return max(_places(wanted), default=-2) + 2
+
+
+def _places(wanted: Sequence[tuple[str, str]]) -> list[int]:
+    """Return which minute of the recording each case's options expire in."""
+    found, place = [], 0
+    for number, (point, _) in enumerate(wanted):
+        # the minute of a sale is over when it is made
+        place += (number % CASES_A_LOT == 0) + (point.rpartition(":")[0] in FUNDING)
+        found.append(place)
+        place += 2
+    return found
 
 
 def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: int) -> list[Case]:
     """Give each case its expiry minute, one that is in the future when its options are sold, and a minute after it."""
     if minutes_needed(wanted) > len(slots):
         raise InvalidInputError("cases", str(len(wanted)), f"what the recording's {len(slots)} minutes allow")
-    cases, place = [], 0
-    for number, (point, kind) in enumerate(wanted):
-        # the minute of a sale is over when it is made
-        place += (number % CASES_A_LOT == 0) + (point.rpartition(":")[0] in FUNDING)
-        cases.append(Case(point=point, kind=kind, slot=slots[place], seed=seed + number))
-        place += 2
-    return cases
+    return [
+        Case(point=point, kind=kind, slot=slots[place], seed=seed + number)
+        for number, ((point, kind), place) in enumerate(zip(wanted, _places(wanted), strict=True))
+    ]
 
 
 def sell(run: Run, case: Case, many: int) -> list[str]:
@@ -443,8 +450,9 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
         _tick_until(run, case.slot)
-        for slot in [] if second is None else [case.slot - 60, case.slot, case.slot - 120]:
-            cluster.tick(slot)
+        if second is not None:
+            for slot in (case.slot - 60, case.slot, case.slot - 120):
+                cluster.tick(slot)
         over = time.monotonic() + NEXT_MINUTE_SECONDS
         if case.edge in EARLY:
             _ask_early(run, ids, case)

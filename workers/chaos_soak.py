@@ -140,7 +140,7 @@ class _Soaking:
         self._cluster, self._soak, self._said = cluster, soak, said
         self._each_slot = per_minute // SLOTS_A_MINUTE
         self._rng = random.Random(seed)
-        self._run = Run(cluster=cluster, rng=self._rng)
+        self._run = Run(cluster=cluster)
         self._rule = sale_rule(cluster.here.deployment)
         self._slots = iter(cluster.slots)
         self._orders: list[Order] = []

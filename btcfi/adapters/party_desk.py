@@ -48,7 +48,7 @@ from btcfi.contracts.messages import (
     Sign,
     contract_id,
 )
-from btcfi.contracts.option import SECONDS_PER_BLOCK, build_refund, complete_settlement, sign_settlement
+from btcfi.contracts.option import build_refund, complete_settlement, expected_height, sign_settlement
 from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
@@ -252,8 +252,7 @@ class PartyDesk:
         """
         chain = self._node.chain_info()
         expiry = decode_terms(terms.option).expiry
-        to_come = max(0, expiry - chain.median_time) // SECONDS_PER_BLOCK
-        least = chain.height + to_come + self._policy.min_refund_delay
+        least = expected_height(chain.height, expiry - chain.median_time) + self._policy.min_refund_delay
         if terms.refund_height < least:
             raise InvalidInputError(
                 "refund_height", f"{terms.refund_height:,} at block {chain.height:,}",

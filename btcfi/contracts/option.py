@@ -38,7 +38,7 @@ FUNDING_OUTPUT: Final = 0
 """Index of the collateral in every funding transaction."""
 
 SECONDS_PER_BLOCK: Final = 600
-"""On average: how an expiry time becomes an expiry height."""
+"""On average."""
 
 MIN_REFUND_DELAY: Final = 144
 """Blocks between the expiry height and the refund height, about a day: time to settle at high fees."""
@@ -134,6 +134,11 @@ class OptionContract:
 
 
 # ---- funding
+
+
+def expected_height(tip: Height, seconds: int) -> Height:
+    """Return the height that the chain is expected to have ``seconds`` after ``tip``: the tip's for what has passed."""
+    return Height(tip + max(0, seconds) // SECONDS_PER_BLOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ transactions, is measured on fewer options, since the two parties sign each of t
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -35,8 +34,7 @@ from tasks import chain as chain_tasks
 from tasks import options as option_tasks
 from tasks import settlement as settlement_tasks
 from tests.benchmarks import Row
-from tests.support.chain import embedded_node
-from tests.support.contract_stage import Stage
+from tests.support.contract_stage import open_stage
 from workers.chaos_cluster import ChaosCluster, Size
 from workers.chaos_matrix import HISTORY_SLOTS, Case, Run, _fund, _price, sell
 from workers.embedded import Cluster
@@ -75,10 +73,8 @@ STAGED = 100
 
 def _stages() -> list[Row]:
     """Time each stage of settling real contracts in this process, one after the other, on the embedded node."""
-    with TemporaryDirectory() as folder, embedded_node(Path(folder) / "chain") as (node, _):
-        stage = Stage(
-            Path(folder) / "data", node, Path(folder) / "chain" / ".cookie", coins=STAGED + 2, fee_coins=STAGED + 2
-        )
+    sizes = {"coins": STAGED + 2, "fee_coins": STAGED + 2}
+    with TemporaryDirectory() as folder, open_stage(Path(folder), **sizes) as stage:
         for number in range(STAGED):
             stage.sell(f"o{number}", strike=4_900_000 + number)
         began = time.perf_counter()
@@ -104,7 +100,6 @@ def _stages() -> list[Row]:
             found.append(_each(f"pipeline.stage_{name}_ms", spent, f"{STAGED} contracts, one process"))
         with stage.here.store.reading() as session:
             sent = session.exec(select(SettlementRow).where(SettlementRow.state == "broadcast")).all()
-        stage.close()
         if len(sent) != STAGED:
             raise RuntimeError(f"{len(sent)} of {STAGED} were broadcast")
         rate = Row(
@@ -261,7 +256,7 @@ def _contracts() -> list[Row]:
         size = Size(settle=1, chain=1, settle_concurrency=2)
         with ChaosCluster(Path(folder), size=size, changes={"lease_seconds": 60}) as cluster:
             cluster.start()
-            run = Run(cluster=cluster, rng=random.Random(1))
+            run = Run(cluster=cluster)
             for slot in cluster.slots[:HISTORY_SLOTS]:
                 _price(run, slot)
             case = Case(point="-", kind="bench", slot=cluster.slots[HISTORY_SLOTS + 2], seed=1)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import contextmanager
 
 from sqlmodel import select
 
@@ -22,6 +23,7 @@ from btcfi.vm.program import load_program
 from settings.deployment import Deployment
 from tasks import chain, context, options, oracle, settlement
 from tasks import contracts as exchange_tasks
+from tests.support.chain import embedded_node, real_node
 from tests.support.rounds import priced_round
 from workers import parties
 from workers.app import create_app
@@ -31,6 +33,17 @@ SLOT = Slot(int(time.time()) // 60 * 60 - 3600)
 EXPIRY = Slot(SLOT + 600)
 SPOT = 5_000_000
 COINS = 4
+
+
+@contextmanager
+def open_stage(folder, kind="embedded", **sizes):
+    """Give a stage on a new chain of one of ``tests.support.chain.KINDS``."""
+    start, cookie = (real_node, "regtest/.cookie") if kind == "bitcoind" else (embedded_node, ".cookie")
+    with (
+        start(folder / "chain") as (node, _),
+        Stage(folder / "data", node, folder / "chain" / cookie, **sizes) as made,
+    ):
+        yield made
 
 
 class Stage:

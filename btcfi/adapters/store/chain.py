@@ -18,7 +18,15 @@ from btcfi.adapters.node import Block
 from btcfi.adapters.store import contracts
 from btcfi.adapters.store.edges import Crossing, count, cross, cross_all, upsert
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.transactions import Signed, adopt, put_transaction, put_transactions, settled, settlement_of
+from btcfi.adapters.store.transactions import (
+    Signed,
+    adopt,
+    find_settlement,
+    put_transaction,
+    put_transactions,
+    settled,
+    settlement_of,
+)
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -516,19 +524,17 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
     if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
         return  # their CET is ours: it is matched when the settlement is built
     option = session.get_one(OptionRow, row.option_id)
-    if contracts.close_seen(session, option, row, now=now):
+    settlement = find_settlement(session, option.id)
+    if settlement is not None and contracts.close_seen(session, option, settlement, row, now=now):
         return
     detail = f"ended outside the service by {row.txid}"
     if option.state == "ACTIVE":
         cross(session, option, "EXPIRED", now=now, detail=detail)
     if option.state == "EXPIRED":
         cross(session, option, "ABANDONED", now=now, detail=detail)
-        for settlement in session.execute(
-            select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
-        ).scalars():
-            if settlement.state in {"due", "claimed", "executed", "proven", "built"}:
-                cross(session, settlement, "parked", now=now, fence=settlement.fence, detail=detail,
-                      changes={"last_error": detail})  # fmt: skip
+        if settlement is not None and settlement.state in {"due", "claimed", "executed", "proven", "built"}:
+            cross(session, settlement, "parked", now=now, fence=settlement.fence, detail=detail,
+                  changes={"last_error": detail})  # fmt: skip
 
 
 def transaction_of(session: Session, option_id: str, purpose: str) -> TransactionRow | None:

@@ -21,7 +21,7 @@ from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import Work, count, cross, enqueue, record, upsert
 from btcfi.adapters.store.options import Condition, terms_of
 from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow
-from btcfi.adapters.store.transactions import Signed, adopt, put_transaction
+from btcfi.adapters.store.transactions import Signed, adopt, put_transaction, settlement_of
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
@@ -47,7 +47,7 @@ from btcfi.contracts.messages import (
     encode_order,
 )
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK, OptionContract
+from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
 from btcfi.errors import InvalidInputError
@@ -191,7 +191,7 @@ def order_contract(
 
     tip: the node's, not what was walked: from a height long past the collateral would return before the expiry.
     """
-    expiry = Height(tip + max(0, option.expiry_unix - option.listed_slot) // SECONDS_PER_BLOCK)
+    expiry = expected_height(tip, option.expiry_unix - option.listed_slot)
     terms = terms_of(option)
     contract = ContractTerms(
         option=encode_terms(terms), collateral=terms.collateral, premium=Sats(option.premium_sats),
@@ -456,8 +456,8 @@ def closes(session: Session, rate: SatsPerKvb) -> list[tuple[str, dict[str, Any]
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the close that both have signed. Raises InvalidInputError unless it pays what the guest computed."""
     option = session.get_one(OptionRow, option_id)
-    row = session.execute(select(SettlementRow).where(col(SettlementRow.option_id) == option_id)).scalar_one()
-    if row.state != "proven" or row.reason != "early_exercise":
+    row = settlement_of(session, option_id)
+    if not _waits_for_close(row):
         return
     closed = _transaction(message)
     fee = _check_close(option, row, closed)
@@ -473,11 +473,11 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     put_transaction(session, signed, now=now)
 
 
-def close_seen(session: Session, option: OptionRow, mined: TransactionRow, *, now: UnixSeconds) -> bool:
+def close_seen(
+    session: Session, option: OptionRow, row: SettlementRow, mined: TransactionRow, *, now: UnixSeconds
+) -> bool:
     """Take a mined spend as the close of an early exercise whose message has not come; False when it is none."""
-    query = select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
-    row = session.execute(query).scalar_one_or_none()
-    if row is None or row.state != "proven" or row.reason != "early_exercise":
+    if not _waits_for_close(row):
         return False
     try:
         fee = _check_close(option, row, parse_transaction(bytes.fromhex(mined.raw_hex)))
@@ -486,6 +486,10 @@ def close_seen(session: Session, option: OptionRow, mined: TransactionRow, *, no
     if cross(session, row, "built", now=now, fence=row.fence, changes={"txid": mined.txid, "last_error": None}):
         adopt(session, mined, row, fee=fee, now=now)
     return True
+
+
+def _waits_for_close(row: SettlementRow) -> bool:
+    return row.state == "proven" and row.reason == "early_exercise"
 
 
 def _check_close(option: OptionRow, row: SettlementRow, closed: Transaction) -> Sats:

@@ -30,7 +30,6 @@ MINUTES_SEARCHED: Final = 1440
 MAX_ATTEMPTS: Final = 3
 """How often a minute's fetches are queued before it is closed with what came."""
 
-
 CATCH_UP_SLOTS: Final = 15
 """How many minutes that nobody opened a tick takes up: what a restart or a lost worker leaves out. Not more, since one
 tick of a clock that runs ahead takes up as many, and finds no candle for any."""
@@ -65,16 +64,15 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
     if pause_of(session, feed) is not None or _is_passed(session, feed, slot):
         return False
     rows = [
-        {"feed": feed, "slot": missed, "state": "open", "attempts": 0, "opened_at_unix": now,
+        {"feed": feed, "slot": one, "state": "open", "attempts": 0, "opened_at_unix": now,
          "deadline_unix": now + place * CATCH_UP_SECONDS}
-        for place, missed in enumerate(_missed(session, feed, slot), start=1)
+        for place, one in enumerate((*_missed(session, feed, slot), slot), start=1)
     ]  # fmt: skip
-    rows.append({"feed": feed, "slot": slot, "state": "open", "attempts": 0, "opened_at_unix": now, "deadline_unix": 0})
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
     quiet = upsert(session, RoundRow).values(rows).on_conflict_do_nothing(index_elements=["feed", "slot"])
     opened = sorted(session.execute(quiet.returning(col(RoundRow.slot))).scalars())
     record_all(session, "round", {f"{feed}@{one}": "" for one in opened}, "open", now=now)
-    # its own tick may come after a later minute's, which has opened it and not asked
+    # by this tick, or by a later minute's that came before it
     asked = (
         update(RoundRow)
         .where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.edges import Crossing, cross, cross_all, record_all
@@ -61,11 +61,19 @@ def _walked(session: Session) -> int | None:
     return height
 
 
+def find_settlement(session: Session, option_id: str) -> SettlementRow | None:
+    """Return an option's settlement, if it has one yet."""
+    return session.execute(_settlement(option_id)).scalar_one_or_none()
+
+
 def settlement_of(session: Session, option_id: str) -> SettlementRow:
-    """Return an option's settlement; there is exactly one."""
-    query = select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
-    row: SettlementRow = session.execute(query).scalar_one()
+    """Return the settlement of an option that has one; there is exactly one."""
+    row: SettlementRow = session.execute(_settlement(option_id)).scalar_one()
     return row
+
+
+def _settlement(option_id: str) -> Select[SettlementRow]:
+    return select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
 
 
 def settled(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:

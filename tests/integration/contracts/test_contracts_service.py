@@ -12,8 +12,7 @@ from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid
 from tasks import chain, context
 from tasks import contracts as exchange_tasks
-from tests.support.chain import embedded_node
-from tests.support.contract_stage import Stage
+from tests.support.contract_stage import open_stage
 
 pytestmark = pytest.mark.integration
 
@@ -22,8 +21,7 @@ OFF_THE_CURVE = "02" + "00" * 32
 
 @pytest.fixture
 def stage(tmp_path):
-    cookie = tmp_path / "chain" / ".cookie"
-    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+    with open_stage(tmp_path) as made:
         yield made
 
 

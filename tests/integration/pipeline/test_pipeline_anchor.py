@@ -21,8 +21,8 @@ from btcfi.surfaces import anchor_cli
 from btcfi.surfaces.cli import run
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
-from tests.support.chain import KINDS, embedded_node, real_node
-from tests.support.contract_stage import SLOT, Stage
+from tests.support.chain import KINDS
+from tests.support.contract_stage import SLOT, open_stage
 from workers import prove_anchor_cli
 
 pytestmark = pytest.mark.integration
@@ -30,17 +30,13 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(params=KINDS)
 def stage(request, tmp_path):
-    kind = embedded_node if request.param == "embedded" else real_node
-    with kind(tmp_path / "chain") as (node, _):
-        cookie = tmp_path / "chain" / ("regtest/.cookie" if request.param == "bitcoind" else ".cookie")
-        with Stage(tmp_path / "data", node, cookie) as made:
-            yield made
+    with open_stage(tmp_path, request.param) as made:
+        yield made
 
 
 @pytest.fixture
 def embedded(tmp_path):
-    cookie = tmp_path / "chain" / ".cookie"
-    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+    with open_stage(tmp_path) as made:
         yield made
 
 

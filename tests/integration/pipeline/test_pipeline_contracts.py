@@ -24,25 +24,21 @@ from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import chain, context, control, options, oracle
 from tasks import contracts as exchange_tasks
-from tests.support.chain import KINDS, embedded_node, real_node
-from tests.support.contract_stage import COINS, SLOT, Stage
+from tests.support.chain import KINDS
+from tests.support.contract_stage import COINS, SLOT, open_stage
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=KINDS)
 def stage(request, tmp_path):
-    kind = embedded_node if request.param == "embedded" else real_node
-    with kind(tmp_path / "chain") as (node, _):
-        cookie = tmp_path / "chain" / ("regtest/.cookie" if request.param == "bitcoind" else ".cookie")
-        with Stage(tmp_path / "data", node, cookie) as made:
-            yield made
+    with open_stage(tmp_path, request.param) as made:
+        yield made
 
 
 @pytest.fixture
 def embedded(tmp_path):
-    cookie = tmp_path / "chain" / ".cookie"
-    with embedded_node(tmp_path / "chain") as (node, _), Stage(tmp_path / "data", node, cookie) as made:
+    with open_stage(tmp_path) as made:
         yield made
 
 
