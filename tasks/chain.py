@@ -9,7 +9,7 @@ import os
 
 from celery import shared_task
 
-from btcfi.adapters.node import Node, TxRejectedError
+from btcfi.adapters.chain.node import Node, TxRejectedError
 from btcfi.adapters.store import anchors, chain, replacements
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction

@@ -16,8 +16,8 @@ from typing import Final
 from celery import current_app
 from sqlmodel import Session
 
-from btcfi.adapters.mailbox import Mailbox
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.party.mailbox import Mailbox
 from btcfi.adapters.store import leases, rounds
 from btcfi.adapters.store.contracts import ContractRule
 from btcfi.adapters.store.database import Store

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from celery import shared_task
 
-from btcfi.adapters.mailbox import Mailbox, read_message
+from btcfi.adapters.party.mailbox import Mailbox, read_message
 from btcfi.adapters.store import contracts
 from btcfi.adapters.store.options import condition_of_row, event_of, terms_of
 from btcfi.contracts.messages import Role, encode_attestation

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.ccxt_venue import Backoff, venue_client
 from btcfi.adapters.evidence import store_observation
 from btcfi.adapters.store import contracts, rounds
+from btcfi.adapters.venues.rest import Backoff, venue_client
 from btcfi.oracle.attestation import attest as attest_outcome
 from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.secp256k1 import public_key_xonly

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store import holds
 from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.database import Store

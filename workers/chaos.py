@@ -215,7 +215,7 @@ def _watch_tasks(orders: Orders) -> None:
 
 
 def _watch_node(orders: Orders) -> None:
-    from btcfi.adapters.node import Node  # noqa: PLC0415 - beat has no node
+    from btcfi.adapters.chain.node import Node  # noqa: PLC0415 - beat has no node
 
     def around(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)

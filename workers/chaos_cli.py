@@ -177,7 +177,7 @@ def _soak_lines(minutes: Sequence[Minute], said: dict[str, Any]) -> list[str]:
 
 def audit(*, as_json: AsJson = False) -> None:
     """Check every settled option of the store against the chain, a fresh run of its program, and the event log."""
-    from btcfi.adapters.node import Node
+    from btcfi.adapters.chain.node import Node
     from settings.deployment import load_deployment
     from workers import audit as promise
     from workers.options_cli import open_store

@@ -27,11 +27,11 @@ import psutil
 from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.tables import OutboxRow, TransactionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError
 from btcfi.units import SECONDS_PER_MINUTE, Slot
 from settings.deployment import Deployment

@@ -23,12 +23,12 @@ from rich.table import Table
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store import chain, options, rounds, settlements
 from btcfi.adapters.store.sales import Order, sell
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import split

@@ -225,7 +225,7 @@ def clock(*, network: bool) -> Iterator[Finding]:
     """Ask time servers for the offset of this machine's clock."""
     if not network:
         return
-    from btcfi.adapters.ntp import measure_ntp
+    from btcfi.adapters.oracle_network.ntp import measure_ntp
 
     _working("asking time servers")
     samples = measure_ntp(NTP_SERVERS, timeout_seconds=NTP_SECONDS)
@@ -331,7 +331,7 @@ def node(deployment: Deployment) -> Iterator[Finding]:
     if deployment.node_url is None:
         yield ok("node", "none named; `btcfi up` starts a regtest node")
         return
-    from btcfi.adapters.node import Node
+    from btcfi.adapters.chain.node import Node
 
     client = Node(
         deployment.node_url, min(deployment.node_timeout_seconds, 5.0), cookie_file=deployment.node_cookie_file

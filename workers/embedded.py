@@ -31,7 +31,7 @@ from typing import IO, Any, Final, Self
 
 import psutil
 
-from btcfi.adapters.node import DatadirInUseError, Node, PortInUseError
+from btcfi.adapters.chain.node import DatadirInUseError, Node, PortInUseError
 from btcfi.adapters.store.database import Store
 from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, variable
@@ -410,7 +410,7 @@ class Cluster:
 
     def _start_node(self) -> None:
         folder = (self._deployment.data_dir / "node").resolve()
-        command = [sys.executable, "-m", "btcfi.adapters.regtest_node", f"--datadir={folder}", "--port=0"]
+        command = [sys.executable, "-m", "btcfi.adapters.chain.regtest.server", f"--datadir={folder}", "--port=0"]
         part = self._launch("node", command)
         for _ in _until_answered(part, "node", str(folder)):
             if line := _NODE_LINE.search(part.said()):
@@ -421,7 +421,7 @@ class Cluster:
 
     def _start_replay(self, run_dir: Path, folder: Path) -> None:
         port_file = run_dir / "replay.port"
-        command = [sys.executable, "-m", "btcfi.adapters.replay_server", f"--folder={folder}"]
+        command = [sys.executable, "-m", "btcfi.adapters.venues.replay_server", f"--folder={folder}"]
         part = self._launch("replay", [*command, f"--port-file={port_file}", "--port=0"])
         for _ in _until_answered(part, "replay server", str(folder)):
             if port_file.exists():

@@ -20,8 +20,8 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.metrics import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
-from btcfi.adapters.node import Node
 from btcfi.adapters.store import refusals
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import EDGES

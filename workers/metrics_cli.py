@@ -19,7 +19,7 @@ def metrics(
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.exposition import generate_latest
 
-    from btcfi.adapters.node import PortInUseError
+    from btcfi.adapters.chain.node import PortInUseError
     from settings.deployment import load_deployment
     from workers.attach import attached
     from workers.exporter import Exporter

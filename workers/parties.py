@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
-from btcfi.adapters.mailbox import FOLDERS
-from btcfi.adapters.node import Node
+from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.wallet import COINBASE_MATURITY

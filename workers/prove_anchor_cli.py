@@ -16,7 +16,7 @@ from workers.options_cli import open_store
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from btcfi.adapters.node import Node
+    from btcfi.adapters.chain.node import Node
     from btcfi.adapters.store.anchors import Anchored
     from settings.deployment import Deployment
 
@@ -106,7 +106,7 @@ def _proof(known: Anchored, node: Node, what: str, confirmations: int) -> dict[s
 
 
 def _node(deployment: Deployment) -> Node:
-    from btcfi.adapters.node import Node
+    from btcfi.adapters.chain.node import Node
 
     if deployment.node_url is None:
         raise NotFoundError("node", "NODE_URL", "set it, or run this beside `btcfi up` on its data folder")

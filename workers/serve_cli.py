@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from btcfi.adapters.node import PortInUseError
+from btcfi.adapters.chain.node import PortInUseError
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.units import UnixSeconds
 from workers.options_cli import open_store, sale_rule

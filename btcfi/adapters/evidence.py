@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.recorder import INDEX, RESPONSES
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import upsert
 from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
+from btcfi.adapters.venues.recorder import INDEX, RESPONSES
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import (

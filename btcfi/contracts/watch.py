@@ -2,7 +2,7 @@
 
 Outpoints are watched, not txids: a rival spends the outpoint, whatever its txid. Blocks are walked one by one from
 the last known (height, hash); when that hash is no longer in the chain, blocks are unwound to the common ancestor.
-Pure: the chain is an argument (``ChainView``, which ``btcfi.adapters.node.Node`` satisfies), the state a value.
+Pure: the chain is an argument (``ChainView``, which ``btcfi.adapters.chain.node.Node`` satisfies), the state a value.
 """
 
 from __future__ import annotations

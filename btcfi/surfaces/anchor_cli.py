@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, WrongAnchorError, check_anchor, decode_anchor_proof
 from btcfi.contracts.watch import FINAL_DEPTH
 from btcfi.errors import InvalidInputError, NotFoundError

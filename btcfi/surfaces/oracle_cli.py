@@ -30,7 +30,7 @@ from btcfi.surfaces.status import status_of
 from btcfi.units import Minutes, Slot, UnixSeconds, slot
 
 if TYPE_CHECKING:
-    from btcfi.adapters.network_file import Network
+    from btcfi.adapters.oracle_network.network_file import Network
     from btcfi.adapters.store.database import Store
 
 EXCHANGES: Final = {
@@ -133,7 +133,7 @@ def aggregator(
 ) -> None:
     """Collect signed prices from the oracle nodes and agree on one price a minute (gRPC)."""
     with _told():
-        from btcfi.adapters.network_file import read_network  # noqa: PLC0415 - half a second that other commands save
+        from btcfi.adapters.oracle_network.network_file import read_network  # noqa: PLC0415 - half a second that other commands save
 
         log_to_stderr()
         network = read_network(config)
@@ -246,10 +246,10 @@ def oracle_node(
 def _node(
     venue: VenueId, node_id: str, url: str, interval: int, config: Path, *, stream: bool, stop: threading.Event
 ) -> Any:  # noqa: ANN401 - OracleNode, imported late
-    from btcfi.adapters.ccxt_venue import Backoff, VenueClient  # noqa: PLC0415 - as above
-    from btcfi.adapters.network_file import NetworkFileError, read_network, read_toml  # noqa: PLC0415
-    from btcfi.adapters.ntp import measure_ntp  # noqa: PLC0415
-    from btcfi.adapters.oracle_node import NodeSettings, OracleNode, interruptible  # noqa: PLC0415
+    from btcfi.adapters.oracle_network.network_file import NetworkFileError, read_network, read_toml  # noqa: PLC0415
+    from btcfi.adapters.oracle_network.node import NodeSettings, OracleNode, interruptible  # noqa: PLC0415
+    from btcfi.adapters.oracle_network.ntp import measure_ntp  # noqa: PLC0415
+    from btcfi.adapters.venues.rest import Backoff, VenueClient  # noqa: PLC0415 - as above
     from btcfi.surfaces.grpc.client import AggregatorClient  # noqa: PLC0415
 
     own = read_toml(config)
@@ -275,7 +275,7 @@ def _node(
         pause=interruptible(stop),
     )
     if stream:
-        from btcfi.adapters.candle_stream import StreamingVenue  # noqa: PLC0415
+        from btcfi.adapters.venues.stream import StreamingVenue  # noqa: PLC0415
 
         client = StreamingVenue(venue, fallback=client, base_url=base_url, ws_url=own.get("ws_url") or None)
     tls = own.get("tls", {})
@@ -364,8 +364,8 @@ def record(
 ) -> None:
     """Record raw responses of live exchanges, to be replayed later with --replay FOLDER."""
     with _told():
-        from btcfi.adapters.ccxt_venue import VenueClient  # noqa: PLC0415 - as above
-        from btcfi.adapters.recorder import record as record_responses  # noqa: PLC0415
+        from btcfi.adapters.venues.recorder import record as record_responses  # noqa: PLC0415
+        from btcfi.adapters.venues.rest import VenueClient  # noqa: PLC0415 - as above
 
         venues = [parse_venue(text) for text in venue or STARTER_NODES.values()]
         clients = [VenueClient(v, base_url=base_url or None) for v in venues]
@@ -471,7 +471,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""
         with _told():
-            from btcfi.adapters.price_study import study_folder, write_study  # noqa: PLC0415
+            from btcfi.adapters.venues.price_study import study_folder, write_study  # noqa: PLC0415
 
             result = study_folder(
                 folder,

@@ -22,10 +22,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
-from btcfi.adapters.node import Node
-from btcfi.adapters.party_desk import PartyDesk
-from btcfi.adapters.party_store import PartyStore
+from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -305,7 +305,7 @@ def serve(
     passphrase_file: Passphrase = None,
 ) -> None:
     """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
-    from btcfi.adapters.party_mail import PartyMail  # noqa: PLC0415 - only this command needs it
+    from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

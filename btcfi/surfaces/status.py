@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
-from btcfi.adapters import keystore, node
+from btcfi.adapters import keystore
+from btcfi.adapters.chain import node
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, option, setup
 from btcfi.options import expiry

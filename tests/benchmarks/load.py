@@ -28,12 +28,12 @@ import psutil
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store import chain, rounds
 from btcfi.adapters.store.sales import Order, sell
 from btcfi.adapters.store.tables import EventRow, OptionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.bitcoin.address import decode_address, encode_address
 from btcfi.bitcoin.keys import TaprootKey, wallet_key
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut

@@ -18,12 +18,12 @@ import psutil
 from sqlalchemy import func, insert, select
 from sqlmodel import col
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.store import options, rounds
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import Work, enqueue
 from btcfi.adapters.store.tables import EventRow, OptionRow, RoundRow, SettlementRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.options.expiry import settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
 from btcfi.oracle.quote import Feed

@@ -2,8 +2,8 @@
 
 import pytest
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import InvalidInputError
 from workers.chaos_cli import SOAK_BEGIN, SOAK_END, _put, _soak_lines, _soak_verdict
 from workers.chaos_cluster import long_recording

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
@@ -66,7 +66,15 @@ def end(process):
 @contextmanager
 def embedded_node(datadir: Path):
     port = free_port()
-    command = [sys.executable, "-m", "btcfi.adapters.regtest_node", "--datadir", str(datadir), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "btcfi.adapters.chain.regtest.server",
+        "--datadir",
+        str(datadir),
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
     try:

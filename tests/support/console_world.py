@@ -19,9 +19,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.evidence import store_blob, store_observation
-from btcfi.adapters.replay_server import Replay, candle_target
 from btcfi.adapters.store.console_tables import AuditRow
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.edges import record
@@ -29,7 +27,9 @@ from btcfi.adapters.store.premiums import refresh_premiums
 from btcfi.adapters.store.rounds import Register
 from btcfi.adapters.store.sales import OPTION_ID, Order, SaleRule, sell
 from btcfi.adapters.store.tables import BlockRow, OptionRow, RoundRow, SettlementRow, TransactionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.replay_server import Replay, candle_target
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.hashes import sha256 as digest_of
 from btcfi.options.expiry import SettlementInput, SettlementOutput

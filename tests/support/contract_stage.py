@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from sqlmodel import select
 
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import open_keystore
-from btcfi.adapters.node import Node
-from btcfi.adapters.party_desk import PartyDesk
-from btcfi.adapters.party_mail import PartyMail
-from btcfi.adapters.party_store import PartyStore
+from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.mail import PartyMail
+from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.store import contracts
 from btcfi.adapters.store.options import find_option
 from btcfi.adapters.store.sales import Order, sell

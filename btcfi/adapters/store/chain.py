@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.node import Block
+from btcfi.adapters.chain.node import Block
 from btcfi.adapters.store import contracts
 from btcfi.adapters.store.edges import Crossing, count, cross, cross_all, upsert
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow

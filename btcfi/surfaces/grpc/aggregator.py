@@ -17,7 +17,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from btcfi.adapters.node import PortInUseError
+from btcfi.adapters.chain.node import PortInUseError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.consensus import AgreedPrice

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from btcfi.adapters.oracle_node import ReceivedReport
+from btcfi.adapters.oracle_network.node import ReceivedReport
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.report import decode_report

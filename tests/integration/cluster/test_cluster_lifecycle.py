@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from btcfi.adapters.node import DatadirInUseError, Node, NodeUnreachableError, PortInUseError
+from btcfi.adapters.chain.node import DatadirInUseError, Node, NodeUnreachableError, PortInUseError
 from btcfi.errors import UnreachableError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment

@@ -23,9 +23,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.store.database import Store
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
 from workers import watch_cli
 from workers.app import create_app

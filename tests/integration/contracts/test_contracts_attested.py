@@ -2,7 +2,7 @@
 
 import pytest
 
-from btcfi.adapters.node import FeeTooLowError, InputsSpentError, NotFinalError, TxRejectedError
+from btcfi.adapters.chain.node import FeeTooLowError, InputsSpentError, NotFinalError, TxRejectedError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.contracts import execution, leaves

@@ -2,7 +2,7 @@
 
 import pytest
 
-from btcfi.adapters.node import InputsSpentError
+from btcfi.adapters.chain.node import InputsSpentError
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.contracts import anchor, watch
 from btcfi.contracts.anchor import AnchorItem, AnchorKind

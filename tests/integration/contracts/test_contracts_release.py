@@ -2,7 +2,7 @@
 
 import pytest
 
-from btcfi.adapters.node import NotFinalError, TxRejectedError
+from btcfi.adapters.chain.node import NotFinalError, TxRejectedError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.script import op_return_data

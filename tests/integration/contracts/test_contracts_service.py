@@ -5,7 +5,7 @@ import json
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.node import Node, NodeLiesError, NodeUnreachableError
+from btcfi.adapters.chain.node import Node, NodeLiesError, NodeUnreachableError
 from btcfi.adapters.store.contract_tables import ContractRow
 from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
 from btcfi.bitcoin.transaction import TxOut, parse_transaction

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from btcfi.adapters.node import FeeTooLowError, InputsSpentError, NodeAnswerError, NotFinalError, TxRejectedError
+from btcfi.adapters.chain.node import FeeTooLowError, InputsSpentError, NodeAnswerError, NotFinalError, TxRejectedError
 from btcfi.bitcoin.fees import DUST_P2TR
 from btcfi.bitcoin.script import P2A_SCRIPT, op_return
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut, parse_transaction

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters import regtest_node
-from btcfi.adapters.node import (
+from btcfi.adapters.chain.node import (
     MAX_BATCH,
     DatadirInUseError,
     Node,
@@ -23,6 +22,7 @@ from btcfi.adapters.node import (
     NodeUnreachableError,
     PortInUseError,
 )
+from btcfi.adapters.chain.regtest import server
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.surfaces.status import status_of
 from btcfi.units import Sats
@@ -32,7 +32,15 @@ pytestmark = pytest.mark.integration
 
 
 def start(datadir, port):
-    command = [sys.executable, "-m", "btcfi.adapters.regtest_node", "--datadir", str(datadir), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "btcfi.adapters.chain.regtest.server",
+        "--datadir",
+        str(datadir),
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
     wait_for(node, process)
@@ -109,12 +117,20 @@ def test_a_branch_with_more_work_wins_and_the_loser_can_be_revived(tmp_path):
 
 
 def test_a_port_or_a_directory_in_use_is_one_line_and_the_tables_exit_code(tmp_path):
-    assert status_of(PortInUseError(host="h", port=1)).exit_code == regtest_node.EXIT_PORT_IN_USE
-    assert status_of(DatadirInUseError(Path())).exit_code == regtest_node.EXIT_DATADIR_IN_USE
+    assert status_of(PortInUseError(host="h", port=1)).exit_code == server.EXIT_PORT_IN_USE
+    assert status_of(DatadirInUseError(Path())).exit_code == server.EXIT_DATADIR_IN_USE
     with embedded_node(tmp_path / "a") as (node, _):
         port = node.where.rpartition(":")[2]
         for datadir, used, code in ((tmp_path / "b", port, 71), (tmp_path / "a", str(free_port()), 73)):
-            command = [sys.executable, "-m", "btcfi.adapters.regtest_node", "--datadir", str(datadir), "--port", used]
+            command = [
+                sys.executable,
+                "-m",
+                "btcfi.adapters.chain.regtest.server",
+                "--datadir",
+                str(datadir),
+                "--port",
+                used,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
         assert node.block_count() == 0  # the running one took no harm

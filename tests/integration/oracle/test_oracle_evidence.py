@@ -12,7 +12,6 @@ import typer
 from sqlmodel import SQLModel, select
 from typer.testing import CliRunner
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.evidence import (
     EvidenceError,
     ImportConflictError,
@@ -24,12 +23,13 @@ from btcfi.adapters.evidence import (
     store_observation,
 )
 from btcfi.adapters.market import market_state, price_history
-from btcfi.adapters.price_study import study_folder, write_study
-from btcfi.adapters.replay_server import Replay, candle_target, load
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.price_study import study_folder, write_study
+from btcfi.adapters.venues.replay_server import Replay, candle_target, load
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Method, agreed_price, encode_outcome

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from btcfi.adapters.candle_folder import read_candle_folder, venues_for_replay
-from btcfi.adapters.ccxt_venue import MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
-from btcfi.adapters.replay_server import Replay, ReplayServer
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.replay_server import Replay, ReplayServer
+from btcfi.adapters.venues.rest import MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price
 from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
@@ -196,7 +196,7 @@ def test_an_exchange_that_keeps_us_waiting_is_a_timeout_also_when_it_sends_a_byt
 
 def test_a_second_server_on_the_port_and_a_broken_folder_end_with_one_line_and_their_codes(replay, tmp_path) -> None:
     (tmp_path / "kraken-BTC-USD.csv").write_text("no header")
-    command = [sys.executable, "-m", "btcfi.adapters.replay_server", "--folder"]
+    command = [sys.executable, "-m", "btcfi.adapters.venues.replay_server", "--folder"]
     with serving(ReplayServer(replay.answer)) as server:
         taken = subprocess.run(
             [*command, str(SYNTHETIC_CANDLES), "--port", str(server.server_port)], check=False, capture_output=True

@@ -21,8 +21,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlmodel import Session, select
 
-from btcfi.adapters.node import PortInUseError
-from btcfi.adapters.oracle_node import NodeSettings, OracleNode
+from btcfi.adapters.chain.node import PortInUseError
+from btcfi.adapters.oracle_network.node import NodeSettings, OracleNode
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
 from btcfi.adapters.store.tables import BlobRow, QuoteRow

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, select
 
-from btcfi.adapters.candle_folder import COLUMNS
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.oracle_tables import OracleRoundRow, OracleSubmissionRow
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.adapters.venues.candle_folder import COLUMNS
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.surfaces.grpc.client import AggregatorClient, RefusedError
 from btcfi.surfaces.grpc.messages import read_submission
 from btcfi.surfaces.protos import oracle_pb2 as pb
@@ -63,7 +63,7 @@ class Network:
 
     def replay(self, name: str, candles: Path) -> str:
         file = self.folder / f"{name}.port"
-        self.start(name, "btcfi.adapters.replay_server", "--folder", str(candles), "--port-file", str(file))
+        self.start(name, "btcfi.adapters.venues.replay_server", "--folder", str(candles), "--port-file", str(file))
         return f"http://127.0.0.1:{self.port(name)}"
 
     def node(self, name: str, **config: object) -> None:

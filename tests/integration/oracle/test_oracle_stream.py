@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import WSMsgType, web
 
-from btcfi.adapters.candle_folder import read_candle_folder
-from btcfi.adapters.candle_stream import NoStreamError, StreamingVenue
-from btcfi.adapters.ccxt_venue import Backoff, VenueClient
-from btcfi.adapters.replay_server import Replay, ReplayServer
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.adapters.synthetic_candles.generate import FIRST_SLOT
+from btcfi.adapters.venues.candle_folder import read_candle_folder
+from btcfi.adapters.venues.replay_server import Replay, ReplayServer
+from btcfi.adapters.venues.rest import Backoff, VenueClient
+from btcfi.adapters.venues.stream import NoStreamError, StreamingVenue
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.hashes import sha256
 from btcfi.oracle.quote import Quote, parse_venue
 from btcfi.units import Slot, UnixSeconds

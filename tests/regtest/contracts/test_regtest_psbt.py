@@ -2,7 +2,7 @@
 
 import pytest
 
-from btcfi.adapters.node import Node
+from btcfi.adapters.chain.node import Node
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.psbt import export_psbt, import_witnesses
 from btcfi.bitcoin.transaction import Transaction, TxOut

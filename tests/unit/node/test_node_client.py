@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from btcfi.adapters.node import (
+from btcfi.adapters.chain.node import (
     FeeTooLowError,
     InputsSpentError,
     Node,

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from btcfi.adapters.network_file import NetworkFileError, read_network
-from btcfi.adapters.oracle_node import IntervalError, NodeSettings, SpeedClock
+from btcfi.adapters.oracle_network.network_file import NetworkFileError, read_network
+from btcfi.adapters.oracle_network.node import IntervalError, NodeSettings, SpeedClock
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import Method
 from btcfi.surfaces.oracle_cli import parse_slot, read_secret, register

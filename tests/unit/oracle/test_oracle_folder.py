@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters.candle_folder import (
+from btcfi.adapters.venues.candle_folder import (
     BrokenCandleFileError,
     ReplayWindowError,
     read_candle_folder,
     venues_for_replay,
 )
-from btcfi.adapters.recorder import BrokenRecordingError, read_recording, record, store_response
-from btcfi.adapters.replay_server import Replay, candle_target, load
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.adapters.synthetic_candles.generate import candle_files
+from btcfi.adapters.venues.recorder import BrokenRecordingError, read_recording, record, store_response
+from btcfi.adapters.venues.replay_server import Replay, candle_target, load
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.synthetic_candles.generate import candle_files
 from btcfi.errors import NotFoundError
 from btcfi.oracle.quote import parse_venue
 from btcfi.units import Minutes, Slot, UnixSeconds

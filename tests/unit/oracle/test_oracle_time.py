@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from btcfi.adapters.ntp import measure_ntp
+from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.oracle.time_sync import TimeSample, TimeSampleError, TimeSyncProof, best_estimate
 
 NTP_EPOCH = 2_208_988_800

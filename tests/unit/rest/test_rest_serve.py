@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
-from btcfi.adapters.node import PortInUseError
+from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.store.database import Store
 from btcfi.adapters.store.sales import Order, OrderMismatchError, sell
 from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRequestRow

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.candle_folder import CandleFolder, ReplayVenues, read_candle_folder, venues_for_replay
-from btcfi.adapters.replay_server import Replay, candle_target
+from btcfi.adapters.venues.candle_folder import CandleFolder, ReplayVenues, read_candle_folder, venues_for_replay
+from btcfi.adapters.venues.replay_server import Replay, candle_target
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price
 from btcfi.oracle.quote import DOLLAR, Quote, VenueId

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bitcoin.core import CBlock
 from bitcoin.core.serialize import SerializationError
 
-from btcfi.adapters.regtest_chain import HEADER, BlockRefusedError, Chain, PoolEntry, RejectedError, script_type
+from btcfi.adapters.chain.regtest.chain import HEADER, BlockRefusedError, Chain, PoolEntry, RejectedError, script_type
 from btcfi.bitcoin.address import decode_address, encode_address
 from btcfi.bitcoin.fees import (
     INCREMENTAL_FEE_RATE,

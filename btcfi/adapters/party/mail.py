@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.keystore import write_private
-from btcfi.adapters.party_desk import PartyDesk, Report
+from btcfi.adapters.party.desk import PartyDesk, Report
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (

@@ -1,6 +1,6 @@
 """The embedded regtest node: Bitcoin Core's consensus engine behind bitcoind's JSON-RPC.
 
-``python -m btcfi.adapters.regtest_node --datadir DIR --port N`` serves HTTP on the loopback, with the user and
+``python -m btcfi.adapters.chain.regtest.server --datadir DIR --port N`` serves HTTP on the loopback, with the user and
 password in ``DIR/.cookie`` (mode 0600), as bitcoind does. SIGTERM, SIGINT and the RPC ``stop`` end it cleanly.
 
 Not here: peers, wallets, package RBF, descendant-count limits, and the bracketed detail of a script failure. A chain of
@@ -24,9 +24,9 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
-from btcfi.adapters.node import DatadirInUseError, PortInUseError
-from btcfi.adapters.regtest_chain import Chain
-from btcfi.adapters.regtest_rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RPC_PARSE_ERROR, Rpc, encode
+from btcfi.adapters.chain.node import DatadirInUseError, PortInUseError
+from btcfi.adapters.chain.regtest.chain import Chain
+from btcfi.adapters.chain.regtest.rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RPC_PARSE_ERROR, Rpc, encode
 from btcfi.errors import BtcfiError
 
 EXIT_PORT_IN_USE: Final = 71
@@ -155,7 +155,9 @@ async def _run(datadir: Path, host: str, port: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGTERM, SIGINT or the RPC ``stop``; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m btcfi.adapters.regtest_node", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m btcfi.adapters.chain.regtest.server", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--datadir", type=Path, required=True, help="directory of the chain and of the .cookie file")
     parser.add_argument("--port", type=int, required=True, help="TCP port; 0 lets the system choose and prints it")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (the loopback by default)")

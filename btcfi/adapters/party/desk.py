@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore, NonceVault
-from btcfi.adapters.node import Block, InputsSpentError, Node, TxRejectedError
-from btcfi.adapters.party_store import (
+from btcfi.adapters.party.store import (
     WALLET_KEYS,
     PartyContract,
     PartyStore,

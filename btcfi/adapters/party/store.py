@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import write_private
-from btcfi.adapters.node import Node
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin

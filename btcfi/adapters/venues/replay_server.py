@@ -1,6 +1,6 @@
 """A local HTTP server that answers the exchanges' real REST endpoints from recorded candles.
 
-``python -m btcfi.adapters.replay_server --folder FOLDER --port 0 --port-file FILE``
+``python -m btcfi.adapters.venues.replay_server --folder FOLDER --port 0 --port-file FILE``
 
 The first path segment names the exchange (``/kraken/0/public/OHLC``), the rest is the exchange's own path. The clock of
 the recording stands where the request's time window stands: a client that asks for a minute gets that minute's
@@ -27,8 +27,8 @@ from time import time
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from btcfi.adapters.candle_folder import Candle, CandleFolder, read_candle_folder
-from btcfi.adapters.recorder import Recording, read_recording
+from btcfi.adapters.venues.candle_folder import Candle, CandleFolder, read_candle_folder
+from btcfi.adapters.venues.recorder import Recording, read_recording
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import VenueId
 from btcfi.units import SECONDS_PER_MINUTE, Slot

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from btcfi.adapters.ccxt_venue import VenueClient, repointed
+from btcfi.adapters.venues.rest import VenueClient, repointed
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.oracle.quote import MalformedObservationError, Missing, Observation, VenueId, parse_json

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from btcfi.adapters.ccxt_venue import Backoff
-from btcfi.adapters.recorder import Fetches
+from btcfi.adapters.venues.recorder import Fetches
+from btcfi.adapters.venues.rest import Backoff
 from btcfi.errors import BtcfiError, InvalidInputError, RetryableError
 from btcfi.oracle.commitment import NONCE_BYTES, PriceCommitment, commitment_of, sign_commitment
 from btcfi.oracle.consensus import ConsensusRule, agreed_price

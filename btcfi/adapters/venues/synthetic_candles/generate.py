@@ -1,4 +1,4 @@
-"""Write the synthetic candles: ``python -m btcfi.adapters.synthetic_candles.generate [FOLDER]``.
+"""Write the synthetic candles: ``python -m btcfi.adapters.venues.synthetic_candles.generate [FOLDER]``.
 
 Ninety minutes from 2026-01-05T00:00Z: from $60,000 down 6 %, up to 4 % above the start, and back to it, so that calls
 and puts end in and out of the money and barriers on both sides are hit. Whole numbers and one seed: the same bytes on
@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from btcfi.adapters.candle_folder import COLUMNS
-from btcfi.adapters.synthetic_candles import SYNTHETIC_CANDLES
+from btcfi.adapters.venues.candle_folder import COLUMNS
+from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 
 SEED: Final = 20260105
 FIRST_SLOT: Final = 1_767_571_200

@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from btcfi.adapters.oracle_node import SpeedClock
+from btcfi.adapters.oracle_network.node import SpeedClock
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import BTC_USD, Feed, parse_venue
