@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 import btcfi
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import BTC_USD
 from btcfi.surfaces.rest.app import create_app

@@ -10,7 +10,8 @@ import os
 from celery import shared_task
 
 from btcfi.adapters.chain.node import Node, TxRejectedError
-from btcfi.adapters.store import anchors, chain, replacements
+from btcfi.adapters.store.chain import walk
+from btcfi.adapters.store.options import anchors, replacements
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
@@ -37,7 +38,7 @@ BUILD_AT_ONCE = 32
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
-@shared_task(name="chain.settle")
+@shared_task(name="walk.settle")
 @where_nobody_else_signs
 def settle() -> None:
     """Complete the settlement of everything proven and attested, then send."""
@@ -45,7 +46,7 @@ def settle() -> None:
     rate = choose_rate(bitcoind.fee_estimate(2), fee_rule(here.preset))
     tip = bitcoind.block_count()
     with here.store.reading() as session:
-        waiting = chain.to_settle(session)
+        waiting = walk.to_settle(session)
     for at in range(0, len(waiting), BUILD_AT_ONCE):
         _build(here, waiting[at : at + BUILD_AT_ONCE], rate, tip)
     send_stored(here, bitcoind)
@@ -53,7 +54,7 @@ def settle() -> None:
 
 def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None:
     with here.signing() as session:
-        chain.build_settlements(
+        walk.build_settlements(
             session, ids, service_wallet(here.deployment), rate=rate, tip=tip, now=here.now()
         )  # fmt: skip
 
@@ -61,15 +62,15 @@ def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None
 def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
-        waiting = chain.to_send(session, now=here.now())
+        waiting = walk.to_send(session, now=here.now())
     answers = list(zip(waiting, _send(bitcoind, waiting), strict=True))
     if not answers:
         return
     taken = [one.txid for package, problem in answers if problem is None for one in package]
     refused = {one.txid: str(problem) for package, problem in answers if problem is not None for one in package}
     with here.signing() as session:
-        chain.mark_sent(session, taken, now=here.now())
-        chain.mark_refused(session, refused, now=here.now())
+        walk.mark_sent(session, taken, now=here.now())
+        walk.mark_refused(session, refused, now=here.now())
 
 
 def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedError | None]:
@@ -80,7 +81,7 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
     return [one if isinstance(one, TxRejectedError) else None for one in answers]
 
 
-@shared_task(name="chain.watch")
+@shared_task(name="walk.watch")
 @where_nobody_else_signs
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
@@ -88,7 +89,7 @@ def watch() -> None:
     tip, estimate = bitcoind.block_count(), bitcoind.fee_estimate(2)
     _walk(here, bitcoind, tip)
     with here.signing() as session:
-        chain.split_coins(
+        walk.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
             rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
         )  # fmt: skip
@@ -106,22 +107,22 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     script = service_wallet(here.deployment).script
     with here.signing() as session:
         for at, block in zip(heights, blocks, strict=True):
-            chain.walk(session, block, Height(at), script, now=here.now())
-        chain.finalize(session, tip=tip, confirmations=here.preset.confirmations, now=here.now())
+            walk.walk(session, block, Height(at), script, now=here.now())
+        walk.finalize(session, tip=tip, confirmations=here.preset.confirmations, now=here.now())
 
 
 def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
     while True:
         with here.signing() as session:
-            last = chain.walked_to(session)
+            last = walk.walked_to(session)
             if last is None:
                 return max(0, tip - FIRST_LOOK_BACK)
             if last.height <= tip and bitcoind.block_hash(Height(last.height)).hex() == last.hash:
                 return last.height
-            chain.unwind(session, last.height, now=here.now())
+            walk.unwind(session, last.height, now=here.now())
 
 
-@shared_task(name="chain.anchor", throws=(chain.NoCoinError,))
+@shared_task(name="walk.anchor", throws=(walk.NoCoinError,))
 @where_nobody_else_signs
 def anchor() -> None:
     """Commit to every price, announcement and proof that no block holds yet, in one transaction; then send."""
@@ -137,7 +138,7 @@ def anchor() -> None:
     send_stored(here, bitcoind)
 
 
-@shared_task(name="chain.mine")
+@shared_task(name="walk.mine")
 @where_nobody_else_signs
 def mine() -> None:
     """Mine a block on a regtest chain, to seller, buyer and service in turn; only where a setting says so."""

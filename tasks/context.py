@@ -18,11 +18,12 @@ from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.mailbox import Mailbox
-from btcfi.adapters.store import leases, rounds
-from btcfi.adapters.store.contracts import ContractRule
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.leases import LeaseHeldError
-from btcfi.adapters.store.rounds import Register
+from btcfi.adapters.store.options.contracts import ContractRule
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.rounds import Register
+from btcfi.adapters.store.spine import leases
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.leases import LeaseHeldError
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey, wallet_key

@@ -11,8 +11,8 @@ import structlog
 from celery import shared_task
 
 from btcfi.adapters.party.mailbox import Mailbox, read_message
-from btcfi.adapters.store import contracts
-from btcfi.adapters.store.options import condition_of_row, event_of, terms_of
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.options import condition_of_row, event_of, terms_of
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup

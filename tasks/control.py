@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.evidence import prune_evidence
-from btcfi.adapters.store import contracts, outbox, rounds, settlements
-from btcfi.adapters.store.edges import Work, enqueue, upsert
+from btcfi.adapters.store.options import contracts, settlements
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.evidence import prune_evidence
+from btcfi.adapters.store.spine import outbox
+from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
 from btcfi.adapters.store.tables import CanaryRow
 from btcfi.units import UnixSeconds
 from tasks import pipeline

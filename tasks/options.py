@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store import options, settlements
-from btcfi.adapters.store.premiums import price_open_options, store_premiums
+from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options.premiums import price_open_options, store_premiums
 from btcfi.oracle.quote import Feed
 from tasks.context import context
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.evidence import store_observation
-from btcfi.adapters.store import contracts, rounds
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.evidence import store_observation
 from btcfi.adapters.venues.rest import Backoff, venue_client
 from btcfi.oracle.attestation import attest as attest_outcome
 from btcfi.oracle.quote import Feed, parse_venue

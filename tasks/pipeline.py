@@ -14,8 +14,8 @@ from celery import chord, current_app, group
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
-from btcfi.adapters.store import outbox
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine import outbox
+from btcfi.adapters.store.spine.database import Store
 from btcfi.units import UnixSeconds
 
 PARTS_PER_TASK: Final = 4

@@ -7,9 +7,9 @@ from typing import Final
 
 from celery import shared_task
 
-from btcfi.adapters.store import settlements
-from btcfi.adapters.store.edges import Work, enqueue
-from btcfi.adapters.store.settlements import Claim
+from btcfi.adapters.store.options import settlements
+from btcfi.adapters.store.options.settlements import Claim
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.options.expiry import SettlementOutput
 from btcfi.proofs.settlement_proof import SettlementProof, build_proof
 from btcfi.proofs.subtrees import (

@@ -17,11 +17,11 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store import holds
-from btcfi.adapters.store.contract_tables import ContractRow
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import EDGES
-from btcfi.adapters.store.options import event_of
+from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.options import event_of
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import EDGES
 from btcfi.adapters.store.tables import (
     EventRow,
     OptionRow,

@@ -14,7 +14,7 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.units import UnixSeconds
 
 if TYPE_CHECKING:
-    from btcfi.adapters.backup import Written
+    from btcfi.adapters.store.backup import Written
     from settings.deployment import Deployment
 
 PassphraseFile = Annotated[
@@ -36,7 +36,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."""
-    from btcfi.adapters.backup import write_backup
+    from btcfi.adapters.store.backup import write_backup
     from settings.deployment import load_deployment
     from workers.options_cli import open_store
 
@@ -63,8 +63,8 @@ def restore(
     What was on its way is taken up by the reconciler; what the chain has settled since is found by walking it. Events
     that the oracles may have attested since the backup are held: `btcfi oracle held` lists them.
     """
-    from btcfi.adapters.backup import read_backup
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.backup import read_backup
+    from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
     from settings.preset import load_preset
 

@@ -28,7 +28,7 @@ from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import OutboxRow, TransactionRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES

@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import select
 from sqlmodel import col
 
-from btcfi.adapters.store import rounds, sales, settlements
-from btcfi.adapters.store.sales import Order
+from btcfi.adapters.store.options import sales, settlements
+from btcfi.adapters.store.options.sales import Order
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind

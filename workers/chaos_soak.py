@@ -17,9 +17,10 @@ import psutil
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from btcfi.adapters.store import rounds, sales, settlements
-from btcfi.adapters.store.backlog import BacklogFullError, backlog
-from btcfi.adapters.store.sales import Order
+from btcfi.adapters.store.options import sales, settlements
+from btcfi.adapters.store.options.backlog import BacklogFullError, backlog
+from btcfi.adapters.store.options.sales import Order
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind

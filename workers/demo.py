@@ -24,8 +24,10 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store import chain, options, rounds, settlements
-from btcfi.adapters.store.sales import Order, sell
+from btcfi.adapters.store.chain import walk
+from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options.sales import Order, sell
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
@@ -237,7 +239,7 @@ def _run(  # noqa: PLR0917 - called once, right above
 
 
 def fill_parties(here: Context, coins: int) -> None:
-    """Mine coins to both parties and the service, on the deployment's regtest chain."""
+    """Mine coins to both parties and the service, on the deployment's regtest walk."""
     node = node_of(here)
     fill_wallets(node, here.deployment, coins=coins)
     node.close()
@@ -315,7 +317,7 @@ def _coins_ready(run: Run) -> bool:
     node.close()
     need = len(book())
     with run.here.store.reading() as session:
-        return chain.mature_coins(session, tip=tip) >= need
+        return walk.mature_coins(session, tip=tip) >= need
 
 
 def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
@@ -363,8 +365,8 @@ def _result(run: Run) -> dict[str, Any]:
         states = [row.state for row in session.execute(select(RoundRow)).scalars()]
         for option in options.list_options(session):
             settlement = settlements.find_settlement(session, f"st-{option.id}")
-            transaction = chain.transaction_of(session, option.id, "settlement")
-            child = chain.transaction_of(session, option.id, "child")
+            transaction = walk.transaction_of(session, option.id, "settlement")
+            child = walk.transaction_of(session, option.id, "child")
             row = describe(option, settlement, transaction, child, node)
             try:
                 proof = settlements.proof_of(session, settlement)

@@ -26,7 +26,7 @@ from btcfi.errors import BtcfiError, UnreachableError
 from workers.watch_cli import age
 
 if TYPE_CHECKING:
-    from btcfi.adapters.metrics import Reading
+    from btcfi.adapters.store.reading import Reading
     from settings.deployment import Deployment
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -354,9 +354,9 @@ def node(deployment: Deployment) -> Iterator[Finding]:
 
 def database(deployment: Deployment) -> Iterator[Finding]:
     """Look into the store: there, at the right migration, and whether the pipeline moves."""
-    from btcfi.adapters.metrics import newest_revision, read_store, schema_revision
-    from btcfi.adapters.store.database import Store
-    from btcfi.adapters.store.holds import held_ids
+    from btcfi.adapters.store.options.holds import held_ids
+    from btcfi.adapters.store.reading import newest_revision, read_store, schema_revision
+    from btcfi.adapters.store.spine.database import Store
     from btcfi.oracle.quote import Feed
     from btcfi.units import UnixSeconds
 

@@ -32,7 +32,7 @@ from typing import IO, Any, Final, Self
 import psutil
 
 from btcfi.adapters.chain.node import DatadirInUseError, Node, PortInUseError
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, variable
 from workers import parties

@@ -21,10 +21,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.metrics import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
-from btcfi.adapters.store import refusals
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import EDGES
+from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
+from btcfi.adapters.store.spine import refusals
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import EDGES
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 from settings.deployment import Deployment

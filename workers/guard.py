@@ -160,8 +160,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
 
 
 def _refuse(app: Celery, message: Any, reason: str) -> None:  # noqa: ANN401 - kombu's message
-    from btcfi.adapters.store import refusals  # noqa: PLC0415 - beat has a broker and no store
-    from btcfi.adapters.store.database import Store  # noqa: PLC0415 - as above
+    from btcfi.adapters.store.spine import refusals  # noqa: PLC0415 - beat has a broker and no store
+    from btcfi.adapters.store.spine.database import Store  # noqa: PLC0415 - as above
 
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode(errors="backslashreplace")
     queue = str((message.delivery_info or {}).get("routing_key"))

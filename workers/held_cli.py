@@ -34,7 +34,7 @@ MAX_FILE_BYTES = 1 << 16
 @app.command()
 def held(*, as_json: AsJson = False) -> None:
     """List the events that are neither attested nor settled before you decide, and how to decide."""
-    from btcfi.adapters.store.holds import held_events
+    from btcfi.adapters.store.options.holds import held_events
 
     store = open_store()
     with store.reading() as session:
@@ -75,7 +75,7 @@ def import_(
     All or none: a forged one, or one that contradicts the ledger, imports nothing. One of an event that this store has
     never announced is left out.
     """
-    from btcfi.adapters.store.holds import import_attestation
+    from btcfi.adapters.store.options.holds import import_attestation
 
     found = [(file, _read(file)) for file in files]
     counted = {"imported": 0, "known": 0, "unknown_events": 0}
@@ -105,7 +105,7 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Release events on your word that no attestation of them was published; it is written into the event log."""
-    from btcfi.adapters.store import holds
+    from btcfi.adapters.store.options import holds
 
     if not none_published:
         raise InvalidInputError(

@@ -32,8 +32,8 @@ from btcfi.units import (
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from btcfi.adapters.store.database import Store
-    from btcfi.adapters.store.sales import Order, SaleRule
+    from btcfi.adapters.store.options.sales import Order, SaleRule
+    from btcfi.adapters.store.spine.database import Store
     from btcfi.adapters.store.tables import OptionRow
     from settings.deployment import Deployment
 
@@ -83,7 +83,7 @@ class Wanted:
 
     def order(self, option_id: str, now: UnixSeconds) -> Order:
         """Return them as an order. Raises UnitOutOfRangeError for an expiry after the year 2106."""
-        from btcfi.adapters.store.sales import Order
+        from btcfi.adapters.store.options.sales import Order
 
         return Order(
             option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
@@ -101,7 +101,7 @@ class StoreNotReadyError(InvalidInputError):
 
 def open_store(*, migrated: bool = True) -> Store:
     """Return the deployment's store. Raises StoreUnreachableError, and StoreNotReadyError unless it is ``migrated``."""
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
 
     store = Store(load_deployment().database_url)
@@ -184,8 +184,8 @@ def create(
 
 def _sell(session: Session, wanted: Wanted) -> OptionRow:
     """Store the option that the command line asks for, by the deployment's preset and clock."""
-    from btcfi.adapters.store import rounds
-    from btcfi.adapters.store.sales import sell
+    from btcfi.adapters.store.options.sales import sell
+    from btcfi.adapters.store.prices import rounds
     from settings.deployment import load_deployment
 
     deployment = load_deployment()
@@ -198,7 +198,7 @@ def _sell(session: Session, wanted: Wanted) -> OptionRow:
 
 def sale_rule(deployment: Deployment) -> SaleRule:
     """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
-    from btcfi.adapters.store.sales import SaleRule
+    from btcfi.adapters.store.options.sales import SaleRule
     from btcfi.oracle.quote import Feed
     from btcfi.vm.program import load_program
     from settings.preset import load_preset
@@ -221,7 +221,7 @@ def list_(
     """List the options, the soonest expiry first."""
     if state and state.upper() not in STATES:
         raise InvalidInputError("--state", repr(state), "one of " + ", ".join(STATES))
-    from btcfi.adapters.store.options import list_options
+    from btcfi.adapters.store.options.options import list_options
 
     store = open_store()
     with store.reading() as session:
@@ -236,7 +236,7 @@ def list_(
 @app.command()
 def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
     """Show one option."""
-    from btcfi.adapters.store.options import find_option
+    from btcfi.adapters.store.options.options import find_option
 
     store = open_store()
     with store.reading() as session:
@@ -251,7 +251,7 @@ def settle(
     as_json: AsJson = False,
 ) -> None:
     """Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."""
-    from btcfi.adapters.store.settlements import request_settlement
+    from btcfi.adapters.store.options.settlements import request_settlement
 
     now, who = _now(), f"cli:{_user()}"
     store = open_store()

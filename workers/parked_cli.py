@@ -72,7 +72,7 @@ def show(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
 @app.command()
 def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
     """Give a parked settlement new attempts."""
-    from btcfi.adapters.store import settlements
+    from btcfi.adapters.store.options import settlements
 
     store = open_store()
     with store.transaction() as session:
@@ -84,7 +84,7 @@ def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
 @app.command()
 def messages(*, as_json: AsJson = False) -> None:
     """List what was refused at the broker's door: messages that are not ours, once for each content."""
-    from btcfi.adapters.store import refusals
+    from btcfi.adapters.store.spine import refusals
 
     store = open_store()
     with store.reading() as session:
@@ -102,7 +102,7 @@ def messages(*, as_json: AsJson = False) -> None:
 
 
 def _parked(session: Session, settlement_id: str) -> SettlementRow:
-    from btcfi.adapters.store.settlements import find_settlement
+    from btcfi.adapters.store.options.settlements import find_settlement
 
     row = find_settlement(session, settlement_id)
     if row.state != PARKED:

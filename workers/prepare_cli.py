@@ -14,7 +14,7 @@ COINS: Final = 64
 def prepare() -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
     from btcfi.adapters.chain.node import Node
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
     from workers import parties
 

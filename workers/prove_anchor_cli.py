@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from btcfi.adapters.chain.node import Node
-    from btcfi.adapters.store.anchors import Anchored
+    from btcfi.adapters.store.options.anchors import Anchored
     from settings.deployment import Deployment
 
 
@@ -35,7 +35,7 @@ def prove(
     out: Annotated[Path, typer.Option(help="File to write the proof to, JSON")],
 ) -> None:
     """Prove that a price, a proof root or an announcement is anchored in a block that is 6 deep."""
-    from btcfi.adapters.store.anchors import find_anchored, price_subject
+    from btcfi.adapters.store.options.anchors import find_anchored, price_subject
     from btcfi.oracle.quote import Feed
     from btcfi.surfaces.oracle_cli import parse_slot
     from settings.deployment import load_deployment
@@ -65,7 +65,7 @@ def prove(
 
 
 def _key(session: Session, event: str, oracle: str) -> str:
-    from btcfi.adapters.store.anchors import announcements_of
+    from btcfi.adapters.store.options.anchors import announcements_of
 
     keys = [one.oracle_key.hex() for one in announcements_of(session, event.lower())]
     fitting = [key for key in keys if key.startswith(oracle.lower())]
@@ -76,7 +76,7 @@ def _key(session: Session, event: str, oracle: str) -> str:
 
 def _about(session: Session, known: Anchored) -> dict[str, Any]:
     """Return what the digest is of, so that whoever gets the proof can compute the digest from it."""
-    from btcfi.adapters.store.anchors import anchored_report, announcements_of
+    from btcfi.adapters.store.options.anchors import anchored_report, announcements_of
     from btcfi.contracts.messages import encode_announcement
     from btcfi.oracle.report import encode_report
 
@@ -92,7 +92,7 @@ def _about(session: Session, known: Anchored) -> dict[str, Any]:
 
 
 def _proof(known: Anchored, node: Node, what: str, confirmations: int) -> dict[str, Any]:
-    from btcfi.adapters.store.anchors import AnchorNotFinalError
+    from btcfi.adapters.store.options.anchors import AnchorNotFinalError
     from btcfi.contracts.anchor import encode_anchor_proof, prove_anchor
 
     block = node.block(known.block_hash)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import Receive, Scope, Send
 
-    from btcfi.adapters.store.database import Store
-    from btcfi.adapters.store.sales import SaleRule
+    from btcfi.adapters.store.options.sales import SaleRule
+    from btcfi.adapters.store.spine.database import Store
     from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
     from settings.deployment import Deployment
 
@@ -186,8 +186,8 @@ class _Seller:
         self._store, self._rule, self._wake, self._replay = store, rule, wake, replay
 
     def __call__(self, order: OptionOrder) -> CreatedOption:
-        from btcfi.adapters.store import rounds
-        from btcfi.adapters.store.sales import Order, sell
+        from btcfi.adapters.store.options.sales import Order, sell
+        from btcfi.adapters.store.prices import rounds
         from btcfi.surfaces.rest.deps import CreatedOption
 
         wanted = Order(

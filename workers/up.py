@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import make_url
 
-from btcfi.adapters.store import rounds
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.units import Slot

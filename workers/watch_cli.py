@@ -19,8 +19,8 @@ from btcfi.units import UnixSeconds
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from btcfi.adapters.metrics import Reading
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.reading import Reading
+    from btcfi.adapters.store.spine.database import Store
     from settings.deployment import Deployment
     from workers.broker import BrokerReading
 
@@ -56,7 +56,7 @@ def watch(
     from rich.console import Console
     from rich.live import Live
 
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
     from workers.attach import attached
 
@@ -90,7 +90,7 @@ def watch(
 
 def look(deployment: Deployment, store: Store) -> View:
     """Read store and broker once; what does not answer is said, not raised."""
-    from btcfi.adapters.metrics import newest_closed_round, newest_revision, read_store, schema_revision
+    from btcfi.adapters.store.reading import newest_closed_round, newest_revision, read_store, schema_revision
     from btcfi.oracle.quote import Feed
     from workers.broker import read_broker
     from workers.options_cli import StoreNotReadyError

@@ -31,7 +31,7 @@ from btcfi.units import Minutes, Slot, UnixSeconds, slot
 
 if TYPE_CHECKING:
     from btcfi.adapters.oracle_network.network_file import Network
-    from btcfi.adapters.store.database import Store
+    from btcfi.adapters.store.spine.database import Store
 
 EXCHANGES: Final = {
     "binance": ("binance", "BTC/USDT"),
@@ -176,7 +176,7 @@ async def _serve(
     tls: Any,  # noqa: ANN401 - TlsFiles, imported late
     settlement_engine: bool,
 ) -> None:
-    from btcfi.adapters.store.database import Store  # noqa: PLC0415 - as above
+    from btcfi.adapters.store.spine.database import Store  # noqa: PLC0415 - as above
     from btcfi.oracle.round_book import RoundBook  # noqa: PLC0415
     from btcfi.surfaces.grpc.aggregator import Aggregator, start_server  # noqa: PLC0415
     from btcfi.surfaces.grpc.store import AggregatorStore  # noqa: PLC0415
@@ -395,7 +395,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     ) -> None:
         """Compute a stored price again from its raw responses, and compare it bit for bit."""
         with _told():
-            from btcfi.adapters.evidence import replay_round  # noqa: PLC0415 - as above
+            from btcfi.adapters.store.prices.evidence import replay_round  # noqa: PLC0415 - as above
 
             at = parse_slot(minute)
             with context.open_store().reading() as session:
@@ -417,7 +417,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     def export(folder: Path, *, start: Start, end: End, feed: str = BTC_USD) -> None:
         """Write the closed rounds from START to before END, with their raw responses, into FOLDER."""
         with _told():
-            from btcfi.adapters.evidence import export_span  # noqa: PLC0415
+            from btcfi.adapters.store.prices.evidence import export_span  # noqa: PLC0415
 
             with context.open_store().reading() as session:
                 count = export_span(session, folder, _feed(feed), parse_slot(start), parse_slot(end))
@@ -427,7 +427,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     def import_(folder: Path) -> None:
         """Read an exported FOLDER into the database, every hash checked."""
         with _told():
-            from btcfi.adapters.evidence import import_span  # noqa: PLC0415
+            from btcfi.adapters.store.prices.evidence import import_span  # noqa: PLC0415
 
             with context.open_store().transaction() as session:
                 new, known = import_span(session, folder, now=UnixSeconds(int(time.time())))
@@ -437,7 +437,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     def history(*, start: Start, end: End, feed: str = BTC_USD) -> None:
         """Print the prices from START to before END as JSON, the gaps named."""
         with _told():
-            from btcfi.adapters.market import price_history  # noqa: PLC0415
+            from btcfi.adapters.store.prices.history import price_history  # noqa: PLC0415
 
             with context.open_store().reading() as session:
                 span = price_history(session, _feed(feed), parse_slot(start), parse_slot(end))
@@ -447,7 +447,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     def market(*, days: int = 30, feed: str = BTC_USD) -> None:
         """Print the spot price and realised volatilities as JSON."""
         with _told():
-            from btcfi.adapters.market import market_state  # noqa: PLC0415
+            from btcfi.adapters.store.prices.history import market_state  # noqa: PLC0415
 
             with context.open_store().reading() as session:
                 typer.echo(json.dumps(market_state(session, _feed(feed), days=days).as_json()))
@@ -456,7 +456,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
     def prune(*, older_than_days: Annotated[int, typer.Option(min=0)]) -> None:
         """Delete raw responses older than so many days; prices and reports stay."""
         with _told():
-            from btcfi.adapters.evidence import prune_evidence  # noqa: PLC0415
+            from btcfi.adapters.store.prices.evidence import prune_evidence  # noqa: PLC0415
 
             before = UnixSeconds(int(time.time()) - older_than_days * 86_400)
             typer.echo(f"{prune_evidence(context.open_store(), before=before)} responses deleted", err=True)

@@ -14,8 +14,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, func
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow, audit
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.access.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow, audit
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.deps import ROLES
 from btcfi.units import UnixSeconds

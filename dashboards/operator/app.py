@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from btcfi.adapters.store.database import StoreUnreachableError
+from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
 from btcfi.surfaces.rest.errors import RateLimitedError
 from btcfi.surfaces.status import status_of

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 from dashboards.operator import queries

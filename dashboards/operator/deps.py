@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from btcfi.adapters.store.rounds import Register
+from btcfi.adapters.store.prices.rounds import Register
 from btcfi.surfaces.rest.deps import Deps
 
 

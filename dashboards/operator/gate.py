@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 
-from btcfi.adapters.store.console_tables import audit
+from btcfi.adapters.store.access.console_tables import audit
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
 from btcfi.surfaces.rest.errors import BodyTooLargeError, RoleMissingError

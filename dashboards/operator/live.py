@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import text
 from starlette.responses import StreamingResponse
 
-from btcfi.adapters.store.database import Store, StoreUnreachableError
+from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
 from btcfi.surfaces.rest.errors import TooManyStreamsError
 from btcfi.surfaces.rest.streams import MEDIA_TYPE
 from dashboards.operator.accounts import Visitor

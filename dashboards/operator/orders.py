@@ -11,8 +11,8 @@ from typing import Final, cast
 
 from sqlmodel import Session
 
-from btcfi.adapters.store.options import SATS_PER_BTC, NoPriceYetError
-from btcfi.adapters.store.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
+from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from btcfi.adapters.store import settlements
-from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, audit, pause_of
+from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, audit, pause_of
+from btcfi.adapters.store.options import settlements
 from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator import queries

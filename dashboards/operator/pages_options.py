@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
-from btcfi.adapters.store.console_tables import audit
-from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.options import NoPriceYetError, find_option
+from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.options import NoPriceYetError, find_option
 from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, SettlementRequestRow, TransactionRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind

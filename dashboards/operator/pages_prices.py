@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query, Request
 from sqlmodel import col, select
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from btcfi.adapters.evidence import replay_round
-from btcfi.adapters.store.console_tables import audit
+from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.prices.evidence import replay_round
 from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.consensus import AgreedPrice

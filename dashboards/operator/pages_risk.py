@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.premiums import open_book, realised_volatility
+from btcfi.adapters.store.options.premiums import open_book, realised_volatility
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from btcfi.adapters.store.console_tables import audit
-from btcfi.adapters.store.settlements import find_settlement
+from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.options.settlements import find_settlement
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.rest.reads import proof_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow, pause_of
+from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, pause_of
 from btcfi.adapters.store.tables import (
     BlockRow,
     CanaryRow,

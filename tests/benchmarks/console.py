@@ -17,8 +17,8 @@ from statistics import median
 import numpy as np
 from sqlalchemy import insert
 
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import record
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record
 from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, RoundRow, SettlementRow
 from btcfi.units import UnixSeconds
 from dashboards.operator import accounts

@@ -14,8 +14,8 @@ import QuantLib as ql  # noqa: N813 - its documentation's own abbreviation
 from numba.core.errors import NumbaError
 from sqlalchemy import insert
 
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.premiums import refresh_premiums
+from btcfi.adapters.store.options.premiums import refresh_premiums
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import OptionRow, RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import american, black_scholes, implied

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import OptionRow
 from tests.browser.conftest import AXE, ROOT, sign_in
 

@@ -1,6 +1,7 @@
 import pytest
 
-from btcfi.adapters.store import rounds, sales
+from btcfi.adapters.store.options import sales
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds

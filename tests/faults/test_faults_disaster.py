@@ -6,8 +6,9 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from btcfi.adapters.store import contracts, rounds
-from btcfi.adapters.store.contract_tables import ContractRow
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import SettlementRow
 from workers.chaos import PAUSE, Order
 from workers.cli import build

@@ -8,8 +8,8 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.fleet_tables import LeaseRow
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.fleet_tables import LeaseRow
 from btcfi.options.expiry import SettlementInput
 from workers.chaos import KILL_WORKER, Order
 

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 from typer.testing import CliRunner
 
-from btcfi.adapters.store.refusals import COUNTER, refused
+from btcfi.adapters.store.spine.refusals import COUNTER, refused
 from btcfi.adapters.store.tables import CanaryRow, CounterRow, SettlementRow
 from workers.chaos import KILL_CHILD, PAUSE, Order
 from workers.cli import build

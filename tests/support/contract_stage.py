@@ -11,9 +11,9 @@ from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
-from btcfi.adapters.store import contracts
-from btcfi.adapters.store.options import find_option
-from btcfi.adapters.store.sales import Order, sell
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.tables import SettlementRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.setup import SetupPolicy

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from sqlmodel import SQLModel, select
 
-from btcfi.adapters.store import api_tables  # noqa: F401 - registers the tables
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import record
+from btcfi.adapters.store.access import api_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record
 from btcfi.adapters.store.tables import BlobRow, OptionRow, PremiumRow, RoundRow, SettlementRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.options.expiry import SettlementInput

@@ -16,10 +16,10 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, SQLModel, col
 
-from btcfi.adapters.evidence import rule_document, store_observation
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import upsert
-from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.evidence import rule_document, store_observation
+from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.tables import BlobRow, QuoteRow
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed, Observation

@@ -16,8 +16,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import Session
 
-from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.deps import OPERATE, READ, ROLES, TRADE, Deps
 from btcfi.surfaces.rest.errors import RateLimitedError, RoleMissingError, UnauthenticatedError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from sqlalchemy import delete, update
 from sqlmodel import col
 
-from btcfi.adapters.store.api_tables import IdempotencyRow
-from btcfi.adapters.store.edges import upsert
+from btcfi.adapters.store.access.api_tables import IdempotencyRow
+from btcfi.adapters.store.spine.edges import upsert
 from btcfi.surfaces.rest.auth import Caller
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import IdempotencyKeyError, IdempotencyMismatchError, RequestUnderWayError

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds

@@ -9,7 +9,7 @@ from typing import Final
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 
-from btcfi.adapters.store.premiums import estimate_volatility
+from btcfi.adapters.store.options.premiums import estimate_volatility
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps

@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
-from btcfi.adapters.store.database import StoreUnreachableError
-from btcfi.adapters.store.premiums import open_book
-from btcfi.adapters.store.settlements import request_settlement
+from btcfi.adapters.store.options.premiums import open_book
+from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
 from workers import cli
 

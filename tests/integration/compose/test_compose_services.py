@@ -23,7 +23,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment

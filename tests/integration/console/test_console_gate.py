@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from btcfi.adapters.store.console_tables import ConsoleSessionRow, PausedFeedRow
+from btcfi.adapters.store.access.console_tables import ConsoleSessionRow, PausedFeedRow
 from btcfi.adapters.store.tables import SettlementRequestRow
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console

@@ -7,9 +7,9 @@ import re
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.console_tables import AuditRow, PausedFeedRow
-from btcfi.adapters.store.settlements import request_settlement
+from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow
+from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import BTC_USD

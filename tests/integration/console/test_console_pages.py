@@ -11,7 +11,7 @@ import time
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.tables import BlobRow, OptionRow, QuoteRow, RoundRow, SettlementRequestRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.options.terms import OptionKind

@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.chain.node import Node, NodeLiesError, NodeUnreachableError
-from btcfi.adapters.store.contract_tables import ContractRow
+from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
 from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid

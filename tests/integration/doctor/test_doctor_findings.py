@@ -11,8 +11,8 @@ import pytest
 import typer
 from pydantic import SecretStr
 
-from btcfi.adapters.metrics import newest_revision
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.reading import newest_revision
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import CanaryRow, OutboxRow, RoundRow
 from settings.deployment import Deployment
 from workers import doctor_cli, watch_cli

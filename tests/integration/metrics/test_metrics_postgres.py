@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from btcfi.adapters.metrics import EventLog, read_store
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import record
+from btcfi.adapters.store.reading import EventLog, read_store
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 

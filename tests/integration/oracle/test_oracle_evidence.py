@@ -12,7 +12,7 @@ import typer
 from sqlmodel import SQLModel, select
 from typer.testing import CliRunner
 
-from btcfi.adapters.evidence import (
+from btcfi.adapters.store.prices.evidence import (
     EvidenceError,
     ImportConflictError,
     export_span,
@@ -22,8 +22,8 @@ from btcfi.adapters.evidence import (
     replay_round,
     store_observation,
 )
-from btcfi.adapters.market import market_state, price_history
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.prices.history import market_state, price_history
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.price_study import study_folder, write_study
@@ -139,7 +139,7 @@ def test_an_exported_span_gives_the_same_bytes_after_import_elsewhere_and_is_a_r
 
 def test_a_price_replays_to_the_same_bytes_in_another_process(stored: Store) -> None:
     program = (
-        "import sys; from btcfi.adapters.evidence import replay_round; from btcfi.adapters.store.database import Store;"
+        "import sys; from btcfi.adapters.store.prices.evidence import replay_round; from btcfi.adapters.store.spine.database import Store;"
         "from btcfi.oracle.consensus import ConsensusRule\n"
         "with Store(sys.argv[1]).reading() as s:"
         " sys.stdout.buffer.write(replay_round(s, 'BTC/USD', int(sys.argv[2]), rule=ConsensusRule()).report)"

@@ -23,8 +23,8 @@ from sqlmodel import Session, select
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.oracle_network.node import NodeSettings, OracleNode
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.oracle_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import BlobRow, QuoteRow
 from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from btcfi.hashes import sha256

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, select
 
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.oracle_tables import OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.network_tables import OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import COLUMNS
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT

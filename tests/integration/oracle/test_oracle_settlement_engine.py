@@ -11,7 +11,7 @@ import grpc
 import pytest
 from sqlmodel import SQLModel
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store import contracts
-from btcfi.adapters.store.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.settlements import request_settlement
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order

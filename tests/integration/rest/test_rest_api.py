@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from btcfi.adapters.store.premiums import refresh_premiums
+from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow
 from btcfi.pricing import black_scholes
 from btcfi.surfaces.rest.app import create_app

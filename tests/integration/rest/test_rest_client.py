@@ -12,7 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
-from btcfi.adapters.store.premiums import refresh_premiums
+from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.surfaces.client import ApiError, ApiUnreachableError, AsyncClient, Client
 from btcfi.surfaces.rest.app import create_app
 from tests.support.rest_world import FEED, NOW, SPOT, make_world

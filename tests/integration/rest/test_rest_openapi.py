@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.spine.database import Store
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps, Limits
 from tests.support.rest_world import FEED, make_world

@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlmodel import col
 
-from btcfi.adapters.store import rounds, settlements
-from btcfi.adapters.store.backlog import BacklogFullError, backlog, refuse_above, refuse_requests_above
+from btcfi.adapters.store.options import settlements
+from btcfi.adapters.store.options.backlog import BacklogFullError, backlog, refuse_above, refuse_requests_above
+from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow, SettlementRow
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import Feed

@@ -9,11 +9,11 @@ import pytest
 from sqlmodel import delete, select
 from typer.testing import CliRunner
 
-from btcfi.adapters.backup import read_backup, write_backup
-from btcfi.adapters.store import contracts, holds, options, settlements
-from btcfi.adapters.store.contract_tables import AttestationRow
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import cross
+from btcfi.adapters.store.backup import read_backup, write_backup
+from btcfi.adapters.store.options import contracts, holds, options, settlements
+from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import cross
 from btcfi.adapters.store.tables import EventRow, RoundRow, SettlementRow
 from btcfi.contracts.messages import encode_attestation
 from btcfi.errors import NotFoundError

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from btcfi.adapters.store import leases, refusals
-from btcfi.adapters.store.fleet_tables import RefusedMessageRow
-from btcfi.adapters.store.leases import LONGEST_SECONDS, WALLET, LeaseHeldError
+from btcfi.adapters.store.spine import leases, refusals
+from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
+from btcfi.adapters.store.spine.leases import LONGEST_SECONDS, WALLET, LeaseHeldError
 from btcfi.adapters.store.tables import CounterRow
 from btcfi.units import UnixSeconds
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import func, inspect, select
 from sqlmodel import SQLModel, col
 
-from btcfi.adapters.evidence import store_observation
-from btcfi.adapters.store.database import Store, StoreUnreachableError
-from btcfi.adapters.store.edges import Work, cross, upsert
-from btcfi.adapters.store.rounds import find_round, open_round
+from btcfi.adapters.store.prices.evidence import store_observation
+from btcfi.adapters.store.prices.rounds import find_round, open_round
+from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
+from btcfi.adapters.store.spine.edges import Work, cross, upsert
 from btcfi.adapters.store.tables import CounterRow, EventRow, OutboxRow, RoundRow
 from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
 from btcfi.surfaces.rest.reads import inserts

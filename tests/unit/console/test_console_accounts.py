@@ -10,8 +10,8 @@ from argon2.exceptions import VerifyMismatchError
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from btcfi.adapters.store.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow
-from btcfi.adapters.store.database import Store
+from btcfi.adapters.store.access.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from dashboards.operator import accounts
 from dashboards.operator.deps import ConsoleLimits

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import cross, record
-from btcfi.adapters.store.rounds import find_round, open_round
+from btcfi.adapters.store.prices.rounds import find_round, open_round
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import cross, record
 from btcfi.adapters.store.tables import EventRow, OptionRow
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import Feed

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import count
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import count
 from settings.deployment import Deployment
 from workers import exporter
 from workers.broker import BrokerReading, QueueReading

@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import event
 
-from btcfi.adapters import metrics
-from btcfi.adapters.metrics import BUCKETS, Edge, EventLog, Histogram, read_store
-from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import count, cross, record
+from btcfi.adapters.store import reading
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.reading import BUCKETS, Edge, EventLog, Histogram, read_store
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import count, cross, record
 from btcfi.adapters.store.tables import (
     CanaryRow,
     EventRow,
@@ -214,7 +214,7 @@ def test_an_event_that_commits_after_a_later_one_is_still_counted_and_a_rolled_b
     assert log.born == {("settlement", "due"): 3}
     with store.transaction() as session:
         events(session, (3, "settlement", "st-c", "", "due", NOW))
-    read_all(log, store, now=UnixSeconds(NOW + metrics.GAP_SECONDS + 1))
+    read_all(log, store, now=UnixSeconds(NOW + reading.GAP_SECONDS + 1))
     assert log.born == {("settlement", "due"): 3}, "two minutes after, it was a rolled back transaction's"
 
 

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from btcfi.adapters.chain.node import PortInUseError
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.sales import Order, OrderMismatchError, sell
+from btcfi.adapters.store.options.sales import Order, OrderMismatchError, sell
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRequestRow
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import InvalidTermsError, OptionKind

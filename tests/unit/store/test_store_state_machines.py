@@ -6,13 +6,15 @@ import json
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.evidence import store_observation
-from btcfi.adapters.store import edges, options, rounds, settlements
-from btcfi.adapters.store.database import Store
-from btcfi.adapters.store.edges import UnknownEdgeError, cross
-from btcfi.adapters.store.options import NoPriceYetError, OptionOrder
-from btcfi.adapters.store.rounds import MAX_ATTEMPTS, Register
-from btcfi.adapters.store.sales import Order, SaleRule, sell
+from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder
+from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.evidence import store_observation
+from btcfi.adapters.store.prices.rounds import MAX_ATTEMPTS, Register
+from btcfi.adapters.store.spine import edges
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import UnknownEdgeError, cross
 from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput

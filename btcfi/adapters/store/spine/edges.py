@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, SQLModel
 
-from btcfi.adapters.store.contract_tables import ContractRow
+from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.tables import (
     CounterRow,
     EventRow,

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.edges import upsert
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.tables import OptionRow, PremiumRow, RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.premium import Book, Premiums, collateral_ratio, premiums

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.edges import count, upsert
-from btcfi.adapters.store.fleet_tables import RefusedMessageRow
+from btcfi.adapters.store.spine.edges import count, upsert
+from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
 from btcfi.hashes import sha256
 from btcfi.units import UnixSeconds
 

@@ -14,10 +14,10 @@ from typing import Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.contract_tables import AttestationRow, OracleEventRow
-from btcfi.adapters.store.edges import Work, enqueue, record
-from btcfi.adapters.store.hold_tables import HeldEventRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow, OracleEventRow
+from btcfi.adapters.store.options.hold_tables import HeldEventRow
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.edges import Work, enqueue, record
 from btcfi.contracts.messages import decode_announcement, encode_attestation
 from btcfi.errors import NotFoundError
 from btcfi.oracle.announcement import OracleEvent

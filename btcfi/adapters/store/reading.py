@@ -17,11 +17,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import case, func, select, text
 from sqlmodel import Session, col
 
-from btcfi.adapters.store import rounds
-from btcfi.adapters.store.api_tables import ApiKeyRow
-from btcfi.adapters.store.console_tables import pause_of
-from btcfi.adapters.store.contract_tables import ContractRow
-from btcfi.adapters.store.database import MIGRATIONS
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.access.console_tables import pause_of
+from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import MIGRATIONS
 from btcfi.adapters.store.tables import (
     BlockRow,
     CanaryRow,

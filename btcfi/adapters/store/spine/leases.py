@@ -11,8 +11,8 @@ from typing import Final
 from sqlalchemy import CursorResult, delete, or_, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.edges import upsert
-from btcfi.adapters.store.fleet_tables import LeaseRow
+from btcfi.adapters.store.spine.edges import upsert
+from btcfi.adapters.store.spine.fleet_tables import LeaseRow
 from btcfi.errors import RetryableError
 from btcfi.units import UnixSeconds
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.edges import Crossing, cross, cross_all, record_all
+from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all
 from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid

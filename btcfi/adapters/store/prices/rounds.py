@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.evidence import observations_of
-from btcfi.adapters.store.console_tables import pause_of, resumed_at
-from btcfi.adapters.store.edges import Work, count, cross, enqueue, record_all, upsert
+from btcfi.adapters.store.access.console_tables import pause_of, resumed_at
+from btcfi.adapters.store.prices.evidence import observations_of
+from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.adapters.store.tables import RoundRow
 from btcfi.oracle.consensus import (
     AgreedPrice,
