@@ -21,7 +21,7 @@ from workers.beat import beat_schedule
 from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
 
 FAULTS: Final = "BTCFI_TEST_FAULTS"
-"""Names the folder of orders of workers/chaos.py. No deployment sets it."""
+"""Names the folder of orders of workers/chaos/points.py. No deployment sets it."""
 
 TASK_MODULES: Final = (
     "tasks.oracle",
@@ -56,7 +56,7 @@ def create_app(deployment: Deployment) -> Celery:
     signals.connect(deployment)
     guard.connect()
     if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`
-        import_module("workers.chaos").install(Path(folder))
+        import_module("workers.chaos.points").install(Path(folder))
     return app
 
 

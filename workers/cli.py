@@ -21,30 +21,30 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers import (
-    backup_cli,
-    bench_cli,
-    chaos_cli,
-    doctor_cli,
-    health_cli,
-    metrics_cli,
-    options_cli,
-    parked_cli,
-    prepare_cli,
-    prove_anchor_cli,
-    serve_cli,
-    watch_cli,
+from workers.commands import (
+    backup,
+    bench,
+    chaos,
+    doctor,
+    health,
+    metrics,
+    options,
+    parked,
+    prepare,
+    prove_anchor,
+    serve,
+    watch,
 )
-from workers.options_cli import open_store
+from workers.commands.options import open_store
 
 if TYPE_CHECKING:
     from btcfi.oracle.consensus import ConsensusRule
 
 LAZY_GROUPS: Final = {
-    "oracle": ("workers.held_cli", "After a restore: what the oracles may have attested since the backup."),
+    "oracle": ("workers.commands.held", "After a restore: what the oracles may have attested since the backup."),
     "party": ("btcfi.surfaces.party_cli", "One side of an option contract, with its own keys."),
-    "keys": ("workers.keys_cli", "Make, list and revoke API keys."),
-    "users": ("workers.users_cli", "Who may sign in to the operator console."),
+    "keys": ("workers.commands.keys", "Make, list and revoke API keys."),
+    "users": ("workers.commands.users", "Who may sign in to the operator console."),
 }
 """Groups whose modules take half a second to import: only when asked for by name."""
 
@@ -76,7 +76,7 @@ def demo(
         raise InvalidInputError("--live", "given together with --replay or --start", "either live prices or a replay")
     first = oracle_cli.parse_slot(start) if start else None
     from btcfi.oracle.quote import parse_venue
-    from workers.demo import DemoRequest, run_demo
+    from workers.machine.demo import DemoRequest, run_demo
 
     request = DemoRequest(
         replay=replay,
@@ -104,7 +104,7 @@ def up(
     data_dir: DataDir = None,
 ) -> None:
     """Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."""
-    from workers.up import run_up
+    from workers.machine.up import run_up
 
     run_up(live=live, pace=pace, data_dir=data_dir)
 
@@ -195,29 +195,29 @@ def build(arguments: Sequence[str] = ()) -> typer.Typer:
     app.command()(up)
     app.registered_commands += vm_cli.app.registered_commands
     app.registered_groups += vm_cli.app.registered_groups
-    app.add_typer(options_cli.app, name="options")
-    app.command()(options_cli.settle)
+    app.add_typer(options.app, name="options")
+    app.command()(options.settle)
     app.registered_commands += risk_cli.app.registered_commands
-    prove_anchor_cli.register(anchor_cli.app)
+    prove_anchor.register(anchor_cli.app)
     app.add_typer(anchor_cli.app, name="anchor")
     oracle_cli.register(app, oracle_cli.PricesContext(open_store=open_store, rule=consensus_rule))
     for name, (module, about) in LAZY_GROUPS.items():
         loaded = import_module(module).app if name in arguments[:1] else _placeholder(about)
         app.add_typer(loaded, name=name)
-    app.add_typer(parked_cli.app, name="parked")
+    app.add_typer(parked.app, name="parked")
     app.command()(worker)
     app.command()(beat)
     app.command()(flower)
-    app.command()(serve_cli.serve)
-    app.command()(metrics_cli.metrics)
-    app.command()(doctor_cli.doctor)
-    app.command()(watch_cli.watch)
+    app.command()(serve.serve)
+    app.command()(metrics.metrics)
+    app.command()(doctor.doctor)
+    app.command()(watch.watch)
     app.command()(migrate)
-    app.command()(prepare_cli.prepare)
-    app.command(hidden=True)(health_cli.health)
-    app.command()(bench_cli.bench)
-    chaos_cli.register(app)
-    backup_cli.register(app)
+    app.command()(prepare.prepare)
+    app.command(hidden=True)(health.health)
+    app.command()(bench.bench)
+    chaos.register(app)
+    backup.register(app)
     return app
 
 

@@ -43,12 +43,13 @@ from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot, UnixSeconds
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from tests.benchmarks.throughput import BATCH, WARM_EACH, cluster_without_contracts, make_due, proven, wait_for
-from workers import audit, parties
-from workers.bench_cli import _commit, _machine
-from workers.chaos_parallel import own_database
-from workers.demo import ticker
-from workers.embedded import Cluster, Part
-from workers.options_cli import sale_rule
+from workers import audit
+from workers.chaos.parallel import own_database
+from workers.commands.bench import _commit, _machine
+from workers.commands.options import sale_rule
+from workers.machine import parties
+from workers.machine.cluster import Cluster, Part
+from workers.machine.demo import ticker
 from workers.roles import SETTLE
 
 BEGIN = "<!-- load:begin: rewritten by `make load` -->"

@@ -36,9 +36,9 @@ from tasks import options as option_tasks
 from tasks import settlement as settlement_tasks
 from tests.benchmarks import Row
 from tests.support.contract_stage import open_stage
-from workers.chaos_cluster import ChaosCluster, Size
-from workers.chaos_matrix import HISTORY_SLOTS, Case, Run, _fund, _price, sell
-from workers.embedded import Cluster
+from workers.chaos.cluster import ChaosCluster, Size
+from workers.chaos.matrix import HISTORY_SLOTS, Case, Run, _fund, _price, sell
+from workers.machine.cluster import Cluster
 from workers.roles import CONTROL, PRICES, SETTLE
 
 FEED = Feed("BTC/USD")

@@ -6,8 +6,8 @@ from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds
 from workers import audit
-from workers.chaos_cluster import ChaosCluster
-from workers.options_cli import sale_rule
+from workers.chaos.cluster import ChaosCluster
+from workers.commands.options import sale_rule
 
 
 class World:

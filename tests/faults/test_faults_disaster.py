@@ -10,7 +10,7 @@ from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.tables import SettlementRow
-from workers.chaos import PAUSE, Order
+from workers.chaos.points import PAUSE, Order
 from workers.cli import build
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.fleet_tables import LeaseRow
 from btcfi.options.expiry import SettlementInput
-from workers.chaos import KILL_WORKER, Order
+from workers.chaos.points import KILL_WORKER, Order
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from workers.chaos_matrix import ANYWHERE, KINDS, POINTS, all_cases, choose
-from workers.chaos_parallel import CASES_PER_CLUSTER, run_all, shares
+from workers.chaos.matrix import ANYWHERE, KINDS, POINTS, all_cases, choose
+from workers.chaos.parallel import CASES_PER_CLUSTER, run_all, shares
 
 SEED = int(os.environ.get("BTCFI_TEST_SEED", "20261121"))
 MANY = 44

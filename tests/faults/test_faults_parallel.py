@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from workers import chaos_parallel
-from workers.chaos_cli import BEGIN, END, _Report
-from workers.chaos_matrix import Case, Outcome
+from workers.chaos import parallel
+from workers.chaos.matrix import Case, Outcome
+from workers.commands.chaos import BEGIN, END, _Report
 
 CELLS = [(f"round.open:{number}", "kill-child") for number in range(6)]
 
@@ -33,9 +33,9 @@ def work_of_a_cluster_that_dies(share, pipe):
 
 @pytest.mark.parametrize(("says", "reason"), [(True, "StalledError: no funding"), (False, "its process ended with 9")])
 def test_a_cluster_that_dies_breaks_the_cases_that_it_did_not_get_to_and_no_others(monkeypatch, says, reason):
-    monkeypatch.setattr(chaos_parallel, "_work", work_of_a_cluster_that_dies)
+    monkeypatch.setattr(parallel, "_work", work_of_a_cluster_that_dies)
     heard = []
-    found = chaos_parallel.run_all(CELLS, seed=1, database_url=None, keep=says, at_once=2, said=heard.append)
+    found = parallel.run_all(CELLS, seed=1, database_url=None, keep=says, at_once=2, said=heard.append)
     assert [(one.case.point, one.case.kind) for one in found] == CELLS
     assert [one.ok for one in found] == [True, False, False, True, True, True]
     assert {problem for one in found for problem in one.problems} == {f"not run, its cluster is gone: {reason}"}

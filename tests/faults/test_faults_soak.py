@@ -5,9 +5,9 @@ import pytest
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import InvalidInputError
-from workers.chaos_cli import SOAK_BEGIN, SOAK_END, _put, _soak_lines, _soak_verdict
-from workers.chaos_cluster import long_recording
-from workers.chaos_soak import Minute, run_soak, slots_needed
+from workers.chaos.cluster import long_recording
+from workers.chaos.soak import Minute, run_soak, slots_needed
+from workers.commands.chaos import SOAK_BEGIN, SOAK_END, _put, _soak_lines, _soak_verdict
 
 
 def test_a_soak_of_half_an_hour_has_a_minute_of_the_market_for_each_of_its_slots(tmp_path):

@@ -25,9 +25,9 @@ from tasks import chain, context, options, oracle, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.rounds import priced_round
-from workers import parties
 from workers.app import create_app
-from workers.options_cli import sale_rule
+from workers.commands.options import sale_rule
+from workers.machine import parties
 
 SLOT = Slot(int(time.time()) // 60 * 60 - 3600)
 EXPIRY = Slot(SLOT + 600)

@@ -17,7 +17,7 @@ from btcfi.adapters.chain.node import DatadirInUseError, Node, NodeUnreachableEr
 from btcfi.errors import UnreachableError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.embedded import MAX_SOCKET_PATH, Cluster, free_port, ping_broker
+from workers.machine.cluster import MAX_SOCKET_PATH, Cluster, free_port, ping_broker
 
 pytestmark = pytest.mark.integration
 
@@ -90,7 +90,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from settings.deployment import Deployment
-from workers.embedded import Cluster
+from workers.machine.cluster import Cluster
 with Cluster(Deployment(data_dir=Path(sys.argv[1])), embedded_node=False, roles=(), beat=False) as cluster:
     cluster.start()
     print(cluster.parts[0].process.pid, flush=True)

@@ -27,9 +27,9 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
-from workers import watch_cli
 from workers.app import create_app
-from workers.embedded import Cluster, free_port
+from workers.commands import watch
+from workers.machine.cluster import Cluster, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -291,8 +291,8 @@ def test_watch_shows_the_pipeline_in_eighty_columns(running):
     assert view["problems"] == []
     assert view["store"]["price"]["used"] >= 2
     assert set(view["broker"]["queues"]) == {"prices", "settle", "chain", "control", "parked"}
-    store, shown = Store(running.stand_ins.database_url), Console(width=watch_cli.WIDTH, file=io.StringIO())
-    shown.print(watch_cli.render(watch_cli.look(running.stand_ins, store)))
+    store, shown = Store(running.stand_ins.database_url), Console(width=watch.WIDTH, file=io.StringIO())
+    shown.print(watch.render(watch.look(running.stand_ins, store)))
     store.close()
     text = shown.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80

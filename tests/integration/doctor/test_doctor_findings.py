@@ -15,10 +15,10 @@ from btcfi.adapters.store.reading import newest_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.tables import CanaryRow, OutboxRow, RoundRow
 from settings.deployment import Deployment
-from workers import doctor_cli, watch_cli
 from workers.cli import LAZY_GROUPS, build
-from workers.doctor_cli import Status, checks
-from workers.embedded import Cluster, free_port
+from workers.commands import doctor, watch
+from workers.commands.doctor import Status, checks
+from workers.machine.cluster import Cluster, free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,7 +84,7 @@ def test_a_database_at_another_migration_is_named(deployment):
     store = Store(deployment.database_url)
     store.downgrade("0002")
     store.close()
-    schema = found(doctor_cli.database(deployment))["schema"]
+    schema = found(doctor.database(deployment))["schema"]
     assert schema.status is Status.FAIL
     assert "0002" in schema.said
     assert str(newest_revision()) in schema.said
@@ -104,7 +104,7 @@ def test_a_pipeline_that_stands_still_is_found_by_its_canaries_price_and_outbox(
                      opened_at_unix=slot, closed_at_unix=slot)
         )  # fmt: skip
     store.close()
-    said = found(doctor_cli.database(deployment))
+    said = found(doctor.database(deployment))
     assert {name for name, f in said.items() if f.status is Status.FAIL} == {"canaries", "price", "outbox"}
     assert "settle 10 min ago" in said["canaries"].said
     assert "chain" not in said["canaries"].said
@@ -114,9 +114,9 @@ def test_keys_that_others_may_read_are_a_failure(deployment):
     seed = deployment.wallet_seed_file
     seed.write_bytes(b"x" * 32)
     seed.chmod(0o600)
-    assert found(doctor_cli.keys(deployment))["keys"].status is Status.OK
+    assert found(doctor.keys(deployment))["keys"].status is Status.OK
     seed.chmod(0o640)
-    finding = found(doctor_cli.keys(deployment))["keys"]
+    finding = found(doctor.keys(deployment))["keys"]
     assert finding.status is Status.FAIL
     assert "chmod 600" in finding.do
 
@@ -126,7 +126,7 @@ def test_a_dependency_that_is_not_the_locked_one_is_named(tmp_path):
     lock.write_text(
         "typer==0.0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nonly-elsewhere==1.0 ; sys_platform == 'win32'\n"
     )
-    finding = found(doctor_cli.dependencies(lock))["dependencies"]
+    finding = found(doctor.dependencies(lock))["dependencies"]
     assert finding.status is Status.WARN
     assert "locked 0.0.1" in finding.said
     assert "not-there is missing" in finding.said
@@ -136,7 +136,7 @@ def test_a_dependency_that_is_not_the_locked_one_is_named(tmp_path):
 def test_two_services_on_one_port_are_a_failure(deployment):
     port = free_port(0)
     clash = deployment.model_copy(update={"flower_port": port, "metrics_port": port})
-    assert found(doctor_cli.ports(clash))["ports"].status is Status.FAIL
+    assert found(doctor.ports(clash))["ports"].status is Status.FAIL
 
 
 @pytest.mark.integration
@@ -146,21 +146,21 @@ def test_a_broker_that_forgets_is_a_failure(tmp_path):
     ) as cluster:
         cluster.start()
         here = cluster.deployment
-        assert found(doctor_cli.broker(here))["broker"].status is Status.OK
+        assert found(doctor.broker(here))["broker"].status is Status.OK
         import redis  # noqa: PLC0415 - to break the broker with
 
         client = redis.Redis(unix_socket_path=here.broker_url.removeprefix("redis+socket://").partition("?")[0])
         client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "noeviction" in found(doctor_cli.broker(here))["broker"].do
+        assert "noeviction" in found(doctor.broker(here))["broker"].do
         client.config_set("appendonly", "no")
-        assert "appendonly yes" in found(doctor_cli.broker(here))["broker"].do
+        assert "appendonly yes" in found(doctor.broker(here))["broker"].do
         client.close()
 
 
 def test_every_check_has_its_turn_and_none_raises(deployment):
     secret = deployment.model_copy(update={"flower_password": SecretStr("x" * 12)})
     for name, check in checks(secret, network=False):
-        for finding in doctor_cli._safely(name, check):
+        for finding in doctor._safely(name, check):
             assert finding.status is Status.OK or finding.do
 
 
@@ -178,7 +178,7 @@ def test_watch_without_a_database_says_so_and_exits_1(tmp_path):
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "120 min"), (7_200, "2 h"), (172_800, "2 d")],
 )
 def test_a_length_of_time_is_said_in_its_unit(seconds, text):
-    assert watch_cli.age(seconds) == text
+    assert watch.age(seconds) == text
 
 
 ANSWERING = {

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from btcfi.adapters.store.tables import OptionRow
-from workers import options_cli
+from workers.commands import options
 
 ROWS = [
     OptionRow(
@@ -22,8 +22,8 @@ ROWS = [
 
 @pytest.mark.parametrize("width", [80, 100, 143, 144, 200])
 def test_the_list_of_options_fits_and_is_complete(width, monkeypatch, capsys):
-    monkeypatch.setattr(options_cli, "PIPE_WIDTH", width)
-    options_cli._table(ROWS)
+    monkeypatch.setattr(options, "PIPE_WIDTH", width)
+    options._table(ROWS)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown

@@ -12,8 +12,8 @@ from btcfi.errors import InvalidInputError, UnreachableError
 from settings.deployment import Deployment
 from workers.app import create_app
 from workers.broker import read_broker
-from workers.embedded import Cluster
 from workers.exporter import Exporter
+from workers.machine.cluster import Cluster
 from workers.roles import QUEUES
 
 pytestmark = pytest.mark.integration

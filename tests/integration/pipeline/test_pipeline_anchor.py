@@ -23,7 +23,7 @@ from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
 from tests.support.chain import KINDS
 from tests.support.contract_stage import SLOT, open_stage
-from workers import prove_anchor_cli
+from workers.commands import prove_anchor
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ def btcfi(monkeypatch, capsys):
         said = capsys.readouterr()
         return left.value.code or 0, said.out, said.err
 
-    prove_anchor_cli.register(anchor_cli.app)
+    prove_anchor.register(anchor_cli.app)
     yield call
     anchor_cli.app.registered_commands.pop()
 

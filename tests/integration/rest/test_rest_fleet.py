@@ -9,8 +9,8 @@ import pytest
 from btcfi.errors import NotFoundError, UnreachableError
 from settings.deployment import Deployment
 from workers.app import create_app
-from workers.embedded import Cluster
 from workers.fleet import Fleet
+from workers.machine.cluster import Cluster
 from workers.roles import CONTROL
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

@@ -17,7 +17,7 @@ from dashboards.operator import accounts
 from dashboards.operator.deps import ConsoleLimits
 from dashboards.operator.errors import SignInNeededError
 from dashboards.operator.pages_sign_in import local
-from workers import users_cli
+from workers.commands import users
 
 NOW = 1_790_000_000
 PASSWORD = "correct horse battery"
@@ -105,20 +105,18 @@ def test_only_a_path_of_ours_is_returned_to(to, leads):
 def test_btcfi_users_takes_the_password_from_stdin_or_the_environment_never_from_an_argument(store, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", store.url)
     run = CliRunner().invoke
-    assert (
-        run(users_cli.app, ["add", "ada", "--role", "read", "--role", "operate"], input=f"{PASSWORD}\n").exit_code == 0
-    )
-    monkeypatch.setenv(users_cli.PASSWORD, "a second horse battery")
-    assert run(users_cli.app, ["add", "rita", "--role", "read"]).exit_code == 0
-    assert run(users_cli.app, ["password", "ada"]).exit_code == 0
+    assert run(users.app, ["add", "ada", "--role", "read", "--role", "operate"], input=f"{PASSWORD}\n").exit_code == 0
+    monkeypatch.setenv(users.PASSWORD, "a second horse battery")
+    assert run(users.app, ["add", "rita", "--role", "read"]).exit_code == 0
+    assert run(users.app, ["password", "ada"]).exit_code == 0
     assert enter(store, password="a second horse battery")
-    assert isinstance(run(users_cli.app, ["disable", "nobody"]).exception, NotFoundError)
-    assert run(users_cli.app, ["disable", "rita"]).exit_code == 0
-    listed = json.loads(run(users_cli.app, ["list", "--json"]).stdout)["users"]
+    assert isinstance(run(users.app, ["disable", "nobody"]).exception, NotFoundError)
+    assert run(users.app, ["disable", "rita"]).exit_code == 0
+    listed = json.loads(run(users.app, ["list", "--json"]).stdout)["users"]
     assert [(u["name"], u["roles"], u["disabled_at_unix"] is None) for u in listed] == [
         ("ada", "read operate", True), ("rita", "read", False),
     ]  # fmt: skip
     assert "argon2" not in json.dumps(listed)
-    assert "PASSWORD" not in run(users_cli.app, ["add", "--help"]).stdout.replace("BTCFI_CONSOLE_PASSWORD", "")
-    monkeypatch.setenv(users_cli.PASSWORD, "")
-    assert isinstance(run(users_cli.app, ["password", "ada"]).exception, InvalidInputError)
+    assert "PASSWORD" not in run(users.app, ["add", "--help"]).stdout.replace("BTCFI_CONSOLE_PASSWORD", "")
+    monkeypatch.setenv(users.PASSWORD, "")
+    assert isinstance(run(users.app, ["password", "ada"]).exception, InvalidInputError)

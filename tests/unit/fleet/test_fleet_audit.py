@@ -13,7 +13,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
 from workers.audit import ChainView, audit, replay_events
-from workers.chaos import PAUSE, Order, Orders
+from workers.chaos.points import PAUSE, Order, Orders
 
 FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)

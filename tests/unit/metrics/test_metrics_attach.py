@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from settings.deployment import Deployment
-from workers.attach import attached
+from workers.machine.attach import attached
 
 URLS = {
     "broker_url": "redis+socket:///tmp/x/broker.sock?virtual_host=0", "result_backend_url": None,

@@ -83,5 +83,5 @@ def test_every_setting_that_is_named_exists(document):
 
 def test_a_link_to_the_runbook_s_alerts_by_name_leads_to_one():
     alerts = set(re.findall(r"alert: (\w+)", (ROOT / "dashboards" / "prometheus" / "rules.yml").read_text()))
-    for document in ("docs/runbook.md", "docs/monitoring.md", "docs/operating.md", "workers/doctor_cli.py"):
+    for document in ("docs/runbook.md", "docs/monitoring.md", "docs/operating.md", "workers/commands/doctor.py"):
         assert set(re.findall(r"\bBtcfi[A-Z]\w+\b", (ROOT / document).read_text())) - {"BtcfiError"} <= alerts, document

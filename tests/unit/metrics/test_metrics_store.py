@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event
 
-from btcfi.adapters.store import reading
+from btcfi.adapters.store import reading as store_reading
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.reading import BUCKETS, Edge, EventLog, Histogram, read_store
 from btcfi.adapters.store.spine.database import Store
@@ -194,7 +194,7 @@ def test_what_went_on_is_what_the_edges_wrote(store):
 
 
 def test_events_are_counted_once_however_often_they_are_read(store, monkeypatch):
-    monkeypatch.setattr(metrics, "EVENTS_PER_READ", 2)
+    monkeypatch.setattr(store_reading, "EVENTS_PER_READ", 2)
     with store.transaction() as session:
         events(session, *[(i, "settlement", f"st-{i}", "", "due", NOW) for i in range(1, 8)])
     log = read_all(EventLog(), store)

@@ -22,8 +22,8 @@ from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.options_cli import sale_rule
-from workers.serve_cli import Publisher, Site, listen, make_deps
+from workers.commands.options import sale_rule
+from workers.commands.serve import Publisher, Site, listen, make_deps
 
 SLOT = 1_767_571_200
 """A recording of the past: the market's time is its newest minute's."""

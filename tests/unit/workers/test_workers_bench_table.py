@@ -2,7 +2,7 @@ import pytest
 
 from btcfi.errors import InvalidInputError, NotFoundError
 from tests.benchmarks import row_of
-from workers.bench_cli import BEGIN, END, _around_table, _short, markdown
+from workers.commands.bench import BEGIN, END, _around_table, _short, markdown
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.11.7"}
 

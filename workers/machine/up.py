@@ -18,7 +18,7 @@ from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.units import Slot
 from settings.deployment import Deployment, load_deployment
 from tasks.context import Context, make_context
-from workers.demo import COINS_EACH, fill_parties, node_of, ticker
+from workers.machine.demo import COINS_EACH, fill_parties, node_of, ticker
 
 
 def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
@@ -26,7 +26,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
 
     pace: seconds a recorded minute takes. Raises a BtcfiError for a part that does not start.
     """
-    from workers.embedded import Cluster  # noqa: PLC0415 - starts processes
+    from workers.machine.cluster import Cluster  # noqa: PLC0415 - starts processes
 
     console = Console(stderr=True)
     base = load_deployment()

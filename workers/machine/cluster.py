@@ -35,8 +35,8 @@ from btcfi.adapters.chain.node import DatadirInUseError, Node, PortInUseError
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, variable
-from workers import parties
 from workers.logs import bound_log
+from workers.machine import parties
 from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
 
 LOOPBACK: Final = "127.0.0.1"
@@ -367,7 +367,7 @@ class Cluster:
         )
 
     def _own_urls(self) -> dict[str, object]:
-        """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (workers.attach); no password."""
+        """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (see attach.py); no password."""
         own: dict[str, object] = {"replay_clock": self._deployment.replay_clock}
         if self._embedded_broker:
             own |= {name: getattr(self._deployment, name) for name in ("broker_url", "result_backend_url")}

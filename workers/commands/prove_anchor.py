@@ -11,7 +11,7 @@ import typer
 
 from btcfi.contracts.anchor import AnchorKind
 from btcfi.errors import InvalidInputError, NotFoundError
-from workers.options_cli import open_store
+from workers.commands.options import open_store
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -40,7 +40,7 @@ def prove(
     from btcfi.surfaces.oracle_cli import parse_slot
     from settings.deployment import load_deployment
     from settings.preset import load_preset
-    from workers.attach import attached
+    from workers.machine.attach import attached
 
     if [bool(price), bool(settlement), bool(announcement)].count(True) != 1:
         raise InvalidInputError(

@@ -22,8 +22,8 @@ import typer
 from btcfi.errors import BtcfiError, InvalidInputError
 
 if TYPE_CHECKING:
-    from workers.chaos_matrix import Outcome
-    from workers.chaos_soak import Minute
+    from workers.chaos.matrix import Outcome
+    from workers.chaos.soak import Minute
 
 BEGIN: Final = "<!-- the matrix: written by `btcfi chaos --report` -->"
 END: Final = "<!-- end of the matrix -->"
@@ -77,8 +77,8 @@ def chaos(
 
     Touches no service of this machine but its own; the environment's broker, node and database are not used.
     """
-    from workers.chaos_matrix import all_cases, choose
-    from workers.chaos_parallel import run_all
+    from workers.chaos.matrix import all_cases, choose
+    from workers.chaos.parallel import run_all
 
     url = _database(postgresql=postgresql)
     if soak is not None:
@@ -109,9 +109,9 @@ def _soak(
     minutes: int, *, per_minute: int, seed: int, database_url: str | None, report: Path | None, keep: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from workers.chaos_cluster import ChaosCluster, long_recording
-    from workers.chaos_parallel import own_database
-    from workers.chaos_soak import Soak, run_soak, slots_needed
+    from workers.chaos.cluster import ChaosCluster, long_recording
+    from workers.chaos.parallel import own_database
+    from workers.chaos.soak import Soak, run_soak, slots_needed
 
     if report is not None:
         _around(report, SOAK_BEGIN, SOAK_END)
@@ -180,7 +180,7 @@ def audit(*, as_json: AsJson = False) -> None:
     from btcfi.adapters.chain.node import Node
     from settings.deployment import load_deployment
     from workers import audit as promise
-    from workers.options_cli import open_store
+    from workers.commands.options import open_store
 
     deployment = load_deployment()
     if deployment.node_url is None:
@@ -290,7 +290,7 @@ def _verdict(summary: dict[str, Any]) -> str:
 
 
 def _commit() -> str:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - git of the PATH
         cwd=root, capture_output=True, text=True, check=False,

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from workers.chaos_cluster import ChaosCluster, long_recording
-from workers.chaos_matrix import HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
+from workers.chaos.cluster import ChaosCluster, long_recording
+from workers.chaos.matrix import HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
 
 CASES_PER_CLUSTER: Final = 60
 """At most: the next cases of one that dies are not run."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from settings.deployment import Deployment
 
 CLUSTER_FILE: Final = "cluster.json"
-"""Written by ``workers.embedded`` while it runs, in the data folder, which only its owner can read."""
+"""Written by ``workers.machine.cluster`` while it runs, in the data folder, which only its owner can read."""
 
 FIELDS: Final = ("broker_url", "result_backend_url", "node_url", "node_cookie_file")
 """What an embedded part decides when it starts. No password is among them: a socket's mode and a cookie file guard."""

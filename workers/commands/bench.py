@@ -20,7 +20,7 @@ import typer
 
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 
-CHECKOUT: Final = Path(__file__).resolve().parents[1]
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 BEGIN: Final = "<!-- bench:begin: rewritten by `btcfi bench --write` -->"
 END: Final = "<!-- bench:end -->"

@@ -21,9 +21,9 @@ def metrics(
 
     from btcfi.adapters.chain.node import PortInUseError
     from settings.deployment import load_deployment
-    from workers.attach import attached
     from workers.exporter import Exporter
     from workers.logs import configure_logging, secrets_of
+    from workers.machine.attach import attached
 
     deployment = attached(load_deployment())
     configure_logging(deployment.log_format, secrets_of(deployment))

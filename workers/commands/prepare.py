@@ -16,7 +16,7 @@ def prepare() -> None:
     from btcfi.adapters.chain.node import Node
     from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
-    from workers import parties
+    from workers.machine import parties
 
     deployment = load_deployment()
     store = Store(deployment.database_url)

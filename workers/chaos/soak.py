@@ -25,9 +25,10 @@ from btcfi.adapters.store.tables import OptionRow
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.units import SECONDS_PER_MINUTE, CentiBtc, CentsPerBtc, Slot, UnixSeconds
-from workers import audit, chaos
-from workers.chaos_cluster import ChaosCluster
-from workers.chaos_matrix import (
+from workers import audit
+from workers.chaos import points
+from workers.chaos.cluster import ChaosCluster
+from workers.chaos.matrix import (
     ANYWHERE,
     FUNDING,
     HISTORY_SLOTS,
@@ -39,7 +40,7 @@ from workers.chaos_matrix import (
     order_name,
     priced,
 )
-from workers.embedded import Part
+from workers.machine.cluster import Part
 
 SLOT_SECONDS: Final = 15.0
 """Wall time of a market minute."""
@@ -136,7 +137,7 @@ class _Soaking:
     def __init__(
         self, cluster: ChaosCluster, soak: Soak, *, per_minute: int, seed: int, said: Callable[[str], None]
     ) -> None:
-        from workers.options_cli import sale_rule  # noqa: PLC0415 - imports what only sales need
+        from workers.commands.options import sale_rule  # noqa: PLC0415 - imports what only sales need
 
         self._cluster, self._soak, self._said = cluster, soak, said
         self._each_slot = per_minute // SLOTS_A_MINUTE
@@ -306,7 +307,7 @@ class _Turn:
     def _arm(self) -> None:
         self._fault = Fault(self._run, self._case, self._kind)
         if not self._kind.pointless:
-            order = chaos.Order(name=order_name(self._case), point=self._case.point, action=self._kind.action)
+            order = points.Order(name=order_name(self._case), point=self._case.point, action=self._kind.action)
             self._run.cluster.orders.arm(order)
             return
         self._beat = self._run.cluster.add_beat(f"beat-{self._case.slot}")

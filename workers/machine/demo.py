@@ -43,8 +43,8 @@ from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds,
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 from tasks.context import Context, make_context
-from workers.options_cli import sale_rule
-from workers.parties import fill_wallets
+from workers.commands.options import sale_rule
+from workers.machine.parties import fill_wallets
 
 HISTORY_MINUTES: Final = 12
 """Minutes priced before the options are sold, so that there is a realised volatility to price them with."""
@@ -222,7 +222,7 @@ def _run(  # noqa: PLR0917 - called once, right above
     request: DemoRequest, deployment: Deployment, folder: Path | None, slots: list[Slot], progress: Progress,
     started: float,
 ) -> dict[str, Any]:  # fmt: skip
-    from workers.embedded import Cluster  # noqa: PLC0415 - starts processes; only a demo pays for its imports
+    from workers.machine.cluster import Cluster  # noqa: PLC0415 - starts processes; only a demo pays for its imports
 
     step = progress.add_task("start the parts", total=None)
     with Cluster(deployment, replay_folder=folder) as cluster:

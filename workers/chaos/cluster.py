@@ -36,10 +36,10 @@ from btcfi.errors import BtcfiError
 from btcfi.units import SECONDS_PER_MINUTE, Slot
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
-from workers import parties
 from workers.app import FAULTS
-from workers.chaos import Orders
-from workers.embedded import LOOPBACK, Cluster, Part
+from workers.chaos.points import Orders
+from workers.machine import parties
+from workers.machine.cluster import LOOPBACK, Cluster, Part
 
 PREFIX: Final = b"btcfi:"
 """Of the broker's keys: ``global_keyprefix`` of workers/app.py."""

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from btcfi.errors import BtcfiError, UnreachableError
-from workers.watch_cli import age
+from workers.commands.watch import age
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.reading import Reading
     from settings.deployment import Deployment
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 LOWEST_PYTHON: Final = (3, 11)
 
@@ -91,7 +91,7 @@ def doctor(
 ) -> None:
     """Check every part of the deployment and say what to do; exit 1 if something does not work."""
     from settings.deployment import load_deployment
-    from workers.attach import attached
+    from workers.machine.attach import attached
 
     deployment = attached(load_deployment())
     findings: list[Finding] = []
@@ -306,7 +306,7 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
 def broker(deployment: Deployment) -> Iterator[Finding]:
     """Ask the broker whether it is there and keeps what it accepts."""
     if deployment.broker_url is None:
-        from workers.embedded import valkey_server
+        from workers.machine.cluster import valkey_server
 
         yield ok("broker", f"none named; `btcfi up` starts {valkey_server().name}")
         return

@@ -23,9 +23,10 @@ from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
-from workers import audit, chaos
-from workers.chaos import KILL_CHILD, KILL_WORKER, PAUSE
-from workers.chaos_cluster import LEASE_SECONDS, ChaosCluster
+from workers import audit
+from workers.chaos import points
+from workers.chaos.cluster import LEASE_SECONDS, ChaosCluster
+from workers.chaos.points import KILL_CHILD, KILL_WORKER, PAUSE
 
 HISTORY_SLOTS: Final = 3
 """Minutes priced before the first option is sold."""
@@ -340,7 +341,7 @@ def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: i
 
 def sell(run: Run, case: Case, many: int) -> list[str]:
     """Sell a case's options: European ones that expire at its slot, one American for the points of long runs."""
-    from workers.options_cli import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
+    from workers.commands.options import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
 
     here = run.cluster.here
     rule = sale_rule(here.deployment)
@@ -411,7 +412,7 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
         # so that the fault meets the case's own minute; one that sells must do it a minute before
         _price(run, case.slot - 60 * (1 + (case.edge in FUNDING)))
         if not kind.pointless:
-            run.cluster.orders.arm(chaos.Order(name=order_name(case), point=case.point, action=kind.action))
+            run.cluster.orders.arm(points.Order(name=order_name(case), point=case.point, action=kind.action))
         reached = _drive(run, case, kind, ids, options_each)
     except Exception as e:  # noqa: BLE001 - one case's failure must not take the ones after it along
         problems.append(str(e) if isinstance(e, BtcfiError) else f"{type(e).__name__}: {e}")

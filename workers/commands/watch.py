@@ -58,7 +58,7 @@ def watch(
 
     from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
-    from workers.attach import attached
+    from workers.machine.attach import attached
 
     base = load_deployment()
     store = Store(base.database_url, busy_timeout_ms=2_000)
@@ -93,7 +93,7 @@ def look(deployment: Deployment, store: Store) -> View:
     from btcfi.adapters.store.reading import newest_closed_round, newest_revision, read_store, schema_revision
     from btcfi.oracle.quote import Feed
     from workers.broker import read_broker
-    from workers.options_cli import StoreNotReadyError
+    from workers.commands.options import StoreNotReadyError
     from workers.roles import QUEUES
 
     now, feed = UnixSeconds(int(time.time())), Feed(deployment.feed)
