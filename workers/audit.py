@@ -17,19 +17,15 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.options import event_of
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import EDGES
-from btcfi.adapters.store.tables import (
-    EventRow,
-    OptionRow,
-    OutboxRow,
-    RoundRow,
-    SettlementRow,
-    TransactionRow,
-)
+from btcfi.adapters.store.tables import EventRow, OutboxRow
 from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.option import split
 from btcfi.errors import NotFoundError

@@ -35,7 +35,7 @@ from workers.commands import (
     serve,
     watch,
 )
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 if TYPE_CHECKING:
     from btcfi.oracle.consensus import ConsensusRule

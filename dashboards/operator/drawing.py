@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import BtcfiError

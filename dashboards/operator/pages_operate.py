@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, audit, pause_of
 from btcfi.adapters.store.options import settlements
-from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator import queries
 from dashboards.operator.console import Console, base_of

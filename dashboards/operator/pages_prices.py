@@ -12,7 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.prices.evidence import replay_round
-from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.quote import Feed

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.options.premiums import open_book, realised_volatility
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.options.settlements import find_settlement
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.rest.reads import proof_bytes
 from btcfi.surfaces.rest.v1 import check

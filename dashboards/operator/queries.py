@@ -11,19 +11,10 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, pause_of
-from btcfi.adapters.store.tables import (
-    BlockRow,
-    CanaryRow,
-    CounterRow,
-    EventRow,
-    OptionRow,
-    OutboxRow,
-    PremiumRow,
-    RoundRow,
-    SettlementRequestRow,
-    SettlementRow,
-    TransactionRow,
-)
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.errors import NotFoundError
 from btcfi.surfaces.rest.reads import decode_cursor, encode_cursor
 

@@ -17,9 +17,11 @@ from statistics import median
 import numpy as np
 from sqlalchemy import insert
 
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
-from btcfi.adapters.store.tables import EventRow, OptionRow, PremiumRow, RoundRow, SettlementRow
+from btcfi.adapters.store.tables import EventRow
 from btcfi.units import UnixSeconds
 from dashboards.operator import accounts
 from dashboards.operator.console import Console

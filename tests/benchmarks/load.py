@@ -31,8 +31,9 @@ from sqlmodel import col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import walk
 from btcfi.adapters.store.options.sales import Order, sell
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import EventRow, OptionRow
+from btcfi.adapters.store.tables import EventRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.bitcoin.address import decode_address, encode_address
@@ -46,10 +47,10 @@ from tests.benchmarks.throughput import BATCH, WARM_EACH, cluster_without_contra
 from workers import audit
 from workers.chaos.parallel import own_database
 from workers.commands.bench import _commit, _machine
-from workers.commands.options import sale_rule
+from workers.deployed import sale_rule, ticker
 from workers.machine import parties
-from workers.machine.cluster import Cluster, Part
-from workers.machine.demo import ticker
+from workers.machine.cluster import Cluster
+from workers.machine.part import Part
 from workers.roles import SETTLE
 
 BEGIN = "<!-- load:begin: rewritten by `make load` -->"

@@ -15,8 +15,9 @@ from numba.core.errors import NumbaError
 from sqlalchemy import insert
 
 from btcfi.adapters.store.options.premiums import refresh_premiums
+from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OptionRow, RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import american, black_scholes, implied
 from btcfi.pricing.domain import BINARY_PUT

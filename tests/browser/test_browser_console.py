@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OptionRow
 from tests.browser.conftest import AXE, ROOT, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.timeout(120)]

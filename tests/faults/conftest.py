@@ -1,13 +1,13 @@
 import pytest
 
 from btcfi.adapters.store.options import sales
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds
 from workers import audit
 from workers.chaos.cluster import ChaosCluster
-from workers.commands.options import sale_rule
+from workers.deployed import sale_rule
 
 
 class World:

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import SettlementRow
 from workers.chaos.points import PAUSE, Order
 from workers.cli import build
 

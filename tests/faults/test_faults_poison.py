@@ -13,8 +13,9 @@ from sqlalchemy import select, update
 from sqlmodel import col
 from typer.testing import CliRunner
 
+from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.spine.refusals import COUNTER, refused
-from btcfi.adapters.store.tables import CanaryRow, CounterRow, SettlementRow
+from btcfi.adapters.store.tables import CanaryRow, CounterRow
 from workers.chaos.points import KILL_CHILD, PAUSE, Order
 from workers.cli import build
 from workers.guard import SCHEMA_HEADER

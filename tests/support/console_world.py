@@ -20,13 +20,15 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from btcfi.adapters.store.access.console_tables import AuditRow
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.sales import OPTION_ID, Order, SaleRule, sell
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices.evidence import store_blob, store_observation
 from btcfi.adapters.store.prices.rounds import Register
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
-from btcfi.adapters.store.tables import BlockRow, OptionRow, RoundRow, SettlementRow, TransactionRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.replay_server import Replay, candle_target
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES

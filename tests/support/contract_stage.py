@@ -14,7 +14,7 @@ from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
-from btcfi.adapters.store.tables import SettlementRow
+from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.options.terms import OptionKind
@@ -26,7 +26,7 @@ from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.rounds import priced_round
 from workers.app import create_app
-from workers.commands.options import sale_rule
+from workers.deployed import sale_rule
 from workers.machine import parties
 
 SLOT = Slot(int(time.time()) // 60 * 60 - 3600)

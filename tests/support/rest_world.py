@@ -15,9 +15,11 @@ import numpy as np
 from sqlmodel import SQLModel, select
 
 from btcfi.adapters.store.access import api_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
-from btcfi.adapters.store.tables import BlobRow, OptionRow, PremiumRow, RoundRow, SettlementRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionTerms, required_collateral, validate_terms

@@ -2,7 +2,7 @@
 
 import json
 
-from btcfi.adapters.store.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.oracle.consensus import AgreedPrice, Method, encode_outcome
 from btcfi.units import CentsPerBtc, Slot
 

@@ -28,8 +28,9 @@ from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OutboxRow, TransactionRow
+from btcfi.adapters.store.tables import OutboxRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError
@@ -39,7 +40,8 @@ from tasks.context import Context, make_context, mining_address
 from workers.app import FAULTS
 from workers.chaos.points import Orders
 from workers.machine import parties
-from workers.machine.cluster import LOOPBACK, Cluster, Part
+from workers.machine.cluster import LOOPBACK, Cluster
+from workers.machine.part import Part
 
 PREFIX: Final = b"btcfi:"
 """Of the broker's keys: ``global_keyprefix`` of workers/app.py."""

@@ -18,8 +18,8 @@ from sqlmodel import col
 
 from btcfi.adapters.store.options import sales, settlements
 from btcfi.adapters.store.options.sales import Order
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
@@ -341,7 +341,7 @@ def _scheduled(wanted: Sequence[tuple[str, str]], slots: Sequence[Slot], seed: i
 
 def sell(run: Run, case: Case, many: int) -> list[str]:
     """Sell a case's options: European ones that expire at its slot, one American for the points of long runs."""
-    from workers.commands.options import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
+    from workers.deployed import sale_rule  # noqa: PLC0415 - the demo's imports only where options are sold
 
     here = run.cluster.here
     rule = sale_rule(here.deployment)

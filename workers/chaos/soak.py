@@ -20,8 +20,8 @@ from sqlmodel import col
 from btcfi.adapters.store.options import sales, settlements
 from btcfi.adapters.store.options.backlog import BacklogFullError, backlog
 from btcfi.adapters.store.options.sales import Order
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.units import SECONDS_PER_MINUTE, CentiBtc, CentsPerBtc, Slot, UnixSeconds
@@ -40,7 +40,7 @@ from workers.chaos.matrix import (
     order_name,
     priced,
 )
-from workers.machine.cluster import Part
+from workers.machine.part import Part
 
 SLOT_SECONDS: Final = 15.0
 """Wall time of a market minute."""
@@ -137,7 +137,7 @@ class _Soaking:
     def __init__(
         self, cluster: ChaosCluster, soak: Soak, *, per_minute: int, seed: int, said: Callable[[str], None]
     ) -> None:
-        from workers.commands.options import sale_rule  # noqa: PLC0415 - imports what only sales need
+        from workers.deployed import sale_rule  # noqa: PLC0415 - imports what only sales need
 
         self._cluster, self._soak, self._said = cluster, soak, said
         self._each_slot = per_minute // SLOTS_A_MINUTE

@@ -38,7 +38,7 @@ def backup(
     """Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."""
     from btcfi.adapters.store.backup import write_backup
     from settings.deployment import load_deployment
-    from workers.commands.options import open_store
+    from workers.deployed import open_store
 
     if file.exists():
         raise InvalidInputError("FILE", f"{file} exists", "a file that does not: a backup overwrites nothing")

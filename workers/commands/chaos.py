@@ -180,7 +180,7 @@ def audit(*, as_json: AsJson = False) -> None:
     from btcfi.adapters.chain.node import Node
     from settings.deployment import load_deployment
     from workers import audit as promise
-    from workers.commands.options import open_store
+    from workers.deployed import open_store
 
     deployment = load_deployment()
     if deployment.node_url is None:

@@ -14,7 +14,7 @@ import typer
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 if TYPE_CHECKING:
     from btcfi.oracle.attestation import Attestation

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from btcfi.surfaces.rest.key_cli import make_app
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 app = make_app(open_store)

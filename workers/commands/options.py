@@ -32,10 +32,9 @@ from btcfi.units import (
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from btcfi.adapters.store.options.sales import Order, SaleRule
-    from btcfi.adapters.store.spine.database import Store
-    from btcfi.adapters.store.tables import OptionRow
-    from settings.deployment import Deployment
+    from btcfi.adapters.store.options.sales import Order
+    from btcfi.adapters.store.options.tables import OptionRow
+from workers.deployed import open_store, sale_rule
 
 CENTS: Final = 2
 """Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
@@ -89,29 +88,6 @@ class Wanted:
             option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
             american=self.american, expiry=self.expiry.slot(now),
         )  # fmt: skip
-
-
-class StoreNotReadyError(InvalidInputError):
-    """The database answers but has not our tables."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__("DATABASE_URL", f"{where} has no tables of ours", "a store that `btcfi migrate` has prepared")
-        self.where = where
-
-
-def open_store(*, migrated: bool = True) -> Store:
-    """Return the deployment's store. Raises StoreUnreachableError, and StoreNotReadyError unless it is ``migrated``."""
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import load_deployment
-
-    store = Store(load_deployment().database_url)
-    if migrated:
-        from sqlalchemy import inspect
-
-        with store.reading() as session:
-            if not inspect(session.connection()).has_table("option"):
-                raise StoreNotReadyError(store.where)
-    return store
 
 
 def parse_dollars(text: str, field: str) -> CentsPerBtc:
@@ -194,21 +170,6 @@ def _sell(session: Session, wanted: Wanted) -> OptionRow:
     last = rounds.latest_priced(session, rule.feed) if deployment.replay_clock else None
     now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if last else _now()
     return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)
-
-
-def sale_rule(deployment: Deployment) -> SaleRule:
-    """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
-    from btcfi.adapters.store.options.sales import SaleRule
-    from btcfi.oracle.quote import Feed
-    from btcfi.vm.program import load_program
-    from settings.preset import load_preset
-
-    preset = load_preset(deployment.preset)
-    return SaleRule(
-        feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,
-        fallback_volatility_bps=preset.fallback_volatility_bps, program=deployment.program,
-        program_sha256=load_program(deployment.program).program_hash.hex(), max_backlog=deployment.max_backlog,
-    )  # fmt: skip
 
 
 @app.command("list")

@@ -12,12 +12,12 @@ import typer
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from btcfi.adapters.store.tables import SettlementRow
+    from btcfi.adapters.store.options.tables import SettlementRow
 
 app = typer.Typer(
     help="Settlements that wait for an operator.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -36,7 +36,7 @@ def list_(*, as_json: AsJson = False) -> None:
     """List the parked settlements with the last error of each."""
     from sqlmodel import col, select
 
-    from btcfi.adapters.store.tables import SettlementRow
+    from btcfi.adapters.store.options.tables import SettlementRow
 
     store = open_store()
     with store.reading() as session:

@@ -11,7 +11,7 @@ import typer
 
 from btcfi.contracts.anchor import AnchorKind
 from btcfi.errors import InvalidInputError, NotFoundError
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 if TYPE_CHECKING:
     from sqlmodel import Session

@@ -24,7 +24,7 @@ import typer
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.units import UnixSeconds
-from workers.commands.options import open_store, sale_rule
+from workers.deployed import open_store, sale_rule
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -15,7 +15,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
 from dashboards.operator import accounts
-from workers.commands.options import open_store
+from workers.deployed import open_store
 
 PASSWORD: Final = "BTCFI_CONSOLE_PASSWORD"  # noqa: S105 - the name of the variable, not its value
 """A password for a script; it is never an argument, since every user of the machine can read those."""

@@ -93,7 +93,7 @@ def look(deployment: Deployment, store: Store) -> View:
     from btcfi.adapters.store.reading import newest_closed_round, newest_revision, read_store, schema_revision
     from btcfi.oracle.quote import Feed
     from workers.broker import read_broker
-    from workers.commands.options import StoreNotReadyError
+    from workers.deployed import StoreNotReadyError
     from workers.roles import QUEUES
 
     now, feed = UnixSeconds(int(time.time())), Feed(deployment.feed)

@@ -25,10 +25,12 @@ from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import walk
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import options, settlements
 from btcfi.adapters.store.options.sales import Order, sell
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.contracts.buckets import Rounding, round_payout
@@ -43,8 +45,8 @@ from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds,
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 from tasks.context import Context, make_context
-from workers.commands.options import sale_rule
-from workers.machine.parties import fill_wallets
+from workers.deployed import node_of, sale_rule, ticker
+from workers.machine.parties import COINS_EACH, fill_parties
 
 HISTORY_MINUTES: Final = 12
 """Minutes priced before the options are sold, so that there is a realised volatility to price them with."""
@@ -61,8 +63,6 @@ POLL_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 240
 """How long the demo waits for one thing before it gives up and says which."""
 
-COINS_EACH: Final = 40
-"""Coins mined to each party: one for each option and a few to spare."""
 
 TABLE_WIDTH: Final = 150
 """Columns that the result needs; a narrower terminal wraps lines rather than lose digits."""
@@ -236,27 +236,6 @@ def _run(  # noqa: PLR0917 - called once, right above
             progress=progress, started=started,
         )  # fmt: skip
         return _drive(run)
-
-
-def fill_parties(here: Context, coins: int) -> None:
-    """Mine coins to both parties and the service, on the deployment's regtest walk."""
-    node = node_of(here)
-    fill_wallets(node, here.deployment, coins=coins)
-    node.close()
-
-
-def node_of(here: Context) -> Node:
-    """Return a connection of our own to the deployment's node."""
-    deployment = here.deployment
-    return Node(deployment.node_url or "", deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
-
-
-def ticker(here: Context) -> Callable[[int], None]:
-    """Return what sends beat's tick of a minute."""
-    from workers.app import create_app  # noqa: PLC0415 - as Cluster
-
-    app = create_app(here.deployment)
-    return lambda slot: app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control")
 
 
 def _drive(run: Run) -> dict[str, Any]:

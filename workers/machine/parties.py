@@ -20,6 +20,8 @@ from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from settings.deployment import Deployment
 from settings.preset import load_preset
+from tasks.context import Context
+from workers.deployed import node_of
 
 PARTIES: Final = ("seller", "buyer")
 
@@ -82,3 +84,14 @@ def fill_wallets(node: Node, deployment: Deployment, *, coins: int, fee_coins: i
     for address, blocks in ((service, fee_coins), (seller, first), (buyer, coins), (seller, rest)):
         node.generate(blocks, address)
     node.generate(COINBASE_MATURITY, service)
+
+
+COINS_EACH: Final = 40
+"""Coins mined to each party: one for each option and a few to spare."""
+
+
+def fill_parties(here: Context, coins: int) -> None:
+    """Mine coins to both parties and the service, on the deployment's regtest walk."""
+    node = node_of(here)
+    fill_wallets(node, here.deployment, coins=coins)
+    node.close()

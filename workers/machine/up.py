@@ -18,7 +18,8 @@ from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.units import Slot
 from settings.deployment import Deployment, load_deployment
 from tasks.context import Context, make_context
-from workers.machine.demo import COINS_EACH, fill_parties, node_of, ticker
+from workers.deployed import node_of, ticker
+from workers.machine.parties import COINS_EACH, fill_parties
 
 
 def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:

@@ -19,22 +19,13 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.access.console_tables import pause_of
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import MIGRATIONS
-from btcfi.adapters.store.tables import (
-    BlockRow,
-    CanaryRow,
-    CounterRow,
-    EventRow,
-    OptionRow,
-    OutboxRow,
-    PremiumRow,
-    RoundRow,
-    SettlementRequestRow,
-    SettlementRow,
-    TransactionRow,
-)
+from btcfi.adapters.store.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 

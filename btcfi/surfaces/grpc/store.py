@@ -18,9 +18,10 @@ from sqlmodel import Session, SQLModel, col
 
 from btcfi.adapters.store.prices.evidence import rule_document, store_observation
 from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.tables import QuoteRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import BlobRow, QuoteRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed, Observation
 from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash

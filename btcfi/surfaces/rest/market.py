@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 
 from btcfi.adapters.store.options.premiums import estimate_volatility
-from btcfi.adapters.store.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NoPriceError

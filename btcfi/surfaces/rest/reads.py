@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.tables import BlobRow, EventRow, OptionRow, PremiumRow, RoundRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.tables import BlobRow, EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.rest import schemas

@@ -12,7 +12,9 @@ from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 from starlette.responses import StreamingResponse
 
-from btcfi.adapters.store.tables import EventRow, PremiumRow, RoundRow
+from btcfi.adapters.store.options.tables import PremiumRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.tables import EventRow
 from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Reader
 from btcfi.surfaces.rest.deps import READ, Deps

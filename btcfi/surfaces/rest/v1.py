@@ -15,8 +15,8 @@ from sqlmodel import col
 
 from btcfi.adapters.store.options.premiums import open_book
 from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.database import StoreUnreachableError
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import Feed

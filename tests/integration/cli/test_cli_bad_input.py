@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.tables import OutboxRow
 from workers import cli
 
 ROOT = Path(__file__).parents[3]

@@ -338,7 +338,7 @@ def test_an_ad_hoc_settlement_through_flower_s_api_is_a_row_with_an_answer(runni
     assert done["result"] in {"open", "refused", "held", "accepted"}
     store = Store(running.stand_ins.database_url)
     with store.reading() as session:
-        from btcfi.adapters.store.tables import SettlementRequestRow  # noqa: PLC0415 - beside its only use
+        from btcfi.adapters.store.options.tables import SettlementRequestRow  # noqa: PLC0415 - beside its only use
 
         row = session.get(SettlementRequestRow, option)
     store.close()

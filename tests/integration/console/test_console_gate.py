@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from btcfi.adapters.store.access.console_tables import ConsoleSessionRow, PausedFeedRow
-from btcfi.adapters.store.tables import SettlementRequestRow
+from btcfi.adapters.store.options.tables import SettlementRequestRow
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console
 from tests.support.console_world import csrf_of, sign_in

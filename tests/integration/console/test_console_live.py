@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters.store.tables import BlockRow
+from btcfi.adapters.store.chain.tables import BlockRow
 from dashboards.operator import live
 from dashboards.operator.app import create_console
 from tests.support.console_world import csrf_of

@@ -9,8 +9,10 @@ from sqlmodel import select
 
 from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow
 from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow, OutboxRow, RoundRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.tables import OutboxRow
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import BTC_USD
 from btcfi.units import CentsPerBtc, Slot

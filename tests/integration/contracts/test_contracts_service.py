@@ -6,8 +6,9 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.chain.node import Node, NodeLiesError, NodeUnreachableError
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
-from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid
 from tasks import chain, context

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from btcfi.adapters.store.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionRow
 from workers.commands import options
 
 ROWS = [

@@ -11,8 +11,9 @@ import grpc
 import pytest
 from sqlmodel import SQLModel
 
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook

@@ -8,11 +8,13 @@ import typer
 from sqlalchemy import update
 from sqlmodel import select
 
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.walk import NoCoinError
 from btcfi.adapters.store.options import anchors
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
-from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow, TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
 from btcfi.contracts.messages import decode_announcement

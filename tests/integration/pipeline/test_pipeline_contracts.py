@@ -11,10 +11,12 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.settlements import request_settlement
-from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record

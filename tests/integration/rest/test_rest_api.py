@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from btcfi.adapters.store.options.premiums import refresh_premiums
-from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
+from btcfi.adapters.store.tables import OutboxRow
 from btcfi.pricing import black_scholes
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key

@@ -6,8 +6,9 @@ from sqlmodel import col
 
 from btcfi.adapters.store.options import settlements
 from btcfi.adapters.store.options.backlog import BacklogFullError, backlog, refuse_above, refuse_requests_above
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow, OutboxRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.tables import OutboxRow
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.status import status_of

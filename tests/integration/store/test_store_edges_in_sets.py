@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.spine.edges import Crossing, UnknownEdgeError, cross_all
-from btcfi.adapters.store.tables import CounterRow, EventRow, TransactionRow
+from btcfi.adapters.store.tables import CounterRow, EventRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.units import Sats, Txid, UnixSeconds
 

@@ -3,8 +3,9 @@
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.walk import CHILD_COIN, MAX_SPLIT, SERVICE, SPLIT_COIN, busiest_minute, split_coins
-from btcfi.adapters.store.tables import OptionRow, TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import parse_transaction

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from btcfi.adapters.store.backup import read_backup, write_backup
 from btcfi.adapters.store.options import contracts, holds, options, settlements
 from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
-from btcfi.adapters.store.tables import EventRow, RoundRow, SettlementRow
+from btcfi.adapters.store.tables import EventRow
 from btcfi.contracts.messages import encode_attestation
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import SettlementInput

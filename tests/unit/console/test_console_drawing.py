@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from btcfi.adapters.store.tables import BlockRow, OptionRow, TransactionRow
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral

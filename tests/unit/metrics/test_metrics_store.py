@@ -5,18 +5,12 @@ from sqlalchemy import event
 
 from btcfi.adapters.store import reading as store_reading
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, Edge, EventLog, Histogram, read_store
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import count, cross, record
-from btcfi.adapters.store.tables import (
-    CanaryRow,
-    EventRow,
-    OptionRow,
-    OutboxRow,
-    PremiumRow,
-    RoundRow,
-    SettlementRow,
-)
+from btcfi.adapters.store.tables import CanaryRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 

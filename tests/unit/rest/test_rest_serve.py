@@ -14,16 +14,18 @@ from sqlmodel import col, select
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.store.options.sales import Order, OrderMismatchError, sell
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRequestRow
+from btcfi.adapters.store.tables import EventRow, OutboxRow
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.commands.options import sale_rule
 from workers.commands.serve import Publisher, Site, listen, make_deps
+from workers.deployed import sale_rule
 
 SLOT = 1_767_571_200
 """A recording of the past: the market's time is its newest minute's."""

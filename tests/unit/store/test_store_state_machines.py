@@ -9,13 +9,15 @@ from sqlmodel import select
 from btcfi.adapters.store.options import options, settlements
 from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import store_observation
 from btcfi.adapters.store.prices.rounds import MAX_ATTEMPTS, Register
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import edges
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import UnknownEdgeError, cross
-from btcfi.adapters.store.tables import EventRow, OptionRow, OutboxRow, RoundRow, SettlementRow
+from btcfi.adapters.store.tables import EventRow, OutboxRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind

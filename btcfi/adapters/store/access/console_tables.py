@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import BigInteger, Column, Index, Text
 from sqlmodel import Field, Session, SQLModel, col
 
-from btcfi.adapters.store.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.units import UnixSeconds
 
 

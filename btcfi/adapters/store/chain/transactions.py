@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all
-from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid
 

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Block
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import (
     Signed,
     adopt,
@@ -25,8 +26,8 @@ from btcfi.adapters.store.chain.transactions import (
     settlement_of,
 )
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.edges import Crossing, count, cross, cross_all, upsert
-from btcfi.adapters.store.tables import BlockRow, OptionRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,

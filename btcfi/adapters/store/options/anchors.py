@@ -16,13 +16,15 @@ from typing import Final
 from sqlalchemy import String, case, cast, func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import NoCoinError, outpoint_of, pick_coin, reserve_coin, walked_to
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
+from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices.rounds import Register
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.edges import cross
-from btcfi.adapters.store.tables import QuoteRow, RoundRow, SettlementRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxOut, parse_transaction

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.errors import RetryableError
 
 WAITING: Final = ("due", "claimed", "executed", "proven", "built")

@@ -14,15 +14,17 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, adopt, put_transaction, settlement_of
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition, terms_of
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import store_blob
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record, upsert
-from btcfi.adapters.store.tables import BlobRow, OptionRow, SettlementRow, TransactionRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction

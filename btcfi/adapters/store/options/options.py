@@ -10,9 +10,10 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
-from btcfi.adapters.store.tables import OptionRow, RoundRow, SettlementRow
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.options.tables import OptionRow, PremiumRow
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import OptionRow, PremiumRow, RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.premium import Book, Premiums, collateral_ratio, premiums
 from btcfi.pricing.volatility import close_to_close_with_gaps

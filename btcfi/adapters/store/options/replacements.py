@@ -10,11 +10,12 @@ from typing import Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction, settlement_of
 from btcfi.adapters.store.chain.walk import pick_coin, rename_child, reserve_coin, signed_child, transaction_of
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import count, cross
-from btcfi.adapters.store.tables import OptionRow, TransactionRow, WalletOutpointRow
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, parse_transaction

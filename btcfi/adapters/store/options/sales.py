@@ -11,8 +11,8 @@ from sqlmodel import Session
 from btcfi.adapters.store.options.backlog import refuse_above
 from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder, create_option, terms_of
 from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OptionRow
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.quote import Feed

@@ -15,9 +15,10 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import BlobRow, QuoteRow, RoundRow
+from btcfi.adapters.store.tables import BlobRow
 from btcfi.adapters.venues.recorder import INDEX, RESPONSES
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256

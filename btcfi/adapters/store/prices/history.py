@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.volatility import close_to_close, garman_klass, parkinson

@@ -17,16 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, SQLModel
 
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
-from btcfi.adapters.store.tables import (
-    CounterRow,
-    EventRow,
-    OptionRow,
-    OutboxRow,
-    RoundRow,
-    SettlementRow,
-    TransactionRow,
-)
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.tables import CounterRow, EventRow, OutboxRow
 from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
 

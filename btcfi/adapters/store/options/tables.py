@@ -1,0 +1,127 @@
+"""Options, their premiums and their settlements."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy import Column, Index, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from btcfi.adapters.store.tables import _big
+
+
+class OptionRow(SQLModel, table=True):
+    """An option: ``CREATED -> ACTIVE -> EXPIRED -> EXERCISED | ABANDONED``."""
+
+    __tablename__: ClassVar[str] = "option"
+    __table_args__ = (Index("ix_option_due", "state", "expiry_unix"), Index("ix_option_funding", "funding_txid"))
+
+    id: str = Field(primary_key=True)
+    feed: str
+    state: str = "CREATED"
+    kind: int
+    strike_cents: int = Field(sa_column=_big())
+    quantity_centi_btc: int = Field(sa_column=_big())
+    barrier_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    american: bool = False
+    expiry_unix: int = Field(sa_column=_big())
+    """The minute slot whose agreed price settles the option."""
+    premium_cents: int = Field(sa_column=_big())
+    """The whole premium of the option, fixed at creation."""
+    premium_sats: int = Field(sa_column=_big())
+    collateral_sats: int = Field(sa_column=_big())
+    """What the guest caps the payout by."""
+    volatility_bps: int
+    """Annual volatility at creation: the guest's input for the early exercise tree."""
+    rate_bps: int
+    preset: str
+    preset_sha256: str
+    program: str
+    program_sha256: str
+    created_at_unix: int = Field(sa_column=_big())
+    listed_slot: int = Field(sa_column=_big())
+    """The newest priced slot at creation; the barrier watches every slot after it."""
+    expiry_height: int | None = None
+    refund_height: int | None = None
+    address: str | None = None
+    funding_txid: str | None = None
+    """Display order. The funding outpoint is output 0 of it."""
+    contract: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON of the contract's public parts: keys, scripts, the oracle event."""
+    last_error: str | None = Field(default=None, sa_column=Column(Text))
+    updated_at_unix: int = Field(sa_column=_big())
+
+
+class PremiumRow(SQLModel, table=True):
+    """The newest premium and Greeks of an open option."""
+
+    __tablename__: ClassVar[str] = "premium"
+
+    option_id: str = Field(primary_key=True)
+    slot: int = Field(sa_column=_big())
+    premium_cents: int = Field(sa_column=_big())
+    delta: float
+    gamma: float
+    vega: float
+    theta: float
+    rho: float
+    priced_at_unix: int = Field(sa_column=_big())
+
+
+class SettlementRow(SQLModel, table=True):
+    """One option's settlement: ``due -> claimed -> executed -> proven -> built -> broadcast -> confirmed | parked``."""
+
+    __tablename__: ClassVar[str] = "settlement"
+    __table_args__ = (UniqueConstraint("option_id"), Index("ix_settlement_state", "state", "lease_until_unix"))
+
+    id: str = Field(primary_key=True)
+    option_id: str = Field(foreign_key="option.id")
+    state: str = "due"
+    reason: str
+    """``expiry`` or ``early_exercise``."""
+    slot: int = Field(sa_column=_big())
+    price_cents: int = Field(sa_column=_big())
+    input_hex: str
+    """The guest's input, complete: anybody can run it again."""
+    attempts: int = 0
+    fence: int = 0
+    lease_owner: str | None = None
+    lease_until_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
+    retry_at_unix: int = Field(default=0, sa_column=_big())
+    last_error: str | None = Field(default=None, sa_column=Column(Text))
+    payout_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    payout_sats: int | None = Field(default=None, sa_column=_big(nullable=True))
+    exercise_type: int | None = None
+    steps: int | None = Field(default=None, sa_column=_big(nullable=True))
+    parts: int | None = None
+    """How many subtrees the proof is built from; None when one worker builds it whole."""
+    proof_root: str | None = None
+    proof_sha256: str | None = None
+    """Blob of the proof file."""
+    txid: str | None = None
+    created_at_unix: int = Field(sa_column=_big())
+    broadcast_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
+    updated_at_unix: int = Field(sa_column=_big())
+
+
+class ProofPartRow(SQLModel, table=True):
+    """The root of one subtree of a long trace. Unique, so a repeated part changes nothing."""
+
+    __tablename__: ClassVar[str] = "proof_part"
+
+    settlement_id: str = Field(primary_key=True)
+    part: int = Field(primary_key=True)
+    root: str
+
+
+class SettlementRequestRow(SQLModel, table=True):
+    """An operator's ad hoc request to settle an option: ``open -> accepted | held | refused``."""
+
+    __tablename__: ClassVar[str] = "settlement_request"
+
+    option_id: str = Field(primary_key=True)
+    state: str = "open"
+    requested_by: str
+    requested_at_unix: int = Field(sa_column=_big())
+    answer: str | None = Field(default=None, sa_column=Column(Text))
+    answered_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
