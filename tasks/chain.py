@@ -10,8 +10,8 @@ import os
 from celery import shared_task
 
 from btcfi.adapters.chain.node import Node, TxRejectedError
-from btcfi.adapters.store.chain import walk
-from btcfi.adapters.store.options import anchors, replacements
+from btcfi.adapters.store.chain import sending, walk, wallet
+from btcfi.adapters.store.options import anchors, building, replacements
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
@@ -46,7 +46,7 @@ def settle() -> None:
     rate = choose_rate(bitcoind.fee_estimate(2), fee_rule(here.preset))
     tip = bitcoind.block_count()
     with here.store.reading() as session:
-        waiting = walk.to_settle(session)
+        waiting = building.to_settle(session)
     for at in range(0, len(waiting), BUILD_AT_ONCE):
         _build(here, waiting[at : at + BUILD_AT_ONCE], rate, tip)
     send_stored(here, bitcoind)
@@ -54,7 +54,7 @@ def settle() -> None:
 
 def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None:
     with here.signing() as session:
-        walk.build_settlements(
+        building.build_settlements(
             session, ids, service_wallet(here.deployment), rate=rate, tip=tip, now=here.now()
         )  # fmt: skip
 
@@ -62,15 +62,15 @@ def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None
 def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
-        waiting = walk.to_send(session, now=here.now())
+        waiting = sending.to_send(session, now=here.now())
     answers = list(zip(waiting, _send(bitcoind, waiting), strict=True))
     if not answers:
         return
     taken = [one.txid for package, problem in answers if problem is None for one in package]
     refused = {one.txid: str(problem) for package, problem in answers if problem is not None for one in package}
     with here.signing() as session:
-        walk.mark_sent(session, taken, now=here.now())
-        walk.mark_refused(session, refused, now=here.now())
+        sending.mark_sent(session, taken, now=here.now())
+        sending.mark_refused(session, refused, now=here.now())
 
 
 def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedError | None]:
@@ -89,7 +89,7 @@ def watch() -> None:
     tip, estimate = bitcoind.block_count(), bitcoind.fee_estimate(2)
     _walk(here, bitcoind, tip)
     with here.signing() as session:
-        walk.split_coins(
+        wallet.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
             rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
         )  # fmt: skip
@@ -122,7 +122,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             walk.unwind(session, last.height, now=here.now())
 
 
-@shared_task(name="walk.anchor", throws=(walk.NoCoinError,))
+@shared_task(name="walk.anchor", throws=(wallet.NoCoinError,))
 @where_nobody_else_signs
 def anchor() -> None:
     """Commit to every price, announcement and proof that no block holds yet, in one transaction; then send."""

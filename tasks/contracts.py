@@ -11,7 +11,7 @@ import structlog
 from celery import shared_task
 
 from btcfi.adapters.party.mailbox import Mailbox, read_message
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.options import condition_of_row, event_of, terms_of
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.payouts import guest_payouts
@@ -63,10 +63,10 @@ def _order(here: Context) -> None:
     for option in waiting:
         event = event_of(option)
         with here.store.reading() as session:
-            known = contracts.announcements_of(session, event)
+            known = attesting.announcements_of(session, event)
         announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
         with here.store.transaction() as session:
-            contracts.store_event(session, event, condition_of_row(option), announced, now=here.now())
+            attesting.store_event(session, event, condition_of_row(option), announced, now=here.now())
             contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
 
 
@@ -136,7 +136,7 @@ def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
 def _publish(here: Context, boxes: list[Mailbox]) -> None:
     """Tell the parties what was attested, once the service has settled or failed to."""
     with here.store.reading() as session:
-        said = contracts.published(session, now=here.now())
+        said = attesting.published(session, now=here.now())
     for event, attestation in said:
         name = f"{event[:32]}-{attestation.oracle_key.hex()[:16]}.attestation"
         for box in boxes:

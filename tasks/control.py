@@ -9,7 +9,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import prune_evidence
 from btcfi.adapters.store.spine import outbox
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
-from btcfi.adapters.store.tables import CanaryRow
+from btcfi.adapters.store.spine.tables import CanaryRow
 from btcfi.units import UnixSeconds
 from tasks import pipeline
 from tasks.context import context

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.evidence import store_observation
+from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.venues.rest import Backoff, venue_client
 from btcfi.oracle.attestation import attest as attest_outcome
 from btcfi.oracle.quote import Feed, parse_venue
@@ -53,11 +53,11 @@ def aggregate(_stored: list[bool], _feed: str, slot: int) -> None:
 def attest(event_id: str) -> None:
     """Sign the outcome of an event with every oracle key that lies here; the ledger lets each sign one outcome only."""
     here = context()
-    ledger = contracts.StoreLedger(store=here.store, now=here.now())
+    ledger = attesting.StoreLedger(store=here.store, now=here.now())
     keys = {public_key_xonly(secret): secret for secret in oracle_secrets(here.deployment)}
     with here.store.reading() as session:
-        announced, outcome = contracts.to_attest(session, event_id, here.preset.consensus)
+        announced, outcome = attesting.to_attest(session, event_id, here.preset.consensus)
     ours = [one for one in announced if one.oracle_key in keys]
     signed = [attest_outcome(keys[one.oracle_key], one, outcome, ledger) for one in ours]
     with here.work() as session:
-        contracts.publish(session, signed, now=here.now())
+        attesting.publish(session, signed, now=here.now())

@@ -25,7 +25,7 @@ from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import EDGES
-from btcfi.adapters.store.tables import EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.option import split
 from btcfi.errors import NotFoundError

@@ -15,7 +15,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.options import NoPriceYetError, find_option
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.prices.evidence import replay_round
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.quote import Feed

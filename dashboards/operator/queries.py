@@ -14,7 +14,7 @@ from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, 
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.tables import CanaryRow, CounterRow, EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.errors import NotFoundError
 from btcfi.surfaces.rest.reads import decode_cursor, encode_cursor
 

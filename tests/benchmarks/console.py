@@ -21,7 +21,7 @@ from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, Settlemen
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.units import UnixSeconds
 from dashboards.operator import accounts
 from dashboards.operator.console import Console

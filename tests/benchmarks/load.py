@@ -29,11 +29,11 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain import walk
+from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.bitcoin.address import decode_address, encode_address
@@ -210,7 +210,7 @@ def wait_for_coins(run: Service, contracts: int) -> None:
 
     def there() -> int:
         with run.here.store.reading() as session:
-            return walk.mature_coins(session, tip=run.node.block_count())
+            return wallet.mature_coins(session, tip=run.node.block_count())
 
     while (coins := there()) < contracts:
         run.mine()

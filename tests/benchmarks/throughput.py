@@ -24,7 +24,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import Work, enqueue
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.options.expiry import settlement_input

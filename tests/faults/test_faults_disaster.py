@@ -6,7 +6,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices import rounds
@@ -90,7 +90,7 @@ def test_what_was_attested_after_the_backup_is_attested_again_with_the_outcome_t
     world.until("EXERCISED", *names)
     with cluster.store.reading() as session:
         event = session.get(ContractRow, names[0]).event_id
-        published = contracts.attestations_of(session, event)
+        published = attesting.attestations_of(session, event)
         paid = {session.get(SettlementRow, f"st-{name}").txid for name in names}
     assert len(published) == 3
     inbox = deployment.parties_dir / "buyer" / "inbox"
@@ -114,5 +114,5 @@ def test_what_was_attested_after_the_backup_is_attested_again_with_the_outcome_t
         assert rounds.find_round(session, cluster.here.feed, expiry) is None
         assert rounds.find_round(session, cluster.here.feed, later).price_cents // 100 != published[0].outcome
         assert {session.get(SettlementRow, f"st-{name}").txid for name in names} == paid
-        assert {one.outcome for one in contracts.attestations_of(session, event)} == {published[0].outcome}
+        assert {one.outcome for one in attesting.attestations_of(session, event)} == {published[0].outcome}
     assert world.broken() == []

@@ -24,9 +24,10 @@ from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.sales import OPTION_ID, Order, SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.prices.evidence import store_blob, store_observation
+from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.prices.rounds import Register
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay

@@ -11,7 +11,7 @@ from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import SettlementRow
@@ -134,7 +134,7 @@ class Stage:
 
     def attest(self):
         with self.here.store.reading() as session:
-            events = contracts.unattested(session)
+            events = attesting.unattested(session)
         for event in events:
             oracle.attest(event)
 

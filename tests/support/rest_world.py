@@ -19,7 +19,7 @@ from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, Settlemen
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionTerms, required_collateral, validate_terms

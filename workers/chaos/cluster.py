@@ -30,7 +30,7 @@ from sqlmodel import col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.errors import BtcfiError

@@ -165,7 +165,7 @@ def _watch_transactions(orders: Orders) -> None:  # noqa: C901 - four listeners
     from sqlalchemy.orm import ORMExecuteState  # noqa: PLC0415 - as above
     from sqlmodel import Session  # noqa: PLC0415 - as above
 
-    from btcfi.adapters.store.tables import EventRow  # noqa: PLC0415 - as above
+    from btcfi.adapters.store.spine.tables import EventRow  # noqa: PLC0415 - as above
 
     def note(session: Session, entity: object, to_state: object, identity: object) -> None:
         crossed = session.info.setdefault("crossed", {})

@@ -24,9 +24,9 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain import walk
+from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options import on_chain, options, settlements
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
@@ -296,7 +296,7 @@ def _coins_ready(run: Run) -> bool:
     node.close()
     need = len(book())
     with run.here.store.reading() as session:
-        return walk.mature_coins(session, tip=tip) >= need
+        return wallet.mature_coins(session, tip=tip) >= need
 
 
 def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
@@ -344,8 +344,8 @@ def _result(run: Run) -> dict[str, Any]:
         states = [row.state for row in session.execute(select(RoundRow)).scalars()]
         for option in options.list_options(session):
             settlement = settlements.find_settlement(session, f"st-{option.id}")
-            transaction = walk.transaction_of(session, option.id, "settlement")
-            child = walk.transaction_of(session, option.id, "child")
+            transaction = on_chain.transaction_of(session, option.id, "settlement")
+            child = on_chain.transaction_of(session, option.id, "child")
             row = describe(option, settlement, transaction, child, node)
             try:
                 proof = settlements.proof_of(session, settlement)

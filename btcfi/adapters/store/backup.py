@@ -27,7 +27,6 @@ from sqlalchemy import Connection, Table, func, insert, inspect, select, text
 from sqlmodel import SQLModel
 
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
-from btcfi.adapters.store import tables  # noqa: F401 - registers the tables
 from btcfi.adapters.store.access import (
     api_tables,  # noqa: F401 - registers the tables
     console_tables,  # noqa: F401 - registers the tables
@@ -39,7 +38,10 @@ from btcfi.adapters.store.options import (
 )
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.prices import network_tables  # noqa: F401 - registers the tables
-from btcfi.adapters.store.spine import fleet_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.spine import (
+    fleet_tables,  # noqa: F401 - registers the tables
+    tables,  # noqa: F401 - registers the tables
+)
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import ConsensusRule

@@ -25,7 +25,7 @@ from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, Settlemen
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import MIGRATIONS
-from btcfi.adapters.store.tables import CanaryRow, CounterRow, EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 

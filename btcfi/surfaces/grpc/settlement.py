@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc

@@ -16,12 +16,13 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, SQLModel, col
 
-from btcfi.adapters.store.prices.evidence import rule_document, store_observation
+from btcfi.adapters.store.prices.evidence import rule_document
 from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.prices.tables import QuoteRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed, Observation
 from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash

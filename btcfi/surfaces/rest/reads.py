@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.tables import BlobRow, EventRow
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.rest import schemas

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.options.tables import PremiumRow
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Reader
 from btcfi.surfaces.rest.deps import READ, Deps

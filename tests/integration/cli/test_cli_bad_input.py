@@ -13,7 +13,7 @@ from sqlmodel import select
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from workers import cli
 
 ROOT = Path(__file__).parents[3]

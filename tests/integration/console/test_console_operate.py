@@ -12,7 +12,7 @@ from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import BTC_USD
 from btcfi.units import CentsPerBtc, Slot

@@ -14,7 +14,7 @@ from sqlmodel import select
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.options.terms import OptionKind
 from btcfi.proofs.settlement_proof import from_json, verify

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import newest_revision
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import CanaryRow, OutboxRow
+from btcfi.adapters.store.spine.tables import CanaryRow, OutboxRow
 from settings.deployment import Deployment
 from workers.cli import LAZY_GROUPS, build
 from workers.commands import doctor, watch

@@ -17,15 +17,14 @@ from btcfi.adapters.store.prices.evidence import (
     ImportConflictError,
     export_span,
     import_span,
-    observations_of,
     prune_evidence,
     replay_round,
-    store_observation,
 )
 from btcfi.adapters.store.prices.history import market_state, price_history
+from btcfi.adapters.store.prices.observations import observations_of, store_observation
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.price_study import study_folder, write_study
 from btcfi.adapters.venues.replay_server import Replay, candle_target, load

@@ -26,7 +26,7 @@ from btcfi.adapters.oracle_network.node import NodeSettings, OracleNode
 from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
 from btcfi.adapters.store.prices.tables import QuoteRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule

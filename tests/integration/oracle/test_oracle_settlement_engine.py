@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook

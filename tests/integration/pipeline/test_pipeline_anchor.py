@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlmodel import select
 
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.walk import NoCoinError
+from btcfi.adapters.store.chain.wallet import NoCoinError
 from btcfi.adapters.store.options import anchors
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow

@@ -12,11 +12,11 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
@@ -156,7 +156,7 @@ def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_optio
     options.expire_due("BTC/USD")
     embedded.attest()
     with embedded.here.store.reading() as session:
-        attested = contracts.attestations_of(session, embedded.row(ContractRow).event_id)
+        attested = attesting.attestations_of(session, embedded.row(ContractRow).event_id)
     embedded.node.generate(3, context.mining_address(embedded.deployment, 1))
     embedded.mails["buyer"]._desk.watch(attested)
     embedded.mine(6)

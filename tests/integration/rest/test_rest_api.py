@@ -13,7 +13,7 @@ from sqlmodel import select
 
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.pricing import black_scholes
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key

@@ -8,7 +8,7 @@ from btcfi.adapters.store.options import settlements
 from btcfi.adapters.store.options.backlog import BacklogFullError, backlog, refuse_above, refuse_requests_above
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.status import status_of

@@ -7,13 +7,13 @@ from sqlalchemy import select
 
 from btcfi.adapters.keystore import WrongPassphraseError
 from btcfi.adapters.store.backup import NotABackupError, NotEmptyError, read_backup, write_backup
-from btcfi.adapters.store.prices.evidence import store_blob
 from btcfi.adapters.store.prices.rounds import find_round, open_round
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import leases
+from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
-from btcfi.adapters.store.tables import BlobRow, EventRow
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds

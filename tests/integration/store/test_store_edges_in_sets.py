@@ -7,7 +7,7 @@ from sqlmodel import col
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.spine.edges import Crossing, UnknownEdgeError, cross_all
-from btcfi.adapters.store.tables import CounterRow, EventRow
+from btcfi.adapters.store.spine.tables import CounterRow, EventRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.units import Sats, Txid, UnixSeconds
 

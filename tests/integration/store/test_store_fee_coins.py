@@ -4,7 +4,8 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.walk import CHILD_COIN, MAX_SPLIT, SERVICE, SPLIT_COIN, busiest_minute, split_coins
+from btcfi.adapters.store.chain.wallet import CHILD_COIN, MAX_SPLIT, SERVICE, SPLIT_COIN, split_coins
+from btcfi.adapters.store.options.on_chain import busiest_minute
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.keys import wallet_key

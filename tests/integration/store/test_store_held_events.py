@@ -10,13 +10,13 @@ from sqlmodel import delete, select
 from typer.testing import CliRunner
 
 from btcfi.adapters.store.backup import read_backup, write_backup
-from btcfi.adapters.store.options import contracts, holds, options, settlements
+from btcfi.adapters.store.options import attesting, holds, options, settlements
 from btcfi.adapters.store.options.contract_tables import AttestationRow
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.contracts.messages import encode_attestation
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import SettlementInput
@@ -54,7 +54,7 @@ def sold(store, name="one", expiry=EXPIRY):
         )  # fmt: skip
         event = options.event_of(row)
         announced = [announce(secret, event) for secret in SECRETS]
-        contracts.store_event(session, event, options.condition_of_row(row), announced, now=NOW)
+        attesting.store_event(session, event, options.condition_of_row(row), announced, now=NOW)
         assert cross(session, row, "ACTIVE", now=NOW)
     return event
 
@@ -76,9 +76,9 @@ def restored_from(store, tmp_path, *, now=RESTORED, name="restored"):
 def attested(store, event, secret=SECRETS[0]):
     """What `oracle.attest` does with one key."""
     with store.reading() as session:
-        announced, outcome = contracts.to_attest(session, event.id.hex(), RULE)
+        announced, outcome = attesting.to_attest(session, event.id.hex(), RULE)
     mine = next(one for one in announced if one.oracle_key == public_key_xonly(secret))
-    return attest(secret, mine, outcome, contracts.StoreLedger(store=store, now=RESTORED))
+    return attest(secret, mine, outcome, attesting.StoreLedger(store=store, now=RESTORED))
 
 
 def expire(store):
@@ -141,7 +141,7 @@ def test_an_imported_attestation_releases_its_event_with_exactly_its_outcome(los
     assert attested(after, event) == published
     assert {attested(after, event, secret).outcome for secret in SECRETS} == {61_000}
     with after.reading() as session:
-        kept = contracts.attestations_of(session, event.id.hex())
+        kept = attesting.attestations_of(session, event.id.hex())
     assert kept == [published]
     assert expire(after) == 1
     with after.reading() as session:
@@ -154,7 +154,7 @@ def test_another_outcome_than_the_imported_one_is_refused_by_the_ledger(lost):
     after, event, published, _ = lost
     with after.transaction() as session:
         holds.import_attestation(session, published, now=RESTORED, by="test")
-    ledger = contracts.StoreLedger(store=after, now=RESTORED)
+    ledger = attesting.StoreLedger(store=after, now=RESTORED)
     for secret in SECRETS:  # also those whose own attestation nobody brought
         with pytest.raises(AlreadyAttestedError):
             attest(secret, announce(secret, event), 70_000, ledger)
@@ -162,7 +162,7 @@ def test_another_outcome_than_the_imported_one_is_refused_by_the_ledger(lost):
 
 def test_a_forged_attestation_is_refused_and_releases_nothing(lost, tmp_path):
     after, event, published, _ = lost
-    stranger = attest(b"\x09" * 32, announce(b"\x09" * 32, event), 61_000, contracts.StoreLedger(
+    stranger = attest(b"\x09" * 32, announce(b"\x09" * 32, event), 61_000, attesting.StoreLedger(
         store=stranger_store(tmp_path), now=NOW))  # fmt: skip
     forged = (
         dataclasses.replace(published, outcome=published.outcome ^ 1),
@@ -269,7 +269,7 @@ def test_either_database_holds_imports_and_releases(store, tmp_path):
     price(store, EXPIRY + 3660, 7_000_000)
     with pytest.raises(EventHeldError):
         attested(store, event)
-    elsewhere = contracts.StoreLedger(store=stranger_store(tmp_path), now=NOW)
+    elsewhere = attesting.StoreLedger(store=stranger_store(tmp_path), now=NOW)
     with store.transaction() as session:
         published = attest(SECRETS[0], announce(SECRETS[0], event), 61_000, elsewhere)
         holds.import_attestation(session, published, now=RESTORED, by="test")

@@ -10,7 +10,7 @@ from sqlmodel import col
 from btcfi.adapters.store.spine import leases, refusals
 from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
 from btcfi.adapters.store.spine.leases import LONGEST_SECONDS, WALLET, LeaseHeldError
-from btcfi.adapters.store.tables import CounterRow
+from btcfi.adapters.store.spine.tables import CounterRow
 from btcfi.units import UnixSeconds
 
 NOW = UnixSeconds(1_700_000_000)

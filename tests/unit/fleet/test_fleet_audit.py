@@ -9,7 +9,7 @@ from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices.rounds import find_round, open_round
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross, record
-from btcfi.adapters.store.tables import EventRow
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds

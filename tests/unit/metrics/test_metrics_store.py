@@ -10,7 +10,7 @@ from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, Edge, EventLog, Histogram, read_store
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import count, cross, record
-from btcfi.adapters.store.tables import CanaryRow, EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import CanaryRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 

@@ -17,7 +17,7 @@ from btcfi.adapters.store.options.sales import Order, OrderMismatchError, sell
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.tables import EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.app import create_app

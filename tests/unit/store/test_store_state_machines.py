@@ -11,13 +11,13 @@ from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.evidence import store_observation
+from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.prices.rounds import MAX_ATTEMPTS, Register
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import edges
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import UnknownEdgeError, cross
-from btcfi.adapters.store.tables import EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind

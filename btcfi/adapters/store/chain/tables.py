@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from btcfi.adapters.store.tables import _big
+from btcfi.adapters.store.spine.tables import big_integer
 
 
 class TransactionRow(SQLModel, table=True):
@@ -29,15 +29,15 @@ class TransactionRow(SQLModel, table=True):
     raw_hex: str = Field(sa_column=Column(Text, nullable=False))
     spends: str
     """The watched outpoint, ``txid:vout`` in display order."""
-    fee_sats: int = Field(sa_column=_big())
+    fee_sats: int = Field(sa_column=big_integer())
     built_height: int | None = None
     """The newest block that was walked when its first version was built: how long it has waited."""
     height: int | None = None
     """Of its block; of its rival's while it is conflicted."""
     block_hash: str | None = None
     last_error: str | None = Field(default=None, sa_column=Column(Text))
-    created_at_unix: int = Field(sa_column=_big())
-    updated_at_unix: int = Field(sa_column=_big())
+    created_at_unix: int = Field(sa_column=big_integer())
+    updated_at_unix: int = Field(sa_column=big_integer())
 
 
 class WalletOutpointRow(SQLModel, table=True):
@@ -48,7 +48,7 @@ class WalletOutpointRow(SQLModel, table=True):
 
     outpoint: str = Field(primary_key=True)
     party: str
-    value_sats: int = Field(sa_column=_big())
+    value_sats: int = Field(sa_column=big_integer())
     mature_height: int
     """First block height that may hold a spend of it: a coinbase needs 100 confirmations."""
     height: int | None = None

@@ -18,7 +18,8 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
-from btcfi.adapters.store.chain.walk import NoCoinError, outpoint_of, pick_coin, reserve_coin, walked_to
+from btcfi.adapters.store.chain.walk import walked_to
+from btcfi.adapters.store.chain.wallet import NoCoinError, outpoint_of, pick_coin, reserve_coin
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
 from btcfi.adapters.store.options.tables import SettlementRow

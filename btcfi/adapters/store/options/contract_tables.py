@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Index, Text
 from sqlmodel import Field, SQLModel
 
 
-def _big(*, nullable: bool = False) -> Column[int]:
+def big_integer(*, nullable: bool = False) -> Column[int]:
     return Column(BigInteger, nullable=nullable)
 
 
@@ -20,15 +20,15 @@ class OracleEventRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     """Hash of the event, hex: feed, minute, guest program, preset and condition."""
     feed: str
-    expiry_unix: int = Field(sa_column=_big())
-    barrier_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    expiry_unix: int = Field(sa_column=big_integer())
+    barrier_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     """The condition: any agreed level at or beyond it, seen from ``since_slot``."""
     barrier_above: bool = False
-    since_slot: int = Field(sa_column=_big())
+    since_slot: int = Field(sa_column=big_integer())
     """The condition watches every minute after it."""
     announcements: str = Field(sa_column=Column(Text, nullable=False))
     """JSON list, one of each oracle."""
-    created_at_unix: int = Field(sa_column=_big())
+    created_at_unix: int = Field(sa_column=big_integer())
 
 
 class AttestationRow(SQLModel, table=True):
@@ -39,10 +39,10 @@ class AttestationRow(SQLModel, table=True):
 
     oracle_key: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True)
-    outcome: int = Field(sa_column=_big())
+    outcome: int = Field(sa_column=big_integer())
     body: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the attestation; None between the claim and the signature."""
-    claimed_at_unix: int = Field(sa_column=_big())
+    claimed_at_unix: int = Field(sa_column=big_integer())
 
 
 class ContractRow(SQLModel, table=True):
@@ -67,5 +67,5 @@ class ContractRow(SQLModel, table=True):
     """Blob of what settling needs: the buckets as we computed them, and every signature that we checked."""
     contract_id: str | None = None
     last_error: str | None = Field(default=None, sa_column=Column(Text))
-    created_at_unix: int = Field(sa_column=_big())
-    updated_at_unix: int = Field(sa_column=_big())
+    created_at_unix: int = Field(sa_column=big_integer())
+    updated_at_unix: int = Field(sa_column=big_integer())

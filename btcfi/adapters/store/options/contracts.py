@@ -15,16 +15,15 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.chain.transactions import Signed, adopt, put_transaction, settlement_of
-from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
-from btcfi.adapters.store.options.options import Condition, terms_of
+from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.options.attesting import attestations_of, unattested
+from btcfi.adapters.store.options.contract_tables import ContractRow, OracleEventRow
+from btcfi.adapters.store.options.options import terms_of
+from btcfi.adapters.store.options.settled import adopt, settlement_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.evidence import store_blob
-from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record, upsert
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.blobs import store_blob
+from btcfi.adapters.store.spine.edges import Work, count, cross, record
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
@@ -40,12 +39,9 @@ from btcfi.contracts.messages import (
     Sign,
     decode_accept,
     decode_announcement,
-    decode_attestation,
     decode_offer,
     decode_order,
     decode_sign,
-    encode_announcement,
-    encode_attestation,
     encode_close_order,
     encode_order,
 )
@@ -54,14 +50,9 @@ from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_heig
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
 from btcfi.errors import InvalidInputError
-from btcfi.oracle.announcement import Announcement, OracleEvent
+from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
-from btcfi.oracle.consensus import ConsensusRule
-from btcfi.oracle.quote import Feed
-from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds, display_txid, parse_txid
-
-PARTIES_WAIT_SECONDS: Final = 3600
-"""How long the parties leave the settlement to the service."""
+from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
 
 CLOSE_SUFFIX: Final = "~close"
 """Tells the files of a close from those of the setup of the same option."""
@@ -98,89 +89,6 @@ def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
         ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
     )
     return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
-
-
-def announcements_of(session: Session, event: OracleEvent) -> tuple[Announcement, ...] | None:
-    """Return what the oracles announced of an event, None before they did."""
-    row = session.get(OracleEventRow, event.id.hex())
-    return None if row is None else tuple(decode_announcement(one) for one in json.loads(row.announcements))
-
-
-def store_event(
-    session: Session, event: OracleEvent, condition: Condition, announcements: Sequence[Announcement], *,
-    now: UnixSeconds,
-) -> None:  # fmt: skip
-    """Store the announcements of an event; storing them again changes nothing."""
-    statement = upsert(session, OracleEventRow).values(
-        id=event.id.hex(), feed=event.feed, expiry_unix=event.expiry, barrier_cents=condition.barrier,
-        barrier_above=condition.above, since_slot=condition.since,
-        announcements=json.dumps([encode_announcement(one) for one in announcements]), created_at_unix=now,
-    )  # fmt: skip
-    session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
-
-
-def unattested(session: Session, *, limit: int = 100) -> list[str]:
-    """Return the events that expired options wait for, that no oracle has attested and no operator must decide."""
-    waiting = (
-        select(col(ContractRow.event_id))
-        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where(
-            col(OptionRow.state) == "EXPIRED",
-            ~select(AttestationRow)
-            .where(col(AttestationRow.event_id) == ContractRow.event_id, col(AttestationRow.body).is_not(None))
-            .exists(),
-        )
-    )
-    held = holds.held_ids(session)
-    return [event for event in session.execute(waiting.distinct().limit(limit)).scalars() if event not in held]
-
-
-def to_attest(session: Session, event_id: str, rule: ConsensusRule) -> tuple[tuple[Announcement, ...], int]:
-    """Return an event's announcements and its outcome; no announcements while no price is fit to settle on."""
-    row = session.get_one(OracleEventRow, event_id)
-    priced = rounds.settling_round(session, Feed(row.feed), Slot(row.expiry_unix), rule)
-    if priced is None:
-        return (), 0
-    announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
-    barrier = None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents)
-    condition = Condition(barrier=barrier, above=row.barrier_above, since=Slot(row.since_slot))
-    return announcements, condition.outcome(session, announcements[0].event, priced)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLedger:
-    """The oracles' ledger in the store: the first outcome of an event is committed before anything is signed."""
-
-    store: Store
-    now: UnixSeconds
-
-    def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
-        """Record the outcome unless one stands there; return the one that stands there now. Raises EventHeldError."""
-        with self.store.transaction() as session:
-            if (allowed := holds.allow(session, event, outcome)) != outcome:
-                return allowed
-            statement = upsert(session, AttestationRow).values(
-                oracle_key=oracle_key.hex(), event_id=event.hex(), outcome=outcome, claimed_at_unix=self.now
-            )
-            session.execute(statement.on_conflict_do_nothing(index_elements=["oracle_key", "event_id"]))
-            return session.get_one(AttestationRow, (oracle_key.hex(), event.hex())).outcome
-
-
-def publish(session: Session, attestations: Sequence[Attestation], *, now: UnixSeconds) -> None:
-    """Keep attestations beside their claimed outcomes, and have the settlements that waited for them sent."""
-    for one in attestations:
-        row = session.get_one(AttestationRow, (one.oracle_key.hex(), one.event.hex()))
-        row.body = json.dumps(encode_attestation(one))
-    enqueue(session, [Work(flow="send")] if attestations else [], now=now)
-
-
-def attestations_of(session: Session, event_id: str) -> list[Attestation]:
-    """Return the attestations of an event, by oracle key."""
-    query = select(AttestationRow).where(
-        col(AttestationRow.event_id) == event_id, col(AttestationRow.body).is_not(None)
-    )
-    rows = session.execute(query.order_by(col(AttestationRow.oracle_key))).scalars()
-    return [_attested(row.body or "") for row in rows]
 
 
 # ---- setting up
@@ -424,11 +332,6 @@ def _announced(text: str) -> dict[str, Announcement]:
     return {one.oracle_key.hex(): one for one in map(decode_announcement, json.loads(text))}
 
 
-@lru_cache(maxsize=256)
-def _attested(text: str) -> Attestation:
-    return decode_attestation(json.loads(text))
-
-
 def funding_outpoint(option: OptionRow) -> OutPoint:
     """Return the outpoint that holds an option's collateral."""
     return OutPoint(txid=parse_txid(option.funding_txid or ""), index=FUNDING_OUTPUT)
@@ -516,24 +419,3 @@ def _transaction(message: dict[str, Any]) -> Transaction:
         return parse_transaction(bytes.fromhex(message["transaction"]))
     except (KeyError, TypeError, ValueError) as e:
         raise InvalidInputError("transaction", "missing or not hex", "a raw transaction") from e
-
-
-def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestation]]:
-    """Return, by event, the attestations that the parties are told: they may settle by themselves with them.
-
-    That is when every option of the event has ended, so that nobody races the service; or PARTIES_WAIT_SECONDS after
-    the attestation, when the service has failed to settle.
-    """
-    alive = (
-        select(ContractRow)
-        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where(col(ContractRow.event_id) == AttestationRow.event_id, col(OptionRow.state) == "EXPIRED")
-        .exists()
-    )
-    query = select(AttestationRow).where(
-        col(AttestationRow.body).is_not(None),
-        col(AttestationRow.claimed_at_unix) > now - 2 * PARTIES_WAIT_SECONDS,
-        ~alive | (col(AttestationRow.claimed_at_unix) <= now - PARTIES_WAIT_SECONDS),
-    )
-    rows = session.execute(query.limit(500)).scalars()
-    return [(row.event_id, _attested(row.body or "")) for row in rows]

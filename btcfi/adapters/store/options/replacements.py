@@ -11,9 +11,13 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transaction, settlement_of
-from btcfi.adapters.store.chain.walk import pick_coin, rename_child, reserve_coin, signed_child, transaction_of
+from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.chain.walk import rename_child
+from btcfi.adapters.store.chain.wallet import pick_coin, reserve_coin
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.building import signed_child
+from btcfi.adapters.store.options.on_chain import transaction_of
+from btcfi.adapters.store.options.settled import settlement_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import count, cross
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for

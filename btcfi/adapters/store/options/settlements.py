@@ -14,9 +14,9 @@ from btcfi.adapters.store.options.backlog import refuse_requests_above
 from btcfi.adapters.store.options.options import add_settlements, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.options.tables import OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.evidence import store_blob
+from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import NotFoundError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python

@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from btcfi.adapters.store.tables import _big
+from btcfi.adapters.store.spine.tables import big_integer
 
 
 class OptionRow(SQLModel, table=True):
@@ -20,16 +20,16 @@ class OptionRow(SQLModel, table=True):
     feed: str
     state: str = "CREATED"
     kind: int
-    strike_cents: int = Field(sa_column=_big())
-    quantity_centi_btc: int = Field(sa_column=_big())
-    barrier_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    strike_cents: int = Field(sa_column=big_integer())
+    quantity_centi_btc: int = Field(sa_column=big_integer())
+    barrier_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     american: bool = False
-    expiry_unix: int = Field(sa_column=_big())
+    expiry_unix: int = Field(sa_column=big_integer())
     """The minute slot whose agreed price settles the option."""
-    premium_cents: int = Field(sa_column=_big())
+    premium_cents: int = Field(sa_column=big_integer())
     """The whole premium of the option, fixed at creation."""
-    premium_sats: int = Field(sa_column=_big())
-    collateral_sats: int = Field(sa_column=_big())
+    premium_sats: int = Field(sa_column=big_integer())
+    collateral_sats: int = Field(sa_column=big_integer())
     """What the guest caps the payout by."""
     volatility_bps: int
     """Annual volatility at creation: the guest's input for the early exercise tree."""
@@ -38,8 +38,8 @@ class OptionRow(SQLModel, table=True):
     preset_sha256: str
     program: str
     program_sha256: str
-    created_at_unix: int = Field(sa_column=_big())
-    listed_slot: int = Field(sa_column=_big())
+    created_at_unix: int = Field(sa_column=big_integer())
+    listed_slot: int = Field(sa_column=big_integer())
     """The newest priced slot at creation; the barrier watches every slot after it."""
     expiry_height: int | None = None
     refund_height: int | None = None
@@ -49,7 +49,7 @@ class OptionRow(SQLModel, table=True):
     contract: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the contract's public parts: keys, scripts, the oracle event."""
     last_error: str | None = Field(default=None, sa_column=Column(Text))
-    updated_at_unix: int = Field(sa_column=_big())
+    updated_at_unix: int = Field(sa_column=big_integer())
 
 
 class PremiumRow(SQLModel, table=True):
@@ -58,14 +58,14 @@ class PremiumRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "premium"
 
     option_id: str = Field(primary_key=True)
-    slot: int = Field(sa_column=_big())
-    premium_cents: int = Field(sa_column=_big())
+    slot: int = Field(sa_column=big_integer())
+    premium_cents: int = Field(sa_column=big_integer())
     delta: float
     gamma: float
     vega: float
     theta: float
     rho: float
-    priced_at_unix: int = Field(sa_column=_big())
+    priced_at_unix: int = Field(sa_column=big_integer())
 
 
 class SettlementRow(SQLModel, table=True):
@@ -79,29 +79,29 @@ class SettlementRow(SQLModel, table=True):
     state: str = "due"
     reason: str
     """``expiry`` or ``early_exercise``."""
-    slot: int = Field(sa_column=_big())
-    price_cents: int = Field(sa_column=_big())
+    slot: int = Field(sa_column=big_integer())
+    price_cents: int = Field(sa_column=big_integer())
     input_hex: str
     """The guest's input, complete: anybody can run it again."""
     attempts: int = 0
     fence: int = 0
     lease_owner: str | None = None
-    lease_until_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
-    retry_at_unix: int = Field(default=0, sa_column=_big())
+    lease_until_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    retry_at_unix: int = Field(default=0, sa_column=big_integer())
     last_error: str | None = Field(default=None, sa_column=Column(Text))
-    payout_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
-    payout_sats: int | None = Field(default=None, sa_column=_big(nullable=True))
+    payout_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    payout_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     exercise_type: int | None = None
-    steps: int | None = Field(default=None, sa_column=_big(nullable=True))
+    steps: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     parts: int | None = None
     """How many subtrees the proof is built from; None when one worker builds it whole."""
     proof_root: str | None = None
     proof_sha256: str | None = None
     """Blob of the proof file."""
     txid: str | None = None
-    created_at_unix: int = Field(sa_column=_big())
-    broadcast_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
-    updated_at_unix: int = Field(sa_column=_big())
+    created_at_unix: int = Field(sa_column=big_integer())
+    broadcast_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    updated_at_unix: int = Field(sa_column=big_integer())
 
 
 class ProofPartRow(SQLModel, table=True):
@@ -122,6 +122,6 @@ class SettlementRequestRow(SQLModel, table=True):
     option_id: str = Field(primary_key=True)
     state: str = "open"
     requested_by: str
-    requested_at_unix: int = Field(sa_column=_big())
+    requested_at_unix: int = Field(sa_column=big_integer())
     answer: str | None = Field(default=None, sa_column=Column(Text))
-    answered_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
+    answered_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))

@@ -15,10 +15,11 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.prices.observations import observations_of, store_observation
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.adapters.venues.recorder import INDEX, RESPONSES
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
@@ -39,7 +40,6 @@ from btcfi.oracle.quote import (
     decode_observation,
     encode_observation,
     parse_venue,
-    read_observation,
 )
 from btcfi.oracle.report import canonical_json, evidence_root
 from btcfi.oracle.venues import exchange_of
@@ -75,38 +75,6 @@ class ReplayedRound:
     """How many raw responses were read again."""
     report: bytes
     """Canonical JSON of the outcome: equal, byte for byte, to the stored one."""
-
-
-def store_observation(session: Session, feed: Feed, observation: Observation, raw: bytes, *, now: UnixSeconds) -> bool:
-    """Store what a venue said and the bytes that say so; return whether it is new (one row a venue and slot)."""
-    if raw:
-        store_blob(session, raw, now=now)
-    statement = upsert(session, QuoteRow).values(
-        feed=feed,
-        slot=observation.slot,
-        venue=str(observation.venue),
-        ok=not isinstance(observation, Missing),
-        body=json.dumps(encode_observation(observation)),
-        evidence_sha256=observation.evidence.hex() if observation.evidence is not None else None,
-        fetched_at_unix=observation.observed_at,
-    )
-    # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
-    quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"])
-    return session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None
-
-
-def store_blob(session: Session, raw: bytes, *, now: UnixSeconds) -> Hash32:
-    """Store bytes by their SHA-256 and return it; storing them again changes nothing."""
-    digest = sha256(raw)
-    statement = upsert(session, BlobRow).values(sha256=digest.hex(), body=raw, created_at_unix=now)
-    session.execute(statement.on_conflict_do_nothing(index_elements=["sha256"]))
-    return digest
-
-
-def observations_of(session: Session, feed: Feed, at: Slot) -> list[Observation]:
-    """Return what every venue said for a slot, by venue."""
-    rows = session.execute(select(QuoteRow).where(col(QuoteRow.feed) == feed, col(QuoteRow.slot) == at)).scalars()
-    return [read_observation(row.body) for row in sorted(rows, key=lambda r: r.venue)]
 
 
 def replay_round(

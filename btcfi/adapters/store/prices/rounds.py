@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.access.console_tables import pause_of, resumed_at
-from btcfi.adapters.store.prices.evidence import observations_of
+from btcfi.adapters.store.prices.observations import observations_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.oracle.consensus import (

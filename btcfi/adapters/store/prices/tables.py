@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from btcfi.adapters.store.tables import _big
+from btcfi.adapters.store.spine.tables import big_integer
 
 
 class RoundRow(SQLModel, table=True):
@@ -18,18 +18,18 @@ class RoundRow(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     feed: str
-    slot: int = Field(sa_column=_big())
+    slot: int = Field(sa_column=big_integer())
     state: str = "open"
-    price_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
-    low_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
-    high_cents: int | None = Field(default=None, sa_column=_big(nullable=True))
+    price_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    low_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    high_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     report: str | None = Field(default=None, sa_column=Column(Text))
     """JSON: who was used, who was dropped and why, or why the round is void."""
     attempts: int = 1
-    deadline_unix: int = Field(sa_column=_big())
+    deadline_unix: int = Field(sa_column=big_integer())
     """When the reconciler looks whether the round can be closed without its chord."""
-    opened_at_unix: int = Field(sa_column=_big())
-    closed_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
+    opened_at_unix: int = Field(sa_column=big_integer())
+    closed_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
 
 
 class QuoteRow(SQLModel, table=True):
@@ -40,10 +40,10 @@ class QuoteRow(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     feed: str
-    slot: int = Field(sa_column=_big())
+    slot: int = Field(sa_column=big_integer())
     venue: str
     ok: bool
     body: str = Field(sa_column=Column(Text, nullable=False))
     """JSON of the Quote or the Missing record."""
     evidence_sha256: str | None = None
-    fetched_at_unix: int = Field(sa_column=_big())
+    fetched_at_unix: int = Field(sa_column=big_integer())

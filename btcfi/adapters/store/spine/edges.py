@@ -21,7 +21,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.tables import CounterRow, EventRow, OutboxRow
+from btcfi.adapters.store.spine.tables import CounterRow, EventRow, OutboxRow
 from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
 

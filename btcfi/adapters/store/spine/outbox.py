@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.units import UnixSeconds
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-from btcfi.adapters.store import tables  # noqa: F401 - registers the tables
 from btcfi.adapters.store.access import (
     api_tables,  # noqa: F401 - registers the tables
     console_tables,  # noqa: F401 - registers the tables
@@ -16,7 +15,10 @@ from btcfi.adapters.store.options import (
     hold_tables,  # noqa: F401 - registers the tables
 )
 from btcfi.adapters.store.prices import network_tables  # noqa: F401 - registers the tables
-from btcfi.adapters.store.spine import fleet_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.spine import (
+    fleet_tables,  # noqa: F401 - registers the tables
+    tables,  # noqa: F401 - registers the tables
+)
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata, render_as_batch=True

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text
 from sqlmodel import Field, SQLModel
 
 
-def _big(*, nullable: bool = False, primary_key: bool = False, index: bool = False) -> Column[int]:
+def big_integer(*, nullable: bool = False, primary_key: bool = False, index: bool = False) -> Column[int]:
     return Column(BigInteger, nullable=nullable, primary_key=primary_key, index=index)
 
 
@@ -23,7 +23,7 @@ class BlobRow(SQLModel, table=True):
 
     sha256: str = Field(primary_key=True)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    created_at_unix: int = Field(sa_column=_big(index=True))
+    created_at_unix: int = Field(sa_column=big_integer(index=True))
 
 
 class EventRow(SQLModel, table=True):
@@ -38,7 +38,7 @@ class EventRow(SQLModel, table=True):
     from_state: str
     to_state: str
     fence: int = 0
-    at_unix: int = Field(sa_column=_big())
+    at_unix: int = Field(sa_column=big_integer())
     detail: str = Field(default="", sa_column=Column(Text, nullable=False))
 
 
@@ -53,8 +53,8 @@ class OutboxRow(SQLModel, table=True):
     """Name of a canvas in tasks/pipeline.py."""
     arguments: str
     """JSON list, ids only."""
-    created_at_unix: int = Field(sa_column=_big())
-    published_at_unix: int | None = Field(default=None, sa_column=_big(nullable=True))
+    created_at_unix: int = Field(sa_column=big_integer())
+    published_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
 
 
 class CanaryRow(SQLModel, table=True):
@@ -63,7 +63,7 @@ class CanaryRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "canary"
 
     queue: str = Field(primary_key=True)
-    seen_at_unix: int = Field(sa_column=_big())
+    seen_at_unix: int = Field(sa_column=big_integer())
 
 
 class CounterRow(SQLModel, table=True):
@@ -72,4 +72,4 @@ class CounterRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "counter"
 
     name: str = Field(primary_key=True)
-    value: int = Field(default=0, sa_column=_big())
+    value: int = Field(default=0, sa_column=big_integer())

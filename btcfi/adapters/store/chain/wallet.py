@@ -1,0 +1,122 @@
+"""The service's coins: split, picked, kept for one transaction."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.options.on_chain import busiest_minute
+from btcfi.bitcoin.fees import (
+    OVERHEAD_WEIGHT,
+    P2TR_INPUT_WEIGHT,
+    P2TR_OUTPUT_WEIGHT,
+    SatsPerKvb,
+    fee_for,
+    vsize_of,
+)
+from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
+from btcfi.errors import RetryableError
+from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
+
+SERVICE: Final = "service"
+"""Whose coins the wallet's are: they pay the fees of settlements, and belong to no party."""
+
+
+CHILD_COIN: Final = Sats(20_000)
+"""A coin of at least this size pays for a settlement: 50 sat/vB for the CET and its child."""
+
+
+SPLIT_COIN: Final = Sats(50_000)
+"""What a large coin is split into, so that many settlements of one minute have a confirmed coin each."""
+
+
+MAX_SPLIT: Final = 2_000
+"""Coins of one split: 86 kvB, and nodes relay 100."""
+
+
+class NoCoinError(RetryableError):
+    """The service's wallet has no confirmed coin for a settlement's fee."""
+
+    def __init__(self, needed: Sats) -> None:
+        super().__init__(f"the service's wallet has no confirmed coin of {needed} sats; send some to its address")
+        self.needed = needed
+
+
+def split_coins(
+    session: Session, wallet: TaprootKey, *, want: int, rate: SatsPerKvb, tip: Height, now: UnixSeconds
+) -> bool:
+    """Split a large coin when fewer than half of ``want`` are there, or too few for the busiest expiry minute to come.
+
+    A settlement needs a confirmed coin of its own. False when nothing was split: no need, or no coin is large enough.
+    """
+    waiting = select(func.count()).select_from(TransactionRow)
+    if session.execute(
+        waiting.where(col(TransactionRow.purpose) == "split", col(TransactionRow.state).in_(("built", "broadcast")))
+    ).scalar_one():
+        return False
+    ready, busiest = mature_coins(session, tip=tip), min(MAX_SPLIT, busiest_minute(session))
+    if ready * 2 >= want and ready >= busiest:
+        return False
+    for wanted in (max(want, busiest), want):
+        fee = fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + (wanted + 1) * P2TR_OUTPUT_WEIGHT), rate)
+        large = pick_coin(session, Sats(SPLIT_COIN * (wanted + 1) + fee), tip=tip)
+        if large is not None:
+            _split(session, wallet, large, wanted, fee, now=now)
+            return True
+    return False
+
+
+def _split(
+    session: Session, wallet: TaprootKey, large: WalletOutpointRow, many: int, fee: Sats, *, now: UnixSeconds
+) -> None:
+    spent = TxOut(value=Sats(large.value_sats), script=wallet.script)
+    rest = Sats(large.value_sats - many * SPLIT_COIN - fee)
+    outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * many, TxOut(value=rest, script=wallet.script)]
+    plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
+    signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
+    split = Signed(
+        transaction=signed, purpose="split", option_id=display_txid(signed.txid), spends=outpoint_of(large.outpoint),
+        fee=fee,
+    )  # fmt: skip
+    reserve_coin(large, split.option_id)
+    put_transaction(session, split, now=now)
+
+
+def mature_coins(session: Session, *, tip: Height) -> int:
+    """Return how many coins of the service can pay for a settlement in the next block."""
+    query = select(func.count()).select_from(WalletOutpointRow).where(
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= CHILD_COIN,
+    )  # fmt: skip
+    return int(session.execute(query).scalar_one())
+
+
+def pick_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
+    """Return the smallest coin that is large enough and may be spent in the block after ``tip``."""
+    return next(iter(pick_coins(session, least, tip=tip, many=1)), None)
+
+
+def pick_coins(session: Session, least: Sats, *, tip: Height, many: int) -> list[WalletOutpointRow]:
+    """Return up to ``many`` coins that are large enough and may be spent in the block after ``tip``, smallest first."""
+    query = select(WalletOutpointRow).where(
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
+    )  # fmt: skip
+    ordered = query.order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
+    return list(session.execute(ordered.limit(many)).scalars())
+
+
+def reserve_coin(coin: WalletOutpointRow, by: str) -> None:
+    """Keep a coin for one transaction."""
+    coin.state, coin.reserved_by = "reserved", by
+
+
+def outpoint_of(name: str) -> OutPoint:
+    """Return the outpoint of its text, ``txid:vout`` in display order."""
+    txid, index = name.split(":")
+    return OutPoint(txid=parse_txid(txid), index=int(index))
