@@ -38,7 +38,7 @@ BUILD_AT_ONCE = 32
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
-@shared_task(name="walk.settle")
+@shared_task(name="chain.settle")
 @where_nobody_else_signs
 def settle() -> None:
     """Complete the settlement of everything proven and attested, then send."""
@@ -81,7 +81,7 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
     return [one if isinstance(one, TxRejectedError) else None for one in answers]
 
 
-@shared_task(name="walk.watch")
+@shared_task(name="chain.watch")
 @where_nobody_else_signs
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
@@ -122,7 +122,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             walk.unwind(session, last.height, now=here.now())
 
 
-@shared_task(name="walk.anchor", throws=(wallet.NoCoinError,))
+@shared_task(name="chain.anchor", throws=(wallet.NoCoinError,))
 @where_nobody_else_signs
 def anchor() -> None:
     """Commit to every price, announcement and proof that no block holds yet, in one transaction; then send."""
@@ -138,7 +138,7 @@ def anchor() -> None:
     send_stored(here, bitcoind)
 
 
-@shared_task(name="walk.mine")
+@shared_task(name="chain.mine")
 @where_nobody_else_signs
 def mine() -> None:
     """Mine a block on a regtest chain, to seller, buyer and service in turn; only where a setting says so."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from sqlalchemy import inspect
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.options.sales import SaleRule
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.quote import Feed
+from btcfi.vm.program import load_program
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 from tasks.context import Context
-
-if TYPE_CHECKING:
-    from btcfi.adapters.store.options.sales import SaleRule
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import Deployment
 
 
 class StoreNotReadyError(InvalidInputError):
@@ -27,12 +27,8 @@ class StoreNotReadyError(InvalidInputError):
 
 def open_store(*, migrated: bool = True) -> Store:
     """Return the deployment's store. Raises StoreUnreachableError, and StoreNotReadyError unless it is ``migrated``."""
-    from btcfi.adapters.store.spine.database import Store
-
     store = Store(load_deployment().database_url)
     if migrated:
-        from sqlalchemy import inspect
-
         with store.reading() as session:
             if not inspect(session.connection()).has_table("option"):
                 raise StoreNotReadyError(store.where)
@@ -41,10 +37,6 @@ def open_store(*, migrated: bool = True) -> Store:
 
 def sale_rule(deployment: Deployment) -> SaleRule:
     """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
-    from btcfi.adapters.store.options.sales import SaleRule
-    from btcfi.oracle.quote import Feed
-    from btcfi.vm.program import load_program
-
     preset = load_preset(deployment.preset)
     return SaleRule(
         feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,

@@ -139,8 +139,8 @@ def test_an_exported_span_gives_the_same_bytes_after_import_elsewhere_and_is_a_r
 
 def test_a_price_replays_to_the_same_bytes_in_another_process(stored: Store) -> None:
     program = (
-        "import sys; from btcfi.adapters.store.prices.evidence import replay_round; from btcfi.adapters.store.spine.database import Store;"
-        "from btcfi.oracle.consensus import ConsensusRule\n"
+        "import sys; from btcfi.adapters.store.prices.evidence import replay_round;"
+        "from btcfi.adapters.store.spine.database import Store; from btcfi.oracle.consensus import ConsensusRule\n"
         "with Store(sys.argv[1]).reading() as s:"
         " sys.stdout.buffer.write(replay_round(s, 'BTC/USD', int(sys.argv[2]), rule=ConsensusRule()).report)"
     )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Column, Index, Text
+from sqlalchemy import Column, Index, Text
 from sqlmodel import Field, SQLModel
 
-
-def big_integer(*, nullable: bool = False) -> Column[int]:
-    return Column(BigInteger, nullable=nullable)
+from btcfi.adapters.store.spine.tables import big_integer
 
 
 class OracleEventRow(SQLModel, table=True):

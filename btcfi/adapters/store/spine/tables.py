@@ -13,6 +13,7 @@ from sqlmodel import Field, SQLModel
 
 
 def big_integer(*, nullable: bool = False, primary_key: bool = False, index: bool = False) -> Column[int]:
+    """Return a column of 64 bits, as money, times and prices need."""
     return Column(BigInteger, nullable=nullable, primary_key=primary_key, index=index)
 
 
