@@ -17,6 +17,7 @@ from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.errors import NotFoundError, UnreachableError
 from btcfi.units import Height, Sats
+from tests.support.paths import ROOT
 
 START_SECONDS = 30
 SEED = bytes(range(32))
@@ -90,7 +91,7 @@ def bitcoind_command():
     named = os.environ.get("BTCFI_TEST_BITCOIND")
     if named:
         return named
-    unpacked = Path(__file__).parents[2] / "var" / "bitcoind" / "bitcoind"
+    unpacked = ROOT / "var" / "bitcoind" / "bitcoind"
     return str(unpacked) if unpacked.exists() else None
 
 

@@ -1,15 +1,14 @@
 """Commands, settings and alerts that the operator's documents name are there."""
 
 import re
-from pathlib import Path
 
 import pytest
 import typer
 
 from settings.deployment import SECRETS, Deployment, variable
+from tests.support.paths import ROOT
 from workers.cli import LAZY_GROUPS, build
 
-ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
     "docs/operating.md",
     "docs/monitoring.md",

@@ -16,8 +16,7 @@ from btcfi.oracle.consensus import Method
 from btcfi.surfaces.oracle_cli import parse_slot, read_secret, register
 from btcfi.surfaces.protos import generate
 from tests.support.oracle_support import KRAKEN
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
