@@ -59,19 +59,19 @@ def broken(copy):
 
 
 ALLOWED = {
-    "a sibling on the spine": {"btcfi/swaps/book.py": "import btcfi.contracts.execution"},
+    "a sibling on the spine": {"btcfi/swaps/toy.py": "import btcfi.contracts.execution"},
     "two siblings": {
-        "btcfi/swaps/book.py": "import btcfi.contracts.leaves",
-        "btcfi/perps/ledger.py": "import btcfi.oracle.consensus",
+        "btcfi/swaps/toy.py": "import btcfi.contracts.leaves",
+        "btcfi/perps/toy.py": "import btcfi.oracle.consensus",
     },
     "a rollup on disputes and perps": {
-        "btcfi/disputes/game.py": "import btcfi.proofs.merkle",
-        "btcfi/perps/ledger.py": "import btcfi.units",
-        "btcfi/rollup/state.py": "import btcfi.disputes.game\nimport btcfi.perps.ledger",
+        "btcfi/disputes/toy.py": "import btcfi.proofs.merkle",
+        "btcfi/perps/toy.py": "import btcfi.units",
+        "btcfi/rollup/toy.py": "import btcfi.disputes.toy\nimport btcfi.perps.toy",
     },
     "a sibling's rows": {
-        "btcfi/swaps/book.py": "import btcfi.units",
-        "btcfi/adapters/store/swaps/rows.py": "import sqlmodel\nimport btcfi.swaps.book\n"
+        "btcfi/swaps/toy.py": "import btcfi.units",
+        "btcfi/adapters/store/swaps/toy.py": "import sqlmodel\nimport btcfi.swaps.toy\n"
         "import btcfi.adapters.store.chain.wallet\nimport btcfi.adapters.store.spine.edges",
     },
 }
@@ -84,34 +84,34 @@ def test_a_room_that_knows_what_lies_below_it_is_let_in(case, broken):
 
 REFUSED = {
     "a sibling that knows a sibling": (
-        {"btcfi/swaps/book.py": "", "btcfi/perps/ledger.py": "import btcfi.swaps.book"},
+        {"btcfi/swaps/toy.py": "", "btcfi/perps/toy.py": "import btcfi.swaps.toy"},
         FLOW,
     ),
     "a sibling that knows a sibling by its rows": (
         {
-            "btcfi/adapters/store/swaps/rows.py": "",
-            "btcfi/adapters/store/perps/rows.py": "import btcfi.adapters.store.swaps.rows",
+            "btcfi/adapters/store/swaps/toy.py": "",
+            "btcfi/adapters/store/perps/toy.py": "import btcfi.adapters.store.swaps.toy",
         },
         STORE,
     ),
     "the spine that knows a sibling": (
-        {"btcfi/payoffs/curve.py": "", "btcfi/contracts/toy.py": "import btcfi.payoffs.curve"},
+        {"btcfi/payoffs/toy.py": "", "btcfi/contracts/toy.py": "import btcfi.payoffs.toy"},
         FLOW,
     ),
     "a sibling that knows the rollup": (
-        {"btcfi/rollup/state.py": "", "btcfi/disputes/game.py": "import btcfi.rollup.state"},
+        {"btcfi/rollup/toy.py": "", "btcfi/disputes/toy.py": "import btcfi.rollup.toy"},
         FLOW,
     ),
     "a sibling that does input and output": (
-        {"btcfi/advice/said.py": "import btcfi.adapters.chain.node"},
+        {"btcfi/advice/toy.py": "import btcfi.adapters.chain.node"},
         FLOW,
     ),
     "a rollup on swaps": (
-        {"btcfi/swaps/book.py": "", "btcfi/rollup/state.py": "import btcfi.swaps.book"},
+        {"btcfi/swaps/toy.py": "", "btcfi/rollup/toy.py": "import btcfi.swaps.toy"},
         ROLLUP,
     ),
     "a market that imports a system": (
-        {"btcfi/swaps/book.py": "", "btcfi/market/offers.py": "import btcfi.swaps.book"},
+        {"btcfi/swaps/toy.py": "", "btcfi/market/toy.py": "import btcfi.swaps.toy"},
         MARKET,
     ),
     "a drawer": ({"btcfi/utils.py": ""}, FLOW),
