@@ -114,12 +114,12 @@ PYTEST = ("{python}", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout
 
 PARTS: tuple[Part, ...] = (
     Part(
-        name="programs", about=f"{PROGRAMS} times the random guest programs of CI, on every executor", minutes=20,
+        name="programs", about=f"{PROGRAMS} times the random guest programs of CI, on every executor", minutes=45,
         command=(*PYTEST, "tests/property/vm"), figures=pytest_figures,
         environment={"BTCFI_TEST_PROGRAMS": str(PROGRAMS), "BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(
-        name="laws", about=f"every property test with {LAW_ROUNDS} seeds", minutes=80, rounds=LAW_ROUNDS,
+        name="laws", about=f"every property test with {LAW_ROUNDS} seeds", minutes=30, rounds=LAW_ROUNDS,
         command=(*PYTEST, "--hypothesis-seed={seed}", "tests/property"), figures=pytest_figures,
         environment={"BTCFI_TEST_SEED": "{seed}"},
     ),
