@@ -158,6 +158,8 @@ def test_figures_are_read_from_what_the_tools_print():
     assert pytest_figures("....s\nSKIPPED [1] a.py:1: no 3 passed\n12 passed, 3 skipped in 1.20s\n") == {
         "passed": (12, "tests"), "skipped": (3, "tests"),
     }  # fmt: skip
+    with pytest.raises(IndexError):
+        pytest_figures("....                                      [100%]\n")
     assert fuzz_figures("#2 INITED\nDone 4711 runs in 60 second(s)\n") == {"inputs": (4711.0, "inputs")}
     assert soak_figures('{"sold": 600, "struck": 30, "drained_seconds": 61.0}')["faults"] == (30, "faults")
 
