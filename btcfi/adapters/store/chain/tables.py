@@ -19,10 +19,10 @@ class TransactionState(StrEnum):
     BROADCAST = "broadcast"
     CONFIRMED = "confirmed"
     FINAL = "final"
-    CONFLICTED = "conflicted"
-    """Somebody else has spent its input."""
     REPLACED = "replaced"
     """Ours that pays more stands for it; a block may still take the older one."""
+    CONFLICTED = "conflicted"
+    """Somebody else has spent its input."""
 
 
 UNMINED: Final = (TransactionState.BUILT, TransactionState.BROADCAST)

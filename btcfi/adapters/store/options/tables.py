@@ -108,14 +108,15 @@ class SettlementState(StrEnum):
     PROVEN = "proven"
     BUILT = "built"
     BROADCAST = "broadcast"
-    PARKED = "parked"
     CONFIRMED = "confirmed"
+    PARKED = "parked"
 
 
-_BEFORE_SENT: Final = (
+UNSENT_SETTLEMENTS: Final = (
     SettlementState.DUE, SettlementState.CLAIMED, SettlementState.EXECUTED, SettlementState.PROVEN,
     SettlementState.BUILT,
 )  # fmt: skip
+"""States in which no node has the payment yet; nothing but an operator moves a parked one."""
 
 
 class SettlementRow(SQLModel, table=True):
@@ -132,7 +133,7 @@ class SettlementRow(SQLModel, table=True):
             (SettlementState.BUILT, SettlementState.BROADCAST),
             (SettlementState.BROADCAST, SettlementState.CONFIRMED),
             (SettlementState.CONFIRMED, SettlementState.BROADCAST),  # reorganised away
-            (_BEFORE_SENT, SettlementState.PARKED),
+            (UNSENT_SETTLEMENTS, SettlementState.PARKED),
             # given back with its error; an early exercise nobody co-signed; requeued by an operator
             ((SettlementState.CLAIMED, SettlementState.PROVEN, SettlementState.PARKED), SettlementState.DUE),
         ),

@@ -116,7 +116,7 @@ def _cross_from(
             set_committed_value(one.row, name, value)
     _write_events(
         session,
-        [(entity, str(getattr(s.row, key)), from_state, to_state, s.fence or 0, now, s.detail) for s in moved],
+        [(entity, str(getattr(s.row, key)), from_state, str(to_state), s.fence or 0, now, s.detail) for s in moved],
     )
     return moved
 
@@ -153,12 +153,12 @@ def enqueue(session: Session, work: Iterable[Work], *, now: UnixSeconds) -> None
 
 def record(session: Session, entity: str, entity_id: str, to_state: str, *, now: UnixSeconds, detail: str = "") -> None:
     """Write the event of a row that came into being (its first state)."""
-    _write_events(session, [(entity, entity_id, "", to_state, 0, now, detail)])
+    _write_events(session, [(entity, entity_id, "", str(to_state), 0, now, detail)])
 
 
 def record_all(session: Session, entity: str, born: Mapping[str, str], to_state: str, *, now: UnixSeconds) -> None:
     """Write the events of rows that came into being together. born: detail by id."""
-    _write_events(session, [(entity, one, "", to_state, 0, now, detail) for one, detail in born.items()])
+    _write_events(session, [(entity, one, "", str(to_state), 0, now, detail) for one, detail in born.items()])
 
 
 def _write_events(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
