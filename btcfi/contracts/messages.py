@@ -41,6 +41,9 @@ from btcfi.units import (
 VERSION: Final = 1
 """Of all three messages; another one is refused."""
 
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""Of one message: 50,000 buckets with three sets of oracles are 13 MB of base64."""
+
 MAX_COINS: Final = 100
 """Inputs that one party may bring: more would make a funding that no node relays cheaply."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import write_private
+from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, write_private
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
@@ -35,6 +35,11 @@ from btcfi.units import Hash32, Height, Txid, display_txid, hash32, height, pars
 
 WALLET_KEYS: Final = 20
 """Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
+
+MAX_FILE_BYTES: Final = 1 << 28
+"""Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
+
+_MAX_COUNTER_BYTES: Final = 16
 
 SCAN_BATCH: Final = 100
 """Blocks that are read in one round trip."""
@@ -97,9 +102,18 @@ class PartyStore:
 
     def take_number(self) -> int:
         """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
-        number = int(self._counter.read_bytes()) if self._counter.exists() else 0
+        number = self._next_number()
         write_private(self._counter, str(number + 1).encode())
         return number
+
+    def _next_number(self) -> int:
+        if not self._counter.exists():
+            return 0
+        what = "number of the next contract key"
+        raw = read_untrusted(self._counter, at_most=_MAX_COUNTER_BYTES, what=what)
+        if not raw.isdigit():
+            raise UntrustedFileError(self._counter, repr(raw), f"the {what}, in digits")
+        return int(raw)
 
     def load(self, name: str) -> PartyContract:
         """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
@@ -114,8 +128,8 @@ class PartyStore:
     def _read(self, name: str) -> PartyContract:
         path = self._contracts / f"{name}.json"
         try:
-            stored = json.loads(path.read_bytes())
-        except FileNotFoundError as e:
+            stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
+        except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
         return PartyContract(
             number=stored["number"],
@@ -161,7 +175,7 @@ class PartyStore:
         """Return the coins as they were last saved."""
         if not self._coins.exists():
             return PartyCoins()
-        stored = json.loads(self._coins.read_bytes())
+        stored = read_untrusted_json(self._coins, at_most=MAX_FILE_BYTES, what="list of coins")
         coins = {}
         for row in stored["coins"]:
             outpoint = _outpoint(row["outpoint"])
