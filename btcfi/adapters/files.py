@@ -90,13 +90,17 @@ def open_untrusted(path: Path, *, at_most: int, what: str, hint: str = "", named
         if not named and path.is_symlink():
             raise UntrustedFileError(path, "is a link", f"{what} itself, a regular file") from e
         raise UntrustedFileError(path, f"cannot be opened: {getattr(e, 'strerror', None) or e}", what) from e
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) and not (named and stat.S_ISFIFO(found.st_mode)):
-            raise UntrustedFileError(path, "is no regular file", what)
+            raise UntrustedFileError(path, "is no regular file", f"{what}, a regular file")
         if found.st_size > at_most:
             raise UntrustedFileError(path, f"{found.st_size:,} bytes", f"{what} of at most {at_most:,} bytes")
-        yield file
+        file = os.fdopen(descriptor, "rb", closefd=False)
+        with file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def read_untrusted(path: Path, *, at_most: int, what: str, hint: str = "", named: bool = False) -> bytes:

@@ -31,7 +31,8 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Creation, Spend, WatchState
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.units import Hash32, Height, Txid, display_txid, hash32, height, parse_txid, sats
+from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
+from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
 
 WALLET_KEYS: Final = 20
 """Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
@@ -131,21 +132,7 @@ class PartyStore:
             stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
         except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
-        return PartyContract(
-            number=stored["number"],
-            role=Role(stored["role"]),
-            offer=decode_offer(stored["offer"]),
-            accept=_if(stored["accept"], decode_accept),
-            sign=_if(stored["sign"], decode_sign),
-            funding=_if(stored["funding"], _transaction),
-            settlement=_if(stored["settlement"], _transaction),
-            child=_if(stored["child"], _transaction),
-            watch=_if(stored["watch"], _decode_watch),
-            closing=_if(stored["closing"], decode_close_request),
-            closes=tuple(parse_txid(text) for text in stored["closes"]),
-            order=stored["order"],
-            buckets=_if(stored.get("buckets"), _buckets),
-        )
+        return _CONTRACT.read(stored, path.name)
 
     def save(self, contract: PartyContract) -> str:
         """Write a contract and return its name."""
@@ -176,18 +163,7 @@ class PartyStore:
         if not self._coins.exists():
             return PartyCoins()
         stored = read_untrusted_json(self._coins, at_most=MAX_FILE_BYTES, what="list of coins")
-        coins = {}
-        for row in stored["coins"]:
-            outpoint = _outpoint(row["outpoint"])
-            output = TxOut(value=sats(row["value_sats"]), script=bytes.fromhex(row["script"]))
-            coin = Coin(outpoint=outpoint, output=output, key_index=row["key"])
-            coins[outpoint] = (coin, height(row["height"]), bool(row["coinbase"]))
-        at = stored["scanned"]
-        return PartyCoins(
-            scanned=None if at is None else (height(at[0]), hash32(bytes.fromhex(at[1]))),
-            coins=coins,
-            reserved={_outpoint(text) for text in stored["reserved"]},
-        )
+        return _COINS.read(stored, self._coins.name)
 
     def save_coins(self, coins: PartyCoins) -> None:
         """Write the coins."""
@@ -248,14 +224,6 @@ def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side
     return None if value is None else convert(value)
 
 
-def _buckets(rows: list[list[int]]) -> tuple[Bucket, ...]:
-    return tuple(Bucket(prefix=prefix, length=length, payout=sats(payout)) for prefix, length, payout in rows)
-
-
-def _transaction(text: str) -> Transaction:
-    return parse_transaction(bytes.fromhex(text))
-
-
 def _hex(transaction: Transaction) -> str:
     return transaction.to_bytes().hex()
 
@@ -277,20 +245,92 @@ def _encode_watch(state: WatchState) -> dict[str, Any]:
     }
 
 
-def _decode_watch(stored: dict[str, Any]) -> WatchState:
-    return WatchState(
-        blocks=tuple((height(at), hash32(bytes.fromhex(name))) for at, name in stored["blocks"]),
-        spends=tuple(
-            Spend(
-                outpoint=_outpoint(outpoint),
-                transaction=_transaction(raw),
-                height=height(at),
-                block=hash32(bytes.fromhex(name)),
-            )
-            for outpoint, raw, at, name in stored["spends"]
-        ),
-        creations=tuple(
-            Creation(outpoint=_outpoint(outpoint), height=height(at), block=hash32(bytes.fromhex(name)))
-            for outpoint, at, name in stored["creations"]
-        ),
-    )
+# ---- reading
+
+
+def _row(*rules: Rule[Any]) -> Rule[tuple[Any, ...]]:
+    """Return the rule of a list with one value for each rule."""
+
+    def parse(value: list[object]) -> tuple[Any, ...]:
+        return tuple(rule(one) for rule, one in zip(rules, value, strict=True))
+
+    return Rule(parse, f"a list of {len(rules)}: " + ", ".join(rule.expected for rule in rules))
+
+
+_HEIGHT: Final = Rule(height, "a block height")
+_TXID: Final = Rule(parse_txid, "a txid, 64 hex digits")
+_OUTPOINT: Final = Rule(_outpoint, "txid:index")
+_TRANSACTION: Final = Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex")
+_SATS: Final = Rule(sats, "whole satoshis")
+_MANY: Final = 1 << 20
+"""Blocks, spends, buckets or coins in one file."""
+
+
+def _bucket(value: list[int]) -> Bucket:
+    prefix, length, payout = _row(WHOLE, WHOLE, _SATS)(value)
+    return Bucket(prefix=prefix, length=length, payout=payout)
+
+
+def _spend(value: list[object]) -> Spend:
+    outpoint, transaction, at, block = _row(_OUTPOINT, _TRANSACTION, _HEIGHT, HASH)(value)
+    return Spend(outpoint=outpoint, transaction=transaction, height=at, block=block)
+
+
+def _creation(value: list[object]) -> Creation:
+    outpoint, at, block = _row(_OUTPOINT, _HEIGHT, HASH)(value)
+    return Creation(outpoint=outpoint, height=at, block=block)
+
+
+_WATCH: Final = record(
+    WatchState,
+    blocks=listed(_row(_HEIGHT, HASH), _MANY),
+    spends=listed(Rule(_spend, "a spend"), _MANY),
+    creations=listed(Rule(_creation, "a creation"), _MANY),
+)
+
+_CONTRACT: Final = record(
+    PartyContract,
+    may_lack=("buckets",),
+    offer=Rule(decode_offer, "an offer"),
+    accept=optional(Rule(decode_accept, "an accept message")),
+    sign=optional(Rule(decode_sign, "a sign message")),
+    funding=optional(_TRANSACTION),
+    settlement=optional(_TRANSACTION),
+    child=optional(_TRANSACTION),
+    watch=optional(_WATCH),
+    closing=optional(Rule(decode_close_request, "a close request")),
+    closes=listed(_TXID),
+    buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WireCoin:
+    """A coin as the file names it: flat."""
+
+    outpoint: OutPoint
+    value_sats: Sats
+    script: bytes
+    key: int
+    height: Height
+    coinbase: bool
+
+
+_COIN: Final = record(_WireCoin, outpoint=_OUTPOINT, script=hexadecimal())
+
+
+def _by_outpoint(value: object) -> dict[OutPoint, tuple[Coin, Height, bool]]:
+    found: dict[OutPoint, tuple[Coin, Height, bool]] = {}
+    for one in listed(_COIN, _MANY)(value):
+        output = TxOut(value=one.value_sats, script=one.script)
+        coin = Coin(outpoint=one.outpoint, output=output, key_index=one.key)
+        found[one.outpoint] = (coin, one.height, one.coinbase)
+    return found
+
+
+_COINS: Final = record(
+    PartyCoins,
+    scanned=optional(_row(_HEIGHT, HASH)),
+    coins=Rule(_by_outpoint, "a list of coins"),
+    reserved=Rule(lambda value: set(listed(_OUTPOINT, _MANY)(value)), "a list of outpoints"),
+)

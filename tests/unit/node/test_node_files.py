@@ -115,7 +115,8 @@ def test_json_that_is_none_is_a_refusal_that_names_the_file(tmp_path):
         file.write_bytes(raw)
         with pytest.raises(UntrustedFileError) as refused:
             read_untrusted_json(file, at_most=1 << 20, what=WHAT)
-        assert (refused.value.field, refused.value.expected[:17]) == (str(file), "message, as JSON"[:17])
+        assert refused.value.field == str(file)
+        assert refused.value.expected.startswith("message, as JSON")
 
 
 def test_a_large_file_may_be_read_as_a_stream(tmp_path):
