@@ -9,17 +9,17 @@ more.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 from cattrs import ClassValidationError, Converter, override
 from cattrs.gen import make_dict_structure_fn
 
 from btcfi import units
-from btcfi.errors import InvalidInputError, UnitOutOfRangeError
+from btcfi.errors import InvalidInputError
 
 T = TypeVar("T")
 
@@ -54,8 +54,9 @@ class Rule(Generic[T]):
         except Refused:
             raise
         except InvalidInputError as e:
-            better = self.expected if e.expected in self.expected else f"{self.expected}: {e.expected}"
-            problem = e.problem if isinstance(e, UnitOutOfRangeError) else f"{e.field}: {e.problem}"
+            better = e.expected if self.expected in e.expected else f"{self.expected}: {e.expected}"
+            # a unit's or a name's own field says nothing that the path does not, a nested document's does
+            problem = f"{e.field}: {e.problem}" if "." in e.field else e.problem
             raise Refused("", problem, better) from e
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as e:
             raise Refused("", f"{_shown(value)} cannot be read", self.expected) from e
@@ -165,8 +166,9 @@ def listed(item: Rule[T], at_most: int = MAX_ITEMS) -> Rule[tuple[T, ...]]:
 # ---- records
 
 _CONVERTER: Final = Converter(detailed_validation=True)
+"""Of cattrs: it makes a record's function, whose every field is told its rule, and says which field a rule refused."""
 
-_BY_TYPE: Final[Mapping[Any, Rule[Any]]] = {
+_BY_TYPE: Final[dict[Any, Rule[Any]]] = {
     units.Sats: Rule(units.sats, "whole satoshis"),
     units.Cents: Rule(units.cents, "whole cents"),
     units.CentsPerBtc: Rule(units.cents_per_btc, "a price in cents"),
@@ -183,32 +185,21 @@ _BY_TYPE: Final[Mapping[Any, Rule[Any]]] = {
 
 
 def teach(kind: Any, rule: Rule[Any]) -> None:  # noqa: ANN401 - a class or a NewType
-    """Have every record with a field of this type read it by this rule."""
-    _CONVERTER.register_structure_hook(kind, rule)
-
-
-def _origin(kind: Any) -> Any:  # noqa: ANN401 - a type
-    return get_origin(kind)
-
-
-for _kind, _rule in _BY_TYPE.items():
-    teach(_kind, _rule)
-_CONVERTER.register_structure_hook_factory(lambda kind: isinstance(kind, type) and issubclass(kind, Enum), one_of)
-_CONVERTER.register_structure_hook_factory(
-    lambda kind: _origin(kind) is tuple and get_args(kind)[1:] == (...,),
-    lambda kind: listed(_rule_of(get_args(kind)[0])),
-)
-_CONVERTER.register_structure_hook_factory(
-    lambda kind: type(None) in get_args(kind) and len(get_args(kind)) == 2,  # noqa: PLR2004 - something or None
-    lambda kind: optional(_rule_of(next(one for one in get_args(kind) if one is not type(None)))),
-)
+    """Have every record with a field of this very type read it by this rule."""
+    _BY_TYPE[kind] = rule
 
 
 def _rule_of(kind: Any) -> Rule[Any]:  # noqa: ANN401 - a type
-    hook = _CONVERTER.get_structure_hook(kind)
-    if not isinstance(hook, Rule):
-        raise TypeError(f"no rule says how a {kind} is read")
-    return hook
+    parts = get_args(kind)
+    if kind in _BY_TYPE:
+        return _BY_TYPE[kind]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return one_of(kind)
+    if parts[1:] == (...,):
+        return listed(_rule_of(parts[0]))
+    if len(parts) == 2 and type(None) in parts:  # noqa: PLR2004 - something or None
+        return optional(_rule_of(next(one for one in parts if one is not type(None))))
+    raise TypeError(f"no rule says how a {kind} is read")
 
 
 Field = str | Rule[Any] | tuple[str, Rule[Any]]
