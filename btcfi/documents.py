@@ -24,7 +24,7 @@ def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is an
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
-        if "\\u" in text:  # the one way into a half character: only then are strings looked at
+        if "\\" in text:  # an escape is the one way into a half character: only then are strings looked at
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:
         raise InvalidInputError(what, "holds half a character (a lone surrogate)", expected) from e

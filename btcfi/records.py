@@ -26,6 +26,9 @@ T = TypeVar("T")
 MAX_ITEMS: Final = 1 << 16
 """Of a list whose rule says nothing smaller."""
 
+_WRONG: Final = (InvalidInputError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+"""What a parser may raise of a value that it cannot read."""
+
 _SHOWN: Final = 40
 """Characters of a wrong value that a refusal repeats."""
 
@@ -58,7 +61,7 @@ class Rule(Generic[T]):
             # a unit's or a name's own field says nothing that the path does not, a nested document's does
             problem = f"{e.field}: {e.problem}" if "." in e.field else e.problem
             raise Refused("", problem, better) from e
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as e:
+        except _WRONG as e:
             raise Refused("", f"{_shown(value)} cannot be read", self.expected) from e
 
     def read(
@@ -140,7 +143,7 @@ def one_of(kind: type[Enum]) -> Rule[Any]:
 
 def optional(rule: Rule[T]) -> Rule[T | None]:
     """Return the rule of a value or null."""
-    return Rule(lambda value: None if value is None else rule(value), f"{rule.expected}, or null")
+    return Rule(lambda value: None if value is None else rule.parse(value), f"{rule.expected}, or null")
 
 
 def listed(item: Rule[T], at_most: int = MAX_ITEMS) -> Rule[tuple[T, ...]]:
@@ -152,13 +155,15 @@ def listed(item: Rule[T], at_most: int = MAX_ITEMS) -> Rule[tuple[T, ...]]:
             raise Refused("", _shown(value), expected)
         if len(value) > at_most:
             raise Refused("", f"{len(value)} items", expected)
-        made = []
-        for one in value:
-            try:
-                made.append(item(one))
-            except Refused as e:
-                raise Refused(f"[{len(made)}]{e.path}", e.problem, e.expected) from e
-        return tuple(made)
+        try:
+            return tuple([item.parse(one) for one in value])
+        except (Refused, *_WRONG):  # which one, and why: looked for only now
+            for place, one in enumerate(value):
+                try:
+                    item(one)
+                except Refused as e:
+                    raise Refused(f"[{place}]{e.path}", e.problem, e.expected) from e
+            raise
 
     return Rule(parse, expected)
 

@@ -538,8 +538,24 @@ _PRICE: Final = record(
 _VOID: Final = record(Void)
 
 
-def _read_outcome(raw: dict[str, Any]) -> Outcome:
-    return _PRICE(raw) if raw["kind"] == "price" else _VOID(raw)
+class _Kind(StrEnum):
+    PRICE = "price"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What tells which of the two it is."""
+
+    kind: _Kind
+
+
+_HEAD: Final = record(_Head)
+
+
+def _read_outcome(raw: object) -> Outcome:
+    head = _HEAD(raw)
+    return _PRICE(raw) if head.kind is _Kind.PRICE else _VOID(raw)
 
 
 OUTCOME: Final = Rule(_read_outcome, "the JSON of encode_outcome")
