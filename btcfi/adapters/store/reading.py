@@ -211,7 +211,6 @@ class Reading:
     open_rounds: int
     feed_paused: bool
     """Whether an operator stopped the feed on purpose."""
-    newest_round_state: str | None
     premiums_age: int | None
     """Of the oldest premium among the open options."""
     unpriced_options: int
@@ -250,9 +249,6 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         price=None if last is None else _price(last, now=now, replay=replay),
         open_rounds=_count(session, col(RoundRow.state) == "open", RoundRow),
         feed_paused=pause_of(session, feed) is not None,
-        newest_round_state=session.execute(
-            select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
-        ).scalar_one_or_none(),
         premiums_age=premiums_age,
         unpriced_options=unpriced,
         outbox_waiting=outbox[0],

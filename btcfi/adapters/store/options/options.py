@@ -102,12 +102,6 @@ def list_options(session: Session, *, state: str | None = None, limit: int = 100
     return list(session.execute(query).scalars())
 
 
-def open_options(session: Session, feed: Feed) -> list[OptionRow]:
-    """Return the options that are funded or being funded: those that have a premium."""
-    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(("CREATED", "ACTIVE")))
-    return list(session.execute(query).scalars())
-
-
 def terms_of(row: OptionRow) -> OptionTerms:
     """Return the terms that an option row holds."""
     return OptionTerms(
