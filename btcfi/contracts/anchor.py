@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from btcfi.bitcoin.block import merkle_branch, root_of_branch
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -27,7 +28,8 @@ from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.metadata import RecordType, read_record, record_script
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import hash256, tagged_hash
-from btcfi.units import Hash32, Sats, Txid, hash32
+from btcfi.records import Rule, hexadecimal, record
+from btcfi.units import Hash32, Sats, Txid
 
 MAX_LEAVES: Final = 100_000
 """Digests under one anchor; OpenTimestamps' limit."""
@@ -160,19 +162,6 @@ def build_anchor(
 # ---- from the transaction to the header
 
 
-def block_branch(txids: Sequence[Txid], position: int) -> tuple[Hash32, ...]:
-    """Return the siblings from a transaction up to its block's Merkle root, by Bitcoin's rules."""
-    level: list[bytes] = list(txids)
-    branch = []
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        branch.append(hash32(level[position ^ 1]))
-        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-        position >>= 1
-    return tuple(branch)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorProof:
     """Everything that leads from one item to a block header."""
@@ -210,7 +199,7 @@ def prove_anchor(
         path=anchor_path(items, index),
         transaction=parse_transaction(transaction.to_bytes(witness=False)),
         position=position,
-        branch=block_branch(block_txids, position),
+        branch=merkle_branch(block_txids, position),
         header=header,
     )
     check_anchor(proof)
@@ -232,12 +221,7 @@ def check_anchor(proof: AnchorProof) -> Hash32:
         raise WrongAnchorError("a transaction of 64 bytes could be a node of the block's tree")
     if len(proof.header) != HEADER_SIZE:
         raise WrongAnchorError(f"the header has {len(proof.header)} bytes")
-    node: bytes = proof.transaction.txid
-    position = proof.position
-    for sibling in proof.branch:
-        node = hash256(sibling + node if position & 1 else node + sibling)
-        position >>= 1
-    if position or node != proof.header[36:68]:
+    if root_of_branch(Hash32(proof.transaction.txid), proof.position, proof.branch) != proof.header[36:68]:
         raise WrongAnchorError("the header's Merkle root is another")
     return proof.block_hash
 
@@ -259,6 +243,31 @@ def encode_anchor_proof(proof: AnchorProof) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WireProof:
+    """A proof as its file spells it: flat."""
+
+    kind: AnchorKind
+    digest: Hash32
+    index: int
+    count: int
+    path: tuple[Hash32, ...]
+    transaction: Transaction
+    position: int
+    branch: tuple[Hash32, ...]
+    header: bytes
+
+
+_PROOF: Final = record(
+    _WireProof,
+    kind=Rule(
+        lambda name: AnchorKind[str(name).upper()], "one of " + ", ".join(one.name.lower() for one in AnchorKind)
+    ),
+    transaction=Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex"),
+    header=hexadecimal(),
+)
+
+
 def decode_anchor_proof(message: object) -> AnchorProof:
     """Return the proof of a JSON value, unchecked. Raises InvalidInputError."""
     expected = "a proof as `btcfi anchor` writes it"
@@ -266,18 +275,14 @@ def decode_anchor_proof(message: object) -> AnchorProof:
         raise InvalidInputError("anchor proof", "another kind of file", expected)
     if message.get("version") != _VERSION:
         raise InvalidInputError("anchor proof", f"version {message.get('version')!r}", f"version {_VERSION}")
-    try:
-        return AnchorProof(
-            item=AnchorItem(
-                kind=AnchorKind[str(message["kind"]).upper()], digest=hash32(bytes.fromhex(message["digest"]))
-            ),
-            index=int(message["index"]),
-            count=int(message["count"]),
-            path=tuple(hash32(bytes.fromhex(one)) for one in message["path"]),
-            transaction=parse_transaction(bytes.fromhex(message["transaction"])),
-            position=int(message["position"]),
-            branch=tuple(hash32(bytes.fromhex(one)) for one in message["branch"]),
-            header=bytes.fromhex(message["header"]),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise InvalidInputError("anchor proof", f"cannot be read ({e})", expected) from e
+    found = _PROOF.read(message, "anchor proof")
+    return AnchorProof(
+        item=AnchorItem(kind=found.kind, digest=found.digest),
+        index=found.index,
+        count=found.count,
+        path=found.path,
+        transaction=found.transaction,
+        position=found.position,
+        branch=found.branch,
+        header=found.header,
+    )

@@ -166,9 +166,7 @@ def _sell(session: Session, wanted: Wanted) -> OptionRow:
 
     deployment = load_deployment()
     rule = sale_rule(deployment)
-    # in a replay the market's time is the recording's
-    last = rounds.latest_priced(session, rule.feed) if deployment.replay_clock else None
-    now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if last else _now()
+    now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=_now())
     return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)
 
 

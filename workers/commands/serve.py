@@ -195,8 +195,8 @@ class _Seller:
             barrier=order.barrier, american=order.american, expiry=order.expiry,
         )  # fmt: skip
         with self._store.transaction() as session:
-            last = rounds.latest_priced(session, self._rule.feed) if self._replay else None
-            row = sell(session, wanted, self._rule, now=UnixSeconds(last.slot + 60) if last else _now())
+            now = rounds.market_now(session, self._rule.feed, replay=self._replay, now=_now())
+            row = sell(session, wanted, self._rule, now=now)
         self._wake()
         return CreatedOption(
             option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,

@@ -37,7 +37,7 @@ from btcfi.adapters.store.spine.database import MIGRATIONS
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
-from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
+from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds
 
 BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds, inclusive upper bounds of the histograms. Event rows have whole seconds: below 1 there is nothing to see."""
@@ -196,7 +196,6 @@ class Reading:
     open_rounds: int
     feed_paused: bool
     """Whether an operator stopped the feed on purpose."""
-    newest_round_state: str | None
     premiums_age: int | None
     """Of the oldest premium among the open options."""
     unpriced_options: int
@@ -218,7 +217,7 @@ class Reading:
 def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool = False) -> Reading:
     """Return the store's numbers. ``replay``: the market's clock is the newest priced minute, not ``now``."""
     last = rounds.latest_priced(session, feed)
-    market_now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if replay and last is not None else now
+    market_now = rounds.market_time(None if last is None else Slot(last.slot), replay=replay, now=now)
     outbox = _outbox(session, now)
     premiums_age, unpriced = _premiums(session, now)
     locked, paid = _book(session)
@@ -235,9 +234,6 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         price=None if last is None else _price(last, now=now, replay=replay),
         open_rounds=_count(session, col(RoundRow.state) == RoundState.OPEN, RoundRow),
         feed_paused=pause_of(session, feed) is not None,
-        newest_round_state=session.execute(
-            select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
-        ).scalar_one_or_none(),
         premiums_age=premiums_age,
         unpriced_options=unpriced,
         outbox_waiting=outbox[0],

@@ -23,23 +23,10 @@ from btcfi.surfaces import anchor_cli
 from btcfi.surfaces.cli import run
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
-from tests.support.chain import KINDS
-from tests.support.contract_stage import SLOT, open_stage
+from tests.support.contract_stage import SLOT
 from workers.commands import prove_anchor
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=KINDS)
-def stage(request, tmp_path):
-    with open_stage(tmp_path, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def embedded(tmp_path):
-    with open_stage(tmp_path) as made:
-        yield made
 
 
 def versions(stage):
