@@ -14,10 +14,10 @@ from jinja2 import Environment
 from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
+from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
-from dashboards.operator import queries
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
 from dashboards.operator.live import Live
@@ -91,7 +91,7 @@ class Console:
 
     def market_now(self, session: Session) -> UnixSeconds:
         """Return the market's clock: in a replay the end of the newest priced minute, else the wall clock."""
-        newest = queries.newest_priced(session, self.feed) if self.deps.api.replay_clock else None
+        newest = prices.newest_close(session, self.feed) if self.deps.api.replay_clock else None
         return UnixSeconds(newest.slot + SECONDS_PER_MINUTE) if newest else self.now()
 
     @contextmanager

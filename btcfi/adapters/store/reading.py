@@ -44,6 +44,14 @@ PENDING_CONTRACTS: Final = ("ordered", "offered", "accepted", "signed", "checked
 PENDING_SETTLEMENTS: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "parked")
 """Every state before the payment is confirmed."""
 
+_LOOK: Final = text(
+    "SELECT (SELECT max(id) FROM event), (SELECT max(id) FROM round), (SELECT max(height) FROM block), "
+    "(SELECT max(id) FROM quote), (SELECT sum(seen_at_unix) FROM canary), (SELECT count(*) FROM paused_feed), "
+    "(SELECT sum(value) FROM counter), (SELECT max(id) FROM console_audit), "
+    "(SELECT max(priced_at_unix) FROM premium)"
+)
+"""Everything that moves writes one of these; all but the last are found without reading a table."""
+
 EVENTS_PER_READ: Final = 20_000
 """Rows that one step of ``EventLog.read`` takes in: about 0.2 s."""
 
@@ -266,6 +274,11 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         database_bytes=_size(session),
         schema_current=schema_revision(session) == newest_revision(),
     )
+
+
+def fingerprint(session: Session) -> tuple[object, ...]:
+    """Return something that differs after whatever anybody would want to see: asked four times a second."""
+    return tuple(session.execute(_LOOK).one())
 
 
 @cache
