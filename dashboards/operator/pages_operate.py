@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from btcfi.adapters.store.access import views as access
 from btcfi.adapters.store.access.console_tables import audit, pause, pause_of, resume
 from btcfi.adapters.store.options import settlements, views
+from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.errors import WrongConfirmationError
@@ -108,7 +109,7 @@ def _chosen(console: Console, form: Form) -> tuple[str, ...]:
         return ids
     with console.reading() as session:
         wanted = which(
-            form["state"] or "ACTIVE", form["kind"], form["style"], form["prefix"],
+            form["state"] or OptionState.ACTIVE, form["kind"], form["style"], form["prefix"],
             expiry_to=console.market_now(session) if form["due"] else None,
         )  # fmt: skip
         found = views.soonest(session, wanted, feed=console.feed, limit=console.deps.limits.selection)
@@ -128,7 +129,7 @@ def _try(console: Console, option_id: str) -> Trial:
             return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
         state, now = option.state, console.now()
         before = views.request(session, option_id)
-        if before is not None and before.state == "accepted":
+        if before is not None and before.state == RequestState.ACCEPTED:
             return Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
         row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
         answer = settlements.answer_request(session, option_id, console.deps.register.rule, now=now)
@@ -174,7 +175,7 @@ def _requeue(routes: APIRouter, console: Console) -> None:
         def work(session: Session) -> None:
             for settlement_id in form.chosen:
                 row = views.settlement(session, settlement_id)
-                parked = row is not None and row.state == views.PARKED
+                parked = row is not None and row.state == SettlementState.PARKED
                 if row is not None and parked and settlements.requeue(session, row, now=console.now()):
                     moved.append(settlement_id)
             if not moved:

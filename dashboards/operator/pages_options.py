@@ -12,6 +12,7 @@ from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.options import NoPriceYetError, find_option
+from btcfi.adapters.store.options.tables import OptionState
 from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import views as prices
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
@@ -22,7 +23,7 @@ from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader, Trader, TraderForm
 from dashboards.operator.render import path_segment, with_query
 
-STATES: Final = views.OPTION_STATES
+STATES: Final = tuple(map(str, OptionState))
 KINDS: Final = tuple(kind.label for kind in OptionKind)
 STYLES: Final = ("european", "american")
 

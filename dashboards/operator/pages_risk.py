@@ -12,7 +12,7 @@ from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.options.premiums import open_book, realised_volatility
-from btcfi.adapters.store.options.views import OPEN_STATES
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS
 from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import BtcfiError
@@ -114,7 +114,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
     fallback = DEFAULT_VOLATILITY_BPS if deps.fallback_volatility is None else round(deps.fallback_volatility * 10_000)
     with console.reading() as session:
         now = UnixSeconds(last.slot + 60)
-        written = open_book(session, Feed(console.feed), OPEN_STATES)
+        written = open_book(session, Feed(console.feed), OPEN_OPTIONS)
         volatility = realised_volatility(session, Feed(console.feed), fallback_bps=fallback) / 10_000
         closes, interval = _closes(session, console.feed, last.slot)
     positions = portfolio.Positions(

@@ -14,7 +14,7 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import find_settlement
-from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
 from btcfi.adapters.store.options.views import WhichSettlements
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.rest.reads import proof_bytes
@@ -25,7 +25,7 @@ from dashboards.operator.gate import Reader, ReaderForm
 from dashboards.operator.pages_options import Cursor, Id, Word
 from dashboards.operator.render import with_query
 
-STATES: Final = views.SETTLEMENT_STATES
+STATES: Final = tuple(map(str, SettlementState))
 MAX_SHOWN_STEPS: Final = 1 << 17
 """Longer runs are not hashed again for a page: `btcfi trace` shows any step of them."""
 

@@ -12,8 +12,9 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import BlockRow
 from btcfi.adapters.store.options import views as options
 from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS
 from btcfi.adapters.store.prices import views as prices
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.tables import CanaryRow, EventRow
 from btcfi.errors import NotFoundError
@@ -45,7 +46,7 @@ class Pipeline:
     @property
     def open_options(self) -> int:
         """Options that are written and not settled."""
-        return sum(self.options.get(state, 0) for state in options.OPEN_STATES)
+        return sum(self.options.get(state, 0) for state in OPEN_OPTIONS)
 
     @property
     def on_chain(self) -> int:
@@ -71,8 +72,8 @@ def pipeline(session: Session, feed: str, newest: RoundRow | None) -> Pipeline:
     due = options.oldest_due(session)
     return Pipeline(
         rounds_open=prices.open_rounds(session),
-        rounds_priced=recent.count(prices.PRICED),
-        rounds_void=recent.count(prices.VOID),
+        rounds_priced=recent.count(RoundState.PRICED),
+        rounds_void=recent.count(RoundState.VOID),
         premiums=options.premiums_at(session, newest.slot) if newest is not None else 0,
         premiums_at=options.newest_premium_unix(session),
         options=options.options_by_state(session),
@@ -98,7 +99,9 @@ def health(session: Session, feed: str, newest: RoundRow | None) -> Health:
 
 def minutes_of(session: Session, events: Sequence[EventRow]) -> dict[str, int]:
     """Return the minute of every round that ``events`` name."""
-    return prices.minutes_of(session, (event.entity_id for event in events if event.entity == "round"))
+    named = {event.entity_id for event in events if event.entity == "round"}
+    minutes = prices.minutes_of(session, (int(name) for name in named if name.isdigit()))
+    return {str(number): slot for number, slot in minutes.items()}
 
 
 def round_at(session: Session, feed: str, slot: int) -> RoundRow:

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.premiums import open_book
-from btcfi.adapters.store.options.views import OPEN_STATES, WhichOptions, WhichSettlements
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS
+from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
@@ -277,7 +278,7 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
 def book_risk(deps: Deps, seen: Snapshot, now: UnixSeconds) -> schemas.BookRisk:
     """Return the risk of all options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
-        written = open_book(session, Feed(deps.feed), OPEN_STATES)
+        written = open_book(session, Feed(deps.feed), OPEN_OPTIONS)
     # what is knocked out owes nothing any more, but its collateral is locked until it is settled
     quantity = np.where(written.knocked_out, 0, -written.quantity_centi_btc)
     positions = portfolio.Positions(

@@ -33,8 +33,6 @@ COUNTED = {"options.options_by_state", "options.settlements_by_state", "prices.r
 """How many are in each state: an index is counted from end to end, the rows are not read."""
 
 AWAITED = {
-    "chain.transactions_of": "CREATE INDEX ix_transaction_option ON chain_transaction (option_id)",
-    "options.life_of": "CREATE INDEX ix_transaction_option ON chain_transaction (option_id)",
     "options.option_page: by expiry": "CREATE INDEX ix_option_expiry ON option (expiry_unix, id)",
     "options.soonest: all": "CREATE INDEX ix_option_expiry ON option (expiry_unix, id)",
     "options.option_page: of a kind": "CREATE INDEX ix_option_kind_newest ON option (kind, created_at_unix, id)",
@@ -124,7 +122,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     },
     (prices, "prices_after"): {"": lambda s: prices.prices_after(s, FEED, NOW, limit=100)},
     (prices, "closes"): {"": lambda s: prices.closes(s, FEED, until=NOW, interval=3_600, limit=241)},
-    (prices, "minutes_of"): {"": lambda s: prices.minutes_of(s, ["1", "2", f"{FEED}@60"])},
+    (prices, "minutes_of"): {"": lambda s: prices.minutes_of(s, [1, 2])},
     (prices, "open_rounds"): {"": prices.open_rounds},
     (prices, "rounds_by_state"): {"": prices.rounds_by_state},
     (prices, "closed_between"): {"": lambda s: prices.closed_between(s, NOW - 600, NOW)},

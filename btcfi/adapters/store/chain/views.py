@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
-
-CONFIRMED: Final = "confirmed"
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow, TransactionState
 
 
 def tip(session: Session) -> BlockRow | None:
@@ -23,15 +20,15 @@ def transaction(session: Session, txid: str) -> TransactionRow | None:
     return session.get(TransactionRow, txid)
 
 
-def transactions_of(session: Session, option_id: str) -> Sequence[TransactionRow]:
-    """Return an option's transactions, oldest first."""
-    query = select(TransactionRow).where(TransactionRow.option_id == option_id)
+def transactions_of(session: Session, subject: str) -> Sequence[TransactionRow]:
+    """Return the transactions of a system's row, an option for instance, oldest first."""
+    query = select(TransactionRow).where(TransactionRow.subject == subject)
     return session.exec(query.order_by(col(TransactionRow.created_at_unix), col(TransactionRow.purpose))).all()
 
 
 def newest_confirmed_height(session: Session) -> int | None:
     """Return the height of the newest block that confirms a transaction of ours which is not final yet."""
-    query = select(func.max(TransactionRow.height)).where(TransactionRow.state == CONFIRMED)
+    query = select(func.max(TransactionRow.height)).where(TransactionRow.state == TransactionState.CONFIRMED)
     return session.exec(query).one()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.settlements import request_settlement
-from btcfi.adapters.store.options.tables import SettlementRequestRow
+from btcfi.adapters.store.options.tables import RequestState, SettlementRequestRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.units import UnixSeconds
 
@@ -32,6 +32,6 @@ def ask_settlement(store: Store, option_id: str, *, requested_by: str, now: Unix
 def _ask(store: Store, option_id: str, requested_by: str, now: UnixSeconds) -> Asked:
     with store.transaction() as session:
         before = views.request(session, option_id)
-        was_open = before is not None and before.state == views.OPEN_REQUEST
+        was_open = before is not None and before.state == RequestState.OPEN
         row = request_settlement(session, option_id, requested_by=requested_by, now=now)
-        return Asked(row=row, opened=row.state == views.OPEN_REQUEST and not was_open)
+        return Asked(row=row, opened=row.state == RequestState.OPEN and not was_open)

@@ -15,26 +15,23 @@ from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import (
+    UNEXPIRED_OPTIONS,
+    OptionRow,
+    PremiumRow,
+    RequestState,
+    SettlementRequestRow,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.paging import Page, aside, newest_page, stretch
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
 from btcfi.options.terms import OptionKind
 
-OPTION_STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
-PRICED_STATES: Final = ("CREATED", "ACTIVE")
-"""Of options that have a premium."""
-
-OPEN_STATES: Final = ("CREATED", "ACTIVE", "EXPIRED")
-"""Of options that are written and not settled."""
-
-SETTLEMENT_STATES: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed", "parked")
-UNPROVEN: Final = ("due", "claimed", "executed")
-ON_CHAIN: Final = ("proven", "built", "broadcast")
+UNPROVEN: Final = (SettlementState.DUE, SettlementState.CLAIMED, SettlementState.EXECUTED)
+ON_CHAIN: Final = (SettlementState.PROVEN, SettlementState.BUILT, SettlementState.BROADCAST)
 """Between the proof and the last confirmation."""
-
-PARKED: Final = "parked"
-OPEN_REQUEST: Final = "open"
 
 BEYOND_EVERY_ID: Final = "\U0010ffff"
 """Sorts after every character that an id may have."""
@@ -182,7 +179,7 @@ def premiums_after(session: Session, *, feed: str, at: int, option_id: str, limi
     query = (
         select(PremiumRow)
         .join(OptionRow, col(OptionRow.id) == col(PremiumRow.option_id))
-        .where(OptionRow.feed == feed, aside(OptionRow.state).in_(PRICED_STATES))
+        .where(OptionRow.feed == feed, aside(OptionRow.state).in_(UNEXPIRED_OPTIONS))
     )
     columns = col(PremiumRow.priced_at_unix), col(PremiumRow.option_id)
     return stretch(session, query, *columns, beyond=(at, option_id), limit=limit)
@@ -236,7 +233,11 @@ def states_of(session: Session, option_ids: Iterable[str]) -> Sequence[str]:
 
 def parked(session: Session, *, limit: int | None = None) -> Sequence[SettlementRow]:
     """Return the settlements that wait for an operator, longest first."""
-    query = select(SettlementRow).where(SettlementRow.state == PARKED).order_by(col(SettlementRow.updated_at_unix))
+    query = (
+        select(SettlementRow)
+        .where(SettlementRow.state == SettlementState.PARKED)
+        .order_by(col(SettlementRow.updated_at_unix))
+    )
     return session.exec(query.limit(limit)).all()
 
 
@@ -259,7 +260,7 @@ def request(session: Session, option_id: str) -> SettlementRequestRow | None:
 
 def open_requests(session: Session) -> int:
     """Return how many requests wait for an answer."""
-    return spine_views.count_in(session, SettlementRequestRow, OPEN_REQUEST)
+    return spine_views.count_in(session, SettlementRequestRow, RequestState.OPEN)
 
 
 def _begins(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.paging import Page, newest_page, stretch
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot
-
-OPEN: Final = "open"
-PRICED: Final = "priced"
-VOID: Final = "void"
 
 
 class Close(NamedTuple):
@@ -36,20 +32,20 @@ def newest_priced(session: Session, feed: str) -> RoundRow | None:
 
 def newest_close(session: Session, feed: str) -> Close | None:
     """Return the newest agreed price without the report behind it: what is asked every second."""
-    query = select(RoundRow.slot, RoundRow.price_cents).where(RoundRow.feed == feed, RoundRow.state == PRICED)
+    query = select(RoundRow.slot, RoundRow.price_cents).where(*_priced(feed))
     found = session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
     return None if found is None or found[1] is None else Close(found[0], found[1])
 
 
 def newest_void(session: Session, feed: str) -> RoundRow | None:
     """Return the newest minute that has no price."""
-    query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state == VOID)
+    query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state == RoundState.VOID)
     return session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
 
 
 def newest_closed(session: Session, feed: str) -> RoundRow | None:
     """Return the newest minute that is priced or void."""
-    query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state != OPEN)
+    query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state != RoundState.OPEN)
     return session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
 
 
@@ -82,14 +78,17 @@ def price_page(
 ) -> Page[RoundRow]:
     """Return one page of agreed minutes from ``start`` to before ``end``, newest first. Raises NoSuchPageError."""
     query = select(RoundRow).where(
-        RoundRow.feed == feed, RoundRow.state == PRICED, col(RoundRow.slot) >= start, col(RoundRow.slot) < end
+        RoundRow.feed == feed,
+        RoundRow.state == RoundState.PRICED,
+        col(RoundRow.slot) >= start,
+        col(RoundRow.slot) < end,
     )
     return newest_page(session, query, col(RoundRow.slot), limit=limit, cursor=cursor)
 
 
 def prices_after(session: Session, feed: str, slot: int, *, limit: int) -> Sequence[RoundRow]:
     """Return the agreed minutes after a minute, oldest first."""
-    query = select(RoundRow).where(RoundRow.feed == feed, RoundRow.state == PRICED)
+    query = select(RoundRow).where(*_priced(feed))
     return stretch(session, query, col(RoundRow.slot), beyond=(slot,), limit=limit)
 
 
@@ -100,25 +99,22 @@ def closes(session: Session, feed: str, *, until: int, interval: int, limit: int
     """
     query = (
         select(RoundRow.price_cents)
-        .where(RoundRow.feed == feed, RoundRow.state == PRICED, col(RoundRow.slot) <= until)
+        .where(*_priced(feed), col(RoundRow.slot) <= until)
         .where(col(RoundRow.slot) % interval == until % interval)
     )
     newest = query.order_by(col(RoundRow.slot).desc()).limit(limit)
     return [cents for cents in reversed(session.exec(newest).all()) if cents is not None]
 
 
-def minutes_of(session: Session, names: Iterable[str]) -> dict[str, int]:
-    """Return the minute of every round that events name: by its number, or as feed@minute when it was opened."""
-    named = set(names)
-    numbers = [int(name) for name in named if name.isdigit()]
-    rows = session.exec(select(RoundRow.id, RoundRow.slot).where(col(RoundRow.id).in_(numbers))).all()
-    opened = {name: int(slot) for name in named if (slot := name.partition("@")[2]).isdigit()}
-    return opened | {str(number): slot for number, slot in rows}
+def minutes_of(session: Session, numbers: Iterable[int]) -> dict[int, int]:
+    """Return the minute of each round of a number."""
+    rows = session.exec(select(RoundRow.id, RoundRow.slot).where(col(RoundRow.id).in_(list(numbers)))).all()
+    return {number: slot for number, slot in rows if number is not None}
 
 
 def open_rounds(session: Session) -> int:
     """Return how many rounds are open."""
-    return spine_views.count_in(session, RoundRow, OPEN)
+    return spine_views.count_in(session, RoundRow, RoundState.OPEN)
 
 
 def rounds_by_state(session: Session) -> dict[str, int]:
@@ -128,7 +124,7 @@ def rounds_by_state(session: Session) -> dict[str, int]:
 
 def closed_between(session: Session, first: int, last: int) -> int:
     """Return how many minutes from ``first`` up to and with ``last`` are priced or void."""
-    query = select(func.count()).select_from(RoundRow).where(col(RoundRow.state).in_((PRICED, VOID)))
+    query = select(func.count()).select_from(RoundRow).where(col(RoundRow.state).in_(RoundRow.__machine__.ends))
     return session.exec(query.where(col(RoundRow.slot) >= first, col(RoundRow.slot) <= last)).one()
 
 
@@ -144,3 +140,7 @@ def evidence(session: Session, feed: str, slot: int, digest: str) -> BlobRow | N
         QuoteRow.feed == feed, QuoteRow.slot == slot, QuoteRow.evidence_sha256 == digest
     )  # fmt: skip
     return spine_views.blob(session, digest) if session.exec(ours).first() is not None else None
+
+
+def _priced(feed: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED
