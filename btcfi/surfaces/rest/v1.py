@@ -12,7 +12,7 @@ from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.premiums import open_book
-from btcfi.adapters.store.options.tables import OPEN_OPTIONS
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS, RequestState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
@@ -127,7 +127,7 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
         """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
         asked = request(deps, caller.id, option_id)
-        if asked.state == "open":
+        if asked.state == RequestState.OPEN:
             deps.submit("settlement_request", option_id)
         return asked
 

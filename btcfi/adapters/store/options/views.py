@@ -194,7 +194,8 @@ def premiums_at(session: Session, slot: int) -> int:
 
 def newest_premium_unix(session: Session) -> int | None:
     """Return when a premium was last stored."""
-    return session.exec(select(func.max(PremiumRow.priced_at_unix))).one()
+    at = col(PremiumRow.priced_at_unix)
+    return session.exec(select(at).order_by(at.desc()).limit(1)).first()
 
 
 # ---- settlements
@@ -272,6 +273,8 @@ def _begins(
     """
     if not prefix:
         return [], col
-    # a range, which an index answers; SQLite compares bytes anyway
-    of_bytes = col(column).collate("C") if session.get_bind().dialect.name == "postgresql" else col(column)
-    return [of_bytes >= prefix, of_bytes < prefix + BEYOND_EVERY_ID], aside
+    last = prefix + BEYOND_EVERY_ID
+    if session.get_bind().dialect.name == "postgresql":  # it knows how rare a prefix is, and compares bytes if told to
+        of_bytes = col(column).collate("C")
+        return [of_bytes >= prefix, of_bytes < last], col
+    return [col(column) >= prefix, col(column) < last], aside

@@ -52,7 +52,7 @@ def newest_events(session: Session, limit: int) -> Sequence[EventRow]:
 
 def newest_event_id(session: Session) -> int:
     """Return the highest id of an event; 0 when there is none."""
-    return session.exec(select(func.max(EventRow.id))).one() or 0
+    return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
 
 
 def events_after(session: Session, *, entity: str, after: int, limit: int) -> Sequence[EventRow]:
