@@ -28,7 +28,7 @@ from btcfi.adapters.store.spine.edges import EDGES
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.option import split
-from btcfi.errors import NotFoundError
+from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR
@@ -48,6 +48,14 @@ _TABLES: Final[dict[str, Any]] = {
     "chain_transaction": TransactionRow,
     "contract": ContractRow,
 }
+
+
+class PromiseBrokenError(BtcfiError):
+    """A fault changed what was settled, or the store and the chain do not agree."""
+
+    def __init__(self, what: str, broken: int, first: str) -> None:
+        super().__init__(f"{what}: {broken} broken, first: {first}")
+        self.broken, self.first = broken, first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
