@@ -32,6 +32,9 @@ TASK_MODULES: Final = (
     "tasks.control",
 )
 
+CHAIN_HANDLERS: Final = ("btcfi.adapters.store.options.on_chain:OPTIONS_ON_CHAIN",)
+"""What each system does with chain outputs of its own; imported by the chain worker alone."""
+
 TIME_LIMIT_SECONDS: Final = 300
 """A task that runs longer is killed; the longest honest one, a proof of 2**20 steps, takes a tenth of it in parts."""
 
@@ -53,6 +56,7 @@ def create_app(deployment: Deployment) -> Celery:
     app = Celery("btcfi", set_as_current=True, include=list(TASK_MODULES))
     app.conf.update(configuration(deployment))
     app.conf.deployment = deployment
+    app.conf.chain_handlers = CHAIN_HANDLERS
     signals.connect(deployment)
     guard.connect()
     if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`

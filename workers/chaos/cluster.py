@@ -28,7 +28,7 @@ from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
@@ -325,7 +325,9 @@ class ChaosCluster:
     def _buried_at(self) -> int:
         """Return the height at which every confirmed transaction is final; what waits for a worker wants no block."""
         with self.store.reading() as session:
-            query = select(func.max(col(TransactionRow.height))).where(col(TransactionRow.state) == "confirmed")
+            query = select(func.max(col(TransactionRow.height))).where(
+                col(TransactionRow.state) == TransactionState.CONFIRMED
+            )
             newest = session.execute(query).scalar_one_or_none()
         return 0 if newest is None else newest + self.here.preset.confirmations - 1
 

@@ -20,7 +20,7 @@ from sqlmodel import col
 from btcfi.adapters.store.options import sales, settlements
 from btcfi.adapters.store.options.backlog import BacklogFullError, backlog
 from btcfi.adapters.store.options.sales import Order
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
@@ -229,7 +229,7 @@ class _Soaking:
             return
         with self._cluster.store.transaction() as session:
             query = select(col(OptionRow.id)).where(
-                col(OptionRow.id).in_(self._early), col(OptionRow.state) == "ACTIVE"
+                col(OptionRow.id).in_(self._early), col(OptionRow.state) == OptionState.ACTIVE
             )
             found = list(session.execute(query).scalars())
             for one in found:

@@ -214,7 +214,7 @@ def test_an_anchor_waits_for_a_coin_pays_more_with_every_block_and_stays_when_th
 
 def child_rows(stage):
     with stage.here.store.reading() as session:
-        query = select(TransactionRow).where(TransactionRow.purpose.startswith("child"))
+        query = select(TransactionRow).where(TransactionRow.purpose == "child")
         return session.exec(query.order_by(TransactionRow.fee_sats)).all()
 
 
@@ -240,7 +240,7 @@ def test_a_settlement_that_waits_three_blocks_pays_more_by_another_child_of_the_
     empty_blocks(stage, 1)
     first, second = child_rows(stage)
     assert (first.state, second.state) == ("replaced", "broadcast")
-    assert (first.purpose, second.purpose) == (f"child replaced by {second.txid}", "child")
+    assert (first.replaced_by, second.replaced_by) == (second.txid, None)
     assert second.fee_sats >= 2 * first.fee_sats
     assert second.spends == first.spends == f"{cet}:2"
     assert sorted(stage.node.pool()) == sorted([parse_txid(cet), parse_txid(second.txid)])
@@ -283,7 +283,7 @@ def test_a_child_outgrows_its_coin_and_then_every_coin_and_is_never_late_before_
     coins(embedded, value_sats=1_200)
     empty_blocks(embedded, 4)
     child = child_rows(embedded)[-1]
-    assert (len(child_rows(embedded)), child.state, child.purpose) == (2, "broadcast", "child")
+    assert (len(child_rows(embedded)), child.state, child.replaced_by) == (2, "broadcast", None)
     assert "waits, and cannot be replaced: coins: 1200 sats" in child.last_error
     assert reserved(embedded) == [second]
     embedded.mine(6)
@@ -299,8 +299,8 @@ def test_a_replaced_child_that_is_mined_after_all_is_the_settlements_child_again
     embedded.node.generate_block(context.mining_address(embedded.deployment, 1), pair)
     chain.watch()
     rows = {row.txid: row for row in child_rows(embedded)}
-    assert (rows[first.txid].state, rows[first.txid].purpose) == ("confirmed", "child")
-    assert (rows[second.txid].state, rows[second.txid].purpose) == ("replaced", f"child replaced by {first.txid}")
+    assert (rows[first.txid].state, rows[first.txid].replaced_by) == ("confirmed", None)
+    assert (rows[second.txid].state, rows[second.txid].replaced_by) == ("replaced", first.txid)
     assert reserved(embedded) == []
     embedded.mine(5)
     assert embedded.state() == "EXERCISED"
