@@ -150,7 +150,7 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
     last = prices.newest_close(session, deps.api.feed)
     if last is None:
         raise NoPriceYetError(deps.api.feed)
-    spot = CentsPerBtc(last.price_cents)
+    spot = last.price_cents
     expiry = wanted.expiry(now)
     collateral = required_collateral(wanted.kind, wanted.quantity)
     terms = OptionTerms(
@@ -173,7 +173,7 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
     return Quoted(
         wanted=wanted,
         spot=spot,
-        slot=Slot(last.slot),
+        slot=last.slot,
         expiry=expiry,
         volatility_bps=volatility,
         premium=premium,

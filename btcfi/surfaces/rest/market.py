@@ -10,10 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from btcfi.adapters.store.options.premiums import estimate_volatility
 from btcfi.adapters.store.prices import views
+from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NoPriceError
-from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds
 
 REFRESH_SECONDS: Final = 1.0
 """A price comes once a minute; asking the database once a second is fresh enough and keeps the hot path in memory."""
@@ -63,7 +64,7 @@ class MarketReader:
 
     def now(self, seen: Snapshot) -> UnixSeconds:
         """Return the market's time: what premiums are of and expiries are compared with."""
-        return UnixSeconds(seen.slot + SECONDS_PER_MINUTE) if self._deps.replay_clock else self._deps.clock()
+        return market_time(seen.slot, replay=self._deps.replay_clock, now=self._deps.clock())
 
     def read(self) -> Snapshot | None:
         """Return the newest market in the store, however old, or None."""
@@ -81,4 +82,4 @@ class MarketReader:
                 return None
             self._volatility = (self._deps.fallback_volatility, 0)
         level, samples = self._volatility
-        return Snapshot(spot=CentsPerBtc(newest.price_cents), slot=Slot(newest.slot), volatility=level, samples=samples)
+        return Snapshot(spot=newest.price_cents, slot=newest.slot, volatility=level, samples=samples)

@@ -15,6 +15,7 @@ from btcfi.adapters.store.options.premiums import open_book
 from btcfi.adapters.store.options.tables import OPEN_OPTIONS, RequestState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
+from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError, NotFoundError
@@ -236,9 +237,8 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         try:
             with deps.store.reading() as session:
                 newest = prices_views.newest_close(session, deps.feed)
-            # a recording's minutes are old, and its market's time is that of the newest
-            now = newest.slot + 60 if newest and deps.replay_clock else deps.clock()
-            age = max(now - newest.slot, 0) if newest else None
+            if newest is not None:
+                age = max(market_time(newest.slot, replay=deps.replay_clock, now=deps.clock()) - newest.slot, 0)
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds

@@ -15,14 +15,14 @@ from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.paging import Page, newest_page, stretch
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import Feed
-from btcfi.units import Slot
+from btcfi.units import CentsPerBtc, Slot
 
 
 class Close(NamedTuple):
     """A minute's agreed price."""
 
-    slot: int
-    price_cents: int
+    slot: Slot
+    price_cents: CentsPerBtc
 
 
 def newest_priced(session: Session, feed: str) -> RoundRow | None:
@@ -34,7 +34,7 @@ def newest_close(session: Session, feed: str) -> Close | None:
     """Return the newest agreed price without the report behind it: what is asked every second."""
     query = select(RoundRow.slot, RoundRow.price_cents).where(*_priced(feed))
     found = session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
-    return None if found is None or found[1] is None else Close(found[0], found[1])
+    return None if found is None or found[1] is None else Close(Slot(found[0]), CentsPerBtc(found[1]))
 
 
 def newest_void(session: Session, feed: str) -> RoundRow | None:
