@@ -92,14 +92,26 @@ def resumed_at(session: Session, feed: str) -> UnixSeconds:
     return UnixSeconds(0 if row is None else row.resumed_at_unix or 0)
 
 
+def pause(session: Session, feed: str, *, by: str, now: UnixSeconds) -> None:
+    """Lay a pause on ``feed``; one that is laid already stays whose it is."""
+    if pause_of(session, feed) is None:
+        session.merge(PausedFeedRow(feed=feed, paused_by=by, paused_at_unix=now, resumed_at_unix=None))
+
+
+def resume(session: Session, feed: str, *, now: UnixSeconds) -> None:
+    """Take the pause of ``feed`` away, if there is one."""
+    if (paused := pause_of(session, feed)) is not None:
+        paused.resumed_at_unix = now
+
+
 def audit(
     session: Session, *, now: UnixSeconds, account: str, address: str, action: str, target: str = "",
     outcome: str = "done", detail: str = "",
-) -> None:  # fmt: skip
-    """Write down who did what, in the transaction that does it."""
-    session.add(
-        AuditRow(
-            at_unix=now, account=account[:100], address=address[:100], action=action, target=target[:500],
-            outcome=outcome, detail=detail[:2000],
-        )
+) -> AuditRow:  # fmt: skip
+    """Write down who did what, in the transaction that does it, and return the entry: numbered at its end."""
+    entry = AuditRow(
+        at_unix=now, account=account[:100], address=address[:100], action=action, target=target[:500],
+        outcome=outcome, detail=detail[:2000],
     )  # fmt: skip
+    session.add(entry)
+    return entry
