@@ -17,7 +17,6 @@ from sqlalchemy import case, func, select, text
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
-from btcfi.adapters.store.access.console_tables import pause_of
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
@@ -33,6 +32,7 @@ from btcfi.adapters.store.options.tables import (
 )
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.database import MIGRATIONS
