@@ -24,11 +24,11 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import psutil
-from sqlalchemy import func, select, text, update
+from sqlalchemy import text, update
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.chain.views import newest_confirmed_height
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
@@ -39,6 +39,7 @@ from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from workers.app import FAULTS
 from workers.chaos.points import Orders
+from workers.deployed import node_of
 from workers.machine import parties
 from workers.machine.cluster import LOOPBACK, Cluster
 from workers.machine.part import Part
@@ -199,7 +200,7 @@ class ChaosCluster:
         parties.prepare(self._deployment)
         self._base.start(progress)
         base = self._base.deployment
-        self.node = Node(base.node_url or "", 20.0, cookie_file=base.node_cookie_file)
+        self.node = node_of(base, timeout_seconds=20.0)
         self._proxy = NodeProxy(urlsplit(base.node_url or "").port or 0)
         deployment = base.model_copy(update={"data_dir": self._deployment.data_dir, "node_url": self._proxy.url})
         parties.fill_wallets(self.node, deployment, coins=COINS_EACH)
@@ -324,10 +325,7 @@ class ChaosCluster:
     def _buried_at(self) -> int:
         """Return the height at which every confirmed transaction is final; what waits for a worker wants no block."""
         with self.store.reading() as session:
-            query = select(func.max(col(TransactionRow.height))).where(
-                col(TransactionRow.state) == TransactionState.CONFIRMED
-            )
-            newest = session.execute(query).scalar_one_or_none()
+            newest = newest_confirmed_height(session)
         return 0 if newest is None else newest + self.here.preset.confirmations - 1
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 60.0, pause: float = 0.1) -> None:

@@ -3,11 +3,10 @@
 import re
 
 import pytest
-import typer
 
 from settings.deployment import SECRETS, Deployment, variable
 from tests.support.paths import ROOT
-from workers.cli import LAZY_GROUPS, build
+from workers.cli import every_command
 
 DOCUMENTS = [
     "docs/operating.md",
@@ -27,8 +26,7 @@ def tree():
         for name, inner in getattr(command, "commands", {}).items():
             walk(inner, (*words, name))
 
-    for app in [build(), *(build([name]) for name in LAZY_GROUPS)]:
-        walk(typer.main.get_command(app), ())
+    walk(every_command(), ())
     return found
 
 

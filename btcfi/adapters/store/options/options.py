@@ -99,14 +99,6 @@ def find_option(session: Session, option_id: str) -> OptionRow:
     return row
 
 
-def list_options(session: Session, *, state: str | None = None, limit: int = 1000) -> list[OptionRow]:
-    """Return options, soonest expiry first."""
-    query = select(OptionRow).order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(limit)
-    if state is not None:
-        query = query.where(col(OptionRow.state) == state)
-    return list(session.execute(query).scalars())
-
-
 def terms_of(row: OptionRow) -> OptionTerms:
     """Return the terms that an option row holds."""
     return OptionTerms(
