@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import Row
+from tests.benchmarks.__main__ import _machine
 from tests.support.paths import ROOT
-from workers.commands.bench import _machine
 
 BEGIN = "<!-- night:begin: rewritten by `make night` -->"
 END = "<!-- night:end -->"
