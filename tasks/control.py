@@ -8,8 +8,8 @@ from btcfi.adapters.store.options import contracts, settlements
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import prune_evidence
 from btcfi.adapters.store.spine import outbox
-from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
-from btcfi.adapters.store.spine.tables import CanaryRow
+from btcfi.adapters.store.spine.canary import note_canary
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.units import UnixSeconds
 from tasks import pipeline
 from tasks.context import context
@@ -54,5 +54,4 @@ def canary(queue: str) -> None:
     """Note that this queue is consumed."""
     here = context()
     with here.store.transaction() as session:
-        statement = upsert(session, CanaryRow).values(queue=queue, seen_at_unix=here.now())
-        session.execute(statement.on_conflict_do_update(index_elements=["queue"], set_={"seen_at_unix": here.now()}))
+        note_canary(session, queue, now=here.now())

@@ -28,7 +28,7 @@ import typer
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import read_untrusted_json
 from btcfi.adapters.keystore import create_keystore, open_keystore
-from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.desk import PartyDesk, encode_reports
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
@@ -253,18 +253,7 @@ def watch(
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     attestations = [decode_attestation(_read_json(source)) for source in attestation or []]
     reports = side.desk(min_refund_delay).watch(attestations)
-    rows = [
-        {
-            "contract": report.name,
-            "role": report.role.value,
-            "status": report.status.value,
-            "height": report.tip,
-            "action": report.action.value,
-            "note": report.note,
-        }
-        for report in reports
-    ]
-    _say({"contracts": rows})
+    _say(encode_reports(reports))
 
 
 @_command()

@@ -13,12 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select
-from sqlmodel import col
-
-from btcfi.adapters.store.options import sales, settlements
+from btcfi.adapters.store.options import sales, settlements, views
 from btcfi.adapters.store.options.sales import Order
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
+from btcfi.adapters.store.options.tables import OptionState, SettlementState
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
@@ -379,10 +376,9 @@ def _fund(run: Run, ids: Iterable[str]) -> None:
     run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=seconds, pause=FUNDING_PAUSE_SECONDS)
 
 
-def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
+def _states(run: Run, ids: Iterable[str], *states: str) -> Sequence[str]:
     with run.store.reading() as session:
-        query = select(col(OptionRow.id)).where(col(OptionRow.id).in_(list(ids)), col(OptionRow.state).in_(states))
-        return list(session.execute(query).scalars())
+        return views.of_these_in(session, ids, states)
 
 
 def _tick_until(run: Run, slot: int) -> None:
@@ -519,9 +515,7 @@ def _settled(run: Run, fault: Fault, ids: Iterable[str], case: Case, over: float
         _tick_until(run, case.slot + 60)
     ids = list(ids)
     with run.store.reading() as session:
-        states = list(session.execute(
-            select(col(SettlementRow.state)).where(col(SettlementRow.option_id).in_(ids))
-        ).scalars())  # fmt: skip
+        states = views.states_of(session, ids)
     if (
         states
         and all(state in {SettlementState.BROADCAST, SettlementState.CONFIRMED} for state in states)

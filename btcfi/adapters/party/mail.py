@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.files import read_untrusted_json, write_private
-from btcfi.adapters.party.desk import PartyDesk, Report
+from btcfi.adapters.party.desk import PartyDesk, Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
@@ -184,18 +184,7 @@ class PartyMail:
         raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
 
     def _write_status(self, reports: list[Report]) -> None:
-        rows = [
-            {
-                "contract": report.name,
-                "role": report.role.value,
-                "status": report.status.value,
-                "height": report.tip,
-                "action": report.action.value,
-                "note": report.note,
-            }
-            for report in reports
-        ]
-        write_private(self._outbox / STATUS_FILE, json.dumps({"contracts": rows}).encode())
+        write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
 
 
 def _read_bid(path: Path) -> Any:  # noqa: ANN401 - JSON
