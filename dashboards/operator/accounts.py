@@ -11,12 +11,11 @@ from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlmodel import Session
 
 from btcfi.adapters.store.access import accounts, views
 from btcfi.adapters.store.access.accounts import REFUSED, SIGN_IN
 from btcfi.adapters.store.access.console_tables import ConsoleAccountRow, audit
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.deps import ROLES
 from btcfi.units import UnixSeconds

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, cast
 
-from sqlmodel import Session
-
 from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
 from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
 from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from sqlmodel import Session
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store.access import views as access
-from btcfi.adapters.store.access.console_tables import audit, pause, pause_of, resume
+from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.options import settlements, views
 from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
+from btcfi.adapters.store.prices.pauses import pause, pause_of, resume
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.errors import WrongConfirmationError

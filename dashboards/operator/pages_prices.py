@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from btcfi.adapters.store.access.console_tables import audit, pause_of
+from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.evidence import replay_round
+from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.consensus import AgreedPrice

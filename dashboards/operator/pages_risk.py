@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Request
-from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.options.premiums import open_book, realised_volatility
 from btcfi.adapters.store.options.tables import OPEN_OPTIONS
 from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session
-
-from btcfi.adapters.store.access.console_tables import PausedFeedRow, pause_of
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import BlockRow
 from btcfi.adapters.store.options import views as options
 from btcfi.adapters.store.options.contract_tables import AttestationRow
 from btcfi.adapters.store.options.tables import OPEN_OPTIONS
 from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.prices.pause_tables import PausedFeedRow
+from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine import views as spine
+from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.tables import CanaryRow, EventRow
 from btcfi.errors import NotFoundError
 

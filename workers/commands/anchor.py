@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options.anchors import (
@@ -18,6 +17,7 @@ from btcfi.adapters.store.options.anchors import (
     find_anchored,
     price_subject,
 )
+from btcfi.adapters.store.spine.database import Session
 from btcfi.contracts.anchor import AnchorKind, encode_anchor_proof, prove_anchor
 from btcfi.contracts.messages import encode_announcement
 from btcfi.errors import InvalidInputError, NotFoundError

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlmodel import Session
 
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.options.views import WhichOptions, soonest
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.times import iso, parse_time

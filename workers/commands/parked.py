@@ -7,11 +7,11 @@ import time
 from typing import Annotated
 
 import typer
-from sqlmodel import Session
 
 from btcfi.adapters.store.options import settlements, views
 from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
 from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds

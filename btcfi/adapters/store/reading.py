@@ -17,7 +17,6 @@ from sqlalchemy import case, func, select, text
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
-from btcfi.adapters.store.access.console_tables import pause_of
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
@@ -33,6 +32,7 @@ from btcfi.adapters.store.options.tables import (
 )
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.database import MIGRATIONS
@@ -206,7 +206,6 @@ class Reading:
     open_rounds: int
     feed_paused: bool
     """Whether an operator stopped the feed on purpose."""
-    newest_round_state: str | None
     premiums_age: int | None
     """Of the oldest premium among the open options."""
     unpriced_options: int
@@ -245,7 +244,6 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         price=None if last is None else _price(last, now=now, replay=replay),
         open_rounds=prices.open_rounds(session),
         feed_paused=pause_of(session, feed) is not None,
-        newest_round_state=next(iter(prices.recent_states(session, feed, 1)), None),
         premiums_age=premiums_age,
         unpriced_options=unpriced,
         outbox_waiting=waiting.count,

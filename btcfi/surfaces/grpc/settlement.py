@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
-from sqlmodel import Session
 
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.options import find_option
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session
-
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind

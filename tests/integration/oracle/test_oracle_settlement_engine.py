@@ -25,10 +25,11 @@ from btcfi.surfaces.protos import settlement_pb2_grpc
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from tests.support.oracle_support import KRAKEN, SLOT, registry
+from tests.support.paths import VECTORS_FOLDER
 
 pytestmark = pytest.mark.integration
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 @pytest.fixture(scope="module")

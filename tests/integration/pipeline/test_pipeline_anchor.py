@@ -20,23 +20,10 @@ from btcfi.contracts.messages import decode_announcement
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
-from tests.support.chain import KINDS
-from tests.support.contract_stage import SLOT, open_stage
+from tests.support.contract_stage import SLOT
 from workers import cli
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=KINDS)
-def stage(request, tmp_path):
-    with open_stage(tmp_path, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def embedded(tmp_path):
-    with open_stage(tmp_path) as made:
-        yield made
 
 
 def versions(stage):

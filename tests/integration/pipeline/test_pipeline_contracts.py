@@ -26,22 +26,9 @@ from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import chain, context, control, options, oracle
 from tasks import contracts as exchange_tasks
-from tests.support.chain import KINDS
-from tests.support.contract_stage import COINS, SLOT, open_stage
+from tests.support.contract_stage import COINS, SLOT
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=KINDS)
-def stage(request, tmp_path):
-    with open_stage(tmp_path, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def embedded(tmp_path):
-    with open_stage(tmp_path) as made:
-        yield made
 
 
 def sums(stage, name="one"):

@@ -11,7 +11,6 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.tables import (
-    UNEXPIRED_OPTIONS,
     OptionRow,
     OptionState,
     SettlementRow,
@@ -98,12 +97,6 @@ def find_option(session: Session, option_id: str) -> OptionRow:
     if row is None:
         raise NotFoundError("option", option_id, "`btcfi options list` shows them")
     return row
-
-
-def open_options(session: Session, feed: Feed) -> list[OptionRow]:
-    """Return the options that are funded or being funded: those that have a premium."""
-    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(UNEXPIRED_OPTIONS))
-    return list(session.execute(query).scalars())
 
 
 def terms_of(row: OptionRow) -> OptionTerms:

@@ -16,6 +16,8 @@ from sqlmodel import Session
 
 from btcfi.errors import InvalidInputError, UnreachableError
 
+__all__ = ["MIGRATIONS", "Session", "Store", "StoreUnreachableError"]
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
