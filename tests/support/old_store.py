@@ -137,7 +137,7 @@ def attested(stage, name):
 
 def summary(stage, commit):
     """What a test compares: every option with its event, and how many rows each state has."""
-    names = "id state expiry_unix preset_sha256 program_sha256 event_id contract_state settlement".split()
+    names = ["id", "state", "expiry_unix", "preset_sha256", "program_sha256", "event_id", "contract", "settlement"]
     query = (
         "SELECT o.id, o.state, o.expiry_unix, o.preset_sha256, o.program_sha256, c.event_id, c.state, s.state "
         "FROM option o LEFT JOIN contract c ON c.option_id = o.id LEFT JOIN settlement s ON s.option_id = o.id "

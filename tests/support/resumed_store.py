@@ -12,7 +12,7 @@ COMMITS = sorted(path.parent.name for path in STORES.glob("*/store.tar.xz"))
 
 
 def unpack(commit, folder):
-    """Put the store of ``commit`` into ``folder`` (``data/btcfi.db``, keys, the chain); return what it says is in it."""
+    """Put the store of ``commit`` into ``folder`` (``data/btcfi.db``, keys, the chain); return its summary."""
     with tarfile.open(STORES / commit / "store.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return json.loads((STORES / commit / "summary.json").read_text())
