@@ -32,8 +32,6 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, DigitPoints
 from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.units import Sats, UnixSeconds
-from btcfi.vm.emulator import Emulator
-from btcfi.vm.program import Program, load_program
 from settings.deployment import Deployment
 from settings.preset import Preset, load_preset
 from tasks import pipeline
@@ -51,6 +49,7 @@ class Context:
 
     deployment: Deployment
     preset: Preset
+    """What is sold and priced by today. What was sold is settled by what its row names (``tasks/held.py``)."""
     store: Store
     register: Register
 
@@ -119,18 +118,6 @@ def make_context(deployment: Deployment) -> Context:
             rule=preset.consensus,
         ),
     )
-
-
-@cache
-def program() -> Program:
-    """Return the settlement program, its bytes checked against the manifest. Raises GuestMismatchError."""
-    return load_program(context().deployment.program)
-
-
-@cache
-def emulator(_pid: int) -> Emulator:
-    """Return this process's reused Unicorn."""
-    return Emulator(program())
 
 
 @cache

@@ -16,9 +16,10 @@ from btcfi.adapters.store.options.options import condition_of_row, event_of, ter
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
-from btcfi.errors import BtcfiError, RetryableError, UnreachableError
+from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
 from btcfi.oracle.announcement import announce
-from tasks.context import Context, context, contract_rule, mailboxes, node, oracle_secrets, program, shared_points
+from tasks.context import Context, context, contract_rule, mailboxes, node, oracle_secrets, shared_points
+from tasks.held import preset_of, program_of, rate_of
 
 TAKE: Final = {
     "offer": contracts.take_offer,
@@ -59,8 +60,12 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
-    rule = contract_rule(here.preset)
     for option in waiting:
+        try:
+            rule = contract_rule(preset_of(option.preset_sha256, option.preset))
+        except NotHeldError as e:  # the others go on
+            _unheld(here, option.id, str(e))
+            continue
         event = event_of(option)
         with here.store.reading() as session:
             known = attesting.announcements_of(session, event)
@@ -122,10 +127,15 @@ def _note(here: Context, option_id: str, error: str) -> None:
         contracts.note_error(session, option_id, error, now=here.now())
 
 
+def _unheld(here: Context, option_id: str, reason: str) -> None:
+    with here.store.transaction() as session:
+        contracts.note_unheld(session, option_id, reason)
+
+
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
     """Ask both parties to co-sign every proven early exercise."""
-    with here.store.reading() as session:
-        wanted = contracts.closes(session, contract_rule(here.preset).rate)
+    with here.store.transaction() as session:
+        wanted = contracts.closes(session, rate_of)
     for option_id, order in wanted:
         name = option_id + contracts.CLOSE_SUFFIX
         if not buyer.holds("orders", name):
@@ -155,12 +165,15 @@ def check(option_id: str) -> None:
             agreement = _checked(setup)
             with here.work() as session:
                 contracts.mark_checked(session, option_id, agreement, now=here.now())
+        except NotHeldError as e:
+            _unheld(here, option_id, str(e))
         except BtcfiError as e:
             _note(here, option_id, str(e))
 
 
 def _checked(setup: contracts.Setup) -> Agreement:
+    program = program_of(setup.option.program_sha256)
     return check_setup(
-        setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program()),
+        setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program),
         event=event_of(setup.option), policy=SetupPolicy(), points=shared_points(setup.offer.terms.announcements),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from btcfi.adapters.store.spine.tables import CanaryRow
 from btcfi.units import UnixSeconds
 from tasks import pipeline
 from tasks.context import context
+from tasks.held import rule_of
 
 KEEP_OUTBOX_SECONDS = 86_400
 
@@ -32,7 +33,7 @@ def reconcile() -> None:
     with here.work() as session:
         rounds.repair_rounds(session, here.register, now=now, deadline_seconds=here.deployment.round_deadline_seconds)
         settlements.repair(
-            session, here.preset.consensus, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
+            session, rule_of, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
             max_attempts=here.deployment.max_attempts,
         )  # fmt: skip
         lost = contracts.repair(session, now=now, stale_seconds=stale)

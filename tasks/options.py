@@ -8,6 +8,7 @@ from btcfi.adapters.store.options import options, settlements
 from btcfi.adapters.store.options.premiums import price_open_options, store_premiums
 from btcfi.oracle.quote import Feed
 from tasks.context import context
+from tasks.held import rule_of
 
 
 @shared_task(name="pricing.refresh")
@@ -30,9 +31,7 @@ def expire_due(feed: str) -> None:
     """Expire what is due at the newest price and fan its settlements out in batches."""
     here = context()
     with here.work() as session:
-        options.expire_due(
-            session, Feed(feed), here.preset.consensus, now=here.now(), batch_size=here.preset.batch_size
-        )
+        options.expire_due(session, Feed(feed), rule_of, now=here.now(), batch_size=here.preset.batch_size)
 
 
 @shared_task(name="options.answer_request")
@@ -40,7 +39,7 @@ def answer_request(option_id: str) -> None:
     """Answer an operator's request to settle an option."""
     here = context()
     with here.work() as session:
-        settlements.answer_request(session, option_id, here.preset.consensus, now=here.now())
+        settlements.answer_request(session, option_id, rule_of, now=here.now())
 
 
 @shared_task(name="options.settle", ignore_result=False)

@@ -13,6 +13,7 @@ from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import slot as checked_slot
 from tasks.context import context, oracle_secrets
+from tasks.held import rule_of
 
 
 @shared_task(name="oracle.tick")
@@ -56,7 +57,7 @@ def attest(event_id: str) -> None:
     ledger = attesting.StoreLedger(store=here.store, now=here.now())
     keys = {public_key_xonly(secret): secret for secret in oracle_secrets(here.deployment)}
     with here.store.reading() as session:
-        announced, outcome = attesting.to_attest(session, event_id, here.preset.consensus)
+        announced, outcome = attesting.to_attest(session, event_id, rule_of)
     ours = [one for one in announced if one.oracle_key in keys]
     signed = [attest_outcome(keys[one.oracle_key], one, outcome, ledger) for one in ours]
     with here.work() as session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices.rounds import Register
 from btcfi.surfaces.rest.deps import Deps
 
@@ -63,6 +64,8 @@ class ConsoleDeps:
     """So many random bytes from the system (``secrets.token_bytes``)."""
     register: Register
     """Who speaks for the feed and by which rule: names the venues, and replays a round from its evidence."""
+    rule_of: RuleOf
+    """The rule of a preset, by its hash: an option is settled by its own."""
     confirmations: int = 6
     """From how many on the preset takes a transaction for final."""
     network: str = "regtest"

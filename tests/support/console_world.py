@@ -275,6 +275,7 @@ def open_world(file: Path, now: int, **changes: Any) -> ConsoleWorld:
         ),
         entropy=entropy,
         register=Register(feed=BTC_USD, venues=venues.registered, legs=venues.legs, rule=RULE),
+        rule_of=lambda _sha256: RULE,
         workers=workers,
         drain=drain,
         resume=world.drained.remove,

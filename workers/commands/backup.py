@@ -66,16 +66,15 @@ def restore(
     from btcfi.adapters.store.backup import read_backup
     from btcfi.adapters.store.spine.database import Store
     from settings.deployment import load_deployment
-    from settings.preset import load_preset
+    from settings.preset import load_preset_by_hash
 
     deployment = load_deployment()
-    rule = load_preset(deployment.preset).consensus
     passphrase = _passphrase(passphrase_file, confirm=False)
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store(deployment.database_url)
     written = read_backup(
-        file, store, secret_files=secret_files(deployment), passphrase=passphrase, rule=rule,
-        now=UnixSeconds(int(time.time())),
+        file, store, secret_files=secret_files(deployment), passphrase=passphrase,
+        rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
     )  # fmt: skip
     store.close()
     _say("restored", file, written, as_json=as_json)

@@ -116,17 +116,19 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
     from btcfi.surfaces.rest.app import create_app
     from dashboards.operator.app import create_console
     from dashboards.operator.deps import ConsoleDeps
-    from settings.preset import load_preset
+    from settings.preset import load_preset, rule_by_hash
     from tasks.context import make_context
     from workers.fleet import Fleet
 
     fleet = Fleet(celery, deployment) if celery is not None else None
+    preset = load_preset(deployment.preset)
     flower = deployment.flower_port if deployment.flower_password is not None else 0
     console = ConsoleDeps(
         api=deps,
         entropy=secrets.token_bytes,
         register=make_context(deployment).register,
-        confirmations=load_preset(deployment.preset).confirmations,
+        rule_of=lambda sha256: rule_by_hash(sha256, ours=preset),
+        confirmations=preset.confirmations,
         workers=fleet.workers if fleet else None,
         drain=fleet.drain if fleet else None,
         resume=fleet.resume if fleet else None,

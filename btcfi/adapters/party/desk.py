@@ -61,7 +61,7 @@ from btcfi.proofs.settlement_proof import build_proof
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 from btcfi.vm.interpreter import run
-from btcfi.vm.program import Program
+from btcfi.vm.program import Program, load_program_by_hash
 
 log = logging.getLogger(__name__)
 
@@ -282,18 +282,23 @@ class PartyDesk:
         self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None = None
     ) -> Agreement:
         terms = decode_terms(offer.terms.option)
-        if event.program_hash != self._program.program_hash:
+        if buckets is None and event.program_hash != self._program.program_hash:  # a new contract
             raise ProgramMismatchError(contract=event.program_hash, ours=self._program.program_hash)
         if terms.collateral != offer.terms.collateral:
             raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
         known = tuple(one.digest() for one in offer.terms.announcements)
+        payouts = guest_payouts(terms, self._held(event))
         agreement = setup.agree(
-            offer, accepting, guest_payouts(terms, self._program), event=event, policy=self._policy, buckets=buckets,
-            points=self._points.get(known),
-        )  # fmt: skip
+            offer, accepting, payouts, event=event, policy=self._policy, buckets=buckets, points=self._points.get(known)
+        )
         _remember(self._points, known, agreement.plan.points)
         _remember(self._agreements, agreement.id, agreement)
         return agreement
+
+    def _held(self, event: OracleEvent) -> Program:
+        """Return the program of a contract: what we have signed is settled by its own. Raises NotHeldError."""
+        ours = self._program
+        return ours if event.program_hash == ours.program_hash else load_program_by_hash(event.program_hash.hex())
 
     def _agreement(self, contract: PartyContract) -> Agreement:
         if contract.accept is None:
@@ -394,7 +399,7 @@ class PartyDesk:
     ) -> Closing:
         proof_root = None
         if guest_input:
-            execution = run(self._program, guest_input)
+            execution = run(self._held(contract.offer.terms.announcements[0].event), guest_input)
             self._check_guest_input(contract, guest_input)
             output = SettlementOutput.from_bytes(execution.output)
             output.raise_if_refused()
@@ -573,4 +578,4 @@ class PartyDesk:
         terms = decode_terms(offer.terms.option)
         event = offer.terms.announcements[0].event
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
-        return build_proof(run(self._program, given.to_bytes())).proof_root
+        return build_proof(run(self._held(event), given.to_bytes())).proof_root

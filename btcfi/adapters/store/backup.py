@@ -37,6 +37,7 @@ from btcfi.adapters.store.options import (
     hold_tables,  # noqa: F401 - registers the tables
 )
 from btcfi.adapters.store.options.holds import hold_undecided
+from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices import network_tables  # noqa: F401 - registers the tables
 from btcfi.adapters.store.spine import (
     fleet_tables,  # noqa: F401 - registers the tables
@@ -44,7 +45,6 @@ from btcfi.adapters.store.spine import (
 )
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.units import UnixSeconds
 
 FORMAT: Final = "btcfi-backup"
@@ -181,13 +181,13 @@ def read_backup(
     *,
     secret_files: Mapping[str, Path],
     passphrase: str,
-    rule: ConsensusRule,
+    rule_of: RuleOf,
     now: UnixSeconds,
 ) -> Written:
     """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
 
-    rule: of the deployment's preset; it tells which events the backup's prices decide. The others that expired before
-    ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
+    rule_of: a preset's rule, by its hash; it tells which events the backup's prices decide. The others that expired
+    before ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
     NotFoundError, StoreUnreachableError.
     """
     with TemporaryDirectory(prefix="btcfi-restore-") as name:
@@ -201,7 +201,7 @@ def read_backup(
         _load(source, store, folder, manifest)
         taken_at = UnixSeconds(manifest["taken_at_unix"])
         with store.transaction() as session:
-            held = [row.event_id for row in hold_undecided(session, rule, taken_at=taken_at, now=now)]
+            held = [row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now)]
         for file, content in files.items():
             write_private(targets[file], content)
     return Written(rows=manifest["rows"], files=len(files), taken_at_unix=taken_at, held=tuple(held))
