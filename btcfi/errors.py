@@ -49,7 +49,7 @@ class NotHeldError(BtcfiError):
     """In every such text, so that it can be taken away again."""
 
     def __init__(self, kind: str, sha256: str, *, name: str, hint: str) -> None:
-        super().__init__(f"{kind} {name!r} with SHA-256 {sha256} {self.MARK}; {hint}")
+        super().__init__(f"{kind}{f' {name!r}' if name else ''} with SHA-256 {sha256} {self.MARK}; {hint}")
         self.kind, self.sha256, self.name = kind, sha256, name
 
 

@@ -70,4 +70,4 @@ def preset_file_by_hash(sha256: str, *, system: str, name: str = "", folder: Pat
         if held.sha256 == sha256:
             return held
     hint = f"put its file into settings/presets/{RETIRED}/{system} (settings/README.md)"
-    raise NotHeldError("preset", sha256, name=name or "?", hint=hint)
+    raise NotHeldError("preset", sha256, name=name, hint=hint)

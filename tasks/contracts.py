@@ -172,7 +172,7 @@ def check(option_id: str) -> None:
 
 
 def _checked(setup: contracts.Setup) -> Agreement:
-    program = program_of(setup.option.program_sha256)
+    program = program_of(setup.option.program_sha256, setup.option.program)
     return check_setup(
         setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program),
         event=event_of(setup.option), policy=SetupPolicy(), points=shared_points(setup.offer.terms.announcements),

@@ -112,7 +112,7 @@ def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: s
             if row.get("image_sha256") == program_hash:
                 return _checked(_complete(row), folder)
     hint = "put its ELF file into guest_programs/retired and its row into the manifest (README.md there)"
-    raise NotHeldError("guest program", program_hash, name=name or "?", hint=hint)
+    raise NotHeldError("guest program", program_hash, name=name, hint=hint)
 
 
 def program_of_proof(name: str, program_hash: bytes, root: Path | None = None) -> Program:

@@ -35,7 +35,7 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, select_coins
 from btcfi.contracts import setup, watch
-from btcfi.contracts.buckets import Bucket
+from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.messages import (
     Accept,
@@ -53,8 +53,9 @@ from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
+from btcfi.options.terms import OptionTerms
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.proofs.settlement_proof import build_proof
@@ -287,13 +288,21 @@ class PartyDesk:
         if terms.collateral != offer.terms.collateral:
             raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
         known = tuple(one.digest() for one in offer.terms.announcements)
-        payouts = guest_payouts(terms, self._held(event))
         agreement = setup.agree(
-            offer, accepting, payouts, event=event, policy=self._policy, buckets=buckets, points=self._points.get(known)
-        )
+            offer, accepting, self._payouts(terms, event), event=event, policy=self._policy, buckets=buckets,
+            points=self._points.get(known),
+        )  # fmt: skip
         _remember(self._points, known, agreement.plan.points)
         _remember(self._agreements, agreement.id, agreement)
         return agreement
+
+    def _payouts(self, terms: OptionTerms, event: OracleEvent) -> Payouts:
+        """Return a contract's payouts, which are not asked for again once its buckets are kept."""
+
+        def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
+            return guest_payouts(terms, self._held(event))(prices)
+
+        return payouts
 
     def _held(self, event: OracleEvent) -> Program:
         """Return the program of a contract: what we have signed is settled by its own. Raises NotHeldError."""
@@ -463,7 +472,11 @@ class PartyDesk:
                 continue
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
-                report = self._watch_one(name, contract, attestations, view)
+                try:
+                    report = self._watch_one(name, contract, attestations, view)
+                except NotHeldError as e:  # the others are watched all the same
+                    log.warning("%s waits: %s", name, e)
+                    continue
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
                     self._done.add(name)  # deeper than any reorganisation that we follow

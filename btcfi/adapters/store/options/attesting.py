@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition
-from btcfi.adapters.store.options.rules import RuleOf
+from btcfi.adapters.store.options.rules import RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
@@ -85,6 +85,13 @@ def to_attest(session: Session, event_id: str, rule_of: RuleOf) -> tuple[tuple[A
     return announcements, condition.outcome(session, announcements[0].event, priced)
 
 
+def note_unheld(session: Session, event_id: str, reason: str | None) -> None:
+    """Keep, on every option that waits for an event, which hash is missing to attest it, or forget it."""
+    query = select(OptionRow).join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
+    for option in session.execute(query.where(col(ContractRow.event_id) == event_id)).scalars():
+        note_waiting(option, reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLedger:
     """The oracles' ledger in the store: the first outcome of an event is committed before anything is signed."""
@@ -109,6 +116,8 @@ def publish(session: Session, attestations: Sequence[Attestation], *, now: UnixS
     for one in attestations:
         row = session.get_one(AttestationRow, (one.oracle_key.hex(), one.event.hex()))
         row.body = json.dumps(encode_attestation(one))
+    for event in {one.event.hex() for one in attestations}:
+        note_unheld(session, event, None)
     enqueue(session, [Work(flow="send")] if attestations else [], now=now)
 
 
