@@ -20,7 +20,8 @@ from btcfi.proofs.subtrees import (
     subtree_roots,
 )
 from btcfi.vm.agreement import execute
-from tasks.context import Context, context, emulator, program
+from tasks.context import Context, context
+from tasks.machine import emulator, program
 
 STORED_TOGETHER: Final = 16
 """Results that one transaction stores: writers wait for one another; a commit for each would cost more than its run."""

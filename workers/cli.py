@@ -118,12 +118,12 @@ def worker(
     # SIGTERM finishes what is at hand first; Celery reads this while it is imported
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from settings.deployment import load_deployment
-    from workers.app import create_app
+    from workers.app import ROLE_MODULES, create_app
     from workers.roles import worker_arguments
 
     deployment = load_deployment()
     arguments = worker_arguments(role, deployment, name or role)
-    create_app(deployment).worker_main(arguments)
+    create_app(deployment, modules=ROLE_MODULES[role]).worker_main(arguments)
 
 
 def beat() -> None:
@@ -132,7 +132,7 @@ def beat() -> None:
     from workers.app import create_app
 
     # no pid file: nothing of ours stays behind
-    create_app(load_deployment()).start(["beat", "--loglevel=WARNING", "--pidfile="])
+    create_app(load_deployment(), modules=()).start(["beat", "--loglevel=WARNING", "--pidfile="])
 
 
 def flower() -> None:
@@ -148,7 +148,7 @@ def flower() -> None:
         raise InvalidInputError(FLOWER_BASIC_AUTH, "no login", "user:password, in the environment")
     # Flower reads the login from the environment itself
     where = [f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"]
-    create_app(deployment).start(["flower", f"--conf={FLOWER_CONFIG}", *where])
+    create_app(deployment, modules=()).start(["flower", f"--conf={FLOWER_CONFIG}", *where])
 
 
 def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:

@@ -25,6 +25,7 @@ import typer
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.guest import Guest, GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
@@ -83,6 +84,7 @@ RefundDelay = Annotated[
 ]
 
 DEFAULT_FOLDER = Path("party")
+PROGRAM: Final = "option_settlement"
 DEFAULT_NODE = "http://127.0.0.1:18443"
 
 
@@ -311,7 +313,8 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     chain = Node(node, NODE_TIMEOUT, cookie_file=cookie_file)
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    guest = GuestAside(load_program(PROGRAM))
+    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay, guest)
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
     typer.echo(json.dumps({"running": str(folder), "address": desk.address()}))
     sys.stdout.flush()
@@ -344,13 +347,14 @@ def _desk(
     cookie_file: Path | None,
     passphrase_file: Path | None,
     min_refund_delay: int = MIN_REFUND_DELAY,
+    guest: Guest | None = None,
 ) -> PartyDesk:
     store = PartyStore(folder)
     return PartyDesk(
         store,
         _keystore(store, passphrase_file),
         Node(node, NODE_TIMEOUT, cookie_file=cookie_file),
-        load_program("option_settlement"),
+        guest or Guest(load_program(PROGRAM)),
         policy=SetupPolicy(min_refund_delay=min_refund_delay),
         fees=FeeRule(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
@@ -23,8 +23,10 @@ from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.attestation import EventHeldError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.proofs.settlement_proof import SettlementProof, to_json
 from btcfi.units import Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.proofs.settlement_proof import SettlementProof
 
 CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
@@ -150,6 +152,8 @@ def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, 
 
 
 def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[str, object]:
+    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba; who asks, repairs or reads makes no proof
+
     output = SettlementOutput.from_bytes(proof.output)
     output.raise_if_refused()
     digest = store_blob(session, to_json(proof).encode(), now=now)
