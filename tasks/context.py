@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.mailbox import Mailbox
+from btcfi.adapters.store.chain.handlers import Handlers
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contracts import ContractRule
 from btcfi.adapters.store.prices import rounds
@@ -127,6 +129,17 @@ def node(_pid: int) -> Node:
     if deployment.node_url is None:
         raise InvalidInputError("NODE_URL", "not set", "http://user:password@host:port of a bitcoind")
     return Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+
+
+def chain_handlers() -> Handlers:
+    """Return what the systems of this deployment do with chain outputs of their own."""
+    return _handlers(tuple(current_app.conf.chain_handlers))
+
+
+@cache
+def _handlers(names: tuple[str, ...]) -> Handlers:
+    """Each name: ``module:ATTRIBUTE``, imported only by the process that walks the chain."""
+    return Handlers(tuple(getattr(import_module(module), one) for module, _, one in (n.partition(":") for n in names)))
 
 
 @cache

@@ -36,6 +36,9 @@ A module's ``before_fork``, if it has one, is run before the first child is fork
 
 TASK_MODULES: Final = tuple(dict.fromkeys(module for modules in ROLE_MODULES.values() for module in modules))
 
+CHAIN_HANDLERS: Final = ("btcfi.adapters.store.options.on_chain:OPTIONS_ON_CHAIN",)
+"""What each system does with chain outputs of its own; imported by the chain worker alone."""
+
 TIME_LIMIT_SECONDS: Final = 300
 """A task that runs longer is killed; the longest honest one, a proof of 2**20 steps, takes a tenth of it in parts."""
 
@@ -58,6 +61,7 @@ def create_app(deployment: Deployment, *, modules: Sequence[str] = TASK_MODULES)
     app = Celery("btcfi", set_as_current=True, include=list(modules))
     app.conf.update(configuration(deployment))
     app.conf.deployment = deployment
+    app.conf.chain_handlers = CHAIN_HANDLERS
     signals.connect(deployment)
     guard.connect()
     warm.connect(modules)

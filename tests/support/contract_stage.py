@@ -48,9 +48,12 @@ def open_stage(folder, kind="embedded", **sizes):
 
 
 class Stage:
-    """A store, a node, two desks, and the tasks called by hand. Leaving it closes its connections."""
+    """A store, a node, two desks, and the tasks called by hand. Leaving it closes its connections.
 
-    def __init__(self, folder, node, cookie, *, coins=COINS, fee_coins=2):
+    ``resumed``: what is in the folder goes on, with the code of today.
+    """
+
+    def __init__(self, folder, node, cookie, *, coins=COINS, fee_coins=2, resumed=False):
         self.node = node
         self._nodes = []
         self.deployment = Deployment(
@@ -62,10 +65,11 @@ class Stage:
         context.node.cache_clear()
         self.here = context.context()
         self.here.store.migrate()
-        parties.fill_wallets(node, self.deployment, coins=coins)
+        if not resumed:
+            parties.fill_wallets(node, self.deployment, coins=coins)
+            with self.here.store.transaction() as session:
+                session.add(priced_round(SLOT, SPOT))
         self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
-        with self.here.store.transaction() as session:
-            session.add(priced_round(SLOT, SPOT))
         chain.watch()
 
     def __enter__(self):
