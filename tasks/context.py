@@ -66,8 +66,7 @@ class Context:
 
     def market_now(self, session: Session) -> UnixSeconds:
         """Return the market's clock: the end of the newest priced minute in a replay, else the wall clock."""
-        last = rounds.latest_priced(session, self.feed) if self.deployment.replay_clock else None
-        return UnixSeconds(last.slot + 60) if last else self.now()
+        return rounds.market_now(session, self.feed, replay=self.deployment.replay_clock, now=self.now())
 
     @contextmanager
     def work(self) -> Iterator[Session]:

@@ -27,7 +27,7 @@ from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.contracts.buckets import Rounding, round_payout
 from btcfi.contracts.option import split
-from btcfi.errors import NotFoundError
+from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR
@@ -39,6 +39,14 @@ from settings.preset import load_preset
 SETTLED: Final = OptionRow.__machine__.ends
 MAX_STEPS: Final = 1 << 20
 SATS_PER_BTC: Final = 100_000_000
+
+
+class PromiseBrokenError(BtcfiError):
+    """A fault changed what was settled, or the store and the chain do not agree."""
+
+    def __init__(self, what: str, broken: int, first: str) -> None:
+        super().__init__(f"{what}: {broken} broken, first: {first}")
+        self.broken, self.first = broken, first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

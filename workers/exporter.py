@@ -20,7 +20,6 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
@@ -33,6 +32,7 @@ from btcfi.units import UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from workers.broker import BrokerReading, read_broker
+from workers.deployed import node_of
 from workers.roles import QUEUES
 
 DATABASE: Final = "database"
@@ -217,11 +217,7 @@ class Exporter(Collector):
         self._deployment, self._deadline = deployment, deadline
         self._preset = load_preset(deployment.preset)
         self._store = Store(deployment.database_url, busy_timeout_ms=int(deadline * 1000))
-        self._node = (
-            Node(deployment.node_url, deadline, cookie_file=deployment.node_cookie_file)
-            if deployment.node_url is not None
-            else None
-        )
+        self._node = node_of(deployment, timeout_seconds=deadline) if deployment.node_url is not None else None
         self._events = EventLog()
         self._up: dict[str, bool] = {}
         self._database = Source(DATABASE, self._read_store)

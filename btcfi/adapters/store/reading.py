@@ -37,7 +37,7 @@ from btcfi.adapters.store.spine.database import MIGRATIONS
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
-from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
+from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds
 
 BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds, inclusive upper bounds of the histograms. Event rows have whole seconds: below 1 there is nothing to see."""
@@ -218,7 +218,7 @@ class Reading:
 def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool = False) -> Reading:
     """Return the store's numbers. ``replay``: the market's clock is the newest priced minute, not ``now``."""
     last = rounds.latest_priced(session, feed)
-    market_now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if replay and last is not None else now
+    market_now = rounds.market_time(None if last is None else Slot(last.slot), replay=replay, now=now)
     outbox = _outbox(session, now)
     premiums_age, unpriced = _premiums(session, now)
     locked, paid = _book(session)

@@ -164,6 +164,20 @@ def latest_priced(session: Session, feed: Feed) -> RoundRow | None:
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
 
 
+def market_time(newest: Slot | None, *, replay: bool, now: UnixSeconds) -> UnixSeconds:
+    """Return the market's time: in a replay the end of the ``newest`` priced minute, if one is, else the wall's.
+
+    replay: whether recorded minutes are priced (``Deployment.replay_clock``); they are old, and so is their market.
+    """
+    return UnixSeconds(newest + SECONDS_PER_MINUTE) if replay and newest is not None else now
+
+
+def market_now(session: Session, feed: Feed, *, replay: bool, now: UnixSeconds) -> UnixSeconds:
+    """Return the market's time as ``market_time`` does, by the newest priced minute of the store."""
+    last = latest_priced(session, feed) if replay else None
+    return market_time(None if last is None else Slot(last.slot), replay=replay, now=now)
+
+
 def settled_until(session: Session, feed: Feed) -> RoundRow | None:
     """Return the newest priced minute before which no round is still open: barriers have seen everything up to it."""
     first_open = session.execute(
