@@ -46,7 +46,7 @@ check: .venv/installed-dev  ## lint, format, types, import order: all run, any m
 	done; exit $$status
 
 bench: .venv/installed-dev  ## measure; prints one JSON object
-	@$(BIN)/btcfi bench --json $(ARGS)
+	@$(BIN)/python -m tests.benchmarks --json $(ARGS)
 
 load: .venv/installed-dev  ## 1,000 contracts of one minute, memory over 20,000 settlements; minutes long
 	@$(BIN)/python -m tests.benchmarks.load $(ARGS)

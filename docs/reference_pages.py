@@ -13,8 +13,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
 import btcfi
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
@@ -22,7 +20,7 @@ from btcfi.oracle.quote import BTC_USD
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.status import status_of
-from workers.cli import LAZY_GROUPS, build
+from workers.cli import every_command
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -88,19 +86,16 @@ def command_line() -> str:
         "one line on stderr and an [exit code](errors.md). `--json` prints one JSON object and nothing else.",
         "",
     ]
-    _commands(typer.main.get_command(build()), "btcfi", lines)
+    _commands(every_command(), "btcfi", lines)
     return "\n".join(lines)
 
 
 def _commands(group: Any, path: str, lines: list[str]) -> None:  # noqa: ANN401 - typer's copy of click has no public types
     depth = "#" * (1 + len(path.split()))
-    for name, listed in sorted(group.commands.items()):
-        command = listed
-        if path == "btcfi" and name in LAZY_GROUPS:
-            command = typer.main.get_command(importlib.import_module(LAZY_GROUPS[name][0]).app)
+    for name, command in sorted(group.commands.items()):
         if command.hidden:
             continue
-        lines += [f"{depth} `{path} {name}`", "", _line(listed.help or command.help or ""), ""]
+        lines += [f"{depth} `{path} {name}`", "", _line(command.help or ""), ""]
         if hasattr(command, "commands"):
             _commands(command, f"{path} {name}", lines)
             continue

@@ -17,6 +17,7 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
 from tasks.context import (
     Context,
+    chain_handlers,
     context,
     fee_rule,
     mining_address,
@@ -63,14 +64,14 @@ def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None
 def send_stored(here: Context, bitcoind: Node) -> None:
     """Send what is stored and not mined yet; what the node has already is a success."""
     with here.store.reading() as session:
-        waiting = sending.to_send(session, now=here.now())
+        waiting = sending.to_send(session, chain_handlers(), now=here.now())
     answers = list(zip(waiting, _send(bitcoind, waiting), strict=True))
     if not answers:
         return
     taken = [one.txid for package, problem in answers if problem is None for one in package]
     refused = {one.txid: str(problem) for package, problem in answers if problem is not None for one in package}
     with here.signing() as session:
-        sending.mark_sent(session, taken, now=here.now())
+        sending.mark_sent(session, taken, chain_handlers(), now=here.now())
         sending.mark_refused(session, refused, now=here.now())
 
 
@@ -92,7 +93,7 @@ def watch() -> None:
     with here.signing() as session:
         wallet.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
-            rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
+            at_once=chain_handlers().coins_needed(session), rate=fee_rule(here.preset).floor, tip=tip, now=here.now(),
         )  # fmt: skip
         replacements.bump_children(
             session, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
@@ -108,9 +109,9 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     script = service_wallet(here.deployment).script
     with here.signing() as session:
         for at, block in zip(heights, blocks, strict=True):
-            walk.walk(session, block, Height(at), script, now=here.now())
+            walk.walk(session, block, Height(at), script, chain_handlers(), now=here.now())
         depth = confirmations(options.open_presets(session))
-        walk.finalize(session, tip=tip, confirmations=depth, now=here.now())
+        walk.finalize(session, chain_handlers(), tip=tip, confirmations=depth, now=here.now())
 
 
 def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
@@ -121,7 +122,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
                 return max(0, tip - FIRST_LOOK_BACK)
             if last.height <= tip and bitcoind.block_hash(Height(last.height)).hex() == last.hash:
                 return last.height
-            walk.unwind(session, last.height, now=here.now())
+            walk.unwind(session, last.height, chain_handlers(), now=here.now())
 
 
 @shared_task(name="chain.anchor", throws=(wallet.NoCoinError,))

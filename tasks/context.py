@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.mailbox import Mailbox
+from btcfi.adapters.store.chain.handlers import Handlers
+from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contracts import ContractRule
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.rounds import Register
@@ -64,8 +67,7 @@ class Context:
 
     def market_now(self, session: Session) -> UnixSeconds:
         """Return the market's clock: the end of the newest priced minute in a replay, else the wall clock."""
-        last = rounds.latest_priced(session, self.feed) if self.deployment.replay_clock else None
-        return UnixSeconds(last.slot + 60) if last else self.now()
+        return rounds.market_now(session, self.feed, replay=self.deployment.replay_clock, now=self.now())
 
     @contextmanager
     def work(self) -> Iterator[Session]:
@@ -129,6 +131,17 @@ def node(_pid: int) -> Node:
     return Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
 
 
+def chain_handlers() -> Handlers:
+    """Return what the systems of this deployment do with chain outputs of their own."""
+    return _handlers(tuple(current_app.conf.chain_handlers))
+
+
+@cache
+def _handlers(names: tuple[str, ...]) -> Handlers:
+    """Each name: ``module:ATTRIBUTE``, imported only by the process that walks the chain."""
+    return Handlers(tuple(getattr(import_module(module), one) for module, _, one in (n.partition(":") for n in names)))
+
+
 @cache
 def service_wallet(deployment: Deployment) -> TaprootKey:
     """Return the service's own key, which pays the fees of settlements. Raises NotFoundError without a seed file."""
@@ -174,6 +187,18 @@ def contract_rule(preset: Preset) -> ContractRule:
 def fee_rule(preset: Preset) -> FeeRule:
     """Return the bounds of what a settlement pays."""
     return FeeRule(floor=SatsPerKvb(preset.fee_sats_per_vbyte * 1000))
+
+
+def note_contract_error(here: Context, option_id: str, error: str) -> None:
+    """Keep why an option's contract does not go on, for whoever asks."""
+    with here.store.transaction() as session:
+        contracts.note_error(session, option_id, error, now=here.now())
+
+
+def note_unheld_contract(here: Context, option_id: str, reason: str) -> None:
+    """Keep which hash is missing here to go on with an option's contract."""
+    with here.store.transaction() as session:
+        contracts.note_unheld(session, option_id, reason)
 
 
 def _secret(file: Path, what: str) -> bytes:

@@ -1,4 +1,7 @@
-"""Contracts: orders to the two parties, their messages carried and checked; each party signs in its own process."""
+"""Contracts: orders to the two parties, their messages carried; each party signs in its own process.
+
+``tasks/checks.py`` checks what they signed.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,21 @@ from celery import shared_task
 
 from btcfi.adapters.party.mailbox import Mailbox, read_message
 from btcfi.adapters.store.options import attesting, contracts
-from btcfi.adapters.store.options.options import condition_of_row, event_of, terms_of
+from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.contracts.messages import Role, encode_attestation
-from btcfi.contracts.payouts import guest_payouts
-from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
 from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
 from btcfi.oracle.announcement import announce
-from tasks.context import Context, context, contract_rule, mailboxes, node, oracle_secrets, shared_points
-from tasks.held import preset_of, program_of, rate_of
+from tasks.context import (
+    Context,
+    context,
+    contract_rule,
+    mailboxes,
+    node,
+    note_contract_error,
+    note_unheld_contract,
+    oracle_secrets,
+)
+from tasks.held import preset_of, rate_of
 
 TAKE: Final = {
     "offer": contracts.take_offer,
@@ -64,7 +74,7 @@ def _order(here: Context) -> None:
         try:
             rule = contract_rule(preset_of(option.preset_sha256, option.preset))
         except NotHeldError as e:  # the others go on
-            _unheld(here, option.id, str(e))
+            note_unheld_contract(here, option.id, str(e))
             continue
         event = event_of(option)
         with here.store.reading() as session:
@@ -87,9 +97,9 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
         except RetryableError:
             raise  # the message stays for the next look
         except BtcfiError as e:
-            _note(here, option_id, str(e))
+            note_contract_error(here, option_id, str(e))
         except Exception as e:  # noqa: BLE001 - it stays for the next look, and holds up no other party's
-            _note(here, option_id, f"not taken yet: {type(e).__name__}")
+            note_contract_error(here, option_id, f"not taken yet: {type(e).__name__}")
             return
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
@@ -119,17 +129,7 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
             (buyer, f"{name}.sign"),
         ):
             if row.last_error is None and (reason := box.refusal(sent)) is not None:
-                _note(here, name, f"the {box.folder.name} refused: {reason}")
-
-
-def _note(here: Context, option_id: str, error: str) -> None:
-    with here.store.transaction() as session:
-        contracts.note_error(session, option_id, error, now=here.now())
-
-
-def _unheld(here: Context, option_id: str, reason: str) -> None:
-    with here.store.transaction() as session:
-        contracts.note_unheld(session, option_id, reason)
+                note_contract_error(here, name, f"the {box.folder.name} refused: {reason}")
 
 
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
@@ -152,28 +152,3 @@ def _publish(here: Context, boxes: list[Mailbox]) -> None:
         for box in boxes:
             if not box.holds("inbox", name):
                 box.put("inbox", name, encode_attestation(attestation))
-
-
-@shared_task(name="contracts.check")
-def check(option_id: str) -> None:
-    """Compute a contract ourselves and check every signature of both parties, before the buyer gets the last ones."""
-    here = context()
-    with here.store.reading() as session:
-        setup = contracts.setup_of(session, option_id)
-    if setup is not None:
-        try:
-            agreement = _checked(setup)
-            with here.work() as session:
-                contracts.mark_checked(session, option_id, agreement, now=here.now())
-        except NotHeldError as e:
-            _unheld(here, option_id, str(e))
-        except BtcfiError as e:
-            _note(here, option_id, str(e))
-
-
-def _checked(setup: contracts.Setup) -> Agreement:
-    program = program_of(setup.option.program_sha256, setup.option.program)
-    return check_setup(
-        setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program),
-        event=event_of(setup.option), policy=SetupPolicy(), points=shared_points(setup.offer.terms.announcements),
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Control: publish what waits, repair what stands still, prove that queues are consumed."""
+"""Control: publish what waits, repair what stands still, delete what is old."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from btcfi.adapters.store.options import contracts, settlements
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import prune_evidence
 from btcfi.adapters.store.spine import outbox
-from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
-from btcfi.adapters.store.spine.tables import CanaryRow
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.units import UnixSeconds
 from tasks import pipeline
 from tasks.context import context
@@ -48,12 +47,3 @@ def prune() -> None:
     here = context()
     if days := here.deployment.evidence_keep_days:
         prune_evidence(here.store, before=UnixSeconds(here.now() - days * 86_400))
-
-
-@shared_task(name="control.canary")
-def canary(queue: str) -> None:
-    """Note that this queue is consumed."""
-    here = context()
-    with here.store.transaction() as session:
-        statement = upsert(session, CanaryRow).values(queue=queue, seen_at_unix=here.now())
-        session.execute(statement.on_conflict_do_update(index_elements=["queue"], set_={"seen_at_unix": here.now()}))

@@ -50,11 +50,11 @@ def confirmations(presets: frozenset[str]) -> int:
 
 
 @cache
-def program_of(sha256: str, name: str = "") -> Program:
+def program_of(sha256: str) -> Program:
     """Return the guest program of an option, its bytes checked against the manifest. Raises NotHeldError."""
     from btcfi.vm.program import load_program_by_hash  # noqa: PLC0415 - numpy; who only prices or pays runs no guest
 
-    return load_program_by_hash(sha256, name=name)
+    return load_program_by_hash(sha256)
 
 
 @cache
@@ -69,7 +69,7 @@ def missing(bound: Bound) -> str | None:
     """Return what this process does not hold of what an option's run needs, None when it can be run here."""
     try:
         preset_of(bound.preset_sha256, bound.preset)
-        program_of(bound.program_sha256, bound.program)
+        program_of(bound.program_sha256)
     except NotHeldError as e:
         return str(e)
     return None

@@ -1,29 +1,13 @@
-"""Options: premiums by the clock, expiry by the price, requests by operators."""
+"""Options: expiry by the price, requests by operators. ``tasks/pricing.py`` prices them."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
 from btcfi.adapters.store.options import options, settlements
-from btcfi.adapters.store.options.premiums import price_open_options, store_premiums
 from btcfi.oracle.quote import Feed
 from tasks.context import context
 from tasks.held import rule_of
-
-
-@shared_task(name="pricing.refresh")
-def refresh() -> None:
-    """Price every open option at the newest agreed price."""
-    here = context()
-    with here.store.reading() as session:  # pricing ten thousand options must not keep others from writing
-        now = here.market_now(session)
-        priced = price_open_options(
-            session, here.feed, now=now, rate_bps=here.preset.rate_bps,
-            fallback_volatility_bps=here.preset.fallback_volatility_bps,
-        )  # fmt: skip
-    if priced is not None:
-        with here.store.transaction() as session:
-            store_premiums(session, priced, now=now)
 
 
 @shared_task(name="options.expire_due")

@@ -1,4 +1,4 @@
-"""Prices: a tick opens a round, each venue is fetched, the chord's body agrees."""
+"""Prices: a tick opens a round, the chord's body agrees, the oracles attest. ``tasks/venues.py`` fetches."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from celery import shared_task
 
 from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.observations import store_observation
-from btcfi.adapters.venues.rest import Backoff, venue_client
 from btcfi.errors import NotHeldError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import attest as attest_outcome
-from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import slot as checked_slot
 from tasks.context import Context, context, oracle_secrets
@@ -27,21 +24,6 @@ def tick(slot: int) -> None:
             session, here.feed, checked_slot(slot), now=here.now(),
             deadline_seconds=here.deployment.round_deadline_seconds,
         )  # fmt: skip
-
-
-@shared_task(name="oracle.fetch", ignore_result=False)
-def fetch(feed: str, slot: int, venue: str) -> bool:
-    """Ask one venue for one minute and store what it said, or why it said nothing; a failing venue is no error."""
-    here = context()
-    deployment = here.deployment
-    backoff = Backoff(attempts=deployment.fetch_attempts, first_seconds=deployment.fetch_backoff_seconds)
-    client = venue_client(
-        parse_venue(venue), base_url=deployment.venue_base_url, timeout=deployment.venue_timeout_seconds,
-        rate_limit=deployment.venue_rate_limit, backoff=backoff,
-    )  # fmt: skip
-    observation, raw = client.fetch(checked_slot(slot), here.now())
-    with here.store.transaction() as session:
-        return store_observation(session, Feed(feed), observation, raw, now=here.now())
 
 
 @shared_task(name="oracle.aggregate")

@@ -7,6 +7,7 @@ That an effect happens once is the database's business (docs/decisions), never t
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -16,21 +17,27 @@ from kombu.entity import Exchange, Queue
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import guard, signals
+from workers import guard, signals, warm
 from workers.beat import beat_schedule
 from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
 
 FAULTS: Final = "BTCFI_TEST_FAULTS"
 """Names the folder of orders of workers/chaos/points.py. No deployment sets it."""
 
-TASK_MODULES: Final = (
-    "tasks.oracle",
-    "tasks.options",
-    "tasks.settlement",
-    "tasks.chain",
-    "tasks.contracts",
-    "tasks.control",
-)
+ROLE_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    PRICES: ("tasks.canary", "tasks.venues"),
+    SETTLE: ("tasks.canary", "tasks.machine", "tasks.settlement", "tasks.checks", "tasks.pricing"),
+    CHAIN: ("tasks.canary", "tasks.chain"),
+    CONTROL: ("tasks.canary", "tasks.control", "tasks.oracle", "tasks.options", "tasks.contracts"),
+}
+"""The tasks of each role, and with them what its processes import: ROUTES sends a task where its module stands.
+
+A module's ``before_fork``, if it has one, is run before the first child is forked (workers/warm.py)."""
+
+TASK_MODULES: Final = tuple(dict.fromkeys(module for modules in ROLE_MODULES.values() for module in modules))
+
+CHAIN_HANDLERS: Final = ("btcfi.adapters.store.options.on_chain:OPTIONS_ON_CHAIN",)
+"""What each system does with chain outputs of its own; imported by the chain worker alone."""
 
 TIME_LIMIT_SECONDS: Final = 300
 """A task that runs longer is killed; the longest honest one, a proof of 2**20 steps, takes a tenth of it in parts."""
@@ -43,18 +50,21 @@ RESULT_EXPIRES_SECONDS: Final = 86_400
 """A chord's count must outlive its slowest part, or its body silently never runs."""
 
 
-def create_app(deployment: Deployment) -> Celery:
+def create_app(deployment: Deployment, *, modules: Sequence[str] = TASK_MODULES) -> Celery:
     """Return the application: its queues, routes and schedule; tasks find ``conf.deployment`` on it.
 
+    modules: what a worker imports when it starts, ``ROLE_MODULES`` of its role; who only sends needs none.
     Raises InvalidInputError when the deployment names no broker.
     """
     if deployment.broker_url is None:
         raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0 or redis+socket:///PATH?virtual_host=0")
-    app = Celery("btcfi", set_as_current=True, include=list(TASK_MODULES))
+    app = Celery("btcfi", set_as_current=True, include=list(modules))
     app.conf.update(configuration(deployment))
     app.conf.deployment = deployment
+    app.conf.chain_handlers = CHAIN_HANDLERS
     signals.connect(deployment)
     guard.connect()
+    warm.connect(modules)
     if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`
         import_module("workers.chaos.points").install(Path(folder))
     return app
@@ -139,5 +149,11 @@ def route(name: str, *_: object, **__: object) -> dict[str, str]:
     return {"queue": next((queue for prefix, queue in ROUTES if name.startswith(prefix)), CONTROL)}
 
 
-ROUTES: Final = (("oracle.fetch", PRICES), ("settlement.", SETTLE), ("contracts.check", SETTLE), ("chain.", CHAIN))
+ROUTES: Final = (
+    ("oracle.fetch", PRICES),
+    ("settlement.", SETTLE),
+    ("contracts.check", SETTLE),
+    ("pricing.", SETTLE),
+    ("chain.", CHAIN),
+)
 """Prefix of a task's name and its queue; everything else is control's."""

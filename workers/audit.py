@@ -17,18 +17,17 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.options import event_of
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import EDGES
+from btcfi.adapters.store.spine.machines import machines
+from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.option import split
-from btcfi.errors import NotFoundError, NotHeldError
+from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR
@@ -37,17 +36,17 @@ from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
 from settings.preset import load_preset_by_hash
 
-SETTLED: Final = frozenset({"EXERCISED", "ABANDONED"})
+SETTLED: Final = OptionRow.__machine__.ends
 MAX_STEPS: Final = 1 << 20
 SATS_PER_BTC: Final = 100_000_000
 
-_TABLES: Final[dict[str, Any]] = {
-    "option": OptionRow,
-    "settlement": SettlementRow,
-    "round": RoundRow,
-    "chain_transaction": TransactionRow,
-    "contract": ContractRow,
-}
+
+class PromiseBrokenError(BtcfiError):
+    """A fault changed what was settled, or the store and the chain do not agree."""
+
+    def __init__(self, what: str, broken: int, first: str) -> None:
+        super().__init__(f"{what}: {broken} broken, first: {first}")
+        self.broken, self.first = broken, first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +117,7 @@ def _option(
     session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, complete: bool
 ) -> list[Finding]:
     problems: list[str] = []
-    if settlement is not None and settlement.state == "parked":
+    if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
     if option.state not in SETTLED:
         if complete:
@@ -164,7 +163,7 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     for what, expected, found in (
         ("payout in the store", output.payout_sats, settlement.payout_sats),
         ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
-        ("state", "EXERCISED" if output.payout_sats else "ABANDONED", option.state),
+        ("state", OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED, option.state),
         ("price of the settlement", _price_of(session, option, settlement, priced), given.spot),
         ("strike", option.strike_cents, given.strike),
     ):
@@ -224,22 +223,20 @@ def replay_events(session: Session) -> list[Finding]:
     """Replay the event log: every edge allowed, each from where the last one led, the end where the row stands."""
     states: dict[tuple[str, str], str] = {}
     found = []
-    # a round is opened under the name of its minute, before it has a number
-    rounds = select(col(RoundRow.feed), col(RoundRow.slot), col(RoundRow.id))
-    minutes = {f"{feed}@{slot}": str(number) for feed, slot, number in session.execute(rounds)}
+    load_tables()
+    known = machines()
     for row in session.execute(select(EventRow).order_by(col(EventRow.id))).scalars():
-        key = (row.entity, minutes.get(row.entity_id, row.entity_id))
-        if row.entity not in EDGES:
+        key = (row.entity, row.entity_id)
+        if row.entity not in known:
             continue
         if row.from_state != states.get(key, ""):
             found.append(_event(row, f"leaves {row.from_state or 'nothing'}, was {states.get(key, 'nothing')}"))
-        if row.from_state and (row.from_state, row.to_state) not in EDGES[row.entity]:
+        if row.from_state and (row.from_state, row.to_state) not in known[row.entity][1].edges:
             found.append(_event(row, f"no edge from {row.from_state} to {row.to_state}"))
         states[key] = row.to_state
-    for entity, table in _TABLES.items():
-        key_column: Any = {"chain_transaction": TransactionRow.txid, "contract": ContractRow.option_id}.get(entity)
-        key_column = key_column or table.id
-        for identity, state in session.execute(select(key_column, table.state)):
+    for entity, (table, machine) in known.items():
+        key, state_column = getattr(table, machine.key), table.state  # type: ignore[attr-defined]
+        for identity, state in session.execute(select(key, state_column)):
             replayed = states.pop((entity, str(identity)), "")
             if replayed != state:
                 found.append(

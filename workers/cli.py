@@ -1,174 +1,164 @@
-"""``btcfi``: every command of the project on one typer app, the one place that knows all parts.
+"""``btcfi``: every command of the project, each by the name of the module that has it.
 
-Nothing heavy is imported before a command runs, so that ``btcfi --help`` answers at once and ``btcfi verify`` brings
-neither queue nor database along.
+``btcfi --help`` and the shell's completion read the table and import none of those modules; a command imports its own
+when it is asked for. A new command is a module in ``workers/commands`` and one row here.
 """
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import Sequence
+from enum import StrEnum
 from importlib import import_module
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NamedTuple, NoReturn, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from btcfi.errors import InvalidInputError
-from btcfi.surfaces import anchor_cli, oracle_cli, risk_cli, vm_cli
 from btcfi.surfaces.cli import run
-from workers.commands import (
-    backup,
-    bench,
-    chaos,
-    doctor,
-    health,
-    metrics,
-    options,
-    parked,
-    prepare,
-    prove_anchor,
-    serve,
-    watch,
+
+
+class Who(StrEnum):
+    """Who uses a command: the heading under which ``btcfi --help`` lists it."""
+
+    TRADER = "Trader: buys and sells options"
+    OPERATOR = "Operator: runs a deployment"
+    AUDITOR = "Auditor: checks what others did"
+    ORACLE = "Oracle: collects and signs prices"
+    DEVELOPER = "Developer: tries and changes the project"
+
+
+class Row(NamedTuple):
+    """One command or group of commands."""
+
+    name: str
+    who: Who | None
+    """None: not in the list; for machines, such as a container's health check."""
+    target: str
+    """``module:attribute``: the function that is the command, or the typer app that is the group."""
+    about: str
+    """The first paragraph of its own help, for the list."""
+
+
+def _rows(*rows: Row) -> dict[str, Row]:
+    return {row.name: row for row in rows}
+
+
+# fmt: off
+COMMANDS: Final = _rows(
+    Row("options", Who.TRADER, "workers.commands.options:app", "Create, list and show options."),
+    Row("settle", Who.TRADER, "workers.commands.settle:settle",
+        "Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."),
+    Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),
+    Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
+        "Print the risk of BOOK at one market, and draw it with --plot."),
+    Row("up", Who.OPERATOR, "workers.commands.up:up",
+        "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
+    Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",
+        "Check every part of the deployment and say what to do; exit 1 if something does not work."),
+    Row("watch", Who.OPERATOR, "workers.commands.watch:watch",
+        "Show the pipeline, live, until Ctrl-C; into a pipe, or with --once, a single look."),
+    Row("parked", Who.OPERATOR, "workers.commands.parked:app", "Settlements that wait for an operator."),
+    Row("users", Who.OPERATOR, "workers.commands.users:app", "Who may sign in to the operator console."),
+    Row("keys", Who.OPERATOR, "workers.commands.keys:app", "Make, list and revoke API keys."),
+    Row("migrate", Who.OPERATOR, "workers.commands.migrate:migrate",
+        "Bring the store's tables to the newest form; what is in them stays."),
+    Row("prepare", Who.OPERATOR, "workers.commands.prepare:prepare",
+        "Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."),
+    Row("backup", Who.OPERATOR, "workers.commands.backup:backup",
+        "Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."),
+    Row("restore", Who.OPERATOR, "workers.commands.restore:restore",
+        "Restore a backup into the deployment's empty data folder and database; then start it as usual."),
+    Row("oracle", Who.OPERATOR, "workers.commands.oracle:app",
+        "After a restore: what the oracles may have attested since the backup."),
+    Row("serve", Who.OPERATOR, "workers.commands.serve:serve",
+        "Serve the REST API of the deployment's store, and the operator console, until Ctrl-C."),
+    Row("worker", Who.OPERATOR, "workers.commands.worker:worker",
+        "Run the Celery worker of one role in this process."),
+    Row("beat", Who.OPERATOR, "workers.commands.beat:beat",
+        "Run the clock that schedules every round; a second one is harmless."),
+    Row("flower", Who.OPERATOR, "workers.commands.flower:flower",
+        "Run Flower, the view of the queues, with the login of FLOWER_BASIC_AUTH or of the deployment."),
+    Row("metrics", Who.OPERATOR, "workers.commands.metrics:metrics",
+        "Serve the metrics of the whole deployment; `btcfi metrics --once` prints them."),
+    Row("verify", Who.AUDITOR, "btcfi.surfaces.vm_cli:verify",
+        "Check a proof; exit 0 only if every check passes, 76 if one fails (with --json it is named on stdout too)."),
+    Row("prove", Who.AUDITOR, "btcfi.surfaces.vm_cli:prove",
+        "Run a guest program on an input, and write a proof of what it did."),
+    Row("trace", Who.AUDITOR, "btcfi.surfaces.vm_cli:trace_app", "Look into a proof's execution."),
+    Row("anchor", Who.AUDITOR, "workers.commands.anchor:app", "Check what was anchored in Bitcoin."),
+    Row("prices", Who.AUDITOR, "workers.commands.prices:app", "Agreed prices and the evidence behind them."),
+    Row("audit", Who.AUDITOR, "workers.commands.audit:audit",
+        "Check every settled option of the store against the chain, a fresh run of its program, and the event log."),
+    Row("oracle-init", Who.ORACLE, "btcfi.surfaces.oracle_cli:oracle_init",
+        "Write the files of a new oracle network: one key a node, the registry, a configuration each."),
+    Row("oracle-node", Who.ORACLE, "btcfi.surfaces.oracle_cli:oracle_node",
+        "Collect one exchange's closed candle each minute, sign it and submit it."),
+    Row("aggregator", Who.ORACLE, "btcfi.surfaces.oracle_cli:aggregator",
+        "Collect signed prices from the oracle nodes and agree on one price a minute (gRPC)."),
+    Row("record", Who.ORACLE, "btcfi.surfaces.oracle_cli:record",
+        "Record raw responses of live exchanges, to be replayed later with --replay FOLDER."),
+    Row("demo", Who.DEVELOPER, "workers.commands.demo:demo",
+        "Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."),
+    Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
+    Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
+        "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "
+        "doubled."),
+    Row("bench", Who.DEVELOPER, "workers.commands.bench:bench",
+        "Measure the project on this machine: medians, one run, ratios against what was measured beside."),
+    Row("health", None, "workers.commands.health:health",
+        "Ask one process of this machine for a sign of life; exit 69 when it gives none."),
 )
-from workers.deployed import open_store
-
-if TYPE_CHECKING:
-    from btcfi.oracle.consensus import ConsensusRule
-
-LAZY_GROUPS: Final = {
-    "oracle": ("workers.commands.held", "After a restore: what the oracles may have attested since the backup."),
-    "party": ("btcfi.surfaces.party_cli", "One side of an option contract, with its own keys."),
-    "keys": ("workers.commands.keys", "Make, list and revoke API keys."),
-    "users": ("workers.commands.users", "Who may sign in to the operator console."),
-}
-"""Groups whose modules take half a second to import: only when asked for by name."""
-
-FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
-"""Where Flower's user:password comes from: the environment, since anybody on the machine can read an argv."""
-
-FLOWER_CONFIG: Final = Path(__file__).resolve().parents[1] / "dashboards" / "flower_config.py"
-
-COMPLETE: Final = "_BTCFI_COMPLETE"
-"""Set by the shell's completion that `btcfi --install-completion` installs."""
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where store, chain and logs are kept.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+# fmt: on
+"""Every command, in the order of the list."""
 
 
-def demo(
-    *,
-    replay: Annotated[Path | None, typer.Option(help="Folder of candles, EXCHANGE-BASE-QUOTE.csv")] = None,
-    start: Annotated[str, typer.Option(help="First minute of it: 2023-03-11T06:00Z, or unix seconds")] = "",
-    minutes: Annotated[int | None, typer.Option(help="How many minutes", min=1, max=100_000)] = None,
-    venue: Annotated[list[str] | None, typer.Option(help="exchange:BASE/QUOTE; may be given several times")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Prices of the live exchanges, in real time")] = False,
-    data_dir: DataDir = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the data afterwards")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."""
-    if live and (replay is not None or start):
-        raise InvalidInputError("--live", "given together with --replay or --start", "either live prices or a replay")
-    first = oracle_cli.parse_slot(start) if start else None
-    from btcfi.oracle.quote import parse_venue
-    from workers.machine.demo import DemoRequest, run_demo
-
-    request = DemoRequest(
-        replay=replay,
-        start=first,
-        minutes=minutes,
-        venues=tuple(str(parse_venue(text)) for text in venue or ()),
-        live=live,
-        data_dir=_kept() if keep and data_dir is None else data_dir,
-        as_json=as_json,
-    )
-    run_demo(request)
+def load(name: str) -> TyperCommand | TyperGroup:
+    """Import the module of a command and return the command. Raises KeyError for a name that no row has."""
+    row = COMMANDS[name]
+    module, _, attribute = row.target.partition(":")
+    found = getattr(import_module(module), attribute)
+    alone = typer.Typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+    else:
+        alone.command(name, hidden=row.who is None)(found)
+    return cast("TyperCommand | TyperGroup", typer.main.get_group(alone).commands[name])
 
 
-def _kept() -> Path:
-    """Return a new folder that stays, and say where it is."""
-    folder = Path(tempfile.mkdtemp(prefix="btcfi-demo-"))
-    typer.echo(f"btcfi: the data stay in {folder}", err=True)
-    return folder
+class _Listed(TyperCommand):
+    """Stands for a command in the list and in completions; it cannot run."""
 
 
-def up(
-    *,
-    live: Annotated[bool, typer.Option("--live", help="Prices of the live exchanges")] = False,
-    pace: Annotated[float, typer.Option(help="Seconds that a replayed minute takes", min=0.05, max=60.0)] = 5.0,
-    data_dir: DataDir = None,
-) -> None:
-    """Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."""
-    from workers.machine.up import run_up
+class _Commands(TyperGroup):
+    """The group of all commands: names and help from the table, the command itself only when it is to run."""
 
-    run_up(live=live, pace=pace, data_dir=data_dir)
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - handed on
+        super().__init__(**attributes)
+        for row in COMMANDS.values():
+            if row.who is not None:
+                self.add_command(_Listed(row.name, help=row.about, rich_help_panel=row.who.value))
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's click has no public types
+        """Return what stands for a command, also for one that is not in the list."""
+        return super().get_command(ctx, cmd_name) or (_Listed(cmd_name) if cmd_name in COMMANDS else None)
 
-def worker(
-    role: Annotated[str, typer.Argument(help="prices, settle, chain or control")],
-    *,
-    name: Annotated[str | None, typer.Option(help="Tells workers of one role apart")] = None,
-) -> None:
-    """Run the Celery worker of one role in this process."""
-    # SIGTERM finishes what is at hand first; Celery reads this while it is imported
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-    from settings.deployment import load_deployment
-    from workers.app import create_app
-    from workers.roles import worker_arguments
-
-    deployment = load_deployment()
-    arguments = worker_arguments(role, deployment, name or role)
-    create_app(deployment).worker_main(arguments)
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - as above
+        """Return the command that the line names, imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(command.name or "") if isinstance(command, _Listed) else command, rest
 
 
-def beat() -> None:
-    """Run the clock that schedules every round; a second one is harmless."""
-    from settings.deployment import load_deployment
-    from workers.app import create_app
-
-    # no pid file: nothing of ours stays behind
-    create_app(load_deployment()).start(["beat", "--loglevel=WARNING", "--pidfile="])
-
-
-def flower() -> None:
-    """Run Flower, the view of the queues, with the login of FLOWER_BASIC_AUTH or of the deployment."""
-    from settings.deployment import load_deployment
-    from workers.app import create_app
-
-    deployment = load_deployment()
-    if FLOWER_BASIC_AUTH not in os.environ and deployment.flower_password is not None:
-        os.environ[FLOWER_BASIC_AUTH] = f"{deployment.flower_user}:{deployment.flower_password.get_secret_value()}"
-    user, _, password = os.environ.get(FLOWER_BASIC_AUTH, "").partition(":")
-    if not user or not password:
-        raise InvalidInputError(FLOWER_BASIC_AUTH, "no login", "user:password, in the environment")
-    # Flower reads the login from the environment itself
-    where = [f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"]
-    create_app(deployment).start(["flower", f"--conf={FLOWER_CONFIG}", *where])
-
-
-def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:
-    """Bring the store's tables to the newest form; what is in them stays."""
-    store = open_store(migrated=False)
-    store.migrate(revision)
-    typer.echo(f"{store.where} is at {revision}", err=True)
-    store.close()
-
-
-def consensus_rule() -> ConsensusRule:
-    """Return the consensus numbers of the deployment's preset."""
-    from settings.deployment import load_deployment
-    from settings.preset import load_preset
-
-    return load_preset(load_deployment().preset).consensus
+def every_command() -> TyperGroup:
+    """Return the app with every module imported, for documents and tests that walk all commands and options."""
+    whole = cast("TyperGroup", typer.main.get_command(build()))
+    for name in COMMANDS:
+        whole.add_command(load(name))
+    return whole
 
 
 def _say_version(wanted: bool) -> None:  # noqa: FBT001 - the option's value, as typer hands it over
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - a tenth of the time of --help
+
         typer.echo(f"btcfi {version('btcfi-oracle-vm')}")
         raise typer.Exit
 
@@ -182,59 +172,23 @@ def _whole(
     pass
 
 
-def build(arguments: Sequence[str] = ()) -> typer.Typer:
-    """Return the app. ``arguments``: the command line, whose first word may name a group that is imported late."""
+def build() -> typer.Typer:
+    """Return the app."""
     app = typer.Typer(
         name="btcfi",
+        cls=_Commands,
         help="Options on Bitcoin whose settlement anybody can check.",
+        epilog="New here? `btcfi demo` runs everything once. `btcfi COMMAND --help` explains a command.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
     app.callback()(_whole)
-    app.command()(demo)
-    app.command()(up)
-    app.registered_commands += vm_cli.app.registered_commands
-    app.registered_groups += vm_cli.app.registered_groups
-    app.add_typer(options.app, name="options")
-    app.command()(options.settle)
-    app.registered_commands += risk_cli.app.registered_commands
-    prove_anchor.register(anchor_cli.app)
-    app.add_typer(anchor_cli.app, name="anchor")
-    oracle_cli.register(app, oracle_cli.PricesContext(open_store=open_store, rule=consensus_rule))
-    for name, (module, about) in LAZY_GROUPS.items():
-        loaded = import_module(module).app if name in arguments[:1] else _placeholder(about)
-        app.add_typer(loaded, name=name)
-    app.add_typer(parked.app, name="parked")
-    app.command()(worker)
-    app.command()(beat)
-    app.command()(flower)
-    app.command()(serve.serve)
-    app.command()(metrics.metrics)
-    app.command()(doctor.doctor)
-    app.command()(watch.watch)
-    app.command()(migrate)
-    app.command()(prepare.prepare)
-    app.command(hidden=True)(health.health)
-    app.command()(bench.bench)
-    chaos.register(app)
-    backup.register(app)
     return app
-
-
-def _placeholder(about: str) -> typer.Typer:
-    """Return a group that only stands in the list of commands."""
-    group = typer.Typer(help=about)
-    group.callback()(lambda: None)
-    return group
 
 
 def main() -> NoReturn:
     """Run the process's command line: one line on stderr and an exit code for every expected error."""
-    arguments = sys.argv[1:]
-    if COMPLETE in os.environ:  # a shell hands the line over in the environment: bash in the one, others in the other
-        line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
-        arguments = line.split()[1:]
-    run(build(arguments))
+    run(build())
 
 
 if __name__ == "__main__":

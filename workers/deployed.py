@@ -1,20 +1,24 @@
-"""What this deployment is, for every command: its store, the rule of its sales, its node and its clock."""
+"""What this deployment is, for every command: its store, the rules of its prices and sales, its node and its clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.options.sales import SaleRule
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.vm.program import load_program
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
-from tasks.context import Context
+
+if TYPE_CHECKING:
+    from btcfi.adapters.store.options.sales import SaleRule
+    from tasks.context import Context
 
 
 class StoreNotReadyError(InvalidInputError):
@@ -35,8 +39,15 @@ def open_store(*, migrated: bool = True) -> Store:
     return store
 
 
+def consensus_rule() -> ConsensusRule:
+    """Return the consensus numbers of the deployment's preset."""
+    return load_preset(load_deployment().preset).consensus
+
+
 def sale_rule(deployment: Deployment) -> SaleRule:
     """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
+    from btcfi.adapters.store.options.sales import SaleRule  # noqa: PLC0415 - numba: only a sale computes a premium
+
     preset = load_preset(deployment.preset)
     return SaleRule(
         feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,
@@ -45,15 +56,15 @@ def sale_rule(deployment: Deployment) -> SaleRule:
     )  # fmt: skip
 
 
-def node_of(here: Context) -> Node:
-    """Return a connection of our own to the deployment's node."""
-    deployment = here.deployment
-    return Node(deployment.node_url or "", deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+def node_of(deployment: Deployment, *, timeout_seconds: float | None = None) -> Node:
+    """Return a connection of our own to the deployment's node, patient for ``timeout_seconds`` or as it is set."""
+    seconds = deployment.node_timeout_seconds if timeout_seconds is None else timeout_seconds
+    return Node(deployment.node_url or "", seconds, cookie_file=deployment.node_cookie_file)
 
 
 def ticker(here: Context) -> Callable[[int], None]:
     """Return what sends beat's tick of a minute."""
-    from workers.app import create_app  # noqa: PLC0415 - as Cluster
+    from workers.app import create_app  # noqa: PLC0415 - Celery: most commands send nothing
 
     app = create_app(here.deployment)
     return lambda slot: app.send_task("oracle.tick", kwargs={"slot": slot}, queue="control")

@@ -20,16 +20,19 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.options.tables import RequestState
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
 from btcfi.adapters.store.spine import refusals
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import EDGES
+from btcfi.adapters.store.spine.machines import machines
+from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from workers.broker import BrokerReading, read_broker
+from workers.deployed import node_of
 from workers.roles import QUEUES
 
 DATABASE: Final = "database"
@@ -214,11 +217,7 @@ class Exporter(Collector):
         self._deployment, self._deadline = deployment, deadline
         self._preset = load_preset(deployment.preset)
         self._store = Store(deployment.database_url, busy_timeout_ms=int(deadline * 1000))
-        self._node = (
-            Node(deployment.node_url, deadline, cookie_file=deployment.node_cookie_file)
-            if deployment.node_url is not None
-            else None
-        )
+        self._node = node_of(deployment, timeout_seconds=deadline) if deployment.node_url is not None else None
         self._events = EventLog()
         self._up: dict[str, bool] = {}
         self._database = Source(DATABASE, self._read_store)
@@ -298,6 +297,8 @@ class Exporter(Collector):
 
 
 def _put_store(page: _Page, reading: Reading) -> None:
+    load_tables()
+    known = machines()
     for name, entity, found in (
         ("btcfi_options", "option", reading.options),
         ("btcfi_settlements", "settlement", reading.settlements),
@@ -305,13 +306,13 @@ def _put_store(page: _Page, reading: Reading) -> None:
         ("btcfi_transactions", "chain_transaction", reading.transactions),
     ):
         # a state without rows is 0, not absent: an alert on it must be able to clear
-        for state in sorted({s for edge in EDGES[entity] for s in edge} | set(found)):
+        for state in sorted({*map(str, known[entity][1].states), *found}):
             page.put(name, found.get(state, 0), state)
     for state, age in reading.oldest_settlement.items():
         page.put("btcfi_settlement_oldest_seconds", age, state)
     for state, age in reading.oldest_contract.items():
         page.put("btcfi_contract_oldest_seconds", age, state)
-    for state in sorted({"open", "accepted", "held", "refused"} | set(reading.requests)):
+    for state in sorted({*map(str, RequestState), *reading.requests}):
         page.put("btcfi_settlement_requests", reading.requests.get(state, 0), state)
     for queue, age in reading.canaries.items():
         page.put("btcfi_canary_age_seconds", age, queue)
@@ -358,8 +359,12 @@ def _put_price(page: _Page, price: Price | None, feed: str) -> None:
 
 
 def _put_events(page: _Page, events: EventLog) -> None:
-    closed = {"priced": 0, "void": 0}
-    every = [Edge(entity=e, from_state=a, to_state=b) for e, edges in EDGES.items() for a, b in sorted(edges)]
+    closed = {str(end): 0 for end in RoundRow.__machine__.ends}
+    every = [
+        Edge(entity=entity, from_state=str(start), to_state=str(to))
+        for entity, (_, machine) in machines().items()
+        for start, to in sorted(machine.edges)
+    ]
     for edge in dict.fromkeys([*every, *events.edges]):
         histogram = events.edges.get(edge, Histogram())
         page.put_histogram("btcfi_stage_seconds", histogram, edge.entity, edge.from_state, edge.to_state)
@@ -369,7 +374,7 @@ def _put_events(page: _Page, events: EventLog) -> None:
         page.put("btcfi_rounds_total", count, state)
     for until in SETTLED:
         page.put_histogram("btcfi_settlement_seconds", events.settled.get(until, Histogram()), until)
-    created = dict.fromkeys(EDGES, 0)
+    created = dict.fromkeys(machines(), 0)
     for (entity, _), count in events.born.items():
         created[entity] = created.get(entity, 0) + count
     for entity, count in created.items():

@@ -5,8 +5,6 @@ Forked children share no socket with their parent.
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
@@ -16,7 +14,7 @@ import structlog
 from celery import signals
 
 from settings.deployment import Deployment
-from workers import logs, tracing
+from workers import logs, tracing, warm
 
 SENT_AT: Final = "btcfi_sent_at"
 """Header of every message: unix seconds at which it was sent, from which its age in a queue follows."""
@@ -124,9 +122,5 @@ def _trace_threads(sender: Any = None, **_: object) -> None:  # noqa: ANN401 - t
 
 def _drop_inherited_connections() -> None:
     """Forget the parent's database connections without closing them: the sockets are still the parent's."""
-    if "sqlalchemy" not in sys.modules:
-        return
-    from sqlalchemy import Engine  # noqa: PLC0415 - beat and Flower need no database
-
-    for engine in [thing for thing in gc.get_objects() if isinstance(thing, Engine)]:
+    for engine in (*warm.INHERITED, *warm.engines()):
         engine.dispose(close=False)

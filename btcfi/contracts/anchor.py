@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from btcfi.bitcoin.block import merkle_branch, root_of_branch
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -160,19 +161,6 @@ def build_anchor(
 # ---- from the transaction to the header
 
 
-def block_branch(txids: Sequence[Txid], position: int) -> tuple[Hash32, ...]:
-    """Return the siblings from a transaction up to its block's Merkle root, by Bitcoin's rules."""
-    level: list[bytes] = list(txids)
-    branch = []
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        branch.append(hash32(level[position ^ 1]))
-        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-        position >>= 1
-    return tuple(branch)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorProof:
     """Everything that leads from one item to a block header."""
@@ -210,7 +198,7 @@ def prove_anchor(
         path=anchor_path(items, index),
         transaction=parse_transaction(transaction.to_bytes(witness=False)),
         position=position,
-        branch=block_branch(block_txids, position),
+        branch=merkle_branch(block_txids, position),
         header=header,
     )
     check_anchor(proof)
@@ -232,12 +220,7 @@ def check_anchor(proof: AnchorProof) -> Hash32:
         raise WrongAnchorError("a transaction of 64 bytes could be a node of the block's tree")
     if len(proof.header) != HEADER_SIZE:
         raise WrongAnchorError(f"the header has {len(proof.header)} bytes")
-    node: bytes = proof.transaction.txid
-    position = proof.position
-    for sibling in proof.branch:
-        node = hash256(sibling + node if position & 1 else node + sibling)
-        position >>= 1
-    if position or node != proof.header[36:68]:
+    if root_of_branch(Hash32(proof.transaction.txid), proof.position, proof.branch) != proof.header[36:68]:
         raise WrongAnchorError("the header's Merkle root is another")
     return proof.block_hash
 

@@ -9,7 +9,6 @@ from typing import NoReturn
 import typer
 
 from btcfi.errors import BtcfiError
-from btcfi.surfaces.status import status_of
 
 _USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """Typer ships its own copy of click and exports only this error's descendants."""
@@ -23,6 +22,8 @@ def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
     try:
         code = app(prog_name=name, standalone_mode=False)
     except BtcfiError as e:
+        from btcfi.surfaces.status import status_of  # noqa: PLC0415 - it imports half the library, and --help errs not
+
         sys.exit(_said(f"{name}: {e}", status_of(e).exit_code))
     except typer.Abort:
         sys.exit(_said(f"{name}: interrupted", _INTERRUPTED))
@@ -37,7 +38,8 @@ def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
     except _USAGE_ERROR as e:
         message = e.format_message() if hasattr(e, "format_message") else str(e)
         code = getattr(e, "exit_code", 2)
-        sys.exit(_said(f"{name}: {message.rstrip('.')}; try --help", code) if message else code)
+        where = getattr(getattr(e, "ctx", None), "command_path", name)
+        sys.exit(_said(f"{name}: {message.rstrip('.?')}; try `{where} --help`", code) if message else code)
     except OSError as e:
         where = f" ({e.filename})" if e.filename else ""
         sys.exit(_said(f"{name}: {e.strerror or e}{where}", 74))

@@ -1,6 +1,6 @@
 """``btcfi aggregator``, ``oracle-node``, ``oracle-init``, ``record`` and ``prices``: the oracle network's commands.
 
-They need no cluster. ``register`` puts them on a typer app.
+They need no cluster; ``prices`` reads the store that it is given.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ STARTER_NODES: Final = {
 }
 """The published three nodes, and the leg without which a USDT price is no dollar price."""
 
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+"""What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
 
 Start = Annotated[str, typer.Option(help="First minute: unix seconds or ISO 8601")]
 End = Annotated[str, typer.Option(help="Minute after the last")]
@@ -91,16 +93,6 @@ def log_to_stderr() -> None:
     )
 
 
-def register(app: typer.Typer, context: PricesContext | None = None) -> None:
-    """Put the oracle's commands on ``app``; ``prices`` only with a context, since it reads the database."""
-    app.command("aggregator")(aggregator)
-    app.command("oracle-node")(oracle_node)
-    app.command("oracle-init")(oracle_init)
-    app.command("record")(record)
-    if context is not None:
-        app.add_typer(prices_app(context), name="prices")
-
-
 def parse_slot(text: str) -> Slot:
     """Return the minute of unix seconds or ISO 8601 (``2023-03-11T06:00Z``). Raises InvalidInputError."""
     try:
@@ -117,6 +109,7 @@ def parse_slot(text: str) -> Slot:
 # --- processes
 
 
+@app.command()
 def aggregator(
     *,
     config: Annotated[Path, typer.Option(help="The network file: nodes, rule, policy")] = Path("config/network.toml"),
@@ -217,6 +210,7 @@ def _write_port(file: Path | None, port: int) -> None:
         os.replace(unfinished, file)  # noqa: PTH105 - atomic: a reader sees all or nothing
 
 
+@app.command()
 def oracle_node(
     *,
     exchange: Annotated[str, typer.Option(help="binance, binanceus, coinbase or kraken")] = "binance",
@@ -320,6 +314,7 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
+@app.command()
 def oracle_init(
     folder: Annotated[Path, typer.Argument(help="Where to write network.toml and a key and config for each node")],
     *,
@@ -355,6 +350,7 @@ def oracle_init(
         typer.echo(f"{len(wanted)} nodes in {folder}; keep the .key files secret", err=True)
 
 
+@app.command()
 def record(
     folder: Annotated[Path, typer.Argument(help="Where to keep the raw responses")],
     *,
@@ -494,12 +490,5 @@ def utc(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def main() -> None:
-    """Run the commands alone: ``python -m btcfi.surfaces.oracle_cli``."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False)
-    register(app)
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    app()

@@ -10,21 +10,25 @@ Messages are files, ``-`` (stdin, stdout) or http(s) URLs (read by GET, written 
 or read from a file; it never stands in an argument.
 """
 
-# ruff: noqa: PLR0917 - a command's options are its parameters
 from __future__ import annotations
 
 import json
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
+from btcfi.adapters.keystore import create_keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.guest import Guest, GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
@@ -59,6 +63,8 @@ HTTP_TIMEOUT: Final = 30.0
 NODE_TIMEOUT: Final = 60.0
 """Seconds."""
 
+PROGRAM: Final = "option_settlement"
+
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
@@ -82,26 +88,66 @@ RefundDelay = Annotated[
     int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
 ]
 
-DEFAULT_FOLDER = Path("party")
-DEFAULT_NODE = "http://127.0.0.1:18443"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Whose side a command takes: the options that every command has."""
+
+    folder: Folder = Path("party")
+    node: NodeUrl = "http://127.0.0.1:18443"
+    cookie_file: Cookie = None
+    passphrase_file: Passphrase = None
+
+    def chain(self) -> Node:
+        """Return a connection to the party's node."""
+        return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
+
+    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
+        store = PartyStore(self.folder)
+        return PartyDesk(
+            store,
+            open_keystore(store.keystore_path, _passphrase(self.passphrase_file)),
+            self.chain(),
+            guest or Guest(load_program(PROGRAM)),
+            policy=SetupPolicy(min_refund_delay=min_refund_delay),
+            fees=FeeRule(),
+        )
 
 
-@app.command()
-def init(
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
-) -> None:
+def _command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
+    hints = get_type_hints(Side, include_extras=True)
+    options = [
+        Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(Side)
+    ]
+
+    def put(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(**given: Any) -> None:  # noqa: ANN401 - as the command line gives it
+            function(side=Side(**{one.name: given.pop(one.name) for one in options}), **given)
+
+        whole = signature(function, eval_str=True)
+        parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
+        command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
+        app.command(name)(command)
+        return function
+
+    return put
+
+
+@_command()
+def init(*, side: Side) -> None:
     """Create the party's keystore and print its address."""
-    store = PartyStore(folder)
-    create_keystore(store.keystore_path, _passphrase(passphrase_file, confirm=True))
-    desk = _desk(folder, node, cookie_file, passphrase_file)
-    _say({"folder": str(folder), "address": desk.address()})
+    create_keystore(PartyStore(side.folder).keystore_path, _passphrase(side.passphrase_file, confirm=True))
+    desk = side.desk()
+    _say({"folder": str(side.folder), "address": desk.address()})
 
 
-@app.command()
+@_command()
 def offer(
+    *,
     option: Annotated[Path, typer.Option("--option", help="The option's terms, JSON.")],
     role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
     announcement: Announcements,
@@ -114,10 +160,7 @@ def offer(
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Offer a contract: terms, oracles, and coins of your wallet."""
     fields = _read_json(str(option))
@@ -135,44 +178,40 @@ def offer(
         announcements=tuple(decode_announcement(_read_json(str(path))) for path in announcement),
         threshold=threshold,
     )
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    desk = side.desk(min_refund_delay)
     made = desk.offer(contract, _choice(Role, "role", role))
     _write_json(out, encode_offer(made))
     _say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
 
 
-@app.command()
+@_command()
 def accept(
+    *,
     message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
     announcement: Announcements,
     out: Out,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Check an offer against the oracle's announcement as you have it, and pre-sign every settlement."""
     offered = decode_offer(_read_json(message))
     event = decode_announcement(_read_json(str(announcement[0]))).event
-    accepted = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay).accept(offered, event)
+    accepted = side.desk(min_refund_delay).accept(offered, event)
     _write_json(out, encode_accept(accepted))
     _say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 
 
-@app.command()
+@_command()
 def sign(
+    *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = _read_json(message)
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    desk = side.desk(min_refund_delay)
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         _say({"funding_txid": display_txid(funding.txid)})
@@ -182,16 +221,11 @@ def sign(
     _say({"contract_id": signed.contract_id.hex(), "sign": out}, quiet=out == "-")
 
 
-@app.command()
-def status(
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
-) -> None:
+@_command()
+def status(*, side: Side) -> None:
     """Print the wallet and every contract as this party has it, without doing anything."""
-    store = PartyStore(folder)
-    desk = _desk(folder, node, cookie_file, passphrase_file)
+    store = PartyStore(side.folder)
+    desk = side.desk()
     free, held = desk.balance()
     contracts = []
     for name in store.names():
@@ -210,20 +244,18 @@ def status(
     _say({"address": desk.address(), "spendable_sats": free, "reserved_sats": held, "contracts": contracts})
 
 
-@app.command()
+@_command()
 def watch(
+    *,
     attestation: Annotated[
         list[str] | None, typer.Option("--attestation", help="An oracle's attestation: a file or URL; repeat.")
     ] = None,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     attestations = [decode_attestation(_read_json(source)) for source in attestation or []]
-    reports = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay).watch(attestations)
+    reports = side.desk(min_refund_delay).watch(attestations)
     rows = [
         {
             "contract": report.name,
@@ -238,8 +270,9 @@ def watch(
     _say({"contracts": rows})
 
 
-@app.command()
+@_command()
 def close(
+    *,
     contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
     payout_sats: Annotated[int, typer.Option("--payout-sats", help="What the buyer gets.", min=0)],
     out: Out,
@@ -247,10 +280,7 @@ def close(
         str, typer.Option("--guest-input", help="Early exercise: the guest's input, hex; it must compute the payout.")
     ] = "",
     rate: Annotated[int, typer.Option("--rate", help="Fee of the close, sat/kvB.", min=1000)] = 2000,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
 ) -> None:
     """Ask the other side to close together now: early exercise, or any payout that you both want."""
@@ -258,28 +288,26 @@ def close(
         given = bytes.fromhex(guest_input)
     except ValueError as e:
         raise InvalidInputError("guest input", "not hex", "120 hex digits") from e
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    desk = side.desk(min_refund_delay)
     request = desk.request_close(contract, payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given)
     _write_json(out, encode_close_request(request))
     _say({"contract": contract, "close": out}, quiet=out == "-")
 
 
-@app.command("close-sign")
+@_command("close-sign")
 def close_sign(
+    *,
     message: Annotated[str, typer.Argument(help="A close request or an answer to yours: a file, - or a URL.")],
     payout_sats: Annotated[
         int | None, typer.Option("--payout-sats", help="The payout that you agree to; needed for an answer.", min=0)
     ] = None,
     out: Out = "-",
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
 ) -> None:
     """Answer a close request whose payout you agree to; or finish your own and broadcast it."""
     received = _read_json(message)
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    desk = side.desk(min_refund_delay)
     if isinstance(received, dict) and received.get("type") == "btcfi/close-answer":
         closed = desk.finish_close(decode_close_answer(received))
         _say({"close_txid": display_txid(closed.txid)})
@@ -291,18 +319,16 @@ def close_sign(
     _say({"contract_id": answer.contract_id.hex(), "answer": out}, quiet=out == "-")
 
 
-@app.command("run")
+@_command("run")
 def serve(
+    *,
     inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
     outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
     orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
     bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
@@ -310,10 +336,10 @@ def serve(
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    chain = Node(node, NODE_TIMEOUT, cookie_file=cookie_file)
-    desk = _desk(folder, node, cookie_file, passphrase_file, min_refund_delay)
+    chain = side.chain()
+    desk = side.desk(min_refund_delay, guest=GuestAside(load_program(PROGRAM)))
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
-    typer.echo(json.dumps({"running": str(folder), "address": desk.address()}))
+    typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
     sys.stdout.flush()
     while not stopping.is_set():
         try:
@@ -325,39 +351,15 @@ def serve(
             stopping.wait(every)
 
 
-@app.command()
+@_command()
 def cancel(
+    *,
     contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
-    folder: Folder = DEFAULT_FOLDER,
-    node: NodeUrl = DEFAULT_NODE,
-    cookie_file: Cookie = None,
-    passphrase_file: Passphrase = None,
+    side: Side,
 ) -> None:
     """Take an unfunded contract back: spend the coins that you named in it to yourself."""
-    back = _desk(folder, node, cookie_file, passphrase_file).cancel(contract)
+    back = side.desk().cancel(contract)
     _say({"txid": display_txid(back.txid)})
-
-
-def _desk(
-    folder: Path,
-    node: str,
-    cookie_file: Path | None,
-    passphrase_file: Path | None,
-    min_refund_delay: int = MIN_REFUND_DELAY,
-) -> PartyDesk:
-    store = PartyStore(folder)
-    return PartyDesk(
-        store,
-        _keystore(store, passphrase_file),
-        Node(node, NODE_TIMEOUT, cookie_file=cookie_file),
-        load_program("option_settlement"),
-        policy=SetupPolicy(min_refund_delay=min_refund_delay),
-        fees=FeeRule(),
-    )
-
-
-def _keystore(store: PartyStore, passphrase_file: Path | None) -> Keystore:
-    return open_keystore(store.keystore_path, _passphrase(passphrase_file))
 
 
 def _passphrase(path: Path | None, *, confirm: bool = False) -> str:

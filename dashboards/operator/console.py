@@ -14,10 +14,11 @@ from jinja2 import Environment
 from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
+from btcfi.adapters.store.prices.rounds import market_now
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
-from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
-from dashboards.operator import queries
+from btcfi.oracle.quote import Feed
+from btcfi.units import UnixSeconds
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
 from dashboards.operator.live import Live
@@ -91,8 +92,7 @@ class Console:
 
     def market_now(self, session: Session) -> UnixSeconds:
         """Return the market's clock: in a replay the end of the newest priced minute, else the wall clock."""
-        newest = queries.newest_priced(session, self.feed) if self.deps.api.replay_clock else None
-        return UnixSeconds(newest.slot + SECONDS_PER_MINUTE) if newest else self.now()
+        return market_now(session, Feed(self.feed), replay=self.deps.api.replay_clock, now=self.now())
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

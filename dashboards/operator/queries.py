@@ -207,7 +207,7 @@ def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
 
 def transactions_of(session: Session, option_id: str) -> list[TransactionRow]:
     """Return an option's transactions, oldest first."""
-    query = select(TransactionRow).where(TransactionRow.option_id == option_id)
+    query = select(TransactionRow).where(TransactionRow.subject == option_id)
     return list(session.exec(query.order_by(col(TransactionRow.created_at_unix), col(TransactionRow.purpose))).all())
 
 

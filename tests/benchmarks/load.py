@@ -43,10 +43,10 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot, UnixSeconds
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
+from tests.benchmarks.__main__ import _commit, _machine
 from tests.benchmarks.throughput import BATCH, WARM_EACH, cluster_without_contracts, make_due, proven, wait_for
 from workers import audit
 from workers.chaos.parallel import own_database
-from workers.commands.bench import _commit, _machine
 from workers.deployed import sale_rule, ticker
 from workers.machine import parties
 from workers.machine.cluster import Cluster

@@ -19,7 +19,7 @@ MOMENTS = ("settlement.proven:after", "node.send:after")
 
 
 def operator(deployment, *words):
-    done = CliRunner().invoke(build(words), words, env=deployment.environment())
+    done = CliRunner().invoke(build(), words, env=deployment.environment())
     assert done.exit_code == 0, done.output
     return done.stdout
 

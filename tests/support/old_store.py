@@ -19,10 +19,16 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from btcfi.options.terms import OptionKind
-from btcfi.units import Slot
+from btcfi.units import Slot, UnixSeconds
+from settings.deployment import Deployment
 from tasks import chain, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support import contract_stage
+
+try:
+    from btcfi.adapters.store.prices import rounds
+except ImportError:  # before the rooms
+    from btcfi.adapters.store import rounds
 
 PRICE = 6_000_000
 FIRST = contract_stage.EXPIRY
@@ -121,6 +127,18 @@ def live(stage):
     sell(stage, "ordered", strike=5_500_000, barrier=NEAR)
     exchange_tasks.exchange()
     chain.anchor()  # one that no block holds
+    minutes(stage.here.store)
+
+
+def minutes(store):
+    """Open and close rounds as beat does; the stage's own prices come without events. A feed that nothing settles by."""
+    register = context.make_context(Deployment(feed="BTC/EUR", data_dir=Path())).register
+    for at in (FIRST - 120, FIRST - 60, FIRST):
+        with store.transaction() as session:
+            rounds.open_round(session, register.feed, Slot(at), now=UnixSeconds(at + 65), deadline_seconds=20)
+    for at in (FIRST - 120, FIRST - 60):
+        with store.transaction() as session:
+            rounds.close_round(session, register, Slot(at), now=UnixSeconds(at + 90), final=True)
 
 
 def die(*_):

@@ -39,6 +39,7 @@ from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from workers.app import FAULTS
 from workers.chaos.points import Orders
+from workers.deployed import node_of
 from workers.machine import parties
 from workers.machine.cluster import LOOPBACK, Cluster
 from workers.machine.part import Part
@@ -199,7 +200,7 @@ class ChaosCluster:
         parties.prepare(self._deployment)
         self._base.start(progress)
         base = self._base.deployment
-        self.node = Node(base.node_url or "", 20.0, cookie_file=base.node_cookie_file)
+        self.node = node_of(base, timeout_seconds=20.0)
         self._proxy = NodeProxy(urlsplit(base.node_url or "").port or 0)
         deployment = base.model_copy(update={"data_dir": self._deployment.data_dir, "node_url": self._proxy.url})
         parties.fill_wallets(self.node, deployment, coins=COINS_EACH)

@@ -1,32 +1,24 @@
-"""``btcfi backup`` and ``btcfi restore``: the whole deployment in one file, its keys under a passphrase."""
+"""``btcfi backup``: the whole deployment in one file, its keys under a passphrase; ``btcfi restore`` reads it."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from btcfi.adapters.store.backup import Written, write_backup
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.units import UnixSeconds
-
-if TYPE_CHECKING:
-    from btcfi.adapters.store.backup import Written
-    from settings.deployment import Deployment
+from settings.deployment import Deployment, load_deployment
+from workers.deployed import open_store
 
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File whose first line is the backup's passphrase; else it is asked for.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(backup)
-    app.command()(restore)
 
 
 def backup(
@@ -36,48 +28,16 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."""
-    from btcfi.adapters.store.backup import write_backup
-    from settings.deployment import load_deployment
-    from workers.deployed import open_store
-
     if file.exists():
         raise InvalidInputError("FILE", f"{file} exists", "a file that does not: a backup overwrites nothing")
     deployment = load_deployment()
-    passphrase = _passphrase(passphrase_file, confirm=True)
+    passphrase = passphrase_of(passphrase_file, confirm=True)
     store = open_store()
     written = write_backup(
         store, file, secret_files=secret_files(deployment), passphrase=passphrase, now=UnixSeconds(int(time.time()))
     )
     store.close()
-    _say("backed up", file, written, as_json=as_json)
-
-
-def restore(
-    file: Annotated[Path, typer.Argument(help="A file that `btcfi backup` wrote.")],
-    *,
-    passphrase_file: PassphraseFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Restore a backup into the deployment's empty data folder and database; then start it as usual.
-
-    What was on its way is taken up by the reconciler; what the chain has settled since is found by walking it. Events
-    that the oracles may have attested since the backup are held: `btcfi oracle held` lists them.
-    """
-    from btcfi.adapters.store.backup import read_backup
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import load_deployment
-    from settings.preset import load_preset_by_hash
-
-    deployment = load_deployment()
-    passphrase = _passphrase(passphrase_file, confirm=False)
-    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = Store(deployment.database_url)
-    written = read_backup(
-        file, store, secret_files=secret_files(deployment), passphrase=passphrase,
-        rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
-    )  # fmt: skip
-    store.close()
-    _say("restored", file, written, as_json=as_json)
+    say("backed up", file, written, as_json=as_json)
 
 
 def secret_files(deployment: Deployment) -> dict[str, Path]:
@@ -89,7 +49,8 @@ def secret_files(deployment: Deployment) -> dict[str, Path]:
     }
 
 
-def _passphrase(file: Path | None, *, confirm: bool) -> str:
+def passphrase_of(file: Path | None, *, confirm: bool) -> str:
+    """Return the passphrase of its file, or as it is typed. Raises NotFoundError."""
     if file is None:
         return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=confirm, err=True))
     try:
@@ -99,7 +60,8 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
     return lines[0] if lines else ""
 
 
-def _say(what: str, file: Path, written: Written, *, as_json: bool) -> None:
+def say(what: str, file: Path, written: Written, *, as_json: bool) -> None:
+    """Print what is in the file, and what a restored deployment has to decide."""
     facts: dict[str, Any] = {
         "file": str(file), "bytes": file.stat().st_size, "rows": dict(written.rows), "key_files": written.files,
         "taken_at_unix": written.taken_at_unix, "held_events": list(written.held),

@@ -3,7 +3,6 @@
 ``btcfi audit`` makes the same checks on any deployment.
 """
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import json
@@ -15,15 +14,18 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from btcfi.errors import BtcfiError, InvalidInputError
-
-if TYPE_CHECKING:
-    from workers.chaos.matrix import Outcome
-    from workers.chaos.soak import Minute
+from btcfi.errors import InvalidInputError
+from workers.audit import PromiseBrokenError
+from workers.chaos.cluster import ChaosCluster, long_recording
+from workers.chaos.matrix import Outcome, all_cases, choose
+from workers.chaos.parallel import own_database, run_all
+from workers.chaos.soak import Minute, Soak, run_soak, slots_needed
 
 BEGIN: Final = "<!-- the matrix: written by `btcfi chaos --report` -->"
 END: Final = "<!-- end of the matrix -->"
@@ -37,20 +39,6 @@ LONGEST_PROBLEM: Final = 300
 """Characters of a problem on the terminal; the JSON has all of it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-class PromiseBrokenError(BtcfiError):
-    """A fault changed what was settled, or the store and the chain do not agree."""
-
-    def __init__(self, what: str, broken: int, first: str) -> None:
-        super().__init__(f"{what}: {broken} broken, first: {first}")
-        self.broken, self.first = broken, first
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(chaos)
-    app.command()(audit)
 
 
 def chaos(
@@ -77,9 +65,6 @@ def chaos(
 
     Touches no service of this machine but its own; the environment's broker, node and database are not used.
     """
-    from workers.chaos.matrix import all_cases, choose
-    from workers.chaos.parallel import run_all
-
     url = _database(postgresql=postgresql)
     if soak is not None:
         _soak(soak, per_minute=per_minute, seed=seed, database_url=url, report=report, keep=keep, as_json=as_json)
@@ -109,10 +94,6 @@ def _soak(
     minutes: int, *, per_minute: int, seed: int, database_url: str | None, report: Path | None, keep: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from workers.chaos.cluster import ChaosCluster, long_recording
-    from workers.chaos.parallel import own_database
-    from workers.chaos.soak import Soak, run_soak, slots_needed
-
     if report is not None:
         _around(report, SOAK_BEGIN, SOAK_END)
     soak, began = Soak(), time.monotonic()
@@ -173,33 +154,6 @@ def _soak_lines(minutes: Sequence[Minute], said: dict[str, Any]) -> list[str]:
         for one in minutes
     ]
     return [*lines, "", *(f"- {one}" for one in said["broken"] or ())]
-
-
-def audit(*, as_json: AsJson = False) -> None:
-    """Check every settled option of the store against the chain, a fresh run of its program, and the event log."""
-    from btcfi.adapters.chain.node import Node
-    from settings.deployment import load_deployment
-    from workers import audit as promise
-    from workers.deployed import open_store
-
-    deployment = load_deployment()
-    if deployment.node_url is None:
-        raise InvalidInputError("NODE_URL", "not set", "http://user:password@host:port of a bitcoind")
-    node = Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
-    store = open_store()
-    view = promise.ChainView()
-    view.follow(node)
-    ids = promise.settled_ids(store)
-    found = promise.audit(store, view, ids)
-    store.close()
-    if as_json:
-        typer.echo(json.dumps({"settled": len(ids), "blocks": view.height, "broken": [str(one) for one in found]}))
-    else:
-        for one in found:
-            typer.echo(str(one))
-        typer.echo(f"{len(ids)} settled options against {view.height} blocks: {len(found)} broken promises")
-    if found:
-        raise PromiseBrokenError("audit", len(found), str(found[0]))
 
 
 def _database(*, postgresql: bool) -> str | None:
@@ -306,9 +260,6 @@ def _cells(outcomes: Sequence[Outcome]) -> tuple[list[str], list[str], dict[tupl
 
 
 def _table(outcomes: Sequence[Outcome]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     points, kinds, cells = _cells(outcomes)
     table = Table(title="Seconds from the fault's case to its audit; FAIL where a promise broke", box=None)
     table.add_column("point", no_wrap=True)

@@ -1,6 +1,5 @@
 """``btcfi doctor``: every part of a deployment checked, each with one line of what is and, if need be, what to do."""
 
-# ruff: noqa: PLC0415 - each check imports what it alone needs
 from __future__ import annotations
 
 import json
@@ -12,22 +11,35 @@ import sys
 import tempfile
 import textwrap
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
+from sqlalchemy import inspect
 
+from btcfi.adapters.oracle_network.ntp import measure_ntp
+from btcfi.adapters.store.options.holds import held_ids
+from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.oracle.quote import Feed
+from btcfi.proofs.lanes import hashing_in_use
+from btcfi.units import UnixSeconds
+from btcfi.vm.program import load_program
+from settings.deployment import Deployment, load_deployment
+from settings.preset import load_preset
+from workers.broker import read_broker
 from workers.commands.watch import age
-
-if TYPE_CHECKING:
-    from btcfi.adapters.store.reading import Reading
-    from settings.deployment import Deployment
+from workers.deployed import node_of
+from workers.machine.attach import attached
+from workers.machine.cluster import valkey_server
+from workers.roles import QUEUES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -39,6 +51,7 @@ LEAST_BYTES: Final = 200 << 20
 
 NTP_SERVERS: Final = ("time.cloudflare.com", "pool.ntp.org", "time.google.com")
 NTP_SECONDS: Final = 1.5
+NODE_SECONDS: Final = 5.0
 BAD_OFFSET_SECONDS: Final = 2.0
 """A tick comes 5 s after its minute; a clock that is off by more eats that up."""
 
@@ -90,9 +103,6 @@ def doctor(
     no_network: Annotated[bool, typer.Option("--no-network", help="Do not ask time servers")] = False,
 ) -> None:
     """Check every part of the deployment and say what to do; exit 1 if something does not work."""
-    from settings.deployment import load_deployment
-    from workers.machine.attach import attached
-
     deployment = attached(load_deployment())
     findings: list[Finding] = []
     for name, check in checks(deployment, network=not no_network):
@@ -225,8 +235,6 @@ def clock(*, network: bool) -> Iterator[Finding]:
     """Ask time servers for the offset of this machine's clock."""
     if not network:
         return
-    from btcfi.adapters.oracle_network.ntp import measure_ntp
-
     _working("asking time servers")
     samples = measure_ntp(NTP_SERVERS, timeout_seconds=NTP_SECONDS)
     if not samples:
@@ -243,18 +251,12 @@ def clock(*, network: bool) -> Iterator[Finding]:
 
 def preset(deployment: Deployment) -> Iterator[Finding]:
     """Load the preset whose numbers decide money."""
-    from settings.preset import load_preset
-
     found = load_preset(deployment.preset)
     yield ok("preset", f"{found.name}, SHA-256 {found.sha256[:16]}…")
 
 
 def guests() -> Iterator[Finding]:
     """Check every guest program's bytes against the manifest."""
-    import tomllib
-
-    from btcfi.vm.program import load_program
-
     rows = tomllib.loads((ROOT / "guest_programs" / "manifest.toml").read_text(encoding="utf-8"))["program"]
     wrong = []
     for row in rows:
@@ -272,8 +274,6 @@ def guests() -> Iterator[Finding]:
 
 def hashing() -> Iterator[Finding]:
     """Look whether proofs are hashed by the compiled routine."""
-    from btcfi.proofs.lanes import hashing_in_use
-
     used = hashing_in_use()
     if used == "hashlib":
         yield warn(
@@ -306,13 +306,8 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
 def broker(deployment: Deployment) -> Iterator[Finding]:
     """Ask the broker whether it is there and keeps what it accepts."""
     if deployment.broker_url is None:
-        from workers.machine.cluster import valkey_server
-
         yield ok("broker", f"none named; `btcfi up` starts {valkey_server().name}")
         return
-    from workers.broker import read_broker
-    from workers.roles import QUEUES
-
     found = read_broker(deployment, QUEUES)
     waiting = sum(queue.waiting for queue in found.queues.values())
     said = f"version {found.version}, {waiting} messages wait, {found.unacked} held by workers"
@@ -331,11 +326,7 @@ def node(deployment: Deployment) -> Iterator[Finding]:
     if deployment.node_url is None:
         yield ok("node", "none named; `btcfi up` starts a regtest node")
         return
-    from btcfi.adapters.chain.node import Node
-
-    client = Node(
-        deployment.node_url, min(deployment.node_timeout_seconds, 5.0), cookie_file=deployment.node_cookie_file
-    )
+    client = node_of(deployment, timeout_seconds=min(deployment.node_timeout_seconds, NODE_SECONDS))
     info = client.call("getblockchaininfo")
     version = "unknown version"
     with suppress(BtcfiError):
@@ -354,20 +345,12 @@ def node(deployment: Deployment) -> Iterator[Finding]:
 
 def database(deployment: Deployment) -> Iterator[Finding]:
     """Look into the store: there, at the right migration, and whether the pipeline moves."""
-    from btcfi.adapters.store.options.holds import held_ids
-    from btcfi.adapters.store.reading import newest_revision, read_store, schema_revision
-    from btcfi.adapters.store.spine.database import Store
-    from btcfi.oracle.quote import Feed
-    from btcfi.units import UnixSeconds
-
     path = deployment.database_url.removeprefix("sqlite:///")
     if deployment.database_url.startswith("sqlite") and not Path(path).exists():
         yield warn("database", f"no file {path} yet", "btcfi migrate, or btcfi up")
         return
     store = Store(deployment.database_url, busy_timeout_ms=3_000)
     try:
-        from sqlalchemy import inspect
-
         with store.reading() as session:
             there = inspect(session.connection()).has_table("alembic_version")
             at = schema_revision(session) if there else None

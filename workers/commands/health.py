@@ -1,19 +1,18 @@
 """``btcfi health PART``: whether one process of this machine answers, for a container's health check."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from btcfi.errors import NotFoundError, UnreachableError
-
-if TYPE_CHECKING:
-    from settings.deployment import Deployment
+from settings.deployment import Deployment, load_deployment
+from workers.roles import roles
 
 SECONDS: Final = 5.0
 """For one answer."""
@@ -23,9 +22,6 @@ def health(
     part: Annotated[str, typer.Argument(help="prices, settle, chain, control, api, flower or metrics")],
 ) -> None:
     """Ask one process of this machine for a sign of life; exit 69 when it gives none."""
-    from settings.deployment import load_deployment
-    from workers.roles import roles
-
     deployment = load_deployment()
     pages = {
         "api": f"http://{_local(deployment.api_host)}:{deployment.api_port}/api/v1/health",
@@ -60,9 +56,7 @@ def _ask_page(part: str, url: str) -> None:
 
 
 def _ask_worker(role: str, deployment: Deployment) -> None:
-    import socket
-
-    from workers.app import create_app
+    from workers.app import create_app  # noqa: PLC0415 - Celery: a page is asked every few seconds, and needs none
 
     name = f"{role}@{socket.gethostname()}"
     # patience for the answer, not for the broker

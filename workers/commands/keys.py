@@ -1,4 +1,4 @@
-"""``btcfi keys`` over the deployment's store; a module of its own because FastAPI's import is worth half a second."""
+"""``btcfi keys`` over the deployment's store."""
 
 from __future__ import annotations
 

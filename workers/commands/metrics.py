@@ -1,6 +1,5 @@
 """``btcfi metrics``: the exporter as a process, for Prometheus to scrape."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import signal
@@ -8,6 +7,14 @@ import threading
 from typing import Annotated
 
 import typer
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.exposition import generate_latest
+
+from btcfi.adapters.chain.node import PortInUseError
+from settings.deployment import load_deployment
+from workers.exporter import Exporter
+from workers.logs import configure_logging, secrets_of
+from workers.machine.attach import attached
 
 
 def metrics(
@@ -16,15 +23,6 @@ def metrics(
     once: Annotated[bool, typer.Option("--once", help="Print one scrape and end")] = False,
 ) -> None:
     """Serve the metrics of the whole deployment; `btcfi metrics --once` prints them."""
-    from prometheus_client import CollectorRegistry, start_http_server
-    from prometheus_client.exposition import generate_latest
-
-    from btcfi.adapters.chain.node import PortInUseError
-    from settings.deployment import load_deployment
-    from workers.exporter import Exporter
-    from workers.logs import configure_logging, secrets_of
-    from workers.machine.attach import attached
-
     deployment = attached(load_deployment())
     configure_logging(deployment.log_format, secrets_of(deployment))
     exporter = Exporter(deployment)

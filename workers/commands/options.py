@@ -1,9 +1,7 @@
-"""``btcfi options create|list|show`` and ``btcfi settle``: the book of options, over the store of DATABASE_URL."""
+"""``btcfi options create|list|show``: the book of options, over the store of DATABASE_URL."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
-import getpass
 import json
 import secrets
 import sys
@@ -13,7 +11,13 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from sqlmodel import Session
 
+from btcfi.adapters.store.options.options import find_option, list_options
+from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.prices import rounds
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.times import iso, parse_time
@@ -28,13 +32,11 @@ from btcfi.units import (
     slot_of,
     unix_seconds,
 )
+from settings.deployment import load_deployment
+from workers.deployed import open_store, sale_rule
 
 if TYPE_CHECKING:
-    from sqlmodel import Session
-
     from btcfi.adapters.store.options.sales import Order
-    from btcfi.adapters.store.options.tables import OptionRow
-from workers.deployed import open_store, sale_rule
 
 CENTS: Final = 2
 """Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
@@ -82,7 +84,7 @@ class Wanted:
 
     def order(self, option_id: str, now: UnixSeconds) -> Order:
         """Return them as an order. Raises UnitOutOfRangeError for an expiry after the year 2106."""
-        from btcfi.adapters.store.options.sales import Order
+        from btcfi.adapters.store.options.sales import Order  # noqa: PLC0415 - numba: only a sale computes a premium
 
         return Order(
             option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
@@ -160,15 +162,11 @@ def create(
 
 def _sell(session: Session, wanted: Wanted) -> OptionRow:
     """Store the option that the command line asks for, by the deployment's preset and clock."""
-    from btcfi.adapters.store.options.sales import sell
-    from btcfi.adapters.store.prices import rounds
-    from settings.deployment import load_deployment
+    from btcfi.adapters.store.options.sales import sell  # noqa: PLC0415 - as above
 
     deployment = load_deployment()
     rule = sale_rule(deployment)
-    # in a replay the market's time is the recording's
-    last = rounds.latest_priced(session, rule.feed) if deployment.replay_clock else None
-    now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if last else _now()
+    now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=_now())
     return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)
 
 
@@ -182,8 +180,6 @@ def list_(
     """List the options, the soonest expiry first."""
     if state and state.upper() not in STATES:
         raise InvalidInputError("--state", repr(state), "one of " + ", ".join(STATES))
-    from btcfi.adapters.store.options.options import list_options
-
     store = open_store()
     with store.reading() as session:
         rows = list_options(session, state=state.upper() or None, limit=limit)
@@ -197,36 +193,11 @@ def list_(
 @app.command()
 def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
     """Show one option."""
-    from btcfi.adapters.store.options.options import find_option
-
     store = open_store()
     with store.reading() as session:
         row = find_option(session, option_id)
     store.close()
     _show(row, as_json=as_json)
-
-
-def settle(
-    option_ids: Annotated[list[str], typer.Argument(help="Ids of options.", metavar="OPTION_ID...")],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."""
-    from btcfi.adapters.store.options.settlements import request_settlement
-
-    now, who = _now(), f"cli:{_user()}"
-    store = open_store()
-    with store.transaction() as session:  # all of them or, when one is unknown, none
-        rows = [
-            request_settlement(session, option_id, requested_by=who, now=now) for option_id in dict.fromkeys(option_ids)
-        ]
-        said = [{"option_id": row.option_id, "state": row.state, "answer": row.answer} for row in rows]
-    store.close()
-    if as_json:
-        typer.echo(json.dumps({"requests": said}))
-        return
-    for one in said:
-        typer.echo(f"{one['option_id']}: {one['state']}" + (f" ({one['answer']})" if one["answer"] else ""))
 
 
 def fields_of(row: OptionRow) -> dict[str, Any]:
@@ -269,9 +240,6 @@ def _show(row: OptionRow, *, as_json: bool) -> None:
 
 
 def _table(rows: list[OptionRow]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     # a pipe has no width of its own, and who reads one wants whole ids
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     wide = console.width >= WIDE
@@ -302,10 +270,3 @@ def _table(rows: list[OptionRow]) -> None:
 
 def _now() -> UnixSeconds:
     return unix_seconds(int(time.time()))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        return "unnamed"

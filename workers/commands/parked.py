@@ -1,23 +1,21 @@
 """``btcfi parked list|show|requeue``: settlements that used up their attempts and wait for an operator."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from sqlmodel import Session, col, select
 
+from btcfi.adapters.store.options import settlements
+from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.spine import refusals
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
 from workers.deployed import open_store
-
-if TYPE_CHECKING:
-    from sqlmodel import Session
-
-    from btcfi.adapters.store.options.tables import SettlementRow
 
 app = typer.Typer(
     help="Settlements that wait for an operator.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -34,10 +32,6 @@ SettlementId = Annotated[str, typer.Argument(help="The settlement's id.")]
 @app.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List the parked settlements with the last error of each."""
-    from sqlmodel import col, select
-
-    from btcfi.adapters.store.options.tables import SettlementRow
-
     store = open_store()
     with store.reading() as session:
         query = select(SettlementRow).where(SettlementRow.state == PARKED).order_by(col(SettlementRow.updated_at_unix))
@@ -72,8 +66,6 @@ def show(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
 @app.command()
 def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
     """Give a parked settlement new attempts."""
-    from btcfi.adapters.store.options import settlements
-
     store = open_store()
     with store.transaction() as session:
         settlements.requeue(session, _parked(session, settlement_id), now=UnixSeconds(int(time.time())))
@@ -84,8 +76,6 @@ def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
 @app.command()
 def messages(*, as_json: AsJson = False) -> None:
     """List what was refused at the broker's door: messages that are not ours, once for each content."""
-    from btcfi.adapters.store.spine import refusals
-
     store = open_store()
     with store.reading() as session:
         rows = refusals.refused(session)
@@ -102,9 +92,7 @@ def messages(*, as_json: AsJson = False) -> None:
 
 
 def _parked(session: Session, settlement_id: str) -> SettlementRow:
-    from btcfi.adapters.store.options.settlements import find_settlement
-
-    row = find_settlement(session, settlement_id)
+    row = settlements.find_settlement(session, settlement_id)
     if row.state != PARKED:
         raise InvalidInputError("settlement", f"{settlement_id} is {row.state}", "a parked one")
     return row

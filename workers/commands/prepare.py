@@ -1,11 +1,14 @@
 """``btcfi prepare``: what must be there before the first worker starts; `btcfi up` does the same for itself."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 from typing import Final
 
 import typer
+
+from settings.deployment import load_deployment
+from workers.deployed import node_of, open_store
+from workers.machine import parties
 
 COINS: Final = 64
 """Mature coins for each party of a new regtest chain."""
@@ -13,13 +16,8 @@ COINS: Final = 64
 
 def prepare() -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
-    from btcfi.adapters.chain.node import Node
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import load_deployment
-    from workers.machine import parties
-
     deployment = load_deployment()
-    store = Store(deployment.database_url)
+    store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
@@ -28,7 +26,7 @@ def prepare() -> None:
     typer.echo(f"keys are in {deployment.data_dir}", err=True)
     if deployment.node_url is None:
         return
-    node = Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+    node = node_of(deployment)
     if node.chain_info().chain == "regtest" and node.block_count() < COINS:
         parties.fill_wallets(node, deployment, coins=COINS)
         typer.echo(f"mined {COINS} coins to each party of the regtest chain", err=True)

@@ -4,7 +4,6 @@ Everything that the API may do to the pipeline is a row in the store. The broker
 while it is away, the cluster's relay publishes what the API wrote.
 """
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import errno
@@ -17,26 +16,33 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Final
+from types import FrameType
+from typing import Annotated, Final
 
 import typer
+import uvicorn
+from celery import Celery
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
+from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.surfaces.rest.app import create_app as create_api
+from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
 from btcfi.units import UnixSeconds
+from dashboards.operator.app import create_console
+from dashboards.operator.deps import ConsoleDeps
+from settings.deployment import Deployment, load_deployment
+from settings.preset import load_preset, rule_by_hash
+from tasks.context import make_context
+from tasks.pipeline import publish_pending
+from workers import logs
+from workers.app import create_app
 from workers.deployed import open_store, sale_rule
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from celery import Celery
-    from fastapi import FastAPI
-    from starlette.types import Receive, Scope, Send
-
-    from btcfi.adapters.store.options.sales import SaleRule
-    from btcfi.adapters.store.spine.database import Store
-    from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
-    from settings.deployment import Deployment
+from workers.fleet import Fleet
 
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
@@ -55,9 +61,6 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the REST API of the deployment's store, and the operator console, until Ctrl-C."""
-    from settings.deployment import load_deployment
-    from workers import logs
-
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     deployment = load_deployment().model_copy(update=given)
     listening = listen(deployment.api_host, deployment.api_port)
@@ -81,8 +84,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _run(deployment: Deployment, listening: socket.socket) -> None:
-    import uvicorn
-
     store = open_store()
     celery = _celery(deployment)
     publisher = Publisher(_publish(store) if celery is not None else None)
@@ -113,13 +114,6 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
 
 
 def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:
-    from btcfi.surfaces.rest.app import create_app
-    from dashboards.operator.app import create_console
-    from dashboards.operator.deps import ConsoleDeps
-    from settings.preset import load_preset, rule_by_hash
-    from tasks.context import make_context
-    from workers.fleet import Fleet
-
     fleet = Fleet(celery, deployment) if celery is not None else None
     preset = load_preset(deployment.preset)
     flower = deployment.flower_port if deployment.flower_password is not None else 0
@@ -139,7 +133,7 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         # a page elsewhere whose name resolves to the loopback gets no answer
         hosts=("127.0.0.1", "localhost", "::1") if local else (),
     )
-    return Site(api=create_app(deps), console=create_console(console))
+    return Site(api=create_api(deps), console=create_console(console))
 
 
 class Site:
@@ -162,8 +156,6 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
 
     wake: called when something was put into the outbox. Raises what the deployment's settings deserve.
     """
-    from btcfi.surfaces.rest.deps import Deps
-
     rule = sale_rule(deployment)
     return Deps(
         store=store,
@@ -188,17 +180,13 @@ class _Seller:
         self._store, self._rule, self._wake, self._replay = store, rule, wake, replay
 
     def __call__(self, order: OptionOrder) -> CreatedOption:
-        from btcfi.adapters.store.options.sales import Order, sell
-        from btcfi.adapters.store.prices import rounds
-        from btcfi.surfaces.rest.deps import CreatedOption
-
         wanted = Order(
             option_id=order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
             barrier=order.barrier, american=order.american, expiry=order.expiry,
         )  # fmt: skip
         with self._store.transaction() as session:
-            last = rounds.latest_priced(session, self._rule.feed) if self._replay else None
-            row = sell(session, wanted, self._rule, now=UnixSeconds(last.slot + 60) if last else _now())
+            now = rounds.market_now(session, self._rule.feed, replay=self._replay, now=_now())
+            row = sell(session, wanted, self._rule, now=now)
         self._wake()
         return CreatedOption(
             option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,
@@ -247,8 +235,6 @@ def _celery(deployment: Deployment) -> Celery | None:
     """Return the deployment's Celery application, which every thread finds, or None when no broker is named."""
     if deployment.broker_url is None:
         return None
-    from workers.app import create_app
-
     app = create_app(deployment)
     app.set_default()
     return app
@@ -256,8 +242,6 @@ def _celery(deployment: Deployment) -> Celery | None:
 
 def _publish(store: Store) -> Callable[[], object]:
     """Return what publishes the outbox to the broker."""
-    from tasks.pipeline import publish_pending
-
     return lambda: publish_pending(store, _now())
 
 

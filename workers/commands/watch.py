@@ -1,6 +1,5 @@
 """``btcfi watch``: the pipeline in a terminal, live: prices, stages, queues, what waits and since when."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import json
@@ -8,21 +7,26 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import inspect
 
+from btcfi.adapters.store.reading import Reading, newest_closed_round, newest_revision, read_store, schema_revision
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError
+from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from btcfi.adapters.store.reading import Reading
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import Deployment
-    from workers.broker import BrokerReading
+from settings.deployment import Deployment, load_deployment
+from workers.broker import BrokerReading, read_broker
+from workers.deployed import StoreNotReadyError
+from workers.machine.attach import attached
+from workers.roles import QUEUES
 
 WIDTH: Final = 80
 """Columns that every view fits; a wider terminal is not filled."""
@@ -53,13 +57,6 @@ def watch(
     every: Annotated[float, typer.Option(help="Seconds between two looks", min=0.2, max=3600.0)] = 2.0,
 ) -> None:
     """Show the pipeline, live, until Ctrl-C; into a pipe, or with --once, a single look."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from btcfi.adapters.store.spine.database import Store
-    from settings.deployment import load_deployment
-    from workers.machine.attach import attached
-
     base = load_deployment()
     store = Store(base.database_url, busy_timeout_ms=2_000)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
@@ -90,12 +87,6 @@ def watch(
 
 def look(deployment: Deployment, store: Store) -> View:
     """Read store and broker once; what does not answer is said, not raised."""
-    from btcfi.adapters.store.reading import newest_closed_round, newest_revision, read_store, schema_revision
-    from btcfi.oracle.quote import Feed
-    from workers.broker import read_broker
-    from workers.deployed import StoreNotReadyError
-    from workers.roles import QUEUES
-
     now, feed = UnixSeconds(int(time.time())), Feed(deployment.feed)
     problems: list[str] = []
     reading = last = queues = None
@@ -118,8 +109,6 @@ def look(deployment: Deployment, store: Store) -> View:
 
 
 def _has_tables(session: Any) -> bool:  # noqa: ANN401 - a database session
-    from sqlalchemy import inspect
-
     return bool(inspect(session.connection()).has_table("alembic_version"))
 
 
@@ -137,9 +126,6 @@ def _plain(view: View) -> dict[str, Any]:
 
 def render(view: View) -> RenderableType:
     """Return the look as something that rich prints in 80 columns."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(f"BTCFi  {view.feed}  {iso(view.at)}", style="bold")]
     parts += [Text(f"! {problem}", style="bold red") for problem in view.problems]
     if view.store is not None:
@@ -157,8 +143,6 @@ def render(view: View) -> RenderableType:
 
 
 def _price(reading: Reading, last: tuple[UnixSeconds, str, dict[str, Any]] | None) -> Iterable[RenderableType]:
-    from rich.text import Text
-
     price = reading.price
     if price is None:
         yield Text("price      none yet", style="yellow")
@@ -182,8 +166,6 @@ def _price(reading: Reading, last: tuple[UnixSeconds, str, dict[str, Any]] | Non
 
 
 def _stages(reading: Reading) -> RenderableType:
-    from rich.table import Table
-
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("options", "", "contracts", "", "settlements", "", "oldest", "transactions", ""):
         table.add_column(name, justify="left" if name and name != "oldest" else "right", no_wrap=True)
@@ -207,8 +189,6 @@ def _cell(states: tuple[str, ...], i: int, counts: Mapping[str, int]) -> tuple[s
 
 
 def _waiting(reading: Reading) -> RenderableType:
-    from rich.text import Text
-
     stopped = sum(n for name, n in reading.counters.items() if name.startswith(("duplicate", "late", "stale")))
     repaired = reading.counters.get("repairs", 0) + reading.counters.get("repaired_rounds", 0)
     lag = f", the oldest {age(reading.outbox_lag)}" if reading.outbox_waiting else ""
@@ -226,8 +206,6 @@ def _waiting(reading: Reading) -> RenderableType:
 
 
 def _queues(broker: BrokerReading, canaries: Mapping[str, int]) -> RenderableType:
-    from rich.table import Table
-
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name, justify in (("queue", "left"), ("waiting", "right"), ("oldest", "right"), ("consumed", "right")):
         table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)

@@ -291,7 +291,7 @@ def _closed(run: Run, slots: list[Slot]) -> int:
 
 
 def _coins_ready(run: Run) -> bool:
-    node = node_of(run.here)
+    node = node_of(run.here.deployment)
     tip = node.block_count()
     node.close()
     need = len(book())
@@ -335,7 +335,7 @@ def _watch(run: Run, bar: Any, states: tuple[str, ...]) -> int:  # noqa: ANN401 
 
 
 def _result(run: Run) -> dict[str, Any]:
-    node = node_of(run.here)
+    node = node_of(run.here.deployment)
     rows, failed = [], []
     proofs = run.logs.parent / "proofs"
     proofs.mkdir(exist_ok=True)

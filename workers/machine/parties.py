@@ -92,6 +92,6 @@ COINS_EACH: Final = 40
 
 def fill_parties(here: Context, coins: int) -> None:
     """Mine coins to both parties and the service, on the deployment's regtest walk."""
-    node = node_of(here)
+    node = node_of(here.deployment)
     fill_wallets(node, here.deployment, coins=coins)
     node.close()

@@ -50,7 +50,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     with Cluster(deployment, replay_folder=folder_played, flower=True, api=True, metrics=True) as cluster:
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
-        node = node_of(here)
+        node = node_of(here.deployment)
         chain = node.chain_info()
         node.close()
         empty = chain.chain == "regtest" and chain.height < COINS_EACH

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from bitcoin.core import CBlock
 
+from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, from_bitcoinlib, parse_transaction
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError, UnreachableError
@@ -587,12 +588,8 @@ def _check_block(block: Block, name: Hash32) -> None:
     found = hash256(block.header.raw)
     if found != name or block.header.hash != name:
         raise NodeLiesError("block", _hex(name), f"its header hashes to {_hex(found)}")
-    level: list[bytes] = [one.txid for one in block.transactions]
+    txids = [one.txid for one in block.transactions]
     # a list whose end is repeated has the same Merkle root (CVE-2012-2459)
-    doubled = len(set(level)) != len(level)
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-    if doubled or not level or level[0] != block.header.raw[36:68]:
+    doubled = len(set(txids)) != len(txids)
+    if doubled or not txids or merkle_root(txids) != block.header.raw[36:68]:
         raise NodeLiesError("block", _hex(name), "its transactions do not give its Merkle root")

@@ -23,27 +23,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Table, func, insert, inspect, select, text
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, select, text
 
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
-from btcfi.adapters.store.access import (
-    api_tables,  # noqa: F401 - registers the tables
-    console_tables,  # noqa: F401 - registers the tables
-)
-from btcfi.adapters.store.options import (
-    anchor_tables,  # noqa: F401 - registers the tables
-    contract_tables,  # noqa: F401 - registers the tables
-    hold_tables,  # noqa: F401 - registers the tables
-)
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
-from btcfi.adapters.store.prices import network_tables  # noqa: F401 - registers the tables
-from btcfi.adapters.store.spine import (
-    fleet_tables,  # noqa: F401 - registers the tables
-    tables,  # noqa: F401 - registers the tables
-)
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.units import UnixSeconds
 
@@ -139,7 +125,7 @@ def _dump(store: Store, folder: Path) -> tuple[dict[str, int], str]:
     with store.engine.execution_options(**options).connect() as connection:
         revision = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
         there = set(inspect(connection).get_table_names())
-        for table in SQLModel.metadata.sorted_tables:
+        for table in load_tables().sorted_tables:
             if table.name in there and table.name not in MOMENTARY:
                 rows[table.name] = _dump_table(connection, table, folder / f"{table.name}.jsonl")
     return rows, revision
@@ -258,7 +244,10 @@ def _load(source: Path, store: Store, folder: Path, manifest: Mapping[str, Any])
         raise NotEmptyError(f"the database {store.where}")
     store.migrate(str(manifest["revision"]))
     with store.engine.begin() as connection:
-        for table in SQLModel.metadata.sorted_tables:
+        # the tables as they were at the backup's revision, which today's code may call otherwise
+        then = MetaData()
+        then.reflect(bind=connection)
+        for table in then.sorted_tables:
             if table.name in manifest["rows"]:
                 loaded = _load_table(connection, table, folder / f"{table.name}.jsonl")
                 if loaded != manifest["rows"][table.name]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -21,28 +21,29 @@ from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.access.console_tables import pause_of
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
-from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import (
+    OPEN_OPTIONS,
+    UNEXPIRED_OPTIONS,
+    OptionRow,
+    OptionState,
+    PremiumRow,
+    SettlementRequestRow,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.database import MIGRATIONS
+from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed
-from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
+from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds
 
 BUCKETS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds, inclusive upper bounds of the histograms. Event rows have whole seconds: below 1 there is nothing to see."""
 
-SETTLED: Final = ("proven", "broadcast", "confirmed")
+SETTLED: Final = (SettlementState.PROVEN, SettlementState.BROADCAST, SettlementState.CONFIRMED)
 """Milestones of a settlement, each timed from when it became due."""
-
-OPEN_OPTIONS: Final = ("CREATED", "ACTIVE", "EXPIRED")
-"""States in which collateral is locked or about to be."""
-
-PENDING_CONTRACTS: Final = ("ordered", "offered", "accepted", "signed", "checked")
-"""Every state of a contract before its funding is on the chain: the two parties are still at it."""
-
-PENDING_SETTLEMENTS: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "parked")
-"""Every state before the payment is confirmed."""
 
 EVENTS_PER_READ: Final = 20_000
 """Rows that one step of ``EventLog.read`` takes in: about 0.2 s."""
@@ -107,11 +108,10 @@ class EventLog:
         self._gaps = {id_: seen for id_, seen in self._gaps.items() if now - seen <= GAP_SECONDS}
         late = self._rows(session, col(EventRow.id).in_(self._gaps)) if self._gaps else []
         fresh = self._rows(session, col(EventRow.id) > self.read_to)
-        opened = _opened(session, [row for row in (*late, *fresh) if row.entity == "round"])
         for row in late:
             self._gaps.pop(int(row.id), None)
-        self._take(late, opened)
-        self._take(fresh, opened)
+        self._take(late)
+        self._take(fresh)
         if fresh:
             newest = int(fresh[-1].id)
             start = max(self.read_to, newest - GAP_WINDOW) + 1
@@ -128,49 +128,34 @@ class EventLog:
         )  # fmt: skip
         return list(session.execute(query.where(condition).order_by(col(EventRow.id)).limit(EVENTS_PER_READ)).all())
 
-    def _take(self, rows: Iterable[Any], opened: Mapping[str, int]) -> None:
+    def _take(self, rows: Iterable[Any]) -> None:
         for row in rows:
             key = (row.entity, row.entity_id)
             if not row.from_state:
                 self.born[row.entity, row.to_state] = self.born.get((row.entity, row.to_state), 0) + 1
             else:
                 edge = Edge(entity=row.entity, from_state=row.from_state, to_state=row.to_state)
-                since = opened.get(row.entity_id) if row.entity == "round" else self._since.get(key)
+                since = self._since.get(key)
                 # without a first event nothing is known about how long it took; the edge is counted all the same
                 spent = max(row.at_unix - since, 0) if since is not None else 0
                 self.edges.setdefault(edge, Histogram()).add(spent)
             self._remember(row, key)
 
     def _remember(self, row: Any, key: tuple[str, str]) -> None:  # noqa: ANN401 - as above
-        if row.entity == "round":
-            return
         self._since[key] = row.at_unix
         if row.entity == "settlement":
             due = self._due.setdefault(row.entity_id, row.at_unix)
-            if row.to_state in SETTLED and row.from_state != "confirmed":
+            if row.to_state in SETTLED and row.from_state != SettlementState.CONFIRMED:
                 self.settled.setdefault(row.to_state, Histogram()).add(max(row.at_unix - due, 0))
-        if (row.entity, row.to_state) in _LAST_STATES:
+        if (row.entity, row.to_state) in _last_states():
             self._since.pop(key, None)
             self._due.pop(row.entity_id, None)
 
 
-_LAST_STATES: Final = frozenset({
-    ("settlement", "confirmed"), ("chain_transaction", "final"), ("contract", "funded"),
-    ("option", "EXERCISED"), ("option", "ABANDONED"),
-})  # fmt: skip
-"""Where an entity normally ends; what a reorganisation takes back is counted from there, its time forgotten."""
-
-
-def _opened(session: Session, rows: list[Any]) -> dict[str, int]:
-    """Return when the rounds of these events were opened: a round's first event has another id than its later ones."""
-    ids = [int(row.entity_id) for row in rows if row.from_state and row.entity_id.isdigit()]
-    found: dict[str, int] = {}
-    for first in range(0, len(ids), 500):
-        query = select(col(RoundRow.id), col(RoundRow.opened_at_unix)).where(
-            col(RoundRow.id).in_(ids[first : first + 500])
-        )
-        found |= {str(id_): opened for id_, opened in session.execute(query)}
-    return found
+@cache
+def _last_states() -> frozenset[tuple[str, str]]:
+    """Where an entity normally ends; what a reorganisation takes back is counted from there, its time forgotten."""
+    return frozenset((entity, str(end)) for entity, (_, machine) in machines().items() for end in machine.ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +218,7 @@ class Reading:
 def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool = False) -> Reading:
     """Return the store's numbers. ``replay``: the market's clock is the newest priced minute, not ``now``."""
     last = rounds.latest_priced(session, feed)
-    market_now = UnixSeconds(last.slot + SECONDS_PER_MINUTE) if replay and last is not None else now
+    market_now = rounds.market_time(None if last is None else Slot(last.slot), replay=replay, now=now)
     outbox = _outbox(session, now)
     premiums_age, unpriced = _premiums(session, now)
     locked, paid = _book(session)
@@ -241,14 +226,14 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         at=now,
         options=_by_state(session, OptionRow),
         settlements=_by_state(session, SettlementRow),
-        oldest_settlement=_oldest(session, SettlementRow, PENDING_SETTLEMENTS, now),
+        oldest_settlement=_oldest(session, SettlementRow, SettlementRow.__machine__.pending, now),
         contracts=_by_state(session, ContractRow),
-        oldest_contract=_oldest(session, ContractRow, PENDING_CONTRACTS, now),
+        oldest_contract=_oldest(session, ContractRow, ContractRow.__machine__.pending, now),
         overdue_options=_overdue(session, market_now),
         collateral_sats=locked,
         premium_cents=paid,
         price=None if last is None else _price(last, now=now, replay=replay),
-        open_rounds=_count(session, col(RoundRow.state) == "open", RoundRow),
+        open_rounds=_count(session, col(RoundRow.state) == RoundState.OPEN, RoundRow),
         feed_paused=pause_of(session, feed) is not None,
         newest_round_state=session.execute(
             select(col(RoundRow.state)).where(col(RoundRow.feed) == feed).order_by(col(RoundRow.slot).desc()).limit(1)
@@ -282,7 +267,7 @@ def schema_revision(session: Session) -> str | None:
 
 def newest_closed_round(session: Session, feed: Feed) -> tuple[UnixSeconds, str, dict[str, Any]] | None:
     """Return minute, state and report (the JSON of ``encode_outcome``) of the newest round that is closed."""
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) != "open")
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) != RoundState.OPEN)
     row = session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
     return None if row is None else (UnixSeconds(row.slot), row.state, json.loads(row.report or "{}"))
 
@@ -299,7 +284,7 @@ def _count(session: Session, condition: Any, table: Any) -> int:  # noqa: ANN401
     return int(session.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
 
 
-def _oldest(session: Session, table: Any, states: tuple[str, ...], now: UnixSeconds) -> dict[str, int]:  # noqa: ANN401
+def _oldest(session: Session, table: Any, states: Iterable[str], now: UnixSeconds) -> dict[str, int]:  # noqa: ANN401
     query = select(col(table.state), func.min(table.created_at_unix)).where(col(table.state).in_(states))
     return {state: max(now - first, 0) for state, first in session.execute(query.group_by(col(table.state)))}
 
@@ -307,7 +292,7 @@ def _oldest(session: Session, table: Any, states: tuple[str, ...], now: UnixSeco
 def _overdue(session: Session, market_now: UnixSeconds) -> int:
     # the expiry minute itself has to pass, and its round has to be fetched, before anything can be late
     late = col(OptionRow.expiry_unix) <= market_now - 2 * SECONDS_PER_MINUTE
-    return _count(session, (col(OptionRow.state) == "ACTIVE") & late, OptionRow)
+    return _count(session, (col(OptionRow.state) == OptionState.ACTIVE) & late, OptionRow)
 
 
 def _book(session: Session) -> tuple[int, int]:
@@ -339,7 +324,7 @@ def _price(row: RoundRow, *, now: UnixSeconds, replay: bool) -> Price:
 def _premiums(session: Session, now: UnixSeconds) -> tuple[int | None, int]:
     joined = select(func.min(PremiumRow.priced_at_unix), func.count() - func.count(col(PremiumRow.option_id)))
     query = joined.select_from(OptionRow).outerjoin(PremiumRow, col(PremiumRow.option_id) == col(OptionRow.id))
-    first, without = session.execute(query.where(col(OptionRow.state).in_(("CREATED", "ACTIVE")))).one()
+    first, without = session.execute(query.where(col(OptionRow.state).in_(UNEXPIRED_OPTIONS))).one()
     return (None if first is None else max(now - first, 0)), int(without)
 
 

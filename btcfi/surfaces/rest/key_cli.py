@@ -21,7 +21,11 @@ from btcfi.units import UnixSeconds
 def make_app(open_store: Callable[[], Store]) -> typer.Typer:
     """Return the group of commands. ``open_store``: returns the deployment's store, its tables in place."""
     app = typer.Typer(
-        name="keys", help="API keys.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+        name="keys",
+        help="Make, list and revoke API keys.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
     )
 
     @app.command()

@@ -10,11 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 
 from btcfi.adapters.store.options.premiums import estimate_volatility
+from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NoPriceError
-from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds
 
 REFRESH_SECONDS: Final = 1.0
 """A price comes once a minute; asking the database once a second is fresh enough and keeps the hot path in memory."""
@@ -64,7 +65,7 @@ class MarketReader:
 
     def now(self, seen: Snapshot) -> UnixSeconds:
         """Return the market's time: what premiums are of and expiries are compared with."""
-        return UnixSeconds(seen.slot + SECONDS_PER_MINUTE) if self._deps.replay_clock else self._deps.clock()
+        return market_time(seen.slot, replay=self._deps.replay_clock, now=self._deps.clock())
 
     def read(self) -> Snapshot | None:
         """Return the newest market in the store, however old, or None."""

@@ -16,6 +16,7 @@ from sqlmodel import col
 from btcfi.adapters.store.options.premiums import open_book
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind
@@ -30,7 +31,7 @@ from btcfi.surfaces.rest.market import MarketReader, Snapshot
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.streams import Id
-from btcfi.units import UnixSeconds
+from btcfi.units import Slot, UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
 MISSING = REFUSALS | documented(404)
@@ -250,9 +251,9 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
                 newest = reads.prices(
                     session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None
                 ).items
-            # a recording's minutes are old, and its market's time is that of the newest
-            now = newest[0].slot_unix + 60 if newest and deps.replay_clock else deps.clock()
-            age = max(now - newest[0].slot_unix, 0) if newest else None
+            if newest:
+                at = Slot(newest[0].slot_unix)
+                age = max(market_time(at, replay=deps.replay_clock, now=deps.clock()) - at, 0)
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds

@@ -255,7 +255,7 @@ def test_parked_settlements_are_listed_shown_and_requeued_only_when_parked(inlin
 
 
 def test_commands_that_need_no_queue_import_none():
-    code = "import sys; from workers.cli import build; build(['verify']); print(sorted(sys.modules))"
+    code = "import sys; from workers.cli import load; load('verify'); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
     assert not loaded & {"celery", "sqlmodel", "numba", "ccxt", "fastapi", "pydantic_settings", "matplotlib", "unicorn"}

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 from pydantic import SecretStr
 
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -16,7 +15,7 @@ from btcfi.adapters.store.reading import newest_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import CanaryRow, OutboxRow
 from settings.deployment import Deployment
-from workers.cli import LAZY_GROUPS, build
+from workers.cli import every_command
 from workers.commands import doctor, watch
 from workers.commands.doctor import Status, checks
 from workers.machine.cluster import Cluster, free_port
@@ -193,10 +192,7 @@ ALWAYS_JSON = {"anchor verify", "party status", "party watch"}
 
 def commands():
     """Every command as it is typed, with its options."""
-    tops = [build()] + [build([name]) for name in LAZY_GROUPS]
-    for app in tops:
-        command = typer.main.get_command(app)
-        yield from _walk(command, "")
+    yield from _walk(every_command(), "")
 
 
 def _walk(command, name):

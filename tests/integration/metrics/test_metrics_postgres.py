@@ -1,18 +1,14 @@
 """On PostgreSQL, where transactions commit out of order, events are counted once and none is left out."""
 
-import os
-import secrets
 import time
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from btcfi.adapters.store.reading import EventLog, read_store
-from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
+from tests.support.stores import store_on_postgresql
 
 pytestmark = pytest.mark.postgres
 
@@ -21,22 +17,8 @@ NOW = UnixSeconds(1_700_000_100)
 
 @pytest.fixture
 def store():
-    server = os.environ.get("BTCFI_TEST_DATABASE_URL")
-    if not server:
-        pytest.skip("no PostgreSQL: run .ci/run as root on Debian, or set BTCFI_TEST_DATABASE_URL")
-    name = f"btcfi_test_{secrets.token_hex(4)}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    made = Store(make_url(server).set(database=name).render_as_string(hide_password=False))
-    try:
-        made.migrate()
+    with store_on_postgresql() as made:
         yield made
-    finally:
-        made.close()
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
 
 
 def counted(log, store):

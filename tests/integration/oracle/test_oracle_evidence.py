@@ -37,7 +37,7 @@ from btcfi.oracle.quote import BTC_USD
 from btcfi.oracle.report import canonical_json
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
-from btcfi.surfaces.oracle_cli import PricesContext, register
+from btcfi.surfaces.oracle_cli import PricesContext, prices_app
 from btcfi.units import Slot, UnixSeconds
 
 pytestmark = pytest.mark.integration
@@ -198,7 +198,7 @@ def test_history_names_the_gaps_and_volatility_is_never_taken_across_one(stored:
 
 def test_the_prices_commands_speak_json_and_one_line_errors(stored: Store, tmp_path: Path) -> None:
     app = typer.Typer()
-    register(app, PricesContext(open_store=lambda: stored, rule=lambda: RULE))
+    app.add_typer(prices_app(PricesContext(open_store=lambda: stored, rule=lambda: RULE)), name="prices")
     run = CliRunner()
     replayed = run.invoke(app, ["prices", "replay", str(FIRST)])
     assert json.loads(replayed.stdout)["equal"] is True

@@ -19,13 +19,12 @@ from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
 from btcfi.contracts.messages import decode_announcement
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.surfaces import anchor_cli
 from btcfi.surfaces.cli import run
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
 from tests.support.chain import KINDS
 from tests.support.contract_stage import SLOT, open_stage
-from workers.commands import prove_anchor
+from workers.commands import anchor
 
 pytestmark = pytest.mark.integration
 
@@ -65,16 +64,14 @@ def btcfi(monkeypatch, capsys):
         for name, value in stage.deployment.environment().items():
             monkeypatch.setenv(name, value)
         group = typer.Typer()
-        group.add_typer(anchor_cli.app, name="anchor")
+        group.add_typer(anchor.app, name="anchor")
         monkeypatch.setattr(sys, "argv", ["btcfi", "anchor", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             run(group)
         said = capsys.readouterr()
         return left.value.code or 0, said.out, said.err
 
-    prove_anchor.register(anchor_cli.app)
-    yield call
-    anchor_cli.app.registered_commands.pop()
+    return call
 
 
 def test_what_a_settled_option_rests_on_is_proved_from_the_files_to_a_header(stage, btcfi, tmp_path):

@@ -24,7 +24,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
-from tasks import chain, context, control, options, oracle
+from tasks import chain, checks, context, control, options, oracle
 from tasks import contracts as exchange_tasks
 from tests.support.chain import KINDS
 from tests.support.contract_stage import COINS, SLOT, open_stage
@@ -355,7 +355,7 @@ def test_every_step_may_be_repeated_and_changes_nothing(embedded):
     embedded.price(6_000_000)
     for _ in range(2):
         embedded.settle()
-        exchange_tasks.check("one")
+        checks.check("one")
         chain.settle()
     embedded.mine(6)
     for _ in range(2):

@@ -288,7 +288,7 @@ def test_either_database_holds_imports_and_releases(store, tmp_path):
 
 def operator(after, *words):
     place = Deployment(database_url=after.engine.url.render_as_string(hide_password=False))
-    return CliRunner().invoke(build(words), words, env=place.environment())
+    return CliRunner().invoke(build(), words, env=place.environment())
 
 
 def test_the_operator_sees_what_is_held_and_imports_what_a_party_has(lost, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import InsufficientFundsError
@@ -27,12 +28,7 @@ def mined(transaction, before=3, after=4):
         + [transaction.txid]
         + [sha256(bytes([99, n])) for n in range(after)]
     )
-    level = list(txids)
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-    return txids, bytes(36) + level[0] + bytes(12)
+    return txids, bytes(36) + merkle_root(txids) + bytes(12)
 
 
 def proof_of(count=5, index=2, **shape):

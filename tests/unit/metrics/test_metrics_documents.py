@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 from settings.deployment import SECRETS, Deployment, variable
-from workers.cli import LAZY_GROUPS, build
+from workers.cli import every_command
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
@@ -28,8 +27,7 @@ def tree():
         for name, inner in getattr(command, "commands", {}).items():
             walk(inner, (*words, name))
 
-    for app in [build(), *(build([name]) for name in LAZY_GROUPS)]:
-        walk(typer.main.get_command(app), ())
+    walk(every_command(), ())
     return found
 
 

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from btcfi.adapters.oracle_network.network_file import NetworkFileError, read_network
 from btcfi.adapters.oracle_network.node import IntervalError, NodeSettings, SpeedClock
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import Method
-from btcfi.surfaces.oracle_cli import parse_slot, read_secret, register
+from btcfi.surfaces.oracle_cli import app, parse_slot, read_secret
 from btcfi.surfaces.protos import generate
 from tests.support.oracle_support import KRAKEN
 
@@ -22,8 +21,6 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    register(app)
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 

@@ -23,7 +23,7 @@ assert MINUTE % 60 == 0
         ("settlement.execute", "settle"),
         ("chain.watch", "chain"),
         ("control.relay", "control"),
-        ("pricing.refresh", "control"),
+        ("pricing.refresh", "settle"),
         ("canary.settle", "settle"),
         ("canary.nowhere", "control"),
     ],

@@ -2,7 +2,7 @@ import pytest
 
 from btcfi.errors import InvalidInputError, NotFoundError
 from tests.benchmarks import row_of
-from workers.commands.bench import BEGIN, END, _around_table, _short, markdown
+from tests.benchmarks.__main__ import BEGIN, END, _around_table, _short, markdown
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.11.7"}
 
@@ -21,7 +21,9 @@ def test_a_row_has_the_median_and_the_quartiles_of_its_repeats():
 
 def test_the_table_names_machine_commit_and_command():
     text = markdown(said(), only="vm")
-    assert "`btcfi bench --only vm` on A CPU, 2 cores, Linux, Python 3.11.7; commit `abababababab`." in text
+    assert (
+        "`python -m tests.benchmarks --only vm` on A CPU, 2 cores, Linux, Python 3.11.7; commit `abababababab`." in text
+    )
     assert "| `x.ms` | 2.00 | 1.50 to 2.50 of 5 | ms | at most 4 ms | 2.00 |" in text
 
 

@@ -23,6 +23,7 @@ import pbk
 from bitcoin.core import CBlock
 from pbk.script import PrecomputedTransactionData
 
+from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import (
     INCREMENTAL_FEE_RATE,
     MIN_RELAY_FEE_RATE,
@@ -670,7 +671,7 @@ class Chain:
 
     def _assemble(self, script: bytes, transactions: list[Transaction], fees: int) -> bytes:
         at = len(self.active)
-        commitment = hash256(_merkle_root([bytes(32), *(hash256(tx.to_bytes()) for tx in transactions)]) + bytes(32))
+        commitment = hash256(merkle_root([bytes(32), *(hash256(tx.to_bytes()) for tx in transactions)]) + bytes(32))
         coinbase = Transaction(
             version=2,
             inputs=(
@@ -688,7 +689,7 @@ class Chain:
             ),
         )
         every = [coinbase, *transactions]
-        root = _merkle_root([tx.txid for tx in every])
+        root = merkle_root([tx.txid for tx in every])
         now = max(self._clock(), self.median_time(at - 1) + 1)
         nonce = 0
         while True:
@@ -701,15 +702,6 @@ class Chain:
 def block_hash(raw: bytes) -> bytes:
     """Return the hash of a block or header, internal order."""
     return hash256(raw[: HEADER.size])
-
-
-def _merkle_root(hashes: list[bytes]) -> bytes:
-    level = hashes
-    while len(level) > 1:
-        if len(level) % 2:
-            level = [*level, level[-1]]  # Bitcoin's rule; our own trees never do this
-        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-    return level[0]
 
 
 def _check_standard(transaction: Transaction) -> None:  # noqa: C901 - a list of rules, one line each

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.chain.handlers import Handlers
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.units import Txid, UnixSeconds, display_txid
@@ -18,41 +18,35 @@ RESEND_SECONDS: Final = 10
 """A transaction that no block holds is sent again this often: a node may have forgotten it."""
 
 
-def to_send(session: Session, *, now: UnixSeconds, limit: int = 256) -> list[list[Transaction]]:
+def to_send(
+    session: Session, handlers: Handlers, *, now: UnixSeconds, limit: int = 256
+) -> list[list[Transaction]]:  # fmt: skip
     """Return what must be sent, oldest first: new ones, and those that no block holds for a while. Again is harmless.
 
-    A CET pays no fee of its own, so it goes together with its child; everything else goes alone.
+    A transaction that spends another of them goes together with it, since its parent may pay no fee of its own.
     """
-    fresh = (col(TransactionRow.state) == "built") | (
-        (col(TransactionRow.state) == "broadcast") & (col(TransactionRow.updated_at_unix) <= now - RESEND_SECONDS)
+    fresh = (col(TransactionRow.state) == TransactionState.BUILT) | (
+        (col(TransactionRow.state) == TransactionState.BROADCAST)
+        & (col(TransactionRow.updated_at_unix) <= now - RESEND_SECONDS)
     )
-    query = select(TransactionRow).where(fresh, col(TransactionRow.purpose) != "outside")
+    query = select(TransactionRow).where(fresh, col(TransactionRow.purpose).not_in(handlers.not_ours))
     rows = session.execute(query.order_by(col(TransactionRow.created_at_unix)).limit(limit)).scalars().all()
-    cets = {row.option_id: row for row in rows if row.purpose == "settlement"}
-    children = {row.option_id: row for row in rows if row.purpose == "child"}
-    packages = []
-    for row in rows:
-        if row.purpose == "child" and row.option_id in cets:
-            continue  # it goes with its parent
-        child = children.get(row.option_id) if row.purpose == "settlement" else None
-        packages.append([parse_transaction(bytes.fromhex(r.raw_hex)) for r in (row, child) if r is not None])
-    return packages
+    txids = {row.txid for row in rows}
+    children = {parent: row for row in rows if (parent := row.spends.partition(":")[0]) in txids}
+    alone = [row for row in rows if row.spends.partition(":")[0] not in txids]
+    packages = [[row, *([children[row.txid]] if row.txid in children else [])] for row in alone]
+    return [[parse_transaction(bytes.fromhex(row.raw_hex)) for row in package] for package in packages]
 
 
-def mark_sent(session: Session, txids: Iterable[Txid], *, now: UnixSeconds) -> None:
+def mark_sent(session: Session, txids: Iterable[Txid], handlers: Handlers, *, now: UnixSeconds) -> None:
     """Record that the node has taken transactions."""
     rows = rows_of(session, map(display_txid, txids)).values()
     for row in rows:
-        if row.state == "broadcast":
+        if row.state == TransactionState.BROADCAST:
             row.updated_at_unix = now
-    fresh = cross_all(session, [Crossing(row=row) for row in rows if row.state == "built"], "broadcast", now=now)
-    sent = [one.row.option_id for one in fresh if one.row.purpose == "settlement"]
-    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(sent), col(SettlementRow.state) == "built")
-    crossings = [
-        Crossing(row=row, fence=row.fence, changes={"broadcast_at_unix": now})
-        for row in (session.execute(query).scalars() if sent else ())
-    ]
-    cross_all(session, crossings, "broadcast", now=now)
+    built = [Crossing(row=row) for row in rows if row.state == TransactionState.BUILT]
+    fresh = cross_all(session, built, TransactionState.BROADCAST, now=now)
+    handlers.sent(session, [one.row for one in fresh], now)
 
 
 def mark_refused(session: Session, reasons: Mapping[Txid, str], *, now: UnixSeconds) -> None:

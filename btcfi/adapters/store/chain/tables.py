@@ -2,30 +2,72 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Final
 
-from sqlalchemy import Column, Index, Text, UniqueConstraint
+from sqlalchemy import Column, Index, Text, text
 from sqlmodel import Field, SQLModel
 
+from btcfi.adapters.store.spine.machines import Machine, edges
 from btcfi.adapters.store.spine.tables import big_integer
+
+
+class TransactionState(StrEnum):
+    """Of a transaction of ours."""
+
+    BUILT = "built"
+    BROADCAST = "broadcast"
+    CONFIRMED = "confirmed"
+    FINAL = "final"
+    REPLACED = "replaced"
+    """Ours that pays more stands for it; a block may still take the older one."""
+    CONFLICTED = "conflicted"
+    """Somebody else has spent its input."""
+
+
+UNMINED: Final = (TransactionState.BUILT, TransactionState.BROADCAST)
+"""What no block holds, and one may."""
 
 
 class TransactionRow(SQLModel, table=True):
     """A transaction of ours, stored before it is sent: ``built -> broadcast -> confirmed -> final``.
 
-    Besides, ``conflicted``: somebody else spent its input; ``replaced``: ours that pays more stands for it.
+    Of a subject and a purpose one version stands; what took another's place is named by ``replaced_by``.
     """
 
     __tablename__: ClassVar[str] = "chain_transaction"
-    __table_args__ = (UniqueConstraint("purpose", "option_id"), Index("ix_transaction_state", "state"))
+    __table_args__ = (
+        Index(
+            "ux_transaction_standing", "purpose", "subject", unique=True,
+            sqlite_where=text("replaced_by IS NULL"), postgresql_where=text("replaced_by IS NULL"),
+        ),
+        Index("ix_transaction_subject", "subject"),
+        Index("ix_transaction_state", "state"),
+    )  # fmt: skip
+    __machine__: ClassVar[Machine[TransactionState]] = Machine(
+        states=TransactionState,
+        key="txid",
+        edges=edges(
+            (TransactionState.BUILT, TransactionState.BROADCAST),
+            ((*UNMINED, TransactionState.REPLACED), TransactionState.CONFIRMED),
+            (TransactionState.CONFIRMED, TransactionState.FINAL),
+            # reorganised away, or its rival was
+            ((TransactionState.CONFIRMED, TransactionState.FINAL, TransactionState.CONFLICTED), UNMINED[1]),
+            ((*UNMINED, TransactionState.CONFIRMED), TransactionState.CONFLICTED),
+            (UNMINED, TransactionState.REPLACED),
+        ),
+        ends=frozenset({TransactionState.FINAL}),
+    )
 
     txid: str = Field(primary_key=True)
     """Display order."""
     purpose: str
-    """``funding``, ``settlement`` (a CET or a close), ``child`` (its fee), ``outside``, ``split`` or ``anchor``."""
-    option_id: str
-    """For a split or an anchor, its own txid."""
-    state: str = "built"
+    """What it is for, one word of its system's ``Purpose``s (``handlers.py``)."""
+    subject: str | None = None
+    """The row of its system that it is for, an option's id for instance; None where the purpose says all."""
+    replaced_by: str | None = None
+    """Txid, display order, of the transaction that took its place; it may be somebody else's."""
+    state: str = TransactionState.BUILT.value
     raw_hex: str = Field(sa_column=Column(Text, nullable=False))
     spends: str
     """The watched outpoint, ``txid:vout`` in display order."""
@@ -38,6 +80,14 @@ class TransactionRow(SQLModel, table=True):
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     created_at_unix: int = Field(sa_column=big_integer())
     updated_at_unix: int = Field(sa_column=big_integer())
+
+
+class CoinState(StrEnum):
+    """Of an output of the service's wallet."""
+
+    AVAILABLE = "available"
+    RESERVED = "reserved"
+    SPENT = "spent"
 
 
 class WalletOutpointRow(SQLModel, table=True):
@@ -53,8 +103,9 @@ class WalletOutpointRow(SQLModel, table=True):
     """First block height that may hold a spend of it: a coinbase needs 100 confirmations."""
     height: int | None = None
     """Of its block; None for what was walked before this was kept."""
-    state: str = "available"
+    state: str = CoinState.AVAILABLE.value
     reserved_by: str | None = None
+    """Txid, display order, of the transaction that it is kept for."""
 
 
 class BlockRow(SQLModel, table=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlmodel import Session
 
-from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow, TransactionState
 from btcfi.adapters.store.spine.edges import record_all
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.units import Sats, UnixSeconds, display_txid
@@ -20,7 +20,8 @@ class Signed:
 
     transaction: Transaction
     purpose: str
-    option_id: str
+    subject: str | None
+    """Which row of its system it is for, an option's id for instance; None where the purpose says all."""
     spends: OutPoint
     """The outpoint that is watched."""
     fee: Sats
@@ -44,7 +45,7 @@ def put_transactions(session: Session, many: Sequence[Signed], *, now: UnixSecon
     tip = _walked(session)
     rows = [
         TransactionRow(
-            txid=one.txid, purpose=one.purpose, option_id=one.option_id, raw_hex=one.transaction.to_bytes().hex(),
+            txid=one.txid, purpose=one.purpose, subject=one.subject, raw_hex=one.transaction.to_bytes().hex(),
             spends=str(one.spends), fee_sats=one.fee, created_at_unix=now, updated_at_unix=now,
             built_height=tip if one.waits_since is None else one.waits_since,
         )
@@ -52,7 +53,7 @@ def put_transactions(session: Session, many: Sequence[Signed], *, now: UnixSecon
     ]  # fmt: skip
     session.add_all(rows)
     session.flush()
-    record_all(session, "chain_transaction", {row.txid: row.purpose for row in rows}, "built", now=now)
+    record_all(session, "chain_transaction", {row.txid: row.purpose for row in rows}, TransactionState.BUILT, now=now)
     return rows
 
 

@@ -7,9 +7,8 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
-from btcfi.adapters.store.options.on_chain import busiest_minute
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -21,19 +20,19 @@ from btcfi.bitcoin.fees import (
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.errors import RetryableError
-from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
+from btcfi.units import Height, Sats, UnixSeconds, parse_txid
 
 SERVICE: Final = "service"
 """Whose coins the wallet's are: they pay the fees of settlements, and belong to no party."""
 
+SPLIT: Final = "split"
+"""The purpose of a transaction that makes many of the service's coins out of one."""
 
 CHILD_COIN: Final = Sats(20_000)
 """A coin of at least this size pays for a settlement: 50 sat/vB for the CET and its child."""
 
-
 SPLIT_COIN: Final = Sats(50_000)
 """What a large coin is split into, so that many settlements of one minute have a confirmed coin each."""
-
 
 MAX_SPLIT: Final = 2_000
 """Coins of one split: 86 kvB, and nodes relay 100."""
@@ -48,18 +47,18 @@ class NoCoinError(RetryableError):
 
 
 def split_coins(
-    session: Session, wallet: TaprootKey, *, want: int, rate: SatsPerKvb, tip: Height, now: UnixSeconds
+    session: Session, wallet: TaprootKey, *, want: int, at_once: int, rate: SatsPerKvb, tip: Height, now: UnixSeconds
 ) -> bool:
-    """Split a large coin when fewer than half of ``want`` are there, or too few for the busiest expiry minute to come.
+    """Split a large coin when fewer than half of ``want`` are there, or fewer than the systems will want ``at_once``.
 
     A settlement needs a confirmed coin of its own. False when nothing was split: no need, or no coin is large enough.
     """
     waiting = select(func.count()).select_from(TransactionRow)
     if session.execute(
-        waiting.where(col(TransactionRow.purpose) == "split", col(TransactionRow.state).in_(("built", "broadcast")))
+        waiting.where(col(TransactionRow.purpose) == SPLIT, col(TransactionRow.state).in_(UNMINED))
     ).scalar_one():
         return False
-    ready, busiest = mature_coins(session, tip=tip), min(MAX_SPLIT, busiest_minute(session))
+    ready, busiest = mature_coins(session, tip=tip), min(MAX_SPLIT, at_once)
     if ready * 2 >= want and ready >= busiest:
         return False
     for wanted in (max(want, busiest), want):
@@ -80,17 +79,16 @@ def _split(
     plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
     signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
     split = Signed(
-        transaction=signed, purpose="split", option_id=display_txid(signed.txid), spends=outpoint_of(large.outpoint),
-        fee=fee,
+        transaction=signed, purpose=SPLIT, subject=None, spends=outpoint_of(large.outpoint), fee=fee
     )  # fmt: skip
-    reserve_coin(large, split.option_id)
+    reserve_coin(large, split.txid)
     put_transaction(session, split, now=now)
 
 
 def mature_coins(session: Session, *, tip: Height) -> int:
     """Return how many coins of the service can pay for a settlement in the next block."""
     query = select(func.count()).select_from(WalletOutpointRow).where(
-        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == CoinState.AVAILABLE,
         col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= CHILD_COIN,
     )  # fmt: skip
     return int(session.execute(query).scalar_one())
@@ -104,16 +102,26 @@ def pick_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRo
 def pick_coins(session: Session, least: Sats, *, tip: Height, many: int) -> list[WalletOutpointRow]:
     """Return up to ``many`` coins that are large enough and may be spent in the block after ``tip``, smallest first."""
     query = select(WalletOutpointRow).where(
-        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == "available",
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == CoinState.AVAILABLE,
         col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
     )  # fmt: skip
     ordered = query.order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
     return list(session.execute(ordered.limit(many)).scalars())
 
 
-def reserve_coin(coin: WalletOutpointRow, by: str) -> None:
-    """Keep a coin for one transaction."""
-    coin.state, coin.reserved_by = "reserved", by
+def reserve_coin(coin: WalletOutpointRow, txid: str) -> None:
+    """Keep a coin for one transaction, by its txid in display order."""
+    coin.state, coin.reserved_by = CoinState.RESERVED.value, txid
+
+
+def free_coins(session: Session, txid: str) -> None:
+    """Give back the coins that were kept for a transaction whose place another one took."""
+    kept = select(WalletOutpointRow).where(
+        col(WalletOutpointRow.reserved_by) == txid, col(WalletOutpointRow.state) == CoinState.RESERVED
+    )
+    for coin in session.execute(kept).scalars():
+        coin.state, coin.reserved_by = CoinState.AVAILABLE.value, None
+    session.flush()
 
 
 def outpoint_of(name: str) -> OutPoint:

@@ -16,15 +16,16 @@ from typing import Final
 from sqlalchemy import String, case, cast, func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.chain.wallet import NoCoinError, outpoint_of, pick_coin, reserve_coin
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
+from btcfi.adapters.store.options.purposes import ANCHOR
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices.rounds import Register
-from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
@@ -48,8 +49,7 @@ COIN_DEPTH: Final = 6
 ITEMS_AT_ONCE: Final = 5_000
 """Items of each kind that one run takes: three days of minutes; what is older follows in the next runs."""
 
-_UNMINED: Final = ("built", "broadcast")
-_MINED: Final = ("confirmed", "final")
+_MINED: Final = (TransactionState.CONFIRMED, TransactionState.FINAL)
 
 
 class AnchorNotFinalError(RetryableError):
@@ -97,7 +97,7 @@ def _prices(session: Session, register: Register) -> list[Found]:
         col(AnchorItemRow.subject) == col(RoundRow.feed) + "@" + cast(col(RoundRow.slot), String),
     )
     query = select(RoundRow).where(
-        col(RoundRow.feed) == register.feed, col(RoundRow.state) == "priced", ~known.exists()
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.PRICED, ~known.exists()
     )
     rows = session.execute(query.order_by(col(RoundRow.slot)).limit(ITEMS_AT_ONCE)).scalars().all()
     if not rows:
@@ -178,7 +178,7 @@ class _Batch:
     def waits(self) -> bool:
         """Whether one of its versions was sent and none is mined."""
         states = {sent.state for _, sent in self.versions}
-        return not states & set(_MINED) and bool(states & set(_UNMINED))
+        return not states & set(_MINED) and bool(states & set(UNMINED))
 
     @property
     def mined_items(self) -> int:
@@ -233,8 +233,9 @@ def anchor_found(
         anchor_root([one.item for one in wanted]), _coin(row, wallet), change_script=wallet.script,
         rate=choose_rate(estimate, rule),
     )  # fmt: skip
-    reserve_coin(row, f"anchor {batch}")
-    return _store(session, made, wallet, batch=batch, count=len(wanted), now=now)[0]
+    txid, _ = _store(session, made, wallet, batch=batch, count=len(wanted), now=now)
+    reserve_coin(row, display_txid(txid))
+    return txid
 
 
 def _replace(
@@ -244,9 +245,10 @@ def _replace(
     plain = parse_transaction(bytes.fromhex(dearest.raw_hex))
     kept = items_of(session, newest.number)
     added = list(found)[: MAX_LEAVES - len(kept)]
-    if not added and dearest.state in _UNMINED and fee_for(plain.vsize, rate) <= dearest.fee_sats:
+    if not added and dearest.state in UNMINED and fee_for(plain.vsize, rate) <= dearest.fee_sats:
         return None
-    coin = _coin(session.get_one(WalletOutpointRow, dearest.spends), wallet)
+    kept_coin = session.get_one(WalletOutpointRow, dearest.spends)
+    coin = _coin(kept_coin, wallet)
     replaced = AnchorTransaction(
         transaction=plain, spent=coin.output, root=hash32(bytes.fromhex(anchor.root)), fee=Sats(dearest.fee_sats)
     )
@@ -259,9 +261,10 @@ def _replace(
     _append(session, newest.number, len(kept), added)
     txid, stored = _store(session, made, wallet, batch=newest.number, count=len(items), now=now)
     stored.built_height = dearest.built_height
+    reserve_coin(kept_coin, display_txid(txid))
     for _, sent in newest.versions:
-        if sent.state in _UNMINED:
-            cross(session, sent, "replaced", now=now, detail=f"replaced by {display_txid(txid)}")
+        if sent.state in UNMINED:
+            cross(session, sent, TransactionState.REPLACED, now=now, detail=f"replaced by {display_txid(txid)}")
     return txid
 
 
@@ -288,9 +291,7 @@ def _store(
     signed = made.transaction.with_witness(0, [wallet.sign_input(made.transaction, 0, [made.spent])])
     name = display_txid(signed.txid)
     session.add(AnchorRow(txid=name, batch=batch, count=count, root=made.root.hex(), created_at_unix=now))
-    anchor = Signed(
-        transaction=signed, purpose="anchor", option_id=name, spends=signed.inputs[0].outpoint, fee=made.fee
-    )
+    anchor = Signed(transaction=signed, purpose=ANCHOR, subject=None, spends=signed.inputs[0].outpoint, fee=made.fee)
     return signed.txid, put_transaction(session, anchor, now=now)
 
 
@@ -325,13 +326,14 @@ def find_anchored(session: Session, kind: AnchorKind, subject: str, part: str = 
         col(AnchorRow.batch) == col(AnchorItemRow.batch), col(AnchorRow.count) > col(AnchorItemRow.position),
         col(TransactionRow.txid) == col(AnchorRow.txid),
     )  # fmt: skip
-    best = case({"final": 0, "confirmed": 1}, value=col(TransactionRow.state), else_=2)
+    order = {TransactionState.FINAL.value: 0, TransactionState.CONFIRMED.value: 1}
+    best = case(order, value=col(TransactionRow.state), else_=2)
     newest = col(AnchorItemRow.batch).desc()
     first = session.execute(of_it.order_by(best, newest).limit(1)).first()
     if first is None:
         raise NotFoundError("anchor", what, "the next `chain.anchor` takes what is new; see BTCFI_ANCHOR_SECONDS")
     item, anchor, sent = first
-    if sent.state != "final":
+    if sent.state != TransactionState.FINAL:
         raise AnchorNotFinalError(what, confirmations=_depth(session, sent), needed=confirmations)
     rows = items_of(session, item.batch, stop=anchor.count)
     return Anchored(

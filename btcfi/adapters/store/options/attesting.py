@@ -15,7 +15,7 @@ from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition
 from btcfi.adapters.store.options.rules import RuleOf, note_waiting
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
@@ -59,7 +59,7 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
         select(col(ContractRow.event_id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .where(
-            col(OptionRow.state) == "EXPIRED",
+            col(OptionRow.state) == OptionState.EXPIRED,
             ~select(AttestationRow)
             .where(col(AttestationRow.event_id) == ContractRow.event_id, col(AttestationRow.body).is_not(None))
             .exists(),
@@ -144,7 +144,7 @@ def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestat
     alive = (
         select(ContractRow)
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where(col(ContractRow.event_id) == AttestationRow.event_id, col(OptionRow.state) == "EXPIRED")
+        .where(col(ContractRow.event_id) == AttestationRow.event_id, col(OptionRow.state) == OptionState.EXPIRED)
         .exists()
     )
     query = select(AttestationRow).where(

@@ -10,10 +10,17 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import (
+    UNSENT_SETTLEMENTS,
+    OptionRow,
+    OptionState,
+    RequestState,
+    SettlementRequestRow,
+    SettlementRow,
+)
 from btcfi.errors import RetryableError
 
-WAITING: Final = ("due", "claimed", "executed", "proven", "built")
+WAITING: Final = UNSENT_SETTLEMENTS
 """Settlements that no node has taken yet. What is broadcast waits for the chain, not for us."""
 
 MAX_OPEN_REQUESTS: Final = 10_000
@@ -31,7 +38,7 @@ class BacklogFullError(RetryableError):
 def backlog(session: Session) -> int:
     """Return how many settlements and fundings wait for us."""
     settlements = select(func.count()).select_from(SettlementRow).where(col(SettlementRow.state).in_(WAITING))
-    fundings = select(func.count()).select_from(OptionRow).where(col(OptionRow.state) == "CREATED")
+    fundings = select(func.count()).select_from(OptionRow).where(col(OptionRow.state) == OptionState.CREATED)
     return int(session.execute(settlements).scalar_one()) + int(session.execute(fundings).scalar_one())
 
 
@@ -44,7 +51,8 @@ def refuse_above(session: Session, most: int) -> None:
 
 def refuse_requests_above(session: Session, most: int = MAX_OPEN_REQUESTS) -> None:
     """Raise BacklogFullError when ``most`` settlement requests are open already."""
-    query = select(func.count()).select_from(SettlementRequestRow).where(col(SettlementRequestRow.state) == "open")
+    query = select(func.count()).select_from(SettlementRequestRow)
+    query = query.where(col(SettlementRequestRow.state) == RequestState.OPEN)
     waiting = int(session.execute(query).scalar_one())
     if waiting >= most:
         raise BacklogFullError("settlement requests", waiting, most)

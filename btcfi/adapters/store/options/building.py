@@ -13,8 +13,9 @@ from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, outpoint_of, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import adopt
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
 from btcfi.bitcoin.fees import (
     SatsPerKvb,
@@ -47,9 +48,9 @@ class Ready:
         """Return the two as they are stored."""
         option_id = self.option.id
         return (
-            Signed(transaction=self.cet.transaction, purpose="settlement", option_id=option_id,
+            Signed(transaction=self.cet.transaction, purpose=SETTLEMENT, subject=option_id,
                    spends=contracts.funding_outpoint(self.option), fee=self.cet.anchor),
-            Signed(transaction=self.signed_child, purpose="child", option_id=option_id,
+            Signed(transaction=self.signed_child, purpose=CHILD, subject=option_id,
                    spends=self.cet.anchor_outpoint, fee=self.child.fee),
         )  # fmt: skip
 
@@ -63,7 +64,8 @@ def build_settlements(
     an attestation or a signature is wrong.
     """
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
-    waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), col(SettlementRow.state) == "proven")).all()
+    proven = col(SettlementRow.state) == SettlementState.PROVEN
+    waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), proven)).all()
     executables = contracts.executables_of(session, [option for _, option in waiting])
     coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
     ready = []
@@ -94,23 +96,24 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
         Crossing(row=one.settlement, fence=one.settlement.fence, changes={"txid": one.txid, "last_error": None})
         for one in ready
     ]
-    moved = {one.row.id for one in cross_all(session, crossings, "built", now=now)}
+    moved = {one.row.id for one in cross_all(session, crossings, SettlementState.BUILT, now=now)}
     ours = [one for one in ready if one.settlement.id in moved]
     known = rows_of(session, [one.txid for one in ours])
     fresh = [one for one in ours if one.txid not in known]
     for one in ours:
         if one.txid in known:  # a party was faster with the same CET
             adopt(session, known[one.txid], one.settlement, fee=one.cet.anchor, now=now)
-    query = select(col(TransactionRow.option_id)).where(
-        col(TransactionRow.purpose) == "child", col(TransactionRow.option_id).in_([one.option.id for one in fresh])
-    )
+    query = select(col(TransactionRow.subject)).where(
+        col(TransactionRow.purpose) == CHILD, col(TransactionRow.subject).in_([one.option.id for one in fresh]),
+        col(TransactionRow.replaced_by).is_(None),
+    )  # fmt: skip
     paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
     built = []
     for one in fresh:
         cet, child = one.transactions()
         built.append(cet)
         if one.option.id not in paid:
-            reserve_coin(one.coin, one.option.id)
+            reserve_coin(one.coin, child.txid)
             built.append(child)
     put_transactions(session, built, now=now)
     return len(ours)
@@ -137,6 +140,6 @@ def signed_child(
 def to_settle(session: Session, *, limit: int = 256) -> list[str]:
     """Return the proven settlements that an attestation completes, oldest first."""
     query = select(col(SettlementRow.id)).where(
-        col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "expiry"
+        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
     )
     return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())

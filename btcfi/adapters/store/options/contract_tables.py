@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from itertools import pairwise
 from typing import ClassVar
 
 from sqlalchemy import Column, Index, Text
 from sqlmodel import Field, SQLModel
 
+from btcfi.adapters.store.spine.machines import Machine, edges
 from btcfi.adapters.store.spine.tables import big_integer
 
 
@@ -43,14 +46,31 @@ class AttestationRow(SQLModel, table=True):
     claimed_at_unix: int = Field(sa_column=big_integer())
 
 
+class ContractState(StrEnum):
+    """Of a contract's setup: whose message came last, or what the service did with it."""
+
+    ORDERED = "ordered"
+    OFFERED = "offered"
+    ACCEPTED = "accepted"
+    SIGNED = "signed"
+    CHECKED = "checked"
+    FUNDED = "funded"
+
+
 class ContractRow(SQLModel, table=True):
     """Two parties setting up one option: ``ordered -> offered -> accepted -> signed -> checked -> funded``."""
 
     __tablename__: ClassVar[str] = "contract"
+    __machine__: ClassVar[Machine[ContractState]] = Machine(
+        states=ContractState,
+        key="option_id",
+        edges=edges(*pairwise(ContractState)),
+        ends=frozenset({ContractState.FUNDED}),
+    )
     __table_args__ = (Index("ix_contract_state", "state"),)
 
     option_id: str = Field(primary_key=True)
-    state: str = "ordered"
+    state: str = ContractState.ORDERED.value
     event_id: str
     expiry_height: int
     refund_height: int

@@ -17,11 +17,12 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.options.attesting import attestations_of, unattested
-from btcfi.adapters.store.options.contract_tables import ContractRow, OracleEventRow
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState, OracleEventRow
 from btcfi.adapters.store.options.options import terms_of
+from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
 from btcfi.adapters.store.options.settled import adopt, settlement_of
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
 from btcfi.adapters.store.spine.tables import BlobRow
@@ -86,7 +87,7 @@ class Setup:
 def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
     """Return the options that no contract was ordered for yet."""
     query = select(OptionRow).where(
-        col(OptionRow.state) == "CREATED",
+        col(OptionRow.state) == OptionState.CREATED,
         ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
     )
     return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
@@ -123,12 +124,12 @@ def order_contract(
         )
     )
     session.flush()
-    record(session, "contract", option.id, "ordered", now=now)
+    record(session, "contract", option.id, ContractState.ORDERED, now=now)
 
 
 def unfinished(session: Session) -> list[ContractRow]:
     """Return the contracts that are not funded yet."""
-    query = select(ContractRow).where(col(ContractRow.state) != "funded")
+    query = select(ContractRow).where(col(ContractRow.state) != ContractState.FUNDED)
     return list(session.execute(query.order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))).scalars())
 
 
@@ -141,7 +142,7 @@ def order_of(row: ContractRow, role: Role) -> dict[str, Any]:
 def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the seller's offer. Raises InvalidInputError when it says anything else than was ordered."""
     row = session.get_one(ContractRow, option_id)
-    if row.state != "ordered":
+    if row.state != ContractState.ORDERED:
         return
     offer = decode_offer(message)
     if offer.terms != decode_order(json.loads(row.order)).terms or offer.role is not Role.SELLER:
@@ -149,7 +150,7 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
     cross(
         session,
         row,
-        "offered",
+        ContractState.OFFERED,
         now=now,
         changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)},
     )
@@ -158,27 +159,27 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
 def take_accept(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the buyer's answer. Raises InvalidInputError when it answers another offer."""
     row = session.get_one(ContractRow, option_id)
-    if row.state != "offered":
+    if row.state != ContractState.OFFERED:
         return
     if decode_accept(message).offer_id.hex() != row.offer_id:
         raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
-    cross(session, row, "accepted", now=now, changes={"accept_sha256": _keep(session, message, now)})
+    cross(session, row, ContractState.ACCEPTED, now=now, changes={"accept_sha256": _keep(session, message, now)})
 
 
 def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the seller's signatures and have them checked before the buyer gets them."""
     row = session.get_one(ContractRow, option_id)
-    if row.state != "accepted":
+    if row.state != ContractState.ACCEPTED:
         return
     decode_sign(message)
-    cross(session, row, "signed", now=now, changes={"sign_sha256": _keep(session, message, now)},
+    cross(session, row, ContractState.SIGNED, now=now, changes={"sign_sha256": _keep(session, message, now)},
           work=[Work(flow="check_contract", arguments=(option_id,))])  # fmt: skip
 
 
 def setup_of(session: Session, option_id: str) -> Setup | None:
     """Return the messages of a contract that waits for its check, None when it does not."""
     row = session.get_one(ContractRow, option_id)
-    return _messages(session, row) if row.state == "signed" else None
+    return _messages(session, row) if row.state == ContractState.SIGNED else None
 
 
 def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds) -> None:
@@ -186,8 +187,8 @@ def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now:
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
     packed = _pack(agreement, _messages(session, row))
     changes = {"contract_id": agreement.id.hex(), "plan_sha256": store_blob(session, packed, now=now).hex()}
-    if row.state != "signed" or not cross(
-        session, row, "checked", now=now, changes=changes, work=[Work(flow="exchange")]
+    if row.state != ContractState.SIGNED or not cross(
+        session, row, ContractState.CHECKED, now=now, changes=changes, work=[Work(flow="exchange")]
     ):
         return
     contract = agreement.plan.contract
@@ -206,7 +207,7 @@ def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now:
 def take_funded(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the funding that both have signed; we broadcast it, too. Raises InvalidInputError for another one."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
-    if row.state != "checked":
+    if row.state != ContractState.CHECKED:
         return
     funding = _transaction(message)
     if display_txid(funding.txid) != option.funding_txid:
@@ -214,15 +215,16 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     spends = funding.inputs[0].outpoint
     known = session.get(TransactionRow, option.funding_txid)
     option.last_error = None
-    if cross(session, row, "funded", now=now, changes={"last_error": None}, work=[Work(flow="send")]) and known is None:
-        signed = Signed(transaction=funding, purpose="funding", option_id=option_id, spends=spends, fee=Sats(0))
+    changes, work = {"last_error": None}, [Work(flow="send")]
+    if cross(session, row, ContractState.FUNDED, now=now, changes=changes, work=work) and known is None:
+        signed = Signed(transaction=funding, purpose=FUNDING, subject=option_id, spends=spends, fee=Sats(0))
         put_transaction(session, signed, now=now)
 
 
 def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
     """Return what must be started again: checks that nobody finished, events that nobody attested."""
     query = select(col(ContractRow.option_id)).where(
-        col(ContractRow.state) == "signed",
+        col(ContractRow.state) == ContractState.SIGNED,
         col(ContractRow.updated_at_unix) <= now - stale_seconds,
         col(ContractRow.last_error).is_(None),  # what failed its check is the parties' to mend
     )
@@ -353,7 +355,9 @@ def closes(session: Session, rate_of: Callable[[str], SatsPerKvb]) -> list[tuple
         .join(ContractRow, col(ContractRow.option_id) == col(SettlementRow.option_id))
         .join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     )
-    query = query.where(col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "early_exercise")
+    query = query.where(
+        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise"
+    )
     orders = []
     for row, contract, preset_sha256 in session.execute(query.limit(200)):
         try:
@@ -378,14 +382,15 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     closed = _transaction(message)
     fee = _check_close(option, row, closed)
     txid = display_txid(closed.txid)
-    if not cross(session, row, "built", now=now, fence=row.fence, changes={"txid": txid}, work=[Work(flow="send")]):
+    changes = {"txid": txid}
+    if not cross(
+        session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes, work=[Work(flow="send")]
+    ):  # fmt: skip
         return
     if (known := session.get(TransactionRow, txid)) is not None:
         adopt(session, known, row, fee=fee, now=now)
         return
-    signed = Signed(
-        transaction=closed, purpose="settlement", option_id=option_id, spends=funding_outpoint(option), fee=fee
-    )
+    signed = Signed(transaction=closed, purpose=SETTLEMENT, subject=option_id, spends=funding_outpoint(option), fee=fee)
     put_transaction(session, signed, now=now)
 
 
@@ -399,13 +404,14 @@ def close_seen(
         fee = _check_close(option, row, parse_transaction(bytes.fromhex(mined.raw_hex)))
     except InvalidInputError:
         return False
-    if cross(session, row, "built", now=now, fence=row.fence, changes={"txid": mined.txid, "last_error": None}):
+    changes = {"txid": mined.txid, "last_error": None}
+    if cross(session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes):
         adopt(session, mined, row, fee=fee, now=now)
     return True
 
 
 def _waits_for_close(row: SettlementRow) -> bool:
-    return row.state == "proven" and row.reason == "early_exercise"
+    return row.state == SettlementState.PROVEN and row.reason == "early_exercise"
 
 
 def _check_close(option: OptionRow, row: SettlementRow, closed: Transaction) -> Sats:

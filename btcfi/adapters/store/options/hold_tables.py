@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
+
+
+class HoldState(StrEnum):
+    """Of a held event."""
+
+    HELD = "held"
+    IMPORTED = "imported"
+    RELEASED = "released"
 
 
 class HeldEventRow(SQLModel, table=True):
@@ -14,7 +23,7 @@ class HeldEventRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "held_event"
 
     event_id: str = Field(primary_key=True)
-    state: str = "held"
+    state: str = HoldState.HELD.value
     outcome: int | None = Field(default=None, sa_column=Column(BigInteger))
     """Of the imported attestation: the only one that may be attested."""
     taken_at_unix: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))

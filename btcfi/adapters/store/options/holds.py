@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options.contract_tables import AttestationRow, OracleEventRow
-from btcfi.adapters.store.options.hold_tables import HeldEventRow
+from btcfi.adapters.store.options.hold_tables import HeldEventRow, HoldState
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.edges import Work, enqueue, record
@@ -32,10 +32,6 @@ from btcfi.oracle.attestation import (
 from btcfi.oracle.quote import Feed
 from btcfi.units import Hash32, Slot, UnixSeconds
 
-HELD: Final = "held"
-IMPORTED: Final = "imported"
-RELEASED: Final = "released"
-
 _KNOWN: Final = "btcfi.held_events"
 """In ``Session.info``: the few rows, read once a transaction, since thousands of options ask for them."""
 
@@ -51,11 +47,11 @@ def hold_undecided(session: Session, rule_of: RuleOf, *, taken_at: UnixSeconds, 
     rows = []
     for event in session.execute(events.order_by(col(OracleEventRow.expiry_unix), col(OracleEventRow.id))).scalars():
         row = session.get(HeldEventRow, event.id) or HeldEventRow(event_id=event.id)
-        if row.state == IMPORTED or _decided(session, event, rule_of):
+        if row.state == HoldState.IMPORTED or _decided(session, event, rule_of):
             continue
-        row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HELD, taken_at, now, None
+        row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HoldState.HELD, taken_at, now, None
         session.add(row)
-        record(session, "held_event", event.id, HELD, now=now, detail=f"restored from a backup of {taken_at}")
+        record(session, "held_event", event.id, HoldState.HELD, now=now, detail=f"restored from a backup of {taken_at}")
         rows.append(row)
     session.flush()
     session.info.pop(_KNOWN, None)
@@ -79,7 +75,7 @@ def held_events(session: Session) -> list[tuple[HeldEventRow, OracleEventRow]]:
     query = select(HeldEventRow, OracleEventRow).join(
         OracleEventRow, col(OracleEventRow.id) == col(HeldEventRow.event_id)
     )
-    query = query.where(col(HeldEventRow.state) == HELD)
+    query = query.where(col(HeldEventRow.state) == HoldState.HELD)
     ordered = query.order_by(col(OracleEventRow.expiry_unix), col(OracleEventRow.id))
     return [(held, event) for held, event in session.execute(ordered)]
 
@@ -93,13 +89,13 @@ def imported_outcome(session: Session, event: OracleEvent) -> int | None:
 
 def held_ids(session: Session) -> frozenset[str]:
     """Return the ids of the events by which nothing may be attested or settled yet."""
-    return frozenset(row.event_id for row in _known(session).values() if row.state == HELD)
+    return frozenset(row.event_id for row in _known(session).values() if row.state == HoldState.HELD)
 
 
 def allow(session: Session, event: Hash32, outcome: int) -> int:
     """Return the outcome that an oracle may attest. Raises EventHeldError while an operator has not decided."""
     row = session.get(HeldEventRow, event.hex())
-    if row is not None and row.state == HELD:
+    if row is not None and row.state == HoldState.HELD:
         raise EventHeldError(event)
     return outcome if row is None or row.outcome is None else row.outcome
 
@@ -128,7 +124,7 @@ def import_attestation(session: Session, attestation: Attestation, *, now: UnixS
     held = session.get(HeldEventRow, event_id)
     if held is not None and held.outcome is None:
         said = f"outcome {attestation.outcome} by oracle {key[:16]}, imported by {by}"
-        _decide(session, held, event, IMPORTED, now=now, detail=said)
+        _decide(session, held, event, HoldState.IMPORTED, now=now, detail=said)
         held.outcome = attestation.outcome
     session.flush()
     return new
@@ -137,9 +133,9 @@ def import_attestation(session: Session, attestation: Attestation, *, now: UnixS
 def release(session: Session, event_id: str, *, now: UnixSeconds, by: str) -> None:
     """Release an event on an operator's word that no attestation of it was published. Raises NotFoundError."""
     held, event = session.get(HeldEventRow, event_id), session.get(OracleEventRow, event_id)
-    if held is None or event is None or held.state != HELD:
+    if held is None or event is None or held.state != HoldState.HELD:
         raise NotFoundError("held event", event_id, "`btcfi oracle held` lists them")
-    _decide(session, held, event, RELEASED, now=now, detail=f"{by} says that none was published")
+    _decide(session, held, event, HoldState.RELEASED, now=now, detail=f"{by} says that none was published")
     session.flush()
 
 

@@ -1,49 +1,156 @@
-"""What a block means for options: funded, spent outside, ended."""
+"""What a block means for options: funded, settled, spent outside, ended. The options' part in the walk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Block
-from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.chain.handlers import BlockView, Purpose
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.options import contracts
-from btcfi.adapters.store.options.settled import find_settlement, settlement_of
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
+from btcfi.adapters.store.options.settled import find_settlement, settled, settlement_of
+from btcfi.adapters.store.options.tables import (
+    OPEN_OPTIONS,
+    UNEXPIRED_OPTIONS,
+    UNSENT_SETTLEMENTS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.spine.edges import Crossing, count, cross, cross_all
 from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, parse_transaction
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.units import Sats, UnixSeconds, display_txid
 
-_LIVE: Final = ("CREATED", "ACTIVE", "EXPIRED")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionsView:
+    """One block, as options see it."""
+
+    fundings: Mapping[str, str]
+    """Option by txid: fundings of options that still wait for one, and whose transaction we have not stored."""
+    collaterals: Mapping[str, OptionRow]
+    """By funding txid: the options whose collateral the block may spend."""
+    transactions: Mapping[str, Transaction]
+    """Of the block, those that ``fundings`` names."""
+
+    def known(self, txid: str) -> Signed | None:
+        """Return a funding whose buyer's broadcast was faster than its message."""
+        if txid not in self.fundings:
+            return None
+        funding = self.transactions[txid]
+        return Signed(
+            transaction=funding, purpose=FUNDING, subject=self.fundings[txid], spends=funding.inputs[0].outpoint,
+            fee=Sats(0),
+        )  # fmt: skip
+
+    def foreign(self, session: Session, transaction: Transaction) -> Iterator[Signed]:
+        """Return the collaterals that a transaction spends, then itself if it is a party's child of a CET."""
+        yield from self._outside(session, transaction)
+        if (child := _party_child(session, transaction)) is not None:
+            yield child
+
+    def _outside(self, session: Session, transaction: Transaction) -> Iterator[Signed]:
+        spent = [txin.outpoint for txin in transaction.inputs if txin.outpoint.index == FUNDING_OUTPUT]
+        for option in [self.collaterals[name] for o in spent if (name := display_txid(o.txid)) in self.collaterals]:
+            count(session, "outside_spends")
+            option.last_error = f"the collateral was spent outside the service, by {display_txid(transaction.txid)}"
+            yield Signed(
+                transaction=transaction, purpose=OUTSIDE, subject=option.id,
+                spends=contracts.funding_outpoint(option), fee=Sats(0),
+            )  # fmt: skip
+
+
+def _party_child(session: Session, transaction: Transaction) -> Signed | None:
+    """Return a party's child of a CET: it carries the proof root where ours would."""
+    if transaction.version != TRUC_VERSION:
+        return None
+    cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
+    if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
+        return None
+    return Signed(
+        transaction=transaction, purpose=CHILD, subject=cet.subject, spends=transaction.inputs[0].outpoint, fee=Sats(0)
+    )
+
+
+class OptionsOnChain:
+    """The options' part in the walk (``ChainHandler``)."""
+
+    purposes: tuple[Purpose, ...] = OF_OPTIONS
+
+    def view(self, session: Session, block: Block) -> BlockView:
+        """Ask once a block which fundings it holds and which collaterals it may spend."""
+        by_txid = {display_txid(one.txid): one for one in block.transactions}
+        fundings = _unknown_fundings(session, list(by_txid))
+        return OptionsView(
+            fundings=fundings, collaterals=_live_collaterals(session, block),
+            transactions={txid: by_txid[txid] for txid in fundings},
+        )  # fmt: skip
+
+    def sent(self, session: Session, rows: Sequence[TransactionRow], now: UnixSeconds) -> None:
+        """Settlements whose transaction the node has taken: built -> broadcast."""
+        sent = _subjects(rows, SETTLEMENT)
+        query = select(SettlementRow).where(
+            col(SettlementRow.option_id).in_(sent), col(SettlementRow.state) == SettlementState.BUILT
+        )
+        crossings = [
+            Crossing(row=row, fence=row.fence, changes={"broadcast_at_unix": now})
+            for row in (session.execute(query).scalars() if sent else ())
+        ]
+        cross_all(session, crossings, SettlementState.BROADCAST, now=now)
+
+    def final(self, session: Session, rows: Sequence[TransactionRow], now: UnixSeconds) -> None:
+        """Options are active once their funding is final, and settled once their settlement is."""
+        _funded(session, _subjects(rows, FUNDING), now)
+        settled(session, _subjects(rows, SETTLEMENT), now)
+        for row in rows:
+            if row.purpose == OUTSIDE:
+                _ended_outside(session, row, now)
+
+    def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+        """Take back what a final funding or settlement had moved."""
+        if row.state != TransactionState.FINAL or row.purpose not in {FUNDING, SETTLEMENT}:
+            return
+        option = session.get_one(OptionRow, row.subject)
+        if row.purpose == FUNDING and option.state == OptionState.ACTIVE:
+            cross(session, option, OptionState.CREATED, now=now, detail="funding reorganised")
+        if row.purpose == SETTLEMENT:
+            settlement = settlement_of(session, option.id)
+            cross(
+                session, settlement, SettlementState.BROADCAST, now=now, fence=settlement.fence, detail="reorganised"
+            )  # fmt: skip
+            cross(session, option, OptionState.EXPIRED, now=now, detail="settlement reorganised")
+
+    def coins_needed(self, session: Session) -> int:
+        """Return how many options the expiry minute has that most of them wait for."""
+        return busiest_minute(session)
+
+
+OPTIONS_ON_CHAIN: Final = OptionsOnChain()
+
+
+def _subjects(rows: Sequence[TransactionRow], purpose: str) -> list[str]:
+    return [str(row.subject) for row in rows if row.purpose == purpose]
 
 
 def busiest_minute(session: Session) -> int:
     """Return how many options the expiry minute has that most of them wait for."""
-    waiting = select(func.count().label("options")).where(col(OptionRow.state).in_(("CREATED", "ACTIVE")))
+    waiting = select(func.count().label("options")).where(col(OptionRow.state).in_(UNEXPIRED_OPTIONS))
     each = waiting.group_by(col(OptionRow.expiry_unix)).subquery()
     return int(session.execute(select(func.max(each.c.options))).scalar_one() or 0)
 
 
-def _undo(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
-    if row.state != "final" or row.purpose not in {"funding", "settlement"}:
-        return
-    option = session.get_one(OptionRow, row.option_id)
-    if row.purpose == "funding" and option.state == "ACTIVE":
-        cross(session, option, "CREATED", now=now, detail="funding reorganised")
-    if row.purpose == "settlement":
-        settlement = settlement_of(session, row.option_id)
-        cross(session, settlement, "broadcast", now=now, fence=settlement.fence, detail="reorganised")
-        cross(session, option, "EXPIRED", now=now, detail="settlement reorganised")
-
-
 def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
-        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state) == "CREATED",
+        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state) == OptionState.CREATED,
         ~select(TransactionRow).where(col(TransactionRow.txid) == OptionRow.funding_txid).exists(),
     )  # fmt: skip
     return {str(txid): option_id for txid, option_id in session.execute(query)}
@@ -53,68 +160,38 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
     """Return, by funding txid, the options whose collateral a block may spend."""
     inputs = [txin.outpoint for one in block.transactions for txin in one.inputs]
     txids = {display_txid(outpoint.txid) for outpoint in inputs if outpoint.index == FUNDING_OUTPUT}
-    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(_LIVE))
+    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(OPEN_OPTIONS))
     return {str(option.funding_txid): option for option in session.execute(query).scalars()}
 
 
-def _take_outside(
-    session: Session, transaction: Transaction, collaterals: Mapping[str, OptionRow], found: dict[str, object],
-    now: UnixSeconds,
-) -> None:  # fmt: skip
-    """Keep a spend of an option's collateral that is not ours: a refund, a close between the parties, their own CET."""
-    spent = [txin.outpoint for txin in transaction.inputs if txin.outpoint.index == FUNDING_OUTPUT]
-    for option in [collaterals[name] for o in spent if (name := display_txid(o.txid)) in collaterals]:
-        count(session, "outside_spends")
-        option.last_error = f"the collateral was spent outside the service, by {display_txid(transaction.txid)}"
-        spend = Signed(
-            transaction=transaction, purpose="outside", option_id=option.id,
-            spends=contracts.funding_outpoint(option), fee=Sats(0),
-        )  # fmt: skip
-        row = put_transaction(session, spend, now=now)
-        cross(session, row, "confirmed", now=now, changes=found)
-
-
-def _take_child(session: Session, transaction: Transaction, found: dict[str, object], now: UnixSeconds) -> None:
-    """Keep a party's child of a CET: it carries the proof root where ours would."""
-    if transaction.version != TRUC_VERSION:
-        return
-    cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
-    if cet is not None and cet.purpose in {"outside", "settlement"}:
-        theirs = Signed(
-            transaction=transaction, purpose="child", option_id=cet.option_id, spends=transaction.inputs[0].outpoint,
-            fee=Sats(0),
-        )  # fmt: skip
-        row = put_transaction(session, theirs, now=now)
-        cross(session, row, "confirmed", now=now, changes=found)
-
-
 def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
-    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state) == "CREATED")
+    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state) == OptionState.CREATED)
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
-    cross_all(session, crossings, "ACTIVE", now=now)
+    cross_all(session, crossings, OptionState.ACTIVE, now=now)
 
 
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
     """End an option whose collateral the parties have paid out without us, by a refund or a close of their own."""
     if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
         return  # their CET is ours: it is matched when the settlement is built
-    option = session.get_one(OptionRow, row.option_id)
+    option = session.get_one(OptionRow, row.subject)
     settlement = find_settlement(session, option.id)
     if settlement is not None and contracts.close_seen(session, option, settlement, row, now=now):
         return
     detail = f"ended outside the service by {row.txid}"
-    if option.state == "ACTIVE":
-        cross(session, option, "EXPIRED", now=now, detail=detail)
-    if option.state == "EXPIRED":
-        cross(session, option, "ABANDONED", now=now, detail=detail)
-        if settlement is not None and settlement.state in {"due", "claimed", "executed", "proven", "built"}:
-            cross(session, settlement, "parked", now=now, fence=settlement.fence, detail=detail,
+    if option.state == OptionState.ACTIVE:
+        cross(session, option, OptionState.EXPIRED, now=now, detail=detail)
+    if option.state == OptionState.EXPIRED:
+        cross(session, option, OptionState.ABANDONED, now=now, detail=detail)
+        if settlement is not None and settlement.state in UNSENT_SETTLEMENTS:
+            cross(session, settlement, SettlementState.PARKED, now=now, fence=settlement.fence, detail=detail,
                   changes={"last_error": detail})  # fmt: skip
 
 
 def transaction_of(session: Session, option_id: str, purpose: str) -> TransactionRow | None:
-    """Return an option's funding, settlement or child transaction."""
+    """Return an option's funding, settlement or child transaction, the version that stands."""
     query = select(TransactionRow).where(
-        col(TransactionRow.option_id) == option_id, col(TransactionRow.purpose) == purpose
-    )
+        col(TransactionRow.subject) == option_id, col(TransactionRow.purpose) == purpose,
+        col(TransactionRow.replaced_by).is_(None),
+    )  # fmt: skip
     return session.execute(query).scalar_one_or_none()

@@ -11,7 +11,13 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.rules import RuleOf, note_waiting
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import (
+    UNEXPIRED_OPTIONS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
@@ -81,7 +87,7 @@ def create_option(
         listed_slot=last.slot, updated_at_unix=now,
     )  # fmt: skip
     session.add(row)
-    record(session, "option", row.id, "CREATED", now=now)
+    record(session, "option", row.id, OptionState.CREATED, now=now)
     enqueue(session, [Work(flow="exchange")], now=now)
     return row
 
@@ -104,7 +110,7 @@ def list_options(session: Session, *, state: str | None = None, limit: int = 100
 
 def open_options(session: Session, feed: Feed) -> list[OptionRow]:
     """Return the options that are funded or being funded: those that have a premium."""
-    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(("CREATED", "ACTIVE")))
+    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(UNEXPIRED_OPTIONS))
     return list(session.execute(query).scalars())
 
 
@@ -166,7 +172,7 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
     if last is None:
         return 0
     query = select(OptionRow).where(
-        col(OptionRow.state) == "ACTIVE", col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
+        col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
     )
     due: list[tuple[OptionRow, RoundRow]] = []
     settling: dict[tuple[int, str], RoundRow | NotHeldError | None] = {}
@@ -184,7 +190,7 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
             continue
         due.append((option, priced))
     crossings = [Crossing(row=option, detail=f"slot {priced.slot}") for option, priced in due]
-    ours = {one.row.id for one in cross_all(session, crossings, "EXPIRED", now=now)}
+    ours = {one.row.id for one in cross_all(session, crossings, OptionState.EXPIRED, now=now)}
     due = [one for one in due if one[0].id in ours]
     events = {event_of(option).id.hex() for option, _ in due}
     ids = add_settlements(session, due, reason="expiry", now=now)
@@ -206,7 +212,7 @@ def _settling(
 
 def open_presets(session: Session) -> frozenset[str]:
     """Return the presets, by hash, of the options that are not settled."""
-    query = select(col(OptionRow.preset_sha256)).where(col(OptionRow.state).in_(("CREATED", "ACTIVE", "EXPIRED")))
+    query = select(col(OptionRow.preset_sha256)).where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
     return frozenset(session.execute(query.distinct()).scalars())
 
 
@@ -246,7 +252,7 @@ def add_settlements(
         ))  # fmt: skip
     session.add_all(rows)
     session.flush()
-    record_all(session, "settlement", {row.id: reason for row in rows}, "due", now=now)
+    record_all(session, "settlement", {row.id: reason for row in rows}, SettlementState.DUE, now=now)
     return [row.id for row in rows]
 
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.options.tables import OptionRow, PremiumRow
+from btcfi.adapters.store.options.tables import UNEXPIRED_OPTIONS, OptionRow, PremiumRow
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.premium import Book, Premiums, collateral_ratio, premiums
@@ -63,7 +63,8 @@ def estimate_volatility(session: Session, feed: Feed) -> Volatility | None:
         (MINUTE, MINUTES_WINDOW_SECONDS, LEAST_MINUTES),
     ):
         query = select(col(RoundRow.slot), col(RoundRow.price_cents)).where(
-            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.price_cents).is_not(None),
+            col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED,
+            col(RoundRow.price_cents).is_not(None),
             col(RoundRow.slot) >= last.slot - window, col(RoundRow.slot) <= last.slot,
             col(RoundRow.slot) % interval == last.slot % interval,
         )  # fmt: skip
@@ -101,7 +102,7 @@ class OpenBook:
         return len(self.ids)
 
 
-def open_book(session: Session, feed: Feed, states: tuple[str, ...] = ("CREATED", "ACTIVE")) -> OpenBook:
+def open_book(session: Session, feed: Feed, states: tuple[str, ...] = UNEXPIRED_OPTIONS) -> OpenBook:
     """Return the options in ``states``, by default those that are funded or being funded and so have a premium."""
     rows = session.execute(
         select(
@@ -143,7 +144,9 @@ def _knocked_out(
             func.coalesce(RoundRow.high_cents, RoundRow.price_cents),
         )
         .where(
-            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) > int(listed[places].min())
+            col(RoundRow.feed) == feed,
+            col(RoundRow.state) == RoundState.PRICED,
+            col(RoundRow.slot) > int(listed[places].min()),
         )
         .order_by(col(RoundRow.slot))
     ).all()

@@ -10,13 +10,14 @@ from typing import Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, TransactionState, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
-from btcfi.adapters.store.chain.walk import rename_child
+from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.chain.wallet import pick_coin, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.building import signed_child
 from btcfi.adapters.store.options.on_chain import transaction_of
+from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import settlement_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import count, cross
@@ -26,12 +27,10 @@ from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.settle import Child, CompletedCet, complete_cet
 from btcfi.errors import BtcfiError
-from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
 BUMP_AFTER_BLOCKS: Final = 3
 """Blocks that a settlement may wait before it pays more; ``choose_rate`` doubles the rate as often."""
-
-_UNMINED: Final = ("built", "broadcast")
 
 
 def bump_children(
@@ -48,7 +47,7 @@ def bump_children(
     One that cannot be replaced keeps why, and harms no other. Call it with the wallet's lease.
     """
     query = select(TransactionRow).where(
-        col(TransactionRow.purpose) == "child", col(TransactionRow.state).in_(_UNMINED),
+        col(TransactionRow.purpose) == CHILD, col(TransactionRow.state).in_(UNMINED),
         col(TransactionRow.built_height) <= tip - BUMP_AFTER_BLOCKS,
     )  # fmt: skip
     bumped = 0
@@ -67,11 +66,11 @@ def _bump(
     session: Session, row: TransactionRow, wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
     tip: Height, now: UnixSeconds,
 ) -> bool:  # fmt: skip
-    option = session.get_one(OptionRow, row.option_id)
-    parent = transaction_of(session, option.id, "settlement")
+    option = session.get_one(OptionRow, row.subject)
+    parent = transaction_of(session, option.id, SETTLEMENT)
     # before its height no fee makes a CET valid; below a confirmed one the child pays for itself only
     late = tip - max(row.built_height or tip, option.expiry_height or 0)
-    if parent is None or parent.state not in _UNMINED or late < BUMP_AFTER_BLOCKS:
+    if parent is None or parent.state not in UNMINED or late < BUMP_AFTER_BLOCKS:
         return False
     rate = choose_rate(estimate, rule, blocks_late=late, blocks_left=(option.refund_height or tip) - tip)
     old = parse_transaction(bytes.fromhex(row.raw_hex))
@@ -81,14 +80,13 @@ def _bump(
     root = Hash32(bytes.fromhex(settlement_of(session, option.id).proof_root or ""))
     replaced = Child(transaction=old, spent=(), fee=Sats(row.fee_sats))
     coin, child, signed = _dearer(session, replaced, cet, wallet, rate=rate, root=root, tip=tip)
-    waits_since, option_id = row.built_height, option.id
-    cross(session, row, "replaced", now=now, detail=f"replaced by {display_txid(signed.txid)}")
-    rename_child(session, row, display_txid(signed.txid))
-    reserve_coin(coin, option_id)
     replacing = Signed(
-        transaction=signed, purpose="child", option_id=option_id, spends=cet.anchor_outpoint, fee=child.fee,
-        waits_since=waits_since,
+        transaction=signed, purpose=CHILD, subject=option.id, spends=cet.anchor_outpoint, fee=child.fee,
+        waits_since=row.built_height,
     )  # fmt: skip
+    cross(session, row, TransactionState.REPLACED, now=now, detail=f"replaced by {replacing.txid}")
+    give_way(session, row, replacing.txid)
+    reserve_coin(coin, replacing.txid)
     put_transaction(session, replacing, now=now)
     return True
 
@@ -100,7 +98,7 @@ def _dearer(
     """Return the coin of the new child, and the child; a larger coin where the old one does not do any more."""
     kept = session.get(WalletOutpointRow, str(replaced.transaction.inputs[1].outpoint))
     try:
-        if kept is not None and kept.state == "reserved":
+        if kept is not None and kept.state == CoinState.RESERVED:
             return (kept, *signed_child(cet, kept, wallet, rate=rate, root=root, replaces=replaced))
         needed = Sats(0)
     except InsufficientFundsError as e:

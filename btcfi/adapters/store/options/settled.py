@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import Select, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.options.purposes import SETTLEMENT
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all
 from btcfi.units import Sats, UnixSeconds
 
@@ -33,23 +34,27 @@ def settled(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> No
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     found = session.execute(query.where(col(OptionRow.id).in_(option_ids))).all()
     sent = [
-        Crossing(row=settlement, fence=settlement.fence) for settlement, _ in found if settlement.state == "broadcast"
+        Crossing(row=settlement, fence=settlement.fence)
+        for settlement, _ in found
+        if settlement.state == SettlementState.BROADCAST
     ]
-    cross_all(session, sent, "confirmed", now=now)
-    for end, paid in (("EXERCISED", True), ("ABANDONED", False)):
+    cross_all(session, sent, SettlementState.CONFIRMED, now=now)
+    for end, paid in ((OptionState.EXERCISED, True), (OptionState.ABANDONED, False)):
         crossings = [
             Crossing(row=option)
             for settlement, option in found
-            if option.state == "EXPIRED" and bool(settlement.payout_sats) is paid
+            if option.state == OptionState.EXPIRED and bool(settlement.payout_sats) is paid
         ]
         cross_all(session, crossings, end, now=now)
 
 
 def adopt(session: Session, row: TransactionRow, settlement: SettlementRow, *, fee: Sats, now: UnixSeconds) -> None:
     """Take a transaction that a block held before we knew it as the settlement that was just built."""
-    row.purpose, row.fee_sats = "settlement", fee
+    row.purpose, row.fee_sats = SETTLEMENT, fee
     session.flush()
-    session.get_one(OptionRow, row.option_id).last_error = None
-    cross(session, settlement, "broadcast", now=now, fence=settlement.fence, changes={"broadcast_at_unix": now})
-    if row.state == "final":
-        settled(session, [row.option_id], now)
+    option_id = str(row.subject)
+    session.get_one(OptionRow, option_id).last_error = None
+    changes = {"broadcast_at_unix": now}
+    cross(session, settlement, SettlementState.BROADCAST, now=now, fence=settlement.fence, changes=changes)
+    if row.state == TransactionState.FINAL:
+        settled(session, [option_id], now)

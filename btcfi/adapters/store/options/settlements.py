@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
@@ -13,7 +13,15 @@ from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.backlog import refuse_requests_above
 from btcfi.adapters.store.options.options import add_settlements, event_of, find_option, input_at, settlement_input_of
 from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
-from btcfi.adapters.store.options.tables import OptionRow, ProofPartRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.options.tables import (
+    OptionRow,
+    OptionState,
+    ProofPartRow,
+    RequestState,
+    SettlementRequestRow,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.blobs import store_blob
@@ -24,8 +32,10 @@ from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.attestation import EventHeldError
 from btcfi.oracle.quote import Feed
-from btcfi.proofs.settlement_proof import SettlementProof, to_json
 from btcfi.units import Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.proofs.settlement_proof import SettlementProof
 
 CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
@@ -62,8 +72,8 @@ def claim(
     # on PostgreSQL two workers with the same batch share it instead of queueing; SQLite has one writer anyway
     for row in session.execute(query.with_for_update(skip_locked=True)).scalars():
         # beyond the longest lease is the work of a clock that was wrong
-        held = row.state == "claimed" and now < (row.lease_until_unix or 0) <= now + LONGEST_LEASE_SECONDS
-        if row.state not in {"due", "claimed"} or held:
+        held = row.state == SettlementState.CLAIMED and now < (row.lease_until_unix or 0) <= now + LONGEST_LEASE_SECONDS
+        if row.state not in {SettlementState.DUE, SettlementState.CLAIMED} or held:
             count(session, "duplicate_claims")
         elif row.attempts >= max_attempts:
             _park(session, row, now)
@@ -77,7 +87,7 @@ def claim(
                 "lease_until_unix": now + lease_seconds, "retry_at_unix": 0,
             }  # fmt: skip
             crossings.append(Crossing(row=row, fence=row.fence, changes=changes))
-    claimed = cross_all(session, crossings, "claimed", now=now)
+    claimed = cross_all(session, crossings, SettlementState.CLAIMED, now=now)
     return [claim for one in claimed for claim in _readable(session, one.row, bounds[one.row.option_id], now)]
 
 
@@ -90,7 +100,7 @@ def _bounds(session: Session, ids: list[str]) -> dict[str, Bound]:
 
 def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
     reason = row.last_error or f"the worker died in each of {row.attempts} attempts"
-    return cross(session, row, "parked", now=now, detail=reason, changes={"last_error": reason})
+    return cross(session, row, SettlementState.PARKED, now=now, detail=reason, changes={"last_error": reason})
 
 
 def _readable(session: Session, row: SettlementRow, bound: Bound, now: UnixSeconds) -> list[Claim]:
@@ -114,23 +124,23 @@ def finish(session: Session, results: Mapping[Claim, SettlementProof], *, now: U
             select(SettlementRow).where(col(SettlementRow.id).in_([one.settlement_id for one in results]))
         ).scalars()
     }
-    ours = {one: proof for one, proof in results.items() if rows[one.settlement_id].state == "claimed"}
+    ours = {one: proof for one, proof in results.items() if rows[one.settlement_id].state == SettlementState.CLAIMED}
     if late := len(results) - len(ours):
         count(session, "late_results", late)
     crossings = [
         Crossing(row=rows[one.settlement_id], fence=one.fence, changes=_result(session, proof, now))
         for one, proof in ours.items()
     ]
-    return len(cross_all(session, crossings, "proven", now=now))
+    return len(cross_all(session, crossings, SettlementState.PROVEN, now=now))
 
 
 def hand_over(session: Session, claimed: Claim, *, parts: int, now: UnixSeconds) -> bool:
     """Record a long run whose tree is built in parts by several workers: claimed -> executed."""
     row = session.get_one(SettlementRow, claimed.settlement_id)
-    if row.state != "claimed":
+    if row.state != SettlementState.CLAIMED:
         return False
     return cross(
-        session, row, "executed", now=now, fence=claimed.fence,
+        session, row, SettlementState.EXECUTED, now=now, fence=claimed.fence,
         changes={"parts": parts, "lease_until_unix": None},
         work=[Work(flow="prove_long", arguments=(row.id, parts))],
     )  # fmt: skip
@@ -170,13 +180,15 @@ def note_unheld(session: Session, settlement_id: str, reason: str) -> None:
 def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, now: UnixSeconds) -> bool:
     """Store the proof of a long run: executed -> proven. Closing twice changes nothing."""
     row = find_settlement(session, settlement_id)
-    if row.state != "executed":
+    if row.state != SettlementState.EXECUTED:
         return False
     changes = _result(session, proof, now)
-    return cross(session, row, "proven", now=now, fence=row.fence, changes=changes)
+    return cross(session, row, SettlementState.PROVEN, now=now, fence=row.fence, changes=changes)
 
 
 def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[str, object]:
+    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba; who asks, repairs or reads makes no proof
+
     output = SettlementOutput.from_bytes(proof.output)
     output.raise_if_refused()
     digest = store_blob(session, to_json(proof).encode(), now=now)
@@ -190,8 +202,8 @@ def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[
 def note_error(session: Session, claimed: Claim, error: str, *, now: UnixSeconds) -> None:
     """Give a claim back with the reason; it is taken up again until its attempts are used up."""
     row = session.get_one(SettlementRow, claimed.settlement_id)
-    if row.state == "claimed":
-        cross(session, row, "due", now=now, fence=claimed.fence, detail=error,
+    if row.state == SettlementState.CLAIMED:
+        cross(session, row, SettlementState.DUE, now=now, fence=claimed.fence, detail=error,
               changes={"last_error": error, "lease_until_unix": None})  # fmt: skip
 
 
@@ -210,10 +222,10 @@ def repair(
 
     The longer a settlement stands, the rarer it is queued: a queue that nobody reads grows by the logarithm of time.
     """
-    ids = _standing(session, ("due", "claimed"), now, stale_seconds, limit=1000)
+    ids = _standing(session, (SettlementState.DUE, SettlementState.CLAIMED), now, stale_seconds, limit=1000)
     batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
-    stuck = _standing(session, ("executed",), now, stale_seconds, limit=100)
+    stuck = _standing(session, (SettlementState.EXECUTED,), now, stale_seconds, limit=100)
     for row in session.execute(select(SettlementRow).where(col(SettlementRow.id).in_(stuck))).scalars():
         if row.attempts >= max_attempts:
             _park(session, row, now)
@@ -254,7 +266,7 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
     """
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     waiting = query.where(
-        col(SettlementRow.state) == "proven", col(SettlementRow.reason) == "early_exercise",
+        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise",
         col(SettlementRow.updated_at_unix) <= now - CLOSE_PATIENCE_SECONDS,
     )  # fmt: skip
     done = 0
@@ -279,7 +291,7 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
         }  # fmt: skip
         session.execute(delete(ProofPartRow).where(col(ProofPartRow.settlement_id) == row.id))
         work = [Work(flow="attest", arguments=(event_of(option).id.hex(),)), Work(flow="settle", arguments=([row.id],))]
-        done += cross(session, row, "due", now=now, fence=row.fence, changes=changes, work=work,
+        done += cross(session, row, SettlementState.DUE, now=now, fence=row.fence, changes=changes, work=work,
                       detail="the early exercise was not co-signed before expiry")  # fmt: skip
     return done
 
@@ -294,8 +306,8 @@ def request_settlement(
         refuse_requests_above(session)
         row = SettlementRequestRow(option_id=option_id, requested_by=requested_by, requested_at_unix=now)
         session.add(row)
-    elif row.state != "accepted":
-        row.state, row.requested_by, row.requested_at_unix = "open", requested_by, now
+    elif row.state != RequestState.ACCEPTED:
+        row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
     if row.state == "open":
         enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
     return row
@@ -303,7 +315,7 @@ def request_settlement(
 
 def open_requests(session: Session) -> list[str]:
     """Return the options whose requests wait for an answer."""
-    query = select(col(SettlementRequestRow.option_id)).where(col(SettlementRequestRow.state) == "open")
+    query = select(col(SettlementRequestRow.option_id)).where(col(SettlementRequestRow.state) == RequestState.OPEN)
     return list(session.execute(query).scalars())
 
 
@@ -324,31 +336,31 @@ def _decide(  # noqa: PLR0911 - one return an answer
         select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
     ).scalar_one_or_none()
     if existing is not None:
-        if existing.state == "parked":
+        if existing.state == SettlementState.PARKED:
             requeue(session, existing, now=now)
-            return "accepted", "requeued"
-        return "accepted", f"settlement is {existing.state}"
+            return RequestState.ACCEPTED, "requeued"
+        return RequestState.ACCEPTED, f"settlement is {existing.state}"
     last = rounds.settled_until(session, Feed(option.feed))
-    if option.state != "ACTIVE" or last is None:
-        return "refused", f"the option is {option.state}, not funded yet"
+    if option.state != OptionState.ACTIVE or last is None:
+        return RequestState.REFUSED, f"the option is {option.state}, not funded yet"
     if last.slot < option.expiry_unix:
         if not option.american:
-            return "refused", f"European, and its expiry minute {option.expiry_unix} is not priced yet"
+            return RequestState.REFUSED, f"European, and its expiry minute {option.expiry_unix} is not priced yet"
         outcome = settle_in_python(SettlementInput.from_bytes(input_at(session, option, last)))
         if outcome.exercise_type is not ExerciseType.EARLY_EXERCISE:
-            return "held", f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
+            return RequestState.HELD, f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
         priced, reason = last, "early_exercise"
     else:
         found = _settling(session, option, rule_of)
         if isinstance(found, str):
-            return "refused", found
+            return RequestState.REFUSED, found
         priced, reason = found, "expiry"
-    if not cross(session, option, "EXPIRED", now=now, detail=f"{reason} at slot {priced.slot}"):
-        return "refused", "somebody else settled it at the same moment"
+    if not cross(session, option, OptionState.EXPIRED, now=now, detail=f"{reason} at slot {priced.slot}"):
+        return RequestState.REFUSED, "somebody else settled it at the same moment"
     added = add_settlements(session, [(option, priced)], reason=reason, now=now)
     attest = [Work(flow="attest", arguments=(event_of(option).id.hex(),))] if reason == "expiry" else []
     enqueue(session, [*attest, Work(flow="settle", arguments=(added,))], now=now)
-    return "accepted", reason.replace("_", " ")
+    return RequestState.ACCEPTED, reason.replace("_", " ")
 
 
 def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> RoundRow | str:
@@ -367,5 +379,5 @@ def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> RoundRow 
 
 def requeue(session: Session, row: SettlementRow, *, now: UnixSeconds) -> bool:
     """Give a parked settlement new attempts: parked -> due."""
-    return cross(session, row, "due", now=now, changes={"attempts": 0}, detail="requeued",
+    return cross(session, row, SettlementState.DUE, now=now, changes={"attempts": 0}, detail="requeued",
                  work=[Work(flow="settle", arguments=([row.id],))])  # fmt: skip

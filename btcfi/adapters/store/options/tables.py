@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Final
 
 from sqlalchemy import Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from btcfi.adapters.store.spine.machines import Machine, edges
 from btcfi.adapters.store.spine.tables import big_integer
+
+
+class OptionState(StrEnum):
+    """Of an option."""
+
+    CREATED = "CREATED"
+    ACTIVE = "ACTIVE"
+    EXPIRED = "EXPIRED"
+    EXERCISED = "EXERCISED"
+    ABANDONED = "ABANDONED"
 
 
 class OptionRow(SQLModel, table=True):
     """An option: ``CREATED -> ACTIVE -> EXPIRED -> EXERCISED | ABANDONED``."""
 
     __tablename__: ClassVar[str] = "option"
+    __machine__: ClassVar[Machine[OptionState]] = Machine(
+        states=OptionState,
+        edges=edges(
+            (OptionState.CREATED, OptionState.ACTIVE),
+            (OptionState.ACTIVE, OptionState.CREATED),  # its funding was reorganised away
+            (OptionState.ACTIVE, OptionState.EXPIRED),  # due, or exercised early
+            (OptionState.EXPIRED, OptionState.EXERCISED),
+            (OptionState.EXPIRED, OptionState.ABANDONED),
+            ((OptionState.EXERCISED, OptionState.ABANDONED), OptionState.EXPIRED),  # its settlement was
+        ),
+        ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED}),
+    )
     __table_args__ = (Index("ix_option_due", "state", "expiry_unix"), Index("ix_option_funding", "funding_txid"))
 
     id: str = Field(primary_key=True)
     feed: str
-    state: str = "CREATED"
+    state: str = OptionState.CREATED.value
     kind: int
     strike_cents: int = Field(sa_column=big_integer())
     quantity_centi_btc: int = Field(sa_column=big_integer())
@@ -68,15 +92,58 @@ class PremiumRow(SQLModel, table=True):
     priced_at_unix: int = Field(sa_column=big_integer())
 
 
+OPEN_OPTIONS: Final = OptionRow.__machine__.pending
+"""States in which collateral is locked or about to be."""
+
+UNEXPIRED_OPTIONS: Final = (OptionState.CREATED, OptionState.ACTIVE)
+"""States in which an option has a premium."""
+
+
+class SettlementState(StrEnum):
+    """Of a settlement."""
+
+    DUE = "due"
+    CLAIMED = "claimed"
+    EXECUTED = "executed"
+    PROVEN = "proven"
+    BUILT = "built"
+    BROADCAST = "broadcast"
+    CONFIRMED = "confirmed"
+    PARKED = "parked"
+
+
+UNSENT_SETTLEMENTS: Final = (
+    SettlementState.DUE, SettlementState.CLAIMED, SettlementState.EXECUTED, SettlementState.PROVEN,
+    SettlementState.BUILT,
+)  # fmt: skip
+"""States in which no node has the payment yet; nothing but an operator moves a parked one."""
+
+
 class SettlementRow(SQLModel, table=True):
     """One option's settlement: ``due -> claimed -> executed -> proven -> built -> broadcast -> confirmed | parked``."""
 
     __tablename__: ClassVar[str] = "settlement"
+    __machine__: ClassVar[Machine[SettlementState]] = Machine(
+        states=SettlementState,
+        edges=edges(
+            ((SettlementState.DUE, SettlementState.CLAIMED), SettlementState.CLAIMED),  # a lapsed lease is claimed anew
+            (SettlementState.CLAIMED, SettlementState.EXECUTED),
+            ((SettlementState.CLAIMED, SettlementState.EXECUTED), SettlementState.PROVEN),
+            (SettlementState.PROVEN, SettlementState.BUILT),
+            (SettlementState.BUILT, SettlementState.BROADCAST),
+            (SettlementState.BROADCAST, SettlementState.CONFIRMED),
+            (SettlementState.CONFIRMED, SettlementState.BROADCAST),  # reorganised away
+            (UNSENT_SETTLEMENTS, SettlementState.PARKED),
+            # given back with its error; an early exercise nobody co-signed; requeued by an operator
+            ((SettlementState.CLAIMED, SettlementState.PROVEN, SettlementState.PARKED), SettlementState.DUE),
+        ),
+        ends=frozenset({SettlementState.CONFIRMED}),
+    )
     __table_args__ = (UniqueConstraint("option_id"), Index("ix_settlement_state", "state", "lease_until_unix"))
 
     id: str = Field(primary_key=True)
     option_id: str = Field(foreign_key="option.id")
-    state: str = "due"
+    state: str = SettlementState.DUE.value
     reason: str
     """``expiry`` or ``early_exercise``."""
     slot: int = Field(sa_column=big_integer())
@@ -114,13 +181,22 @@ class ProofPartRow(SQLModel, table=True):
     root: str
 
 
+class RequestState(StrEnum):
+    """Of a request; asking again opens one that was not accepted."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    HELD = "held"
+    REFUSED = "refused"
+
+
 class SettlementRequestRow(SQLModel, table=True):
     """An operator's ad hoc request to settle an option: ``open -> accepted | held | refused``."""
 
     __tablename__: ClassVar[str] = "settlement_request"
 
     option_id: str = Field(primary_key=True)
-    state: str = "open"
+    state: str = RequestState.OPEN.value
     requested_by: str
     requested_at_unix: int = Field(sa_column=big_integer())
     answer: str | None = Field(default=None, sa_column=Column(Text))

@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.prices.observations import observations_of, store_observation
-from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.spine.tables import BlobRow
@@ -128,7 +128,7 @@ def export_span(session: Session, folder: Path, feed: Feed, start: Slot, end: Sl
     rows = session.execute(
         select(RoundRow)
         .where(col(RoundRow.feed) == feed, col(RoundRow.slot) >= start, col(RoundRow.slot) < end)
-        .where(col(RoundRow.state) != "open")
+        .where(col(RoundRow.state) != RoundState.OPEN)
         .order_by(col(RoundRow.slot))
     ).scalars()
     responses = folder / RESPONSES

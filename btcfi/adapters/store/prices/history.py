@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.volatility import close_to_close, garman_klass, parkinson
@@ -89,7 +89,7 @@ def price_history(session: Session, feed: Feed, start: Slot, end: Slot) -> Price
         raise InvalidInputError("span", f"{start} to {end}", f"at least one minute, at most {MAX_MINUTES}")
     query = (
         select(RoundRow)
-        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED)
         .where(col(RoundRow.slot) >= start, col(RoundRow.slot) < end)
         .order_by(col(RoundRow.slot))
     )
@@ -115,7 +115,7 @@ def market_state(session: Session, feed: Feed, *, days: int = 30) -> MarketState
     """
     newest = session.execute(
         select(RoundRow)
-        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED)
         .order_by(col(RoundRow.slot).desc())
         .limit(1)
     ).scalar_one_or_none()
@@ -123,7 +123,7 @@ def market_state(session: Session, feed: Feed, *, days: int = 30) -> MarketState
         raise NotFoundError("price", feed, "no round is priced yet")
     oldest = session.execute(
         select(RoundRow.slot)  # type: ignore[call-overload]
-        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+        .where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED)
         .order_by(col(RoundRow.slot))
         .limit(1)
     ).scalar_one()

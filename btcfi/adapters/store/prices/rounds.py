@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.access.console_tables import pause_of, resumed_at
 from btcfi.adapters.store.prices.observations import observations_of
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.oracle.consensus import (
     AgreedPrice,
@@ -64,19 +64,19 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
     if pause_of(session, feed) is not None or _is_passed(session, feed, slot):
         return False
     rows = [
-        {"feed": feed, "slot": one, "state": "open", "attempts": 0, "opened_at_unix": now,
+        {"feed": feed, "slot": one, "state": str(RoundState.OPEN), "attempts": 0, "opened_at_unix": now,
          "deadline_unix": now + place * CATCH_UP_SECONDS}
         for place, one in enumerate((*_missed(session, feed, slot), slot), start=1)
     ]  # fmt: skip
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
     quiet = upsert(session, RoundRow).values(rows).on_conflict_do_nothing(index_elements=["feed", "slot"])
-    opened = sorted(session.execute(quiet.returning(col(RoundRow.slot))).scalars())
-    record_all(session, "round", {f"{feed}@{one}": "" for one in opened}, "open", now=now)
+    opened = sorted(session.execute(quiet.returning(col(RoundRow.id))).scalars())
+    record_all(session, "round", {str(one): "" for one in opened}, RoundState.OPEN, now=now)
     # by this tick, or by a later minute's that came before it
     asked = (
         update(RoundRow)
         .where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
-        .where(col(RoundRow.state) == "open", col(RoundRow.attempts) == 0)
+        .where(col(RoundRow.state) == RoundState.OPEN, col(RoundRow.attempts) == 0)
         .values(attempts=1, deadline_unix=now + deadline_seconds)
         .returning(col(RoundRow.slot))
     )
@@ -88,7 +88,7 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
 
 def _is_passed(session: Session, feed: Feed, slot: Slot) -> bool:
     later = select(col(RoundRow.slot)).where(
-        col(RoundRow.feed) == feed, col(RoundRow.slot) > slot, col(RoundRow.state) == "priced"
+        col(RoundRow.feed) == feed, col(RoundRow.slot) > slot, col(RoundRow.state) == RoundState.PRICED
     )
     return session.execute(later.limit(1)).first() is not None and find_round(session, feed, slot) is None
 
@@ -118,16 +118,16 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
     """
     row = find_round(session, register.feed, slot)
-    if row is None or row.state != "open":
+    if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
     if not final and {o.venue for o in observations} < set(register.asked):
-        return "open"
+        return RoundState.OPEN
     outcome = agreed_price(observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot)
     changes: dict[str, object] = {"report": json.dumps(encode_outcome(outcome)), "closed_at_unix": now}
-    state = "void"
+    state = RoundState.VOID
     if isinstance(outcome, AgreedPrice):
-        state = "priced"
+        state = RoundState.PRICED
         changes |= {"price_cents": outcome.price, "low_cents": outcome.low, "high_cents": outcome.high}
     if not cross(
         session, row, state, now=now, changes=changes, work=[Work(flow="expire_due", arguments=(register.feed,))]
@@ -142,7 +142,7 @@ def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, dea
     Venues that never answered are asked again, MAX_ATTEMPTS times in all; then the round is closed with what is there.
     """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == register.feed, col(RoundRow.state) == "open", col(RoundRow.deadline_unix) <= now
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now
     )
     rows = list(session.execute(query.order_by(col(RoundRow.slot)).limit(100)).scalars())
     for row in rows:
@@ -160,16 +160,30 @@ def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, dea
 
 def latest_priced(session: Session, feed: Feed) -> RoundRow | None:
     """Return the newest minute that has a price."""
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED)
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
+
+
+def market_time(newest: Slot | None, *, replay: bool, now: UnixSeconds) -> UnixSeconds:
+    """Return the market's time: in a replay the end of the ``newest`` priced minute, if one is, else the wall's.
+
+    replay: whether recorded minutes are priced (``Deployment.replay_clock``); they are old, and so is their market.
+    """
+    return UnixSeconds(newest + SECONDS_PER_MINUTE) if replay and newest is not None else now
+
+
+def market_now(session: Session, feed: Feed, *, replay: bool, now: UnixSeconds) -> UnixSeconds:
+    """Return the market's time as ``market_time`` does, by the newest priced minute of the store."""
+    last = latest_priced(session, feed) if replay else None
+    return market_time(None if last is None else Slot(last.slot), replay=replay, now=now)
 
 
 def settled_until(session: Session, feed: Feed) -> RoundRow | None:
     """Return the newest priced minute before which no round is still open: barriers have seen everything up to it."""
     first_open = session.execute(
-        select(func.min(RoundRow.slot)).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "open")
+        select(func.min(RoundRow.slot)).where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.OPEN)
     ).scalar_one()
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED)
     if first_open is not None:
         query = query.where(col(RoundRow.slot) < first_open)
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
@@ -181,7 +195,7 @@ def settling_round(session: Session, feed: Feed, expiry: Slot, rule: ConsensusRu
     A void minute, or one whose band is wider than the preset allows, is passed over; None while no later one is there.
     """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == "priced", col(RoundRow.slot) >= expiry
+        col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED, col(RoundRow.slot) >= expiry
     )
     rows: list[RoundRow] = list(session.execute(query.order_by(col(RoundRow.slot)).limit(MINUTES_SEARCHED)).scalars())
     for row in rows:
@@ -195,7 +209,7 @@ def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) ->
     """Return the lowest and highest agreed level of the minutes after ``after`` up to and with ``until``."""
     low, high = session.execute(
         select(func.min(RoundRow.low_cents), func.max(RoundRow.high_cents)).where(
-            col(RoundRow.feed) == feed, col(RoundRow.state) == "priced",
+            col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED,
             col(RoundRow.slot) > after, col(RoundRow.slot) <= until,
         )
     ).one()  # fmt: skip
@@ -204,5 +218,7 @@ def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) ->
 
 def closes(session: Session, feed: Feed, *, limit: int = 1440) -> list[int]:
     """Return the newest agreed prices, oldest first, cents per BTC: what realised volatility is computed from."""
-    query = select(col(RoundRow.price_cents)).where(col(RoundRow.feed) == feed, col(RoundRow.state) == "priced")
+    query = select(col(RoundRow.price_cents)).where(
+        col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED
+    )
     return [int(p) for p in session.execute(query.order_by(col(RoundRow.slot).desc()).limit(limit)).scalars()][::-1]

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 from sqlalchemy import Column, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from btcfi.adapters.store.spine.machines import Machine, edges
 from btcfi.adapters.store.spine.tables import big_integer
+
+
+class RoundState(StrEnum):
+    """Of a minute."""
+
+    OPEN = "open"
+    PRICED = "priced"
+    VOID = "void"
 
 
 class RoundRow(SQLModel, table=True):
     """One feed's minute: ``open -> priced | void``."""
 
     __tablename__: ClassVar[str] = "round"
+    __machine__: ClassVar[Machine[RoundState]] = Machine(
+        states=RoundState,
+        edges=edges((RoundState.OPEN, RoundState.PRICED), (RoundState.OPEN, RoundState.VOID)),
+        ends=frozenset({RoundState.PRICED, RoundState.VOID}),
+    )
     __table_args__ = (UniqueConstraint("feed", "slot"), Index("ix_round_state", "state", "slot"))
 
     id: int | None = Field(default=None, primary_key=True)
     feed: str
     slot: int = Field(sa_column=big_integer())
-    state: str = "open"
+    state: str = RoundState.OPEN.value
     price_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     low_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     high_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))

@@ -1,7 +1,7 @@
 """Crossing an edge: one conditional UPDATE, its event rows, the outbox rows, in one transaction.
 
-0 rows changed means that somebody else did it: the caller stops quietly, and it is counted. The edges below are all
-there are; ``cross`` refuses any other.
+0 rows changed means that somebody else did it: the caller stops quietly, and it is counted. Which edges
+there are, each table declares (``machines.py``); ``cross`` refuses any other.
 """
 
 from __future__ import annotations
@@ -10,65 +10,16 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, insert, or_, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, SQLModel
 
-from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.contract_tables import ContractRow
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.machines import machine_of
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow, OutboxRow
-from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
-
-EDGES: Final[dict[str, frozenset[tuple[str, str]]]] = {
-    "round": frozenset({("open", "priced"), ("open", "void")}),
-    "option": frozenset({
-        ("CREATED", "ACTIVE"), ("ACTIVE", "CREATED"),  # funding confirmed; undone by a reorganisation
-        ("ACTIVE", "EXPIRED"),  # due, or exercised early
-        ("EXPIRED", "EXERCISED"), ("EXPIRED", "ABANDONED"),
-        ("EXERCISED", "EXPIRED"), ("ABANDONED", "EXPIRED"),  # the settlement was reorganised away
-    }),
-    "settlement": frozenset({
-        ("due", "claimed"), ("claimed", "claimed"), ("claimed", "due"), ("claimed", "executed"), ("executed", "proven"),
-        ("claimed", "proven"), ("proven", "built"), ("proven", "due"),  # an early exercise that waits
-        ("built", "broadcast"), ("broadcast", "confirmed"),
-        ("confirmed", "broadcast"), ("due", "parked"), ("claimed", "parked"), ("executed", "parked"),
-        ("proven", "parked"), ("built", "parked"), ("parked", "due"),
-    }),
-    "chain_transaction": frozenset({
-        ("built", "broadcast"), ("broadcast", "confirmed"), ("confirmed", "final"), ("built", "confirmed"),
-        ("confirmed", "broadcast"), ("final", "broadcast"), ("broadcast", "conflicted"), ("built", "conflicted"),
-        ("confirmed", "conflicted"), ("conflicted", "broadcast"),
-        ("built", "replaced"), ("broadcast", "replaced"), ("replaced", "confirmed"),  # by a version that pays more
-    }),
-    "contract": frozenset({
-        ("ordered", "offered"), ("offered", "accepted"), ("accepted", "signed"), ("signed", "checked"),
-        ("checked", "funded"),
-    }),
-}  # fmt: skip
-"""Per table: every allowed (from, to)."""
-
-_KEYS: Final[dict[type[SQLModel], str]] = {
-    RoundRow: "id",
-    OptionRow: "id",
-    SettlementRow: "id",
-    TransactionRow: "txid",
-    ContractRow: "option_id",
-}
-
-
-class UnknownEdgeError(BtcfiError):
-    """Code asked for a transition that the state machine does not have."""
-
-    def __init__(self, entity: str, from_state: str, to_state: str) -> None:
-        super().__init__(f"{entity} has no edge from {from_state} to {to_state}")
-        self.entity, self.from_state, self.to_state = entity, from_state, to_state
-
 
 R = TypeVar("R", bound=SQLModel)
 
@@ -137,10 +88,10 @@ def _cross_from(
     session: Session, crossings: Sequence[Crossing[R]], from_state: str, to_state: str, now: UnixSeconds
 ) -> list[Crossing[R]]:
     table = type(crossings[0].row)
-    entity, key = str(table.__tablename__), _KEYS[table]
-    if (from_state, to_state) not in EDGES[entity]:
-        raise UnknownEdgeError(entity, from_state, to_state)
-    values: dict[str, Any] = {"state": to_state}
+    entity, machine = str(table.__tablename__), machine_of(table)
+    key = machine.key
+    machine.check(entity, from_state, to_state)
+    values: dict[str, Any] = {"state": str(to_state)}  # a column of text: no member of an enum goes through
     if "updated_at_unix" in table.model_fields:
         values["updated_at_unix"] = now
     alike = all(one.changes == crossings[0].changes for one in crossings)
@@ -165,7 +116,7 @@ def _cross_from(
             set_committed_value(one.row, name, value)
     _write_events(
         session,
-        [(entity, str(getattr(s.row, key)), from_state, to_state, s.fence or 0, now, s.detail) for s in moved],
+        [(entity, str(getattr(s.row, key)), from_state, str(to_state), s.fence or 0, now, s.detail) for s in moved],
     )
     return moved
 
@@ -202,12 +153,12 @@ def enqueue(session: Session, work: Iterable[Work], *, now: UnixSeconds) -> None
 
 def record(session: Session, entity: str, entity_id: str, to_state: str, *, now: UnixSeconds, detail: str = "") -> None:
     """Write the event of a row that came into being (its first state)."""
-    _write_events(session, [(entity, entity_id, "", to_state, 0, now, detail)])
+    _write_events(session, [(entity, entity_id, "", str(to_state), 0, now, detail)])
 
 
 def record_all(session: Session, entity: str, born: Mapping[str, str], to_state: str, *, now: UnixSeconds) -> None:
     """Write the events of rows that came into being together. born: detail by id."""
-    _write_events(session, [(entity, one, "", to_state, 0, now, detail) for one, detail in born.items()])
+    _write_events(session, [(entity, one, "", str(to_state), 0, now, detail) for one, detail in born.items()])
 
 
 def _write_events(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlmodel import SQLModel
 
-from btcfi.adapters.store.access import (
-    api_tables,  # noqa: F401 - registers the tables
-    console_tables,  # noqa: F401 - registers the tables
-)
-from btcfi.adapters.store.options import (
-    anchor_tables,  # noqa: F401 - registers the tables
-    contract_tables,  # noqa: F401 - registers the tables
-    hold_tables,  # noqa: F401 - registers the tables
-)
-from btcfi.adapters.store.prices import network_tables  # noqa: F401 - registers the tables
-from btcfi.adapters.store.spine import (
-    fleet_tables,  # noqa: F401 - registers the tables
-    tables,  # noqa: F401 - registers the tables
-)
+from btcfi.adapters.store.spine.schema import load_tables
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata, render_as_batch=True
+    connection=context.config.attributes["connection"], target_metadata=load_tables(), render_as_batch=True
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -1,23 +1,22 @@
 """``btcfi oracle held|import|release``: after a restore, what the oracles may have attested since the backup."""
 
-# ruff: noqa: PLC0415 - each command imports what it alone needs
 from __future__ import annotations
 
 import getpass
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from btcfi.adapters.store.options import holds
+from btcfi.contracts.messages import decode_attestation
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.attestation import Attestation
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
 from workers.deployed import open_store
-
-if TYPE_CHECKING:
-    from btcfi.oracle.attestation import Attestation
 
 app = typer.Typer(
     help="After a restore: what the oracles may have attested since the backup.",
@@ -34,11 +33,9 @@ MAX_FILE_BYTES = 1 << 16
 @app.command()
 def held(*, as_json: AsJson = False) -> None:
     """List the events that are neither attested nor settled before you decide, and how to decide."""
-    from btcfi.adapters.store.options.holds import held_events
-
     store = open_store()
     with store.reading() as session:
-        rows = held_events(session)
+        rows = holds.held_events(session)
     store.close()
     if as_json:
         found = [
@@ -75,15 +72,13 @@ def import_(
     All or none: a forged one, or one that contradicts the ledger, imports nothing. One of an event that this store has
     never announced is left out.
     """
-    from btcfi.adapters.store.options.holds import import_attestation
-
     found = [(file, _read(file)) for file in files]
     counted = {"imported": 0, "known": 0, "unknown_events": 0}
     store = open_store()
     with store.transaction() as session:
         for file, attestation in found:
             try:
-                new = import_attestation(session, attestation, now=_now(), by=getpass.getuser())
+                new = holds.import_attestation(session, attestation, now=_now(), by=getpass.getuser())
             except NotFoundError as e:
                 counted["unknown_events"] += 1
                 typer.echo(f"btcfi: {file}: {e}", err=True)
@@ -105,8 +100,6 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Release events on your word that no attestation of them was published; it is written into the event log."""
-    from btcfi.adapters.store.options import holds
-
     if not none_published:
         raise InvalidInputError(
             "release",
@@ -125,8 +118,6 @@ def release(
 
 
 def _read(file: Path) -> Attestation:
-    from btcfi.contracts.messages import decode_attestation
-
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise InvalidInputError(

@@ -1,31 +1,40 @@
-"""``btcfi anchor prove``: the proof that leads from something anchored to a block."""
+"""``btcfi anchor``: the library's ``verify``, and ``prove``, the way from what is anchored to a block."""
 
-# ruff: noqa: PLC0415 - only this command needs store and node
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from sqlmodel import Session
 
-from btcfi.contracts.anchor import AnchorKind
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.options.anchors import (
+    Anchored,
+    AnchorNotFinalError,
+    anchored_report,
+    announcements_of,
+    find_anchored,
+    price_subject,
+)
+from btcfi.contracts.anchor import AnchorKind, encode_anchor_proof, prove_anchor
+from btcfi.contracts.messages import encode_announcement
 from btcfi.errors import InvalidInputError, NotFoundError
-from workers.deployed import open_store
+from btcfi.oracle.quote import Feed
+from btcfi.oracle.report import encode_report
+from btcfi.surfaces import anchor_cli
+from btcfi.surfaces.oracle_cli import parse_slot
+from settings.deployment import Deployment, load_deployment
+from settings.preset import load_preset
+from workers.deployed import node_of, open_store
+from workers.machine.attach import attached
 
-if TYPE_CHECKING:
-    from sqlmodel import Session
-
-    from btcfi.adapters.chain.node import Node
-    from btcfi.adapters.store.options.anchors import Anchored
-    from settings.deployment import Deployment
-
-
-def register(group: typer.Typer) -> None:
-    """Add the command to the group ``btcfi anchor``."""
-    group.command()(prove)
+app = typer.Typer(help="Check what was anchored in Bitcoin.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(anchor_cli.verify)
 
 
+@app.command()
 def prove(
     *,
     price: Annotated[str, typer.Option(help="Minute of an agreed price: 2023-03-11T06:00Z, or unix seconds")] = "",
@@ -35,13 +44,6 @@ def prove(
     out: Annotated[Path, typer.Option(help="File to write the proof to, JSON")],
 ) -> None:
     """Prove that a price, a proof root or an announcement is anchored in a block that is 6 deep."""
-    from btcfi.adapters.store.options.anchors import find_anchored, price_subject
-    from btcfi.oracle.quote import Feed
-    from btcfi.surfaces.oracle_cli import parse_slot
-    from settings.deployment import load_deployment
-    from settings.preset import load_preset
-    from workers.machine.attach import attached
-
     if [bool(price), bool(settlement), bool(announcement)].count(True) != 1:
         raise InvalidInputError(
             "--price, --settlement, --announcement", "not one of them", "exactly one, of what is to be proved"
@@ -65,8 +67,6 @@ def prove(
 
 
 def _key(session: Session, event: str, oracle: str) -> str:
-    from btcfi.adapters.store.options.anchors import announcements_of
-
     keys = [one.oracle_key.hex() for one in announcements_of(session, event.lower())]
     fitting = [key for key in keys if key.startswith(oracle.lower())]
     if len(fitting) != 1:
@@ -76,10 +76,6 @@ def _key(session: Session, event: str, oracle: str) -> str:
 
 def _about(session: Session, known: Anchored) -> dict[str, Any]:
     """Return what the digest is of, so that whoever gets the proof can compute the digest from it."""
-    from btcfi.adapters.store.options.anchors import anchored_report, announcements_of
-    from btcfi.contracts.messages import encode_announcement
-    from btcfi.oracle.report import encode_report
-
     found = known.found
     if found.item.kind is AnchorKind.PRICE:
         return {"report": encode_report(anchored_report(session, found))}
@@ -92,9 +88,6 @@ def _about(session: Session, known: Anchored) -> dict[str, Any]:
 
 
 def _proof(known: Anchored, node: Node, what: str, confirmations: int) -> dict[str, Any]:
-    from btcfi.adapters.store.options.anchors import AnchorNotFinalError
-    from btcfi.contracts.anchor import encode_anchor_proof, prove_anchor
-
     block = node.block(known.block_hash)
     if block.header.confirmations < confirmations:  # undone since the store's last walk
         raise AnchorNotFinalError(what, confirmations=max(0, block.header.confirmations), needed=confirmations)
@@ -106,8 +99,6 @@ def _proof(known: Anchored, node: Node, what: str, confirmations: int) -> dict[s
 
 
 def _node(deployment: Deployment) -> Node:
-    from btcfi.adapters.chain.node import Node
-
     if deployment.node_url is None:
         raise NotFoundError("node", "NODE_URL", "set it, or run this beside `btcfi up` on its data folder")
-    return Node(deployment.node_url, deployment.node_timeout_seconds, cookie_file=deployment.node_cookie_file)
+    return node_of(deployment)

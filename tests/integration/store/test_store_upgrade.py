@@ -1,0 +1,140 @@
+"""A store that older code wrote is taken up by today's: nothing in it is lost, and each id means one thing after."""
+
+import json
+from contextlib import closing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, inspect, select, text
+
+from btcfi.adapters.store.backup import read_backup, write_backup
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.options.on_chain import transaction_of
+from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.schema import load_tables
+from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.oracle.consensus import ConsensusRule
+from btcfi.units import UnixSeconds
+from tests.support.stores import COMMITS, STORES, unpack
+from workers.audit import replay_events
+
+OLD = "01ec85b"
+PASSPHRASE = "an old backup's passphrase"
+
+
+@pytest.fixture
+def old(tmp_path):
+    unpack(OLD, tmp_path)
+    with closing(Store(f"sqlite:///{tmp_path}/data/btcfi.db")) as store:
+        yield store
+
+
+def old_rows(store, query):
+    with store.reading() as session:
+        return [tuple(row) for row in session.execute(text(query))]
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_the_events_of_an_old_store_replay_to_its_states_after_the_upgrade(commit, tmp_path):
+    said = unpack(commit, tmp_path)
+    with closing(Store(f"sqlite:///{tmp_path}/data/btcfi.db")) as store:
+        store.migrate()
+        with store.reading() as session:
+            assert [str(one) for one in replay_events(session)] == []
+            count = session.execute(select(func.count()).select_from(OptionRow)).scalar_one()
+    assert count == len(said["options"])
+
+
+def test_a_child_whose_place_was_taken_is_a_child_that_names_the_transaction_which_took_it(old):
+    before = old_rows(old, "SELECT txid, purpose, option_id FROM chain_transaction WHERE purpose LIKE 'child%'")
+    assert any(purpose.startswith("child replaced by ") for _, purpose, _ in before)
+    old.migrate()
+    with old.reading() as session:
+        rows = {row.txid: row for row in session.execute(select(TransactionRow)).scalars()}
+        for txid, purpose, option_id in before:
+            kept = purpose.removeprefix("child replaced by ") if purpose != "child" else None
+            assert (rows[txid].purpose, rows[txid].subject, rows[txid].replaced_by) == ("child", option_id, kept)
+        for option_id in {option_id for _, _, option_id in before}:
+            assert transaction_of(session, option_id, "child").replaced_by is None
+
+
+def test_a_split_and_an_anchor_have_no_subject_where_their_own_txid_stood(old):
+    before = old_rows(old, "SELECT txid, purpose FROM chain_transaction WHERE option_id = txid")
+    assert {purpose for _, purpose in before} == {"split", "anchor"}
+    old.migrate()
+    with old.reading() as session:
+        assert all(session.get_one(TransactionRow, txid).subject is None for txid, _ in before)
+        other = session.execute(select(TransactionRow).where(TransactionRow.subject.is_not(None))).scalars()
+        assert all(session.get(OptionRow, row.subject) is not None for row in other)
+
+
+def test_a_coin_that_is_kept_names_a_transaction_which_spends_it(old):
+    old.migrate()
+    with old.reading() as session:
+        kept = session.execute(select(WalletOutpointRow).where(WalletOutpointRow.state == "reserved")).scalars().all()
+        assert kept
+        for coin in kept:
+            row = session.get_one(TransactionRow, coin.reserved_by)
+            txid, _, index = coin.outpoint.partition(":")
+            assert f"{bytes.fromhex(txid)[::-1].hex()}{int(index).to_bytes(4, 'little').hex()}" in row.raw_hex
+
+
+def test_every_event_of_a_round_has_the_round_s_number(old):
+    first = old_rows(old, "SELECT entity_id FROM event WHERE entity = 'round' AND from_state = ''")
+    assert all("@" in name for (name,) in first)
+    old.migrate()
+    with old.reading() as session:
+        numbers = {str(number) for number in session.execute(select(RoundRow.id)).scalars()}
+        events = session.execute(select(EventRow).where(EventRow.entity == "round")).scalars().all()
+        assert {row.entity_id for row in events} <= numbers
+        assert len([row for row in events if not row.from_state]) == len(first)
+
+
+def test_going_back_gives_the_old_names_again(old):
+    columns = "txid, purpose, option_id, raw_hex, spends, state, fee_sats, height, block_hash, last_error"
+    wanted = {
+        "chain_transaction": old_rows(old, f"SELECT {columns} FROM chain_transaction ORDER BY txid"),
+        "event": old_rows(old, "SELECT * FROM event ORDER BY id"),
+    }
+    old.migrate()
+    old.downgrade("0009")
+    assert old_rows(old, f"SELECT {columns} FROM chain_transaction ORDER BY txid") == wanted["chain_transaction"]
+    assert old_rows(old, "SELECT * FROM event ORDER BY id") == wanted["event"]
+
+
+def test_a_backup_that_the_code_before_wrote_is_restored_onto_either_database(store, tmp_path):
+    store.downgrade("base")
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+    written = read_backup(
+        STORES / OLD / "backup.btcfi", store, secret_files={"wallet.seed": tmp_path / "wallet.seed"},
+        passphrase=PASSPHRASE, rule=ConsensusRule(), now=UnixSeconds(1_795_749_147),
+    )  # fmt: skip
+    said = json.loads((STORES / OLD / "summary.json").read_text())
+    assert written.rows["option"] == len(said["options"])
+    with store.reading() as session:
+        assert [str(one) for one in replay_events(session)] == []
+        purposes = {purpose for (purpose,) in session.execute(select(TransactionRow.purpose))}
+        assert not any(purpose.startswith("child ") for purpose in purposes)
+    again = tmp_path / "again.btcfi"
+    write_backup(store, again, secret_files={}, passphrase=PASSPHRASE, now=UnixSeconds(1_795_749_148))
+    assert again.stat().st_size > 0
+
+
+def test_the_tables_that_the_code_declares_are_the_migrated_ones(store):
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, load_tables()) == []
+        assert set(inspect(connection).get_table_names()) == {*load_tables().tables, "alembic_version"}
+
+
+def test_states_are_text_in_the_database_and_no_native_enum(store):
+    with store.engine.connect() as connection:
+        look = inspect(connection)
+        for table in load_tables().tables:
+            for column in look.get_columns(table):
+                if column["name"] == "state":
+                    assert str(column["type"]).startswith(("VARCHAR", "TEXT"))

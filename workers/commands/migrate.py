@@ -1,0 +1,17 @@
+"""``btcfi migrate``: the store's tables, brought to the newest form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workers.deployed import open_store
+
+
+def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:
+    """Bring the store's tables to the newest form; what is in them stays."""
+    store = open_store(migrated=False)
+    store.migrate(revision)
+    typer.echo(f"{store.where} is at {revision}", err=True)
+    store.close()

@@ -1,0 +1,39 @@
+"""``btcfi restore``: a backup, into a deployment that has nothing yet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from btcfi.adapters.store.backup import read_backup
+from btcfi.units import UnixSeconds
+from settings.deployment import load_deployment
+from settings.preset import load_preset_by_hash
+from workers.commands.backup import AsJson, PassphraseFile, passphrase_of, say, secret_files
+from workers.deployed import open_store
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `btcfi backup` wrote.")],
+    *,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into the deployment's empty data folder and database; then start it as usual.
+
+    What was on its way is taken up by the reconciler; what the chain has settled since is found by walking it. Events
+    that the oracles may have attested since the backup are held: `btcfi oracle held` lists them.
+    """
+    deployment = load_deployment()
+    passphrase = passphrase_of(passphrase_file, confirm=False)
+    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = open_store(migrated=False)
+    written = read_backup(
+        file, store, secret_files=secret_files(deployment), passphrase=passphrase,
+        rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
+    )  # fmt: skip
+    store.close()
+    say("restored", file, written, as_json=as_json)
