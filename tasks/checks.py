@@ -9,7 +9,7 @@ from btcfi.adapters.store.options.options import event_of, terms_of
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
 from btcfi.errors import BtcfiError, NotHeldError
-from tasks.context import context, note_contract_error, note_unheld_contract, shared_points
+from tasks.context import Context, context, note_contract_error, note_unheld_contract, shared_points
 from tasks.held import program_of
 
 
@@ -24,10 +24,15 @@ def check(option_id: str) -> None:
             agreement = _checked(setup)
             with here.work() as session:
                 contracts.mark_checked(session, option_id, agreement, now=here.now())
-        except NotHeldError as e:
-            note_unheld_contract(here, option_id, str(e))
         except BtcfiError as e:
-            note_contract_error(here, option_id, str(e))
+            _note(here, option_id, e)
+
+
+def _note(here: Context, option_id: str, error: BtcfiError) -> None:
+    if isinstance(error, NotHeldError):  # no party can mend that: the contract stays as it is
+        note_unheld_contract(here, option_id, str(error))
+    else:
+        note_contract_error(here, option_id, str(error))
 
 
 def _checked(setup: contracts.Setup) -> Agreement:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from celery import shared_task
+from sqlmodel import Session
 
-from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options import contracts, options, settlements
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.oracle.quote import Feed
-from tasks.context import context
+from tasks.context import Context, context
 from tasks.held import rule_of
 
 
@@ -32,3 +34,15 @@ def settle(option_id: str, requested_by: str = "flower") -> str:
     here = context()
     with here.work() as session:
         return settlements.request_settlement(session, option_id, requested_by=requested_by, now=here.now()).state
+
+
+def repair(here: Context, session: Session) -> None:
+    """Queue again stalled settlements, requests, checks and attestations, and look for what is due."""
+    now, stale = here.now(), int(here.deployment.reconcile_seconds)
+    settlements.repair(
+        session, rule_of, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
+        max_attempts=here.deployment.max_attempts,
+    )  # fmt: skip
+    lost = contracts.repair(session, now=now, stale_seconds=stale)
+    requests = [Work(flow="answer_request", arguments=(one,)) for one in settlements.open_requests(session)]
+    enqueue(session, [*requests, *lost, Work(flow="expire_due", arguments=(here.feed,))], now=now)

@@ -22,7 +22,7 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from settings.deployment import Deployment
-from tasks import chain, checks, context, options, oracle, settlement
+from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.rounds import priced_round
@@ -141,7 +141,7 @@ class Stage:
         with self.here.store.reading() as session:
             events = attesting.unattested(session)
         for event in events:
-            oracle.attest(event)
+            attest.attest(event)
 
     def state(self, name="one"):
         with self.here.store.reading() as session:

@@ -43,6 +43,7 @@ from workers import logs
 from workers.app import create_app
 from workers.deployed import open_store, sale_rule
 from workers.fleet import Fleet
+from workers.systems import console_pages
 
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
@@ -121,6 +122,7 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         api=deps,
         entropy=secrets.token_bytes,
         register=make_context(deployment).register,
+        pages=console_pages(),
         rule_of=lambda sha256: rule_by_hash(sha256, ours=preset),
         confirmations=preset.confirmations,
         workers=fleet.workers if fleet else None,

@@ -9,6 +9,7 @@ import typer
 
 from settings.deployment import load_deployment
 from workers.roles import worker_arguments
+from workers.systems import modules_of
 
 
 def worker(
@@ -19,8 +20,8 @@ def worker(
     """Run the Celery worker of one role in this process."""
     # SIGTERM finishes what is at hand first; Celery reads this while it is imported
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-    from workers.app import ROLE_MODULES, create_app  # noqa: PLC0415 - Celery, after the line above
+    from workers.app import create_app  # noqa: PLC0415 - Celery, after the line above
 
     deployment = load_deployment()
     arguments = worker_arguments(role, deployment, name or role)
-    create_app(deployment, modules=ROLE_MODULES[role]).worker_main(arguments)
+    create_app(deployment, modules=modules_of(role)).worker_main(arguments)

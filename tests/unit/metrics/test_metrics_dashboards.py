@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from settings.deployment import Deployment
-from workers.exporter import METRICS
+from workers.exporter import metrics_of
+
+METRICS = metrics_of()
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "dashboards" / "prometheus"
