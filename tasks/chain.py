@@ -110,7 +110,7 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     with here.signing() as session:
         for at, block in zip(heights, blocks, strict=True):
             walk.walk(session, block, Height(at), script, chain_handlers(), now=here.now())
-        depth = confirmations(options.open_presets(session))
+        depth = confirmations(options.open_bounds(session))
         walk.finalize(session, chain_handlers(), tip=tip, confirmations=depth, now=here.now())
 
 

@@ -7,6 +7,7 @@ missing; whatever needs it waits with that text until the file is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,12 @@ def rate_of(sha256: str) -> SatsPerKvb:
     return contract_rule(preset_of(sha256)).rate
 
 
-def confirmations(presets: frozenset[str]) -> int:
-    """Return after how many blocks a payment is final, while options of these presets (hashes) are open: the most."""
+def confirmations(bounds: Iterable[Bound]) -> int:
+    """Return after how many blocks a payment is final while options with these presets are open: the most of all."""
     held = [context().preset.confirmations]
-    for sha256 in presets:
+    for bound in bounds:
         try:
-            held.append(preset_of(sha256).confirmations)
+            held.append(preset_of(bound.preset_sha256, bound.preset).confirmations)
         except NotHeldError:
             continue  # nothing of it is settled meanwhile
     return max(held)

@@ -24,6 +24,7 @@ from tasks import chain, control, held, options, settlement
 from tests.support.resumed_store import COMMITS, resumed_stage
 from tests.support.retired import retire_preset, retire_program
 from workers.audit import ChainView, audit
+from workers.commands import doctor
 
 pytestmark = pytest.mark.integration
 
@@ -152,6 +153,8 @@ def test_without_its_preset_an_option_waits_with_the_hash_that_is_missing_until_
         before = {name: row["state"] for name, row in said["options"].items()}
         assert states(stage) == before | {"sent": "EXERCISED", "signed": "ACTIVE"}  # both were complete before
         assert missing in stage.row(OptionRow, id="call").last_error
+        doctor_says = [finding.said for finding in doctor.database(stage.deployment) if finding.name == "open options"]
+        assert [missing in said for said in doctor_says] == [True]
         due = stage.row(SettlementRow, option_id="due")
         assert (due.state, due.attempts, missing in due.last_error) == ("due", 0, True)
         retired.write_bytes(text)

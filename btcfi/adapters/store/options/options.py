@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.rules import RuleOf, note_waiting
+from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     UNEXPIRED_OPTIONS,
     OptionRow,
@@ -210,10 +210,15 @@ def _settling(
         return e
 
 
-def open_presets(session: Session) -> frozenset[str]:
-    """Return the presets, by hash, of the options that are not settled."""
-    query = select(col(OptionRow.preset_sha256)).where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
-    return frozenset(session.execute(query.distinct()).scalars())
+def open_bounds(session: Session) -> frozenset[Bound]:
+    """Return what the options that are not settled are bound to."""
+    query = select(
+        col(OptionRow.preset), col(OptionRow.preset_sha256), col(OptionRow.program), col(OptionRow.program_sha256)
+    ).where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
+    return frozenset(
+        Bound(preset=preset, preset_sha256=preset_sha256, program=program, program_sha256=program_sha256)
+        for preset, preset_sha256, program, program_sha256 in session.execute(query.distinct())
+    )
 
 
 def settlement_input_of(session: Session, option: OptionRow, priced: RoundRow, reason: str) -> bytes:
