@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test browser images faults-ci faults soak fuzz check docs bench load lock clean
+.PHONY: help demo up test browser images faults-ci faults soak fuzz night check docs bench load lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ soak: .venv/installed-dev  ## 30 minutes of sales and settlements with a random 
 
 fuzz: .venv/installed-dev  ## a minute of coverage-guided fuzzing of the decoders (needs atheris, see the file)
 	@$(BIN)/python tests/fuzz/vm_decoders.py $(ARGS)
+
+night: .venv/installed-dev  ## everything longer than CI allows, each part with its seed; run again, it continues; ARGS=--list
+	@$(BIN)/python -m tests.night --write docs/performance.md $(ARGS)
 
 docs: .venv/installed-dev  ## build the documentation into var/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -95,11 +95,6 @@ def slot_of(at: UnixSeconds) -> Slot:
     return Slot(at - at % SECONDS_PER_MINUTE)
 
 
-def basis_points(value: int) -> BasisPoints:
-    """Return ``value`` as hundredths of a percent, 0 to 2**32 - 1. Raises UnitOutOfRangeError."""
-    return BasisPoints(_checked("basis points", value, 0, MAX_U32))
-
-
 def height(value: int) -> Height:
     """Return ``value`` as a block height, 0 to 499_999_999 (more: a time in nLockTime). Raises UnitOutOfRangeError."""
     return Height(_checked("block height", value, 0, 499_999_999))

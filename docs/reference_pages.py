@@ -32,6 +32,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 ELSEWHERE: Final = {
     "../settings/README.md": "reference/settings.md",
     "../guest_programs/README.md": "reference/guest-programs.md",
+    "../RELEASING.md": "reference/releasing.md",
+    "../SECURITY.md": "reference/security.md",
     "decisions": "reference/decisions.md",
 }
 """Target of a link in a checkout -> page of the site; both seen from docs/."""
@@ -74,6 +76,8 @@ def pages() -> dict[str, str]:
         "reference/settings.md": (ROOT / "settings" / "README.md").read_text(encoding="utf-8"),
         "reference/guest-programs.md": (ROOT / "guest_programs" / "README.md").read_text(encoding="utf-8"),
         "reference/decisions.md": decisions(),
+        "reference/releasing.md": _root_page("RELEASING.md"),
+        "reference/security.md": _root_page("SECURITY.md"),
     }
 
 
@@ -236,11 +240,21 @@ def metrics() -> str:
 
 def decisions() -> str:
     """Return the list of decisions, each with its first sentence."""
-    lines = ["# Decisions", "", "What others hang on: context, choice, what was given up.", ""]
-    for path in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+    lines = [
+        "# Decisions",
+        "",
+        "What others hang on: context, choice, what was given up. The numbers 0006 to 0030 never existed:",
+        "after 0005 the next one was written as 0031.",
+        "",
+    ]
+    for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
         title = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
         lines.append(f"- [{title[2:]}](../decisions/{path.name})")
     return "\n".join(lines) + "\n"
+
+
+def _root_page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](../")
 
 
 def _line(text: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.spine.tables import CanaryRow
+from btcfi.adapters.store.spine.canary import note_canary
 from tasks.context import context
 
 
@@ -14,5 +13,4 @@ def canary(queue: str) -> None:
     """Note that this queue is consumed."""
     here = context()
     with here.store.transaction() as session:
-        statement = upsert(session, CanaryRow).values(queue=queue, seen_at_unix=here.now())
-        session.execute(statement.on_conflict_do_update(index_elements=["queue"], set_={"seen_at_unix": here.now()}))
+        note_canary(session, queue, now=here.now())

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from celery import current_app
-from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.mailbox import Mailbox
@@ -25,7 +24,7 @@ from btcfi.adapters.store.options.contracts import ContractRule
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.rounds import Register
 from btcfi.adapters.store.spine import leases
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.adapters.store.spine.leases import LeaseHeldError
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb

@@ -15,6 +15,7 @@ from celery import shared_task
 
 from btcfi.adapters.party.mailbox import Mailbox, read_message
 from btcfi.adapters.store.options import attesting, contracts
+from btcfi.adapters.store.options.contract_tables import ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
@@ -111,13 +112,13 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
         waiting = contracts.unfinished(session)
     for row in waiting:
         name = row.option_id
-        if row.state == "ordered" and not seller.holds("orders", name):
+        if row.state == ContractState.ORDERED and not seller.holds("orders", name):
             buyer.put("bids", name, contracts.order_of(row, Role.BUYER))
             seller.put("orders", name, contracts.order_of(row, Role.SELLER))
         for state, box, kind, kept in (
-            ("offered", buyer, "offer", row.offer_sha256),
-            ("accepted", seller, "accept", row.accept_sha256),
-            ("checked", buyer, "sign", row.sign_sha256),
+            (ContractState.OFFERED, buyer, "offer", row.offer_sha256),
+            (ContractState.ACCEPTED, seller, "accept", row.accept_sha256),
+            (ContractState.CHECKED, buyer, "sign", row.sign_sha256),
         ):
             if row.state == state and not box.holds("inbox", f"{name}.{kind}"):
                 with here.store.reading() as session:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from celery import shared_task
-from sqlmodel import Session
 
 from btcfi.adapters.store.options import contracts, options, settlements
+from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.oracle.quote import Feed
 from tasks.context import Context, context

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from celery import shared_task
-from sqlmodel import Session
 
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.evidence import prune_evidence
+from btcfi.adapters.store.spine.database import Session
 from btcfi.units import UnixSeconds
 from btcfi.units import slot as checked_slot
 from tasks.context import Context, context

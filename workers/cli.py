@@ -30,6 +30,7 @@ class Row(NamedTuple):
     """One command or group of commands."""
 
     name: str
+    """As it is typed; ``anchor prove`` is a command that a deployment adds to the library's group ``anchor``."""
     who: Who | None
     """None: not in the list; for machines, such as a container's health check."""
     target: str
@@ -84,7 +85,9 @@ COMMANDS: Final = _rows(
     Row("prove", Who.AUDITOR, "btcfi.surfaces.vm_cli:prove",
         "Run a guest program on an input, and write a proof of what it did."),
     Row("trace", Who.AUDITOR, "btcfi.surfaces.vm_cli:trace_app", "Look into a proof's execution."),
-    Row("anchor", Who.AUDITOR, "workers.commands.anchor:app", "Check what was anchored in Bitcoin."),
+    Row("anchor", Who.AUDITOR, "btcfi.surfaces.anchor_cli:app", "Check what was anchored in Bitcoin."),
+    Row("anchor prove", Who.AUDITOR, "workers.commands.anchor:prove",
+        "Prove that a price, a proof root or an announcement is anchored in a block that is 6 deep."),
     Row("prices", Who.AUDITOR, "workers.commands.prices:app", "Agreed prices and the evidence behind them."),
     Row("audit", Who.AUDITOR, "workers.commands.audit:audit",
         "Check every settled option of the store against the chain, a fresh run of its program, and the event log."),
@@ -111,47 +114,64 @@ COMMANDS: Final = _rows(
 """Every command, in the order of the list."""
 
 
+class _Listed(TyperCommand):
+    """Stands for a command in lists and completions; it cannot run."""
+
+    def __init__(self, row: Row) -> None:
+        group, _, word = row.name.rpartition(" ")
+        super().__init__(word, help=row.about, rich_help_panel=None if group or row.who is None else row.who.value)
+        self.row = row
+
+
+class _Group(TyperGroup):
+    """A group that has commands of the table beside its own: each is imported when it is to run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer's click has no public types
+        """Return the command that the line names, imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(command.row.name) if isinstance(command, _Listed) else command, rest
+
+
+class _Commands(_Group):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - handed on
+        super().__init__(**attributes)
+        for name, row in COMMANDS.items():
+            if row.who is not None and " " not in name:
+                self.add_command(_Listed(row))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as above
+        """Return what stands for a command, also for one that is not in the list."""
+        hidden = cmd_name in COMMANDS and COMMANDS[cmd_name].who is None
+        return _Listed(COMMANDS[cmd_name]) if hidden else super().get_command(ctx, cmd_name)
+
+
 def load(name: str) -> TyperCommand | TyperGroup:
-    """Import the module of a command and return the command. Raises KeyError for a name that no row has."""
-    row = COMMANDS[name]
+    """Import the module of a row and return its command or group. Raises KeyError for a name that no row has."""
+    row, word = COMMANDS[name], name.rpartition(" ")[2]
     module, _, attribute = row.target.partition(":")
     found = getattr(import_module(module), attribute)
     alone = typer.Typer(add_completion=False)
     if isinstance(found, typer.Typer):
-        alone.add_typer(found, name=name)
+        alone.add_typer(found, name=word, cls=_Group)
     else:
-        alone.command(name, hidden=row.who is None)(found)
-    return cast("TyperCommand | TyperGroup", typer.main.get_group(alone).commands[name])
-
-
-class _Listed(TyperCommand):
-    """Stands for a command in the list and in completions; it cannot run."""
-
-
-class _Commands(TyperGroup):
-    """The group of all commands: names and help from the table, the command itself only when it is to run."""
-
-    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - handed on
-        super().__init__(**attributes)
-        for row in COMMANDS.values():
-            if row.who is not None:
-                self.add_command(_Listed(row.name, help=row.about, rich_help_panel=row.who.value))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's click has no public types
-        """Return what stands for a command, also for one that is not in the list."""
-        return super().get_command(ctx, cmd_name) or (_Listed(cmd_name) if cmd_name in COMMANDS else None)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - as above
-        """Return the command that the line names, imported."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, load(command.name or "") if isinstance(command, _Listed) else command, rest
+        alone.command(word, hidden=row.who is None)(found)
+    loaded = typer.main.get_group(alone).commands[word]
+    if isinstance(loaded, TyperGroup):
+        for other in COMMANDS.values():
+            if other.name.startswith(f"{name} "):
+                loaded.add_command(_Listed(other))
+    return cast("TyperCommand | TyperGroup", loaded)
 
 
 def every_command() -> TyperGroup:
     """Return the app with every module imported, for documents and tests that walk all commands and options."""
     whole = cast("TyperGroup", typer.main.get_command(build()))
     for name in COMMANDS:
-        whole.add_command(load(name))
+        group = name.rpartition(" ")[0]
+        under = cast("TyperGroup", whole.commands[group]) if group else whole
+        under.add_command(load(name))
     return whole
 
 

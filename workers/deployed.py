@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect
-
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
@@ -34,7 +33,7 @@ def open_store(*, migrated: bool = True) -> Store:
     store = Store(load_deployment().database_url)
     if migrated:
         with store.reading() as session:
-            if not inspect(session.connection()).has_table("option"):
+            if not has_table(session, "option"):
                 raise StoreNotReadyError(store.where)
     return store
 

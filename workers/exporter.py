@@ -19,14 +19,12 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Reading, read_store
 from btcfi.adapters.store.spine import refusals
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.oracle.quote import Feed
@@ -300,7 +298,7 @@ def _samples(name: str, figures: Figures, session: Session, seen: StoreFigures) 
     """Return one system's samples; what goes wrong in one costs the others nothing."""
     try:
         return list(figures.read(session, seen))
-    except SQLAlchemyError:
+    except DatabaseError:
         raise  # the database itself: that is the part's to say
     except Exception as e:  # noqa: BLE001 - whatever it is, it is this system's
         log.warning("not measured", system=name, problem=str(e)[:200] or type(e).__name__)

@@ -20,9 +20,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from btcfi.adapters.files import (
+    read_untrusted,
+    read_untrusted_json,
+    sync_directory,
+    write_private,
+)
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
 from btcfi.bitcoin.musig import NonceUsedError, SecretNonce
-from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 
@@ -35,6 +41,9 @@ MIN_PASSPHRASE: Final = 8
 _MAX_SCRYPT_N: Final = 1 << 20
 """A file that asks for more would only exhaust our memory."""
 
+_MAX_FILE_BYTES: Final = 1 << 16
+"""Of a keystore or a nonce, which have a few hundred."""
+
 _VERSION: Final = 1
 _TYPE: Final = "btcfi/keystore"
 _CONTRACT_PURPOSE: Final = 2137
@@ -46,14 +55,6 @@ class WrongPassphraseError(BtcfiError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"keystore {path.name} does not open: wrong passphrase, or the file was changed")
-        self.path = path
-
-
-class KeystoreExistsError(ConflictError):
-    """A keystore stands there already; it is never overwritten."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"keystore {path} exists already; choose another directory, it is never overwritten")
         self.path = path
 
 
@@ -103,12 +104,9 @@ def create_keystore(path: Path, passphrase: str, seed: bytes | None = None) -> K
 
 def open_keystore(path: Path, passphrase: str) -> Keystore:
     """Return the keystore of a file. Raises NotFoundError, WrongPassphraseError, InvalidInputError for another file."""
+    hint = "create it with `btcfi party init`"
+    stored = read_untrusted_json(path, at_most=_MAX_FILE_BYTES, what="keystore", hint=hint, named=True)
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError as e:
-        raise NotFoundError("keystore", str(path), "create it with `btcfi party init`") from e
-    try:
-        stored = json.loads(raw)
         sealed = b64decode(stored.pop("ciphertext"))
         known = stored["type"] == _TYPE and stored["version"] == _VERSION and stored["kdf"]["n"] <= _MAX_SCRYPT_N
         if not known:
@@ -131,35 +129,6 @@ def _stretch(passphrase: str, kdf: Any) -> bytes:  # noqa: ANN401 - JSON
 def _bound(header: Any) -> bytes:  # noqa: ANN401 - JSON
     # the header is authenticated with the secret: weaker parameters cannot be slipped in
     return json.dumps(header, sort_keys=True).encode()
-
-
-def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
-    """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        if fresh:
-            path.hardlink_to(temporary)  # fails when the name is taken: no gap between asking and writing
-        else:
-            temporary.replace(path)
-    except FileExistsError as e:
-        raise KeystoreExistsError(path) from e
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class NonceVault:
@@ -186,7 +155,7 @@ class NonceVault:
             self._path(session).unlink()
         except (NotFoundError, FileNotFoundError) as e:
             raise NonceUsedError from e
-        _sync_directory(self._folder)
+        sync_directory(self._folder)
         public, random, sealed = raw[:66], raw[66:78], raw[78:]
         return SecretNonce.from_sealed(self._box.decrypt(random, sealed, session + public))
 
@@ -194,10 +163,7 @@ class NonceVault:
         return self._folder / f"{session.hex()}.nonce"
 
     def _read(self, session: Hash32) -> bytes:
-        try:
-            return self._path(session).read_bytes()
-        except FileNotFoundError as e:
-            raise NotFoundError("nonce of session", session.hex()[:16]) from e
+        return read_untrusted(self._path(session), at_most=_MAX_FILE_BYTES, what="nonce of a session")
 
 
 class FileLedger:

@@ -28,7 +28,8 @@ from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.metadata import RecordType, read_record, record_script
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import hash256, tagged_hash
-from btcfi.units import Hash32, Sats, Txid, hash32
+from btcfi.records import Rule, hexadecimal, record
+from btcfi.units import Hash32, Sats, Txid
 
 MAX_LEAVES: Final = 100_000
 """Digests under one anchor; OpenTimestamps' limit."""
@@ -242,6 +243,31 @@ def encode_anchor_proof(proof: AnchorProof) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WireProof:
+    """A proof as its file spells it: flat."""
+
+    kind: AnchorKind
+    digest: Hash32
+    index: int
+    count: int
+    path: tuple[Hash32, ...]
+    transaction: Transaction
+    position: int
+    branch: tuple[Hash32, ...]
+    header: bytes
+
+
+_PROOF: Final = record(
+    _WireProof,
+    kind=Rule(
+        lambda name: AnchorKind[str(name).upper()], "one of " + ", ".join(one.name.lower() for one in AnchorKind)
+    ),
+    transaction=Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex"),
+    header=hexadecimal(),
+)
+
+
 def decode_anchor_proof(message: object) -> AnchorProof:
     """Return the proof of a JSON value, unchecked. Raises InvalidInputError."""
     expected = "a proof as `btcfi anchor` writes it"
@@ -249,18 +275,14 @@ def decode_anchor_proof(message: object) -> AnchorProof:
         raise InvalidInputError("anchor proof", "another kind of file", expected)
     if message.get("version") != _VERSION:
         raise InvalidInputError("anchor proof", f"version {message.get('version')!r}", f"version {_VERSION}")
-    try:
-        return AnchorProof(
-            item=AnchorItem(
-                kind=AnchorKind[str(message["kind"]).upper()], digest=hash32(bytes.fromhex(message["digest"]))
-            ),
-            index=int(message["index"]),
-            count=int(message["count"]),
-            path=tuple(hash32(bytes.fromhex(one)) for one in message["path"]),
-            transaction=parse_transaction(bytes.fromhex(message["transaction"])),
-            position=int(message["position"]),
-            branch=tuple(hash32(bytes.fromhex(one)) for one in message["branch"]),
-            header=bytes.fromhex(message["header"]),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise InvalidInputError("anchor proof", f"cannot be read ({e})", expected) from e
+    found = _PROOF.read(message, "anchor proof")
+    return AnchorProof(
+        item=AnchorItem(kind=found.kind, digest=found.digest),
+        index=found.index,
+        count=found.count,
+        path=found.path,
+        transaction=found.transaction,
+        position=found.position,
+        branch=found.branch,
+        header=found.header,
+    )

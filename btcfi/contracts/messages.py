@@ -7,9 +7,8 @@ every field is parsed into its unit, and a wrong one is named.
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
-from binascii import Error as BinasciiError
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -24,22 +23,14 @@ from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.units import (
-    CentsPerBtc,
-    Hash32,
-    Height,
-    Sats,
-    cents_per_btc,
-    display_txid,
-    hash32,
-    height,
-    parse_txid,
-    sats,
-    slot,
-)
+from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, whole
+from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
 VERSION: Final = 1
 """Of all three messages; another one is refused."""
+
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""Of one message: 50,000 buckets with three sets of oracles are 13 MB of base64."""
 
 MAX_COINS: Final = 100
 """Inputs that one party may bring: more would make a funding that no node relays cheaply."""
@@ -327,218 +318,20 @@ def _encode_party(party: Party) -> Json:
 
 # ---- decoding
 
-
-class _Reader:
-    """Takes fields out of a JSON object, once each, and names the wrong one."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise InvalidInputError(where, "not an object", "a JSON object")
-        self._value, self._where = value, where
-
-    def take(self, name: str, parse: Callable[[Any], T], expected: str) -> T:
-        """Return a parsed field."""
-        where = f"{self._where}.{name}"
-        if name not in self._value:
-            raise InvalidInputError(where, "missing", expected)
-        try:
-            return parse(self._value[name])
-        except InvalidInputError as e:
-            raise InvalidInputError(where, str(e), expected) from e
-        except (ValueError, TypeError, KeyError, AttributeError, BinasciiError) as e:
-            raise InvalidInputError(where, "cannot be read", expected) from e
-
-    def sats(self, name: str) -> Sats:
-        return self.take(name, sats, "whole satoshis")
-
-    def height(self, name: str) -> Height:
-        return self.take(name, height, "a block height")
-
-    def hash(self, name: str) -> Hash32:
-        return self.take(name, lambda text: hash32(bytes.fromhex(text)), "32 bytes as hex")
-
-    def raw(self, name: str, size: int | None = None) -> bytes:
-        def parse(text: str) -> bytes:
-            value = bytes.fromhex(text)
-            if size is not None and len(value) != size:
-                raise ValueError(len(value))
-            return value
-
-        return self.take(name, parse, f"{size} bytes as hex" if size else "hex")
-
-    def whole(self, name: str, low: int, high: int) -> int:
-        def parse(value: object) -> int:
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(value)
-            return value
-
-        return self.take(name, parse, f"a whole number from {low} to {high}")
-
-    def text(self, name: str) -> str:
-        def parse(value: object) -> str:
-            if not isinstance(value, str):
-                raise TypeError(type(value))
-            return value
-
-        return self.take(name, parse, "text")
-
-    def items(self, name: str, most: int) -> list[Any]:
-        def parse(value: object) -> list[Any]:
-            if not isinstance(value, list) or len(value) > most:
-                raise TypeError(type(value))
-            return value
-
-        return self.take(name, parse, f"a list of at most {most}")
+_RATE: Final = whole(MIN_RELAY_FEE_RATE, MAX_FEE_RATE)
+_HEX: Final = hexadecimal()
 
 
-def _typed(message: object, kind: str) -> _Reader:
-    reader = _Reader(message, kind)
-    found, version = reader.text("type"), reader.whole("version", 0, 1 << 16)
-    if found != kind or version != VERSION:
-        raise InvalidInputError("message", f"{found!r} version {version}", f"{kind!r} version {VERSION}")
-    return reader
-
-
-def decode_offer(message: object) -> Offer:
-    """Return the offer of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/offer")
-    terms, role = _decode_terms(reader), reader.take("role", Role, "'buyer' or 'seller'")
-    return Offer(terms=terms, role=role, party=reader.take("party", _decode_party, "a party"))
-
-
-def decode_order(message: object) -> Order:
-    """Return the order of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/order")
-    return Order(terms=_decode_terms(reader), role=reader.take("role", Role, "'buyer' or 'seller'"))
-
-
-def _decode_terms(reader: _Reader) -> ContractTerms:
-    release = reader.take("release_hash", lambda v: None if v is None else hash32(bytes.fromhex(v)), "hex or null")
-    return ContractTerms(
-        option=reader.take("option", lambda value: dict(value.items()), "the option's terms, an object"),
-        collateral=reader.sats("collateral_sats"),
-        premium=reader.sats("premium_sats"),
-        expiry_height=reader.height("expiry_height"),
-        refund_height=reader.height("refund_height"),
-        rate=SatsPerKvb(reader.whole("funding_sats_per_kvb", MIN_RELAY_FEE_RATE, MAX_FEE_RATE)),
-        step=reader.sats("step_sats"),
-        rounding=reader.take("rounding", Rounding, "'down' or 'up'"),
-        breakpoints=tuple(cents_per_btc(price) for price in reader.items("breakpoint_cents", 16)),
-        announcements=tuple(decode_announcement(one) for one in reader.items("oracles", 16)),
-        threshold=reader.whole("threshold", 1, 16),
-        tree=reader.take("tree", _tree, "one of " + ", ".join(TREES)),
-        release_hash=release,
-    )
-
-
-def decode_accept(message: object) -> Accept:
-    """Return the accept message of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/accept")
-    return Accept(
-        offer_id=reader.hash("offer_id"),
-        party=reader.take("party", _decode_party, "a party"),
-        presignatures=reader.take("cet_adaptor_signatures", _base64, "base64"),
-    )
-
-
-def decode_sign(message: object) -> Sign:
-    """Return the sign message of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/sign")
-    return Sign(
-        contract_id=reader.hash("contract_id"),
-        presignatures=reader.take("cet_adaptor_signatures", _base64, "base64"),
-        witnesses=reader.take("funding_witnesses", _decode_witnesses, "input numbers with lists of hex"),
-    )
-
-
-def decode_close_order(message: object) -> CloseOrder:
-    """Return the order to close of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/close-order")
-    return CloseOrder(
-        offer_id=reader.hash("offer_id"),
-        payout=reader.sats("payout_sats"),
-        rate=SatsPerKvb(reader.whole("sats_per_kvb", MIN_RELAY_FEE_RATE, MAX_FEE_RATE)),
-        guest_input=reader.raw("guest_input"),
-    )
-
-
-def decode_close_request(message: object) -> CloseRequest:
-    """Return the close request of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/close-request")
-    return CloseRequest(
-        contract_id=reader.hash("contract_id"),
-        payout=reader.sats("payout_sats"),
-        rate=SatsPerKvb(reader.whole("sats_per_kvb", MIN_RELAY_FEE_RATE, MAX_FEE_RATE)),
-        guest_input=reader.raw("guest_input"),
-        nonce=reader.raw("nonce", 66),
-    )
-
-
-def decode_close_answer(message: object) -> CloseAnswer:
-    """Return the answer of a JSON value. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/close-answer")
-    return CloseAnswer(
-        contract_id=reader.hash("contract_id"), nonce=reader.raw("nonce", 66), partial=reader.raw("partial", 32)
-    )
-
-
-def decode_announcement(message: object) -> Announcement:
-    """Return the announcement of a JSON value, unchecked. Raises InvalidInputError naming the field."""
-    reader = _Reader(message, "oracle")
-    event = _Reader(reader.take("event", lambda value: value, "an object"), "oracle.event")
-    return Announcement(
-        oracle_key=reader.raw("oracle_key", 32),
-        event=OracleEvent(
-            feed=event.text("feed"),
-            expiry=event.take("expiry_unix", slot, "a minute, in unix seconds"),
-            program_hash=event.hash("program_hash"),
-            preset_hash=event.hash("preset_hash"),
-            digits=event.whole("digits", 1, 25),
-            condition=event.text("condition"),
-        ),
-        nonces=tuple(bytes.fromhex(nonce) for nonce in reader.items("nonces", 64)),
-        proofs=tuple(bytes.fromhex(proof) for proof in reader.items("proofs", 64)),
-        signature=reader.raw("signature", 64),
-    )
-
-
-def decode_attestation(message: object) -> Attestation:
-    """Return the attestation of a JSON value, unchecked. Raises InvalidInputError naming the field."""
-    reader = _typed(message, "btcfi/attestation")
-    return Attestation(
-        oracle_key=reader.raw("oracle_key", 32),
-        event=reader.hash("event_id"),
-        outcome=reader.whole("outcome", 0, 1 << 26),
-        signatures=reader.take(
-            "signatures", lambda many: tuple(bytes.fromhex(one) for one in many), "a list of 64-byte hex"
-        ),
-    )
-
-
-def _decode_party(message: object) -> Party:
-    reader = _Reader(message, "party")
-    key = reader.raw("key", 33)
+def _point(text: object) -> bytes:
+    key = hexadecimal(33)(text)
     if not secp256k1.is_point(key):
-        raise InvalidInputError("party.key", "is not on the curve", "a compressed point, 33 bytes")
-    return Party(
-        key=key,
-        payout_script=reader.raw("payout_script"),
-        change_script=reader.raw("change_script"),
-        coins=tuple(_decode_coin(coin) for coin in reader.items("coins", MAX_COINS)),
-    )
+        raise Refused("", "is not on the curve", "a compressed point, 33 bytes")
+    return key
 
 
-def _decode_coin(message: object) -> Coin:
-    reader = _Reader(message, "coin")
-    txid = reader.take("txid", parse_txid, "a txid, 64 hex digits")
-    return Coin(
-        outpoint=OutPoint(txid=txid, index=reader.whole("vout", 0, 0xFFFFFFFF)),
-        output=TxOut(value=reader.sats("value_sats"), script=reader.raw("script")),
-    )
-
-
-def _decode_witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
-    return {int(index): tuple(bytes.fromhex(item) for item in witness) for index, witness in value.items()}
+def _coin(value: object) -> Coin:
+    wire = _COIN(value)
+    return Coin(outpoint=OutPoint(txid=wire.txid, index=wire.vout), output=TxOut(value=wire.value, script=wire.script))
 
 
 def _tree(name: object) -> str:
@@ -547,5 +340,160 @@ def _tree(name: object) -> str:
     return name
 
 
-def _base64(text: str) -> bytes:
-    return b64decode(text, validate=True)
+def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
+    return {int(index): tuple(bytes.fromhex(item) for item in witness) for index, witness in value.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WireCoin:
+    """A coin as a message names it: flat."""
+
+    txid: Txid
+    vout: int
+    value: Sats
+    script: bytes
+
+
+_COIN: Final = record(_WireCoin, vout=whole(0, 0xFFFFFFFF), value="value_sats", script=_HEX)
+
+_PARTY: Final = record(
+    Party,
+    key=Rule(_point, "33 bytes as hex"),
+    payout_script=_HEX,
+    change_script=_HEX,
+    coins=listed(Rule(_coin, "a coin"), MAX_COINS),
+)
+
+record(OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25))
+
+_ANNOUNCEMENT: Final = record(
+    Announcement,
+    oracle_key=hexadecimal(32),
+    nonces=listed(_HEX, 64),
+    proofs=listed(_HEX, 64),
+    signature=hexadecimal(64),
+)
+
+_TERMS: Final = record(
+    ContractTerms,
+    option=Rule(lambda value: dict(value.items()), "the option's terms, an object"),
+    collateral="collateral_sats",
+    premium="premium_sats",
+    rate=("funding_sats_per_kvb", _RATE),
+    step="step_sats",
+    breakpoints=("breakpoint_cents", listed(Rule(cents_per_btc, "a price in cents"), 16)),
+    announcements=("oracles", listed(_ANNOUNCEMENT, 16)),
+    threshold=whole(1, 16),
+    tree=Rule(_tree, "one of " + ", ".join(TREES)),
+)
+
+_ACCEPT: Final = record(Accept, presignatures=("cet_adaptor_signatures", BASE64))
+
+_SIGN: Final = record(
+    Sign,
+    presignatures=("cet_adaptor_signatures", BASE64),
+    witnesses=("funding_witnesses", Rule(_witnesses, "input numbers with lists of hex")),
+)
+
+_CLOSE_ORDER: Final = record(
+    CloseOrder, offer_id=HASH, payout="payout_sats", rate=("sats_per_kvb", _RATE), guest_input=_HEX
+)
+
+_CLOSE_REQUEST: Final = record(
+    CloseRequest, payout="payout_sats", rate=("sats_per_kvb", _RATE), guest_input=_HEX, nonce=hexadecimal(66)
+)
+
+_CLOSE_ANSWER: Final = record(CloseAnswer, nonce=hexadecimal(66), partial=hexadecimal(32))
+
+_ATTESTATION: Final = record(
+    Attestation,
+    oracle_key=hexadecimal(32),
+    event=("event_id", HASH),
+    outcome=whole(0, 1 << 26),
+    signatures=listed(_HEX),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What every message starts with."""
+
+    type: str
+    version: int
+
+
+_HEAD: Final = record(_Head, version=whole(0, 1 << 16))
+
+
+def _body(rule: Rule[T], message: object, kind: str) -> T:
+    """Return the record of a message of this kind and of our version."""
+    head = _HEAD.read(message, kind)
+    if (head.type, head.version) != (kind, VERSION):
+        raise InvalidInputError("message", f"{head.type!r} version {head.version}", f"{kind!r} version {VERSION}")
+    return rule.read(message, kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """Of an offer or an order, what stands beside its terms."""
+
+    role: Role
+
+
+_SIDE: Final = record(_Side)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfferSide:
+    role: Role
+    party: Party
+
+
+_OFFER_SIDE: Final = record(_OfferSide)
+
+
+def decode_offer(message: object) -> Offer:
+    """Return the offer of a JSON value. Raises InvalidInputError naming the field."""
+    terms, side = _body(_TERMS, message, "btcfi/offer"), _OFFER_SIDE.read(message, "btcfi/offer")
+    return Offer(terms=terms, role=side.role, party=side.party)
+
+
+def decode_order(message: object) -> Order:
+    """Return the order of a JSON value. Raises InvalidInputError naming the field."""
+    terms, side = _body(_TERMS, message, "btcfi/order"), _SIDE.read(message, "btcfi/order")
+    return Order(terms=terms, role=side.role)
+
+
+def decode_accept(message: object) -> Accept:
+    """Return the accept message of a JSON value. Raises InvalidInputError naming the field."""
+    return _body(_ACCEPT, message, "btcfi/accept")
+
+
+def decode_sign(message: object) -> Sign:
+    """Return the sign message of a JSON value. Raises InvalidInputError naming the field."""
+    return _body(_SIGN, message, "btcfi/sign")
+
+
+def decode_close_order(message: object) -> CloseOrder:
+    """Return the order to close of a JSON value. Raises InvalidInputError naming the field."""
+    return _body(_CLOSE_ORDER, message, "btcfi/close-order")
+
+
+def decode_close_request(message: object) -> CloseRequest:
+    """Return the close request of a JSON value. Raises InvalidInputError naming the field."""
+    return _body(_CLOSE_REQUEST, message, "btcfi/close-request")
+
+
+def decode_close_answer(message: object) -> CloseAnswer:
+    """Return the answer of a JSON value. Raises InvalidInputError naming the field."""
+    return _body(_CLOSE_ANSWER, message, "btcfi/close-answer")
+
+
+def decode_announcement(message: object) -> Announcement:
+    """Return the announcement of a JSON value, unchecked. Raises InvalidInputError naming the field."""
+    return _ANNOUNCEMENT.read(message, "oracle")
+
+
+def decode_attestation(message: object) -> Attestation:
+    """Return the attestation of a JSON value, unchecked. Raises InvalidInputError naming the field."""
+    return _body(_ATTESTATION, message, "btcfi/attestation")

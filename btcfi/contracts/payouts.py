@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.contracts.buckets import Payouts
-from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.records import Rule, record
 from btcfi.units import (
     BasisPoints,
     CentsPerBtc,
     Sats,
     Slot,
-    centi_btc,
-    cents,
-    cents_per_btc,
-    sats,
-    slot,
 )
 
 if TYPE_CHECKING:
@@ -98,25 +93,19 @@ def encode_terms(terms: OptionTerms) -> dict[str, Any]:
     }
 
 
-def decode_terms(fields: Mapping[str, Any]) -> OptionTerms:
+_TERMS: Final = record(
+    OptionTerms,
+    exact=True,
+    kind=Rule(lambda label: OptionKind.from_label(str(label)), "an option's kind"),
+    strike="strike_cents",
+    quantity="quantity_centibtc",
+    barrier="barrier_cents",
+    expiry="expiry_unix",
+    premium="premium_cents",
+    collateral="collateral_sats",
+)
+
+
+def decode_terms(fields: object) -> OptionTerms:
     """Return the terms of an offer's ``option`` field. Raises InvalidInputError naming the wrong field."""
-    names = {
-        "kind", "strike_cents", "quantity_centibtc", "barrier_cents",
-        "american", "expiry_unix", "premium_cents", "collateral_sats",
-    }  # fmt: skip
-    if set(fields) != names:
-        wrong = ", ".join(sorted(names ^ set(fields)))
-        raise InvalidInputError("offer.option", f"missing or unknown: {wrong}", "exactly " + ", ".join(sorted(names)))
-    if not isinstance(fields["american"], bool):
-        raise InvalidInputError("offer.option.american", repr(fields["american"]), "true or false")
-    barrier = fields["barrier_cents"]
-    return OptionTerms(
-        kind=OptionKind.from_label(str(fields["kind"])),
-        strike=cents_per_btc(fields["strike_cents"]),
-        quantity=centi_btc(fields["quantity_centibtc"]),
-        barrier=None if barrier is None else cents_per_btc(barrier),
-        american=fields["american"],
-        expiry=slot(fields["expiry_unix"]),
-        premium=cents(fields["premium_cents"]),
-        collateral=sats(fields["collateral_sats"]),
-    )
+    return _TERMS.read(fields, "offer.option")

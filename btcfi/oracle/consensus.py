@@ -36,8 +36,8 @@ from btcfi.oracle.quote import (
     VenueId,
     parse_venue,
 )
+from btcfi.records import WHOLE, Rule, optional, record, teach
 from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Slot
-from btcfi.units import slot as checked_slot
 
 _ONE: Final = 10_000
 """100 % in basis points."""
@@ -515,78 +515,52 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, VenueId | StrEnum) else value
 
 
-def decode_outcome(raw: Mapping[str, Any]) -> Outcome:
-    """Return the record of ``encode_outcome``. Raises InvalidInputError when it is not one."""
-    try:
-        return _decode_price(raw) if raw["kind"] == "price" else _decode_void(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise InvalidInputError("round report", f"{type(e).__name__} {e}", "the JSON of encode_outcome") from e
+def _read_rates(value: Mapping[str, object]) -> tuple[tuple[str, Rate], ...]:
+    return tuple(sorted((coin, Rate(WHOLE(rate))) for coin, rate in value.items()))
 
 
-def _decode_price(raw: Mapping[str, Any]) -> AgreedPrice:
-    return AgreedPrice(
-        slot=checked_slot(raw["slot"]),
-        price=CentsPerBtc(raw["price"]),
-        low=CentsPerBtc(raw["low"]),
-        high=CentsPerBtc(raw["high"]),
-        confidence=CentsPerBtc(raw["confidence"]),
-        registered=raw["registered"],
-        quorum=raw["quorum"],
-        used=_decode_used(raw["used"]),
-        dropped=_decode_dropped(raw),
-        absent=_decode_absent(raw),
-        rates=tuple(sorted((coin, Rate(rate)) for coin, rate in raw["rates"].items())),
-        method=Method(raw["method"]),
-    )
+teach(VenueId, Rule(parse_venue, "exchange:BASE/QUOTE"))
+teach(Rate, WHOLE)
+_CENTS: Final = optional(WHOLE)
+"""Of a converted close, of a median: it may lie outside a price's range, which is why it was dropped."""
+
+record(Used, close=WHOLE, dollars=WHOLE)
+record(Dropped, close=_CENTS, dollars=_CENTS, reference=_CENTS)
+record(Absent)
+_PRICE: Final = record(
+    AgreedPrice,
+    price=WHOLE,
+    low=WHOLE,
+    high=WHOLE,
+    confidence=WHOLE,
+    rates=Rule(_read_rates, "coins with their rates"),
+)
+_VOID: Final = record(Void)
 
 
-def _decode_void(raw: Mapping[str, Any]) -> Void:
-    return Void(
-        slot=checked_slot(raw["slot"]),
-        reason=VoidReason(raw["reason"]),
-        registered=raw["registered"],
-        quorum=raw["quorum"],
-        received=raw["received"],
-        kept=raw["kept"],
-        left=_decode_used(raw["left"]),
-        dropped=_decode_dropped(raw),
-        absent=_decode_absent(raw),
-    )
+class _Kind(StrEnum):
+    PRICE = "price"
+    VOID = "void"
 
 
-def _decode_used(raw: Iterable[Mapping[str, Any]]) -> tuple[Used, ...]:
-    return tuple(
-        Used(
-            venue=parse_venue(u["venue"]),
-            close=u["close"],
-            dollars=u["dollars"],
-            basis=Basis(u["basis"]),
-            rate=Rate(u["rate"]),
-            weight=u["weight"],
-            evidence=Hash32(bytes.fromhex(u["evidence"])),
-        )
-        for u in raw
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What tells which of the two it is."""
+
+    kind: _Kind
 
 
-def _decode_dropped(raw: Mapping[str, Any]) -> tuple[Dropped, ...]:
-    return tuple(
-        Dropped(
-            venue=parse_venue(d["venue"]),
-            reason=DropReason(d["reason"]),
-            close=d["close"],
-            dollars=d["dollars"],
-            reference=d["reference"],
-            deviation_bps=d["deviation_bps"],
-            limit_bps=d["limit_bps"],
-            evidence=Hash32(bytes.fromhex(d["evidence"])) if d["evidence"] is not None else None,
-        )
-        for d in raw["dropped"]
-    )
+_HEAD: Final = record(_Head)
 
 
-def _decode_absent(raw: Mapping[str, Any]) -> tuple[Absent, ...]:
-    return tuple(
-        Absent(venue=parse_venue(a["venue"]), reason=MissingReason(a["reason"]), detail=a["detail"])
-        for a in raw["absent"]
-    )
+def _read_outcome(raw: object) -> Outcome:
+    head = _HEAD(raw)
+    return _PRICE(raw) if head.kind is _Kind.PRICE else _VOID(raw)
+
+
+OUTCOME: Final = Rule(_read_outcome, "the JSON of encode_outcome")
+
+
+def decode_outcome(raw: object) -> Outcome:
+    """Return the record of ``encode_outcome``. Raises InvalidInputError naming the field when it is not one."""
+    return OUTCOME.read(raw, "round report")

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.oracle.consensus import ConsensusRule, Outcome, decode_outcome, encode_outcome
+from btcfi.oracle.consensus import OUTCOME, ConsensusRule, Outcome, encode_outcome
 from btcfi.oracle.quote import Feed, Observation, VenueId
+from btcfi.records import TEXT, record
 from btcfi.secp256k1 import schnorr_sign, schnorr_verify
 from btcfi.units import Hash32, Slot
 
@@ -153,17 +154,12 @@ def encode_report(report: RoundReport) -> dict[str, Any]:
     }
 
 
-def decode_report(raw: Mapping[str, Any]) -> RoundReport:
-    """Return the record of ``encode_report``. Raises InvalidInputError when it is not one."""
-    try:
-        return RoundReport(
-            feed=Feed(raw["feed"]),
-            outcome=decode_outcome(raw["outcome"]),
-            rule_hash=Hash32(bytes.fromhex(raw["rule_hash"])),
-            evidence_root=Hash32(bytes.fromhex(raw["evidence_root"])),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise InvalidInputError("report", f"{type(e).__name__} {e}", "the JSON of encode_report") from e
+_REPORT: Final = record(RoundReport, feed=TEXT, outcome=OUTCOME)
+
+
+def decode_report(raw: object) -> RoundReport:
+    """Return the record of ``encode_report``. Raises InvalidInputError naming the field when it is not one."""
+    return _REPORT.read(raw, "report")
 
 
 def report_hash(report: RoundReport) -> Hash32:

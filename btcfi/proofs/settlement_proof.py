@@ -41,6 +41,7 @@ from btcfi.proofs.merkle import (
     root_of,
     trace_leaves,
 )
+from btcfi.records import HASH, TEXT, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32
 from btcfi.vm import interpreter
 from btcfi.vm.machine import MAX_STEPS, OUTPUT_BASE, PAGE, Stop
@@ -418,77 +419,46 @@ def from_json(text: str | bytes) -> SettlementProof:
     if tuple(sorted(fields)) != _KEYS:
         wrong = sorted(set(fields) ^ set(_KEYS))
         raise ProofFormatError(f"missing or unknown fields: {', '.join(wrong)[:200]}")
-    proof = _proof_of(fields)
+    proof = _PROOF.read(fields, "", _wrong_field)
     if to_json(proof) != decoded:
         raise ProofFormatError("not the canonical spelling (sorted keys, no spaces, lower-case hex, one newline)")
     return proof
 
 
-def _proof_of(fields: dict[str, Any]) -> SettlementProof:
-    registers = fields["final_registers"]
-    if not isinstance(registers, list) or len(registers) != 32:  # noqa: PLR2004 - x0..x31
-        raise ProofFormatError("field final_registers is not 32 numbers")
-    return SettlementProof(
-        program_name=_text(fields, "program_name"),
-        program_hash=_digest(fields["program_hash"], "program_hash"),
-        input_bytes=_bytes(fields["input"], "input", at_most=PAGE),
-        input_commitment=_digest(fields["input_commitment"], "input_commitment"),
-        output=_bytes(fields["output"], "output", at_most=PAGE),
-        steps=_number(fields["steps"], "steps", low=1),
-        final_pc=_number(fields["final_pc"], "final_pc"),
-        final_registers=tuple(_number(value, "final_registers") for value in registers),
-        final_state_hash=_digest(fields["final_state_hash"], "final_state_hash"),
-        execution_trace_root=_digest(fields["execution_trace_root"], "execution_trace_root"),
-        proof_root=_digest(fields["proof_root"], "proof_root"),
-        included=_included(fields["included_steps"]),
-        siblings=tuple(_digest(one, "siblings") for one in _list(fields["siblings"], "siblings", MAX_INCLUDED * 32)),
-    )
+def _name(value: object) -> str:
+    text = TEXT(value)
+    if not 1 <= len(text) <= 64 or not text.isascii():  # noqa: PLR2004 - a name
+        raise ValueError(text)
+    return text
 
 
-def _included(value: object) -> tuple[Step, ...]:
-    steps = []
-    for one in _list(value, "included_steps", MAX_INCLUDED):
-        data = _bytes(one, "included_steps", at_most=LEAF_BYTES)
-        try:
-            steps.append(Step.from_bytes(data))
-        except ValueError as e:
-            raise ProofFormatError(f"field included_steps: {e}") from e
-    return tuple(steps)
+def _registers(value: object) -> tuple[int, ...]:
+    found = listed(_WORD, 32)(value)
+    if len(found) != 32:  # noqa: PLR2004 - x0..x31
+        raise ValueError(len(found))
+    return found
 
 
-def _list(value: object, field: str, at_most: int) -> list[object]:
-    if not isinstance(value, list) or len(value) > at_most:
-        raise ProofFormatError(f"field {field} is not a list of at most {at_most}")
-    return value
+_WORD: Final = whole(0, (1 << 32) - 1)
+
+_PROOF: Final = record(
+    SettlementProof,
+    program_name=Rule(_name, "a name of 1 to 64 characters"),
+    input_bytes=("input", hexadecimal(at_most=PAGE)),
+    output=hexadecimal(at_most=PAGE),
+    steps=whole(1, (1 << 32) - 1),
+    final_pc=_WORD,
+    final_registers=Rule(_registers, "32 numbers"),
+    included=(
+        "included_steps",
+        listed(Rule(lambda text: Step.from_bytes(bytes.fromhex(text)), f"{LEAF_BYTES} bytes as hex"), MAX_INCLUDED),
+    ),
+    siblings=listed(HASH, MAX_INCLUDED * 32),
+)
 
 
-def _text(fields: dict[str, Any], field: str) -> str:
-    value = fields[field]
-    if not isinstance(value, str) or not 1 <= len(value) <= 64 or not value.isascii():  # noqa: PLR2004 - a name
-        raise ProofFormatError(f"field {field} is not a name of 1 to 64 characters")
-    return value
-
-
-def _number(value: object, field: str, low: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 1 << 32:
-        raise ProofFormatError(f"field {field} is not a whole number from {low} to {(1 << 32) - 1}")
-    return value
-
-
-def _bytes(value: object, field: str, at_most: int) -> bytes:
-    if not isinstance(value, str) or len(value) > 2 * at_most:
-        raise ProofFormatError(f"field {field} is not hex of at most {at_most} bytes")
-    try:
-        return bytes.fromhex(value)
-    except ValueError as e:
-        raise ProofFormatError(f"field {field}: {e}") from e
-
-
-def _digest(value: object, field: str) -> Hash32:
-    data = _bytes(value, field, at_most=32)
-    if len(data) != 32:  # noqa: PLR2004 - bytes of a digest
-        raise ProofFormatError(f"field {field} is {len(data)} bytes, not 32")
-    return Hash32(data)
+def _wrong_field(field: str, problem: str, expected: str) -> ProofFormatError:
+    return ProofFormatError(f"field {field}: {problem}; expected {expected}")
 
 
 __all__ = [

@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import read_untrusted_json
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, WrongAnchorError, check_anchor, decode_anchor_proof
 from btcfi.contracts.watch import FINAL_DEPTH
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import NotFoundError
 from btcfi.surfaces.cli import run
 from btcfi.units import Hash32, display_txid
+
+MAX_PROOF_BYTES = 4 << 20
+"""Of an anchor proof, whose largest part is a transaction: a block's whole space, as hex, and its subject."""
 
 NODE_TIMEOUT = 30.0
 """Seconds for one answer of the node."""
@@ -40,11 +44,8 @@ def verify(
     cookie_file: Annotated[Path | None, typer.Option("--cookie-file", help="The node's .cookie file.")] = None,
 ) -> None:
     """Check a proof; with --node also that its block is in the chain and how deep. Without, the header is printed."""
-    try:
-        message = json.loads(proof_file.read_bytes())
-        proof = decode_anchor_proof(message)
-    except ValueError as e:
-        raise InvalidInputError("anchor proof", f"{proof_file.name} is not JSON", "a proof file") from e
+    message = read_untrusted_json(proof_file, at_most=MAX_PROOF_BYTES, what="anchor proof", named=True)
+    proof = decode_anchor_proof(message)
     if digest and proof.item.digest.hex() != digest.lower():
         raise WrongAnchorError(f"anchors {proof.item.digest.hex()}, not {digest.lower()}")
     block = check_anchor(proof)

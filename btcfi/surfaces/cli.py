@@ -39,7 +39,8 @@ def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
         message = e.format_message() if hasattr(e, "format_message") else str(e)
         code = getattr(e, "exit_code", 2)
         where = getattr(getattr(e, "ctx", None), "command_path", name)
-        sys.exit(_said(f"{name}: {message.rstrip('.?')}; try `{where} --help`", code) if message else code)
+        then = f" Try `{where} --help`" if message.endswith("?") else f"; try `{where} --help`"
+        sys.exit(_said(f"{name}: {message.rstrip('.')}{then}", code) if message else code)
     except OSError as e:
         where = f" ({e.filename})" if e.filename else ""
         sys.exit(_said(f"{name}: {e.strerror or e}{where}", 74))

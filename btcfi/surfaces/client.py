@@ -17,11 +17,13 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import wraps
+from itertools import count
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote
 
 import httpx
@@ -31,6 +33,7 @@ from btcfi.errors import BtcfiError, UnreachableError
 OptionType = Literal["call", "put", "binary_call", "binary_put"]
 Depth = Literal["execute", "sample", "paths"]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 ATTEMPTS: Final = 3
 """Of a request that the server did not answer, or asked to be made again later."""
@@ -250,9 +253,12 @@ class Page(Generic[T]):
     next_cursor: str | None
 
 
+# ---- the calls, each described once
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call(Generic[T]):
-    """One request and how to read its answer: what the two clients share."""
+    """One request and how to read its answer."""
 
     method: str
     path: str
@@ -261,6 +267,16 @@ class _Call(Generic[T]):
     body: bytes | None = None
     headers: Mapping[str, str] | None = None
     good: tuple[int, ...] = (200, 201, 202)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Feed(Generic[T]):
+    """One stream of server-sent events and the record that each carries."""
+
+    kind: type[T]
+    path: str
+    after: int | str | None
+    limit: int | None
 
 
 def _record(kind: type[T]) -> Callable[[httpx.Response], T]:
@@ -286,17 +302,33 @@ def _query(**given: object) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in said.items()}
 
 
+def _get(path: str, read: Callable[[httpx.Response], T], **query: object) -> _Call[T]:
+    return _Call(method="GET", path=path, query=_query(**query) or None, read=read)
+
+
+def _segment(text: str) -> str:
+    """Return ``text`` as one segment of a path."""
+    return quote(text, safe="")
+
+
 def _premium(
     *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False
 ) -> _Call[PremiumQuote]:  # fmt: skip
-    asked = _query(type=type, strike=strike, expiry=expiry, barrier=barrier, american=american)
-    return _Call(method="GET", path="/api/v1/premium", query=asked, read=_record(PremiumQuote))
+    """Return what an option costs now. strike, barrier: USD per BTC. expiry: ISO 8601 with a zone, or seconds."""
+    asked = {"type": type, "strike": strike, "expiry": expiry, "barrier": barrier, "american": american}
+    return _get("/api/v1/premium", _record(PremiumQuote), **asked)
 
 
-def _create(
+def _market() -> _Call[Market]:
+    """Return the last agreed price and the realised volatility."""
+    return _get("/api/v1/market", _record(Market))
+
+
+def _create_option(
     *, type: OptionType, strike: Decimal, expiry_unix: int, quantity: Decimal, barrier: Decimal | None = None,
     american: bool = False, idempotency_key: str | None = None,
 ) -> _Call[CreatedOption]:  # fmt: skip
+    """Create an option. quantity: BTC, in hundredths. The same idempotency_key creates one option however often."""
     body: dict[str, Any] = {"type": type, "strike": str(strike), "expiry": expiry_unix, "quantity": str(quantity)}
     body |= {"american": american} | ({"barrier": str(barrier)} if barrier is not None else {})
     return _Call(
@@ -309,39 +341,160 @@ def _create(
     )
 
 
-def _verify(proof: bytes, *, depth: Depth = "execute") -> _Call[Check]:
-    return _Call(
-        method="POST", path="/api/v1/proofs/verify", query={"depth": depth}, body=proof, read=_record(Check)
-    )  # fmt: skip
+def _option(option_id: str) -> _Call[Option]:
+    """Return one option."""
+    return _get(f"/api/v1/options/{_segment(option_id)}", _record(Option))
 
 
 def _options(
     *, state: str | None = None, type: OptionType | None = None, limit: int = 100, cursor: str | None = None
 ) -> _Call[Page[Option]]:  # fmt: skip
-    asked = _query(state=state, type=type, limit=limit, cursor=cursor)
-    return _Call(method="GET", path="/api/v1/options", query=asked, read=_page(Option))
+    """Return one page of options."""
+    return _get("/api/v1/options", _page(Option), state=state, type=type, limit=limit, cursor=cursor)
+
+
+def _settle(option_id: str) -> _Call[SettlementRequested]:
+    """Ask for an option to be settled now."""
+    path = f"/api/v1/options/{_segment(option_id)}/settle"
+    return _Call(method="POST", path=path, read=_record(SettlementRequested))
+
+
+def _settlement(settlement_id: str) -> _Call[Settlement]:
+    """Return one settlement."""
+    return _get(f"/api/v1/settlements/{_segment(settlement_id)}", _record(Settlement))
 
 
 def _settlements(
     *, state: str | None = None, option_id: str | None = None, limit: int = 100, cursor: str | None = None
 ) -> _Call[Page[Settlement]]:
-    asked = _query(state=state, option_id=option_id, limit=limit, cursor=cursor)
-    return _Call(method="GET", path="/api/v1/settlements", query=asked, read=_page(Settlement))
+    """Return one page of settlements."""
+    return _get("/api/v1/settlements", _page(Settlement), state=state, option_id=option_id, limit=limit, cursor=cursor)
+
+
+def _proof(settlement_id: str) -> _Call[bytes]:
+    """Return a settlement's proof file, as ``btcfi verify`` takes it."""
+    return _get(f"/api/v1/settlements/{_segment(settlement_id)}/proof", lambda response: response.content)
+
+
+def _verify(proof: bytes, *, depth: Depth = "execute") -> _Call[Check]:
+    """Have the server check a proof file; ``btcfi verify`` does it without trusting the server."""
+    return _Call(
+        method="POST", path="/api/v1/proofs/verify", query={"depth": depth}, body=proof, read=_record(Check)
+    )  # fmt: skip
 
 
 def _prices(
     *, start: int | None = None, end: int | None = None, limit: int = 100, cursor: str | None = None
 ) -> _Call[Page[Price]]:  # fmt: skip
-    asked = _query(start=start, end=end, limit=limit, cursor=cursor)
-    return _Call(method="GET", path="/api/v1/prices", query=asked, read=_page(Price))
+    """Return one page of agreed minutes, newest first, from ``start`` to before ``end``."""
+    return _get("/api/v1/prices", _page(Price), start=start, end=end, limit=limit, cursor=cursor)
 
 
 def _health() -> _Call[Health]:
+    """Return whether the server can do its work."""
     return _Call(method="GET", path="/api/v1/health", read=_record(Health), good=(200, 503))
 
 
-class _Base:
-    """What the two clients know: where, as whom, and what an answer means."""
+def _stored_premium(option_id: str) -> _Call[StoredPremium]:
+    """Return an open option's newest stored premium."""
+    return _get(f"/api/v1/options/{_segment(option_id)}/premium", _record(StoredPremium))
+
+
+def _risk() -> _Call[BookRisk]:
+    """Return the risk of the writer's book; needs the role operate."""
+    return _get("/api/v1/risk", _record(BookRisk))
+
+
+def _stream_prices(*, after_slot: int | None = None, limit: int | None = None) -> _Feed[Price]:
+    """Give each newly priced minute, until the caller stops or ``limit`` came."""
+    return _Feed(kind=Price, path=PRICES, after=after_slot, limit=limit)
+
+
+def _stream_premiums(*, after: str | None = None, limit: int | None = None) -> _Feed[StoredPremium]:
+    """Give the premium of every open option each time that it is stored; ``after``: PRICED_AT-OPTION_ID."""
+    return _Feed(kind=StoredPremium, path=PREMIUMS, after=after, limit=limit)
+
+
+def _stream_settlements(*, after_event: int | None = None, limit: int | None = None) -> _Feed[Event]:
+    """Give every edge that a settlement crosses, from now on or after an event."""
+    return _Feed(kind=Event, path=SETTLEMENTS, after=after_event, limit=limit)
+
+
+# ---- a description becomes a method of both clients
+
+
+class _Ask(Generic[P, T]):
+    """The method of a call: it answers the blocking client, and is awaited of the asynchronous one."""
+
+    def __init__(self, describe: Callable[P, _Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type[_Calls]) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type[_Calls]) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type[_Calls]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type[_Calls]) -> Any:
+        """Return the bound method."""
+        if client is None:
+            return self
+
+        @wraps(self._describe)
+        def method(*args: P.args, **given: P.kwargs) -> T | Coroutine[Any, Any, T]:
+            return client.ask(self._describe(*args, **given))
+
+        method.__name__ = self._describe.__name__.removeprefix("_")
+        return method
+
+
+class _Follow(Generic[P, T]):
+    """The method of a stream: an iterator of the blocking client, an asynchronous one of the other."""
+
+    def __init__(self, describe: Callable[P, _Feed[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type[_Calls]) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type[_Calls]) -> Callable[P, Iterator[T]]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type[_Calls]) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type[_Calls]) -> Any:
+        """Return the bound method."""
+        if client is None:
+            return self
+
+        @wraps(self._describe)
+        def method(*args: P.args, **given: P.kwargs) -> Iterator[T] | AsyncIterator[T]:
+            return client.follow(self._describe(*args, **given))
+
+        method.__name__ = self._describe.__name__.removeprefix("_")
+        return method
+
+
+class _Calls:
+    """What both clients can do, and what they know: where, as whom, and what an answer means."""
+
+    premium = _Ask(_premium)
+    market = _Ask(_market)
+    create_option = _Ask(_create_option)
+    option = _Ask(_option)
+    options = _Ask(_options)
+    settle = _Ask(_settle)
+    settlement = _Ask(_settlement)
+    settlements = _Ask(_settlements)
+    proof = _Ask(_proof)
+    verify = _Ask(_verify)
+    prices = _Ask(_prices)
+    health = _Ask(_health)
+    stored_premium = _Ask(_stored_premium)
+    risk = _Ask(_risk)
+    stream_prices = _Follow(_stream_prices)
+    stream_premiums = _Follow(_stream_premiums)
+    stream_settlements = _Follow(_stream_settlements)
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
         """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do."""
@@ -355,15 +508,38 @@ class _Base:
             headers["Content-Type"] = "application/json"
         return {"method": call.method, "url": call.path, "params": call.query, "content": call.body, "headers": headers}
 
-    def _wait(self, call: _Call[Any], response: httpx.Response, attempt: int) -> float | None:
-        """Return None when the answer is good, else how many seconds to wait before trying again. Raises ApiError."""
-        if response.status_code in call.good:
+    def _stream_parts(self, feed: _Feed[Any]) -> dict[str, Any]:
+        # a stream is silent for up to 15 s between its heartbeats
+        patient = httpx.Timeout(self._timeout, read=60.0)
+        headers = {"Last-Event-ID": str(feed.after)} if feed.after is not None else {}
+        query = _query(limit=feed.limit)
+        return {"method": "GET", "url": feed.path, "params": query, "headers": headers, "timeout": patient}
+
+    def _wait(self, call: _Call[Any], answer: httpx.Response | httpx.TransportError, attempt: int) -> float | None:
+        """Return None when the answer is good, else how many seconds to wait before trying again.
+
+        Raises ApiError, ApiUnreachableError.
+        """
+        last = attempt + 1 >= ATTEMPTS
+        if isinstance(answer, httpx.TransportError):
+            if last:
+                raise self._unreachable(answer) from answer
+            return 0.2 * float(2**attempt)
+        if answer.status_code in call.good:
             return None
-        wait = float(response.headers.get("Retry-After", "1")) if response.status_code in AGAIN else math.inf
-        mismatch = response.status_code == CONFLICT and "mismatch" in response.text
-        if mismatch or attempt + 1 >= ATTEMPTS or wait > LONGEST_WAIT_SECONDS:
-            raise refusal(response)
+        wait = float(answer.headers.get("Retry-After", "1")) if answer.status_code in AGAIN else math.inf
+        mismatch = answer.status_code == CONFLICT and "mismatch" in answer.text
+        if mismatch or last or wait > LONGEST_WAIT_SECONDS:
+            raise refusal(answer)
         return wait
+
+    def _unreachable(self, error: httpx.TransportError) -> ApiUnreachableError:
+        return ApiUnreachableError(self.url, str(error) or type(error).__name__)
+
+
+def _event(feed: _Feed[T], line: str) -> list[T]:
+    """Return the record that a line of a stream carries, if it carries one."""
+    return [_made(feed.kind, json.loads(line[6:]))] if line.startswith("data: ") else []
 
 
 def refusal(response: httpx.Response) -> ApiError:
@@ -375,16 +551,14 @@ def refusal(response: httpx.Response) -> ApiError:
     return ApiError(problem if isinstance(problem, dict) else {}, status=response.status_code)
 
 
-def _segment(text: str) -> str:
-    """Return ``text`` as one segment of a path."""
-    return quote(text, safe="")
+# ---- the transports
 
 
-class Client(_Base):
+class Client(_Calls):
     """The blocking client. Not shared between threads."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
-        """See ``_Base``."""
+        """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do."""
         super().__init__(url, key=key, timeout_seconds=timeout_seconds)
         self._http = httpx.Client(base_url=self.url, headers=self._headers, timeout=timeout_seconds)
 
@@ -398,132 +572,38 @@ class Client(_Base):
         """Close the connections."""
         self._http.close()
 
-    def premium(
-        self, *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False
-    ) -> PremiumQuote:  # fmt: skip
-        """Return what an option costs now. strike, barrier: USD per BTC. expiry: ISO 8601 with a zone, or seconds."""
-        return self._do(_premium(type=type, strike=strike, expiry=expiry, barrier=barrier, american=american))
+    def ask(self, call: _Call[T]) -> T:
+        """Make a call, again where that is safe. Raises ApiError, ApiUnreachableError."""
+        for attempt in count():
+            answer: httpx.Response | httpx.TransportError
+            try:
+                answer = self._http.request(**self._parts(call))
+            except httpx.TransportError as e:
+                answer = e
+            wait = self._wait(call, answer, attempt)
+            if wait is None and isinstance(answer, httpx.Response):
+                return call.read(answer)
+            time.sleep(wait or 0)
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
-    def market(self) -> Market:
-        """Return the last agreed price and the realised volatility."""
-        return self._do(_Call(method="GET", path="/api/v1/market", read=_record(Market)))
-
-    def create_option(
-        self, *, type: OptionType, strike: Decimal, expiry_unix: int, quantity: Decimal, barrier: Decimal | None = None,
-        american: bool = False, idempotency_key: str | None = None,
-    ) -> CreatedOption:  # fmt: skip
-        """Create an option. quantity: BTC, in hundredths. The same idempotency_key creates one option however often."""
-        return self._do(
-            _create(
-                type=type,
-                strike=strike,
-                expiry_unix=expiry_unix,
-                quantity=quantity,
-                barrier=barrier,
-                american=american,
-                idempotency_key=idempotency_key,
-            )
-        )
-
-    def option(self, option_id: str) -> Option:
-        """Return one option."""
-        return self._do(_Call(method="GET", path=f"/api/v1/options/{_segment(option_id)}", read=_record(Option)))
-
-    def options(
-        self, *, state: str | None = None, type: OptionType | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Option]:  # fmt: skip
-        """Return one page of options."""
-        return self._do(_options(state=state, type=type, limit=limit, cursor=cursor))
-
-    def settle(self, option_id: str) -> SettlementRequested:
-        """Ask for an option to be settled now."""
-        return self._do(_settle(option_id))
-
-    def settlement(self, settlement_id: str) -> Settlement:
-        """Return one settlement."""
-        return self._do(_settlement(settlement_id))
-
-    def settlements(
-        self, *, state: str | None = None, option_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Settlement]:
-        """Return one page of settlements."""
-        return self._do(_settlements(state=state, option_id=option_id, limit=limit, cursor=cursor))
-
-    def proof(self, settlement_id: str) -> bytes:
-        """Return a settlement's proof file, as ``btcfi verify`` takes it."""
-        return self._do(_proof(settlement_id))
-
-    def verify(self, proof: bytes, *, depth: Depth = "execute") -> Check:
-        """Have the server check a proof file; ``btcfi verify`` does it without trusting the server."""
-        return self._do(_verify(proof, depth=depth))
-
-    def prices(
-        self, *, start: int | None = None, end: int | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Price]:
-        """Return one page of agreed minutes, newest first, from ``start`` to before ``end``."""
-        return self._do(_prices(start=start, end=end, limit=limit, cursor=cursor))
-
-    def health(self) -> Health:
-        """Return whether the server can do its work."""
-        return self._do(_health())
-
-    def stored_premium(self, option_id: str) -> StoredPremium:
-        """Return an open option's newest stored premium."""
-        return self._do(_stored_premium(option_id))
-
-    def risk(self) -> BookRisk:
-        """Return the risk of the writer's book; needs the role operate."""
-        return self._do(_risk())
-
-    def stream_prices(self, *, after_slot: int | None = None, limit: int | None = None) -> Iterator[Price]:
-        """Give each newly priced minute, until the caller stops or ``limit`` came."""
-        return self._stream(Price, PRICES, after_slot, limit)
-
-    def stream_premiums(self, *, after: str | None = None, limit: int | None = None) -> Iterator[StoredPremium]:
-        """Give the premium of every open option each time that it is stored; ``after``: PRICED_AT-OPTION_ID."""
-        return self._stream(StoredPremium, PREMIUMS, after, limit)
-
-    def stream_settlements(self, *, after_event: int | None = None, limit: int | None = None) -> Iterator[Event]:
-        """Give every edge that a settlement crosses, from now on or after an event."""
-        return self._stream(Event, SETTLEMENTS, after_event, limit)
-
-    def _stream(self, kind: type[T], path: str, after: int | str | None, limit: int | None) -> Iterator[T]:
-        query, headers = _stream(after, limit)
+    def follow(self, feed: _Feed[T]) -> Iterator[T]:
+        """Give a stream's records. Raises ApiError, ApiUnreachableError."""
         try:
-            with self._http.stream(
-                "GET", path, params=query, headers=headers, timeout=_patient(self._timeout)
-            ) as response:
+            with self._http.stream(**self._stream_parts(feed)) as response:
                 if response.status_code != OK:
                     response.read()
                     raise refusal(response)
                 for line in response.iter_lines():
-                    if line.startswith("data: "):
-                        yield _made(kind, json.loads(line[6:]))
+                    yield from _event(feed, line)
         except httpx.TransportError as e:
-            raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
-
-    def _do(self, call: _Call[T]) -> T:
-        attempt = 0
-        while True:
-            try:
-                response = self._http.request(**self._parts(call))
-            except httpx.TransportError as e:
-                if attempt + 1 >= ATTEMPTS:
-                    raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
-                time.sleep(0.2 * 2**attempt)
-            else:
-                wait = self._wait(call, response, attempt)
-                if wait is None:
-                    return call.read(response)
-                time.sleep(wait)
-            attempt += 1
+            raise self._unreachable(e) from e
 
 
-class AsyncClient(_Base):
+class AsyncClient(_Calls):
     """The asynchronous client."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
-        """See ``_Base``."""
+        """See ``Client``."""
         super().__init__(url, key=key, timeout_seconds=timeout_seconds)
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=timeout_seconds)
 
@@ -539,154 +619,29 @@ class AsyncClient(_Base):
         """Close the connections."""
         await self._http.aclose()
 
-    async def premium(
-        self, *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False
-    ) -> PremiumQuote:  # fmt: skip
-        """See ``Client.premium``."""
-        return await self._do(_premium(type=type, strike=strike, expiry=expiry, barrier=barrier, american=american))
+    async def ask(self, call: _Call[T]) -> T:
+        """See ``Client.ask``."""
+        for attempt in count():
+            answer: httpx.Response | httpx.TransportError
+            try:
+                answer = await self._http.request(**self._parts(call))
+            except httpx.TransportError as e:
+                answer = e
+            wait = self._wait(call, answer, attempt)
+            if wait is None and isinstance(answer, httpx.Response):
+                return call.read(answer)
+            await asyncio.sleep(wait or 0)
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
-    async def market(self) -> Market:
-        """See ``Client.market``."""
-        return await self._do(_Call(method="GET", path="/api/v1/market", read=_record(Market)))
-
-    async def create_option(
-        self, *, type: OptionType, strike: Decimal, expiry_unix: int, quantity: Decimal, barrier: Decimal | None = None,
-        american: bool = False, idempotency_key: str | None = None,
-    ) -> CreatedOption:  # fmt: skip
-        """See ``Client.create_option``."""
-        return await self._do(
-            _create(
-                type=type,
-                strike=strike,
-                expiry_unix=expiry_unix,
-                quantity=quantity,
-                barrier=barrier,
-                american=american,
-                idempotency_key=idempotency_key,
-            )
-        )
-
-    async def option(self, option_id: str) -> Option:
-        """See ``Client.option``."""
-        return await self._do(_Call(method="GET", path=f"/api/v1/options/{_segment(option_id)}", read=_record(Option)))
-
-    async def options(
-        self, *, state: str | None = None, type: OptionType | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Option]:  # fmt: skip
-        """See ``Client.options``."""
-        return await self._do(_options(state=state, type=type, limit=limit, cursor=cursor))
-
-    async def settle(self, option_id: str) -> SettlementRequested:
-        """See ``Client.settle``."""
-        return await self._do(_settle(option_id))
-
-    async def settlement(self, settlement_id: str) -> Settlement:
-        """See ``Client.settlement``."""
-        return await self._do(_settlement(settlement_id))
-
-    async def settlements(
-        self, *, state: str | None = None, option_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Settlement]:
-        """See ``Client.settlements``."""
-        return await self._do(_settlements(state=state, option_id=option_id, limit=limit, cursor=cursor))
-
-    async def proof(self, settlement_id: str) -> bytes:
-        """See ``Client.proof``."""
-        return await self._do(_proof(settlement_id))
-
-    async def verify(self, proof: bytes, *, depth: Depth = "execute") -> Check:
-        """See ``Client.verify``."""
-        return await self._do(_verify(proof, depth=depth))
-
-    async def prices(
-        self, *, start: int | None = None, end: int | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Price]:
-        """See ``Client.prices``."""
-        return await self._do(_prices(start=start, end=end, limit=limit, cursor=cursor))
-
-    async def health(self) -> Health:
-        """See ``Client.health``."""
-        return await self._do(_health())
-
-    async def stored_premium(self, option_id: str) -> StoredPremium:
-        """See ``Client.stored_premium``."""
-        return await self._do(_stored_premium(option_id))
-
-    async def risk(self) -> BookRisk:
-        """See ``Client.risk``."""
-        return await self._do(_risk())
-
-    def stream_prices(self, *, after_slot: int | None = None, limit: int | None = None) -> AsyncIterator[Price]:
-        """See ``Client.stream_prices``."""
-        return self._stream(Price, PRICES, after_slot, limit)
-
-    def stream_premiums(self, *, after: str | None = None, limit: int | None = None) -> AsyncIterator[StoredPremium]:
-        """See ``Client.stream_premiums``."""
-        return self._stream(StoredPremium, PREMIUMS, after, limit)
-
-    def stream_settlements(self, *, after_event: int | None = None, limit: int | None = None) -> AsyncIterator[Event]:
-        """See ``Client.stream_settlements``."""
-        return self._stream(Event, SETTLEMENTS, after_event, limit)
-
-    async def _stream(self, kind: type[T], path: str, after: int | str | None, limit: int | None) -> AsyncIterator[T]:
-        query, headers = _stream(after, limit)
+    async def follow(self, feed: _Feed[T]) -> AsyncIterator[T]:
+        """See ``Client.follow``."""
         try:
-            async with self._http.stream(
-                "GET", path, params=query, headers=headers, timeout=_patient(self._timeout)
-            ) as response:
+            async with self._http.stream(**self._stream_parts(feed)) as response:
                 if response.status_code != OK:
                     await response.aread()
                     raise refusal(response)
                 async for line in response.aiter_lines():
-                    if line.startswith("data: "):
-                        yield _made(kind, json.loads(line[6:]))
+                    for one in _event(feed, line):
+                        yield one
         except httpx.TransportError as e:
-            raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
-
-    async def _do(self, call: _Call[T]) -> T:
-        attempt = 0
-        while True:
-            try:
-                response = await self._http.request(**self._parts(call))
-            except httpx.TransportError as e:
-                if attempt + 1 >= ATTEMPTS:
-                    raise ApiUnreachableError(self.url, str(e) or type(e).__name__) from e
-                await asyncio.sleep(0.2 * 2**attempt)
-            else:
-                wait = self._wait(call, response, attempt)
-                if wait is None:
-                    return call.read(response)
-                await asyncio.sleep(wait)
-            attempt += 1
-
-
-def _settle(option_id: str) -> _Call[SettlementRequested]:
-    return _Call(
-        method="POST", path=f"/api/v1/options/{_segment(option_id)}/settle", read=_record(SettlementRequested)
-    )  # fmt: skip
-
-
-def _settlement(settlement_id: str) -> _Call[Settlement]:
-    return _Call(method="GET", path=f"/api/v1/settlements/{_segment(settlement_id)}", read=_record(Settlement))
-
-
-def _proof(settlement_id: str) -> _Call[bytes]:
-    path = f"/api/v1/settlements/{_segment(settlement_id)}/proof"
-    return _Call(method="GET", path=path, read=lambda response: response.content)
-
-
-def _stored_premium(option_id: str) -> _Call[StoredPremium]:
-    return _Call(method="GET", path=f"/api/v1/options/{_segment(option_id)}/premium", read=_record(StoredPremium))
-
-
-def _risk() -> _Call[BookRisk]:
-    return _Call(method="GET", path="/api/v1/risk", read=_record(BookRisk))
-
-
-def _stream(after: int | str | None, limit: int | None) -> tuple[dict[str, str], dict[str, str]]:
-    return _query(limit=limit), {"Last-Event-ID": str(after)} if after is not None else {}
-
-
-def _patient(timeout_seconds: float) -> httpx.Timeout:
-    """Return the timeouts of a stream, which is silent for up to 15 s between its heartbeats."""
-    return httpx.Timeout(timeout_seconds, read=60.0)
+            raise self._unreachable(e) from e

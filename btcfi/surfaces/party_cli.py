@@ -26,13 +26,15 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import read_untrusted_json
 from btcfi.adapters.keystore import create_keystore, open_keystore
-from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.desk import PartyDesk, encode_reports
 from btcfi.adapters.party.guest import Guest, GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
+    MAX_MESSAGE_BYTES,
     ContractTerms,
     Role,
     decode_accept,
@@ -51,13 +53,11 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
 from btcfi.contracts.setup import SetupPolicy
+from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError, RetryableError, UnreachableError
 from btcfi.surfaces.cli import run
 from btcfi.units import display_txid, height, sats
 from btcfi.vm.program import load_program
-
-MAX_MESSAGE_BYTES: Final = 64 << 20
-"""50,000 buckets with three sets of oracles are 13 MB of base64."""
 
 HTTP_TIMEOUT: Final = 30.0
 NODE_TIMEOUT: Final = 60.0
@@ -256,18 +256,7 @@ def watch(
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     attestations = [decode_attestation(_read_json(source)) for source in attestation or []]
     reports = side.desk(min_refund_delay).watch(attestations)
-    rows = [
-        {
-            "contract": report.name,
-            "role": report.role.value,
-            "status": report.status.value,
-            "height": report.tip,
-            "action": report.action.value,
-            "note": report.note,
-        }
-        for report in reports
-    ]
-    _say({"contracts": rows})
+    _say(encode_reports(reports))
 
 
 @_command()
@@ -386,14 +375,10 @@ def _read_json(source: str) -> Any:  # noqa: ANN401 - JSON
     elif _is_url(source):
         raw = _http("GET", source)
     else:
-        with Path(source).open("rb") as file:
-            raw = file.read(MAX_MESSAGE_BYTES + 1)
+        return read_untrusted_json(Path(source), at_most=MAX_MESSAGE_BYTES, what="message", named=True)
     if len(raw) > MAX_MESSAGE_BYTES:
         raise InvalidInputError("message", "too long", f"at most {MAX_MESSAGE_BYTES} bytes")
-    try:
-        return json.loads(raw)
-    except ValueError as e:
-        raise InvalidInputError("message", f"{source} is not JSON", "a message of the protocol") from e
+    return parse_json(raw, "message")
 
 
 def _write_json(target: str, message: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.adapters.files import read_untrusted
+from btcfi.documents import parse_json
+from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
@@ -277,9 +279,9 @@ def _input_bytes(path: Path | None, hexadecimal: str) -> bytes:
     if raw.lstrip()[:1] != b"{":
         return raw
     try:
-        given: dict[str, Any] = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise InvalidInputError(str(path), f"not JSON: {e}", "raw bytes or a JSON object") from e
+        given: dict[str, Any] = parse_json(raw, "input")
+    except InvalidInputError as e:
+        raise InvalidInputError(str(path), e.problem, "raw bytes or a JSON object") from e
     for name in given:
         if name not in _INPUT_FIELDS:
             raise InvalidInputError(f"{path}, {name}", "unknown", f"one of {', '.join(_INPUT_FIELDS)}")
@@ -306,11 +308,7 @@ def _read(path: Path) -> bytes:
     if str(path) == "-":
         data = sys.stdin.buffer.read(_LARGEST_FILE + 1)
     else:
-        try:
-            with path.open("rb") as file:
-                data = file.read(_LARGEST_FILE + 1)
-        except FileNotFoundError as e:
-            raise NotFoundError("file", str(path)) from e
+        return read_untrusted(path, at_most=_LARGEST_FILE, what="file", named=True)
     if len(data) > _LARGEST_FILE:
         raise InvalidInputError(str(path), f"more than {_LARGEST_FILE} bytes", "a smaller file")
     return data

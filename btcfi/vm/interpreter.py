@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -519,9 +519,3 @@ def signature_of(program: Program, input_bytes: bytes, *, max_steps: int = MAX_S
         f"begin_signature 0x{first:x}, end_signature 0x{end:x}",
         "whole words of mapped memory, in that order",
     )
-
-
-def compiled_from_cache() -> bool:
-    """Return whether the interpreter's machine code was loaded from numba's cache rather than compiled just now."""
-    stats: Any = _advance.stats
-    return bool(sum(stats.cache_hits.values()) > 0)

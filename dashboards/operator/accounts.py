@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func
-from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.access.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow, audit
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.access import accounts, views
+from btcfi.adapters.store.access.accounts import REFUSED, SIGN_IN
+from btcfi.adapters.store.access.console_tables import ConsoleAccountRow, audit
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.deps import ROLES
 from btcfi.units import UnixSeconds
@@ -83,15 +83,13 @@ def check_roles(roles: Iterable[str]) -> str:
 
 def add_account(store: Store, name: str, password: str, roles: Iterable[str], *, now: UnixSeconds, by: str) -> None:
     """Make an account. Raises InvalidInputError for a name that is taken or cannot be one."""
-    row = ConsoleAccountRow(
-        name=check_name(name), password_hash=_HASHER.hash(check_password(password)), roles=check_roles(roles),
-        created_at_unix=now, password_set_at_unix=now,
-    )  # fmt: skip
+    check_name(name)
+    hashed, chosen = _HASHER.hash(check_password(password)), check_roles(roles)
     with store.transaction() as session:
-        if session.get(ConsoleAccountRow, name) is not None:
+        if accounts.find_account(session, name) is not None:
             raise InvalidInputError("name", f"{name!r} is taken", "another one, or `btcfi users password`")
-        session.add(row)
-        audit(session, now=now, account=by, address="local", action="account.add", target=name, detail=row.roles)
+        accounts.add_account(session, name, password_hash=hashed, roles=chosen, now=now)
+        audit(session, now=now, account=by, address="local", action="account.add", target=name, detail=chosen)
 
 
 def set_password(store: Store, name: str, password: str, *, now: UnixSeconds, by: str) -> None:
@@ -100,7 +98,7 @@ def set_password(store: Store, name: str, password: str, *, now: UnixSeconds, by
     with store.transaction() as session:
         row = _account(session, name)
         row.password_hash, row.password_set_at_unix, row.disabled_at_unix = hashed, now, None
-        _end_sessions(session, name)
+        accounts.end_sessions(session, name)
         audit(session, now=now, account=by, address="local", action="account.password", target=name)
 
 
@@ -109,14 +107,14 @@ def disable_account(store: Store, name: str, *, now: UnixSeconds, by: str) -> No
     with store.transaction() as session:
         row = _account(session, name)
         row.disabled_at_unix = row.disabled_at_unix or now
-        _end_sessions(session, name)
+        accounts.end_sessions(session, name)
         audit(session, now=now, account=by, address="local", action="account.disable", target=name)
 
 
-def list_accounts(store: Store) -> list[ConsoleAccountRow]:
+def list_accounts(store: Store) -> Sequence[ConsoleAccountRow]:
     """Return every account, by name."""
     with store.reading() as session:
-        return list(session.exec(select(ConsoleAccountRow).order_by(col(ConsoleAccountRow.name))).all())
+        return views.accounts(session)
 
 
 def sign_in(
@@ -129,28 +127,23 @@ def sign_in(
     name = name.strip().lower()[:64]
     with store.reading() as session:
         _raise_if_guessing(session, name, address, limits, now)
-        row = session.get(ConsoleAccountRow, name)
+        row = accounts.find_account(session, name)
         stored = row.password_hash if row is not None and row.disabled_at_unix is None else None
     right = _matches(stored or _NOBODY, password[: LONGEST_PASSWORD + 1])
     with store.transaction() as session:
-        account = session.get(ConsoleAccountRow, name)
+        account = accounts.find_account(session, name)
         if account is not None and account.disabled_at_unix is not None:
             account = None
         if not right or account is None or account.password_hash != stored:
-            audit(session, now=now, account=name, address=address, action="sign-in", outcome="refused")
+            audit(session, now=now, account=name, address=address, action=SIGN_IN, outcome=REFUSED)
             token = None
         else:
             token = entropy.hex()
             if _HASHER.check_needs_rehash(account.password_hash):
                 account.password_hash = _HASHER.hash(password)
-            session.add(
-                ConsoleSessionRow(
-                    token_sha256=_digest(token), account=name, created_at_unix=now, seen_at_unix=now,
-                    expires_at_unix=now + limits.session_seconds,
-                )
-            )  # fmt: skip
-            session.execute(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.expires_at_unix) <= now))
-            audit(session, now=now, account=name, address=address, action="sign-in")
+            expires_at = UnixSeconds(now + limits.session_seconds)
+            accounts.add_session(session, _digest(token), name, now=now, expires_at=expires_at)
+            audit(session, now=now, account=name, address=address, action=SIGN_IN)
     if token is None:
         raise SignInNeededError("name or password is wrong")
     return token
@@ -159,40 +152,30 @@ def sign_in(
 def visitor_of(store: Store, token: str, *, address: str, limits: ConsoleLimits, now: UnixSeconds) -> Visitor:
     """Return who holds the session. Raises SignInNeededError when it is none, or has ended."""
     with store.reading() as session:
-        row = session.get(ConsoleSessionRow, _digest(token)) if _is_token(token) else None
-        account = session.get(ConsoleAccountRow, row.account) if row is not None else None
-    if row is None or account is None or account.disabled_at_unix is not None:
+        found = accounts.find_session(session, _digest(token)) if _is_token(token) else None
+    if found is None or found[1].disabled_at_unix is not None:
         raise SignInNeededError("nobody is signed in here")
+    row, account = found
     if row.expires_at_unix <= now or row.seen_at_unix + limits.idle_seconds <= now:
         raise SignInNeededError("the session has ended")
     if row.seen_at_unix + SEEN_SECONDS <= now:
         with store.transaction() as session:
-            fresh = session.get(ConsoleSessionRow, row.token_sha256)
-            if fresh is not None:
-                fresh.seen_at_unix = now
+            accounts.note_seen(session, row.token_sha256, now=now)
     return Visitor(name=account.name, roles=frozenset(account.roles.split()), token=token, address=address)
 
 
 def sign_out(store: Store, visitor: Visitor, *, now: UnixSeconds) -> None:
     """End a session."""
     with store.transaction() as session:
-        session.execute(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.token_sha256) == _digest(visitor.token)))
+        accounts.end_session(session, _digest(visitor.token))
         audit(session, now=now, account=visitor.name, address=visitor.address, action="sign-out")
 
 
 def _raise_if_guessing(session: Session, name: str, address: str, limits: ConsoleLimits, now: UnixSeconds) -> None:
-    failed = (
-        select(func.count())
-        .select_from(AuditRow)
-        .where(
-            AuditRow.action == "sign-in", AuditRow.outcome == "refused", AuditRow.address == address,
-            col(AuditRow.at_unix) > now - limits.failure_seconds,
-        )
-    )  # fmt: skip
-    by_address = session.exec(failed).one()
-    by_name = session.exec(failed.where(AuditRow.account == name)).one()
-    if by_name >= limits.failures_per_name or by_address >= limits.failures_per_address:
-        raise TooManySignInsError(failures=max(by_name, by_address), seconds=limits.failure_seconds)
+    since = UnixSeconds(now - limits.failure_seconds)
+    failed = accounts.failures(session, name=name, address=address, since=since)
+    if failed.by_name >= limits.failures_per_name or failed.by_address >= limits.failures_per_address:
+        raise TooManySignInsError(failures=max(failed.by_name, failed.by_address), seconds=limits.failure_seconds)
 
 
 def _matches(stored: str, password: str) -> bool:
@@ -203,14 +186,10 @@ def _matches(stored: str, password: str) -> bool:
 
 
 def _account(session: Session, name: str) -> ConsoleAccountRow:
-    row = session.get(ConsoleAccountRow, name)
+    row = accounts.find_account(session, name)
     if row is None:
         raise NotFoundError("account", name, "`btcfi users list` shows them")
     return row
-
-
-def _end_sessions(session: Session, name: str) -> None:
-    session.execute(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.account) == name))
 
 
 def _is_token(text: str) -> bool:

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from fastapi import Request
 from jinja2 import Environment
-from sqlmodel import Session
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.prices.rounds import market_now
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds

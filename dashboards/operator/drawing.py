@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.chain.views import confirmations
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import BtcfiError
 from btcfi.units import display_txid
 from dashboards.operator.orders import Payoff
-from dashboards.operator.queries import confirmations
 from dashboards.operator.render import usd
 
 WIDTH: Final = 640.0

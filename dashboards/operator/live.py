@@ -9,9 +9,9 @@ from typing import Final, Self
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import text
 from starlette.responses import StreamingResponse
 
+from btcfi.adapters.store.reading import fingerprint
 from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
 from btcfi.surfaces.rest.errors import TooManyStreamsError
 from btcfi.surfaces.rest.streams import MEDIA_TYPE
@@ -31,14 +31,6 @@ SESSION_CHECK_SECONDS: Final = 15.0
 
 RETRY_MS: Final = 1_000
 """After which a browser opens a lost stream again."""
-
-_LOOK: Final = text(
-    "SELECT (SELECT max(id) FROM event), (SELECT max(id) FROM round), (SELECT max(height) FROM block), "
-    "(SELECT max(id) FROM quote), (SELECT sum(seen_at_unix) FROM canary), (SELECT count(*) FROM paused_feed), "
-    "(SELECT sum(value) FROM counter), (SELECT max(id) FROM console_audit), "
-    "(SELECT max(priced_at_unix) FROM premium)"
-)
-"""Everything that moves writes one of these; all but the last are found without reading a table."""
 
 Fragments = Mapping[str, str]
 """Event name -> HTML."""
@@ -97,7 +89,7 @@ class Pulse:
 
     def _fingerprint(self) -> tuple[object, ...]:
         with self._store.reading() as session:
-            return tuple(session.execute(_LOOK).one())
+            return fingerprint(session)
 
 
 class Live:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, cast
 
-from sqlmodel import Session
-
 from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
 from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python
@@ -31,7 +31,6 @@ from btcfi.units import (
     Slot,
     UnixSeconds,
 )
-from dashboards.operator import queries
 from dashboards.operator.deps import ConsoleDeps
 
 UNITS: Final = {"minutes": 1, "hours": 60, "days": 1_440}
@@ -147,10 +146,10 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
 
     now: the market's clock. Raises InvalidTermsError, NoPriceYetError.
     """
-    last = queries.newest_priced(session, deps.api.feed)
-    if last is None or last.price_cents is None:
+    last = prices.newest_close(session, deps.api.feed)
+    if last is None:
         raise NoPriceYetError(deps.api.feed)
-    spot = CentsPerBtc(last.price_cents)
+    spot = last.price_cents
     expiry = wanted.expiry(now)
     collateral = required_collateral(wanted.kind, wanted.quantity)
     terms = OptionTerms(
@@ -173,7 +172,7 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
     return Quoted(
         wanted=wanted,
         spot=spot,
-        slot=Slot(last.slot),
+        slot=last.slot,
         expiry=expiry,
         volatility_bps=volatility,
         premium=premium,

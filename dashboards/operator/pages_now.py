@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, StreamingResponse
 
+from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.spine import views as spine
 from dashboards.operator import queries
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader
@@ -44,8 +46,10 @@ def router(console: Console) -> APIRouter:
 def snapshot(console: Console) -> dict[str, Any]:
     """Return what the page shows."""
     with console.reading() as session:
-        pipeline, health = queries.pipeline(session, console.feed), queries.health(session, console.feed)
-        events = queries.newest_events(session, EVENTS)
+        newest = prices.newest_priced(session, console.feed)
+        pipeline = queries.pipeline(session, console.feed, newest)
+        health = queries.health(session, console.feed, newest)
+        events = spine.newest_events(session, EVENTS)
         minutes = queries.minutes_of(session, events)
     return {
         "pipeline": pipeline,

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow, audit, pause_of
-from btcfi.adapters.store.options import settlements
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
+from btcfi.adapters.store.access import views as access
+from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.options import settlements, views
+from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
+from btcfi.adapters.store.prices.pauses import pause, pause_of, resume
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from dashboards.operator import queries
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.errors import WrongConfirmationError
 from dashboards.operator.gate import Form, Operator, OperatorForm
-from dashboards.operator.pages_options import KINDS, STATES, STYLES, conditions
+from dashboards.operator.pages_options import KINDS, STATES, STYLES, which
 
 REQUEUE_WORD: Final = "requeue"
 
@@ -54,10 +55,10 @@ def router(console: Console) -> APIRouter:
 
 def _overview(console: Console, name: str, before: int | None, done: int | None) -> dict[str, Any]:
     with console.reading() as session:
-        entries, following = queries.audit_page(session, limit=20, before=before)
-        said = session.get(AuditRow, done) if done is not None else None
+        entries, following = access.audit_page(session, limit=20, before=before)
+        said = access.audit_entry(session, done) if done is not None else None
         return {
-            "parked": queries.parked(session, console.deps.limits.page),
+            "parked": views.parked(session, limit=console.deps.limits.page),
             "paused": pause_of(session, console.feed),
             "roster": console.roster.refresh(),
             "entries": entries,
@@ -107,15 +108,13 @@ def _chosen(console: Console, form: Form) -> tuple[str, ...]:
             raise InvalidInputError("options", "none was named", "the id of at least one option")
         _check_many(ids, console)
         return ids
-    where = conditions(state=form["state"] or "ACTIVE", kind=form["kind"], style=form["style"], id=form["prefix"])
-    query = select(OptionRow.id).where(OptionRow.feed == console.feed, *where)
     with console.reading() as session:
-        if form["due"]:
-            query = query.where(col(OptionRow.expiry_unix) <= console.market_now(session))
-        found = session.exec(
-            query.order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(console.deps.limits.selection)
-        ).all()
-    return tuple(found)
+        wanted = which(
+            form["state"] or OptionState.ACTIVE, form["kind"], form["style"], form["prefix"],
+            expiry_to=console.market_now(session) if form["due"] else None,
+        )  # fmt: skip
+        found = views.soonest(session, wanted, feed=console.feed, limit=console.deps.limits.selection)
+    return tuple(row.id for row in found)
 
 
 def _check_many(ids: Sequence[str], console: Console) -> None:
@@ -126,12 +125,12 @@ def _check_many(ids: Sequence[str], console: Console) -> None:
 def _try(console: Console, option_id: str) -> Trial:
     """Return what a request would be answered, by asking it for real in a transaction that is then taken back."""
     with console.store.transaction() as session:
-        option = session.get(OptionRow, option_id)
+        option = views.option(session, option_id)
         if option is None:
             return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
         state, now = option.state, console.now()
-        before = session.get(SettlementRequestRow, option_id)
-        if before is not None and before.state == "accepted":
+        before = views.request(session, option_id)
+        if before is not None and before.state == RequestState.ACCEPTED:
             return Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
         row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
         answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
@@ -176,8 +175,9 @@ def _requeue(routes: APIRouter, console: Console) -> None:
 
         def work(session: Session) -> None:
             for settlement_id in form.chosen:
-                row = session.get(SettlementRow, settlement_id)
-                if row is not None and row.state == "parked" and settlements.requeue(session, row, now=console.now()):
+                row = views.settlement(session, settlement_id)
+                parked = row is not None and row.state == SettlementState.PARKED
+                if row is not None and parked and settlements.requeue(session, row, now=console.now()):
                     moved.append(settlement_id)
             if not moved:
                 raise InvalidInputError("settlements", "none of them is parked any more", "parked ones")
@@ -193,15 +193,10 @@ def _feed_and_workers(routes: APIRouter, console: Console) -> None:
             _confirm(console, form, f"pause {console.feed}", "feed.pause")
 
         def work(session: Session) -> None:
-            now, paused = console.now(), pause_of(session, console.feed)
-            if pausing and paused is None:
-                session.merge(
-                    PausedFeedRow(
-                        feed=console.feed, paused_by=form.visitor.name, paused_at_unix=now, resumed_at_unix=None
-                    )
-                )
-            elif not pausing and paused is not None:
-                paused.resumed_at_unix = now
+            if pausing:
+                pause(session, console.feed, by=form.visitor.name, now=console.now())
+            else:
+                resume(session, console.feed, now=console.now())
 
         return _do(console, request, form, "feed.pause" if pausing else "feed.resume", console.feed, "", work)
 
@@ -232,13 +227,10 @@ def _do(  # noqa: PLR0917 - one line a call
     try:
         with console.store.transaction() as session:
             work(session)
-            entry = AuditRow(
-                at_unix=now, account=who.name, address=who.address, action=action, target=target[:500],
+            entry = audit(
+                session, now=now, account=who.name, address=who.address, action=action, target=target,
                 outcome=outcome, detail=detail,
             )  # fmt: skip
-            session.add(entry)
-            session.flush()
-            number = entry.id
     except (InvalidInputError, NotFoundError) as e:
         with console.store.transaction() as session:
             audit(
@@ -247,4 +239,4 @@ def _do(  # noqa: PLR0917 - one line a call
             )  # fmt: skip
         raise
     console.deps.api.submit(action)  # the relay would publish it too, a little later
-    return RedirectResponse(f"{base_of(request)}/operate?done={number}", status_code=303)
+    return RedirectResponse(f"{base_of(request)}/operate?done={entry.id}", status_code=303)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
-from sqlalchemy import ColumnElement
-from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.chain import views as chain
+from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.options import NoPriceYetError, find_option
-from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRequestRow
-from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.adapters.store.options.tables import OptionState
+from btcfi.adapters.store.options.views import WhichOptions
+from btcfi.adapters.store.prices import views as prices
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of
@@ -24,7 +23,7 @@ from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader, Trader, TraderForm
 from dashboards.operator.render import path_segment, with_query
 
-STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
+STATES: Final = tuple(map(str, OptionState))
 KINDS: Final = tuple(kind.label for kind in OptionKind)
 STYLES: Final = ("european", "american")
 
@@ -54,37 +53,28 @@ def _list(routes: APIRouter, console: Console) -> None:
     ) -> HTMLResponse:  # fmt: skip
         chosen = {"state": state, "kind": kind, "style": style, "id": id.strip()}
         with console.reading() as session:
-            rows, following = queries.option_page(
-                session, console.feed, conditions(**chosen), limit=console.deps.limits.page, cursor=cursor
-            )
-            premiums = {
-                row.id: found for row in rows if (found := session.get(PremiumRow, row.id)) is not None
-            }  # fmt: skip
-            counts = queries.by_state(session, OptionRow)
+            wanted = which(state, kind, style, chosen["id"])
+            page = views.option_page(session, console.feed, wanted, limit=console.deps.limits.page, cursor=cursor)
+            premiums = views.premiums_of(session, (row.id for row in page.rows))
+            counts = views.options_by_state(session)
         here = f"{base_of(request)}/options"
         return console.page(
-            request, who, "options.html", rows=rows, premiums=premiums, chosen=chosen, states=STATES, kinds=KINDS,
+            request, who, "options.html", rows=page.rows, premiums=premiums, chosen=chosen, states=STATES, kinds=KINDS,
             styles=STYLES, counts=counts, paged=cursor is not None,
             first=with_query(here, **chosen),
-            following=with_query(here, **chosen, cursor=following) if following else None,
+            following=with_query(here, **chosen, cursor=page.following) if page.following else None,
         )  # fmt: skip
 
 
-def conditions(*, state: str, kind: str, style: str, id: str) -> list[ColumnElement[bool]]:  # noqa: A002
-    """Return the conditions of a filter. Raises InvalidInputError for a word that is none of the choices."""
-    where: list[ColumnElement[bool]] = []
+def which(state: str, kind: str, style: str, prefix: str, *, expiry_to: int | None = None) -> WhichOptions:
+    """Return the filter of some words. Raises InvalidInputError for a word that is none of the choices."""
     for name, word, known in (("state", state, STATES), ("type", kind, KINDS), ("style", style, STYLES)):
         if word and word not in known:
             raise InvalidInputError(name, repr(word[:40]), "one of " + ", ".join(known))
-    if state:
-        where.append(col(OptionRow.state) == state)
-    if kind:
-        where.append(col(OptionRow.kind) == int(OptionKind.from_label(kind)))
-    if style:
-        where.append(col(OptionRow.american).is_(style == "american"))
-    if id:
-        where.append(queries.begins(OptionRow.id, id))
-    return where
+    return WhichOptions(
+        state=state or None, kind=OptionKind.from_label(kind) if kind else None,
+        american=style == "american" if style else None, expiry_to=expiry_to, id_prefix=prefix,
+    )  # fmt: skip
 
 
 def _new(routes: APIRouter, console: Console) -> None:
@@ -92,8 +82,8 @@ def _new(routes: APIRouter, console: Console) -> None:
     def form(request: Request, who: Trader) -> HTMLResponse:
         fields = dict(BLANK)
         with console.reading() as session:
-            newest = queries.newest_priced(session, console.feed)
-        if newest is not None and newest.price_cents is not None:
+            newest = prices.newest_close(session, console.feed)
+        if newest is not None:
             fields["strike"] = f"{round(newest.price_cents, -4) / 100:.2f}"
         shown = _quote(console, fields)
         return console.page(
@@ -135,7 +125,7 @@ def _quote(console: Console, fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the quote of the form's fields with its diagram, or what is wrong with them."""
     try:
         with console.reading() as session:
-            if queries.newest_priced(session, console.feed) is None:
+            if prices.newest_close(session, console.feed) is None:
                 raise NoPriceYetError(console.feed)
             wanted = orders.wanted_of(fields)
             quoted = orders.quote(session, console.deps, wanted, now=console.market_now(session))
@@ -161,7 +151,7 @@ def _one(routes: APIRouter, console: Console) -> None:
         _who: Reader, option_id: Id, oracle_key: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
     ) -> Response:
         with console.reading() as session:
-            many = attestations_of(session, find_option(session, option_id))
+            many = views.attestations_of(session, find_option(session, option_id).id)
         body = next((one.body for one in many if one.oracle_key == oracle_key), None)
         if body is None:
             raise NotFoundError("attestation", oracle_key[:16], "it is there when the oracle has signed")
@@ -171,7 +161,7 @@ def _one(routes: APIRouter, console: Console) -> None:
     @routes.get("/transactions/{txid}")
     def transaction(_who: Reader, txid: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> PlainTextResponse:
         with console.reading() as session:
-            row = session.get(TransactionRow, txid)
+            row = chain.transaction(session, txid)
         if row is None:
             raise NotFoundError("transaction of ours", txid[:16], "any other is a node's to show")
         return PlainTextResponse(row.raw_hex + "\n")
@@ -191,36 +181,21 @@ def _one(routes: APIRouter, console: Console) -> None:
 def _life(console: Console, option_id: str) -> dict[str, Any]:
     with console.reading() as session:
         row = find_option(session, option_id)
-        transactions = queries.transactions_of(session, option_id)
-        tip = queries.tip(session)
+        transactions = chain.transactions_of(session, option_id)
+        tip = chain.tip(session)
         found: dict[str, Any] = {
             "option": row,
-            "premium": session.get(PremiumRow, option_id),
-            "settlement": queries.settlement_of(session, option_id),
-            "asked": session.get(SettlementRequestRow, option_id),
-            "contract": session.get(ContractRow, option_id),
-            "story": story_of(session, row),
+            "premium": views.premium(session, option_id),
+            "settlement": views.settlement_of(session, option_id),
+            "asked": views.request(session, option_id),
+            "contract": views.contract(session, option_id),
+            "story": queries.story_of(session, option_id),
             "now": console.market_now(session),
         }
     return found | {
         "transactions": transactions,
         "by_txid": {tx.txid: tx for tx in transactions},
-        "depth": {tx.txid: queries.confirmations(tx, tip) for tx in transactions},
+        "depth": {tx.txid: chain.confirmations(tx, tip) for tx in transactions},
         "tip": tip,
         "graph": drawing.graph(row, transactions, tip),
     }
-
-
-def story_of(session: Session, row: OptionRow) -> list[EventRow | AttestationRow]:
-    """Return everything that happened to an option, in order of time."""
-    many: list[EventRow | AttestationRow] = [*queries.life_of(session, row), *attestations_of(session, row)]
-    return sorted(many, key=lambda one: one.at_unix if isinstance(one, EventRow) else one.claimed_at_unix)
-
-
-def attestations_of(session: Session, row: OptionRow) -> list[AttestationRow]:
-    """Return what the oracles attested of the event that an option's contract names; none before its expiry."""
-    contract = session.get(ContractRow, row.id)
-    if contract is None:
-        return []
-    query = select(AttestationRow).where(AttestationRow.event_id == contract.event_id)
-    return list(session.exec(query.order_by(col(AttestationRow.oracle_key))).all())

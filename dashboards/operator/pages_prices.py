@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
-from sqlmodel import col, select
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.evidence import replay_round
-from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.prices.pauses import pause_of
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.quote import Feed
@@ -38,7 +38,7 @@ def router(console: Console) -> APIRouter:
     @routes.get("/prices/data")
     def data(_who: Reader, span: Span = "1h") -> JSONResponse:
         with console.reading() as session:
-            rows = queries.recent_rounds(session, console.feed, SPANS[span])
+            rows = views.recent_rounds(session, console.feed, SPANS[span])
         return JSONResponse(series(rows[::-1]))
 
     @routes.get("/live/prices")
@@ -63,15 +63,11 @@ def _round(routes: APIRouter, console: Console) -> None:
     def one_round(request: Request, who: Reader, slot: SlotPath) -> HTMLResponse:
         with console.reading() as session:
             row = queries.round_at(session, console.feed, slot)
-            quotes = session.exec(
-                select(QuoteRow)
-                .where(QuoteRow.feed == console.feed, QuoteRow.slot == slot)
-                .order_by(col(QuoteRow.venue))
-            ).all()
+            quotes = views.quotes_of(session, console.feed, slot)
         said = {quote.venue: json.loads(quote.body) for quote in quotes}
         return console.page(
-            request, who, "round.html", row=row, report=queries.report_of(row), quotes=quotes, said=said,
-            venues=venues(queries.report_of(row)),
+            request, who, "round.html", row=row, report=views.report_of(row), quotes=quotes, said=said,
+            venues=venues(views.report_of(row)),
         )  # fmt: skip
 
     @routes.get("/prices/{slot}/evidence/{digest}")
@@ -79,12 +75,7 @@ def _round(routes: APIRouter, console: Console) -> None:
         _who: Reader, slot: SlotPath, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
     ) -> Response:  # fmt: skip
         with console.reading() as session:
-            ours = session.exec(
-                select(QuoteRow.id).where(
-                    QuoteRow.feed == console.feed, QuoteRow.slot == slot, QuoteRow.evidence_sha256 == digest
-                )
-            ).first()
-            blob = session.get(BlobRow, digest) if ours is not None else None
+            blob = views.evidence(session, console.feed, slot, digest)
         if blob is None:
             raise NotFoundError("evidence", digest[:16], "it is not of this minute, or its retention is over")
         # bytes of an exchange: given away to be saved, never shown in this origin
@@ -114,15 +105,15 @@ def _round(routes: APIRouter, console: Console) -> None:
 
 def _list(console: Console) -> dict[str, Any]:
     with console.reading() as session:
-        rows = queries.recent_rounds(session, console.feed, 30)
-        newest = queries.newest_priced(session, console.feed)
-        paused = queries.health(session, console.feed).paused
-    reports = {row.slot: queries.report_of(row) for row in rows}
+        rows = views.recent_rounds(session, console.feed, 30)
+        newest = views.newest_priced(session, console.feed)
+        paused = pause_of(session, console.feed)
+    reports = {row.slot: views.report_of(row) for row in rows}
     return {
         "rounds": rows,
         "reports": reports,
         "newest": newest,
-        "newest_report": queries.report_of(newest) if newest else {},
+        "newest_report": views.report_of(newest) if newest else {},
         "paused": paused,
         "now": console.now(),
     }
@@ -157,9 +148,9 @@ def _line(venue: str, status: str, **known: object) -> dict[str, Any]:
     return {"venue": venue, "status": status, "basis": "", "why": ""} | blank | known
 
 
-def series(rows: list[RoundRow]) -> dict[str, Any]:
+def series(rows: Sequence[RoundRow]) -> dict[str, Any]:
     """Return the chart's columns, oldest first: times, agreed price with its band, one column a venue; USD."""
-    reports = [queries.report_of(row) for row in rows]
+    reports = [views.report_of(row) for row in rows]
     lines = [{line["venue"]: line for line in venues(report)} for report in reports]
     names = sorted({name for found in lines for name, line in found.items() if line["dollars"] is not None})
     agreed = [_dollars(row.price_cents) for row in rows]

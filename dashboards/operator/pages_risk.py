@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Request
-from sqlmodel import Session, col, select
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.options.premiums import open_book, realised_volatility
-from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS
+from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
@@ -65,7 +66,7 @@ class Desk:
         """Return whether a computation is under way, having started one where it was due."""
         console = self._console
         with console.reading() as session:
-            last = rounds.latest_priced(session, Feed(console.feed))
+            last = views.newest_priced(session, console.feed)
         with self._lock:
             if self._busy or last is None or (self.risk is not None and self.risk.slot >= last.slot):
                 return self._busy
@@ -113,7 +114,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
     fallback = DEFAULT_VOLATILITY_BPS if deps.fallback_volatility is None else round(deps.fallback_volatility * 10_000)
     with console.reading() as session:
         now = UnixSeconds(last.slot + 60)
-        written = open_book(session, Feed(console.feed), ("CREATED", "ACTIVE", "EXPIRED"))
+        written = open_book(session, Feed(console.feed), OPEN_OPTIONS)
         volatility = realised_volatility(session, Feed(console.feed), fallback_bps=fallback) / 10_000
         closes, interval = _closes(session, console.feed, last.slot)
     positions = portfolio.Positions(
@@ -148,13 +149,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
 def _closes(session: Session, feed: str, slot: int) -> tuple[list[float], int]:
     """Return past prices in USD and their distance: hourly ones where there are enough, else minutes."""
     for interval in (HOUR, 60):
-        closes = session.exec(
-            select(RoundRow.price_cents)
-            .where(RoundRow.feed == feed, RoundRow.state == "priced", col(RoundRow.slot) <= slot)
-            .where(col(RoundRow.slot) % interval == slot % interval)
-            .order_by(col(RoundRow.slot).desc())
-            .limit(RETURNS + 1)
-        ).all()
+        closes = views.closes(session, feed, until=slot, interval=interval, limit=RETURNS + 1)
         if len(closes) > portfolio.LEAST_RETURNS or interval != HOUR:
             break
-    return [cents / 100 for cents in reversed(closes) if cents is not None], interval
+    return [cents / 100 for cents in closes], interval

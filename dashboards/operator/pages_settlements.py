@@ -7,23 +7,25 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import ColumnElement
-from sqlmodel import col
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from btcfi.adapters.store.access.console_tables import audit
+from btcfi.adapters.store.chain import views as chain
+from btcfi.adapters.store.options import views
+from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import find_settlement
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
+from btcfi.adapters.store.options.views import WhichSettlements
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.rest.reads import proof_bytes
 from btcfi.surfaces.rest.v1 import check
-from dashboards.operator import drawing, queries
+from dashboards.operator import drawing
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader, ReaderForm
 from dashboards.operator.pages_options import Cursor, Id, Word
 from dashboards.operator.render import with_query
 
-STATES: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed", "parked")
+STATES: Final = tuple(map(str, SettlementState))
 MAX_SHOWN_STEPS: Final = 1 << 17
 """Longer runs are not hashed again for a page: `btcfi trace` shows any step of them."""
 
@@ -51,23 +53,17 @@ def router(console: Console) -> APIRouter:
         request: Request, who: Reader, state: Word = "", id: Word = "", cursor: Cursor = None,  # noqa: A002
     ) -> HTMLResponse:  # fmt: skip
         chosen = {"state": state, "id": id.strip()}
-        where: list[ColumnElement[bool]] = []
         if state and state not in STATES:
             raise InvalidInputError("state", repr(state[:40]), "one of " + ", ".join(STATES))
-        if state:
-            where.append(col(SettlementRow.state) == state)
-        if chosen["id"]:
-            where.append(queries.begins(SettlementRow.option_id, chosen["id"]))
+        which = WhichSettlements(state=state or None, option_prefix=chosen["id"])
         with console.reading() as session:
-            rows, following = queries.settlement_page(
-                session, where, limit=console.deps.limits.page, cursor=cursor
-            )  # fmt: skip
-            counts = queries.by_state(session, SettlementRow)
+            page = views.settlement_page(session, which, limit=console.deps.limits.page, cursor=cursor)
+            counts = views.settlements_by_state(session)
         here = f"{base_of(request)}/settlements"
         return console.page(
-            request, who, "settlements.html", rows=rows, chosen=chosen, states=STATES, counts=counts,
+            request, who, "settlements.html", rows=page.rows, chosen=chosen, states=STATES, counts=counts,
             paged=cursor is not None, first=with_query(here, **chosen),
-            following=with_query(here, **chosen, cursor=following) if following else None,
+            following=with_query(here, **chosen, cursor=page.following) if page.following else None,
         )  # fmt: skip
 
     _one(routes, console)
@@ -101,16 +97,16 @@ def _one(routes: APIRouter, console: Console) -> None:
 def _progress(console: Console, settlement_id: str) -> dict[str, Any]:
     with console.reading() as session:
         row = find_settlement(session, settlement_id)
-        option = session.get_one(OptionRow, row.option_id)
-        transactions = queries.transactions_of(session, row.option_id)
-        tip = queries.tip(session)
+        option = find_option(session, row.option_id)
+        transactions = chain.transactions_of(session, row.option_id)
+        tip = chain.tip(session)
     ours = next((tx for tx in transactions if tx.txid == row.txid), None)
     return {
         "settlement": row,
         "option": option,
         "transaction": ours,
         "paid": drawing.paid_to_buyer(option, ours),
-        "depth": queries.confirmations(ours, tip),
+        "depth": chain.confirmations(ours, tip),
         "tip": tip,
         "graph": drawing.graph(option, transactions, tip),
         "now": console.now(),

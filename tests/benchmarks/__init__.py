@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
+
+from tests.support.paths import ROOT
 
 MODULES = ("pipeline", "vm", "contract", "oracle", "pricing", "console", "throughput")
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""
 
-PICTURES = Path(__file__).resolve().parents[2] / "var" / "benchmarks"
+PICTURES = ROOT / "var" / "benchmarks"
 """Where a benchmark leaves its plots."""
 
 

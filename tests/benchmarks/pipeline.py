@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks import Row
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 240
 TARGET_SECONDS = 120
 

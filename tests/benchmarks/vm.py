@@ -28,9 +28,9 @@ from btcfi.vm.interpreter import Machine, run, run_many
 from btcfi.vm.program import load_program
 from btcfi.vm.trace import ROW_WORDS
 from tests.benchmarks import PICTURES, Row, row_of, seconds_of
+from tests.support.paths import ROOT
 from tests.support.vm_programs import counting_program
 
-ROOT = Path(__file__).parents[2]
 VECTORS = json.loads((ROOT / "tests" / "vectors" / "settlement_v1.json").read_text())["tests"]
 PNG = PICTURES / "trace_cost.png"
 

@@ -14,8 +14,9 @@ from sqlmodel import col
 from typer.testing import CliRunner
 
 from btcfi.adapters.store.options.tables import SettlementRow
-from btcfi.adapters.store.spine.refusals import COUNTER, refused
+from btcfi.adapters.store.spine.refusals import COUNTER
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow
+from btcfi.adapters.store.spine.views import refused
 from workers.chaos.points import KILL_CHILD, PAUSE, Order
 from workers.cli import build
 from workers.guard import SCHEMA_HEADER

@@ -6,12 +6,13 @@
 Needs atheris (pip install atheris==3.0.0 on Python 3.11; newer ones for newer Pythons). It starts from a committed
 program and a proof made on the spot; what it finds on the way stays in var/fuzz. A crash is an exception that is not
 ours, or a run above 10 s or 2 GB; atheris then writes the input there and exits with another code than 0. The default
-tests fuzz the same with hypothesis.
+tests fuzz the same with hypothesis. BTCFI_TEST_SEED makes a run repeatable.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def main() -> None:
     for number, seed in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(seed)
     options = [f"-max_total_time={seconds}", f"-max_len={2 * max(map(len, seeds))}", "-timeout=10"]
+    options += [f"-seed={int(os.environ.get('BTCFI_TEST_SEED', '0')) % 2**31}"]  # 0: another one each time
     options += ["-rss_limit_mb=2048", f"-artifact_prefix={folder.parent}/{name}-", str(folder)]
     atheris.Setup([sys.argv[0], *options], target)
     atheris.Fuzz()

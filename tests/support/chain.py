@@ -17,6 +17,7 @@ from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.errors import NotFoundError, UnreachableError
 from btcfi.units import Height, Sats
+from tests.support.paths import ROOT
 
 START_SECONDS = 30
 SEED = bytes(range(32))
@@ -63,22 +64,26 @@ def end(process):
         process.wait()
 
 
-@contextmanager
-def embedded_node(datadir: Path):
-    port = free_port()
+def start_embedded(datadir: Path, port: int):
+    """Start the embedded node and wait until it answers; returns (client, process), both the caller's to end."""
     command = [
-        sys.executable,
-        "-m",
-        "btcfi.adapters.chain.regtest.server",
-        "--datadir",
-        str(datadir),
-        "--port",
-        str(port),
-    ]
+        sys.executable, "-m", "btcfi.adapters.chain.regtest.server", "--datadir", str(datadir), "--port", str(port),
+    ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
     try:
         wait_for(node, process)
+    except BaseException:
+        node.close()
+        end(process)
+        raise
+    return node, process
+
+
+@contextmanager
+def embedded_node(datadir: Path):
+    node, process = start_embedded(datadir, free_port())
+    try:
         yield node, process
     finally:
         node.close()
@@ -90,7 +95,7 @@ def bitcoind_command():
     named = os.environ.get("BTCFI_TEST_BITCOIND")
     if named:
         return named
-    unpacked = Path(__file__).parents[2] / "var" / "bitcoind" / "bitcoind"
+    unpacked = ROOT / "var" / "bitcoind" / "bitcoind"
     return str(unpacked) if unpacked.exists() else None
 
 

@@ -160,7 +160,7 @@ class ConsoleWorld:
         txid = display_txid(made.txid)
         session.add(
             TransactionRow(
-                txid=txid, purpose=purpose, option_id=option_id, state="final", raw_hex=made.to_bytes().hex(),
+                txid=txid, purpose=purpose, subject=option_id, state="final", raw_hex=made.to_bytes().hex(),
                 spends=str(made.inputs[0].outpoint), fee_sats=fee, height=95, created_at_unix=self.now,
                 updated_at_unix=self.now,
             )
@@ -232,15 +232,15 @@ def fill_store(file: Path) -> int:
                 said.append(observation)
             outcome = agreed_price(said, registered=venues.registered, legs=venues.legs, rule=RULE, slot=at)
             priced = isinstance(outcome, AgreedPrice)
-            session.add(
-                RoundRow(
-                    feed=BTC_USD, slot=at, state="priced" if priced else "void",
-                    price_cents=outcome.price if priced else None, low_cents=outcome.low if priced else None,
-                    high_cents=outcome.high if priced else None, report=json.dumps(encode_outcome(outcome)),
-                    deadline_unix=at + 90, opened_at_unix=at + 60, closed_at_unix=at + 63,
-                )
+            row = RoundRow(
+                feed=BTC_USD, slot=at, state="priced" if priced else "void",
+                price_cents=outcome.price if priced else None, low_cents=outcome.low if priced else None,
+                high_cents=outcome.high if priced else None, report=json.dumps(encode_outcome(outcome)),
+                deadline_unix=at + 90, opened_at_unix=at + 60, closed_at_unix=at + 63,
             )  # fmt: skip
-            record(session, "round", f"{BTC_USD}@{at}", "priced" if priced else "void", now=UnixSeconds(at + 63))
+            session.add(row)
+            session.flush()
+            record(session, "round", str(row.id), "priced" if priced else "void", now=UnixSeconds(at + 63))
         session.add(BlockRow(height=100, hash="0" * 56 + "00c0ffee"))
     now = UnixSeconds(slots[-1] + 70)
     accounts.add_account(store, "ada", PASSWORD, ("read", "trade", "operate"), now=now, by="test")

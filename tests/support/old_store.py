@@ -131,7 +131,7 @@ def live(stage):
 
 
 def minutes(store):
-    """Open and close rounds as beat does; the stage's own prices come without events. A feed that nothing settles by."""
+    """Open and close rounds as beat does, of a feed that nothing settles by: the stage's own prices have no events."""
     register = context.make_context(Deployment(feed="BTC/EUR", data_dir=Path())).register
     for at in (FIRST - 120, FIRST - 60, FIRST):
         with store.transaction() as session:

@@ -24,11 +24,11 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import psutil
-from sqlalchemy import func, select, text, update
+from sqlalchemy import text, update
 from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.views import newest_confirmed_height
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.adapters.venues.candle_folder import COLUMNS, read_candle_folder, venues_for_replay
@@ -325,8 +325,7 @@ class ChaosCluster:
     def _buried_at(self) -> int:
         """Return the height at which every confirmed transaction is final; what waits for a worker wants no block."""
         with self.store.reading() as session:
-            query = select(func.max(col(TransactionRow.height))).where(col(TransactionRow.state) == "confirmed")
-            newest = session.execute(query).scalar_one_or_none()
+            newest = newest_confirmed_height(session)
         return 0 if newest is None else newest + self.here.preset.confirmations - 1
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 60.0, pause: float = 0.1) -> None:

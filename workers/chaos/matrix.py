@@ -13,13 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select
-from sqlmodel import col
-
-from btcfi.adapters.store.options import sales, settlements
+from btcfi.adapters.store.options import sales, settlements, views
 from btcfi.adapters.store.options.sales import Order
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionState, SettlementState
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
@@ -372,16 +370,15 @@ def _fund(run: Run, ids: Iterable[str]) -> None:
 
     def active() -> bool:
         run.cluster.mine()
-        return wanted <= set(_states(run, wanted, "ACTIVE"))
+        return wanted <= set(_states(run, wanted, OptionState.ACTIVE))
 
     seconds = FUNDING_SECONDS + FUNDING_SECONDS_EACH * len(wanted)
     run.cluster.wait(f"the funding of {len(wanted)} options", active, seconds=seconds, pause=FUNDING_PAUSE_SECONDS)
 
 
-def _states(run: Run, ids: Iterable[str], *states: str) -> list[str]:
+def _states(run: Run, ids: Iterable[str], *states: str) -> Sequence[str]:
     with run.store.reading() as session:
-        query = select(col(OptionRow.id)).where(col(OptionRow.id).in_(list(ids)), col(OptionRow.state).in_(states))
-        return list(session.execute(query).scalars())
+        return views.of_these_in(session, ids, states)
 
 
 def _tick_until(run: Run, slot: int) -> None:
@@ -401,7 +398,7 @@ def priced(run: Run, slot: int) -> bool:
     """Return whether the round of a minute is closed."""
     with run.store.reading() as session:
         row = rounds.find_round(session, run.cluster.here.feed, Slot(slot))
-        return row is not None and row.state != "open"
+        return row is not None and row.state != RoundState.OPEN
 
 
 def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Outcome:
@@ -447,7 +444,9 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
         ids = sell(run, case, options_each)
         sold = ids
         cluster.wait(
-            "the funding", lambda: _mined(run, fault) and len(_states(run, sold, "ACTIVE")) == len(sold), CASE_SECONDS
+            "the funding",
+            lambda: _mined(run, fault) and len(_states(run, sold, OptionState.ACTIVE)) == len(sold),
+            CASE_SECONDS,
         )
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
@@ -516,10 +515,12 @@ def _settled(run: Run, fault: Fault, ids: Iterable[str], case: Case, over: float
         _tick_until(run, case.slot + 60)
     ids = list(ids)
     with run.store.reading() as session:
-        states = list(session.execute(
-            select(col(SettlementRow.state)).where(col(SettlementRow.option_id).in_(ids))
-        ).scalars())  # fmt: skip
-    if states and all(state in {"broadcast", "confirmed"} for state in states) and len(states) == len(ids):
+        states = views.states_of(session, ids)
+    if (
+        states
+        and all(state in {SettlementState.BROADCAST, SettlementState.CONFIRMED} for state in states)
+        and len(states) == len(ids)
+    ):
         run.cluster.mine()
         time.sleep(0.1)
     return len(_states(run, ids, *audit.SETTLED)) == len(ids)

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
-from sqlalchemy import func, select
-from sqlmodel import col
 
-from btcfi.adapters.store.options import sales, settlements
+from btcfi.adapters.store.options import sales, settlements, views
 from btcfi.adapters.store.options.backlog import BacklogFullError, backlog
 from btcfi.adapters.store.options.sales import Order
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionState
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
@@ -228,10 +226,7 @@ class _Soaking:
         if not self._early:
             return
         with self._cluster.store.transaction() as session:
-            query = select(col(OptionRow.id)).where(
-                col(OptionRow.id).in_(self._early), col(OptionRow.state) == "ACTIVE"
-            )
-            found = list(session.execute(query).scalars())
+            found = views.of_these_in(session, self._early, [OptionState.ACTIVE])
             for one in found:
                 settlements.request_settlement(session, one, requested_by="soak", now=UnixSeconds(int(time.time())))
         self._early -= set(found)
@@ -251,8 +246,7 @@ class _Soaking:
 
     def _settled(self) -> int:
         with self._cluster.store.reading() as session:
-            query = select(func.count()).select_from(OptionRow).where(col(OptionRow.state).in_(audit.SETTLED))
-            return int(session.execute(query).scalar_one())
+            return views.options_in(session, audit.SETTLED)
 
     def _drain(self) -> None:
         """Bring what is open to its end: minutes go on, nothing is sold, nothing is broken any more."""

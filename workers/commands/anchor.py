@@ -1,4 +1,4 @@
-"""``btcfi anchor``: the library's ``verify``, and ``prove``, the way from what is anchored to a block."""
+"""``btcfi anchor prove``: the proof that leads from something anchored to a block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlmodel import Session
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options.anchors import (
@@ -18,23 +17,19 @@ from btcfi.adapters.store.options.anchors import (
     find_anchored,
     price_subject,
 )
+from btcfi.adapters.store.spine.database import Session
 from btcfi.contracts.anchor import AnchorKind, encode_anchor_proof, prove_anchor
 from btcfi.contracts.messages import encode_announcement
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.quote import Feed
 from btcfi.oracle.report import encode_report
-from btcfi.surfaces import anchor_cli
 from btcfi.surfaces.oracle_cli import parse_slot
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 from workers.deployed import node_of, open_store
 from workers.machine.attach import attached
 
-app = typer.Typer(help="Check what was anchored in Bitcoin.", no_args_is_help=True, pretty_exceptions_enable=False)
-app.command()(anchor_cli.verify)
 
-
-@app.command()
 def prove(
     *,
     price: Annotated[str, typer.Option(help="Minute of an agreed price: 2023-03-11T06:00Z, or unix seconds")] = "",

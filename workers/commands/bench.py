@@ -26,7 +26,7 @@ def bench(
 ) -> None:
     """Measure the project on this machine: medians, one run, ratios against what was measured beside."""
     if not (CHECKOUT / "tests" / "benchmarks" / "__main__.py").is_file():
-        raise NotFoundError("benchmarks", "tests/benchmarks", "they are in a checkout of the project only")
+        raise NotFoundError("benchmarks", "tests/benchmarks", "they are only in a checkout of the project")
     typer.echo(
         "btcfi: `btcfi bench` goes with the next release; use `python -m tests.benchmarks` or make bench", err=True
     )

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from sqlalchemy import inspect
 
 from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.holds import held_ids
@@ -29,6 +28,7 @@ from btcfi.adapters.store.options.options import open_bounds
 from btcfi.adapters.store.options.rules import Bound
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.lanes import hashing_in_use
@@ -362,7 +362,7 @@ def database(deployment: Deployment) -> Iterator[Finding]:
     store = Store(deployment.database_url, busy_timeout_ms=3_000)
     try:
         with store.reading() as session:
-            there = inspect(session.connection()).has_table("alembic_version")
+            there = has_table(session, "alembic_version")
             at = schema_revision(session) if there else None
             reading, held, bounds = None, 0, frozenset[Bound]()
             if at == newest_revision():

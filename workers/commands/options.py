@@ -6,6 +6,7 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlmodel import Session
 
-from btcfi.adapters.store.options.options import find_option, list_options
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.options.tables import OptionRow, OptionState
+from btcfi.adapters.store.options.views import WhichOptions, soonest
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
 from btcfi.surfaces.rest.times import iso, parse_time
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 CENTS: Final = 2
 """Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
 
-STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
+STATES: Final = tuple(map(str, OptionState))
 
 PIPE_WIDTH: Final = 200
 """Columns: enough for every column of the list in full."""
@@ -182,7 +184,7 @@ def list_(
         raise InvalidInputError("--state", repr(state), "one of " + ", ".join(STATES))
     store = open_store()
     with store.reading() as session:
-        rows = list_options(session, state=state.upper() or None, limit=limit)
+        rows = soonest(session, WhichOptions(state=state.upper() or None), limit=limit)
     store.close()
     if as_json:
         typer.echo(json.dumps({"options": [fields_of(row) for row in rows]}))
@@ -239,7 +241,7 @@ def _show(row: OptionRow, *, as_json: bool) -> None:
             typer.echo(f"{name}: {value}")
 
 
-def _table(rows: list[OptionRow]) -> None:
+def _table(rows: Sequence[OptionRow]) -> None:
     # a pipe has no width of its own, and who reads one wants whole ids
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     wide = console.width >= WIDE

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from btcfi.adapters.files import read_untrusted_json
 from btcfi.adapters.store.options import holds
 from btcfi.contracts.messages import decode_attestation
 from btcfi.errors import InvalidInputError, NotFoundError
@@ -118,16 +119,7 @@ def release(
 
 
 def _read(file: Path) -> Attestation:
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise InvalidInputError(
-                "attestation", f"{file}: {file.stat().st_size:,} bytes", f"at most {MAX_FILE_BYTES:,}"
-            )
-        return decode_attestation(json.loads(file.read_bytes()))
-    except FileNotFoundError as e:
-        raise NotFoundError("attestation", str(file)) from e
-    except (OSError, ValueError) as e:
-        raise InvalidInputError("attestation", f"{file}: {e}", "JSON of type btcfi/attestation") from e
+    return decode_attestation(read_untrusted_json(file, at_most=MAX_FILE_BYTES, what="attestation", named=True))
 
 
 def _now() -> UnixSeconds:

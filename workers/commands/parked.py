@@ -7,11 +7,11 @@ import time
 from typing import Annotated
 
 import typer
-from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.options import settlements
-from btcfi.adapters.store.options.tables import SettlementRow
-from btcfi.adapters.store.spine import refusals
+from btcfi.adapters.store.options import settlements, views
+from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
+from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Settlements that wait for an operator.", no_args_is_help=True, pretty_exceptions_enable=False
 )  # fmt: skip
 
-PARKED = "parked"
 LONGEST_EXCERPT = 100
 """Characters of a refused message in the list; the JSON has what was kept of it."""
 
@@ -34,8 +33,7 @@ def list_(*, as_json: AsJson = False) -> None:
     """List the parked settlements with the last error of each."""
     store = open_store()
     with store.reading() as session:
-        query = select(SettlementRow).where(SettlementRow.state == PARKED).order_by(col(SettlementRow.updated_at_unix))
-        rows = session.exec(query).all()
+        rows = views.parked(session)
     store.close()
     if as_json:
         typer.echo(json.dumps({"parked": [row.model_dump(mode="json") for row in rows]}))
@@ -78,7 +76,7 @@ def messages(*, as_json: AsJson = False) -> None:
     """List what was refused at the broker's door: messages that are not ours, once for each content."""
     store = open_store()
     with store.reading() as session:
-        rows = refusals.refused(session)
+        rows = spine_views.refused(session)
     store.close()
     if as_json:
         typer.echo(json.dumps({"refused": [row.model_dump(mode="json") for row in rows]}))
@@ -93,6 +91,6 @@ def messages(*, as_json: AsJson = False) -> None:
 
 def _parked(session: Session, settlement_id: str) -> SettlementRow:
     row = settlements.find_settlement(session, settlement_id)
-    if row.state != PARKED:
+    if row.state != SettlementState.PARKED:
         raise InvalidInputError("settlement", f"{settlement_id} is {row.state}", "a parked one")
     return row

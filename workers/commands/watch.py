@@ -14,10 +14,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import inspect
 
 from btcfi.adapters.store.reading import Reading, newest_closed_round, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.times import iso
@@ -92,7 +92,7 @@ def look(deployment: Deployment, store: Store) -> View:
     reading = last = queues = None
     try:
         with store.reading() as session:
-            if not _has_tables(session) or schema_revision(session) != newest_revision():
+            if not has_table(session, "alembic_version") or schema_revision(session) != newest_revision():
                 raise StoreNotReadyError(store.where)
             reading = read_store(session, feed, now=now, replay=deployment.replay_clock)
             last = newest_closed_round(session, feed)
@@ -106,10 +106,6 @@ def look(deployment: Deployment, store: Store) -> View:
     except BtcfiError as e:
         problems.append(str(e))
     return View(at=now, feed=deployment.feed, store=reading, last_round=last, broker=queues, problems=tuple(problems))
-
-
-def _has_tables(session: Any) -> bool:  # noqa: ANN401 - a database session
-    return bool(inspect(session.connection()).has_table("alembic_version"))
 
 
 def _plain(view: View) -> dict[str, Any]:

@@ -20,17 +20,17 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import func, select
-from sqlmodel import col
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options import on_chain, options, settlements
+from btcfi.adapters.store.options import on_chain, options, settlements, views
 from btcfi.adapters.store.options.sales import Order, sell
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
+from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.contracts.buckets import round_payout
@@ -282,12 +282,7 @@ def _play(run: Run, slots: list[Slot], name: str, *, in_flight: int = IN_FLIGHT)
 
 def _closed(run: Run, slots: list[Slot]) -> int:
     with run.here.store.reading() as session:
-        query = (
-            select(func.count())
-            .select_from(RoundRow)
-            .where(col(RoundRow.slot) >= slots[0], col(RoundRow.slot) <= slots[-1], col(RoundRow.state) != "open")
-        )
-        return int(session.execute(query).scalar_one())
+        return prices.closed_between(session, slots[0], slots[-1])
 
 
 def _coins_ready(run: Run) -> bool:
@@ -318,15 +313,14 @@ def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
 
 def _exercise_early(run: Run) -> None:
     with run.here.store.transaction() as session:
-        for option in options.list_options(session, state="ACTIVE"):
+        for option in views.soonest(session, WhichOptions(state=OptionState.ACTIVE)):
             if option.american:
                 settlements.request_settlement(session, option.id, requested_by="demo", now=run.here.now())
 
 
 def _watch(run: Run, bar: Any, states: tuple[str, ...]) -> int:  # noqa: ANN401 - rich's task id
     with run.here.store.reading() as session:
-        query = select(func.count()).select_from(OptionRow).where(col(OptionRow.state).in_(states))
-        done = int(session.execute(query).scalar_one())
+        done = views.options_in(session, states)
     run.progress.update(bar, completed=done)
     return done
 
@@ -341,8 +335,8 @@ def _result(run: Run) -> dict[str, Any]:
     proofs.mkdir(exist_ok=True)
     check = run.progress.add_task("verify from chain and proof", total=len(run.ids))
     with run.here.store.reading() as session:
-        states = [row.state for row in session.execute(select(RoundRow)).scalars()]
-        for option in options.list_options(session):
+        closed = prices.rounds_by_state(session)
+        for option in views.soonest(session, WhichOptions()):
             settlement = settlements.find_settlement(session, f"st-{option.id}")
             transaction = on_chain.transaction_of(session, option.id, "settlement")
             child = on_chain.transaction_of(session, option.id, "child")
@@ -357,7 +351,7 @@ def _result(run: Run) -> dict[str, Any]:
             run.progress.advance(check)
     node.close()
     return {
-        "rounds": {"priced": states.count("priced"), "void": states.count("void")},
+        "rounds": {"priced": closed.get(RoundState.PRICED, 0), "void": closed.get(RoundState.VOID, 0)},
         "options": rows,
         "verified": len(rows) - len(failed),
         "failed": len(failed),

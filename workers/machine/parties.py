@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
+from btcfi.adapters.files import write_private
+from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
-from sqlalchemy import make_url
 
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.units import Slot
@@ -76,7 +76,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
         f"  metrics   http://127.0.0.1:{deployment.metrics_port}/metrics\n"
-        f"  store     {make_url(deployment.database_url).render_as_string(hide_password=True)}\n"
+        f"  store     {Store(deployment.database_url).where}\n"
         f"  logs      {where / 'logs'}\n"
         f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"
         "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"

@@ -22,13 +22,17 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from btcfi.adapters.files import UntrustedFileError, read_untrusted_text
 from btcfi.adapters.oracle_network.node import SpeedClock
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import BTC_USD, Feed, parse_venue
 from btcfi.oracle.round_book import NodeInfo, Registry, SubmissionPolicy
+
+MAX_FILE_BYTES: Final = 1 << 20
+"""Of a network's or a node's file: room for thousands of nodes."""
 
 
 class NetworkFileError(InvalidInputError):
@@ -61,13 +65,13 @@ class Network:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file. Raises NotFoundError, or NetworkFileError with the line of a syntax error."""
+    hint = "`btcfi oracle-init FOLDER` writes a set to start from"
     try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError as e:
-        raise NotFoundError(
-            "configuration file", str(path), "`btcfi oracle-init FOLDER` writes a set to start from"
-        ) from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        text = read_untrusted_text(path, at_most=MAX_FILE_BYTES, what="configuration file", hint=hint, named=True)
+        return tomllib.loads(text)
+    except UntrustedFileError as e:
+        raise NetworkFileError(e.field, e.problem, e.expected) from e
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
         raise NetworkFileError(str(path), str(e), "TOML") from e
 
 

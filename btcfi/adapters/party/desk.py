@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore, NonceVault
@@ -102,6 +102,22 @@ class Report:
     tip: Height
     action: Action
     note: str = ""
+
+
+def encode_reports(reports: Sequence[Report]) -> dict[str, Any]:
+    """Return the JSON form of a round's reports: what a party's status file and ``btcfi party watch`` say."""
+    rows = [
+        {
+            "contract": report.name,
+            "role": report.role.value,
+            "status": report.status.value,
+            "height": report.tip,
+            "action": report.action.value,
+            "note": report.note,
+        }
+        for report in reports
+    ]
+    return {"contracts": rows}
 
 
 class _Seen:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.keystore import write_private
-from btcfi.adapters.party.desk import PartyDesk, Report
+from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.party.desk import PartyDesk, Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
+    MAX_MESSAGE_BYTES,
     Offer,
     decode_accept,
     decode_attestation,
@@ -34,7 +35,7 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
-from btcfi.errors import BtcfiError, InvalidInputError, RetryableError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, display_txid
 
@@ -89,10 +90,12 @@ class PartyMail:
     def _handle(self, path: Path) -> bool:
         try:
             try:
-                message = json.loads(path.read_bytes())
+                message = read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="message")
                 kind = message["type"]
                 answer_to = self._answers[kind] if path.parent == self._inbox else self._orders_to[kind]
-            except (ValueError, KeyError, TypeError) as e:
+            except NotFoundError:
+                return False  # taken back by who put it there
+            except (KeyError, TypeError) as e:
                 raise InvalidInputError(
                     "message", f"{path.name} is none that is answered here", "a setup message"
                 ) from e
@@ -148,8 +151,8 @@ class PartyMail:
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         request = decode_close_request(message)
         try:
-            bid = decode_close_order(json.loads((self._bids / f"{name}.json").read_bytes()))
-        except FileNotFoundError as e:
+            bid = decode_close_order(_read_bid(self._bids / f"{name}.json"))
+        except NotFoundError as e:
             raise InvalidInputError("close request", "no bid of ours says so", f"a bid named {name}") from e
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
@@ -166,29 +169,26 @@ class PartyMail:
     def _bid(self, offer: Offer, name: str) -> Path:
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
         for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
-            if not path.exists():
+            try:
+                message = _read_bid(path)
+                if not isinstance(message, dict) or message.get("type") != "btcfi/order":
+                    continue
+                bid = decode_order(message)
+            except NotFoundError:
                 continue
-            message = json.loads(path.read_bytes())
-            if message.get("type") != "btcfi/order":
+            except InvalidInputError as e:  # one bid that cannot be read must not hide the others
+                log.warning("bid passed over: %s", e)
                 continue
-            bid = decode_order(message)
             if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
                 return path
         raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
 
     def _write_status(self, reports: list[Report]) -> None:
-        rows = [
-            {
-                "contract": report.name,
-                "role": report.role.value,
-                "status": report.status.value,
-                "height": report.tip,
-                "action": report.action.value,
-                "note": report.note,
-            }
-            for report in reports
-        ]
-        write_private(self._outbox / STATUS_FILE, json.dumps({"contracts": rows}).encode())
+        write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
+
+
+def _read_bid(path: Path) -> Any:  # noqa: ANN401 - JSON
+    return read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="bid")
 
 
 def _broadcast(kind: str, sent: Transaction) -> dict[str, Any]:

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.keystore import write_private
+from btcfi.adapters.files import read_untrusted_json, read_untrusted_text, write_private
+from btcfi.contracts.messages import MAX_MESSAGE_BYTES
+from btcfi.errors import InvalidInputError, NotFoundError
 
 HANDLED: Final = ("done", "refused", "used")
 FOLDERS: Final = ("inbox", "outbox", "orders", "bids")
+
+MAX_REASON_BYTES: Final = 1 << 16
+"""Of the line that says why a message was refused."""
 
 
 class Mailbox:
@@ -43,15 +48,19 @@ class Mailbox:
         """Return why the party refused a message or an order of this name, if it did."""
         for into in ("inbox", "orders"):
             reason = self.folder / into / "refused" / f"{name}.reason"
-            if reason.exists():
-                return reason.read_text().strip()
+            try:
+                return read_untrusted_text(reason, at_most=MAX_REASON_BYTES, what="reason of a refusal").strip()
+            except NotFoundError:
+                continue
+            except InvalidInputError as e:
+                return str(e)
         return None
 
 
 def read_message(path: Path) -> dict[str, Any] | None:
     """Return a message, None when it is gone by now or no JSON object."""
     try:
-        message = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        message = read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="message")
+    except (NotFoundError, InvalidInputError):
         return None
     return message if isinstance(message, dict) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import write_private
+from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, write_private
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
@@ -31,10 +31,16 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Creation, Spend, WatchState
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.units import Hash32, Height, Txid, display_txid, hash32, height, parse_txid, sats
+from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
+from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
 
 WALLET_KEYS: Final = 20
 """Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
+
+MAX_FILE_BYTES: Final = 1 << 28
+"""Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
+
+_MAX_COUNTER_BYTES: Final = 16
 
 SCAN_BATCH: Final = 100
 """Blocks that are read in one round trip."""
@@ -97,9 +103,18 @@ class PartyStore:
 
     def take_number(self) -> int:
         """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
-        number = int(self._counter.read_bytes()) if self._counter.exists() else 0
+        number = self._next_number()
         write_private(self._counter, str(number + 1).encode())
         return number
+
+    def _next_number(self) -> int:
+        if not self._counter.exists():
+            return 0
+        what = "number of the next contract key"
+        raw = read_untrusted(self._counter, at_most=_MAX_COUNTER_BYTES, what=what)
+        if not raw.isdigit():
+            raise UntrustedFileError(self._counter, repr(raw), f"the {what}, in digits")
+        return int(raw)
 
     def load(self, name: str) -> PartyContract:
         """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
@@ -114,24 +129,10 @@ class PartyStore:
     def _read(self, name: str) -> PartyContract:
         path = self._contracts / f"{name}.json"
         try:
-            stored = json.loads(path.read_bytes())
-        except FileNotFoundError as e:
+            stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
+        except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
-        return PartyContract(
-            number=stored["number"],
-            role=Role(stored["role"]),
-            offer=decode_offer(stored["offer"]),
-            accept=_if(stored["accept"], decode_accept),
-            sign=_if(stored["sign"], decode_sign),
-            funding=_if(stored["funding"], _transaction),
-            settlement=_if(stored["settlement"], _transaction),
-            child=_if(stored["child"], _transaction),
-            watch=_if(stored["watch"], _decode_watch),
-            closing=_if(stored["closing"], decode_close_request),
-            closes=tuple(parse_txid(text) for text in stored["closes"]),
-            order=stored["order"],
-            buckets=_if(stored.get("buckets"), _buckets),
-        )
+        return _CONTRACT.read(stored, path.name)
 
     def save(self, contract: PartyContract) -> str:
         """Write a contract and return its name."""
@@ -161,19 +162,8 @@ class PartyStore:
         """Return the coins as they were last saved."""
         if not self._coins.exists():
             return PartyCoins()
-        stored = json.loads(self._coins.read_bytes())
-        coins = {}
-        for row in stored["coins"]:
-            outpoint = _outpoint(row["outpoint"])
-            output = TxOut(value=sats(row["value_sats"]), script=bytes.fromhex(row["script"]))
-            coin = Coin(outpoint=outpoint, output=output, key_index=row["key"])
-            coins[outpoint] = (coin, height(row["height"]), bool(row["coinbase"]))
-        at = stored["scanned"]
-        return PartyCoins(
-            scanned=None if at is None else (height(at[0]), hash32(bytes.fromhex(at[1]))),
-            coins=coins,
-            reserved={_outpoint(text) for text in stored["reserved"]},
-        )
+        stored = read_untrusted_json(self._coins, at_most=MAX_FILE_BYTES, what="list of coins")
+        return _COINS.read(stored, self._coins.name)
 
     def save_coins(self, coins: PartyCoins) -> None:
         """Write the coins."""
@@ -234,14 +224,6 @@ def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side
     return None if value is None else convert(value)
 
 
-def _buckets(rows: list[list[int]]) -> tuple[Bucket, ...]:
-    return tuple(Bucket(prefix=prefix, length=length, payout=sats(payout)) for prefix, length, payout in rows)
-
-
-def _transaction(text: str) -> Transaction:
-    return parse_transaction(bytes.fromhex(text))
-
-
 def _hex(transaction: Transaction) -> str:
     return transaction.to_bytes().hex()
 
@@ -263,20 +245,92 @@ def _encode_watch(state: WatchState) -> dict[str, Any]:
     }
 
 
-def _decode_watch(stored: dict[str, Any]) -> WatchState:
-    return WatchState(
-        blocks=tuple((height(at), hash32(bytes.fromhex(name))) for at, name in stored["blocks"]),
-        spends=tuple(
-            Spend(
-                outpoint=_outpoint(outpoint),
-                transaction=_transaction(raw),
-                height=height(at),
-                block=hash32(bytes.fromhex(name)),
-            )
-            for outpoint, raw, at, name in stored["spends"]
-        ),
-        creations=tuple(
-            Creation(outpoint=_outpoint(outpoint), height=height(at), block=hash32(bytes.fromhex(name)))
-            for outpoint, at, name in stored["creations"]
-        ),
-    )
+# ---- reading
+
+
+def _row(*rules: Rule[Any]) -> Rule[tuple[Any, ...]]:
+    """Return the rule of a list with one value for each rule."""
+
+    def parse(value: list[object]) -> tuple[Any, ...]:
+        return tuple(rule(one) for rule, one in zip(rules, value, strict=True))
+
+    return Rule(parse, f"a list of {len(rules)}: " + ", ".join(rule.expected for rule in rules))
+
+
+_HEIGHT: Final = Rule(height, "a block height")
+_TXID: Final = Rule(parse_txid, "a txid, 64 hex digits")
+_OUTPOINT: Final = Rule(_outpoint, "txid:index")
+_TRANSACTION: Final = Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex")
+_SATS: Final = Rule(sats, "whole satoshis")
+_MANY: Final = 1 << 20
+"""Blocks, spends, buckets or coins in one file."""
+
+
+def _bucket(value: list[int]) -> Bucket:
+    prefix, length, payout = _row(WHOLE, WHOLE, _SATS)(value)
+    return Bucket(prefix=prefix, length=length, payout=payout)
+
+
+def _spend(value: list[object]) -> Spend:
+    outpoint, transaction, at, block = _row(_OUTPOINT, _TRANSACTION, _HEIGHT, HASH)(value)
+    return Spend(outpoint=outpoint, transaction=transaction, height=at, block=block)
+
+
+def _creation(value: list[object]) -> Creation:
+    outpoint, at, block = _row(_OUTPOINT, _HEIGHT, HASH)(value)
+    return Creation(outpoint=outpoint, height=at, block=block)
+
+
+_WATCH: Final = record(
+    WatchState,
+    blocks=listed(_row(_HEIGHT, HASH), _MANY),
+    spends=listed(Rule(_spend, "a spend"), _MANY),
+    creations=listed(Rule(_creation, "a creation"), _MANY),
+)
+
+_CONTRACT: Final = record(
+    PartyContract,
+    may_lack=("buckets",),
+    offer=Rule(decode_offer, "an offer"),
+    accept=optional(Rule(decode_accept, "an accept message")),
+    sign=optional(Rule(decode_sign, "a sign message")),
+    funding=optional(_TRANSACTION),
+    settlement=optional(_TRANSACTION),
+    child=optional(_TRANSACTION),
+    watch=optional(_WATCH),
+    closing=optional(Rule(decode_close_request, "a close request")),
+    closes=listed(_TXID),
+    buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WireCoin:
+    """A coin as the file names it: flat."""
+
+    outpoint: OutPoint
+    value_sats: Sats
+    script: bytes
+    key: int
+    height: Height
+    coinbase: bool
+
+
+_COIN: Final = record(_WireCoin, outpoint=_OUTPOINT, script=hexadecimal())
+
+
+def _by_outpoint(value: object) -> dict[OutPoint, tuple[Coin, Height, bool]]:
+    found: dict[OutPoint, tuple[Coin, Height, bool]] = {}
+    for one in listed(_COIN, _MANY)(value):
+        output = TxOut(value=one.value_sats, script=one.script)
+        coin = Coin(outpoint=one.outpoint, output=output, key_index=one.key)
+        found[one.outpoint] = (coin, one.height, one.coinbase)
+    return found
+
+
+_COINS: Final = record(
+    PartyCoins,
+    scanned=optional(_row(_HEIGHT, HASH)),
+    coins=Rule(_by_outpoint, "a list of coins"),
+    reserved=Rule(lambda value: set(listed(_OUTPOINT, _MANY)(value)), "a list of outpoints"),
+)

@@ -25,12 +25,13 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, select, text
 
-from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore, write_private
+from btcfi.adapters.files import UntrustedFileError, open_untrusted, read_untrusted_json, write_private
+from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.schema import load_tables
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.units import UnixSeconds
 
 FORMAT: Final = "btcfi-backup"
@@ -46,6 +47,9 @@ MOMENTARY: Final = frozenset({"lease", "canary", "console_session"})
 
 NONCES: Final = "nonces"
 """Folders of this name hold one-time secrets."""
+
+MAX_MANIFEST_BYTES: Final = 1 << 20
+"""Of the list of parts, which has a line for each of some thirty tables."""
 
 MAX_PART_BYTES: Final = 1 << 34
 """A part that claims to be larger is not read: 16 GB is decades of minutes."""
@@ -195,17 +199,24 @@ def read_backup(
 
 def _unpack(source: Path, folder: Path) -> dict[str, Any]:
     try:
-        with tarfile.open(source, mode="r:gz") as tar:
+        with (
+            open_untrusted(source, at_most=MAX_PART_BYTES, what="backup", named=True) as raw,
+            tarfile.open(fileobj=raw, mode="r:gz") as tar,
+        ):
             for member in tar:
                 plain = member.isfile() and "/" not in member.name and not member.name.startswith(".")
                 if not plain or member.size > MAX_PART_BYTES:
                     raise NotABackupError(source, f"it holds {member.name!r}")
                 tar.extract(member, folder, filter="data")
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        if not (folder / MANIFEST).is_file():
+            raise NotABackupError(source, f"it holds no {MANIFEST}")
+        manifest: dict[str, Any] = read_untrusted_json(
+            folder / MANIFEST, at_most=MAX_MANIFEST_BYTES, what="manifest of a backup"
+        )
         known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
         parts = dict(manifest["sha256"])
-    except FileNotFoundError as e:
-        raise NotFoundError("backup", str(source)) from e
+    except UntrustedFileError as e:
+        raise NotABackupError(source, e.problem) from e
     except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as e:
         raise NotABackupError(source, str(e) or type(e).__name__) from e
     if not known:

@@ -10,13 +10,18 @@ import csv
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
+from btcfi.adapters.files import open_untrusted
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.quote import DOLLAR, MalformedVenueError, VenueId, parse_venue, price_of, rate_of, volume_of
 from btcfi.oracle.venues import EXCHANGES
 from btcfi.units import SECONDS_PER_MINUTE, Minutes, Sats, Slot, slot
+
+MAX_FILE_BYTES: Final = 1 << 30
+"""Of one venue's candles: twenty years of minutes, 80 bytes each."""
 
 COLUMNS: Final = ("open_time_unix", "open", "high", "low", "close", "volume")
 
@@ -148,8 +153,9 @@ def _read(file: Path, venue: VenueId) -> dict[Slot, Candle]:
 
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            reader = csv.reader(opened, strict=True)
+        with open_untrusted(file, at_most=MAX_FILE_BYTES, what="file of candles") as opened:
+            # as open(newline="") would: csv looks at line ends itself
+            reader = csv.reader(TextIOWrapper(opened, encoding="utf-8", newline=""), strict=True)
             header = next(reader, [])
             if tuple(header) != COLUMNS:
                 raise _broken(file, 1, "header", ",".join(header)[:80], ",".join(COLUMNS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from btcfi.adapters.oracle_network.node import ReceivedReport
+from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.report import decode_report
@@ -79,11 +79,11 @@ class AggregatorClient:
         except NotFoundError:
             return None
         try:
-            report = decode_report(json.loads(message.report_json))
-        except ValueError as e:
-            raise RefusedError("DATA_LOSS", "the report is not JSON") from e
+            document = parse_json(message.report_json, "report")
+        except InvalidInputError as e:
+            raise RefusedError("DATA_LOSS", str(e)) from e
         return ReceivedReport(
-            report=report,
+            report=decode_report(document),
             submissions=tuple(read_submission(m) for m in message.submissions),
             final=message.final,
         )

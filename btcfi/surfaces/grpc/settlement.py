@@ -12,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
-from sqlalchemy import select
-from sqlmodel import Session, col
 
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
-from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.options import views
+from btcfi.adapters.store.options.asking import ask_settlement
+from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
@@ -73,28 +71,20 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
 
     def _initiate(self, raw_id: bytes) -> pb.SettlementStatus:
         option_id = _option_id(raw_id)
-        with self._store.transaction() as session:
-            _option(session, option_id)
-            statement = upsert(session, SettlementRequestRow).values(
-                option_id=option_id,
-                state="open",
-                requested_by="grpc",
-                requested_at_unix=UnixSeconds(int(self._clock())),
-            )
-            quiet = statement.on_conflict_do_nothing(index_elements=["option_id"])
-            new = session.execute(quiet.returning(col(SettlementRequestRow.option_id))).first() is not None
+        now = UnixSeconds(int(self._clock()))
+        asked = ask_settlement(self._store, option_id, requested_by="grpc", now=now)
+        with self._store.reading() as session:
             status = _status(session, option_id)
-        if new:
+        if asked.opened:
             self._submit("settlement_request", option_id)
         return status
 
     def _proof(self, raw_id: bytes) -> pb.BitVMXProof:
         option_id = _option_id(raw_id)
         with self._store.reading() as session:
-            _option(session, option_id)
-            settlement = _settlement(session, option_id)
-            name = settlement.proof_sha256 if settlement is not None else None
-            blob = session.get(BlobRow, name) if name is not None else None
+            find_option(session, option_id)
+            settlement = views.settlement_of(session, option_id)
+            blob = views.proof_file(session, settlement) if settlement is not None else None
         if blob is None:
             raise NotFoundError("proof", option_id, "the option is not settled yet")
         return proof_message(blob.body)
@@ -141,23 +131,10 @@ def _option_id(raw: bytes) -> str:
     return text
 
 
-def _option(session: Session, option_id: str) -> OptionRow:
-    row = session.get(OptionRow, option_id)
-    if row is None:
-        raise NotFoundError("option", option_id, "see `btcfi options list`")
-    return row
-
-
-def _settlement(session: Session, option_id: str) -> SettlementRow | None:
-    query = select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
-    row: SettlementRow | None = session.execute(query).scalar_one_or_none()
-    return row
-
-
 def _status(session: Session, option_id: str) -> pb.SettlementStatus:
-    option = _option(session, option_id)
-    request = session.get(SettlementRequestRow, option_id)
-    settlement = _settlement(session, option_id)
+    option = find_option(session, option_id)
+    request = views.request(session, option_id)
+    settlement = views.settlement_of(session, option_id)
     status = pb.SettlementStatus(
         option_id=option_id.encode(),
         status=pb.OptionStatus.Value(option.state),

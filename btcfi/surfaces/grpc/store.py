@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select, update
-from sqlmodel import Session, SQLModel, col
-
+from btcfi.adapters.store.prices import network
 from btcfi.adapters.store.prices.evidence import rule_document
-from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
+from btcfi.adapters.store.prices.network import FinalRound, Submission
 from btcfi.adapters.store.prices.observations import store_observation
-from btcfi.adapters.store.prices.tables import QuoteRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import upsert
-from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed, Observation
 from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash
@@ -34,8 +29,6 @@ from btcfi.units import Slot, UnixSeconds
 
 GATHER_SECONDS: Final = 0.003
 """How long a commit waits for company: under load it then carries dozens of submissions instead of a few."""
-
-TABLES = (BlobRow, QuoteRow, OracleSubmissionRow, OracleEquivocationRow, OracleRoundRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +49,7 @@ class AggregatorStore:
 
     def create_tables(self) -> None:
         """Create the aggregator's tables where they do not exist: a database of its own has no Alembic."""
-        tables = [SQLModel.metadata.tables[str(table.__tablename__)] for table in TABLES]
-        SQLModel.metadata.create_all(self._store.engine, tables=tables)
+        network.create_tables(self._store)
 
     async def keep(self, signed: SignedSubmission, now: UnixSeconds) -> None:
         """Return once the submission is committed. Raises StoreUnreachableError when it could not be."""
@@ -83,40 +75,20 @@ class AggregatorStore:
                         item.done.set_result(None)
 
     def _insert(self, batch: list[_Accepted]) -> None:
-        submissions, blobs = [], {}
-        for item in batch:
-            said = item.signed.submission
-            submissions.append(
-                {
-                    "feed": self._feed,
-                    "slot": said.slot,
-                    "node_id": said.node_id,
-                    "message": write_submission(item.signed, with_response=False).SerializeToString(),
-                    "received_at_unix": item.now,
-                }
-            )
-            if item.signed.raw_response and said.observation.evidence is not None:
-                name = said.observation.evidence.hex()
-                blobs[name] = {"sha256": name, "body": item.signed.raw_response, "created_at_unix": item.now}
+        many = [_submission(item) for item in batch]
         with self._store.transaction() as session:
-            _insert_new(session, OracleSubmissionRow, submissions, ["feed", "slot", "node_id"])
-            _insert_new(session, BlobRow, list(blobs.values()), ["sha256"])
+            network.add_submissions(session, self._feed, many)
 
     async def keep_equivocation(self, first: SignedSubmission, second: SignedSubmission, now: UnixSeconds) -> None:
         """Store both sides of a contradiction, once."""
         await self._run(self._insert_equivocation, first, second, now)
 
     def _insert_equivocation(self, first: SignedSubmission, second: SignedSubmission, now: UnixSeconds) -> None:
-        row = {
-            "feed": self._feed,
-            "slot": first.submission.slot,
-            "node_id": first.submission.node_id,
-            "first": write_submission(first, with_response=False).SerializeToString(),
-            "second": write_submission(second, with_response=False).SerializeToString(),
-            "seen_at_unix": now,
-        }
+        said = first.submission
         with self._store.transaction() as session:
-            _insert_new(session, OracleEquivocationRow, [row], ["feed", "slot", "node_id"])
+            network.add_equivocation(
+                session, self._feed, said.slot, said.node_id, first=_message(first), second=_message(second), now=now
+            )
 
     async def keep_round(
         self,
@@ -128,22 +100,20 @@ class AggregatorStore:
         now: UnixSeconds,
     ) -> None:
         """Store a final report and its words, one a venue, once: the rows on which the cluster closes its rounds."""
-        row = {
-            "feed": self._feed,
-            "slot": report.slot,
-            "report": canonical_json(encode_report(report)).decode(),
-            "report_hash": report_hash(report).hex(),
-            "rule": canonical_json(rule_document(rule, registry.venues, registry.legs)).decode(),
-            "signatures": "{}",
-            "closed_at_unix": now,
-        }
-        await self._run(self._insert_round, row, words)
+        final = FinalRound(
+            slot=report.slot,
+            report=canonical_json(encode_report(report)).decode(),
+            report_hash=report_hash(report).hex(),
+            rule=canonical_json(rule_document(rule, registry.venues, registry.legs)).decode(),
+            closed_at=now,
+        )
+        await self._run(self._insert_round, final, words)
 
-    def _insert_round(self, row: dict[str, Any], words: Sequence[Observation]) -> None:
+    def _insert_round(self, final: FinalRound, words: Sequence[Observation]) -> None:
         with self._store.transaction() as session:
             for said in words:
-                store_observation(session, self._feed, said, b"", now=row["closed_at_unix"])
-            _insert_new(session, OracleRoundRow, [row], ["feed", "slot"])
+                store_observation(session, self._feed, said, b"", now=final.closed_at)
+            network.add_round(session, self._feed, final)
 
     async def keep_signatures(self, slot: Slot, signatures: Mapping[str, bytes]) -> None:
         """Store who has signed the report of a round so far."""
@@ -151,11 +121,7 @@ class AggregatorStore:
 
     def _set_signatures(self, slot: Slot, signatures: dict[str, str]) -> None:
         with self._store.transaction() as session:
-            session.execute(
-                update(OracleRoundRow)
-                .where(col(OracleRoundRow.feed) == self._feed, col(OracleRoundRow.slot) == slot)
-                .values(signatures=json.dumps(signatures, sort_keys=True))
-            )
+            network.set_signatures(session, self._feed, slot, json.dumps(signatures, sort_keys=True))
 
     async def history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
         """Return the final reports of start <= slot < end with their signatures, oldest first."""
@@ -163,14 +129,8 @@ class AggregatorStore:
         return read
 
     def _read_history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
-        query = (
-            select(OracleRoundRow)
-            .where(col(OracleRoundRow.feed) == self._feed)
-            .where(col(OracleRoundRow.slot) >= start, col(OracleRoundRow.slot) < end)
-            .order_by(col(OracleRoundRow.slot))
-        )
         with self._store.reading() as session:
-            rows = session.execute(query).scalars().all()
+            rows = network.final_rounds(session, self._feed, start, end)
         return [
             (
                 decode_report(json.loads(row.report)),
@@ -185,13 +145,8 @@ class AggregatorStore:
         return read
 
     def _read_submissions(self, start: int, end: int) -> list[SignedSubmission]:
-        query = (
-            select(OracleSubmissionRow.message)  # type: ignore[call-overload]
-            .where(col(OracleSubmissionRow.feed) == self._feed)
-            .where(col(OracleSubmissionRow.slot) >= start, col(OracleSubmissionRow.slot) < end)
-        )
         with self._store.reading() as session:
-            raw: Iterable[bytes] = session.execute(query).scalars().all()
+            raw = network.submissions(session, self._feed, start, end)
         return [read_submission(pb.PriceSubmission.FromString(message)) for message in raw]
 
     async def close(self) -> None:
@@ -205,6 +160,19 @@ class AggregatorStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
-def _insert_new(session: Session, table: type[SQLModel], rows: list[dict[str, Any]], unique: list[str]) -> None:
-    if rows:
-        session.execute(upsert(session, table).on_conflict_do_nothing(index_elements=unique), rows)
+def _submission(item: _Accepted) -> Submission:
+    said = item.signed.submission
+    evidence = said.observation.evidence
+    return Submission(
+        slot=said.slot,
+        node_id=said.node_id,
+        message=_message(item.signed),
+        received_at=item.now,
+        evidence_sha256=None if evidence is None else evidence.hex(),
+        raw_response=item.signed.raw_response or b"",
+    )
+
+
+def _message(signed: SignedSubmission) -> bytes:
+    raw: bytes = write_submission(signed, with_response=False).SerializeToString()
+    return raw

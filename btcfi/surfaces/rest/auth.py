@@ -14,8 +14,8 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlmodel import Session
 
+from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
@@ -74,28 +74,18 @@ def create_key(
         raise InvalidInputError("expires_at", str(expires_at), f"a time after {now}")
     key_id, secret = entropy[:8].hex(), entropy[8:].hex()
     with store.transaction() as session:
-        session.add(
-            ApiKeyRow(
-                id=key_id,
-                secret_sha256=sha256(secret.encode()).hexdigest(),
-                name=name,
-                roles=" ".join(chosen),
-                requests_per_minute=requests_per_minute,
-                created_at_unix=now,
-                expires_at_unix=expires_at,
-            )
-        )
+        keys.add_key(
+            session, key_id, secret_sha256=sha256(secret.encode()).hexdigest(), name=name, roles=chosen,
+            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at,
+        )  # fmt: skip
     return f"btcfi_{key_id}_{secret}"
 
 
 def revoke_key(store: Store, key_id: str, *, now: UnixSeconds) -> None:
     """End a key. Raises NotFoundError."""
     with store.transaction() as session:
-        row = session.get(ApiKeyRow, key_id)
-        if row is None:
+        if not keys.end_key(session, key_id, now=now):
             raise NotFoundError("API key", key_id)
-        row.revoked_at_unix = row.revoked_at_unix or now
-        session.add(row)
 
 
 class Gate:
@@ -161,7 +151,7 @@ class Gate:
 
     def _read(self, key_id: str) -> ApiKeyRow | None:
         with self._deps.store.reading() as session:
-            return _detached(session, key_id)
+            return keys.find_key(session, key_id)
 
     def _take(self, caller: Caller) -> None:
         """Take a token from the caller's bucket, which holds a tenth of a minute's and refills evenly."""
@@ -178,13 +168,6 @@ class Gate:
         self._buckets.move_to_end(caller.id)
         while len(self._buckets) > REMEMBERED_CALLERS:
             self._buckets.popitem(last=False)
-
-
-def _detached(session: Session, key_id: str) -> ApiKeyRow | None:
-    row = session.get(ApiKeyRow, key_id)
-    if row is not None:
-        session.expunge(row)
-    return row
 
 
 async def _caller(

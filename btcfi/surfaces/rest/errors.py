@@ -89,13 +89,6 @@ class TooManyStreamsError(RetryableError):
         self.limit = limit
 
 
-class NoSuchPageError(InvalidInputError):
-    """A cursor that we did not hand out."""
-
-    def __init__(self) -> None:
-        super().__init__("cursor", "not one of ours", "the next_cursor of the page before")
-
-
 class NotProvenError(NotFoundError):
     """The settlement exists, its proof does not yet."""
 

@@ -8,15 +8,12 @@ from typing import Annotated, Final
 
 from fastapi import Header, Response
 from pydantic import BaseModel
-from sqlalchemy import delete, update
-from sqlmodel import col
 
-from btcfi.adapters.store.access.api_tables import IdempotencyRow
-from btcfi.adapters.store.spine.edges import upsert
+from btcfi.adapters.store.access import idempotency as answers
 from btcfi.surfaces.rest.auth import Caller
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import IdempotencyKeyError, IdempotencyMismatchError, RequestUnderWayError
-from btcfi.surfaces.rest.reads import inserts
+from btcfi.units import UnixSeconds
 
 MAX_KEY: Final = 128
 
@@ -78,13 +75,10 @@ def _begin(deps: Deps, caller: Caller, key: str, fingerprint: str) -> bytes | No
     """Take the key, or return the answer that it already has."""
     now = deps.clock()
     with deps.store.transaction() as session:
-        session.execute(delete(IdempotencyRow).where(col(IdempotencyRow.created_at_unix) < now - KEPT_SECONDS))
-        statement = upsert(session, IdempotencyRow).values(
-            owner=caller.id, key=key, fingerprint=fingerprint, created_at_unix=now
-        )
-        if inserts(session, statement):
+        answers.forget(session, before=UnixSeconds(now - KEPT_SECONDS))
+        row = answers.take(session, caller.id, key, fingerprint, now=now)
+        if row is None:
             return None
-        row = session.get_one(IdempotencyRow, (caller.id, key))
         if row.fingerprint != fingerprint:
             raise IdempotencyMismatchError(key)
         if row.body is not None:
@@ -92,25 +86,14 @@ def _begin(deps: Deps, caller: Caller, key: str, fingerprint: str) -> bytes | No
         if row.created_at_unix > now - ABANDONED_SECONDS:
             raise RequestUnderWayError(key)
         row.created_at_unix = now
-        session.add(row)
         return None
 
 
 def _finish(deps: Deps, caller: Caller, key: str, status: int, body: bytes) -> None:
     with deps.store.transaction() as session:
-        session.execute(
-            update(IdempotencyRow)
-            .where(col(IdempotencyRow.owner) == caller.id, col(IdempotencyRow.key) == key)
-            .values(status=status, body=body)
-        )
+        answers.finish(session, caller.id, key, status=status, body=body)
 
 
 def _forget(deps: Deps, caller: Caller, key: str) -> None:
     with deps.store.transaction() as session:
-        session.execute(
-            delete(IdempotencyRow).where(
-                col(IdempotencyRow.owner) == caller.id,
-                col(IdempotencyRow.key) == key,
-                col(IdempotencyRow.body).is_(None),
-            )
-        )
+        answers.give_back(session, caller.id, key)

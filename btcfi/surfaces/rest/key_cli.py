@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.access import views
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
@@ -58,11 +58,8 @@ def make_app(open_store: Callable[[], Store]) -> typer.Typer:
         *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False
     ) -> None:
         """List the keys, without their secrets."""
-        from sqlmodel import col, select  # noqa: PLC0415 - only here
-
         with closing(open_store()) as store, store.reading() as session:
-            rows = session.exec(select(ApiKeyRow).order_by(col(ApiKeyRow.created_at_unix))).all()
-            shown = [row.model_dump(exclude={"secret_sha256"}) for row in rows]
+            shown = [row.model_dump(exclude={"secret_sha256"}) for row in views.api_keys(session)]
         if as_json:
             typer.echo(json.dumps({"keys": shown}))
             return

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import col, select
 
 from btcfi.adapters.store.options.premiums import estimate_volatility
+from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.rounds import market_time
-from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import NoPriceError
@@ -70,13 +69,8 @@ class MarketReader:
     def read(self) -> Snapshot | None:
         """Return the newest market in the store, however old, or None."""
         with self._deps.store.reading() as session:
-            newest = session.exec(
-                select(RoundRow.slot, RoundRow.price_cents)
-                .where(RoundRow.feed == self._deps.feed, RoundRow.state == "priced")
-                .order_by(col(RoundRow.slot).desc())
-                .limit(1)
-            ).first()
-            if newest is None or newest[1] is None:
+            newest = views.newest_close(session, self._deps.feed)
+            if newest is None:
                 return None
             now = self._deps.monotonic()
             if self._volatility is None or now - self._estimated_at >= VOLATILITY_SECONDS:
@@ -88,4 +82,4 @@ class MarketReader:
                 return None
             self._volatility = (self._deps.fallback_volatility, 0)
         level, samples = self._volatility
-        return Snapshot(spot=CentsPerBtc(newest[1]), slot=Slot(newest[0]), volatility=level, samples=samples)
+        return Snapshot(spot=newest.price_cents, slot=newest.slot, volatility=level, samples=samples)

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import col, select
 from starlette.responses import StreamingResponse
 
-from btcfi.adapters.store.options.tables import PremiumRow
-from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.adapters.store.options import views as options_views
+from btcfi.adapters.store.prices import views as prices_views
+from btcfi.adapters.store.spine import views as spine_views
 from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Reader
 from btcfi.surfaces.rest.deps import READ, Deps
@@ -72,17 +71,12 @@ def router(deps: Deps) -> APIRouter:
 
         def newest() -> int:
             with deps.store.reading() as session:
-                rows = reads.prices(session, feed=deps.feed, start=0, end=2**62, limit=1, cursor=None).items
-            return rows[0].slot_unix - 1 if rows else 0
+                newest = prices_views.newest_close(session, deps.feed)
+            return newest.slot - 1 if newest else 0
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
-                rows = session.exec(
-                    select(RoundRow)
-                    .where(RoundRow.feed == deps.feed, RoundRow.state == "priced", col(RoundRow.slot) > int(last))
-                    .order_by(col(RoundRow.slot))
-                    .limit(100)
-                ).all()
+                rows = prices_views.prices_after(session, deps.feed, int(last), limit=100)
             return [(str(row.slot), "price", reads.price_of(row).model_dump_json()) for row in rows]
 
         start = last_event_id or str(await run_in_threadpool(newest))
@@ -101,12 +95,12 @@ def router(deps: Deps) -> APIRouter:
 
         def newest() -> int:
             with deps.store.reading() as session:
-                return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
+                return spine_views.newest_event_id(session)
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
-                rows = reads.events(session, entity="settlement", after=int(last), limit=100)
-            return [(str(row.id), "settlement", row.model_dump_json()) for row in rows]
+                rows = spine_views.events_after(session, entity="settlement", after=int(last), limit=100)
+            return [(str(row.id), "settlement", reads.event_of(row).model_dump_json()) for row in rows]
 
         start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, after, start, count)
@@ -135,7 +129,7 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
-                row = session.get(PremiumRow, option_id)
+                row = options_views.premium(session, option_id)
             if row is None or row.priced_at_unix <= int(last):
                 return []
             return [(str(row.priced_at_unix), "premium", reads.premium_of(row).model_dump_json())]
@@ -154,10 +148,11 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
         def after(last: str) -> Sequence[Item]:
             at, _, option_id = last.partition("-")
             with deps.store.reading() as session:
-                return [
-                    (f"{row.priced_at_unix}-{row.option_id}", "premium", reads.premium_of(row).model_dump_json())
-                    for row in reads.premiums(session, feed=deps.feed, at=int(at), option_id=option_id)
-                ]
+                rows = options_views.premiums_after(session, feed=deps.feed, at=int(at), option_id=option_id)
+            return [
+                (f"{row.priced_at_unix}-{row.option_id}", "premium", reads.premium_of(row).model_dump_json())
+                for row in rows
+            ]
 
         return places.stream(request, after, last_event_id or "0", count, poll_seconds=BOOK_POLL_SECONDS)
 

@@ -9,14 +9,14 @@ import numpy as np
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlalchemy import ColumnElement
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import col
 
+from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.premiums import open_book
-from btcfi.adapters.store.options.settlements import request_settlement
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS, RequestState
+from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
+from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.rounds import market_time
+from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.options.terms import OptionKind
@@ -31,7 +31,7 @@ from btcfi.surfaces.rest.market import MarketReader, Snapshot
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.streams import Id
-from btcfi.units import Slot, UnixSeconds
+from btcfi.units import UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
 MISSING = REFUSALS | documented(404)
@@ -89,9 +89,7 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     def options(_caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
         """List options, newest first."""
         with deps.store.reading() as session:
-            return reads.options(
-                session, feed=deps.feed, where=_conditions(query), limit=query.limit, cursor=query.cursor
-            )
+            return reads.options(session, feed=deps.feed, which=_which(query), limit=query.limit, cursor=query.cursor)
 
     @routes.post(
         "/options",
@@ -129,48 +127,37 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     )
     def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
         """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
-        try:
-            asked = request(deps, caller.id, option_id)
-        except IntegrityError:  # somebody asked at the same moment; the second look finds the row
-            asked = request(deps, caller.id, option_id)
-        if asked.state == "open":
+        asked = request(deps, caller.id, option_id)
+        if asked.state == RequestState.OPEN:
             deps.submit("settlement_request", option_id)
         return asked
 
 
 def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
     """Note that a caller wants an option settled, and return where that stands. Raises NotFoundError."""
-    with deps.store.transaction() as session:
-        row = request_settlement(session, option_id, requested_by=f"api {caller}", now=deps.clock())
-        return schemas.SettlementRequested(
-            option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
-        )
+    row = ask_settlement(deps.store, option_id, requested_by=f"api {caller}", now=deps.clock()).row
+    return schemas.SettlementRequested(
+        option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
+    )
 
 
-def _conditions(query: OptionFilter) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = []
-    if query.state is not None:
-        where.append(col(OptionRow.state) == query.state.value)
-    if query.type is not None:
-        where.append(col(OptionRow.kind) == int(OptionKind.from_label(query.type.value)))
-    if query.expiry_from is not None:
-        where.append(col(OptionRow.expiry_unix) >= query.expiry_from)
-    if query.expiry_to is not None:
-        where.append(col(OptionRow.expiry_unix) <= query.expiry_to)
-    return where
+def _which(query: OptionFilter) -> WhichOptions:
+    return WhichOptions(
+        state=None if query.state is None else query.state.value,
+        kind=None if query.type is None else OptionKind.from_label(query.type.value),
+        expiry_from=query.expiry_from,
+        expiry_to=query.expiry_to,
+    )
 
 
 def _settlements(routes: APIRouter, deps: Deps) -> None:
     @routes.get("/settlements", tags=["settlements"], responses=REFUSALS, openapi_extra={ROLE: READ})
     def settlements(_caller: Reader, query: Annotated[SettlementFilter, Query()]) -> schemas.SettlementPage:
         """List settlements, newest first."""
-        where: list[ColumnElement[bool]] = []
-        if query.state is not None:
-            where.append(col(SettlementRow.state) == query.state.value)
-        if query.option_id is not None:
-            where.append(col(SettlementRow.option_id) == query.option_id)
+        state = None if query.state is None else query.state.value
+        which = WhichSettlements(state=state, option_id=query.option_id)
         with deps.store.reading() as session:
-            return reads.settlements(session, where=where, limit=query.limit, cursor=query.cursor)
+            return reads.settlements(session, which=which, limit=query.limit, cursor=query.cursor)
 
     @routes.get("/settlements/{settlement_id}", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ})
     def settlement(_caller: Reader, settlement_id: Id) -> schemas.Settlement:
@@ -185,7 +172,8 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         """Return every edge that the settlement crossed, in order."""
         with deps.store.reading() as session:
             reads.settlement(session, settlement_id)
-            return reads.events(session, entity="settlement", after=0, entity_id=settlement_id)
+            rows = spine_views.events_of(session, {"settlement": [settlement_id]})
+        return [reads.event_of(row) for row in rows]
 
     @routes.get(
         "/settlements/{settlement_id}/proof",
@@ -230,10 +218,10 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     def latest(_caller: Reader) -> schemas.Price:
         """Return the newest agreed minute."""
         with deps.store.reading() as session:
-            page = reads.prices(session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None)
-        if not page.items:
+            newest = prices_views.newest_priced(session, deps.feed)
+        if newest is None:
             raise NotFoundError("price of feed", deps.feed, "no minute has been priced")
-        return page.items[0]
+        return reads.price_of(newest)
 
     @routes.get("/risk", tags=["risk"], responses=REFUSALS, openapi_extra={ROLE: OPERATE})
     async def risk(_caller: Operator) -> schemas.BookRisk:
@@ -248,12 +236,9 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         database: Literal["ok", "unreachable"] = "ok"
         try:
             with deps.store.reading() as session:
-                newest = reads.prices(
-                    session, feed=deps.feed, start=0, end=schemas.MAX_UNIX, limit=1, cursor=None
-                ).items
-            if newest:
-                at = Slot(newest[0].slot_unix)
-                age = max(market_time(at, replay=deps.replay_clock, now=deps.clock()) - at, 0)
+                newest = prices_views.newest_close(session, deps.feed)
+            if newest is not None:
+                age = max(market_time(newest.slot, replay=deps.replay_clock, now=deps.clock()) - newest.slot, 0)
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds
@@ -293,7 +278,7 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
 def book_risk(deps: Deps, seen: Snapshot, now: UnixSeconds) -> schemas.BookRisk:
     """Return the risk of all options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
-        written = open_book(session, Feed(deps.feed), ("CREATED", "ACTIVE", "EXPIRED"))
+        written = open_book(session, Feed(deps.feed), OPEN_OPTIONS)
     # what is knocked out owes nothing any more, but its collateral is locked until it is settled
     quantity = np.where(written.knocked_out, 0, -written.quantity_centi_btc)
     positions = portfolio.Positions(

@@ -14,9 +14,9 @@ from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow,
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import OutboxRow
+from tests.support.paths import ROOT
 from workers import cli
 
-ROOT = Path(__file__).parents[3]
 VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
 SPOT_CENTS = 6_000_000
 CREATE = {"--kind": "call", "--strike": "60000", "--expiry": "+30", "--quantity": "0.50"}

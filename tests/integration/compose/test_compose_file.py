@@ -2,15 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from settings.deployment import SECRETS, Deployment, variable
+from tests.support.paths import ROOT
 from workers.roles import roles
 
-ROOT = Path(__file__).parents[3]
 FILE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == FILE["x-process"]["image"]}

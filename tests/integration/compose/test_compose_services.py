@@ -27,13 +27,13 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
+from tests.support.paths import ROOT
 from workers.app import create_app
 from workers.commands import watch
 from workers.machine.cluster import Cluster, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).parents[3]
 FILE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 OURS = {n: s for n, s in FILE["services"].items() if s["image"] == FILE["x-process"]["image"]}
 RUNNING = ("prices", "settle", "chain", "control", "beat", "api", "flower", "metrics", "seller", "buyer")

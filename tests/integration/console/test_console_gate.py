@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from btcfi.adapters.store.access.console_tables import ConsoleSessionRow, PausedFeedRow
+from btcfi.adapters.store.access.console_tables import ConsoleSessionRow
 from btcfi.adapters.store.options.tables import SettlementRequestRow
+from btcfi.adapters.store.prices.pause_tables import PausedFeedRow
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console
 from tests.support.console_world import csrf_of, sign_in

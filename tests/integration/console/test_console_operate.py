@@ -7,10 +7,11 @@ import re
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.access.console_tables import AuditRow, PausedFeedRow
+from btcfi.adapters.store.access.console_tables import AuditRow
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.pause_tables import PausedFeedRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.options.terms import OptionKind

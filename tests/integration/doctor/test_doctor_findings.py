@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -15,12 +14,11 @@ from btcfi.adapters.store.reading import newest_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import CanaryRow, OutboxRow
 from settings.deployment import Deployment
+from tests.support.paths import ROOT
 from workers.cli import every_command
 from workers.commands import doctor, watch
 from workers.commands.doctor import Status, checks
 from workers.machine.cluster import Cluster, free_port
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -26,25 +26,9 @@ from btcfi.adapters.chain.regtest import server
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.surfaces.status import status_of
 from btcfi.units import Sats
-from tests.support.chain import Wallet, embedded_node, end, free_port, wait_for
+from tests.support.chain import Wallet, embedded_node, end, free_port, start_embedded
 
 pytestmark = pytest.mark.integration
-
-
-def start(datadir, port):
-    command = [
-        sys.executable,
-        "-m",
-        "btcfi.adapters.chain.regtest.server",
-        "--datadir",
-        str(datadir),
-        "--port",
-        str(port),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
-    wait_for(node, process)
-    return node, process
 
 
 def payment_of(wallet, coin, fee=1_000):
@@ -56,7 +40,7 @@ def payment_of(wallet, coin, fee=1_000):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_chain_and_pool_survive_the_process_and_the_client_reconnects(tmp_path, how):
     port = free_port()
-    node, process = start(tmp_path, port)
+    node, process = start_embedded(tmp_path, port)
     try:
         wallet = Wallet(node)
         wallet.fund()
@@ -68,7 +52,7 @@ def test_chain_and_pool_survive_the_process_and_the_client_reconnects(tmp_path, 
         assert process.wait(20) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
         with pytest.raises(NodeUnreachableError):
             node.chain_info()
-        _, process = start(tmp_path, port)
+        _, process = start_embedded(tmp_path, port)
         assert node.chain_info() == before
         assert node.pool() == [payment.txid]
         wallet.mine()

@@ -39,6 +39,7 @@ from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
 from btcfi.surfaces.oracle_cli import PricesContext, prices_app
 from btcfi.units import Slot, UnixSeconds
+from tests.support.paths import SHARED
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +47,7 @@ RULE = ConsensusRule()
 FIRST = Slot(FIRST_SLOT)
 MINUTES = 12
 GAP = Slot(FIRST + 5 * 60)
-DEPEG = Path(__file__).parents[3] / "../shared/data/depeg-2023-03"
+DEPEG = SHARED / "depeg-2023-03"
 
 
 def new_store(folder: Path) -> Store:

@@ -27,13 +27,14 @@ from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price
 from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
 from btcfi.units import Minutes, Slot, UnixSeconds
+from tests.support.paths import SHARED
 
 pytestmark = pytest.mark.integration
 
 SLOT = Slot(FIRST_SLOT + 600)
 NOW = UnixSeconds(SLOT + 62)
 VENUES = [parse_venue(t) for t in ("binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD", "kraken:USDT/USD")]
-DEPEG = Path(__file__).parents[3] / "../shared/data/depeg-2023-03"
+DEPEG = SHARED / "depeg-2023-03"
 CANDLES = ("klines", "candles", "OHLC")
 
 

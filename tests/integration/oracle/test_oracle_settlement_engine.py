@@ -9,11 +9,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from sqlmodel import SQLModel
+from sqlmodel import select
 
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook
@@ -25,10 +25,11 @@ from btcfi.surfaces.protos import settlement_pb2_grpc
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from tests.support.oracle_support import KRAKEN, SLOT, registry
+from tests.support.paths import VECTORS_FOLDER
 
 pytestmark = pytest.mark.integration
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,7 @@ def option(option_id: str) -> OptionRow:
 @pytest.fixture
 def engine(tmp_path: Path, proof_file: bytes):
     store = Store(f"sqlite:///{tmp_path}/engine.sqlite")
-    tables = [
-        SQLModel.metadata.tables[t.__tablename__] for t in (OptionRow, SettlementRow, SettlementRequestRow, BlobRow)
-    ]
-    SQLModel.metadata.create_all(store.engine, tables=tables)
+    store.migrate()
     name = sha256(proof_file).hex()
     with store.transaction() as session:
         session.add(option("waiting"))
@@ -93,6 +91,16 @@ def test_a_request_is_one_row_however_often_it_is_made_and_takes_no_price_from_t
     assert submitted == [("settlement_request", "waiting")]
     with store.reading() as session:
         assert session.get(SettlementRequestRow, "waiting").requested_by == "grpc"
+
+
+def test_a_request_is_queued_like_any_other_and_a_refused_one_is_asked_anew(engine) -> None:
+    stub, submitted, store = engine
+    stub.InitiateSettlement(pb.SettlementRequest(option_id=b"waiting"))
+    with store.transaction() as session:
+        assert [row.flow for row in session.exec(select(OutboxRow))] == ["answer_request"]
+        session.get_one(SettlementRequestRow, "waiting").state = "refused"
+    assert stub.InitiateSettlement(pb.SettlementRequest(option_id=b"waiting")).state == "open"
+    assert submitted == [("settlement_request", "waiting")] * 2
 
 
 def test_a_settled_option_tells_how_it_was_settled(engine) -> None:

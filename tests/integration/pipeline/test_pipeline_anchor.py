@@ -4,7 +4,6 @@ import json
 import sys
 
 import pytest
-import typer
 from sqlalchemy import update
 from sqlmodel import select
 
@@ -19,26 +18,12 @@ from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
 from btcfi.contracts.messages import decode_announcement
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.surfaces.cli import run
 from btcfi.units import Slot, hash32, parse_txid
 from tasks import chain, context
-from tests.support.chain import KINDS
-from tests.support.contract_stage import SLOT, open_stage
-from workers.commands import anchor
+from tests.support.contract_stage import SLOT
+from workers import cli
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=KINDS)
-def stage(request, tmp_path):
-    with open_stage(tmp_path, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def embedded(tmp_path):
-    with open_stage(tmp_path) as made:
-        yield made
 
 
 def versions(stage):
@@ -63,11 +48,9 @@ def btcfi(monkeypatch, capsys):
     def call(stage, *arguments):
         for name, value in stage.deployment.environment().items():
             monkeypatch.setenv(name, value)
-        group = typer.Typer()
-        group.add_typer(anchor.app, name="anchor")
         monkeypatch.setattr(sys, "argv", ["btcfi", "anchor", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            run(group)
+            cli.main()
         said = capsys.readouterr()
         return left.value.code or 0, said.out, said.err
 
@@ -218,7 +201,7 @@ def test_an_anchor_waits_for_a_coin_pays_more_with_every_block_and_stays_when_th
 
 def child_rows(stage):
     with stage.here.store.reading() as session:
-        query = select(TransactionRow).where(TransactionRow.purpose.startswith("child"))
+        query = select(TransactionRow).where(TransactionRow.purpose == "child")
         return session.exec(query.order_by(TransactionRow.fee_sats)).all()
 
 
@@ -244,7 +227,7 @@ def test_a_settlement_that_waits_three_blocks_pays_more_by_another_child_of_the_
     empty_blocks(stage, 1)
     first, second = child_rows(stage)
     assert (first.state, second.state) == ("replaced", "broadcast")
-    assert (first.purpose, second.purpose) == (f"child replaced by {second.txid}", "child")
+    assert (first.replaced_by, second.replaced_by) == (second.txid, None)
     assert second.fee_sats >= 2 * first.fee_sats
     assert second.spends == first.spends == f"{cet}:2"
     assert sorted(stage.node.pool()) == sorted([parse_txid(cet), parse_txid(second.txid)])
@@ -287,7 +270,7 @@ def test_a_child_outgrows_its_coin_and_then_every_coin_and_is_never_late_before_
     coins(embedded, value_sats=1_200)
     empty_blocks(embedded, 4)
     child = child_rows(embedded)[-1]
-    assert (len(child_rows(embedded)), child.state, child.purpose) == (2, "broadcast", "child")
+    assert (len(child_rows(embedded)), child.state, child.replaced_by) == (2, "broadcast", None)
     assert "waits, and cannot be replaced: coins: 1200 sats" in child.last_error
     assert reserved(embedded) == [second]
     embedded.mine(6)
@@ -303,8 +286,8 @@ def test_a_replaced_child_that_is_mined_after_all_is_the_settlements_child_again
     embedded.node.generate_block(context.mining_address(embedded.deployment, 1), pair)
     chain.watch()
     rows = {row.txid: row for row in child_rows(embedded)}
-    assert (rows[first.txid].state, rows[first.txid].purpose) == ("confirmed", "child")
-    assert (rows[second.txid].state, rows[second.txid].purpose) == ("replaced", f"child replaced by {first.txid}")
+    assert (rows[first.txid].state, rows[first.txid].replaced_by) == ("confirmed", None)
+    assert (rows[second.txid].state, rows[second.txid].replaced_by) == ("replaced", first.txid)
     assert reserved(embedded) == []
     embedded.mine(5)
     assert embedded.state() == "EXERCISED"

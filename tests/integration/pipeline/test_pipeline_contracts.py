@@ -26,22 +26,9 @@ from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import attest, chain, checks, context, control, options
 from tasks import contracts as exchange_tasks
-from tests.support.chain import KINDS
-from tests.support.contract_stage import COINS, SLOT, open_stage
+from tests.support.contract_stage import COINS, SLOT
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=KINDS)
-def stage(request, tmp_path):
-    with open_stage(tmp_path, request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def embedded(tmp_path):
-    with open_stage(tmp_path) as made:
-        yield made
 
 
 def sums(stage, name="one"):
@@ -50,7 +37,7 @@ def sums(stage, name="one"):
     transaction = stage.node.transaction(parse_txid(stage.row(SettlementRow, option_id=name).txid)).transaction
     paid = sum(o.value for o in transaction.outputs if o.script.hex() == kept["buyer_script"])
     returned = sum(o.value for o in transaction.outputs if o.script.hex() == kept["seller_script"])
-    fee = stage.row(TransactionRow, option_id=name, purpose="settlement").fee_sats
+    fee = stage.row(TransactionRow, subject=name, purpose="settlement").fee_sats
     assert paid + returned + fee == option.collateral_sats
     return paid
 
@@ -66,7 +53,7 @@ def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_chil
     assert (stage.state("one"), stage.state("two")) == ("EXERCISED", "ABANDONED")
     # 0.02 BTC of a $15,000 profit at $60,000, in whole steps of 50,000 sats
     assert (sums(stage, "one"), sums(stage, "two")) == (500_000, 0)
-    child = parse_transaction(bytes.fromhex(stage.row(TransactionRow, option_id="one", purpose="child").raw_hex))
+    child = parse_transaction(bytes.fromhex(stage.row(TransactionRow, subject="one", purpose="child").raw_hex))
     root = bytes.fromhex(stage.row(SettlementRow, option_id="one").proof_root)
     assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)
     stage.talk(2)

@@ -8,14 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).parents[3]
 DEPEG = ROOT.parent / "shared" / "data" / "depeg-2023-03"
 
 

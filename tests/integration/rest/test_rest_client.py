@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import threading
 import time
@@ -130,3 +131,25 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names():
         btcfi._http = httpx.Client(base_url=btcfi.url, transport=httpx.MockTransport(lambda _request: answers.pop(0)))
         assert btcfi.health().last_price_age_seconds == 1
     assert not answers
+
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments_and_a_sentence_each():
+    blocking, asynchronous = Client("http://127.0.0.1:1"), AsyncClient("http://127.0.0.1:1")
+    shared = [name for name in dir(Client) if not name.startswith("_") and name not in {"ask", "follow", "close"}]
+    assert len(shared) == 17
+    for name in shared:
+        one, other = getattr(blocking, name), getattr(asynchronous, name)
+        assert str(inspect.signature(one)) == str(inspect.signature(other))
+        assert one.__name__ == other.__name__ == name
+        assert one.__doc__ == other.__doc__ == getattr(Client, name).__doc__
+        assert one.__doc__.endswith(".")
+    blocking.close()
+    asyncio.run(asynchronous.close())
+
+
+def test_a_wrong_argument_is_refused_before_anything_is_sent():
+    with Client("http://127.0.0.1:1") as btcfi:
+        with pytest.raises(TypeError):
+            btcfi.option()
+        with pytest.raises(TypeError):
+            btcfi.options(colour="red")

@@ -8,16 +8,15 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import uvicorn
 
 from btcfi.surfaces.rest.app import create_app
+from tests.support.paths import ROOT
 from tests.support.rest_world import make_world
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[3]
 
 
 def test_the_example_prices_creates_settles_and_verifies(tmp_path):

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
-ROOT = Path(__file__).parents[3]
 BTCFI = (sys.executable, "-m", "workers.cli")
 QUICK = {
     "BTCFI_API_PORT": "0", "BTCFI_FLOWER_PORT": "0", "BTCFI_METRICS_PORT": "0", "BTCFI_MINE_SECONDS": "0.3",

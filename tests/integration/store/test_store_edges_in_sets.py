@@ -6,7 +6,8 @@ from sqlmodel import col
 
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
-from btcfi.adapters.store.spine.edges import Crossing, UnknownEdgeError, cross_all
+from btcfi.adapters.store.spine.edges import Crossing, cross_all
+from btcfi.adapters.store.spine.machines import UnknownEdgeError
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.units import Sats, Txid, UnixSeconds
@@ -18,7 +19,7 @@ MANY = 40
 def signed(number):
     spends = OutPoint(txid=Txid(bytes([number]) * 32), index=0)
     made = Transaction(version=2, inputs=(TxIn(outpoint=spends),), outputs=(TxOut(value=Sats(1_000), script=b"\x51"),))
-    return Signed(transaction=made, purpose="split", option_id=f"o{number}", spends=spends, fee=Sats(0))
+    return Signed(transaction=made, purpose="split", subject=f"o{number}", spends=spends, fee=Sats(0))
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def options(store, expiry, many, state="ACTIVE"):
 def split(store):
     """Return the values of what was split, the rest last; nothing when it was left alone."""
     with store.transaction() as session:
-        if not split_coins(session, WALLET, want=WANT, rate=RATE, tip=TIP, now=NOW):
+        if not split_coins(session, WALLET, want=WANT, at_once=busiest_minute(session), rate=RATE, tip=TIP, now=NOW):
             return []
     with store.reading() as session:
         raw = session.exec(select(TransactionRow)).one().raw_hex

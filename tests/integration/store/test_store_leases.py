@@ -11,6 +11,7 @@ from btcfi.adapters.store.spine import leases, refusals
 from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
 from btcfi.adapters.store.spine.leases import LONGEST_SECONDS, WALLET, LeaseHeldError
 from btcfi.adapters.store.spine.tables import CounterRow
+from btcfi.adapters.store.spine.views import refused
 from btcfi.units import UnixSeconds
 
 NOW = UnixSeconds(1_700_000_000)
@@ -98,4 +99,4 @@ def test_a_flood_of_different_rubbish_keeps_only_the_newest(store, monkeypatch):
     for number in range(6):
         refuse(store, str(number).encode(), NOW + number)
     with store.reading() as session:
-        assert [row.excerpt for row in refusals.refused(session)] == ["5", "4", "3"]
+        assert [row.excerpt for row in refused(session)] == ["5", "4", "3"]

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, inspect, select
 from sqlmodel import SQLModel, col
 
+from btcfi.adapters.store.access.idempotency import inserts
 from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.prices.rounds import find_round, open_round
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -15,7 +16,6 @@ from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
 from btcfi.adapters.store.spine.edges import Work, cross, upsert
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow, OutboxRow
 from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
-from btcfi.surfaces.rest.reads import inserts
 from btcfi.units import Slot, UnixSeconds
 
 FEED = Feed("BTC/USD")

@@ -13,9 +13,9 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.surfaces.vm_cli import _input_bytes
 from guest_programs.new import GuestCheckError, build_program, check_program, new_program
+from tests.support.paths import ROOT, VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
-ROOT = Path(__file__).parents[3]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 def btcfi(*arguments, cwd=None, stdin=None):

@@ -13,12 +13,12 @@ import re
 import shutil
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import bare_program, load_program
+from tests.support.paths import VECTORS_FOLDER
 from tests.support.vm_native_trace import traced_by_unicorn
 from tests.support.vm_programs import (
     ECALL,
@@ -31,7 +31,7 @@ from tests.support.vm_programs import (
     random_words,
 )
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 QEMU = os.environ.get("BTCFI_TEST_QEMU_RISCV32") or shutil.which("qemu-riscv32")
 SPIKE = os.environ.get("BTCFI_TEST_SPIKE") or shutil.which("spike")
 CLEAR = [i_type(0, 0, 0, register) for register in range(1, 32)]

@@ -4,7 +4,6 @@
 import itertools
 import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,8 +37,9 @@ from btcfi.proofs.subtrees import (
 from btcfi.vm.interpreter import run, trace_part
 from btcfi.vm.program import load_program
 from btcfi.vm.trace import Step, Trace
+from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 @cache

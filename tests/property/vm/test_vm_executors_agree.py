@@ -2,7 +2,8 @@
 
 Sizes: 20,000 random programs, ten after another in a run, on the interpreter and Unicorn (registers, memory, steps,
 stop reason); 150 others also on tinyrv and on the single-step verifier, per instruction (pc, registers, stores); 1,500
-faulting ones on the interpreter and Unicorn with every instruction checked. BTCFI_TEST_PROGRAMS multiplies all of them.
+faulting ones on the interpreter and Unicorn with every instruction checked. BTCFI_TEST_PROGRAMS multiplies all of them,
+BTCFI_TEST_SEED makes them others.
 """
 
 import os
@@ -20,12 +21,13 @@ from btcfi.vm.trace import MemoryKind
 from tests.support.vm_programs import bare_program_of, random_faulting_words, random_words
 
 MANY = int(os.environ.get("BTCFI_TEST_PROGRAMS", "1"))
+SEED = int(os.environ.get("BTCFI_TEST_SEED", "0"))
 BATCHES = 20
 STEPS = 5000
 
 
 def programs(seed, count, make):
-    rng = random.Random(seed)
+    rng = random.Random(seed + 1000 * SEED)
     return [make(rng) for _ in range(count)]
 
 

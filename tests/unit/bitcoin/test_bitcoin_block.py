@@ -1,4 +1,4 @@
-"""A block's Merkle tree: another library builds the same root, and a branch leads from its leaf to it, from no other."""
+"""A block's Merkle tree: another library builds the same root; a branch leads from its leaf to it, from no other."""
 
 import pytest
 from bitcoin.core import CBlock

@@ -82,7 +82,7 @@ def out(value, owner):
 
 def row(made, purpose, height=None):
     return TransactionRow(
-        txid=display_txid(made.txid), purpose=purpose, option_id="one", state="confirmed",
+        txid=display_txid(made.txid), purpose=purpose, subject="one", state="confirmed",
         raw_hex=made.to_bytes().hex(), spends="", fee_sats=7, height=height, created_at_unix=0, updated_at_unix=0,
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_the_graph_stands_in_spending_order_whatever_the_order_of_the_rows():
 
 def test_rows_that_are_no_transactions_are_left_out():
     broken = TransactionRow(
-        txid="ab", purpose="funding", option_id="one", state="built", raw_hex="zz", spends="", fee_sats=0,
+        txid="ab", purpose="funding", subject="one", state="built", raw_hex="zz", spends="", fee_sats=0,
         created_at_unix=0, updated_at_unix=0,
     )  # fmt: skip
     assert drawing.graph(option(), [broken], None) is None

@@ -4,17 +4,16 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from settings.deployment import Deployment
+from tests.support.paths import ROOT
 from workers.exporter import metrics_of
 
 METRICS = metrics_of()
 
-ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "dashboards" / "prometheus"
 BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))
 RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]

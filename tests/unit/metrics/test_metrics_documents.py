@@ -1,14 +1,13 @@
 """Commands, settings and alerts that the operator's documents name are there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from settings.deployment import SECRETS, Deployment, variable
+from tests.support.paths import ROOT
 from workers.cli import every_command
 
-ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
     "docs/operating.md",
     "docs/monitoring.md",

@@ -181,7 +181,7 @@ def test_what_went_on_is_what_the_edges_wrote(store):
         row = priced(state="open", price_cents=None, report=None, closed_at_unix=None)
         session.add(row)
         session.flush()
-        record(session, "round", f"{FEED}@{SLOT}", "open", now=UnixSeconds(SLOT + 65))
+        record(session, "round", str(row.id), "open", now=UnixSeconds(SLOT + 65))
         assert cross(session, row, "priced", now=UnixSeconds(SLOT + 68))
     log = read_all(EventLog(), store)
     assert log.edges[Edge(entity="round", from_state="open", to_state="priced")].total == 3
@@ -208,7 +208,7 @@ def test_an_event_that_commits_after_a_later_one_is_still_counted_and_a_rolled_b
     assert log.born == {("settlement", "due"): 3}
     with store.transaction() as session:
         events(session, (3, "settlement", "st-c", "", "due", NOW))
-    read_all(log, store, now=UnixSeconds(NOW + reading.GAP_SECONDS + 1))
+    read_all(log, store, now=UnixSeconds(NOW + store_reading.GAP_SECONDS + 1))
     assert log.born == {("settlement", "due"): 3}, "two minutes after, it was a rolled back transaction's"
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from btcfi import secp256k1
 from btcfi.adapters import keystore
+from btcfi.adapters.files import KeystoreExistsError
 from btcfi.adapters.keystore import FileLedger, NonceVault, create_keystore, open_keystore
 from btcfi.bitcoin.musig import KeyAggregate, NonceUsedError, SecretNonce, Session
 from btcfi.errors import InvalidInputError, NotFoundError
@@ -57,7 +58,7 @@ def test_another_kind_of_file_is_named(tmp_path, content):
 
 def test_an_existing_keystore_is_never_overwritten_and_a_missing_one_is_named(stored, tmp_path):
     before = stored.read_bytes()
-    with pytest.raises(keystore.KeystoreExistsError):
+    with pytest.raises(KeystoreExistsError):
         create_keystore(stored, PASSPHRASE)
     assert stored.read_bytes() == before
     with pytest.raises(NotFoundError):
@@ -77,7 +78,7 @@ def test_a_stored_nonce_is_taken_once_and_leaves_no_file(tmp_path):
     with pytest.raises(NonceUsedError):
         nonce.take()
     assert vault.public(session) == public
-    with pytest.raises(keystore.KeystoreExistsError):
+    with pytest.raises(KeystoreExistsError):
         vault.put(session, SecretNonce(secret=secret, entropy=bytes([8]) * 32))
     taken = vault.take(session)
     assert not list(tmp_path.glob("*.nonce"))

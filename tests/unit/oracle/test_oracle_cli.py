@@ -15,8 +15,7 @@ from btcfi.oracle.consensus import Method
 from btcfi.surfaces.oracle_cli import app, parse_slot, read_secret
 from btcfi.surfaces.protos import generate
 from tests.support.oracle_support import KRAKEN
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 import QuantLib as ql  # noqa: N813 - its documentation's own abbreviation
 
 from btcfi.pricing import american, barrier, black_scholes, implied
+from tests.support.exact_premiums import exact_premium
 
 CASES = 5_000
 TODAY = ql.Date(15, 3, 2026)
@@ -151,34 +152,13 @@ def test_knock_out_and_knock_in_premiums_equal_quantlibs_on_5000_cases(market, k
 
 
 def sixty_digits(kind, d, i, level, *, up, into):
-    """The reflection principle at sixty digits: the payoff on the surviving side, less that of the image."""
     with mpmath.workdps(60):
-        s, k, b, t, sigma, r, q = (
+        spot, strike, level, tau, sigma, rate, carry = (
             mpmath.mpf(float(v))
             for v in (d.spot[i], d.strike[i], level, d.days[i] / 365.0, d.sigma[i], d.rate[i], d.carry[i])
         )
-        sd = sigma * mpmath.sqrt(t)
-
-        def above(x, bound, half):
-            if bound is None:
-                return mpmath.mpf(0)
-            return mpmath.ncdf((mpmath.log(x / bound) + (r - q) * t) / sd + half * sd) if bound else mpmath.mpf(1)
-
-        def paid(x, low, high):
-            asset = x * mpmath.exp(-q * t) * (above(x, low, 0.5) - above(x, high, 0.5))
-            cash = k * mpmath.exp(-r * t) * (above(x, low, -0.5) - above(x, high, -0.5))
-            return (asset - cash, cash - asset, cash, cash)[kind]
-
-        low, high = (k, None) if kind % 2 == 0 else (mpmath.mpf(0), k)
-        whole = paid(s, low, high)
-        if up:
-            high = b if high is None else min(high, b)
-        else:
-            low = max(low, b)
-        out = mpmath.mpf(0)
-        if high is None or low < high:
-            out = paid(s, low, high) - (b / s) ** (2 * (r - q) / sigma**2 - 1) * paid(b * b / s, low, high)
-        return whole - out if into else out
+        exact = exact_premium(kind, strike=strike, level=level, up=up, into=into, carry=carry)
+        return exact(spot, tau, sigma, rate)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from btcfi.pricing import barrier, black_scholes
+from tests.support.exact_premiums import exact_premium
 
 CASES = 12
 PLACES = {
@@ -15,40 +16,6 @@ PLACES = {
 }  # fmt: skip
 UNIT = {"sigma": 0.01, "tau": -1 / 365, "rate": 0.01, "spot": 1.0}
 ORDER = ("spot", "tau", "sigma", "rate")
-
-
-def premium(kind, *, strike, level, up, into, carry):
-    """Return the exact premium as a function of spot, time, volatility and rate; level None: no barrier."""
-
-    def value(s, t, sigma, r):
-        q, k = mpmath.mpf(carry), mpmath.mpf(strike)
-        sd = sigma * mpmath.sqrt(t)
-
-        def above(x, bound, half):
-            if bound is None:
-                return mpmath.mpf(0)
-            return mpmath.ncdf((mpmath.log(x / bound) + (r - q) * t) / sd + half * sd) if bound else mpmath.mpf(1)
-
-        def paid(x, low, high):
-            asset = x * mpmath.exp(-q * t) * (above(x, low, 0.5) - above(x, high, 0.5))
-            cash = k * mpmath.exp(-r * t) * (above(x, low, -0.5) - above(x, high, -0.5))
-            return (asset - cash, cash - asset, cash, cash)[kind]
-
-        low, high = (k, None) if kind % 2 == 0 else (mpmath.mpf(0), k)
-        whole = paid(s, low, high)
-        if level is None:
-            return whole
-        b = mpmath.mpf(level)
-        if up:
-            high = b if high is None else min(high, b)
-        else:
-            low = max(low, b)
-        out = mpmath.mpf(0)
-        if high is None or low < high:
-            out = paid(s, low, high) - (b / s) ** (2 * (r - q) / sigma**2 - 1) * paid(b * b / s, low, high)
-        return whole - out if into else out
-
-    return value
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3])
@@ -68,10 +35,10 @@ def test_every_greek_is_the_derivative_it_is_named_after(kind, style):
         }  # fmt: skip
         if style == "plain":
             ours = black_scholes.greeks(kind, **m)
-            exact = premium(kind, strike=strike, level=None, up=up, into=False, carry=carry)
+            exact = exact_premium(kind, strike=strike, level=None, up=up, into=False, carry=carry)
         else:
             ours = barrier.greeks(kind, barrier=level, knock_in=style == "in", **m)
-            exact = premium(kind, strike=strike, level=level, up=up, into=style == "in", carry=carry)
+            exact = exact_premium(kind, strike=strike, level=level, up=up, into=style == "in", carry=carry)
         with mpmath.workdps(50):
             at = [mpmath.mpf(float(x)) for x in (spot, tau, sigma, rate)]
             for name, by in PLACES.items():

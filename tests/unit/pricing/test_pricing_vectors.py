@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
 from btcfi.pricing import black_scholes
 from btcfi.pricing.domain import KIND_LABELS, PricingDomainError
+from tests.support.paths import VECTORS_FOLDER
 
 VECTORS = json.loads(
-    (Path(__file__).parents[2] / "vectors" / "pricing" / "premiums.json").read_text(encoding="utf-8")
+    (VECTORS_FOLDER / "pricing" / "premiums.json").read_text(encoding="utf-8")
 )["tests"]  # fmt: skip
 FIELDS = ("spot", "strike", "tau_years", "volatility", "rate", "carry_yield")
 

@@ -1,15 +1,15 @@
 """Proof files, valid and invalid: the same verdict, at the same check, as in the vectors."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from btcfi.proofs.errors import ProofError
 from btcfi.proofs.settlement_proof import Depth, from_json, verify
 from btcfi.vm.program import load_program
+from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "proof_files_v1.json").read_text())
+VECTORS = json.loads((VECTORS_FOLDER / "proof_files_v1.json").read_text())
 
 
 @pytest.mark.parametrize("vector", VECTORS["tests"], ids=lambda v: v["comment"])

@@ -4,7 +4,6 @@
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -35,8 +34,9 @@ from btcfi.proofs.settlement_proof import (
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from btcfi.vm.trace import Trace, final_state_hash
+from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import json
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,9 @@ from btcfi.options.payoff import settle_in_python
 from btcfi.proofs.settlement_proof import build_proof, verify
 from btcfi.vm.agreement import Emulator, execute
 from btcfi.vm.program import Program, load_program
+from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import random
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,9 @@ from btcfi.proofs.wire import from_wire, to_wire
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from btcfi.vm.trace import Trace
+from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
 
 
 @cache

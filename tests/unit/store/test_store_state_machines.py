@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
+from enum import StrEnum
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import select
 
 from btcfi.adapters.store.options import options, settlements
 from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.prices.rounds import MAX_ATTEMPTS, Register
-from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.spine import edges
+from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.edges import UnknownEdgeError, cross
+from btcfi.adapters.store.spine.edges import cross
+from btcfi.adapters.store.spine.machines import Machine, NoMachineError, UnknownEdgeError, machines
+from btcfi.adapters.store.spine.machines import edges as machine_edges
+from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput
@@ -368,15 +372,45 @@ def test_a_binary_in_the_money_is_exercised_early_when_its_holder_may(store):
         assert (row.state, session.get_one(SettlementRow, "st-one").reason) == ("EXPIRED", "early_exercise")
 
 
-def test_every_edge_names_states_that_some_edge_reaches():
-    for table, pairs in edges.EDGES.items():
-        starts = {
-            "round": "open",
-            "option": "CREATED",
-            "settlement": "due",
-            "chain_transaction": "built",
-            "contract": "ordered",
-        }
-        starts = starts[table]
-        reached = {starts} | {to for _, to in pairs}
-        assert {start for start, _ in pairs} <= reached
+def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_five():
+    load_tables()
+    assert {name: machine.first.value for name, (_, machine) in machines().items()} == {
+        "round": "open",
+        "option": "CREATED",
+        "settlement": "due",
+        "chain_transaction": "built",
+        "contract": "ordered",
+    }
+
+
+class Light(StrEnum):
+    RED = "red"
+    GREEN = "green"
+    BROKEN = "broken"
+
+
+def test_a_state_that_no_edge_reaches_is_refused_when_its_table_is_declared():
+    with pytest.raises(ValueError, match="broken"):
+        Machine(states=Light, edges=machine_edges((Light.RED, Light.GREEN)), ends=frozenset())
+
+
+def test_an_edge_of_another_machine_s_states_is_refused_when_its_table_is_declared():
+    with pytest.raises(ValueError, match="open"):
+        Machine(states=Light, edges=machine_edges((Light.RED, RoundState.OPEN)), ends=frozenset())
+
+
+def test_a_table_without_a_machine_has_no_edge_to_cross(store):
+    asked = SettlementRequestRow(option_id="one", requested_by="operator", requested_at_unix=NOW)
+    with store.transaction() as session, pytest.raises(NoMachineError):
+        cross(session, asked, "accepted", now=NOW)
+
+
+def test_a_state_is_stored_as_its_text_and_read_back_as_text(store):
+    with store.transaction() as session:
+        session.add(RoundRow(feed="BTC/USD", slot=SLOT, deadline_unix=NOW, opened_at_unix=NOW, state=RoundState.OPEN))
+    with store.transaction() as session:
+        row = session.exec(select(RoundRow)).one()
+        assert cross(session, row, RoundState.VOID, now=NOW)
+        assert type(row.state) is str
+    with store.reading() as session:
+        assert session.execute(text("SELECT state FROM round")).scalar_one() == "void"

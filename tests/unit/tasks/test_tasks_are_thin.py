@@ -1,11 +1,12 @@
 """A task decodes, calls, encodes: the syntax tree says so."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-TASKS = Path(__file__).parents[3] / "tasks"
+from tests.support.paths import ROOT
+
+TASKS = ROOT / "tasks"
 MOST_STATEMENTS = 9
 
 

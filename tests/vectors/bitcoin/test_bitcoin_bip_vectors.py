@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,9 @@ from btcfi.bitcoin import taproot
 from btcfi.bitcoin.address import decode_address, encode_address
 from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats
+from tests.support.paths import SHARED
 
-BIPS = Path(__file__).parents[4] / "shared" / "data" / "bips"
+BIPS = SHARED / "bips"
 pytestmark = pytest.mark.skipif(not BIPS.is_dir(), reason=f"needs the BIP vectors in {BIPS}")
 
 

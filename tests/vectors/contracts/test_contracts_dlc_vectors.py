@@ -4,7 +4,6 @@ Its contract is ECDSA and P2WSH; what we share with it is the oracle, the digit 
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +14,9 @@ from btcfi.oracle.announcement import DigitHash, anticipation_point, digit_diges
 from btcfi.oracle.attestation import sign_with_nonce
 from btcfi.units import Sats
 from tests.support.contracts import event
+from tests.support.paths import SHARED
 
-DLC = Path(__file__).parents[4] / "shared" / "data" / "dlc"
+DLC = SHARED / "dlc"
 pytestmark = pytest.mark.skipif(not DLC.is_dir(), reason=f"needs the DLC vectors in {DLC}")
 
 

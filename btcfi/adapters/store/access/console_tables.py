@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Column, Index, Text
-from sqlmodel import Field, Session, SQLModel, col
+from sqlalchemy import Column, Index, Text
+from sqlmodel import Field, Session, SQLModel
 
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.spine.tables import big_integer
 from btcfi.units import UnixSeconds
-
-
-def _time(*, nullable: bool = False) -> Column[int]:
-    return Column(BigInteger, nullable=nullable)
 
 
 class ConsoleAccountRow(SQLModel, table=True):
@@ -25,9 +21,9 @@ class ConsoleAccountRow(SQLModel, table=True):
     """Argon2id, in its own encoded form with salt and cost."""
     roles: str
     """Space separated: read, trade, operate."""
-    created_at_unix: int = Field(sa_column=_time())
-    password_set_at_unix: int = Field(sa_column=_time())
-    disabled_at_unix: int | None = Field(default=None, sa_column=_time(nullable=True))
+    created_at_unix: int = Field(sa_column=big_integer())
+    password_set_at_unix: int = Field(sa_column=big_integer())
+    disabled_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
 
 
 class ConsoleSessionRow(SQLModel, table=True):
@@ -38,9 +34,9 @@ class ConsoleSessionRow(SQLModel, table=True):
 
     token_sha256: str = Field(primary_key=True)
     account: str = Field(foreign_key="console_account.name")
-    created_at_unix: int = Field(sa_column=_time())
-    expires_at_unix: int = Field(sa_column=_time())
-    seen_at_unix: int = Field(sa_column=_time())
+    created_at_unix: int = Field(sa_column=big_integer())
+    expires_at_unix: int = Field(sa_column=big_integer())
+    seen_at_unix: int = Field(sa_column=big_integer())
     """The last request, to the minute: an idle session ends before its expiry."""
 
 
@@ -51,7 +47,7 @@ class AuditRow(SQLModel, table=True):
     __table_args__ = (Index("ix_console_audit_action", "action", "at_unix"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    at_unix: int = Field(sa_column=_time())
+    at_unix: int = Field(sa_column=big_integer())
     account: str
     """Who, as far as known: for a refused sign-in the name that was tried."""
     address: str
@@ -62,44 +58,14 @@ class AuditRow(SQLModel, table=True):
     detail: str = Field(default="", sa_column=Column(Text, nullable=False))
 
 
-class PausedFeedRow(SQLModel, table=True):
-    """A feed's last pause: no new round is opened until somebody resumes it, nor one for a minute of the pause."""
-
-    __tablename__: ClassVar[str] = "paused_feed"
-
-    feed: str = Field(primary_key=True)
-    paused_by: str
-    paused_at_unix: int = Field(sa_column=_time())
-    resumed_at_unix: int | None = Field(default=None, sa_column=_time(nullable=True))
-
-
-# newest first is how people read lists; without these a page of a large book is a scan and a sort
-Index("ix_option_newest", col(OptionRow.created_at_unix), col(OptionRow.id))
-Index("ix_option_state_newest", col(OptionRow.state), col(OptionRow.created_at_unix), col(OptionRow.id))
-Index("ix_settlement_newest", col(SettlementRow.created_at_unix), col(SettlementRow.id))
-Index("ix_settlement_state_newest", col(SettlementRow.state), col(SettlementRow.created_at_unix), col(SettlementRow.id))
-
-
-def pause_of(session: Session, feed: str) -> PausedFeedRow | None:
-    """Return the pause that an operator has laid on ``feed``: its open rounds are closed, new ones are not opened."""
-    row = session.get(PausedFeedRow, feed)
-    return row if row is not None and row.resumed_at_unix is None else None
-
-
-def resumed_at(session: Session, feed: str) -> UnixSeconds:
-    """Return when ``feed`` was last resumed; 0 for never."""
-    row = session.get(PausedFeedRow, feed)
-    return UnixSeconds(0 if row is None else row.resumed_at_unix or 0)
-
-
 def audit(
     session: Session, *, now: UnixSeconds, account: str, address: str, action: str, target: str = "",
     outcome: str = "done", detail: str = "",
-) -> None:  # fmt: skip
-    """Write down who did what, in the transaction that does it."""
-    session.add(
-        AuditRow(
-            at_unix=now, account=account[:100], address=address[:100], action=action, target=target[:500],
-            outcome=outcome, detail=detail[:2000],
-        )
+) -> AuditRow:  # fmt: skip
+    """Write down who did what, in the transaction that does it, and return the entry: numbered at its end."""
+    entry = AuditRow(
+        at_unix=now, account=account[:100], address=address[:100], action=action, target=target[:500],
+        outcome=outcome, detail=detail[:2000],
     )  # fmt: skip
+    session.add(entry)
+    return entry

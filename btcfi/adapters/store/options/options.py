@@ -12,7 +12,6 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
-    UNEXPIRED_OPTIONS,
     OptionRow,
     OptionState,
     SettlementRow,
@@ -98,20 +97,6 @@ def find_option(session: Session, option_id: str) -> OptionRow:
     if row is None:
         raise NotFoundError("option", option_id, "`btcfi options list` shows them")
     return row
-
-
-def list_options(session: Session, *, state: str | None = None, limit: int = 1000) -> list[OptionRow]:
-    """Return options, soonest expiry first."""
-    query = select(OptionRow).order_by(col(OptionRow.expiry_unix), col(OptionRow.id)).limit(limit)
-    if state is not None:
-        query = query.where(col(OptionRow.state) == state)
-    return list(session.execute(query).scalars())
-
-
-def open_options(session: Session, feed: Feed) -> list[OptionRow]:
-    """Return the options that are funded or being funded: those that have a premium."""
-    query = select(OptionRow).where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(UNEXPIRED_OPTIONS))
-    return list(session.execute(query).scalars())
 
 
 def terms_of(row: OptionRow) -> OptionTerms:

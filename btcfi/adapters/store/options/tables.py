@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from sqlalchemy import Column, Index, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from btcfi.adapters.store.spine.machines import Machine, edges
 from btcfi.adapters.store.spine.tables import big_integer
@@ -201,3 +201,10 @@ class SettlementRequestRow(SQLModel, table=True):
     requested_at_unix: int = Field(sa_column=big_integer())
     answer: str | None = Field(default=None, sa_column=Column(Text))
     answered_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+
+
+# newest first is how people read lists; without these a page of a large book is a scan and a sort
+Index("ix_option_newest", col(OptionRow.created_at_unix), col(OptionRow.id))
+Index("ix_option_state_newest", col(OptionRow.state), col(OptionRow.created_at_unix), col(OptionRow.id))
+Index("ix_settlement_newest", col(SettlementRow.created_at_unix), col(SettlementRow.id))
+Index("ix_settlement_state_newest", col(SettlementRow.state), col(SettlementRow.created_at_unix), col(SettlementRow.id))

@@ -39,7 +39,6 @@ from btcfi.oracle.quote import (
     VenueId,
     decode_observation,
     encode_observation,
-    parse_venue,
 )
 from btcfi.oracle.report import canonical_json, evidence_root
 from btcfi.oracle.venues import exchange_of
@@ -320,8 +319,3 @@ def rule_document(rule: ConsensusRule, registered: Iterable[VenueId], legs: Iter
         "registered": [str(v) for v in sorted(registered)],
         "legs": [str(v) for v in sorted(legs)],
     }
-
-
-def venues_in(texts: Iterable[str]) -> tuple[VenueId, ...]:
-    """Return the venues of their text forms. Raises MalformedVenueError."""
-    return tuple(parse_venue(text) for text in texts)

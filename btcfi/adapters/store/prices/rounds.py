@@ -9,8 +9,8 @@ from typing import Final
 from sqlalchemy import func, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.access.console_tables import pause_of, resumed_at
 from btcfi.adapters.store.prices.observations import observations_of
+from btcfi.adapters.store.prices.pauses import pause_of, resumed_at
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.oracle.consensus import (

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlmodel import Session
 
 from btcfi.errors import InvalidInputError, UnreachableError
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+__all__ = ["MIGRATIONS", "DatabaseError", "Session", "Store", "StoreUnreachableError"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import delete, select
@@ -36,9 +35,3 @@ def refuse(session: Session, body: bytes, *, queue: str, reason: str, now: UnixS
         .where(col(RefusedMessageRow.sha256).not_in(kept))
         .execution_options(synchronize_session=False)
     )
-
-
-def refused(session: Session, *, limit: int = 100) -> Sequence[RefusedMessageRow]:
-    """Return the refused messages, the newest first."""
-    query = select(RefusedMessageRow).order_by(col(RefusedMessageRow.last_seen_unix).desc())
-    return session.execute(query.limit(limit)).scalars().all()

@@ -7,6 +7,8 @@ round's number, where feed and minute stood.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -23,7 +25,7 @@ _KEPT = (
 )
 
 
-def _columns(*own: sa.Column[str]) -> list[sa.Column[str]]:
+def _columns(*own: sa.Column[Any]) -> list[sa.Column[Any]]:
     return [
         sa.Column("txid", sa.String(), nullable=False),
         sa.Column("purpose", sa.String(), nullable=False),

@@ -1,0 +1,133 @@
+"""Files of two kinds: private ones, which only we write, and ones that somebody else may have written.
+
+A private file has mode 0600 and is there whole or not at all. A file from outside is read by one function: it must be a
+regular one, its size is looked at before its bytes, and whatever is wrong becomes one refusal that names the file and
+says what would be right. In a folder into which others write, a link is refused too: it would make us read a file of
+our own as if it were theirs. A file that a person names may be a link or a pipe, since that person chose it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from btcfi.documents import parse_json
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+
+
+class KeystoreExistsError(ConflictError):
+    """A keystore stands there already; it is never overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"keystore {path} exists already; choose another directory, it is never overwritten")
+        self.path = path
+
+
+class UntrustedFileError(InvalidInputError):
+    """A file from outside is not what it should be."""
+
+    def __init__(self, path: Path, problem: str, expected: str) -> None:
+        super().__init__(str(path), problem, expected)
+        self.path = path
+
+
+# ---- private files
+
+
+def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
+    """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        if fresh:
+            path.hardlink_to(temporary)  # fails when the name is taken: no gap between asking and writing
+        else:
+            temporary.replace(path)
+    except FileExistsError as e:
+        raise KeystoreExistsError(path) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---- files from outside
+
+
+@contextmanager
+def open_untrusted(path: Path, *, at_most: int, what: str, hint: str = "", named: bool = False) -> Iterator[BinaryIO]:
+    """Open a file from outside for reading, once its kind and its size have been looked at.
+
+    at_most: bytes. what: the kind of file, in words, for the refusal. named: a person named this very file, so links
+    are followed and a pipe is read; a pipe has no size, so its reader counts. Raises NotFoundError with ``hint``,
+    UntrustedFileError.
+    """
+    # a pipe that nobody writes into must not hold us up, nor a terminal become ours
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if named else os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError as e:
+        raise NotFoundError(what, str(path), hint) from e
+    except (OSError, ValueError) as e:
+        if not named and path.is_symlink():
+            raise UntrustedFileError(path, "is a link", f"{what} itself, a regular file") from e
+        raise UntrustedFileError(path, f"cannot be opened: {getattr(e, 'strerror', None) or e}", what) from e
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) and not (named and stat.S_ISFIFO(found.st_mode)):
+            raise UntrustedFileError(path, "is no regular file", f"{what}, a regular file")
+        if found.st_size > at_most:
+            raise UntrustedFileError(path, f"{found.st_size:,} bytes", f"{what} of at most {at_most:,} bytes")
+        file = os.fdopen(descriptor, "rb", closefd=False)
+        with file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_untrusted(path: Path, *, at_most: int, what: str, hint: str = "", named: bool = False) -> bytes:
+    """Return the bytes of a file from outside, as ``open_untrusted`` gives it, and not one more than ``at_most``."""
+    with open_untrusted(path, at_most=at_most, what=what, hint=hint, named=named) as file:
+        try:
+            data = file.read(at_most + 1)  # it may have grown since, and a pipe has no size
+        except OSError as e:
+            raise UntrustedFileError(path, f"cannot be read: {e.strerror}", what) from e
+    if len(data) > at_most:
+        raise UntrustedFileError(path, f"more than {at_most:,} bytes", f"{what} of at most {at_most:,} bytes")
+    return data
+
+
+def read_untrusted_text(path: Path, *, at_most: int, what: str, hint: str = "", named: bool = False) -> str:
+    """Return a text file from outside, UTF-8, its line ends as they are on this system."""
+    data = read_untrusted(path, at_most=at_most, what=what, hint=hint, named=named)
+    try:
+        return io.IncrementalNewlineDecoder(None, translate=True).decode(data.decode("utf-8"), final=True)
+    except UnicodeDecodeError as e:
+        raise UntrustedFileError(path, f"is no text: {e.reason} at byte {e.start}", f"{what}, UTF-8") from e
+
+
+def read_untrusted_json(path: Path, *, at_most: int, what: str, hint: str = "", named: bool = False) -> Any:  # noqa: ANN401 - JSON
+    """Return the value of a JSON file from outside, as ``documents.parse_json`` reads it; its fields are unchecked."""
+    data = read_untrusted(path, at_most=at_most, what=what, hint=hint, named=named)
+    try:
+        return parse_json(data, what)
+    except InvalidInputError as e:
+        raise UntrustedFileError(path, e.problem, e.expected) from e

@@ -1,0 +1,280 @@
+"""What people read of options: the book in pages, one option's life, settlements and their proofs, premiums.
+
+The one place for it: console, REST, gRPC and command line ask here. What is not found is None; each surface says so in
+its own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, func
+from sqlmodel import Session, col, select
+
+from btcfi.adapters.store.chain import views as chain_views
+from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.tables import (
+    UNEXPIRED_OPTIONS,
+    OptionRow,
+    PremiumRow,
+    RequestState,
+    SettlementRequestRow,
+    SettlementRow,
+    SettlementState,
+)
+from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.paging import Page, aside, newest_page, stretch
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.options.terms import OptionKind
+
+UNPROVEN: Final = (SettlementState.DUE, SettlementState.CLAIMED, SettlementState.EXECUTED)
+ON_CHAIN: Final = (SettlementState.PROVEN, SettlementState.BUILT, SettlementState.BROADCAST)
+"""Between the proof and the last confirmation."""
+
+BEYOND_EVERY_ID: Final = "\U0010ffff"
+"""Sorts after every character that an id may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhichOptions:
+    """A filter of options; what is None or empty does not matter."""
+
+    state: str | None = None
+    kind: OptionKind | None = None
+    american: bool | None = None
+    expiry_from: int | None = None
+    """Unix seconds, inclusive, as ``expiry_to``."""
+    expiry_to: int | None = None
+    id_prefix: str = ""
+
+    def conditions(self, session: Session) -> list[ColumnElement[bool]]:
+        """Return what a row must fulfil."""
+        where, plain = _begins(session, OptionRow.id, self.id_prefix)
+        if self.state is not None:
+            where.append(plain(OptionRow.state) == self.state)
+        if self.kind is not None:
+            where.append(plain(OptionRow.kind) == int(self.kind))
+        if self.american is not None:
+            where.append(plain(OptionRow.american).is_(self.american))
+        if self.expiry_from is not None:
+            where.append(plain(OptionRow.expiry_unix) >= self.expiry_from)
+        if self.expiry_to is not None:
+            where.append(plain(OptionRow.expiry_unix) <= self.expiry_to)
+        return where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhichSettlements:
+    """A filter of settlements; what is None or empty does not matter."""
+
+    state: str | None = None
+    option_id: str | None = None
+    option_prefix: str = ""
+
+    def conditions(self, session: Session) -> list[ColumnElement[bool]]:
+        """Return what a row must fulfil."""
+        where, plain = _begins(session, SettlementRow.option_id, self.option_prefix)
+        if self.state is not None:
+            where.append(plain(SettlementRow.state) == self.state)
+        if self.option_id is not None:
+            where.append(col(SettlementRow.option_id) == self.option_id)
+        return where
+
+
+class OldestDue(NamedTuple):
+    """The settlement that has waited longest for its proof."""
+
+    created_at_unix: int
+    id: str
+
+
+# ---- options
+
+
+def option(session: Session, option_id: str) -> OptionRow | None:
+    """Return an option."""
+    return session.get(OptionRow, option_id)
+
+
+def option_page(
+    session: Session, feed: str, which: WhichOptions, *, limit: int, cursor: str | None = None
+) -> Page[OptionRow]:
+    """Return one page of a feed's options, newest first. Raises NoSuchPageError."""
+    query = select(OptionRow).where(OptionRow.feed == feed, *which.conditions(session))
+    return newest_page(
+        session, query, col(OptionRow.created_at_unix), col(OptionRow.id), limit=limit, cursor=cursor
+    )  # fmt: skip
+
+
+def soonest(
+    session: Session, which: WhichOptions, *, feed: str | None = None, limit: int = 1_000
+) -> Sequence[OptionRow]:
+    """Return options, the soonest expiry first. feed: None for every feed."""
+    query = select(OptionRow).where(*which.conditions(session))
+    if feed is not None:
+        query = query.where(OptionRow.feed == feed)
+    return stretch(session, query, col(OptionRow.expiry_unix), col(OptionRow.id), beyond=None, limit=limit)
+
+
+def options_by_state(session: Session) -> dict[str, int]:
+    """Return how many options are in each state."""
+    return spine_views.by_state(session, OptionRow)
+
+
+def options_in(session: Session, states: Iterable[str]) -> int:
+    """Return how many options are in one of these states."""
+    return spine_views.count_in(session, OptionRow, *states)
+
+
+def of_these_in(session: Session, ids: Iterable[str], states: Iterable[str]) -> Sequence[str]:
+    """Return those of some options that are in one of these states."""
+    query = select(OptionRow.id).where(col(OptionRow.id).in_(list(ids)), col(OptionRow.state).in_(list(states)))
+    return session.exec(query).all()
+
+
+def contract(session: Session, option_id: str) -> ContractRow | None:
+    """Return how far an option's two parties have come."""
+    return session.get(ContractRow, option_id)
+
+
+def attestations_of(session: Session, option_id: str) -> Sequence[AttestationRow]:
+    """Return what the oracles attested of the event that an option's contract names; none before its expiry."""
+    signed = contract(session, option_id)
+    if signed is None:
+        return []
+    query = select(AttestationRow).where(AttestationRow.event_id == signed.event_id)
+    return session.exec(query.order_by(col(AttestationRow.oracle_key))).all()
+
+
+def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
+    """Return every edge that an option, its contract, its settlement and its transactions crossed, in order."""
+    settled = settlement_of(session, option_id)
+    subjects = {
+        "option": [option_id],
+        "contract": [option_id],
+        "settlement": [] if settled is None else [settled.id],
+        "chain_transaction": [row.txid for row in chain_views.transactions_of(session, option_id)],
+    }
+    return spine_views.events_of(session, subjects)
+
+
+# ---- premiums
+
+
+def premium(session: Session, option_id: str) -> PremiumRow | None:
+    """Return the newest premium that was stored for an option."""
+    return session.get(PremiumRow, option_id)
+
+
+def premiums_of(session: Session, ids: Iterable[str]) -> dict[str, PremiumRow]:
+    """Return the newest premium of each of some options that has one."""
+    query = select(PremiumRow).where(col(PremiumRow.option_id).in_(list(ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
+
+
+def premiums_after(session: Session, *, feed: str, at: int, option_id: str, limit: int = 2_000) -> Sequence[PremiumRow]:
+    """Return the open options' premiums stored after ``at`` or, at that time, of a later id, in that order."""
+    query = (
+        select(PremiumRow)
+        .join(OptionRow, col(OptionRow.id) == col(PremiumRow.option_id))
+        .where(OptionRow.feed == feed, aside(OptionRow.state).in_(UNEXPIRED_OPTIONS))
+    )
+    columns = col(PremiumRow.priced_at_unix), col(PremiumRow.option_id)
+    return stretch(session, query, *columns, beyond=(at, option_id), limit=limit)
+
+
+def premiums_at(session: Session, slot: int) -> int:
+    """Return how many options have a premium of the price of this minute."""
+    # none is older than the price that it was computed from, and an index knows the newest
+    fresh = PremiumRow.slot == slot, col(PremiumRow.priced_at_unix) >= slot
+    return session.exec(select(func.count()).select_from(PremiumRow).where(*fresh)).one()
+
+
+def newest_premium_unix(session: Session) -> int | None:
+    """Return when a premium was last stored."""
+    at = col(PremiumRow.priced_at_unix)
+    return session.exec(select(at).order_by(at.desc()).limit(1)).first()
+
+
+# ---- settlements
+
+
+def settlement(session: Session, settlement_id: str) -> SettlementRow | None:
+    """Return a settlement."""
+    return session.get(SettlementRow, settlement_id)
+
+
+def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
+    """Return an option's settlement."""
+    return session.exec(select(SettlementRow).where(SettlementRow.option_id == option_id)).one_or_none()
+
+
+def settlement_page(
+    session: Session, which: WhichSettlements, *, limit: int, cursor: str | None = None
+) -> Page[SettlementRow]:
+    """Return one page of settlements, newest first. Raises NoSuchPageError."""
+    query = select(SettlementRow).where(*which.conditions(session))
+    return newest_page(
+        session, query, col(SettlementRow.created_at_unix), col(SettlementRow.id), limit=limit, cursor=cursor
+    )  # fmt: skip
+
+
+def settlements_by_state(session: Session) -> dict[str, int]:
+    """Return how many settlements are in each state."""
+    return spine_views.by_state(session, SettlementRow)
+
+
+def states_of(session: Session, option_ids: Iterable[str]) -> Sequence[str]:
+    """Return the states of the settlements of some options."""
+    query = select(SettlementRow.state).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return session.exec(query).all()
+
+
+def parked(session: Session, *, limit: int | None = None) -> Sequence[SettlementRow]:
+    """Return the settlements that wait for an operator, longest first."""
+    query = (
+        select(SettlementRow)
+        .where(SettlementRow.state == SettlementState.PARKED)
+        .order_by(col(SettlementRow.updated_at_unix))
+    )
+    return session.exec(query.limit(limit)).all()
+
+
+def oldest_due(session: Session) -> OldestDue | None:
+    """Return the settlement without a proof that became due first."""
+    query = select(SettlementRow.created_at_unix, SettlementRow.id).where(col(SettlementRow.state).in_(UNPROVEN))
+    found = session.exec(query.order_by(col(SettlementRow.created_at_unix)).limit(1)).first()
+    return None if found is None else OldestDue(*found)
+
+
+def proof_file(session: Session, row: SettlementRow) -> BlobRow | None:
+    """Return the proof file of a settlement; None before it is proven."""
+    return spine_views.blob(session, row.proof_sha256)
+
+
+def request(session: Session, option_id: str) -> SettlementRequestRow | None:
+    """Return what became of the last request to settle an option."""
+    return session.get(SettlementRequestRow, option_id)
+
+
+def open_requests(session: Session) -> int:
+    """Return how many requests wait for an answer."""
+    return spine_views.count_in(session, SettlementRequestRow, RequestState.OPEN)
+
+
+def _begins(
+    session: Session, column: Any, prefix: str  # noqa: ANN401 - a mapped column
+) -> tuple[list[ColumnElement[bool]], Callable[[Any], Any]]:  # fmt: skip
+    """Return the condition that an id begins with ``prefix``, and how to write other columns beside it.
+
+    Exactly, without wildcards, in any collation.
+    """
+    if not prefix:
+        return [], col
+    last = prefix + BEYOND_EVERY_ID
+    if session.get_bind().dialect.name == "postgresql":  # it knows how rare a prefix is, and compares bytes if told to
+        of_bytes = col(column).collate("C")
+        return [of_bytes >= prefix, of_bytes < last], col
+    return [col(column) >= prefix, col(column) < last], aside

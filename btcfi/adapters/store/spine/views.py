@@ -1,0 +1,96 @@
+"""What people read of the spine: events, counters, canaries, blobs, how many rows are in which state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, inspect, or_
+from sqlmodel import Session, col, select
+
+from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
+from btcfi.adapters.store.spine.paging import aside, stretch
+from btcfi.adapters.store.spine.tables import BlobRow, CanaryRow, CounterRow, EventRow, OutboxRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Messages that the broker has not been given yet."""
+
+    count: int
+    since_unix: int | None
+    """When the oldest was written; None when none waits."""
+
+
+def has_table(session: Session, name: str) -> bool:
+    """Return whether the database has a table: it may be anybody's, or older than this code."""
+    return bool(inspect(session.connection()).has_table(name))
+
+
+def blob(session: Session, sha256: str | None) -> BlobRow | None:
+    """Return the bytes of a hash; None for no hash and for what is not kept any more."""
+    return session.get(BlobRow, sha256) if sha256 else None
+
+
+def by_state(session: Session, table: Any) -> dict[str, int]:  # noqa: ANN401 - any table with a state
+    """Return how many rows of a table are in each state."""
+    rows = session.execute(select(col(table.state), func.count()).group_by(col(table.state))).all()
+    return {str(state): int(count) for state, count in rows}
+
+
+def count_in(session: Session, table: Any, *states: str) -> int:  # noqa: ANN401 - any table with a state
+    """Return how many rows of a table are in one of these states."""
+    query = select(func.count()).select_from(table).where(col(table.state).in_(states))
+    return int(session.exec(query).one())
+
+
+def newest_events(session: Session, limit: int) -> Sequence[EventRow]:
+    """Return the newest edges of anything, newest first."""
+    return stretch(session, select(EventRow), col(EventRow.id), beyond=None, limit=limit, newest_first=True)
+
+
+def newest_event_id(session: Session) -> int:
+    """Return the highest id of an event; 0 when there is none."""
+    return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
+
+
+def events_after(session: Session, *, entity: str, after: int, limit: int) -> Sequence[EventRow]:
+    """Return the edges of one kind of row that were crossed after the event ``after``, oldest first."""
+    ours = select(EventRow).where(aside(EventRow.entity) == entity)
+    return stretch(session, ours, col(EventRow.id), beyond=(after,), limit=limit)
+
+
+def events_of(session: Session, subjects: Mapping[str, Sequence[str]], *, limit: int = 500) -> Sequence[EventRow]:
+    """Return the edges that some rows crossed, oldest first. subjects: ids by entity."""
+    ours = [
+        and_(col(EventRow.entity) == entity, col(EventRow.entity_id).in_(ids))
+        for entity, ids in subjects.items()
+        if ids
+    ]
+    if not ours:
+        return []
+    return stretch(session, select(EventRow).where(or_(*ours)), col(EventRow.id), beyond=None, limit=limit)
+
+
+def canaries(session: Session) -> Sequence[CanaryRow]:
+    """Return when each queue was last seen to be consumed, by name."""
+    return session.exec(select(CanaryRow).order_by(col(CanaryRow.queue))).all()
+
+
+def counters(session: Session) -> dict[str, int]:
+    """Return what is counted."""
+    return {row.name: row.value for row in session.exec(select(CounterRow)).all()}
+
+
+def waiting(session: Session) -> Waiting:
+    """Return what the relay has not published yet."""
+    query = select(func.count(), func.min(OutboxRow.created_at_unix))
+    count, since = session.exec(query.where(col(OutboxRow.published_at_unix).is_(None))).one()
+    return Waiting(count=int(count), since_unix=since)
+
+
+def refused(session: Session, *, limit: int = 100) -> Sequence[RefusedMessageRow]:
+    """Return the messages that were refused at the broker's door, the newest first."""
+    query = select(RefusedMessageRow).order_by(col(RefusedMessageRow.last_seen_unix).desc())
+    return session.exec(query.limit(limit)).all()

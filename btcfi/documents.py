@@ -1,0 +1,73 @@
+"""JSON from outside: one parser, which takes what every parser takes alike.
+
+That is UTF-8, each key of an object once, finite numbers, whole characters, a bounded depth. What a document's fields
+must be is ``btcfi.records``'s to say.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NoReturn
+
+from btcfi.errors import InvalidInputError
+
+MAX_DEPTH: Final = 32
+"""Objects and lists inside each other; ours have at most eight, and a parser's stack ends at a thousand."""
+
+
+def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is any shape until a reader has looked
+    """Return the value of a JSON text. ``what``: the kind of document, in words, for the refusal.
+
+    Raises InvalidInputError, and nothing else, for anything but JSON that every parser reads alike.
+    """
+    expected = f"{what}, as JSON"
+    try:
+        text = raw if isinstance(raw, str) else raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        if "\\" in text:  # an escape is the one way into a half character: only then are strings looked at
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        raise InvalidInputError(what, "holds half a character (a lone surrogate)", expected) from e
+    except UnicodeDecodeError as e:
+        raise InvalidInputError(what, f"is no UTF-8 at byte {e.start}", expected) from e
+    except RecursionError as e:
+        raise InvalidInputError(what, "is nested too deeply", f"{expected}, at most {MAX_DEPTH} deep") from e
+    except ValueError as e:
+        raise InvalidInputError(what, f"is not JSON: {e}", expected) from e
+    if not _shallow(value):
+        raise InvalidInputError(what, "is nested too deeply", f"{expected}, at most {MAX_DEPTH} deep")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {name[:40]!r} stands twice in an object")
+    return made
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text[:40]} is beyond every number")
+    return value
+
+
+def _shallow(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return True
+    return False

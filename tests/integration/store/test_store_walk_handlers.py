@@ -1,0 +1,156 @@
+"""The walk along the blocks names no system: whoever brings a handler is asked, and nobody else's rows are touched."""
+
+import pytest
+
+from btcfi.adapters.store.chain.handlers import Handlers, Purpose, PurposeTakenError
+from btcfi.adapters.store.chain.sending import mark_sent, to_send
+from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.chain.walk import finalize, unwind, walk
+from btcfi.adapters.store.options.on_chain import OPTIONS_ON_CHAIN
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
+from btcfi.units import Height, Sats, Txid, UnixSeconds, display_txid
+
+NOW = UnixSeconds(1_700_000_040)
+OURS, RIVAL, THEIRS = "lease", "lease fee", "stranger's spend"
+
+
+class Nothing:
+    def known(self, txid):
+        return None
+
+    def foreign(self, session, transaction):
+        return ()
+
+
+class Watching(Nothing):
+    """Watches one outpoint."""
+
+    def __init__(self, outpoint):
+        self.outpoint = outpoint
+
+    def foreign(self, session, transaction):
+        if any(txin.outpoint == self.outpoint for txin in transaction.inputs):
+            yield Signed(transaction=transaction, purpose=THEIRS, subject="l1", spends=self.outpoint, fee=Sats(0))
+
+
+class Leases:
+    """A system that the store has never heard of."""
+
+    purposes = (Purpose(name=OURS), Purpose(name=RIVAL, gives_way=True), Purpose(name=THEIRS, ours=False))
+
+    def __init__(self, outpoint=None):
+        self.outpoint, self.heard = outpoint, []
+
+    def view(self, session, block):
+        return Nothing() if self.outpoint is None else Watching(self.outpoint)
+
+    def sent(self, session, rows, now):
+        self.heard += [("sent", row.purpose) for row in rows]
+
+    def final(self, session, rows, now):
+        self.heard += [("final", row.purpose) for row in rows]
+
+    def undone(self, session, row, now):
+        self.heard.append(("undone", row.purpose, row.state))
+
+    def coins_needed(self, session):
+        return 3
+
+
+def spend(number, outpoint=None, value=1_000):
+    outpoint = outpoint or OutPoint(txid=Txid(bytes([number]) * 32), index=0)
+    return Transaction(
+        version=2, inputs=(TxIn(outpoint=outpoint),), outputs=(TxOut(value=Sats(value), script=b"\x51" * number),)
+    )
+
+
+class Block:
+    def __init__(self, *transactions, number=1):
+        self.transactions = transactions
+        self.header = type("Header", (), {"hash": bytes([number]) * 32})
+
+
+def stored(session, transaction, purpose, subject="l1"):
+    signed = Signed(
+        transaction=transaction, purpose=purpose, subject=subject, spends=transaction.inputs[0].outpoint, fee=Sats(1)
+    )
+    return put_transaction(session, signed, now=NOW)
+
+
+def test_a_new_system_hears_of_its_own_transactions_and_the_options_handler_of_none(store):
+    leases = Leases()
+    handlers = Handlers((OPTIONS_ON_CHAIN, leases))
+    mine = spend(1)
+    with store.transaction() as session:
+        stored(session, mine, OURS)
+        mark_sent(session, [mine.txid], handlers, now=NOW)
+        walk(session, Block(mine), Height(5), b"", handlers, now=NOW)
+        finalize(session, handlers, tip=Height(10), confirmations=6, now=NOW)
+        unwind(session, 5, handlers, now=NOW)
+        row = session.get_one(TransactionRow, display_txid(mine.txid))
+    assert leases.heard == [("sent", OURS), ("final", OURS), ("undone", OURS, "final")]
+    assert (row.state, row.height) == ("broadcast", None)
+
+
+def test_a_stranger_s_spend_is_kept_confirmed_never_sent_and_forgotten_with_its_block(store):
+    outpoint = OutPoint(txid=Txid(b"\x09" * 32), index=1)
+    handlers = Handlers((Leases(outpoint),))
+    theirs = spend(2, outpoint)
+    with store.transaction() as session:
+        walk(session, Block(theirs), Height(5), b"", handlers, now=NOW)
+        row = session.get_one(TransactionRow, display_txid(theirs.txid))
+        assert (row.purpose, row.subject, row.state) == (THEIRS, "l1", "confirmed")
+        assert to_send(session, handlers, now=UnixSeconds(NOW + 3600)) == []
+        unwind(session, 5, handlers, now=NOW)
+        session.flush()
+        assert session.get(TransactionRow, display_txid(theirs.txid)) is None
+
+
+def test_what_gives_way_names_who_took_its_place_and_leaves_room_for_the_next(store):
+    handlers = Handlers((Leases(),))
+    outpoint = OutPoint(txid=Txid(b"\x09" * 32), index=1)
+    ours, theirs = spend(3, outpoint), spend(4, outpoint, value=900)
+    with store.transaction() as session:
+        stored(session, ours, RIVAL)
+        walk(session, Block(theirs), Height(5), b"", handlers, now=NOW)
+        row = session.get_one(TransactionRow, display_txid(ours.txid))
+        assert (row.state, row.replaced_by, row.height) == ("conflicted", display_txid(theirs.txid), None)
+        stored(session, spend(5), RIVAL)  # one purpose and subject, one that stands
+
+
+def test_what_keeps_its_place_waits_for_the_block_of_its_rival_to_go(store):
+    handlers = Handlers((Leases(),))
+    outpoint = OutPoint(txid=Txid(b"\x09" * 32), index=1)
+    ours, theirs = spend(3, outpoint), spend(4, outpoint, value=900)
+    with store.transaction() as session:
+        stored(session, ours, OURS)
+        walk(session, Block(theirs), Height(5), b"", handlers, now=NOW)
+        row = session.get_one(TransactionRow, display_txid(ours.txid))
+        assert (row.state, row.replaced_by, row.height) == ("conflicted", None, 5)
+        unwind(session, 5, handlers, now=NOW)
+        assert row.state == "broadcast"
+
+
+def test_a_transaction_goes_together_with_the_one_it_spends_whatever_they_are_for(store):
+    handlers = Handlers((Leases(),))
+    parent = spend(1)
+    child = spend(2, OutPoint(txid=parent.txid, index=0))
+    with store.transaction() as session:
+        stored(session, child, RIVAL)
+        stored(session, parent, OURS)
+        stored(session, spend(6), OURS, subject="l2")
+        packages = to_send(session, handlers, now=NOW)
+    assert sorted(len(package) for package in packages) == [1, 2]
+    assert [parent, child] in packages
+
+
+def test_two_systems_that_claim_one_purpose_are_refused_by_its_name(store):
+    handlers = Handlers((Leases(), Leases()))
+    with pytest.raises(PurposeTakenError, match=OURS):
+        handlers.purpose(OURS)
+
+
+def test_every_system_s_coins_are_kept_at_once(store):
+    with store.reading() as session:
+        assert Handlers((Leases(), OPTIONS_ON_CHAIN, Leases())).coins_needed(session) == 6

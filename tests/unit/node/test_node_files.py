@@ -1,0 +1,157 @@
+"""Files from outside are read by one function: regular ones, of a bounded size, and every refusal names its file."""
+
+import os
+import threading
+
+import pytest
+
+from btcfi.adapters.files import (
+    KeystoreExistsError,
+    UntrustedFileError,
+    open_untrusted,
+    read_untrusted,
+    read_untrusted_json,
+    read_untrusted_text,
+    write_private,
+)
+from btcfi.adapters.party.mailbox import Mailbox, read_message
+from btcfi.errors import NotFoundError
+
+WHAT = "message"
+
+
+def read(path, **options):
+    return read_untrusted(path, **{"at_most": 10, "what": WHAT, **options})
+
+
+def test_a_regular_file_is_read_up_to_its_limit_and_not_one_byte_more(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes(b"0123456789")
+    assert read(file) == b"0123456789"
+    file.write_bytes(b"0123456789x")
+    with pytest.raises(UntrustedFileError) as refused:
+        read(file)
+    assert refused.value.path == file
+    assert (refused.value.field, refused.value.expected) == (str(file), "message of at most 10 bytes")
+
+
+def test_a_file_that_grows_between_the_look_at_its_size_and_the_reading_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    file.write_bytes(b"0123456789")
+    seen = os.fstat
+
+    def grows(descriptor):
+        found = seen(descriptor)
+        with file.open("ab") as more:
+            more.write(b"x" * 100)
+        return found
+
+    monkeypatch.setattr(os, "fstat", grows)
+    with pytest.raises(UntrustedFileError):
+        read(file)
+
+
+def test_a_link_in_a_folder_of_others_is_refused_and_one_that_a_person_names_is_followed(tmp_path):
+    secret, link = tmp_path / "secret", tmp_path / "link"
+    secret.write_bytes(b"ours")
+    link.symlink_to(secret)
+    with pytest.raises(UntrustedFileError) as refused:
+        read(link)
+    assert refused.value.problem == "is a link"
+    assert read(link, named=True) == b"ours"
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.symlink_to("/dev/zero")])
+def test_a_folder_and_a_device_are_no_files(tmp_path, make, named):
+    make(tmp_path / "a")
+    with pytest.raises(UntrustedFileError):
+        read(tmp_path / "a", named=named)
+
+
+def test_a_pipe_into_which_nobody_writes_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(UntrustedFileError) as refused:
+        read(tmp_path / "a")
+    assert refused.value.problem == "is no regular file"
+
+
+def test_a_pipe_that_a_person_names_is_read_and_its_bytes_are_counted(tmp_path):
+    pipe = tmp_path / "a"
+    os.mkfifo(pipe)
+    for sent, fine in ((b"0123456789", True), (b"0123456789x", False)):
+        writer = threading.Thread(target=pipe.write_bytes, args=(sent,))
+        writer.start()
+        if fine:
+            assert read(pipe, named=True) == sent
+        else:
+            with pytest.raises(UntrustedFileError):
+                read(pipe, named=True)
+        writer.join(5)
+
+
+def test_a_missing_file_is_not_found_with_the_hint_and_a_name_that_no_file_has_is_refused(tmp_path):
+    with pytest.raises(NotFoundError) as missing:
+        read(tmp_path / "a", hint="look elsewhere")
+    assert (missing.value.kind, missing.value.name) == (WHAT, str(tmp_path / "a"))
+    assert "look elsewhere" in str(missing.value)
+    with pytest.raises(UntrustedFileError):
+        read(tmp_path / "a\0b")
+
+
+def test_text_has_its_line_ends_translated_and_must_be_utf_8(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes("é\r\nb\rc\n".encode())
+    assert read_untrusted_text(file, at_most=99, what=WHAT) == file.read_text(encoding="utf-8") == "é\nb\nc\n"
+    file.write_bytes(b"ab\xff")
+    with pytest.raises(UntrustedFileError) as refused:
+        read_untrusted_text(file, at_most=99, what=WHAT)
+    assert "byte 2" in refused.value.problem
+
+
+def test_json_that_is_none_is_a_refusal_that_names_the_file(tmp_path):
+    file = tmp_path / "a"
+    for raw in (b"", b"{", b"\xff", b"{} {}", b'{"a": 1, "a": 2}', b"[NaN]", b"[" * 100_000):
+        file.write_bytes(raw)
+        with pytest.raises(UntrustedFileError) as refused:
+            read_untrusted_json(file, at_most=1 << 20, what=WHAT)
+        assert refused.value.field == str(file)
+        assert refused.value.expected.startswith("message, as JSON")
+
+
+def test_a_large_file_may_be_read_as_a_stream(tmp_path):
+    (tmp_path / "a").write_bytes(b"one\ntwo\n")
+    with open_untrusted(tmp_path / "a", at_most=8, what=WHAT) as file:
+        assert list(file) == [b"one\n", b"two\n"]
+
+
+def test_a_private_file_is_its_owner_s_alone_replaced_whole_and_never_written_twice_when_it_must_be_new(tmp_path):
+    file = tmp_path / "deep" / "a"
+    write_private(file, b"1")
+    write_private(file, b"2")
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"2", 0o600)
+    with pytest.raises(KeystoreExistsError):
+        write_private(file, b"3", fresh=True)
+    assert file.read_bytes() == b"2"
+    assert [one.name for one in file.parent.iterdir()] == ["a"]
+
+
+def test_the_service_passes_over_a_link_and_a_pipe_in_a_party_s_outbox(tmp_path):
+    box = Mailbox(tmp_path)
+    box.put("outbox", "x.accept", {"type": "btcfi/accept"})
+    (tmp_path / "secret.json").write_text('{"type": "ours"}')
+    (tmp_path / "outbox/y.accept.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(tmp_path / "outbox/z.accept.json")
+    read_by_name = {name: read_message(path) for path, name, _ in box.answers()}
+    assert read_by_name == {"x": {"type": "btcfi/accept"}, "y": None, "z": None}
+
+
+def test_a_party_s_reason_that_is_a_link_is_not_shown_to_anybody(tmp_path):
+    box = Mailbox(tmp_path)
+    (tmp_path / "inbox/refused").mkdir(parents=True)
+    (tmp_path / "secret").write_text("ours")
+    (tmp_path / "inbox/refused/x.reason").symlink_to(tmp_path / "secret")
+    told = box.refusal("x")
+    assert told is not None
+    assert "ours" not in told
+    assert box.refusal("y") is None
