@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,7 +85,7 @@ class Part:
             self.process.wait(5)
 
 
-def _until_answered(part: Part, service: str, where: str) -> Iterator[None]:
+def until_answered(part: Part, service: str, where: str) -> Iterator[None]:
     """Give control every 50 ms until the caller is content. Raises UnreachableError for a part that ends or is mute."""
     deadline = time.monotonic() + START_SECONDS
     while part.exit_code is None and time.monotonic() < deadline:
@@ -95,7 +95,8 @@ def _until_answered(part: Part, service: str, where: str) -> Iterator[None]:
     raise UnreachableError(service, where, problem, f"see {part.log}")
 
 
-def _end(parts: list[Part], seconds: float) -> None:
+def end(parts: Sequence[Part], seconds: float) -> None:
+    """Ask parts to end, the last one first, and wait for all of them together at most so long."""
     for part in reversed(parts):
         part.signal(signal.SIGTERM)
     deadline = time.monotonic() + seconds

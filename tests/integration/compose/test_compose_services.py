@@ -29,7 +29,8 @@ from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
 from workers.app import create_app
 from workers.commands import watch
-from workers.machine.cluster import Cluster, free_port
+from workers.machine.cluster import Cluster
+from workers.machine.rows import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
