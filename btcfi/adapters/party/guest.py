@@ -65,6 +65,11 @@ class GuestAside(Guest):
         """Whether a child waits for the next question."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The child's, if there was ever one."""
+        return None if self._child is None else self._child.pid
+
     def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
         """Return the output of a run on each input. Raises MachineFaultError, UnreachableError."""
         answer = self._ask({"outputs": [one.hex() for one in inputs]})
