@@ -30,6 +30,7 @@ from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from workers.logs import bound_log
 from workers.machine import parties, rows
+from workers.machine.nursery import SUPPORTED, Nursery
 from workers.machine.part import Part, end, until_answered
 from workers.machine.rows import Here, Row
 
@@ -94,6 +95,8 @@ class Cluster:
         """The wanted parts, in the order of their start."""
         self._here: Here | None = None
         self._told: list[str] = []
+        self._logs = deployment.data_dir / "logs"
+        self._nursery = Nursery(self._logs / "nursery.log")
         self._shared = _Supervised()
         self._supervisor: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -130,6 +133,8 @@ class Cluster:
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
         self._run_dir = _private_directory()
+        if SUPPORTED and any(row.forked for row in self.rows):
+            self._nursery.open()  # it imports while the broker and the node start
         here = Here(deployment=self._deployment, run_dir=self._run_dir, replay_folder=self._replay_folder)
         for row in self.rows:
             here = self._here = self._bring(row, here, progress)
@@ -153,7 +158,9 @@ class Cluster:
         self._here = here
         self._told += row.tells
         environment = None if row.environment is None else row.environment(here.deployment)
-        part = self._launch(row.name, row.command(here), stdin=row.stdin(here), environment=environment)
+        part = self._launch(
+            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=environment
+        )  # fmt: skip
         if row.ready is None:
             return here
         for _ in until_answered(part, row.service, row.where(here)):
@@ -165,7 +172,7 @@ class Cluster:
 
     def launch(self, name: str, *arguments: str) -> Part:
         """Start one more process of ours: ``launch("settle-2", "worker", "settle", "--name", "settle-2")``."""
-        return self._launch(name, [*rows.CLI, *arguments])
+        return self._launch(name, [*rows.CLI, *arguments], forked=True)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when every worker and the API answer. Raises UnreachableError that names the first that does not."""
@@ -195,6 +202,7 @@ class Cluster:
                 for part in parts:
                     part.kill()
                 self._shared.parts.clear()
+            self._nursery.close()
             self._clean()
 
     def _needed(self, parts: Sequence[Part]) -> set[str]:
@@ -274,8 +282,9 @@ class Cluster:
         return {"replay_clock": self._deployment.replay_clock, **texts}
 
     def _launch(
-        self, name: str, command: list[str], *, stdin: bytes = b"", environment: dict[str, str] | None = None
-    ) -> Part:
+        self, name: str, command: list[str], *, forked: bool, stdin: bytes = b"",
+        environment: dict[str, str] | None = None,
+    ) -> Part:  # fmt: skip
         if environment is None:
             ours = {variable(known) for known in Deployment.model_fields}
             environment = {key: value for key, value in os.environ.items() if key not in ours}
@@ -285,8 +294,9 @@ class Cluster:
             name=name,
             command=command,
             environment=environment,
-            log=self._deployment.data_dir / "logs" / f"{name}.log",
+            log=self._logs / f"{name}.log",
             stdin=stdin,
+            nursery=self._nursery if forked and SUPPORTED else None,
         )
         self._shared.parts.append(part)
         part.start()
@@ -312,7 +322,7 @@ class Cluster:
                 log.write(f"btcfi: {part.name} ended with {part.exit_code}; starting again in {wait:.0f} s\n")
         elif now >= part.retry_at:
             part.kill()  # what its group left
-            with contextlib.suppress(OSError):  # no process or no memory: the next round tries again
+            with contextlib.suppress(OSError, UnreachableError):  # no process or no memory: the next round tries again
                 part.start()
                 self._write_down()
 

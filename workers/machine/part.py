@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from btcfi.errors import UnreachableError
+from workers.machine.nursery import Forked, Nursery
 
 START_SECONDS: Final = 20.0
 """Until a broker, node or replay server that does not answer counts as failed."""
@@ -27,7 +28,9 @@ class Part:
     environment: dict[str, str]
     log: Path
     stdin: bytes = b""
-    process: subprocess.Popen[bytes] | None = None
+    nursery: Nursery | None = None
+    """What it is forked from, if not started as a program of its own."""
+    process: subprocess.Popen[bytes] | Forked | None = None
     started: float = 0.0
     """Monotonic seconds."""
     failures: int = 0
@@ -40,14 +43,17 @@ class Part:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.offset = log.tell()
-            self.process = subprocess.Popen(  # noqa: S603 - our own programs
-                self.command,
-                stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                start_new_session=True,
-            )
+            if self.nursery is not None:
+                self.process = self.nursery.fork(self.command, self.environment, log.fileno())
+            else:
+                self.process = subprocess.Popen(  # noqa: S603 - our own programs
+                    self.command,
+                    stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self.environment,
+                    start_new_session=True,
+                )
         if self.stdin and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(self.stdin)

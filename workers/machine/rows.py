@@ -85,6 +85,9 @@ class Row:
     outside_says: str = ""
     ready: Callable[[Here, Part], Fields | None] | None = None
     """What the part fills in once it is there, None while it is not; the next row starts after that."""
+    forked: bool = False
+    """Whether its command is ``PYTHON -m …`` and comes from the nursery where there is one, which shares what both
+    import; a program that uses little of that is started by itself."""
     service: str = ""
     """What an error calls it when it does not become ready or does not answer."""
     where: Callable[[Here], str] = lambda _: ""
@@ -180,6 +183,7 @@ def _party(name: str) -> Row:
         says=lambda _: "starting the two parties, each with its own keys" if name == parties.PARTIES[0] else "",
         needs=(NODE,),
         command=lambda here: parties.command(here.deployment, name),
+        forked=True,
         environment=parties.environment,
     )
 
@@ -191,6 +195,7 @@ def worker(role: str) -> Row:
         says=lambda _: f"starting worker {role}",
         needs=(BROKER, NODE, REPLAY, DATABASE),
         command=lambda _: [*CLI, "worker", role],
+        forked=True,
         service=f"worker {role}",
         where=lambda _: "the broker",
         answers=lambda deployment: _worker_answers(deployment, role),
@@ -277,13 +282,14 @@ SERVICES: Final = (
 PARTIES: Final = tuple(_party(name) for name in parties.PARTIES)
 
 LOOKOUTS: Final = (
-    Row(name=BEAT, says=lambda _: "starting beat", needs=(BROKER,), command=lambda _: [*CLI, "beat"]),
+    Row(name=BEAT, says=lambda _: "starting beat", needs=(BROKER,), command=lambda _: [*CLI, "beat"], forked=True),
     Row(
         name=API,
         says=lambda here: f"starting the API on http://{here.deployment.api_host}:{here.deployment.api_port}",
         needs=(BROKER, NODE, DATABASE),
         before=lambda here: {"api_port": free_port(here.deployment.api_port, here.deployment.api_host)},
         command=lambda _: [*CLI, "serve"],
+        forked=True,
         service="API",
         where=lambda here: f"{_api_host(here.deployment)}:{here.deployment.api_port}",
         answers=_api_answers,
@@ -294,6 +300,7 @@ LOOKOUTS: Final = (
         needs=(BROKER,),
         before=lambda here: {"flower_port": free_port(here.deployment.flower_port)},
         command=lambda _: [*CLI, "flower"],
+        forked=True,
     ),
     Row(
         name=METRICS,
@@ -301,6 +308,7 @@ LOOKOUTS: Final = (
         needs=(BROKER, NODE, DATABASE),
         before=lambda here: {"metrics_port": free_port(here.deployment.metrics_port)},
         command=lambda _: [*CLI, "metrics"],
+        forked=True,
     ),
 )
 """The clock, and what people and programs look at."""
