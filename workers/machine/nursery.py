@@ -26,18 +26,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sqlalchemy.orm import configure_mappers
+
+from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.errors import UnreachableError
 
 SUPPORTED: Final = sys.platform == "linux"
 """Elsewhere a fork after such imports is not safe (macOS) or its commands cannot be shown."""
 
 SHARED: Final = (
-    "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.concurrency.prefork",
-    "celery.worker.consumer", "kombu.transport.redis",
-    "sqlalchemy.dialects.sqlite.pysqlite", "sqlmodel",
+    "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.celery",
+    "celery.concurrency.prefork", "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer", "celery.worker.strategy",
+    "celery.events.receiver", "kombu.transport.redis",
+    "sqlalchemy.dialects.sqlite.pysqlite", "sqlmodel", "cryptography.hazmat.primitives.kdf.scrypt", "typer.main",
     "settings.deployment", "settings.preset", "workers.app", "workers.roles",
-    "btcfi.adapters.chain.node", "btcfi.adapters.store.spine.database", "btcfi.adapters.store.spine.schema",
+    "btcfi.adapters.chain.node", "btcfi.adapters.keystore", "btcfi.adapters.party.mailbox",
+    "btcfi.adapters.party.store", "btcfi.adapters.store.spine.database", "btcfi.adapters.store.spine.leases",
+    "btcfi.adapters.store.spine.outbox",
     "btcfi.adapters.store.options.contracts", "btcfi.adapters.store.options.settlements",
+    "btcfi.contracts.cooperative", "btcfi.contracts.setup", "btcfi.contracts.watch", "btcfi.oracle.report",
+    "btcfi.surfaces.cli",
 )  # fmt: skip
 """Imported once, before the first fork: what most parts need, and nothing that only one does."""
 
@@ -188,10 +197,17 @@ class Nursery:
             self._process = None
 
 
-def main(channel: int) -> None:
-    """Be the nursery, until the parent is gone; in a child that was forked: be that part."""
+def share() -> None:
+    """Import what most parts need, and have it as ready as they would make it."""
     for name in SHARED:
         import_module(name)
+    load_tables()
+    configure_mappers()
+
+
+def main(channel: int) -> None:
+    """Be the nursery, until the parent is gone; in a child that was forked: be that part."""
+    share()
     woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakes)
