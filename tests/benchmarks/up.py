@@ -97,7 +97,7 @@ def taken(pid: int, folder: Path) -> list[Taken]:
     found = []
     for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            part = named.get(os.getsid(one.pid), "up" if one.pid == pid else "?")
+            part = named.get(os.getsid(one.pid), "up" if one.pid == pid else "nursery")
             found.append(Taken(part=part, pid=one.pid, pss=one.memory_full_info().pss / 1e6))
     return found
 
@@ -106,7 +106,7 @@ def _parts(folder: Path) -> dict[int, str]:
     """Return the parts by the id of their session, from what each was started with."""
     named = {}
     for pid, _ in json.loads((folder / "cluster.json").read_text())["parts"]:
-        words = psutil.Process(pid).cmdline()
+        words = [word for word in psutil.Process(pid).cmdline() if word]
         module, rest = (words[2], words[3:]) if words[1:2] == ["-m"] else ("broker", [])
         if module == "workers.cli":
             named[pid] = rest[-1]

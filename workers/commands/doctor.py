@@ -40,7 +40,7 @@ from workers.broker import read_broker
 from workers.commands.watch import age
 from workers.deployed import node_of
 from workers.machine.attach import attached
-from workers.machine.cluster import valkey_server
+from workers.machine.broker import valkey_server
 from workers.roles import QUEUES
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -6,6 +6,7 @@ JSON object a line and answers with one; it computes, holds no key, and ends wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import signal
@@ -71,6 +72,11 @@ class GuestAside(Guest):
         """Whether a child waits for the next question."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The child's, if there was ever one."""
+        return None if self._child is None else self._child.pid
+
     def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
         """Return the output of a run on each input. Raises MachineFaultError, UnreachableError."""
         answer = self._ask({"outputs": [one.hex() for one in inputs]})
@@ -93,25 +99,24 @@ class GuestAside(Guest):
         # a child that had waited long enough may end as we write: the runs have no effect, so a new one is asked again
         said = self._said(line) or self._said(line)
         if not said:
-            code = self._child.wait() if self._child is not None else None
-            raise UnreachableError("guest", "a child process", f"it ended with {code}", "see its last words above")
+            raise UnreachableError("guest", "a child process", "it ended", "its last words are in our own log")
         answer: dict[str, Any] = json.loads(said)
         if "fault" in answer:
             raise FAULTS[Stop(answer["fault"].pop("stop"))](**answer["fault"])
         return answer
 
     def _said(self, line: str) -> str:
-        child = self._child
-        if child is None or not self.warm:
-            child = self._child = self._start()
-        if child.stdin is None or child.stdout is None:
-            return ""
-        try:
-            child.stdin.write(line)
-            child.stdin.flush()
-        except BrokenPipeError:
-            return ""
-        return child.stdout.readline()
+        """Return what the child answers, nothing when it ended instead: it is given up then."""
+        child = self._child = self._child if self._child is not None and self.warm else self._start()
+        said = ""
+        with contextlib.suppress(BrokenPipeError):
+            if child.stdin is not None and child.stdout is not None:
+                child.stdin.write(line)
+                child.stdin.flush()
+                said = child.stdout.readline()
+        if not said:
+            self._child = None
+        return said
 
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", __name__, self.program.program_hash.hex(), str(self._warm_seconds)]
