@@ -6,11 +6,8 @@ import sys
 
 import pytest
 
-from settings.deployment import Deployment
-from workers.app import ROLE_MODULES, ROUTES, TASK_MODULES, create_app
-from workers.roles import CHAIN, CONTROL, PRICES, SETTLE, roles
-
-IN_MEMORY = Deployment(broker_url="memory://")
+from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
+from workers.systems import modules_of
 
 MACHINE = {"numba", "llvmlite", "unicorn", "btcfi.vm.interpreter"}
 NUMBERS = {"numpy", "scipy"}
@@ -21,16 +18,16 @@ EXCHANGES = {"ccxt"}
 
 EACH = {
     "beat": (["workers.commands.beat"], MACHINE | NUMBERS | WEB | STORE | EXCHANGES),
-    PRICES: (["workers.commands.worker", "workers.app", *ROLE_MODULES[PRICES]], MACHINE | NUMBERS | WEB | {"alembic"}),
+    PRICES: (["workers.commands.worker", "workers.app", *modules_of(PRICES)], MACHINE | NUMBERS | WEB | {"alembic"}),
     CHAIN: (
-        ["workers.commands.worker", "workers.app", *ROLE_MODULES[CHAIN]],
+        ["workers.commands.worker", "workers.app", *modules_of(CHAIN)],
         MACHINE | NUMBERS | WEB | EXCHANGES | {"alembic"},
     ),
     CONTROL: (
-        ["workers.commands.worker", "workers.app", *ROLE_MODULES[CONTROL]],
+        ["workers.commands.worker", "workers.app", *modules_of(CONTROL)],
         MACHINE | NUMBERS | WEB | EXCHANGES | {"alembic"},
     ),
-    SETTLE: (["workers.commands.worker", "workers.app", *ROLE_MODULES[SETTLE]], WEB | EXCHANGES | {"alembic"}),
+    SETTLE: (["workers.commands.worker", "workers.app", *modules_of(SETTLE)], WEB | EXCHANGES | {"alembic"}),
     "flower": (["workers.commands.flower", "tasks.options"], MACHINE | NUMBERS | WEB | EXCHANGES | {"alembic"}),
     "metrics": (["workers.commands.metrics", "workers.exporter"], MACHINE | NUMBERS | WEB | EXCHANGES),
     "party": (["btcfi.surfaces.party_cli", "btcfi.adapters.party.mail"], MACHINE | WEB | STORE | QUEUE | EXCHANGES),
@@ -56,19 +53,3 @@ def test_a_process_imports_nothing_that_its_role_does_not_need(process):
 
 def test_the_workers_that_compute_have_the_machine_before_they_fork():
     assert imported_by(EACH[SETTLE][0]) >= MACHINE
-
-
-def test_every_role_has_its_modules_and_every_task_is_with_the_role_whose_queue_it_goes_to():
-    assert set(ROLE_MODULES) == set(roles(IN_MEMORY))
-    app = create_app(IN_MEMORY)
-    app.loader.import_default_modules()
-    for name, task in app.tasks.items():
-        if not name.startswith("celery.") and name != "control.canary":  # sent to each queue by beat's entry
-            queue = app.amqp.router.route({}, name)["queue"].name
-            assert type(task).__module__ in ROLE_MODULES[queue] or task.run.__module__ in ROLE_MODULES[queue], name
-    assert all(any(name.startswith(prefix) for name in app.tasks) for prefix, _ in ROUTES)
-
-
-def test_every_role_answers_the_canary():
-    assert all("tasks.canary" in modules for modules in ROLE_MODULES.values())
-    assert len(set(TASK_MODULES)) == len(TASK_MODULES)
