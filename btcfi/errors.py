@@ -39,6 +39,20 @@ class NotFoundError(BtcfiError):
         self.kind, self.name = kind, name
 
 
+class NotHeldError(BtcfiError):
+    """A row names what decides its money by a hash, and this process has nothing of that hash.
+
+    Nothing else takes its place: what needs it waits, with this text beside it, until an operator puts the file there.
+    """
+
+    MARK = "is not held here"
+    """In every such text, so that it can be taken away again."""
+
+    def __init__(self, kind: str, sha256: str, *, name: str, hint: str) -> None:
+        super().__init__(f"{kind}{f' {name!r}' if name else ''} with SHA-256 {sha256} {self.MARK}; {hint}")
+        self.kind, self.sha256, self.name = kind, sha256, name
+
+
 class ConflictError(BtcfiError):
     """What was asked for contradicts what is already there; asking again does not help."""
 

@@ -106,10 +106,10 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
         "# What the machine may run. Hashes are checked before a byte is mapped; see README.md.",
         f'zig_version = "{manifest["zig_version"]}"',
     ]
-    for row in manifest["program"]:
-        lines += ["", "[[program]]"]
-        for key, value in row.items():
-            lines.append(f"{key} = {_toml(value)}")
+    for table in ("program", "retired"):
+        for row in manifest.get(table, []):
+            lines += ["", f"[[{table}]]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in row.items()]
     (root / "manifest.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

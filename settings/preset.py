@@ -1,21 +1,23 @@
-"""What decides money: the named numbers of a preset, read from a reviewed file and hashed."""
+"""What decides an option's money: the named numbers of its preset, read from a reviewed file and hashed."""
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from btcfi.contracts.buckets import Rounding
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.units import BasisPoints
+from settings.preset_files import PresetFile, preset_file, preset_file_by_hash
 
-PRESETS: Final = Path(__file__).parent / "presets"
+SYSTEM: Final = "options"
+"""Whose presets these are: the folder below ``presets``."""
 
 _RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "consensus": {
@@ -72,23 +74,46 @@ class Preset:
 
 
 def load_preset(name: str) -> Preset:
-    """Return the preset ``settings/presets/NAME.toml``.
+    """Return the preset ``settings/presets/options/NAME.toml``, by ``NAME`` or ``options/NAME``.
 
     Raises NotFoundError when there is none, InvalidInputError that names the wrong field.
     """
-    known = sorted(path.stem for path in PRESETS.glob("*.toml"))
-    if name not in known:
-        raise NotFoundError("preset", name, f"there are: {', '.join(known)}")
-    return read_preset(PRESETS / f"{name}.toml")
+    return _parsed(preset_file(name, system=SYSTEM))
+
+
+@cache
+def load_preset_by_hash(sha256: str, *, name: str = "") -> Preset:
+    """Return the preset with this hash (hex), also a retired one: what an open option names is what settles it.
+
+    name: what the row calls it. Raises NotHeldError, InvalidInputError that names the wrong field.
+    """
+    return _parsed(preset_file_by_hash(sha256, system=SYSTEM, name=name))
+
+
+def rule_by_hash(sha256: str, *, ours: Preset) -> ConsensusRule:
+    """Return by which rule an option's minute is agreed and fit to settle on. Raises NotHeldError.
+
+    ours: the deployment's, by which every minute gets its one price. An option whose preset agrees by other numbers
+    waits: the minute's price is not the one that it was sold on.
+    """
+    theirs = ours if sha256 == ours.sha256 else load_preset_by_hash(sha256)
+    as_ours = replace(theirs.consensus, settle_confidence_bps=ours.consensus.settle_confidence_bps)
+    if as_ours != ours.consensus:
+        hint = f"minutes are agreed by preset {ours.name!r}; deploy one whose [consensus] is the same until these end"
+        raise NotHeldError("price rule of preset", sha256, name=theirs.name, hint=hint)
+    return theirs.consensus
 
 
 def read_preset(file: Path) -> Preset:
     """Return the preset in ``file``; its name is the file's. Raises InvalidInputError that names the wrong field."""
-    raw = file.read_bytes()
+    return _parsed(PresetFile(system=SYSTEM, name=file.stem, raw=file.read_bytes()))
+
+
+def _parsed(file: PresetFile) -> Preset:
     try:
-        document = tomllib.loads(raw.decode())
+        document = tomllib.loads(file.raw.decode())
     except ValueError as e:
-        raise InvalidInputError(f"preset {file.name}", str(e), "TOML in UTF-8") from e
+        raise InvalidInputError(f"preset {file.name}.toml", str(e), "TOML in UTF-8") from e
     _refuse_unknown(document, _RANGES, "")
     numbers: dict[str, int] = {}
     for section, ranges in _RANGES.items():
@@ -107,7 +132,7 @@ def read_preset(file: Path) -> Preset:
             "preset contract.oracle_threshold", str(numbers["oracle_threshold"]), "at most as many as oracles"
         )
     return Preset(
-        name=file.stem,
+        name=file.name,
         consensus=ConsensusRule(
             method=_choice(Method, "consensus.method", document["consensus"].get("method")),
             outlier_bps=BasisPoints(numbers["outlier_bps"]),
@@ -128,7 +153,7 @@ def read_preset(file: Path) -> Preset:
         batch_size=numbers["batch_size"],
         parallel_proof_steps=numbers["parallel_proof_steps"],
         max_steps=numbers["max_steps"],
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=file.sha256,
     )
 
 

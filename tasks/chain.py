@@ -11,7 +11,7 @@ from celery import shared_task
 
 from btcfi.adapters.chain.node import Node, TxRejectedError
 from btcfi.adapters.store.chain import sending, walk, wallet
-from btcfi.adapters.store.options import anchors, building, replacements
+from btcfi.adapters.store.options import anchors, building, options, replacements
 from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
@@ -25,6 +25,7 @@ from tasks.context import (
     service_wallet,
     where_nobody_else_signs,
 )
+from tasks.held import confirmations
 
 MAX_BLOCKS_PER_WALK = 500
 """Blocks that one watch takes in, so that a first walk along a long chain never outlasts its task."""
@@ -109,7 +110,8 @@ def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
     with here.signing() as session:
         for at, block in zip(heights, blocks, strict=True):
             walk.walk(session, block, Height(at), script, chain_handlers(), now=here.now())
-        walk.finalize(session, chain_handlers(), tip=tip, confirmations=here.preset.confirmations, now=here.now())
+        depth = confirmations(options.open_bounds(session))
+        walk.finalize(session, chain_handlers(), tip=tip, confirmations=depth, now=here.now())
 
 
 def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:

@@ -19,6 +19,7 @@ from celery import current_app
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.mailbox import Mailbox
 from btcfi.adapters.store.chain.handlers import Handlers
+from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.contracts import ContractRule
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.rounds import Register
@@ -33,8 +34,6 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, DigitPoints
 from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.units import Sats, UnixSeconds
-from btcfi.vm.emulator import Emulator
-from btcfi.vm.program import Program, load_program
 from settings.deployment import Deployment
 from settings.preset import Preset, load_preset
 from tasks import pipeline
@@ -52,6 +51,7 @@ class Context:
 
     deployment: Deployment
     preset: Preset
+    """What is sold and priced by today. What was sold is settled by what its row names (``tasks/held.py``)."""
     store: Store
     register: Register
 
@@ -122,18 +122,6 @@ def make_context(deployment: Deployment) -> Context:
 
 
 @cache
-def program() -> Program:
-    """Return the settlement program, its bytes checked against the manifest. Raises GuestMismatchError."""
-    return load_program(context().deployment.program)
-
-
-@cache
-def emulator(_pid: int) -> Emulator:
-    """Return this process's reused Unicorn."""
-    return Emulator(program())
-
-
-@cache
 def node(_pid: int) -> Node:
     """Return this process's connection to the node. Raises InvalidInputError when no node is configured."""
     deployment = context().deployment
@@ -198,6 +186,18 @@ def contract_rule(preset: Preset) -> ContractRule:
 def fee_rule(preset: Preset) -> FeeRule:
     """Return the bounds of what a settlement pays."""
     return FeeRule(floor=SatsPerKvb(preset.fee_sats_per_vbyte * 1000))
+
+
+def note_contract_error(here: Context, option_id: str, error: str) -> None:
+    """Keep why an option's contract does not go on, for whoever asks."""
+    with here.store.transaction() as session:
+        contracts.note_error(session, option_id, error, now=here.now())
+
+
+def note_unheld_contract(here: Context, option_id: str, reason: str) -> None:
+    """Keep which hash is missing here to go on with an option's contract."""
+    with here.store.transaction() as session:
+        contracts.note_unheld(session, option_id, reason)
 
 
 def _secret(file: Path, what: str) -> bytes:

@@ -1,4 +1,7 @@
-"""Contracts: orders to the two parties, their messages carried and checked; each party signs in its own process."""
+"""Contracts: orders to the two parties, their messages carried; each party signs in its own process.
+
+``tasks/checks.py`` checks what they signed.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,21 @@ from celery import shared_task
 from btcfi.adapters.party.mailbox import Mailbox, read_message
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractState
-from btcfi.adapters.store.options.options import condition_of_row, event_of, terms_of
+from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.contracts.messages import Role, encode_attestation
-from btcfi.contracts.payouts import guest_payouts
-from btcfi.contracts.setup import Agreement, SetupPolicy, check_setup
-from btcfi.errors import BtcfiError, RetryableError, UnreachableError
+from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
 from btcfi.oracle.announcement import announce
-from tasks.context import Context, context, contract_rule, mailboxes, node, oracle_secrets, program, shared_points
+from tasks.context import (
+    Context,
+    context,
+    contract_rule,
+    mailboxes,
+    node,
+    note_contract_error,
+    note_unheld_contract,
+    oracle_secrets,
+)
+from tasks.held import preset_of, rate_of
 
 TAKE: Final = {
     "offer": contracts.take_offer,
@@ -60,8 +71,12 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
-    rule = contract_rule(here.preset)
     for option in waiting:
+        try:
+            rule = contract_rule(preset_of(option.preset_sha256, option.preset))
+        except NotHeldError as e:  # the others go on
+            note_unheld_contract(here, option.id, str(e))
+            continue
         event = event_of(option)
         with here.store.reading() as session:
             known = attesting.announcements_of(session, event)
@@ -83,9 +98,9 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
         except RetryableError:
             raise  # the message stays for the next look
         except BtcfiError as e:
-            _note(here, option_id, str(e))
+            note_contract_error(here, option_id, str(e))
         except Exception as e:  # noqa: BLE001 - it stays for the next look, and holds up no other party's
-            _note(here, option_id, f"not taken yet: {type(e).__name__}")
+            note_contract_error(here, option_id, f"not taken yet: {type(e).__name__}")
             return
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
@@ -115,18 +130,13 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
             (buyer, f"{name}.sign"),
         ):
             if row.last_error is None and (reason := box.refusal(sent)) is not None:
-                _note(here, name, f"the {box.folder.name} refused: {reason}")
-
-
-def _note(here: Context, option_id: str, error: str) -> None:
-    with here.store.transaction() as session:
-        contracts.note_error(session, option_id, error, now=here.now())
+                note_contract_error(here, name, f"the {box.folder.name} refused: {reason}")
 
 
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
     """Ask both parties to co-sign every proven early exercise."""
-    with here.store.reading() as session:
-        wanted = contracts.closes(session, contract_rule(here.preset).rate)
+    with here.store.transaction() as session:
+        wanted = contracts.closes(session, rate_of)
     for option_id, order in wanted:
         name = option_id + contracts.CLOSE_SUFFIX
         if not buyer.holds("orders", name):
@@ -143,25 +153,3 @@ def _publish(here: Context, boxes: list[Mailbox]) -> None:
         for box in boxes:
             if not box.holds("inbox", name):
                 box.put("inbox", name, encode_attestation(attestation))
-
-
-@shared_task(name="contracts.check")
-def check(option_id: str) -> None:
-    """Compute a contract ourselves and check every signature of both parties, before the buyer gets the last ones."""
-    here = context()
-    with here.store.reading() as session:
-        setup = contracts.setup_of(session, option_id)
-    if setup is not None:
-        try:
-            agreement = _checked(setup)
-            with here.work() as session:
-                contracts.mark_checked(session, option_id, agreement, now=here.now())
-        except BtcfiError as e:
-            _note(here, option_id, str(e))
-
-
-def _checked(setup: contracts.Setup) -> Agreement:
-    return check_setup(
-        setup.offer, setup.accepted, setup.signed, guest_payouts(terms_of(setup.option), program()),
-        event=event_of(setup.option), policy=SetupPolicy(), points=shared_points(setup.offer.terms.announcements),
-    )  # fmt: skip

@@ -1,20 +1,18 @@
-"""Control: publish what waits, repair what stands still, prove that queues are consumed."""
+"""Control: publish what waits, have every system take up what stands still. It names no system."""
 
 from __future__ import annotations
 
-from celery import shared_task
+import structlog
+from celery import current_app, shared_task
 
-from btcfi.adapters.store.options import contracts, settlements
-from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.evidence import prune_evidence
 from btcfi.adapters.store.spine import outbox
-from btcfi.adapters.store.spine.canary import note_canary
-from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.units import UnixSeconds
 from tasks import pipeline
-from tasks.context import context
+from tasks.context import Context, context
 
 KEEP_OUTBOX_SECONDS = 86_400
+
+log = structlog.get_logger("btcfi.control")
 
 
 @shared_task(name="control.relay")
@@ -26,32 +24,21 @@ def relay() -> None:
 
 @shared_task(name="control.reconcile")
 def reconcile() -> None:
-    """Close overdue rounds, queue stalled settlements and requests again: nothing depends on the broker's memory."""
+    """Have every system take up what was lost: nothing depends on the broker's memory."""
     here = context()
-    now, stale = here.now(), int(here.deployment.reconcile_seconds)
-    with here.work() as session:
-        rounds.repair_rounds(session, here.register, now=now, deadline_seconds=here.deployment.round_deadline_seconds)
-        settlements.repair(
-            session, here.preset.consensus, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
-            max_attempts=here.deployment.max_attempts,
-        )  # fmt: skip
-        lost = contracts.repair(session, now=now, stale_seconds=stale)
-        requests = [Work(flow="answer_request", arguments=(o,)) for o in settlements.open_requests(session)]
-        enqueue(session, [*requests, *lost, Work(flow="expire_due", arguments=(here.feed,))], now=now)
-        outbox.prune_published(session, before=UnixSeconds(now - KEEP_OUTBOX_SECONDS))
-
-
-@shared_task(name="control.prune")
-def prune() -> None:
-    """Delete the raw responses that are older than the deployment keeps them; prices and reports stay."""
-    here = context()
-    if days := here.deployment.evidence_keep_days:
-        prune_evidence(here.store, before=UnixSeconds(here.now() - days * 86_400))
-
-
-@shared_task(name="control.canary")
-def canary(queue: str) -> None:
-    """Note that this queue is consumed."""
-    here = context()
+    failed = [e for name in current_app.conf.repairs if (e := _repair(here, name)) is not None]
     with here.store.transaction() as session:
-        note_canary(session, queue, now=here.now())
+        outbox.prune_published(session, before=UnixSeconds(here.now() - KEEP_OUTBOX_SECONDS))
+    if failed:
+        raise failed[0]
+
+
+def _repair(here: Context, name: str) -> Exception | None:
+    """Run one system's repair in a transaction of its own; return what went wrong: the others run all the same."""
+    try:
+        with here.work() as session:
+            pipeline.resolve(name)(here, session)
+    except Exception as e:  # noqa: BLE001 - raised again when all have run
+        log.warning("repair failed", repair=name, problem=str(e) or type(e).__name__)
+        return e
+    return None

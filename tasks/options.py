@@ -1,28 +1,15 @@
-"""Options: premiums by the clock, expiry by the price, requests by operators."""
+"""Options: expiry by the price, requests by operators. ``tasks/pricing.py`` prices them."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.options import options, settlements
-from btcfi.adapters.store.options.premiums import price_open_options, store_premiums
+from btcfi.adapters.store.options import contracts, options, settlements
+from btcfi.adapters.store.spine.database import Session
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.oracle.quote import Feed
-from tasks.context import context
-
-
-@shared_task(name="pricing.refresh")
-def refresh() -> None:
-    """Price every open option at the newest agreed price."""
-    here = context()
-    with here.store.reading() as session:  # pricing ten thousand options must not keep others from writing
-        now = here.market_now(session)
-        priced = price_open_options(
-            session, here.feed, now=now, rate_bps=here.preset.rate_bps,
-            fallback_volatility_bps=here.preset.fallback_volatility_bps,
-        )  # fmt: skip
-    if priced is not None:
-        with here.store.transaction() as session:
-            store_premiums(session, priced, now=now)
+from tasks.context import Context, context
+from tasks.held import rule_of
 
 
 @shared_task(name="options.expire_due")
@@ -30,9 +17,7 @@ def expire_due(feed: str) -> None:
     """Expire what is due at the newest price and fan its settlements out in batches."""
     here = context()
     with here.work() as session:
-        options.expire_due(
-            session, Feed(feed), here.preset.consensus, now=here.now(), batch_size=here.preset.batch_size
-        )
+        options.expire_due(session, Feed(feed), rule_of, now=here.now(), batch_size=here.preset.batch_size)
 
 
 @shared_task(name="options.answer_request")
@@ -40,7 +25,7 @@ def answer_request(option_id: str) -> None:
     """Answer an operator's request to settle an option."""
     here = context()
     with here.work() as session:
-        settlements.answer_request(session, option_id, here.preset.consensus, now=here.now())
+        settlements.answer_request(session, option_id, rule_of, now=here.now())
 
 
 @shared_task(name="options.settle", ignore_result=False)
@@ -49,3 +34,15 @@ def settle(option_id: str, requested_by: str = "flower") -> str:
     here = context()
     with here.work() as session:
         return settlements.request_settlement(session, option_id, requested_by=requested_by, now=here.now()).state
+
+
+def repair(here: Context, session: Session) -> None:
+    """Queue again stalled settlements, requests, checks and attestations, and look for what is due."""
+    now, stale = here.now(), int(here.deployment.reconcile_seconds)
+    settlements.repair(
+        session, rule_of, now=now, batch_size=here.preset.batch_size, stale_seconds=stale,
+        max_attempts=here.deployment.max_attempts,
+    )  # fmt: skip
+    lost = contracts.repair(session, now=now, stale_seconds=stale)
+    requests = [Work(flow="answer_request", arguments=(one,)) for one in settlements.open_requests(session)]
+    enqueue(session, [*requests, *lost, Work(flow="expire_due", arguments=(here.feed,))], now=now)

@@ -1,18 +1,15 @@
-"""Prices: a tick opens a round, each venue is fetched, the chord's body agrees."""
+"""Prices: a tick opens a round, the chord's body agrees. ``tasks/venues.py`` fetches."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.observations import store_observation
-from btcfi.adapters.venues.rest import Backoff, venue_client
-from btcfi.oracle.attestation import attest as attest_outcome
-from btcfi.oracle.quote import Feed, parse_venue
-from btcfi.secp256k1 import public_key_xonly
+from btcfi.adapters.store.prices.evidence import prune_evidence
+from btcfi.adapters.store.spine.database import Session
+from btcfi.units import UnixSeconds
 from btcfi.units import slot as checked_slot
-from tasks.context import context, oracle_secrets
+from tasks.context import Context, context
 
 
 @shared_task(name="oracle.tick")
@@ -26,21 +23,6 @@ def tick(slot: int) -> None:
         )  # fmt: skip
 
 
-@shared_task(name="oracle.fetch", ignore_result=False)
-def fetch(feed: str, slot: int, venue: str) -> bool:
-    """Ask one venue for one minute and store what it said, or why it said nothing; a failing venue is no error."""
-    here = context()
-    deployment = here.deployment
-    backoff = Backoff(attempts=deployment.fetch_attempts, first_seconds=deployment.fetch_backoff_seconds)
-    client = venue_client(
-        parse_venue(venue), base_url=deployment.venue_base_url, timeout=deployment.venue_timeout_seconds,
-        rate_limit=deployment.venue_rate_limit, backoff=backoff,
-    )  # fmt: skip
-    observation, raw = client.fetch(checked_slot(slot), here.now())
-    with here.store.transaction() as session:
-        return store_observation(session, Feed(feed), observation, raw, now=here.now())
-
-
 @shared_task(name="oracle.aggregate")
 def aggregate(_stored: list[bool], _feed: str, slot: int) -> None:
     """Agree on the minute's price from the stored rows; the chord's results only say that it is time."""
@@ -49,15 +31,15 @@ def aggregate(_stored: list[bool], _feed: str, slot: int) -> None:
         rounds.close_round(session, here.register, checked_slot(slot), now=here.now(), final=False)
 
 
-@shared_task(name="oracle.attest")
-def attest(event_id: str) -> None:
-    """Sign the outcome of an event with every oracle key that lies here; the ledger lets each sign one outcome only."""
+@shared_task(name="control.prune")
+def prune() -> None:
+    """Delete the raw responses that are older than the deployment keeps them; prices and reports stay."""
     here = context()
-    ledger = attesting.StoreLedger(store=here.store, now=here.now())
-    keys = {public_key_xonly(secret): secret for secret in oracle_secrets(here.deployment)}
-    with here.store.reading() as session:
-        announced, outcome = attesting.to_attest(session, event_id, here.preset.consensus)
-    ours = [one for one in announced if one.oracle_key in keys]
-    signed = [attest_outcome(keys[one.oracle_key], one, outcome, ledger) for one in ours]
-    with here.work() as session:
-        attesting.publish(session, signed, now=here.now())
+    if days := here.deployment.evidence_keep_days:
+        prune_evidence(here.store, before=UnixSeconds(here.now() - days * 86_400))
+
+
+def repair(here: Context, session: Session) -> None:
+    """Close overdue rounds."""
+    deadline = here.deployment.round_deadline_seconds
+    rounds.repair_rounds(session, here.register, now=here.now(), deadline_seconds=deadline)

@@ -1,4 +1,6 @@
-"""The whole flow on one screen: every canvas there is. Tasks do not know their successor; they write to the outbox.
+"""The whole flow of an option on one screen: every canvas there is.
+
+Tasks do not know their successor; they write to the outbox.
 
 exchange (offer, accept, sign between the parties) -> check_contract -> exchange (funded)
 tick -> price_round: [fetch x venue] => aggregate -> expire_due -> attest
@@ -8,6 +10,8 @@ tick -> price_round: [fetch x venue] => aggregate -> expire_due -> attest
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from celery import chord, current_app, group
@@ -16,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from btcfi.adapters.store.spine import outbox
 from btcfi.adapters.store.spine.database import Store
+from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
 
 PARTS_PER_TASK: Final = 4
@@ -23,44 +28,96 @@ PARTS_PER_TASK: Final = 4
 
 
 def _task(name: str, *arguments: object) -> Signature:
-    return current_app.signature(name, args=arguments, immutable=False)
+    """Return a task whose result nobody waits for: a sender that has not imported it must not listen for one."""
+    return current_app.signature(name, args=arguments, immutable=False, options={"ignore_result": True})
+
+
+def _part(name: str, *arguments: object) -> Signature:
+    """Return a task of a chord's header, whose result is counted."""
+    return current_app.signature(name, args=arguments, immutable=False, options={"ignore_result": False})
 
 
 def price_round(feed: str, slot: int) -> Signature:
     """Fetch every venue of the minute side by side, then agree."""
     asked = (*current_app.conf.deployment.venues, *current_app.conf.deployment.legs)
     return chord(
-        group(_task("oracle.fetch", feed, slot, venue) for venue in asked), _task("oracle.aggregate", feed, slot)
+        group(_part("oracle.fetch", feed, slot, venue) for venue in asked), _task("oracle.aggregate", feed, slot)
     )
 
 
 def prove_long(settlement_id: str, parts: int) -> Signature:
     """Hash a long trace's subtrees side by side, then join them."""
     header = group(
-        _task("settlement.prove_part", settlement_id, first, min(PARTS_PER_TASK, parts - first))
+        _part("settlement.prove_part", settlement_id, first, min(PARTS_PER_TASK, parts - first))
         for first in range(0, parts, PARTS_PER_TASK)
     )
     return chord(header, _task("settlement.close_proof", settlement_id))
 
 
-FLOWS: Final[dict[str, Callable[..., Signature]]] = {
-    "price_round": price_round,
-    "prove_long": prove_long,
-    "expire_due": lambda feed: _task("options.expire_due", feed),
-    "settle": lambda ids: _task("settlement.execute_batch", ids),
-    "send": lambda: _task("chain.settle"),
-    "exchange": lambda: _task("contracts.exchange"),
-    "check_contract": lambda option_id: _task("contracts.check", option_id),
-    "attest": lambda event_id: _task("oracle.attest", event_id),
-    "answer_request": lambda option_id: _task("options.answer_request", option_id),
-}
-"""What an outbox row can name."""
+def expire_due(feed: str) -> Signature:
+    """Expire what is due at the newest price."""
+    return _task("options.expire_due", feed)
+
+
+def settle(ids: list[str]) -> Signature:
+    """Run a batch of settlements in the machine."""
+    return _task("settlement.execute_batch", ids)
+
+
+def send() -> Signature:
+    """Build and send what is proven and attested."""
+    return _task("chain.settle")
+
+
+def exchange() -> Signature:
+    """Look into the parties' folders."""
+    return _task("contracts.exchange")
+
+
+def check_contract(option_id: str) -> Signature:
+    """Check what both parties have signed."""
+    return _task("contracts.check", option_id)
+
+
+def attest(event_id: str) -> Signature:
+    """Have the oracles attest an event."""
+    return _task("oracle.attest", event_id)
+
+
+def answer_request(option_id: str) -> Signature:
+    """Answer an operator's request."""
+    return _task("options.answer_request", option_id)
+
+
+class UnknownFlowError(BtcfiError):
+    """An outbox row names a flow that no system of this deployment has."""
+
+    def __init__(self, flow: str) -> None:
+        super().__init__(f"no system has a flow {flow!r}; its rows wait in the outbox")
+        self.flow = flow
+
+
+@cache
+def resolve(name: str) -> Callable[..., Any]:
+    """Return the function that ``module:FUNCTION`` names, imported by the process that needs it."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
+
+
+def flows() -> dict[str, str]:
+    """Return what an outbox row can name, as the table of systems has it (``workers/systems.py``).
+
+    None in a process that has made no application: it has nobody to publish to.
+    """
+    found: dict[str, str] = current_app.conf.get("flows", {})
+    return found
 
 
 def publish_pending(store: Store, now: UnixSeconds) -> int:
     """Publish what the outbox holds and mark it; return how many. The broker being away loses nothing: it waits."""
     with store.reading() as session:
-        messages = outbox.unpublished(session)
+        messages = outbox.unpublished(session, flows())
     published = []
     try:
         for message in messages:
@@ -75,5 +132,8 @@ def publish_pending(store: Store, now: UnixSeconds) -> int:
 
 
 def start(message: outbox.Message) -> Any:  # noqa: ANN401 - a result handle nobody waits for
-    """Send one flow to the broker, under the outbox row's id."""
-    return FLOWS[message.flow](*message.arguments).apply_async(task_id=message.id)
+    """Send one flow to the broker, under the outbox row's id. Raises UnknownFlowError."""
+    name = flows().get(message.flow)
+    if name is None:
+        raise UnknownFlowError(message.flow)
+    return resolve(name)(*message.arguments).apply_async(task_id=message.id)

@@ -20,7 +20,10 @@ from btcfi.proofs.subtrees import (
     subtree_roots,
 )
 from btcfi.vm.agreement import execute
-from tasks.context import Context, context, emulator, program
+from btcfi.vm.program import Program
+from settings.preset import Preset
+from tasks.context import Context, context
+from tasks.held import emulator_of, missing, preset_of, program_of
 
 STORED_TOGETHER: Final = 16
 """Results that one transaction stores: writers wait for one another; a commit for each would cost more than its run."""
@@ -33,19 +36,21 @@ def execute_batch(ids: list[str]) -> None:
     with here.store.transaction() as session:
         claims = settlements.claim(
             session, ids, owner=f"pid {os.getpid()}", now=here.now(), lease_seconds=here.deployment.lease_seconds,
-            max_attempts=here.deployment.max_attempts,
+            max_attempts=here.deployment.max_attempts, missing=missing,
         )  # fmt: skip
     for start in range(0, len(claims), STORED_TOGETHER):
-        _store(here, [(claimed, _run(here, claimed)) for claimed in claims[start : start + STORED_TOGETHER]])
+        _store(here, [(claimed, _run(claimed)) for claimed in claims[start : start + STORED_TOGETHER]])
     with here.work() as session:
         enqueue(session, [Work(flow="send")] if claims else [], now=here.now())
 
 
-def _run(here: Context, claimed: Claim) -> SettlementProof | int | str:
+def _run(claimed: Claim) -> SettlementProof | int | str:
     """Return the proof of a run; how many parts a long one's proof is built in; or why there is none."""
+    bound, run_by = claimed.bound, claimed.bound.program_sha256
     try:
-        execution = execute(program(), emulator(os.getpid()), claimed.input_bytes, max_steps=here.preset.max_steps)
-        if execution.steps > here.preset.parallel_proof_steps:
+        preset, emulator = preset_of(bound.preset_sha256, bound.preset), emulator_of(os.getpid(), run_by)
+        execution = execute(program_of(run_by), emulator, claimed.input_bytes, max_steps=preset.max_steps)
+        if execution.steps > preset.parallel_proof_steps:
             return subtree_count(execution.steps, BLOCK_HEIGHT)
         SettlementOutput.from_bytes(execution.output).raise_if_refused()
         return build_proof(execution)
@@ -69,9 +74,8 @@ def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | st
 def prove_part(settlement_id: str, first: int, count: int) -> int:
     """Run the guest again up to a part of its trace and hash that part's subtrees."""
     here = context()
-    with here.store.reading() as session:
-        input_bytes = bytes.fromhex(settlements.find_settlement(session, settlement_id).input_hex)
-    roots = subtree_roots(program(), input_bytes, first=first, count=count)
+    program, _, input_bytes = _run_by(here, settlement_id)
+    roots = subtree_roots(program, input_bytes, first=first, count=count)
     with here.store.transaction() as session:
         for part, root in enumerate(roots, start=first):
             settlements.store_part(session, settlement_id, part, root)
@@ -82,10 +86,21 @@ def prove_part(settlement_id: str, first: int, count: int) -> int:
 def close_proof(_done: list[int], settlement_id: str) -> None:
     """Join the subtrees of a long trace; by the rows that are there, so a repeated close changes nothing."""
     here = context()
+    program, preset, input_bytes = _run_by(here, settlement_id)
     with here.store.reading() as session:
-        row, roots = settlements.find_settlement(session, settlement_id), settlements.parts_of(session, settlement_id)
-    execution = execute_untraced(program(), bytes.fromhex(row.input_hex), max_steps=here.preset.max_steps)
-    proof = proof_from_subtrees(program(), execution, roots)
+        roots = settlements.parts_of(session, settlement_id)
+    execution = execute_untraced(program, input_bytes, max_steps=preset.max_steps)
+    proof = proof_from_subtrees(program, execution, roots)
     with here.work() as session:
         settlements.close_long(session, settlement_id, proof, now=here.now())
         enqueue(session, [Work(flow="send")], now=here.now())
+
+
+def _run_by(here: Context, settlement_id: str) -> tuple[Program, Preset, bytes]:
+    """Return what a long settlement is run by, and its input. Raises NotHeldError, and keeps that beside it."""
+    with here.store.reading() as session:
+        bound, input_bytes = settlements.bound_of(session, settlement_id)
+    if (lacking := missing(bound)) is not None:
+        with here.store.transaction() as session:
+            settlements.note_unheld(session, settlement_id, lacking)
+    return program_of(bound.program_sha256), preset_of(bound.preset_sha256, bound.preset), input_bytes

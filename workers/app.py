@@ -7,6 +7,7 @@ That an effect happens once is the database's business (docs/decisions), never t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -16,24 +17,12 @@ from kombu.entity import Exchange, Queue
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import guard, signals
-from workers.beat import beat_schedule
-from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
+from workers import guard, signals, warm
+from workers.roles import CONTROL, QUEUES
+from workers.systems import SYSTEMS, System, all_modules, flows, quiet, route_of, said, schedule
 
 FAULTS: Final = "BTCFI_TEST_FAULTS"
 """Names the folder of orders of workers/chaos/points.py. No deployment sets it."""
-
-TASK_MODULES: Final = (
-    "tasks.oracle",
-    "tasks.options",
-    "tasks.settlement",
-    "tasks.chain",
-    "tasks.contracts",
-    "tasks.control",
-)
-
-CHAIN_HANDLERS: Final = ("btcfi.adapters.store.options.on_chain:OPTIONS_ON_CHAIN",)
-"""What each system does with chain outputs of its own; imported by the chain worker alone."""
 
 TIME_LIMIT_SECONDS: Final = 300
 """A task that runs longer is killed; the longest honest one, a proof of 2**20 steps, takes a tenth of it in parts."""
@@ -46,25 +35,33 @@ RESULT_EXPIRES_SECONDS: Final = 86_400
 """A chord's count must outlive its slowest part, or its body silently never runs."""
 
 
-def create_app(deployment: Deployment) -> Celery:
-    """Return the application: its queues, routes and schedule; tasks find ``conf.deployment`` on it.
+def create_app(
+    deployment: Deployment, *, modules: Sequence[str] | None = None, systems: Sequence[System] = SYSTEMS
+) -> Celery:
+    """Return the application: its queues, routes and schedule; tasks find what they need of the table on ``conf``.
 
+    modules: what a worker imports when it starts, ``modules_of`` its role; who only sends needs none. Default: all.
     Raises InvalidInputError when the deployment names no broker.
     """
     if deployment.broker_url is None:
         raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0 or redis+socket:///PATH?virtual_host=0")
-    app = Celery("btcfi", set_as_current=True, include=list(TASK_MODULES))
-    app.conf.update(configuration(deployment))
+    included = all_modules(systems) if modules is None else tuple(modules)
+    app = Celery("btcfi", set_as_current=True, include=list(included))
+    app.conf.update(configuration(deployment, systems))
     app.conf.deployment = deployment
-    app.conf.chain_handlers = CHAIN_HANDLERS
-    signals.connect(deployment)
+    # names, not things: each is imported by the process that comes to need it
+    app.conf.flows = flows(systems)
+    app.conf.repairs = tuple(one for system in systems for one in system.repairs)
+    app.conf.chain_handlers = tuple(system.on_chain for system in systems if system.on_chain is not None)
+    signals.connect(deployment, said=said(systems), quiet=quiet(systems))
     guard.connect()
+    warm.connect(included)
     if folder := os.environ.get(FAULTS):  # only in the cluster of a test or of `btcfi chaos`
         import_module("workers.chaos.points").install(Path(folder))
     return app
 
 
-def configuration(deployment: Deployment) -> dict[str, Any]:
+def configuration(deployment: Deployment, systems: Sequence[System] = SYSTEMS) -> dict[str, Any]:
     """Return Celery's settings, each by its documented name."""
     return {
         "broker_url": deployment.broker_url,
@@ -111,7 +108,7 @@ def configuration(deployment: Deployment) -> dict[str, Any]:
         "task_default_queue": CONTROL,
         "task_default_exchange": CONTROL,
         "task_default_routing_key": CONTROL,
-        "task_routes": (route,),
+        "task_routes": (_router(systems),),
         # what Flower and the exporter see
         "worker_send_task_events": True,
         "task_send_sent_event": True,
@@ -121,7 +118,7 @@ def configuration(deployment: Deployment) -> dict[str, Any]:
         # beat: in memory, so no file stays behind; every entry is harmless when sent twice
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 5,
-        "beat_schedule": beat_schedule(deployment),
+        "beat_schedule": schedule(deployment, systems),
     }
 
 
@@ -135,13 +132,13 @@ def _result_backend(deployment: Deployment) -> str | None:
     return deployment.result_backend_url or deployment.broker_url
 
 
-def route(name: str, *_: object, **__: object) -> dict[str, str]:
-    """Return the queue of a task by the first matching prefix of its name (Celery's router protocol)."""
-    if name.startswith("canary."):
-        queue = name.removeprefix("canary.")
-        return {"queue": queue if queue in QUEUES else CONTROL}
-    return {"queue": next((queue for prefix, queue in ROUTES if name.startswith(prefix)), CONTROL)}
+def _router(systems: Sequence[System]) -> Callable[..., dict[str, str]]:
+    """Return Celery's router protocol over the table's routes."""
 
+    def route(name: str, *_: object, **__: object) -> dict[str, str]:
+        if name.startswith("canary."):
+            queue = name.removeprefix("canary.")
+            return {"queue": queue if queue in QUEUES else CONTROL}
+        return {"queue": route_of(name, systems)}
 
-ROUTES: Final = (("oracle.fetch", PRICES), ("settlement.", SETTLE), ("contracts.check", SETTLE), ("chain.", CHAIN))
-"""Prefix of a task's name and its queue; everything else is control's."""
+    return route

@@ -25,16 +25,16 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
-from btcfi.contracts.buckets import Rounding, round_payout
+from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.option import split
-from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR
 from btcfi.units import Sats, Slot
 from btcfi.vm.interpreter import run_untraced
-from btcfi.vm.program import Program, load_program
-from settings.preset import load_preset
+from btcfi.vm.program import Program, load_program_by_hash
+from settings.preset import load_preset_by_hash
 
 SETTLED: Final = OptionRow.__machine__.ends
 MAX_STEPS: Final = 1 << 20
@@ -126,7 +126,10 @@ def _option(
     if settlement is None or settlement.txid is None:
         return [Finding(subject=option.id, what=f"{option.state} without a settlement")]
     problems += _chain(view, option, settlement, _collaterals(session, option.address))
-    problems += _payout(session, view, option, settlement)
+    try:
+        problems += _payout(session, view, option, settlement)
+    except NotHeldError as e:  # the others can still be audited
+        problems.append(str(e))
     return [Finding(subject=option.id, what=problem) for problem in problems]
 
 
@@ -152,7 +155,7 @@ def _chain(view: ChainView, option: OptionRow, settlement: SettlementRow, expect
 def _payout(session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
     """Compare what the guest pays in a fresh run, what Python pays, what the store says and what the chain paid."""
     given = SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex))
-    output = fresh_run(load_program(option.program), settlement.input_hex)
+    output = fresh_run(load_program_by_hash(option.program_sha256, name=option.program), settlement.input_hex)
     problems = []
     priced = session.execute(
         select(RoundRow).where(col(RoundRow.feed) == option.feed, col(RoundRow.slot) == settlement.slot)
@@ -200,8 +203,9 @@ def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput,
         sums[one["scriptPubKey"]["hex"]] += int(one["value"] * SATS_PER_BTC)
     found = {name: sums[kept.get(f"{name}_script", "")] for name in ("buyer", "seller")}
     collateral = Sats(option.collateral_sats)
-    step = 1 if settlement.reason == "early_exercise" else load_preset(option.preset).step_sats
-    payout = round_payout(output.payout_sats, step=Sats(step), rounding=Rounding.DOWN, collateral=collateral)
+    preset = load_preset_by_hash(option.preset_sha256, name=option.preset)
+    step = 1 if settlement.reason == "early_exercise" else preset.step_sats
+    payout = round_payout(output.payout_sats, step=Sats(step), rounding=preset.rounding, collateral=collateral)
     buyer, seller = split(collateral, payout, Sats(collateral - sum(found.values())))
     return [
         f"{name} got {found[name]} sats on chain, expected {expected}"

@@ -1,4 +1,4 @@
-"""What happens by the clock. Every entry expires about when the next is due, so that nothing piles up unread."""
+"""The market's minutes as Celery's beat sees them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any, Final
 
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, schedstate
-
-from settings.deployment import Deployment
-from workers.roles import PARKED, QUEUES
 
 SLOT_SECONDS: Final = 60
 
@@ -58,40 +55,15 @@ def closed_slot(now: float) -> int:
     return int(now) // SLOT_SECONDS * SLOT_SECONDS - SLOT_SECONDS
 
 
+def each_minute(task: str) -> dict[str, Any]:
+    """Return an entry that tells ``task`` of every minute that is over, as soon as exchanges have published it."""
+    return {
+        "task": task,
+        "schedule": EveryMinute(TICK_DELAY_SECONDS),
+        "kwargs": {"slot": BeatLazyFunc(_slot_now)},
+        "options": {"expires": SLOT_SECONDS - TICK_DELAY_SECONDS, "ignore_result": True},
+    }
+
+
 def _slot_now() -> int:
     return closed_slot(time.time())
-
-
-def beat_schedule(deployment: Deployment) -> dict[str, dict[str, Any]]:
-    """Return Celery's ``beat_schedule``."""
-    periods = {
-        "control.relay": deployment.relay_seconds,
-        "control.reconcile": deployment.reconcile_seconds,
-        "pricing.refresh": deployment.premium_seconds,
-        "chain.watch": deployment.watch_seconds,
-        "control.prune": 3_600.0,
-        "contracts.exchange": deployment.exchange_seconds,
-    }
-    if deployment.mine_seconds > 0:
-        periods["chain.mine"] = deployment.mine_seconds
-    if deployment.anchor_seconds > 0:
-        periods["chain.anchor"] = deployment.anchor_seconds
-    entries: dict[str, dict[str, Any]] = {name: _entry(name, seconds) for name, seconds in periods.items()}
-    for queue in QUEUES:
-        if queue != PARKED:
-            entries[f"canary.{queue}"] = _entry("control.canary", deployment.canary_seconds, args=[queue], queue=queue)
-    if deployment.tick:
-        entries["oracle.tick"] = {
-            "task": "oracle.tick",
-            "schedule": EveryMinute(TICK_DELAY_SECONDS),
-            "kwargs": {"slot": BeatLazyFunc(_slot_now)},
-            "options": {"expires": SLOT_SECONDS - TICK_DELAY_SECONDS},
-        }
-    return entries
-
-
-def _entry(task: str, seconds: float, args: list[str] | None = None, queue: str | None = None) -> dict[str, Any]:
-    options: dict[str, Any] = {"expires": max(seconds, 1.0)}
-    if queue is not None:
-        options["queue"] = queue
-    return {"task": task, "schedule": seconds, "args": args or [], "options": options}

@@ -11,7 +11,6 @@ from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.vm.program import load_program
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 
@@ -46,6 +45,7 @@ def consensus_rule() -> ConsensusRule:
 def sale_rule(deployment: Deployment) -> SaleRule:
     """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
     from btcfi.adapters.store.options.sales import SaleRule  # noqa: PLC0415 - numba: only a sale computes a premium
+    from btcfi.vm.program import load_program  # noqa: PLC0415 - numpy, for a sale alone
 
     preset = load_preset(deployment.preset)
     return SaleRule(

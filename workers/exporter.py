@@ -1,7 +1,7 @@
 """The metrics of a deployment, collected at each scrape from the store, the broker and the node.
 
 Each part is read in a thread of its own and within one deadline. A part that is down or slow costs its own figures and
-sets ``btcfi_up{part}`` to 0; the others are served. ``METRICS`` names everything there is: the dashboards, the alert
+sets ``btcfi_up{part}`` to 0; the others are served. ``metrics_of`` names everything there is: the dashboards, the alert
 rules and docs/monitoring.md are tested against it.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Price, Reading, read_store
+from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Reading, read_store
 from btcfi.adapters.store.spine import refusals
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.oracle.quote import Feed
@@ -34,6 +34,7 @@ from settings.preset import load_preset
 from workers.broker import BrokerReading, read_broker
 from workers.deployed import node_of
 from workers.roles import QUEUES
+from workers.systems import SYSTEMS, DoublyClaimedError, System, resolve
 
 DATABASE: Final = "database"
 BROKER: Final = "broker"
@@ -67,50 +68,12 @@ class Spec:
     labels: tuple[str, ...] = ()
 
 
-METRICS: Final[dict[str, Spec]] = {
+_OF_THE_PARTS: Final[dict[str, Spec]] = {
     "btcfi_up": Spec("gauge", "1 when the part answered this scrape in time", ("part",)),
     "btcfi_scrape_seconds": Spec("gauge", "How long the part took to answer", ("part",)),
     "btcfi_build_info": Spec("gauge", "Always 1; what runs", ("version", "preset", "preset_sha256")),
-    # prices
-    "btcfi_price_usd": Spec("gauge", "Newest agreed price, USD per BTC", ("feed",)),
-    "btcfi_price_age_seconds": Spec("gauge", "Since the end of the newest priced minute", ("feed",)),
-    "btcfi_price_confidence_bps": Spec("gauge", "Half width of the venues' band, 1/100 % of the price", ("feed",)),
-    "btcfi_price_range_bps": Spec("gauge", "Highest minus lowest level of the minute, 1/100 %", ("feed",)),
-    "btcfi_price_venues": Spec("gauge", "Venues of the newest price: used, dropped, absent", ("feed", "status")),
-    "btcfi_price_quorum": Spec("gauge", "Venues that a price needs", ("feed",)),
-    "btcfi_feed_paused": Spec("gauge", "1 while an operator has stopped the feed", ("feed",)),
-    "btcfi_rounds_total": Spec("counter", "Minutes closed, priced or void", ("state",)),
-    "btcfi_rounds_open": Spec("gauge", "Minutes that are being fetched"),
-    # options
-    "btcfi_options": Spec("gauge", "Options by state", ("state",)),
-    "btcfi_options_overdue": Spec("gauge", "Active options more than a minute past their expiry minute"),
-    "btcfi_options_unpriced": Spec("gauge", "Open options without a premium"),
-    "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
-    "btcfi_collateral_sats": Spec("gauge", "Locked or about to be, over the open options"),
-    "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
-    # contracts and settlements
-    "btcfi_contracts": Spec("gauge", "Contracts by state, until both parties' funding is on the chain", ("state",)),
-    "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),
-    "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),
-    "btcfi_settlement_oldest_seconds": Spec("gauge", "Since the oldest one in the state became due", ("state",)),
-    "btcfi_settlement_requests": Spec("gauge", "Operators' ad hoc requests by state", ("state",)),
-    "btcfi_settlement_seconds": Spec("histogram", "From due until proven, broadcast, confirmed", ("until",)),
-    "btcfi_stage_seconds": Spec(
-        "histogram", "How long a row stayed in a state before it went on", ("entity", "from_state", "to_state")
-    ),
-    "btcfi_created_total": Spec("counter", "Rows that came into being", ("entity",)),
-    "btcfi_duplicates_prevented_total": Spec("counter", "Repeated work stopped by the store", ("kind",)),
-    "btcfi_repairs_total": Spec("counter", "Work taken up again by the reconciler", ("kind",)),
-    "btcfi_refused_messages_total": Spec("counter", "Messages that were not ours, refused unread"),
-    "btcfi_store_counter_total": Spec("counter", "Every other counter of the store", ("name",)),
-    # plumbing
-    "btcfi_outbox_waiting": Spec("gauge", "Messages not published yet"),
-    "btcfi_outbox_lag_seconds": Spec("gauge", "Age of the oldest message not published; 0 when none waits"),
-    "btcfi_canary_age_seconds": Spec("gauge", "Since the queue last proved that it is consumed", ("queue",)),
-    "btcfi_schema_current": Spec("gauge", "1 when the database is at this code's newest migration"),
-    "btcfi_database_bytes": Spec("gauge", "Size of the database"),
-    "btcfi_api_keys": Spec("gauge", "API keys: usable, expired, revoked", ("status",)),
-    # broker
+    "btcfi_chain_height": Spec("gauge", "Of the node's newest block"),
+    "btcfi_chain_tip_age_seconds": Spec("gauge", "Since the time in its header"),
     "btcfi_queue_messages": Spec("gauge", "Messages that wait", ("queue",)),
     "btcfi_queue_oldest_seconds": Spec("gauge", "Age of the message that is next; 0 when none waits", ("queue",)),
     "btcfi_unacked_messages": Spec("gauge", "Messages that workers hold"),
@@ -120,21 +83,11 @@ METRICS: Final[dict[str, Spec]] = {
     "btcfi_broker_noeviction": Spec("gauge", "1 when it refuses rather than forget"),
     "btcfi_broker_memory_bytes": Spec("gauge", "Memory in use"),
     "btcfi_broker_clients": Spec("gauge", "Connections"),
-    # chain
-    "btcfi_transactions": Spec("gauge", "Our transactions by state", ("state",)),
-    "btcfi_chain_height": Spec("gauge", "Of the node's newest block"),
-    "btcfi_chain_tip_age_seconds": Spec("gauge", "Since the time in its header"),
-    "btcfi_chain_walked_height": Spec("gauge", "Of the newest block that the watcher took in"),
 }
-"""Every metric, in the order of the output."""
+"""What the exporter says itself: which part answered, what the node and the broker told."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tip:
-    """The node's newest block."""
-
-    height: int
-    age_seconds: float
+Sample: TypeAlias = tuple[str, float | Histogram | None, tuple[str, ...]]
+"""A metric's name, its value (None is left out: unknown is not zero) and its labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +96,24 @@ class StoreFigures:
 
     reading: Reading
     events: EventLog
+    feed: Feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What is measured of one system (``metrics`` of its row in ``workers/systems.py``)."""
+
+    specs: Mapping[str, Spec]
+    read: Callable[[Session, StoreFigures], Iterable[Sample]]
+    """Its samples, at each scrape: of its own tables by the session, or of the reading that is made once for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tip:
+    """The node's newest block."""
+
+    height: int
+    age_seconds: float
 
 
 _Answer = TypeVar("_Answer")
@@ -183,10 +154,10 @@ class Source(Generic[_Answer]):
 class _Page:
     """The families of one scrape, filled sample by sample."""
 
-    def __init__(self) -> None:
+    def __init__(self, specs: Mapping[str, Spec]) -> None:
         kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
         self._families: dict[str, Metric] = {
-            name: kinds[spec.kind](name, spec.about, labels=spec.labels) for name, spec in METRICS.items()
+            name: kinds[spec.kind](name, spec.about, labels=spec.labels) for name, spec in specs.items()
         }
 
     def put(self, name: str, value: float | None, *labels: str) -> None:
@@ -195,7 +166,15 @@ class _Page:
         if value is not None and isinstance(family, GaugeMetricFamily | CounterMetricFamily):
             family.add_metric(labels, float(value))
 
-    def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
+    def add(self, sample: Sample) -> None:
+        """Add a sample of a system."""
+        name, value, labels = sample
+        if isinstance(value, Histogram):
+            self._put_histogram(name, value, *labels)
+        else:
+            self.put(name, value, *labels)
+
+    def _put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
         """Add a histogram."""
         family = self._families[name]
         if isinstance(family, HistogramMetricFamily):
@@ -206,15 +185,19 @@ class _Page:
             family.add_metric(labels, buckets, histogram.total)
 
     def families(self) -> Iterator[Metric]:
-        """Yield them in the order of ``METRICS``."""
+        """Yield them in the order of the table."""
         yield from self._families.values()
 
 
 class Exporter(Collector):
     """Collects everything at each scrape; never raises."""
 
-    def __init__(self, deployment: Deployment, *, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self, deployment: Deployment, *, deadline: float = DEADLINE_SECONDS, systems: Iterable[System] = SYSTEMS
+    ) -> None:
         self._deployment, self._deadline = deployment, deadline
+        self._systems = figures_of(systems)
+        self._specs = metrics_of(systems)
         self._preset = load_preset(deployment.preset)
         self._store = Store(deployment.database_url, busy_timeout_ms=int(deadline * 1000))
         self._node = node_of(deployment, timeout_seconds=deadline) if deployment.node_url is not None else None
@@ -227,7 +210,7 @@ class Exporter(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples, so that registering asks nobody."""
-        yield from _Page().families()
+        yield from _Page(self._specs).families()
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with what could be read before the deadline."""
@@ -241,7 +224,7 @@ class Exporter(Collector):
         return started.done() and started.exception() is None
 
     def _page(self) -> _Page:
-        page = _Page()
+        page = _Page(self._specs)
         until = time.monotonic() + self._deadline
         database, broker = self._database.begin(), self._broker.begin()
         chain = self._chain.begin() if self._node is not None else None
@@ -251,11 +234,8 @@ class Exporter(Collector):
         queues = self._answer(page, self._broker, broker)
         tip = self._answer(page, self._chain, chain) if chain is not None else None
         page.put("btcfi_build_info", 1, _version(), self._preset.name, self._preset.sha256)
-        if figures is not None:
-            _put_store(page, figures.reading)
-            _put_price(page, figures.reading.price, self._deployment.feed)
-            page.put("btcfi_feed_paused", int(figures.reading.feed_paused), self._deployment.feed)
-            _put_events(page, figures.events)
+        for sample in figures or ():
+            page.add(sample)
         if queues is not None:
             _put_broker(page, queues)
         if tip is not None:
@@ -278,15 +258,17 @@ class Exporter(Collector):
                 log.warning("part does not answer", part=source.name, problem=str(problem)[:200])
         return running.result() if up else None
 
-    def _read_store(self) -> StoreFigures:
+    def _read_store(self) -> list[Sample]:
         now = UnixSeconds(int(time.time()))
         more = True
         while more:
             with self._store.reading() as session:
                 more = self._events.read(session, now=now)
+        load_tables()
         with self._store.reading() as session:
             reading = read_store(session, Feed(self._deployment.feed), now=now, replay=self._deployment.replay_clock)
-        return StoreFigures(reading=reading, events=self._events)
+            seen = StoreFigures(reading=reading, events=self._events, feed=Feed(self._deployment.feed))
+            return [one for name, its in self._systems.items() for one in _samples(name, its, session, seen)]
 
     def _read_node(self) -> Tip:
         if self._node is None:
@@ -296,89 +278,120 @@ class Exporter(Collector):
         return Tip(height=info.height, age_seconds=max(time.time() - header.time, 0.0))
 
 
-def _put_store(page: _Page, reading: Reading) -> None:
-    load_tables()
-    known = machines()
-    for name, entity, found in (
-        ("btcfi_options", "option", reading.options),
-        ("btcfi_settlements", "settlement", reading.settlements),
-        ("btcfi_contracts", "contract", reading.contracts),
-        ("btcfi_transactions", "chain_transaction", reading.transactions),
-    ):
-        # a state without rows is 0, not absent: an alert on it must be able to clear
-        for state in sorted({*map(str, known[entity][1].states), *found}):
-            page.put(name, found.get(state, 0), state)
-    for state, age in reading.oldest_settlement.items():
-        page.put("btcfi_settlement_oldest_seconds", age, state)
-    for state, age in reading.oldest_contract.items():
-        page.put("btcfi_contract_oldest_seconds", age, state)
-    for state in sorted({*map(str, RequestState), *reading.requests}):
-        page.put("btcfi_settlement_requests", reading.requests.get(state, 0), state)
+def figures_of(systems: Iterable[System]) -> dict[str, Figures]:
+    """Return what is measured of each system, by its name."""
+    return {one.name: resolve(one.metrics) for one in systems if one.metrics is not None}
+
+
+def metrics_of(systems: Iterable[System] = SYSTEMS) -> dict[str, Spec]:
+    """Return every metric of these systems and of the parts, in the order of the output. Raises DoublyClaimedError."""
+    found = dict(_OF_THE_PARTS)
+    for figures in figures_of(systems).values():
+        for name, spec in figures.specs.items():
+            if name in found:
+                raise DoublyClaimedError("metric", name)
+            found[name] = spec
+    return found
+
+
+def _samples(name: str, figures: Figures, session: Session, seen: StoreFigures) -> list[Sample]:
+    """Return one system's samples; what goes wrong in one costs the others nothing."""
+    try:
+        return list(figures.read(session, seen))
+    except DatabaseError:
+        raise  # the database itself: that is the part's to say
+    except Exception as e:  # noqa: BLE001 - whatever it is, it is this system's
+        log.warning("not measured", system=name, problem=str(e)[:200] or type(e).__name__)
+        return []
+
+
+def _by_state(name: str, entity: str, found: Mapping[str, int]) -> Iterator[Sample]:
+    # a state without rows is 0, not absent: an alert on it must be able to clear
+    for state in sorted({*map(str, machines()[entity][1].states), *found}):
+        yield name, found.get(state, 0), (state,)
+
+
+def _spine(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+    reading = seen.reading
     for queue, age in reading.canaries.items():
-        page.put("btcfi_canary_age_seconds", age, queue)
+        yield "btcfi_canary_age_seconds", age, (queue,)
     for status, count in reading.api_keys.items():
-        page.put("btcfi_api_keys", count, status)
-    for name, value in (
-        ("btcfi_rounds_open", reading.open_rounds),
-        ("btcfi_options_overdue", reading.overdue_options),
-        ("btcfi_options_unpriced", reading.unpriced_options),
-        ("btcfi_premiums_age_seconds", reading.premiums_age),
-        ("btcfi_collateral_sats", reading.collateral_sats),
-        ("btcfi_premium_usd", reading.premium_cents / 100),
-        ("btcfi_outbox_waiting", reading.outbox_waiting),
-        ("btcfi_outbox_lag_seconds", reading.outbox_lag),
-        ("btcfi_schema_current", int(reading.schema_current)),
-        ("btcfi_database_bytes", reading.database_bytes),
-        ("btcfi_chain_walked_height", reading.walked_height),
-    ):
-        page.put(name, value)
-    _put_counters(page, reading.counters)
-
-
-def _put_counters(page: _Page, counters: Mapping[str, int]) -> None:
-    for kind in DUPLICATES:
-        page.put("btcfi_duplicates_prevented_total", counters.get(kind, 0), kind)
-    for kind, what in REPAIRS.items():
-        page.put("btcfi_repairs_total", counters.get(kind, 0), what)
-    page.put("btcfi_refused_messages_total", counters.get(refusals.COUNTER, 0))
-    for name, value in {**dict.fromkeys(ALERTED, 0), **counters}.items():
-        if name not in {*DUPLICATES, *REPAIRS, refusals.COUNTER}:
-            page.put("btcfi_store_counter_total", value, name)
-
-
-def _put_price(page: _Page, price: Price | None, feed: str) -> None:
-    if price is None:
-        return
-    page.put("btcfi_price_usd", price.cents / 100, feed)
-    page.put("btcfi_price_age_seconds", price.age_seconds, feed)
-    page.put("btcfi_price_confidence_bps", price.confidence_bps, feed)
-    page.put("btcfi_price_range_bps", price.range_bps, feed)
-    page.put("btcfi_price_quorum", price.quorum, feed)
-    for status, count in (("used", price.used), ("dropped", price.dropped), ("absent", price.absent)):
-        page.put("btcfi_price_venues", count, feed, status)
-
-
-def _put_events(page: _Page, events: EventLog) -> None:
-    closed = {str(end): 0 for end in RoundRow.__machine__.ends}
+        yield "btcfi_api_keys", count, (status,)
+    yield "btcfi_outbox_waiting", reading.outbox_waiting, ()
+    yield "btcfi_outbox_lag_seconds", reading.outbox_lag, ()
+    yield "btcfi_schema_current", int(reading.schema_current), ()
+    yield "btcfi_database_bytes", reading.database_bytes, ()
+    yield from _counters(reading.counters)
     every = [
         Edge(entity=entity, from_state=str(start), to_state=str(to))
         for entity, (_, machine) in machines().items()
         for start, to in sorted(machine.edges)
     ]
-    for edge in dict.fromkeys([*every, *events.edges]):
-        histogram = events.edges.get(edge, Histogram())
-        page.put_histogram("btcfi_stage_seconds", histogram, edge.entity, edge.from_state, edge.to_state)
+    for edge in dict.fromkeys([*every, *seen.events.edges]):
+        histogram = seen.events.edges.get(edge, Histogram())
+        yield "btcfi_stage_seconds", histogram, (edge.entity, edge.from_state, edge.to_state)
+    created = dict.fromkeys(machines(), 0)
+    for (entity, _), count in seen.events.born.items():
+        created[entity] = created.get(entity, 0) + count
+    for entity, count in created.items():
+        yield "btcfi_created_total", count, (entity,)
+
+
+def _counters(counters: Mapping[str, int]) -> Iterator[Sample]:
+    for kind in DUPLICATES:
+        yield "btcfi_duplicates_prevented_total", counters.get(kind, 0), (kind,)
+    for kind, what in REPAIRS.items():
+        yield "btcfi_repairs_total", counters.get(kind, 0), (what,)
+    yield "btcfi_refused_messages_total", counters.get(refusals.COUNTER, 0), ()
+    for name, value in {**dict.fromkeys(ALERTED, 0), **counters}.items():
+        if name not in {*DUPLICATES, *REPAIRS, refusals.COUNTER}:
+            yield "btcfi_store_counter_total", value, (name,)
+
+
+def _prices(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+    feed, price = str(seen.feed), seen.reading.price
+    yield "btcfi_feed_paused", int(seen.reading.feed_paused), (feed,)
+    yield "btcfi_rounds_open", seen.reading.open_rounds, ()
+    closed = {str(end): 0 for end in RoundRow.__machine__.ends}
+    for edge, histogram in seen.events.edges.items():
         if edge.entity == "round":
             closed[edge.to_state] = histogram.count
     for state, count in closed.items():
-        page.put("btcfi_rounds_total", count, state)
+        yield "btcfi_rounds_total", count, (state,)
+    if price is None:
+        return
+    yield "btcfi_price_usd", price.cents / 100, (feed,)
+    yield "btcfi_price_age_seconds", price.age_seconds, (feed,)
+    yield "btcfi_price_confidence_bps", price.confidence_bps, (feed,)
+    yield "btcfi_price_range_bps", price.range_bps, (feed,)
+    yield "btcfi_price_quorum", price.quorum, (feed,)
+    for status, count in (("used", price.used), ("dropped", price.dropped), ("absent", price.absent)):
+        yield "btcfi_price_venues", count, (feed, status)
+
+
+def _chain(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+    yield from _by_state("btcfi_transactions", "chain_transaction", seen.reading.transactions)
+    yield "btcfi_chain_walked_height", seen.reading.walked_height, ()
+
+
+def _options(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+    reading = seen.reading
+    yield from _by_state("btcfi_options", "option", reading.options)
+    yield from _by_state("btcfi_settlements", "settlement", reading.settlements)
+    yield from _by_state("btcfi_contracts", "contract", reading.contracts)
+    for state, age in reading.oldest_settlement.items():
+        yield "btcfi_settlement_oldest_seconds", age, (state,)
+    for state, age in reading.oldest_contract.items():
+        yield "btcfi_contract_oldest_seconds", age, (state,)
+    for state in sorted({*map(str, RequestState), *reading.requests}):
+        yield "btcfi_settlement_requests", reading.requests.get(state, 0), (state,)
     for until in SETTLED:
-        page.put_histogram("btcfi_settlement_seconds", events.settled.get(until, Histogram()), until)
-    created = dict.fromkeys(machines(), 0)
-    for (entity, _), count in events.born.items():
-        created[entity] = created.get(entity, 0) + count
-    for entity, count in created.items():
-        page.put("btcfi_created_total", count, entity)
+        yield "btcfi_settlement_seconds", seen.events.settled.get(until, Histogram()), (until,)
+    yield "btcfi_options_overdue", reading.overdue_options, ()
+    yield "btcfi_options_unpriced", reading.unpriced_options, ()
+    yield "btcfi_premiums_age_seconds", reading.premiums_age, ()
+    yield "btcfi_collateral_sats", reading.collateral_sats, ()
+    yield "btcfi_premium_usd", reading.premium_cents / 100, ()
 
 
 def _put_broker(page: _Page, broker: BrokerReading) -> None:
@@ -400,3 +413,62 @@ def _version() -> str:
         return version("btcfi-oracle-vm")
     except PackageNotFoundError:
         return "unknown"
+
+
+SPINE_FIGURES: Final = Figures(
+    read=_spine,
+    specs={
+        "btcfi_stage_seconds": Spec(
+            "histogram", "How long a row stayed in a state before it went on", ("entity", "from_state", "to_state")
+        ),
+        "btcfi_created_total": Spec("counter", "Rows that came into being", ("entity",)),
+        "btcfi_duplicates_prevented_total": Spec("counter", "Repeated work stopped by the store", ("kind",)),
+        "btcfi_repairs_total": Spec("counter", "Work taken up again by the reconciler", ("kind",)),
+        "btcfi_refused_messages_total": Spec("counter", "Messages that were not ours, refused unread"),
+        "btcfi_store_counter_total": Spec("counter", "Every other counter of the store", ("name",)),
+        "btcfi_outbox_waiting": Spec("gauge", "Messages not published yet"),
+        "btcfi_outbox_lag_seconds": Spec("gauge", "Age of the oldest message not published; 0 when none waits"),
+        "btcfi_canary_age_seconds": Spec("gauge", "Since the queue last proved that it is consumed", ("queue",)),
+        "btcfi_schema_current": Spec("gauge", "1 when the database is at this code's newest migration"),
+        "btcfi_database_bytes": Spec("gauge", "Size of the database"),
+        "btcfi_api_keys": Spec("gauge", "API keys: usable, expired, revoked", ("status",)),
+    },
+)
+PRICES_FIGURES: Final = Figures(
+    read=_prices,
+    specs={
+        "btcfi_price_usd": Spec("gauge", "Newest agreed price, USD per BTC", ("feed",)),
+        "btcfi_price_age_seconds": Spec("gauge", "Since the end of the newest priced minute", ("feed",)),
+        "btcfi_price_confidence_bps": Spec("gauge", "Half width of the venues' band, 1/100 % of the price", ("feed",)),
+        "btcfi_price_range_bps": Spec("gauge", "Highest minus lowest level of the minute, 1/100 %", ("feed",)),
+        "btcfi_price_venues": Spec("gauge", "Venues of the newest price: used, dropped, absent", ("feed", "status")),
+        "btcfi_price_quorum": Spec("gauge", "Venues that a price needs", ("feed",)),
+        "btcfi_feed_paused": Spec("gauge", "1 while an operator has stopped the feed", ("feed",)),
+        "btcfi_rounds_total": Spec("counter", "Minutes closed, priced or void", ("state",)),
+        "btcfi_rounds_open": Spec("gauge", "Minutes that are being fetched"),
+    },
+)
+CHAIN_FIGURES: Final = Figures(
+    read=_chain,
+    specs={
+        "btcfi_transactions": Spec("gauge", "Our transactions by state", ("state",)),
+        "btcfi_chain_walked_height": Spec("gauge", "Of the newest block that the watcher took in"),
+    },
+)
+OPTIONS_FIGURES: Final = Figures(
+    read=_options,
+    specs={
+        "btcfi_options": Spec("gauge", "Options by state", ("state",)),
+        "btcfi_options_overdue": Spec("gauge", "Active options more than a minute past their expiry minute"),
+        "btcfi_options_unpriced": Spec("gauge", "Open options without a premium"),
+        "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
+        "btcfi_collateral_sats": Spec("gauge", "Locked or about to be, over the open options"),
+        "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
+        "btcfi_contracts": Spec("gauge", "Contracts by state, until both parties' funding is on the chain", ("state",)),
+        "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),
+        "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),
+        "btcfi_settlement_oldest_seconds": Spec("gauge", "Since the oldest one in the state became due", ("state",)),
+        "btcfi_settlement_requests": Spec("gauge", "Operators' ad hoc requests by state", ("state",)),
+        "btcfi_settlement_seconds": Spec("histogram", "From due until proven, broadcast, confirmed", ("until",)),
+    },
+)

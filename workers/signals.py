@@ -5,8 +5,6 @@ Forked children share no socket with their parent.
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
@@ -16,40 +14,31 @@ import structlog
 from celery import signals
 
 from settings.deployment import Deployment
-from workers import logs, tracing
+from workers import logs, tracing, warm
 
 SENT_AT: Final = "btcfi_sent_at"
 """Header of every message: unix seconds at which it was sent, from which its age in a queue follows."""
 
-_ARGUMENTS: Final[Mapping[str, tuple[str | None, ...]]] = {
-    "oracle.tick": ("slot",),
-    "oracle.fetch": ("feed", "slot", "venue"),
-    "oracle.aggregate": (None, "feed", "slot"),
-    "oracle.attest": ("event_id",),
-    "options.expire_due": ("feed",),
-    "options.answer_request": ("option_id",),
-    "options.settle": ("option_id",),
-    "contracts.check": ("option_id",),
-    "settlement.execute_batch": ("settlements",),
-    "settlement.prove_part": ("settlement_id", "first"),
-    "settlement.close_proof": (None, "settlement_id"),
-    "control.canary": ("queue_checked",),
-}
-"""Per task: what its positional arguments are called in the logs. They are ids, never secrets; None is left out."""
+_SAID: Final[dict[str, tuple[str | None, ...]]] = {}
+_QUIET: Final[list[str]] = []
+"""What the table of systems says of tasks, kept when the handlers are connected: Celery's signals take no more."""
 
 SHOWN_IDS: Final = 3
 """Ids of a batch that a log line repeats; the rest is counted."""
-
-HOUSEKEEPING: Final = ("control.", "chain.watch", "chain.mine", "contracts.exchange", "pricing.refresh")
-"""Tasks that run by the clock whether there is work or not: their normal end is not worth a line."""
 
 log = structlog.get_logger("btcfi.task")
 
 _began: ContextVar[float] = ContextVar("btcfi_task_began", default=0.0)
 
 
-def connect(deployment: Deployment) -> None:
-    """Connect the handlers, once a process; a second application replaces the logging format of the first."""
+def connect(deployment: Deployment, *, said: Mapping[str, tuple[str | None, ...]], quiet: Sequence[str]) -> None:
+    """Connect the handlers, once a process; a second application replaces what the first one set.
+
+    said, quiet: as the table of systems has them.
+    """
+    _SAID.clear()
+    _SAID.update(said)
+    _QUIET[:] = quiet
 
     def set_up_logging(**_: object) -> None:
         logs.configure_logging(deployment.log_format, logs.secrets_of(deployment))
@@ -86,14 +75,13 @@ def _bind(  # the names are Celery's
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(
         task=task.name, task_id=task_id, root_id=request.root_id, queue=queue, attempt=request.retries + 1,
-        **about(task.name, args, kwargs or {}),
+        **about(_SAID.get(task.name, ()), args, kwargs or {}),
     )  # fmt: skip
     _began.set(time.monotonic())
 
 
-def about(task: str, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
-    """Return what a task is about, by name: option, settlement, feed and minute."""
-    names = _ARGUMENTS.get(task, ())
+def about(names: Sequence[str | None], args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+    """Return what a task is about, by the names of its arguments: option, settlement, feed and minute."""
     found = {name: value for name, value in zip(names, args, strict=False) if name is not None}
     found |= {name: kwargs[name] for name in names if name is not None and name in kwargs}
     batch = found.get("settlements")
@@ -107,7 +95,7 @@ def about(task: str, args: Sequence[object], kwargs: Mapping[str, object]) -> di
 
 def _unbind(task: Any = None, state: str | None = None, **_: object) -> None:  # noqa: ANN401 - as above
     # what beat sends every few seconds would hide the rest; its failures are logged by Celery itself
-    if not str(getattr(task, "name", "")).startswith(HOUSEKEEPING):
+    if not str(getattr(task, "name", "")).startswith(tuple(_QUIET)):
         log.info("task ended", state=state, seconds=round(time.monotonic() - _began.get(), 3))
     structlog.contextvars.clear_contextvars()
 
@@ -124,9 +112,5 @@ def _trace_threads(sender: Any = None, **_: object) -> None:  # noqa: ANN401 - t
 
 def _drop_inherited_connections() -> None:
     """Forget the parent's database connections without closing them: the sockets are still the parent's."""
-    if "sqlalchemy" not in sys.modules:
-        return
-    from sqlalchemy import Engine  # noqa: PLC0415 - beat and Flower need no database
-
-    for engine in [thing for thing in gc.get_objects() if isinstance(thing, Engine)]:
+    for engine in (*warm.INHERITED, *warm.engines()):
         engine.dispose(close=False)

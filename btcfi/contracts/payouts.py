@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.contracts.buckets import Payouts
@@ -44,8 +44,14 @@ def guest_payouts(terms: OptionTerms, program: Program) -> Payouts:
     """
     from btcfi.vm.interpreter import run_many  # noqa: PLC0415 - numba; whoever only reads terms does not run the guest
 
+    return payouts_by(terms, lambda inputs: run_many(program, inputs))
+
+
+def payouts_by(terms: OptionTerms, outputs_of: Callable[[Sequence[bytes]], Sequence[bytes]]) -> Payouts:
+    """Return the payout function of an option, given what runs the guest on many inputs. It raises as that does."""
+
     def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
-        outputs = run_many(program, [price_input(terms, price).to_bytes() for price in prices])
+        outputs = outputs_of([price_input(terms, price).to_bytes() for price in prices])
         paid = []
         for raw in outputs:
             output = SettlementOutput.from_bytes(raw)

@@ -7,8 +7,19 @@ this package is dropped before the first one is loaded.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_BESIDE: Final = Path(__file__).parent / "__pycache__"
+
+
+def compiled_before() -> bool:
+    """Return whether a compiled book lies where numba would look first."""
+    custom = os.environ.get("NUMBA_CACHE_DIR")
+    where = Path(custom).glob("**/premium._book_loop*.nbi") if custom else _BESIDE.glob("premium._book_loop*.nbi")
+    return any(where)
 
 
 def drop_stale_kernels(folder: Path) -> int:

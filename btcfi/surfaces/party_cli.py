@@ -29,6 +29,7 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import read_untrusted_json
 from btcfi.adapters.keystore import create_keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk, encode_reports
+from btcfi.adapters.party.guest import Guest, GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
@@ -61,6 +62,8 @@ from btcfi.vm.program import load_program
 HTTP_TIMEOUT: Final = 30.0
 NODE_TIMEOUT: Final = 60.0
 """Seconds."""
+
+PROGRAM: Final = "option_settlement"
 
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
@@ -99,14 +102,14 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY) -> PartyDesk:
-        """Return the party's desk, its keystore opened with the passphrase."""
+    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
         store = PartyStore(self.folder)
         return PartyDesk(
             store,
             open_keystore(store.keystore_path, _passphrase(self.passphrase_file)),
             self.chain(),
-            load_program("option_settlement"),
+            guest or Guest(load_program(PROGRAM)),
             policy=SetupPolicy(min_refund_delay=min_refund_delay),
             fees=FeeRule(),
         )
@@ -323,7 +326,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     chain = side.chain()
-    desk = side.desk(min_refund_delay)
+    desk = side.desk(min_refund_delay, guest=GuestAside(load_program(PROGRAM)))
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
     typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
     sys.stdout.flush()

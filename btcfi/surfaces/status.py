@@ -33,6 +33,7 @@ ROWS: dict[type[Exception], Row] = {
     errors.BtcfiError: Row(exit_code=1, http=500, grpc="INTERNAL"),
     errors.InvalidInputError: Row(exit_code=2, http=422, grpc="INVALID_ARGUMENT"),
     errors.NotFoundError: Row(exit_code=3, http=404, grpc="NOT_FOUND"),
+    errors.NotHeldError: Row(exit_code=78, http=500, grpc="FAILED_PRECONDITION"),
     errors.ConflictError: Row(exit_code=65, http=409, grpc="ALREADY_EXISTS"),
     errors.RetryableError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     errors.UnreachableError: Row(exit_code=69, http=503, grpc="UNAVAILABLE"),

@@ -9,7 +9,7 @@ import sys
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -17,6 +17,10 @@ from btcfi.adapters.files import read_untrusted
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
+
+if TYPE_CHECKING:
+    from btcfi.proofs.settlement_proof import SettlementProof
+    from btcfi.vm import program as vm_program
 
 app = typer.Typer(
     name="btcfi", help="Options on Bitcoin whose settlement anybody can check.", no_args_is_help=True,
@@ -97,9 +101,8 @@ def verify(
         proof = from_json(raw)
         if root and root.lower() != proof.proof_root.hex():
             raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
-        verified = check(
-            proof, load_program(program or proof.program_name, programs), depth=Depth(depth), max_steps=max_steps
-        )
+        asked = load_program(program, programs) if program else _program_of(proof, programs)
+        verified = check(proof, asked, depth=Depth(depth), max_steps=max_steps)
     except ProofError as e:
         if as_json:
             _say({"verified": False, "failed_check": e.check, "problem": e.problem}, as_json=True)
@@ -107,6 +110,12 @@ def verify(
     said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
     said |= {"proof_root": verified.proof_root.hex(), "checks": list(verified.checks)}
     _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)}, as_json=as_json)
+
+
+def _program_of(proof: SettlementProof, programs: Path | None) -> vm_program.Program:
+    from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - numpy, only when needed
+
+    return program_of_proof(proof.program_name, proof.program_hash, programs)
 
 
 trace_app = typer.Typer(help="Look into a proof's execution.", no_args_is_help=True)
@@ -127,10 +136,9 @@ def trace_show(
     from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
     from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
-    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
     proof = from_json(raw)
-    program = load_program(proof.program_name, programs)
+    program = _program_of(proof, programs)
     check(proof, program, depth=Depth.EXECUTE)
     at = proof.steps - 1 if step is None else step
     if at >= proof.steps:
@@ -166,10 +174,9 @@ def trace_diff(
     _announce_compilation()
     from btcfi.proofs.explain import diff_runs  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
-    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
 
     proofs = [from_json(raw) for raw in raws]
-    found = diff_runs(*((load_program(proof.program_name, programs), proof) for proof in proofs))
+    found = diff_runs(*((_program_of(proof, programs), proof) for proof in proofs))
     if found is None:
         _say({"same": True, "steps": proofs[0].steps}, as_json=as_json)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 from btcfi.vm.elf import Elf, ElfError, parse_elf
@@ -96,7 +97,39 @@ def load_program(name: str, root: Path | None = None) -> Program:
     Its bytes are hashed before they are parsed. Raises NotFoundError, GuestMismatchError, ElfError, InvalidInputError.
     """
     folder = _COMMITTED if root is None else root
-    row = manifest_row(name, folder)
+    return _checked(manifest_row(name, folder), folder)
+
+
+def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: str = "") -> Program:
+    """Return the program whose flat image has this SHA-256 (hex), also one that was retired; checked as any other.
+
+    A row, a proof and a contract name their program by it: what was sold by one program is settled by that one.
+    name: what the row calls it, for the message. Raises NotHeldError, and what ``load_program`` does.
+    """
+    folder = _COMMITTED if root is None else root
+    for table in _TABLES:
+        for row in _manifest(folder, table):
+            if row.get("image_sha256") == program_hash:
+                return _checked(_complete(row), folder)
+    hint = "put its ELF file into guest_programs/retired and its row into the manifest (README.md there)"
+    raise NotHeldError("guest program", program_hash, name=name, hint=hint)
+
+
+def program_of_proof(name: str, program_hash: bytes, root: Path | None = None) -> Program:
+    """Return the program that a proof names: of its hash, retired or not; if none has both, the newest of that name.
+
+    The proof's own check then says what differs. Raises as ``load_program``.
+    """
+    with suppress(NotHeldError):
+        found = load_program_by_hash(program_hash.hex(), root)
+        if found.name == name:
+            return found
+    return load_program(name, root)
+
+
+def _checked(row: dict[str, Any], folder: Path) -> Program:
+    """Return a row's program, its file hashed before it is parsed."""
+    name = str(row["name"])
     try:
         data = (folder / str(row["path"])).read_bytes()
     except OSError as e:
@@ -112,30 +145,43 @@ def load_program(name: str, root: Path | None = None) -> Program:
     return program
 
 
-_MANIFEST_KEYS: Final = {"path": str, "elf_sha256": str, "image_sha256": str, "output_size": int}
+_TABLES: Final = ("program", "retired")
+"""Tables of the manifest: what new options are sold by, and what only old ones name."""
+
+_MANIFEST_KEYS: Final = {"name": str, "path": str, "elf_sha256": str, "image_sha256": str, "output_size": int}
 
 
 def manifest_row(name: str, folder: Path) -> dict[str, Any]:
     """Return the manifest's row of a program. Raises NotFoundError, InvalidInputError for a malformed manifest."""
+    rows = _manifest(folder, "program")
+    for row in rows:
+        if row.get("name") == name:
+            return _complete(row)
+    known = ", ".join(str(row.get("name")) for row in rows)
+    raise NotFoundError("guest program", name, f"the manifest has {known or 'none'}")
+
+
+def _manifest(folder: Path, table: str) -> list[dict[str, Any]]:
+    """Return the rows of one of the manifest's tables. Raises NotFoundError, InvalidInputError."""
     try:
         manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
     except OSError as e:
         raise NotFoundError("guest manifest", "manifest.toml", f"looked in {folder}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise InvalidInputError("manifest.toml", str(e), "TOML with a [[program]] table a program") from e
-    rows = manifest.get("program", [])
+    rows = manifest.get(table, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InvalidInputError("manifest.toml", "`program` is no table", "a [[program]] table a program")
-    for row in rows:
-        if row.get("name") == name:
-            for key, kind in _MANIFEST_KEYS.items():
-                if not isinstance(row.get(key), kind):
-                    what = "bad" if key in row else "no"
-                    right = "a complete row; `btcfi guest build` writes its hashes"
-                    raise InvalidInputError(f"manifest.toml, program {name}", f"{what} {key}", right)
-            return dict(row)
-    known = ", ".join(str(row.get("name")) for row in rows)
-    raise NotFoundError("guest program", name, f"the manifest has {known or 'none'}")
+        raise InvalidInputError("manifest.toml", f"`{table}` is no table", f"a [[{table}]] table a program")
+    return rows
+
+
+def _complete(row: dict[str, Any]) -> dict[str, Any]:
+    for key, kind in _MANIFEST_KEYS.items():
+        if not isinstance(row.get(key), kind):
+            what = "bad" if key in row else "no"
+            right = "a complete row; `btcfi guest build` writes its hashes"
+            raise InvalidInputError(f"manifest.toml, program {row.get('name')}", f"{what} {key}", right)
+    return dict(row)
 
 
 def program_from_elf(data: bytes, *, name: str, output_size: int) -> Program:
@@ -225,5 +271,7 @@ __all__ = [
     "any_program",
     "bare_program",
     "load_program",
+    "load_program_by_hash",
     "program_from_elf",
+    "program_of_proof",
 ]

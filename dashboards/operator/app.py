@@ -17,15 +17,7 @@ from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
 from btcfi.surfaces.rest.errors import RateLimitedError
 from btcfi.surfaces.status import status_of
-from dashboards.operator import (
-    pages_now,
-    pages_operate,
-    pages_options,
-    pages_prices,
-    pages_risk,
-    pages_settlements,
-    pages_sign_in,
-)
+from dashboards.operator import pages_now, pages_operate, pages_sign_in
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
 from dashboards.operator.errors import ForgedFormError, SignInNeededError
@@ -46,10 +38,9 @@ def create_console(deps: ConsoleDeps) -> FastAPI:
     console = Console(deps)
     app.state.deps = deps
     app.state.console = console
-    for pages in (
-        pages_sign_in, pages_now, pages_prices, pages_options, pages_settlements, pages_risk, pages_operate
-    ):  # fmt: skip
-        app.include_router(pages.router(console))
+    own = (pages_sign_in.router, pages_now.router, pages_operate.router)
+    for router in (*own, *(page.router for page in deps.pages)):
+        app.include_router(router(console))
     app.mount("/static", _Static(directory=STATIC), name="static")
     _Refusals(console).install(app)
     app.add_middleware(Shell, deps=deps)

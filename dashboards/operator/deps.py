@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices.rounds import Register
 from btcfi.surfaces.rest.deps import Deps
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from dashboards.operator.console import Console
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,18 @@ class ConsoleLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of a system, with what lies below its path."""
+
+    router: Callable[[Console], APIRouter]
+    path: str
+    title: str
+    """In the navigation."""
+    role: str = "read"
+    """Who sees it there; the page itself checks again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleDeps:
     """The console's surroundings.
 
@@ -63,6 +82,10 @@ class ConsoleDeps:
     """So many random bytes from the system (``secrets.token_bytes``)."""
     register: Register
     """Who speaks for the feed and by which rule: names the venues, and replays a round from its evidence."""
+    rule_of: RuleOf
+    """The rule of a preset, by its hash: an option is settled by its own."""
+    pages: tuple[Page, ...]
+    """The systems' own, in the order of the navigation; the console brings sign-in, Now and Operate itself."""
     confirmations: int = 6
     """From how many on the preset takes a transaction for final."""
     network: str = "regtest"
@@ -85,3 +108,9 @@ class ConsoleDeps:
     hosts: tuple[str, ...] = ()
     """Host names it answers to, without port; any when empty. Name them where the listener is not the loopback."""
     limits: ConsoleLimits = field(default_factory=ConsoleLimits)
+
+    @property
+    def links(self) -> tuple[tuple[str, str, str], ...]:
+        """The navigation: path, title and who sees it."""
+        own = [(page.path, page.title, page.role) for page in self.pages]
+        return (("/", "Now", "read"), *own, ("/operate", "Operate", "operate"))

@@ -133,7 +133,7 @@ def _try(console: Console, option_id: str) -> Trial:
         if before is not None and before.state == RequestState.ACCEPTED:
             return Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
         row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
-        answer = settlements.answer_request(session, option_id, console.deps.register.rule, now=now)
+        answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
         trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
         session.rollback()
     return trial

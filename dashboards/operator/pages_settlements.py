@@ -169,14 +169,14 @@ def _proof(routes: APIRouter, console: Console) -> None:
 def _step(console: Console, settlement_id: str, n: int) -> dict[str, Any]:
     from btcfi.proofs.explain import lines_around  # noqa: PLC0415 - the interpreter compiles when first imported
     from btcfi.proofs.settlement_proof import from_json  # noqa: PLC0415 - as above
-    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+    from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
     with console.reading() as session:
         body, _ = proof_bytes(session, settlement_id)
     proof = from_json(body)
     if n >= proof.steps:
         raise InvalidInputError("step", str(n), f"0 to {proof.steps - 1}")
-    program = load_program(proof.program_name, console.deps.api.programs)
+    program = program_of_proof(proof.program_name, proof.program_hash, console.deps.api.programs)
     lines = lines_around(program, proof.input_bytes, at=n, around=AROUND)
     path = _path(proof, program, n) if proof.steps <= MAX_SHOWN_STEPS else None
     return {

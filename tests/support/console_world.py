@@ -49,6 +49,7 @@ from btcfi.vm.program import load_program
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
+from workers.systems import console_pages
 
 PASSWORD = "correct horse battery"
 MINUTES = 40
@@ -275,6 +276,8 @@ def open_world(file: Path, now: int, **changes: Any) -> ConsoleWorld:
         ),
         entropy=entropy,
         register=Register(feed=BTC_USD, venues=venues.registered, legs=venues.legs, rule=RULE),
+        rule_of=lambda _sha256: RULE,
+        pages=console_pages(),
         workers=workers,
         drain=drain,
         resume=world.drained.remove,

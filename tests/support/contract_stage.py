@@ -9,6 +9,7 @@ from sqlmodel import select
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.store.options import attesting, contracts
@@ -21,7 +22,7 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from settings.deployment import Deployment
-from tasks import chain, context, options, oracle, settlement
+from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.rounds import priced_round
@@ -88,7 +89,7 @@ class Stage:
         node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
         self._nodes.append(node)
         desk = PartyDesk(
-            store, keystore, node, load_program("option_settlement"), policy=SetupPolicy(), fees=FeeRule()
+            store, keystore, node, Guest(load_program("option_settlement")), policy=SetupPolicy(), fees=FeeRule()
         )  # fmt: skip
         return PartyMail(
             desk, inbox=folder / "inbox", outbox=folder / "outbox", orders=folder / "orders", bids=folder / "bids"
@@ -109,7 +110,7 @@ class Stage:
             with self.here.store.reading() as session:
                 signed = [row.option_id for row in contracts.unfinished(session) if row.state == "signed"]
             for option_id in signed:
-                exchange_tasks.check(option_id)
+                checks.check(option_id)
             for mail in self.mails.values():
                 mail.round(self.node.block_count())
         exchange_tasks.exchange()
@@ -140,7 +141,7 @@ class Stage:
         with self.here.store.reading() as session:
             events = attesting.unattested(session)
         for event in events:
-            oracle.attest(event)
+            attest.attest(event)
 
     def state(self, name="one"):
         with self.here.store.reading() as session:

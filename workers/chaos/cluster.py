@@ -41,8 +41,9 @@ from workers.app import FAULTS
 from workers.chaos.points import Orders
 from workers.deployed import node_of
 from workers.machine import parties
-from workers.machine.cluster import LOOPBACK, Cluster
+from workers.machine.cluster import Cluster
 from workers.machine.part import Part
+from workers.machine.rows import LOOPBACK
 
 PREFIX: Final = b"btcfi:"
 """Of the broker's keys: ``global_keyprefix`` of workers/app.py."""

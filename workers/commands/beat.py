@@ -9,4 +9,4 @@ from workers.app import create_app
 def beat() -> None:
     """Run the clock that schedules every round; a second one is harmless."""
     # no pid file: nothing of ours stays behind
-    create_app(load_deployment()).start(["beat", "--loglevel=WARNING", "--pidfile="])
+    create_app(load_deployment(), modules=()).start(["beat", "--loglevel=WARNING", "--pidfile="])

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -24,21 +24,23 @@ import typer
 
 from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.holds import held_ids
+from btcfi.adapters.store.options.options import open_bounds
+from btcfi.adapters.store.options.rules import Bound
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.views import has_table
-from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.lanes import hashing_in_use
 from btcfi.units import UnixSeconds
-from btcfi.vm.program import load_program
+from btcfi.vm.program import load_program, load_program_by_hash
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset
+from settings.preset import load_preset, load_preset_by_hash
 from workers.broker import read_broker
 from workers.commands.watch import age
 from workers.deployed import node_of
 from workers.machine.attach import attached
-from workers.machine.cluster import valkey_server
+from workers.machine.broker import valkey_server
 from workers.roles import QUEUES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -257,19 +259,27 @@ def preset(deployment: Deployment) -> Iterator[Finding]:
 
 def guests() -> Iterator[Finding]:
     """Check every guest program's bytes against the manifest."""
-    rows = tomllib.loads((ROOT / "guest_programs" / "manifest.toml").read_text(encoding="utf-8"))["program"]
+    manifest = tomllib.loads((ROOT / "guest_programs" / "manifest.toml").read_text(encoding="utf-8"))
+    rows, retired = manifest["program"], manifest.get("retired", [])
     wrong = []
     for row in rows:
         try:
             load_program(row["name"])
         except BtcfiError as e:
             wrong.append(str(e))
+    for row in retired:
+        try:
+            load_program_by_hash(str(row.get("image_sha256")))
+        except BtcfiError as e:
+            wrong.append(f"retired: {e}")
     if wrong:
         yield fail(
             "guests", "; ".join(wrong), "git checkout guest_programs, or build them anew: guest_programs/README.md"
         )
     else:
-        yield ok("guests", f"{len(rows)} programs match the manifest")
+        yield ok(
+            "guests", f"{len(rows)} programs match the manifest" + (f", {len(retired)} retired" if retired else "")
+        )
 
 
 def hashing() -> Iterator[Finding]:
@@ -354,12 +364,12 @@ def database(deployment: Deployment) -> Iterator[Finding]:
         with store.reading() as session:
             there = has_table(session, "alembic_version")
             at = schema_revision(session) if there else None
-            reading, held = None, 0
+            reading, held, bounds = None, 0, frozenset[Bound]()
             if at == newest_revision():
                 reading = read_store(
                     session, Feed(deployment.feed), now=UnixSeconds(int(time.time())), replay=deployment.replay_clock
                 )
-                held = len(held_ids(session))
+                held, bounds = len(held_ids(session)), open_bounds(session)
     finally:
         store.close()
     yield ok("database", f"{store.where} answers")
@@ -369,7 +379,18 @@ def database(deployment: Deployment) -> Iterator[Finding]:
     yield ok("schema", f"at {at}")
     if held:
         yield fail("restore", f"{held} events may have been attested after the backup", "btcfi oracle held")
+    yield from settles_by(bounds)
     yield from pipeline(reading)
+
+
+def settles_by(bounds: Iterable[Bound]) -> Iterator[Finding]:
+    """Look whether every preset and guest program that an open option names is here, by its hash."""
+    for bound in sorted(bounds, key=lambda one: (one.preset_sha256, one.program_sha256)):
+        try:
+            load_preset_by_hash(bound.preset_sha256, name=bound.preset)
+            load_program_by_hash(bound.program_sha256, name=bound.program)
+        except NotHeldError as e:
+            yield fail("open options", str(e), "put it back: nothing is settled by another one")
 
 
 def pipeline(reading: Reading) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Final
 from btcfi.errors import InvalidInputError
 from settings.deployment import load_deployment
 from workers.app import create_app
+from workers.systems import FLOWER, modules_of
 
 FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
 """Where Flower's user:password comes from: the environment, since anybody on the machine can read an argv."""
@@ -26,4 +27,5 @@ def flower() -> None:
         raise InvalidInputError(FLOWER_BASIC_AUTH, "no login", "user:password, in the environment")
     # Flower reads the login from the environment itself
     where = [f"--address={deployment.listen_host}", f"--port={deployment.flower_port}"]
-    create_app(deployment).start(["flower", f"--conf={FLOWER_CONFIG}", *where])
+    # its own API applies this task, so it must know it
+    create_app(deployment, modules=modules_of(FLOWER)).start(["flower", f"--conf={FLOWER_CONFIG}", *where])

@@ -11,8 +11,9 @@ import typer
 from btcfi.adapters.store.backup import read_backup
 from btcfi.units import UnixSeconds
 from settings.deployment import load_deployment
+from settings.preset import load_preset_by_hash
 from workers.commands.backup import AsJson, PassphraseFile, passphrase_of, say, secret_files
-from workers.deployed import consensus_rule, open_store
+from workers.deployed import open_store
 
 
 def restore(
@@ -27,13 +28,12 @@ def restore(
     that the oracles may have attested since the backup are held: `btcfi oracle held` lists them.
     """
     deployment = load_deployment()
-    rule = consensus_rule()
     passphrase = passphrase_of(passphrase_file, confirm=False)
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = open_store(migrated=False)
     written = read_backup(
-        file, store, secret_files=secret_files(deployment), passphrase=passphrase, rule=rule,
-        now=UnixSeconds(int(time.time())),
+        file, store, secret_files=secret_files(deployment), passphrase=passphrase,
+        rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
     )  # fmt: skip
     store.close()
     say("restored", file, written, as_json=as_json)

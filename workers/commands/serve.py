@@ -36,13 +36,14 @@ from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset
+from settings.preset import load_preset, rule_by_hash
 from tasks.context import make_context
 from tasks.pipeline import publish_pending
 from workers import logs
 from workers.app import create_app
 from workers.deployed import open_store, sale_rule
 from workers.fleet import Fleet
+from workers.systems import console_pages
 
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
@@ -115,12 +116,15 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
 
 def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:
     fleet = Fleet(celery, deployment) if celery is not None else None
+    preset = load_preset(deployment.preset)
     flower = deployment.flower_port if deployment.flower_password is not None else 0
     console = ConsoleDeps(
         api=deps,
         entropy=secrets.token_bytes,
         register=make_context(deployment).register,
-        confirmations=load_preset(deployment.preset).confirmations,
+        pages=console_pages(),
+        rule_of=lambda sha256: rule_by_hash(sha256, ours=preset),
+        confirmations=preset.confirmations,
         workers=fleet.workers if fleet else None,
         drain=fleet.drain if fleet else None,
         resume=fleet.resume if fleet else None,

@@ -9,6 +9,7 @@ import typer
 
 from settings.deployment import load_deployment
 from workers.roles import worker_arguments
+from workers.systems import modules_of
 
 
 def worker(
@@ -23,4 +24,4 @@ def worker(
 
     deployment = load_deployment()
     arguments = worker_arguments(role, deployment, name or role)
-    create_app(deployment).worker_main(arguments)
+    create_app(deployment, modules=modules_of(role)).worker_main(arguments)

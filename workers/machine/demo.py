@@ -33,7 +33,7 @@ from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.contracts.buckets import Rounding, round_payout
+from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, InvalidInputError
@@ -43,7 +43,7 @@ from btcfi.oracle.quote import parse_venue
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds, display_txid, parse_txid
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset
+from settings.preset import load_preset_by_hash
 from tasks.context import Context, make_context
 from workers.deployed import node_of, sale_rule, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
@@ -412,17 +412,18 @@ def verify_settlement(
     Re-executes the guest, recomputes the root and finds it in the OP_RETURN of the settlement (or of the child that
     pays its fee); then the sums. Raises a ProofError or ResultMismatchError.
     """
-    from btcfi.vm.program import load_program  # noqa: PLC0415
+    from btcfi.vm.program import load_program_by_hash  # noqa: PLC0415
 
     proof = from_json(proof_file)
-    verify(proof, load_program(option.program))
+    verify(proof, load_program_by_hash(option.program_sha256, name=option.program))
     given, output = SettlementInput.from_bytes(proof.input_bytes), SettlementOutput.from_bytes(proof.output)
     transaction = node.transaction(parse_txid(settlement.txid or "")).transaction
     funding = node.transaction(parse_txid(option.funding_txid or "")).transaction
     carrier = node.transaction(parse_txid(row["child_txid"])).transaction if row["child_txid"] else transaction
-    step = 1 if settlement.reason == "early_exercise" else load_preset(option.preset).step_sats
+    preset = load_preset_by_hash(option.preset_sha256, name=option.preset)
+    step = 1 if settlement.reason == "early_exercise" else preset.step_sats
     collateral = Sats(option.collateral_sats)
-    payout = round_payout(output.payout_sats, step=Sats(step), rounding=Rounding.DOWN, collateral=collateral)
+    payout = round_payout(output.payout_sats, step=Sats(step), rounding=preset.rounding, collateral=collateral)
     spent = transaction.inputs[0].outpoint
     for what, expected, found in (
         (

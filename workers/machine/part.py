@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from btcfi.errors import UnreachableError
+from workers.machine.nursery import Forked, Nursery
 
 START_SECONDS: Final = 20.0
 """Until a broker, node or replay server that does not answer counts as failed."""
@@ -27,7 +28,9 @@ class Part:
     environment: dict[str, str]
     log: Path
     stdin: bytes = b""
-    process: subprocess.Popen[bytes] | None = None
+    nursery: Nursery | None = None
+    """What it is forked from, if not started as a program of its own."""
+    process: subprocess.Popen[bytes] | Forked | None = None
     started: float = 0.0
     """Monotonic seconds."""
     failures: int = 0
@@ -40,14 +43,17 @@ class Part:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.offset = log.tell()
-            self.process = subprocess.Popen(  # noqa: S603 - our own programs
-                self.command,
-                stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                start_new_session=True,
-            )
+            if self.nursery is not None:
+                self.process = self.nursery.fork(self.command, self.environment, log.fileno())
+            else:
+                self.process = subprocess.Popen(  # noqa: S603 - our own programs
+                    self.command,
+                    stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self.environment,
+                    start_new_session=True,
+                )
         if self.stdin and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(self.stdin)
@@ -85,7 +91,7 @@ class Part:
             self.process.wait(5)
 
 
-def _until_answered(part: Part, service: str, where: str) -> Iterator[None]:
+def until_answered(part: Part, service: str, where: str) -> Iterator[None]:
     """Give control every 50 ms until the caller is content. Raises UnreachableError for a part that ends or is mute."""
     deadline = time.monotonic() + START_SECONDS
     while part.exit_code is None and time.monotonic() < deadline:
@@ -95,7 +101,8 @@ def _until_answered(part: Part, service: str, where: str) -> Iterator[None]:
     raise UnreachableError(service, where, problem, f"see {part.log}")
 
 
-def _end(parts: list[Part], seconds: float) -> None:
+def end(parts: Sequence[Part], seconds: float) -> None:
+    """Ask parts to end, the last one first, and wait for all of them together at most so long."""
     for part in reversed(parts):
         part.signal(signal.SIGTERM)
     deadline = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore, NonceVault
+from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import (
     WALLET_KEYS,
     PartyContract,
@@ -35,7 +36,7 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, select_coins
 from btcfi.contracts import setup, watch
-from btcfi.contracts.buckets import Bucket
+from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.messages import (
     Accept,
@@ -49,19 +50,17 @@ from btcfi.contracts.messages import (
     contract_id,
 )
 from btcfi.contracts.option import build_refund, complete_settlement, expected_height, sign_settlement
-from btcfi.contracts.payouts import decode_terms, guest_payouts, price_input
+from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
+from btcfi.options.terms import OptionTerms
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.proofs.settlement_proof import build_proof
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
-from btcfi.vm.interpreter import run
-from btcfi.vm.program import Program
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +153,9 @@ class PartyDesk:
     """One party with its folder, its keys, its guest program and a node."""
 
     def __init__(
-        self, store: PartyStore, keystore: Keystore, node: Node, program: Program, *, policy: SetupPolicy, fees: FeeRule
+        self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, policy: SetupPolicy, fees: FeeRule
     ) -> None:
-        self._store, self._keystore, self._node, self._program = store, keystore, node, program
+        self._store, self._keystore, self._node, self._guest = store, keystore, node, guest
         self._policy, self._fees = policy, fees
         self._agreements: dict[Hash32, Agreement] = {}
         """The last agreements, by id."""
@@ -298,18 +297,30 @@ class PartyDesk:
         self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None = None
     ) -> Agreement:
         terms = decode_terms(offer.terms.option)
-        if event.program_hash != self._program.program_hash:
-            raise ProgramMismatchError(contract=event.program_hash, ours=self._program.program_hash)
+        if buckets is None and event.program_hash != (ours := self._guest.program.program_hash):  # a new contract
+            raise ProgramMismatchError(contract=event.program_hash, ours=ours)
         if terms.collateral != offer.terms.collateral:
             raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
         known = tuple(one.digest() for one in offer.terms.announcements)
         agreement = setup.agree(
-            offer, accepting, guest_payouts(terms, self._program), event=event, policy=self._policy, buckets=buckets,
+            offer, accepting, self._payouts(terms, event), event=event, policy=self._policy, buckets=buckets,
             points=self._points.get(known),
         )  # fmt: skip
         _remember(self._points, known, agreement.plan.points)
         _remember(self._agreements, agreement.id, agreement)
         return agreement
+
+    def _payouts(self, terms: OptionTerms, event: OracleEvent) -> Payouts:
+        """Return a contract's payouts, which are not asked for again once its buckets are kept."""
+
+        def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
+            return self._guest_of(event).payouts(terms)(prices)
+
+        return payouts
+
+    def _guest_of(self, event: OracleEvent) -> Guest:
+        """Return the guest of a contract: what we have signed is settled by its own program. Raises NotHeldError."""
+        return self._guest.of(event.program_hash)
 
     def _agreement(self, contract: PartyContract) -> Agreement:
         if contract.accept is None:
@@ -410,15 +421,15 @@ class PartyDesk:
     ) -> Closing:
         proof_root = None
         if guest_input:
-            execution = run(self._program, guest_input)
+            raw, root = self._guest_of(contract.offer.terms.announcements[0].event).prove(guest_input)
             self._check_guest_input(contract, guest_input)
-            output = SettlementOutput.from_bytes(execution.output)
+            output = SettlementOutput.from_bytes(raw)
             output.raise_if_refused()
             if output.payout_sats != payout:
                 raise InvalidInputError(
                     "close.payout_sats", f"{payout}", f"{output.payout_sats}, as the guest computes"
                 )
-            proof_root = build_proof(execution).proof_root
+            proof_root = root
         plan = agreement.plan
         close = build_close(plan.contract, plan.funding, payout=payout, rate=rate, proof_root=proof_root)
         keys = {contract.offer.role: contract.offer.party.key}
@@ -474,7 +485,11 @@ class PartyDesk:
                 continue
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
-                report = self._watch_one(name, contract, attestations, view)
+                try:
+                    report = self._watch_one(name, contract, attestations, view)
+                except NotHeldError as e:  # the others are watched all the same
+                    log.warning("%s waits: %s", name, e)
+                    continue
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
                     self._done.add(name)  # deeper than any reorganisation that we follow
@@ -589,4 +604,4 @@ class PartyDesk:
         terms = decode_terms(offer.terms.option)
         event = offer.terms.announcements[0].event
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
-        return build_proof(run(self._program, given.to_bytes())).proof_root
+        return self._guest_of(event).prove(given.to_bytes())[1]

@@ -28,10 +28,10 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, selec
 from btcfi.adapters.files import UntrustedFileError, open_untrusted, read_untrusted_json, write_private
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.store.options.holds import hold_undecided
+from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.errors import ConflictError, InvalidInputError
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.units import UnixSeconds
 
 FORMAT: Final = "btcfi-backup"
@@ -171,13 +171,13 @@ def read_backup(
     *,
     secret_files: Mapping[str, Path],
     passphrase: str,
-    rule: ConsensusRule,
+    rule_of: RuleOf,
     now: UnixSeconds,
 ) -> Written:
     """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
 
-    rule: of the deployment's preset; it tells which events the backup's prices decide. The others that expired before
-    ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
+    rule_of: a preset's rule, by its hash; it tells which events the backup's prices decide. The others that expired
+    before ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
     NotFoundError, StoreUnreachableError.
     """
     with TemporaryDirectory(prefix="btcfi-restore-") as name:
@@ -191,7 +191,7 @@ def read_backup(
         _load(source, store, folder, manifest)
         taken_at = UnixSeconds(manifest["taken_at_unix"])
         with store.transaction() as session:
-            held = [row.event_id for row in hold_undecided(session, rule, taken_at=taken_at, now=now)]
+            held = [row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now)]
         for file, content in files.items():
             write_private(targets[file], content)
     return Written(rows=manifest["rows"], files=len(files), taken_at_unix=taken_at, held=tuple(held))

@@ -91,7 +91,7 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
 
     def _verify(self, message: pb.BitVMXProof) -> pb.VerificationResult:
         from btcfi.proofs.settlement_proof import Depth, from_json, verify  # noqa: PLC0415 - numba, only when needed
-        from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+        from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
         try:
             proof = from_json(message.proof_file)
@@ -99,7 +99,8 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
                 told = getattr(message, field)
                 if told and told != getattr(proof, field):
                     return pb.VerificationResult(valid=False, reason=f"{field} is not the proof file's")
-            verify(proof, load_program(proof.program_name), depth=Depth.EXECUTE, max_steps=MAX_STEPS)
+            program = program_of_proof(proof.program_name, proof.program_hash)
+            verify(proof, program, depth=Depth.EXECUTE, max_steps=MAX_STEPS)
         except BtcfiError as e:
             return pb.VerificationResult(valid=False, reason=str(e))
         return pb.VerificationResult(valid=True)

@@ -251,11 +251,11 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
 def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
     """Return what a verifier says of a proof file."""
     from btcfi.proofs import settlement_proof  # noqa: PLC0415 - the interpreter compiles when it is first imported
-    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+    from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
     try:
         proof = settlement_proof.from_json(body)
-        program = load_program(proof.program_name, deps.programs)
+        program = program_of_proof(proof.program_name, proof.program_hash, deps.programs)
         found = settlement_proof.verify(proof, program, depth=settlement_proof.Depth(depth))
     except BtcfiError as e:
         # whatever is wrong with the file is the answer to the question that was asked

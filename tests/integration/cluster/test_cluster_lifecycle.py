@@ -17,7 +17,9 @@ from btcfi.adapters.chain.node import DatadirInUseError, Node, NodeUnreachableEr
 from btcfi.errors import UnreachableError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.machine.cluster import MAX_SOCKET_PATH, Cluster, free_port, ping_broker
+from workers.machine.broker import ping_broker
+from workers.machine.cluster import MAX_SOCKET_PATH, Cluster
+from workers.machine.rows import free_port
 
 pytestmark = pytest.mark.integration
 

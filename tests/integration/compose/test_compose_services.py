@@ -30,7 +30,8 @@ from settings.deployment import Deployment
 from tests.support.paths import ROOT
 from workers.app import create_app
 from workers.commands import watch
-from workers.machine.cluster import Cluster, free_port
+from workers.machine.cluster import Cluster
+from workers.machine.rows import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 

@@ -11,7 +11,7 @@ from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid
-from tasks import chain, context
+from tasks import chain, checks, context
 from tasks import contracts as exchange_tasks
 from tests.support.contract_stage import open_stage
 
@@ -90,7 +90,7 @@ def test_every_bad_message_is_named_and_changes_nothing_and_the_good_one_goes_on
         exchange_tasks.exchange()
         assert stage.row(ContractRow).state == NEXT[kind]
         if kind == "sign":
-            exchange_tasks.check("one")
+            checks.check("one")
             exchange_tasks.exchange()
     assert (stage.row(ContractRow).last_error, stage.row(OptionRow).last_error) == (None, None)
     stage.mine(6)
@@ -110,7 +110,7 @@ def test_signatures_of_another_contract_are_refused_by_the_check_and_the_buyer_n
     (outbox / "two.sign.json").write_text(json.dumps(two | {"cet_adaptor_signatures": one["cet_adaptor_signatures"]}))
     exchange_tasks.exchange()
     for name in ("one", "two"):
-        exchange_tasks.check(name)
+        checks.check(name)
     stage.talk(2)
     assert stage.row(OptionRow, id="one").last_error.startswith("sign message: is for another contract;")
     assert "adaptor signature" in stage.row(OptionRow, id="two").last_error

@@ -18,7 +18,8 @@ from tests.support.paths import ROOT
 from workers.cli import every_command
 from workers.commands import doctor, watch
 from workers.commands.doctor import Status, checks
-from workers.machine.cluster import Cluster, free_port
+from workers.machine.cluster import Cluster
+from workers.machine.rows import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
-from tasks import chain, context, control, options, oracle
+from tasks import attest, chain, checks, context, control, options
 from tasks import contracts as exchange_tasks
 from tests.support.contract_stage import COINS, SLOT
 
@@ -196,7 +196,7 @@ def test_two_of_three_oracles_are_enough_and_one_is_not(embedded):
     assert "1 oracles attest the same outcome, the contract needs 2" in embedded.row(SettlementRow).last_error
     keys[1].write_bytes(hidden[keys[1]])
     context.oracle_secrets.cache_clear()
-    oracle.attest(embedded.row(ContractRow).event_id)
+    attest.attest(embedded.row(ContractRow).event_id)
     chain.settle()
     embedded.mine(6)
     assert embedded.state() == "EXERCISED"
@@ -209,12 +209,12 @@ def test_an_oracle_signs_one_outcome_of_an_event_whatever_the_store_says_later(e
     options.expire_due("BTC/USD")
     embedded.attest()
     event = embedded.row(ContractRow).event_id
-    oracle.attest(event)
+    attest.attest(event)
     with embedded.here.store.transaction() as session:
         for row in session.exec(select(AttestationRow)).all():
             row.outcome += 1
     with pytest.raises(AlreadyAttestedError):
-        oracle.attest(event)
+        attest.attest(event)
 
 
 def test_what_a_party_refuses_is_said_on_the_option_and_nothing_is_signed_after_it(embedded):
@@ -342,7 +342,7 @@ def test_every_step_may_be_repeated_and_changes_nothing(embedded):
     embedded.price(6_000_000)
     for _ in range(2):
         embedded.settle()
-        exchange_tasks.check("one")
+        checks.check("one")
         chain.settle()
     embedded.mine(6)
     for _ in range(2):

@@ -69,9 +69,17 @@ def test_no_more_settlement_requests_are_taken_than_can_be_answered(store):
         refuse_requests_above(session, 1)
 
 
+def claim(session, *ids, now=NOW, missing=lambda _bound: None):
+    return settlements.claim(
+        session, list(ids), owner="me", now=UnixSeconds(now), lease_seconds=60, max_attempts=5, missing=missing
+    )
+
+
 def repair(store, now):
     with store.transaction() as session:
-        settlements.repair(session, RULE, now=UnixSeconds(now), batch_size=64, stale_seconds=15, max_attempts=5)
+        settlements.repair(
+            session, lambda _sha256: RULE, now=UnixSeconds(now), batch_size=64, stale_seconds=15, max_attempts=5
+        )
 
 
 def test_a_settlement_that_nobody_takes_for_a_day_is_queued_a_few_times_not_thousands(store):
@@ -90,7 +98,7 @@ def test_a_settlement_of_a_clock_that_was_hours_ahead_is_taken_up_at_once(store)
         row = session.get_one(SettlementRow, "st-one")
         row.lease_until_unix = NOW + 7_260
     with store.transaction() as session:
-        (claimed,) = settlements.claim(session, ["st-one"], owner="me", now=NOW, lease_seconds=60, max_attempts=5)
+        (claimed,) = claim(session, "st-one")
     assert claimed.fence == 1
 
 
@@ -99,9 +107,7 @@ def test_what_was_tried_before_is_claimed_alone(store):
         add(session, "fresh")
         add(session, "tried", attempts=1)
     with store.transaction() as session:
-        claims = settlements.claim(
-            session, ["st-fresh", "st-tried"], owner="me", now=NOW, lease_seconds=60, max_attempts=5
-        )
+        claims = claim(session, "st-fresh", "st-tried")
     assert [claim.settlement_id for claim in claims] == ["st-fresh"]
     with store.reading() as session:
         (queued,) = session.execute(select(col(OutboxRow.arguments))).scalars()
@@ -125,10 +131,7 @@ def test_a_program_that_never_ends_is_parked_after_five_attempts_with_the_reason
         add(session, "endless")
     for attempt in range(6):
         with store.transaction() as session:
-            claims = settlements.claim(
-                session, ["st-endless"], owner="me", now=UnixSeconds(NOW + attempt), lease_seconds=60, max_attempts=5
-            )
-            for claimed in claims:
+            for claimed in claim(session, "st-endless", now=NOW + attempt):
                 settlements.note_error(session, claimed, "the step limit of 1048576 was reached", now=NOW)
     with store.reading() as session:
         row = session.get_one(SettlementRow, "st-endless")

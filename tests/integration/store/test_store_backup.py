@@ -55,7 +55,7 @@ def fresh(tmp_path):
 
 def restore(file, onto, secret_files, passphrase=PASSPHRASE):
     return read_backup(
-        file, onto, secret_files=secret_files, passphrase=passphrase, rule=ConsensusRule(), now=NOW
+        file, onto, secret_files=secret_files, passphrase=passphrase, rule_of=lambda _sha256: ConsensusRule(), now=NOW
     )  # fmt: skip
 
 

@@ -32,8 +32,14 @@ from settings.deployment import Deployment
 from tests.support.rounds import priced_round
 from workers.cli import build
 
-FEED, RULE = Feed("BTC/USD"), ConsensusRule()
+FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
+
+
+def rule_of(_sha256):
+    return ConsensusRule()
+
+
 SLOT = Slot(1_699_999_980)
 EXPIRY = Slot(SLOT + 600)
 RESTORED = UnixSeconds(EXPIRY + 3600)
@@ -70,20 +76,20 @@ def restored_from(store, tmp_path, *, now=RESTORED, name="restored"):
         now_lost.execute("VACUUM INTO ?", (f"{tmp_path}/{name}.db",))
     after = Store(f"sqlite:///{tmp_path}/{name}.db")
     with after.transaction() as session:
-        return after, [row.event_id for row in holds.hold_undecided(session, RULE, taken_at=NOW, now=now)]
+        return after, [row.event_id for row in holds.hold_undecided(session, rule_of, taken_at=NOW, now=now)]
 
 
 def attested(store, event, secret=SECRETS[0]):
     """What `oracle.attest` does with one key."""
     with store.reading() as session:
-        announced, outcome = attesting.to_attest(session, event.id.hex(), RULE)
+        announced, outcome = attesting.to_attest(session, event.id.hex(), rule_of)
     mine = next(one for one in announced if one.oracle_key == public_key_xonly(secret))
     return attest(secret, mine, outcome, attesting.StoreLedger(store=store, now=RESTORED))
 
 
 def expire(store):
     with store.transaction() as session:
-        return options.expire_due(session, FEED, RULE, now=RESTORED, batch_size=64)
+        return options.expire_due(session, FEED, rule_of, now=RESTORED, batch_size=64)
 
 
 def log_of(store, event):
@@ -130,7 +136,7 @@ def test_nothing_is_settled_by_a_held_event_and_whoever_asks_is_told_why(lost):
     assert expire(after) == 0
     with after.transaction() as session:
         settlements.request_settlement(session, "one", requested_by="test", now=RESTORED)
-        assert event.id.hex() in settlements.answer_request(session, "one", RULE, now=RESTORED)
+        assert event.id.hex() in settlements.answer_request(session, "one", rule_of, now=RESTORED)
 
 
 def test_an_imported_attestation_releases_its_event_with_exactly_its_outcome(lost):
@@ -249,7 +255,7 @@ def test_restoring_a_file_holds_and_a_backup_of_that_store_holds_on(origin, tmp_
         file = tmp_path / name
         write_backup(stores[-1], file, secret_files={}, passphrase=PASSPHRASE, now=NOW)
         stores.append(Store(f"sqlite:///{tmp_path}/{name}.db"))
-        written = read_backup(file, stores[-1], secret_files={}, passphrase=PASSPHRASE, rule=RULE, now=RESTORED)
+        written = read_backup(file, stores[-1], secret_files={}, passphrase=PASSPHRASE, rule_of=rule_of, now=RESTORED)
         assert written.held == (event.id.hex(),)
         price(stores[-1], EXPIRY + 3660, 7_000_000)
         with pytest.raises(EventHeldError):
@@ -264,7 +270,7 @@ def test_either_database_holds_imports_and_releases(store, tmp_path):
     price(store, SLOT, 5_000_000)
     event, other = sold(store), sold(store, "two", Slot(EXPIRY + 60))
     with store.transaction() as session:
-        held = holds.hold_undecided(session, RULE, taken_at=NOW, now=RESTORED)
+        held = holds.hold_undecided(session, rule_of, taken_at=NOW, now=RESTORED)
         assert [row.event_id for row in held] == [event.id.hex(), other.id.hex()]
     price(store, EXPIRY + 3660, 7_000_000)
     with pytest.raises(EventHeldError):

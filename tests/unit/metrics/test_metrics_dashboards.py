@@ -10,7 +10,9 @@ import yaml
 
 from settings.deployment import Deployment
 from tests.support.paths import ROOT
-from workers.exporter import METRICS
+from workers.exporter import metrics_of
+
+METRICS = metrics_of()
 
 PROMETHEUS = ROOT / "dashboards" / "prometheus"
 BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))

@@ -14,8 +14,10 @@ from btcfi.adapters.store.spine.edges import count
 from settings.deployment import Deployment
 from workers import exporter
 from workers.broker import BrokerReading, QueueReading
-from workers.exporter import DATABASE, DUPLICATES, METRICS, Exporter, Source
+from workers.exporter import DATABASE, DUPLICATES, Exporter, Source, metrics_of
 from workers.roles import QUEUES
+
+METRICS = metrics_of()
 
 SECRET = "hunter2hunter2"
 READING = BrokerReading(

@@ -8,9 +8,9 @@ import structlog
 from pydantic import SecretStr
 
 from settings.deployment import Deployment
-from workers.app import TASK_MODULES
 from workers.logs import HIDDEN, bound_log, configure_logging, secrets_of
-from workers.signals import _ARGUMENTS, SHOWN_IDS, about
+from workers.signals import SHOWN_IDS, about
+from workers.systems import all_modules, said
 
 
 @pytest.fixture
@@ -74,15 +74,15 @@ def test_a_library_s_chatter_is_not_logged(stderr):
 )  # fmt: skip
 def test_a_task_s_line_says_what_it_is_about_and_nothing_unknown(task, args, kwargs, expected):
     assert SHOWN_IDS == 3
-    assert about(task, args, kwargs) == expected
+    assert about(said().get(task, ()), args, kwargs) == expected
 
 
 def test_the_names_of_arguments_are_those_of_real_tasks():
     from celery import Celery  # noqa: PLC0415 - registers tasks on an application of its own
 
-    app = Celery("names", include=list(TASK_MODULES))
+    app = Celery("names", include=list(all_modules()))
     app.loader.import_default_modules()
-    assert set(_ARGUMENTS) <= set(app.tasks)
+    assert set(said()) <= set(app.tasks)
 
 
 def test_a_log_beyond_its_limit_moves_aside_and_its_writer_goes_on(tmp_path):

@@ -6,8 +6,9 @@ from celery.beat import BeatLazyFunc, Scheduler
 from btcfi.errors import InvalidInputError, NotFoundError
 from settings.deployment import Deployment
 from workers.app import configuration, create_app
-from workers.beat import EveryMinute, beat_schedule, closed_slot
+from workers.beat import EveryMinute, closed_slot
 from workers.roles import PARKED, QUEUES, roles, worker_arguments
+from workers.systems import schedule
 
 DEPLOYMENT = Deployment(broker_url="redis://u:hunter2@cache/0")
 APP = create_app(Deployment(broker_url="memory://"))
@@ -23,7 +24,7 @@ assert MINUTE % 60 == 0
         ("settlement.execute", "settle"),
         ("chain.watch", "chain"),
         ("control.relay", "control"),
-        ("pricing.refresh", "control"),
+        ("pricing.refresh", "settle"),
         ("canary.settle", "settle"),
         ("canary.nowhere", "control"),
     ],
@@ -70,24 +71,24 @@ def test_an_unknown_role_is_not_found():
 
 
 def test_nothing_on_the_schedule_can_pile_up():
-    for entry in beat_schedule(DEPLOYMENT).values():
+    for entry in schedule(DEPLOYMENT).values():
         period = 60 if isinstance(entry["schedule"], EveryMinute) else entry["schedule"]
         assert entry["options"]["expires"] <= max(period, 1)
 
 
 def test_each_worked_queue_has_a_canary_of_its_own():
-    canaries = [e for e in beat_schedule(DEPLOYMENT).values() if e["task"] == "control.canary"]
+    canaries = [e for e in schedule(DEPLOYMENT).values() if e["task"] == "control.canary"]
     assert sorted(e["options"]["queue"] for e in canaries) == sorted(set(QUEUES) - {PARKED})
     assert all(e["args"] == [e["options"]["queue"]] for e in canaries)
 
 
 def test_blocks_are_mined_and_rounds_opened_only_where_asked():
-    assert "chain.mine" not in beat_schedule(DEPLOYMENT)
-    assert "chain.mine" in beat_schedule(DEPLOYMENT.model_copy(update={"mine_seconds": 2.0}))
-    assert "oracle.tick" in beat_schedule(DEPLOYMENT)
-    assert "oracle.tick" not in beat_schedule(DEPLOYMENT.model_copy(update={"tick": False}))
-    assert beat_schedule(DEPLOYMENT)["chain.anchor"]["schedule"] == 3_600
-    assert "chain.anchor" not in beat_schedule(DEPLOYMENT.model_copy(update={"anchor_seconds": 0.0}))
+    assert "chain.mine" not in schedule(DEPLOYMENT)
+    assert "chain.mine" in schedule(DEPLOYMENT.model_copy(update={"mine_seconds": 2.0}))
+    assert "oracle.tick" in schedule(DEPLOYMENT)
+    assert "oracle.tick" not in schedule(DEPLOYMENT.model_copy(update={"tick": False}))
+    assert schedule(DEPLOYMENT)["chain.anchor"]["schedule"] == 3_600
+    assert "chain.anchor" not in schedule(DEPLOYMENT.model_copy(update={"anchor_seconds": 0.0}))
 
 
 @pytest.mark.parametrize("after", [5, 30, 59.9])
@@ -96,7 +97,7 @@ def test_a_tick_is_about_the_minute_that_has_just_closed(after):
 
 
 def test_the_slot_is_filled_in_when_the_tick_is_sent():
-    slot = beat_schedule(DEPLOYMENT)["oracle.tick"]["kwargs"]["slot"]
+    slot = schedule(DEPLOYMENT)["oracle.tick"]["kwargs"]["slot"]
     assert isinstance(slot, BeatLazyFunc)
     assert slot() % 60 == 0
 
@@ -124,6 +125,6 @@ def test_the_tick_is_due_five_seconds_into_each_minute(last, now, due, wait):
 def test_beat_keeps_its_schedule_in_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scheduler = Scheduler(APP)
-    assert set(beat_schedule(DEPLOYMENT)) <= set(scheduler.schedule)
+    assert set(schedule(DEPLOYMENT)) <= set(scheduler.schedule)
     scheduler.close()
     assert list(tmp_path.iterdir()) == []

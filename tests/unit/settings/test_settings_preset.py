@@ -1,12 +1,16 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule
-from settings.preset import PRESETS, load_preset, read_preset
+from btcfi.units import BasisPoints
+from settings import preset_files
+from settings.preset import load_preset, load_preset_by_hash, read_preset, rule_by_hash
+from settings.preset_files import PRESETS
 
-STANDARD = (PRESETS / "standard.toml").read_text()
+STANDARD = (PRESETS / "options" / "standard.toml").read_text()
 
 
 def test_the_standard_preset_is_the_rule_that_the_library_defaults_to():
@@ -15,8 +19,71 @@ def test_the_standard_preset_is_the_rule_that_the_library_defaults_to():
     assert (preset.name, preset.confirmations, preset.max_steps) == ("standard", 6, 1 << 20)
 
 
-def test_the_hash_is_that_of_the_file():
+SOLD_BY = ("775f198cca166ff9ccc84b5b21f720c3e81b0190b917206fc8b22a7eb6df48b8",)
+"""Every preset that an option was ever sold by: add a hash when a preset changes, never take one away."""
+
+
+def test_the_hash_is_that_of_the_file_and_stands_in_every_options_event():
     assert load_preset("standard").sha256 == hashlib.sha256(STANDARD.encode()).hexdigest()
+    assert load_preset("standard").sha256 == SOLD_BY[-1]
+
+
+@pytest.mark.parametrize("sha256", SOLD_BY)
+def test_every_preset_that_options_were_sold_by_is_found_by_its_hash(sha256):
+    assert load_preset_by_hash(sha256).sha256 == sha256
+
+
+def test_a_preset_is_chosen_with_or_without_its_system():
+    assert load_preset("options/standard") == load_preset("standard")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The presets after the standard one was replaced: (the folder, the retired file)."""
+    (tmp_path / "options").mkdir()
+    (tmp_path / "options" / "standard.toml").write_text(STANDARD.replace("step_sats = 50000", "step_sats = 70000"))
+    (tmp_path / "retired" / "options").mkdir(parents=True)
+    retired = tmp_path / "retired" / "options" / f"standard-{SOLD_BY[0][:8]}.toml"
+    retired.write_text(STANDARD)
+    monkeypatch.setattr(preset_files, "PRESETS", tmp_path)
+    load_preset_by_hash.cache_clear()
+    yield tmp_path, retired
+    load_preset_by_hash.cache_clear()
+
+
+def test_a_retired_preset_is_found_by_its_hash_and_its_name_means_the_new_one(folder):
+    old, new = load_preset_by_hash(SOLD_BY[0]), load_preset("standard")
+    assert (old.name, old.step_sats, old.sha256) == ("standard", 50_000, SOLD_BY[0])
+    assert (new.name, new.step_sats) == ("standard", 70_000)
+    assert load_preset_by_hash(new.sha256) == new
+
+
+def test_a_preset_that_is_nowhere_is_named_by_its_hash(folder):
+    _, retired = folder
+    retired.unlink()
+    with pytest.raises(NotHeldError) as caught:
+        load_preset_by_hash(SOLD_BY[0], name="standard")
+    assert (caught.value.kind, caught.value.sha256, caught.value.name) == ("preset", SOLD_BY[0], "standard")
+    retired.write_text(STANDARD)  # the operator puts it there: no restart
+    assert load_preset_by_hash(SOLD_BY[0], name="standard").step_sats == 50_000
+
+
+def test_a_retired_preset_that_was_edited_is_refused(folder):
+    _, retired = folder
+    retired.write_text(STANDARD.replace("confirmations = 6", "confirmations = 1"))
+    with pytest.raises(InvalidInputError) as caught:
+        load_preset_by_hash(SOLD_BY[0])
+    assert retired.name in caught.value.field
+
+
+def test_minutes_are_agreed_by_one_rule_and_a_preset_with_another_one_waits(folder):
+    ours = load_preset("standard")
+    closer = replace(ours, consensus=replace(ours.consensus, settle_confidence_bps=BasisPoints(7)), sha256="")
+    assert rule_by_hash(SOLD_BY[0], ours=closer).settle_confidence_bps == 100  # by its own, not by today's
+    other = replace(ours, consensus=replace(ours.consensus, outlier_bps=BasisPoints(300)), sha256="")
+    with pytest.raises(NotHeldError) as caught:
+        rule_by_hash(SOLD_BY[0], ours=other)
+    assert caught.value.sha256 == SOLD_BY[0]
 
 
 @pytest.mark.parametrize("name", ["absent", "../presets/standard", ""])

@@ -39,6 +39,6 @@ def test_a_row_states_the_default(name):
 
 
 def test_every_field_of_the_preset_has_a_row_with_its_value():
-    document = tomllib.loads((FOLDER / "presets" / "standard.toml").read_text())
+    document = tomllib.loads((FOLDER / "presets" / "options" / "standard.toml").read_text())
     fields = {f"{section}.{field}": str(value) for section, table in document.items() for field, value in table.items()}
     assert {field: value.strip("`") for field, value in rows(PRESET).items()} == fields

@@ -34,6 +34,8 @@ from tests.support.rounds import priced_round
 
 FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
+RULE_OF = lambda _sha256: ConsensusRule()  # noqa: E731 - one preset, whatever its hash
+NOTHING = lambda _bound: None  # noqa: E731 - this process holds every preset and program
 SLOT = Slot(1_699_999_980)
 REGISTER = Register(
     feed=FEED, venues=(parse_venue("kraken:BTC/USD"), parse_venue("binance:BTC/USDT")), legs=(), rule=ConsensusRule()
@@ -104,7 +106,7 @@ def test_replaying_the_events_gives_the_states(store):
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 600, 5_500_000)
-        options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
+        options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64)
     with store.reading() as session:
         states = {}
         for event in session.exec(select(EventRow).order_by(EventRow.id)).all():
@@ -166,7 +168,7 @@ def test_an_option_of_a_lost_minute_waits_for_its_own_price_and_not_for_the_next
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 660)), "void", now=NOW)
         assert slots(session, state="open") == [10]
         priced(session, SLOT + 720, 5_500_000)
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
 
 
 def test_a_long_outage_is_caught_up_for_the_last_minutes_alone(store):
@@ -241,10 +243,10 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
         priced(session, SLOT + 480, 5_000_000)
         rounds.open_round(session, FEED, Slot(SLOT + 540), now=NOW, deadline_seconds=10)
         priced(session, SLOT + 600, 5_500_000)
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
 
 
 def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_saw_every_minute(store):
@@ -253,7 +255,7 @@ def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_
         activate(session, create(session))
         priced(session, SLOT + 60, 5_100_000, low=4_000_000, high=6_000_000)
         priced(session, SLOT + 660, 5_500_000)
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
         given = SettlementInput.from_bytes(bytes.fromhex(session.get_one(SettlementRow, "st-one").input_hex))
         touching = options.Condition(barrier=CentsPerBtc(6_000_000), above=True, since=SLOT)
         event = options.event_of(session.get_one(OptionRow, "one"))
@@ -270,7 +272,7 @@ def test_the_settlement_price_is_the_attested_one_in_whole_dollars(store):
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 600, 5_500_099)
-        options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
+        options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64)
         row = session.get_one(SettlementRow, "st-one")
         assert (row.price_cents, SettlementInput.from_bytes(bytes.fromhex(row.input_hex)).spot) == (5_500_000,) * 2
         assert flows(session).count("attest") == 1
@@ -281,9 +283,9 @@ def test_a_settlement_waits_while_the_venues_disagree_by_more_than_the_preset_al
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 600, 5_500_000, confidence=56_000)  # 1.02 %
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
         priced(session, SLOT + 660, 5_600_000, confidence=56_000)  # 1.00 %
-        assert options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
         assert session.get_one(SettlementRow, "st-one").slot == SLOT + 660
 
 
@@ -294,16 +296,14 @@ def test_an_early_exercise_that_was_not_co_signed_is_settled_by_attestation_afte
         row = create(session, kind=OptionKind.BINARY_CALL, american=True, strike=CentsPerBtc(4_000_000))
         activate(session, row)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
-        settlements.answer_request(session, "one", ConsensusRule(), now=NOW)
+        settlements.answer_request(session, "one", RULE_OF, now=NOW)
         (claimed,) = claim(session, NOW)
         settlements.finish(session, {claimed: prove(program, claimed.input_bytes)}, now=NOW)
         much_later = UnixSeconds(NOW + settlements.CLOSE_PATIENCE_SECONDS)
-        assert (
-            settlements.fall_back_to_expiry(session, ConsensusRule(), now=much_later) == 0
-        )  # expiry is not priced yet
+        assert settlements.fall_back_to_expiry(session, RULE_OF, now=much_later) == 0  # expiry is not priced yet
         priced(session, SLOT + 600, 5_500_000)
-        assert settlements.fall_back_to_expiry(session, ConsensusRule(), now=NOW) == 0  # both may be signing
-        assert settlements.fall_back_to_expiry(session, ConsensusRule(), now=much_later) == 1
+        assert settlements.fall_back_to_expiry(session, RULE_OF, now=NOW) == 0  # both may be signing
+        assert settlements.fall_back_to_expiry(session, RULE_OF, now=much_later) == 1
         settlement = session.get_one(SettlementRow, "st-one")
         assert (settlement.state, settlement.reason, settlement.price_cents) == ("due", "expiry", 5_500_000)
 
@@ -312,11 +312,13 @@ def due(session):
     priced(session, SLOT, 5_000_000)
     activate(session, create(session))
     priced(session, SLOT + 600, 5_500_000)
-    options.expire_due(session, FEED, ConsensusRule(), now=NOW, batch_size=64)
+    options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64)
 
 
 def claim(session, now):
-    return settlements.claim(session, ["st-one"], owner="me", now=now, lease_seconds=10, max_attempts=3)
+    return settlements.claim(
+        session, ["st-one"], owner="me", now=now, lease_seconds=10, max_attempts=3, missing=NOTHING
+    )
 
 
 def test_a_claim_excludes_others_until_its_lease_ends_and_its_late_result_changes_nothing(store):
@@ -356,7 +358,7 @@ def test_an_ad_hoc_request_is_one_row_and_says_why_it_is_refused(store):
             settlements.request_settlement(session, "none", requested_by="op", now=NOW)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
-        assert "European" in settlements.answer_request(session, "one", ConsensusRule(), now=NOW)
+        assert "European" in settlements.answer_request(session, "one", RULE_OF, now=NOW)
         assert session.get(SettlementRow, "st-one") is None
 
 
@@ -366,7 +368,7 @@ def test_a_binary_in_the_money_is_exercised_early_when_its_holder_may(store):
         row = create(session, kind=OptionKind.BINARY_CALL, american=True, strike=CentsPerBtc(4_000_000))
         activate(session, row)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
-        assert settlements.answer_request(session, "one", ConsensusRule(), now=NOW) == "early exercise"
+        assert settlements.answer_request(session, "one", RULE_OF, now=NOW) == "early exercise"
         assert (row.state, session.get_one(SettlementRow, "st-one").reason) == ("EXPIRED", "early_exercise")
 
 

@@ -48,7 +48,7 @@ def test_every_flow_names_tasks_that_exist():
     used = {
         node.args[0].value
         for node in ast.walk(canvas)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_task"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"_task", "_part"}
     }
     assert used
     assert used <= names

@@ -14,6 +14,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition
+from btcfi.adapters.store.options.rules import RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
@@ -26,7 +27,6 @@ from btcfi.contracts.messages import (
 )
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds
 
@@ -69,16 +69,27 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
     return [event for event in session.execute(waiting.distinct().limit(limit)).scalars() if event not in held]
 
 
-def to_attest(session: Session, event_id: str, rule: ConsensusRule) -> tuple[tuple[Announcement, ...], int]:
-    """Return an event's announcements and its outcome; no announcements while no price is fit to settle on."""
+def to_attest(session: Session, event_id: str, rule_of: RuleOf) -> tuple[tuple[Announcement, ...], int]:
+    """Return an event's announcements and its outcome; no announcements while no price is fit to settle on.
+
+    Fit by the event's own preset. Raises NotHeldError when that is not here.
+    """
     row = session.get_one(OracleEventRow, event_id)
+    announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
+    rule = rule_of(announcements[0].event.preset_hash.hex())
     priced = rounds.settling_round(session, Feed(row.feed), Slot(row.expiry_unix), rule)
     if priced is None:
         return (), 0
-    announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
     barrier = None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents)
     condition = Condition(barrier=barrier, above=row.barrier_above, since=Slot(row.since_slot))
     return announcements, condition.outcome(session, announcements[0].event, priced)
+
+
+def note_unheld(session: Session, event_id: str, reason: str | None) -> None:
+    """Keep, on every option that waits for an event, which hash is missing to attest it, or forget it."""
+    query = select(OptionRow).join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
+    for option in session.execute(query.where(col(ContractRow.event_id) == event_id)).scalars():
+        note_waiting(option, reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +116,8 @@ def publish(session: Session, attestations: Sequence[Attestation], *, now: UnixS
     for one in attestations:
         row = session.get_one(AttestationRow, (one.oracle_key.hex(), one.event.hex()))
         row.body = json.dumps(encode_attestation(one))
+    for event in {one.event.hex() for one in attestations}:
+        note_unheld(session, event, None)
     enqueue(session, [Work(flow="send")] if attestations else [], now=now)
 
 

@@ -6,7 +6,7 @@ It keeps what it needs to settle in their stead, and never has a key of theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -20,6 +20,7 @@ from btcfi.adapters.store.options.attesting import attestations_of, unattested
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState, OracleEventRow
 from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
+from btcfi.adapters.store.options.rules import note_waiting
 from btcfi.adapters.store.options.settled import adopt, settlement_of
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.blobs import store_blob
@@ -50,7 +51,7 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
-from btcfi.errors import InvalidInputError
+from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
@@ -242,6 +243,11 @@ def note_error(session: Session, option_id: str, error: str, *, now: UnixSeconds
     count(session, "refused_contract_messages")
 
 
+def note_unheld(session: Session, option_id: str, reason: str) -> None:
+    """Keep which hash is missing here, and leave the contract as it is: no party can mend that."""
+    note_waiting(session.get_one(OptionRow, option_id), reason)
+
+
 def _messages(session: Session, row: ContractRow) -> Setup:
     return Setup(
         option=session.get_one(OptionRow, row.option_id),
@@ -339,28 +345,32 @@ def funding_outpoint(option: OptionRow) -> OutPoint:
     return OutPoint(txid=parse_txid(option.funding_txid or ""), index=FUNDING_OUTPUT)
 
 
-def closes(session: Session, rate: SatsPerKvb) -> list[tuple[str, dict[str, Any]]]:
-    """Return, by option, the close that both parties are asked to sign: every proven early exercise."""
-    query = select(SettlementRow, ContractRow).join(
-        ContractRow, col(ContractRow.option_id) == col(SettlementRow.option_id)
-    )  # fmt: skip
+def closes(session: Session, rate_of: Callable[[str], SatsPerKvb]) -> list[tuple[str, dict[str, Any]]]:
+    """Return, by option, the close that both parties are asked to sign: every proven early exercise.
+
+    rate_of: the fee rate of a preset, by its hash (hex); what it does not have is left out, and noted.
+    """
+    query = (
+        select(SettlementRow, ContractRow, col(OptionRow.preset_sha256))
+        .join(ContractRow, col(ContractRow.option_id) == col(SettlementRow.option_id))
+        .join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    )
     query = query.where(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise"
     )
-    return [
-        (
-            row.option_id,
-            encode_close_order(
-                CloseOrder(
-                    offer_id=bytes.fromhex(contract.offer_id or ""),
-                    payout=Sats(row.payout_sats or 0),
-                    rate=rate,
-                    guest_input=bytes.fromhex(row.input_hex),
-                )
-            ),
-        )
-        for row, contract in session.execute(query.limit(200))
-    ]
+    orders = []
+    for row, contract, preset_sha256 in session.execute(query.limit(200)):
+        try:
+            rate = rate_of(preset_sha256)
+        except NotHeldError as e:  # the others can still be closed
+            note_waiting(row, str(e))
+            continue
+        close = CloseOrder(
+            offer_id=bytes.fromhex(contract.offer_id or ""), payout=Sats(row.payout_sats or 0), rate=rate,
+            guest_input=bytes.fromhex(row.input_hex),
+        )  # fmt: skip
+        orders.append((row.option_id, encode_close_order(close)))
+    return orders
 
 
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:

@@ -16,10 +16,11 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options.contract_tables import AttestationRow, OracleEventRow
 from btcfi.adapters.store.options.hold_tables import HeldEventRow, HoldState
+from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.edges import Work, enqueue, record
 from btcfi.contracts.messages import decode_announcement, encode_attestation
-from btcfi.errors import NotFoundError
+from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.attestation import (
     AlreadyAttestedError,
@@ -28,7 +29,6 @@ from btcfi.oracle.attestation import (
     WrongAttestationError,
     check_attestation,
 )
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import Hash32, Slot, UnixSeconds
 
@@ -36,19 +36,18 @@ _KNOWN: Final = "btcfi.held_events"
 """In ``Session.info``: the few rows, read once a transaction, since thousands of options ask for them."""
 
 
-def hold_undecided(
-    session: Session, rule: ConsensusRule, *, taken_at: UnixSeconds, now: UnixSeconds
-) -> list[HeldEventRow]:
+def hold_undecided(session: Session, rule_of: RuleOf, *, taken_at: UnixSeconds, now: UnixSeconds) -> list[HeldEventRow]:
     """Hold what may have been attested between a backup and its restore; call it before anything else runs.
 
     taken_at: the backup's time. now: the restore's. An event that the backup's own prices decide is left alone, for its
-    outcome can only be the same; one that expires later cannot have been attested.
+    outcome can only be the same; one that expires later cannot have been attested. One whose preset is
+    not here is held.
     """
     events = select(OracleEventRow).where(col(OracleEventRow.expiry_unix) <= max(now, taken_at))
     rows = []
     for event in session.execute(events.order_by(col(OracleEventRow.expiry_unix), col(OracleEventRow.id))).scalars():
         row = session.get(HeldEventRow, event.id) or HeldEventRow(event_id=event.id)
-        if row.state == HoldState.IMPORTED or _decided(session, event, rule):
+        if row.state == HoldState.IMPORTED or _decided(session, event, rule_of):
             continue
         row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HoldState.HELD, taken_at, now, None
         session.add(row)
@@ -59,8 +58,13 @@ def hold_undecided(
     return rows
 
 
-def _decided(session: Session, event: OracleEventRow, rule: ConsensusRule) -> bool:
+def _decided(session: Session, event: OracleEventRow, rule_of: RuleOf) -> bool:
     feed = Feed(event.feed)
+    (announced, *_) = json.loads(event.announcements)
+    try:
+        rule = rule_of(decode_announcement(announced).event.preset_hash.hex())
+    except NotHeldError:
+        return False
     last = rounds.settled_until(session, feed)
     priced = rounds.settling_round(session, feed, Slot(event.expiry_unix), rule)
     return last is not None and priced is not None and priced.slot <= last.slot

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     OptionRow,
     OptionState,
@@ -20,11 +21,10 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.contracts.payouts import condition_of, price_input
-from btcfi.errors import NotFoundError, RetryableError
+from btcfi.errors import NotFoundError, NotHeldError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.announcement import OracleEvent
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
@@ -146,12 +146,12 @@ def event_of(row: OptionRow) -> OracleEvent:
     )  # fmt: skip
 
 
-def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int) -> int:
+def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSeconds, batch_size: int) -> int:
     """Expire every funded option whose expiry minute is priced, queue its settlement and its attestation.
 
     Returns how many. A minute counts only when no earlier one is still open, so that a barrier has seen all of them.
     An option whose expiry minute is void is settled by the next priced one (docs/decisions/0004); one whose event is
-    held after a restore waits for the operator.
+    held after a restore waits for the operator, and so does one whose preset is not here: it says so.
     """
     last = rounds.settled_until(session, feed)
     if last is None:
@@ -160,13 +160,17 @@ def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSe
         col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
     )
     due: list[tuple[OptionRow, RoundRow]] = []
-    settling: dict[int, RoundRow | None] = {}
+    settling: dict[tuple[int, str], RoundRow | NotHeldError | None] = {}
     held = holds.held_ids(session)
     for option in session.execute(query.order_by(col(OptionRow.id)).limit(5_000)).scalars():
-        expiry = option.expiry_unix
-        if expiry not in settling:
-            settling[expiry] = rounds.settling_round(session, feed, Slot(expiry), rule)
-        priced = settling[expiry]
+        bound = (option.expiry_unix, option.preset_sha256)
+        if bound not in settling:
+            settling[bound] = _settling(session, feed, *bound, rule_of)
+        priced = settling[bound]
+        if isinstance(priced, NotHeldError):
+            note_waiting(option, str(priced))
+            continue
+        note_waiting(option, None)
         if priced is None or priced.slot > last.slot or (held and event_of(option).id.hex() in held):
             continue
         due.append((option, priced))
@@ -179,6 +183,27 @@ def expire_due(session: Session, feed: Feed, rule: ConsensusRule, *, now: UnixSe
     enqueue(session, [Work(flow="attest", arguments=(event,)) for event in sorted(events)], now=now)
     enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
     return len(ids)
+
+
+def _settling(
+    session: Session, feed: Feed, expiry: int, preset_sha256: str, rule_of: RuleOf
+) -> RoundRow | NotHeldError | None:
+    """Return the minute that settles an expiry by a preset's own rule, or that the preset is not here."""
+    try:
+        return rounds.settling_round(session, feed, Slot(expiry), rule_of(preset_sha256))
+    except NotHeldError as e:
+        return e
+
+
+def open_bounds(session: Session) -> frozenset[Bound]:
+    """Return what the options that are not settled are bound to."""
+    query = select(
+        col(OptionRow.preset), col(OptionRow.preset_sha256), col(OptionRow.program), col(OptionRow.program_sha256)
+    ).where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
+    return frozenset(
+        Bound(preset=preset, preset_sha256=preset_sha256, program=program, program_sha256=program_sha256)
+        for preset, preset_sha256, program, program_sha256 in session.execute(query.distinct())
+    )
 
 
 def settlement_input_of(session: Session, option: OptionRow, priced: RoundRow, reason: str) -> bytes:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlmodel import Session
 
 from btcfi.adapters.store.options.backlog import refuse_above
 from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder, create_option, terms_of
-from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.quote import Feed
-from btcfi.pricing.premium import Book, PriceableOption, premiums
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.pricing.premium import PriceableOption
 
 OPTION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """It names files in the parties' folders and stands in addresses of pages."""
@@ -67,6 +68,10 @@ def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) ->
     now: the market's clock. Raises InvalidInputError and InvalidTermsError naming the field, NoPriceYetError,
     OrderMismatchError, BacklogFullError.
     """
+    # numba: many commands name a sale's order or rule, and few sell
+    from btcfi.adapters.store.options.premiums import realised_volatility, total_premium  # noqa: PLC0415 - as above
+    from btcfi.pricing.premium import Book, premiums  # noqa: PLC0415 - as above
+
     if OPTION_ID.fullmatch(order.option_id) is None:
         raise InvalidInputError("option id", repr(order.option_id)[:80], "1 to 64 letters, digits, - and _")
     if (known := session.get(OptionRow, order.option_id)) is not None:

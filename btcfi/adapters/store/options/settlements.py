@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import case, delete, func, or_, select, update
 from sqlmodel import Session, col
@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.backlog import refuse_requests_above
 from btcfi.adapters.store.options.options import add_settlements, event_of, find_option, input_at, settlement_input_of
+from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     OptionRow,
     OptionState,
@@ -22,17 +23,19 @@ from btcfi.adapters.store.options.tables import (
     SettlementState,
 )
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.spine.tables import BlobRow
-from btcfi.errors import NotFoundError
+from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.attestation import EventHeldError
-from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.proofs.settlement_proof import SettlementProof, to_json
 from btcfi.units import Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.proofs.settlement_proof import SettlementProof
 
 CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
@@ -49,16 +52,22 @@ class Claim:
     settlement_id: str
     fence: int
     input_bytes: bytes
+    bound: Bound
+    """The preset and the program that it is run by: its option's, whatever is sold today."""
 
 
 def claim(
-    session: Session, ids: list[str], *, owner: str, now: UnixSeconds, lease_seconds: int, max_attempts: int
-) -> list[Claim]:
+    session: Session, ids: list[str], *, owner: str, now: UnixSeconds, lease_seconds: int, max_attempts: int,
+    missing: Callable[[Bound], str | None],
+) -> list[Claim]:  # fmt: skip
     """Claim those of ``ids`` that nobody holds. The attempt is counted here, so that a SIGKILL counts too.
 
     What was tried before is claimed alone, never with others: what kills its worker must not use up their attempts.
+    missing: what this process lacks to run an option by its own preset and program. Such a settlement is left as it is,
+    with that beside it: another worker may have it, or an operator put it there.
     """
     crossings = []
+    bounds = _bounds(session, ids)
     query = select(SettlementRow).where(col(SettlementRow.id).in_(ids)).order_by(col(SettlementRow.id))
     # on PostgreSQL two workers with the same batch share it instead of queueing; SQLite has one writer anyway
     for row in session.execute(query.with_for_update(skip_locked=True)).scalars():
@@ -68,6 +77,8 @@ def claim(
             count(session, "duplicate_claims")
         elif row.attempts >= max_attempts:
             _park(session, row, now)
+        elif (lacking := missing(bounds[row.option_id])) is not None:
+            note_waiting(row, lacking)
         elif row.attempts and len(ids) > 1:
             enqueue(session, [Work(flow="settle", arguments=([row.id],))], now=now)
         else:
@@ -77,7 +88,14 @@ def claim(
             }  # fmt: skip
             crossings.append(Crossing(row=row, fence=row.fence, changes=changes))
     claimed = cross_all(session, crossings, SettlementState.CLAIMED, now=now)
-    return [claim for one in claimed for claim in _readable(session, one.row, now)]
+    return [claim for one in claimed for claim in _readable(session, one.row, bounds[one.row.option_id], now)]
+
+
+def _bounds(session: Session, ids: list[str]) -> dict[str, Bound]:
+    """Return, by option, what the options of these settlements name."""
+    query = select(OptionRow).join(SettlementRow, col(SettlementRow.option_id) == col(OptionRow.id))
+    rows = session.execute(query.where(col(SettlementRow.id).in_(ids))).scalars()
+    return {row.id: Bound.of(row) for row in rows}
 
 
 def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
@@ -85,12 +103,12 @@ def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
     return cross(session, row, SettlementState.PARKED, now=now, detail=reason, changes={"last_error": reason})
 
 
-def _readable(session: Session, row: SettlementRow, now: UnixSeconds) -> list[Claim]:
+def _readable(session: Session, row: SettlementRow, bound: Bound, now: UnixSeconds) -> list[Claim]:
     """Return the claim, or give it back at once when its input is no input."""
     try:
-        return [Claim(settlement_id=row.id, fence=row.fence, input_bytes=bytes.fromhex(row.input_hex))]
+        return [Claim(settlement_id=row.id, fence=row.fence, input_bytes=bytes.fromhex(row.input_hex), bound=bound)]
     except ValueError:
-        unread = Claim(settlement_id=row.id, fence=row.fence, input_bytes=b"")
+        unread = Claim(settlement_id=row.id, fence=row.fence, input_bytes=b"", bound=bound)
         note_error(session, unread, "its input is not hexadecimal", now=now)
         return []
 
@@ -148,6 +166,17 @@ def find_settlement(session: Session, settlement_id: str) -> SettlementRow:
     return row
 
 
+def bound_of(session: Session, settlement_id: str) -> tuple[Bound, bytes]:
+    """Return what a settlement is run by, and its input. Raises NotFoundError."""
+    row = find_settlement(session, settlement_id)
+    return Bound.of(session.get_one(OptionRow, row.option_id)), bytes.fromhex(row.input_hex)
+
+
+def note_unheld(session: Session, settlement_id: str, reason: str) -> None:
+    """Keep which hash is missing to run a settlement."""
+    note_waiting(find_settlement(session, settlement_id), reason)
+
+
 def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, now: UnixSeconds) -> bool:
     """Store the proof of a long run: executed -> proven. Closing twice changes nothing."""
     row = find_settlement(session, settlement_id)
@@ -158,6 +187,8 @@ def close_long(session: Session, settlement_id: str, proof: SettlementProof, *, 
 
 
 def _result(session: Session, proof: SettlementProof, now: UnixSeconds) -> dict[str, object]:
+    from btcfi.proofs.settlement_proof import to_json  # noqa: PLC0415 - numba; who asks, repairs or reads makes no proof
+
     output = SettlementOutput.from_bytes(proof.output)
     output.raise_if_refused()
     digest = store_blob(session, to_json(proof).encode(), now=now)
@@ -185,7 +216,7 @@ def proof_of(session: Session, row: SettlementRow) -> bytes:
 
 
 def repair(
-    session: Session, rule: ConsensusRule, *, now: UnixSeconds, batch_size: int, stale_seconds: int, max_attempts: int
+    session: Session, rule_of: RuleOf, *, now: UnixSeconds, batch_size: int, stale_seconds: int, max_attempts: int
 ) -> int:  # fmt: skip
     """Queue again what stands still: due or lapsed claims, executed runs, closes nobody signed; return how many.
 
@@ -201,7 +232,7 @@ def repair(
         else:  # a long run's attempts are counted here: its parts are claimed by nobody
             row.attempts += 1
             enqueue(session, [Work(flow="prove_long", arguments=(row.id, row.parts))], now=now)
-    repaired = len(ids) + len(stuck) + fall_back_to_expiry(session, rule, now=now)
+    repaired = len(ids) + len(stuck) + fall_back_to_expiry(session, rule_of, now=now)
     if repaired:
         count(session, "repairs", repaired)
     return repaired
@@ -228,7 +259,7 @@ def _standing(
     return ids
 
 
-def fall_back_to_expiry(session: Session, rule: ConsensusRule, *, now: UnixSeconds) -> int:
+def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) -> int:
     """Settle by attestation the early exercises that the two parties did not close before expiry; return how many.
 
     They have CLOSE_PATIENCE_SECONDS: a close that both have signed may be on its way.
@@ -241,6 +272,11 @@ def fall_back_to_expiry(session: Session, rule: ConsensusRule, *, now: UnixSecon
     done = 0
     for row, option in session.execute(waiting.limit(100)):
         feed = Feed(option.feed)
+        try:
+            rule = rule_of(option.preset_sha256)
+        except NotHeldError as e:
+            note_waiting(row, str(e))
+            continue
         last, priced = rounds.settled_until(session, feed), rounds.settling_round(
             session, feed, Slot(option.expiry_unix), rule
         )  # fmt: skip
@@ -283,18 +319,18 @@ def open_requests(session: Session) -> list[str]:
     return list(session.execute(query).scalars())
 
 
-def answer_request(session: Session, option_id: str, rule: ConsensusRule, *, now: UnixSeconds) -> str:
+def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: UnixSeconds) -> str:
     """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not."""
     request = session.get(SettlementRequestRow, option_id)
     if request is None or request.state != "open":
         return "answered before"
-    request.state, request.answer = _decide(session, find_option(session, option_id), rule, now)
+    request.state, request.answer = _decide(session, find_option(session, option_id), rule_of, now)
     request.answered_at_unix = now
     return request.answer
 
 
 def _decide(  # noqa: PLR0911 - one return an answer
-    session: Session, option: OptionRow, rule: ConsensusRule, now: UnixSeconds
+    session: Session, option: OptionRow, rule_of: RuleOf, now: UnixSeconds
 ) -> tuple[str, str]:
     existing = session.execute(
         select(SettlementRow).where(col(SettlementRow.option_id) == option.id)
@@ -315,11 +351,9 @@ def _decide(  # noqa: PLR0911 - one return an answer
             return RequestState.HELD, f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
         priced, reason = last, "early_exercise"
     else:
-        found = rounds.settling_round(session, Feed(option.feed), Slot(option.expiry_unix), rule)
-        if found is None:
-            return RequestState.REFUSED, "no price of its expiry minute is fit to settle on yet"
-        if (event := event_of(option).id).hex() in holds.held_ids(session):
-            return RequestState.REFUSED, str(EventHeldError(event))
+        found = _settling(session, option, rule_of)
+        if isinstance(found, str):
+            return RequestState.REFUSED, found
         priced, reason = found, "expiry"
     if not cross(session, option, OptionState.EXPIRED, now=now, detail=f"{reason} at slot {priced.slot}"):
         return RequestState.REFUSED, "somebody else settled it at the same moment"
@@ -327,6 +361,20 @@ def _decide(  # noqa: PLR0911 - one return an answer
     attest = [Work(flow="attest", arguments=(event_of(option).id.hex(),))] if reason == "expiry" else []
     enqueue(session, [*attest, Work(flow="settle", arguments=(added,))], now=now)
     return RequestState.ACCEPTED, reason.replace("_", " ")
+
+
+def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> RoundRow | str:
+    """Return the minute that settles an option at expiry, or why there is none."""
+    try:
+        rule = rule_of(option.preset_sha256)
+    except NotHeldError as e:
+        return str(e)
+    found = rounds.settling_round(session, Feed(option.feed), Slot(option.expiry_unix), rule)
+    if found is None:
+        return "no price of its expiry minute is fit to settle on yet"
+    if (event := event_of(option).id).hex() in holds.held_ids(session):
+        return str(EventHeldError(event))
+    return found
 
 
 def requeue(session: Session, row: SettlementRow, *, now: UnixSeconds) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlmodel import Session
 
 from btcfi.errors import InvalidInputError, UnreachableError
 
-__all__ = ["MIGRATIONS", "Session", "Store", "StoreUnreachableError"]
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["MIGRATIONS", "DatabaseError", "Session", "Store", "StoreUnreachableError"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -63,16 +65,22 @@ class Store:
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the schema to ``revision`` (default: the newest). Raises StoreUnreachableError."""
+        from alembic import command  # noqa: PLC0415 - ten megabytes that only a migration needs
+
         with self._translated(), self.engine.begin() as connection:
             command.upgrade(self._alembic(connection), revision)
 
     def downgrade(self, revision: str) -> None:
         """Take the schema back to ``revision`` (``base``: empty). Raises StoreUnreachableError."""
+        from alembic import command  # noqa: PLC0415 - as above
+
         with self._translated(), self.engine.begin() as connection:
             command.downgrade(self._alembic(connection), revision)
 
     @staticmethod
     def _alembic(connection: object) -> Config:
+        from alembic.config import Config  # noqa: PLC0415 - as above
+
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection

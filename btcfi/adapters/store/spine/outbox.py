@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,12 @@ class Message:
     arguments: list[Any]
 
 
-def unpublished(session: Session, *, limit: int = 200) -> list[Message]:
-    """Return what waits to be published, oldest first."""
-    query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None))
+def unpublished(session: Session, flows: Collection[str], *, limit: int = 200) -> list[Message]:
+    """Return what waits to be published, oldest first: of the ``flows`` that this process knows.
+
+    A row of another one, of a system that was taken out or that newer code brings, waits and holds nothing up.
+    """
+    query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.flow).in_(flows))
     rows = session.execute(query.order_by(col(OutboxRow.created_at_unix), col(OutboxRow.id)).limit(limit)).scalars()
     return [Message(id=r.id, flow=r.flow, arguments=json.loads(r.arguments)) for r in rows]
 

@@ -1,0 +1,154 @@
+"""The guest program as a party runs it: in its own process, or in a child that a check starts and that ends itself.
+
+The interpreter and its compiler take a hundred megabytes, and a party mostly waits for messages. The child reads one
+JSON object a line and answers with one; it computes, holds no key, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import IO, Any, Final
+
+from btcfi.contracts.buckets import Payouts
+from btcfi.contracts.payouts import payouts_by
+from btcfi.errors import UnreachableError
+from btcfi.options.terms import OptionTerms
+from btcfi.units import Hash32, hash32
+from btcfi.vm.machine import FAULTS, MachineFaultError, Stop
+from btcfi.vm.program import Program, load_program_by_hash
+
+WARM_SECONDS: Final = 60.0
+"""How long a child waits for the next question: the checks of one contract come within seconds of each other."""
+
+
+class Guest:
+    """The guest, run in this process."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def of(self, program_hash: Hash32) -> Guest:
+        """Return the guest that runs the program with this hash, retired or not. Raises NotHeldError."""
+        if program_hash == self.program.program_hash:
+            return self
+        return type(self)(load_program_by_hash(program_hash.hex()))
+
+    def payouts(self, terms: OptionTerms) -> Payouts:
+        """Return the payout function of an option. It raises GuestRefusedError, MachineFaultError."""
+        return payouts_by(terms, self.outputs)
+
+    def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
+        """Return the output of a run on each input. Raises MachineFaultError."""
+        from btcfi.vm.interpreter import run_many  # noqa: PLC0415 - numba; most commands of a party run no guest
+
+        return run_many(self.program, inputs)
+
+    def prove(self, given: bytes) -> tuple[bytes, Hash32]:
+        """Return the output of a run on one input, and the root of its proof. Raises MachineFaultError."""
+        from btcfi.proofs.settlement_proof import build_proof  # noqa: PLC0415 - numba, as above
+        from btcfi.vm.interpreter import run  # noqa: PLC0415 - as above
+
+        execution = run(self.program, given)
+        return execution.output, build_proof(execution).proof_root
+
+
+class GuestAside(Guest):
+    """The guest, run in a child process that is warm for a while. Not for two threads at once."""
+
+    def __init__(self, program: Program, *, warm_seconds: float = WARM_SECONDS) -> None:
+        super().__init__(program)
+        self._warm_seconds = warm_seconds
+        self._child: subprocess.Popen[str] | None = None
+
+    @property
+    def warm(self) -> bool:
+        """Whether a child waits for the next question."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, if there was ever one."""
+        return None if self._child is None else self._child.pid
+
+    def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
+        """Return the output of a run on each input. Raises MachineFaultError, UnreachableError."""
+        answer = self._ask({"outputs": [one.hex() for one in inputs]})
+        return [bytes.fromhex(one) for one in answer["outputs"]]
+
+    def prove(self, given: bytes) -> tuple[bytes, Hash32]:
+        """Return the output of a run on one input, and the root of its proof. Raises as ``outputs`` does."""
+        answer = self._ask({"prove": given.hex()})
+        return bytes.fromhex(answer["output"]), hash32(bytes.fromhex(answer["root"]))
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None and self._child.stdin is not None:
+            self._child.stdin.close()
+            self._child.wait()
+            self._child = None
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        line = json.dumps(question) + "\n"
+        # a child that had waited long enough may end as we write: the runs have no effect, so a new one is asked again
+        said = self._said(line) or self._said(line)
+        if not said:
+            raise UnreachableError("guest", "a child process", "it ended", "its last words are in our own log")
+        answer: dict[str, Any] = json.loads(said)
+        if "fault" in answer:
+            raise FAULTS[Stop(answer["fault"].pop("stop"))](**answer["fault"])
+        return answer
+
+    def _said(self, line: str) -> str:
+        """Return what the child answers, nothing when it ended instead: it is given up then."""
+        child = self._child = self._child if self._child is not None and self.warm else self._start()
+        said = ""
+        with contextlib.suppress(BrokenPipeError):
+            if child.stdin is not None and child.stdout is not None:
+                child.stdin.write(line)
+                child.stdin.flush()
+                said = child.stdout.readline()
+        if not said:
+            self._child = None
+        return said
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", __name__, self.program.program_hash.hex(), str(self._warm_seconds)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+        threading.Thread(target=child.wait, daemon=True, name="btcfi-guest").start()  # reaps it when it ends by itself
+        return child
+
+
+def answer(guest: Guest, question: dict[str, Any]) -> dict[str, Any]:
+    """Return what the child says to one question; a fault of the guest as its fields."""
+    try:
+        if "prove" in question:
+            output, root = guest.prove(bytes.fromhex(question["prove"]))
+            return {"output": output.hex(), "root": root.hex()}
+        return {"outputs": [one.hex() for one in guest.outputs([bytes.fromhex(one) for one in question["outputs"]])]}
+    except MachineFaultError as e:
+        fields = ("stop", "pc", "instruction", "address", "steps")
+        return {"fault": {name: int(getattr(e, name)) for name in fields}}
+
+
+def serve(guest: Guest, questions: IO[str], answers: IO[str], *, warm_seconds: float) -> None:
+    """Answer until the parent is gone or has asked nothing for ``warm_seconds``."""
+    while select.select([questions], [], [], warm_seconds)[0] and (line := questions.readline()):
+        answers.write(json.dumps(answer(guest, json.loads(line))) + "\n")
+        answers.flush()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the child: ``python -m btcfi.adapters.party.guest PROGRAM_HASH SECONDS``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
+    serve(Guest(load_program_by_hash(arguments[0])), sys.stdin, sys.stdout, warm_seconds=float(arguments[1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

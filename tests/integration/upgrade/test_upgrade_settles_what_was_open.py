@@ -1,0 +1,188 @@
+"""What older code left unfinished, today's code finishes: from a store, keys and a chain that the older code wrote.
+
+The old options settle by the preset and the guest program that their rows name, also after both were replaced; where
+one of them is missing they wait, and say which.
+"""
+
+import json
+import shutil
+from contextlib import suppress
+
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.options import event_of
+from btcfi.adapters.store.options.settlements import proof_of
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.errors import NotHeldError
+from btcfi.units import Slot
+from btcfi.vm import program as programs
+from guest_programs.build import ROOT
+from settings import preset, preset_files
+from tasks import chain, control, held, options, settlement
+from tests.support.resumed_store import COMMITS, resumed_stage
+from tests.support.retired import retire_preset, retire_program
+from workers.audit import ChainView, audit
+from workers.commands import doctor
+
+pytestmark = pytest.mark.integration
+
+PRICE = 6_000_000
+FINISHED = {
+    "settled": "EXERCISED", "outside": "EXERCISED", "sent": "EXERCISED", "proven": "EXERCISED",
+    "claimed": "EXERCISED", "due": "EXERCISED", "early": "EXERCISED", "call": "EXERCISED",
+    "put": "ABANDONED",  # $60,000 is above its strike
+    "barrier": "ABANDONED",  # and beyond its barrier
+}  # fmt: skip
+
+
+@pytest.fixture(params=COMMITS)
+def commit(request):
+    return request.param
+
+
+def finish(stage, said):
+    """Let time pass: the minutes get their prices, leases end, the tasks run, blocks come."""
+    for minute in sorted({said["options"][name]["expiry_unix"] for name in ("call", "barrier")}):
+        stage.price(PRICE, Slot(minute))
+    with stage.here.store.transaction() as session:
+        for row in session.exec(select(SettlementRow).where(SettlementRow.state == "claimed")):
+            row.lease_until_unix = 0  # its worker died long ago
+    go_on(stage)
+
+
+def go_on(stage):
+    """What the queue would carry, each task by itself; then the parties and the blocks."""
+    control.reconcile()
+    options.expire_due("BTC/USD")
+    stage.attest()
+    with stage.here.store.reading() as session:
+        rows = {row.id: row for row in session.exec(select(SettlementRow))}
+    for name, row in rows.items():  # one by one: what was tried before is claimed alone
+        if row.state in {"due", "claimed"}:
+            settlement.execute_batch([name])
+        elif row.state == "executed":
+            with suppress(NotHeldError):
+                settlement.close_proof([settlement.prove_part(name, 0, row.parts)], name)
+    chain.settle()
+    for _ in range(2):
+        stage.talk()
+        stage.mine(6)
+
+
+def states(stage):
+    with stage.here.store.reading() as session:
+        return {row.id: row.state for row in session.exec(select(OptionRow))}
+
+
+def events(stage):
+    with stage.here.store.reading() as session:
+        booked = {row.option_id: row.event_id for row in session.exec(select(ContractRow))}
+        computed = {row.id: event_of(row).id.hex() for row in session.exec(select(OptionRow))}
+    assert booked == computed
+    return booked
+
+
+def findings(stage, names):
+    view = ChainView()
+    view.follow(stage.node)
+    found = audit(stage.here.store, view, names)
+    return [one for one in found if not one.subject.startswith("round ")]  # the stage puts prices there by hand
+
+
+def test_every_open_option_of_an_older_store_settles_and_its_event_is_the_same(commit, tmp_path):
+    with resumed_stage(tmp_path, commit) as (stage, said):
+        assert events(stage) == {name: row["event_id"] for name, row in said["options"].items()}
+        finish(stage, said)
+        assert states(stage) == FINISHED | {"signed": "ACTIVE", "ordered": "ACTIVE"}
+        assert findings(stage, FINISHED) == []
+
+
+@pytest.fixture
+def replaced(tmp_path, monkeypatch):
+    """Presets and programs of a deployment that has replaced both: (retired preset, folder of the programs)."""
+    presets = shutil.copytree(preset_files.PRESETS, tmp_path / "presets")
+    guests = shutil.copytree(ROOT, tmp_path / "guests", ignore=shutil.ignore_patterns("__pycache__"))
+    retired, _ = retire_preset(
+        presets, "standard",
+        # what would pay, wait, run or confirm otherwise
+        step=("step_sats = 50000", "step_sats = 70000"), rounding=('rounding = "down"', 'rounding = "up"'),
+        steps=("max_steps = 1048576", "max_steps = 20000"), depth=("confirmations = 6", "confirmations = 1"),
+    )  # fmt: skip
+    retire_program(guests, "option_settlement", by="vanilla_option")
+    monkeypatch.setattr(preset_files, "PRESETS", presets)
+    monkeypatch.setattr(programs, "_COMMITTED", guests)
+    forget()
+    yield retired, guests
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    for known in (preset.load_preset_by_hash, held.program_of, held.emulator_of):
+        known.cache_clear()
+
+
+def test_after_preset_and_program_were_replaced_old_options_settle_by_their_own_and_new_ones_by_the_new(
+    commit, replaced, tmp_path
+):
+    with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        assert stage.here.preset.step_sats == 70_000
+        stage.mine(1)  # one confirmation is enough for the new preset, and not for the old options
+        finish(stage, said)
+        assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
+        assert events(stage) == {name: row["event_id"] for name, row in said["options"].items()}
+        assert findings(stage, FINISHED) == []  # payouts in whole steps of 50,000 sats, by the old program
+        with stage.here.store.reading() as session:
+            for row in session.exec(select(SettlementRow)):
+                proof = json.loads(proof_of(session, row))
+                assert proof["program_hash"] == said["options"][row.option_id]["program_sha256"]
+
+
+def test_without_its_preset_an_option_waits_with_the_hash_that_is_missing_until_the_file_is_there(
+    commit, replaced, tmp_path
+):
+    retired, _ = replaced
+    text = retired.read_bytes()
+    with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        retired.unlink()
+        forget()
+        finish(stage, said)
+        missing = said["options"]["call"]["preset_sha256"]
+        before = {name: row["state"] for name, row in said["options"].items()}
+        assert states(stage) == before | {"sent": "EXERCISED", "signed": "ACTIVE"}  # both were complete before
+        assert missing in stage.row(OptionRow, id="call").last_error
+        doctor_says = [finding.said for finding in doctor.database(stage.deployment) if finding.name == "open options"]
+        assert [missing in said for said in doctor_says] == [True]
+        due = stage.row(SettlementRow, option_id="due")
+        assert (due.state, due.attempts, missing in due.last_error) == ("due", 0, True)
+        retired.write_bytes(text)
+        go_on(stage)
+        assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
+        with stage.here.store.reading() as session:
+            assert [row.last_error for row in session.exec(select(OptionRow)) if row.id in FINISHED] == [None] * 10
+
+
+def test_without_its_program_a_settlement_waits_with_the_hash_that_is_missing_and_no_other_runs_it(
+    commit, replaced, tmp_path
+):
+    _, guests = replaced
+    manifest = guests / "manifest.toml"
+    whole = manifest.read_text()
+    with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        manifest.write_text(whole[: whole.index("[[retired]]")])
+        forget()
+        finish(stage, said)
+        missing = said["options"]["call"]["program_sha256"]
+        for name in ("due", "call", "put"):
+            row = stage.row(SettlementRow, option_id=name)
+            assert (row.state, row.attempts, missing in row.last_error, row.proof_root) == ("due", 0, True, None)
+        assert missing in stage.row(SettlementRow, option_id="early").last_error
+        assert missing in stage.row(OptionRow, id="signed").last_error
+        assert stage.row(ContractRow, option_id="signed").state == "signed"
+        manifest.write_text(whole)
+        go_on(stage)
+        assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
+        assert stage.row(ContractRow, option_id="signed").state == "funded"
+        assert findings(stage, FINISHED) == []

@@ -1,0 +1,269 @@
+"""Where the processes of an embedded cluster come from on Linux: one that has imported what they share, and forks.
+
+A dozen processes that import Celery, SQLAlchemy and pydantic each pay 75 MB for the same code. Forked from one, they
+share those pages until somebody writes to them (``workers/warm.py`` does the same inside a worker). The nursery knows
+no deployment: what a part is told goes through a pipe that only the part reads, so no secret of one is ever in the
+memory of another. It imports nothing of ``tasks``, where an identity of the process is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final, NoReturn
+
+from btcfi.adapters.store.spine.schema import map_tables
+from btcfi.errors import UnreachableError
+
+SUPPORTED: Final = sys.platform == "linux"
+"""Elsewhere a fork after such imports is not safe (macOS) or its commands cannot be shown."""
+
+SHARED: Final = (
+    "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.celery",
+    "celery.concurrency.prefork", "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer", "celery.worker.strategy",
+    "celery.events.receiver", "kombu.transport.redis",
+    "sqlalchemy.dialects.sqlite.pysqlite", "sqlmodel", "cryptography.hazmat.primitives.kdf.scrypt", "typer.main",
+    "settings.deployment", "settings.preset", "workers.app", "workers.roles",
+    "btcfi.adapters.chain.node", "btcfi.adapters.keystore", "btcfi.adapters.party.mailbox",
+    "btcfi.adapters.party.store", "btcfi.adapters.store.spine.database", "btcfi.adapters.store.spine.leases",
+    "btcfi.adapters.store.spine.outbox",
+    "btcfi.adapters.store.options.contracts", "btcfi.adapters.store.options.settlements",
+    "btcfi.contracts.cooperative", "btcfi.contracts.setup", "btcfi.contracts.watch", "btcfi.oracle.report",
+    "btcfi.surfaces.cli",
+)  # fmt: skip
+"""Imported once, before the first fork: what most parts need, and nothing that only one does."""
+
+ROOM: Final = "-" * 480
+"""The last argument of the nursery: a part's own command is written over the nursery's, so that `ps` shows it."""
+
+START_SECONDS: Final = 30.0
+
+
+class Forked:
+    """A process that the nursery made, with what ``Part`` uses of ``subprocess.Popen``."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self._nursery, self.pid = nursery, pid
+        self.stdin = None
+
+    def poll(self) -> int | None:
+        """Return what it ended with, as ``subprocess`` does: minus the signal's number; None while it runs."""
+        return self._nursery.code_of(self.pid)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return what it ends with. Raises subprocess.TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+            time.sleep(0.02)
+        return code
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class Nursery:
+    """The parent's end of it. Starts with the first fork, and again when it was killed."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._codes: dict[int, int | None] = {}
+        self._read = b""
+
+    def open(self) -> None:
+        """Start the nursery, if it does not run."""
+        with self._lock:
+            self._connection()
+
+    def fork(self, command: Sequence[str], environment: Mapping[str, str], log: int) -> Forked:
+        """Start ``PYTHON -m MODULE ARGUMENTS…``, its output to the file ``log``. Raises UnreachableError, OSError."""
+        told = json.dumps({"command": list(command), "environment": dict(environment)}).encode()
+        with self._lock:
+            connection = self._connection()
+            reader, writer = os.pipe()
+            try:
+                socket.send_fds(connection, [b"f"], [reader, log])
+            finally:
+                os.close(reader)
+            with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "wb") as pipe:
+                pipe.write(told)
+            deadline = time.monotonic() + START_SECONDS
+            while (born := self._listen(deadline)) is None:
+                if self._socket is None or time.monotonic() > deadline:
+                    raise UnreachableError("nursery", "its socket", "it makes no process", f"see {self._log}")
+            return Forked(self, born)
+
+    def code_of(self, pid: int) -> int | None:
+        """Return what a process ended with, None while it runs."""
+        with self._lock:
+            self._listen(0.0)
+            return self._codes.get(pid)
+
+    def close(self) -> None:
+        """End the nursery; what it made is the caller's to end before."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            if self._process is not None:
+                self._process.wait(10)
+                self._process = None
+
+    def _connection(self) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        ours, its = socket.socketpair()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        # neither its environment nor its arguments say anything about the deployment
+        kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
+        with its, self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", __name__, str(its.fileno()), ROOM],
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self._socket, self._read = ours, b""
+        return ours
+
+    def _listen(self, until: float) -> int | None:
+        """Take in what the nursery says, waiting for something ``until`` then; return a process that was born."""
+        while self._socket is not None:
+            line, found, self._read = self._read.partition(b"\n")
+            if found:
+                kind, pid, code = line.split()
+                self._codes[int(pid)] = int(code) if kind == b"ended" else None
+                if kind == b"born":
+                    return int(pid)
+                continue
+            self._read = line
+            wait = max(until - time.monotonic(), 0.0)
+            if not select.select([self._socket], [], [], wait)[0]:
+                return None
+            try:
+                said = self._socket.recv(4096)
+            except OSError:
+                said = b""
+            if not said:
+                self._lost()
+            self._read += said
+        return None
+
+    def _lost(self) -> None:
+        """End what a nursery made that is gone: nobody would ever say what became of it."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        for pid, code in self._codes.items():
+            if code is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                self._codes[pid] = -signal.SIGKILL
+        if self._process is not None:
+            self._process.wait(10)
+            self._process = None
+
+
+def share() -> None:
+    """Import what most parts need, and have it as ready as they would make it."""
+    for name in SHARED:
+        import_module(name)
+    map_tables()
+
+
+def main(channel: int) -> None:
+    """Be the nursery, until the parent is gone; in a child that was forked: be that part."""
+    share()
+    woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakes)
+    with socket.socket(fileno=channel) as parent:
+        gc.collect()
+        gc.freeze()
+        while True:
+            ready, _, _ = select.select([parent.fileno(), woken], [], [])
+            if woken in ready:
+                os.read(woken, 512)
+                _say_who_ended(parent)
+            if parent.fileno() in ready:
+                asked, received, _, _ = socket.recv_fds(parent, 1, 2)
+                if not asked:
+                    return  # what it made is ended by the next start of a cluster on this data folder
+                if (pid := os.fork()) == 0:
+                    break
+                for one in received:
+                    os.close(one)
+                parent.sendall(b"born %d 0\n" % pid)
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.close(woken)
+    os.close(wakes)
+    _be(*received)
+
+
+def _say_who_ended(parent: socket.socket) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with contextlib.suppress(BrokenPipeError):
+                parent.sendall(b"ended %d %d\n" % (ended[0], os.waitstatus_to_exitcode(ended[1])))
+
+
+def _be(order: int, log: int) -> NoReturn:
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    with os.fdopen(order, "rb") as pipe:
+        told = json.load(pipe)
+    command: list[str] = told["command"]
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    _show(command)
+    module = command[2]
+    sys.argv = [module, *command[3:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    raise SystemExit
+
+
+def _show(command: Sequence[str]) -> None:
+    """Write the part's command over the nursery's, as far as there is room: for `ps`, and who looks there."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end: proc(5)
+    text = b"\0".join(word.encode() for word in command)
+    if start > 0 and len(text) < end - start:
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
