@@ -25,6 +25,6 @@ def load_tables() -> MetaData:
 
 
 def map_tables() -> None:
-    """Load every table and map its class now rather than at the first query: before a fork, so that children share it."""
+    """Load every table, and map its class now rather than at the first query: a fork after it shares that."""
     load_tables()
     configure_mappers()
