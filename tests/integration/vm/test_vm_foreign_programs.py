@@ -12,7 +12,7 @@ import pytest
 from btcfi.vm.agreement import Emulator, execute
 from btcfi.vm.elf import ElfError, InstructionRefusedError
 from btcfi.vm.program import any_program, bare_program
-from tests.integration.vm.test_vm_commands import btcfi
+from tests.integration.surfaces.test_surfaces_vm_cli import btcfi
 
 pytest.importorskip("ziglang", reason="ziglang is not installed")
 
