@@ -31,7 +31,7 @@ ENV PATH=/opt/btcfi/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 USER 10001:10001
 WORKDIR /data
 VOLUME ["/data"]
-# workers finish what is at hand on SIGTERM (REMAP_SIGTERM in workers/cli.py)
+# workers finish what is at hand on SIGTERM (REMAP_SIGTERM in workers/commands/worker.py)
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["btcfi"]
 CMD ["--help"]

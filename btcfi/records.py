@@ -9,14 +9,11 @@ more.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
-
-from cattrs import ClassValidationError, Converter, override
-from cattrs.gen import make_dict_structure_fn
 
 from btcfi import units
 from btcfi.errors import InvalidInputError
@@ -170,9 +167,6 @@ def listed(item: Rule[T], at_most: int = MAX_ITEMS) -> Rule[tuple[T, ...]]:
 
 # ---- records
 
-_CONVERTER: Final = Converter(detailed_validation=True)
-"""Of cattrs: it makes a record's function, whose every field is told its rule, and says which field a rule refused."""
-
 _BY_TYPE: Final[dict[Any, Rule[Any]]] = {
     units.Sats: Rule(units.sats, "whole satoshis"),
     units.Cents: Rule(units.cents, "whole cents"),
@@ -225,10 +219,7 @@ def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] =
         rules[one.name] = (name, rule or _rule_of(types[one.name]))
     expected = {name: rule.expected for name, rule in rules.values()}
     needed = expected.keys() - set(may_lack)
-    overrides: dict[str, Any] = {
-        field: override(rename=name, struct_hook=rule) for field, (name, rule) in rules.items()
-    }
-    make = make_dict_structure_fn(kind, _CONVERTER, **overrides)
+    maker: list[Callable[[dict[str, Any]], T]] = []  # made for the first value
 
     def parse(value: object) -> T:
         if not isinstance(value, dict):
@@ -239,6 +230,25 @@ def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] =
         if exact and len(value) > len(expected):
             more = next(name for name in value if name not in expected)
             raise Refused(f".{more[:_SHOWN]}", "unknown", "exactly " + ", ".join(sorted(expected)))
+        if not maker:
+            maker.append(_maker(kind, rules))
+        return maker[0](value)
+
+    made = Rule(parse, "a JSON object")
+    teach(kind, made)
+    return made
+
+
+def _maker(kind: type[T], rules: Mapping[str, tuple[str, Rule[Any]]]) -> Callable[[dict[str, Any]], T]:
+    """Return cattrs' function for a record: every field is told its rule, and it says which field a rule refused."""
+    # 2.5 MB and a tenth of a second, which a process that reads no record saves
+    from cattrs import ClassValidationError, Converter, override  # noqa: PLC0415
+    from cattrs.gen import make_dict_structure_fn  # noqa: PLC0415
+
+    told: dict[str, Any] = {field: override(rename=name, struct_hook=rule) for field, (name, rule) in rules.items()}
+    make = make_dict_structure_fn(kind, Converter(detailed_validation=True), **told)
+
+    def made(value: dict[str, Any]) -> T:
         try:
             return make(value, kind)
         except ClassValidationError as e:
@@ -251,8 +261,6 @@ def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] =
                 raise Refused("", f"{own.field}: {own.problem}", own.expected, own) from e
             raise Refused("", str(own)[:_SHOWN], "a JSON object") from e
 
-    made = Rule(parse, "a JSON object")
-    teach(kind, made)
     return made
 
 

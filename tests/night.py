@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import Row
+from tests.benchmarks.__main__ import _machine
 from tests.support.paths import ROOT
-from workers.commands.bench import _machine
 
 BEGIN = "<!-- night:begin: rewritten by `make night` -->"
 END = "<!-- night:end -->"
@@ -230,7 +230,7 @@ class Night:
         return [Row(name=name, value=value, unit=unit, repeats=rounds[name]) for name, (value, unit) in found.items()]
 
     def said(self) -> dict[str, Any]:
-        """Return the whole as ``btcfi bench --json`` has its own, with the seed and what was left out."""
+        """Return the whole as ``python -m tests.benchmarks --json`` does, with the seed and what was left out."""
         return {
             "rows": [asdict(row) for row in self.rows()], "failed": self.failed, "lacking": self.lacking,
             "machine": _machine(), "commit": self.commit, "seed": self.seed,

@@ -26,9 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlalchemy.orm import configure_mappers
-
-from btcfi.adapters.store.spine.schema import load_tables
+from btcfi.adapters.store.spine.schema import map_tables
 from btcfi.errors import UnreachableError
 
 SUPPORTED: Final = sys.platform == "linux"
@@ -201,8 +199,7 @@ def share() -> None:
     """Import what most parts need, and have it as ready as they would make it."""
     for name in SHARED:
         import_module(name)
-    load_tables()
-    configure_mappers()
+    map_tables()
 
 
 def main(channel: int) -> None:

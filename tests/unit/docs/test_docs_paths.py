@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -26,13 +27,20 @@ NO_PATHS = {
 
 
 @pytest.fixture(scope="module")
-def folders():
-    """The name of every folder of the tree: a span that begins with one, and no room, is a short form."""
+def files():
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    return {part for line in listed.stdout.splitlines() for part in line.split("/")[:-1]} - set(ROOMS)
+    return listed.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def known(files):
+    """Names of folders: a span that begins with one, and no room, is a short form. Names that several files have."""
+    folders = {part for line in files for part in line.split("/")[:-1]} - set(ROOMS)
+    names = Counter(line.rpartition("/")[2] for line in files)
+    return folders, {name for name, many in names.items() if many > 1}
 
 
 def spans(text):
@@ -41,8 +49,9 @@ def spans(text):
     return [span for span in re.findall(r"`([^`\n]+)`", outside) if " " not in span]
 
 
-def problem_of(span, folders):
+def problem_of(span, known):
     """What is wrong with a code span as a path; empty when it is none, or is there."""
+    folders, shared_names = known
     path, _, symbol = span.partition(":")
     first = path.split("/", 1)[0]
     if span in NO_PATHS | MADE_BY_THE_READER:
@@ -53,25 +62,25 @@ def problem_of(span, folders):
         if symbol and not re.search(rf"\b{symbol}\b", (ROOT / path).read_text(encoding="utf-8")):
             return f"{span}: the file has no {symbol}"
         return ""
-    a_file = re.fullmatch(r"[\w/.-]+\.py", path)
+    a_file = re.fullmatch(r"[\w/.-]+\.py", path) and path not in shared_names  # "each folder has a `views.py`"
     in_a_folder = first in folders and re.fullmatch(r"[a-z_]+(/[\w.*-]+)+", path)
     return f"{span}: a path begins at the root" if a_file or in_a_folder else ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_path_that_a_page_names_is_there(page, folders):
-    found = [problem_of(span, folders) for span in spans(page.read_text(encoding="utf-8"))]
+def test_every_path_that_a_page_names_is_there(page, known):
+    found = [problem_of(span, known) for span in spans(page.read_text(encoding="utf-8"))]
     assert [problem for problem in found if problem] == []
 
 
-def test_a_path_that_moved_a_short_form_and_a_name_that_went_are_found(folders):
-    assert problem_of("btcfi/adapters/store/chain.py", folders) != ""
-    assert problem_of("store/chain.py", folders) != ""
-    assert problem_of("adapters/keystore.FileLedger", folders) != ""
-    assert problem_of("workers/audit.py:no_such_name", folders) != ""
-    assert problem_of("workers/audit.py:audit", folders) == ""
-    assert problem_of("settings/presets/*.toml", folders) == ""
-    assert problem_of("BTC/USD", folders) == problem_of("/api/v1/options", folders) == ""
+def test_a_path_that_moved_a_short_form_and_a_name_that_went_are_found(known):
+    assert problem_of("btcfi/adapters/store/chain.py", known) != ""
+    assert problem_of("store/chain.py", known) != ""
+    assert problem_of("adapters/keystore.FileLedger", known) != ""
+    assert problem_of("workers/audit.py:no_such_name", known) != ""
+    assert problem_of("workers/audit.py:audit", known) == ""
+    assert problem_of("settings/presets/*.toml", known) == ""
+    assert problem_of("BTC/USD", known) == problem_of("/api/v1/options", known) == ""
 
 
 ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
@@ -113,7 +122,7 @@ def test_no_room_of_the_library_or_of_the_workers_is_left_out_of_the_drawing():
     assert rooms - with_their_room - set(tree()) == set()
 
 
-def test_the_table_of_changes_names_a_file_for_each(folders):
+def test_the_table_of_changes_names_a_file_for_each():
     table = ARCHITECTURE.partition("| I want to change | open | its tests |")[2].partition("\n\n")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines()[2:]]
     assert len(rows) >= 30

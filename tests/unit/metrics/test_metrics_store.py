@@ -225,7 +225,10 @@ def test_no_query_walks_through_a_large_table(store):
     scans = []
     with store.reading() as session:
         for statement, parameters in [s for s in seen if s[0].lstrip().startswith("SELECT")]:
-            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            scans += [row[3] for row in plan if row[3].startswith("SCAN") and "COVERING INDEX" not in row[3]]
+            explained = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plan = [row[3] for row in explained]
+            if "WHERE" not in statement and "LIMIT" in statement and not any("B-TREE" in line for line in plan):
+                continue  # the newest of a table, along its key: read no further than the limit
+            scans += [line for line in plan if line.startswith("SCAN") and "COVERING INDEX" not in line]
     assert len(seen) > 15
     assert {scan.split()[1] for scan in scans} <= small, scans

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 from sqlmodel import Session
 
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
+
 PACKAGES = ("btcfi", "dashboards", "tasks", "workers", "settings", "guest_programs")
 STORE = ROOT / "btcfi" / "adapters" / "store"
 LIBRARIES = {"sqlalchemy", "sqlmodel", "sqlite3", "psycopg", "alembic"}

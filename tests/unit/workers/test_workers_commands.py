@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from btcfi.errors import NotFoundError
+from tests.support.paths import ROOT
 from workers import cli, commands
 from workers.cli import COMMANDS, Who, build, every_command, load
 from workers.commands import bench
 
-ROOT = Path(__file__).parents[3]
 MODULES = {row.target.partition(":")[0] for row in COMMANDS.values()}
 HEAVY = {
     "celery", "sqlmodel", "sqlalchemy", "numba", "numpy", "ccxt", "fastapi", "pydantic_settings", "matplotlib",

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 
 from sqlalchemy import MetaData
+from sqlalchemy.orm import configure_mappers
 from sqlmodel import SQLModel
 
 from btcfi.adapters import store
@@ -21,3 +22,9 @@ def load_tables() -> MetaData:
             if module == "tables" or module.endswith("_tables"):
                 import_module(f"{package.__name__}.{module}")
     return SQLModel.metadata
+
+
+def map_tables() -> None:
+    """Load every table, and map its class now rather than at the first query: a fork after it shares that."""
+    load_tables()
+    configure_mappers()
