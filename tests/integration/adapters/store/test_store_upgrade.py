@@ -119,7 +119,7 @@ def test_a_backup_that_the_code_before_wrote_is_restored_onto_either_database(st
         connection.execute(text("DROP TABLE alembic_version"))
     written = read_backup(
         STORES / OLD / "backup.btcfi", store, secret_files={"wallet.seed": tmp_path / "wallet.seed"},
-        passphrase=PASSPHRASE, rule=ConsensusRule(), now=UnixSeconds(1_795_749_147),
+        passphrase=PASSPHRASE, rule_of=lambda _sha256: ConsensusRule(), now=UnixSeconds(1_795_749_147),
     )  # fmt: skip
     said = json.loads((STORES / OLD / "summary.json").read_text())
     assert written.rows["option"] == len(said["options"])
