@@ -53,7 +53,7 @@ _LOOK: Final = text(
     "(SELECT sum(value) FROM counter), (SELECT max(id) FROM console_audit), "
     "(SELECT max(priced_at_unix) FROM premium)"
 )
-"""Everything that moves writes one of these; all but the last are found without reading a table."""
+"""Everything that moves writes one of these; no large table is read for it."""
 
 EVENTS_PER_READ: Final = 20_000
 """Rows that one step of ``EventLog.read`` takes in: about 0.2 s."""

@@ -38,7 +38,14 @@ class OptionRow(SQLModel, table=True):
         ),
         ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED}),
     )
-    __table_args__ = (Index("ix_option_due", "state", "expiry_unix"), Index("ix_option_funding", "funding_txid"))
+    __table_args__ = (
+        Index("ix_option_due", "state", "expiry_unix"),
+        Index("ix_option_funding", "funding_txid"),
+        # how people look for some of them, without a scan and a sort of a large book
+        Index("ix_option_expiry", "expiry_unix", "id"),
+        Index("ix_option_kind_newest", "kind", "created_at_unix", "id"),
+        Index("ix_option_style_newest", "american", "created_at_unix", "id"),
+    )
 
     id: str = Field(primary_key=True)
     feed: str
@@ -80,6 +87,7 @@ class PremiumRow(SQLModel, table=True):
     """The newest premium and Greeks of an open option."""
 
     __tablename__: ClassVar[str] = "premium"
+    __table_args__ = (Index("ix_premium_newest", "priced_at_unix", "option_id"),)
 
     option_id: str = Field(primary_key=True)
     slot: int = Field(sa_column=big_integer())
@@ -194,6 +202,7 @@ class SettlementRequestRow(SQLModel, table=True):
     """An operator's ad hoc request to settle an option: ``open -> accepted | held | refused``."""
 
     __tablename__: ClassVar[str] = "settlement_request"
+    __table_args__ = (Index("ix_settlement_request_state", "state"),)
 
     option_id: str = Field(primary_key=True)
     state: str = RequestState.OPEN.value
