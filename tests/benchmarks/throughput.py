@@ -31,6 +31,7 @@ from btcfi.options.expiry import settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
 from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+from btcfi.vm.program import load_program
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tasks import chain as chain_tasks
@@ -51,6 +52,10 @@ CONTRACTS = 16
 OPEN_OPTIONS = 10_000
 MINUTES_A_YEAR = 525_600
 FIRST = Slot(1_700_000_040)
+PRESET = load_preset("standard")
+PROGRAM = load_program("option_settlement")
+"""An option is settled by the preset and the program that its row names by hash."""
+
 LIMIT_SECONDS = 120
 
 
@@ -120,7 +125,7 @@ def _option(number: int, **changes: object) -> dict[str, object]:
         "id": f"o{number}", "feed": FEED, "state": "EXPIRED", "kind": 0, "strike_cents": 5_000_000 + number,
         "quantity_centi_btc": 1, "american": False, "expiry_unix": FIRST, "premium_cents": 1, "premium_sats": 1_000,
         "collateral_sats": 1_000_000, "volatility_bps": 6_000, "rate_bps": 500, "preset": "standard",
-        "preset_sha256": "0" * 64, "program": "option_settlement", "program_sha256": "0" * 64,
+        "preset_sha256": PRESET.sha256, "program": PROGRAM.name, "program_sha256": PROGRAM.program_hash.hex(),
         "created_at_unix": FIRST, "listed_slot": FIRST, "updated_at_unix": FIRST, **changes,
     }  # fmt: skip
 
