@@ -23,7 +23,6 @@ EXCEPTIONS = {
     "workers/chaos/cluster.py": "it does to the outbox and to connections what the store itself never does",
     "workers/chaos/parallel.py": "it makes a database for each run and drops it",
     "workers/chaos/points.py": "it stops processes at their commits, so it listens to every session",
-    "workers/machine/nursery.py": "it has the mappers configured before it forks, and opens no connection",
     "workers/warm.py": "after a fork it forgets the parent's connections, and sends nothing over them",
 }
 
