@@ -127,11 +127,11 @@ def _try(console: Console, option_id: str) -> Trial:
     with console.store.transaction() as session:
         option = views.option(session, option_id)
         if option is None:
-            return Trial(option_id=option_id, state="", verdict="refused", answer="there is no such option")
+            return Trial(option_id=option_id, state="", verdict=RequestState.REFUSED, answer="there is no such option")
         state, now = option.state, console.now()
         before = views.request(session, option_id)
         if before is not None and before.state == RequestState.ACCEPTED:
-            return Trial(option_id=option_id, state=state, verdict="held", answer="was accepted before")
+            return Trial(option_id=option_id, state=state, verdict=RequestState.HELD, answer="was accepted before")
         row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
         answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
         trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
@@ -158,7 +158,7 @@ def _confirm(console: Console, form: Form, words: str, action: str) -> None:
 def _tried(console: Console, request: Request, form: Form, ids: Sequence[str], *, refused: str = "") -> HTMLResponse:
     """Return the page of a dry run; ``refused``: what was wrong with its confirmation."""
     trials = [_try(console, option_id) for option_id in ids]
-    useful = [trial.option_id for trial in trials if trial.verdict == "accepted"]
+    useful = [trial.option_id for trial in trials if trial.verdict == RequestState.ACCEPTED]
     return console.page(
         request, form.visitor, "settle.html", status=422 if refused else 200, trials=trials, useful=useful,
         words=_words(useful) if useful else "", limit=console.deps.limits.selection, refused=refused,

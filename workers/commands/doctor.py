@@ -26,6 +26,7 @@ from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.holds import held_ids
 from btcfi.adapters.store.options.options import open_bounds
 from btcfi.adapters.store.options.rules import Bound
+from btcfi.adapters.store.options.tables import SettlementState
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.views import has_table
@@ -412,7 +413,7 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
         yield fail("price", f"{age(price.age_seconds)} old", "docs/runbook.md, BtcfiPriceStale")
     else:
         yield ok("price", f"${price.cents / 100:,.2f} from {price.used} venues, {age(price.age_seconds)} old")
-    parked = reading.settlements.get("parked", 0)
+    parked = reading.settlements.get(SettlementState.PARKED, 0)
     if parked:
         yield fail("settlements", f"{parked} parked", "btcfi parked list")
     elif reading.overdue_options:

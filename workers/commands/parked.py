@@ -68,7 +68,7 @@ def requeue(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
     with store.transaction() as session:
         settlements.requeue(session, _parked(session, settlement_id), now=UnixSeconds(int(time.time())))
     store.close()
-    typer.echo(json.dumps({"id": settlement_id, "state": "due"}) if as_json else f"{settlement_id}: due")
+    typer.echo(json.dumps({"id": settlement_id, "state": SettlementState.DUE}) if as_json else f"{settlement_id}: due")
 
 
 @app.command()

@@ -15,6 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from btcfi.adapters.store.chain.tables import TransactionState
+from btcfi.adapters.store.options.contract_tables import ContractState
+from btcfi.adapters.store.options.tables import OptionState, SettlementState
+from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.adapters.store.reading import Reading, newest_closed_round, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.views import has_table
@@ -31,10 +35,10 @@ from workers.roles import QUEUES
 WIDTH: Final = 80
 """Columns that every view fits; a wider terminal is not filled."""
 
-OPTION_STATES: Final = ("CREATED", "ACTIVE", "EXPIRED", "EXERCISED", "ABANDONED")
-SETTLEMENT_STATES: Final = ("due", "claimed", "executed", "proven", "built", "broadcast", "confirmed", "parked")
-CONTRACT_STATES: Final = ("ordered", "offered", "accepted", "signed", "checked", "funded")
-TRANSACTION_STATES: Final = ("built", "broadcast", "confirmed", "final", "replaced", "conflicted")
+OPTION_STATES: Final = tuple(OptionState)
+SETTLEMENT_STATES: Final = tuple(SettlementState)
+CONTRACT_STATES: Final = tuple(ContractState)
+TRANSACTION_STATES: Final = tuple(TransactionState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +155,8 @@ def _price(reading: Reading, last: tuple[UnixSeconds, str, dict[str, Any]] | Non
         )  # fmt: skip
     if last is not None:
         minute, state, report = last
-        why = f" ({report['reason']})" if state == "void" and "reason" in report else ""
-        yield Text(f"last round {iso(minute)} {state}{why}", style="red" if state == "void" else "")
+        why = f" ({report['reason']})" if state == RoundState.VOID and "reason" in report else ""
+        yield Text(f"last round {iso(minute)} {state}{why}", style="red" if state == RoundState.VOID else "")
         for what in ("dropped", "absent"):
             for venue in report.get(what, ()):
                 detail = venue.get("detail") or ""
@@ -168,7 +172,7 @@ def _stages(reading: Reading) -> RenderableType:
     for i in range(max(len(OPTION_STATES), len(SETTLEMENT_STATES), len(TRANSACTION_STATES))):
         settlement = SETTLEMENT_STATES[i] if i < len(SETTLEMENT_STATES) else None
         since = reading.oldest_settlement.get(settlement or "")
-        bad = settlement == "parked" and reading.settlements.get("parked")
+        bad = settlement == SettlementState.PARKED and reading.settlements.get(SettlementState.PARKED)
         table.add_row(
             *_cell(OPTION_STATES, i, reading.options),
             *_cell(CONTRACT_STATES, i, reading.contracts),

@@ -246,7 +246,7 @@ def _drive(run: Run) -> dict[str, Any]:
     run.wait("coins for the settlements' fees", lambda: _coins_ready(run))
     _sell(run, expiries=(middle, last_expiry))
     funding = run.progress.add_task("fund, six confirmations", total=len(run.ids))
-    run.wait("the funding", lambda: _watch(run, funding, ("ACTIVE",)) == len(run.ids))
+    run.wait("the funding", lambda: _watch(run, funding, (OptionState.ACTIVE,)) == len(run.ids))
     half = [s for s in life if s <= middle]
     early = half[: len(half) // 2]
     _play(run, early, "prices, first quarter")
@@ -254,7 +254,7 @@ def _drive(run: Run) -> dict[str, Any]:
     _play(run, [s for s in half if s not in early], "prices, to first expiry")
     _play(run, [s for s in life if s > middle], "prices, to last expiry")
     settled = run.progress.add_task("settle, six confirmations", total=len(run.ids))
-    run.wait("the settlements", lambda: _watch(run, settled, ("EXERCISED", "ABANDONED")) == len(run.ids))
+    run.wait("the settlements", lambda: _watch(run, settled, tuple(OptionRow.__machine__.ends)) == len(run.ids))
     return _result(run)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from btcfi.adapters.store.options import views as options_views
-from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, PremiumRow, SettlementRow, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -19,7 +19,7 @@ def option_of(row: OptionRow) -> schemas.Option:
     """Return the outside's view of an option."""
     return schemas.Option(
         id=row.id,
-        state=schemas.OptionState(row.state),
+        state=OptionState(row.state),
         type=schemas.OptionType(OptionKind(row.kind).label),
         strike_cents=row.strike_cents,
         quantity_centi_btc=row.quantity_centi_btc,
@@ -40,7 +40,7 @@ def settlement_of(row: SettlementRow) -> schemas.Settlement:
     return schemas.Settlement(
         id=row.id,
         option_id=row.option_id,
-        state=schemas.SettlementState(row.state),
+        state=SettlementState(row.state),
         reason=row.reason,
         slot_unix=row.slot,
         price_cents=row.price_cents,

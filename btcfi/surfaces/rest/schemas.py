@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from btcfi.adapters.store.options.tables import OptionState, SettlementState
+
 MAX_UNIX = 2**32 - 1
 
 Usd = Annotated[
@@ -30,29 +32,6 @@ class OptionType(StrEnum):
     PUT = "put"
     BINARY_CALL = "binary_call"
     BINARY_PUT = "binary_put"
-
-
-class OptionState(StrEnum):
-    """Where an option is in its life."""
-
-    CREATED = "CREATED"
-    ACTIVE = "ACTIVE"
-    EXPIRED = "EXPIRED"
-    EXERCISED = "EXERCISED"
-    ABANDONED = "ABANDONED"
-
-
-class SettlementState(StrEnum):
-    """Where a settlement is on its way."""
-
-    DUE = "due"
-    CLAIMED = "claimed"
-    EXECUTED = "executed"
-    PROVEN = "proven"
-    BUILT = "built"
-    BROADCAST = "broadcast"
-    CONFIRMED = "confirmed"
-    PARKED = "parked"
 
 
 class Request(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.premiums import open_book
-from btcfi.adapters.store.options.tables import OPEN_OPTIONS, RequestState
+from btcfi.adapters.store.options.tables import OPEN_OPTIONS, OptionState, RequestState, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.rounds import market_time
@@ -51,7 +51,7 @@ class _Page(schemas.Request):
 class OptionFilter(_Page):
     """Which options."""
 
-    state: schemas.OptionState | None = None
+    state: OptionState | None = None
     type: schemas.OptionType | None = None
     expiry_from: schemas.UnixTime | None = None
     expiry_to: schemas.UnixTime | None = None
@@ -60,7 +60,7 @@ class OptionFilter(_Page):
 class SettlementFilter(_Page):
     """Which settlements."""
 
-    state: schemas.SettlementState | None = None
+    state: SettlementState | None = None
     option_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[!-~]+$")
 
 

@@ -308,7 +308,7 @@ def request_settlement(
         session.add(row)
     elif row.state != RequestState.ACCEPTED:
         row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
-    if row.state == "open":
+    if row.state == RequestState.OPEN:
         enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
     return row
 
@@ -322,7 +322,7 @@ def open_requests(session: Session) -> list[str]:
 def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: UnixSeconds) -> str:
     """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not."""
     request = session.get(SettlementRequestRow, option_id)
-    if request is None or request.state != "open":
+    if request is None or request.state != RequestState.OPEN:
         return "answered before"
     request.state, request.answer = _decide(session, find_option(session, option_id), rule_of, now)
     request.answered_at_unix = now

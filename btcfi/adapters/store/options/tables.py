@@ -13,7 +13,7 @@ from btcfi.adapters.store.spine.tables import big_integer
 
 
 class OptionState(StrEnum):
-    """Of an option."""
+    """Where an option is in its life."""
 
     CREATED = "CREATED"
     ACTIVE = "ACTIVE"
@@ -108,7 +108,7 @@ UNEXPIRED_OPTIONS: Final = (OptionState.CREATED, OptionState.ACTIVE)
 
 
 class SettlementState(StrEnum):
-    """Of a settlement."""
+    """Where a settlement is on its way."""
 
     DUE = "due"
     CLAIMED = "claimed"
