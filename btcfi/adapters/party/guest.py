@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 from btcfi.contracts.buckets import Payouts
@@ -24,6 +25,9 @@ from btcfi.options.terms import OptionTerms
 from btcfi.units import Hash32, hash32
 from btcfi.vm.machine import FAULTS, MachineFaultError, Stop
 from btcfi.vm.program import Program, load_program_by_hash
+
+CODE: Final = Path(__file__).resolve().parents[3]
+"""The folder in which this package lies."""
 
 WARM_SECONDS: Final = 60.0
 """How long a child waits for the next question: the checks of one contract come within seconds of each other."""
@@ -151,7 +155,8 @@ class GuestAside(Guest):
         # It takes its code from where we have ours. With -m alone it would look first into the folder in which the
         # party happens to run, where others may write.
         command = [sys.executable, "-P", "-m", __name__, self.program.program_hash.hex(), str(self._warm_seconds)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        known = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(known)}
         child = subprocess.Popen(  # noqa: S603 - ours
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
