@@ -153,6 +153,8 @@ def refusal(message: Any, known: Container[str]) -> str | None:  # noqa: ANN401,
         return f"{len(message.body):,} bytes, at most {MAX_BODY_BYTES:,}"
     if message.content_type != "application/json":
         return f"content type {str(message.content_type)[:60]!r}, only JSON is read"
+    if message.content_encoding != "utf-8":
+        return f"content encoding {repr(message.content_encoding)[:20]}, only UTF-8 is read"
     if headers.get("compression"):
         return "compressed"
     task = headers.get("task")

@@ -165,7 +165,7 @@ def _seal(keystore: Keystore, secret_files: Mapping[str, Path]) -> tuple[bytes, 
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Yield the files of a folder, or the file itself; links are followed, but for those in mail, which others put there."""
+    """Yield the files of a folder, or the file itself; links followed but in mail, where others put them."""
     waiting, seen = [top], {top.resolve()}
     while waiting:
         one = waiting.pop()

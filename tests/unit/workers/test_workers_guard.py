@@ -23,9 +23,9 @@ KNOWN = {"settlement.execute_batch"}
 BODY = json.dumps([[["st-1"]], {}, {"chord": None}])
 
 
-def message(body=BODY, content_type="application/json", **headers):
+def message(body=BODY, content_type="application/json", *, encoding="utf-8", **headers):
     given = {"task": "settlement.execute_batch", "id": "one", SCHEMA_HEADER: SCHEMA, **headers}
-    return SimpleNamespace(headers=given, body=body, content_type=content_type)
+    return SimpleNamespace(headers=given, body=body, content_type=content_type, content_encoding=encoding)
 
 
 def test_a_message_of_ours_is_taken():
@@ -69,6 +69,10 @@ def test_a_message_without_a_schema_is_of_the_oldest():
         message(**{SCHEMA_HEADER: -1}),
         message(**{SCHEMA_HEADER: "1"}),
         message(**{SCHEMA_HEADER: True}),
+        message(encoding=1),
+        message(encoding=["utf-8"]),
+        message(encoding="no encoding"),
+        message(encoding=None),
         message(id=None),
         message(id=["x"]),
         message(id={"a": 1}),
