@@ -102,7 +102,7 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
         except Exception as e:  # noqa: BLE001 - it stays for the next look, and holds up no other party's
             note_contract_error(here, option_id, f"not taken yet: {type(e).__name__}")
             return
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
         path.unlink()
 
 

@@ -14,13 +14,14 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+import structlog
 from celery import chord, current_app, group
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
 from btcfi.adapters.store.spine import outbox
 from btcfi.adapters.store.spine.database import Store
-from btcfi.errors import BtcfiError
+from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.units import UnixSeconds
 
 PARTS_PER_TASK: Final = 4
@@ -89,6 +90,9 @@ def answer_request(option_id: str) -> Signature:
     return _task("options.answer_request", option_id)
 
 
+log = structlog.get_logger("btcfi.pipeline")
+
+
 class UnknownFlowError(BtcfiError):
     """An outbox row names a flow that no system of this deployment has."""
 
@@ -115,14 +119,16 @@ def flows() -> dict[str, str]:
 
 
 def publish_pending(store: Store, now: UnixSeconds) -> int:
-    """Publish what the outbox holds and mark it; return how many. The broker being away loses nothing: it waits."""
+    """Publish what the outbox holds and mark it; return how many. The broker being away loses nothing: it waits.
+
+    So does a row that cannot be started, such as newer code's with other arguments; it holds nothing else up.
+    """
     with store.reading() as session:
         messages = outbox.unpublished(session, flows())
     published = []
     try:
         for message in messages:
-            start(message)
-            published.append(message.id)
+            published += [message.id] if _started(message) else []
     except (OperationalError, OSError):
         pass  # the relay tries again; what was sent is marked below
     if published:
@@ -131,9 +137,22 @@ def publish_pending(store: Store, now: UnixSeconds) -> int:
     return len(published)
 
 
+def _started(message: outbox.Message) -> bool:
+    try:
+        start(message)
+    except (OperationalError, OSError):
+        raise
+    except Exception as e:  # noqa: BLE001 - whatever is wrong with this row is no reason to keep the others
+        log.warning("outbox row not started", flow=message.flow, row=message.id, problem=str(e) or type(e).__name__)
+        return False
+    return True
+
+
 def start(message: outbox.Message) -> Any:  # noqa: ANN401 - a result handle nobody waits for
-    """Send one flow to the broker, under the outbox row's id. Raises UnknownFlowError."""
+    """Send one flow to the broker, under the outbox row's id. Raises UnknownFlowError, InvalidInputError."""
     name = flows().get(message.flow)
     if name is None:
         raise UnknownFlowError(message.flow)
+    if message.arguments is None:
+        raise InvalidInputError(f"outbox row {message.id}", "its arguments are no JSON list", "a list of ids")
     return resolve(name)(*message.arguments).apply_async(task_id=message.id)

@@ -33,6 +33,43 @@ REFUSED_HEADER: Final = "btcfi_refused"
 MAX_BODY_BYTES: Final = 262_144
 """Messages carry ids: the largest honest one, a batch of 1,024, has a fifth of it."""
 
+
+def _text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31)
+
+
+def _seconds(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 31)
+
+
+def _two_limits(value: object) -> bool:
+    match value:
+        case [hard, soft]:
+            return _seconds(hard) and _seconds(soft)
+        case _:
+            return False
+
+
+_HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "id": lambda value: isinstance(value, str),
+    **dict.fromkeys(
+        ("root_id", "parent_id", "group", "eta", "expires", "shadow", "origin", "lang", "argsrepr", "kwargsrepr"),
+        _text_or_none,
+    ),
+    **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), _count),
+    "timelimit": lambda value: value is None or _two_limits(value),
+    "ignore_result": lambda value: value is None or isinstance(value, bool),
+    "stamped_headers": lambda value: (
+        value is None or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+    ),
+    "stamps": lambda value: value is None or isinstance(value, dict),
+}
+"""What Celery reads of a message before any task runs, and its kinds: another one ends the worker that takes it."""
+
 _GUARDED: Final[list[object]] = []
 _LOG = structlog.get_logger("btcfi.guard")
 
@@ -116,11 +153,16 @@ def refusal(message: Any, known: Container[str]) -> str | None:  # noqa: ANN401,
         return f"{len(message.body):,} bytes, at most {MAX_BODY_BYTES:,}"
     if message.content_type != "application/json":
         return f"content type {str(message.content_type)[:60]!r}, only JSON is read"
+    if message.content_encoding != "utf-8":
+        return f"content encoding {repr(message.content_encoding)[:20]}, only UTF-8 is read"
     if headers.get("compression"):
         return "compressed"
     task = headers.get("task")
     if not isinstance(task, str) or task not in known:
         return f"no task {str(task)[:60]!r}"
+    for name, fits in _HEADERS.items():
+        if not fits(headers.get(name)):
+            return f"header {name}: {repr(headers.get(name))[:40]}"
     schema = headers.get(SCHEMA_HEADER, OLDEST_SCHEMA)
     if isinstance(schema, bool) or not isinstance(schema, int) or not OLDEST_SCHEMA <= schema <= SCHEMA:
         return f"schema {repr(schema)[:20]}, this process reads {OLDEST_SCHEMA} to {SCHEMA}"

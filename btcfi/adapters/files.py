@@ -8,9 +8,11 @@ our own as if it were theirs. A file that a person names may be a link or a pipe
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,13 +44,14 @@ class UntrustedFileError(InvalidInputError):
 def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    # a new file of a name that nobody can foresee: where others write too, a link of theirs may lie under any other
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
     try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         if fresh:
             path.hardlink_to(temporary)  # fails when the name is taken: no gap between asking and writing
         else:
@@ -87,7 +90,7 @@ def open_untrusted(path: Path, *, at_most: int, what: str, hint: str = "", named
     except FileNotFoundError as e:
         raise NotFoundError(what, str(path), hint) from e
     except (OSError, ValueError) as e:
-        if not named and path.is_symlink():
+        if not named and getattr(e, "errno", None) == errno.ELOOP:
             raise UntrustedFileError(path, "is a link", f"{what} itself, a regular file") from e
         raise UntrustedFileError(path, f"cannot be opened: {getattr(e, 'strerror', None) or e}", what) from e
     try:

@@ -333,7 +333,7 @@ def serve(
     while not stopping.is_set():
         try:
             busy = mail.round(chain.block_count())
-        except RetryableError as e:
+        except (RetryableError, OSError) as e:  # a full disk too: a party that ends watches no contract
             sys.stderr.write(f"btcfi party: {e}\n")
             busy = 0
         if not busy:

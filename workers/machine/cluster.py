@@ -26,6 +26,7 @@ from typing import IO, Any, Final, Self
 import psutil
 
 from btcfi.adapters.chain.node import DatadirInUseError
+from btcfi.adapters.files import write_private
 from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from workers.logs import bound_log
@@ -271,9 +272,9 @@ class Cluster:
             if part.process is not None and part.exit_code is None:
                 with contextlib.suppress(psutil.Error):
                     rows.append([part.process.pid, psutil.Process(part.process.pid).create_time()])
-        (self._deployment.data_dir / "cluster.json").write_text(
-            json.dumps({"run_dir": str(self._run_dir), "parts": rows, "urls": self._own_urls()})
-        )
+        known = {"run_dir": str(self._run_dir), "parts": rows, "urls": self._own_urls()}
+        # whole or not at all: the next start ends what stands here, and an empty file would hide all of them
+        write_private(self._deployment.data_dir / "cluster.json", json.dumps(known).encode())
 
     def _own_urls(self) -> dict[str, object]:
         """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (see attach.py); no password."""
@@ -316,15 +317,21 @@ class Cluster:
         now = time.monotonic()
         if part.retry_at is None:
             part.failures = 0 if now - part.started > STEADY_SECONDS else part.failures + 1
-            wait = min(FIRST_BACKOFF_SECONDS * 2 ** max(part.failures - 1, 0), LONGEST_BACKOFF_SECONDS)
+            wait = _backoff(part.failures)
             part.retry_at = now + wait
-            with part.log.open("a") as log:
+            # a full disk must not end the supervision of all
+            with contextlib.suppress(OSError), part.log.open("a") as log:
                 log.write(f"btcfi: {part.name} ended with {part.exit_code}; starting again in {wait:.0f} s\n")
         elif now >= part.retry_at:
             part.kill()  # what its group left
             with contextlib.suppress(OSError, UnreachableError):  # no process or no memory: the next round tries again
                 part.start()
                 self._write_down()
+
+
+def _backoff(failures: int) -> float:
+    # the power is bounded, not only the product: a float ends at 2 ** 1023, which is a night of failures
+    return min(FIRST_BACKOFF_SECONDS * 2.0 ** min(max(failures - 1, 0), 16), LONGEST_BACKOFF_SECONDS)
 
 
 def _filled(here: Here, fields: rows.Fields) -> Here:

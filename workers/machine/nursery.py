@@ -2,14 +2,18 @@
 
 A dozen processes that import Celery, SQLAlchemy and pydantic each pay 75 MB for the same code. Forked from one, they
 share those pages until somebody writes to them (``workers/warm.py`` does the same inside a worker). The nursery knows
-no deployment: what a part is told goes through a pipe that only the part reads, so no secret of one is ever in the
-memory of another. It imports nothing of ``tasks``, where an identity of the process is made.
+no deployment: what a part is told stands in a file without a name that only the part reads, so no secret of one is ever
+in the memory of another. It imports nothing of ``tasks``, where an identity of the process is made.
+
+No part outlives the nursery, and the nursery not its parent, in whatever order they are killed: a part that nobody
+knows of would work beside the one that is started in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import os
@@ -21,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
@@ -52,6 +56,12 @@ ROOM: Final = "-" * 480
 """The last argument of the nursery: a part's own command is written over the nursery's, so that `ps` shows it."""
 
 START_SECONDS: Final = 30.0
+"""Until a nursery that makes no process counts as hung: it is ended then, with what it made."""
+
+CLOSE_SECONDS: Final = 10.0
+
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2)."""
 
 
 class Forked:
@@ -59,11 +69,14 @@ class Forked:
 
     def __init__(self, nursery: Nursery, pid: int) -> None:
         self._nursery, self.pid = nursery, pid
+        self._code: int | None = None
         self.stdin = None
 
     def poll(self) -> int | None:
         """Return what it ended with, as ``subprocess`` does: minus the signal's number; None while it runs."""
-        return self._nursery.code_of(self.pid)
+        if self._code is None:  # asked no more once it is known: the number may be another's by then
+            self._code = self._nursery.code_of(self.pid)
+        return self._code
 
     def wait(self, timeout: float | None = None) -> int:
         """Return what it ends with. Raises subprocess.TimeoutExpired."""
@@ -104,20 +117,21 @@ class Nursery:
     def fork(self, command: Sequence[str], environment: Mapping[str, str], log: int) -> Forked:
         """Start ``PYTHON -m MODULE ARGUMENTS…``, its output to the file ``log``. Raises UnreachableError, OSError."""
         told = json.dumps({"command": list(command), "environment": dict(environment)}).encode()
-        with self._lock:
+        with self._lock, _nameless(told) as order:
+            self._listen(0.0)  # it may have been killed since
             connection = self._connection()
-            reader, writer = os.pipe()
             try:
-                socket.send_fds(connection, [b"f"], [reader, log])
-            finally:
-                os.close(reader)
-            with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "wb") as pipe:
-                pipe.write(told)
-            deadline = time.monotonic() + START_SECONDS
-            while (born := self._listen(deadline)) is None:
-                if self._socket is None or time.monotonic() > deadline:
-                    raise UnreachableError("nursery", "its socket", "it makes no process", f"see {self._log}")
-            return Forked(self, born)
+                socket.send_fds(connection, [b"f"], [order, log])
+                born = self._listen(time.monotonic() + START_SECONDS)
+            except BaseException:  # also a Ctrl-C: what was asked for must not come later, when nobody waits for it
+                self._lost()
+                raise
+            if born is None:
+                self._lost()
+                raise UnreachableError("nursery", "its socket", "it makes no process", f"see {self._log}")
+        if born < 0:
+            raise OSError(-born, os.strerror(-born))
+        return Forked(self, born)
 
     def code_of(self, pid: int) -> int | None:
         """Return what a process ended with, None while it runs."""
@@ -132,7 +146,10 @@ class Nursery:
                 self._socket.close()
                 self._socket = None
             if self._process is not None:
-                self._process.wait(10)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(CLOSE_SECONDS)
+                self._process.kill()
+                self._process.wait()
                 self._process = None
 
     def _connection(self) -> socket.socket:
@@ -158,11 +175,16 @@ class Nursery:
         return ours
 
     def _listen(self, until: float) -> int | None:
-        """Take in what the nursery says, waiting for something ``until`` then; return a process that was born."""
+        """Take in what the nursery says, waiting ``until`` then for a process that is born; return its number.
+
+        Minus the number of an error when none could be made; None when it said nothing of that.
+        """
         while self._socket is not None:
             line, found, self._read = self._read.partition(b"\n")
             if found:
                 kind, pid, code = line.split()
+                if kind == b"failed":
+                    return -int(code)
                 self._codes[int(pid)] = int(code) if kind == b"ended" else None
                 if kind == b"born":
                     return int(pid)
@@ -181,7 +203,11 @@ class Nursery:
         return None
 
     def _lost(self) -> None:
-        """End what a nursery made that is gone: nobody would ever say what became of it."""
+        """End a nursery and what it made, when it is gone or hangs: nobody would ever say what became of that."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
         if self._socket is not None:
             self._socket.close()
         self._socket = None
@@ -190,9 +216,19 @@ class Nursery:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
                 self._codes[pid] = -signal.SIGKILL
-        if self._process is not None:
-            self._process.wait(10)
-            self._process = None
+
+
+@contextlib.contextmanager
+def _nameless(content: bytes) -> Iterator[int]:
+    """Give a file that is in memory and in no folder, for whoever is handed its descriptor."""
+    descriptor = os.memfd_create("told")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def share() -> None:
@@ -208,44 +244,81 @@ def main(channel: int) -> None:
     woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakes)
+    nursery = os.getpid()
     with socket.socket(fileno=channel) as parent:
         gc.collect()
         gc.freeze()
-        while True:
-            ready, _, _ = select.select([parent.fileno(), woken], [], [])
-            if woken in ready:
-                os.read(woken, 512)
-                _say_who_ended(parent)
-            if parent.fileno() in ready:
-                asked, received, _, _ = socket.recv_fds(parent, 1, 2)
-                if not asked:
-                    return  # what it made is ended by the next start of a cluster on this data folder
-                if (pid := os.fork()) == 0:
-                    break
-                for one in received:
-                    os.close(one)
-                parent.sendall(b"born %d 0\n" % pid)
+        if (told := _attend(parent, woken)) is None:
+            return
+    _die_with(nursery)
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.close(woken)
     os.close(wakes)
-    _be(*received)
+    _be(*told)
 
 
-def _say_who_ended(parent: socket.socket) -> None:
+def _attend(parent: socket.socket, woken: int) -> list[int] | None:
+    """Fork when asked; return None when the parent is gone, and with it every part; in a part: what it is told."""
+    living: set[int] = set()
+    nursery = os.getpid()
+    try:
+        while True:
+            ready, _, _ = select.select([parent.fileno(), woken], [], [])
+            if woken in ready:
+                os.read(woken, 512)
+                _say_who_ended(parent, living)
+            if parent.fileno() in ready:
+                asked, received, _, _ = socket.recv_fds(parent, 1, 2)
+                if not asked:
+                    return None
+                if _fork(parent, living) == 0:
+                    return received
+                for one in received:
+                    os.close(one)
+    except ConnectionError:  # it is gone in the middle of a word
+        return None
+    finally:
+        if os.getpid() == nursery:
+            for pid in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what it has forked; itself, it dies with us
+
+
+def _fork(parent: socket.socket, living: set[int]) -> int | None:
+    """Return what ``os.fork`` does, None when no process can be made: that is this part's trouble, not the others'."""
+    try:
+        pid = os.fork()
+    except OSError as e:
+        parent.sendall(b"failed 0 %d\n" % (e.errno or errno.EAGAIN))
+        return None
+    if pid != 0:
+        living.add(pid)
+        parent.sendall(b"born %d 0\n" % pid)
+    return pid
+
+
+def _say_who_ended(parent: socket.socket, living: set[int]) -> None:
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            with contextlib.suppress(BrokenPipeError):
-                parent.sendall(b"ended %d %d\n" % (ended[0], os.waitstatus_to_exitcode(ended[1])))
+            living.discard(ended[0])
+            parent.sendall(b"ended %d %d\n" % (ended[0], os.waitstatus_to_exitcode(ended[1])))
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when ``parent`` ends, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        raise SystemExit(1)
 
 
 def _be(order: int, log: int) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    with os.fdopen(order, "rb") as pipe:
-        told = json.load(pipe)
+    with os.fdopen(order, "rb") as file:
+        told = json.load(file)
     command: list[str] = told["command"]
     os.environ.clear()
     os.environ.update(told["environment"])

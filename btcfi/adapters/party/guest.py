@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 from btcfi.contracts.buckets import Payouts
 from btcfi.contracts.payouts import payouts_by
-from btcfi.errors import UnreachableError
+from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionTerms
 from btcfi.units import Hash32, hash32
 from btcfi.vm.machine import FAULTS, MachineFaultError, Stop
 from btcfi.vm.program import Program, load_program_by_hash
 
+CODE: Final = Path(__file__).resolve().parents[3]
+"""The folder in which this package lies."""
+
 WARM_SECONDS: Final = 60.0
 """How long a child waits for the next question: the checks of one contract come within seconds of each other."""
+
+
+ANSWER_SECONDS: Final = 600.0
+"""Until a child that says nothing is killed: a contract's payouts, compiled first on a slow machine, take a tenth."""
 
 
 class Guest:
@@ -33,25 +42,37 @@ class Guest:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._others: dict[Hash32, Guest] = {}
 
     def of(self, program_hash: Hash32) -> Guest:
         """Return the guest that runs the program with this hash, retired or not. Raises NotHeldError."""
         if program_hash == self.program.program_hash:
             return self
-        return type(self)(load_program_by_hash(program_hash.hex()))
+        # one for all contracts of a retired program: each may have a child, which takes a hundred megabytes
+        if program_hash not in self._others:
+            self._others[program_hash] = self._another(load_program_by_hash(program_hash.hex()))
+        return self._others[program_hash]
+
+    def _another(self, program: Program) -> Guest:
+        return Guest(program)
+
+    def close(self) -> None:
+        """End what it has started, if anything."""
+        for one in self._others.values():
+            one.close()
 
     def payouts(self, terms: OptionTerms) -> Payouts:
         """Return the payout function of an option. It raises GuestRefusedError, MachineFaultError."""
         return payouts_by(terms, self.outputs)
 
     def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
-        """Return the output of a run on each input. Raises MachineFaultError."""
+        """Return the output of a run on each input. Raises MachineFaultError, InvalidInputError."""
         from btcfi.vm.interpreter import run_many  # noqa: PLC0415 - numba; most commands of a party run no guest
 
         return run_many(self.program, inputs)
 
     def prove(self, given: bytes) -> tuple[bytes, Hash32]:
-        """Return the output of a run on one input, and the root of its proof. Raises MachineFaultError."""
+        """Return the output of a run on one input, and the root of its proof. Raises as ``outputs`` does."""
         from btcfi.proofs.settlement_proof import build_proof  # noqa: PLC0415 - numba, as above
         from btcfi.vm.interpreter import run  # noqa: PLC0415 - as above
 
@@ -78,7 +99,7 @@ class GuestAside(Guest):
         return None if self._child is None else self._child.pid
 
     def outputs(self, inputs: Sequence[bytes]) -> list[bytes]:
-        """Return the output of a run on each input. Raises MachineFaultError, UnreachableError."""
+        """Return the output of a run on each input. Raises MachineFaultError, InvalidInputError, UnreachableError."""
         answer = self._ask({"outputs": [one.hex() for one in inputs]})
         return [bytes.fromhex(one) for one in answer["outputs"]]
 
@@ -87,10 +108,15 @@ class GuestAside(Guest):
         answer = self._ask({"prove": given.hex()})
         return bytes.fromhex(answer["output"]), hash32(bytes.fromhex(answer["root"]))
 
+    def _another(self, program: Program) -> Guest:
+        return GuestAside(program, warm_seconds=self._warm_seconds)
+
     def close(self) -> None:
-        """End the child, if there is one."""
+        """End the child, if there is one, and those of other programs."""
+        super().close()
         if self._child is not None and self._child.stdin is not None:
-            self._child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._child.stdin.close()
             self._child.wait()
             self._child = None
 
@@ -103,30 +129,43 @@ class GuestAside(Guest):
         answer: dict[str, Any] = json.loads(said)
         if "fault" in answer:
             raise FAULTS[Stop(answer["fault"].pop("stop"))](**answer["fault"])
+        if "refused" in answer:  # by the machine before the run; the same question is refused again
+            raise InvalidInputError(**answer["refused"])
         return answer
 
     def _said(self, line: str) -> str:
         """Return what the child answers, nothing when it ended instead: it is given up then."""
         child = self._child = self._child if self._child is not None and self.warm else self._start()
         said = ""
+        # whoever waits for it watches no contract meanwhile
+        stuck = threading.Timer(ANSWER_SECONDS, child.kill)
+        stuck.daemon = True
+        stuck.start()
         with contextlib.suppress(BrokenPipeError):
             if child.stdin is not None and child.stdout is not None:
                 child.stdin.write(line)
                 child.stdin.flush()
                 said = child.stdout.readline()
-        if not said:
-            self._child = None
+        stuck.cancel()
+        if not said.endswith("\n"):  # half an answer is none: it was killed as it wrote
+            self._child, said = None, ""
         return said
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", __name__, self.program.program_hash.hex(), str(self._warm_seconds)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+        # It takes its code from where we have ours. With -m alone it would look first into the folder in which the
+        # party happens to run, where others may write.
+        command = [sys.executable, "-P", "-m", __name__, self.program.program_hash.hex(), str(self._warm_seconds)]
+        known = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(known)}
+        child = subprocess.Popen(  # noqa: S603 - ours
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         threading.Thread(target=child.wait, daemon=True, name="btcfi-guest").start()  # reaps it when it ends by itself
         return child
 
 
 def answer(guest: Guest, question: dict[str, Any]) -> dict[str, Any]:
-    """Return what the child says to one question; a fault of the guest as its fields."""
+    """Return what the child says to one question; a fault of the guest or a refused input as its fields."""
     try:
         if "prove" in question:
             output, root = guest.prove(bytes.fromhex(question["prove"]))
@@ -135,6 +174,8 @@ def answer(guest: Guest, question: dict[str, Any]) -> dict[str, Any]:
     except MachineFaultError as e:
         fields = ("stop", "pc", "instruction", "address", "steps")
         return {"fault": {name: int(getattr(e, name)) for name in fields}}
+    except InvalidInputError as e:
+        return {"refused": {"field": e.field, "problem": e.problem, "expected": e.expected}}
 
 
 def serve(guest: Guest, questions: IO[str], answers: IO[str], *, warm_seconds: float) -> None:

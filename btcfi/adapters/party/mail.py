@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,9 @@ from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
+
+MAX_NAME_BYTES: Final = 200
+"""Of a message's file: the names of our answer and of a refusal's reason are made of it, and no file's exceeds 255."""
 
 STATUS_FILE: Final = "status.json"
 """In the outbox: every contract's standing after the last round."""
@@ -80,16 +84,30 @@ class PartyMail:
         handled = 0
         for folder in (self._orders, self._inbox):
             waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-            handled += sum(self._handle(path) for path in waiting)
+            handled += sum(self._handle_apart(path) for path in waiting)
         here = (height, len(self._attestations))
         if here != self._walked:
             self._write_status(self._desk.watch(list(self._attestations.values())))
             self._walked = here
         return handled
 
+    def _handle_apart(self, path: Path) -> bool:
+        """Handle one message; what its file does to us must not keep us from the others, nor from the chain."""
+        try:
+            return self._handle(path)
+        except OSError as e:
+            self._say_once(path, e)
+            return False
+
+    def _say_once(self, path: Path, e: Exception) -> None:
+        if self._waiting.get(path.name) != str(e):
+            log.warning("%s waits: %s", ascii(path.name), e)
+            self._waiting[path.name] = str(e)
+
     def _handle(self, path: Path) -> bool:
         try:
             try:
+                _check_name(path.name)
                 message = read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="message")
                 kind = message["type"]
                 answer_to = self._answers[kind] if path.parent == self._inbox else self._orders_to[kind]
@@ -101,13 +119,13 @@ class PartyMail:
                 ) from e
             answer = answer_to(message, path.name.split(".")[0])
         except (RetryableError, InsufficientFundsError) as e:  # a coin may confirm
-            if self._waiting.get(path.name) != str(e):
-                log.warning("%s waits: %s", path.name, e)
-                self._waiting[path.name] = str(e)
+            self._say_once(path, e)
             return False
         except BtcfiError as e:
-            log.warning("%s refused: %s", path.name, e)
-            write_private(path.parent / "refused" / f"{path.stem}.reason", f"{e}\n".encode())
+            log.warning("%s refused: %s", ascii(path.name), e)
+            with suppress(OSError):  # its name may leave no room; what it says stands in the log
+                reason = f"{e}\n".encode(errors="backslashreplace")
+                write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
             path.replace(path.parent / "refused" / path.name)
             return True
         if answer is not None:
@@ -185,6 +203,13 @@ class PartyMail:
 
     def _write_status(self, reports: list[Report]) -> None:
         write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
+
+
+def _check_name(name: str) -> None:
+    """Raise InvalidInputError for a name from which ours cannot be made, or that no file of ours could tell again."""
+    if not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+        expected = f"a name of at most {MAX_NAME_BYTES} bytes, in letters that can be shown"
+        raise InvalidInputError("message", f"is named {name[:40]!a}", expected)
 
 
 def _read_bid(path: Path) -> Any:  # noqa: ANN401 - JSON

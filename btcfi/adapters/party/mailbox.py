@@ -41,7 +41,8 @@ class Mailbox:
         """Yield the party's answers, oldest name first: the file, the option's name in it, the kind of message."""
         for path in sorted((self.folder / "outbox").glob("*.*.json")):
             name, _, kind = path.name.removesuffix(".json").rpartition(".")
-            if not path.name.startswith("."):
+            # a name of other bytes than UTF-8's is none that the service has given
+            if path.name.isprintable() and not path.name.startswith("."):
                 yield path, name, kind
 
     def refusal(self, name: str) -> str | None:

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, selec
 
 from btcfi.adapters.files import UntrustedFileError, open_untrusted, read_untrusted_json, write_private
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
+from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.spine.database import Store
@@ -151,15 +152,30 @@ def _plain(value: object) -> object:
 
 def _seal(keystore: Keystore, secret_files: Mapping[str, Path]) -> tuple[bytes, int]:
     raw, many = io.BytesIO(), 0
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    # a key may lie behind a link, as a mounted secret does: the key is kept, a link would be worth nothing
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as tar:
         for name, path in sorted(secret_files.items()):
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            for file in sorted(_files(path)):
                 inside = PurePosixPath(name, *(file.relative_to(path).parts if path.is_dir() else ()))
                 if file.is_file() and NONCES not in inside.parts and not file.name.startswith("."):
                     tar.add(file, arcname=str(inside), recursive=False)
                     many += 1
     nonce = secrets.token_bytes(12)
     return nonce + keystore.box().encrypt(nonce, raw.getvalue(), FORMAT.encode()), many
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """Yield the files of a folder, or the file itself; links followed but in mail, where others put them."""
+    waiting, seen = [top], {top.resolve()}
+    while waiting:
+        one = waiting.pop()
+        if not one.is_dir():
+            yield one
+            continue
+        mail = not set(one.relative_to(top).parts).isdisjoint(FOLDERS)
+        inside = [path for path in one.iterdir() if not (mail and path.is_symlink())]
+        waiting += [path for path in inside if not path.is_dir() or path.resolve() not in seen]
+        seen |= {path.resolve() for path in inside if path.is_dir()}
 
 
 # ---- reading
@@ -237,7 +253,8 @@ def _unseal(source: Path, folder: Path, passphrase: str) -> dict[PurePosixPath, 
     files = {}
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
         for member in tar:
-            content = tar.extractfile(member)
+            # a link, of a release before there were none: what it led to is not here, and must not keep the rest away
+            content = tar.extractfile(member) if member.isfile() else None
             if content is not None:
                 files[PurePosixPath(member.name)] = content.read()
     return files

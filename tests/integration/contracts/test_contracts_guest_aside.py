@@ -3,13 +3,17 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from btcfi.adapters.party import guest as guest_module
 from btcfi.adapters.party.guest import Guest, GuestAside, answer
 from btcfi.contracts.payouts import price_input
-from btcfi.errors import UnreachableError
+from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Slot
 from btcfi.vm.machine import MachineFaultError
@@ -72,3 +76,69 @@ def test_a_fault_of_the_guest_reaches_the_party_as_what_it_is(aside, monkeypatch
         with pytest.raises(MachineFaultError) as caught:
             ask.prove(b"")
         assert (caught.value.stop.name, caught.value.steps) == ("BREAKPOINT", 0)
+
+
+@pytest.mark.parametrize("length", [0, 59, 5_000])
+def test_an_input_that_the_machine_refuses_is_refused_by_the_child_too_and_not_asked_for_ever(aside, length):
+    said = []
+    for ask in (aside, Guest(PROGRAM)):
+        with pytest.raises(InvalidInputError) as caught:
+            ask.outputs([b"x" * length])
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert aside.warm
+
+
+def test_a_child_that_is_killed_in_the_middle_of_its_answer_has_answered_nothing(aside, monkeypatch):
+    expected = Guest(PROGRAM).payouts(CALL)(PRICES)
+    half = 'import sys; sys.stdin.readline(); sys.stdout.write(\'{"outputs": ["00\'); sys.stdout.flush()'
+    start, starts = subprocess.Popen, []
+
+    def started(command, **options):
+        starts.append(command)
+        return start([sys.executable, "-c", half] if len(starts) == 1 else command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    assert aside.payouts(CALL)(PRICES) == expected
+    assert len(starts) == 2
+
+
+def test_a_child_that_says_nothing_is_given_up_and_killed(aside, monkeypatch):
+    monkeypatch.setattr(guest_module, "ANSWER_SECONDS", 0.5, raising=False)
+    start, made = subprocess.Popen, []
+
+    def started(_command, **options):
+        made.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(UnreachableError):
+        aside.payouts(CALL)(PRICES)
+    assert [one.wait(10) for one in made] == [-signal.SIGKILL] * 2
+
+
+def test_a_child_takes_no_code_from_the_folder_in_which_its_party_happens_to_run(tmp_path):
+    for name in ("json.py", "select.py", "btcfi.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'taken')!r}, 'w').close()\nraise SystemExit\n")
+    program = (
+        "from btcfi.adapters.party.guest import GuestAside\nfrom btcfi.vm.program import load_program\n"
+        "guest = GuestAside(load_program('option_settlement'))\nprint(len(guest.prove(b'')[1]))\nguest.close()\n"
+    )
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "taken").exists()
+    assert done.stdout == "32\n"
+
+
+def test_contracts_of_one_retired_program_share_one_child(aside, monkeypatch):
+    other = program_of([EBREAK])
+    monkeypatch.setattr(guest_module, "load_program_by_hash", lambda _: other)
+    first = aside.of(other.program_hash)
+    assert aside.of(other.program_hash) is first
+    assert first.of(PROGRAM.program_hash) is not None
+    first._child = first._start()
+    aside.close()
+    assert not first.warm

@@ -155,3 +155,47 @@ def test_a_party_s_reason_that_is_a_link_is_not_shown_to_anybody(tmp_path):
     assert told is not None
     assert "ours" not in told
     assert box.refusal("y") is None
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "\udcff\ud800", "/".join(["a" * 200] * 30), "file/below"])
+def test_a_name_that_no_file_can_have_is_a_refusal_too(tmp_path, name, named):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises((UntrustedFileError, NotFoundError)):
+        read(tmp_path / name, named=named)
+
+
+def test_what_cannot_even_be_looked_at_is_refused_and_not_asked_whether_it_is_a_link(tmp_path, monkeypatch):
+    def denied(*_args, **_more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    monkeypatch.setattr(os, "lstat", denied)
+    monkeypatch.setattr("pathlib.Path.lstat", denied)
+    with pytest.raises(UntrustedFileError) as refused:
+        read(tmp_path / "a")
+    assert "Permission denied" in refused.value.problem
+
+
+def test_a_private_file_may_have_a_name_as_long_as_names_can_be(tmp_path):
+    write_private(tmp_path / ("a" * 255), b"ours")
+    assert (tmp_path / ("a" * 255)).read_bytes() == b"ours"
+
+
+def test_a_private_file_is_never_written_through_what_others_left_under_its_temporary_name(tmp_path):
+    victim, folder = tmp_path / "victim", tmp_path / "shared"
+    victim.write_bytes(b"theirs")
+    folder.mkdir()
+    (folder / f".a.{os.getpid()}.tmp").symlink_to(victim)
+    write_private(folder / "a", b"ours")
+    assert victim.read_bytes() == b"theirs"
+    assert (folder / "a").read_bytes() == b"ours"
+    assert not (folder / "a").is_symlink()
+    assert (folder / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_private_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="director"):
+        write_private(tmp_path / "a", b"ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -127,3 +127,52 @@ def test_a_broken_number_of_the_next_key_is_refused_for_a_key_must_not_be_used_t
     assert refused.value.field == str(tmp_path / "next-contract-key")
     (tmp_path / "next-contract-key").write_bytes(b"41")
     assert [PartyStore(tmp_path).take_number() for _ in range(2)] == [41, 42]
+
+
+def a_name_that_is_no_text(inbox):
+    (inbox / os.fsdecode(b"a\xff.offer.json")).write_bytes(b"{}")
+
+
+def a_name_with_no_room_for_more(inbox):
+    (inbox / ("a" * 250 + ".json")).write_bytes(b"{}")
+
+
+def a_folder(inbox):
+    (inbox / "a.offer.json").mkdir()
+
+
+def a_name_that_is_a_folder_among_the_refused(inbox):
+    (inbox / "a.json").write_bytes(b"{}")
+    (inbox / "refused/a.reason").mkdir()
+    (inbox / "refused/a.json").mkdir()
+
+
+def a_message_whose_answer_has_no_room(inbox, messages):
+    (inbox / ("a" * 249 + ".json")).write_text(json.dumps(encode_offer(messages[0])))
+
+
+@pytest.mark.parametrize(
+    "leave", [a_name_that_is_no_text, a_name_with_no_room_for_more, a_folder, a_name_that_is_a_folder_among_the_refused]
+)
+def test_whatever_the_other_side_leaves_in_the_inbox_the_next_message_is_answered_and_the_chain_watched(
+    mail, tmp_path, messages, leave
+):
+    leave(tmp_path / "inbox")
+    bid = encode_order(Order(terms=messages[0].terms, role=messages[0].role.other))
+    (tmp_path / "bids/b.json").write_text(json.dumps(bid))
+    (tmp_path / "inbox/b.json").write_text(json.dumps(encode_offer(messages[0])))
+    for _ in range(2):
+        mail.round(Height(1))
+    assert (tmp_path / "outbox/b.accept.json").exists()
+    assert (tmp_path / "outbox/status.json").exists()
+
+
+def test_an_offer_whose_name_leaves_no_room_for_the_answer_s_costs_no_bid(mail, tmp_path, messages):
+    bid = encode_order(Order(terms=messages[0].terms, role=messages[0].role.other))
+    (tmp_path / "bids/b.json").write_text(json.dumps(bid))
+    a_message_whose_answer_has_no_room(tmp_path / "inbox", messages)
+    mail.round(Height(1))
+    assert (tmp_path / "bids/b.json").exists()
+    (tmp_path / "inbox/b.json").write_text(json.dumps(encode_offer(messages[0])))
+    mail.round(Height(1))
+    assert (tmp_path / "outbox/b.accept.json").exists()

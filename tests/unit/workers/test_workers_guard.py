@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from celery import Celery
 
 from workers.guard import (
     MAX_BODY_BYTES,
@@ -22,14 +23,26 @@ KNOWN = {"settlement.execute_batch"}
 BODY = json.dumps([[["st-1"]], {}, {"chord": None}])
 
 
-def message(body=BODY, content_type="application/json", **headers):
-    given = {"task": "settlement.execute_batch", SCHEMA_HEADER: SCHEMA, **headers}
-    return SimpleNamespace(headers=given, body=body, content_type=content_type)
+def message(body=BODY, content_type="application/json", *, encoding="utf-8", **headers):
+    given = {"task": "settlement.execute_batch", "id": "one", SCHEMA_HEADER: SCHEMA, **headers}
+    return SimpleNamespace(headers=given, body=body, content_type=content_type, content_encoding=encoding)
 
 
 def test_a_message_of_ours_is_taken():
     assert refusal(message(), KNOWN) is None
     assert refusal(message(BODY.encode()), KNOWN) is None
+
+
+def test_what_celery_itself_writes_is_taken():
+    app = Celery("test", set_as_current=False)
+    plain = app.amqp.as_task_v2("one", "settlement.execute_batch", args=[["st-1"]])
+    full = app.amqp.as_task_v2(
+        "one", "settlement.execute_batch", args=[["st-1"]], countdown=3, expires=5, group_id="g", group_index=2,
+        retries=4, root_id="r", parent_id="p", shadow="s", time_limit=3, soft_time_limit=2.5, ignore_result=True,
+        replaced_task_nesting=1,
+    )  # fmt: skip
+    for made in (plain, full):
+        assert refusal(message(json.dumps(made.body), **made.headers), KNOWN) is None
 
 
 @pytest.mark.parametrize("schema", range(OLDEST_SCHEMA, SCHEMA + 1))
@@ -56,6 +69,28 @@ def test_a_message_without_a_schema_is_of_the_oldest():
         message(**{SCHEMA_HEADER: -1}),
         message(**{SCHEMA_HEADER: "1"}),
         message(**{SCHEMA_HEADER: True}),
+        message(encoding=1),
+        message(encoding=["utf-8"]),
+        message(encoding="no encoding"),
+        message(encoding=None),
+        message(id=None),
+        message(id=["x"]),
+        message(id={"a": 1}),
+        message(root_id=["x"]),
+        message(group={"a": 1}),
+        message(timelimit=1),
+        message(timelimit=[1]),
+        message(timelimit=["a", "b"]),
+        message(retries="1"),
+        message(retries=True),
+        message(retries=-1),
+        message(retries=10**30),
+        message(eta=1),
+        message(expires=["x"]),
+        message(shadow=7),
+        message(stamped_headers=[[1]]),
+        message(stamps=1),
+        message(ignore_result="no"),
         message("not json"),
         message("{}"),
         message("[[], {}]"),

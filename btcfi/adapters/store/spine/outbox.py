@@ -20,7 +20,8 @@ class Message:
 
     id: str
     flow: str
-    arguments: list[Any]
+    arguments: list[Any] | None
+    """None when the row has no JSON list: it cannot be started, and says so then."""
 
 
 def unpublished(session: Session, flows: Collection[str], *, limit: int = 200) -> list[Message]:
@@ -30,7 +31,15 @@ def unpublished(session: Session, flows: Collection[str], *, limit: int = 200) -
     """
     query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.flow).in_(flows))
     rows = session.execute(query.order_by(col(OutboxRow.created_at_unix), col(OutboxRow.id)).limit(limit)).scalars()
-    return [Message(id=r.id, flow=r.flow, arguments=json.loads(r.arguments)) for r in rows]
+    return [Message(id=r.id, flow=r.flow, arguments=_list(r.arguments)) for r in rows]
+
+
+def _list(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def mark_published(session: Session, ids: list[str], *, now: UnixSeconds) -> None:

@@ -142,3 +142,36 @@ def test_a_file_that_is_no_backup_is_named(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(NotABackupError):
         restore(tmp_path / "file", fresh(tmp_path), {})
+
+
+def test_a_key_behind_a_link_is_backed_up_as_the_key_and_not_as_the_link(store, tmp_path, secret):
+    real = tmp_path / "mounted" / "seed"
+    real.parent.mkdir()
+    secret["wallet.seed"].rename(real)
+    secret["wallet.seed"].symlink_to(real)
+    (tmp_path / "keys" / "party" / "keystore.json").rename(tmp_path / "mounted" / "keystore.json")
+    (tmp_path / "keys" / "party" / "keystore.json").symlink_to(tmp_path / "mounted" / "keystore.json")
+    (tmp_path / "mounted" / "other").mkdir()
+    (tmp_path / "mounted" / "other" / "keystore.json").write_text("another")
+    (tmp_path / "keys" / "other").symlink_to(tmp_path / "mounted" / "other")
+    file = tmp_path / "backup.btcfi"
+    write_backup(store, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
+    restore(file, fresh(tmp_path), elsewhere(tmp_path))
+    assert (tmp_path / "new" / "wallet.seed").read_bytes() == b"\x07" * 32
+    assert (tmp_path / "new" / "keys" / "party" / "keystore.json").read_text() == "sealed already"
+    assert (tmp_path / "new" / "keys" / "other" / "keystore.json").read_text() == "another"
+
+
+@pytest.mark.parametrize("folder", ["inbox", "inbox/refused", "outbox"])
+def test_a_link_that_others_left_in_a_mail_folder_spoils_no_backup(store, tmp_path, secret, folder):
+    mail = tmp_path / "keys" / "seller" / folder
+    mail.mkdir(parents=True)
+    (tmp_path / "big").write_bytes(b"not to be carried along")
+    (mail / "0.json").symlink_to(tmp_path / "big")
+    (mail / "1.json").symlink_to(tmp_path / "keys")
+    (mail / "2.json").symlink_to("2.json")
+    (mail / "3.json").write_text("{}")
+    file = tmp_path / "backup.btcfi"
+    write_backup(store, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
+    restore(file, fresh(tmp_path), elsewhere(tmp_path))
+    assert [path.name for path in (tmp_path / "new" / "keys" / "seller" / folder).iterdir()] == ["3.json"]

@@ -1,5 +1,6 @@
 """Parts that are forked instead of started: seen, ended and told apart as if each were a program of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from btcfi.errors import UnreachableError
+from workers.machine import nursery as nursery_module
 from workers.machine.nursery import SHARED, SUPPORTED, Nursery
 from workers.machine.part import Part
 
@@ -122,3 +125,143 @@ def test_the_nursery_imports_nothing_that_is_made_once_a_process():
     # a worker's name in the leases is made as `tasks.context` is imported; two must never have the same
     assert not [name for name in found if name.partition(".")[0] == "tasks"]
     assert not found & {"numba", "unicorn", "scipy", "numpy", "ccxt", "fastapi", "uvicorn", "matplotlib"}
+
+
+def living(word):
+    """Return the processes, zombies left out, whose command has ``word``."""
+    there = (one.info | {"pid": one.pid} for one in psutil.process_iter(["cmdline", "status"]))
+    return [one["pid"] for one in there if one["status"] != "zombie" and word in (one["cmdline"] or ())]
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def interrupted_after(seconds):
+    """Have the main thread interrupted, as by a Ctrl-C."""
+
+    def interrupt(*_):
+        raise Interrupted
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    return old
+
+
+def test_a_start_that_is_interrupted_leaves_no_process_behind(folder):
+    nursery = Nursery(folder / "nursery.log")
+    old = interrupted_after(0.2)  # it still imports then
+    try:
+        with pytest.raises(Interrupted):
+            a_part(folder, nursery, "60", "0")
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    nursery.close()
+    assert living("child_of_a_test") == []
+
+
+def test_a_nursery_that_hung_never_makes_a_part_twice(folder, nursery, monkeypatch):
+    nursery.open()
+    a_part(folder, nursery, "0", "0").process.wait(20)
+    stuck = nursery._process.pid
+    os.kill(stuck, signal.SIGSTOP)
+    monkeypatch.setattr(nursery_module, "START_SECONDS", 0.3)
+    with pytest.raises(UnreachableError):
+        a_part(folder, nursery, "60", "0")
+    monkeypatch.setattr(nursery_module, "START_SECONDS", 30.0)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(stuck, signal.SIGCONT)
+    part = a_part(folder, nursery, "61", "0")
+    time.sleep(0.5)
+    assert living("child_of_a_test") == [part.process.pid]
+    part.kill()
+
+
+def test_a_nursery_that_hangs_is_closed_all_the_same(folder, monkeypatch):
+    nursery = Nursery(folder / "nursery.log")
+    a_part(folder, nursery, "0", "0").process.wait(20)
+    stuck = nursery._process
+    os.kill(stuck.pid, signal.SIGSTOP)
+    monkeypatch.setattr(nursery_module, "CLOSE_SECONDS", 0.3, raising=False)
+    nursery.close()
+    assert stuck.poll() is not None
+
+
+def test_a_nursery_that_was_killed_unnoticed_is_started_again_by_the_next_part(folder, nursery):
+    a_part(folder, nursery, "0", "0").process.wait(20)
+    os.kill(nursery._process.pid, signal.SIGKILL)
+    wait_until(lambda: psutil.Process(nursery._process.pid).status() == psutil.STATUS_ZOMBIE)
+    part = a_part(folder, nursery, "60", "0")
+    assert part.exit_code is None
+    part.kill()
+
+
+def test_a_killed_parent_leaves_no_forked_part(folder):
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[4])!r})
+from pathlib import Path
+from workers.machine.nursery import Nursery
+made = Nursery(Path({str(folder / "nursery.log")!r}))
+import contextlib
+import os
+log = os.open({str(folder / "one.log")!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+part = made.fork([sys.executable, "-m", "child_of_a_test", "60", "0"], dict(os.environ), log)
+print(part.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    with parent:
+        assert int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: living("child_of_a_test") == [])
+
+
+@pytest.mark.parametrize("order", [("nursery", "part"), ("part", "nursery")])
+def test_whatever_is_killed_first_nothing_stays(folder, nursery, order):
+    parts = [a_part(folder, nursery, "60", "0") for _ in range(2)]
+    pids = {"nursery": nursery._process.pid, "part": parts[0].process.pid}
+    for one in order:
+        os.kill(pids[one], signal.SIGKILL)
+    wait_until(lambda: living("child_of_a_test") == [])
+    assert [part.process.wait(20) for part in parts] == [-signal.SIGKILL] * 2
+
+
+def test_where_no_process_can_be_made_one_part_fails_and_the_others_run_on(folder, nursery, monkeypatch):
+    (folder / "sitecustomize.py").write_text(NO_FORK)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    first = a_part(folder, nursery, "60", "0")
+    (folder / "full").touch()
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        a_part(folder, nursery, "60", "0")
+    assert first.exit_code is None
+    (folder / "full").unlink()
+    second = a_part(folder, nursery, "60", "0")
+    assert (first.exit_code, second.exit_code) == (None, None)
+    for part in (first, second):
+        part.kill()
+
+
+NO_FORK = """
+import errno, os
+from pathlib import Path
+fork = os.fork
+def limited():
+    if (Path(__file__).parent / "full").exists():
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+os.fork = limited
+"""
+
+
+def test_a_part_that_ended_stays_so_when_its_number_is_given_again(folder, nursery):
+    first = a_part(folder, nursery, "0", "3")
+    assert first.process.wait(20) == 3
+    nursery._codes[first.process.pid] = None  # as a later part's birth does
+    assert first.exit_code == 3
+
+
+def test_a_part_may_be_told_more_than_a_pipe_holds(folder, nursery):
+    part = a_part(folder, nursery, "0", "4", SAID="x" * 300_000)
+    assert part.process.wait(20) == 4
+    assert b"x" * 60_000 in part.said()
