@@ -162,6 +162,11 @@ def test_a_barrier_on_the_wrong_side_of_the_price_is_refused(inline, url, strike
     assert rows(url, OptionRow) == []
 
 
+@pytest.mark.parametrize("arguments", [("options", "show"), ("settle",), ("verify",), ("demo", "--data-dir")])
+def test_an_argument_of_broken_bytes_is_refused_in_one_line(inline, url, arguments):
+    assert_refused(inline(*arguments, "a\udcff", url=url), 2, "argument 'a\\udcff' is not UTF-8")
+
+
 def test_without_a_price_nothing_is_sold(inline, tmp_path):
     url = f"sqlite:///{tmp_path}/empty.db"
     assert inline("migrate", url=url).returncode == 0
