@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import DatabaseError as BrokenDatabaseError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlmodel import Session
 
@@ -79,7 +80,9 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as e:
+        except BrokenDatabaseError as e:
+            if type(e) not in {OperationalError, BrokenDatabaseError}:
+                raise  # of its other kinds each is a statement that is wrong: ours, or refused
             raise StoreUnreachableError(self.where, str(e.orig).splitlines()[0]) from e
 
     def migrate(self, revision: str = "head") -> str:

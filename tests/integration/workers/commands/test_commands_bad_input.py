@@ -15,8 +15,10 @@ from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow,
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.tables import OutboxRow
+from settings.deployment import Deployment
 from tests.support.paths import ROOT
 from workers import cli
+from workers.machine import parties
 
 VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
 SPOT_CENTS = 6_000_000
@@ -209,6 +211,24 @@ def test_a_migration_that_there_is_not_is_named_with_those_that_there_are(inline
 
 def test_migrating_says_where_the_store_is_not_what_was_asked_for(inline, url):
     assert f"is at {known_revisions()[0]}" in inline("migrate", "--revision", "0005", url=url).stderr
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("options", "list"), ("users", "list")])
+def test_a_file_that_is_no_database_is_named(inline, tmp_path, command):
+    (tmp_path / "file").write_bytes(b"no database\n" * 100)
+    assert_refused(inline(*command, url=f"sqlite:///{tmp_path}/file"), 69, f"{tmp_path}/file", "not a database")
+
+
+def test_health_without_a_broker_is_one_line_without_its_password(monkeypatch, inline):
+    monkeypatch.setenv("BROKER_URL", "redis://:geheim@127.0.0.1:1/0")
+    done = inline("health", "settle")
+    assert_refused(done, 69, "broker", "127.0.0.1")
+    assert "geheim" not in done.stderr
+
+
+def test_a_party_and_its_guest_s_child_find_the_code_where_the_cluster_found_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/a/checkout")
+    assert parties.environment(Deployment(data_dir=tmp_path))["PYTHONPATH"] == "/a/checkout"
 
 
 def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):
