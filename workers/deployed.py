@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 
 class StoreNotReadyError(InvalidInputError):
-    """The database answers but has not our tables."""
+    """The database answers but has not our tables, or not as this code wants them."""
 
-    def __init__(self, where: str) -> None:
-        super().__init__("DATABASE_URL", f"{where} has no tables of ours", "a store that `btcfi migrate` has prepared")
-        self.where = where
+    def __init__(self, where: str, *, at: str | None = None) -> None:
+        newest = known_revisions()[0]
+        problem = "has no tables of ours" if at is None else f"is at migration {at}, this code at {newest}"
+        super().__init__("DATABASE_URL", f"{where} {problem}", "a store that `btcfi migrate` of this code has prepared")
+        self.where, self.at = where, at
 
 
 def open_store(*, migrated: bool = True) -> Store:

@@ -19,6 +19,9 @@ _INTERRUPTED = 130
 
 def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
     """Run ``app`` with the process's arguments and exit. Expected errors become one line; a broken pipe is quiet."""
+    for given in sys.argv[1:]:
+        if not _is_text(given):  # a shell hands on whatever bytes there are; no store and no JSON takes them
+            sys.exit(_said(f"{name}: argument {given!a} is not UTF-8; try `{name} --help`", 2))
     try:
         code = app(prog_name=name, standalone_mode=False)
     except BtcfiError as e:
@@ -45,6 +48,14 @@ def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:
         where = f" ({e.filename})" if e.filename else ""
         sys.exit(_said(f"{name}: {e.strerror or e}{where}", 74))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_text(given: str) -> bool:
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _said(line: str, code: int) -> int:

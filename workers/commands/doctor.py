@@ -28,7 +28,7 @@ from btcfi.adapters.store.options.options import open_bounds
 from btcfi.adapters.store.options.rules import Bound
 from btcfi.adapters.store.options.tables import SettlementState
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.quote import Feed
@@ -375,7 +375,9 @@ def database(deployment: Deployment) -> Iterator[Finding]:
         store.close()
     yield ok("database", f"{store.where} answers")
     if reading is None:
-        yield fail("schema", f"at {at or 'nothing'}, the code wants {newest_revision()}", "btcfi migrate")
+        newer = at is not None and at not in known_revisions()
+        todo = "this code is older; use code that is as new" if newer else "btcfi migrate"
+        yield fail("schema", f"at {at or 'nothing'}, the code wants {newest_revision()}", todo)
         return
     yield ok("schema", f"at {at}")
     if held:

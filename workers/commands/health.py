@@ -56,9 +56,16 @@ def _ask_page(part: str, url: str) -> None:
 
 
 def _ask_worker(role: str, deployment: Deployment) -> None:
+    from kombu.connection import Connection  # noqa: PLC0415 - as the next
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - as the next
+
     from workers.app import create_app  # noqa: PLC0415 - Celery: a page is asked every few seconds, and needs none
 
     name = f"{role}@{socket.gethostname()}"
-    # patience for the answer, not for the broker
-    if not create_app(deployment).control.ping(destination=[name], timeout=SECONDS, limit=1):
+    try:  # patience for the answer, not for the broker
+        answers = create_app(deployment).control.ping(destination=[name], timeout=SECONDS, limit=1)
+    except (OperationalError, OSError) as e:
+        where = Connection(deployment.broker_url).as_uri()  # type: ignore[no-untyped-call]
+        raise UnreachableError("broker", where, str(e), "check BROKER_URL and that it runs") from e
+    if not answers:
         raise UnreachableError(f"worker {name}", "the broker", f"no answer in {SECONDS:g} s", "see its log")

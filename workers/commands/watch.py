@@ -96,8 +96,9 @@ def look(deployment: Deployment, store: Store) -> View:
     reading = last = queues = None
     try:
         with store.reading() as session:
-            if not has_table(session, "alembic_version") or schema_revision(session) != newest_revision():
-                raise StoreNotReadyError(store.where)
+            at = schema_revision(session) if has_table(session, "alembic_version") else None
+            if at != newest_revision():
+                raise StoreNotReadyError(store.where, at=at)
             reading = read_store(session, feed, now=now, replay=deployment.replay_clock)
             last = newest_closed_round(session, feed)
     except BtcfiError as e:

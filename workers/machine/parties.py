@@ -66,7 +66,11 @@ def command(deployment: Deployment, party: str) -> list[str]:
 
 def environment(deployment: Deployment) -> dict[str, str]:
     """Return a party's environment: the node, and nothing else of the deployment."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
+        if name in os.environ
+    }
     node = {"BITCOIN_NODE_URL": deployment.node_url or "", "PYTHONUNBUFFERED": "1"}
     if deployment.node_cookie_file is not None:
         node["BITCOIN_COOKIE_FILE"] = str(deployment.node_cookie_file)

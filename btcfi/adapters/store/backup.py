@@ -30,7 +30,7 @@ from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import NewerStoreError, Store, known_revisions
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.units import UnixSeconds
@@ -193,12 +193,14 @@ def read_backup(
     """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
 
     rule_of: a preset's rule, by its hash; it tells which events the backup's prices decide. The others that expired
-    before ``now`` are held, before any key is written. Raises NotABackupError, WrongPassphraseError, NotEmptyError,
-    NotFoundError, StoreUnreachableError.
+    before ``now`` are held, before any key is written. Raises NotABackupError, NewerStoreError, WrongPassphraseError,
+    NotEmptyError, NotFoundError, StoreUnreachableError.
     """
     with TemporaryDirectory(prefix="btcfi-restore-") as name:
         folder = Path(name)
         manifest = _unpack(source, folder)
+        if (at := str(manifest.get("revision"))) not in known_revisions():
+            raise NewerStoreError(f"the backup {source.name}", at=at, newest=known_revisions()[0])
         files = _unseal(source, folder, passphrase)
         targets = {file: _target(source, file, secret_files) for file in files}
         for path in secret_files.values():

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from alembic.script import ScriptDirectory
 from sqlalchemy import case, func, select, text
 from sqlmodel import Session, col
 
@@ -35,7 +34,7 @@ from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import views as spine
-from btcfi.adapters.store.spine.database import MIGRATIONS
+from btcfi.adapters.store.spine.database import known_revisions
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.oracle.quote import Feed
@@ -264,10 +263,9 @@ def fingerprint(session: Session) -> tuple[object, ...]:
     return tuple(session.execute(_LOOK).one())
 
 
-@cache
-def newest_revision() -> str | None:
+def newest_revision() -> str:
     """Return the newest migration that this code knows."""
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    return known_revisions()[0]
 
 
 def schema_revision(session: Session) -> str | None:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import DatabaseError as BrokenDatabaseError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlmodel import Session
 
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import ConflictError, InvalidInputError, UnreachableError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["MIGRATIONS", "DatabaseError", "Session", "Store", "StoreUnreachableError"]
+__all__ = [
+    "MIGRATIONS",
+    "DatabaseError",
+    "NewerStoreError",
+    "Session",
+    "Store",
+    "StoreUnreachableError",
+    "known_revisions",
+]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -27,7 +37,17 @@ class StoreUnreachableError(UnreachableError):
     """The database does not answer."""
 
     def __init__(self, where: str, problem: str) -> None:
-        super().__init__("database", where, problem, "check DATABASE_URL and that the server runs")
+        file = where.startswith("sqlite")
+        hint = "check BTCFI_DATA_DIR and DATABASE_URL" if file else "check DATABASE_URL and that the server runs"
+        super().__init__("database", where, problem, hint)
+
+
+class NewerStoreError(ConflictError):
+    """A store, or a backup of one, is at a migration that this code does not have."""
+
+    def __init__(self, where: str, *, at: str, newest: str) -> None:
+        super().__init__(f"{where} is at migration {at}, this code ends at {newest}; use code that is as new")
+        self.where, self.at, self.newest = where, at, newest
 
 
 class Store:
@@ -60,15 +80,30 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as e:
+        except BrokenDatabaseError as e:
+            if type(e) not in {OperationalError, BrokenDatabaseError}:
+                raise  # of its other kinds each is a statement that is wrong: ours, or refused
             raise StoreUnreachableError(self.where, str(e.orig).splitlines()[0]) from e
 
-    def migrate(self, revision: str = "head") -> None:
-        """Bring the schema to ``revision`` (default: the newest). Raises StoreUnreachableError."""
-        from alembic import command  # noqa: PLC0415 - ten megabytes that only a migration needs
+    def migrate(self, revision: str = "head") -> str:
+        """Bring the schema up to ``revision`` (default: the newest); return where it is then.
 
+        A schema that is beyond it stays. Raises StoreUnreachableError, NewerStoreError, and InvalidInputError for a
+        revision that there is not.
+        """
+        from alembic import command  # noqa: PLC0415 - ten megabytes that only a migration needs
+        from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - as above
+
+        known = known_revisions()
+        if revision not in {"head", *known}:
+            raise InvalidInputError("revision", f"there is no {revision!r}", f"head, or {known[-1]} to {known[0]}")
         with self._translated(), self.engine.begin() as connection:
+            there = MigrationContext.configure(connection)
+            at = there.get_current_revision()
+            if at is not None and at not in known:
+                raise NewerStoreError(self.where, at=at, newest=known[0])
             command.upgrade(self._alembic(connection), revision)
+            return str(there.get_current_revision())
 
     def downgrade(self, revision: str) -> None:
         """Take the schema back to ``revision`` (``base``: empty). Raises StoreUnreachableError."""
@@ -94,6 +129,14 @@ class Store:
     def close(self) -> None:
         """Drop the pooled connections."""
         self.engine.dispose()
+
+
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """Return every migration that this code has, newest first."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - ten megabytes that only a migration needs
+
+    return tuple(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
 def _engine(url: str, busy_timeout_ms: int) -> Engine:

@@ -1,5 +1,6 @@
 """What is backed up comes back, onto the same kind of database or the other, and onto nothing that is not empty."""
 
+import json
 import tarfile
 
 import pytest
@@ -11,7 +12,7 @@ from btcfi.adapters.store.prices.rounds import find_round, open_round
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import leases
 from btcfi.adapters.store.spine.blobs import store_blob
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import NewerStoreError, Store
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
 from btcfi.oracle.consensus import ConsensusRule
@@ -135,6 +136,16 @@ def test_a_changed_part_is_refused_before_anything_is_written(backup, tmp_path, 
     with pytest.raises(NotABackupError):
         restore(changed(backup, tmp_path, name, b"{}"), restored, elsewhere(tmp_path))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_of_newer_code_is_refused_before_anything_is_written(backup, tmp_path):
+    with tarfile.open(backup) as old:
+        manifest = json.load(old.extractfile("manifest.json"))
+    newer = changed(backup, tmp_path, "manifest.json", json.dumps(manifest | {"revision": "9999"}).encode())
+    with pytest.raises(NewerStoreError, match="9999"):
+        restore(newer, fresh(tmp_path), elsewhere(tmp_path))
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "restored.db").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar", b"\x1f\x8b\x08\x00broken"])

@@ -8,14 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import select
 
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.tables import OutboxRow
+from settings.deployment import Deployment
 from tests.support.paths import ROOT
 from workers import cli
+from workers.machine import parties
 
 VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
 SPOT_CENTS = 6_000_000
@@ -161,6 +164,11 @@ def test_a_barrier_on_the_wrong_side_of_the_price_is_refused(inline, url, strike
     assert rows(url, OptionRow) == []
 
 
+@pytest.mark.parametrize("arguments", [("options", "show"), ("settle",), ("verify",), ("demo", "--data-dir")])
+def test_an_argument_of_broken_bytes_is_refused_in_one_line(inline, url, arguments):
+    assert_refused(inline(*arguments, "a\udcff", url=url), 2, "argument 'a\\udcff' is not UTF-8")
+
+
 def test_without_a_price_nothing_is_sold(inline, tmp_path):
     url = f"sqlite:///{tmp_path}/empty.db"
     assert inline("migrate", url=url).returncode == 0
@@ -177,6 +185,50 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(inline, c
     done = inline(*command, url="postgresql+psycopg://trader:hunter2@127.0.0.1:1/btcfi")
     assert_refused(done, 69, "127.0.0.1:1", "DATABASE_URL", "refused")
     assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "prepare"])
+def test_the_first_command_on_a_new_machine_makes_its_data_folder(tmp_path, command):
+    done = btcfi(command, url="", BTCFI_DATA_DIR=str(tmp_path / "not" / "yet"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "not" / "yet" / "btcfi.db").is_file()
+    assert (tmp_path / "not" / "yet").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("command", ["migrate", "prepare"])
+def test_a_store_that_newer_code_migrated_is_left_alone_in_one_line(url, tmp_path, command):
+    store = Store(url)
+    with store.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    assert_refused(btcfi(command, url=url, BTCFI_DATA_DIR=str(tmp_path)), 65, "9999", known_revisions()[0], "as new")
+
+
+@pytest.mark.parametrize("revision", ["nope", "-1", "+1", "base", "0099"])
+def test_a_migration_that_there_is_not_is_named_with_those_that_there_are(inline, url, revision):
+    assert_refused(inline("migrate", f"--revision={revision}", url=url), 2, revision, "0001 to")
+
+
+def test_migrating_says_where_the_store_is_not_what_was_asked_for(inline, url):
+    assert f"is at {known_revisions()[0]}" in inline("migrate", "--revision", "0005", url=url).stderr
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("options", "list"), ("users", "list")])
+def test_a_file_that_is_no_database_is_named(inline, tmp_path, command):
+    (tmp_path / "file").write_bytes(b"no database\n" * 100)
+    assert_refused(inline(*command, url=f"sqlite:///{tmp_path}/file"), 69, f"{tmp_path}/file", "not a database")
+
+
+def test_health_without_a_broker_is_one_line_without_its_password(monkeypatch, inline):
+    monkeypatch.setenv("BROKER_URL", "redis://:geheim@127.0.0.1:1/0")
+    done = inline("health", "settle")
+    assert_refused(done, 69, "broker", "127.0.0.1")
+    assert "geheim" not in done.stderr
+
+
+def test_a_party_and_its_guest_s_child_find_the_code_where_the_cluster_found_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/a/checkout")
+    assert parties.environment(Deployment(data_dir=tmp_path))["PYTHONPATH"] == "/a/checkout"
 
 
 def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import newest_revision
@@ -88,6 +89,12 @@ def test_a_database_at_another_migration_is_named(deployment):
     assert "0002" in schema.said
     assert str(newest_revision()) in schema.said
     assert schema.do == "btcfi migrate"
+    store = Store(deployment.database_url)
+    assert any("at migration 0002" in problem for problem in watch.look(deployment, store).problems)
+    with store.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    assert "migrate" not in found(doctor.database(deployment))["schema"].do.split()
 
 
 def test_a_pipeline_that_stands_still_is_found_by_its_canaries_price_and_outbox(deployment):
