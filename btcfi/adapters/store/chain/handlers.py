@@ -46,8 +46,11 @@ class BlockView(Protocol):
     def known(self, txid: str) -> Signed | None:
         """Return a transaction of the system's own, by its txid in display order, that we have not stored yet."""
 
-    def foreign(self, session: Session, transaction: Transaction) -> Iterable[Signed]:
-        """Return what a transaction that is not stored means to the system: spends of its outputs, as they are kept."""
+    def foreign(self, session: Session, transaction: Transaction) -> Signed | None:
+        """Return a transaction that is not stored as it is kept, if it spends outputs of the system's; None if not.
+
+        It is kept once, for one subject, however many of them it spends: what it ends, its inputs say when it is final.
+        """
 
 
 class ChainHandler(Protocol):

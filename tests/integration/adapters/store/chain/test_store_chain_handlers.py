@@ -20,7 +20,7 @@ class Nothing:
         return None
 
     def foreign(self, session, transaction):
-        return ()
+        return None
 
 
 class Watching(Nothing):
@@ -31,7 +31,8 @@ class Watching(Nothing):
 
     def foreign(self, session, transaction):
         if any(txin.outpoint == self.outpoint for txin in transaction.inputs):
-            yield Signed(transaction=transaction, purpose=THEIRS, subject="l1", spends=self.outpoint, fee=Sats(0))
+            return Signed(transaction=transaction, purpose=THEIRS, subject="l1", spends=self.outpoint, fee=Sats(0))
+        return None
 
 
 class Leases:
