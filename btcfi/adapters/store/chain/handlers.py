@@ -38,6 +38,8 @@ class Purpose:
     """False: somebody else's spend of an output that we watch; never sent, and forgotten with its block."""
     gives_way: bool = False
     """True: whoever spends its input takes its place for good, as a fee-paying child's; its coin is free again."""
+    pays_for_parent: bool = False
+    """True: it pays the fee of the transaction that it spends, and is sent together with it."""
 
 
 class BlockView(Protocol):
