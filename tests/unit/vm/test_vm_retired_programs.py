@@ -49,7 +49,7 @@ def test_a_program_that_is_nowhere_is_named_by_its_hash(programs):
 def test_a_retired_program_whose_bytes_changed_or_are_gone_is_not_held_and_the_message_says_why(programs, change):
     (file,) = (programs / "retired").glob("*.elf")
     change(file)
-    with pytest.raises(NotHeldError, match="(?i)elf"):
+    with pytest.raises(NotHeldError, match=r"ELF|elf"):
         load_program_by_hash(SOLD_BY[0], programs)
 
 
