@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from sqlmodel import select
 
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.tables import OptionRow
@@ -72,3 +73,17 @@ def test_two_spends_of_one_payment_of_a_childs_version_in_one_block(embedded, mo
     mined_with(monkeypatch, embedded, *strange)
     embedded.mine(6)
     assert embedded.state("one") == "EXERCISED"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_refund_ends_the_option_whatever_version_it_has_and_nothing_is_built_for_it(embedded, monkeypatch, version):
+    """As version 3 it was taken for a CET of ours: the option stayed open, its CET was sent and refused for ever."""
+    embedded.sell("one")
+    embedded.fund("one")
+    mined_with(monkeypatch, embedded, spend(collateral(embedded, "one"), version=version))
+    embedded.mine(6)
+    assert embedded.state("one") == "ABANDONED"
+    embedded.price(6_000_000)
+    embedded.settle()
+    with embedded.here.store.reading() as session:
+        assert session.exec(select(TransactionRow.purpose).where(TransactionRow.purpose == "settlement")).all() == []

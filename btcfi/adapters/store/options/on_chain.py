@@ -182,11 +182,13 @@ def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> No
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
     """End the options whose collateral the parties have paid out without us, by a refund or a close of their own."""
     transaction = parse_transaction(bytes.fromhex(row.raw_hex))
-    if transaction.version == TRUC_VERSION:
-        return  # their CET is ours: it is matched when the settlement is built
     query = select(OptionRow).where(col(OptionRow.funding_txid).in_(_spent_fundings(transaction)))
-    for option in session.execute(query.order_by(col(OptionRow.id))).scalars().all():
-        _end_outside(session, option, row, now)
+    options = session.execute(query.order_by(col(OptionRow.id))).scalars().all()
+    # their CET is ours: it is matched when the settlement is built
+    plans = contracts.executables_of(session, options) if transaction.version == TRUC_VERSION else {}
+    for option in options:
+        if option.id not in plans or not plans[option.id].plan.has(transaction):
+            _end_outside(session, option, row, now)
 
 
 def _end_outside(session: Session, option: OptionRow, row: TransactionRow, now: UnixSeconds) -> None:
