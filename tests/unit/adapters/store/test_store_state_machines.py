@@ -22,7 +22,7 @@ from btcfi.adapters.store.spine.machines import Machine, NoMachineError, Unknown
 from btcfi.adapters.store.spine.machines import edges as machine_edges
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle.consensus import ConsensusRule
@@ -247,6 +247,25 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)
         assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
         assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
+
+
+def test_options_that_wait_for_their_preset_keep_no_other_one_back(store, monkeypatch):
+    def rule_of(sha256):
+        if sha256 != "00" * 32:
+            raise NotHeldError("preset", sha256, name="", hint="put it there")
+        return RULE_OF(sha256)
+
+    monkeypatch.setattr(options, "DUE_AT_ONCE", 2)
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        for name in ("a", "b", "c", "y", "z"):
+            row = create(session, option_id=name)
+            activate(session, row)
+            if name < "d":
+                row.preset_sha256 = "11" * 32
+        priced(session, SLOT + 600, 5_500_000)
+        assert options.expire_due(session, FEED, rule_of, now=NOW, batch_size=64) == 2
+        assert "not held here" in session.get_one(OptionRow, "a").last_error
 
 
 def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_saw_every_minute(store):
