@@ -85,9 +85,13 @@ def load_preset(name: str) -> Preset:
 def load_preset_by_hash(sha256: str, *, name: str = "") -> Preset:
     """Return the preset with this hash (hex), also a retired one: what an open option names is what settles it.
 
-    name: what the row calls it. Raises NotHeldError, InvalidInputError that names the wrong field.
+    name: what the row calls it. Raises NotHeldError, also for a file that this version cannot read: it waits alone.
     """
-    return _parsed(preset_file_by_hash(sha256, system=SYSTEM, name=name))
+    file = preset_file_by_hash(sha256, system=SYSTEM, name=name)
+    try:
+        return _parsed(file)
+    except InvalidInputError as e:
+        raise NotHeldError("preset", sha256, name=name, hint=f"its file is here, and this version reads no {e}") from e
 
 
 def rule_by_hash(sha256: str, *, ours: Preset) -> ConsensusRule:

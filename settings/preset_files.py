@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
+from btcfi.errors import NotFoundError, NotHeldError
 
 PRESETS: Final = Path(__file__).parent / "presets"
 
@@ -53,21 +53,24 @@ def preset_file(choice: str, *, system: str, folder: Path | None = None) -> Pres
 def preset_file_by_hash(sha256: str, *, system: str, name: str = "", folder: Path | None = None) -> PresetFile:
     """Return the preset whose bytes have this hash (hex), also one that was retired.
 
-    name: what the row calls it, for the message. Raises NotHeldError; InvalidInputError for a retired file that is not
-    what its name says.
+    name: what the row calls it, for the message. Raises NotHeldError, which names the retired files that are not what
+    their names say: they stand for no preset, and keep nobody from another one.
     """
-    root = folder or PRESETS
+    root, wrong = folder or PRESETS, []
     for path in sorted((root / system).glob("*.toml")):
         held = PresetFile(system=system, name=path.stem, raw=path.read_bytes())
         if held.sha256 == sha256:
             return held
     for path in sorted((root / RETIRED / system).glob("*.toml")):
         was, _, digits = path.stem.rpartition("-")
-        held = PresetFile(system=system, name=was, raw=path.read_bytes())
+        try:
+            held = PresetFile(system=system, name=was, raw=path.read_bytes())
+        except OSError as e:
+            wrong.append(f"{path.name} cannot be read: {e.strerror}")
+            continue
         if not was or held.sha256[:HASH_DIGITS] != digits:
-            expected = f"NAME-{held.sha256[:HASH_DIGITS]}.toml, or the bytes that it was retired with"
-            raise InvalidInputError(f"retired preset {path.name}", f"its SHA-256 begins {held.sha256[:16]}", expected)
-        if held.sha256 == sha256:
+            wrong.append(f"{path.name} was edited: its SHA-256 begins {held.sha256[:HASH_DIGITS]}")
+        elif held.sha256 == sha256:
             return held
     hint = f"put its file into settings/presets/{RETIRED}/{system} (settings/README.md)"
-    raise NotHeldError("preset", sha256, name=name, hint=hint)
+    raise NotHeldError("preset", sha256, name=name, hint="; ".join([*wrong, hint]))

@@ -90,6 +90,11 @@ class ExecutionPlan:
         buyer, seller = split(self.contract.collateral, self.buckets[bucket].payout, ANCHOR.value)
         return Split(buyer=buyer, seller=seller)
 
+    def has(self, transaction: Transaction) -> bool:
+        """Whether a transaction is one of the CETs, signed or not."""
+        paying = {bucket.payout: place for place, bucket in enumerate(self.buckets)}
+        return any(self.transaction(place).txid == transaction.txid for place in paying.values())
+
     def transaction(self, bucket: int) -> Transaction:
         """Return a bucket's CET, not signed."""
         amounts = self.split_of(bucket)

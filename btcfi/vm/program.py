@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 from btcfi.vm.elf import Elf, ElfError, parse_elf
@@ -104,14 +104,18 @@ def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: s
     """Return the program whose flat image has this SHA-256 (hex), also one that was retired; checked as any other.
 
     A row, a proof and a contract name their program by it: what was sold by one program is settled by that one.
-    name: what the row calls it, for the message. Raises NotHeldError, and what ``load_program`` does.
+    name: what the row calls it, for the message. Raises NotHeldError, also where its file is missing or another one:
+    what needs it waits, and nothing else does.
     """
     folder = _COMMITTED if root is None else root
-    for table in _TABLES:
-        for row in _manifest(folder, table):
-            if row.get("image_sha256") == program_hash:
-                return _checked(_complete(row), folder)
     hint = "put its ELF file into guest_programs/retired and its row into the manifest (README.md there)"
+    try:
+        for table in _TABLES:
+            for row in _manifest(folder, table):
+                if row.get("image_sha256") == program_hash:
+                    return _checked(_complete(row), folder)
+    except BtcfiError as e:
+        raise NotHeldError("guest program", program_hash, name=name, hint=f"{e}; {hint}") from e
     raise NotHeldError("guest program", program_hash, name=name, hint=hint)
 
 

@@ -68,12 +68,29 @@ def test_a_preset_that_is_nowhere_is_named_by_its_hash(folder):
     assert load_preset_by_hash(SOLD_BY[0], name="standard").step_sats == 50_000
 
 
-def test_a_retired_preset_that_was_edited_is_refused(folder):
+def test_a_retired_preset_that_was_edited_is_not_held_and_the_message_names_the_file(folder):
     _, retired = folder
     retired.write_text(STANDARD.replace("confirmations = 6", "confirmations = 1"))
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(NotHeldError, match=retired.name):
         load_preset_by_hash(SOLD_BY[0])
-    assert retired.name in caught.value.field
+
+
+def test_a_stray_or_edited_file_among_the_retired_ones_hides_no_other(folder):
+    _, retired = folder
+    for name in ("README.toml", "another-00000000.toml", "-.toml"):
+        (retired.parent / name).write_text("draft")
+    (retired.parent / "gone-11111111.toml").symlink_to("nowhere")
+    (retired.parent / "folder-22222222.toml").mkdir()
+    assert load_preset_by_hash(SOLD_BY[0]).sha256 == SOLD_BY[0]
+
+
+def test_a_preset_that_this_version_cannot_read_is_not_held(folder):
+    _, retired = folder
+    later = STANDARD.replace("[pricing]", "[pricing]\nnew_field = 1")
+    sha256 = hashlib.sha256(later.encode()).hexdigest()
+    (retired.parent / f"standard-{sha256[:8]}.toml").write_text(later)
+    with pytest.raises(NotHeldError, match="new_field"):
+        load_preset_by_hash(sha256)
 
 
 def test_minutes_are_agreed_by_one_rule_and_a_preset_with_another_one_waits(folder):

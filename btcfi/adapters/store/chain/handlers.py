@@ -38,6 +38,8 @@ class Purpose:
     """False: somebody else's spend of an output that we watch; never sent, and forgotten with its block."""
     gives_way: bool = False
     """True: whoever spends its input takes its place for good, as a fee-paying child's; its coin is free again."""
+    pays_for_parent: bool = False
+    """True: it pays the fee of the transaction that it spends, and is sent together with it."""
 
 
 class BlockView(Protocol):
@@ -46,8 +48,11 @@ class BlockView(Protocol):
     def known(self, txid: str) -> Signed | None:
         """Return a transaction of the system's own, by its txid in display order, that we have not stored yet."""
 
-    def foreign(self, session: Session, transaction: Transaction) -> Iterable[Signed]:
-        """Return what a transaction that is not stored means to the system: spends of its outputs, as they are kept."""
+    def foreign(self, session: Session, transaction: Transaction) -> Signed | None:
+        """Return a transaction that is not stored as it is kept, if it spends outputs of the system's; None if not.
+
+        It is kept once, for one subject, however many of them it spends: what it ends, its inputs say when it is final.
+        """
 
 
 class ChainHandler(Protocol):

@@ -21,21 +21,31 @@ RESEND_SECONDS: Final = 10
 def to_send(
     session: Session, handlers: Handlers, *, now: UnixSeconds, limit: int = 256
 ) -> list[list[Transaction]]:  # fmt: skip
-    """Return what must be sent, oldest first: new ones, and those that no block holds for a while. Again is harmless.
+    """Return what must be sent: new ones, and those that no block holds for a while. Again is harmless.
 
-    A transaction that spends another of them goes together with it, since its parent may pay no fee of its own.
+    What was tried longest ago comes first, so that what a node refuses for ever keeps nothing back. A transaction that
+    pays for the one it spends goes together with it; every other one goes alone, whatever it spends.
     """
     fresh = (col(TransactionRow.state) == TransactionState.BUILT) | (
         (col(TransactionRow.state) == TransactionState.BROADCAST)
         & (col(TransactionRow.updated_at_unix) <= now - RESEND_SECONDS)
     )
     query = select(TransactionRow).where(fresh, col(TransactionRow.purpose).not_in(handlers.not_ours))
-    rows = session.execute(query.order_by(col(TransactionRow.created_at_unix)).limit(limit)).scalars().all()
-    txids = {row.txid for row in rows}
-    children = {parent: row for row in rows if (parent := row.spends.partition(":")[0]) in txids}
-    alone = [row for row in rows if row.spends.partition(":")[0] not in txids]
-    packages = [[row, *([children[row.txid]] if row.txid in children else [])] for row in alone]
+    order = (col(TransactionRow.updated_at_unix), col(TransactionRow.created_at_unix))
+    rows = {row.txid: row for row in session.execute(query.order_by(*order).limit(limit)).scalars()}
+    payers = {_parent(row): row for row in rows.values() if handlers.purpose(row.purpose).pays_for_parent}
+    if cut := payers.keys() - rows.keys():  # beyond the limit, or not to be sent now
+        rows |= {row.txid: row for row in session.execute(query.where(col(TransactionRow.txid).in_(cut))).scalars()}
+    paired = {payer.txid for parent, payer in payers.items() if parent in rows}
+    packages = [
+        [row, payers[row.txid]] if row.txid in payers else [row] for row in rows.values() if row.txid not in paired
+    ]
     return [[parse_transaction(bytes.fromhex(row.raw_hex)) for row in package] for package in packages]
+
+
+def _parent(row: TransactionRow) -> str:
+    """Return the txid, display order, of what a transaction spends."""
+    return row.spends.partition(":")[0]
 
 
 def mark_sent(session: Session, txids: Iterable[Txid], handlers: Handlers, *, now: UnixSeconds) -> None:

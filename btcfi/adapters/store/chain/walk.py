@@ -87,11 +87,11 @@ def _faster_than_us(
 def _take_foreign(
     session: Session, views: list[BlockView], transaction: Transaction, found: dict[str, object], now: UnixSeconds
 ) -> None:
-    """Keep what a transaction that is not ours spends of what we watch."""
-    for view in views:
-        for spend in view.foreign(session, transaction):
-            row = put_transaction(session, spend, now=now)
-            cross(session, row, TransactionState.CONFIRMED, now=now, changes=found)
+    """Keep a transaction that is not ours and spends what we watch: one row, of the first system that knows it."""
+    spend = next((one for view in views if (one := view.foreign(session, transaction)) is not None), None)
+    if spend is not None:
+        row = put_transaction(session, spend, now=now)
+        cross(session, row, TransactionState.CONFIRMED, now=now, changes=found)
 
 
 def _conflict(  # noqa: PLR0917 - called once, right above

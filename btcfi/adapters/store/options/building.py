@@ -83,7 +83,7 @@ def build_settlements(
             root = Hash32(bytes.fromhex(settlement.proof_root or ""))
             child, signed = signed_child(cet, coin, wallet, rate=rate, root=root)
         except BtcfiError as e:
-            settlement.last_error = str(e)
+            settlement.last_error, settlement.updated_at_unix = str(e), now  # others are looked at before it is again
         else:
             ready.append(
                 Ready(settlement=settlement, option=option, coin=coin, cet=cet, child=child, signed_child=signed)
@@ -138,7 +138,7 @@ def signed_child(
 
 
 def to_settle(session: Session, *, limit: int = 256) -> list[str]:
-    """Return the proven settlements that an attestation completes, oldest first."""
+    """Return the proven settlements that an attestation completes, longest untouched first."""
     query = select(col(SettlementRow.id)).where(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
     )

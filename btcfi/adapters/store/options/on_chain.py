@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ from btcfi.adapters.store.options.tables import (
 )
 from btcfi.adapters.store.spine.edges import Crossing, count, cross, cross_all
 from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, parse_transaction
+from btcfi.contracts.execution import ANCHOR
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.units import Sats, UnixSeconds, display_txid
 
@@ -52,33 +53,41 @@ class OptionsView:
             fee=Sats(0),
         )  # fmt: skip
 
-    def foreign(self, session: Session, transaction: Transaction) -> Iterator[Signed]:
-        """Return the collaterals that a transaction spends, then itself if it is a party's child of a CET."""
-        yield from self._outside(session, transaction)
-        if (child := _party_child(session, transaction)) is not None:
-            yield child
+    def foreign(self, session: Session, transaction: Transaction) -> Signed | None:
+        """Return a transaction as the spend of an option's collateral, or as a party's child of a CET."""
+        return self._outside(session, transaction) or _party_child(session, transaction)
 
-    def _outside(self, session: Session, transaction: Transaction) -> Iterator[Signed]:
-        spent = [txin.outpoint for txin in transaction.inputs if txin.outpoint.index == FUNDING_OUTPUT]
-        for option in [self.collaterals[name] for o in spent if (name := display_txid(o.txid)) in self.collaterals]:
+    def _outside(self, session: Session, transaction: Transaction) -> Signed | None:
+        spent = [self.collaterals[name] for name in _spent_fundings(transaction) if name in self.collaterals]
+        for option in spent:  # a seller may take several refunds by one transaction
             count(session, "outside_spends")
             option.last_error = f"the collateral was spent outside the service, by {display_txid(transaction.txid)}"
-            yield Signed(
-                transaction=transaction, purpose=OUTSIDE, subject=option.id,
-                spends=contracts.funding_outpoint(option), fee=Sats(0),
-            )  # fmt: skip
+        if not spent:
+            return None
+        return Signed(
+            transaction=transaction, purpose=OUTSIDE, subject=spent[0].id, spends=contracts.funding_outpoint(spent[0]),
+            fee=Sats(0),
+        )  # fmt: skip
+
+
+def _spent_fundings(transaction: Transaction) -> list[str]:
+    """Return the txids, in display order, of the fundings whose collateral a transaction may spend."""
+    outpoints = [txin.outpoint for txin in transaction.inputs]
+    return [display_txid(one.txid) for one in outpoints if one.index == FUNDING_OUTPUT]
 
 
 def _party_child(session: Session, transaction: Transaction) -> Signed | None:
-    """Return a party's child of a CET: it carries the proof root where ours would."""
+    """Return a party's child of a CET: it spends what ours would. Who spends a payout is no child of it."""
     if transaction.version != TRUC_VERSION:
         return None
-    cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
-    if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
-        return None
-    return Signed(
-        transaction=transaction, purpose=CHILD, subject=cet.subject, spends=transaction.inputs[0].outpoint, fee=Sats(0)
-    )
+    for outpoint in [txin.outpoint for txin in transaction.inputs]:
+        cet = session.get(TransactionRow, display_txid(outpoint.txid))
+        if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
+            continue
+        outputs = parse_transaction(bytes.fromhex(cet.raw_hex)).outputs
+        if outpoint.index == len(outputs) - 1 and outputs[-1] == ANCHOR:
+            return Signed(transaction=transaction, purpose=CHILD, subject=cet.subject, spends=outpoint, fee=Sats(0))
+    return None
 
 
 class OptionsOnChain:
@@ -171,10 +180,18 @@ def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> No
 
 
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
-    """End an option whose collateral the parties have paid out without us, by a refund or a close of their own."""
-    if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
-        return  # their CET is ours: it is matched when the settlement is built
-    option = session.get_one(OptionRow, row.subject)
+    """End the options whose collateral the parties have paid out without us, by a refund or a close of their own."""
+    transaction = parse_transaction(bytes.fromhex(row.raw_hex))
+    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(_spent_fundings(transaction)))
+    options = session.execute(query.order_by(col(OptionRow.id))).scalars().all()
+    # their CET is ours: it is matched when the settlement is built
+    plans = contracts.executables_of(session, options) if transaction.version == TRUC_VERSION else {}
+    for option in options:
+        if option.id not in plans or not plans[option.id].plan.has(transaction):
+            _end_outside(session, option, row, now)
+
+
+def _end_outside(session: Session, option: OptionRow, row: TransactionRow, now: UnixSeconds) -> None:
     settlement = find_settlement(session, option.id)
     if settlement is not None and contracts.close_seen(session, option, settlement, row, now=now):
         return

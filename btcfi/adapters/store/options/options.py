@@ -29,6 +29,9 @@ from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 SATS_PER_BTC = 100_000_000
+DUE_AT_ONCE = 5_000
+"""Options that one transaction expires."""
+
 MIN_PREMIUM_SATS = 1_000
 """A premium is an output of the funding transaction, and an output below the dust limit cannot be relayed."""
 
@@ -162,7 +165,10 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
     due: list[tuple[OptionRow, RoundRow]] = []
     settling: dict[tuple[int, str], RoundRow | NotHeldError | None] = {}
     held = holds.held_ids(session)
-    for option in session.execute(query.order_by(col(OptionRow.id)).limit(5_000)).scalars():
+    # without a limit on what is read: those that wait come first as often as not, and must keep no other one back
+    for option in session.execute(query.order_by(col(OptionRow.id)).execution_options(yield_per=1_000)).scalars():
+        if len(due) == DUE_AT_ONCE:
+            break
         bound = (option.expiry_unix, option.preset_sha256)
         if bound not in settling:
             settling[bound] = _settling(session, feed, *bound, rule_of)

@@ -21,7 +21,7 @@ OUTSIDE: Final = "outside"
 OF_OPTIONS: Final = (
     Purpose(name=FUNDING),
     Purpose(name=SETTLEMENT),
-    Purpose(name=CHILD, gives_way=True),
+    Purpose(name=CHILD, gives_way=True, pays_for_parent=True),
     Purpose(name=OUTSIDE, ours=False),
 )
 

@@ -299,17 +299,20 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
 def request_settlement(
     session: Session, option_id: str, *, requested_by: str, now: UnixSeconds
 ) -> SettlementRequestRow:
-    """Store an operator's request to settle an option; asking again gives the same row, or asks a held one anew."""
+    """Store an operator's request to settle an option; asking again gives the same row, or asks a held one anew.
+
+    One that waits for its answer changes nothing: neither who asked nor what is queued.
+    """
     find_option(session, option_id)
     row = session.get(SettlementRequestRow, option_id)
+    if row is not None and row.state in {RequestState.OPEN, RequestState.ACCEPTED}:
+        return row
+    refuse_requests_above(session)
     if row is None:
-        refuse_requests_above(session)
         row = SettlementRequestRow(option_id=option_id, requested_by=requested_by, requested_at_unix=now)
         session.add(row)
-    elif row.state != RequestState.ACCEPTED:
-        row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
-    if row.state == RequestState.OPEN:
-        enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
+    row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
+    enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
     return row
 
 

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
@@ -22,6 +23,7 @@ from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
 from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
+from btcfi.units import UnixSeconds
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from tests.support.oracle_support import KRAKEN, SLOT, registry
@@ -101,6 +103,17 @@ def test_a_request_is_queued_like_any_other_and_a_refused_one_is_asked_anew(engi
         session.get_one(SettlementRequestRow, "waiting").state = "refused"
     assert stub.InitiateSettlement(pb.SettlementRequest(option_id=b"waiting")).state == "open"
     assert submitted == [("settlement_request", "waiting")] * 2
+
+
+def test_asking_again_while_a_request_waits_queues_nothing_more_and_does_not_change_who_asked(engine) -> None:
+    stub, _, store = engine
+    with store.transaction() as session:
+        request_settlement(session, "waiting", requested_by="somebody", now=UnixSeconds(1))
+    for _ in range(5):
+        stub.InitiateSettlement(pb.SettlementRequest(option_id=b"waiting"))
+    with store.reading() as session:
+        assert len(session.exec(select(OutboxRow)).all()) == 1
+        assert session.get(SettlementRequestRow, "waiting").requested_by == "somebody"
 
 
 def test_a_settled_option_tells_how_it_was_settled(engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select
 
-from btcfi.adapters.store.options import options, settlements
+from btcfi.adapters.store.options import building, options, settlements
 from btcfi.adapters.store.options.options import NoPriceYetError, OptionOrder
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
@@ -22,13 +22,15 @@ from btcfi.adapters.store.spine.machines import Machine, NoMachineError, Unknown
 from btcfi.adapters.store.spine.machines import edges as machine_edges
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.keys import wallet_key
+from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
 from btcfi.proofs.subtrees import prove
-from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from tests.support.rounds import priced_round
 
@@ -247,6 +249,46 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)
         assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
         assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
+
+
+def test_options_that_wait_for_their_preset_keep_no_other_one_back(store, monkeypatch):
+    def rule_of(sha256):
+        if sha256 != "00" * 32:
+            raise NotHeldError("preset", sha256, name="", hint="put it there")
+        return RULE_OF(sha256)
+
+    monkeypatch.setattr(options, "DUE_AT_ONCE", 2)
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        for name in ("a", "b", "c", "y", "z"):
+            row = create(session, option_id=name)
+            activate(session, row)
+            if name < "d":
+                row.preset_sha256 = "11" * 32
+        priced(session, SLOT + 600, 5_500_000)
+        assert options.expire_due(session, FEED, rule_of, now=NOW, batch_size=64) == 2
+        assert "not held here" in session.get_one(OptionRow, "a").last_error
+
+
+def test_settlements_that_cannot_be_built_keep_no_other_one_back(store):
+    """Too few oracles have attested, say: the next look is at others, and at these again later."""
+    with store.transaction() as session:
+        priced(session, SLOT, 5_000_000)
+        for name in ("a", "b", "c"):
+            activate(session, create(session, option_id=name))
+        priced(session, SLOT + 600, 5_500_000)
+        options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64)
+        for row in session.exec(select(SettlementRow)).all():
+            row.state = "proven"
+    seen = []
+    for now in (NOW + 1, NOW + 2):
+        with store.transaction() as session:
+            seen.append(building.to_settle(session, limit=2))
+            built = building.build_settlements(
+                session, seen[-1], wallet_key(bytes(32), 0), rate=SatsPerKvb(1_000), tip=Height(1), now=now
+            )
+            assert built == 0
+    assert {one for ids in seen for one in ids} == {"st-a", "st-b", "st-c"}
 
 
 def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_saw_every_minute(store):

@@ -3,7 +3,7 @@
 import pytest
 
 from btcfi.adapters.store.chain.handlers import Handlers, Purpose, PurposeTakenError
-from btcfi.adapters.store.chain.sending import mark_sent, to_send
+from btcfi.adapters.store.chain.sending import mark_refused, mark_sent, to_send
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import finalize, unwind, walk
@@ -20,7 +20,7 @@ class Nothing:
         return None
 
     def foreign(self, session, transaction):
-        return ()
+        return None
 
 
 class Watching(Nothing):
@@ -31,13 +31,18 @@ class Watching(Nothing):
 
     def foreign(self, session, transaction):
         if any(txin.outpoint == self.outpoint for txin in transaction.inputs):
-            yield Signed(transaction=transaction, purpose=THEIRS, subject="l1", spends=self.outpoint, fee=Sats(0))
+            return Signed(transaction=transaction, purpose=THEIRS, subject="l1", spends=self.outpoint, fee=Sats(0))
+        return None
 
 
 class Leases:
     """A system that the store has never heard of."""
 
-    purposes = (Purpose(name=OURS), Purpose(name=RIVAL, gives_way=True), Purpose(name=THEIRS, ours=False))
+    purposes = (
+        Purpose(name=OURS),
+        Purpose(name=RIVAL, gives_way=True, pays_for_parent=True),
+        Purpose(name=THEIRS, ours=False),
+    )
 
     def __init__(self, outpoint=None):
         self.outpoint, self.heard = outpoint, []
@@ -132,17 +137,36 @@ def test_what_keeps_its_place_waits_for_the_block_of_its_rival_to_go(store):
         assert row.state == "broadcast"
 
 
-def test_a_transaction_goes_together_with_the_one_it_spends_whatever_they_are_for(store):
+def test_what_pays_for_its_parent_goes_together_with_it_and_nobody_else_s_child_takes_that_place(store):
+    """A stranger's transaction may spend what ours pays out, and a parent may have a parent that waits, too."""
     handlers = Handlers((Leases(),))
-    parent = spend(1)
-    child = spend(2, OutPoint(txid=parent.txid, index=0))
+    grandparent = spend(1)
+    parent = spend(2, OutPoint(txid=grandparent.txid, index=0))
+    child = spend(3, OutPoint(txid=parent.txid, index=0))
+    strangers = [spend(4, OutPoint(txid=parent.txid, index=1)), spend(5, OutPoint(txid=grandparent.txid, index=1))]
     with store.transaction() as session:
+        stored(session, grandparent, OURS, subject="l0")
         stored(session, child, RIVAL)
         stored(session, parent, OURS)
-        stored(session, spend(6), OURS, subject="l2")
+        for number, stranger in enumerate(strangers):
+            stored(session, stranger, OURS, subject=f"stranger {number}")
         packages = to_send(session, handlers, now=NOW)
-    assert sorted(len(package) for package in packages) == [1, 2]
-    assert [parent, child] in packages
+    assert sorted(map(len, packages)) == [1, 1, 1, 2]
+    assert all(package in packages for package in ([parent, child], [grandparent], *([one] for one in strangers)))
+
+
+def test_what_the_node_refuses_again_and_again_keeps_nothing_newer_back(store):
+    handlers = Handlers((Leases(),))
+    with store.transaction() as session:
+        refused = [spend(number) for number in range(1, 7)]
+        for number, one in enumerate(refused):
+            stored(session, one, OURS, subject=f"poison {number}")
+        good = stored(session, spend(9), OURS, subject="good")
+        good.created_at_unix = good.updated_at_unix = NOW + 1
+        for later in (10, 20):
+            sent = to_send(session, handlers, now=UnixSeconds(NOW + later), limit=6)
+            mark_refused(session, {one.txid: "no" for (one,) in sent}, now=UnixSeconds(NOW + later))
+    assert [spend(9)] in sent
 
 
 def test_two_systems_that_claim_one_purpose_are_refused_by_its_name(store):
