@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Block
 from btcfi.adapters.store.chain.handlers import BlockView, Purpose
+from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.options import contracts
@@ -27,6 +28,7 @@ from btcfi.adapters.store.options.tables import (
 )
 from btcfi.adapters.store.spine.edges import Crossing, count, cross, cross_all
 from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, parse_transaction
+from btcfi.contracts.execution import ANCHOR
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.units import Sats, UnixSeconds, display_txid
 
@@ -70,15 +72,20 @@ class OptionsView:
 
 
 def _party_child(session: Session, transaction: Transaction) -> Signed | None:
-    """Return a party's child of a CET: it carries the proof root where ours would."""
+    """Return a party's child of a CET: it carries the proof root where ours would.
+
+    Only a spend of the CET's anchor is one; whoever is paid by a CET, or by a close, may spend that as they like.
+    """
     if transaction.version != TRUC_VERSION:
         return None
-    cet = session.get(TransactionRow, display_txid(transaction.inputs[0].outpoint.txid))
-    if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
-        return None
-    return Signed(
-        transaction=transaction, purpose=CHILD, subject=cet.subject, spends=transaction.inputs[0].outpoint, fee=Sats(0)
-    )
+    cets = rows_of(session, {display_txid(txin.outpoint.txid) for txin in transaction.inputs})
+    for outpoint in [txin.outpoint for txin in transaction.inputs]:
+        cet = cets.get(display_txid(outpoint.txid))
+        if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
+            continue
+        if parse_transaction(bytes.fromhex(cet.raw_hex)).outputs[outpoint.index] == ANCHOR:
+            return Signed(transaction=transaction, purpose=CHILD, subject=cet.subject, spends=outpoint, fee=Sats(0))
+    return None
 
 
 class OptionsOnChain:
@@ -174,7 +181,19 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
     """End an option whose collateral the parties have paid out without us, by a refund or a close of their own."""
     if parse_transaction(bytes.fromhex(row.raw_hex)).version == TRUC_VERSION:
         return  # their CET is ours: it is matched when the settlement is built
-    option = session.get_one(OptionRow, row.subject)
+    for option in _collaterals_of(session, row):
+        _end_outside(session, option, row, now)
+
+
+def _collaterals_of(session: Session, row: TransactionRow) -> Sequence[OptionRow]:
+    """Return the options whose collateral a transaction spends; one transaction can end many."""
+    inputs = [txin.outpoint for txin in parse_transaction(bytes.fromhex(row.raw_hex)).inputs]
+    txids = {display_txid(outpoint.txid) for outpoint in inputs if outpoint.index == FUNDING_OUTPUT}
+    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids)).order_by(col(OptionRow.id))
+    return session.execute(query).scalars().all()
+
+
+def _end_outside(session: Session, option: OptionRow, row: TransactionRow, now: UnixSeconds) -> None:
     settlement = find_settlement(session, option.id)
     if settlement is not None and contracts.close_seen(session, option, settlement, row, now=now):
         return
