@@ -17,11 +17,11 @@ COINS: Final = 64
 def prepare() -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
     deployment = load_deployment()
+    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
-    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     parties.prepare(deployment)
     typer.echo(f"keys are in {deployment.data_dir}", err=True)
     if deployment.node_url is None:

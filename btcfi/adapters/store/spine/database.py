@@ -64,18 +64,23 @@ class Store:
             raise StoreUnreachableError(self.where, str(e.orig).splitlines()[0]) from e
 
     def migrate(self, revision: str = "head") -> None:
-        """Bring the schema to ``revision`` (default: the newest). Raises StoreUnreachableError."""
-        from alembic import command  # noqa: PLC0415 - ten megabytes that only a migration needs
-
-        with self._translated(), self.engine.begin() as connection:
-            command.upgrade(self._alembic(connection), revision)
+        """Bring the schema to ``revision`` (default: the newest). Raises StoreUnreachableError, InvalidInputError."""
+        self._go("upgrade", revision)
 
     def downgrade(self, revision: str) -> None:
-        """Take the schema back to ``revision`` (``base``: empty). Raises StoreUnreachableError."""
-        from alembic import command  # noqa: PLC0415 - as above
+        """Take the schema back to ``revision`` (``base``: empty). Raises StoreUnreachableError, InvalidInputError."""
+        self._go("downgrade", revision)
+
+    def _go(self, way: str, revision: str) -> None:
+        from alembic import command  # noqa: PLC0415 - ten megabytes that only a migration needs
+        from alembic.util import CommandError  # noqa: PLC0415 - as above
 
         with self._translated(), self.engine.begin() as connection:
-            command.downgrade(self._alembic(connection), revision)
+            try:
+                getattr(command, way)(self._alembic(connection), revision)
+            except CommandError as e:
+                expected = "one that this code has; newer code wrote the store or the backup: install that again"
+                raise InvalidInputError("revision of the tables", str(e), expected) from e
 
     @staticmethod
     def _alembic(connection: object) -> Config:
