@@ -12,8 +12,9 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Block
 from btcfi.adapters.store.chain.handlers import BlockView, Purpose
 from btcfi.adapters.store.chain.sending import rows_of
-from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed
+from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
 from btcfi.adapters.store.options.settled import find_settlement, settled, settlement_of
@@ -120,6 +121,7 @@ class OptionsOnChain:
         settled(session, _subjects(rows, SETTLEMENT), now)
         for row in rows:
             if row.purpose == OUTSIDE:
+                _free_dead_children(session, row, now)
                 _ended_outside(session, row, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -183,6 +185,15 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
         return  # their CET is ours: it is matched when the settlement is built
     for option in _collaterals_of(session, row):
         _end_outside(session, option, row, now)
+
+
+def _free_dead_children(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+    """Give up our children of settlements that cannot be mined any more: their coins would be kept for ever."""
+    for option in _collaterals_of(session, row):
+        child = transaction_of(session, option.id, CHILD)
+        if child is not None and child.state in UNMINED and child.spends.partition(":")[0] != row.txid:
+            cross(session, child, TransactionState.CONFLICTED, now=now, detail=f"{row.txid} ended its settlement")
+            give_way(session, child, row.txid)
 
 
 def _collaterals_of(session: Session, row: TransactionRow) -> Sequence[OptionRow]:

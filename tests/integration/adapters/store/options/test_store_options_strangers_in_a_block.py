@@ -4,14 +4,19 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.chain.handlers import Handlers
-from btcfi.adapters.store.chain.sending import mark_sent
-from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.sending import mark_sent, to_send
+from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import finalize, unwind, walk, walked_to
+from btcfi.adapters.store.chain.wallet import SERVICE, reserve_coin
+from btcfi.adapters.store.options import replacements
 from btcfi.adapters.store.options.on_chain import OPTIONS_ON_CHAIN, transaction_of
 from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
+from btcfi.contracts.settle import Child
 from btcfi.units import Height, Sats, Txid, UnixSeconds, display_txid
 
 NOW = UnixSeconds(1_700_000_040)
@@ -64,8 +69,13 @@ def option(store, name, state="EXPIRED"):
 def built(store, name, collateral):
     """Store an option's CET and the service's child as sent; return both."""
     cet = spend(collateral, more=(ANCHOR,))
-    child = spend(cet.outpoint(2), OutPoint(txid=Txid(b"\x77" * 32), index=0))
+    child = spend(cet.outpoint(2), OutPoint(txid=Txid(name.encode().rjust(32, b"\x77")), index=0))
     with store.transaction() as session:
+        coin = WalletOutpointRow(
+            outpoint=str(child.inputs[1].outpoint), party=SERVICE, value_sats=50_000, mature_height=1
+        )  # fmt: skip
+        session.add(coin)
+        reserve_coin(coin, display_txid(child.txid))
         for transaction, purpose, spends in ((cet, "settlement", collateral), (child, "child", cet.outpoint(2))):
             signed = Signed(transaction=transaction, purpose=purpose, subject=name, spends=spends, fee=Sats(1))
             put_transaction(session, signed, now=NOW)
@@ -177,3 +187,31 @@ def test_a_settlement_of_another_outcome_and_its_child_take_the_place_of_ours_un
     assert standing(store, "one") == {
         "settlement": (display_txid(cet.txid), "confirmed"), "child": (display_txid(child.txid), "confirmed"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [2, TRUC_VERSION])
+def test_the_coin_of_a_settlement_that_was_ended_outside_is_free_again(store, version):
+    collateral = option(store, "one")
+    _, child = built(store, "one", collateral)
+    take(store, 5, spend(collateral, version=version, value=700, more=(ANCHOR,)))
+    end(store, 6)
+    with store.reading() as session:
+        coin = session.get(WalletOutpointRow, str(child.inputs[1].outpoint))
+        assert (coin.state, coin.reserved_by) == ("available", None)
+        assert session.get(TransactionRow, display_txid(child.txid)).state == "conflicted"
+        assert to_send(session, HANDLERS, now=UnixSeconds(NOW + 3600)) == []
+
+
+def test_a_child_whose_coin_was_spent_is_not_replaced_from_dust(store, monkeypatch):
+    monkeypatch.setattr(replacements, "signed_child", lambda *_, **__: (None, None))
+    _, child = built(store, "one", option(store, "one"))
+    with store.transaction() as session:
+        session.get_one(WalletOutpointRow, str(child.inputs[1].outpoint)).state = "spent"
+        for number, sats in ((1, 600), (2, 30_000)):
+            session.add(WalletOutpointRow(outpoint=f"{number:064x}:0", party=SERVICE, value_sats=sats, mature_height=1))
+        session.flush()
+        replaced = Child(transaction=child, spent=(), fee=Sats(1))
+        coin, *_ = replacements._dearer(
+            session, replaced, None, wallet_key(b"\x07" * 32, 0), rate=SatsPerKvb(2_000), root=None, tip=Height(9)
+        )  # fmt: skip
+        assert coin.value_sats == 30_000
