@@ -12,13 +12,14 @@ from settings.deployment import load_deployment
 from workers.audit import ChainView, PromiseBrokenError, settled_ids
 from workers.audit import audit as audited
 from workers.deployed import node_of, open_store
+from workers.machine.attach import attached
 
 
 def audit(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False
 ) -> None:
     """Check every settled option of the store against the chain, a fresh run of its program, and the event log."""
-    deployment = load_deployment()
+    deployment = attached(load_deployment())
     if deployment.node_url is None:
         raise InvalidInputError("NODE_URL", "not set", "http://user:password@host:port of a bitcoind")
     node = node_of(deployment)

@@ -352,3 +352,32 @@ def test_every_step_may_be_repeated_and_changes_nothing(embedded):
         purposes = sorted(row.purpose for row in session.exec(select(TransactionRow)).all())
     assert purposes == ["child", "funding", "settlement"]
     assert embedded.state() == "EXERCISED"
+
+
+def test_a_reorganisation_below_the_funding_leaves_funding_settlement_and_child_to_be_mined_again(stage):
+    stage.sell("one")
+    stage.fund("one")
+    stage.price(6_000_000)
+    stage.settle()
+    first = stage.row(SettlementRow, option_id="one").txid
+    stage.mine(6)
+    assert stage.state() == "EXERCISED"
+    stage.undo(13)
+    assert {row.state for row in transactions(stage) if row.purpose != "child"} == {"broadcast"}
+    for _ in range(4):
+        again(stage)
+        stage.mine(3)
+    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+
+
+def transactions(stage):
+    with stage.here.store.reading() as session:
+        return session.exec(select(TransactionRow).where(TransactionRow.subject == "one")).all()
+
+
+def again(stage):
+    """Let enough time pass that everything is sent again."""
+    with stage.here.store.transaction() as session:
+        for row in session.exec(select(TransactionRow)).all():
+            row.updated_at_unix -= 60
+    chain.settle()

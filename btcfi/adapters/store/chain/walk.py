@@ -6,6 +6,7 @@ What an output is for, and so what follows from its spend, the systems' handlers
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
@@ -21,7 +22,7 @@ from btcfi.adapters.store.chain.tables import (
     TransactionState,
     WalletOutpointRow,
 )
-from btcfi.adapters.store.chain.transactions import put_transaction
+from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.wallet import SERVICE, free_coins
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, upsert
 from btcfi.bitcoin.transaction import Transaction
@@ -41,10 +42,11 @@ def walk(
 
     script: the service's wallet.
     """
-    ours = {row.txid: row for row in _waiting(session)}
+    ours = {row.txid: row for row in _waiting(session, block)}
     watched = defaultdict(list)
     for waiting in ours.values():
-        watched[waiting.spends].append(waiting)
+        if waiting.state in UNMINED:
+            watched[waiting.spends].append(waiting)
     found = {"height": height, "block_hash": block.header.hash.hex()}
     views = handlers.view(session, block)
     mined = []
@@ -57,23 +59,48 @@ def walk(
             else:
                 _conflict(session, handlers, rival, txid, height, now)
         if row is None:
-            _take_foreign(session, views, transaction, found, now)
+            _take_foreign(session, handlers, views, transaction, found, now)
             continue
         mined.append(row)
-        row.replaced_by = None  # a block took this version, also where we had replaced it
+        _stands(session, handlers, row, height, now)
     mark_sent(session, [parse_txid(row.txid) for row in mined], handlers, now=now)
     cross_all(session, [Crossing(row=row, changes=found) for row in mined], TransactionState.CONFIRMED, now=now)
     _take_outputs(session, block, script, height)
     session.add(BlockRow(height=height, hash=block.header.hash.hex()))
 
 
-def _waiting(session: Session) -> list[TransactionRow]:
-    """Return what a block may confirm: what was sent, and the versions that it replaced."""
-    unmined = col(TransactionRow.state).in_(UNMINED)
-    replaced = (col(TransactionRow.state) == TransactionState.REPLACED) & col(TransactionRow.spends).in_(
-        select(col(TransactionRow.spends)).where(unmined)
-    )
-    return list(session.execute(select(TransactionRow).where(unmined | replaced)).scalars())
+def _waiting(session: Session, block: Block) -> list[TransactionRow]:
+    """Return what was sent and no block holds, and what this block holds although another had taken its place."""
+    txids = [display_txid(one.txid) for one in block.transactions]
+    aside = col(TransactionRow.state).in_((TransactionState.REPLACED, TransactionState.CONFLICTED))
+    back = aside & col(TransactionRow.txid).in_(txids)
+    return list(session.execute(select(TransactionRow).where(col(TransactionRow.state).in_(UNMINED) | back)).scalars())
+
+
+def _stands(session: Session, handlers: Handlers, row: TransactionRow, height: Height, now: UnixSeconds) -> None:
+    """Let a version stand that a block took, also where another had taken its place."""
+    if row.state == TransactionState.CONFLICTED:
+        cross(session, row, UNMINED[1], now=now, changes={"height": None}, detail="its rival is gone")
+    if row.replaced_by is not None:
+        _has_room(session, handlers, row, height, now)
+        row.replaced_by = None
+
+
+def _has_room(
+    session: Session, handlers: Handlers, wanted: TransactionRow | Signed, height: Height, now: UnixSeconds
+) -> bool:
+    """Return whether nothing else stands for a purpose and subject; what a block holds instead makes it give way."""
+    query = select(TransactionRow).where(
+        col(TransactionRow.purpose) == wanted.purpose, col(TransactionRow.subject) == wanted.subject,
+        col(TransactionRow.replaced_by).is_(None), col(TransactionRow.txid) != wanted.txid,
+    )  # fmt: skip
+    standing = session.execute(query).scalar_one_or_none() if wanted.subject is not None else None
+    if standing is None:
+        return True
+    if standing.state not in UNMINED or not handlers.purpose(standing.purpose).gives_way:
+        return False
+    _conflict(session, handlers, standing, wanted.txid, height, now)
+    return True
 
 
 def _faster_than_us(
@@ -84,12 +111,19 @@ def _faster_than_us(
     return None if known is None else put_transaction(session, known, now=now)
 
 
-def _take_foreign(
-    session: Session, views: list[BlockView], transaction: Transaction, found: dict[str, object], now: UnixSeconds
-) -> None:
-    """Keep a transaction that is not ours and spends what we watch: one row, of the first system that knows it."""
+def _take_foreign(  # noqa: PLR0917 - called once, right above
+    session: Session, handlers: Handlers, views: list[BlockView], transaction: Transaction, found: dict[str, Any],
+    now: UnixSeconds,
+) -> None:  # fmt: skip
+    """Keep a transaction that is not ours and spends what we watch: one row, of the first system that knows it.
+
+    Anybody can put anything into a block, so nothing that one holds may stop the walk: what is stored already, and
+    what finds its place taken, is passed over.
+    """
     spend = next((one for view in views if (one := view.foreign(session, transaction)) is not None), None)
-    if spend is not None:
+    if spend is None or session.get(TransactionRow, spend.txid) is not None:
+        return
+    if _has_room(session, handlers, spend, found["height"], now):
         row = put_transaction(session, spend, now=now)
         cross(session, row, TransactionState.CONFIRMED, now=now, changes=found)
 

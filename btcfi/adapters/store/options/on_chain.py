@@ -11,8 +11,10 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Block
 from btcfi.adapters.store.chain.handlers import BlockView, Purpose
-from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.chain.sending import rows_of
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed
+from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
 from btcfi.adapters.store.options.settled import find_settlement, settled, settlement_of
@@ -80,8 +82,9 @@ def _party_child(session: Session, transaction: Transaction) -> Signed | None:
     """Return a party's child of a CET: it spends what ours would. Who spends a payout is no child of it."""
     if transaction.version != TRUC_VERSION:
         return None
+    cets = rows_of(session, {display_txid(txin.outpoint.txid) for txin in transaction.inputs})
     for outpoint in [txin.outpoint for txin in transaction.inputs]:
-        cet = session.get(TransactionRow, display_txid(outpoint.txid))
+        cet = cets.get(display_txid(outpoint.txid))
         if cet is None or cet.purpose not in {OUTSIDE, SETTLEMENT}:
             continue
         outputs = parse_transaction(bytes.fromhex(cet.raw_hex)).outputs
@@ -122,6 +125,7 @@ class OptionsOnChain:
         settled(session, _subjects(rows, SETTLEMENT), now)
         for row in rows:
             if row.purpose == OUTSIDE:
+                _free_dead_children(session, row, now)
                 _ended_outside(session, row, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -181,14 +185,28 @@ def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> No
 
 def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
     """End the options whose collateral the parties have paid out without us, by a refund or a close of their own."""
-    transaction = parse_transaction(bytes.fromhex(row.raw_hex))
-    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(_spent_fundings(transaction)))
-    options = session.execute(query.order_by(col(OptionRow.id))).scalars().all()
+    transaction, options = parse_transaction(bytes.fromhex(row.raw_hex)), _collaterals_of(session, row)
     # their CET is ours: it is matched when the settlement is built
     plans = contracts.executables_of(session, options) if transaction.version == TRUC_VERSION else {}
     for option in options:
         if option.id not in plans or not plans[option.id].plan.has(transaction):
             _end_outside(session, option, row, now)
+
+
+def _free_dead_children(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+    """Give up our children of settlements that cannot be mined any more: their coins would be kept for ever."""
+    for option in _collaterals_of(session, row):
+        child = transaction_of(session, option.id, CHILD)
+        if child is not None and child.state in UNMINED and child.spends.partition(":")[0] != row.txid:
+            cross(session, child, TransactionState.CONFLICTED, now=now, detail=f"{row.txid} ended its settlement")
+            give_way(session, child, row.txid)
+
+
+def _collaterals_of(session: Session, row: TransactionRow) -> Sequence[OptionRow]:
+    """Return the options whose collateral a transaction spends; one transaction can end many."""
+    txids = _spent_fundings(parse_transaction(bytes.fromhex(row.raw_hex)))
+    query = select(OptionRow).where(col(OptionRow.funding_txid).in_(txids)).order_by(col(OptionRow.id))
+    return session.execute(query).scalars().all()
 
 
 def _end_outside(session: Session, option: OptionRow, row: TransactionRow, now: UnixSeconds) -> None:

@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, TransactionState, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import give_way
-from btcfi.adapters.store.chain.wallet import pick_coin, reserve_coin
+from btcfi.adapters.store.chain.wallet import CHILD_COIN, pick_coin, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.building import signed_child
 from btcfi.adapters.store.options.on_chain import transaction_of
@@ -100,7 +100,7 @@ def _dearer(
     try:
         if kept is not None and kept.state == CoinState.RESERVED:
             return (kept, *signed_child(cet, kept, wallet, rate=rate, root=root, replaces=replaced))
-        needed = Sats(0)
+        needed = CHILD_COIN  # its own is spent, and any dust that somebody paid us would be the smallest coin
     except InsufficientFundsError as e:
         needed = e.needed
     larger = pick_coin(session, needed, tip=tip)

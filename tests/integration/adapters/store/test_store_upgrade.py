@@ -1,6 +1,10 @@
 """A store that older code wrote is taken up by today's: nothing in it is lost, and each id means one thing after."""
 
+import io
 import json
+import tarfile
+import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -16,12 +20,18 @@ from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.units import UnixSeconds
 from tests.support.resumed_store import COMMITS, STORES, unpack
+from tests.support.stores import store_on_postgresql
 from workers.audit import replay_events
 
 OLD = "01ec85b"
+OLD_ROW = text(
+    "INSERT INTO chain_transaction (txid, purpose, option_id, state, raw_hex, spends, fee_sats, created_at_unix, "
+    f"updated_at_unix) VALUES ('{'aa' * 32}', 'settlement', 'one', 'built', '00', 'x:0', 1, 1, 1)"
+)
 PASSPHRASE = "an old backup's passphrase"
 
 
@@ -146,3 +156,48 @@ def test_states_are_text_in_the_database_and_no_native_enum(store):
             for column in look.get_columns(table):
                 if column["name"] == "state":
                     assert str(column["type"]).startswith(("VARCHAR", "TEXT"))
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_an_old_worker_stores_while_the_tables_change_is_not_lost():
+    with store_on_postgresql() as store:
+        store.downgrade("0009")
+        started = threading.Event()
+        with store.engine.connect() as worker:
+            worker.execute(OLD_ROW)  # of a worker that nobody stopped, not committed yet
+            migration = threading.Thread(target=lambda: (started.set(), store.migrate()))
+            migration.start()
+            started.wait()
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database "
+            waiting += "WHERE datname = current_database())"
+            with store.engine.connect() as looking:
+                while not looking.execute(text(waiting)).scalar_one():
+                    time.sleep(0.02)
+            worker.commit()
+        migration.join()
+        with store.reading() as session:
+            assert session.get(TransactionRow, "aa" * 32) is not None
+
+
+def test_a_store_of_newer_code_is_refused_in_one_line_and_stays_as_it_is(store):
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    with pytest.raises(InvalidInputError, match=r"0099.*newer code wrote the store"):
+        store.migrate()
+    assert old_rows(store, "SELECT version_num FROM alembic_version") == [("0099",)]
+
+
+def test_a_backup_of_newer_code_is_refused_before_anything_is_written(store, tmp_path):
+    written, newer = tmp_path / "written", tmp_path / "newer"
+    write_backup(store, written, secret_files={}, passphrase=PASSPHRASE, now=UnixSeconds(1))
+    with tarfile.open(written) as source, tarfile.open(newer, "w:gz") as target:
+        for member in source:
+            raw = source.extractfile(member).read()
+            if member.name == "manifest.json":
+                raw = json.dumps(json.loads(raw) | {"revision": "0099"}).encode()
+                member.size = len(raw)
+            target.addfile(member, io.BytesIO(raw))
+    with closing(Store(f"sqlite:///{tmp_path}/fresh.db")) as fresh:
+        with pytest.raises(InvalidInputError, match="0099"):
+            read_backup(newer, fresh, secret_files={}, passphrase=PASSPHRASE, rule_of=None, now=UnixSeconds(2))
+        assert inspect(fresh.engine).get_table_names() == []

@@ -43,6 +43,15 @@ def _columns(*own: sa.Column[Any]) -> list[sa.Column[Any]]:
     ]
 
 
+def _lock() -> None:
+    """Wait for whoever writes, and keep them out: what a worker stored after the copy would go with the old table.
+
+    On SQLite the transaction has the whole file from its beginning.
+    """
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("LOCK TABLE chain_transaction, wallet_outpoint, round, event IN ACCESS EXCLUSIVE MODE")
+
+
 def _name_rounds(now: str, then: str) -> None:
     """Name the rounds of their first events by ``then`` instead of ``now``; a year has half a million of them."""
     op.execute(
@@ -59,6 +68,7 @@ def _name_rounds(now: str, then: str) -> None:
 
 def upgrade() -> None:
     """Apply."""
+    _lock()
     op.create_table(
         "chain_transaction_new",
         *_columns(
@@ -100,6 +110,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take back."""
+    _lock()
     _name_rounds("number", "minute")
     op.execute(
         "UPDATE wallet_outpoint SET reserved_by = (SELECT t.subject FROM chain_transaction t "
