@@ -1,4 +1,4 @@
-"""``python -m btcfi``: the commands that need no cluster."""
+"""``python -m btcfi``: proofs, traces and guest programs; ``btcfi`` has all commands."""
 
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.vm_cli import app

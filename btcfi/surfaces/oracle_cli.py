@@ -449,7 +449,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
                 typer.echo(json.dumps(market_state(session, _feed(feed), days=days).as_json()))
 
     @app.command("prune")
-    def prune(*, older_than_days: Annotated[int, typer.Option(min=0)]) -> None:
+    def prune(*, older_than_days: Annotated[int, typer.Option(min=0, max=36_500)]) -> None:
         """Delete raw responses older than so many days; prices and reports stay."""
         with _told():
             from btcfi.adapters.store.prices.evidence import prune_evidence  # noqa: PLC0415

@@ -231,6 +231,10 @@ def test_a_party_and_its_guest_s_child_find_the_code_where_the_cluster_found_it(
     assert parties.environment(Deployment(data_dir=tmp_path))["PYTHONPATH"] == "/a/checkout"
 
 
+def test_more_days_than_a_store_can_count_are_refused(inline, url):
+    assert_refused(inline("prices", "prune", "--older-than-days", 10**25, url=url), 2, "--older-than-days", "36500")
+
+
 def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):
     good = "1678514400,20000,20010,19990,20000,1\n"
     (tmp_path / "kraken-BTC-USD.csv").write_text(HEADER + good + "1678514460,20000,20010,19990,2oooo,1\n")
