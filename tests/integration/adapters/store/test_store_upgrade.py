@@ -201,3 +201,33 @@ def test_a_backup_of_newer_code_is_refused_before_anything_is_written(store, tmp
         with pytest.raises(InvalidInputError, match="0099"):
             read_backup(newer, fresh, secret_files={}, passphrase=PASSPHRASE, rule_of=None, now=UnixSeconds(2))
         assert inspect(fresh.engine).get_table_names() == []
+
+
+def test_the_coins_of_a_year_of_anchors_are_named_in_seconds(store):
+    store.downgrade("0009")
+    many = 8_760
+    with store.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO chain_transaction (txid, purpose, option_id, state, raw_hex, spends, fee_sats, "
+                "created_at_unix, updated_at_unix) VALUES (:txid, 'anchor', :txid, :state, '00', :spends, 1, 1, 1)"
+            ),
+            [
+                {"txid": f"{2 * n + v:064x}", "state": state, "spends": f"{n:064x}:0"}
+                for n in range(many)
+                for v, state in enumerate(("replaced", "final"))
+            ],
+        )
+        connection.execute(
+            text(
+                "INSERT INTO wallet_outpoint (outpoint, party, value_sats, mature_height, state, reserved_by) "
+                "VALUES (:outpoint, 'service', 50000, 1, 'spent', :batch)"
+            ),
+            [{"outpoint": f"{n:064x}:0", "batch": f"anchor {n}"} for n in range(many)],
+        )
+    began = time.monotonic()
+    store.migrate("0010")
+    assert time.monotonic() - began < 20  # asked coin by coin it was minutes
+    with store.reading() as session:
+        coins = session.execute(select(WalletOutpointRow.outpoint, WalletOutpointRow.reserved_by)).all()
+    assert all(int(by, 16) == 2 * int(outpoint[:64], 16) + 1 for outpoint, by in coins)

@@ -52,6 +52,20 @@ def _lock() -> None:
         op.execute("LOCK TABLE chain_transaction, wallet_outpoint, round, event IN ACCESS EXCLUSIVE MODE")
 
 
+def _name_anchors() -> None:
+    """Name the coins of anchors by the transactions that spend them; a year has some nine thousand of each."""
+    op.execute(
+        "CREATE TEMPORARY TABLE anchor_of AS SELECT spends, max(txid) AS txid FROM chain_transaction "
+        "WHERE purpose = 'anchor' AND state <> 'replaced' GROUP BY spends"
+    )
+    op.execute("CREATE INDEX ix_anchor_of ON anchor_of (spends)")
+    op.execute(
+        "UPDATE wallet_outpoint SET reserved_by = (SELECT txid FROM anchor_of WHERE spends = wallet_outpoint.outpoint) "
+        "WHERE reserved_by LIKE 'anchor %' AND outpoint IN (SELECT spends FROM anchor_of)"
+    )
+    op.execute("DROP TABLE anchor_of")
+
+
 def _name_rounds(now: str, then: str) -> None:
     """Name the rounds of their first events by ``then`` instead of ``now``; a year has half a million of them."""
     op.execute(
@@ -90,12 +104,7 @@ def upgrade() -> None:
         "WHERE EXISTS (SELECT 1 FROM chain_transaction t "
         "WHERE t.purpose = 'child' AND t.option_id = wallet_outpoint.reserved_by)"
     )
-    op.execute(
-        "UPDATE wallet_outpoint SET reserved_by = (SELECT max(t.txid) FROM chain_transaction t "
-        "WHERE t.purpose = 'anchor' AND t.spends = wallet_outpoint.outpoint AND t.state <> 'replaced') "
-        "WHERE reserved_by LIKE 'anchor %' AND EXISTS (SELECT 1 FROM chain_transaction t "
-        "WHERE t.purpose = 'anchor' AND t.spends = wallet_outpoint.outpoint AND t.state <> 'replaced')"
-    )
+    _name_anchors()
     op.drop_table("chain_transaction")
     op.rename_table("chain_transaction_new", "chain_transaction")
     op.create_index("ix_transaction_state", "chain_transaction", ["state"])
