@@ -1,7 +1,7 @@
 """JSON from outside: one parser, which takes what every parser takes alike.
 
-That is UTF-8, each key of an object once, finite numbers, whole characters, a bounded depth. What a document's fields
-must be is ``btcfi.records``'s to say.
+That is UTF-8, each key of an object once, finite numbers, whole characters, a bounded depth, a bounded number of
+values. What a document's fields must be is ``btcfi.records``'s to say.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from btcfi.errors import InvalidInputError
 MAX_DEPTH: Final = 32
 """Objects and lists inside each other; ours have at most eight, and a parser's stack ends at a thousand."""
 
+MAX_VALUES: Final = 1 << 21
+"""Values in a document; ours have at most a few hundred thousand (a contract's buckets). Each takes a hundred bytes of
+memory, a comma in a hostile text two or three."""
+
 
 def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is any shape until a reader has looked
     """Return the value of a JSON text. ``what``: the kind of document, in words, for the refusal.
@@ -23,6 +27,8 @@ def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is an
     expected = f"{what}, as JSON"
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
+        if text.count(",") >= MAX_VALUES:  # counted before anything is made of them
+            raise InvalidInputError(what, "holds too many values", f"{expected}, of at most {MAX_VALUES:,} values")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
         if "\\" in text:  # an escape is the one way into a half character: only then are strings looked at
             json.dumps(value, ensure_ascii=False).encode()

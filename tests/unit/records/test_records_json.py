@@ -1,6 +1,7 @@
 """JSON from outside is taken only where every parser reads it alike; a record's own rules speak by the field's path."""
 
 import json
+import tracemalloc
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btcfi.documents import MAX_DEPTH, parse_json
+from btcfi.documents import MAX_DEPTH, MAX_VALUES, parse_json
 from btcfi.errors import InvalidInputError
 from btcfi.records import WHOLE, Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Sats
@@ -52,6 +53,16 @@ def test_what_parsers_read_differently_is_refused(raw, word):
         parse_json(raw, "document")
     assert word in refused.value.problem
     assert refused.value.field == "document"
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'{"a":[1]}'])
+def test_more_values_than_any_document_of_ours_has_are_refused_before_they_are_made(value):
+    raw = b"[" + b",".join([value] * (MAX_VALUES + 1)) + b"]"
+    tracemalloc.start()
+    with pytest.raises(InvalidInputError, match="too many values"):
+        parse_json(raw, "document")
+    assert tracemalloc.get_traced_memory()[1] < 2 * len(raw)
+    tracemalloc.stop()
 
 
 def test_a_whole_character_of_two_halves_and_the_deepest_allowed_list_are_taken():
