@@ -122,7 +122,19 @@ def _is_envelope(envelope: object) -> bool:
     properties = envelope.get("properties")
     if not isinstance(properties, dict) or not isinstance(envelope.get("headers"), dict):
         return False
+    if not _decodes(envelope["body"], properties.get("body_encoding")):
+        return False
     return isinstance(properties.get("delivery_tag"), str) and isinstance(properties.get("delivery_info"), dict)
+
+
+def _decodes(body: str, encoding: object) -> bool:
+    if encoding is None:
+        return True
+    try:
+        base64.b64decode(body)
+    except ValueError:
+        return False
+    return encoding == "base64"
 
 
 def _refusable(envelope: object, queue: str) -> dict[str, Any]:

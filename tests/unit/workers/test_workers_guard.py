@@ -120,6 +120,16 @@ def test_whatever_lies_in_the_queue_becomes_something_that_can_be_refused(raw):
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "encoding"), [("x", "base64"), ("\ud800", "base64"), ("e30=", "rot13"), ("e30=", [1])]
+)
+def test_a_body_that_cannot_be_decoded_makes_no_envelope(body, encoding):
+    properties = {"delivery_tag": "t", "delivery_info": {}}
+    good = {"body": "e30=", "headers": {}, "properties": properties | {"body_encoding": "base64"}}
+    assert _is_envelope(good)
+    assert not _is_envelope({**good, "body": body, "properties": properties | {"body_encoding": encoding}})
+
+
 def test_what_kombu_wrote_is_read_as_before():
     envelope = {"body": "", "headers": {}, "properties": {"delivery_tag": "t", "delivery_info": {}}}
     assert _reads(json.loads)(_text(json.dumps(envelope).encode())) == envelope
