@@ -57,7 +57,7 @@ from btcfi.contracts.watch import Action, ContractStatus
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.announcement import DigitPoints, OracleEvent
+from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, WrongAnnouncementError
 from btcfi.oracle.attestation import Attestation
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
@@ -83,6 +83,14 @@ class StepOutOfOrderError(ConflictError):
     def __init__(self, contract: str, missing: str) -> None:
         super().__init__(f"contract {contract[:16]}: {missing} first")
         self.contract, self.missing = contract, missing
+
+
+class AlreadySignedError(ConflictError):
+    """A second answer to an offer whose first one was signed: what left the house is a fact."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]}: another answer to this offer is signed already; make a new offer")
+        self.contract = contract
 
 
 class ProgramMismatchError(InvalidInputError):
@@ -200,19 +208,21 @@ class PartyDesk:
             self._orders()[order] = name
         return offer
 
-    def accept(self, offer: Offer, event: OracleEvent) -> Accept:
-        """Check an offer against the event that we expect, pre-sign every CET, and remember both.
+    def accept(self, offer: Offer, announcements: Sequence[Announcement]) -> Accept:
+        """Check an offer against the announcements that we expect, pre-sign every CET, and remember both.
 
-        An offer that was accepted before gets the same answer again.
+        announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
+        An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError.
         """
         if (before := self.accepted(offer)) is not None:
             return before
         role = offer.role.other
+        _check_announcements(offer.terms.announcements, announcements)
         self._check_refund(offer.terms)
-        number = self._store.take_number()
         self._check_coins(offer.party.coins)
+        number = self._store.take_number()
         party = self._party(number, offer.terms, role)
-        agreement = self._agree(offer, party, event)
+        agreement = self._agree(offer, party, announcements[0].event)
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
         buckets = agreement.plan.buckets
         self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted, buckets=buckets))
@@ -234,8 +244,15 @@ class PartyDesk:
         return known.accept if known.role is not offer.role else None
 
     def sign(self, accepted: Accept) -> Sign:
-        """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs."""
+        """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
+
+        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another.
+        """
         contract = self._store.load(accepted.offer_id.hex())
+        if contract.sign is not None:
+            if contract.accept != accepted:
+                raise AlreadySignedError(accepted.offer_id.hex())
+            return contract.sign
         self._check_coins(accepted.party.coins)
         contract.accept = accepted
         agreement = self._agreement(contract)
@@ -292,6 +309,8 @@ class PartyDesk:
         ):
             if found is None or found.output != coin.output or found.confirmations < 1:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+            if coin.output.script in self.wallet:
+                raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
     def _agree(
         self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None = None
@@ -605,3 +624,18 @@ class PartyDesk:
         event = offer.terms.announcements[0].event
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
         return self._guest_of(event).prove(given.to_bytes())[1]
+
+
+def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
+    """Refuse an offer whose oracles, nonces or number are not those that we have from the oracles themselves.
+
+    An announcement of the same event by another key would let its owner attest whatever pays it.
+    """
+    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
+    event = expected[0].event.id.hex()[:16] if expected else "nothing"
+    if not expected or len(theirs) != len(ours) or set(theirs) != ours:
+        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
+        problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
+        if strangers:
+            problem += f"; not as you have them: {', '.join(strangers)}"
+        raise WrongAnnouncementError(event, problem)

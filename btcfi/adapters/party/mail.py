@@ -21,6 +21,7 @@ from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
     MAX_MESSAGE_BYTES,
     Offer,
+    Order,
     decode_accept,
     decode_attestation,
     decode_close_answer,
@@ -132,11 +133,11 @@ class PartyMail:
         offer = decode_offer(message)
         accepted = self._desk.accepted(offer)
         if accepted is None:
-            bid = self._bid(offer, name)
+            bid, wanted = self._bid(offer, name)
             used = self._bids / "used" / bid.name
             bid.replace(used)  # spent before it is used: a crash here costs a bid, never a second contract
             try:
-                accepted = self._desk.accept(offer, offer.terms.announcements[0].event)
+                accepted = self._desk.accept(offer, wanted.terms.announcements)
             except (RetryableError, InsufficientFundsError):
                 used.replace(bid)
                 raise
@@ -166,7 +167,7 @@ class PartyMail:
         attestation = decode_attestation(message)
         self._attestations[attestation.oracle_key, attestation.event] = attestation
 
-    def _bid(self, offer: Offer, name: str) -> Path:
+    def _bid(self, offer: Offer, name: str) -> tuple[Path, Order]:
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
         for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
             try:
@@ -180,7 +181,7 @@ class PartyMail:
                 log.warning("bid passed over: %s", e)
                 continue
             if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
-                return path
+                return path, bid
         raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
 
     def _write_status(self, reports: list[Report]) -> None:
