@@ -54,11 +54,16 @@ from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, NotHeldError, UnreachableError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionTerms
 from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, WrongAnnouncementError
-from btcfi.oracle.attestation import Attestation
+from btcfi.oracle.attestation import (
+    AlreadyAttestedError,
+    Attestation,
+    WrongAttestationError,
+    check_attestation,
+)
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 
@@ -171,6 +176,9 @@ class PartyDesk:
         """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
         self._done: set[str] = set()
+        self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
+        self._announced_by = 0
+        """How many contracts that was read from."""
         self._known_orders: dict[str, str] | None = None
         self._keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
 
@@ -495,8 +503,47 @@ class PartyDesk:
 
     # ---- watching
 
+    def learn(self, attestation: Attestation) -> bool:
+        """Keep an attestation of an event of ours, on disk, after checking it; return whether it was new.
+
+        The first outcome that an oracle attested stays. Raises WrongAttestationError for a forged one or one of no
+        event and oracle of ours, AlreadyAttestedError for a second outcome.
+        """
+        announced = self._expected().get((attestation.event, attestation.oracle_key))
+        if announced is None:
+            raise WrongAttestationError(attestation.event, "no contract of ours is about this event and oracle")
+        check_attestation(attestation, announced)
+        for known in self._store.attestations():
+            if (known.event, known.oracle_key) == (attestation.event, attestation.oracle_key):
+                if known.outcome != attestation.outcome:
+                    raise AlreadyAttestedError(
+                        event=attestation.event, attested=known.outcome, asked=attestation.outcome
+                    )  # fmt: skip
+                return False
+        self._store.keep_attestation(attestation)
+        return True
+
+    def _expected(self) -> dict[tuple[Hash32, bytes], Announcement]:
+        """Return, by event and oracle, what our contracts are to be settled by."""
+        names = self._store.names()
+        if len(names) != self._announced_by:
+            loaded = [self._store.load(name) for name in names]
+            every = [one for contract in loaded for one in contract.offer.terms.announcements]
+            self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
+        return self._announced
+
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
-        """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund."""
+        """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund.
+
+        What goes wrong with one contract, and evidence that is wrong, is named and stops no other. Raises
+        UnreachableError while the node is away, for that is of all of them.
+        """
+        for one in attestations:
+            try:
+                self.learn(one)
+            except BtcfiError as e:
+                log.warning("attestation dropped: %s", e)
+        known = self._store.attestations()
         reports = []
         view = _Seen(self._node)
         for name in self._store.names():
@@ -505,9 +552,14 @@ class PartyDesk:
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
                 try:
-                    report = self._watch_one(name, contract, attestations, view)
+                    report = self._watch_one(name, contract, known, view)
+                except UnreachableError:
+                    raise
                 except NotHeldError as e:  # the others are watched all the same
                     log.warning("%s waits: %s", name, e)
+                    continue
+                except Exception as e:  # noqa: BLE001 - whatever it is, it is this contract's and no other's
+                    log.warning("%s is not watched this time: %s: %s", name, type(e).__name__, e)
                     continue
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
@@ -529,7 +581,7 @@ class PartyDesk:
         state = contract.watch or watch.start(view, view.block_count())
         step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
-        relevant = [one for one in attestations if one.event == plan.announcements[0].event.id]
+        relevant = [one for one in attestations if any(_is_of(one, each) for each in plan.announcements)]
         cet = self._completed(agreement, contract, relevant)
         refund = self._refund(agreement, contract)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
@@ -639,3 +691,10 @@ def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Ann
         if strangers:
             problem += f"; not as you have them: {', '.join(strangers)}"
         raise WrongAnnouncementError(event, problem)
+
+
+def _is_of(attestation: Attestation, announcement: Announcement) -> bool:
+    """Return whether a checked attestation is of this announcement: event, oracle and every nonce."""
+    return (attestation.event, attestation.oracle_key) == (announcement.event.id, announcement.oracle_key) and all(
+        signature[:32] == nonce for signature, nonce in zip(attestation.signatures, announcement.nonces, strict=False)
+    )

@@ -37,7 +37,6 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
-from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class PartyMail:
 
     def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path, bids: Path) -> None:
         self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
-        self._attestations: dict[tuple[bytes, bytes], Attestation] = {}
+        self._learned = 0
         self._walked: tuple[Height, int] | None = None
         self._waiting: dict[str, str] = {}
         self._orders_to: dict[str, Callable[[Any, str], _Answer]] = {
@@ -82,9 +81,9 @@ class PartyMail:
         for folder in (self._orders, self._inbox):
             waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
             handled += sum(self._handle(path) for path in waiting)
-        here = (height, len(self._attestations))
+        here = (height, self._learned)
         if here != self._walked:
-            self._write_status(self._desk.watch(list(self._attestations.values())))
+            self._write_status(self._desk.watch())
             self._walked = here
         return handled
 
@@ -164,8 +163,7 @@ class PartyMail:
         return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
-        attestation = decode_attestation(message)
-        self._attestations[attestation.oracle_key, attestation.event] = attestation
+        self._learned += self._desk.learn(decode_attestation(message))
 
     def _bid(self, offer: Offer, name: str) -> tuple[Path, Order]:
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
