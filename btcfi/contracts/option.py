@@ -6,7 +6,7 @@ comes out plus the fee, to the satoshi, and no output is below dust.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -221,13 +221,17 @@ def _change(party: Contribution, *, amount: Sats, weight: int, rate: SatsPerKvb)
 
 
 def sign_funding(
-    funding: Funding, keys: Mapping[bytes, TaprootKey], aux: bytes = bytes(32)
+    funding: Funding, keys: Mapping[bytes, TaprootKey], *, inputs: Iterable[int], aux: bytes = bytes(32)
 ) -> dict[int, tuple[bytes, ...]]:
-    """Return the witnesses of the inputs whose output scripts are among ``keys`` (script to key), by input index."""
+    """Return the witnesses of ``inputs``, by input index, of those whose output scripts are among ``keys``.
+
+    inputs: what the agreement books for the side that signs. Every other input stays unsigned, also where a key of
+    ours fits: the other side names its inputs, and may name a coin of ours.
+    """
     return {
-        index: (keys[output.script].sign_input(funding.transaction, index, funding.spent, aux),)
-        for index, output in enumerate(funding.spent)
-        if output.script in keys
+        index: (keys[funding.spent[index].script].sign_input(funding.transaction, index, funding.spent, aux),)
+        for index in inputs
+        if funding.spent[index].script in keys
     }
 
 

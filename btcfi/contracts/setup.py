@@ -47,6 +47,16 @@ class WrongMessageError(BtcfiError):
         self.message, self.problem = message, problem
 
 
+class CoinNotTheirsError(InvalidInputError):
+    """The other side names a coin of ours as its own: to sign its input would be to give it away."""
+
+    def __init__(self, party: str, outpoint: str) -> None:
+        super().__init__(
+            f"{party}'s coin {outpoint}", "pays to a script of ours", "coins of its own; nothing was signed"
+        )
+        self.party, self.outpoint = party, outpoint
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupPolicy:
     """What one side insists on, from its preset; the counterparty's message cannot change it."""
@@ -182,7 +192,7 @@ def sign(
     return Sign(
         contract_id=agreement.id,
         presignatures=presignatures,
-        witnesses={**sign_funding(agreement.funding, wallet), **(outside or {})},
+        witnesses=_own_witnesses(agreement, offer.role, wallet, outside),
     )
 
 
@@ -201,7 +211,7 @@ def complete(
     ``check_signed``. Raises WrongMessageError, WrongAdaptorError, WrongSignatureError.
     """
     check_signed(agreement, signed, checked=checked)
-    ours = {**sign_funding(agreement.funding, wallet), **(outside or {})}
+    ours = _own_witnesses(agreement, agreement.offering.other, wallet, outside)
     return complete_funding(agreement.funding, {**ours, **signed.witnesses})
 
 
@@ -214,7 +224,7 @@ def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False) -
         raise WrongMessageError("sign", "is for another contract")
     if not checked:
         check_presignatures(agreement.plan, agreement.offering.value, signed.presignatures)
-    theirs = _inputs_of(agreement, agreement.offering)
+    theirs = inputs_of(agreement, agreement.offering)
     strangers = set(signed.witnesses) - set(theirs)
     if strangers:
         raise WrongMessageError("sign", f"brings witnesses of inputs {sorted(strangers)} that are not its own")
@@ -238,7 +248,24 @@ def check_setup(
     return agreement
 
 
-def _inputs_of(agreement: Agreement, role: Role) -> range:
+def _own_witnesses(
+    agreement: Agreement, role: Role, wallet: Mapping[bytes, TaprootKey],
+    outside: Mapping[int, tuple[bytes, ...]] | None,
+) -> dict[int, tuple[bytes, ...]]:  # fmt: skip
+    """Return the witnesses of the inputs that the agreement books for a role, and of no other.
+
+    Raises CoinNotTheirsError when an input that it books for the other side pays to a script of ours.
+    """
+    funding, own = agreement.funding, inputs_of(agreement, role)
+    for index in inputs_of(agreement, role.other):
+        if funding.spent[index].script in wallet:
+            raise CoinNotTheirsError(role.other.value, str(funding.transaction.inputs[index].outpoint))
+    given = {index: witness for index, witness in (outside or {}).items() if index in own}
+    return {**sign_funding(funding, wallet, inputs=own), **given}
+
+
+def inputs_of(agreement: Agreement, role: Role) -> range:
+    """Return the indices of the funding's inputs that the agreement books for a role: a PSBT asks for these alone."""
     split, total = agreement.funding.seller_inputs, len(agreement.funding.spent)
     return range(split) if role is Role.SELLER else range(split, total)
 

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import Final, Protocol
 
 from btcfi.bitcoin.transaction import OutPoint, Transaction
-from btcfi.errors import BtcfiError
 from btcfi.units import Hash32, Height, Txid
 
 FINAL_DEPTH: Final = 6
@@ -21,16 +20,6 @@ FINAL_DEPTH: Final = 6
 
 REMEMBERED_BLOCKS: Final = 144
 """How many known blocks are kept: the deepest reorganisation that is followed, about a day."""
-
-
-class ReorgTooDeepError(BtcfiError):
-    """None of the remembered blocks is in the chain any more: an operator has to look."""
-
-    def __init__(self, *, height: Height, remembered: int) -> None:
-        super().__init__(
-            f"the chain changed deeper than {remembered} blocks below height {height}; rescan from funding"
-        )
-        self.height, self.remembered = height, remembered
 
 
 class BlockView(Protocol):
@@ -127,19 +116,26 @@ def advance(state: WatchState, view: ChainView, watched: Collection[OutPoint], *
     """Unwind what left the chain and walk at most ``limit`` new blocks. The same chain gives the same state.
 
     Spends and creations of ``watched`` are recorded. An interrupted walk loses nothing: the old state still stands.
-    Raises ReorgTooDeepError; whatever the view raises goes through.
+    When no remembered block is in the chain any more, the walk goes back REMEMBERED_BLOCKS before the oldest of them,
+    and what was found below that stays only where its block is still there. Whatever the view raises goes through.
     """
     blocks = list(state.blocks)
     top = view.block_count()
+    evidence: tuple[Spend | Creation, ...] = (*state.spends, *state.creations)
     while blocks and (blocks[-1][0] > top or view.block_hash(blocks[-1][0]) != blocks[-1][1]):
         blocks.pop()
-    if not blocks:
-        raise ReorgTooDeepError(height=state.tip, remembered=len(state.blocks))
-    fork = blocks[-1][0]
-    undone = tuple(spend for spend in state.spends if spend.height > fork)
-    undone_creations = tuple(creation for creation in state.creations if creation.height > fork)
-    spends = [spend for spend in state.spends if spend.height <= fork]
-    creations = [creation for creation in state.creations if creation.height <= fork]
+    if blocks:
+        fork = blocks[-1][0]
+        deeper: Collection[Hash32] = {one.block for one in evidence if one.height <= fork}
+    else:
+        fork = Height(max(0, min(state.blocks[0][0], top) - REMEMBERED_BLOCKS))
+        blocks = [(fork, view.block_hash(fork))]
+        found_at = {(one.height, one.block) for one in evidence if one.height <= fork}
+        deeper = {name for at, name in found_at if view.block_hash(at) == name}
+    undone = tuple(spend for spend in state.spends if spend.block not in deeper)
+    undone_creations = tuple(creation for creation in state.creations if creation.block not in deeper)
+    spends = [spend for spend in state.spends if spend.block in deeper]
+    creations = [creation for creation in state.creations if creation.block in deeper]
     wanted, txids = set(watched), {outpoint.txid for outpoint in watched}
     found: list[Spend] = []
     last = min(top, fork + limit)

@@ -193,10 +193,10 @@ def accept(
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
-    """Check an offer against the oracle's announcement as you have it, and pre-sign every settlement."""
+    """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
     offered = decode_offer(_read_json(message))
-    event = decode_announcement(_read_json(str(announcement[0]))).event
-    accepted = side.desk(min_refund_delay).accept(offered, event)
+    expected = [decode_announcement(_read_json(str(file))) for file in announcement]
+    accepted = side.desk(min_refund_delay).accept(offered, expected)
     _write_json(out, encode_accept(accepted))
     _say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 

@@ -54,11 +54,16 @@ from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, NotHeldError, UnreachableError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.announcement import DigitPoints, OracleEvent
-from btcfi.oracle.attestation import Attestation
+from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, WrongAnnouncementError
+from btcfi.oracle.attestation import (
+    AlreadyAttestedError,
+    Attestation,
+    WrongAttestationError,
+    check_attestation,
+)
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 
@@ -83,6 +88,14 @@ class StepOutOfOrderError(ConflictError):
     def __init__(self, contract: str, missing: str) -> None:
         super().__init__(f"contract {contract[:16]}: {missing} first")
         self.contract, self.missing = contract, missing
+
+
+class AlreadySignedError(ConflictError):
+    """A second answer to an offer whose first one was signed: what left the house is a fact."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]}: another answer to this offer is signed already; make a new offer")
+        self.contract = contract
 
 
 class ProgramMismatchError(InvalidInputError):
@@ -163,6 +176,9 @@ class PartyDesk:
         """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
         self._done: set[str] = set()
+        self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
+        self._announced_by = 0
+        """How many contracts that was read from."""
         self._known_orders: dict[str, str] | None = None
         self._keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
 
@@ -200,19 +216,21 @@ class PartyDesk:
             self._orders()[order] = name
         return offer
 
-    def accept(self, offer: Offer, event: OracleEvent) -> Accept:
-        """Check an offer against the event that we expect, pre-sign every CET, and remember both.
+    def accept(self, offer: Offer, announcements: Sequence[Announcement]) -> Accept:
+        """Check an offer against the announcements that we expect, pre-sign every CET, and remember both.
 
-        An offer that was accepted before gets the same answer again.
+        announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
+        An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError.
         """
         if (before := self.accepted(offer)) is not None:
             return before
         role = offer.role.other
+        _check_announcements(offer.terms.announcements, announcements)
         self._check_refund(offer.terms)
-        number = self._store.take_number()
         self._check_coins(offer.party.coins)
+        number = self._store.take_number()
         party = self._party(number, offer.terms, role)
-        agreement = self._agree(offer, party, event)
+        agreement = self._agree(offer, party, announcements[0].event)
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
         buckets = agreement.plan.buckets
         self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted, buckets=buckets))
@@ -234,8 +252,15 @@ class PartyDesk:
         return known.accept if known.role is not offer.role else None
 
     def sign(self, accepted: Accept) -> Sign:
-        """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs."""
+        """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
+
+        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another.
+        """
         contract = self._store.load(accepted.offer_id.hex())
+        if contract.sign is not None:
+            if contract.accept != accepted:
+                raise AlreadySignedError(accepted.offer_id.hex())
+            return contract.sign
         self._check_coins(accepted.party.coins)
         contract.accept = accepted
         agreement = self._agreement(contract)
@@ -292,6 +317,8 @@ class PartyDesk:
         ):
             if found is None or found.output != coin.output or found.confirmations < 1:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+            if coin.output.script in self.wallet:
+                raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
     def _agree(
         self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None = None
@@ -476,8 +503,47 @@ class PartyDesk:
 
     # ---- watching
 
+    def learn(self, attestation: Attestation) -> bool:
+        """Keep an attestation of an event of ours, on disk, after checking it; return whether it was new.
+
+        The first outcome that an oracle attested stays. Raises WrongAttestationError for a forged one or one of no
+        event and oracle of ours, AlreadyAttestedError for a second outcome.
+        """
+        announced = self._expected().get((attestation.event, attestation.oracle_key))
+        if announced is None:
+            raise WrongAttestationError(attestation.event, "no contract of ours is about this event and oracle")
+        check_attestation(attestation, announced)
+        for known in self._store.attestations():
+            if (known.event, known.oracle_key) == (attestation.event, attestation.oracle_key):
+                if known.outcome != attestation.outcome:
+                    raise AlreadyAttestedError(
+                        event=attestation.event, attested=known.outcome, asked=attestation.outcome
+                    )  # fmt: skip
+                return False
+        self._store.keep_attestation(attestation)
+        return True
+
+    def _expected(self) -> dict[tuple[Hash32, bytes], Announcement]:
+        """Return, by event and oracle, what our contracts are to be settled by."""
+        names = self._store.names()
+        if len(names) != self._announced_by:
+            loaded = [self._store.load(name) for name in names]
+            every = [one for contract in loaded for one in contract.offer.terms.announcements]
+            self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
+        return self._announced
+
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
-        """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund."""
+        """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund.
+
+        What goes wrong with one contract, and evidence that is wrong, is named and stops no other. Raises
+        UnreachableError while the node is away, for that is of all of them.
+        """
+        for one in attestations:
+            try:
+                self.learn(one)
+            except BtcfiError as e:
+                log.warning("attestation dropped: %s", e)
+        known = self._store.attestations()
         reports = []
         view = _Seen(self._node)
         for name in self._store.names():
@@ -486,9 +552,14 @@ class PartyDesk:
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
                 try:
-                    report = self._watch_one(name, contract, attestations, view)
+                    report = self._watch_one(name, contract, known, view)
+                except UnreachableError:
+                    raise
                 except NotHeldError as e:  # the others are watched all the same
                     log.warning("%s waits: %s", name, e)
+                    continue
+                except Exception as e:  # noqa: BLE001 - whatever it is, it is this contract's and no other's
+                    log.warning("%s is not watched this time: %s: %s", name, type(e).__name__, e)
                     continue
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
@@ -510,7 +581,7 @@ class PartyDesk:
         state = contract.watch or watch.start(view, view.block_count())
         step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
-        relevant = [one for one in attestations if one.event == plan.announcements[0].event.id]
+        relevant = [one for one in attestations if any(_is_of(one, each) for each in plan.announcements)]
         cet = self._completed(agreement, contract, relevant)
         refund = self._refund(agreement, contract)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
@@ -605,3 +676,25 @@ class PartyDesk:
         event = offer.terms.announcements[0].event
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
         return self._guest_of(event).prove(given.to_bytes())[1]
+
+
+def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:
+    """Refuse an offer whose oracles, nonces or number are not those that we have from the oracles themselves.
+
+    An announcement of the same event by another key would let its owner attest whatever pays it.
+    """
+    ours, theirs = {one.digest() for one in expected}, [one.digest() for one in offered]
+    event = expected[0].event.id.hex()[:16] if expected else "nothing"
+    if not expected or len(theirs) != len(ours) or set(theirs) != ours:
+        strangers = [one.oracle_key.hex()[:16] for one in offered if one.digest() not in ours]
+        problem = f"the offer has {len(theirs)} oracles, you have {len(ours)}"
+        if strangers:
+            problem += f"; not as you have them: {', '.join(strangers)}"
+        raise WrongAnnouncementError(event, problem)
+
+
+def _is_of(attestation: Attestation, announcement: Announcement) -> bool:
+    """Return whether a checked attestation is of this announcement: event, oracle and every nonce."""
+    return (attestation.event, attestation.oracle_key) == (announcement.event.id, announcement.oracle_key) and all(
+        signature[:32] == nonce for signature, nonce in zip(attestation.signatures, announcement.nonces, strict=False)
+    )

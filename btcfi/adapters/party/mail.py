@@ -22,6 +22,7 @@ from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
     MAX_MESSAGE_BYTES,
     Offer,
+    Order,
     decode_accept,
     decode_attestation,
     decode_close_answer,
@@ -37,7 +38,6 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
-from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class PartyMail:
 
     def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path, bids: Path) -> None:
         self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
-        self._attestations: dict[tuple[bytes, bytes], Attestation] = {}
+        self._learned = 0
         self._walked: tuple[Height, int] | None = None
         self._waiting: dict[str, str] = {}
         self._orders_to: dict[str, Callable[[Any, str], _Answer]] = {
@@ -85,9 +85,9 @@ class PartyMail:
         for folder in (self._orders, self._inbox):
             waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
             handled += sum(self._handle_apart(path) for path in waiting)
-        here = (height, len(self._attestations))
+        here = (height, self._learned)
         if here != self._walked:
-            self._write_status(self._desk.watch(list(self._attestations.values())))
+            self._write_status(self._desk.watch())
             self._walked = here
         return handled
 
@@ -150,11 +150,11 @@ class PartyMail:
         offer = decode_offer(message)
         accepted = self._desk.accepted(offer)
         if accepted is None:
-            bid = self._bid(offer, name)
+            bid, wanted = self._bid(offer, name)
             used = self._bids / "used" / bid.name
             bid.replace(used)  # spent before it is used: a crash here costs a bid, never a second contract
             try:
-                accepted = self._desk.accept(offer, offer.terms.announcements[0].event)
+                accepted = self._desk.accept(offer, wanted.terms.announcements)
             except (RetryableError, InsufficientFundsError):
                 used.replace(bid)
                 raise
@@ -181,10 +181,9 @@ class PartyMail:
         return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
-        attestation = decode_attestation(message)
-        self._attestations[attestation.oracle_key, attestation.event] = attestation
+        self._learned += self._desk.learn(decode_attestation(message))
 
-    def _bid(self, offer: Offer, name: str) -> Path:
+    def _bid(self, offer: Offer, name: str) -> tuple[Path, Order]:
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
         for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
             try:
@@ -198,7 +197,7 @@ class PartyMail:
                 log.warning("bid passed over: %s", e)
                 continue
             if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
-                return path
+                return path, bid
         raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
 
     def _write_status(self, reports: list[Report]) -> None:

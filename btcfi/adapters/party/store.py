@@ -21,16 +21,19 @@ from btcfi.contracts.messages import (
     Role,
     Sign,
     decode_accept,
+    decode_attestation,
     decode_close_request,
     decode_offer,
     decode_sign,
     encode_accept,
+    encode_attestation,
     encode_close_request,
     encode_offer,
     encode_sign,
 )
 from btcfi.contracts.watch import Creation, Spend, WatchState
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
 
@@ -92,8 +95,28 @@ class PartyStore:
         self._contracts = folder / "contracts"
         self._coins = folder / "coins.json"
         self._counter = folder / "next-contract-key"
+        self._evidence = folder / "attestations"
         self._loaded: dict[str, PartyContract] = {}
         """As last read or written; one process owns a folder."""
+        self._attested: list[Attestation] | None = None
+
+    # ---- what oracles attested
+
+    def attestations(self) -> list[Attestation]:
+        """Return the attestations that were kept, each checked before it was."""
+        if self._attested is None:
+            files = sorted(self._evidence.glob("*.json"))
+            read = [read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation") for path in files]
+            self._attested = [decode_attestation(one) for one in read]
+        return list(self._attested)
+
+    def keep_attestation(self, attestation: Attestation) -> None:
+        """Write an attestation down for good: evidence outlives the message that brought it, and a restart."""
+        known = self.attestations()
+        name = f"{attestation.event.hex()}-{attestation.oracle_key.hex()}.json"
+        self._evidence.mkdir(mode=0o700, exist_ok=True)
+        write_private(self._evidence / name, json.dumps(encode_attestation(attestation)).encode())
+        self._attested = [*known, attestation]
 
     # ---- contracts
 

@@ -61,7 +61,7 @@ def fund(wallet):
         rate=RATE,
         metadata=metadata,
     )
-    witnesses = sign_funding(funding, {SELLER.script: SELLER}) | sign_funding(funding, {BUYER.script: BUYER})
+    witnesses = sign_funding(funding, {SELLER.script: SELLER, BUYER.script: BUYER}, inputs=range(len(funding.spent)))
     return contract, funding, complete_funding(funding, witnesses), metadata
 
 

@@ -298,7 +298,7 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
         desk.offer(asked, role)
     offered = embedded.mails[role.other.value]._desk.offer(terms, role.other)
     with pytest.raises(InvalidInputError, match="refund_height"):
-        desk.accept(replace(offered, terms=asked), terms.announcements[0].event)
+        desk.accept(replace(offered, terms=asked), terms.announcements)
 
 
 def test_an_early_cet_is_refused_by_the_node_and_sent_again_when_its_height_has_come(embedded):

@@ -23,10 +23,10 @@ class Desk:
     def accepted(self, _offer):
         return None
 
-    def accept(self, _offer, _event):
+    def accept(self, _offer, _announcements):
         return self._accept
 
-    def watch(self, _attestations):
+    def watch(self):
         return []
 
 

@@ -136,10 +136,44 @@ def test_a_signature_over_a_funding_with_one_output_changed_is_refused(scene, me
     offer, agreement, _, signed = messages
     cheaper = replace(offer, terms=replace(offer.terms, premium=Sats(40_000)))
     other = setup.agree(cheaper, scene.buyer, scene.payouts, event=scene.event, policy=POLICY)
-    theirs = option.sign_funding(other.funding, SELLER_WALLET)
+    theirs = option.sign_funding(other.funding, SELLER_WALLET, inputs=setup.inputs_of(other, Role.SELLER))
     assert other.funding.transaction.outputs[0] == agreement.funding.transaction.outputs[0]
     with pytest.raises(WrongSignatureError):
         setup.complete(agreement, replace(signed, witnesses=theirs), BUYER_WALLET)
+
+
+BOTH = SELLER_WALLET | BUYER_WALLET
+"""A wallet whose keys fit every input: what it may sign is the agreement's to say."""
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_side_signs_the_inputs_that_the_agreement_books_for_it_and_no_other_that_its_keys_fit(messages, role):
+    _, agreement, _, _ = messages
+    signed = option.sign_funding(agreement.funding, BOTH, inputs=setup.inputs_of(agreement, role))
+    assert set(signed) == set(setup.inputs_of(agreement, role))
+    assert set(setup.inputs_of(agreement, Role.BUYER)).isdisjoint(setup.inputs_of(agreement, Role.SELLER))
+
+
+@pytest.mark.parametrize("offering", list(Role))
+def test_a_coin_of_ours_that_the_other_side_names_as_its_own_is_refused_and_nothing_is_signed(offering):
+    scene = Scene(step=STEP, offering=offering)
+    offer, agreement = scene.offer(), scene.agreement()
+    secret, other = (SELLER_SECRET, BUYER_SECRET) if offering is Role.SELLER else (BUYER_SECRET, SELLER_SECRET)
+    party = scene.buyer if offering is Role.SELLER else scene.seller
+    accepted = setup.accept(offer, agreement, party, other)
+    with pytest.raises(setup.CoinNotTheirsError):
+        setup.sign(offer, accepted, agreement, secret, BOTH)
+    ours = SELLER_WALLET if offering is Role.SELLER else BUYER_WALLET
+    signed = setup.sign(offer, accepted, agreement, secret, ours)
+    with pytest.raises(setup.CoinNotTheirsError):
+        setup.complete(agreement, signed, BOTH)
+
+
+def test_a_witness_of_an_outside_wallet_for_an_input_that_is_not_ours_is_left_out(messages):
+    offer, agreement, accepted, _ = messages
+    theirs = next(iter(setup.inputs_of(agreement, Role.BUYER)))
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, SELLER_WALLET, outside={theirs: (bytes(64),)})
+    assert set(signed.witnesses) == set(setup.inputs_of(agreement, Role.SELLER))
 
 
 def test_messages_of_another_offer_or_party_are_refused(scene, messages):

@@ -1,12 +1,12 @@
 """Watching over a chain in memory: spends found, taken back, found again; conflicts; what to do next."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts import watch
-from btcfi.contracts.watch import Action, ContractStatus, ReorgTooDeepError, SpendStatus, advance, standing, start
+from btcfi.contracts.watch import REMEMBERED_BLOCKS, Action, ContractStatus, SpendStatus, advance, standing, start
 from btcfi.errors import NotFoundError, UnreachableError
 from btcfi.hashes import sha256
 from btcfi.units import Height, Sats, Txid
@@ -135,12 +135,32 @@ def test_an_interrupted_walk_loses_nothing(chain):
     assert advance(state, chain, [COIN]).state.spend_of(COIN) is not None
 
 
-def test_a_reorganisation_below_every_known_block_is_an_error_of_its_own(chain):
-    state = advance(start(chain, Height(8)), chain, []).state
+def test_a_reorganisation_below_every_known_block_goes_back_further_and_watching_goes_on(chain):
+    """At signing one block is known, the tip: a new tip instead of it must not end the watch for ever."""
+    ours = spend(COIN)
+    state = start(chain, chain.block_count())
+    chain.undo(1)
+    chain.mine(2, salt=b"other")
+    state = advance(state, chain, [COIN]).state
+    chain.add(ours)
+    assert standing(advance(state, chain, [COIN]).state, COIN, ours.txid).confirmations == 1
+
+
+def test_what_was_found_below_every_known_block_stays_only_where_its_block_is_still_there(chain):
+    other = outpoint(7)
+    first, second = spend(COIN), spend(other)
+    chain.add(first)
+    chain.mine(2 * REMEMBERED_BLOCKS)
+    chain.add(second)
+    chain.mine(3)
+    state = advance(start(chain, Height(2)), chain, [COIN, other]).state
+    forgetful = replace(state, blocks=state.blocks[-2:])
     chain.undo(5)
-    chain.mine(9, salt=b"other")
-    with pytest.raises(ReorgTooDeepError):
-        advance(state, chain, [])
+    chain.mine(12, salt=b"other")
+    step = advance(forgetful, chain, [COIN, other])
+    assert [one.transaction for one in step.undone] == [second]
+    assert standing(step.state, COIN, first.txid).status is SpendStatus.FINAL
+    assert step.state.spend_of(other) is None
 
 
 def test_somebody_elses_spend_is_a_conflict_until_its_block_goes(chain):

@@ -252,6 +252,79 @@ def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer
     desks["buyer"].secret_file.write_text("passphrase of buyer\n")
 
 
+def offered(stage, name, *announcements):
+    wallet, desks, folder = stage
+    here, offer = wallet.node.block_count(), folder / f"{name}-offer.json"
+    wallet.coins_for(decode_address(desks["seller"].run("status")["address"]), [10_300_000])
+    desks["seller"].run(
+        "offer", "--option", folder / f"{name}-option.json", "--role", "seller",
+        *(word for path in announcements for word in ("--announcement", path)),
+        "--premium-sats", 50_000, "--step-sats", 100_000, "--expiry-height", here + 8, "--refund-height", here + 14,
+        "--out", offer,
+    )  # fmt: skip
+    return offer
+
+
+def test_an_offer_by_the_right_event_and_another_s_key_is_refused_and_reserves_nothing(stage):
+    """A seller who announces the event itself could attest whatever pays it."""
+    _, desks, folder = stage
+    event, _, path = announced(folder, option(), "forged")
+    own = folder / "own-announcement.json"
+    own.write_text(json.dumps(encode_announcement(announce(ORACLES[1], event))))
+    before = desks["buyer"].run("status")
+    for number, announcements in enumerate(([own], [path, own], [own, path])):
+        offer = offered(stage, "forged", *announcements)
+        out = folder / f"no-{number}.json"
+        error = desks["buyer"].run("accept", offer, "--announcement", path, "--out", out, code=76)
+        assert "oracle" in error
+        assert not out.exists()
+    after = desks["buyer"].run("status")
+    assert [after[name] for name in ("spendable_sats", "contracts")] == [
+        before[name] for name in ("spendable_sats", "contracts")
+    ]
+
+
+def test_one_answer_to_an_offer_is_signed_and_a_second_one_is_refused(stage):
+    wallet, desks, folder = stage
+    _, _, path = announced(folder, option(), "twice")
+    offer = offered(stage, "twice", path)
+    third = Desk(folder / "third", wallet.node.where, folder / "chain" / ".cookie")
+    wallet.coins_for(decode_address(third.run("init")["address"]), [100_000])
+    answers = []
+    for name, desk in (("buyer", desks["buyer"]), ("third", third)):
+        answers.append(folder / f"twice-{name}-accept.json")
+        desk.run("accept", offer, "--announcement", path, "--out", answers[-1])
+    first, again = folder / "twice-sign.json", folder / "twice-sign-again.json"
+    desks["seller"].run("sign", answers[0], "--out", first)
+    error = desks["seller"].run("sign", answers[1], "--out", folder / "no-sign.json", code=65)
+    assert "make a new offer" in error
+    assert not (folder / "no-sign.json").exists()
+    desks["seller"].run("sign", answers[0], "--out", again)
+    assert again.read_bytes() == first.read_bytes()
+    assert desks["buyer"].run("sign", first)["funding_txid"]
+
+
+def test_an_answer_that_names_a_coin_of_the_seller_as_the_buyer_s_is_refused_before_anything_is_signed(stage):
+    """Else the seller's own signature would give that coin away, and nobody but the buyer need broadcast it."""
+    wallet, desks, folder = stage
+    _, _, path = announced(folder, option(), "robbed")
+    address = decode_address(desks["seller"].run("status")["address"])
+    (prize,) = wallet.coins_for(address, [5_000_000])
+    offer = offered(stage, "robbed", path)
+    accept = folder / "robbed-accept.json"
+    desks["buyer"].run("accept", offer, "--announcement", path, "--out", accept)
+    message = json.loads(accept.read_text())
+    named = message["party"]["coins"][0]
+    message["party"]["coins"].append(
+        named | {"txid": str(prize.outpoint).split(":")[0], "vout": prize.outpoint.index, "value_sats": prize.value,
+                 "script": prize.output.script.hex()}
+    )  # fmt: skip
+    accept.write_text(json.dumps(message))
+    error = desks["seller"].run("sign", accept, "--out", folder / "never.json", code=2)
+    assert "script of ours" in error
+    assert not (folder / "never.json").exists()
+
+
 def test_no_secret_reaches_a_message_a_folder_in_plain_or_the_output(stage):
     _, desks, folder = stage
     for name, desk in desks.items():
