@@ -312,12 +312,13 @@ class PartyDesk:
 
     def _check_coins(self, coins: Sequence[Coin]) -> None:
         # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures
+        ours = self.wallet
         for coin, found in zip(
             coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False), strict=True
         ):
             if found is None or found.output != coin.output or found.confirmations < 1:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
-            if coin.output.script in self.wallet:
+            if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
     def _agree(
@@ -509,17 +510,16 @@ class PartyDesk:
         The first outcome that an oracle attested stays. Raises WrongAttestationError for a forged one or one of no
         event and oracle of ours, AlreadyAttestedError for a second outcome.
         """
-        announced = self._expected().get((attestation.event, attestation.oracle_key))
+        named = (attestation.event, attestation.oracle_key)
+        announced = self._expected().get(named)
         if announced is None:
             raise WrongAttestationError(attestation.event, "no contract of ours is about this event and oracle")
         check_attestation(attestation, announced)
-        for known in self._store.attestations():
-            if (known.event, known.oracle_key) == (attestation.event, attestation.oracle_key):
-                if known.outcome != attestation.outcome:
-                    raise AlreadyAttestedError(
-                        event=attestation.event, attested=known.outcome, asked=attestation.outcome
-                    )  # fmt: skip
-                return False
+        known = self._store.attestations().get(named)
+        if known is not None and known.outcome != attestation.outcome:
+            raise AlreadyAttestedError(event=attestation.event, attested=known.outcome, asked=attestation.outcome)
+        if known is not None:
+            return False
         self._store.keep_attestation(attestation)
         return True
 
@@ -543,7 +543,6 @@ class PartyDesk:
                 self.learn(one)
             except BtcfiError as e:
                 log.warning("attestation dropped: %s", e)
-        known = self._store.attestations()
         reports = []
         view = _Seen(self._node)
         for name in self._store.names():
@@ -552,7 +551,7 @@ class PartyDesk:
             contract = self._store.load(name)
             if contract.watch is not None and contract.accept is not None:
                 try:
-                    report = self._watch_one(name, contract, known, view)
+                    report = self._watch_one(name, contract, view)
                 except UnreachableError:
                     raise
                 except NotHeldError as e:  # the others are watched all the same
@@ -572,16 +571,16 @@ class PartyDesk:
             max((spend.height for spend in contract.watch.spends), default=Height(0)) if contract.watch else Height(0)
         )
 
-    def _watch_one(
-        self, name: str, contract: PartyContract, attestations: Sequence[Attestation], view: _Seen
-    ) -> Report:
+    def _watch_one(self, name: str, contract: PartyContract, view: _Seen) -> Report:
         agreement = self._agreement(contract)
         plan = agreement.plan
         contributions = [txin.outpoint for txin in agreement.funding.transaction.inputs]
         state = contract.watch or watch.start(view, view.block_count())
         step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
-        relevant = [one for one in attestations if any(_is_of(one, each) for each in plan.announcements)]
+        kept = self._store.attestations()
+        known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
+        relevant = [said for said, announced in known if said is not None and _has_nonces(said, announced)]
         cet = self._completed(agreement, contract, relevant)
         refund = self._refund(agreement, contract)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
@@ -693,8 +692,7 @@ def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Ann
         raise WrongAnnouncementError(event, problem)
 
 
-def _is_of(attestation: Attestation, announcement: Announcement) -> bool:
-    """Return whether a checked attestation is of this announcement: event, oracle and every nonce."""
-    return (attestation.event, attestation.oracle_key) == (announcement.event.id, announcement.oracle_key) and all(
-        signature[:32] == nonce for signature, nonce in zip(attestation.signatures, announcement.nonces, strict=False)
-    )
+def _has_nonces(attestation: Attestation, announcement: Announcement) -> bool:
+    """Return whether a checked attestation uses the nonces of this announcement of its event and oracle."""
+    pairs = zip(attestation.signatures, announcement.nonces, strict=False)
+    return all(signature[:32] == nonce for signature, nonce in pairs)

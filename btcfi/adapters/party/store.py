@@ -98,17 +98,17 @@ class PartyStore:
         self._evidence = folder / "attestations"
         self._loaded: dict[str, PartyContract] = {}
         """As last read or written; one process owns a folder."""
-        self._attested: list[Attestation] | None = None
+        self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
 
     # ---- what oracles attested
 
-    def attestations(self) -> list[Attestation]:
-        """Return the attestations that were kept, each checked before it was."""
+    def attestations(self) -> dict[tuple[Hash32, bytes], Attestation]:
+        """Return the attestations that were kept, each checked before it was, by event and oracle."""
         if self._attested is None:
             files = sorted(self._evidence.glob("*.json"))
             read = [read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation") for path in files]
-            self._attested = [decode_attestation(one) for one in read]
-        return list(self._attested)
+            self._attested = {(one.event, one.oracle_key): one for one in map(decode_attestation, read)}
+        return self._attested
 
     def keep_attestation(self, attestation: Attestation) -> None:
         """Write an attestation down for good: evidence outlives the message that brought it, and a restart."""
@@ -116,7 +116,7 @@ class PartyStore:
         name = f"{attestation.event.hex()}-{attestation.oracle_key.hex()}.json"
         self._evidence.mkdir(mode=0o700, exist_ok=True)
         write_private(self._evidence / name, json.dumps(encode_attestation(attestation)).encode())
-        self._attested = [*known, attestation]
+        known[attestation.event, attestation.oracle_key] = attestation
 
     # ---- contracts
 

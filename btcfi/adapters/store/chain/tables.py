@@ -52,7 +52,10 @@ class TransactionRow(SQLModel, table=True):
             ((*UNMINED, TransactionState.REPLACED), TransactionState.CONFIRMED),
             (TransactionState.CONFIRMED, TransactionState.FINAL),
             # reorganised away, or its rival was
-            ((TransactionState.CONFIRMED, TransactionState.FINAL, TransactionState.CONFLICTED), UNMINED[1]),
+            (
+                (TransactionState.CONFIRMED, TransactionState.FINAL, TransactionState.CONFLICTED),
+                TransactionState.BROADCAST,
+            ),
             ((*UNMINED, TransactionState.CONFIRMED), TransactionState.CONFLICTED),
             (UNMINED, TransactionState.REPLACED),
         ),

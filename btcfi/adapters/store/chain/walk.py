@@ -80,7 +80,7 @@ def _waiting(session: Session, block: Block) -> list[TransactionRow]:
 def _stands(session: Session, handlers: Handlers, row: TransactionRow, height: Height, now: UnixSeconds) -> None:
     """Let a version stand that a block took, also where another had taken its place."""
     if row.state == TransactionState.CONFLICTED:
-        cross(session, row, UNMINED[1], now=now, changes={"height": None}, detail="its rival is gone")
+        cross(session, row, TransactionState.BROADCAST, now=now, changes={"height": None}, detail="its rival is gone")
     if row.replaced_by is not None:
         _has_room(session, handlers, row, height, now)
         row.replaced_by = None

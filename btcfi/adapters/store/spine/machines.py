@@ -70,10 +70,6 @@ class Machine(Generic[S]):
         """Every state before an end, in order."""
         return tuple(one for one in self.states if one not in self.ends)
 
-    def before(self, state: S) -> tuple[S, ...]:
-        """Return the states from which one edge leads to ``state``, in order, itself left out."""
-        return tuple(one for one in self.states if one is not state and (one, state) in self.edges)
-
 
 def edges(*pairs: tuple[S | Iterable[S], S]) -> frozenset[tuple[S, S]]:
     """Return edges written as (from, to) or (several, to)."""

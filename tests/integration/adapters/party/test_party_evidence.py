@@ -82,7 +82,7 @@ def test_a_forged_attestation_is_refused_with_its_reason_and_the_genuine_one_sta
     reasons = sorted(path.name for path in (inbox / "refused").glob("*.reason"))
     assert len(reasons) == 2 * len(forged) + len(short) + len(stranger)
     restart(stage, "buyer")
-    kept = stage.mails["buyer"]._desk._store.attestations()
+    kept = stage.mails["buyer"]._desk._store.attestations().values()
     assert {(one.oracle_key, one.outcome) for one in kept} == {(one.oracle_key, one.outcome) for one in genuine}
     to_expiry(stage)
     stage.mails["buyer"].round(stage.node.block_count())
