@@ -137,10 +137,19 @@ class PartyDesk:
         return signed
 
     def complete(self, signed: Sign) -> Transaction:
-        """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast."""
+        """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast.
+
+        The same message again broadcasts the same funding; what is known of the chain stays known. Raises
+        AlreadySignedError for another one.
+        """
         name, contract, agreement = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
+        if contract.funding is not None:
+            if contract.sign != signed:
+                raise AlreadySignedError(name)
+            self._node.send(contract.funding)
+            return contract.funding
         contract.funding = setup.complete(agreement, signed, self.wallet.by_script)
         contract.sign = signed
         contract.watch = watch.start(self._node, self._node.block_count())
