@@ -214,7 +214,9 @@ class Mallory:
             if signed.contract_id in self.agreements:
                 agreement, number, accepted = self.agreements[signed.contract_id]
                 funding = agreement.funding
-                own = sign_funding(funding, {self.me.script: self.me.keystore.wallet_key(0)}, inputs=range(len(funding.spent)))
+                own = sign_funding(
+                    funding, {self.me.script: self.me.keystore.wallet_key(0)}, inputs=range(len(funding.spent))
+                )
                 return self._broadcast_funding(funding, {**own, **signed.witnesses})
         return self._answer_accepts()
 
@@ -228,7 +230,9 @@ class Mallory:
             secret = self.me.keystore.contract_secret(number)
             try:
                 agreement = self._agree(offer, accepted.party)
-                signed = setup.sign(offer, accepted, agreement, secret, {self.me.script: self.me.keystore.wallet_key(0)})
+                signed = setup.sign(
+                    offer, accepted, agreement, secret, {self.me.script: self.me.keystore.wallet_key(0)}
+                )
             except BtcfiError:
                 continue
             self.model.put(self.victim, f"{name}.sign", encode_sign(signed))
@@ -433,4 +437,3 @@ class Mallory:
         except (TxRejectedError, NodeAnswerError):
             return False
         return True
-

@@ -236,9 +236,9 @@ class Interleaving:
 
     def _living(self):
         return [
-            (self._carry, 4), (self._round, 4), (self._killed_round, 2), (self._mine, 4), (self._fork, 2),
-            (self._repeat, 1), (self._mutate, 1), (self._trick, 4), (self._close, 2), (self._restart, 1),
-            (self._forge, 1), (self._attest, 1), (self._cancel, 0.3),
+            (self._talk, 5), (self._carry, 1), (self._round, 1), (self._killed_round, 3), (self._mine, 4), (self._fork, 2),
+            (self._repeat, 3), (self._mutate, 1), (self._trick, 4), (self._close, 2), (self._restart, 2),
+            (self._forge, 1), (self._attest, 3), (self._cancel, 0.3),
         ]  # fmt: skip
 
     def _settling(self):
@@ -360,7 +360,7 @@ class Interleaving:
 
     def _repeat(self):
         if self.said:
-            to, name, kind, message = self.rng.choice(self.said)
+            to, name, kind, message = self.rng.choice(self.rng.choice([self.said, self.said[-3:]]))
             self._deliver(to, name, kind, message)
             self._note("repeated", f"{name}.{kind}")
 
@@ -468,7 +468,8 @@ class Interleaving:
             for which, outcome in self.oracle.plan():
                 said = self.oracle.say(which, outcome)
                 for side in self.honest:
-                    side.hear(f"last{which}-{outcome}", said)
+                    if not side.has_heard(said):  # what it has acknowledged does not come again
+                        side.hear(f"last{which}-{outcome}", said)
         self._look_and_mine(4)
         if self._settled_everywhere():
             self._look_and_mine(1, 6)

@@ -114,7 +114,7 @@ class ModelParty:
 
     def __init__(self, name, role, folder, chain, seed):
         self.name, self.role, self.folder, self.chain = name, role, folder, chain
-        self.faults = Faults()
+        self.faults, self._told = Faults(), []
         self.node = chain.client(self.faults.strike)
         self.passphrase = f"passphrase of {name}"
         self.seed = sha256(f"{seed}/{name}".encode())
@@ -185,7 +185,17 @@ class ModelParty:
 
     def hear(self, name, attestation):
         """An attestation arrives from an oracle, or from somebody who says so."""
+        self._told.append((f"{name}.attestation.json", attestation))
         _write(self.inbox / f"{name}.attestation.json", encode_attestation(attestation))
+
+    def has_heard(self, attestation):
+        """Whether it has taken this attestation as good, or will read it at its next look."""
+        return any(
+            (folder / name).exists()
+            for folder in (self.inbox, self.inbox / "done")
+            for name, told in self._told
+            if told == attestation
+        )
 
     # ---- what it has
 
