@@ -36,7 +36,7 @@ from btcfi.contracts.settle import complete_cet
 from btcfi.errors import BtcfiError
 from btcfi.oracle.announcement import announce
 from btcfi.secp256k1 import ORDER, public_key_compressed
-from btcfi.units import CentsPerBtc, Sats
+from btcfi.units import CentsPerBtc, Height, Sats
 from tests.support.model_party import POLICY, guest
 
 # ---- messages changed on their way
@@ -112,12 +112,25 @@ def forged(rng, attestation, other):
     return replace(attestation, signatures=(signatures[0][:32] + raised, *signatures[1:]))
 
 
+def other_terms(rng, terms):
+    """Return the terms with one of them far off, or a little."""
+    changes = [
+        {"rate": SatsPerKvb(10_000_000)}, {"rate": SatsPerKvb(6_000)},
+        {"refund_height": Height(terms.refund_height + 1_000_000)},
+        {"refund_height": Height(terms.expiry_height + 1)},
+        {"premium": Sats(0)}, {"premium": Sats(terms.premium + 10_000)}, {"premium": Sats(600_000)},
+        {"step": terms.collateral}, {"expiry_height": Height(terms.expiry_height + 500)}, {"cet_fee": Sats(20_000)},
+        {"threshold": terms.threshold + 1}, {"announcements": terms.announcements * 2},
+    ]  # fmt: skip
+    return replace(terms, **rng.choice(changes))
+
+
 # ---- the counterparty
 
 TRICKS = {
     "setting_up": (
-        "accept_with_their_coins", "offer_with_their_coins", "second_accept", "own_oracle", "finish_invented",
-        "double_spend",
+        "accept_with_their_coins", "offer_with_their_coins", "second_accept", "own_oracle", "other_terms",
+        "finish_invented", "double_spend",
     ),
     "living": ("invented_close", "finish_close", "wrong_partial", "double_spend", "wrong_cet", "early_refund"),
     "settling": ("wrong_cet", "pin", "pin", "early_refund", "invented_close", "finish_close", "double_spend"),
@@ -163,7 +176,7 @@ class Mallory:
         )  # fmt: skip
         try:
             agreement = self._agree(offer, party)
-            accepted = setup.accept(offer, agreement, party, secret)
+            accepted = setup.accept(offer, agreement, party, secret, authority=self.model.anything_goes())
         except BtcfiError:
             return False
         self.agreements[agreement.id] = (agreement, self.number, accepted)
@@ -188,6 +201,10 @@ class Mallory:
             return replace(terms, announcements=(announce(own, terms.announcements[0].event),), threshold=1)
 
         return self._offer(instead, lambda coins: coins)
+
+    def other_terms(self):
+        """It offers terms that nobody meant: a fee, a premium, a height or a step that eats the other side."""
+        return self._offer(lambda terms: other_terms(self.model.rng, terms), lambda coins: coins)
 
     def _offer(self, changed, named):
         deals = [deal for deal in self.model.deals if deal.offering is self.me.role]
@@ -231,8 +248,9 @@ class Mallory:
             try:
                 agreement = self._agree(offer, accepted.party)
                 signed = setup.sign(
-                    offer, accepted, agreement, secret, {self.me.script: self.me.keystore.wallet_key(0)}
-                )
+                    offer, accepted, agreement, secret, {self.me.script: self.me.keystore.wallet_key(0)},
+                    authority=self.model.anything_goes(),
+                )  # fmt: skip
             except BtcfiError:
                 continue
             self.model.put(self.victim, f"{name}.sign", encode_sign(signed))
@@ -265,43 +283,54 @@ class Mallory:
         if not known:
             return False
         agreement, contract = rng.choice(known)
-        top = agreement.plan.contract.collateral
-        payout = Sats(top - 2_000 if self.me.role is Role.BUYER else 0)
-        given = b""
-        if rng.random() < 0.4:
-            terms = self.model.option_terms(contract.offer.terms)
-            given = price_input(terms, CentsPerBtc(1 + rng.randrange(6_000))).to_bytes()
-        rate = SatsPerKvb(rng.choice([1000, 2000, 50_000]))
+        given, root, payout = self._pretext(agreement, contract)
+        rate = SatsPerKvb(rng.choice([1000, 2000, 2000, 50_000]))
         keys = self._keys(contract)
+        plan = agreement.plan
         closing = Closing(
-            build_close(agreement.plan.contract, agreement.plan.funding, payout=payout, rate=rate),
+            build_close(
+                plan.contract, plan.funding, payout=payout, rate=rate, proof_root=root, guest_input=given
+            ),
             buyer_key=keys[Role.BUYER], seller_key=keys[Role.SELLER],
         )  # fmt: skip
         nonce = closing.nonce(self.me.keystore.contract_secret(contract.number), rng.randbytes(32))
         request = CloseRequest(
             contract_id=agreement.id, payout=payout, rate=rate, guest_input=given, nonce=nonce.public
         )
-        self.closes[agreement.id] = (closing, nonce, contract.number)
+        self.closes.setdefault(agreement.id, []).append((closing, nonce, contract.number))
         name = rng.choice([deal.name for deal in self.model.deals] + list(self.model.close_names) + ["unheard"])
         self.model.put(self.victim, f"{name}.close-request", encode_close_request(request))
         return True
+
+    def _pretext(self, agreement, contract):
+        """Return a guest input, its root and a payout that suits it: no input, a price of its own, or the agreed one."""
+        rng, top = self.model.rng, agreement.plan.contract.collateral
+        if rng.random() < 0.6:
+            return b"", None, Sats(top - 2_000 if self.me.role is Role.BUYER else 0)
+        terms = self.model.option_terms(contract.offer.terms)
+        price = CentsPerBtc(rng.choice([1 + rng.randrange(6_000), self.model.spot]))
+        given = price_input(terms, price).to_bytes()
+        return given, guest().prove(given)[1], guest().payouts(terms)([price])[0]
 
     def finish_close(self):
         """It adds its half to what the victim has signed of an invented close."""
         for _, message in self.model.said_by(self.victim, "close-answer"):
             answer = decode_close_answer(message)
-            if answer.contract_id not in self.closes:
-                continue
-            closing, nonce, number = self.closes.pop(answer.contract_id)
-            ours_first = self.me.role is Role.BUYER
-            nonces = (nonce.public, answer.nonce) if ours_first else (answer.nonce, nonce.public)
-            try:
-                ours = closing.sign(self.me.keystore.contract_secret(number), nonce, nonces)
-                parts = (ours, answer.partial) if ours_first else (answer.partial, ours)
-                return self._send(closing.finish(nonces, parts))
-            except BtcfiError:
-                return False
+            for closing, nonce, number in self.closes.pop(answer.contract_id, ()):
+                if self._finished(closing, nonce, number, answer):
+                    return True
         return False
+
+    def _finished(self, closing, nonce, number, answer):
+        first = self.me.role is Role.BUYER
+        nonces = (nonce.public, answer.nonce) if first else (answer.nonce, nonce.public)
+        secret = self.me.keystore.contract_secret(number)
+        try:
+            ours = closing.sign(secret, nonce, nonces, authority=self.model.anything_goes())
+            parts = (ours, answer.partial) if first else (answer.partial, ours)
+            return self._send(closing.finish(nonces, parts))
+        except BtcfiError:
+            return False
 
     def wrong_partial(self):
         """It answers the victim's request to close with a nonce and a number that fit nothing."""

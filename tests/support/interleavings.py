@@ -11,20 +11,23 @@ import json
 import random
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding, bucket_of
-from btcfi.contracts.messages import CloseOrder, ContractTerms, Order, Role
-from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
+from btcfi.contracts.mandate import Authority, Bounds, CloseRule, Situation, sign_mandate
+from btcfi.contracts.mandate_drafts import simulation_mandate
+from btcfi.contracts.messages import CET_FEE, CloseOrder, ContractTerms, Order, Role, encode_proposal
+from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms, price_input
 from btcfi.errors import BtcfiError
 from btcfi.hashes import sha256
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds
 from tests.support.contracts import MemoryLedger
-from tests.support.hostile import Mallory, forged, junk, mutated
+from tests.support.hostile import Mallory, forged, junk, mutated, other_terms
+from tests.support.little_chain import FIRST_SECOND
 from tests.support.model_party import REFUND_DELAY, ModelParty, guest
 from tests.support.secret_files import shared_secrets
 
@@ -33,6 +36,8 @@ LIFE = 12
 IN_TIME = 12
 """Blocks before the refund height until which an attestation counts as having come in time: six of a fork, and six."""
 DEEPEST_FORK = 6
+CARRIED = ("offer", "accept", "sign", "close-request", "close-answer")
+"""Messages to the other side; the rest of an outbox is for the service."""
 SETTLING_FEE = 30_000
 """What settling, refunding or closing one contract may cost a side, in sats: the whole coin that pays, and its anchor."""
 TAKING_BACK_FEE = 5_000
@@ -168,13 +173,55 @@ class Interleaving:
         self.refund_height = Height(self.expiry_height + REFUND_DELAY + 1)
         self.oracle = Oracle(self.rng, self.kind, expiry, self.seed)
         self._keep_oracle_secrets()
+        self.spot = CentsPerBtc(100 * (1 + self.rng.randrange((1 << self.kind.digits) - 1)))
+        self._give_mandates()
         self.deals = [
             Deal(name=f"deal{n}", offering=self.rng.choice(list(Role)), terms=self._terms(expiry, n))
             for n in range(self.rng.choice([1, 1, 1, 2]))
         ]
         for deal in self.deals:
-            self.sides[deal.offering].order(deal.name, Order(terms=deal.terms, role=deal.offering))
-            self.sides[deal.offering.other].bid(deal.name, Order(terms=deal.terms, role=deal.offering.other))
+            order = Order(terms=deal.terms, role=deal.offering)
+            if self.mandate.unbidden:
+                self.put(self.sides[deal.offering], f"{deal.name}.proposal", encode_proposal(order))
+            else:
+                self.sides[deal.offering].order(deal.name, order)
+                self.sides[deal.offering.other].bid(deal.name, Order(terms=deal.terms, role=deal.offering.other))
+
+    def _give_mandates(self):
+        """Both owners allow the same; whether they want to be asked for each contract and close, the seed says."""
+        unbidden, close = self.rng.choice(
+            [(False, CloseRule.AGREED)] * 4 + [(False, CloseRule.GUEST), (False, CloseRule.NEVER)]
+            + [(True, CloseRule.GUEST)] * 2 + [(True, CloseRule.AGREED)]
+        )  # fmt: skip
+        wide = simulation_mandate(
+            number=1, now=UnixSeconds(FIRST_SECOND), network="regtest", programs=[self.oracle.event.program_hash],
+            oracle_keys=[one.oracle_key for one in self.oracle.announcements], threshold=self.kind.threshold,
+        )  # fmt: skip
+        self._wide = sign_mandate(wide, self.seed_key)
+        self.mandate = replace(
+            wide, unbidden=unbidden, close=close, exposure=Sats(25_000_000),
+            premium=Bounds(least=PREMIUM - 100_000, most=PREMIUM + 100_000), premium_share=Bounds(least=0, most=600),
+            step_share=Bounds(least=0, most=5_000), funding_rate=Bounds(least=1_000, most=5_000),
+            cet_fee=Bounds(least=CET_FEE, most=CET_FEE), life=Bounds(least=0, most=1_200 * LIFE),
+            expiry_slack=Bounds(least=-6, most=36), refund_delay=Bounds(least=REFUND_DELAY, most=3 * REFUND_DELAY),
+            close_price=Bounds(least=self.spot, most=self.spot), close_rate=Bounds(least=1_000, most=5_000),
+            close_fee=Sats(5_000),
+        )  # fmt: skip
+        for side in self.sides.values():
+            side.give_mandate(self.mandate)
+
+    @property
+    def seed_key(self):
+        """The identity of whoever asks nobody: a hostile side."""
+        return sha256(f"{self.seed}/anything goes".encode())
+
+    def anything_goes(self):
+        """The right of a hostile side to sign whatever it wants with its own keys."""
+        here = Situation(
+            network="regtest", height=Height(self.chain.height), time=UnixSeconds(self.chain.median_time),
+            exposure=Sats(0),
+        )  # fmt: skip
+        return Authority(signed=self._wide, identity=self._wide.identity, situation=here)
 
     def _terms(self, expiry, number):
         option = OptionTerms(
@@ -232,6 +279,7 @@ class Interleaving:
             (self._talk, 8), (self._carry, 3), (self._round, 2), (self._killed_round, 4), (self._drop, 0.5),
             (self._repeat, 2), (self._replace, 1), (self._mutate, 2), (self._misdeliver, 1), (self._junk, 0.5),
             (self._trick, 6), (self._mine, 2), (self._fork, 1), (self._cancel, 0.2), (self._forge, 0.5),
+            (self._propose, 0.5),
         ]  # fmt: skip
 
     def _living(self):
@@ -296,14 +344,25 @@ class Interleaving:
             return
         side, contract = self.rng.choice(known)
         name = f"close{len(self.close_names)}"
-        close = CloseOrder(
-            offer_id=contract.offer.id, payout=Sats(self.rng.choice([0, 3_000_000, 9_990_000])), rate=SatsPerKvb(2000),
-            guest_input=b"",
-        )  # fmt: skip
+        payout, given = Sats(self.rng.choice([0, 3_000_000, 9_990_000])), b""
+        if self.mandate.close is CloseRule.GUEST:
+            terms = decode_terms(contract.offer.terms.option)
+            payout, given = self._at_the_spot(terms), price_input(terms, self.spot).to_bytes()
+        close = CloseOrder(offer_id=contract.offer.id, payout=payout, rate=SatsPerKvb(2000), guest_input=given)
         self.close_names[name] = close
         side.close_order(name, close)
         self.sides[side.role.other].close_bid(name, close)
         self._note("close_ordered", side.name, close.payout)
+
+    def _at_the_spot(self, terms):
+        return guest().payouts(terms)([self.spot])[0]
+
+    def _propose(self):
+        """The service proposes terms of its own: the deals' with one of them changed."""
+        deal, side = self.rng.choice(self.deals), self.rng.choice(self.honest)
+        proposal = Order(terms=other_terms(self.rng, deal.terms), role=side.role)
+        self.put(side, f"proposal{len(self.told.steps)}.proposal", encode_proposal(proposal))
+        self._note("proposed", side.name)
 
     # ---- the service
 
@@ -332,7 +391,7 @@ class Interleaving:
                 if path.name.startswith(".") or key in self.carried:
                     continue
                 name, kind = path.name.split(".")[:2]
-                if kind in ("offer", "accept", "sign", "close-request", "close-answer"):
+                if kind in CARRIED:
                     found.append((key, name, kind, json.loads(raw)))
         return found
 
@@ -551,24 +610,40 @@ class Interleaving:
         unused = [deal.terms for deal in self.deals]
         for contract, agreement in self._funded(side):
             self._note("funded", side.name)
-            if contract.offer.terms not in unused:
+            terms = contract.offer.terms
+            if not self.mandate.unbidden and terms not in unused:
                 self.violations.append(f"{side.name} is in a contract that its owner never ordered")
                 continue
-            unused.remove(contract.offer.terms)
-            least += self._worth(side, agreement) - agreement.funding.fee - SETTLING_FEE
+            if not self._inside(terms):
+                self.violations.append(f"{side.name} is in a contract outside its mandate")
+            unused = [one for one in unused if one != terms]
+            least += self._worth(side, contract, agreement) - agreement.funding.fee - SETTLING_FEE
         return least
 
-    def _worth(self, side, agreement):
-        """What a funded contract must have brought this side, fees apart."""
-        plan = agreement.plan
-        premium = self.deals[0].terms.premium if side.role is Role.SELLER else -self.deals[-1].terms.premium
-        locked = plan.contract.collateral if side.role is Role.SELLER else 0
-        return premium - locked + self._settled(side, plan)
+    def _inside(self, terms):
+        mandate = self.mandate
+        return (
+            terms.rate in mandate.funding_rate
+            and terms.premium in mandate.premium
+            and terms.refund_height - terms.expiry_height in mandate.refund_delay
+            and terms.step * 10_000 <= mandate.step_share.most * terms.collateral
+            and terms.cet_fee in mandate.cet_fee
+            and tuple(one.oracle_key for one in terms.announcements) == mandate.oracle_keys
+            and terms.threshold == mandate.threshold
+        )
 
-    def _settled(self, side, plan):
+    def _worth(self, side, contract, agreement):
+        """What a funded contract must have brought this side, fees apart."""
+        terms = contract.offer.terms
+        premium = terms.premium if side.role is Role.SELLER else -terms.premium
+        locked = terms.collateral if side.role is Role.SELLER else 0
+        return premium - locked + self._settled(side, agreement.plan, decode_terms(terms.option))
+
+    def _settled(self, side, plan, terms):
         spend = self.chain.spender(plan.funding, self.start)
         cets = {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}
         closes = {one.payout for one in self.close_names.values()}
+        closes |= {self._at_the_spot(terms)} if self.mandate.unbidden else set()
         buckets = [self._bucket(plan, outcome) for outcome in self.oracle.outcomes()]
         agreed = [plan.split_of(bucket) for bucket in buckets]
         is_buyer = side.role is Role.BUYER

@@ -22,6 +22,7 @@ from btcfi.contracts.setup import SetupPolicy
 from btcfi.errors import BtcfiError, RetryableError
 from btcfi.hashes import sha256
 from btcfi.vm.program import load_program
+from tests.support.mandates import give_mandate
 
 WALLET_KEYS = 2
 """Keys that a wallet of the model looks for: the product's twenty take a tenth of an interleaving to derive."""
@@ -144,11 +145,11 @@ class ModelParty:
         assert opened._seed == self.seed
         self.keystore = QuickKeystore(self.seed)
         with patch.object(wallet_module, "WALLET_KEYS", WALLET_KEYS):
-            self.desk = PartyDesk(self.store, self.keystore, self.node, guest(), policy=POLICY, fees=FeeRule())
+            self.desk = PartyDesk(self.store, self.keystore, self.node, guest(), fees=FeeRule())
         self.mail = PartyMail(
             self.desk, inbox=self.inbox, outbox=self.outbox, orders=self.orders, bids=self.bids
         )  # fmt: skip
-        self.agreements = Agreements(self.store, guest(), policy=POLICY)
+        self.agreements = Agreements(self.store, guest())
 
     def round(self, die_after=None):
         """Look once at mail and chain, as ``btcfi party run`` does; return where it was killed, if it was."""
@@ -170,6 +171,10 @@ class ModelParty:
             return e
 
     # ---- the owner
+
+    def give_mandate(self, mandate):
+        """The owner signs what this party may sign."""
+        give_mandate(self.desk, mandate, sha256(self.seed + b"identity"))
 
     def order(self, name, order):
         _write(self.orders / f"{name}.json", encode_order(order))
