@@ -353,6 +353,8 @@ class Interleaving:
         side.close_order(name, close)
         self.sides[side.role.other].close_bid(name, close)
         self._note("close_ordered", side.name, close.payout)
+        for _ in range(self.rng.choice([0, 3, 3])):
+            self._talk()
 
     def _at_the_spot(self, terms):
         return guest().payouts(terms)([self.spot])[0]
