@@ -213,4 +213,3 @@ def serialize_point(parsed: Any) -> bytes:  # noqa: ANN401 - cffi has no types
 
 def _new_point() -> Any:  # noqa: ANN401 - cffi has no types
     return ffi.new("secp256k1_pubkey*")
-

@@ -1,4 +1,4 @@
-"""Secrets on disk: an encrypted seed, MuSig2 nonces that can be taken once, and the ledger of attested outcomes.
+"""Secrets on disk: an encrypted seed, and the ledger of attested outcomes.
 
 The seed lies in a JSON file of mode 0600, encrypted by AES-256-GCM under a key that scrypt makes of a passphrase.
 Nothing here prints, logs or returns a secret except to the caller that asked for it by name.
@@ -21,14 +21,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.adapters.files import (
-    read_untrusted,
     read_untrusted_json,
-    sync_directory,
     write_private,
 )
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
-from btcfi.bitcoin.musig import NonceUsedError, SecretNonce
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.units import Hash32
 
@@ -42,7 +39,7 @@ _MAX_SCRYPT_N: Final = 1 << 20
 """A file that asks for more would only exhaust our memory."""
 
 _MAX_FILE_BYTES: Final = 1 << 16
-"""Of a keystore or a nonce, which have a few hundred."""
+"""Of a keystore, which has a few hundred."""
 
 _VERSION: Final = 1
 _TYPE: Final = "btcfi/keystore"
@@ -80,6 +77,10 @@ class Keystore:
     def box(self) -> AESGCM:
         """Return the cipher for small secrets of this keystore's owner."""
         return AESGCM(tagged_hash("BTCFi/keystore/box/v1", self._seed))
+
+    def label(self, about: bytes) -> Hash32:
+        """Return a name for something of this keystore's: it says nothing to others, and no other keystore has it."""
+        return tagged_hash("BTCFi/keystore/label/v1", self._seed + about)
 
 
 def create_keystore(path: Path, passphrase: str, seed: bytes | None = None) -> Keystore:
@@ -129,41 +130,6 @@ def _stretch(passphrase: str, kdf: Any) -> bytes:  # noqa: ANN401 - JSON
 def _bound(header: Any) -> bytes:  # noqa: ANN401 - JSON
     # the header is authenticated with the secret: weaker parameters cannot be slipped in
     return json.dumps(header, sort_keys=True).encode()
-
-
-class NonceVault:
-    """MuSig2 nonces between two runs of a program: encrypted, and gone from the disk before they are handed out."""
-
-    def __init__(self, folder: Path, keystore: Keystore) -> None:
-        self._folder, self._box = folder, keystore.box()
-
-    def put(self, session: Hash32, nonce: SecretNonce) -> None:
-        """Store a session's nonce. Raises KeystoreExistsError when the session has one already."""
-        public = nonce.public
-        random = secrets.token_bytes(12)
-        sealed = random + self._box.encrypt(random, nonce.seal(), session + public)
-        write_private(self._path(session), public + sealed, fresh=True)
-
-    def public(self, session: Hash32) -> bytes:
-        """Return the public half of a stored nonce. Raises NotFoundError."""
-        return self._read(session)[:66]
-
-    def take(self, session: Hash32) -> SecretNonce:
-        """Return a session's nonce and destroy the stored one first. Raises NonceUsedError the second time."""
-        try:
-            raw = self._read(session)
-            self._path(session).unlink()
-        except (NotFoundError, FileNotFoundError) as e:
-            raise NonceUsedError from e
-        sync_directory(self._folder)
-        public, random, sealed = raw[:66], raw[66:78], raw[78:]
-        return SecretNonce.from_sealed(self._box.decrypt(random, sealed, session + public))
-
-    def _path(self, session: Hash32) -> Path:
-        return self._folder / f"{session.hex()}.nonce"
-
-    def _read(self, session: Hash32) -> bytes:
-        return read_untrusted(self._path(session), at_most=_MAX_FILE_BYTES, what="nonce of a session")
 
 
 class FileLedger:

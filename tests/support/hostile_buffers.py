@@ -166,9 +166,7 @@ def main(lengths, fillings):
                 if call(buffer):
                     wrong.append(f"{name}: {size} bytes of {filling:#x} are valid")
     for name, call in (SECRETS | INSIDE).items():
-        for scalar in BAD_SCALARS:
-            if not refused(name, lambda call=call, scalar=scalar: call(scalar)):
-                wrong.append(f"{name}: {scalar.hex()}")
+        wrong += [f"{name}: {one.hex()}" for one in BAD_SCALARS if not refused(name, lambda c=call, s=one: c(s))]
     last = (N - 1).to_bytes(32)
     wrong += [f"{name}: n - 1 is a scalar" for name, call in SECRETS.items()
               if name != "Session.sign.secret" and refused(name, lambda call=call: call(last))]  # fmt: skip

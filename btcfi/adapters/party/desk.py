@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
-from btcfi.adapters.keystore import Keystore, NonceVault
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.nonces import NonceVault
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import (
     WALLET_KEYS,
@@ -170,6 +171,7 @@ class PartyDesk:
     ) -> None:
         self._store, self._keystore, self._node, self._guest = store, keystore, node, guest
         self._policy, self._fees = policy, fees
+        store.drop_old_nonces()
         self._agreements: dict[Hash32, Agreement] = {}
         """The last agreements, by id."""
         self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
@@ -364,7 +366,10 @@ class PartyDesk:
     # ---- closing together
 
     def request_close(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
-        """Ask the other side to close now; our nonce waits, encrypted, until its answer comes."""
+        """Ask the other side to close now; our nonce waits, on this machine alone, until its answer comes.
+
+        A second request for the same contract is a new session: the nonce of the first one is destroyed.
+        """
         contract = self._store.load(name)
         agreement = self._agreement(contract)
         closing = self._closing(contract, agreement, payout=payout, rate=rate, guest_input=guest_input)
@@ -372,7 +377,7 @@ class PartyDesk:
         request = CloseRequest(
             contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
         )
-        self._vault().put(closing.close.sighash(), nonce)
+        self._vault().put(agreement.id, nonce)
         contract.closing = request
         self._store.save(contract)
         return request
@@ -394,7 +399,11 @@ class PartyDesk:
         return CloseAnswer(contract_id=agreement.id, nonce=public, partial=partial)
 
     def finish_close(self, answer: CloseAnswer) -> Transaction:
-        """Add our partial signature to the other side's, store the close, and broadcast it."""
+        """Add our partial signature to the other side's, store the close, and broadcast it.
+
+        Raises WrongSignatureError for a wrong answer, after which the right one still finishes; NonceGoneError in a
+        copy of the folder that asked.
+        """
         name, contract, agreement = self._by_id(answer.contract_id)
         request = contract.closing
         if request is None:
@@ -404,8 +413,9 @@ class PartyDesk:
         )
         secret = self._keystore.contract_secret(contract.number)
         nonces = self._in_order(contract.role, request.nonce, answer.nonce)
+        closing.check(contract.role.other.value, nonces, answer.partial)
         # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
-        ours = closing.sign(secret, self._vault().take(closing.close.sighash()), nonces)
+        ours = closing.sign(secret, self._vault().take(agreement.id, request.nonce), nonces)
         contract.settlement = closing.finish(nonces, self._in_order(contract.role, ours, answer.partial))
         contract.closing = None
         contract.closes = (*contract.closes, contract.settlement.txid)
@@ -495,7 +505,7 @@ class PartyDesk:
         return self._names[wanted], contract, self._agreement(contract)
 
     def _vault(self) -> NonceVault:
-        return NonceVault(self._store.nonces, self._keystore)
+        return NonceVault(self._keystore)
 
     @staticmethod
     def _in_order(role: Role, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:
@@ -641,7 +651,7 @@ class PartyDesk:
         rate = choose_rate(self._node.fee_estimate(6), self._fees)
         refund = build_refund(agreement.plan.contract, agreement.plan.funding, rate=rate)
         secret = self._keystore.contract_secret(contract.number)
-        return complete_settlement(refund, seller=sign_settlement(refund, secret))
+        return complete_settlement(refund, seller=sign_settlement(refund, secret, party="seller"))
 
     def _settle(self, contract: PartyContract, cet: CompletedCet) -> None:
         """Broadcast the CET with a child from our wallet; the child carries the root of our own proof."""

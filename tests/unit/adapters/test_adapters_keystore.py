@@ -3,15 +3,12 @@ import stat
 
 import pytest
 
-from btcfi import secp256k1
 from btcfi.adapters import keystore
 from btcfi.adapters.files import KeystoreExistsError
-from btcfi.adapters.keystore import FileLedger, NonceVault, create_keystore, open_keystore
-from btcfi.bitcoin.musig import KeyAggregate, NonceUsedError, SecretNonce, Session
+from btcfi.adapters.keystore import FileLedger, create_keystore, open_keystore
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import AlreadyAttestedError, attest
-from btcfi.units import Hash32
 from tests.support.contracts import ORACLES, event
 
 PASSPHRASE, SEED = "correct horse battery", bytes(range(32))
@@ -65,27 +62,6 @@ def test_an_existing_keystore_is_never_overwritten_and_a_missing_one_is_named(st
         open_keystore(tmp_path / "none", PASSPHRASE)
     with pytest.raises(InvalidInputError):
         create_keystore(tmp_path / "new", "short")
-
-
-def test_a_stored_nonce_is_taken_once_and_leaves_no_file(tmp_path):
-    secret, message = bytes([1]) * 32, bytes([9]) * 32
-    vault = NonceVault(tmp_path, keystore.Keystore(SEED))
-    session = Hash32(bytes([5]) * 32)
-    aggregate = KeyAggregate([secp256k1.public_key_compressed(secret)])
-    nonce = SecretNonce(secret=secret, entropy=bytes([7]) * 32, message=message, aggregate=aggregate)
-    public = nonce.public
-    vault.put(session, nonce)
-    with pytest.raises(NonceUsedError):
-        nonce.take()
-    assert vault.public(session) == public
-    with pytest.raises(KeystoreExistsError):
-        vault.put(session, SecretNonce(secret=secret, entropy=bytes([8]) * 32))
-    taken = vault.take(session)
-    assert not list(tmp_path.glob("*.nonce"))
-    run = Session(aggregate, [public], message)
-    assert secp256k1.schnorr_verify(aggregate.xonly, message, run.aggregate([run.sign(secret, taken)]))
-    with pytest.raises(NonceUsedError):
-        vault.take(session)
 
 
 def test_the_ledger_refuses_a_second_outcome_in_another_process_and_after_a_torn_line(tmp_path):
