@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from btcfi.adapters import keystore
 from btcfi.adapters.keystore import open_keystore
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.transaction import OutPoint
@@ -81,6 +82,7 @@ def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parties")
     with pytest.MonkeyPatch.context() as patched, embedded_node(folder / "chain") as (node, _):
         (folder / "run").mkdir()
+        patched.setattr(keystore, "SCRYPT_N", keystore.LEAST_N)  # each command opens one
         patched.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
         wallet = Wallet(node)
         wallet.fund()
@@ -418,9 +420,9 @@ def test_an_answer_that_names_a_coin_of_the_seller_as_the_buyer_s_is_refused_bef
 def test_no_secret_reaches_a_message_a_folder_in_plain_or_the_output(stage):
     _, desks, folder = stage
     for name, desk in desks.items():
-        keystore = open_keystore(desk.folder / "party" / "keystore.json", f"passphrase of {name}")
-        secrets = [keystore._seed] + [keystore.contract_secret(n) for n in range(3)]
-        secrets += [keystore.wallet_key(n).secret for n in range(3)]
+        opened = open_keystore(desk.folder / "party" / "keystore.json", f"passphrase of {name}")
+        secrets = [opened._seed] + [opened.contract_secret(n) for n in range(3)]
+        secrets += [opened.wallet_key(n).secret for n in range(3)]
         texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "passphrase"]
         assert len(texts) > 10
         for secret in secrets:
