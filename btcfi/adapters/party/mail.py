@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.files import read_untrusted_json, write_private
-from btcfi.adapters.party.desk import PartyDesk, Report, encode_reports
+from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.watching import Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, sync_directory, write_private
-from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
-from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
+from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.messages import (
     Accept,
@@ -38,16 +36,10 @@ from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
 
-WALLET_KEYS: Final = 20
-"""Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
-
 MAX_FILE_BYTES: Final = 1 << 28
 """Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
 
 _MAX_COUNTER_BYTES: Final = 16
-
-SCAN_BATCH: Final = 100
-"""Blocks that are read in one round trip."""
 
 
 @dataclass(kw_only=True)
@@ -217,41 +209,6 @@ class PartyStore:
             "reserved": sorted(str(outpoint) for outpoint in coins.reserved),
         }
         write_private(self._coins, json.dumps(stored).encode())
-
-
-def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> PartyCoins:
-    """Return the coins after reading every block since the last scan; after a reorganisation, from the start.
-
-    For regtest and short chains; on a long one let an outside wallet bring the coins (PSBT).
-    """
-    scripts = {key.script: index for index, key in enumerate(keys)}
-    top = node.block_count()
-    known = coins.scanned
-    if known is not None and (known[0] > top or node.block_hash(known[0]) != known[1]):
-        known = None
-    found = dict(coins.coins) if known is not None else {}
-    position = known[0] if known is not None else Height(0)
-    while position < top:
-        heights = [Height(h) for h in range(position + 1, min(position + SCAN_BATCH, top) + 1)]
-        for block in node.blocks([node.block_hash(h) for h in heights]):
-            for number, transaction in enumerate(block.transactions):
-                for txin in transaction.inputs:
-                    found.pop(txin.outpoint, None)
-                for index, output in enumerate(transaction.outputs):
-                    if output.script in scripts:
-                        coin = Coin(
-                            outpoint=transaction.outpoint(index), output=output, key_index=scripts[output.script]
-                        )
-                        found[coin.outpoint] = (coin, block.header.height, number == 0)
-        position = heights[-1]
-    return PartyCoins(scanned=(position, node.block_hash(position)), coins=found, reserved=set(coins.reserved))
-
-
-def spendable(coins: PartyCoins, tip: Height) -> Iterator[Coin]:
-    """Yield the coins that are mature and in no message or transaction of ours yet."""
-    for outpoint, (coin, at, coinbase) in coins.coins.items():
-        if outpoint not in coins.reserved and (not coinbase or tip - at + 1 >= COINBASE_MATURITY):
-            yield coin
 
 
 def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side

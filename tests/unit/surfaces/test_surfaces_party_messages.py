@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from btcfi.errors import InvalidInputError, UnreachableError
-from btcfi.surfaces import party_cli
+from btcfi.surfaces.party import side
 
 
 class Mailbox(BaseHTTPRequestHandler):
@@ -47,23 +47,23 @@ def mailbox():
 def test_a_message_is_posted_and_fetched_unchanged(mailbox):
     url, _ = mailbox
     message = {"type": "btcfi/offer", "version": 1, "collateral_sats": 2_099_999_999_999_999}
-    party_cli._write_json(url + "/offer", message)
-    assert party_cli._read_json(url + "/offer") == message
+    side.write_message(url + "/offer", message)
+    assert side.read_message(url + "/offer") == message
 
 
 def test_an_empty_mailbox_or_nobody_there_is_unreachable(mailbox):
     url, _ = mailbox
     for place in (url + "/nothing", "http://127.0.0.1:1/offer"):
         with pytest.raises(UnreachableError):
-            party_cli._read_json(place)
+            side.read_message(place)
 
 
 def test_what_is_not_json_or_too_long_is_named(mailbox, tmp_path, monkeypatch):
     url, server = mailbox
     server.letters["/page"] = b"<html>"
     with pytest.raises(InvalidInputError):
-        party_cli._read_json(url + "/page")
+        side.read_message(url + "/page")
     (tmp_path / "long").write_text(json.dumps(["x" * 100]))
-    monkeypatch.setattr(party_cli, "MAX_MESSAGE_BYTES", 50)
+    monkeypatch.setattr(side, "MAX_MESSAGE_BYTES", 50)
     with pytest.raises(InvalidInputError):
-        party_cli._read_json(str(tmp_path / "long"))
+        side.read_message(str(tmp_path / "long"))

@@ -109,14 +109,14 @@ def test_what_goes_wrong_with_one_contract_stops_no_other(stage, monkeypatch):
         stage.sell(name)
     stage.fund("one", "two")
     desk = stage.mails["buyer"]._desk
-    genuine = desk._agreement
+    genuine = desk._agreements.of
 
     def broken(contract):
         if contract.number == 0:
             raise RuntimeError("whatever it is")
         return genuine(contract)
 
-    monkeypatch.setattr(desk, "_agreement", broken)
+    monkeypatch.setattr(desk._agreements, "of", broken)
     assert [report.status for report in desk.watch()] == [ContractStatus.ACTIVE]
     with stage.here.store.reading() as session:
         assert len(session.exec(select(ContractRow)).all()) == 2

@@ -1,0 +1,125 @@
+"""What a party has agreed to, computed from its folder: the agreement of a contract, by its file or by its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.contracts import setup
+from btcfi.contracts.buckets import Bucket, Payouts
+from btcfi.contracts.messages import Offer, Party, contract_id
+from btcfi.contracts.payouts import decode_terms, price_input
+from btcfi.contracts.setup import Agreement, SetupPolicy
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.options.terms import OptionTerms
+from btcfi.oracle.announcement import DigitPoints, OracleEvent
+from btcfi.units import CentsPerBtc, Hash32, Sats
+
+REMEMBERED: Final = 16
+"""Agreements kept in memory, a few megabytes each."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StepOutOfOrderError(ConflictError):
+    """A step whose predecessor is missing."""
+
+    def __init__(self, contract: str, missing: str) -> None:
+        super().__init__(f"contract {contract[:16]}: {missing} first")
+        self.contract, self.missing = contract, missing
+
+
+class ProgramMismatchError(InvalidInputError):
+    """The contract is about another guest program than the one that this party has."""
+
+    def __init__(self, *, contract: Hash32, ours: Hash32) -> None:
+        super().__init__("guest program", contract.hex()[:16], f"{ours.hex()[:16]}, the one installed here")
+
+
+class Agreements:
+    """The agreements of one party's contracts; the last ones are kept in memory."""
+
+    def __init__(self, store: PartyStore, guest: Guest, *, policy: SetupPolicy) -> None:
+        self._store, self._guest, self._policy = store, guest, policy
+        self._known: dict[Hash32, Agreement] = {}
+        self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
+        """Anticipation points of the last events: options of one expiry share them."""
+        self._names: dict[Hash32, str] = {}
+
+    def new(self, offer: Offer, accepting: Party, event: OracleEvent) -> Agreement:
+        """Return the agreement on an offer that nobody has signed yet: our own guest computes its payouts."""
+        return self._agree(offer, accepting, event, None)
+
+    def of(self, contract: PartyContract) -> Agreement:
+        """Return the agreement of one of our contracts. Raises StepOutOfOrderError before it is accepted."""
+        if contract.accept is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "`btcfi party sign` the other side's accept message")
+        party = contract.accept.party
+        wanted = contract_id(contract.offer, party)
+        if wanted not in self._known:
+            # the event was compared with our expectation when the offer was made or accepted
+            event = contract.offer.terms.announcements[0].event
+            return self._agree(contract.offer, party, event, contract.buckets)
+        return self._known[wanted]
+
+    def by_id(self, wanted: Hash32) -> tuple[str, PartyContract, Agreement]:
+        """Return the name, the file and the agreement of a contract. Raises NotFoundError."""
+        if wanted not in self._names:
+            known = set(self._names.values())
+            for name in self._store.names():
+                if name not in known and (accept := (one := self._store.load(name)).accept) is not None:
+                    self._names[contract_id(one.offer, accept.party)] = name
+        if wanted not in self._names:
+            raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
+        contract = self._store.load(self._names[wanted])
+        return self._names[wanted], contract, self.of(contract)
+
+    def id_of(self, name: str) -> Hash32:
+        """Return the identity of one of our contracts. Raises StepOutOfOrderError before it is accepted."""
+        contract = self._store.load(name)
+        if contract.accept is None:
+            raise StepOutOfOrderError(name, "the other side's accept message")
+        return contract_id(contract.offer, contract.accept.party)
+
+    def guest_of(self, event: OracleEvent) -> Guest:
+        """Return the guest of a contract: what we have signed is settled by its own program. Raises NotHeldError."""
+        return self._guest.of(event.program_hash)
+
+    def proof_root(self, offer: Offer, outcome: int) -> Hash32:
+        """Return the root of the proof that the guest pays this at the attested outcome: our own run of it."""
+        terms = decode_terms(offer.terms.option)
+        event = offer.terms.announcements[0].event
+        given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
+        return self.guest_of(event).prove(given.to_bytes())[1]
+
+    def _agree(self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None) -> Agreement:
+        terms = decode_terms(offer.terms.option)
+        if buckets is None and event.program_hash != (ours := self._guest.program.program_hash):  # a new contract
+            raise ProgramMismatchError(contract=event.program_hash, ours=ours)
+        if terms.collateral != offer.terms.collateral:
+            raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
+        known = tuple(one.digest() for one in offer.terms.announcements)
+        agreement = setup.agree(
+            offer, accepting, self._payouts(terms, event), event=event, policy=self._policy, buckets=buckets,
+            points=self._points.get(known),
+        )  # fmt: skip
+        _remember(self._points, known, agreement.plan.points)
+        _remember(self._known, agreement.id, agreement)
+        return agreement
+
+    def _payouts(self, terms: OptionTerms, event: OracleEvent) -> Payouts:
+        """Return a contract's payouts, which are not asked for again once its buckets are kept."""
+
+        def payouts(prices: Sequence[CentsPerBtc]) -> Sequence[Sats]:
+            return self.guest_of(event).payouts(terms)(prices)
+
+        return payouts
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    while len(known) >= REMEMBERED:
+        known.pop(next(iter(known)))
+    known[key] = value

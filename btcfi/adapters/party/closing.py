@@ -1,0 +1,133 @@
+"""A party closes a contract together with the other side: one asks, the other answers, the first finishes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.nonces import NonceVault
+from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
+from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.transaction import Transaction
+from btcfi.contracts.cooperative import Closing, build_close
+from btcfi.contracts.messages import CloseAnswer, CloseRequest, Role
+from btcfi.contracts.payouts import decode_terms, price_input
+from btcfi.contracts.setup import Agreement
+from btcfi.errors import InvalidInputError
+from btcfi.options.expiry import SettlementInput, SettlementOutput
+from btcfi.units import CentsPerBtc, Sats
+
+log = logging.getLogger(__name__)
+
+
+class Closer:
+    """One party's half of cooperative closes."""
+
+    def __init__(self, store: PartyStore, keystore: Keystore, node: Node, agreements: Agreements) -> None:
+        self._store, self._keystore, self._node, self._agreements = store, keystore, node, agreements
+        store.drop_old_nonces()
+
+    def request(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
+        """Ask the other side to close now; our nonce waits, on this machine alone, until its answer comes.
+
+        A second request for the same contract is a new session: the nonce of the first one is destroyed.
+        """
+        contract = self._store.load(name)
+        agreement = self._agreements.of(contract)
+        closing = self._closing(contract, agreement, payout=payout, rate=rate, guest_input=guest_input)
+        nonce = closing.nonce(self._keystore.contract_secret(contract.number), secrets.token_bytes(32))
+        request = CloseRequest(
+            contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
+        )
+        NonceVault(self._keystore).put(agreement.id, nonce)
+        contract.closing = request
+        self._store.save(contract)
+        return request
+
+    def answer(self, request: CloseRequest, *, payout: Sats) -> CloseAnswer:
+        """Sign a close that pays exactly what we say; with a guest input, exactly what the guest computes, too."""
+        if request.payout != payout:
+            raise InvalidInputError("close.payout_sats", f"{request.payout}", f"{payout}, as you said")
+        name, contract, agreement = self._agreements.by_id(request.contract_id)
+        closing = self._closing(contract, agreement, payout=payout, rate=request.rate, guest_input=request.guest_input)
+        secret = self._keystore.contract_secret(contract.number)
+        nonce = closing.nonce(secret, secrets.token_bytes(32))
+        public = nonce.public
+        # written down before it is signed, so that the watch knows the close for ours when it appears
+        contract.closes = (*contract.closes, closing.close.transaction.txid)
+        self._store.save(contract)
+        partial = closing.sign(secret, nonce, self._in_order(contract.role, public, request.nonce))
+        log.info("close of %s signed at %d sats", name[:16], payout)
+        return CloseAnswer(contract_id=agreement.id, nonce=public, partial=partial)
+
+    def finish(self, answer: CloseAnswer) -> Transaction:
+        """Add our partial signature to the other side's, store the close, and broadcast it.
+
+        Raises WrongSignatureError for a wrong answer, after which the right one still finishes; NonceGoneError in a
+        copy of the folder that asked.
+        """
+        name, contract, agreement = self._agreements.by_id(answer.contract_id)
+        request = contract.closing
+        if request is None:
+            raise StepOutOfOrderError(name, "`btcfi party close`")
+        closing = self._closing(
+            contract, agreement, payout=request.payout, rate=request.rate, guest_input=request.guest_input
+        )
+        secret = self._keystore.contract_secret(contract.number)
+        nonces = self._in_order(contract.role, request.nonce, answer.nonce)
+        closing.check(contract.role.other.value, nonces, answer.partial)
+        # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
+        ours = closing.sign(secret, NonceVault(self._keystore).take(agreement.id, request.nonce), nonces)
+        contract.settlement = closing.finish(nonces, self._in_order(contract.role, ours, answer.partial))
+        contract.closing = None
+        contract.closes = (*contract.closes, contract.settlement.txid)
+        self._store.save(contract)
+        self._node.send(contract.settlement)
+        return contract.settlement
+
+    def _closing(
+        self, contract: PartyContract, agreement: Agreement, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes
+    ) -> Closing:
+        proof_root = None
+        if guest_input:
+            raw, root = self._agreements.guest_of(contract.offer.terms.announcements[0].event).prove(guest_input)
+            self._check_guest_input(contract, guest_input)
+            output = SettlementOutput.from_bytes(raw)
+            output.raise_if_refused()
+            if output.payout_sats != payout:
+                raise InvalidInputError(
+                    "close.payout_sats", f"{payout}", f"{output.payout_sats}, as the guest computes"
+                )
+            proof_root = root
+        plan = agreement.plan
+        close = build_close(plan.contract, plan.funding, payout=payout, rate=rate, proof_root=proof_root)
+        keys = {contract.offer.role: contract.offer.party.key}
+        if contract.accept is not None:
+            keys[contract.offer.role.other] = contract.accept.party.key
+        return Closing(close, buyer_key=keys[Role.BUYER], seller_key=keys[Role.SELLER])
+
+    def _check_guest_input(self, contract: PartyContract, raw: bytes) -> None:
+        # what the terms fix must be the terms'; the price, the path and the market's numbers are what is agreed on now
+        terms = decode_terms(contract.offer.terms.option)
+        given, ours = SettlementInput.from_bytes(raw), price_input(terms, CentsPerBtc(1))
+        for name in (
+            "option_type",
+            "strike",
+            "quantity",
+            "barrier_level",
+            "early_exercise",
+            "collateral",
+            "abi_version",
+        ):
+            if getattr(given, name) != getattr(ours, name):
+                raise InvalidInputError(
+                    f"close.guest_input.{name}", f"{getattr(given, name)}", f"{getattr(ours, name)}"
+                )
+
+    @staticmethod
+    def _in_order(role: Role, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:
+        # MuSig2 counts the buyer first
+        return (ours, theirs) if role is Role.BUYER else (theirs, ours)

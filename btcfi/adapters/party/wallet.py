@@ -1,0 +1,113 @@
+"""A party's own coins: found in blocks, reserved when they are named, never named twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.store import PartyCoins, PartyStore
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, SatsPerKvb
+from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin, select_coins
+from btcfi.units import Height, Sats
+
+WALLET_KEYS: Final = 20
+"""Keys of the party's wallet that are looked for in blocks: BIP44's gap limit."""
+
+SCAN_BATCH: Final = 100
+"""Blocks that are read in one round trip."""
+
+FUNDING_WEIGHT: Final = 6 * P2TR_OUTPUT_WEIGHT
+"""Room in the coin selection for what a party pays besides its inputs and change."""
+
+
+class PartyWallet:
+    """The wallet of one party: keys of its keystore, coins as its folder has them, blocks of its node."""
+
+    def __init__(self, store: PartyStore, keystore: Keystore, node: Node) -> None:
+        self._store, self._node = store, node
+        self.keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
+
+    @property
+    def by_script(self) -> dict[bytes, TaprootKey]:
+        """Our keys by output script."""
+        return {key.script: key for key in self.keys}
+
+    @property
+    def script(self) -> bytes:
+        """Where change and payouts go."""
+        return self.keys[0].script
+
+    def address(self) -> str:
+        """Our receiving address: where to send what the wallet is to spend."""
+        return encode_address(self.script)
+
+    def balance(self) -> tuple[Sats, Sats]:
+        """Return what can be spent now, and what is reserved for contracts; reads new blocks first."""
+        coins = self.scan()
+        self._store.save_coins(coins)
+        free = sum(coin.value for coin in spendable(coins, self._node.block_count()))
+        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in coins.reserved)
+        return Sats(free), Sats(held)
+
+    def scan(self) -> PartyCoins:
+        """Return the coins as the chain has them now, not saved."""
+        return scan_coins(self._store.coins(), self._node, self.keys)
+
+    def choose(self, amount: Sats, rate: SatsPerKvb) -> tuple[Coin, ...]:
+        """Return coins that pay an amount into a funding, and reserve them. Raises InsufficientFundsError."""
+        coins = self.scan()
+        free = spendable(coins, self._node.block_count())
+        chosen = select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
+        coins.reserved |= {coin.outpoint for coin in chosen}
+        self._store.save_coins(coins)
+        return chosen
+
+    def coin_above(self, least: Sats) -> Coin | None:
+        """Return a free coin of at least so much, if there is one."""
+        coins = self.scan()
+        return next((one for one in spendable(coins, self._node.block_count()) if one.value >= least), None)
+
+    def reserve(self, coin: Coin) -> None:
+        """Never name this coin again."""
+        coins = self.scan()
+        coins.reserved.add(coin.outpoint)
+        self._store.save_coins(coins)
+
+
+def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> PartyCoins:
+    """Return the coins after reading every block since the last scan; after a reorganisation, from the start.
+
+    For regtest and short chains; on a long one let an outside wallet bring the coins (PSBT).
+    """
+    scripts = {key.script: index for index, key in enumerate(keys)}
+    top = node.block_count()
+    known = coins.scanned
+    if known is not None and (known[0] > top or node.block_hash(known[0]) != known[1]):
+        known = None
+    found = dict(coins.coins) if known is not None else {}
+    position = known[0] if known is not None else Height(0)
+    while position < top:
+        heights = [Height(h) for h in range(position + 1, min(position + SCAN_BATCH, top) + 1)]
+        for block in node.blocks([node.block_hash(h) for h in heights]):
+            for number, transaction in enumerate(block.transactions):
+                for txin in transaction.inputs:
+                    found.pop(txin.outpoint, None)
+                for index, output in enumerate(transaction.outputs):
+                    if output.script in scripts:
+                        coin = Coin(
+                            outpoint=transaction.outpoint(index), output=output, key_index=scripts[output.script]
+                        )
+                        found[coin.outpoint] = (coin, block.header.height, number == 0)
+        position = heights[-1]
+    return PartyCoins(scanned=(position, node.block_hash(position)), coins=found, reserved=set(coins.reserved))
+
+
+def spendable(coins: PartyCoins, tip: Height) -> Iterator[Coin]:
+    """Yield the coins that are mature and in no message or transaction of ours yet."""
+    for outpoint, (coin, at, coinbase) in coins.coins.items():
+        if outpoint not in coins.reserved and (not coinbase or tip - at + 1 >= COINBASE_MATURITY):
+            yield coin

@@ -1,0 +1,170 @@
+"""What every command of a party shares: whose side it takes, and how messages and answers go in and out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+import typer
+
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import read_untrusted_json
+from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.store import PartyStore
+from btcfi.bitcoin.fees import FeeRule
+from btcfi.contracts.messages import (
+    MAX_MESSAGE_BYTES,
+)
+from btcfi.contracts.option import MIN_REFUND_DELAY
+from btcfi.contracts.setup import SetupPolicy
+from btcfi.documents import parse_json
+from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.vm.program import load_program
+
+HTTP_TIMEOUT: Final = 30.0
+NODE_TIMEOUT: Final = 60.0
+"""Seconds."""
+
+PROGRAM: Final = "option_settlement"
+
+app = typer.Typer(
+    name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+
+Folder = Annotated[Path, typer.Option("--dir", help="The party's folder: keystore, contracts, coins.")]
+NodeUrl = Annotated[str, typer.Option("--node", envvar="BITCOIN_NODE_URL", help="http://user:password@host:port")]
+Cookie = Annotated[
+    Path | None,
+    typer.Option("--cookie-file", envvar="BITCOIN_COOKIE_FILE", help="The node's .cookie file, instead of a password."),
+]
+Passphrase = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),
+]
+Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Announcements = Annotated[
+    list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
+]
+RefundDelay = Annotated[
+    int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Whose side a command takes: the options that every command has."""
+
+    folder: Folder = Path("party")
+    node: NodeUrl = "http://127.0.0.1:18443"
+    cookie_file: Cookie = None
+    passphrase_file: Passphrase = None
+
+    def chain(self) -> Node:
+        """Return a connection to the party's node."""
+        return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
+
+    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
+        store = PartyStore(self.folder)
+        return PartyDesk(
+            store,
+            open_keystore(store.keystore_path, passphrase_of(self.passphrase_file)),
+            self.chain(),
+            guest or Guest(load_program(PROGRAM)),
+            policy=SetupPolicy(min_refund_delay=min_refund_delay),
+            fees=FeeRule(),
+        )
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
+    hints = get_type_hints(Side, include_extras=True)
+    options = [
+        Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(Side)
+    ]
+
+    def put(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(**given: Any) -> None:  # noqa: ANN401 - as the command line gives it
+            function(side=Side(**{one.name: given.pop(one.name) for one in options}), **given)
+
+        whole = signature(function, eval_str=True)
+        parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
+        command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
+        app.command(name)(command)
+        return function
+
+    return put
+
+
+def passphrase_of(path: Path | None, *, confirm: bool = False) -> str:
+    """Return the passphrase: a file's first line, or what is typed; twice with ``confirm``."""
+    if path is None:
+        return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    lines = path.read_text().splitlines()
+    return lines[0] if lines else ""
+
+
+def choice(kind: Any, name: str, text: str) -> Any:  # noqa: ANN401 - one of two enumerations
+    """Return the member of an enumeration. Raises InvalidInputError naming the option."""
+    try:
+        return kind(text)
+    except ValueError as e:
+        raise InvalidInputError(name, repr(text), " or ".join(member.value for member in kind)) from e
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def read_message(source: str) -> Any:  # noqa: ANN401 - JSON
+    """Return the JSON of a file, of ``-`` (stdin) or of a URL. Raises InvalidInputError, UnreachableError."""
+    if source == "-":
+        raw = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+    elif _is_url(source):
+        raw = _http("GET", source)
+    else:
+        return read_untrusted_json(Path(source), at_most=MAX_MESSAGE_BYTES, what="message", named=True)
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise InvalidInputError("message", "too long", f"at most {MAX_MESSAGE_BYTES} bytes")
+    return parse_json(raw, "message")
+
+
+def write_message(target: str, message: dict[str, Any]) -> None:
+    """Write JSON to a file, to ``-`` (stdout) or to a URL. Raises UnreachableError."""
+    raw = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    if target == "-":
+        sys.stdout.buffer.write(raw)
+    elif _is_url(target):
+        _http("POST", target, raw)
+    else:
+        Path(target).write_bytes(raw)
+
+
+def _http(method: str, url: str, body: bytes | None = None) -> bytes:
+    import httpx  # noqa: PLC0415 - only messages over HTTP need it
+
+    try:
+        answer = httpx.request(
+            method, url, content=body, headers={"Content-Type": "application/json"}, timeout=HTTP_TIMEOUT
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as e:
+        raise UnreachableError("counterparty", url, str(e) or type(e).__name__, "check the URL or use files") from e
+    return answer.content
+
+
+def say(value: dict[str, Any], *, quiet: bool = False) -> None:
+    """Print an answer as JSON."""
+    if not quiet:
+        typer.echo(json.dumps(value, indent=1))

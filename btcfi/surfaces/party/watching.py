@@ -1,0 +1,101 @@
+"""Commands that look: the wallet and contracts as they stand, one watch round, and a process that answers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from btcfi.adapters.party.guest import GuestAside
+from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.party.watching import encode_reports
+from btcfi.contracts.messages import (
+    decode_attestation,
+)
+from btcfi.contracts.option import MIN_REFUND_DELAY
+from btcfi.errors import RetryableError
+from btcfi.surfaces.party.side import (
+    PROGRAM,
+    RefundDelay,
+    Side,
+    command,
+    read_message,
+    say,
+)
+from btcfi.units import display_txid
+from btcfi.vm.program import load_program
+
+
+@command()
+def status(*, side: Side) -> None:
+    """Print the wallet and every contract as this party has it, without doing anything."""
+    store = PartyStore(side.folder)
+    desk = side.desk()
+    free, held = desk.balance()
+    contracts = []
+    for name in store.names():
+        contract = store.load(name)
+        contracts.append(
+            {
+                "contract": name,
+                "role": contract.role.value,
+                "collateral_sats": contract.offer.terms.collateral,
+                "accepted": contract.accept is not None,
+                "signed": contract.sign is not None,
+                "funding_txid": display_txid(contract.funding.txid) if contract.funding else None,
+                "settlement_txid": display_txid(contract.settlement.txid) if contract.settlement else None,
+            }
+        )
+    say({"address": desk.address(), "spendable_sats": free, "reserved_sats": held, "contracts": contracts})
+
+
+@command()
+def watch(
+    *,
+    attestation: Annotated[
+        list[str] | None, typer.Option("--attestation", help="An oracle's attestation: a file or URL; repeat.")
+    ] = None,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    side: Side,
+) -> None:
+    """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
+    attestations = [decode_attestation(read_message(source)) for source in attestation or []]
+    reports = side.desk(min_refund_delay).watch(attestations)
+    say(encode_reports(reports))
+
+
+@command("run")
+def serve(
+    *,
+    inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
+    outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
+    orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
+    bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
+    every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
+    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    side: Side,
+) -> None:
+    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
+    from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
+
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    chain = side.chain()
+    desk = side.desk(min_refund_delay, guest=GuestAside(load_program(PROGRAM)))
+    mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
+    typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
+    sys.stdout.flush()
+    while not stopping.is_set():
+        try:
+            busy = mail.round(chain.block_count())
+        except (RetryableError, OSError) as e:  # a full disk too: a party that ends watches no contract
+            sys.stderr.write(f"btcfi party: {e}\n")
+            busy = 0
+        if not busy:
+            stopping.wait(every)
