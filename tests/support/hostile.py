@@ -132,7 +132,7 @@ TRICKS = {
         "accept_with_their_coins", "offer_with_their_coins", "second_accept", "own_oracle", "other_terms",
         "finish_invented", "double_spend",
     ),
-    "living": ("invented_close", "finish_close", "wrong_partial", "double_spend", "wrong_cet", "early_refund"),
+    "living": ("invented_close", "invented_close", "finish_close", "finish_close", "wrong_partial", "double_spend", "wrong_cet", "early_refund"),
     "settling": ("wrong_cet", "pin", "pin", "early_refund", "invented_close", "finish_close", "double_spend"),
 }  # fmt: skip
 
@@ -284,7 +284,7 @@ class Mallory:
             return False
         agreement, contract = rng.choice(known)
         given, root, payout = self._pretext(agreement, contract)
-        rate = SatsPerKvb(rng.choice([1000, 2000, 2000, 50_000]))
+        rate = SatsPerKvb(rng.choice([2_000, 5_000, 5_000, 50_000]))
         keys = self._keys(contract)
         plan = agreement.plan
         closing = Closing(
@@ -456,7 +456,7 @@ class Mallory:
         for agreement, contract in self._contracts():
             refund = build_refund(agreement.plan.contract, agreement.plan.funding, rate=SatsPerKvb(40_000))
             secret = self.me.keystore.contract_secret(contract.number)
-            self._send(complete_settlement(refund, seller=sign_settlement(refund, secret)))
+            self._send(complete_settlement(refund, seller=sign_settlement(refund, secret, party="seller")))
             return True
         return False
 

@@ -197,7 +197,7 @@ class Interleaving:
             number=1, now=UnixSeconds(FIRST_SECOND), network="regtest", programs=[self.oracle.event.program_hash],
             oracle_keys=[one.oracle_key for one in self.oracle.announcements], threshold=self.kind.threshold,
         )  # fmt: skip
-        self._wide = sign_mandate(wide, self.seed_key)
+        self._wide = sign_mandate(replace(wide, close=CloseRule.AGREED), self.seed_key)
         self.mandate = replace(
             wide, unbidden=unbidden, close=close, exposure=Sats(25_000_000),
             premium=Bounds(least=PREMIUM - 100_000, most=PREMIUM + 100_000), premium_share=Bounds(least=0, most=600),
@@ -255,7 +255,7 @@ class Interleaving:
         self._play("setting_up", 8 + self.rng.randrange(8), until=self.expiry_height - 4)
         for _ in range(self.rng.choice([0, 3, 3])):  # mostly the service comes to its senses for a while
             self._talk()
-        self._play("living", 2 + self.rng.randrange(5), until=self.expiry_height - 1)
+        self._play("living", 3 + self.rng.randrange(6), until=self.expiry_height - 1)
         self._to(self.expiry_height)
         self._play("settling", 4 + self.rng.randrange(6), until=self.refund_height - IN_TIME - 2)
         self._end_of_time()
@@ -285,7 +285,7 @@ class Interleaving:
     def _living(self):
         return [
             (self._talk, 5), (self._carry, 1), (self._round, 1), (self._killed_round, 3), (self._mine, 4), (self._fork, 2),
-            (self._repeat, 3), (self._mutate, 1), (self._trick, 4), (self._close, 2), (self._restart, 2),
+            (self._repeat, 3), (self._mutate, 1), (self._trick, 6), (self._close, 2), (self._restart, 2),
             (self._forge, 1), (self._attest, 3), (self._cancel, 0.3),
         ]  # fmt: skip
 
@@ -550,10 +550,10 @@ class Interleaving:
 
     def _finish_invented(self):
         if self.mallory is not None:
-            for _ in range(2):
-                if not (self.mallory.finish_invented() or self.mallory.finish_close()):
-                    break
+            self._all_look()
+            if self.mallory.finish_invented():
                 self._all_look()
+            self.mallory.finish_close()
             if self.oracle.mode in ("silent", "late"):
                 self.mallory.early_refund()
 

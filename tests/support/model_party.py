@@ -104,6 +104,13 @@ def _contract_secret(seed, index):
     return Keystore(seed).contract_secret(index)
 
 
+def _quick_stretch():
+    """Let a passphrase become a key by one hash: scrypt takes a tenth of a second, and these guard nothing."""
+    return patch.object(
+        keystore_module._Kdf, "stretch", lambda self, passphrase: sha256(self.salt + passphrase.encode())
+    )
+
+
 @lru_cache(maxsize=1)
 def guest():
     """The guest of every party of a worker process: compiled once."""
@@ -124,7 +131,8 @@ class ModelParty:
         self.inbox, self.outbox, self.orders, self.bids = (
             folder / part for part in ("inbox", "outbox", "orders", "bids")
         )
-        folder.mkdir(mode=0o700)
+        for part in (folder, folder / "run"):
+            part.mkdir(mode=0o700)
         self._create()
         self.open()
 
@@ -132,7 +140,7 @@ class ModelParty:
         store = PartyStore(self.folder / "party")
         (self.folder / "passphrase").touch(mode=0o600)
         (self.folder / "passphrase").write_text(self.passphrase + "\n")
-        with patch.object(keystore_module, "SCRYPT_N", 16):  # a tenth of a second else, for each party
+        with _quick_stretch():
             create_keystore(store.keystore_path, self.passphrase, self.seed)
         # its wallet is new: no block before this one pays it
         at = self.chain.node.block_count()
@@ -141,8 +149,8 @@ class ModelParty:
     def open(self):
         """Start the process anew: all that it knows is in its folder."""
         self.store = PartyStore(self.folder / "party")
-        opened = open_keystore(self.store.keystore_path, self.passphrase)
-        assert opened._seed == self.seed
+        with _quick_stretch():
+            assert open_keystore(self.store.keystore_path, self.passphrase)._seed == self.seed
         self.keystore = QuickKeystore(self.seed)
         with patch.object(wallet_module, "WALLET_KEYS", WALLET_KEYS):
             self.desk = PartyDesk(self.store, self.keystore, self.node, guest(), fees=FeeRule())
@@ -154,7 +162,7 @@ class ModelParty:
     def round(self, die_after=None):
         """Look once at mail and chain, as ``btcfi party run`` does; return where it was killed, if it was."""
         try:
-            with self.faults.armed(die_after):
+            with self._environment(), self.faults.armed(die_after):
                 self.mail.round(self.node.block_count())
         except (RetryableError, OSError):
             return None
@@ -163,10 +171,15 @@ class ModelParty:
             return str(e)
         return None
 
+    def _environment(self):
+        # as its own user it would have a folder of its own for running programs
+        return patch.dict(os.environ, {"XDG_RUNTIME_DIR": str(self.folder / "run")})
+
     def try_(self, call):
         """Let the owner ask the desk for something; return its answer, or the error by which it was refused."""
         try:
-            return call()
+            with self._environment():
+                return call()
         except BtcfiError as e:
             return e
 

@@ -2,7 +2,7 @@
 
 import stat
 
-SECRET_NAMES = ("keystore.json", "passphrase", "key-", "nonces")
+SECRET_NAMES = ("keystore.json", "identity.json", "passphrase", "key-", "owner.sealed", "run")
 
 
 def shared_secrets(folders, known=None):
