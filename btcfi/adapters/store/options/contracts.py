@@ -139,6 +139,10 @@ def order_of(row: ContractRow, role: Role) -> dict[str, Any]:
     return body | {"role": role.value}
 
 
+_WENT_ON: Final = {"last_error": None}
+"""What a message that is taken changes besides: an earlier one's error would keep a lost check from being repaired."""
+
+
 def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the seller's offer. Raises InvalidInputError when it says anything else than was ordered."""
     row = session.get_one(ContractRow, option_id)
@@ -152,7 +156,7 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
         row,
         ContractState.OFFERED,
         now=now,
-        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)},
+        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)} | _WENT_ON,
     )
 
 
@@ -163,7 +167,8 @@ def take_accept(session: Session, option_id: str, message: dict[str, Any], *, no
         return
     if decode_accept(message).offer_id.hex() != row.offer_id:
         raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
-    cross(session, row, ContractState.ACCEPTED, now=now, changes={"accept_sha256": _keep(session, message, now)})
+    changes = {"accept_sha256": _keep(session, message, now)} | _WENT_ON
+    cross(session, row, ContractState.ACCEPTED, now=now, changes=changes)
 
 
 def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
@@ -172,8 +177,9 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
     if row.state != ContractState.ACCEPTED:
         return
     decode_sign(message)
-    cross(session, row, ContractState.SIGNED, now=now, changes={"sign_sha256": _keep(session, message, now)},
-          work=[Work(flow="check_contract", arguments=(option_id,))])  # fmt: skip
+    changes = {"sign_sha256": _keep(session, message, now)} | _WENT_ON
+    check = Work(flow="check_contract", arguments=(option_id,))
+    cross(session, row, ContractState.SIGNED, now=now, changes=changes, work=[check])
 
 
 def setup_of(session: Session, option_id: str) -> Setup | None:
