@@ -343,7 +343,7 @@ def _tree(name: object) -> str:
 
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
     found = {int(index): tuple(unhex(item) for item in witness) for index, witness in value.items()}
-    if any(str(index) not in value for index in found) or not all(0 <= index <= _MAX_INDEX for index in found):
+    if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
         raise ValueError("an input's number is in other digits than 0-9, or no transaction has so many inputs")
     return found
 

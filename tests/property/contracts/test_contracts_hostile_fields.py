@@ -113,3 +113,11 @@ def test_a_funding_input_has_one_number_in_plain_digits(index):
     refused = refusal(read, whole | {"funding_witnesses": {index: witness}})
     assert refused is not None
     assert refused.field == f"{start}.funding_witnesses"
+
+
+@pytest.mark.parametrize("second", ["00", "\u0660", "+0"])
+def test_a_funding_input_is_not_named_twice_in_two_spellings(second):
+    whole = document("sign")
+    (witness, *_) = whole["funding_witnesses"].values()
+    for named in (("0", second), (second, "0")):
+        assert refusal(DOCUMENTS["sign"][0], whole | {"funding_witnesses": dict.fromkeys(named, witness)})
