@@ -162,7 +162,11 @@ class PartyMail:
         return "accept", encode_accept(accepted)
 
     def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
-        return "sign", encode_sign(self._desk.sign(decode_accept(message)))
+        accepted = decode_accept(message)
+        try:
+            return "sign", encode_sign(self._desk.sign(accepted))
+        except InsufficientFundsError as e:  # we choose no coin here: it is the other side that names too few, for good
+            raise InvalidInputError("accept.party.coins", str(e), "coins that pay their side's part") from e
 
     def _sign(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
