@@ -70,8 +70,9 @@ class Agreements:
         if wanted not in self._names:
             known = set(self._names.values())
             for name in self._store.names():
-                if name not in known and (accept := (one := self._store.load(name)).accept) is not None:
-                    self._names[contract_id(one.offer, accept.party)] = name
+                one = self._store.readable(name) if name not in known else None
+                if one is not None and one.accept is not None:
+                    self._names[contract_id(one.offer, one.accept.party)] = name
         if wanted not in self._names:
             raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
         contract = self._store.load(self._names[wanted])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,10 +31,12 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.contracts.watch import Creation, Spend, WatchState
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
+
+log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES: Final = 1 << 28
 """Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
@@ -97,9 +100,8 @@ class PartyStore:
     def attestations(self) -> dict[tuple[Hash32, bytes], Attestation]:
         """Return the attestations that were kept, each checked before it was, by event and oracle."""
         if self._attested is None:
-            files = sorted(self._evidence.glob("*.json"))
-            read = [read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation") for path in files]
-            self._attested = {(one.event, one.oracle_key): one for one in map(decode_attestation, read)}
+            read = [one for path in sorted(self._evidence.glob("*.json")) if (one := _attestation(path)) is not None]
+            self._attested = {(one.event, one.oracle_key): one for one in read}
         return self._attested
 
     def keep_attestation(self, attestation: Attestation) -> None:
@@ -136,6 +138,14 @@ class PartyStore:
         if name not in self._loaded:
             self._loaded[name] = self._read(name)
         return replace(self._loaded[name])
+
+    def readable(self, name: str) -> PartyContract | None:
+        """Return a contract; None, and say why, for a file that cannot be read: the others are worked on all the same."""
+        try:
+            return self.load(name)
+        except BtcfiError as e:
+            log.warning("contract %s is passed over: %s", name[:16], e)
+            return None
 
     def keep_in_mind(self, contract: PartyContract) -> None:
         """Remember what a restart may find out again from the chain, without writing it down."""
@@ -198,6 +208,15 @@ class PartyStore:
             "reserved": sorted(str(outpoint) for outpoint in coins.reserved),
         }
         write_private(self._coins, json.dumps(stored).encode())
+
+
+def _attestation(path: Path) -> Attestation | None:
+    """Return a kept attestation; None, and say why, for a file that cannot be read: it must not hide the others."""
+    try:
+        return decode_attestation(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation"))
+    except BtcfiError as e:
+        log.warning("attestation passed over: %s", e)
+        return None
 
 
 def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side

@@ -18,7 +18,7 @@ from btcfi.contracts.messages import (
     decode_attestation,
 )
 from btcfi.contracts.option import MIN_REFUND_DELAY
-from btcfi.errors import RetryableError
+from btcfi.errors import BtcfiError
 from btcfi.surfaces.party.side import (
     PROGRAM,
     RefundDelay,
@@ -94,7 +94,7 @@ def serve(
     while not stopping.is_set():
         try:
             busy = mail.round(chain.block_count())
-        except (RetryableError, OSError) as e:  # a full disk too: a party that ends watches no contract
+        except (BtcfiError, OSError) as e:  # a full disk too: a party that ends watches no contract
             sys.stderr.write(f"btcfi party: {e}\n")
             busy = 0
         if not busy:

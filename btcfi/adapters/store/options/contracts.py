@@ -6,6 +6,7 @@ It keeps what it needs to settle in their stead, and never has a key of theirs.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,10 +54,12 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
-from btcfi.errors import InvalidInputError, NotHeldError
+from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
+
+log = logging.getLogger(__name__)
 
 CLOSE_SUFFIX: Final = "~close"
 """Tells the files of a close from those of the setup of the same option."""
@@ -313,8 +316,14 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
 
 
-def executables_of(session: Session, options: Sequence[OptionRow]) -> dict[str, Executable]:
-    """Return, by option, its plan as it was checked, both parties' pre-signatures, and the attestations so far."""
+def executables_of(
+    session: Session, options: Sequence[OptionRow], *, damaged_apart: bool = False
+) -> dict[str, Executable]:  # fmt: skip
+    """Return, by option, its plan as it was checked, both parties' pre-signatures, and the attestations so far.
+
+    damaged_apart: leave out, and say, what the store has damaged, so that one option's trouble is no other's; only for
+    a caller to whom a missing one proves nothing.
+    """
     query = (
         select(ContractRow, BlobRow, OracleEventRow)
         .join(BlobRow, col(BlobRow.sha256) == col(ContractRow.plan_sha256))
@@ -324,10 +333,16 @@ def executables_of(session: Session, options: Sequence[OptionRow]) -> dict[str, 
     by_id = {option.id: option for option in options}
     found = session.execute(query).all() if options else []
     attested = {event: attestations_of(session, event) for event in {row.event_id for row, _, _ in found}}
-    return {
-        row.option_id: _executable(by_id[row.option_id], plan.body, event.announcements, attested[row.event_id])
-        for row, plan, event in found
-    }
+    read = {}
+    for row, plan, event in found:
+        try:
+            option, said = by_id[row.option_id], attested[row.event_id]
+            read[option.id] = _executable(option, plan.body, event.announcements, said)
+        except (BtcfiError, ValueError, KeyError, TypeError) as e:
+            if not damaged_apart:
+                raise
+            log.warning("the stored contract of %s is damaged: %s: %s", row.option_id, type(e).__name__, e)
+    return read
 
 
 def _executable(option: OptionRow, packed: bytes, announcements: str, attested: list[Attestation]) -> Executable:
