@@ -140,7 +140,7 @@ class PartyStore:
         return replace(self._loaded[name])
 
     def readable(self, name: str) -> PartyContract | None:
-        """Return a contract; None, and say why, for a file that cannot be read: the others are worked on all the same."""
+        """Return a contract; None, and say why, for an unreadable file: the others are worked on all the same."""
         try:
             return self.load(name)
         except BtcfiError as e:
