@@ -4,6 +4,7 @@ The guest is its Python twin, which the guest's own property tests hold equal to
 """
 
 import json
+import time
 from contextlib import contextmanager
 
 from btcfi.adapters.chain.node import Node
@@ -14,9 +15,9 @@ from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.contracts.buckets import Rounding
-from btcfi.contracts.messages import ContractTerms, Order, Role, encode_order
+from btcfi.contracts.mandate import Bounds, CloseRule
+from btcfi.contracts.messages import CET_FEE, ContractTerms, Order, Role, encode_order
 from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
-from btcfi.contracts.setup import SetupPolicy
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import OptionKind, OptionTerms
@@ -26,12 +27,31 @@ from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, MemoryLedger
+from tests.support.mandates import give_mandate, mandate
 
-EXPIRY = Slot(60 * 29_000_000)
+NOW = int(time.time()) // 60 * 60
+EXPIRY = Slot(NOW + 3_600)
 PRICE = CentsPerBtc(12_500_000)
 COLLATERAL = Sats(10_000_000)
 FOLDERS = ("inbox", "outbox", "orders", "bids")
 COINS = 6
+
+
+def narrow_mandate(**changes):
+    """What the owners of a pair allow: their own contracts, and little more."""
+    bounds = {
+        "american": False, "barrier": True, "kinds": (OptionKind.CALL, OptionKind.PUT),
+        "collateral": Bounds(least=1_000_000, most=20_000_000), "exposure": Sats(50_000_000),
+        "premium": Bounds(least=1_000, most=1_000_000), "premium_share": Bounds(least=0, most=1_000),
+        "step_share": Bounds(least=1, most=1_000), "funding_rate": Bounds(least=1_000, most=50_000),
+        "cet_fee": Bounds(least=CET_FEE, most=CET_FEE), "life": Bounds(least=600, most=86_400),
+        "window_slack": 7_200, "expiry_slack": Bounds(least=-6, most=12),
+        "refund_delay": Bounds(least=5, most=2_016), "close": CloseRule.AGREED,
+        "close_price": Bounds(least=1_000_000, most=30_000_000), "close_rate": Bounds(least=1_000, most=50_000),
+        "close_fee": Sats(20_000), "unbidden": False,
+    }  # fmt: skip
+    programs = [load_program("option_settlement").program_hash]
+    return mandate(**{"oracles": ORACLES[:1], "threshold": 1, "programs": programs} | bounds | changes)
 
 
 class PythonGuest(Guest):
@@ -54,11 +74,15 @@ class Side:
         self.close()
         self._client = Node(self._node.where, 20, cookie_file=self._cookie)
         self.store = PartyStore(self.folder / "party")
-        self.desk = PartyDesk(
-            self.store, self.keystore, self._client, PythonGuest(load_program("option_settlement")),
-            policy=SetupPolicy(min_refund_delay=5), fees=FeeRule(),
-        )  # fmt: skip
+        guest = PythonGuest(load_program("option_settlement"))
+        self.desk = PartyDesk(self.store, self.keystore, self._client, guest, fees=FeeRule())
+        if not self.desk.owner.known:
+            self.allow()
         self.mail = PartyMail(self.desk, **{name: self.folder / name for name in FOLDERS})
+
+    def allow(self, **changes):
+        """Put a mandate in force: the pair's narrow one, changed."""
+        give_mandate(self.desk, narrow_mandate(**changes))
 
     def close(self):
         if self._client is not None:
@@ -130,7 +154,7 @@ class Pair:
         )  # fmt: skip
         event = OracleEvent(
             feed="BTC-USD", expiry=EXPIRY, program_hash=load_program("option_settlement").program_hash,
-            preset_hash=Hash32(bytes(32)), condition=condition_of(option, Slot(EXPIRY - 3600)),
+            preset_hash=Hash32(bytes(32)), condition=condition_of(option, Slot(NOW)),
         )  # fmt: skip
         here = self.node.block_count()
         given = {
