@@ -119,8 +119,7 @@ class Watcher:
         """Return, by event and oracle, what our contracts are to be settled by."""
         names = self._store.names()
         if len(names) != self._announced_by:
-            loaded = [contract for name in names if (contract := self._store.readable(name)) is not None]
-            every = [one for contract in loaded for one in contract.offer.terms.announcements]
+            every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
             self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
         return self._announced
 
