@@ -12,20 +12,15 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.closing import Closer
+from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
 from btcfi.bitcoin.fees import (
-    OVERHEAD_WEIGHT,
-    P2TR_INPUT_WEIGHT,
-    P2TR_OUTPUT_WEIGHT,
     FeeRule,
-    choose_rate,
-    fee_for,
-    vsize_of,
 )
-from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup, watch
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
@@ -35,7 +30,6 @@ from btcfi.contracts.setup import SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Sats
 
 
 class AlreadySignedError(ConflictError):
@@ -57,6 +51,8 @@ class PartyDesk:
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest, policy=policy)
         self._watcher = Watcher(store, keystore, node, self.wallet, self._agreements, fees=fees)
+        self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
+        self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self._closer = Closer(store, keystore, node, self._agreements)
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
@@ -125,6 +121,7 @@ class PartyDesk:
             if contract.accept != accepted:
                 raise AlreadySignedError(accepted.offer_id.hex())
             return contract.sign
+        _check_not_cancelled(contract)
         self._check_coins(accepted.party.coins)
         contract.accept = accepted
         agreement = self._agreements.of(contract)
@@ -141,6 +138,7 @@ class PartyDesk:
         name, contract, agreement = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
+        _check_not_cancelled(contract)
         contract.funding = setup.complete(agreement, signed, self.wallet.by_script)
         contract.sign = signed
         contract.watch = watch.start(self._node, self._node.block_count())
@@ -179,29 +177,11 @@ class PartyDesk:
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
-    def cancel(self, name: str) -> Transaction:
-        """Take back an offer whose funding is not on the chain: spend its coins to ourselves, so it never can be."""
-        contract = self._store.load(name)
-        accepted = contract.accept.party if contract.accept is not None else None
-        mine = contract.offer.party if contract.role is contract.offer.role else accepted
-        if mine is None or not mine.coins:
-            raise StepOutOfOrderError(name, "a contract with coins of ours")
-        if contract.accept is not None and self._node.unspent(self._agreements.of(contract).plan.funding) is not None:
-            raise StepOutOfOrderError(name, "the funding waits or is confirmed: `btcfi party close` it")
-        coins = mine.coins
-        rate = choose_rate(self._node.fee_estimate(2), self._fees)
-        fee = fee_for(vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT), rate)
-        value = Sats(sum(coin.value for coin in coins) - fee)
-        back = Transaction(
-            version=2,
-            inputs=tuple(TxIn(outpoint=coin.outpoint) for coin in coins),
-            outputs=(TxOut(value=value, script=self.wallet.script),),
-        )
-        spent = [coin.output for coin in coins]
-        for index, coin in enumerate(coins):
-            back = back.with_witness(index, [self.wallet.by_script[coin.output.script].sign_input(back, index, spent)])
-        self._node.send(back)
-        return back
+
+def _check_not_cancelled(contract: PartyContract) -> None:
+    """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel."""
+    if contract.cancelled is not None:
+        raise StepOutOfOrderError(contract.offer.id.hex(), "it was cancelled: a new offer")
 
 
 def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -11,6 +11,7 @@ from btcfi.adapters.party.store import PartyCoins, PartyStore
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.transaction import OutPoint
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin, select_coins
 from btcfi.units import Height, Sats
 
@@ -68,8 +69,13 @@ class PartyWallet:
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""
+        return next((one for one in self.free() if one.value >= least), None)
+
+    def free(self, also: Collection[OutPoint] = ()) -> list[Coin]:
+        """Return the confirmed coins that may pay for something: the unreserved, and of the others those named."""
         coins = self.scan()
-        return next((one for one in spendable(coins, self._node.block_count()) if one.value >= least), None)
+        kept = [coins.coins[outpoint][0] for outpoint in also if outpoint in coins.coins]
+        return [*kept, *(coin for coin in spendable(coins, self._node.block_count()) if coin not in kept)]
 
     def reserve(self, coin: Coin) -> None:
         """Never name this coin again."""
