@@ -11,13 +11,13 @@ from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import ContractTerms, Role
 from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
 from btcfi.contracts.settle import complete_cet
-from btcfi.contracts.setup import SetupPolicy
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
 from tests.support.contracts import ORACLES, MemoryLedger
+from tests.support.mandates import give_mandate, mandate
 
 EXPIRY = Slot(60 * 29_000_000)
 PROGRAM = load_program("option_settlement")
@@ -57,10 +57,9 @@ class TwoParties:
 
     def open(self, name):
         """A desk on a party's folder, as after a restart."""
-        return PartyDesk(
-            self.store(name), self.keys[name], self.node, Guest(PROGRAM), policy=SetupPolicy(min_refund_delay=2),
-            fees=self.fees,
-        )  # fmt: skip
+        desk = PartyDesk(self.store(name), self.keys[name], self.node, Guest(PROGRAM), fees=self.fees)
+        give_mandate(desk, mandate(programs=[PROGRAM.program_hash]))
+        return desk
 
     def terms(self, *, expiry_in=3, refund_in=9, rate=2_000, premium=30_000):
         here = self.node.block_count()

@@ -11,7 +11,7 @@ from typing import Final
 from btcfi.adapters.chain.node import Node, PoolEntry
 from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
-from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import (
     DUST_P2TR,
@@ -80,7 +80,7 @@ class Funder:
         TxRejectedError, also where the node replaces nothing that does not signal it (-mempoolfullrbf=0).
         """
         contract = self._store.load(name)
-        coins = _coins_of(contract)
+        coins = contract.ours.coins if contract.ours is not None else ()
         if not coins:
             raise StepOutOfOrderError(name, "a contract with coins of ours")
         outpoints = [coin.outpoint for coin in coins]
@@ -157,12 +157,6 @@ class Funder:
         for index, output in enumerate(spent):
             home = home.with_witness(index, [keys[output.script].sign_input(home, index, spent)])
         return home
-
-
-def _coins_of(contract: PartyContract) -> tuple[Coin, ...]:
-    if contract.role is contract.offer.role:
-        return contract.offer.party.coins
-    return contract.accept.party.coins if contract.accept is not None else ()
 
 
 def _home_vsize(inputs: int) -> int:

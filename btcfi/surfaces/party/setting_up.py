@@ -22,12 +22,10 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
-from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
 from btcfi.surfaces.party.side import (
     Announcements,
     Out,
-    RefundDelay,
     Side,
     choice,
     command,
@@ -61,7 +59,6 @@ def offer(
     rounding: Annotated[str, typer.Option("--rounding", help="down (to the seller) or up (to the buyer).")] = "down",
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Offer a contract: terms, oracles, and coins of your wallet."""
@@ -80,7 +77,7 @@ def offer(
         announcements=tuple(decode_announcement(read_message(str(path))) for path in announcement),
         threshold=threshold,
     )
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     made = desk.offer(contract, choice(Role, "role", role))
     write_message(out, encode_offer(made))
     say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
@@ -92,13 +89,12 @@ def accept(
     message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
     announcement: Announcements,
     out: Out,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    accepted = side.desk(min_refund_delay).accept(offered, expected)
+    accepted = side.desk().accept(offered, expected)
     write_message(out, encode_accept(accepted))
     say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 
@@ -108,12 +104,11 @@ def sign(
     *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = read_message(message)
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         say({"funding_txid": display_txid(funding.txid)})

@@ -23,8 +23,6 @@ from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.messages import (
     MAX_MESSAGE_BYTES,
 )
-from btcfi.contracts.option import MIN_REFUND_DELAY
-from btcfi.contracts.setup import SetupPolicy
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.vm.program import load_program
@@ -72,7 +70,7 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None) -> PartyDesk:
+    def desk(self, *, guest: Guest | None = None) -> PartyDesk:
         """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
         store = PartyStore(self.folder)
         return PartyDesk(
@@ -80,7 +78,6 @@ class Side:
             open_keystore(store.keystore_path, passphrase_of(self.passphrase_file)),
             self.chain(),
             guest or Guest(load_program(PROGRAM)),
-            policy=SetupPolicy(min_refund_delay=min_refund_delay),
             fees=FeeRule(),
         )
 

@@ -40,15 +40,15 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
         buyer_coins=[coin],
     )
     offer, agreement = scene.offer(), scene.agreement()
-    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
-    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET, authority=scene.authority())
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=scene.authority())
     text = export_psbt(agreement.funding.transaction, agreement.funding.spent)
     processed = rpc.call("walletprocesspsbt", text)
     witnesses = import_witnesses(processed["psbt"], agreement.funding.transaction)
     assert set(witnesses) == {1}
     with pytest.raises(WrongSignatureError):  # the seller's half alone is not enough
-        setup.complete(agreement, signed, {})
-    funding = setup.complete(agreement, signed, {}, outside=witnesses)
+        setup.complete(agreement, signed, {}, authority=scene.authority())
+    funding = setup.complete(agreement, signed, {}, outside=witnesses, authority=scene.authority())
     wallet.node.send(funding)
     wallet.mine()
     assert wallet.confirmations(funding.txid) == 1
