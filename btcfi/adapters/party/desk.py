@@ -33,6 +33,7 @@ from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
+from btcfi.units import Sats
 
 
 class AlreadySignedError(ConflictError):
