@@ -58,7 +58,7 @@ class TwoParties:
     def open(self, name):
         """A desk on a party's folder, as after a restart."""
         desk = PartyDesk(self.store(name), self.keys[name], self.node, Guest(PROGRAM), fees=self.fees)
-        give_mandate(desk, mandate(programs=[PROGRAM.program_hash]))
+        give_mandate(desk, mandate(oracles=ORACLES[:1], programs=[PROGRAM.program_hash]))
         return desk
 
     def terms(self, *, expiry_in=3, refund_in=9, rate=2_000, premium=30_000):
