@@ -100,7 +100,8 @@ class Settler:
             case Again():
                 self._node.send(step.version.transaction)
             case Settlement():
-                signature = sign_settlement(step, self._keystore.contract_secret(contract.number))
+                secret = self._keystore.contract_secret(contract.number)
+                signature = sign_settlement(step, secret, party=Role.SELLER.value)
                 refund = complete_settlement(step, seller=signature)
                 contract.refunds = (*known, Version(transaction=refund, fee=step.fee, height=tip))
                 self._keep(contract, refund)
