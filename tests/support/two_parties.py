@@ -1,6 +1,6 @@
 """Two parties with keys of their own in one process, a node, an oracle: contracts to settle, to refund, to cancel."""
 
-from btcfi.adapters.keystore import create_keystore
+from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
@@ -42,7 +42,8 @@ class TwoParties:
         )  # fmt: skip
         self.announcement = announce(ORACLES[0], self.event)
         self.keys = {
-            name: create_keystore(self.store(name).keystore_path, "a long passphrase") for name in ("buyer", "seller")
+            name: create_keystore(self.store(name).keystore_path, "a long passphrase", cost=LEAST_N)
+            for name in ("buyer", "seller")
         }
         self.stranger = wallet.coins_for(wallet.key.script, [500_000, 500_000])
         """Coins that are nobody's in the contract; made now, since to make one mines a block."""
