@@ -1,4 +1,4 @@
-"""What a hostile service and a hostile counterparty do to a party: messages changed, contracts invented, coins raced."""
+"""What a hostile service and counterparty do to a party: messages changed, contracts invented, coins raced."""
 
 import copy
 import os
@@ -132,7 +132,10 @@ TRICKS = {
         "accept_with_their_coins", "offer_with_their_coins", "second_accept", "own_oracle", "other_terms",
         "finish_invented", "double_spend",
     ),
-    "living": ("invented_close", "invented_close", "finish_close", "finish_close", "wrong_partial", "double_spend", "wrong_cet", "early_refund"),
+    "living": (
+        "invented_close", "invented_close", "finish_close", "finish_close", "wrong_partial", "double_spend",
+        "wrong_cet", "early_refund",
+    ),
     "settling": ("wrong_cet", "pin", "pin", "early_refund", "invented_close", "finish_close", "double_spend"),
 }  # fmt: skip
 
@@ -143,7 +146,7 @@ class Mallory:
     def __init__(self, model, me, victim):
         self.model, self.me, self.victim = model, me, victim
         self.agreements = {}
-        """Contracts that it has invented, by id, with the number of its key."""
+        """Contracts that it has invented, by id, with its accept message."""
         self.closes = {}
         self.number = 900
 
@@ -179,7 +182,7 @@ class Mallory:
             accepted = setup.accept(offer, agreement, party, secret, authority=self.model.anything_goes())
         except BtcfiError:
             return False
-        self.agreements[agreement.id] = (agreement, self.number, accepted)
+        self.agreements[agreement.id] = (agreement, accepted)
         self.model.put(self.victim, f"{name}.accept", encode_accept(accepted))
         return True
 
@@ -229,7 +232,7 @@ class Mallory:
         for _, message in self.model.said_by(self.victim, "sign"):
             signed = decode_sign(message)
             if signed.contract_id in self.agreements:
-                agreement, number, accepted = self.agreements[signed.contract_id]
+                agreement, _ = self.agreements[signed.contract_id]
                 funding = agreement.funding
                 own = sign_funding(
                     funding, {self.me.script: self.me.keystore.wallet_key(0)}, inputs=range(len(funding.spent))
@@ -303,7 +306,7 @@ class Mallory:
         return True
 
     def _pretext(self, agreement, contract):
-        """Return a guest input, its root and a payout that suits it: no input, a price of its own, or the agreed one."""
+        """Return a guest input, its root and a payout: no input, a price of its own, or the one that is allowed."""
         rng, top = self.model.rng, agreement.plan.contract.collateral
         if rng.random() < 0.6:
             return b"", None, Sats(top - 2_000 if self.me.role is Role.BUYER else 0)
@@ -373,7 +376,7 @@ class Mallory:
             offering = contract.offer.role is self.me.role
             party = contract.offer.party if offering else contract.accept and contract.accept.party
             yield from party.coins if party else ()
-        for agreement, _, accepted in self.agreements.values():
+        for _, accepted in self.agreements.values():
             yield from accepted.party.coins
 
     def _to_itself(self, coin, fee):

@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
 from btcfi.contracts.buckets import Rounding, bucket_of
 from btcfi.contracts.mandate import Authority, Bounds, CloseRule, Situation, sign_mandate
 from btcfi.contracts.mandate_drafts import simulation_mandate
@@ -39,7 +39,9 @@ DEEPEST_FORK = 6
 CARRIED = ("offer", "accept", "sign", "close-request", "close-answer")
 """Messages to the other side; the rest of an outbox is for the service."""
 SETTLING_FEE = 30_000
-"""What settling, refunding or closing one contract may cost a side, in sats: the whole coin that pays, and its anchor."""
+"""Sats that settling, refunding or closing one contract may cost a side: the whole coin that pays, and the rest."""
+CLOSING_FEE = 5_000
+"""What a close may pay by the mandate: the buyer bears it where nothing is left to the seller."""
 TAKING_BACK_FEE = 5_000
 """What a cancelled offer may cost."""
 PREMIUM = 400_000
@@ -205,7 +207,7 @@ class Interleaving:
             cet_fee=Bounds(least=CET_FEE, most=CET_FEE), life=Bounds(least=0, most=1_200 * LIFE),
             expiry_slack=Bounds(least=-6, most=36), refund_delay=Bounds(least=REFUND_DELAY, most=3 * REFUND_DELAY),
             close_price=Bounds(least=self.spot, most=self.spot), close_rate=Bounds(least=1_000, most=5_000),
-            close_fee=Sats(5_000),
+            close_fee=Sats(CLOSING_FEE),
         )  # fmt: skip
         for side in self.sides.values():
             side.give_mandate(self.mandate)
@@ -284,7 +286,8 @@ class Interleaving:
 
     def _living(self):
         return [
-            (self._talk, 5), (self._carry, 1), (self._round, 1), (self._killed_round, 3), (self._mine, 4), (self._fork, 2),
+            (self._talk, 5), (self._carry, 1), (self._round, 1), (self._killed_round, 3), (self._mine, 4),
+            (self._fork, 2),
             (self._repeat, 3), (self._mutate, 1), (self._trick, 6), (self._close, 2), (self._restart, 2),
             (self._forge, 1), (self._attest, 3), (self._cancel, 0.3),
         ]  # fmt: skip
@@ -646,6 +649,7 @@ class Interleaving:
         cets = {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}
         closes = {one.payout for one in self.close_names.values()}
         closes |= {self._at_the_spot(terms)} if self.mandate.unbidden else set()
+        closes = set() if self.mandate.close is CloseRule.NEVER else closes
         buckets = [self._bucket(plan, outcome) for outcome in self.oracle.outcomes()]
         agreed = [plan.split_of(bucket) for bucket in buckets]
         is_buyer = side.role is Role.BUYER
@@ -662,7 +666,7 @@ class Interleaving:
         elif len(spend.inputs[0].witness) == 1:
             self.told.events["closed"] += 1
             paid = sum(output.value for output in spend.outputs if output.script == plan.contract.buyer_script)
-            if paid not in closes and not (paid == 0 and 0 in closes):
+            if not any(one - CLOSING_FEE <= paid <= one + DUST_P2TR for one in closes):
                 self.violations.append(f"a close at {paid:,} was mined that the owners did not order")
             return paid if is_buyer else plan.contract.collateral - paid
         else:

@@ -7,8 +7,8 @@ from functools import cached_property, lru_cache
 from unittest.mock import patch
 
 from btcfi.adapters import keystore as keystore_module
-from btcfi.adapters.party import wallet as wallet_module
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
+from btcfi.adapters.party import wallet as wallet_module
 from btcfi.adapters.party.agreements import Agreements
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest

@@ -193,8 +193,8 @@ def starts_its_watch_again():
 @pytest.mark.parametrize(
     ("hole", "within"),
     [
-        (signs_whatever_fits, 300), (keeps_any_evidence, 300), (signs_a_second_answer, 300), (closes_at_any_payout, 300),
-        (remembers_evidence_in_memory_only, 300), (starts_its_watch_again, 300),
+        (signs_whatever_fits, 300), (keeps_any_evidence, 300), (signs_a_second_answer, 300),
+        (closes_at_any_payout, 300), (remembers_evidence_in_memory_only, 300), (starts_its_watch_again, 300),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )  # fmt: skip
