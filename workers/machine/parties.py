@@ -43,8 +43,8 @@ def prepare(deployment: Deployment) -> None:
 
 
 def _prepare_party(folder: Path) -> None:
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for place in (folder, *(folder / name for name in FOLDERS)):  # a parent made by the way would be open to others
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
     passphrase, store = folder / "passphrase", folder / "party" / "keystore.json"
     if not passphrase.exists():
         write_private(passphrase, secrets.token_urlsafe(24).encode() + b"\n")
