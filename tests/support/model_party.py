@@ -171,9 +171,17 @@ class ModelParty:
             return str(e)
         return None
 
+    @contextmanager
     def _environment(self):
         # as its own user it would have a folder of its own for running programs
-        return patch.dict(os.environ, {"XDG_RUNTIME_DIR": str(self.folder / "run")})
+        before = os.environ.get("XDG_RUNTIME_DIR")
+        os.environ["XDG_RUNTIME_DIR"] = str(self.folder / "run")
+        try:
+            yield
+        finally:
+            os.environ.pop("XDG_RUNTIME_DIR")
+            if before is not None:
+                os.environ["XDG_RUNTIME_DIR"] = before
 
     def try_(self, call):
         """Let the owner ask the desk for something; return its answer, or the error by which it was refused."""
