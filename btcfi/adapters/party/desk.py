@@ -13,6 +13,7 @@ from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
@@ -28,10 +29,11 @@ from btcfi.bitcoin.fees import (
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup, watch
+from btcfi.contracts.execution import check_presignatures
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
 from btcfi.contracts.option import expected_height
 from btcfi.contracts.payouts import decode_terms
-from btcfi.contracts.setup import SetupPolicy
+from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
@@ -65,26 +67,38 @@ class PartyDesk:
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
 
-    def offer(self, terms: ContractTerms, role: Role, *, order: str = "") -> Offer:
+    def outside_coins(self, names: Sequence[str], pay_to: bytes | None = None) -> OutsideCoins | None:
+        """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError."""
+        if not names and pay_to is None:
+            return None
+        if not names:
+            raise InvalidInputError("--pay-to", "without --coin", "coins of the outside wallet that is to be paid")
+        return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=pay_to)
+
+    def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
         """Make an offer with coins of our wallet, reserve them, and remember it.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
+        outside: coins of another wallet instead, which signs them by PSBT.
         """
         if order in self._orders():
             return self._store.load(self._orders()[order]).offer
         self._check_refund(terms)
         number = self._store.take_number()
-        offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
+        offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
         name = self._store.save(PartyContract(number=number, role=role, offer=offer, order=order))
         if order:
             self._orders()[order] = name
         return offer
 
-    def accept(self, offer: Offer, announcements: Sequence[Announcement]) -> Accept:
+    def accept(
+        self, offer: Offer, announcements: Sequence[Announcement], *, outside: OutsideCoins | None = None
+    ) -> Accept:
         """Check an offer against the announcements that we expect, pre-sign every CET, and remember both.
 
         announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
-        An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError.
+        outside: as in ``offer``. An offer that was accepted before gets the same answer again. Raises
+        WrongAnnouncementError.
         """
         if (before := self.accepted(offer)) is not None:
             return before
@@ -93,7 +107,7 @@ class PartyDesk:
         self._check_refund(offer.terms)
         self._check_coins(offer.party.coins)
         number = self._store.take_number()
-        party = self._party(number, offer.terms, role)
+        party = self._party(number, offer.terms, role, outside)
         agreement = self._agreements.new(offer, party, announcements[0].event)
         accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
         buckets = agreement.plan.buckets
@@ -120,33 +134,111 @@ class PartyDesk:
 
         One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another.
         """
+        contract, agreement = self._answered(accepted)
+        return contract.sign or self._give_signatures(contract, agreement)
+
+    def _answered(self, accepted: Accept) -> tuple[PartyContract, Agreement]:
+        """Return our contract with the answer in it, not saved, and its agreement. Raises AlreadySignedError."""
         contract = self._store.load(accepted.offer_id.hex())
-        if contract.sign is not None:
-            if contract.accept != accepted:
-                raise AlreadySignedError(accepted.offer_id.hex())
-            return contract.sign
-        self._check_coins(accepted.party.coins)
+        if contract.accept is not None and contract.accept != accepted:
+            raise AlreadySignedError(accepted.offer_id.hex())
+        if contract.sign is None:
+            self._check_coins(accepted.party.coins)
         contract.accept = accepted
         agreement = self._agreements.of(contract)
         contract.buckets = agreement.plan.buckets
+        return contract, agreement
+
+    def _give_signatures(
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
+    ) -> Sign:
+        if contract.accept is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's accept message")
+        self._require_signed(contract, agreement, outside)
         secret = self._keystore.contract_secret(contract.number)
-        signed = setup.sign(contract.offer, accepted, agreement, secret, self.wallet.by_script)
-        contract.sign = signed
+        contract.sign = setup.sign(
+            contract.offer, contract.accept, agreement, secret, self.wallet.by_script, outside=outside
+        )
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)
-        return signed
+        return contract.sign
 
     def complete(self, signed: Sign) -> Transaction:
         """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast."""
+        contract, agreement = self._countersigned(signed)
+        return self._fund(contract, agreement)
+
+    def _countersigned(self, signed: Sign) -> tuple[PartyContract, Agreement]:
+        """Return our contract with the offering side's signatures in it, neither checked nor saved."""
         name, contract, agreement = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
-        contract.funding = setup.complete(agreement, signed, self.wallet.by_script)
         contract.sign = signed
+        return contract, agreement
+
+    def _fund(
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
+    ) -> Transaction:
+        if contract.sign is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's sign message")
+        self._require_signed(contract, agreement, outside)
+        contract.funding = setup.complete(agreement, contract.sign, self.wallet.by_script, outside=outside)
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
+
+    def _require_signed(
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None
+    ) -> None:
+        missing = set(asked_inputs(agreement, contract.role, self.wallet.by_script)) - set(outside or {})
+        if missing:
+            what = f"coins of an outside wallet, inputs {sorted(missing)}: `btcfi party psbt export` and import"
+            raise StepOutOfOrderError(contract.offer.id.hex(), what)
+
+    # ---- an outside wallet signs our inputs
+
+    def hand_over(self, name: str, message: Accept | Sign) -> HandOver:
+        """Return the funding for an outside wallet to sign, once all of the other side was checked, and keep that.
+
+        message: the other side's answer to our offer, or its signatures. After this one answer no other is taken: the
+        wallet may have signed. Raises as ``sign`` and ``complete`` do.
+        """
+        if isinstance(message, Accept):
+            contract, agreement = self._answered(message)
+            other = contract.role.other.value
+            check_presignatures(agreement.plan, other, message.presignatures)
+        else:
+            contract, agreement = self._countersigned(message)
+            setup.check_signed(agreement, message)
+        if contract.offer.id.hex() != name:
+            raise setup.WrongMessageError("the", f"is of contract {contract.offer.id.hex()[:16]}, not {name[:16]}")
+        party = self._own_party(contract)
+        made = hand_over(
+            name, contract.role, contract.offer.terms, agreement, party=party, scripts=self.wallet.by_script
+        )
+        self._store.save(contract)
+        return made
+
+    def take_back(self, name: str, psbt: str) -> Sign | Transaction:
+        """Take an outside wallet's signatures of our inputs, verified, and go on: our sign message, or the funding.
+
+        Raises StepOutOfOrderError before ``hand_over``, and what ``psbt.import_witnesses`` raises.
+        """
+        contract = self._store.load(name)
+        agreement = self._agreements.of(contract)
+        given = witnesses(agreement, contract.role, psbt, self.wallet.by_script)
+        if contract.role is contract.offer.role:
+            return contract.sign or self._give_signatures(contract, agreement, given)
+        return self._fund(contract, agreement, given)
+
+    @staticmethod
+    def _own_party(contract: PartyContract) -> Party:
+        if contract.role is contract.offer.role:
+            return contract.offer.party
+        if contract.accept is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "our accept message")
+        return contract.accept.party
 
     def _check_refund(self, terms: ContractTerms) -> None:
         """Refuse terms whose refund opens before the option can be settled, by our own node's height and time.
@@ -163,9 +255,12 @@ class PartyDesk:
                 f"{least:,} or more: {self._policy.min_refund_delay} blocks after the expiry",
             )  # fmt: skip
 
-    def _party(self, number: int, terms: ContractTerms, role: Role) -> Party:
-        chosen = self.wallet.choose(terms.collateral if role is Role.SELLER else terms.premium, terms.rate)
+    def _party(self, number: int, terms: ContractTerms, role: Role, outside: OutsideCoins | None) -> Party:
         key = public_key_compressed(self._keystore.contract_secret(number))
+        if outside is not None:
+            script = outside.pay_to or self.wallet.script
+            return Party(key=key, payout_script=script, change_script=script, coins=outside.coins)
+        chosen = self.wallet.choose(terms.collateral if role is Role.SELLER else terms.premium, terms.rate)
         return Party(key=key, payout_script=self.wallet.script, change_script=self.wallet.script, coins=chosen)
 
     def _check_coins(self, coins: Sequence[Coin]) -> None:
@@ -189,6 +284,8 @@ class PartyDesk:
         if contract.accept is not None and self._node.unspent(self._agreements.of(contract).plan.funding) is not None:
             raise StepOutOfOrderError(name, "the funding waits or is confirmed: `btcfi party close` it")
         coins = mine.coins
+        if strangers := [str(coin.outpoint) for coin in coins if coin.output.script not in self.wallet.by_script]:
+            raise StepOutOfOrderError(name, f"spend {', '.join(strangers)} in the wallet that has its keys")
         rate = choose_rate(self._node.fee_estimate(2), self._fees)
         fee = fee_for(vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT), rate)
         value = Sats(sum(coin.value for coin in coins) - fee)

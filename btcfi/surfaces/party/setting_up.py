@@ -9,6 +9,7 @@ import typer
 
 from btcfi.adapters.keystore import create_keystore
 from btcfi.adapters.party.store import PartyStore
+from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -26,11 +27,15 @@ from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
 from btcfi.surfaces.party.side import (
     Announcements,
+    Coins,
+    Contract,
     Out,
+    PayTo,
     RefundDelay,
     Side,
     choice,
     command,
+    contract_name,
     passphrase_of,
     read_message,
     say,
@@ -62,6 +67,8 @@ def offer(
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    coin: Coins = None,
+    pay_to: PayTo = "",
     side: Side,
 ) -> None:
     """Offer a contract: terms, oracles, and coins of your wallet."""
@@ -81,7 +88,8 @@ def offer(
         threshold=threshold,
     )
     desk = side.desk(min_refund_delay)
-    made = desk.offer(contract, choice(Role, "role", role))
+    brought = desk.outside_coins(coin or (), decode_address(pay_to) if pay_to else None)
+    made = desk.offer(contract, choice(Role, "role", role), outside=brought)
     write_message(out, encode_offer(made))
     say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
 
@@ -93,12 +101,16 @@ def accept(
     announcement: Announcements,
     out: Out,
     min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    coin: Coins = None,
+    pay_to: PayTo = "",
     side: Side,
 ) -> None:
     """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    accepted = side.desk(min_refund_delay).accept(offered, expected)
+    desk = side.desk(min_refund_delay)
+    brought = desk.outside_coins(coin or (), decode_address(pay_to) if pay_to else None)
+    accepted = desk.accept(offered, expected, outside=brought)
     write_message(out, encode_accept(accepted))
     say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 
@@ -126,9 +138,9 @@ def sign(
 @command()
 def cancel(
     *,
-    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    contract: Contract,
     side: Side,
 ) -> None:
     """Take an unfunded contract back: spend the coins that you named in it to yourself."""
-    back = side.desk().cancel(contract)
+    back = side.desk().cancel(contract_name(contract))
     say({"txid": display_txid(back.txid)})

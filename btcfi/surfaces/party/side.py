@@ -20,9 +20,7 @@ from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.messages import (
-    MAX_MESSAGE_BYTES,
-)
+from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_offer
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.documents import parse_json
@@ -34,6 +32,9 @@ NODE_TIMEOUT: Final = 60.0
 """Seconds."""
 
 PROGRAM: Final = "option_settlement"
+
+HASH_SIZE: Final = 32
+"""Bytes of a contract's name."""
 
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
@@ -48,9 +49,23 @@ Cookie = Annotated[
 ]
 Passphrase = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),
+    typer.Option(
+        "--passphrase-file",
+        envvar="BTCFI_PARTY_PASSPHRASE_FILE",
+        help="File whose first line is the passphrase; else it is asked for.",
+    ),
 ]
 Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Contract = Annotated[
+    str, typer.Argument(help="The contract: its name in `party status`, or the file of its offer or accept message.")
+]
+Coins = Annotated[
+    list[str] | None,
+    typer.Option("--coin", help="TXID:VOUT of an outside wallet's coin, instead of this wallet's; repeat."),
+]
+PayTo = Annotated[
+    str, typer.Option("--pay-to", help="With --coin: the outside wallet's address for payout, premium and change.")
+]
 Announcements = Annotated[
     list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
 ]
@@ -85,7 +100,19 @@ class Side:
         )
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def contract_name(text: str) -> str:
+    """Return the name of a contract: as it is, or of the file of an offer or an accept message."""
+    if len(text) == 2 * HASH_SIZE and set(text) <= set("0123456789abcdef"):
+        return text
+    message = read_message(text)
+    if isinstance(message, dict) and message.get("type") == "btcfi/accept":
+        return decode_accept(message).offer_id.hex()
+    return decode_offer(message).id.hex()
+
+
+def command(
+    name: str | None = None, *, group: typer.Typer = app
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
     options = [
@@ -101,7 +128,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
         whole = signature(function, eval_str=True)
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
-        app.command(name)(command)
+        group.command(name)(command)
         return function
 
     return put
