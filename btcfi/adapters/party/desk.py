@@ -37,7 +37,7 @@ from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Sats
+from btcfi.units import Height, Sats, Slot
 
 
 class AlreadySignedError(ConflictError):
@@ -74,6 +74,11 @@ class PartyDesk:
         if not names:
             raise InvalidInputError("--pay-to", "without --coin", "coins of the outside wallet that is to be paid")
         return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=pay_to)
+
+    def expected_expiry(self, expiry: Slot) -> Height:
+        """Return the height that our node's chain is expected to have at a minute, at ten minutes a block."""
+        chain = self._node.chain_info()
+        return expected_height(chain.height, expiry - chain.median_time)
 
     def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
         """Make an offer with coins of our wallet, reserve them, and remember it.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import read_untrusted_json
+from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
@@ -24,7 +24,7 @@ from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_of
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -176,6 +176,28 @@ def write_message(target: str, message: dict[str, Any]) -> None:
         _http("POST", target, raw)
     else:
         Path(target).write_bytes(raw)
+
+
+def carry(message: dict[str, Any], name: str, to: str) -> None:
+    """Put a message of this name into a folder, or post it to a URL. Raises ConflictError when another lies there."""
+    if _is_url(to):
+        write_message(to, message)
+        return
+    folder = Path(to)
+    if not folder.is_dir():
+        raise NotFoundError("folder", to, "make it, or name the one that the other side reads")
+    target = folder / name
+    if target.exists() and read_message(str(target)) != message:
+        raise OtherMessageError(target)
+    write_private(target, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+class OtherMessageError(ConflictError):
+    """Another message of this name lies there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is another message already; nothing was overwritten")
+        self.path = path
 
 
 def _http(method: str, url: str, body: bytes | None = None) -> bytes:
