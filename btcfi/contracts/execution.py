@@ -1,8 +1,9 @@
 """Contract execution transactions (CETs): one per payout bucket, signed by both parties before the funding.
 
-Each is a version 3 transaction without a fee, minable after the expiry height, with a 240-sat pay-to-anchor output
-that its fee-paying child spends. Both parties pre-sign every one under the sum of the oracles' anticipation points of
-its bucket: only the attestation of an outcome in that bucket finishes the signatures.
+Each is a version 3 transaction, minable after the expiry height, that pays a small fee of its own (none in contracts of
+version 1), with a 240-sat pay-to-anchor output that a child spends to pay more. Both parties pre-sign every one under
+the sum of the oracles' anticipation points of its bucket: only the attestation of an outcome in that bucket finishes
+the signatures.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ANCHOR: Final = TxOut(value=DUST_P2A, script=P2A_SCRIPT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """How one CET divides the collateral; buyer + seller + 240 = collateral."""
+    """How one CET divides the collateral; buyer + seller + 240 + its own fee = collateral."""
 
     buyer: Sats
     seller: Sats
@@ -61,6 +62,8 @@ class ExecutionPlan:
     """The oracles, in the order that both parties use."""
     threshold: int = 1
     """How many of them must attest the same outcome."""
+    cet_fee: Sats
+    """What each CET pays by itself; 0 in contracts of version 1."""
     shared_points: tuple[DigitPoints, ...] | None = field(default=None, repr=False, compare=False)
     """Anticipation points computed already, for contracts on the same event."""
     _state: _State = field(init=False, repr=False, compare=False)
@@ -87,7 +90,7 @@ class ExecutionPlan:
 
     def split_of(self, bucket: int) -> Split:
         """Return the amounts of a bucket's CET."""
-        buyer, seller = split(self.contract.collateral, self.buckets[bucket].payout, ANCHOR.value)
+        buyer, seller = split(self.contract.collateral, self.buckets[bucket].payout, Sats(ANCHOR.value + self.cet_fee))
         return Split(buyer=buyer, seller=seller)
 
     def has(self, transaction: Transaction) -> bool:

@@ -26,8 +26,19 @@ from btcfi.oracle.attestation import Attestation
 from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
-VERSION: Final = 1
-"""Of all three messages; another one is refused."""
+VERSION: Final = 2
+"""Of contracts, and of the messages that set one up: since 2 a CET pays a fee of its own."""
+
+VERSIONS: Final = (1, 2)
+"""What is read: contracts of an earlier version are watched to their end, and no new one is made."""
+
+CLOSE_VERSION: Final = 1
+"""Of the messages of a close."""
+
+ATTESTATION_VERSION: Final = 1
+
+CET_FEE: Final = Sats(1_000)
+"""What a CET pays by itself: about 5 sat/vB, so that any node takes it alone, whatever becomes of its child."""
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """Of one message: 50,000 buckets with three sets of oracles are 13 MB of base64."""
@@ -91,6 +102,14 @@ class ContractTerms:
     threshold: int = 1
     tree: str = "standard"
     release_hash: Hash32 | None = None
+    cet_fee: Sats = CET_FEE
+    """What each CET pays by itself; out of the seller's part, out of the buyer's only where that is all there is."""
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for a CET fee in version 1, which has none."""
+        if self.version == 1 and self.cet_fee:
+            raise InvalidInputError("cet_fee_sats", f"{self.cet_fee} in version 1", f"version {VERSION}, or no fee")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +142,8 @@ class Accept:
     offer_id: Hash32
     party: Party
     presignatures: bytes = field(repr=False)
+    version: int = VERSION
+    """The offer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +154,8 @@ class Sign:
     presignatures: bytes = field(repr=False)
     witnesses: Mapping[int, tuple[bytes, ...]]
     """By funding input."""
+    version: int = VERSION
+    """The offer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,17 +204,19 @@ def canonical(message: Json) -> bytes:
 
 def encode_offer(offer: Offer) -> Json:
     """Return the offer as JSON."""
-    head = {"type": "btcfi/offer", "version": VERSION, "role": offer.role.value}
+    head = {"type": "btcfi/offer", "role": offer.role.value}
     return head | {"party": _encode_party(offer.party)} | _encode_terms(offer.terms)
 
 
 def encode_order(order: Order) -> Json:
     """Return an order as JSON: an offer without its party."""
-    return {"type": "btcfi/order", "version": VERSION, "role": order.role.value} | _encode_terms(order.terms)
+    return {"type": "btcfi/order", "role": order.role.value} | _encode_terms(order.terms)
 
 
 def _encode_terms(terms: ContractTerms) -> Json:
+    fee = {"cet_fee_sats": terms.cet_fee} if terms.version > 1 else {}
     return {
+        "version": terms.version,
         "option": terms.option,
         "collateral_sats": terms.collateral,
         "premium_sats": terms.premium,
@@ -205,14 +230,14 @@ def _encode_terms(terms: ContractTerms) -> Json:
         "threshold": terms.threshold,
         "tree": terms.tree,
         "release_hash": terms.release_hash.hex() if terms.release_hash else None,
-    }
+    } | fee
 
 
 def encode_accept(accept: Accept) -> Json:
     """Return the accept message as JSON."""
     return {
         "type": "btcfi/accept",
-        "version": VERSION,
+        "version": accept.version,
         "offer_id": accept.offer_id.hex(),
         "party": _encode_party(accept.party),
         "cet_adaptor_signatures": b64encode(accept.presignatures).decode(),
@@ -223,7 +248,7 @@ def encode_sign(sign: Sign) -> Json:
     """Return the sign message as JSON."""
     return {
         "type": "btcfi/sign",
-        "version": VERSION,
+        "version": sign.version,
         "contract_id": sign.contract_id.hex(),
         "cet_adaptor_signatures": b64encode(sign.presignatures).decode(),
         "funding_witnesses": {
@@ -236,7 +261,7 @@ def encode_close_order(order: CloseOrder) -> Json:
     """Return an order to close as JSON."""
     return {
         "type": "btcfi/close-order",
-        "version": VERSION,
+        "version": CLOSE_VERSION,
         "offer_id": order.offer_id.hex(),
         "payout_sats": order.payout,
         "sats_per_kvb": order.rate,
@@ -248,7 +273,7 @@ def encode_close_request(request: CloseRequest) -> Json:
     """Return the close request as JSON."""
     return {
         "type": "btcfi/close-request",
-        "version": VERSION,
+        "version": CLOSE_VERSION,
         "contract_id": request.contract_id.hex(),
         "payout_sats": request.payout,
         "sats_per_kvb": request.rate,
@@ -261,7 +286,7 @@ def encode_close_answer(answer: CloseAnswer) -> Json:
     """Return the answer to a close request as JSON."""
     return {
         "type": "btcfi/close-answer",
-        "version": VERSION,
+        "version": CLOSE_VERSION,
         "contract_id": answer.contract_id.hex(),
         "nonce": answer.nonce.hex(),
         "partial": answer.partial.hex(),
@@ -291,7 +316,7 @@ def encode_attestation(attestation: Attestation) -> Json:
     """Return an attestation as JSON."""
     return {
         "type": "btcfi/attestation",
-        "version": VERSION,
+        "version": ATTESTATION_VERSION,
         "oracle_key": attestation.oracle_key.hex(),
         "event_id": attestation.event.hex(),
         "outcome": attestation.outcome,
@@ -374,6 +399,8 @@ _ANNOUNCEMENT: Final = record(
     signature=hexadecimal(64),
 )
 
+_VERSION: Final = whole(VERSIONS[0], VERSIONS[-1])
+
 _TERMS: Final = record(
     ContractTerms,
     option=Rule(lambda value: dict(value.items()), "the option's terms, an object"),
@@ -385,14 +412,17 @@ _TERMS: Final = record(
     announcements=("oracles", listed(_ANNOUNCEMENT, 16)),
     threshold=whole(1, 16),
     tree=Rule(_tree, "one of " + ", ".join(TREES)),
+    cet_fee="cet_fee_sats",
+    version=_VERSION,
 )
 
-_ACCEPT: Final = record(Accept, presignatures=("cet_adaptor_signatures", BASE64))
+_ACCEPT: Final = record(Accept, presignatures=("cet_adaptor_signatures", BASE64), version=_VERSION)
 
 _SIGN: Final = record(
     Sign,
     presignatures=("cet_adaptor_signatures", BASE64),
     witnesses=("funding_witnesses", Rule(_witnesses, "input numbers with lists of hex")),
+    version=_VERSION,
 )
 
 _CLOSE_ORDER: Final = record(
@@ -425,12 +455,21 @@ class _Head:
 _HEAD: Final = record(_Head, version=whole(0, 1 << 16))
 
 
-def _body(rule: Rule[T], message: object, kind: str) -> T:
-    """Return the record of a message of this kind and of our version."""
+def _body(rule: Rule[T], message: object, kind: str, versions: tuple[int, ...] = (CLOSE_VERSION,)) -> T:
+    """Return the record of a message of this kind, and of a version that is read."""
     head = _HEAD.read(message, kind)
-    if (head.type, head.version) != (kind, VERSION):
-        raise InvalidInputError("message", f"{head.type!r} version {head.version}", f"{kind!r} version {VERSION}")
+    if head.type != kind or head.version not in versions:
+        raise InvalidInputError("message", f"{head.type!r} version {head.version}", f"{kind!r} version {versions[-1]}")
     return rule.read(message, kind)
+
+
+def _terms_of(message: object, kind: str) -> ContractTerms:
+    """Return the terms in an offer or an order. Version 1 knows no fee of a CET, later ones must say it."""
+    if _HEAD.read(message, kind).version == 1 and isinstance(message, dict):
+        if "cet_fee_sats" in message:
+            raise InvalidInputError(f"{kind}.cet_fee_sats", "in version 1", f"version {VERSION}, or no fee of a CET")
+        message = message | {"cet_fee_sats": 0}
+    return _body(_TERMS, message, kind, VERSIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,24 +493,24 @@ _OFFER_SIDE: Final = record(_OfferSide)
 
 def decode_offer(message: object) -> Offer:
     """Return the offer of a JSON value. Raises InvalidInputError naming the field."""
-    terms, side = _body(_TERMS, message, "btcfi/offer"), _OFFER_SIDE.read(message, "btcfi/offer")
+    terms, side = _terms_of(message, "btcfi/offer"), _OFFER_SIDE.read(message, "btcfi/offer")
     return Offer(terms=terms, role=side.role, party=side.party)
 
 
 def decode_order(message: object) -> Order:
     """Return the order of a JSON value. Raises InvalidInputError naming the field."""
-    terms, side = _body(_TERMS, message, "btcfi/order"), _SIDE.read(message, "btcfi/order")
+    terms, side = _terms_of(message, "btcfi/order"), _SIDE.read(message, "btcfi/order")
     return Order(terms=terms, role=side.role)
 
 
 def decode_accept(message: object) -> Accept:
     """Return the accept message of a JSON value. Raises InvalidInputError naming the field."""
-    return _body(_ACCEPT, message, "btcfi/accept")
+    return _body(_ACCEPT, message, "btcfi/accept", VERSIONS)
 
 
 def decode_sign(message: object) -> Sign:
     """Return the sign message of a JSON value. Raises InvalidInputError naming the field."""
-    return _body(_SIGN, message, "btcfi/sign")
+    return _body(_SIGN, message, "btcfi/sign", VERSIONS)
 
 
 def decode_close_order(message: object) -> CloseOrder:

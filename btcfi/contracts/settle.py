@@ -58,7 +58,8 @@ class CompletedCet:
     """The buyer's output; 0 when there is none."""
     seller_return: Sats
     anchor: Sats = DUST_P2A
-    """payout + seller_return + anchor = collateral; the anchor pays towards the child's fee."""
+    fee: Sats
+    """Its own. payout + seller_return + anchor + fee = collateral; the anchor pays towards the child's fee."""
 
     @property
     def anchor_outpoint(self) -> OutPoint:
@@ -100,6 +101,7 @@ def complete_cet(
         outcome=outcome,
         payout=amounts.buyer,
         seller_return=amounts.seller,
+        fee=plan.cet_fee,
     )
 
 
@@ -163,7 +165,7 @@ def build_child(
     change_size = len(TxOut(value=Sats(0), script=change_script).to_bytes())
     weight = OVERHEAD_WEIGHT + _ANCHOR_INPUT_WEIGHT + P2TR_INPUT_WEIGHT + 4 * (change_size + len(record.to_bytes()))
     child_vsize = vsize_of(weight)
-    fee = fee_for(child_vsize + cet.transaction.vsize, rate)
+    fee = Sats(max(fee_for(child_vsize + cet.transaction.vsize, rate) - cet.fee, fee_for(child_vsize, rate)))
     if replaces is not None:
         fee = Sats(max(fee, replacement_fee(old_fee=replaces.fee, vsize=child_vsize, rate=rate)))
     change = cet.anchor + coin.value - fee

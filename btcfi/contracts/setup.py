@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.keys import TaprootKey
@@ -23,7 +24,7 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
 from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
-from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
+from btcfi.contracts.messages import VERSION, Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
 from btcfi.contracts.metadata import OptionMetadata
 from btcfi.contracts.option import (
     MIN_REFUND_DELAY,
@@ -37,7 +38,12 @@ from btcfi.contracts.option import (
 )
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, check_announcement
-from btcfi.units import Hash32
+from btcfi.units import Hash32, Sats
+
+MIN_CET_FEE: Final = Sats(300)
+"""More than 1 sat/vB of the largest CET: below it, a node that asks for that would not take it alone."""
+
+MAX_CET_FEE: Final = Sats(20_000)
 
 
 class WrongMessageError(BtcfiError):
@@ -81,8 +87,15 @@ class Agreement:
 
 def propose(terms: ContractTerms, *, role: Role, party: Party) -> Offer:
     """Return the offer. Raises InvalidInputError when its own terms could never be accepted."""
+    check_new(terms)
     _check_terms(terms)
     return Offer(terms=terms, role=role, party=party)
+
+
+def check_new(terms: ContractTerms) -> None:
+    """Refuse terms of an earlier version: contracts of it are watched to their end, and no new one is made."""
+    if terms.version != VERSION:
+        raise InvalidInputError("offer.version", f"{terms.version}", f"speak version {VERSION}: a CET pays a fee now")
 
 
 def agree(
@@ -125,6 +138,7 @@ def agree(
         buckets=buckets,
         announcements=terms.announcements,
         threshold=terms.threshold,
+        cet_fee=terms.cet_fee,
         shared_points=points,
     )
     return Agreement(id=contract_id(offer, accepting), funding=funding, plan=plan, offering=offer.role)
@@ -163,7 +177,9 @@ def buckets_of(terms: ContractTerms, payouts: Payouts, *, event: OracleEvent, li
 def accept(offer: Offer, agreement: Agreement, party: Party, secret: bytes) -> Accept:
     """Return the accept message: this side's party and its pre-signatures of every CET."""
     _check_key(party, secret)
-    return Accept(offer_id=offer.id, party=party, presignatures=presign(agreement.plan, secret))
+    check_new(offer.terms)
+    presignatures = presign(agreement.plan, secret)
+    return Accept(offer_id=offer.id, party=party, presignatures=presignatures, version=offer.terms.version)
 
 
 def sign(
@@ -185,6 +201,8 @@ def sign(
     _check_key(offer.party, secret)
     if accepted.offer_id != offer.id:
         raise WrongMessageError("accept", "is for another offer")
+    if accepted.version != offer.terms.version:
+        raise WrongMessageError("accept", f"speaks version {accepted.version}, the offer {offer.terms.version}")
     if agreement.id != contract_id(offer, accepted.party):
         raise WrongMessageError("accept", "is from another party than the agreement")
     if not checked:
@@ -194,6 +212,7 @@ def sign(
         contract_id=agreement.id,
         presignatures=presignatures,
         witnesses=_own_witnesses(agreement, offer.role, wallet, outside),
+        version=offer.terms.version,
     )
 
 
@@ -272,8 +291,11 @@ def inputs_of(agreement: Agreement, role: Role) -> range:
 
 
 def _check_terms(terms: ContractTerms) -> None:
-    if terms.collateral <= ANCHOR.value:
-        raise InvalidInputError("collateral", f"{terms.collateral} sats", f"more than {ANCHOR.value} sats")
+    needed = ANCHOR.value + terms.cet_fee
+    if terms.collateral <= needed:
+        raise InvalidInputError("collateral", f"{terms.collateral} sats", f"more than {needed} sats")
+    if terms.version > 1 and not MIN_CET_FEE <= terms.cet_fee <= MAX_CET_FEE:
+        raise InvalidInputError("cet_fee_sats", f"{terms.cet_fee}", f"{MIN_CET_FEE} to {MAX_CET_FEE}")
     if not terms.announcements:
         raise InvalidInputError("oracles", "none", "at least one announcement")
     if terms.step > terms.collateral:

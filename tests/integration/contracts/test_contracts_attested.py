@@ -6,6 +6,7 @@ from btcfi.adapters.chain.node import FeeTooLowError, InputsSpentError, NotFinal
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.contracts import execution, leaves
+from btcfi.contracts.messages import CET_FEE
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.settle import TooFewAttestationsError, build_child, complete_cet
@@ -70,8 +71,8 @@ def test_an_option_settles_by_attestation_in_and_out_of_the_money(wallet, price)
     assert wallet.confirmations(cet.transaction.txid) == 6
     assert wallet.node.send(cet.transaction) == cet.transaction.txid
     settled = wallet.node.transaction(cet.transaction.txid).transaction
-    assert sum(output.value for output in settled.outputs) == COLLATERAL
-    assert cet.payout + cet.seller_return + cet.anchor == COLLATERAL
+    assert sum(output.value for output in settled.outputs) == COLLATERAL - CET_FEE
+    assert cet.payout + cet.seller_return + cet.anchor + cet.fee == COLLATERAL
     (exact,) = call_payouts([contract.event.price_of(contract.event.outcome(CentsPerBtc(price)))])
     assert cet.payout <= exact < cet.payout + STEP + 330
     assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, PROOF_ROOT)

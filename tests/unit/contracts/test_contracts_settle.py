@@ -129,7 +129,7 @@ def test_a_child_needs_a_coin_above_the_fee_and_a_replacement_pays_more(ready):
     cet = complete_cet(plan, **signatures, attestations=attestations(scene, 12_000_000))
     arguments = {"change_script": SELLER.script, "proof_root": PROOF_ROOT}
     with pytest.raises(InsufficientFundsError):
-        build_child(cet, coin(9, 700, SELLER.script), rate=RATE, **arguments)
+        build_child(cet, coin(9, 450, SELLER.script), rate=RATE, **arguments)
     first = build_child(cet, coin(9, 50_000, SELLER.script), rate=RATE, **arguments)
     again = build_child(cet, coin(9, 50_000, SELLER.script), rate=RATE, replaces=first, **arguments)
     assert again.fee >= first.fee + 200

@@ -12,7 +12,10 @@ from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts import execution, option, setup
 from btcfi.contracts.execution import check_presignatures, presign
 from btcfi.contracts.messages import (
+    CET_FEE,
+    Offer,
     Role,
+    contract_id,
     decode_accept,
     decode_offer,
     decode_sign,
@@ -245,6 +248,9 @@ def test_a_refund_height_before_or_too_near_the_expiry_is_refused():
         ({"threshold": 0}, InvalidInputError),
         ({"announcements": ()}, InvalidInputError),
         ({"collateral": Sats(240)}, InvalidInputError),
+        ({"collateral": Sats(1_240)}, InvalidInputError),
+        ({"cet_fee": Sats(299)}, InvalidInputError),
+        ({"cet_fee": Sats(20_001)}, InvalidInputError),
         ({"step": Sats(0)}, InvalidInputError),
         ({"step": Sats(20_000_000)}, InvalidInputError),
         ({"premium": Sats(329)}, InvalidInputError),
@@ -284,7 +290,7 @@ def _offer_json():
     ("path", "value"),
     [
         (("type",), "btcfi/accept"),
-        (("version",), 2),
+        (("version",), 3),
         (("collateral_sats",), -1),
         (("collateral_sats",), 1.5),
         (("collateral_sats",), "100"),
@@ -352,4 +358,48 @@ def test_a_plan_of_oracles_on_different_events_is_refused(messages):
             funding=plan.funding,
             buckets=plan.buckets,
             announcements=(*plan.announcements, other),
+            cet_fee=plan.cet_fee,
         )
+
+
+# ---- versions: an offer of the last release keeps its identity, and nobody makes a new one
+
+
+def _first_version():
+    return Scene().with_terms(version=1, cet_fee=Sats(0))
+
+
+def test_a_contract_of_version_1_keeps_the_identity_that_the_release_before_gave_it():
+    scene = _first_version()
+    offer = Offer(terms=scene.terms, role=Role.SELLER, party=scene.seller)  # both as commit 1d91409 computed them
+    assert offer.id.hex() == "2024cc97999b87e4675f15b832d36b55b086fde8baa44c10ad050328a4fc4d73"
+    assert contract_id(offer, scene.buyer).hex() == "a3e34cc25ee5bb30a3d5c5faad87afc25e2747c65dffebdb021657ffa63277bb"
+    assert "cet_fee_sats" not in encode_offer(offer)
+    assert decode_offer(encode_offer(offer)) == offer
+    with pytest.raises(InvalidInputError) as refused:
+        decode_offer(encode_offer(offer) | {"cet_fee_sats": 1_000})
+    assert refused.value.field == "btcfi/offer.cet_fee_sats"
+
+
+def test_no_new_contract_is_made_of_version_1_and_the_answer_says_what_to_speak():
+    scene = _first_version()
+    with pytest.raises(InvalidInputError, match="speak version 2"):
+        setup.propose(scene.terms, role=Role.SELLER, party=scene.seller)
+    offer = Offer(terms=scene.terms, role=Role.SELLER, party=scene.seller)
+    with pytest.raises(InvalidInputError, match="speak version 2"):
+        setup.accept(offer, scene.agreement(offer), scene.buyer, BUYER_SECRET)
+
+
+def test_an_answer_of_another_version_than_the_offers_is_refused(messages):
+    offer, agreement, accepted, _ = messages
+    with pytest.raises(WrongMessageError, match="version"):
+        setup.sign(offer, replace(accepted, version=1), agreement, SELLER_SECRET, {SELLER.script: SELLER})
+
+
+def test_every_cet_pays_its_own_fee_and_the_buyer_pays_it_only_where_the_seller_gets_nothing(messages):
+    plan = messages[1].plan
+    for place, bucket in enumerate(plan.buckets):
+        amounts, paid = plan.split_of(place), sum(output.value for output in plan.transaction(place).outputs)
+        assert plan.contract.collateral - paid == CET_FEE
+        if amounts.seller:
+            assert amounts.buyer in (bucket.payout, 0)

@@ -49,7 +49,7 @@ class Ready:
         option_id = self.option.id
         return (
             Signed(transaction=self.cet.transaction, purpose=SETTLEMENT, subject=option_id,
-                   spends=contracts.funding_outpoint(self.option), fee=self.cet.anchor),
+                   spends=contracts.funding_outpoint(self.option), fee=Sats(self.cet.anchor + self.cet.fee)),
             Signed(transaction=self.signed_child, purpose=CHILD, subject=option_id,
                    spends=self.cet.anchor_outpoint, fee=self.child.fee),
         )  # fmt: skip
@@ -102,7 +102,7 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
     fresh = [one for one in ours if one.txid not in known]
     for one in ours:
         if one.txid in known:  # a party was faster with the same CET
-            adopt(session, known[one.txid], one.settlement, fee=one.cet.anchor, now=now)
+            adopt(session, known[one.txid], one.settlement, fee=Sats(one.cet.anchor + one.cet.fee), now=now)
     query = select(col(TransactionRow.subject)).where(
         col(TransactionRow.purpose) == CHILD, col(TransactionRow.subject).in_([one.option.id for one in fresh]),
         col(TransactionRow.replaced_by).is_(None),

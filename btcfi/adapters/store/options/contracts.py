@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts.buckets import PackedBuckets, Rounding
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
+    CET_FEE,
+    VERSION,
     Accept,
     CloseOrder,
     ContractTerms,
@@ -135,8 +137,16 @@ def unfinished(session: Session) -> list[ContractRow]:
 
 def order_of(row: ContractRow, role: Role) -> dict[str, Any]:
     """Return a party's own copy of the terms: the seller's order, the buyer's bid."""
-    body: dict[str, Any] = json.loads(row.order)
-    return body | {"role": role.value}
+    order = _ordered(row)
+    return encode_order(Order(terms=order.terms, role=role))
+
+
+def _ordered(row: ContractRow) -> Order:
+    """Return what was ordered. What an earlier release ordered and nobody has offered yet is of today's version."""
+    order = decode_order(json.loads(row.order))
+    if order.terms.version == VERSION or row.state != ContractState.ORDERED:
+        return order
+    return replace(order, terms=replace(order.terms, version=VERSION, cet_fee=CET_FEE))
 
 
 def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
@@ -145,7 +155,7 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
     if row.state != ContractState.ORDERED:
         return
     offer = decode_offer(message)
-    if offer.terms != decode_order(json.loads(row.order)).terms or offer.role is not Role.SELLER:
+    if offer.terms != _ordered(row).terms or offer.role is not Role.SELLER:
         raise InvalidInputError("offer", "differs from the order", "the ordered terms, offered by the seller")
     cross(
         session,
@@ -291,7 +301,7 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
         "buyer_script": contract.buyer_script.hex(), "seller_script": contract.seller_script.hex(),
         "internal_key": contract.internal_key.hex(), "tree": contract.tree, "collateral": contract.collateral,
         "expiry_height": contract.expiry_height, "refund_height": contract.refund_height, "threshold": plan.threshold,
-        "oracles": [one.oracle_key.hex() for one in plan.announcements],
+        "oracles": [one.oracle_key.hex() for one in plan.announcements], "cet_fee": plan.cet_fee,
         "sizes": [len(buckets), len(signatures[Role.BUYER]), len(signatures[Role.SELLER])],
     }  # fmt: skip
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
@@ -329,6 +339,7 @@ def _executable(option: OptionRow, packed: bytes, announcements: str, attested: 
     plan = ExecutionPlan(
         contract=contract, funding=funding_outpoint(option), buckets=PackedBuckets(rest[:first]),
         announcements=tuple(announced[key] for key in head["oracles"]), threshold=head["threshold"],
+        cet_fee=Sats(head.get("cet_fee", 0)),  # plans of version 1 say none
     )  # fmt: skip
     return Executable(
         plan=plan, buyer=rest[first : first + second], seller=rest[first + second :], attestations=attested

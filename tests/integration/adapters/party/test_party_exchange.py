@@ -91,7 +91,7 @@ def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
     settled = wallet.node.transaction(parse_txid(contract["settlement_txid"])).transaction
     # the guest pays 0.1 BTC * 25,000 / 125,000 = 0.02 BTC
     assert settled.outputs[0].value == 2_000_000
-    assert settled.outputs[0].value + settled.outputs[1].value + 240 == 10_000_000
+    assert settled.outputs[0].value + settled.outputs[1].value + 240 + 1_000 == 10_000_000
     child = next(
         tx
         for height in range(wallet.node.block_count() - 6, wallet.node.block_count() + 1)
