@@ -15,12 +15,11 @@ from btcfi.contracts.buckets import Payouts, bucket_of
 from btcfi.contracts.execution import ANCHOR, check_presignatures
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
 from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK
-from btcfi.contracts.payouts import breakpoints_of, condition_of, decode_terms
+from btcfi.contracts.payouts import check_option_of, decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy, WrongMessageError
-from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionTerms
 from btcfi.oracle.announcement import Announcement, OracleEvent, WrongAnnouncementError
-from btcfi.units import CentsPerBtc, Height, Sats, Slot
+from btcfi.units import CentsPerBtc, Height, Sats
 
 SHOWN_PERCENT: Final = (50, 80, 90, 95, 100, 105, 110, 125, 150, 200)
 """Of the strike: the prices of the payoff table."""
@@ -115,33 +114,6 @@ def verified(
         agreement = setup.agree(offer, accept.party, payouts, event=event, policy=policy)
         check_presignatures(agreement.plan, offer.role.other.value, accept.presignatures)
     return _explained(messages, agreement, option, event, compared=bool(announcements))
-
-
-def check_option_of(terms: ContractTerms, option: OptionTerms, event: OracleEvent) -> None:
-    """Check that a contract's money, turning points and event are those of its option.
-
-    Raises InvalidInputError naming the field, WrongAnnouncementError for an event of something else.
-    """
-    if option.collateral != terms.collateral:
-        raise InvalidInputError("collateral_sats", f"{terms.collateral}", f"the option's, {option.collateral}")
-    if terms.breakpoints != breakpoints_of(option):
-        said = ", ".join(map(str, terms.breakpoints)) or "none"
-        expected = ", ".join(map(str, breakpoints_of(option)))
-        raise InvalidInputError("breakpoint_cents", said, f"{expected}: between them the payout is monotone")
-    if event.expiry != option.expiry:
-        raise WrongAnnouncementError(event.id.hex()[:_SHORT], f"is of {_at(event.expiry)}, not {_at(option.expiry)}")
-    if not _watches(event.condition, option):
-        raise WrongAnnouncementError(event.id.hex()[:_SHORT], f"watches {event.condition or 'no barrier'!r}")
-
-
-def _watches(condition: str, option: OptionTerms) -> bool:
-    """Return whether a condition is that of the option's barrier, since whatever minute."""
-    between = condition_of(option, Slot(0)).split(" between ")
-    said = condition.split(" between ")
-    if len(between) == 1 or len(said) == 1:
-        return condition == condition_of(option, Slot(0))
-    since, _, until = said[1].partition(" and ")
-    return said[0] == between[0] and since.isdecimal() and until == str(option.expiry)
 
 
 def _check_same_oracles(offered: Sequence[Announcement], ours: Sequence[Announcement]) -> None:
@@ -250,7 +222,7 @@ def _seller(agreement: Agreement, option: OptionTerms) -> Section:
         title="What the seller can and cannot do",
         lines=(
             "Can: keep the premium, which is paid in the same transaction that locks the collateral.",
-            f"Can: take the collateral back {delay:,} blocks after the expiry height when no price was settled by then.",
+            f"Can: take the collateral back {delay:,} blocks after the expiry height if nothing was settled.",
             "Cannot: take it back sooner, or choose another price than the attested one." + early,
         ),
     )
@@ -289,14 +261,12 @@ def _oracles(agreement: Agreement, event: OracleEvent) -> Section:
 
 
 def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
-    first = agreement.plan.split_of(0)
-    own = terms.collateral - first.buyer - first.seller - ANCHOR.value
-    carried = f"pays {own:,} sat itself" if own else "pays no fee itself"
+    carried = f"pays {terms.cet_fee:,} sat itself" if terms.cet_fee else "pays no fee itself"
     return Section(
         title="Fees",
         lines=(
-            f"The funding pays {agreement.funding.fee:,} sat, {terms.rate / 1000:g} sat/vB; each side for its own parts.",
-            f"The transaction of the price {carried}; who sends it adds a child that pays more, from a coin of its own.",
+            f"The funding pays {agreement.funding.fee:,} sat, {terms.rate / 1000:g} sat/vB, each side its own part.",
+            f"The transaction of the price {carried}; whoever sends it may add a child that pays more.",
             f"{ANCHOR.value} sat of the collateral are the output that this child spends.",
             f"Payouts are rounded {terms.rounding.value} to steps of {terms.step:,} sat.",
         ),
