@@ -126,6 +126,9 @@ def command(
             function(side=Side(**{one.name: given.pop(one.name) for one in options}), **given)
 
         whole = signature(function, eval_str=True)
+        if "side" not in whole.parameters:
+            group.command(name)(function)
+            return function
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
         group.command(name)(command)
