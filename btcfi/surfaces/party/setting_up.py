@@ -56,8 +56,9 @@ SLACK: Final = 12
 @command()
 def init(*, side: Side) -> None:
     """Create the party's keystore and print its address."""
-    create_keystore(PartyStore(side.folder).keystore_path, passphrase_of(side.passphrase_file, confirm=True))
-    desk = side.desk()
+    passphrase = passphrase_of(side.passphrase_file, confirm=True)
+    create_keystore(PartyStore(side.folder).keystore_path, passphrase)
+    desk = side.desk(passphrase=passphrase)
     say({"folder": str(side.folder), "address": desk.address()})
 
 

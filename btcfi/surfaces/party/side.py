@@ -87,12 +87,17 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None) -> PartyDesk:
-        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
+    def desk(
+        self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None, passphrase: str | None = None
+    ) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do.
+
+        passphrase: where it is known already; else it is read or asked for.
+        """
         store = PartyStore(self.folder)
         return PartyDesk(
             store,
-            open_keystore(store.keystore_path, passphrase_of(self.passphrase_file)),
+            open_keystore(store.keystore_path, passphrase or passphrase_of(self.passphrase_file)),
             self.chain(),
             guest or Guest(load_program(PROGRAM)),
             policy=SetupPolicy(min_refund_delay=min_refund_delay),
