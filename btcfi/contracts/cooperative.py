@@ -14,6 +14,7 @@ from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import OVERHEAD_WEIGHT, P2TR_INPUT_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb, fee_for, vsize_of
 from btcfi.bitcoin.musig import KeyAggregate, SecretNonce, Session
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, OutPoint, Transaction, TxIn, TxOut
+from btcfi.contracts.mandate import Authority
 from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import OptionContract, WrongSignatureError, split
 from btcfi.errors import InvalidInputError
@@ -27,8 +28,14 @@ class Close:
     transaction: Transaction
     contract: OptionContract
     payout: Sats
+    """The buyer's output; 0 when there is none."""
     seller_return: Sats
     fee: Sats
+    asked: Sats
+    """The payout that was asked for, before fees and dust."""
+    rate: SatsPerKvb
+    guest_input: bytes
+    """On which the guest computes it; empty when the parties just agree."""
 
     def sighash(self) -> Hash32:
         """Return what both sign."""
@@ -42,13 +49,14 @@ def build_close(
     payout: Sats,
     rate: SatsPerKvb,
     proof_root: Hash32 | None = None,
+    guest_input: bytes = b"",
     roll_into: TxOut | None = None,
 ) -> Close:
     """Return the close that pays the buyer ``payout`` now, the seller the rest, less the fee.
 
-    proof_root: of the run that computed an early exercise. roll_into: the funding output of the next contract; its
-    value comes out of the seller's part first. Raises as ``option.split``, and InvalidInputError when the seller's part
-    does not cover the next contract.
+    proof_root: of the run that computed an early exercise, on ``guest_input``. roll_into: the funding output of the
+    next contract; its value comes out of the seller's part first. Raises as ``option.split``, and InvalidInputError
+    when the seller's part does not cover the next contract.
     """
     record = [TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))] if proof_root else []
     extra = [*([roll_into] if roll_into else []), *record]
@@ -66,7 +74,10 @@ def build_close(
         inputs=(TxIn(outpoint=funding, sequence=SEQUENCE_LOCKTIME),),
         outputs=(*outputs, *extra),
     )
-    return Close(transaction=transaction, contract=contract, payout=buyer, seller_return=seller, fee=fee)
+    return Close(
+        transaction=transaction, contract=contract, payout=buyer, seller_return=seller, fee=fee, asked=payout,
+        rate=rate, guest_input=guest_input,
+    )  # fmt: skip
 
 
 class Closing:
@@ -85,8 +96,17 @@ class Closing:
         """Return a fresh nonce for this close; ``entropy`` is 32 random bytes, never used before."""
         return SecretNonce(secret=secret, entropy=entropy, message=self.close.sighash(), aggregate=self._aggregate)
 
-    def sign(self, secret: bytes, nonce: SecretNonce, public_nonces: Sequence[bytes]) -> bytes:
-        """Return our partial signature; the nonce is used up. public_nonces: buyer's, seller's."""
+    def check(self, authority: Authority) -> None:
+        """Ask the owner's mandate about this close. Raises what ``Authority.check_close`` raises."""
+        close = self.close
+        authority.check_close(payout=close.asked, rate=close.rate, fee=close.fee, guest_input=close.guest_input)
+
+    def sign(self, secret: bytes, nonce: SecretNonce, public_nonces: Sequence[bytes], *, authority: Authority) -> bytes:
+        """Return our partial signature; the nonce is used up. public_nonces: buyer's, seller's.
+
+        Raises what ``Authority.check_close`` raises, before the nonce is touched.
+        """
+        self.check(authority)
         return self._session(public_nonces).sign(secret, nonce)
 
     def finish(self, public_nonces: Sequence[bytes], partials: Sequence[bytes]) -> Transaction:

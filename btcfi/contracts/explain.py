@@ -13,6 +13,7 @@ from typing import Any, Final
 from btcfi.contracts import setup
 from btcfi.contracts.buckets import Payouts, bucket_of
 from btcfi.contracts.execution import ANCHOR, check_presignatures
+from btcfi.contracts.mandate import check_event
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
 from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK
 from btcfi.contracts.payouts import check_option_of, decode_terms
@@ -98,13 +99,14 @@ def verified(
 
     payouts: our own guest on the offer's option. announcements: as you have them from the oracles; without them the
     offer's own are taken, and the explanation says so. min_refund_delay: blocks, what you insist on. Raises what
-    ``setup.check_setup`` raises, and InvalidInputError or WrongAnnouncementError when terms, event and option differ.
+    ``setup.check_setup`` raises, InvalidInputError when terms, event and option differ, WrongAnnouncementError.
     """
     offer, accept = messages.offer, messages.accept
     option = decode_terms(offer.terms.option)
     _check_same_oracles(offer.terms.announcements, announcements)
     event = (tuple(announcements) or offer.terms.announcements)[0].event
-    check_option_of(offer.terms, option, event)
+    check_option_of(offer.terms, option)
+    check_event(option, event)
     policy = SetupPolicy(min_refund_delay=min_refund_delay)
     if messages.sign is not None:
         agreement = setup.check_setup(offer, accept, messages.sign, payouts, event=event, policy=policy)

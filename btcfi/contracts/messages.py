@@ -269,6 +269,16 @@ def encode_close_order(order: CloseOrder) -> Json:
     }
 
 
+def encode_proposal(proposal: Order) -> Json:
+    """Return as JSON what the service asks one side to offer: an order that nobody but the owner's mandate backs."""
+    return encode_order(proposal) | {"type": "btcfi/proposal"}
+
+
+def encode_close_proposal(proposal: CloseOrder) -> Json:
+    """Return as JSON what the service asks one side to close."""
+    return encode_close_order(proposal) | {"type": "btcfi/close-proposal"}
+
+
 def encode_close_request(request: CloseRequest) -> Json:
     """Return the close request as JSON."""
     return {
@@ -501,6 +511,17 @@ def decode_order(message: object) -> Order:
     """Return the order of a JSON value. Raises InvalidInputError naming the field."""
     terms, side = _terms_of(message, "btcfi/order"), _SIDE.read(message, "btcfi/order")
     return Order(terms=terms, role=side.role)
+
+
+def decode_proposal(message: object) -> Order:
+    """Return what the service proposes to offer. Raises InvalidInputError naming the field."""
+    terms, side = _terms_of(message, "btcfi/proposal"), _SIDE.read(message, "btcfi/proposal")
+    return Order(terms=terms, role=side.role)
+
+
+def decode_close_proposal(message: object) -> CloseOrder:
+    """Return what the service proposes to close. Raises InvalidInputError naming the field."""
+    return _body(_CLOSE_ORDER, message, "btcfi/close-proposal")
 
 
 def decode_accept(message: object) -> Accept:

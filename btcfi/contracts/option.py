@@ -159,6 +159,8 @@ class Funding:
     seller_inputs: int
     """The first so many inputs are the seller's, the rest the buyer's."""
     fee: Sats
+    seller_fee: Sats
+    """The seller's part of it; the rest is the buyer's."""
 
     @property
     def outpoint(self) -> OutPoint:
@@ -205,6 +207,7 @@ def build_funding(
         spent=tuple(coin.output for coin in coins),
         seller_inputs=len(seller.coins),
         fee=Sats(seller_fee + buyer_fee),
+        seller_fee=seller_fee,
     )
 
 

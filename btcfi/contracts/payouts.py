@@ -10,7 +10,6 @@ from btcfi.contracts.messages import ContractTerms
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms
-from btcfi.oracle.announcement import OracleEvent, WrongAnnouncementError
 from btcfi.records import Rule, record
 from btcfi.units import (
     BasisPoints,
@@ -82,31 +81,16 @@ def condition_of(terms: OptionTerms, since: Slot) -> str:
     return f"agreed price {comparison} {terms.barrier} cents between {since} and {terms.expiry}"
 
 
-def check_option_of(terms: ContractTerms, option: OptionTerms, event: OracleEvent) -> None:
-    """Check that a contract's money, turning points and event are those of its option.
+def check_option_of(terms: ContractTerms, option: OptionTerms) -> None:
+    """Check that a contract's money and turning points are those of its option. Raises InvalidInputError.
 
-    Raises InvalidInputError naming the field, WrongAnnouncementError for an event of something else.
+    Buckets are exact only between the turning points: with others a payout would not be the guest's.
     """
     if option.collateral != terms.collateral:
         raise InvalidInputError("collateral_sats", f"{terms.collateral}", f"the option's, {option.collateral}")
     if terms.breakpoints != breakpoints_of(option):
         said = ", ".join(map(str, terms.breakpoints)) or "none"
-        expected = ", ".join(map(str, breakpoints_of(option)))
-        raise InvalidInputError("breakpoint_cents", said, f"{expected}: between them the payout is monotone")
-    if event.expiry != option.expiry:
-        raise WrongAnnouncementError(event.id.hex()[:16], f"is of {event.expiry}, not {option.expiry}")
-    if not _watches(event.condition, option):
-        raise WrongAnnouncementError(event.id.hex()[:16], f"watches {event.condition or 'no barrier'!r}")
-
-
-def _watches(condition: str, option: OptionTerms) -> bool:
-    """Return whether a condition is that of the option's barrier, since whatever minute."""
-    between = condition_of(option, Slot(0)).split(" between ")
-    said = condition.split(" between ")
-    if len(between) == 1 or len(said) == 1:
-        return condition == condition_of(option, Slot(0))
-    since, _, until = said[1].partition(" and ")
-    return said[0] == between[0] and since.isdecimal() and until == str(option.expiry)
+        raise InvalidInputError("breakpoint_cents", said, ", ".join(map(str, breakpoints_of(option))))
 
 
 def encode_terms(terms: OptionTerms) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
 from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
+from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import VERSION, Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
 from btcfi.contracts.metadata import OptionMetadata
 from btcfi.contracts.option import (
@@ -80,6 +81,7 @@ class Agreement:
     """What both sides compute from the offer and the accepting party: the funding and every CET."""
 
     id: Hash32
+    terms: ContractTerms
     funding: Funding
     plan: ExecutionPlan
     offering: Role
@@ -141,7 +143,7 @@ def agree(
         cet_fee=terms.cet_fee,
         shared_points=points,
     )
-    return Agreement(id=contract_id(offer, accepting), funding=funding, plan=plan, offering=offer.role)
+    return Agreement(id=contract_id(offer, accepting), terms=terms, funding=funding, plan=plan, offering=offer.role)
 
 
 def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund_delay: int) -> OptionContract:
@@ -174,10 +176,17 @@ def buckets_of(terms: ContractTerms, payouts: Payouts, *, event: OracleEvent, li
     )
 
 
-def accept(offer: Offer, agreement: Agreement, party: Party, secret: bytes) -> Accept:
-    """Return the accept message: this side's party and its pre-signatures of every CET."""
+def accept(offer: Offer, agreement: Agreement, party: Party, secret: bytes, *, authority: Authority) -> Accept:
+    """Return the accept message: this side's party and its pre-signatures of every CET.
+
+    Raises WrongMessageError for an agreement that is not of these two messages, and what ``Authority.check_contract``
+    raises, before anything is signed.
+    """
     _check_key(party, secret)
     check_new(offer.terms)
+    if agreement.id != contract_id(offer, party):
+        raise WrongMessageError("offer", "is another than the agreement's")
+    authority.check_contract(agreement.terms, agreement.offering.other)
     presignatures = presign(agreement.plan, secret)
     return Accept(offer_id=offer.id, party=party, presignatures=presignatures, version=offer.terms.version)
 
@@ -189,14 +198,15 @@ def sign(
     secret: bytes,
     wallet: Mapping[bytes, TaprootKey],
     *,
+    authority: Authority,
     outside: Mapping[int, tuple[bytes, ...]] | None = None,
     checked: bool = False,
 ) -> Sign:
     """Return the sign message: our pre-signatures, and our funding signatures after checking all of theirs.
 
     wallet: our keys by output script. outside: witnesses of our inputs that an outside wallet made by PSBT. checked:
-    theirs were checked in ranges already. Raises WrongMessageError, WrongAdaptorError before
-    anything is signed.
+    theirs were checked in ranges already. Raises WrongMessageError, WrongAdaptorError, and what
+    ``Authority.check_contract`` raises, before anything is signed.
     """
     _check_key(offer.party, secret)
     if accepted.offer_id != offer.id:
@@ -205,6 +215,7 @@ def sign(
         raise WrongMessageError("accept", f"speaks version {accepted.version}, the offer {offer.terms.version}")
     if agreement.id != contract_id(offer, accepted.party):
         raise WrongMessageError("accept", "is from another party than the agreement")
+    authority.check_contract(agreement.terms, agreement.offering)
     if not checked:
         check_presignatures(agreement.plan, offer.role.other.value, accepted.presignatures)
     presignatures = presign(agreement.plan, secret)
@@ -221,6 +232,7 @@ def complete(
     signed: Sign,
     wallet: Mapping[bytes, TaprootKey],
     *,
+    authority: Authority,
     outside: Mapping[int, tuple[bytes, ...]] | None = None,
     checked: bool = False,
 ) -> Transaction:
@@ -228,8 +240,10 @@ def complete(
 
     Checks the offering side's pre-signatures and funding witnesses before this side signs the funding. outside:
     witnesses of our inputs that an outside wallet made (``psbt.import_witnesses``); hand a wallet the PSBT only after
-    ``check_signed``. Raises WrongMessageError, WrongAdaptorError, WrongSignatureError.
+    ``check_signed``. Raises WrongMessageError, WrongAdaptorError, WrongSignatureError, and what
+    ``Authority.check_contract`` raises, before anything is signed.
     """
+    authority.check_contract(agreement.terms, agreement.offering.other)
     check_signed(agreement, signed, checked=checked)
     ours = _own_witnesses(agreement, agreement.offering.other, wallet, outside)
     return complete_funding(agreement.funding, {**ours, **signed.witnesses})

@@ -88,8 +88,8 @@ def _setup_rows() -> list[Row]:
         # buckets from the payoff, transactions, points, both sides' pre-signatures made, one side's checked
         offer = scene.offer()
         agreement = scene.agreement(offer)
-        accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
-        setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+        accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET, authority=scene.authority())
+        setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=scene.authority())
 
     agreement = scene.agreement()
     plan = agreement.plan
@@ -130,8 +130,8 @@ def _preset_rows() -> list[Row]:
         payouts, event = scene.payouts, scene.event
         setup.check_setup(offer, accepted, signed, payouts, event=event, policy=POLICY, points=points)
 
-    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
-    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET, authority=scene.authority())
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=scene.authority())
     check()  # the points of an event are computed once
     message = len(json.dumps(encode_accept(accepted)))
     return [

@@ -22,11 +22,12 @@ from tests.support.paths import ROOT
 START_SECONDS = 30
 SEED = bytes(range(32))
 
-# Knots' defaults are stricter than Bitcoin Core's in three places that our transactions meet
+# Knots' defaults differ from Bitcoin Core's in four places that our transactions meet
 BITCOIND_FLAGS = (
     "-mempooltruc=enforce",  # version-3 parents without a fee: what Core does by default
     "-datacarriersize=83",  # 80 bytes of OP_RETURN data: Core's limit before 30.0
     "-permitbarepubkey=1",
+    "-blockprioritysize=0",  # blocks by fee alone: Knots keeps room for old coins' transactions of no fee
     "-fallbackfee=0.0001",
     "-txindex=1",
     "-listen=0",
@@ -64,10 +65,11 @@ def end(process):
         process.wait()
 
 
-def start_embedded(datadir: Path, port: int):
+def start_embedded(datadir: Path, port: int, *flags: str):
     """Start the embedded node and wait until it answers; returns (client, process), both the caller's to end."""
     command = [
         sys.executable, "-m", "btcfi.adapters.chain.regtest.server", "--datadir", str(datadir), "--port", str(port),
+        *flags,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     node = Node(f"http://127.0.0.1:{port}", 20, cookie_file=datadir / ".cookie")
@@ -81,8 +83,9 @@ def start_embedded(datadir: Path, port: int):
 
 
 @contextmanager
-def embedded_node(datadir: Path):
-    node, process = start_embedded(datadir, free_port())
+def embedded_node(datadir: Path, *flags: str):
+    """Run the embedded node with more flags, those of bitcoind that it knows: ``-minrelaytxfee=0.00002``."""
+    node, process = start_embedded(datadir, free_port(), *flags)
     try:
         yield node, process
     finally:
@@ -100,7 +103,8 @@ def bitcoind_command():
 
 
 @contextmanager
-def real_node(datadir: Path):
+def real_node(datadir: Path, *flags: str):
+    """Run bitcoind with more flags; of one given twice, here and in BITCOIND_FLAGS, this one holds."""
     command = bitcoind_command()
     if command is None:
         pytest.skip("no real bitcoind: run .ci/get-bitcoind, or set BTCFI_TEST_BITCOIND to its path")
@@ -111,7 +115,9 @@ def real_node(datadir: Path):
         f"regtest=1\n[regtest]\nrpcport={port}\nrpcbind=127.0.0.1\nrpcallowip=127.0.0.1\n"
     )
     process = subprocess.Popen(
-        [command, f"-datadir={datadir}", *BITCOIND_FLAGS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [command, f"-datadir={datadir}", *BITCOIND_FLAGS, *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     node = Node(f"http://127.0.0.1:{port}", 30, cookie_file=datadir / "regtest" / ".cookie")
     try:
@@ -157,6 +163,18 @@ class Wallet:
         self.mine()
         return [Coin(outpoint=payment.outpoint(i), output=payment.outputs[i]) for i in range(len(amounts))]
 
+    def spend(self, coins, *outputs, fee=1_000, version=2, sequence=0xFFFFFFFD, lock_time=0):
+        """Spend coins of this wallet's key, or anchors, to ``outputs``; what they and the fee leave comes back here."""
+        rest = sum(coin.value for coin in coins) - sum(output.value for output in outputs) - fee
+        back = (TxOut(value=Sats(rest), script=self.key.script),) if rest else ()
+        inputs = tuple(TxIn(outpoint=coin.outpoint, sequence=sequence) for coin in coins)
+        made = Transaction(version=version, inputs=inputs, outputs=(*outputs, *back), lock_time=lock_time)
+        spent = [coin.output for coin in coins]
+        for index, coin in enumerate(coins):
+            if coin.output.script == self.key.script:
+                made = made.with_witness(index, [self.key.sign_input(made, index, spent)])
+        return made
+
     def confirmations(self, txid):
         try:
             return self.node.transaction(txid).confirmations
@@ -164,9 +182,14 @@ class Wallet:
             return None
 
 
+def output_of(transaction: Transaction, index: int = 0):
+    """Return an output as the coin that a child spends."""
+    return Coin(outpoint=transaction.outpoint(index), output=transaction.outputs[index])
+
+
 @contextmanager
-def chain(kind: str, datadir: Path):
-    with (embedded_node if kind == "embedded" else real_node)(datadir) as (node, _):
+def chain(kind: str, datadir: Path, *flags: str):
+    with (embedded_node if kind == "embedded" else real_node)(datadir, *flags) as (node, _):
         wallet = Wallet(node)
         wallet.fund()
         yield wallet

@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlmodel import select
 
@@ -17,7 +18,6 @@ from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.setup import SetupPolicy
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
@@ -25,6 +25,7 @@ from settings.deployment import Deployment
 from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
+from tests.support.mandates import give_mandate, mandate
 from tests.support.rounds import priced_round
 from workers.app import create_app
 from workers.deployed import sale_rule
@@ -89,11 +90,20 @@ class Stage:
         node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
         self._nodes.append(node)
         desk = PartyDesk(
-            store, keystore, node, Guest(load_program("option_settlement")), policy=SetupPolicy(), fees=FeeRule()
+            store, keystore, node, Guest(load_program("option_settlement")), fees=FeeRule()
         )  # fmt: skip
+        self.give_mandate(desk)
         return PartyMail(
             desk, inbox=folder / "inbox", outbox=folder / "outbox", orders=folder / "orders", bids=folder / "bids"
         )
+
+    def give_mandate(self, desk, **changes):
+        """Have a desk sign what this service proposes: its owner is us."""
+        preset = self.here.preset
+        secrets = context.oracle_secrets(self.deployment)
+        programs = [load_program("option_settlement").program_hash]
+        wide = mandate(oracles=secrets, threshold=preset.oracle_threshold, programs=programs, feeds=("BTC/USD",))
+        give_mandate(desk, replace(wide, **changes))
 
     def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
         wanted = Order(

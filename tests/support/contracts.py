@@ -9,11 +9,13 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import ContractTerms, Party, Role
+from btcfi.contracts.payouts import encode_terms
 from btcfi.contracts.setup import SetupPolicy
+from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot, Txid
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, Txid
 
 SEED = bytes(range(32))
 BUYER, SELLER = wallet_key(SEED, 0, account=1), wallet_key(SEED, 0, account=2)
@@ -57,6 +59,14 @@ def event(digits=18, condition="", minute=29_000_000):
     )
 
 
+def option_terms(event):
+    """The terms of the scene's option: a call that expires when its event does."""
+    return OptionTerms(
+        kind=OptionKind.CALL, strike=STRIKE, quantity=CentiBtc(10), barrier=None, american=False, expiry=event.expiry,
+        premium=Cents(5_000), collateral=COLLATERAL,
+    )  # fmt: skip
+
+
 def coin(number, value, script):
     return Coin(
         outpoint=OutPoint(txid=Txid(bytes([number]) * 32), index=0), output=TxOut(value=Sats(value), script=script)
@@ -86,6 +96,7 @@ class Scene:
     seller_coins: list = field(default_factory=lambda: [coin(1, 10_100_000, SELLER.script)])
     buyer_coins: list = field(default_factory=lambda: [coin(2, 60_000, BUYER.script)])
     offering: Role = Role.SELLER
+    option: dict | None = None
 
     def __post_init__(self):
         self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[: self.oracles])
@@ -93,7 +104,7 @@ class Scene:
         self.seller = party(SELLER, SELLER_SECRET, self.seller_coins)
         self.buyer = party(BUYER, BUYER_SECRET, self.buyer_coins)
         self.terms = ContractTerms(
-            option={"kind": "call", "strike_cents": STRIKE},
+            option=self.option or encode_terms(option_terms(self.event)),
             collateral=COLLATERAL,
             premium=Sats(self.premium),
             expiry_height=Height(self.expiry_height),
@@ -125,10 +136,16 @@ class Scene:
     def run(self):
         """All three messages; returns (agreement, accept, sign, funding transaction)."""
         offer, agreement = self.offer(), self.agreement()
-        offering, accepting = self.side(self.offering), self.side(self.offering.other)
-        accepted = setup.accept(offer, agreement, accepting[0], accepting[1])
-        signed = setup.sign(offer, accepted, agreement, offering[1], offering[2])
-        return agreement, accepted, signed, setup.complete(agreement, signed, accepting[2])
+        offering, accepting, right = self.side(self.offering), self.side(self.offering.other), self.authority()
+        accepted = setup.accept(offer, agreement, accepting[0], accepting[1], authority=right)
+        signed = setup.sign(offer, accepted, agreement, offering[1], offering[2], authority=right)
+        return agreement, accepted, signed, setup.complete(agreement, signed, accepting[2], authority=right)
+
+    def authority(self, **changes):
+        """The right of either owner to sign this scene, whatever it is; with changes of the mandate."""
+        from tests.support.mandates import authority  # noqa: PLC0415 - it takes its oracles from here
+
+        return authority(oracles=ORACLES[: self.oracles], threshold=self.threshold, **changes)
 
     def presignatures(self, accepted, signed):
         """{role name: pre-signatures}."""

@@ -39,8 +39,16 @@ _BAD_PARAMETER: Final = -8
 _WARMING_UP: Final = -28
 """bitcoind's error codes (src/rpc/protocol.h)."""
 
-_MISSING: Final = ("bad-txns-inputs-missingorspent", "missing-inputs", "Missing inputs")
+_MISSING: Final = (
+    "bad-txns-inputs-missingorspent",
+    "missing-inputs",
+    "Missing inputs",
+    "package-not-child-with-unconfirmed-parents",  # an input of the child is neither confirmed nor of the package
+)
 _KNOWN: Final = ("txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set")
+
+_EACH_BY_ITSELF: Final = ("success", "transaction failed")
+"""submitpackage's words when the reasons stand with the transactions."""
 
 
 class PortInUseError(BtcfiError):
@@ -167,10 +175,18 @@ class SeenTransaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolEntry:
-    """What a waiting transaction pays."""
+    """What a waiting transaction pays, alone and with its relatives that wait too."""
 
     fee: Sats
     vsize: int
+    ancestors_fee: Sats
+    """Of it and of all that it builds on: what a miner looks at."""
+    ancestors_vsize: int
+    descendants_fee: Sats
+    """Of it and of all that builds on it: what a replacement must outbid."""
+    descendants_vsize: int
+    descendants_count: int
+    """At most 25 of them, itself counted: more are refused (bitcoind's -limitdescendantcount)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,7 +438,28 @@ class Node:
         """Return what a waiting transaction pays. Raises NotFoundError when it does not wait."""
         with self._translated("waiting transaction", display_txid(txid)):
             found = self._call("getmempoolentry", display_txid(txid))
-        return PoolEntry(fee=_sats(found["fees"]["base"]), vsize=found["vsize"])
+        fees = found["fees"]
+        return PoolEntry(
+            fee=_sats(fees["base"]),
+            vsize=found["vsize"],
+            ancestors_fee=_sats(fees["ancestor"]),
+            ancestors_vsize=found["ancestorsize"],
+            descendants_fee=_sats(fees["descendant"]),
+            descendants_vsize=found["descendantsize"],
+            descendants_count=found["descendantcount"],
+        )
+
+    def pool_spenders(self, outpoints: Sequence[OutPoint]) -> list[Txid | None]:
+        """Return for each outpoint the waiting transaction that spends it, or None, in one round trip."""
+        if not outpoints:
+            return []
+        asked = [{"txid": display_txid(outpoint.txid), "vout": outpoint.index} for outpoint in outpoints]
+        found = self.call("gettxspendingprevout", asked)
+        return [parse_txid(one["spendingtxid"]) if "spendingtxid" in one else None for one in found]
+
+    def relay_fee(self) -> SatsPerKvb:
+        """Return the fee rate below which this node takes no transaction now: its setting, or more when it is full."""
+        return SatsPerKvb(_sats(self.call("getmempoolinfo")["mempoolminfee"]))
 
     def send(self, transaction: Transaction) -> Txid:
         """Broadcast a transaction; one that waits or is confirmed already is success. Raises TxRejectedError."""
@@ -481,21 +518,27 @@ class Node:
         ]
 
     def send_package(self, transactions: Sequence[Transaction]) -> list[Txid]:
-        """Broadcast parents and the child that pays for them. Raises TxRejectedError for the first that is refused."""
-        with self._translated():
-            answer = self._call("submitpackage", [transaction.to_bytes().hex() for transaction in transactions])
-        if (problem := self._package_problem(transactions, answer)) is not None:
+        """Broadcast parents and the child that pays for them. Raises TxRejectedError for the one that is the reason."""
+        if (problem := self.try_send_packages([transactions])[0]) is not None:
             raise problem
         return [transaction.txid for transaction in transactions]
 
     def _package_problem(self, transactions: Sequence[Transaction], answer: Any) -> TxRejectedError | None:  # noqa: ANN401 - JSON
         results = {result["txid"]: result for result in answer["tx-results"].values()}
+        whole = answer["package_msg"]
+        problems: list[tuple[Transaction, str]] = []
         for transaction in transactions:
-            result = results.get(display_txid(transaction.txid), {"error": answer["package_msg"]})
-            problem = result.get("error")
+            problem = results.get(display_txid(transaction.txid), {"error": whole}).get("error")
             if problem and not any(words in problem for words in _KNOWN) and not self._knows(transaction.txid):
-                return rejection(transaction.txid, _VERIFY_REJECTED, problem)
-        return None
+                problems.append((transaction, problem))
+        if not problems:
+            return None
+        if whole not in _EACH_BY_ITSELF:  # a rule about all of them: what each is alone says less
+            return rejection(problems[-1][0].txid, _VERIFY_REJECTED, whole)
+        # a parent that waits for its child's fee, or a child for its parent, is not the reason: the other one is
+        own = [one for one in problems if not any(words in one[1] for words in _MISSING)]
+        transaction, problem = (own or problems)[-1]
+        return rejection(transaction.txid, _VERIFY_REJECTED, problem)
 
     def try_send_packages(self, packages: Sequence[Sequence[Transaction]]) -> list[TxRejectedError | None]:
         """Broadcast packages of parents and their child in one round trip; return, for each, why it was refused."""
@@ -545,7 +588,9 @@ def rejection(txid: Txid, code: int, reason: str) -> TxRejectedError:
         kind = InputsSpentError
     elif "non-final" in reason or "non-BIP68-final" in reason:
         kind = NotFinalError
-    elif "fee not met" in reason or "insufficient fee" in reason:
+    elif (
+        "fee not met" in reason or "insufficient fee" in reason or ("package RBF failed" in reason and "fee" in reason)
+    ):
         kind = FeeTooLowError
     return kind(txid=txid, code=code, reason=reason)
 

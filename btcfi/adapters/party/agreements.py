@@ -10,6 +10,7 @@ from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.contracts import setup
 from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.messages import Offer, Party, contract_id
+from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import check_option_of, decode_terms, price_input
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
@@ -42,16 +43,19 @@ class ProgramMismatchError(InvalidInputError):
 class Agreements:
     """The agreements of one party's contracts; the last ones are kept in memory."""
 
-    def __init__(self, store: PartyStore, guest: Guest, *, policy: SetupPolicy) -> None:
-        self._store, self._guest, self._policy = store, guest, policy
+    def __init__(self, store: PartyStore, guest: Guest) -> None:
+        self._store, self._guest = store, guest
         self._known: dict[Hash32, Agreement] = {}
         self._points: dict[tuple[Hash32, ...], tuple[DigitPoints, ...]] = {}
         """Anticipation points of the last events: options of one expiry share them."""
         self._names: dict[Hash32, str] = {}
 
-    def new(self, offer: Offer, accepting: Party, event: OracleEvent) -> Agreement:
-        """Return the agreement on an offer that nobody has signed yet: our own guest computes its payouts."""
-        return self._agree(offer, accepting, event, None)
+    def new(self, offer: Offer, accepting: Party, policy: SetupPolicy) -> Agreement:
+        """Return the agreement on an offer that nobody has signed yet: our own guest computes its payouts.
+
+        The caller has compared the offer's announcements with its owner's.
+        """
+        return self._agree(offer, accepting, policy, None)
 
     def of(self, contract: PartyContract) -> Agreement:
         """Return the agreement of one of our contracts. Raises StepOutOfOrderError before it is accepted."""
@@ -60,9 +64,7 @@ class Agreements:
         party = contract.accept.party
         wanted = contract_id(contract.offer, party)
         if wanted not in self._known:
-            # the event was compared with our expectation when the offer was made or accepted
-            event = contract.offer.terms.announcements[0].event
-            return self._agree(contract.offer, party, event, contract.buckets)
+            return self._agree(contract.offer, party, contract.policy or _policy_of(contract), contract.buckets)
         return self._known[wanted]
 
     def by_id(self, wanted: Hash32) -> tuple[str, PartyContract, Agreement]:
@@ -95,15 +97,17 @@ class Agreements:
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
         return self.guest_of(event).prove(given.to_bytes())[1]
 
-    def _agree(self, offer: Offer, accepting: Party, event: OracleEvent, buckets: Sequence[Bucket] | None) -> Agreement:
-        terms = decode_terms(offer.terms.option)
+    def _agree(
+        self, offer: Offer, accepting: Party, policy: SetupPolicy, buckets: Sequence[Bucket] | None
+    ) -> Agreement:
+        terms, event = decode_terms(offer.terms.option), offer.terms.announcements[0].event
         if buckets is None and event.program_hash != (ours := self._guest.program.program_hash):  # a new contract
             raise ProgramMismatchError(contract=event.program_hash, ours=ours)
         if buckets is None:
-            check_option_of(offer.terms, terms, event)
+            check_option_of(offer.terms, terms)
         known = tuple(one.digest() for one in offer.terms.announcements)
         agreement = setup.agree(
-            offer, accepting, self._payouts(terms, event), event=event, policy=self._policy, buckets=buckets,
+            offer, accepting, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
             points=self._points.get(known),
         )  # fmt: skip
         _remember(self._points, known, agreement.plan.points)
@@ -117,6 +121,12 @@ class Agreements:
             return self.guest_of(event).payouts(terms)(prices)
 
         return payouts
+
+
+def _policy_of(contract: PartyContract) -> SetupPolicy:
+    """Return the policy of a contract that an earlier release signed: its own delay was enough."""
+    terms = contract.offer.terms
+    return SetupPolicy(min_refund_delay=min(MIN_REFUND_DELAY, terms.refund_height - terms.expiry_height))
 
 
 def _remember(known: dict[K, V], key: K, value: V) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore, NonceVault
@@ -12,9 +13,11 @@ from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.cooperative import Closing, build_close
+from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import CloseAnswer, CloseRequest, Role
 from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.contracts.setup import Agreement
+from btcfi.contracts.summary import CloseSummary, close_summary_of
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.units import CentsPerBtc, Sats
@@ -25,14 +28,24 @@ log = logging.getLogger(__name__)
 class Closer:
     """One party's half of cooperative closes."""
 
-    def __init__(self, store: PartyStore, keystore: Keystore, node: Node, agreements: Agreements) -> None:
+    def __init__(
+        self, store: PartyStore, keystore: Keystore, node: Node, agreements: Agreements, *,
+        authority: Callable[[str], Authority], show: Callable[[CloseSummary], None],
+    ) -> None:  # fmt: skip
+        """Take the rooms of a desk.
+
+        authority: the right to sign now, a contract's own stake left out. show: sees what is about to be signed, and
+        may refuse by raising.
+        """
         self._store, self._keystore, self._node, self._agreements = store, keystore, node, agreements
+        self._authority, self._show = authority, show
 
     def request(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
         """Ask the other side to close now; our nonce waits, encrypted, until its answer comes."""
         contract = self._store.load(name)
         agreement = self._agreements.of(contract)
         closing = self._closing(contract, agreement, payout=payout, rate=rate, guest_input=guest_input)
+        self._check(closing, agreement, contract)
         nonce = closing.nonce(self._keystore.contract_secret(contract.number), secrets.token_bytes(32))
         request = CloseRequest(
             contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
@@ -48,13 +61,15 @@ class Closer:
             raise InvalidInputError("close.payout_sats", f"{request.payout}", f"{payout}, as you said")
         name, contract, agreement = self._agreements.by_id(request.contract_id)
         closing = self._closing(contract, agreement, payout=payout, rate=request.rate, guest_input=request.guest_input)
+        authority = self._check(closing, agreement, contract)
         secret = self._keystore.contract_secret(contract.number)
         nonce = closing.nonce(secret, secrets.token_bytes(32))
         public = nonce.public
         # written down before it is signed, so that the watch knows the close for ours when it appears
         contract.closes = (*contract.closes, closing.close.transaction.txid)
         self._store.save(contract)
-        partial = closing.sign(secret, nonce, self._in_order(contract.role, public, request.nonce))
+        nonces = self._in_order(contract.role, public, request.nonce)
+        partial = closing.sign(secret, nonce, nonces, authority=authority)
         log.info("close of %s signed at %d sats", name[:16], payout)
         return CloseAnswer(contract_id=agreement.id, nonce=public, partial=partial)
 
@@ -67,16 +82,25 @@ class Closer:
         closing = self._closing(
             contract, agreement, payout=request.payout, rate=request.rate, guest_input=request.guest_input
         )
+        authority = self._check(closing, agreement, contract)
         secret = self._keystore.contract_secret(contract.number)
         nonces = self._in_order(contract.role, request.nonce, answer.nonce)
         # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
-        ours = closing.sign(secret, self._vault().take(closing.close.sighash()), nonces)
+        ours = closing.sign(secret, self._vault().take(closing.close.sighash()), nonces, authority=authority)
         contract.settlement = closing.finish(nonces, self._in_order(contract.role, ours, answer.partial))
         contract.closing = None
         contract.closes = (*contract.closes, contract.settlement.txid)
         self._store.save(contract)
         self._node.send(contract.settlement)
         return contract.settlement
+
+    def _check(self, closing: Closing, agreement: Agreement, contract: PartyContract) -> Authority:
+        """Ask the mandate, show the owner what is about to be signed, and return the right to sign it."""
+        authority = self._authority(contract.offer.id.hex())
+        closing.check(authority)
+        number = authority.mandate.number
+        self._show(close_summary_of(agreement.id, closing.close, contract.role, mandate=number))
+        return authority
 
     def _closing(
         self, contract: PartyContract, agreement: Agreement, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes
@@ -93,7 +117,9 @@ class Closer:
                 )
             proof_root = root
         plan = agreement.plan
-        close = build_close(plan.contract, plan.funding, payout=payout, rate=rate, proof_root=proof_root)
+        close = build_close(
+            plan.contract, plan.funding, payout=payout, rate=rate, proof_root=proof_root, guest_input=guest_input
+        )
         keys = {contract.offer.role: contract.offer.party.key}
         if contract.accept is not None:
             keys[contract.offer.role.other] = contract.accept.party.key

@@ -6,7 +6,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
@@ -14,6 +14,7 @@ from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
+from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
@@ -26,14 +27,16 @@ from btcfi.bitcoin.fees import (
     fee_for,
     vsize_of,
 )
-from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup, watch
 from btcfi.contracts.execution import check_presignatures
+from btcfi.contracts.mandate import Authority, Situation, stake_of
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
 from btcfi.contracts.option import expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
+from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
@@ -49,17 +52,19 @@ class AlreadySignedError(ConflictError):
 
 
 class PartyDesk:
-    """One party with its folder, its keys, its guest program and a node."""
+    """One party with its folder, its keys, its owner's mandate, its guest program and a node."""
 
     def __init__(
-        self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, policy: SetupPolicy, fees: FeeRule
-    ) -> None:
-        self._store, self._keystore, self._node = store, keystore, node
-        self._policy, self._fees = policy, fees
+        self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, fees: FeeRule,
+        show: Callable[[Summary | CloseSummary], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising."""
+        self._store, self._keystore, self._node, self._show, self._fees = store, keystore, node, show, fees
+        self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
-        self._agreements = Agreements(store, guest, policy=policy)
+        self._agreements = Agreements(store, guest)
         self._watcher = Watcher(store, keystore, node, self.wallet, self._agreements, fees=fees)
-        self._closer = Closer(store, keystore, node, self._agreements)
+        self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
         self.finish_close = self._closer.finish
@@ -75,55 +80,68 @@ class PartyDesk:
             raise InvalidInputError("--pay-to", "without --coin", "coins of the outside wallet that is to be paid")
         return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=pay_to)
 
-    def expected_expiry(self, expiry: Slot) -> Height:
-        """Return the height that our node's chain is expected to have at a minute, at ten minutes a block."""
+    def expected_heights(self, expiry: Slot) -> tuple[Height, Height]:
+        """Return the expiry height that our node's chain is expected to have, and the least refund height for it."""
         chain = self._node.chain_info()
-        return expected_height(chain.height, expiry - chain.median_time)
+        expected = expected_height(chain.height, expiry - chain.median_time)
+        return expected, Height(expected + self._policy().min_refund_delay)
 
     def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
-        """Make an offer with coins of our wallet, reserve them, and remember it.
+        """Make an offer with coins of our wallet, and remember it; its file reserves them.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
         outside: coins of another wallet instead, which signs them by PSBT.
+        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
-        if order in self._orders():
-            return self._store.load(self._orders()[order]).offer
+        if order in self.orders():
+            return self._store.load(self.orders()[order]).offer
+        self._authority().check_contract(terms, role)
         self._check_refund(terms)
         number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
-        name = self._store.save(PartyContract(number=number, role=role, offer=offer, order=order))
-        if order:
-            self._orders()[order] = name
+        contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
+        self._keep(contract)
         return offer
 
     def accept(
-        self, offer: Offer, announcements: Sequence[Announcement], *, outside: OutsideCoins | None = None
-    ) -> Accept:
-        """Check an offer against the announcements that we expect, pre-sign every CET, and remember both.
+        self, offer: Offer, announcements: Sequence[Announcement] | None, *, bid: str = "",
+        outside: OutsideCoins | None = None,
+    ) -> Accept:  # fmt: skip
+        """Check an offer against our mandate, pre-sign every CET, and remember both; our file reserves our coins.
 
         announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
-        outside: as in ``offer``. An offer that was accepted before gets the same answer again. Raises
-        WrongAnnouncementError.
+        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside: as in
+        ``offer``. An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError,
+        WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
         if (before := self.accepted(offer)) is not None:
             return before
-        role = offer.role.other
-        _check_announcements(offer.terms.announcements, announcements)
+        role, authority = offer.role.other, self._authority()
+        setup.check_new(offer.terms)
+        authority.check_contract(offer.terms, role)
+        if announcements is not None:
+            _check_announcements(offer.terms.announcements, announcements)
         self._check_refund(offer.terms)
         self._check_coins(offer.party.coins)
-        number = self._store.take_number()
+        number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role, outside)
-        agreement = self._agreements.new(offer, party, announcements[0].event)
-        accepted = setup.accept(offer, agreement, party, self._keystore.contract_secret(number))
+        agreement = self._agreements.new(offer, party, policy)
+        self._show(summary_of(agreement, role, mandate=authority.mandate.number))
+        secret = self._keystore.contract_secret(number)
+        accepted = setup.accept(offer, agreement, party, secret, authority=authority)
         buckets = agreement.plan.buckets
-        self._store.save(PartyContract(number=number, role=role, offer=offer, accept=accepted, buckets=buckets))
+        self._keep(
+            PartyContract(
+                number=number, role=role, offer=offer, accept=accepted, buckets=buckets, order=bid, policy=policy
+            )
+        )  # fmt: skip
         return accepted
 
-    def _orders(self) -> dict[str, str]:
+    def orders(self) -> dict[str, str]:
+        """Return our contracts' names by the owner's names for them: an order or a bid among them is answered."""
         # read once: only this desk writes the folder
         if self._known_orders is None:
-            known = {self._store.load(name).order: name for name in self._store.names()}
-            self._known_orders = {order: name for order, name in known.items() if order}
+            self._known_orders = {one.order: one.offer.id.hex() for one in self._store.contracts() if one.order}
         return self._known_orders
 
     def accepted(self, offer: Offer) -> Accept | None:
@@ -137,57 +155,85 @@ class PartyDesk:
     def sign(self, accepted: Accept) -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
 
-        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another.
+        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another,
+        and WrongMandateError, OutsideMandateError.
         """
-        contract, agreement = self._answered(accepted)
-        return contract.sign or self._give_signatures(contract, agreement)
+        contract = self._answered(accepted)
+        if contract.sign is not None:
+            return contract.sign
+        return self._give_signatures(contract, *self._about_to_sign(contract))
 
-    def _answered(self, accepted: Accept) -> tuple[PartyContract, Agreement]:
-        """Return our contract with the answer in it, not saved, and its agreement. Raises AlreadySignedError."""
-        contract = self._store.load(accepted.offer_id.hex())
+    def _answered(self, accepted: Accept) -> PartyContract:
+        """Return our contract with the answer in it, checked against mandate and chain, and not saved.
+
+        Raises AlreadySignedError when another answer is signed, or handed over to be signed.
+        """
+        name = accepted.offer_id.hex()
+        contract = self._store.load(name)
+        if contract.role is not contract.offer.role:
+            raise StepOutOfOrderError(name, "the other side signs our answer; `btcfi party sign` its sign message")
         if contract.accept is not None and contract.accept != accepted:
-            raise AlreadySignedError(accepted.offer_id.hex())
+            raise AlreadySignedError(name)
         if contract.sign is None:
+            self._authority(name).check_contract(contract.offer.terms, contract.role)
             self._check_coins(accepted.party.coins)
         contract.accept = accepted
+        return contract
+
+    def _about_to_sign(self, contract: PartyContract) -> tuple[Agreement, Authority]:
+        """Return what our signatures take, once the owner has been shown what is about to be signed."""
+        authority = self._authority(contract.offer.id.hex())
+        authority.check_contract(contract.offer.terms, contract.role)
         agreement = self._agreements.of(contract)
         contract.buckets = agreement.plan.buckets
-        return contract, agreement
+        self._show(summary_of(agreement, contract.role, mandate=authority.mandate.number))
+        return agreement, authority
 
     def _give_signatures(
-        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
-    ) -> Sign:
+        self, contract: PartyContract, agreement: Agreement, authority: Authority,
+        outside: dict[int, tuple[bytes, ...]] | None = None,
+    ) -> Sign:  # fmt: skip
         if contract.accept is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's accept message")
         self._require_signed(contract, agreement, outside)
-        secret = self._keystore.contract_secret(contract.number)
         contract.sign = setup.sign(
-            contract.offer, contract.accept, agreement, secret, self.wallet.by_script, outside=outside
-        )
+            contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
+            self.wallet.by_script, authority=authority, outside=outside,
+        )  # fmt: skip
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)
         return contract.sign
 
     def complete(self, signed: Sign) -> Transaction:
-        """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast."""
-        contract, agreement = self._countersigned(signed)
-        return self._fund(contract, agreement)
+        """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast.
 
-    def _countersigned(self, signed: Sign) -> tuple[PartyContract, Agreement]:
-        """Return our contract with the offering side's signatures in it, neither checked nor saved."""
-        name, contract, agreement = self._agreements.by_id(signed.contract_id)
+        The same again broadcasts the same again. Raises WrongMandateError, OutsideMandateError, and what
+        ``setup.complete`` raises.
+        """
+        contract = self._countersigned(signed)
+        if contract.funding is None:
+            contract.sign = signed
+            return self._fund(contract, *self._about_to_sign(contract))
+        self._node.send(contract.funding)
+        return contract.funding
+
+    def _countersigned(self, signed: Sign) -> PartyContract:
+        """Return our contract that the offering side has signed; its signatures are not checked yet."""
+        name, contract, _ = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
-        contract.sign = signed
-        return contract, agreement
+        return contract
 
     def _fund(
-        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
-    ) -> Transaction:
+        self, contract: PartyContract, agreement: Agreement, authority: Authority,
+        outside: dict[int, tuple[bytes, ...]] | None = None,
+    ) -> Transaction:  # fmt: skip
         if contract.sign is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's sign message")
         self._require_signed(contract, agreement, outside)
-        contract.funding = setup.complete(agreement, contract.sign, self.wallet.by_script, outside=outside)
+        contract.funding = setup.complete(
+            agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
+        )
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
@@ -209,19 +255,17 @@ class PartyDesk:
         message: the other side's answer to our offer, or its signatures. After this one answer no other is taken: the
         wallet may have signed. Raises as ``sign`` and ``complete`` do.
         """
-        if isinstance(message, Accept):
-            contract, agreement = self._answered(message)
-            other = contract.role.other.value
-            check_presignatures(agreement.plan, other, message.presignatures)
-        else:
-            contract, agreement = self._countersigned(message)
-            setup.check_signed(agreement, message)
+        contract = self._answered(message) if isinstance(message, Accept) else self._countersigned(message)
         if contract.offer.id.hex() != name:
             raise setup.WrongMessageError("the", f"is of contract {contract.offer.id.hex()[:16]}, not {name[:16]}")
-        party = self._own_party(contract)
-        made = hand_over(
-            name, contract.role, contract.offer.terms, agreement, party=party, scripts=self.wallet.by_script
-        )
+        agreement = self._agreements.of(contract)
+        if isinstance(message, Accept):
+            check_presignatures(agreement.plan, contract.role.other.value, message.presignatures)
+        else:
+            setup.check_signed(agreement, message)
+            contract.sign = message
+        made = hand_over(contract, agreement, scripts=self.wallet.by_script)
+        self._about_to_sign(contract)
         self._store.save(contract)
         return made
 
@@ -231,19 +275,39 @@ class PartyDesk:
         Raises StepOutOfOrderError before ``hand_over``, and what ``psbt.import_witnesses`` raises.
         """
         contract = self._store.load(name)
-        agreement = self._agreements.of(contract)
-        given = witnesses(agreement, contract.role, psbt, self.wallet.by_script)
-        if contract.role is contract.offer.role:
-            return contract.sign or self._give_signatures(contract, agreement, given)
-        return self._fund(contract, agreement, given)
+        given = witnesses(self._agreements.of(contract), contract.role, psbt, self.wallet.by_script)
+        if contract.role is not contract.offer.role:
+            return self._fund(contract, *self._about_to_sign(contract), given)
+        return contract.sign or self._give_signatures(contract, *self._about_to_sign(contract), given)
 
-    @staticmethod
-    def _own_party(contract: PartyContract) -> Party:
-        if contract.role is contract.offer.role:
-            return contract.offer.party
-        if contract.accept is None:
-            raise StepOutOfOrderError(contract.offer.id.hex(), "our accept message")
-        return contract.accept.party
+    # ---- what it asks before it signs
+
+    def _authority(self, contract: str = "") -> Authority:
+        """Return the right to sign now. contract: one of ours, whose own stake is not counted twice."""
+        chain = self._node.chain_info()
+        others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
+        coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
+        exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
+        situation = Situation(
+            network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure)
+        )  # fmt: skip
+        return self.owner.authority(situation)
+
+    def _unspent_outside(self, contracts: Sequence[PartyContract]) -> list[OutPoint]:
+        """Return the coins of outside wallets that unsigned contracts name and that are still there."""
+        ours = self.wallet.by_script
+        waiting = [one.ours for one in contracts if one.watch is None and one.ours is not None]
+        points = [coin.outpoint for party in waiting for coin in party.coins if coin.output.script not in ours]
+        found = self._node.unspent_many(points, include_pool=False) if points else []
+        return [point for point, seen in zip(points, found, strict=True) if seen is not None]
+
+    def _policy(self) -> SetupPolicy:
+        return SetupPolicy(min_refund_delay=self.owner.mandate().mandate.refund_delay.least)
+
+    def _keep(self, contract: PartyContract) -> None:
+        known, name = self.orders(), self._store.save(contract)
+        if contract.order:
+            known[contract.order] = name
 
     def _check_refund(self, terms: ContractTerms) -> None:
         """Refuse terms whose refund opens before the option can be settled, by our own node's height and time.
@@ -251,13 +315,13 @@ class PartyDesk:
         A seller who could take the collateral back before the expiry would have sold nothing. Where the chain's clock
         is beyond the expiry, as in a replay, only the delay is asked for.
         """
-        chain = self._node.chain_info()
+        chain, delay = self._node.chain_info(), self._policy().min_refund_delay
         expiry = decode_terms(terms.option).expiry
-        least = expected_height(chain.height, expiry - chain.median_time) + self._policy.min_refund_delay
+        least = expected_height(chain.height, expiry - chain.median_time) + delay
         if terms.refund_height < least:
             raise InvalidInputError(
                 "refund_height", f"{terms.refund_height:,} at block {chain.height:,}",
-                f"{least:,} or more: {self._policy.min_refund_delay} blocks after the expiry",
+                f"{least:,} or more: {delay} blocks after the expiry",
             )  # fmt: skip
 
     def _party(self, number: int, terms: ContractTerms, role: Role, outside: OutsideCoins | None) -> Party:
@@ -304,6 +368,19 @@ class PartyDesk:
             back = back.with_witness(index, [self.wallet.by_script[coin.output.script].sign_input(back, index, spent)])
         self._node.send(back)
         return back
+
+
+def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:
+    """Return whether nothing of ours is at stake any more. coins: what our wallet has.
+
+    The collateral was spent, or a coin of the funding went elsewhere, for good; or our offer was never signed and its
+    coins are spent, as ``cancel`` does.
+    """
+    if (state := contract.watch) is None:
+        return contract.ours is not None and not any(coin.outpoint in coins for coin in contract.ours.coins)
+    created = {creation.outpoint for creation in state.creations}
+    ends = [spend for spend in state.spends if spend.outpoint in created or not created]
+    return any(state.depth(spend.height) >= watch.FINAL_DEPTH for spend in ends)
 
 
 def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:

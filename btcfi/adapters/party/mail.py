@@ -1,9 +1,10 @@
 """A party that answers by itself: messages come into one folder, answers go into another, the chain is watched.
 
-What it agrees to is its owner's word: orders, which it offers, and bids, a folder of terms that it accepts, each once
-and only when an offer says exactly the same, announcements included. Orders and bids must not come from the other
-side: keep those two folders to yourself. Every file is handled once: then it lies in ``done``, or in ``refused`` beside
-a line that says why. What may succeed later stays where it is.
+What it agrees to is its owner's word: the mandate, always; and inside it orders, which it offers, and bids, a folder of
+terms that it accepts, each once and only when an offer says exactly the same, announcements included. Where the mandate
+says ``unbidden``, everything inside its bounds is agreed to, also what the service or the other side proposes. Every
+file is handled once: then it lies in ``done``, or in ``refused`` beside a line that says why. What may succeed later
+stays where it is.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from btcfi.contracts.messages import (
     decode_attestation,
     decode_close_answer,
     decode_close_order,
+    decode_close_proposal,
     decode_close_request,
     decode_offer,
     decode_order,
+    decode_proposal,
     decode_sign,
     encode_accept,
     encode_close_answer,
@@ -71,6 +74,8 @@ class PartyMail:
             "btcfi/sign": self._sign,
             "btcfi/close-request": self._close_request,
             "btcfi/close-answer": self._close_answer,
+            "btcfi/proposal": self._proposal,
+            "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
         }
         for folder in (
@@ -151,15 +156,40 @@ class PartyMail:
         offer = decode_offer(message)
         accepted = self._desk.accepted(offer)
         if accepted is None:
-            bid, wanted = self._bid(offer, name)
-            used = self._bids / "used" / bid.name
-            bid.replace(used)  # spent before it is used: a crash here costs a bid, never a second contract
-            try:
-                accepted = self._desk.accept(offer, wanted.terms.announcements)
-            except (RetryableError, InsufficientFundsError):
-                used.replace(bid)
-                raise
+            found = self._bid(offer, name)
+            if found is None:
+                self._needs_no_bid("offer", "terms and announcements of one of our bids")
+                accepted = self._desk.accept(offer, None)
+            else:  # the contract's file says which bid it answers: a bid is spent when, and only when, it is there
+                accepted = self._desk.accept(offer, found[1].terms.announcements, bid=found[0].name)
+        self._tidy_bids()
         return "accept", encode_accept(accepted)
+
+    def _tidy_bids(self) -> None:
+        answered = self._desk.orders()
+        for path in self._bids.glob("*.json"):
+            if path.name in answered:
+                path.replace(self._bids / "used" / path.name)
+
+    def _needs_no_bid(self, what: str, expected: str) -> None:
+        if not self._desk.owner.mandate().mandate.unbidden:
+            raise InvalidInputError(
+                what, "says what no bid of ours says", f"{expected}; or a mandate that asks for none"
+            )
+
+    def _proposal(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Offer what the service proposes, where our owner has said that what is inside the mandate needs no order."""
+        proposal = decode_proposal(message)
+        self._needs_no_bid("proposal", "an order of our own")
+        return "offer", encode_offer(self._desk.offer(proposal.terms, proposal.role, order=name))
+
+    def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        proposal = decode_close_proposal(message)
+        self._needs_no_bid("close proposal", "an order of our own")
+        request = self._desk.request_close(
+            proposal.offer_id.hex(), payout=proposal.payout, rate=proposal.rate, guest_input=proposal.guest_input
+        )
+        return "close-request", encode_close_request(request)
 
     def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
@@ -171,8 +201,9 @@ class PartyMail:
         request = decode_close_request(message)
         try:
             bid = decode_close_order(_read_bid(self._bids / f"{name}.json"))
-        except NotFoundError as e:
-            raise InvalidInputError("close request", "no bid of ours says so", f"a bid named {name}") from e
+        except NotFoundError:
+            self._needs_no_bid("close request", f"a bid named {name}")
+            return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=request.payout))
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
             raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")
@@ -184,9 +215,13 @@ class PartyMail:
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))
 
-    def _bid(self, offer: Offer, name: str) -> tuple[Path, Order]:
+    def _bid(self, offer: Offer, name: str) -> tuple[Path, Order] | None:
+        """Return the bid that says the same as an offer, if there is one that is not answered yet."""
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
+        answered = self._desk.orders()
         for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
+            if path.name in answered:
+                continue
             try:
                 message = _read_bid(path)
                 if not isinstance(message, dict) or message.get("type") != "btcfi/order":
@@ -199,7 +234,7 @@ class PartyMail:
                 continue
             if bid.terms == offer.terms and bid.role is offer.role.other and offer.terms.announcements:
                 return path, bid
-        raise InvalidInputError("offer", "says what no bid of ours says", "terms and announcements of one of our bids")
+        return None
 
     def _write_status(self, reports: list[Report]) -> None:
         write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from btcfi.adapters.chain.node import Node, UnspentOutput
-from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.psbt import export_psbt, import_witnesses
 from btcfi.bitcoin.script import is_witness_program
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.bitcoin.witness import has_checkable_witness
-from btcfi.contracts.messages import ContractTerms, Party, Role
+from btcfi.contracts.messages import ContractTerms, Role
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.contracts.setup import Agreement, CoinNotTheirsError, inputs_of
 from btcfi.errors import InvalidInputError
@@ -109,14 +109,11 @@ def _coin(point: OutPoint, seen: UnspentOutput | None, taken: Mapping[OutPoint, 
 
 def coins_named_in(store: PartyStore) -> dict[OutPoint, str]:
     """Return the coins that our messages name, each with its contract."""
-    named: dict[OutPoint, str] = {}
-    for name in store.names():
-        contract = store.load(name)
-        party = contract.offer.party if contract.role is contract.offer.role else None
-        if party is None and contract.accept is not None:
-            party = contract.accept.party
-        named |= {coin.outpoint: name for coin in (party.coins if party else ())}
-    return named
+    return {
+        coin.outpoint: contract.offer.id.hex()
+        for contract in store.contracts()
+        for coin in (contract.ours.coins if contract.ours is not None else ())
+    }
 
 
 def _outpoint(text: str) -> OutPoint:
@@ -132,16 +129,16 @@ def asked_inputs(agreement: Agreement, role: Role, scripts: Collection[bytes]) -
     return tuple(index for index in inputs_of(agreement, role) if spent[index].script not in scripts)
 
 
-def hand_over(
-    name: str, role: Role, terms: ContractTerms, agreement: Agreement, *, party: Party, scripts: Collection[bytes]
-) -> HandOver:
+def hand_over(contract: PartyContract, agreement: Agreement, *, scripts: Collection[bytes]) -> HandOver:
     """Return the funding for an outside wallet to sign. Everything of the other side must have been checked before.
 
-    party: ours. scripts: those of our own keys. Raises CoinNotTheirsError when the other side names a coin of a script
-    of ours or of our wallet's, InvalidInputError when there is nothing for an outside wallet to sign.
+    scripts: those of our own keys. Raises CoinNotTheirsError when the other side names a coin of a script of ours or
+    of our wallet's, InvalidInputError when there is nothing for an outside wallet to sign.
     """
-    funding, ours = agreement.funding, {coin.output.script for coin in party.coins}
-    ours |= {party.payout_script, party.change_script, *scripts}
+    name, role, terms = contract.offer.id.hex(), contract.role, contract.offer.terms
+    funding, ours = agreement.funding, {*scripts}
+    if (party := contract.ours) is not None:
+        ours |= {party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)}
     for index in inputs_of(agreement, role.other):
         if funding.spent[index].script in ours:
             raise CoinNotTheirsError(role.other.value, str(funding.transaction.inputs[index].outpoint))

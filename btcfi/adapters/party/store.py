@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from btcfi.contracts.messages import (
     Accept,
     CloseRequest,
     Offer,
+    Party,
     Role,
     Sign,
     decode_accept,
@@ -29,11 +31,14 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
+from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import Creation, Spend, WatchState
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
+
+log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES: Final = 1 << 28
 """Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
@@ -61,9 +66,18 @@ class PartyContract:
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
     order: str = ""
-    """Which order of the owner's this offer answers: an order that is read twice is offered once."""
+    """Which order or bid of the owner's this contract answers: one that is read twice is answered once."""
+    policy: SetupPolicy | None = None
+    """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
     buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
+
+    @property
+    def ours(self) -> Party | None:
+        """Our half of it: keys, scripts, and the coins that it names."""
+        if self.role is self.offer.role:
+            return self.offer.party
+        return None if self.accept is None else self.accept.party
 
 
 @dataclass(kw_only=True)
@@ -111,6 +125,14 @@ class PartyStore:
         known[attestation.event, attestation.oracle_key] = attestation
 
     # ---- contracts
+
+    def contracts(self) -> Iterator[PartyContract]:
+        """Yield every contract; one that cannot be read is left out, for the others' sake, and named in the log."""
+        for name in self.names():
+            try:
+                yield self.load(name)
+            except BtcfiError as e:
+                log.warning("contract %s is left out: %s", name[:16], e)
 
     def names(self) -> list[str]:
         """Return the names of the contracts, which are their offers' ids."""
@@ -165,6 +187,7 @@ class PartyStore:
             "closing": _if(contract.closing, encode_close_request),
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
+            "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
         write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
@@ -213,6 +236,10 @@ def _outpoint(text: str) -> OutPoint:
     if not separator or not index.isdecimal():
         raise InvalidInputError("outpoint", repr(text), "txid:index")
     return OutPoint(txid=parse_txid(txid), index=int(index))
+
+
+def _encode_policy(policy: SetupPolicy) -> dict[str, int]:
+    return {"min_refund_delay": policy.min_refund_delay, "max_buckets": policy.max_buckets}
 
 
 def _encode_watch(state: WatchState) -> dict[str, Any]:
@@ -268,9 +295,12 @@ _WATCH: Final = record(
     creations=listed(Rule(_creation, "a creation"), _MANY),
 )
 
+_POLICY: Final = record(SetupPolicy, may_lack=("oracle_keys",), oracle_keys=Rule(frozenset, "a list of keys"))
+
 _CONTRACT: Final = record(
     PartyContract,
-    may_lack=("buckets",),
+    may_lack=("buckets", "policy"),
+    policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
     sign=optional(Rule(decode_sign, "a sign message")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -11,6 +11,7 @@ from btcfi.adapters.party.store import PartyCoins, PartyStore
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.transaction import OutPoint
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin, select_coins
 from btcfi.units import Height, Sats
 
@@ -49,8 +50,9 @@ class PartyWallet:
         """Return what can be spent now, and what is reserved for contracts; reads new blocks first."""
         coins = self.scan()
         self._store.save_coins(coins)
-        free = sum(coin.value for coin in spendable(coins, self._node.block_count()))
-        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in coins.reserved)
+        named = self.named()
+        free = sum(coin.value for coin in spendable(coins, self._node.block_count(), named))
+        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in coins.reserved | named)
         return Sats(free), Sats(held)
 
     def scan(self) -> PartyCoins:
@@ -58,18 +60,25 @@ class PartyWallet:
         return scan_coins(self._store.coins(), self._node, self.keys)
 
     def choose(self, amount: Sats, rate: SatsPerKvb) -> tuple[Coin, ...]:
-        """Return coins that pay an amount into a funding, and reserve them. Raises InsufficientFundsError."""
+        """Return coins that pay an amount into a funding. Raises InsufficientFundsError.
+
+        Nothing is reserved by it: a coin is taken once a contract's file names it.
+        """
         coins = self.scan()
-        free = spendable(coins, self._node.block_count())
-        chosen = select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
-        coins.reserved |= {coin.outpoint for coin in chosen}
         self._store.save_coins(coins)
-        return chosen
+        free = spendable(coins, self._node.block_count(), self.named())
+        return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
+
+    def named(self) -> set[OutPoint]:
+        """Return the outpoints that a contract of ours names as our coins, in whatever state it is."""
+        ours = [contract.ours for contract in self._store.contracts()]
+        return {coin.outpoint for party in ours if party is not None for coin in party.coins}
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""
         coins = self.scan()
-        return next((one for one in spendable(coins, self._node.block_count()) if one.value >= least), None)
+        free = spendable(coins, self._node.block_count(), self.named())
+        return next((one for one in free if one.value >= least), None)
 
     def reserve(self, coin: Coin) -> None:
         """Never name this coin again."""
@@ -106,8 +115,12 @@ def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> Par
     return PartyCoins(scanned=(position, node.block_hash(position)), coins=found, reserved=set(coins.reserved))
 
 
-def spendable(coins: PartyCoins, tip: Height) -> Iterator[Coin]:
-    """Yield the coins that are mature and in no message or transaction of ours yet."""
+def spendable(coins: PartyCoins, tip: Height, named: Collection[OutPoint]) -> Iterator[Coin]:
+    """Yield the coins that are mature and in no contract (``named``) or transaction of ours yet."""
     for outpoint, (coin, at, coinbase) in coins.coins.items():
-        if outpoint not in coins.reserved and (not coinbase or tip - at + 1 >= COINBASE_MATURITY):
+        if (
+            outpoint not in coins.reserved
+            and outpoint not in named
+            and (not coinbase or tip - at + 1 >= COINBASE_MATURITY)
+        ):
             yield coin

@@ -13,12 +13,10 @@ from btcfi.contracts.messages import (
     encode_close_answer,
     encode_close_request,
 )
-from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.party.side import (
     Contract,
     Out,
-    RefundDelay,
     Side,
     command,
     contract_name,
@@ -40,14 +38,13 @@ def close(
     ] = "",
     rate: Annotated[int, typer.Option("--rate", help="Fee of the close, sat/kvB.", min=1000)] = 2000,
     side: Side,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
 ) -> None:
     """Ask the other side to close together now: early exercise, or any payout that you both want."""
     try:
         given = bytes.fromhex(guest_input)
     except ValueError as e:
         raise InvalidInputError("guest input", "not hex", "120 hex digits") from e
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     request = desk.request_close(
         contract_name(contract), payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given
     )
@@ -64,11 +61,10 @@ def close_sign(
     ] = None,
     out: Out = "-",
     side: Side,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
 ) -> None:
     """Answer a close request whose payout you agree to; or finish your own and broadcast it."""
     received = read_message(message)
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     if isinstance(received, dict) and received.get("type") == "btcfi/close-answer":
         closed = desk.finish_close(decode_close_answer(received))
         say({"close_txid": display_txid(closed.txid)})

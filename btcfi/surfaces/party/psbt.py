@@ -11,11 +11,9 @@ import typer
 from btcfi.adapters.files import read_untrusted_text, write_private
 from btcfi.bitcoin.psbt import MAX_PSBT_BYTES
 from btcfi.contracts.messages import Sign, decode_accept, decode_sign, encode_sign
-from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.surfaces.party.side import (
     Contract,
     Out,
-    RefundDelay,
     Side,
     app,
     command,
@@ -37,13 +35,12 @@ def export(
     message: Annotated[str, typer.Option("--message", help="The other side's accept or sign message.")],
     out: Annotated[Path, typer.Option("--out", help="Where the PSBT goes, base64.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it is written.")] = False,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Check everything of the other side, show what your wallet is about to sign, and write the PSBT."""
     received = read_message(message)
     of_sign = isinstance(received, dict) and received.get("type") == "btcfi/sign"
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     made = desk.hand_over(contract_name(contract), decode_sign(received) if of_sign else decode_accept(received))
     typer.echo(json.dumps(made.as_json(), indent=1), err=True)
     if not yes:
@@ -58,12 +55,11 @@ def import_(
     contract: Contract,
     psbt: Annotated[Path, typer.Argument(help="The PSBT as your wallet has signed it, base64.")],
     out: Out = "-",
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Verify your wallet's signatures of your inputs, and go on: your sign message, or the funding, broadcast."""
     text = read_untrusted_text(psbt, at_most=MAX_PSBT_BYTES, what="PSBT")
-    made = side.desk(min_refund_delay).take_back(contract_name(contract), text)
+    made = side.desk().take_back(contract_name(contract), text)
     if isinstance(made, Sign):
         write_message(out, encode_sign(made))
         say({"contract_id": made.contract_id.hex(), "sign": out}, quiet=out == "-")

@@ -24,7 +24,6 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
-from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
@@ -35,7 +34,6 @@ from btcfi.surfaces.party.side import (
     Contract,
     Out,
     PayTo,
-    RefundDelay,
     Side,
     carry,
     choice,
@@ -126,7 +124,6 @@ def offer(
     rounding: Annotated[str, typer.Option("--rounding", help="down (to the seller) or up (to the buyer).")] = "down",
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     coin: Coins = None,
     pay_to: PayTo = "",
     side: Side,
@@ -134,14 +131,14 @@ def offer(
     """Offer a contract: terms, oracles, and coins of your wallet."""
     fields = read_message(str(option))
     terms = decode_terms(fields)
-    desk = side.desk(min_refund_delay)
-    expected = desk.expected_expiry(terms.expiry)
+    desk = side.desk()
+    expected, refund = desk.expected_heights(terms.expiry)
     contract = ContractTerms(
         option=fields,
         collateral=terms.collateral,
         premium=sats(premium_sats),
         expiry_height=height(expected if expiry_height is None else expiry_height),
-        refund_height=height(expected + min_refund_delay + SLACK if refund_height is None else refund_height),
+        refund_height=height(refund + SLACK if refund_height is None else refund_height),
         rate=SatsPerKvb(rate),
         step=sats(step_sats),
         rounding=choice(Rounding, "rounding", rounding),
@@ -161,7 +158,6 @@ def accept(
     message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
     announcement: Announcements,
     out: Out,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     coin: Coins = None,
     pay_to: PayTo = "",
     side: Side,
@@ -169,7 +165,7 @@ def accept(
     """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     brought = desk.outside_coins(coin or (), decode_address(pay_to) if pay_to else None)
     accepted = desk.accept(offered, expected, outside=brought)
     write_message(out, encode_accept(accepted))
@@ -181,12 +177,11 @@ def sign(
     *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = read_message(message)
-    desk = side.desk(min_refund_delay)
+    desk = side.desk()
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         say({"funding_txid": display_txid(funding.txid)})

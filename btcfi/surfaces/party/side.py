@@ -21,8 +21,6 @@ from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_offer
-from btcfi.contracts.option import MIN_REFUND_DELAY
-from btcfi.contracts.setup import SetupPolicy
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.vm.program import load_program
@@ -87,9 +85,7 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(
-        self, min_refund_delay: int = MIN_REFUND_DELAY, *, guest: Guest | None = None, passphrase: str | None = None
-    ) -> PartyDesk:
+    def desk(self, *, guest: Guest | None = None, passphrase: str | None = None) -> PartyDesk:
         """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do.
 
         passphrase: where it is known already; else it is read or asked for.
@@ -100,7 +96,6 @@ class Side:
             open_keystore(store.keystore_path, passphrase or passphrase_of(self.passphrase_file)),
             self.chain(),
             guest or Guest(load_program(PROGRAM)),
-            policy=SetupPolicy(min_refund_delay=min_refund_delay),
             fees=FeeRule(),
         )
 

@@ -17,11 +17,9 @@ from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.messages import (
     decode_attestation,
 )
-from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.errors import RetryableError
 from btcfi.surfaces.party.side import (
     PROGRAM,
-    RefundDelay,
     Side,
     command,
     read_message,
@@ -60,12 +58,11 @@ def watch(
     attestation: Annotated[
         list[str] | None, typer.Option("--attestation", help="An oracle's attestation: a file or URL; repeat.")
     ] = None,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
     attestations = [decode_attestation(read_message(source)) for source in attestation or []]
-    reports = side.desk(min_refund_delay).watch(attestations)
+    reports = side.desk().watch(attestations)
     say(encode_reports(reports))
 
 
@@ -77,7 +74,6 @@ def serve(
     orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
     bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
     side: Side,
 ) -> None:
     """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
@@ -87,7 +83,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     chain = side.chain()
-    desk = side.desk(min_refund_delay, guest=GuestAside(load_program(PROGRAM)))
+    desk = side.desk(guest=GuestAside(load_program(PROGRAM)))
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
     typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
     sys.stdout.flush()

@@ -41,8 +41,8 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
         buyer_coins=[coin],
     )
     offer, agreement = scene.offer(), scene.agreement()
-    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
-    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET, authority=scene.authority())
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=scene.authority())
     text = export_psbt(agreement.funding.transaction, agreement.funding.spent)
     processed = rpc.call("walletprocesspsbt", text)
     funding = agreement.funding
@@ -55,8 +55,8 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
         with pytest.raises(WrongWitnessError, match=hash_type.removeprefix("ALL|").replace("|", r"\|")):
             import_witnesses(part, funding.transaction, funding.spent, inputs=[1], others=[0])
     with pytest.raises(WrongSignatureError):  # the seller's half alone is not enough
-        setup.complete(agreement, signed, {})
-    funding = setup.complete(agreement, signed, {}, outside=witnesses)
+        setup.complete(agreement, signed, {}, authority=scene.authority())
+    funding = setup.complete(agreement, signed, {}, outside=witnesses, authority=scene.authority())
     wallet.node.send(funding)
     wallet.mine()
     assert wallet.confirmations(funding.txid) == 1

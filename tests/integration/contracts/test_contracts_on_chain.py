@@ -7,12 +7,14 @@ from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.contracts import anchor, watch
 from btcfi.contracts.anchor import AnchorItem, AnchorKind
 from btcfi.contracts.cooperative import Closing, build_close
+from btcfi.contracts.mandate import CloseRule
 from btcfi.contracts.settle import build_child, complete_cet
 from btcfi.contracts.watch import ContractStatus, SpendStatus
 from btcfi.hashes import sha256
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats
 from tests.support.contracts import BUYER, BUYER_SECRET, PROOF_ROOT, RATE, SELLER, SELLER_SECRET, Scene
+from tests.support.mandates import authority
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +40,10 @@ def closed(plan, payout=1_234_567, **options):
     )
     nonces = [closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)]
     public = [nonce.public for nonce in nonces]
-    partials = [closing.sign(s, n, public) for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)]
+    partials = [
+        closing.sign(s, n, public, authority=authority(close=CloseRule.AGREED))
+        for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
+    ]
     return closing.finish(public, partials)
 
 

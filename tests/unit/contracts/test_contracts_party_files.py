@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,16 +16,22 @@ from tests.support.contracts import Scene
 
 
 class Desk:
-    """Test support: accepts every offer, and has no contracts to watch."""
+    """Test support: accepts every offer that a bid says, and has no contracts to watch."""
+
+    owner = SimpleNamespace(mandate=lambda: SimpleNamespace(mandate=SimpleNamespace(unbidden=False)))
 
     def __init__(self, accept):
-        self._accept = accept
+        self._accept, self._answered = accept, {}
 
     def accepted(self, _offer):
         return None
 
-    def accept(self, _offer, _announcements):
+    def accept(self, _offer, _announcements, *, bid=""):
+        self._answered[bid] = "its contract"
         return self._accept
+
+    def orders(self):
+        return self._answered
 
     def watch(self):
         return []
@@ -104,15 +111,15 @@ def test_a_contract_and_the_coins_are_read_as_they_were_written(tmp_path, scene,
     assert PartyStore(tmp_path).coins() == coins
 
 
-def test_a_contract_that_an_older_release_wrote_lacks_its_buckets_and_nothing_else_may_lack(tmp_path, messages):
+def test_an_older_releases_contract_lacks_its_buckets_and_policy_and_nothing_else_may_lack(tmp_path, messages):
     store = PartyStore(tmp_path)
     name = store.save(PartyContract(number=0, role=Role.SELLER, offer=messages[0]))
     file = tmp_path / "contracts" / f"{name}.json"
     stored = json.loads(file.read_text())
     for lacking in stored:
         file.write_text(json.dumps({key: value for key, value in stored.items() if key != lacking}))
-        if lacking == "buckets":
-            assert PartyStore(tmp_path).load(name).buckets is None
+        if lacking in {"buckets", "policy"}:
+            assert getattr(PartyStore(tmp_path).load(name), lacking) is None
             continue
         with pytest.raises(InvalidInputError) as refused:
             PartyStore(tmp_path).load(name)

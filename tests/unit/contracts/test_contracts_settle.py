@@ -7,6 +7,7 @@ from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.cooperative import Closing, build_close
+from btcfi.contracts.mandate import CloseRule
 from btcfi.contracts.metadata import (
     OptionMetadata,
     RecordType,
@@ -44,6 +45,7 @@ from tests.support.contracts import (
     coin,
     event,
 )
+from tests.support.mandates import authority
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +201,10 @@ def test_a_cooperative_close_is_one_signature_and_conserves_the_collateral(ready
     closing = Closing(close, **KEYS)
     nonces = [closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)]
     public = [nonce.public for nonce in nonces]
-    partials = [closing.sign(s, n, public) for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)]
+    partials = [
+        closing.sign(s, n, public, authority=authority(close=CloseRule.AGREED))
+        for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
+    ]
     signed = closing.finish(public, partials)
     (signature,) = signed.inputs[0].witness
     assert secp256k1.schnorr_verify(plan.contract.output().output_key, close.sighash(), signature)

@@ -35,12 +35,15 @@ from tests.support.contracts import (
     POLICY,
     SELLER,
     SELLER_SECRET,
+    STRIKE,
     Scene,
     coin,
     event,
 )
+from tests.support.mandates import authority
 
 STEP = 1_000_000
+RIGHT = authority(oracles=ORACLES[:1])
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,8 @@ def scene():
 @pytest.fixture(scope="module")
 def messages(scene):
     offer, agreement = scene.offer(), scene.agreement()
-    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET)
-    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+    accepted = setup.accept(offer, agreement, scene.buyer, BUYER_SECRET, authority=RIGHT)
+    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=RIGHT)
     return offer, agreement, accepted, signed
 
 
@@ -100,7 +103,7 @@ def test_one_flipped_bit_in_a_presignature_stops_the_seller_before_it_signs(scen
         raw[at] ^= 1
     wrong = replace(accepted, presignatures=bytes(raw))
     with pytest.raises(WrongAdaptorError):
-        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET)
+        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET, authority=RIGHT)
 
 
 def test_signatures_of_another_cet_in_the_wrong_order_or_missing_are_refused(scene, messages):
@@ -109,14 +112,16 @@ def test_signatures_of_another_cet_in_the_wrong_order_or_missing_are_refused(sce
     swapped = blob[65:130] + blob[:65] + blob[130:]
     for wrong in (swapped, blob[:-65], blob + blob[:65], b"", blob[:-1]):
         with pytest.raises(WrongAdaptorError):
-            setup.sign(offer, replace(accepted, presignatures=wrong), agreement, SELLER_SECRET, SELLER_WALLET)
+            setup.sign(
+                offer, replace(accepted, presignatures=wrong), agreement, SELLER_SECRET, SELLER_WALLET, authority=RIGHT
+            )
 
 
 def test_the_sellers_own_signatures_do_not_pass_for_the_buyers(scene, messages):
     offer, agreement, accepted, _ = messages
     wrong = replace(accepted, presignatures=presign(agreement.plan, SELLER_SECRET))
     with pytest.raises(WrongAdaptorError):
-        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET)
+        setup.sign(offer, wrong, agreement, SELLER_SECRET, SELLER_WALLET, authority=RIGHT)
 
 
 def test_the_buyer_checks_everything_before_it_signs_the_funding(messages):
@@ -124,15 +129,17 @@ def test_the_buyer_checks_everything_before_it_signs_the_funding(messages):
     raw = bytearray(signed.presignatures)
     raw[-1] ^= 1
     with pytest.raises(WrongAdaptorError):
-        setup.complete(agreement, replace(signed, presignatures=bytes(raw)), BUYER_WALLET)
+        setup.complete(agreement, replace(signed, presignatures=bytes(raw)), BUYER_WALLET, authority=RIGHT)
     with pytest.raises(WrongSignatureError):
-        setup.complete(agreement, replace(signed, witnesses={}), BUYER_WALLET)
+        setup.complete(agreement, replace(signed, witnesses={}), BUYER_WALLET, authority=RIGHT)
     with pytest.raises(WrongSignatureError):
-        setup.complete(agreement, replace(signed, witnesses={0: (bytes(64),)}), BUYER_WALLET)
+        setup.complete(agreement, replace(signed, witnesses={0: (bytes(64),)}), BUYER_WALLET, authority=RIGHT)
     with pytest.raises(WrongMessageError):
-        setup.complete(agreement, replace(signed, witnesses={**signed.witnesses, 1: (bytes(64),)}), BUYER_WALLET)
+        setup.complete(
+            agreement, replace(signed, witnesses={**signed.witnesses, 1: (bytes(64),)}), BUYER_WALLET, authority=RIGHT
+        )
     with pytest.raises(WrongMessageError):
-        setup.complete(agreement, replace(signed, contract_id=bytes(32)), BUYER_WALLET)
+        setup.complete(agreement, replace(signed, contract_id=bytes(32)), BUYER_WALLET, authority=RIGHT)
 
 
 def test_a_signature_over_a_funding_with_one_output_changed_is_refused(scene, messages):
@@ -142,7 +149,7 @@ def test_a_signature_over_a_funding_with_one_output_changed_is_refused(scene, me
     theirs = option.sign_funding(other.funding, SELLER_WALLET, inputs=setup.inputs_of(other, Role.SELLER))
     assert other.funding.transaction.outputs[0] == agreement.funding.transaction.outputs[0]
     with pytest.raises(WrongSignatureError):
-        setup.complete(agreement, replace(signed, witnesses=theirs), BUYER_WALLET)
+        setup.complete(agreement, replace(signed, witnesses=theirs), BUYER_WALLET, authority=RIGHT)
 
 
 BOTH = SELLER_WALLET | BUYER_WALLET
@@ -163,31 +170,35 @@ def test_a_coin_of_ours_that_the_other_side_names_as_its_own_is_refused_and_noth
     offer, agreement = scene.offer(), scene.agreement()
     secret, other = (SELLER_SECRET, BUYER_SECRET) if offering is Role.SELLER else (BUYER_SECRET, SELLER_SECRET)
     party = scene.buyer if offering is Role.SELLER else scene.seller
-    accepted = setup.accept(offer, agreement, party, other)
+    accepted = setup.accept(offer, agreement, party, other, authority=RIGHT)
     with pytest.raises(setup.CoinNotTheirsError):
-        setup.sign(offer, accepted, agreement, secret, BOTH)
+        setup.sign(offer, accepted, agreement, secret, BOTH, authority=RIGHT)
     ours = SELLER_WALLET if offering is Role.SELLER else BUYER_WALLET
-    signed = setup.sign(offer, accepted, agreement, secret, ours)
+    signed = setup.sign(offer, accepted, agreement, secret, ours, authority=RIGHT)
     with pytest.raises(setup.CoinNotTheirsError):
-        setup.complete(agreement, signed, BOTH)
+        setup.complete(agreement, signed, BOTH, authority=RIGHT)
 
 
 def test_a_witness_of_an_outside_wallet_for_an_input_that_is_not_ours_is_left_out(messages):
     offer, agreement, accepted, _ = messages
     theirs = next(iter(setup.inputs_of(agreement, Role.BUYER)))
-    signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, SELLER_WALLET, outside={theirs: (bytes(64),)})
+    signed = setup.sign(
+        offer, accepted, agreement, SELLER_SECRET, SELLER_WALLET, outside={theirs: (bytes(64),)}, authority=RIGHT
+    )
     assert set(signed.witnesses) == set(setup.inputs_of(agreement, Role.SELLER))
 
 
 def test_messages_of_another_offer_or_party_are_refused(scene, messages):
     offer, agreement, accepted, _ = messages
     with pytest.raises(WrongMessageError):
-        setup.sign(offer, replace(accepted, offer_id=bytes(32)), agreement, SELLER_SECRET, SELLER_WALLET)
+        setup.sign(
+            offer, replace(accepted, offer_id=bytes(32)), agreement, SELLER_SECRET, SELLER_WALLET, authority=RIGHT
+        )
     stranger = replace(accepted.party, change_script=SELLER.script)
     with pytest.raises(WrongMessageError):
-        setup.sign(offer, replace(accepted, party=stranger), agreement, SELLER_SECRET, SELLER_WALLET)
+        setup.sign(offer, replace(accepted, party=stranger), agreement, SELLER_SECRET, SELLER_WALLET, authority=RIGHT)
     with pytest.raises(InvalidInputError):
-        setup.accept(offer, agreement, scene.buyer, SELLER_SECRET)
+        setup.accept(offer, agreement, scene.buyer, SELLER_SECRET, authority=RIGHT)
 
 
 def _announcements(change):
@@ -366,7 +377,7 @@ def test_a_plan_of_oracles_on_different_events_is_refused(messages):
 
 
 def _first_version():
-    return Scene().with_terms(version=1, cet_fee=Sats(0))
+    return Scene(option={"kind": "call", "strike_cents": STRIKE}).with_terms(version=1, cet_fee=Sats(0))
 
 
 def test_a_contract_of_version_1_keeps_the_identity_that_the_release_before_gave_it():
@@ -387,13 +398,15 @@ def test_no_new_contract_is_made_of_version_1_and_the_answer_says_what_to_speak(
         setup.propose(scene.terms, role=Role.SELLER, party=scene.seller)
     offer = Offer(terms=scene.terms, role=Role.SELLER, party=scene.seller)
     with pytest.raises(InvalidInputError, match="speak version 2"):
-        setup.accept(offer, scene.agreement(offer), scene.buyer, BUYER_SECRET)
+        setup.accept(offer, scene.agreement(offer), scene.buyer, BUYER_SECRET, authority=RIGHT)
 
 
 def test_an_answer_of_another_version_than_the_offers_is_refused(messages):
     offer, agreement, accepted, _ = messages
     with pytest.raises(WrongMessageError, match="version"):
-        setup.sign(offer, replace(accepted, version=1), agreement, SELLER_SECRET, {SELLER.script: SELLER})
+        setup.sign(
+            offer, replace(accepted, version=1), agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=RIGHT
+        )
 
 
 def test_every_cet_pays_its_own_fee_and_the_buyer_pays_it_only_where_the_seller_gets_nothing(messages):

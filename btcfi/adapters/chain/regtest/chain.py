@@ -14,7 +14,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import IO, Any, Final
@@ -23,15 +23,34 @@ import pbk
 from bitcoin.core import CBlock
 from pbk.script import PrecomputedTransactionData
 
+from btcfi.adapters.chain.regtest import template
+from btcfi.adapters.chain.regtest.policy import (
+    ALREADY_KNOWN,
+    MAX_RELATIVES,
+    MAX_RELATIVES_VSIZE,
+    MAX_REPLACED,
+    MISSING_OR_SPENT,
+    TRUC_CHILD_MAX_VSIZE,
+    TRUC_MAX_VSIZE,
+    Chunk,
+    Door,
+    Policy,
+    PoolEntry,
+    RejectedError,
+    Truc,
+    check_package_form,
+    check_standard,
+    check_witnesses,
+    feerate,
+    improves,
+)
 from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import (
     INCREMENTAL_FEE_RATE,
-    MIN_RELAY_FEE_RATE,
     SatsPerKvb,
-    dust_limit,
     fee_for,
 )
-from btcfi.bitcoin.script import OP_RETURN, P2A_SCRIPT, is_p2tr, push_number
+from btcfi.bitcoin.script import OP_RETURN, push_number
 from btcfi.bitcoin.transaction import (
     SEQUENCE_FINAL,
     TRUC_VERSION,
@@ -49,31 +68,12 @@ from btcfi.units import Sats, Txid, display_txid
 
 log = logging.getLogger(__name__)
 
-REJECTED: Final = -26
-MISSING_OR_SPENT: Final = -25
-ALREADY_KNOWN: Final = -27
-"""bitcoind's codes of a refusal by the pool (src/rpc/protocol.h)."""
-
 _SUBSIDY: Final = 50 * 100_000_000
 _HALVING: Final = 150
 """Blocks between halvings on regtest. Source: Bitcoin Core, CRegTestParams."""
 
 _BITS: Final = 0x207FFFFF
 _TARGET: Final = 0x7FFFFF << (8 * (0x20 - 3))
-_MAX_BLOCK_WEIGHT: Final = 3_996_000
-"""Bitcoin Core's default -blockmaxweight, less its reserve for the coinbase."""
-
-_COINBASE_RESERVE: Final = 8_000
-_MAX_STANDARD_WEIGHT: Final = 400_000
-_MAX_OP_RETURN_SCRIPT: Final = 83
-"""-datacarriersize before Bitcoin Core 30.0: the strictest of the nodes that our transactions must pass."""
-
-_MAX_ANCESTORS: Final = 25
-_MAX_REPLACED: Final = 100
-_TRUC_MAX_VSIZE: Final = 10_000
-_TRUC_CHILD_MAX_VSIZE: Final = 1_000
-"""Source: BIP431, rules 4 and 5."""
-
 _LOCKTIME_THRESHOLD: Final = 500_000_000
 _MEDIAN_BLOCKS: Final = 11
 _WITNESS_RESERVED: Final = bytes(32)
@@ -86,14 +86,6 @@ _RECORD: Final = Struct("<cII")
 
 class BlockRefusedError(Exception):
     """The kernel refuses a block of our own making."""
-
-
-class RejectedError(Exception):
-    """The memory pool refuses a transaction, with bitcoind's reason."""
-
-    def __init__(self, reason: str, *, code: int = REJECTED, detail: str = "") -> None:
-        super().__init__(f"{reason}, {detail}" if detail else reason)
-        self.reason, self.code = reason, code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,20 +110,6 @@ class IndexedBlock:
     transactions: list[Transaction]
     undo: list[tuple[OutPoint, Coin]]
     """The coins that it spent."""
-
-
-@dataclass(slots=True, kw_only=True)
-class PoolEntry:
-    """A transaction in the memory pool."""
-
-    transaction: Transaction
-    raw: bytes
-    fee: Sats
-    vsize: int
-    time: int
-    height: int
-    parents: set[Txid]
-    children: set[Txid] = field(default_factory=set)
 
 
 class Journal:
@@ -159,10 +137,12 @@ class Journal:
         self._file.truncate(good)
         self._file.seek(good)
 
-    def append(self, kind: bytes, payload: bytes) -> None:
-        """Write one record and hand it to the system."""
+    def append(self, *records: tuple[bytes, bytes]) -> None:
+        """Write records, each a kind and its payload, and hand them to the system together."""
         if self._file is not None:
-            self._file.write(_RECORD.pack(kind, len(payload), zlib.crc32(payload)) + payload)
+            self._file.write(
+                b"".join(_RECORD.pack(kind, len(payload), zlib.crc32(payload)) + payload for kind, payload in records)
+            )
             self._file.flush()
 
     def close(self) -> None:
@@ -177,7 +157,8 @@ class Journal:
 class Chain:
     """The active chain as the kernel has it, with our index of coins and transactions; and the memory pool."""
 
-    def __init__(self, datadir: Path, *, clock: Callable[[], int]) -> None:
+    def __init__(self, datadir: Path, *, clock: Callable[[], int], policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
         self._kernel_dir = datadir / "kernel"
         self._clock = clock
         self._blocks: dict[bytes, bytes] = {}
@@ -216,6 +197,8 @@ class Chain:
                 transaction = parse_transaction(payload)
                 pending.pop(transaction.txid, None)
                 pending[transaction.txid] = payload
+            elif kind == b"X":
+                pending.pop(Txid(payload), None)
             elif kind == b"I":
                 self._invalid.add(payload)
             elif kind == b"R":
@@ -256,14 +239,14 @@ class Chain:
         if raw[4:36] == tip and self._kernel_tip() != name:
             return "rejected"
         self._blocks[name] = raw
-        self._journal.append(b"B", raw)
+        self._journal.append((b"B", raw))
         self._follow()
         return None if self.tip.hash == name else "inconclusive"
 
     def invalidate(self, name: bytes) -> None:
         """Treat a block and all that builds on it as invalid."""
         self._invalid.add(name)
-        self._journal.append(b"I", name)
+        self._journal.append((b"I", name))
         self._rebuild()
 
     def reconsider(self, name: bytes) -> None:
@@ -277,7 +260,7 @@ class Chain:
                 related.add(known)
         for known in self._invalid & related:
             self._invalid.discard(known)
-            self._journal.append(b"R", known)
+            self._journal.append((b"R", known))
         self._rebuild()
 
     def _kernel_tip(self) -> bytes:
@@ -376,7 +359,7 @@ class Chain:
         if transaction.txid in self.where or transaction.txid in self.pool:
             return
         try:
-            self._enter_pool(self.check(transaction, floor=SatsPerKvb(0)))
+            self._enter_pool(self.check(transaction, Door.AGAIN))
         except RejectedError as e:
             log.info("transaction %s left the pool: %s", display_txid(transaction.txid), e)
 
@@ -386,8 +369,7 @@ class Chain:
         limit: the highest fee rate that the caller accepts, 0 for any.
         """
         entry = self._check_rate(self.check(transaction), limit)
-        self._journal.append(b"T", entry.raw)
-        self._enter_pool(entry)
+        self._keep([entry])
         return entry
 
     def admit_package(
@@ -395,9 +377,13 @@ class Chain:
     ) -> tuple[dict[Txid, PoolEntry | str], str]:
         """Take parents and their child: each alone if it holds alone, the rest by their common fee rate.
 
-        Returns an entry or a reason for each, and bitcoind's word for the whole. Only version 3 may stay below the
-        relay fee on its own; a package that would replace others is refused.
+        Returns an entry or a reason for each, and bitcoind's word for the whole: nothing and a reason for a package
+        that is not looked at. Source: Bitcoin Core 29, AcceptPackage.
         """
+        try:
+            self._check_package(transactions)
+        except RejectedError as e:
+            return {}, str(e)
         outcome: dict[Txid, PoolEntry | str] = {}
         waiting: list[Transaction] = []
         for transaction in transactions:
@@ -408,53 +394,88 @@ class Chain:
                 outcome[transaction.txid] = self.admit(transaction, limit)
             except RejectedError as e:
                 outcome[transaction.txid] = str(e)
-                unlucky = {tx.txid for tx in waiting} & {txin.outpoint.txid for txin in transaction.inputs}
-                if e.reason == "min relay fee not met" or (e.code == MISSING_OR_SPENT and unlucky):
+                if self._may_hold_together(transaction, e):
                     waiting.append(transaction)
-        if all(isinstance(one, PoolEntry) for one in outcome.values()):
+        failed = [txid for txid, one in outcome.items() if isinstance(one, str)]
+        if not failed:
             return outcome, "success"
-        if waiting and len(waiting) == sum(isinstance(one, str) for one in outcome.values()):
-            outcome |= self._admit_together(waiting, limit)
-        whole = all(isinstance(one, PoolEntry) for one in outcome.values())
-        return outcome, "success" if whole else "transaction failed"
+        if len(waiting) < len(failed) or len(waiting) == 1:
+            return outcome, "transaction failed"
+        together, message = self._admit_together(waiting, limit)
+        return outcome | together, message
 
-    def _admit_together(self, waiting: list[Transaction], limit: SatsPerKvb) -> dict[Txid, PoolEntry | str]:
+    def _check_package(self, transactions: list[Transaction]) -> None:
+        check_package_form(transactions)
+        inside = {transaction.txid for transaction in transactions}
+        if len(transactions) > 1 and not all(
+            txin.outpoint.txid in inside or txin.outpoint in self.coins for txin in transactions[-1].inputs
+        ):
+            raise RejectedError("package-not-child-with-unconfirmed-parents")
+
+    def _may_hold_together(self, transaction: Transaction, refusal: RejectedError) -> bool:
+        if refusal.reason == "min relay fee not met":
+            return self.policy.exempts(transaction)
+        return refusal.reason.startswith(("bad-txns-inputs-missingorspent", "insufficient fee"))
+
+    def _admit_together(self, waiting: list[Transaction], limit: SatsPerKvb) -> tuple[dict[Txid, PoolEntry | str], str]:
         entered: list[PoolEntry] = []
+        refused = waiting[-1]
         try:
-            for transaction in waiting:
-                if self.replaced_by(transaction):
-                    raise RejectedError("package RBF failed", detail="a package replaces nothing here")  # noqa: TRY301
-                floor = SatsPerKvb(0) if transaction.version == TRUC_VERSION else MIN_RELAY_FEE_RATE
-                entry = self._check_rate(self.check(transaction, floor=floor), limit)
-                self._enter_pool(entry)
-                entered.append(entry)
-            fee, vsize = sum(entry.fee for entry in entered), sum(entry.vsize for entry in entered)
-            if fee < fee_for(vsize, MIN_RELAY_FEE_RATE):
-                needed = fee_for(vsize, MIN_RELAY_FEE_RATE)
-                raise RejectedError("min relay fee not met", detail=f"package {fee} < {needed}")  # noqa: TRY301
+            for refused in waiting:
+                entered.append(self._check_rate(self.check(refused, Door.PACKAGE), limit))
+                self._insert(entered[-1])
+            self._check_package_fee(entered)
+            self._check_package_replacement(entered)
         except RejectedError as e:
-            for entry in entered:
-                self.forget(entry.transaction.txid)
-            return {tx.txid: str(e) for tx in waiting}
-        for entry in entered:
-            self._journal.append(b"T", entry.raw)
-        return {entry.transaction.txid: entry for entry in entered}
+            for entry in reversed(entered):
+                self._take_back(entry)
+            if self._concerns_all(e, refused, entered):
+                return {}, str(e)
+            return {refused.txid: str(e)}, "transaction failed"
+        self._keep(entered)
+        return {entry.transaction.txid: entry for entry in entered}, "success"
+
+    @staticmethod
+    def _concerns_all(refusal: RejectedError, refused: Transaction, others: list[PoolEntry]) -> bool:
+        # bitcoind holds version 3's rules against the pool for each, against the package for all of it
+        inside = {entry.transaction.txid for entry in others} & {txin.outpoint.txid for txin in refused.inputs}
+        return refusal.reason.startswith("package") or (refusal.reason == "TRUC-violation" and bool(inside))
+
+    def _check_package_fee(self, entries: list[PoolEntry]) -> None:
+        fee, vsize = sum(entry.fee for entry in entries), sum(entry.vsize for entry in entries)
+        needed = fee_for(vsize, self.policy.relay_fee)
+        if fee < needed:
+            raise RejectedError("min relay fee not met", detail=f"{fee} < {needed}")
+
+    def _keep(self, entries: list[PoolEntry]) -> None:
+        """Write what enters and what falls to the journal, then change the pool."""
+        # what falls is written too: a restart would ask a parent alone to replace what its package did
+        falling = [(b"X", bytes(txid)) for txid in self._falling(entries)]
+        self._journal.append(*[(b"T", entry.raw) for entry in entries], *falling)
+        self._enter_pool(*entries)
 
     def try_all(self, transactions: list[Transaction], limit: SatsPerKvb) -> list[PoolEntry | RejectedError]:
-        """Check transactions, each as if those before it were in the pool, and keep none."""
+        """Check transactions, each as if those before it were in the pool, and keep none.
+
+        Only one that is asked about alone may replace others, as in bitcoind.
+        """
         outcome: list[PoolEntry | RejectedError] = []
         entered: list[Txid] = []
+        door = Door.ALONE if len(transactions) == 1 else Door.LIST
         for transaction in transactions:
             try:
-                entry = self._check_rate(self.check(transaction), limit)
-                if len(transactions) > 1 and not self.replaced_by(transaction):
-                    self._enter_pool(entry)
-                    entered.append(transaction.txid)
-                outcome.append(entry)
+                entry = self._check_rate(self.check(transaction, door), limit)
+                if entry.conflicts and door is Door.LIST:
+                    raise RejectedError("bip125-replacement-disallowed")  # noqa: TRY301
             except RejectedError as e:
                 outcome.append(e)
-        for txid in entered:
-            self.forget(txid)
+                continue
+            if door is Door.LIST:
+                self._insert(entry)
+                entered.append(transaction.txid)
+            outcome.append(entry)
+        for txid in reversed(entered):
+            self._evict(txid)
         return outcome
 
     @staticmethod
@@ -479,18 +500,55 @@ class Chain:
                 coin = Coin(output=outputs[outpoint.index], height=len(self.active), coinbase=False)
         return coin
 
-    def check(self, transaction: Transaction, *, floor: SatsPerKvb = MIN_RELAY_FEE_RATE) -> PoolEntry:
-        """Check a transaction against the chain, the pool and the relay rules. Raises RejectedError."""
+    def check(self, transaction: Transaction, door: Door = Door.ALONE) -> PoolEntry:
+        """Check a transaction against the chain, the pool and the relay rules. Raises RejectedError.
+
+        door: how it comes in. What a list or a package replaces is its caller's to judge.
+        """
         raw = transaction.to_bytes()
-        txid = transaction.txid
-        _check_standard(transaction)
-        if txid in self.pool:
+        check_standard(transaction, self.policy)
+        self._check_new(transaction)
+        self._check_locks(transaction)
+        spent = self._coins_of(transaction)
+        self._check_relative_locks(transaction, spent)
+        fee = sum(coin.output.value for coin in spent) - sum(output.value for output in transaction.outputs)
+        if fee < 0:
+            raise RejectedError("bad-txns-in-belowout")
+        check_witnesses(transaction, [coin.output for coin in spent])
+        vsize = transaction.vsize
+        needed = fee_for(vsize, self.policy.relay_fee)
+        free = door is Door.AGAIN or (door is Door.PACKAGE and self.policy.exempts(transaction))
+        if fee < needed and not free:
+            raise RejectedError("min relay fee not met", detail=f"{fee} < {needed}")
+        entry = PoolEntry(
+            transaction=transaction,
+            raw=raw,
+            fee=Sats(fee),
+            vsize=vsize,
+            time=self._clock(),
+            height=len(self.active) - 1,
+            parents={txin.outpoint.txid for txin in transaction.inputs if txin.outpoint.txid in self.pool},
+            conflicts={self.spenders[i.outpoint] for i in transaction.inputs if i.outpoint in self.spenders},
+        )
+        if door is not Door.AGAIN:
+            self._check_relatives(entry)
+            self._check_truc(entry, may_evict=door is Door.ALONE)
+        if not entry.conflicts.isdisjoint(self._ancestors(entry.parents)):
+            raise RejectedError("bad-txns-spends-conflicting-tx")
+        if door in (Door.ALONE, Door.AGAIN):
+            self._check_replacement(entry)
+        _check_scripts(raw, [coin.output for coin in spent])
+        return entry
+
+    def _check_new(self, transaction: Transaction) -> None:
+        if transaction.txid in self.pool:
             raise RejectedError("txn-already-in-mempool", code=ALREADY_KNOWN)
         if any(transaction.outpoint(index) in self.coins for index in range(len(transaction.outputs))):
             raise RejectedError("txn-already-known", code=ALREADY_KNOWN)
         if len({txin.outpoint for txin in transaction.inputs}) != len(transaction.inputs):
             raise RejectedError("bad-txns-inputs-duplicate")
-        self._check_locks(transaction)
+
+    def _coins_of(self, transaction: Transaction) -> list[Coin]:
         spent: list[Coin] = []
         for txin in transaction.inputs:
             coin = self._source(txin.outpoint)
@@ -500,29 +558,7 @@ class Chain:
                 depth = len(self.active) - coin.height
                 raise RejectedError("bad-txns-premature-spend-of-coinbase", detail=f"tried to spend at depth {depth}")
             spent.append(coin)
-        self._check_relative_locks(transaction, spent)
-        fee = sum(coin.output.value for coin in spent) - sum(output.value for output in transaction.outputs)
-        if fee < 0:
-            raise RejectedError("bad-txns-in-belowout")
-        vsize = transaction.vsize
-        if fee < fee_for(vsize, floor):
-            raise RejectedError("min relay fee not met", detail=f"{fee} < {fee_for(vsize, floor)}")
-        parents = {txin.outpoint.txid for txin in transaction.inputs if txin.outpoint.txid in self.pool}
-        if len(self._ancestors(parents)) + 1 > _MAX_ANCESTORS:
-            raise RejectedError("too-long-mempool-chain", detail=f"more than {_MAX_ANCESTORS} unconfirmed ancestors")
-        entry = PoolEntry(
-            transaction=transaction,
-            raw=raw,
-            fee=Sats(fee),
-            vsize=vsize,
-            time=self._clock(),
-            height=len(self.active) - 1,
-            parents=parents,
-        )
-        self._check_truc(entry)
-        self._check_replacement(entry)
-        _check_scripts(raw, [coin.output for coin in spent])
-        return entry
+        return spent
 
     def _check_locks(self, transaction: Transaction) -> None:
         next_height = len(self.active)
@@ -547,50 +583,134 @@ class Chain:
             if not late_enough:
                 raise RejectedError("non-BIP68-final")
 
-    def replaced_by(self, transaction: Transaction) -> set[Txid]:
-        """Return what leaves the pool when ``transaction`` enters: conflicts, and a version-3 child's sibling."""
-        direct = {self.spenders[i.outpoint] for i in transaction.inputs if i.outpoint in self.spenders}
-        if transaction.version == TRUC_VERSION:
-            for txin in transaction.inputs:
-                if txin.outpoint.txid in self.pool:
-                    direct |= self.pool[txin.outpoint.txid].children  # sibling eviction
-        return {txid for one in direct for txid in self._descendants(one)}
+    def _check_relatives(self, entry: PoolEntry) -> None:
+        # Core: CalculateMemPoolAncestors; one direct rival is taken for gone already, by count and size
+        rivals = [self._descendants(txid) for txid in entry.conflicts] if len(entry.conflicts) == 1 else []
+        spare = sum(self.pool[txid].vsize for rival in rivals for txid in rival)
+        ancestors = self._ancestors(entry.parents)
+        self._check_line(ancestors, entry.vsize, 1, 0, "ancestors")
+        for ancestor in ancestors:
+            self._check_line(self._descendants(ancestor), entry.vsize, 1 - len(rivals), spare, "descendants")
 
-    def _check_truc(self, entry: PoolEntry) -> None:
+    def _check_line(self, relatives: set[Txid], vsize: int, more: int, spare: int, kind: str) -> None:
+        if len(relatives) + more > MAX_RELATIVES:
+            raise RejectedError(
+                "too-long-mempool-chain", detail=f"too many unconfirmed {kind} [limit: {MAX_RELATIVES}]"
+            )
+        if sum(self.pool[txid].vsize for txid in relatives) + vsize - spare > MAX_RELATIVES_VSIZE:
+            raise RejectedError("too-long-mempool-chain", detail=f"{kind} exceed {MAX_RELATIVES_VSIZE} vB")
+
+    def _check_truc(self, entry: PoolEntry, *, may_evict: bool) -> None:
         # BIP431: one unconfirmed parent, one unconfirmed child, all of version 3, bounded sizes
+        if self.policy.truc is not Truc.ENFORCE:
+            return
         version = entry.transaction.version
         for parent in entry.parents:
             if (self.pool[parent].transaction.version == TRUC_VERSION) != (version == TRUC_VERSION):
                 raise RejectedError("TRUC-violation", detail="an unconfirmed version 3 and another version are related")
         if version != TRUC_VERSION:
             return
-        if entry.vsize > _TRUC_MAX_VSIZE:
-            raise RejectedError("TRUC-violation", detail=f"{entry.vsize} vB, at most {_TRUC_MAX_VSIZE}")
+        if entry.vsize > TRUC_MAX_VSIZE:
+            raise RejectedError("TRUC-violation", detail=f"{entry.vsize} vB, at most {TRUC_MAX_VSIZE}")
         if len(self._ancestors(entry.parents)) > 1:
             raise RejectedError("TRUC-violation", detail="more than one unconfirmed ancestor")
-        if entry.parents and entry.vsize > _TRUC_CHILD_MAX_VSIZE:
-            raise RejectedError("TRUC-violation", detail=f"child of {entry.vsize} vB, at most {_TRUC_CHILD_MAX_VSIZE}")
+        if entry.parents and entry.vsize > TRUC_CHILD_MAX_VSIZE:
+            raise RejectedError("TRUC-violation", detail=f"child of {entry.vsize} vB, at most {TRUC_CHILD_MAX_VSIZE}")
+        for parent in entry.parents:
+            self._check_siblings(entry, parent, may_evict=may_evict)
+
+    def _check_siblings(self, entry: PoolEntry, parent: Txid, *, may_evict: bool) -> None:
+        siblings = self.pool[parent].children
+        if not siblings or not siblings.isdisjoint(entry.conflicts):
+            return
+        # more than one child, or a grandchild, is a reorganisation's doing: which one would leave?
+        lonely = len(self._descendants(parent)) == 2 and all(len(self.pool[one].parents) == 1 for one in siblings)  # noqa: PLR2004
+        if not may_evict or not lonely:
+            raise RejectedError("TRUC-violation", detail="its parent has an unconfirmed child")
+        entry.conflicts |= siblings
 
     def _check_replacement(self, entry: PoolEntry) -> None:
-        replaced = self.replaced_by(entry.transaction)
-        if not replaced:
+        # BIP125's rules, in bitcoind's order: the rate of direct rivals, how many fall, new inputs, all their fees
+        if not entry.conflicts:
             return
-        if len(replaced) > _MAX_REPLACED:
-            raise RejectedError("too many potential replacements")
-        if replaced & self._ancestors(entry.parents):
-            raise RejectedError("bad-txns-spends-conflicting-tx")
-        old = sum(self.pool[txid].fee for txid in replaced)
-        relay = fee_for(entry.vsize, INCREMENTAL_FEE_RATE)
+        sibling = any(self.spenders.get(i.outpoint) in entry.conflicts for i in entry.transaction.inputs)
+        words = "insufficient fee" if sibling else "insufficient fee (including sibling eviction)"
+        for txid in entry.conflicts:
+            rival = self.pool[txid]
+            if feerate(entry.fee, entry.vsize) <= feerate(rival.fee, rival.vsize):
+                raise RejectedError(words, detail="rejecting replacement; new feerate is not higher")
+        self._check_fall(entry.conflicts, "too many potential replacements")
+        known = {i.outpoint.txid for txid in entry.conflicts for i in self.pool[txid].transaction.inputs}
+        if not entry.parents <= known:
+            raise RejectedError("replacement-adds-unconfirmed")
+        old, relay = self._fee_of(self._falling([entry])), fee_for(entry.vsize, INCREMENTAL_FEE_RATE)
         if entry.fee < old + relay:
-            raise RejectedError("insufficient fee", detail=f"rejecting replacement; {entry.fee} < {old} + {relay}")
-        for txid in replaced:
-            other = self.pool[txid]
-            if entry.fee * other.vsize <= other.fee * entry.vsize:
-                raise RejectedError("insufficient fee", detail="rejecting replacement; new feerate is not higher")
+            raise RejectedError(words, detail=f"rejecting replacement; {entry.fee} < {old} + {relay}")
 
-    def _enter_pool(self, entry: PoolEntry) -> None:
-        for txid in self.replaced_by(entry.transaction):
+    def _check_package_replacement(self, entries: list[PoolEntry]) -> None:
+        # Source: Bitcoin Core 29, PackageRBFChecks
+        conflicts = set().union(*(entry.conflicts for entry in entries))
+        if not conflicts:
+            return
+        failed = "package RBF failed: "
+        if len(entries) != 2:  # noqa: PLR2004 - a parent and its child
+            raise RejectedError(failed + "package must be 1-parent-1-child")
+        if any(entry.parents - {entries[0].transaction.txid} for entry in entries):
+            raise RejectedError(failed + "new transaction cannot have mempool ancestors")
+        self._check_fall(conflicts, failed + "too many potential replacements")
+        fee, vsize = sum(entry.fee for entry in entries), sum(entry.vsize for entry in entries)
+        old, relay = self._fee_of(self._falling(entries)), fee_for(vsize, INCREMENTAL_FEE_RATE)
+        if fee < old + relay:
+            raise RejectedError(failed + "insufficient anti-DoS fees", detail=f"{fee} < {old} + {relay}")
+        if feerate(fee, vsize) <= feerate(entries[0].fee, entries[0].vsize):
+            raise RejectedError(failed + "package feerate is less than or equal to parent feerate")
+        before, after = self._chunks_around(conflicts)
+        if not improves([*after, (fee, vsize)], before):
+            raise RejectedError(failed + "insufficient feerate: does not improve feerate diagram")
+
+    def _chunks_around(self, conflicts: set[Txid]) -> tuple[list[Chunk], list[Chunk]]:
+        """Return what a miner takes together, of the conflicts and their kin, before and after they fall.
+
+        Raises RejectedError for more than a parent and its child. Source: Bitcoin Core 29, CalculateChunksForRBF.
+        """
+        before: list[Chunk] = []
+        after: list[Chunk] = []
+        falling = set().union(*(self._descendants(txid) for txid in conflicts))
+        for txid in falling:
+            line = self._closure({txid}, lambda one: self.pool[one].parents | self.pool[one].children)
+            if len(line) > 2:  # noqa: PLR2004 - a parent and its child
+                raise RejectedError(f"package RBF failed: {display_txid(txid)} has too many relatives")
+            entry = self.pool[txid]
+            if entry.children:
+                continue  # counted with its child
+            own = (int(entry.fee), entry.vsize)
+            above = [(int(self.pool[one].fee), self.pool[one].vsize) for one in entry.parents]
+            if above and own[0] * above[0][1] > above[0][0] * own[1]:
+                before.append((own[0] + above[0][0], own[1] + above[0][1]))
+            else:
+                before += [own, *above]
+            after += above if entry.parents.isdisjoint(falling) else []
+        return before, after
+
+    def _check_fall(self, conflicts: set[Txid], words: str) -> None:
+        # one that falls with two rivals counts twice: bitcoind looks no closer
+        if sum(len(self._descendants(txid)) for txid in conflicts) > MAX_REPLACED:
+            raise RejectedError(words)
+
+    def _falling(self, entries: list[PoolEntry]) -> set[Txid]:
+        """Return what leaves the pool when ``entries`` enter."""
+        return {txid for entry in entries for one in entry.conflicts for txid in self._descendants(one)}
+
+    def _fee_of(self, txids: set[Txid]) -> int:
+        return sum(self.pool[txid].fee for txid in txids)
+
+    def _enter_pool(self, *entries: PoolEntry) -> None:
+        for txid in self._falling(list(entries)):
             self._leave_pool(txid)
+        for entry in entries:
+            self._insert(entry)
+
+    def _insert(self, entry: PoolEntry) -> None:
         txid = entry.transaction.txid
         self.pool[txid] = entry
         for txin in entry.transaction.inputs:
@@ -598,12 +718,20 @@ class Chain:
         for parent in entry.parents:
             self.pool[parent].children.add(txid)
 
+    def _take_back(self, entry: PoolEntry) -> None:
+        """Undo ``_insert`` of an entry without children, before what it conflicts with has left."""
+        self._leave_pool(entry.transaction.txid)
+        for rival in entry.conflicts:
+            for txin in self.pool[rival].transaction.inputs:
+                self.spenders[txin.outpoint] = rival
+
     def _leave_pool(self, txid: Txid) -> None:
         entry = self.pool.pop(txid, None)
         if entry is None:
             return
         for txin in entry.transaction.inputs:
-            self.spenders.pop(txin.outpoint, None)
+            if self.spenders.get(txin.outpoint) == txid:  # a rival may hold it already
+                del self.spenders[txin.outpoint]
         for parent in entry.parents & self.pool.keys():
             self.pool[parent].children.discard(txid)
         for child in entry.children & self.pool.keys():
@@ -628,41 +756,23 @@ class Chain:
             waiting.extend(new)
         return found
 
-    def forget(self, txid: Txid) -> None:
-        """Take a transaction and its descendants out of the pool: the undo of a package that did not hold."""
-        if txid in self.pool:
-            self._evict(txid)
+    def relatives(self, entry: PoolEntry) -> tuple[list[PoolEntry], list[PoolEntry]]:
+        """Return a waiting entry's ancestors and its descendants, each with the entry itself."""
+        ancestors = self._ancestors(entry.parents) | {entry.transaction.txid}
+        descendants = self._descendants(entry.transaction.txid)
+        return [self.pool[txid] for txid in ancestors], [self.pool[txid] for txid in descendants]
 
     # ---- miner
 
     def mine(self, script: bytes, transactions: Iterable[Transaction] | None = None) -> bytes:
-        """Mine one block that pays ``script``, of the pool (parents first) or of the given transactions.
+        """Mine one block that pays ``script``, of the pool by fee rate or of exactly the given transactions.
 
-        Returns its hash. Raises BlockRefusedError when the kernel refuses it.
+        The fees of given ones are burnt, as by bitcoind's generateblock. Returns its hash. Raises BlockRefusedError
+        when the kernel refuses it.
         """
-        chosen: list[Transaction] = []
-        fees = 0
-        if transactions is None:
-            weight = _COINBASE_RESERVE
-            left_out: set[Txid] = set()
-            for txid, entry in self.pool.items():  # insertion order: parents stand before children
-                if entry.parents & left_out or weight + entry.transaction.weight > _MAX_BLOCK_WEIGHT:
-                    left_out.add(txid)
-                    continue
-                weight += entry.transaction.weight
-                fees += entry.fee
-                chosen.append(entry.transaction)
-        else:
-            chosen = list(transactions)
-            made: dict[OutPoint, TxOut] = {}
-            for transaction in chosen:
-                for txin in transaction.inputs:
-                    coin = self.coins.get(txin.outpoint)
-                    output = coin.output if coin else made.get(txin.outpoint)
-                    fees += output.value if output else 0
-                fees -= sum(output.value for output in transaction.outputs)
-                made.update((transaction.outpoint(index), output) for index, output in enumerate(transaction.outputs))
-            fees = max(fees, 0)
+        entries = template.choose(self.pool, self.policy) if transactions is None else []
+        chosen = [entry.transaction for entry in entries] if transactions is None else list(transactions)
+        fees = sum(entry.fee for entry in entries)
         raw = self._assemble(script, chosen, fees)
         refused = self.accept_block(raw)
         if refused is not None:
@@ -704,33 +814,6 @@ def block_hash(raw: bytes) -> bytes:
     return hash256(raw[: HEADER.size])
 
 
-def _check_standard(transaction: Transaction) -> None:  # noqa: C901 - a list of rules, one line each
-    if not 1 <= transaction.version <= TRUC_VERSION:
-        raise RejectedError("version")
-    if not transaction.inputs:
-        raise RejectedError("bad-txns-vin-empty")
-    if not transaction.outputs:
-        raise RejectedError("bad-txns-vout-empty")
-    if transaction.inputs[0].outpoint.index == 0xFFFFFFFF:  # noqa: PLR2004 - the null outpoint
-        raise RejectedError("coinbase")
-    if transaction.weight > _MAX_STANDARD_WEIGHT:
-        raise RejectedError("tx-size")
-    if len(transaction.to_bytes(witness=False)) < 65:  # noqa: PLR2004 - a 64-byte one could pass for a Merkle node
-        raise RejectedError("tx-size-small")
-    carriers = 0
-    for output in transaction.outputs:
-        if output.script[:1] == bytes([OP_RETURN]):
-            carriers += 1
-            if len(output.script) > _MAX_OP_RETURN_SCRIPT:
-                raise RejectedError("scriptpubkey")
-        elif script_type(output.script) == "nonstandard":
-            raise RejectedError("scriptpubkey")
-        elif output.value < dust_limit(output.script):
-            raise RejectedError("dust")
-    if carriers > 1:
-        raise RejectedError("multi-op-return")
-
-
 def _check_scripts(raw: bytes, spent: list[TxOut]) -> None:
     kernel_tx = pbk.Transaction(raw)
     outputs = [pbk.TransactionOutput(pbk.ScriptPubkey(output.script), output.value) for output in spent]
@@ -743,23 +826,3 @@ def _check_scripts(raw: bytes, spent: list[TxOut]) -> None:
             valid = False
         if not valid:
             raise RejectedError("mandatory-script-verify-flag-failed", detail=f"input {index}")
-
-
-def script_type(script: bytes) -> str:
-    """Return bitcoind's name of an output script's type."""
-    kind = "nonstandard"
-    if script[:1] == bytes([OP_RETURN]):
-        kind = "nulldata"
-    elif script == P2A_SCRIPT:
-        kind = "anchor"
-    elif is_p2tr(script):
-        kind = "witness_v1_taproot"
-    elif script[:2] == b"\x00\x14" and len(script) == 22:  # noqa: PLR2004 - P2WPKH
-        kind = "witness_v0_keyhash"
-    elif script[:2] == b"\x00\x20" and len(script) == 34:  # noqa: PLR2004 - P2WSH
-        kind = "witness_v0_scripthash"
-    elif script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
-        kind = "pubkeyhash"
-    elif script[:2] == b"\xa9\x14" and script[22:] == b"\x87":
-        kind = "scripthash"
-    return kind

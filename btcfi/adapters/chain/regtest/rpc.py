@@ -13,13 +13,10 @@ from typing import Any, Final
 from bitcoin.core import CBlock
 from bitcoin.core.serialize import SerializationError
 
-from btcfi.adapters.chain.regtest.chain import HEADER, BlockRefusedError, Chain, PoolEntry, RejectedError, script_type
+from btcfi.adapters.chain.regtest.chain import HEADER, BlockRefusedError, Chain
+from btcfi.adapters.chain.regtest.policy import PoolEntry, RejectedError, burns, script_type
 from btcfi.bitcoin.address import decode_address, encode_address
-from btcfi.bitcoin.fees import (
-    INCREMENTAL_FEE_RATE,
-    MIN_RELAY_FEE_RATE,
-    SatsPerKvb,
-)
+from btcfi.bitcoin.fees import INCREMENTAL_FEE_RATE, SatsPerKvb
 from btcfi.bitcoin.transaction import (
     OutPoint,
     Transaction,
@@ -28,7 +25,7 @@ from btcfi.bitcoin.transaction import (
 )
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import hash256
-from btcfi.units import Hash32, Txid, display_txid, parse_txid
+from btcfi.units import MAX_MONEY_SATS, Hash32, Txid, display_txid, parse_txid
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +74,27 @@ def encode(answer: object) -> bytes:
     return _AMOUNT_PATTERN.sub(rb"\1", json.dumps(answer, separators=(",", ":")).encode())
 
 
-def _rate_of(value: object) -> SatsPerKvb:
+def _amount_of(value: object) -> int:
     try:
-        rate = Decimal(str(value)).scaleb(8)
+        amount = Decimal(str(value)).scaleb(8)
     except InvalidOperation as e:
         raise RpcError(RPC_TYPE_ERROR, "Amount is not a number or string") from e
-    if rate != rate.to_integral_value() or not 0 <= rate <= 100_000_000:  # noqa: PLR2004 - 1 BTC/kvB, bitcoind's bound
+    if not amount.is_finite() or amount != amount.to_integral_value() or not 0 <= amount <= MAX_MONEY_SATS:
+        raise RpcError(RPC_TYPE_ERROR, "Invalid amount")
+    return int(amount)
+
+
+def _rate_of(value: object) -> SatsPerKvb:
+    rate = _amount_of(value)
+    if rate >= 100_000_000:  # noqa: PLR2004 - 1 BTC/kvB, bitcoind's bound
         raise RpcError(RPC_INVALID_PARAMETER, "Fee rates larger than or equal to 1BTC/kvB are not accepted")
-    return SatsPerKvb(int(rate))
+    return SatsPerKvb(rate)
+
+
+def _check_burn(transactions: list[Transaction], limit: object) -> None:
+    most = _amount_of(limit)
+    if any(burns(output) and output.value > most for one in transactions for output in one.outputs):
+        raise RpcError(RPC_VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)")
 
 
 def _hash_param(value: object, name: str) -> Hash32:
@@ -169,7 +179,7 @@ class Rpc:
             "networkactive": False,
             "connections": 0,
             "networks": [],
-            "relayfee": _btc(MIN_RELAY_FEE_RATE),
+            "relayfee": _btc(self._chain.policy.relay_fee),
             "incrementalfee": _btc(INCREMENTAL_FEE_RATE),
             "localaddresses": [],
             "warnings": [],
@@ -275,7 +285,7 @@ class Rpc:
     # ---- mining
 
     def generatetoaddress(self, nblocks: int, address: str, maxtries: int = 0) -> list[str]:  # noqa: ARG002 - bitcoind's
-        """Mine blocks of the pool to an address."""
+        """Mine blocks of the pool, by fee rate, to an address."""
         script = self._address(address)
         return [_hex(self._mine(script)) for _ in range(nblocks)]
 
@@ -313,6 +323,23 @@ class Rpc:
             raise RpcError(RPC_INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
         return self._entry(entry)
 
+    def gettxspendingprevout(self, outputs: list[dict[str, object]]) -> list[dict[str, object]]:
+        """Return for each output the waiting transaction that spends it."""
+        if not outputs:
+            raise RpcError(RPC_INVALID_PARAMETER, "Invalid parameter, outputs are missing")
+        answers: list[dict[str, object]] = []
+        for asked in outputs:
+            for name in ("txid", "vout"):
+                if name not in asked:
+                    raise RpcError(RPC_TYPE_ERROR, f"Missing {name}")
+            txid, vout = Txid(_hash_param(asked["txid"], "txid")), asked["vout"]
+            if not isinstance(vout, int) or vout < 0:
+                raise RpcError(RPC_INVALID_PARAMETER, "Invalid parameter, vout cannot be negative")
+            spender = self._chain.spenders.get(OutPoint(txid=txid, index=vout))
+            answer: dict[str, object] = {"txid": display_txid(txid), "vout": vout}
+            answers.append(answer if spender is None else answer | {"spendingtxid": display_txid(spender)})
+        return answers
+
     def getmempoolinfo(self) -> dict[str, object]:
         """Describe the pool."""
         pool = self._chain.pool.values()
@@ -321,15 +348,16 @@ class Rpc:
             "size": len(pool),
             "bytes": sum(entry.vsize for entry in pool),
             "total_fee": _btc(sum(entry.fee for entry in pool)),
-            "mempoolminfee": _btc(MIN_RELAY_FEE_RATE),
-            "minrelaytxfee": _btc(MIN_RELAY_FEE_RATE),
+            "mempoolminfee": _btc(self._chain.policy.relay_fee),
+            "minrelaytxfee": _btc(self._chain.policy.relay_fee),
             "incrementalrelayfee": _btc(INCREMENTAL_FEE_RATE),
             "fullrbf": True,
         }
 
-    def sendrawtransaction(self, hexstring: str, maxfeerate: object = "0.10", maxburnamount: object = 0) -> str:  # noqa: ARG002
+    def sendrawtransaction(self, hexstring: str, maxfeerate: object = "0.10", maxburnamount: object = 0) -> str:
         """Take a transaction into the pool and return its txid; one that is there already is no error."""
         transaction = _transaction_param(hexstring)
+        _check_burn([transaction], maxburnamount)
         name = display_txid(transaction.txid)
         if transaction.txid in self._chain.pool:
             return name
@@ -357,19 +385,25 @@ class Rpc:
             results.append(result)
         return results
 
-    def submitpackage(self, package: list[str], maxfeerate: object = "0.10") -> dict[str, object]:
+    def submitpackage(
+        self, package: list[str], maxfeerate: object = "0.10", maxburnamount: object = 0
+    ) -> dict[str, object]:
         """Take parents and their child together: the child's fee counts for all of them."""
         if not 1 <= len(package) <= _MAX_PACKAGE:
             raise RpcError(RPC_INVALID_PARAMETER, f"Array must contain between 1 and {_MAX_PACKAGE} transactions.")
         limit = _rate_of(maxfeerate)
         transactions = [_transaction_param(text) for text in package]
-        child = transactions[-1]
-        parents = {tx.txid for tx in transactions[:-1]}
-        if not parents <= {txin.outpoint.txid for txin in child.inputs}:
-            raise RpcError(RPC_VERIFY_ERROR, "package topology disallowed. not child-with-parents")
+        _check_burn(transactions, maxburnamount)
+        *parents, child = transactions
+        names = {tx.txid for tx in parents}
+        related = any(txin.outpoint.txid in names for tx in parents for txin in tx.inputs)
+        if related or not names <= {txin.outpoint.txid for txin in child.inputs}:
+            message = "package topology disallowed. not child-with-parents or parents depend on each other."
+            raise RpcError(RPC_VERIFY_ERROR, message)
+        before = set(self._chain.pool)
         outcome, message = self._chain.admit_package(transactions, limit)
         results: dict[str, dict[str, object]] = {}
-        for transaction in transactions:
+        for transaction in transactions if outcome else []:
             one = outcome[transaction.txid]
             result: dict[str, object] = {"txid": display_txid(transaction.txid)}
             if isinstance(one, PoolEntry):
@@ -377,7 +411,8 @@ class Rpc:
             else:
                 result["error"] = one
             results[_wtxid(transaction)] = result
-        return {"package_msg": message, "tx-results": results, "replaced-transactions": []}
+        replaced = [display_txid(txid) for txid in before - self._chain.pool.keys()]
+        return {"package_msg": message, "tx-results": results, "replaced-transactions": replaced}
 
     def stop(self) -> str:
         """Stop the node after this answer."""
@@ -440,15 +475,23 @@ class Rpc:
         return self._chain.by_hash[name].height + steps
 
     def _entry(self, entry: PoolEntry) -> dict[str, object]:
+        ancestors, descendants = self._chain.relatives(entry)
         return {
             "vsize": entry.vsize,
             "weight": entry.transaction.weight,
             "time": entry.time,
             "height": entry.height,
-            "descendantcount": 1 + len(entry.children),
-            "ancestorcount": 1 + len(entry.parents),
+            "descendantcount": len(descendants),
+            "descendantsize": sum(one.vsize for one in descendants),
+            "ancestorcount": len(ancestors),
+            "ancestorsize": sum(one.vsize for one in ancestors),
             "wtxid": _wtxid(entry.transaction),
-            "fees": {"base": _btc(entry.fee), "modified": _btc(entry.fee)},
+            "fees": {
+                "base": _btc(entry.fee),
+                "modified": _btc(entry.fee),
+                "ancestor": _btc(sum(one.fee for one in ancestors)),
+                "descendant": _btc(sum(one.fee for one in descendants)),
+            },
             "depends": [display_txid(txid) for txid in entry.parents],
             "spentby": [display_txid(txid) for txid in entry.children],
             "bip125-replaceable": True,

@@ -3,8 +3,12 @@
 ``python -m btcfi.adapters.chain.regtest.server --datadir DIR --port N`` serves HTTP on the loopback, with the user and
 password in ``DIR/.cookie`` (mode 0600), as bitcoind does. SIGTERM, SIGINT and the RPC ``stop`` end it cleanly.
 
-Not here: peers, wallets, package RBF, descendant-count limits, and the bracketed detail of a script failure. A chain of
-a demo or a test replays in a second at start; this is no node for a long chain.
+What it relays, replaces and mines is what bitcoind does by default; ``-minrelaytxfee``, ``-blockmintxfee``,
+``-blockmaxweight`` and ``-mempooltruc`` are bitcoind's settings (the last one Knots'). Stricter than bitcoind: no dust
+at all (no ephemeral one), no carve-out beyond 25 descendants, no unusual output scripts.
+
+Not here: peers, wallets, a full pool, expiry from it, and the bracketed detail of a script failure. A chain of a demo
+or a test replays in a second at start; this is no node for a long chain.
 """
 
 from __future__ import annotations
@@ -21,17 +25,23 @@ import secrets
 import signal
 import sys
 import time
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO, Final
 
 from btcfi.adapters.chain.node import DatadirInUseError, PortInUseError
 from btcfi.adapters.chain.regtest.chain import Chain
+from btcfi.adapters.chain.regtest.policy import Policy, Truc
 from btcfi.adapters.chain.regtest.rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RPC_PARSE_ERROR, Rpc, encode
+from btcfi.adapters.chain.regtest.template import COINBASE_RESERVE
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.errors import BtcfiError
 
 EXIT_PORT_IN_USE: Final = 71
 EXIT_DATADIR_IN_USE: Final = 73
 """The rows of these errors in ``btcfi.surfaces.status``, which an adapter does not import; a test compares."""
+
+_COIN: Final = 100_000_000
 
 MAX_BODY_BYTES: Final = 32 << 20
 """Largest request that is read; bitcoind's limit (MAX_SIZE)."""
@@ -132,12 +142,12 @@ def _lock(datadir: Path) -> IO[bytes]:
     return file
 
 
-async def _run(datadir: Path, host: str, port: int) -> None:
+async def _run(datadir: Path, host: str, port: int, policy: Policy) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    chain = Chain(datadir, clock=lambda: int(time.time()))
+    chain = Chain(datadir, clock=lambda: int(time.time()), policy=policy)
     try:
         server = Server(Rpc(chain, stop=stopping.set), credentials=write_cookie(datadir))
         try:
@@ -153,6 +163,22 @@ async def _run(datadir: Path, host: str, port: int) -> None:
         (datadir / ".cookie").unlink(missing_ok=True)
 
 
+def _rate(text: str) -> SatsPerKvb:
+    try:
+        rate = Decimal(text).scaleb(8)
+    except InvalidOperation as e:
+        raise argparse.ArgumentTypeError(f"{text}: not a number; give BTC/kvB, 0.00001 by default") from e
+    if not rate.is_finite() or rate != rate.to_integral_value() or not 0 <= rate < _COIN:
+        raise argparse.ArgumentTypeError(f"{text}: give 0 to 0.99999999 BTC/kvB, at most 8 decimals")
+    return SatsPerKvb(int(rate))
+
+
+def _block_weight(text: str) -> int:
+    if not text.isdecimal() or not COINBASE_RESERVE <= int(text) <= Policy().block_weight:
+        raise argparse.ArgumentTypeError(f"{text}: give {COINBASE_RESERVE} to {Policy().block_weight}")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGTERM, SIGINT or the RPC ``stop``; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -161,12 +187,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--datadir", type=Path, required=True, help="directory of the chain and of the .cookie file")
     parser.add_argument("--port", type=int, required=True, help="TCP port; 0 lets the system choose and prints it")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (the loopback by default)")
+    usual = Policy()
+    for name, fallback, what in (
+        ("-minrelaytxfee", usual.relay_fee, "least fee rate that is relayed, BTC/kvB"),
+        ("-blockmintxfee", usual.block_fee, "least fee rate that is mined, BTC/kvB"),
+    ):
+        parser.add_argument(name, type=_rate, default=fallback, help=f"{what}; %(default)s sat/kvB by default")
+    parser.add_argument("-blockmaxweight", type=_block_weight, default=usual.block_weight, help="weight of a block")
+    parser.add_argument("-mempooltruc", type=Truc, choices=list(Truc), default=usual.truc, help="rules of version 3")
     arguments = parser.parse_args(argv)
+    policy = Policy(
+        relay_fee=arguments.minrelaytxfee,
+        block_fee=arguments.blockmintxfee,
+        block_weight=arguments.blockmaxweight,
+        truc=arguments.mempooltruc,
+    )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     try:
         arguments.datadir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _lock(arguments.datadir):
-            asyncio.run(_run(arguments.datadir, arguments.host, arguments.port))
+            asyncio.run(_run(arguments.datadir, arguments.host, arguments.port, policy))
     except (BtcfiError, OSError) as e:
         print(f"btcfi regtest node: {e}", file=sys.stderr)  # noqa: T201 - this process's error line
         return {PortInUseError: EXIT_PORT_IN_USE, DatadirInUseError: EXIT_DATADIR_IN_USE}.get(type(e), 1)

@@ -23,10 +23,12 @@ from btcfi.adapters.chain.node import (
     PortInUseError,
 )
 from btcfi.adapters.chain.regtest import server
+from btcfi.bitcoin.fees import DUST_P2A
+from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.surfaces.status import status_of
 from btcfi.units import Sats
-from tests.support.chain import Wallet, embedded_node, end, free_port, start_embedded
+from tests.support.chain import Wallet, embedded_node, end, free_port, output_of, start_embedded
 
 pytestmark = pytest.mark.integration
 
@@ -35,6 +37,39 @@ def payment_of(wallet, coin, fee=1_000):
     outputs = (TxOut(value=Sats(coin.value - fee), script=wallet.key.script),)
     payment = Transaction(version=2, inputs=(TxIn(outpoint=coin.outpoint),), outputs=outputs)
     return payment.with_witness(0, [wallet.key.sign_input(payment, 0, [coin.output])])
+
+
+def test_a_package_that_replaced_others_is_what_waits_after_a_kill(tmp_path):
+    anchor = TxOut(value=DUST_P2A, script=P2A_SCRIPT)
+    port = free_port()
+    node, process = start_embedded(tmp_path, port)
+    try:
+        wallet = Wallet(node)
+        wallet.fund()
+        coins = wallet.coins_for(wallet.key.script, [100_000] * 3)
+        old = wallet.spend(coins[:1], anchor, version=3)
+        node.send_package([old, wallet.spend([output_of(old), coins[1]], fee=2_000, version=3)])
+        new = wallet.spend(coins[:1], anchor, fee=0, version=3)
+        child = wallet.spend([output_of(new), coins[2]], fee=6_000, version=3)
+        node.send_package([new, child])
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(20)
+        _, process = start_embedded(tmp_path, port)
+        assert node.pool() == [new.txid, child.txid]
+    finally:
+        node.close()
+        end(process)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["-minrelaytxfee=1", "-minrelaytxfee=x", "-blockmaxweight=7999", "-blockmaxweight=4000001", "-mempooltruc=no"],
+)
+def test_a_setting_that_a_node_cannot_have_is_refused_at_the_start(tmp_path, flag, capsys):
+    with pytest.raises(SystemExit) as error:
+        server.main(["--datadir", str(tmp_path), "--port", "0", flag])
+    assert error.value.code == 2
+    assert flag.partition("=")[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

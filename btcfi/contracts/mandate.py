@@ -1,0 +1,483 @@
+"""What an owner lets its software sign: one file with bounds for every term, signed by the owner's identity key.
+
+Every function that signs a contract takes an ``Authority`` and asks it before the first signature; whoever has none
+signs nothing. Refunds and the children of settlements need none: they bring the owner's own money home.
+Pure: the clock, the chain's height and what is at stake already come in as a ``Situation``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from btcfi import secp256k1
+from btcfi.contracts.messages import ContractTerms, Role, canonical
+from btcfi.contracts.option import expected_height
+from btcfi.contracts.payouts import decode_terms
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.hashes import tagged_hash
+from btcfi.options.expiry import SettlementInput
+from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.oracle.announcement import OracleEvent
+from btcfi.records import Rule, hexadecimal, listed, record, whole
+from btcfi.units import Hash32, Height, Sats, UnixSeconds
+
+TYPE: Final = "btcfi/mandate"
+MANDATE_VERSION: Final = 1
+
+NETWORKS: Final = ("main", "test", "testnet4", "signet", "regtest")
+"""As a node names its chain."""
+
+MAX_ENTRIES: Final = 64
+_TAG: Final = "BTCFi/mandate/v1"
+_WIDEST: Final = 1 << 53
+_BASIS: Final = 10_000
+
+
+class WrongMandateError(BtcfiError):
+    """A mandate that nothing may be signed under: not the owner's, not valid now, revoked."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"mandate: {problem}; nothing was signed. {advice}")
+        self.problem = problem
+
+
+class OutsideMandateError(InvalidInputError):
+    """Something that the owner has not allowed: which term, what it is, and what the mandate says."""
+
+    def __init__(self, number: int, field: str, problem: str, allowed: str) -> None:
+        super().__init__(field, problem, f"{allowed}, as your mandate {number} says; nothing was signed")
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Both ends of what a number may be, ends included."""
+
+    least: int
+    most: int
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError when nothing lies between the ends."""
+        if self.least > self.most:
+            raise InvalidInputError("bounds", f"[{self.least}, {self.most}]", "[least, most], in this order")
+
+    def __contains__(self, value: int) -> bool:
+        return self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.least:,} to {self.most:,}"
+
+
+class CloseRule(Enum):
+    """When a contract may be closed before its end, together with the other side."""
+
+    NEVER = "never"
+    GUEST = "guest"
+    """At the payout that the guest computes on an input of this contract, at a price inside ``close_price``."""
+    AGREED = "agreed"
+    """Also at a payout that the owner states by hand, with no input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mandate:
+    """The owner's word. A higher number replaces a lower one."""
+
+    number: int
+    valid_from: UnixSeconds
+    valid_until: UnixSeconds
+    networks: tuple[str, ...]
+    roles: tuple[Role, ...]
+    """Sides of an option that may be taken."""
+    kinds: tuple[OptionKind, ...]
+    american: bool
+    """Whether options may be exercised early."""
+    barrier: bool
+    """Whether options may have a barrier."""
+    feeds: tuple[str, ...]
+    programs: tuple[Hash32, ...]
+    """Guest programs that may decide a payout."""
+    oracle_keys: tuple[bytes, ...]
+    """x-only, 32 bytes each: the oracles of a contract are exactly these."""
+    threshold: int
+    """How many of them must agree: exactly so many."""
+    collateral: Bounds
+    """Of one contract, in satoshis."""
+    exposure: Sats
+    """Of all open contracts together: a seller's collaterals and a buyer's premiums."""
+    premium: Bounds
+    """In satoshis."""
+    premium_share: Bounds
+    """Of the collateral, in basis points."""
+    step_share: Bounds
+    """Of the collateral, in basis points: payouts are rounded to a step."""
+    funding_rate: Bounds
+    """Of the funding, in sat/kvB."""
+    cet_fee: Bounds
+    """What a settlement pays by itself, in satoshis."""
+    life: Bounds
+    """Seconds from now to the expiry."""
+    window_slack: int
+    """Seconds by which the beginning of a barrier's window may differ from now."""
+    expiry_slack: Bounds
+    """Blocks by which the expiry height may differ from the height that is expected at the expiry."""
+    refund_delay: Bounds
+    """Blocks from the expiry height to the refund height."""
+    close: CloseRule
+    close_price: Bounds
+    """In cents: what the input of a close may say that a bitcoin costs."""
+    close_rate: Bounds
+    """Of a close, in sat/kvB."""
+    close_fee: Sats
+    """The most that a close may pay in fees."""
+    unbidden: bool
+    """Whether everything inside these bounds is wanted, from whomever; else only what an order or a bid says, too."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for what allows nothing, or a threshold that its oracles cannot meet."""
+        for name in ("networks", "roles", "kinds", "feeds", "programs", "oracle_keys"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise InvalidInputError(f"mandate.{name}", "empty, or one stands twice", "at least one, each once")
+        unknown = set(self.networks) - set(NETWORKS)
+        if unknown:
+            raise InvalidInputError("mandate.networks", f"{min(unknown)!r}", "of " + ", ".join(NETWORKS))
+        if not all(secp256k1.is_xonly_key(key) for key in self.oracle_keys):
+            raise InvalidInputError("mandate.oracle_keys", "one is not on the curve", "x coordinates of points")
+        if not 1 <= self.threshold <= len(self.oracle_keys):
+            raise InvalidInputError("mandate.threshold", f"{self.threshold}", f"1 to {len(self.oracle_keys)} oracles")
+        if self.valid_from >= self.valid_until:
+            raise InvalidInputError("mandate.valid_until", f"{self.valid_until}", f"later than {self.valid_from}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedMandate:
+    """A mandate with the key that vouches for it."""
+
+    mandate: Mandate
+    identity: bytes
+    """The owner's identity key, x-only, 32 bytes."""
+    signature: bytes
+    """BIP340, 64 bytes, over the tagged hash of the canonical body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the owner's software sees at the moment of signing, by its own node and its own files."""
+
+    network: str
+    """As the node names its chain."""
+    height: Height
+    time: UnixSeconds
+    """The chain's: the median time of the tip."""
+    exposure: Sats
+    """At stake in the owner's other open contracts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """The right to sign now: a signed mandate, the identity that the owner is known by, and the situation."""
+
+    signed: SignedMandate
+    identity: bytes
+    situation: Situation
+
+    @property
+    def mandate(self) -> Mandate:
+        """What the owner has signed."""
+        return self.signed.mandate
+
+    def check_contract(self, terms: ContractTerms, role: Role) -> None:
+        """Check every term of a contract that is to be signed on this side.
+
+        Raises WrongMandateError for a mandate that is not the owner's or not valid now, OutsideMandateError naming
+        the first term outside it, InvalidInputError for an event that is not this option's.
+        """
+        self._check_validity()
+        option = decode_terms(terms.option)
+        check_event(option, terms.announcements[0].event if terms.announcements else None)
+        self._check_instrument(option, terms, role)
+        self._check_oracles(terms)
+        self._check_amounts(terms, role)
+        self._check_heights(option, terms)
+
+    def check_close(self, *, payout: Sats, rate: int, fee: Sats, guest_input: bytes) -> None:
+        """Check a close that is to be signed. fee: what the transaction pays. Raises as ``check_contract``.
+
+        guest_input: empty when the payout is what the owner states; that the guest computes the payout on it, and
+        that it is this contract's input, the caller has checked.
+        """
+        self._check_validity()
+        mandate = self.mandate
+        if mandate.close is CloseRule.NEVER:
+            self._refuse("close", f"at {payout:,} sats", "never")
+        if not guest_input and mandate.close is not CloseRule.AGREED:
+            self._refuse("close.guest_input", "missing", "only what the guest computes")
+        if guest_input:
+            self._within("close.price", SettlementInput.from_bytes(guest_input).spot, mandate.close_price)
+        self._within("close.sats_per_kvb", rate, mandate.close_rate)
+        self._within("close.fee_sats", fee, Bounds(least=0, most=mandate.close_fee))
+
+    def _check_validity(self) -> None:
+        check_mandate(self.signed, self.identity)
+        mandate, now = self.mandate, self.situation.time
+        if not mandate.valid_from <= now < mandate.valid_until:
+            problem = (
+                f"number {mandate.number} is valid from {mandate.valid_from} to {mandate.valid_until}, it is {now}"
+            )
+            raise WrongMandateError(problem, "Make a new one: `btcfi party mandate new`.")
+        if self.situation.network not in mandate.networks:
+            self._refuse("network", f"your node is on {self.situation.network!r}", " or ".join(mandate.networks))
+
+    def _check_instrument(self, option: OptionTerms, terms: ContractTerms, role: Role) -> None:
+        mandate, event = self.mandate, terms.announcements[0].event
+        self._among("role", role.value, [one.value for one in mandate.roles])
+        self._among("option.kind", option.kind.label, [one.label for one in mandate.kinds])
+        if option.american and not mandate.american:
+            self._refuse("option.american", "true", "false")
+        if option.barrier is not None and not mandate.barrier:
+            self._refuse("option.barrier_cents", f"{option.barrier:,}", "none")
+        self._among("event.feed", event.feed, mandate.feeds)
+        if event.program_hash not in mandate.programs:
+            known = ", ".join(one.hex()[:16] for one in mandate.programs)
+            self._refuse("event.program_hash", event.program_hash.hex()[:16], known)
+        if event.condition and abs(window_of(event)[0] - self.situation.time) > mandate.window_slack:
+            problem = f"the barrier counts from {window_of(event)[0]}, it is {self.situation.time}"
+            self._refuse("event.condition", problem, f"within {mandate.window_slack:,} seconds of now")
+
+    def _check_oracles(self, terms: ContractTerms) -> None:
+        mandate, theirs = self.mandate, [one.oracle_key for one in terms.announcements]
+        strangers = [key.hex()[:16] for key in theirs if key not in mandate.oracle_keys]
+        if strangers:
+            known = ", ".join(key.hex()[:16] for key in mandate.oracle_keys)
+            self._refuse("oracles", f"{', '.join(strangers)} among them", f"exactly {known}")
+        if sorted(theirs) != sorted(mandate.oracle_keys):
+            self._refuse("oracles", f"{len(theirs)} of them", f"all {len(mandate.oracle_keys)}, each once")
+        if terms.threshold != mandate.threshold:
+            self._refuse("threshold", f"{terms.threshold}", f"{mandate.threshold}")
+
+    def _check_amounts(self, terms: ContractTerms, role: Role) -> None:
+        mandate = self.mandate
+        self._within("collateral_sats", terms.collateral, mandate.collateral)
+        self._within("premium_sats", terms.premium, mandate.premium)
+        self._share("premium_sats", terms.premium, terms.collateral, mandate.premium_share)
+        self._share("step_sats", terms.step, terms.collateral, mandate.step_share)
+        self._within("funding_sats_per_kvb", terms.rate, mandate.funding_rate)
+        self._within("cet_fee_sats", terms.cet_fee, mandate.cet_fee)
+        stake = stake_of(terms, role)
+        if self.situation.exposure + stake > mandate.exposure:
+            problem = f"{stake:,} sats more than the {self.situation.exposure:,} at stake"
+            self._refuse("exposure", problem, f"at most {mandate.exposure:,} sats in all")
+
+    def _check_heights(self, option: OptionTerms, terms: ContractTerms) -> None:
+        mandate, here = self.mandate, self.situation
+        self._within("option.expiry_unix (seconds from now)", option.expiry - here.time, mandate.life)
+        expected = expected_height(here.height, option.expiry - here.time)
+        self._within(f"expiry_height (beyond {expected})", terms.expiry_height - expected, mandate.expiry_slack)
+        self._within(
+            "refund_height (beyond the expiry height)", terms.refund_height - terms.expiry_height, mandate.refund_delay
+        )
+
+    def _within(self, field: str, value: int, bounds: Bounds) -> None:
+        if value not in bounds:
+            self._refuse(field, f"{value:,}", f"{bounds}")
+
+    def _share(self, field: str, part: Sats, whole_of: Sats, bounds: Bounds) -> None:
+        # compared without dividing: a share is exact
+        if not bounds.least * whole_of <= part * _BASIS <= bounds.most * whole_of:
+            allowed = f"{bounds} basis points of the collateral"
+            self._refuse(field, f"{part:,} of {whole_of:,} sats", allowed)
+
+    def _among(self, field: str, value: str, known: Collection[str]) -> None:
+        if value not in known:
+            self._refuse(field, repr(value), " or ".join(known))
+
+    def _refuse(self, field: str, problem: str, allowed: str) -> None:
+        raise OutsideMandateError(self.mandate.number, field, problem, allowed)
+
+
+def stake_of(terms: ContractTerms, role: Role) -> Sats:
+    """Return what a side can lose by a contract, fees apart: the seller its collateral, the buyer its premium."""
+    return terms.collateral if role is Role.SELLER else terms.premium
+
+
+# ---- this option's event
+
+_CONDITION: Final = re.compile(
+    r"agreed price (>=|<=) ([1-9][0-9]{0,9}) cents between ([1-9][0-9]{0,12}) and ([1-9][0-9]{0,12})"
+)
+"""As ``payouts.condition_of`` writes it."""
+
+
+def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
+    """Check that an event is an option's: its minute, and for a knock-out its barrier and its direction.
+
+    Raises InvalidInputError naming what is another's.
+    """
+    if event is None:
+        raise InvalidInputError("oracles", "none", "at least one announcement")
+    if event.expiry != option.expiry:
+        raise InvalidInputError("event.expiry_unix", f"{event.expiry}", f"{option.expiry}, the option's expiry")
+    if (option.barrier is None) != (event.condition == ""):
+        problem = "none" if not event.condition else repr(event.condition)
+        expected = "none, for the option has no barrier" if option.barrier is None else "that the barrier was touched"
+        raise InvalidInputError("event.condition", problem, expected)
+    if option.barrier is not None:
+        since, wanted = window_of(event)[0], ">=" if option.barrier > option.strike else "<="
+        expected = f"agreed price {wanted} {option.barrier} cents between {since} and {option.expiry}"
+        if event.condition != expected or since >= option.expiry:
+            raise InvalidInputError("event.condition", repr(event.condition), repr(expected))
+
+
+def window_of(event: OracleEvent) -> tuple[int, int]:
+    """Return from when to when an event's condition is looked at. Raises InvalidInputError for another text."""
+    found = _CONDITION.fullmatch(event.condition)
+    if found is None:
+        expected = "agreed price >= CENTS cents between UNIX and UNIX, or <="
+        raise InvalidInputError("event.condition", repr(event.condition), expected)
+    return int(found[3]), int(found[4])
+
+
+# ---- signing, reading and writing
+
+
+def sign_mandate(mandate: Mandate, secret: bytes, aux: bytes = bytes(32)) -> SignedMandate:
+    """Return the mandate signed by an identity secret. aux: 32 fresh random bytes, or none."""
+    digest = mandate_digest(mandate)
+    return SignedMandate(
+        mandate=mandate,
+        identity=secp256k1.public_key_xonly(secret),
+        signature=secp256k1.schnorr_sign(secret, digest, aux),
+    )
+
+
+def check_mandate(signed: SignedMandate, identity: bytes) -> None:
+    """Check whose word a mandate is. identity: x-only key of the owner. Raises WrongMandateError."""
+    if signed.identity != identity:
+        raise WrongMandateError(
+            f"it is signed by {signed.identity.hex()[:16]}, your identity is {identity.hex()[:16]}",
+            "Sign one: `btcfi party mandate sign FILE`.",
+        )
+    if not secp256k1.schnorr_verify(identity, mandate_digest(signed.mandate), signed.signature):
+        raise WrongMandateError("its signature is not its owner's", "Sign it again: `btcfi party mandate sign FILE`.")
+
+
+def mandate_digest(mandate: Mandate) -> Hash32:
+    """Return what the identity key signs."""
+    return tagged_hash(_TAG, canonical(encode_mandate(mandate)))
+
+
+def encode_mandate(mandate: Mandate) -> dict[str, Any]:
+    """Return the mandate's terms as JSON, not signed: what an owner edits."""
+    pair = {name: [bounds.least, bounds.most] for name in _BOUNDED for bounds in [getattr(mandate, name)]}
+    return {
+        "type": TYPE,
+        "version": MANDATE_VERSION,
+        "number": mandate.number,
+        "valid_from_unix": mandate.valid_from,
+        "valid_until_unix": mandate.valid_until,
+        "networks": list(mandate.networks),
+        "roles": [one.value for one in mandate.roles],
+        "kinds": [one.label for one in mandate.kinds],
+        "american": mandate.american,
+        "barrier": mandate.barrier,
+        "feeds": list(mandate.feeds),
+        "programs": [one.hex() for one in mandate.programs],
+        "oracle_keys": [one.hex() for one in mandate.oracle_keys],
+        "threshold": mandate.threshold,
+        "exposure_sats": mandate.exposure,
+        "window_slack_seconds": mandate.window_slack,
+        "close": mandate.close.value,
+        "close_fee_sats": mandate.close_fee,
+        "unbidden": mandate.unbidden,
+    } | {_BOUNDED[name]: values for name, values in pair.items()}
+
+
+def encode_signed_mandate(signed: SignedMandate) -> dict[str, Any]:
+    """Return the signed mandate as JSON: the terms, and who vouches for them."""
+    vouched = {"identity": signed.identity.hex(), "signature": signed.signature.hex()}
+    return encode_mandate(signed.mandate) | vouched
+
+
+_BOUNDED: Final[Mapping[str, str]] = {
+    "collateral": "collateral_sats",
+    "premium": "premium_sats",
+    "premium_share": "premium_basis_points",
+    "step_share": "step_basis_points",
+    "funding_rate": "funding_sats_per_kvb",
+    "cet_fee": "cet_fee_sats",
+    "life": "seconds_to_expiry",
+    "expiry_slack": "expiry_height_slack",
+    "refund_delay": "refund_delay_blocks",
+    "close_price": "close_price_cents",
+    "close_rate": "close_sats_per_kvb",
+}
+"""The fields with two ends, and their names in the file."""
+
+
+def _bounds(value: list[int]) -> Bounds:
+    least, most = (whole(-_WIDEST, _WIDEST)(one) for one in value)
+    return Bounds(least=least, most=most)
+
+
+_BOUNDS: Final = Rule(_bounds, "[least, most]")
+
+_KIND: Final = Rule(lambda label: OptionKind.from_label(str(label)), "an option's kind")
+
+
+def _fields() -> dict[str, Any]:
+    return {
+        "number": whole(1, 1 << 31),
+        "valid_from": "valid_from_unix",
+        "valid_until": "valid_until_unix",
+        "kinds": listed(_KIND, MAX_ENTRIES),
+        "oracle_keys": listed(hexadecimal(32), MAX_ENTRIES),
+        "threshold": whole(1, MAX_ENTRIES),
+        "exposure": "exposure_sats",
+        "window_slack": ("window_slack_seconds", whole(0, _WIDEST)),
+        "close_fee": "close_fee_sats",
+        **{name: (written, _BOUNDS) for name, written in _BOUNDED.items()},
+    }
+
+
+_MANDATE: Final = record(Mandate, **_fields())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    type: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vouched:
+    identity: bytes
+    signature: bytes
+
+
+_HEAD: Final = record(_Head)
+_VOUCHED: Final = record(_Vouched, identity=hexadecimal(32), signature=hexadecimal(64))
+
+
+def decode_mandate(message: object) -> Mandate:
+    """Return the terms of a mandate. Raises InvalidInputError naming the field; a field it does not know, too."""
+    head = _HEAD.read(message, TYPE)
+    if (head.type, head.version) != (TYPE, MANDATE_VERSION):
+        raise InvalidInputError(
+            "mandate", f"{head.type!r} version {head.version}", f"{TYPE!r} version {MANDATE_VERSION}"
+        )
+    mandate = _MANDATE.read(message, TYPE)
+    known = {*encode_mandate(mandate), "identity", "signature"}
+    for name in message if isinstance(message, dict) else ():
+        if name not in known:  # a misspelt field would say nothing, and its owner would think that it does
+            raise InvalidInputError(f"{TYPE}.{name}", "unknown", "the fields of `btcfi party mandate new`")
+    return mandate
+
+
+def decode_signed_mandate(message: object) -> SignedMandate:
+    """Return a signed mandate, its signature unchecked (``check_mandate``). Raises InvalidInputError."""
+    mandate, vouched = decode_mandate(message), _VOUCHED.read(message, TYPE)
+    return SignedMandate(mandate=mandate, identity=vouched.identity, signature=vouched.signature)

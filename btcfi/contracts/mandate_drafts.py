@@ -1,0 +1,103 @@
+"""Mandates to start from: a careful one that an owner edits, and the wide one of a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE
+from btcfi.contracts.mandate import Bounds, CloseRule, Mandate
+from btcfi.contracts.messages import CET_FEE, Role
+from btcfi.contracts.option import MIN_REFUND_DELAY
+from btcfi.contracts.setup import MAX_CET_FEE, MIN_CET_FEE
+from btcfi.errors import InvalidInputError
+from btcfi.options.terms import OptionKind
+from btcfi.units import MAX_MONEY_SATS, MAX_U32, Hash32, Sats, UnixSeconds
+
+DAY: Final = 86_400
+FEED: Final = "BTC-USD"
+_YEARS: Final = 20 * 365 * DAY
+
+
+def careful_mandate(
+    *, number: int, now: UnixSeconds, network: str, roles: Sequence[Role], programs: Sequence[Hash32],
+    oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,),
+) -> Mandate:  # fmt: skip
+    """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only."""
+    return Mandate(
+        number=number,
+        valid_from=UnixSeconds(now - DAY),  # the chain's clock is behind by up to two hours
+        valid_until=UnixSeconds(now + 30 * DAY),
+        networks=(network,),
+        roles=tuple(roles),
+        kinds=(OptionKind.CALL, OptionKind.PUT),
+        american=False,
+        barrier=False,
+        feeds=tuple(feeds),
+        programs=tuple(programs),
+        oracle_keys=tuple(oracle_keys),
+        threshold=threshold,
+        collateral=Bounds(least=100_000, most=10_000_000),
+        exposure=Sats(50_000_000),
+        premium=Bounds(least=0, most=2_000_000),
+        premium_share=Bounds(least=0, most=2_000),
+        step_share=Bounds(least=0, most=200),
+        funding_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=100_000),
+        cet_fee=Bounds(least=CET_FEE, most=CET_FEE),
+        life=Bounds(least=3_600, most=90 * DAY),
+        window_slack=3_600,
+        expiry_slack=Bounds(least=-6, most=36),
+        refund_delay=Bounds(least=MIN_REFUND_DELAY, most=2_016),
+        close=CloseRule.AGREED,
+        close_price=Bounds(least=0, most=MAX_U32),
+        close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=100_000),
+        close_fee=Sats(50_000),
+        unbidden=False,
+    )
+
+
+def simulation_mandate(
+    *, number: int, now: UnixSeconds, network: str, programs: Sequence[Hash32], oracle_keys: Sequence[bytes],
+    threshold: int, feeds: Sequence[str] = (FEED,),
+) -> Mandate:  # fmt: skip
+    """Return the mandate of a party that is nobody's: whatever a replayed market proposes, at any fee, but on regtest.
+
+    Raises InvalidInputError for another network: there such a mandate would give its owner's coins away.
+    """
+    return Mandate(
+        number=number,
+        valid_from=UnixSeconds(0),
+        valid_until=UnixSeconds(now + _YEARS),
+        networks=(require_regtest(network),),
+        roles=(Role.BUYER, Role.SELLER),
+        kinds=tuple(OptionKind),
+        american=True,
+        barrier=True,
+        feeds=tuple(feeds),
+        programs=tuple(programs),
+        oracle_keys=tuple(oracle_keys),
+        threshold=threshold,
+        collateral=Bounds(least=0, most=MAX_MONEY_SATS),
+        exposure=Sats(MAX_MONEY_SATS),
+        premium=Bounds(least=0, most=MAX_MONEY_SATS),
+        premium_share=Bounds(least=0, most=10_000),
+        step_share=Bounds(least=0, most=10_000),
+        funding_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),
+        cet_fee=Bounds(least=MIN_CET_FEE, most=MAX_CET_FEE),
+        life=Bounds(least=-_YEARS, most=_YEARS),
+        window_slack=_YEARS,
+        expiry_slack=Bounds(least=-1_000, most=1_000_000),
+        refund_delay=Bounds(least=1, most=65_535),
+        close=CloseRule.GUEST,
+        close_price=Bounds(least=0, most=MAX_U32),
+        close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),
+        close_fee=Sats(1_000_000),
+        unbidden=True,
+    )
+
+
+def require_regtest(network: str) -> str:
+    """Return the network when it is regtest. Raises InvalidInputError for one whose coins are worth something."""
+    if network != "regtest":
+        raise InvalidInputError("--mandate", f"simulation on {network!r}", "a regtest node, or a mandate of your own")
+    return network
