@@ -28,7 +28,7 @@ psbts = typer.Typer(help="An outside wallet signs the funding: give it a PSBT, t
 app.add_typer(psbts, name="psbt")
 
 
-@command("export", group=psbts)
+@command("export", of=psbts)
 def export(
     *,
     contract: Contract,
@@ -49,7 +49,7 @@ def export(
     say({"contract": made.contract, "psbt": str(out), "inputs": list(made.asked)})
 
 
-@command("import", group=psbts)
+@command("import", of=psbts)
 def import_(
     *,
     contract: Contract,

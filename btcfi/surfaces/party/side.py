@@ -67,9 +67,6 @@ PayTo = Annotated[
 Announcements = Annotated[
     list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
 ]
-RefundDelay = Annotated[
-    int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +107,7 @@ def contract_name(text: str) -> str:
     return decode_offer(message).id.hex()
 
 
-def command(
-    name: str | None = None, *, group: typer.Typer = app
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
     options = [
@@ -127,11 +122,11 @@ def command(
 
         whole = signature(function, eval_str=True)
         if "side" not in whole.parameters:
-            group.command(name)(function)
+            of.command(name)(function)
             return function
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
-        group.command(name)(command)
+        of.command(name)(command)
         return function
 
     return put

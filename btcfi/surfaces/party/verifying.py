@@ -18,7 +18,7 @@ from btcfi.contracts.messages import Accept, Offer, Sign, decode_accept, decode_
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import decode_terms
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError
-from btcfi.surfaces.party.side import PROGRAM, Folder, RefundDelay, command, contract_name, read_message
+from btcfi.surfaces.party.side import PROGRAM, Folder, command, contract_name, read_message
 from btcfi.vm.program import load_program
 
 DOES_NOT_HOLD = 1
@@ -42,7 +42,9 @@ def verify(
         typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    min_refund_delay: RefundDelay = MIN_REFUND_DELAY,
+    min_refund_delay: Annotated[
+        int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
+    ] = MIN_REFUND_DELAY,
     folder: Folder = Path("party"),
 ) -> None:
     """Rebuild a contract with your own guest, check every signature, and say what each side can and cannot do.

@@ -29,7 +29,7 @@ PASSPHRASE = "a passphrase that is typed"
 
 def walk():
     """Yield what the section prints, in order: who types, the command, and the lines of its answer."""
-    section = PAGE.read_text().split("\n## Two parties by hand\n")[1].split("\n## ")[0]
+    section = re.split(r"\n##+ ", PAGE.read_text().split("\n## Two parties by hand\n")[1])[0]
     for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
         for step in re.split(r"\n(?=[a-z]+\$ )", block.strip()):
             typed, _, answer = step.replace(" \\\n", " ").partition("\n")
@@ -65,6 +65,9 @@ class Terminal:
             if re.search(r"(Passphrase|Repeat for confirmation): $", said):  # what is typed before the space is dropped
                 self.asked += 1
                 os.write(self._end, PASSPHRASE.encode() + b"\n")
+                said += "\n"
+            elif said.endswith(" [y/N]: "):
+                os.write(self._end, b"y\n")
                 said += "\n"
         return said.replace("\r", "")
 
