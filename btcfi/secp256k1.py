@@ -23,20 +23,41 @@ ODD_Y: Final = 3
 
 CONTEXT = GLOBAL_CONTEXT.ctx
 
+SCALAR_SIZE: Final = 32
+"""Bytes of a secret, a tweak, a digest or an x coordinate. The library reads so many, however many there are."""
+
+
+def check_secret(secret: bytes, what: str = "secret key") -> bytes:
+    """Return ``secret`` once it is a scalar above 0 and below n. Raises InvalidInputError, which does not repeat it."""
+    if len(secret) != SCALAR_SIZE or not lib.secp256k1_ec_seckey_verify(CONTEXT, secret):
+        raise InvalidInputError(what, "not a scalar of secp256k1", "32 bytes, above 0 and below n")
+    return secret
+
+
+def check_size(value: bytes, what: str, expected: str = "32 bytes") -> bytes:
+    """Return ``value`` once it has the 32 bytes that the library would read. Raises InvalidInputError."""
+    if len(value) != SCALAR_SIZE:
+        raise InvalidInputError(what, f"{len(value)} bytes", expected)
+    return value
+
 
 def public_key_xonly(secret: bytes) -> bytes:
     """Return the 32-byte x-only public key of a 32-byte secret. Raises InvalidInputError for 0 or >= n."""
-    return PublicKeyXOnly.from_valid_secret(_valid_secret(secret)).format()
+    return PublicKeyXOnly.from_valid_secret(check_secret(secret)).format()
 
 
 def public_key_compressed(secret: bytes) -> bytes:
     """Return the 33-byte compressed public key of a 32-byte secret. Raises InvalidInputError for 0 or >= n."""
-    return PublicKey.from_valid_secret(_valid_secret(secret)).format()
+    return PublicKey.from_valid_secret(check_secret(secret)).format()
 
 
 def schnorr_sign(secret: bytes, message: bytes, aux: bytes = b"\x00" * 32) -> bytes:
-    """Return the 64-byte BIP340 signature of a 32-byte message. ``aux`` is the 32 bytes of auxiliary randomness."""
-    return PrivateKey(_valid_secret(secret)).sign_schnorr(message, aux)
+    """Return the 64-byte BIP340 signature of a 32-byte message. ``aux`` is the 32 bytes of auxiliary randomness.
+
+    Raises InvalidInputError for a secret of 0 or >= n, and for a message or ``aux`` of another size.
+    """
+    check_size(message, "message", "a 32-byte digest")
+    return PrivateKey(check_secret(secret)).sign_schnorr(message, check_size(aux, "auxiliary randomness"))
 
 
 def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
@@ -50,8 +71,12 @@ def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def scalar_add(first: bytes, second: bytes) -> bytes:
-    """Return first + second mod n, 32 bytes, constant time. Raises InvalidInputError when the sum is 0."""
-    scalar = ffi.new("unsigned char[32]", _valid_secret(first))
+    """Return first + second mod n, 32 bytes, constant time; ``second`` may be 0.
+
+    Raises InvalidInputError for a first of 0, a term >= n or of another size, and when the sum is 0.
+    """
+    scalar = ffi.new("unsigned char[32]", check_secret(first, "scalar"))
+    check_size(second, "scalar", "32 bytes, below n")
     if not lib.secp256k1_ec_seckey_tweak_add(CONTEXT, scalar, second):
         raise InvalidInputError(
             "scalar", "the sum is zero or a term is not a scalar", "scalars below n with a sum above 0"
@@ -61,15 +86,16 @@ def scalar_add(first: bytes, second: bytes) -> bytes:
 
 def scalar_multiply(first: bytes, second: bytes) -> bytes:
     """Return first * second mod n, 32 bytes, constant time. Raises InvalidInputError when either is 0 or >= n."""
-    scalar = ffi.new("unsigned char[32]", _valid_secret(first))
+    scalar = ffi.new("unsigned char[32]", check_secret(first, "scalar"))
+    check_size(second, "scalar", "32 bytes, above 0 and below n")
     if not lib.secp256k1_ec_seckey_tweak_mul(CONTEXT, scalar, second):
         raise InvalidInputError("scalar", "a factor is not a scalar", "32 bytes, above 0 and below n")
     return bytes(ffi.buffer(scalar))
 
 
 def scalar_negate(scalar: bytes) -> bytes:
-    """Return n - scalar, 32 bytes, constant time."""
-    negated = ffi.new("unsigned char[32]", _valid_secret(scalar))
+    """Return n - scalar, 32 bytes, constant time. Raises InvalidInputError for 0 or >= n."""
+    negated = ffi.new("unsigned char[32]", check_secret(scalar, "scalar"))
     lib.secp256k1_ec_seckey_negate(CONTEXT, negated)
     return bytes(ffi.buffer(negated))
 
@@ -91,11 +117,7 @@ def is_xonly_key(key: bytes) -> bool:
 
 def point_add(points: Sequence[bytes]) -> bytes:
     """Return the sum of compressed points, compressed. Raises InvalidInputError for a bad point or the sum infinity."""
-    parsed = [parse_point(point) for point in points]
-    total = _new_point()
-    if not parsed or not lib.secp256k1_ec_pubkey_combine(CONTEXT, total, parsed, len(parsed)):
-        raise InvalidInputError("points", "their sum is the point at infinity", "a sum that is a point of the curve")
-    return serialize_point(total)
+    return serialize_point(sum_points([parse_point(point) for point in points]))
 
 
 def point_multiply(point: bytes, scalar: bytes) -> bytes:
@@ -113,7 +135,7 @@ def linear_combination(generator_scalar: int, key: bytes, key_scalar: int) -> An
     R = lift_x(key), s = key_scalar * r and z = -generator_scalar * r it computes just this sum, in half the time of
     two multiplications. Scalars are below n; raises InvalidInputError when the sum is infinity or the key is no point.
     """
-    x = int.from_bytes(key)
+    x = int.from_bytes(check_size(key, "point", "an x-only key of the curve, 32 bytes"))
     r = x % ORDER
     s = key_scalar * r % ORDER
     if r == 0 or s == 0:
@@ -133,7 +155,8 @@ def linear_combination(generator_scalar: int, key: bytes, key_scalar: int) -> An
 def sum_points(parsed: Sequence[Any]) -> Any:  # noqa: ANN401 - cffi has no types
     """Return the sum of points in libsecp256k1's form, in that form. Raises InvalidInputError for infinity."""
     total = _new_point()
-    if not lib.secp256k1_ec_pubkey_combine(CONTEXT, total, parsed, len(parsed)):
+    # the library ends the process for no points at all
+    if not parsed or not lib.secp256k1_ec_pubkey_combine(CONTEXT, total, parsed, len(parsed)):
         raise InvalidInputError("points", "their sum is the point at infinity", "a sum that is a point of the curve")
     return total
 
@@ -190,10 +213,3 @@ def serialize_point(parsed: Any) -> bytes:  # noqa: ANN401 - cffi has no types
 
 def _new_point() -> Any:  # noqa: ANN401 - cffi has no types
     return ffi.new("secp256k1_pubkey*")
-
-
-def _valid_secret(secret: bytes) -> bytes:
-    if len(secret) != 32 or not lib.secp256k1_ec_seckey_verify(CONTEXT, secret):  # noqa: PLR2004 - a scalar
-        # the value itself must not reach a message
-        raise InvalidInputError("secret key", "not a scalar of secp256k1", "32 bytes, above 0 and below n")
-    return secret

@@ -14,7 +14,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,28 @@ def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def private_folder(path: Path) -> Path:
+    """Return a folder that is ours alone, made with mode 0700 where it is missing. Raises UntrustedFileError.
+
+    For a place into which others write, as the temporary folder: what lies there under our name may be theirs.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    expected = "a folder of ours of mode 0700, no link: remove it, or have its owner do so"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as e:
+        raise UntrustedFileError(path, "is a link or no folder", expected) from e
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        problem = f"belongs to user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}"
+        raise UntrustedFileError(path, problem, expected)
+    return path
 
 
 def sync_directory(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Secrets on disk: an encrypted seed, MuSig2 nonces that can be taken once, and the ledger of attested outcomes.
+"""Secrets on disk: an encrypted seed, and the ledger of attested outcomes.
 
 The seed lies in a JSON file of mode 0600, encrypted by AES-256-GCM under a key that scrypt makes of a passphrase.
 Nothing here prints, logs or returns a secret except to the caller that asked for it by name.
@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -21,28 +22,41 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.adapters.files import (
-    read_untrusted,
     read_untrusted_json,
-    sync_directory,
     write_private,
 )
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
-from btcfi.bitcoin.musig import NonceUsedError, SecretNonce
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
+from btcfi.records import BASE64, Rule, hexadecimal, record, whole
 from btcfi.units import Hash32
 
-SCRYPT_N: Final = 1 << 15
+SCRYPT_N: Final = 1 << 17
 SCRYPT_R: Final = 8
 SCRYPT_P: Final = 1
-"""32 MiB and about a tenth of a second a guess. Source: RFC 7914, and OWASP's advice for scrypt."""
+"""128 MiB and about half a second a guess. Source: RFC 7914; the least of OWASP's password storage cheat sheet."""
+
+LEAST_N: Final = 1 << 15
+"""Of a file that is opened: what releases before wrote, and what tests write, since their passphrases guard nothing."""
+
+_MOST_N: Final = 1 << 20
+_MOST_R: Final = 32
+_MOST_P: Final = 4
+_MOST_BYTES: Final = 1 << 29
+"""512 MiB, four times ours: a file that asks for more memory, or for more rounds, would only hold us up."""
+
+_SALT_SIZE: Final = 16
+_NONCE_SIZE: Final = 12
+"""Bytes; of AES-GCM's nonce. Source: NIST SP 800-38D, section 8.2."""
+
+_TAG_SIZE: Final = 16
+_LEAST_SEED, _MOST_SEED = 16, 64
+"""Bytes. Source: BIP32."""
 
 MIN_PASSPHRASE: Final = 8
-_MAX_SCRYPT_N: Final = 1 << 20
-"""A file that asks for more would only exhaust our memory."""
 
 _MAX_FILE_BYTES: Final = 1 << 16
-"""Of a keystore or a nonce, which have a few hundred."""
+"""Of a keystore, which has a few hundred."""
 
 _VERSION: Final = 1
 _TYPE: Final = "btcfi/keystore"
@@ -81,89 +95,126 @@ class Keystore:
         """Return the cipher for small secrets of this keystore's owner."""
         return AESGCM(tagged_hash("BTCFi/keystore/box/v1", self._seed))
 
+    def label(self, about: bytes) -> Hash32:
+        """Return a name for something of this keystore's: it says nothing to others, and no other keystore has it."""
+        return tagged_hash("BTCFi/keystore/label/v1", self._seed + about)
 
-def create_keystore(path: Path, passphrase: str, seed: bytes | None = None) -> Keystore:
+
+# ---- the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kdf:
+    """How a passphrase becomes a key: scrypt's parameters, bounded before any of its memory is taken."""
+
+    name: str
+    n: int
+    """Cost, a power of two."""
+    r: int
+    """Block size; 128 * n * r bytes are taken."""
+    p: int
+    """How often that work is done."""
+    salt: bytes
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for more memory than a keystore may ask for."""
+        if (wanted := 128 * self.n * self.r) > _MOST_BYTES:
+            raise InvalidInputError("memory", f"128 * n * r is {wanted:,} bytes", f"at most {_MOST_BYTES:,} bytes")
+
+    def stretch(self, passphrase: str) -> bytes:
+        """Return the 32-byte key of a passphrase."""
+        return Scrypt(salt=self.salt, length=32, n=self.n, r=self.r, p=self.p).derive(passphrase.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A keystore as it lies on the disk; all but the ciphertext is authenticated with the secret."""
+
+    type: str
+    version: int
+    kdf: _Kdf
+    nonce: bytes
+    ciphertext: bytes
+
+
+def _exactly(wanted: str | int) -> Rule[Any]:
+    def parse(value: object) -> object:
+        if type(value) is not type(wanted) or value != wanted:
+            raise ValueError
+        return value
+
+    return Rule(parse, repr(wanted))
+
+
+def _cost(value: object) -> int:
+    n = whole(LEAST_N, _MOST_N).parse(value)
+    if n & (n - 1):
+        raise InvalidInputError("n", f"{n} is no power of two", "a power of two")
+    return n
+
+
+def _sealed_seed(value: str) -> bytes:
+    raw = BASE64.parse(value)
+    if not _LEAST_SEED + _TAG_SIZE <= len(raw) <= _MOST_SEED + _TAG_SIZE:
+        raise InvalidInputError("ciphertext", f"{len(raw)} bytes", "a seed of 16 to 64 bytes and a tag of 16")
+    return raw
+
+
+_COST: Final = Rule(_cost, f"a power of two from {LEAST_N} to {_MOST_N}")
+_KDF: Final = record(
+    _Kdf, exact=True, name=_exactly("scrypt"), n=_COST, r=whole(SCRYPT_R, _MOST_R), p=whole(SCRYPT_P, _MOST_P),
+    salt=hexadecimal(_SALT_SIZE),
+)  # fmt: skip
+_FILE: Final = record(
+    _File, exact=True, type=_exactly(_TYPE), version=_exactly(_VERSION), kdf=_KDF, nonce=hexadecimal(_NONCE_SIZE),
+    ciphertext=Rule(_sealed_seed, "a sealed seed, base64"),
+)  # fmt: skip
+
+
+def create_keystore(path: Path, passphrase: str, seed: bytes | None = None, *, cost: int | None = None) -> Keystore:
     """Write a new keystore, mode 0600, and return it opened; without ``seed`` it gets 32 random bytes.
 
-    Raises KeystoreExistsError, InvalidInputError for a passphrase below 8 characters.
+    cost: scrypt's n, SCRYPT_N unless a test wants it cheap. Raises KeystoreExistsError, InvalidInputError for a
+    passphrase below 8 characters, a seed that is not of 16 to 64 bytes, or a cost that no keystore may have.
     """
     if len(passphrase) < MIN_PASSPHRASE:
         raise InvalidInputError("passphrase", f"{len(passphrase)} characters", f"at least {MIN_PASSPHRASE}")
     secret = secrets.token_bytes(32) if seed is None else seed
+    if not _LEAST_SEED <= len(secret) <= _MOST_SEED:
+        raise InvalidInputError("seed", f"{len(secret)} bytes", f"{_LEAST_SEED} to {_MOST_SEED} bytes")
+    n, salt = _COST.read(SCRYPT_N if cost is None else cost, "cost"), secrets.token_bytes(_SALT_SIZE)
+    kdf, nonce = _Kdf(name="scrypt", n=n, r=SCRYPT_R, p=SCRYPT_P, salt=salt), secrets.token_bytes(_NONCE_SIZE)
     header = {
         "type": _TYPE,
         "version": _VERSION,
-        "kdf": {"name": "scrypt", "n": SCRYPT_N, "r": SCRYPT_R, "p": SCRYPT_P, "salt": secrets.token_hex(16)},
-        "nonce": secrets.token_hex(12),
+        "kdf": {"name": kdf.name, "n": kdf.n, "r": kdf.r, "p": kdf.p, "salt": salt.hex()},
+        "nonce": nonce.hex(),
     }
-    box = AESGCM(_stretch(passphrase, header["kdf"]))
-    sealed = box.encrypt(bytes.fromhex(str(header["nonce"])), secret, _bound(header))
+    sealed = AESGCM(kdf.stretch(passphrase)).encrypt(nonce, secret, _bound(header))
     write_private(path, json.dumps(header | {"ciphertext": b64encode(sealed).decode()}, indent=1).encode(), fresh=True)
     return Keystore(secret)
 
 
 def open_keystore(path: Path, passphrase: str) -> Keystore:
-    """Return the keystore of a file. Raises NotFoundError, WrongPassphraseError, InvalidInputError for another file."""
+    """Return the keystore of a file.
+
+    Raises NotFoundError; InvalidInputError naming the field that no keystore has, before anything is computed of it;
+    WrongPassphraseError for another passphrase, and for a field that was changed to what another keystore may have.
+    """
     hint = "create it with `btcfi party init`"
     stored = read_untrusted_json(path, at_most=_MAX_FILE_BYTES, what="keystore", hint=hint, named=True)
+    found = _FILE.read(stored, path.name)
+    header = {name: value for name, value in stored.items() if name != "ciphertext"}
     try:
-        sealed = b64decode(stored.pop("ciphertext"))
-        known = stored["type"] == _TYPE and stored["version"] == _VERSION and stored["kdf"]["n"] <= _MAX_SCRYPT_N
-        if not known:
-            raise ValueError(stored["type"])  # noqa: TRY301 - one message for every unreadable file
-        box = AESGCM(_stretch(passphrase, stored["kdf"]))
-        nonce = bytes.fromhex(stored["nonce"])
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InvalidInputError("keystore", f"{path.name} cannot be read", f"a {_TYPE} file, version 1") from e
-    try:
-        return Keystore(box.decrypt(nonce, sealed, _bound(stored)))
+        box = AESGCM(found.kdf.stretch(passphrase))
+        return Keystore(box.decrypt(found.nonce, found.ciphertext, _bound(header)))
     except InvalidTag as e:
         raise WrongPassphraseError(path) from e
 
 
-def _stretch(passphrase: str, kdf: Any) -> bytes:  # noqa: ANN401 - JSON
-    salt = bytes.fromhex(str(kdf["salt"]))
-    return Scrypt(salt=salt, length=32, n=int(kdf["n"]), r=int(kdf["r"]), p=int(kdf["p"])).derive(passphrase.encode())
-
-
-def _bound(header: Any) -> bytes:  # noqa: ANN401 - JSON
+def _bound(header: dict[str, Any]) -> bytes:
     # the header is authenticated with the secret: weaker parameters cannot be slipped in
     return json.dumps(header, sort_keys=True).encode()
-
-
-class NonceVault:
-    """MuSig2 nonces between two runs of a program: encrypted, and gone from the disk before they are handed out."""
-
-    def __init__(self, folder: Path, keystore: Keystore) -> None:
-        self._folder, self._box = folder, keystore.box()
-
-    def put(self, session: Hash32, nonce: SecretNonce) -> None:
-        """Store a session's nonce. Raises KeystoreExistsError when the session has one already."""
-        public = nonce.public
-        random = secrets.token_bytes(12)
-        sealed = random + self._box.encrypt(random, nonce.seal(), session + public)
-        write_private(self._path(session), public + sealed, fresh=True)
-
-    def public(self, session: Hash32) -> bytes:
-        """Return the public half of a stored nonce. Raises NotFoundError."""
-        return self._read(session)[:66]
-
-    def take(self, session: Hash32) -> SecretNonce:
-        """Return a session's nonce and destroy the stored one first. Raises NonceUsedError the second time."""
-        try:
-            raw = self._read(session)
-            self._path(session).unlink()
-        except (NotFoundError, FileNotFoundError) as e:
-            raise NonceUsedError from e
-        sync_directory(self._folder)
-        public, random, sealed = raw[:66], raw[66:78], raw[78:]
-        return SecretNonce.from_sealed(self._box.decrypt(random, sealed, session + public))
-
-    def _path(self, session: Hash32) -> Path:
-        return self._folder / f"{session.hex()}.nonce"
-
-    def _read(self, session: Hash32) -> bytes:
-        return read_untrusted(self._path(session), at_most=_MAX_FILE_BYTES, what="nonce of a session")
 
 
 class FileLedger:

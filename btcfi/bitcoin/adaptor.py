@@ -20,6 +20,9 @@ from btcfi.secp256k1 import ODD_Y, ORDER
 ADAPTOR_SIZE: Final = 65
 """Bytes of a pre-signature."""
 
+_SIGNATURE_SIZE: Final = 64
+"""Of a finished signature. Source: BIP340."""
+
 _NONCE_TAG: Final = "BTCFi/adaptor/nonce/v1"
 _AUX_TAG: Final = "BTCFi/adaptor/aux/v1"
 
@@ -38,6 +41,8 @@ class AdaptorKey:
     __slots__ = ("_mask", "_secret", "public")
 
     def __init__(self, secret: bytes, aux: bytes = bytes(32)) -> None:
+        """Prepare a secret; ``aux`` masks it in the nonces. Raises InvalidInputError for 0 or >= n, or other sizes."""
+        secp256k1.check_size(aux, "auxiliary randomness")
         self.public = secp256k1.public_key_xonly(secret)
         """x-only key, 32 bytes."""
         self._secret = secp256k1.even_secret(secret)
@@ -51,7 +56,9 @@ class AdaptorKey:
 
         The nonce is a hash of the masked secret, the point, the key and the message, as BIP340 derives its own: the
         same call gives the same bytes, another message or point another nonce. Secret operations are the library's.
+        Raises InvalidInputError for a message of another size.
         """
+        secp256k1.check_size(message, "message", "a 32-byte digest")
         adaptor = secp256k1.serialize_point(point)
         nonce = tagged_hash(_NONCE_TAG, self._mask.to_bytes(32) + adaptor + self.public + message)
         total = secp256k1.serialize_point(secp256k1.sum_points([secp256k1.generator_multiple(nonce), point]))
@@ -86,8 +93,12 @@ def presignature_is_valid(public: bytes, message: bytes, point: Any, presignatur
 
 
 def adapt(presignature: bytes, secret: bytes) -> bytes:
-    """Return the finished 64-byte BIP340 signature; ``secret`` is the adaptor point's. Raises InvalidInputError."""
+    """Return the finished 64-byte BIP340 signature; ``secret`` is the adaptor point's, above 0 and below n.
+
+    Raises InvalidInputError.
+    """
     _check_size(presignature)
+    secp256k1.check_secret(secret, "adaptor secret")
     added = secp256k1.scalar_negate(secret) if presignature[0] == ODD_Y else secret
     return presignature[1:33] + secp256k1.scalar_add(presignature[33:], added)
 
@@ -95,6 +106,8 @@ def adapt(presignature: bytes, secret: bytes) -> bytes:
 def extract(presignature: bytes, signature: bytes) -> bytes:
     """Return the adaptor point's secret from a pre-signature and its finished signature. Raises InvalidInputError."""
     _check_size(presignature)
+    if len(signature) != _SIGNATURE_SIZE:
+        raise InvalidInputError("signature", f"{len(signature)} bytes", f"{_SIGNATURE_SIZE} bytes")
     if signature[:32] != presignature[1:33]:
         raise InvalidInputError("signature", "finishes another pre-signature", "the same nonce")
     difference = secp256k1.scalar_add(signature[32:], secp256k1.scalar_negate(presignature[33:]))

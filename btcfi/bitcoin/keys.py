@@ -17,6 +17,9 @@ from btcfi.hashes import hash256
 HARDENED: Final = 1 << 31
 """Added to an index whose child cannot be derived from the public key. Source: BIP32."""
 
+_INDEX_DIGITS: Final = 10
+"""Of 2**31 - 1."""
+
 _MIN_SEED, _MAX_SEED = 16, 64
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _WIF_VERSION: Final = {"mainnet": 0x80, "testnet": 0xEF, "signet": 0xEF, "regtest": 0xEF}
@@ -30,7 +33,10 @@ class ExtendedKey:
     chain_code: bytes = field(repr=False)
 
     def child(self, index: int) -> ExtendedKey:
-        """Return child ``index``; add HARDENED for a hardened one. Source: BIP32, CKDpriv."""
+        """Return child ``index``; add HARDENED for a hardened one. Raises InvalidInputError. Source: BIP32, CKDpriv."""
+        if not 0 <= index < 2 * HARDENED:
+            raise InvalidInputError("child index", f"{index:#x}", "0 to 2**32 - 1")
+        secp256k1.check_secret(self.secret)
         data = b"\x00" + self.secret if index & HARDENED else secp256k1.public_key_compressed(self.secret)
         digest = hmac.digest(self.chain_code, data + index.to_bytes(4), sha512)
         return ExtendedKey(secret=secp256k1.scalar_add(self.secret, digest[:32]), chain_code=digest[32:])
@@ -40,7 +46,7 @@ class ExtendedKey:
         key = self
         for part in path.removeprefix("m/").split("/"):
             number, hardened = part.rstrip("'h"), part.endswith(("'", "h"))
-            if not number.isdecimal() or int(number) >= HARDENED:
+            if not number.isdecimal() or len(number) > _INDEX_DIGITS or int(number) >= HARDENED:
                 raise InvalidInputError("derivation path", f"{part!r}", "numbers below 2**31, hardened by '")
             key = key.child(int(number) + (HARDENED if hardened else 0))
         return key
@@ -84,8 +90,8 @@ def wallet_key(seed: bytes, index: int, *, account: int = 0, change: int = 0, co
 
 
 def encode_wif(secret: bytes, network: str = "regtest") -> str:
-    """Return the wallet import format of a secret whose public key is compressed."""
-    payload = bytes([_WIF_VERSION[network]]) + secret + b"\x01"
+    """Return the wallet import format of a secret whose public key is compressed. Raises InvalidInputError."""
+    payload = bytes([_WIF_VERSION[network]]) + secp256k1.check_secret(secret) + b"\x01"
     number = int.from_bytes(payload + hash256(payload)[:4])
     text = ""
     while number:
@@ -108,4 +114,4 @@ def decode_wif(text: str, network: str = "regtest") -> bytes:
         raise InvalidInputError("WIF", "length or checksum does not match", expected)
     if payload[0] != _WIF_VERSION[network] or payload[-1] != 1:
         raise InvalidInputError("WIF", "is for another network or an uncompressed key", expected)
-    return payload[1:33]
+    return secp256k1.check_secret(payload[1:33], "WIF")

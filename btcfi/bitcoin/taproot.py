@@ -54,7 +54,10 @@ def branch_hash(first: bytes, second: bytes) -> Hash32:
 
 
 def tweak_hash(internal_key: bytes, root: bytes = b"") -> Hash32:
-    """Return the TapTweak of an internal key and a tree root; an empty root means no scripts."""
+    """Return the TapTweak of an internal key and a tree root, empty for no scripts. Raises InvalidInputError."""
+    secp256k1.check_size(internal_key, "internal key", "an x-only key, 32 bytes")
+    if root:
+        secp256k1.check_size(root, "tree root", "32 bytes, or none")
     return tagged_hash("TapTweak", internal_key + root)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import OVERHEAD_WEIGHT, P2TR_INPUT_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb, fee_for, vsize_of
@@ -19,6 +20,9 @@ from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import OptionContract, WrongSignatureError, split
 from btcfi.errors import InvalidInputError
 from btcfi.units import Hash32, Sats
+
+_PARTIES: Final = ("buyer", "seller")
+"""In the order of the key aggregate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,26 +100,31 @@ class Closing:
         """Return a fresh nonce for this close; ``entropy`` is 32 random bytes, never used before."""
         return SecretNonce(secret=secret, entropy=entropy, message=self.close.sighash(), aggregate=self._aggregate)
 
-    def check(self, authority: Authority) -> None:
+    def ask(self, authority: Authority) -> None:
         """Ask the owner's mandate about this close. Raises what ``Authority.check_close`` raises."""
         close = self.close
         authority.check_close(payout=close.asked, rate=close.rate, fee=close.fee, guest_input=close.guest_input)
 
     def sign(self, secret: bytes, nonce: SecretNonce, public_nonces: Sequence[bytes], *, authority: Authority) -> bytes:
-        """Return our partial signature; the nonce is used up. public_nonces: buyer's, seller's.
+        """Return our partial signature of this close of this contract; the nonce is used up.
 
-        Raises what ``Authority.check_close`` raises, before the nonce is touched.
+        public_nonces: buyer's, seller's. Raises what ``Authority.check_close`` raises, and InvalidInputError for a
+        secret that is neither party's, a nonce of another key or another close, or one that does not stand in its
+        party's place; the nonce stays unused.
         """
-        self.check(authority)
+        self.ask(authority)
         return self._session(public_nonces).sign(secret, nonce)
+
+    def check(self, party: str, public_nonces: Sequence[bytes], partial: bytes) -> None:
+        """Check one party's partial signature before ours is made. Raises WrongSignatureError naming the party."""
+        if not self._session(public_nonces).partial_is_valid(_PARTIES.index(party), partial):
+            raise WrongSignatureError(party=party, what="the cooperative close")
 
     def finish(self, public_nonces: Sequence[bytes], partials: Sequence[bytes]) -> Transaction:
         """Return the signed close. Raises WrongSignatureError naming the party whose part is wrong."""
-        session = self._session(public_nonces)
-        for signer, (party, partial) in enumerate(zip(("buyer", "seller"), partials, strict=True)):
-            if not session.partial_is_valid(signer, partial):
-                raise WrongSignatureError(party=party, what="the cooperative close")
-        return self.close.transaction.with_witness(0, [session.aggregate(partials)])
+        for party, partial in zip(_PARTIES, partials, strict=True):
+            self.check(party, public_nonces, partial)
+        return self.close.transaction.with_witness(0, [self._session(public_nonces).aggregate(partials)])
 
     def _session(self, public_nonces: Sequence[bytes]) -> Session:
         return Session(self._aggregate, public_nonces, self.close.sighash())

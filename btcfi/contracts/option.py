@@ -349,11 +349,17 @@ def _spend_weight(contract: OptionContract, path: str) -> int:
     return OVERHEAD_WEIGHT + input_weight + leaves.witness_weight(path, contract.keys, contract.output())
 
 
-def sign_settlement(settlement: Settlement, secret: bytes, aux: bytes = bytes(32)) -> bytes:
-    """Return one party's 64-byte signature. Raises InvalidInputError when the secret is neither party's."""
-    key = secp256k1.public_key_xonly(secret)
-    if key not in (settlement.contract.buyer_key, settlement.contract.seller_key):
-        raise InvalidInputError("secret key", "belongs to neither party of the contract", "the buyer's or the seller's")
+def sign_settlement(settlement: Settlement, secret: bytes, *, party: str, aux: bytes = bytes(32)) -> bytes:
+    """Return the 64-byte signature of ``party``, "buyer" or "seller", for what this spend needs of it.
+
+    Raises InvalidInputError when the spend needs no signature of that party, or the secret is not that party's.
+    """
+    keys = {"seller": settlement.contract.seller_key, "buyer": settlement.contract.buyer_key}
+    signers = [name for name in leaves.LEAVES[settlement.path].witness if name in keys]
+    if party not in signers:
+        raise InvalidInputError("party", f"{party!r} signs no {settlement.path}", " or ".join(signers))
+    if secp256k1.public_key_xonly(secret) != keys[party]:
+        raise InvalidInputError("secret key", f"is not the {party}'s of this contract", f"the {party}'s")
     return secp256k1.schnorr_sign(secret, settlement.sighash(), aux)
 
 

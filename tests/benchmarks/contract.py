@@ -156,7 +156,7 @@ def _size_rows() -> list[Row]:
     )  # fmt: skip
     paid = child.transaction.with_witness(1, [SELLER.sign_input(child.transaction, 1, child.spent)])
     refund = option.build_refund(contract, funded, rate=RATE)
-    refunded = option.complete_settlement(refund, seller=option.sign_settlement(refund, SELLER_SECRET))
+    refunded = option.complete_settlement(refund, seller=option.sign_settlement(refund, SELLER_SECRET, party="seller"))
     close = cooperative.build_close(contract, funded, payout=cet.payout, rate=RATE, proof_root=PROOF_ROOT)
     anchored = anchor.build_anchor(PROOF_ROOT, wallet_coin, change_script=SELLER.script, rate=RATE)
     sizes = {

@@ -5,8 +5,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 from sqlmodel import select
 
+from btcfi.adapters import keystore
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
@@ -61,7 +63,9 @@ class Stage:
             data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
             fee_coins=fee_coins,
         )  # fmt: skip
-        parties.prepare(self.deployment)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(keystore, "SCRYPT_N", keystore.LEAST_N)  # every stage makes and opens two keystores
+            parties.prepare(self.deployment)
         create_app(self.deployment)
         context.node.cache_clear()
         self.here = context.context()
@@ -86,11 +90,11 @@ class Stage:
 
     def mail(self, folder):
         store = PartyStore(folder / "party")
-        keystore = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
+        opened = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
         node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
         self._nodes.append(node)
         desk = PartyDesk(
-            store, keystore, node, Guest(load_program("option_settlement")), fees=FeeRule()
+            store, opened, node, Guest(load_program("option_settlement")), fees=FeeRule()
         )  # fmt: skip
         self.give_mandate(desk)
         return PartyMail(

@@ -68,7 +68,7 @@ def environment(deployment: Deployment) -> dict[str, str]:
     """Return a party's environment: the node, and nothing else of the deployment."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
+        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "XDG_RUNTIME_DIR", "PYTHONPATH")
         if name in os.environ
     }
     node = {"BITCOIN_NODE_URL": deployment.node_url or "", "PYTHONUNBUFFERED": "1"}

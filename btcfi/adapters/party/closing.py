@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Callable
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import Keystore, NonceVault
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.nonces import NonceVault
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -39,9 +40,13 @@ class Closer:
         """
         self._store, self._keystore, self._node, self._agreements = store, keystore, node, agreements
         self._authority, self._show = authority, show
+        store.drop_old_nonces()
 
     def request(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
-        """Ask the other side to close now; our nonce waits, encrypted, until its answer comes."""
+        """Ask the other side to close now; our nonce waits, on this machine alone, until its answer comes.
+
+        A second request for the same contract is a new session: the nonce of the first one is destroyed.
+        """
         contract = self._store.load(name)
         agreement = self._agreements.of(contract)
         closing = self._closing(contract, agreement, payout=payout, rate=rate, guest_input=guest_input)
@@ -50,7 +55,7 @@ class Closer:
         request = CloseRequest(
             contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
         )
-        self._vault().put(closing.close.sighash(), nonce)
+        NonceVault(self._keystore).put(agreement.id, nonce)
         contract.closing = request
         self._store.save(contract)
         return request
@@ -74,7 +79,11 @@ class Closer:
         return CloseAnswer(contract_id=agreement.id, nonce=public, partial=partial)
 
     def finish(self, answer: CloseAnswer) -> Transaction:
-        """Add our partial signature to the other side's, store the close, and broadcast it."""
+        """Add our partial signature to the other side's, store the close, and broadcast it.
+
+        Raises WrongSignatureError for a wrong answer, after which the right one still finishes; NonceGoneError in a
+        copy of the folder that asked.
+        """
         name, contract, agreement = self._agreements.by_id(answer.contract_id)
         request = contract.closing
         if request is None:
@@ -85,8 +94,10 @@ class Closer:
         authority = self._check(closing, agreement, contract)
         secret = self._keystore.contract_secret(contract.number)
         nonces = self._in_order(contract.role, request.nonce, answer.nonce)
+        closing.check(contract.role.other.value, nonces, answer.partial)
         # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
-        ours = closing.sign(secret, self._vault().take(closing.close.sighash()), nonces, authority=authority)
+        vault = NonceVault(self._keystore)
+        ours = closing.sign(secret, vault.take(agreement.id, request.nonce), nonces, authority=authority)
         contract.settlement = closing.finish(nonces, self._in_order(contract.role, ours, answer.partial))
         contract.closing = None
         contract.closes = (*contract.closes, contract.settlement.txid)
@@ -97,7 +108,7 @@ class Closer:
     def _check(self, closing: Closing, agreement: Agreement, contract: PartyContract) -> Authority:
         """Ask the mandate, show the owner what is about to be signed, and return the right to sign it."""
         authority = self._authority(contract.offer.id.hex())
-        closing.check(authority)
+        closing.ask(authority)
         number = authority.mandate.number
         self._show(close_summary_of(agreement.id, closing.close, contract.role, mandate=number))
         return authority
@@ -142,9 +153,6 @@ class Closer:
                 raise InvalidInputError(
                     f"close.guest_input.{name}", f"{getattr(given, name)}", f"{getattr(ours, name)}"
                 )
-
-    def _vault(self) -> NonceVault:
-        return NonceVault(self._store.nonces, self._keystore)
 
     @staticmethod
     def _in_order(role: Role, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, write_private
+from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, sync_directory, write_private
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.buckets import Bucket
@@ -97,7 +98,6 @@ class PartyStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.keystore_path = folder / "keystore.json"
-        self.nonces = folder / "nonces"
         self._contracts = folder / "contracts"
         self._coins = folder / "coins.json"
         self._counter = folder / "next-contract-key"
@@ -105,6 +105,17 @@ class PartyStore:
         self._loaded: dict[str, PartyContract] = {}
         """As last read or written; one process owns a folder."""
         self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
+
+    def drop_old_nonces(self) -> None:
+        """Remove the nonces that the release before kept in this folder: a copy of it may have signed with them."""
+        folder = self.folder / "nonces"
+        if not folder.is_dir() or folder.is_symlink():
+            return
+        for path in folder.glob("*.nonce"):
+            path.unlink(missing_ok=True)
+        sync_directory(folder)
+        with suppress(OSError):  # something else lies there
+            folder.rmdir()
 
     # ---- what oracles attested
 

@@ -233,7 +233,7 @@ class Watcher:
         rate = choose_rate(self._node.fee_estimate(6), self._fees)
         refund = build_refund(agreement.plan.contract, agreement.plan.funding, rate=rate)
         secret = self._keystore.contract_secret(contract.number)
-        return complete_settlement(refund, seller=sign_settlement(refund, secret))
+        return complete_settlement(refund, seller=sign_settlement(refund, secret, party=Role.SELLER.value))
 
     def _settle(self, contract: PartyContract, cet: CompletedCet) -> None:
         """Broadcast the CET with a child from our wallet; the child carries the root of our own proof."""

@@ -47,7 +47,7 @@ MOMENTARY: Final = frozenset({"lease", "canary", "console_session"})
 """Tables about who runs now: a restored deployment starts without them."""
 
 NONCES: Final = "nonces"
-"""Folders of this name hold one-time secrets."""
+"""Folders of this name held one-time secrets, and may still in a party's folder that no release has opened since."""
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
 """Of the list of parts, which has a line for each of some thirty tables."""
@@ -250,7 +250,7 @@ def _unseal(source: Path, folder: Path, passphrase: str) -> dict[PurePosixPath, 
     sealed = (folder / SEALED).read_bytes()
     try:
         raw = keystore.box().decrypt(sealed[:12], sealed[12:], FORMAT.encode())
-    except InvalidTag as e:
+    except (InvalidTag, ValueError) as e:  # the cipher says the second of too few bytes
         raise NotABackupError(source, "its keys were changed") from e
     files = {}
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:

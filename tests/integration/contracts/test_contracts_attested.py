@@ -140,7 +140,7 @@ def test_a_refund_needs_silence_past_its_height_and_then_excludes_the_cet(wallet
     contract, agreement, signatures, _ = funded(wallet)
     plan = agreement.plan
     refund = build_refund(plan.contract, plan.funding, rate=RATE)
-    transaction = complete_settlement(refund, seller=sign_settlement(refund, SELLER_SECRET))
+    transaction = complete_settlement(refund, seller=sign_settlement(refund, SELLER_SECRET, party="seller"))
     while wallet.node.block_count() < contract.refund_height:
         with pytest.raises(NotFinalError):
             wallet.node.send(transaction)

@@ -75,8 +75,8 @@ def test_a_contract_that_requires_the_proof_pays_by_both_signatures_and_the_rele
     settlement = build_release(contract, funding.outpoint, payout=Sats(1_234_567), proof_root=ROOT, rate=RATE)
     assert settlement.payout == 1_234_567
     assert settlement.payout + settlement.seller_return + settlement.fee == contract.collateral
-    ours = sign_settlement(settlement, SELLER.secret)
-    parts = {"buyer": sign_settlement(settlement, BUYER.secret), "seller": ours}
+    ours = sign_settlement(settlement, SELLER.secret, party="seller")
+    parts = {"buyer": sign_settlement(settlement, BUYER.secret, party="buyer"), "seller": ours}
     for wrong in (None, bytes(32), SECRET[:31]):
         with pytest.raises(InvalidInputError):
             complete_settlement(settlement, **parts, secret=wrong)

@@ -3,24 +3,30 @@ import stat
 
 import pytest
 
-from btcfi import secp256k1
 from btcfi.adapters import keystore
 from btcfi.adapters.files import KeystoreExistsError
-from btcfi.adapters.keystore import FileLedger, NonceVault, create_keystore, open_keystore
-from btcfi.bitcoin.musig import KeyAggregate, NonceUsedError, SecretNonce, Session
+from btcfi.adapters.keystore import LEAST_N, FileLedger, create_keystore, open_keystore
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import AlreadyAttestedError, attest
-from btcfi.units import Hash32
 from tests.support.contracts import ORACLES, event
 
 PASSPHRASE, SEED = "correct horse battery", bytes(range(32))
+OLD = json.dumps(
+    {
+        "type": "btcfi/keystore", "version": 1,
+        "kdf": {"name": "scrypt", "n": 32768, "r": 8, "p": 1, "salt": "2c47fd2281304152eefc6eaf0e0a66d7"},
+        "nonce": "aefefb55c1c0069cf3ab542f",
+        "ciphertext": "CcOYWWpzpP44Uml8FyHxWPv++/QoabKFdYWgSArEiix1EH5uMdVNruV4WmSB+hPI",
+    }
+)  # fmt: skip
+"""A keystore of SEED, made by the release before."""
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     path = tmp_path_factory.mktemp("keystore") / "keystore.json"
-    create_keystore(path, PASSPHRASE, SEED)
+    create_keystore(path, PASSPHRASE, SEED, cost=LEAST_N)
     return path
 
 
@@ -67,25 +73,24 @@ def test_an_existing_keystore_is_never_overwritten_and_a_missing_one_is_named(st
         create_keystore(tmp_path / "new", "short")
 
 
-def test_a_stored_nonce_is_taken_once_and_leaves_no_file(tmp_path):
-    secret, message = bytes([1]) * 32, bytes([9]) * 32
-    vault = NonceVault(tmp_path, keystore.Keystore(SEED))
-    session = Hash32(bytes([5]) * 32)
-    aggregate = KeyAggregate([secp256k1.public_key_compressed(secret)])
-    nonce = SecretNonce(secret=secret, entropy=bytes([7]) * 32, message=message, aggregate=aggregate)
-    public = nonce.public
-    vault.put(session, nonce)
-    with pytest.raises(NonceUsedError):
-        nonce.take()
-    assert vault.public(session) == public
-    with pytest.raises(KeystoreExistsError):
-        vault.put(session, SecretNonce(secret=secret, entropy=bytes([8]) * 32))
-    taken = vault.take(session)
-    assert not list(tmp_path.glob("*.nonce"))
-    run = Session(aggregate, [public], message)
-    assert secp256k1.schnorr_verify(aggregate.xonly, message, run.aggregate([run.sign(secret, taken)]))
-    with pytest.raises(NonceUsedError):
-        vault.take(session)
+def test_a_new_keystore_costs_what_owasp_recommends_and_one_of_a_release_before_still_opens(tmp_path):
+    """The second file is as that release wrote it: N = 2^15."""
+    create_keystore(tmp_path / "new", PASSPHRASE, SEED)
+    kdf = json.loads((tmp_path / "new").read_text())["kdf"]
+    assert (kdf["n"], kdf["r"], kdf["p"]) == (2**17, 8, 1)
+    assert open_keystore(tmp_path / "new", PASSPHRASE).contract_secret(0) == keystore.Keystore(SEED).contract_secret(0)
+    (tmp_path / "old").write_text(OLD)
+    assert open_keystore(tmp_path / "old", PASSPHRASE).contract_secret(0) == keystore.Keystore(SEED).contract_secret(0)
+
+
+@pytest.mark.parametrize("cost", [2**14, 2**17 + 1, 2**21, 0])
+def test_a_cost_or_a_seed_that_no_keystore_may_have_is_refused_before_a_file_is_written(tmp_path, cost):
+    with pytest.raises(InvalidInputError):
+        create_keystore(tmp_path / "new", PASSPHRASE, cost=cost)
+    for size in (0, 15, 65):
+        with pytest.raises(InvalidInputError):
+            create_keystore(tmp_path / "new", PASSPHRASE, bytes(size))
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_ledger_refuses_a_second_outcome_in_another_process_and_after_a_torn_line(tmp_path):

@@ -47,6 +47,8 @@ from tests.support.contracts import (
 )
 from tests.support.mandates import authority
 
+AGREED = authority(close=CloseRule.AGREED)
+
 
 @pytest.fixture(scope="module")
 def ready():
@@ -147,19 +149,33 @@ def test_a_settlement_signed_by_the_wrong_party_never_leaves(ready):
     secret = bytes([0x5A]) * 32
     contract = replace(plan.contract, tree="proof_required", release_hash=sha256(secret))
     settlement = build_release(contract, plan.funding, payout=Sats(5), proof_root=PROOF_ROOT, rate=RATE)
-    buyer, seller = sign_settlement(settlement, BUYER_SECRET), sign_settlement(settlement, SELLER_SECRET)
+    buyer = sign_settlement(settlement, BUYER_SECRET, party="buyer")
+    seller = sign_settlement(settlement, SELLER_SECRET, party="seller")
     assert settlement.payout == 0  # dust goes to the other side
     complete = complete_settlement(settlement, buyer=buyer, seller=seller, secret=secret)
     assert complete.inputs[0].witness[:3] == (seller, buyer, secret)
     for wrong in ({"buyer": seller, "seller": seller}, {"buyer": buyer, "seller": buyer}, {"seller": seller}):
         with pytest.raises(WrongSignatureError):
             complete_settlement(settlement, **wrong, secret=secret)
-    with pytest.raises(InvalidInputError):
-        sign_settlement(settlement, bytes([9]) * 32)
     refund = build_refund(plan.contract, plan.funding, rate=RATE)
     assert refund.transaction.lock_time == plan.contract.refund_height
     with pytest.raises(WrongSignatureError):
         complete_settlement(refund, seller=seller)
+
+
+def test_a_side_signs_for_the_role_that_it_has_and_only_what_that_role_signs(ready):
+    _, plan, _ = ready
+    contract = replace(plan.contract, tree="proof_required", release_hash=sha256(bytes(32)))
+    release = build_release(contract, plan.funding, payout=Sats(5), proof_root=PROOF_ROOT, rate=RATE)
+    refund = build_refund(plan.contract, plan.funding, rate=RATE)
+    refused = [
+        (release, BUYER_SECRET, "seller"), (release, SELLER_SECRET, "buyer"), (release, bytes([9]) * 32, "buyer"),
+        (release, SELLER_SECRET, "oracle"), (refund, BUYER_SECRET, "buyer"), (refund, BUYER_SECRET, "seller"),
+        (refund, SELLER_SECRET, "buyer"),
+    ]  # fmt: skip
+    for settlement, secret, party in refused:
+        with pytest.raises(InvalidInputError):
+            sign_settlement(settlement, secret, party=party)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +218,40 @@ def test_a_cooperative_close_is_one_signature_and_conserves_the_collateral(ready
     nonces = [closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)]
     public = [nonce.public for nonce in nonces]
     partials = [
-        closing.sign(s, n, public, authority=authority(close=CloseRule.AGREED))
-        for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
+        closing.sign(s, n, public, authority=AGREED) for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
     ]
     signed = closing.finish(public, partials)
     (signature,) = signed.inputs[0].witness
     assert secp256k1.schnorr_verify(plan.contract.output().output_key, close.sighash(), signature)
     with pytest.raises(WrongSignatureError) as error:
         closing.finish(public, [partials[0], partials[0]])
+    assert error.value.party == "seller"
+
+
+def test_a_side_signs_this_close_of_this_contract_and_no_other_and_a_refusal_leaves_its_nonce_unused(ready):
+    _, plan, _ = ready
+    close, dearer = (
+        build_close(plan.contract, plan.funding, payout=Sats(n), rate=RATE) for n in (1_000_000, 2_000_000)
+    )
+    closing, other = Closing(close, **KEYS), Closing(dearer, **KEYS)
+    ours, theirs = closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)
+    public = [ours.public, theirs.public]
+    refused = [
+        lambda: other.sign(BUYER_SECRET, ours, public, authority=AGREED),  # another payout of the same contract
+        lambda: closing.sign(BUYER_SECRET, ours, public[::-1], authority=AGREED),  # our nonce in the other side's place
+        lambda: closing.sign(SELLER_SECRET, ours, public, authority=AGREED),  # the other side's key
+        lambda: closing.sign(bytes([9]) * 32, ours, public, authority=AGREED),  # nobody's key
+        lambda: closing.sign(
+            BUYER_SECRET, ours, [theirs.public, theirs.public], authority=AGREED
+        ),  # a session without our nonce
+    ]
+    for sign in refused:
+        with pytest.raises(InvalidInputError):
+            sign()
+    partial = closing.sign(BUYER_SECRET, ours, public, authority=AGREED)
+    closing.check("buyer", public, partial)
+    with pytest.raises(WrongSignatureError) as error:
+        closing.check("seller", public, partial)
     assert error.value.party == "seller"
 
 

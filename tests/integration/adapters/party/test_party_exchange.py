@@ -1,9 +1,11 @@
 """Two parties in processes of their own, each with its own folder and keystore, exchanging files."""
 
 import json
+import shutil
 
 import pytest
 
+from btcfi.adapters import keystore
 from btcfi.adapters.keystore import open_keystore
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.transaction import OutPoint
@@ -24,7 +26,10 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parties")
-    with embedded_node(folder / "chain") as (node, _):
+    with pytest.MonkeyPatch.context() as patched, embedded_node(folder / "chain") as (node, _):
+        (folder / "run").mkdir()
+        patched.setattr(keystore, "SCRYPT_N", keystore.LEAST_N)  # each command opens one
+        patched.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
         wallet = Wallet(node)
         wallet.fund()
         desks = {name: Desk(folder / name, node.where, folder / "chain" / ".cookie") for name in ("seller", "buyer")}
@@ -143,6 +148,93 @@ def test_both_close_early_at_what_the_guest_computes_and_a_nonce_serves_one_clos
     for desk in (seller, buyer):
         row = next(row for row in desk.run("watch")["contracts"] if row["contract"] == name)
         assert (row["status"], row["action"]) == ("settled", "done")
+
+
+@pytest.fixture
+def asked(stage):
+    """A funded contract whose close the buyer asked for, and two answers of the seller to it."""
+    wallet, desks, folder = stage
+    seller, buyer = desks["seller"], desks["buyer"]
+    for desk, amount in ((seller, 10_200_000), (buyer, 100_000)):
+        wallet.coins_for(decode_address(desk.run("status")["address"]), [amount])
+    set_up(stage, option(), "asked")
+    name = next(row["contract"] for row in buyer.run("watch")["contracts"] if row["status"] == "funding")
+    request, answers = folder / "asked.json", [folder / f"asked-answer-{n}.json" for n in range(2)]
+    buyer.run("close", name, "--payout-sats", 2_000_000, "--out", request)
+    for answer in answers:
+        seller.run("close-sign", request, "--payout-sats", 2_000_000, "--out", answer)
+    yield name, request, answers
+    wallet.mine(6)
+
+
+def copied(stage, name):
+    """The buyer's folder, copied: the folder itself is what a backup or a second machine has."""
+    _, desks, folder = stage
+    copy = Desk(folder / name, desks["buyer"].node, desks["buyer"].cookie)
+    copy.secret_file.write_text("passphrase of buyer\n")
+    shutil.copytree(desks["buyer"].folder / "party", copy.folder / "party")
+    return copy
+
+
+def test_of_a_party_s_folder_and_its_copy_one_finishes_a_close_and_neither_signs_twice_with_a_nonce(stage, asked):
+    """Two answers to one nonce are two signatures that give the key away."""
+    wallet, desks, _ = stage
+    _, _, answers = asked
+    copy = copied(stage, "copy")
+    txid = parse_txid(copy.run("close-sign", answers[0])["close_txid"])
+    error = desks["buyer"].run("close-sign", answers[1], code=65)
+    assert "ask for the close again" in error
+    wallet.mine()
+    assert wallet.confirmations(txid) == 1
+
+
+def test_a_copy_on_another_machine_has_no_nonce_and_asks_for_the_close_again(stage, asked, tmp_path, monkeypatch):
+    wallet, desks, _ = stage
+    name, request, answers = asked
+    copy = copied(stage, "elsewhere")
+    assert not (copy.folder / "party" / "nonces").exists()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert "ask for the close again" in copy.run("close-sign", answers[0], code=65)
+    copy.run("close", name, "--payout-sats", 2_000_000, "--out", request)
+    desks["seller"].run("close-sign", request, "--payout-sats", 2_000_000, "--out", answers[0])
+    txid = parse_txid(copy.run("close-sign", answers[0])["close_txid"])
+    wallet.mine()
+    assert wallet.confirmations(txid) == 1
+
+
+def test_a_wrong_answer_to_a_close_is_refused_by_its_party_s_name_and_the_right_one_still_finishes_it(stage, asked):
+    wallet, desks, folder = stage
+    _, _, answers = asked
+    message = json.loads(answers[0].read_text())
+    wrong = folder / "asked-wrong.json"
+    other_nonce = {"nonce": json.loads(answers[1].read_text())["nonce"]}
+    for change in ({"partial": "00" * 31 + "07"}, {"partial": "ff" * 32}, other_nonce):
+        wrong.write_text(json.dumps(message | change))
+        assert "seller" in desks["buyer"].run("close-sign", wrong, code=76)
+    txid = parse_txid(desks["buyer"].run("close-sign", answers[0])["close_txid"])
+    wallet.mine()
+    assert wallet.confirmations(txid) == 1
+
+
+def test_a_second_request_for_a_close_makes_the_answers_to_the_first_one_useless(stage, asked):
+    wallet, desks, _ = stage
+    name, request, answers = asked
+    desks["buyer"].run("close", name, "--payout-sats", 2_000_000, "--out", request)
+    assert "seller" in desks["buyer"].run("close-sign", answers[0], code=76)
+    desks["seller"].run("close-sign", request, "--payout-sats", 2_000_000, "--out", answers[0])
+    txid = parse_txid(desks["buyer"].run("close-sign", answers[0])["close_txid"])
+    wallet.mine()
+    assert wallet.confirmations(txid) == 1
+
+
+def test_nonces_that_an_earlier_release_left_in_the_folder_are_never_used_and_are_removed(stage):
+    _, desks, _ = stage
+    old = desks["buyer"].folder / "party" / "nonces"
+    old.mkdir()
+    for number in range(2):
+        (old / f"{number}.nonce").write_bytes(bytes(300))
+    desks["buyer"].run("status")
+    assert not old.exists()
 
 
 def test_an_offer_is_taken_back_by_spending_its_coins(stage):
@@ -274,9 +366,9 @@ def test_an_answer_that_names_a_coin_of_the_seller_as_the_buyer_s_is_refused_bef
 def test_no_secret_reaches_a_message_a_folder_in_plain_or_the_output(stage):
     _, desks, folder = stage
     for name, desk in desks.items():
-        keystore = open_keystore(desk.folder / "party" / "keystore.json", f"passphrase of {name}")
-        secrets = [keystore._seed] + [keystore.contract_secret(n) for n in range(3)]
-        secrets += [keystore.wallet_key(n).secret for n in range(3)]
+        opened = open_keystore(desk.folder / "party" / "keystore.json", f"passphrase of {name}")
+        secrets = [opened._seed] + [opened.contract_secret(n) for n in range(3)]
+        secrets += [opened.wallet_key(n).secret for n in range(3)]
         texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "passphrase"]
         assert len(texts) > 10
         for secret in secrets:

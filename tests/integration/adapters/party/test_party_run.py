@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from btcfi.adapters.keystore import create_keystore
+from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -43,7 +43,9 @@ class Running:
         self.folder = folder
         folder.mkdir()
         (folder / "passphrase").write_text(f"passphrase of {folder.name}\n")
-        self.keystore = create_keystore(folder / "party" / "keystore.json", f"passphrase of {folder.name}")
+        self.keystore = create_keystore(
+            folder / "party" / "keystore.json", f"passphrase of {folder.name}", cost=LEAST_N
+        )
         self.node, self.cookie, self.process = node, cookie, None
         for name in ("inbox", "outbox", "orders", "bids"):
             (folder / name).mkdir()

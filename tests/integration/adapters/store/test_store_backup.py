@@ -1,11 +1,13 @@
 """What is backed up comes back, onto the same kind of database or the other, and onto nothing that is not empty."""
 
+import hashlib
 import json
 import tarfile
 
 import pytest
 from sqlalchemy import select
 
+from btcfi.adapters import keystore
 from btcfi.adapters.keystore import WrongPassphraseError
 from btcfi.adapters.store.backup import NotABackupError, NotEmptyError, read_backup, write_backup
 from btcfi.adapters.store.prices.rounds import find_round, open_round
@@ -15,6 +17,7 @@ from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.database import NewerStoreError, Store
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
@@ -23,6 +26,11 @@ FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
 SLOT = Slot(1_699_999_980)
 PASSPHRASE = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    monkeypatch.setattr(keystore, "SCRYPT_N", keystore.LEAST_N)
 
 
 @pytest.fixture
@@ -135,6 +143,36 @@ def test_a_changed_part_is_refused_before_anything_is_written(backup, tmp_path, 
     restored = fresh(tmp_path)
     with pytest.raises(NotABackupError):
         restore(changed(backup, tmp_path, name, b"{}"), restored, elsewhere(tmp_path))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ("sealed.bin", b"12b", "backup"),
+        ("sealed.bin", b"", "backup"),
+        ("keystore.json", b"{}", "keystore.json.type"),
+        ("keystore.json", {"n": 1 << 30}, "keystore.json.kdf.n"),
+        ("keystore.json", {"r": 1 << 30}, "keystore.json.kdf.r"),
+        ("keystore.json", {"p": 0}, "keystore.json.kdf.p"),
+    ],
+)
+def test_a_forged_part_whose_hash_is_right_is_refused_by_its_field_before_anything_is_written(
+    backup, tmp_path, monkeypatch, part
+):
+    name, content, field = part
+    with tarfile.open(backup) as old:
+        manifest, stored = (json.load(old.extractfile(part)) for part in ("manifest.json", "keystore.json"))
+    if isinstance(content, dict):
+        content = json.dumps(stored | {"kdf": stored["kdf"] | content}).encode()
+        monkeypatch.setattr(keystore, "Scrypt", None)  # no memory is taken for it
+    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "half").mkdir()
+    forged = changed(changed(backup, tmp_path / "half", name, content), tmp_path, "manifest.json",
+                     json.dumps(manifest).encode())  # fmt: skip
+    with pytest.raises(InvalidInputError) as error:
+        restore(forged, fresh(tmp_path), elsewhere(tmp_path))
+    assert error.value.field == field
     assert not (tmp_path / "new").exists()
 
 
