@@ -15,7 +15,7 @@ from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.mandate import Bounds
+from btcfi.contracts.mandate import Bounds, CloseRule
 from btcfi.errors import BtcfiError
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.surfaces import party_cli
@@ -68,7 +68,13 @@ class Desk:
         store = PartyStore(self.folder / "party")
         opened = open_keystore(store.keystore_path, self.secret_file.read_text().strip())
         programs = [load_program("option_settlement").program_hash]
-        wide = mandate(oracles=ORACLES[:1], programs=programs, refund_delay=Bounds(least=5, most=1_000), **changes)
+        wide = mandate(
+            oracles=ORACLES[:1],
+            programs=programs,
+            refund_delay=Bounds(least=5, most=1_000),
+            close=CloseRule.AGREED,
+            **changes,
+        )
         node, guest = Node(self.node, 20, cookie_file=self.cookie), Guest(load_program("option_settlement"))
         give_mandate(PartyDesk(store, opened, node, guest, fees=FeeRule()), replace(wide, feeds=("BTC-USD",)))
         node.close()
