@@ -53,6 +53,7 @@ class Desk:
     def words(self, *arguments):
         common = ["--dir", self.folder / "party", "--node", self.node, "--cookie-file", self.cookie]
         common += ["--passphrase-file", self.secret_file]
+        common += ["--yes"] if arguments[0] in ("accept", "sign", "close", "close-sign") else []
         return list(map(str, [*arguments, *common]))
 
     def run(self, *arguments, code=0):

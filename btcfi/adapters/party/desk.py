@@ -18,6 +18,7 @@ from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
+from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
@@ -72,13 +73,17 @@ class PartyDesk:
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
 
-    def outside_coins(self, names: Sequence[str], pay_to: bytes | None = None) -> OutsideCoins | None:
-        """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError."""
-        if not names and pay_to is None:
+    def outside_coins(self, names: Sequence[str], pay_to: str = "") -> OutsideCoins | None:
+        """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError.
+
+        pay_to: an address of the node's network.
+        """
+        if not names and not pay_to:
             return None
         if not names:
             raise InvalidInputError("--pay-to", "without --coin", "coins of the outside wallet that is to be paid")
-        return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=pay_to)
+        script = decode_address(pay_to, self._node.chain_info().chain) if pay_to else None
+        return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=script)
 
     def expected_heights(self, expiry: Slot) -> tuple[Height, Height]:
         """Return the expiry height that our node's chain is expected to have, and the least refund height for it."""
@@ -95,7 +100,9 @@ class PartyDesk:
         """
         if order in self.orders():
             return self._store.load(self.orders()[order]).offer
+        setup.check_new(terms)
         self._authority().check_contract(terms, role)
+        setup.check_announced(terms)
         self._check_refund(terms)
         number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
@@ -116,12 +123,9 @@ class PartyDesk:
         """
         if (before := self.accepted(offer)) is not None:
             return before
-        role, authority = offer.role.other, self._authority()
-        setup.check_new(offer.terms)
-        authority.check_contract(offer.terms, role)
+        role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
-        self._check_refund(offer.terms)
         self._check_coins(offer.party.coins)
         number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role, outside)
@@ -136,6 +140,17 @@ class PartyDesk:
             )
         )  # fmt: skip
         return accepted
+
+    def check(self, offer: Offer) -> Authority:
+        """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
+
+        Raises WrongMandateError, OutsideMandateError, InvalidInputError naming the first field that it does not allow.
+        """
+        authority = self._authority()
+        setup.check_new(offer.terms)
+        authority.check_contract(offer.terms, offer.role.other)
+        self._check_refund(offer.terms)
+        return authority
 
     def orders(self) -> dict[str, str]:
         """Return our contracts' names by the owner's names for them: an order or a bid among them is answered."""
@@ -264,7 +279,8 @@ class PartyDesk:
         else:
             setup.check_signed(agreement, message)
             contract.sign = message
-        made = hand_over(contract, agreement, scripts=self.wallet.by_script)
+        network = self._node.chain_info().chain
+        made = hand_over(contract, agreement, scripts=self.wallet.by_script, network=network)
         self._about_to_sign(contract)
         self._store.save(contract)
         return made

@@ -46,6 +46,8 @@ class HandOver:
     agreement: Agreement
     asked: tuple[int, ...]
     """The inputs that the wallet has to sign."""
+    network: str
+    """As the node names it: addresses are of it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what will be signed, in words and satoshis."""
@@ -66,7 +68,7 @@ class HandOver:
                 if index not in own
             ],
             "pays": [
-                {"output": index, "address": _address(output.script), "value_sats": output.value}
+                {"output": index, "address": _address(output.script, self.network), "value_sats": output.value}
                 | ({"for": "the contract"} if index == FUNDING_OUTPUT else {})
                 for index, output in enumerate(funding.transaction.outputs)
             ],
@@ -77,8 +79,8 @@ class HandOver:
         }
 
 
-def _address(script: bytes) -> str:
-    return encode_address(script) if is_witness_program(script) else script.hex()
+def _address(script: bytes, network: str) -> str:
+    return encode_address(script, network) if is_witness_program(script) else script.hex()
 
 
 def named_coins(node: Node, store: PartyStore, names: Sequence[str]) -> tuple[Coin, ...]:
@@ -129,7 +131,7 @@ def asked_inputs(agreement: Agreement, role: Role, scripts: Collection[bytes]) -
     return tuple(index for index in inputs_of(agreement, role) if spent[index].script not in scripts)
 
 
-def hand_over(contract: PartyContract, agreement: Agreement, *, scripts: Collection[bytes]) -> HandOver:
+def hand_over(contract: PartyContract, agreement: Agreement, *, scripts: Collection[bytes], network: str) -> HandOver:
     """Return the funding for an outside wallet to sign. Everything of the other side must have been checked before.
 
     scripts: those of our own keys. Raises CoinNotTheirsError when the other side names a coin of a script of ours or
@@ -146,7 +148,7 @@ def hand_over(contract: PartyContract, agreement: Agreement, *, scripts: Collect
     if not asked:
         raise InvalidInputError(f"contract {name[:16]}", "has no coin of an outside wallet", "`btcfi party sign`")
     psbt = export_psbt(funding.transaction, funding.spent)
-    return HandOver(psbt=psbt, contract=name, role=role, terms=terms, agreement=agreement, asked=asked)
+    return HandOver(psbt=psbt, contract=name, role=role, terms=terms, agreement=agreement, asked=asked, network=network)
 
 
 def witnesses(agreement: Agreement, role: Role, text: str, scripts: Collection[bytes]) -> dict[int, tuple[bytes, ...]]:

@@ -11,6 +11,7 @@ import typer
 from btcfi.adapters.files import read_untrusted_text, write_private
 from btcfi.bitcoin.psbt import MAX_PSBT_BYTES
 from btcfi.contracts.messages import Sign, decode_accept, decode_sign, encode_sign
+from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
     Contract,
     Out,
@@ -40,7 +41,7 @@ def export(
     """Check everything of the other side, show what your wallet is about to sign, and write the PSBT."""
     received = read_message(message)
     of_sign = isinstance(received, dict) and received.get("type") == "btcfi/sign"
-    desk = side.desk()
+    desk = side.desk(show=asking(yes=True))  # shown here; asked below, with the inputs
     made = desk.hand_over(contract_name(contract), decode_sign(received) if of_sign else decode_accept(received))
     typer.echo(json.dumps(made.as_json(), indent=1), err=True)
     if not yes:
@@ -59,7 +60,7 @@ def import_(
 ) -> None:
     """Verify your wallet's signatures of your inputs, and go on: your sign message, or the funding, broadcast."""
     text = read_untrusted_text(psbt, at_most=MAX_PSBT_BYTES, what="PSBT")
-    made = side.desk().take_back(contract_name(contract), text)
+    made = side.desk(show=asking(yes=True)).take_back(contract_name(contract), text)
     if isinstance(made, Sign):
         write_message(out, encode_sign(made))
         say({"contract_id": made.contract_id.hex(), "sign": out}, quiet=out == "-")

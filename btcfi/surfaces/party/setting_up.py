@@ -1,4 +1,4 @@
-"""Commands that set a contract up: a keystore, an offer, its answer, the signatures; and take it back."""
+"""Commands that set a contract up: an offer, its answer, the signatures; and take it back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Annotated, Final
 
 import typer
 
-from btcfi.adapters.keystore import create_keystore
-from btcfi.adapters.party.store import PartyStore
-from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -28,6 +25,7 @@ from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
+from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
     Announcements,
     Coins,
@@ -35,11 +33,11 @@ from btcfi.surfaces.party.side import (
     Out,
     PayTo,
     Side,
+    Yes,
     carry,
     choice,
     command,
     contract_name,
-    passphrase_of,
     read_message,
     say,
     write_message,
@@ -49,15 +47,6 @@ from btcfi.units import Cents, UnixSeconds, display_txid, height, sats
 
 SLACK: Final = 12
 """Blocks that may come before the other side answers: two hours. It counts the delay from its own tip."""
-
-
-@command()
-def init(*, side: Side) -> None:
-    """Create the party's keystore and print its address."""
-    passphrase = passphrase_of(side.passphrase_file, confirm=True)
-    create_keystore(PartyStore(side.folder).keystore_path, passphrase)
-    desk = side.desk(passphrase=passphrase)
-    say({"folder": str(side.folder), "address": desk.address()})
 
 
 @command()
@@ -146,7 +135,7 @@ def offer(
         announcements=tuple(decode_announcement(read_message(str(path))) for path in announcement),
         threshold=threshold,
     )
-    brought = desk.outside_coins(coin or (), decode_address(pay_to) if pay_to else None)
+    brought = desk.outside_coins(coin or (), pay_to)
     made = desk.offer(contract, choice(Role, "role", role), outside=brought)
     write_message(out, encode_offer(made))
     say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
@@ -160,13 +149,14 @@ def accept(
     out: Out,
     coin: Coins = None,
     pay_to: PayTo = "",
+    yes: Yes = False,
     side: Side,
 ) -> None:
-    """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
+    """Check an offer against your mandate and every oracle's announcement as you have it; pre-sign its settlements."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    desk = side.desk()
-    brought = desk.outside_coins(coin or (), decode_address(pay_to) if pay_to else None)
+    desk = side.desk(show=asking(yes=yes))
+    brought = desk.outside_coins(coin or (), pay_to)
     accepted = desk.accept(offered, expected, outside=brought)
     write_message(out, encode_accept(accepted))
     say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
@@ -177,11 +167,12 @@ def sign(
     *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
+    yes: Yes = False,
     side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = read_message(message)
-    desk = side.desk()
+    desk = side.desk(show=asking(yes=yes))
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         say({"funding_txid": display_txid(funding.txid)})
