@@ -34,7 +34,7 @@ from btcfi.contracts import setup, watch
 from btcfi.contracts.execution import check_presignatures
 from btcfi.contracts.mandate import Authority, Situation, stake_of
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
-from btcfi.contracts.option import expected_height
+from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
@@ -86,10 +86,13 @@ class PartyDesk:
         return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=script)
 
     def expected_heights(self, expiry: Slot) -> tuple[Height, Height]:
-        """Return the expiry height that our node's chain is expected to have, and the least refund height for it."""
+        """Return the expiry height that our node's chain is expected to have, and a refund height a day later.
+
+        Later still where the mandate asks for more.
+        """
         chain = self._node.chain_info()
         expected = expected_height(chain.height, expiry - chain.median_time)
-        return expected, Height(expected + self._policy().min_refund_delay)
+        return expected, Height(expected + max(self._policy().min_refund_delay, MIN_REFUND_DELAY))
 
     def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
         """Make an offer with coins of our wallet, and remember it; its file reserves them.

@@ -165,7 +165,7 @@ def test_the_screen_before_the_hand_over_says_what_is_signed_and_asks(stage):
     psbt = folder / "asked.psbt"
     said = desks["seller"].ask("psbt", "export", offer, "--message", accept, "--out", psbt, answer="n\n")
     assert said.exit_code == 1
-    shown = json.loads(said.stderr[: said.stderr.rindex("}") + 1])
+    shown = json.loads(said.stderr[said.stderr.index("{\n") : said.stderr.rindex("}") + 1])
     assert [one["input"] for one in shown["your_wallet_signs"]] == [0]
     assert [one["input"] for one in shown["never_these_of_the_other_side"]] == [1]
     assert shown["pays"][0]["for"] == "the contract"
