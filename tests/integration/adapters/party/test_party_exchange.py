@@ -281,7 +281,7 @@ def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer
     error = desks["buyer"].run(
         "accept", folder / "early.json", "--announcement", path, "--out", folder / "no.json", code=2
     )
-    assert "refund height" in error
+    assert "refund_height" in error
     # the seller's coin is gone meanwhile
     named = json.loads(offer.read_text())["party"]["coins"][0]
     assert named["value_sats"] == coin.value
