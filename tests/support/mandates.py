@@ -33,6 +33,6 @@ def authority(given=None, *, height=100, now=1_739_999_000, exposure=0, network=
 
 
 def give_mandate(desk, given, secret=IDENTITY_SECRET):
-    """Have a desk know this owner, and put a mandate of hers in force."""
+    """Have a desk know this owner, and put a mandate of hers in force, with the next number."""
     desk.owner.adopt(public_key_xonly(secret))
-    desk.owner.install(sign_mandate(given, secret))
+    desk.owner.install(sign_mandate(replace(given, number=desk.owner.next_number()), secret))
