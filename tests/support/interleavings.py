@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
 from btcfi.contracts.buckets import Rounding, bucket_of
 from btcfi.contracts.mandate import Authority, Bounds, CloseRule, Situation, sign_mandate
-from btcfi.contracts.mandate_drafts import simulation_mandate
+from btcfi.contracts.mandate_drafts import FEED, simulation_mandate
 from btcfi.contracts.messages import CET_FEE, CloseOrder, ContractTerms, Order, Role, encode_proposal
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms, price_input
 from btcfi.errors import BtcfiError
@@ -77,7 +77,7 @@ class Oracle:
     def __init__(self, rng, kind, expiry, seed):
         self.kind = kind
         self.event = OracleEvent(
-            feed="BTC-USD", expiry=expiry, program_hash=guest().program.program_hash, preset_hash=Hash32(bytes(32)),
+            feed=FEED, expiry=expiry, program_hash=guest().program.program_hash, preset_hash=Hash32(bytes(32)),
             digits=kind.digits,
         )  # fmt: skip
         self.secrets = [sha256(f"{seed}/oracle/{n}".encode()) for n in range(kind.oracles)]

@@ -29,18 +29,18 @@ from tests.support.paths import ROOT
 
 SEED = os.environ.get("BTCFI_TEST_SEED", "0")
 MANY = int(os.environ.get("BTCFI_MODEL_INTERLEAVINGS", "2000"))
-BATCH = 100
+BATCH = 200
 ON_ONE_CHAIN = 20
 """Interleavings that continue on one chain: a longer one makes each block dearer than a new one costs."""
 
 EVENTS = {
-    "carried": 100, "dropped": 1, "repeated": 20, "replaced": 2, "mutated": 15, "misdelivered": 5, "junk": 3,
-    "round": 300, "killed": 40, "restarted": 10, "mined": 80, "forked": 25, "attested": 40, "forged": 40,
-    "close_ordered": 5, "funded": 40, "settled": 25, "refunded": 3, "trick_accept_with_their_coins": 1,
-    "trick_offer_with_their_coins": 4, "trick_second_accept": 2, "trick_own_oracle": 4, "trick_invented_close": 2,
-    "trick_double_spend": 8, "trick_wrong_cet": 3,
+    "carried": 250, "round": 1000, "killed": 100, "forked": 50, "attested": 100, "forged": 60, "mined": 150,
+    "repeated": 60, "mutated": 20, "restarted": 30, "funded": 60, "settled": 40, "trick_double_spend": 20,
+    "refunded": 3, "closed": 3, "close_ordered": 8, "dropped": 1, "replaced": 1, "misdelivered": 5, "junk": 8,
+    "proposed": 8, "trick_accept_with_their_coins": 1, "trick_offer_with_their_coins": 4, "trick_second_accept": 2,
+    "trick_own_oracle": 4, "trick_other_terms": 4, "trick_invented_close": 4, "trick_wrong_cet": 3,
 }  # fmt: skip
-"""How often each must have happened in a batch of 100: about half of what it does."""
+"""How often each must have happened in a whole batch: less than half of what it does, for no seed to fall below it."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,7 @@ def play(seeds, kinds):
 
 
 @pytest.mark.skipif("BTCFI_MODEL_SEED" in os.environ, reason="one interleaving is played again")
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("batch", range(max(1, MANY // BATCH)))
 def test_no_party_ends_with_less_than_its_worst_agreed_outcome(batch):
     count = min(BATCH, MANY)
@@ -105,6 +106,7 @@ def test_no_party_ends_with_less_than_its_worst_agreed_outcome(batch):
 
 
 @pytest.mark.skipif("BTCFI_MODEL_SEED" in os.environ, reason="one interleaving is played again")
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("batch", range(2))
 def test_nor_does_one_on_the_standard_preset(batch):
     events = play([f"standard/{SEED}/{batch}/{number}" for number in range(25)], STANDARD)
@@ -190,6 +192,7 @@ def starts_its_watch_again():
     yield patch.object(PartyDesk, "complete", again)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("hole", "within"),
     [
