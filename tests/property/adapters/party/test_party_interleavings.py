@@ -20,7 +20,7 @@ from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.watching import Watcher
-from btcfi.contracts import setup
+from btcfi.contracts import setup, watch
 from btcfi.contracts.messages import decode_close_request, encode_close_answer
 from btcfi.contracts.option import sign_funding
 from tests.support.interleavings import SMALL, STANDARD, Interleaving
@@ -184,10 +184,11 @@ def starts_its_watch_again():
     genuine = PartyDesk.complete
 
     def again(self, signed):
+        sent = genuine(self, signed)
         _, contract, _ = self._agreements.by_id(signed.contract_id)
-        contract.funding = None
-        self._store.keep_in_mind(contract)
-        return genuine(self, signed)
+        contract.watch = watch.start(self._node, self._node.block_count())
+        self._store.save(contract)
+        return sent
 
     yield patch.object(PartyDesk, "complete", again)
 
