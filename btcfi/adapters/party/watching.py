@@ -16,7 +16,7 @@ from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts import watch
 from btcfi.contracts.messages import Role
-from btcfi.contracts.settle import CompletedCet, complete_cet
+from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, complete_cet
 from btcfi.contracts.setup import Agreement
 from btcfi.contracts.watch import Action, ContractStatus
 from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
@@ -218,7 +218,11 @@ class Watcher:
             contract.offer.role.other.value: contract.accept.presignatures,
             contract.offer.role.value: contract.sign.presignatures,
         }
-        return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
+        try:
+            return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
+        except TooFewAttestationsError as e:  # oracles that contradict each other settle nothing, and stop no refund
+            log.info("%s: %s", contract.offer.id.hex()[:16], e)
+            return None
 
 
 def _has_nonces(attestation: Attestation, announcement: Announcement) -> bool:

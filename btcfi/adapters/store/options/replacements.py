@@ -38,7 +38,7 @@ from btcfi.contracts.settling import (
     coin_wanted,
     next_step,
 )
-from btcfi.errors import BtcfiError
+from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.units import Height, Sats, UnixSeconds, display_txid
 
 
@@ -134,7 +134,9 @@ def _bump(  # noqa: PLR0917 - called once, right above
     session: Session, one: _Unmined, wallet: TaprootKey, view: View, pool: Mapping[OutPoint, Waiting], rule: FeeRule,
     now: UnixSeconds,
 ) -> bool:  # fmt: skip
-    executable = contracts.executables_of(session, [one.option])[one.option.id]
+    executable = contracts.executables_of(session, [one.option]).get(one.option.id)
+    if executable is None:
+        raise NotFoundError("checked contract", one.option.id)
     cet = completed(executable)
     terms = terms_of(executable.plan.contract, cet, rule)
     view = _seen(one, cet, view, pool)
