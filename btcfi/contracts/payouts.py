@@ -87,10 +87,11 @@ def check_option_of(terms: ContractTerms, option: OptionTerms) -> None:
     Buckets are exact only between the turning points: with others a payout would not be the guest's.
     """
     if option.collateral != terms.collateral:
-        raise InvalidInputError("collateral_sats", f"{terms.collateral}", f"the option's, {option.collateral}")
+        raise InvalidInputError("collateral_sats", f"{terms.collateral:,}", f"{option.collateral:,}, the option's")
     if terms.breakpoints != breakpoints_of(option):
         said = ", ".join(map(str, terms.breakpoints)) or "none"
-        raise InvalidInputError("breakpoint_cents", said, ", ".join(map(str, breakpoints_of(option))))
+        expected = ", ".join(map(str, breakpoints_of(option)))
+        raise InvalidInputError("breakpoint_cents", f"{said}, of another option", expected)
 
 
 def encode_terms(terms: OptionTerms) -> dict[str, Any]:
