@@ -201,7 +201,9 @@ def setup_of(session: Session, option_id: str) -> Setup | None:
     return _messages(session, row) if row.state == ContractState.SIGNED else None
 
 
-def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds) -> None:
+def mark_checked(
+    session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds, network: str
+) -> None:  # fmt: skip
     """Keep the plan that we computed and checked every signature against: signed -> checked."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
     packed = _pack(agreement, _messages(session, row))
@@ -211,7 +213,7 @@ def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now:
     ):
         return
     contract = agreement.plan.contract
-    option.address = encode_address(contract.funding_txout().script)
+    option.address = encode_address(contract.funding_txout().script, network)
     option.funding_txid = display_txid(agreement.funding.transaction.txid)
     option.expiry_height, option.refund_height = contract.expiry_height, contract.refund_height
     option.contract = json.dumps({
