@@ -6,6 +6,11 @@ public class its exit code, HTTP status and gRPC status; a test demands a row fo
 
 from __future__ import annotations
 
+from typing import Final
+
+MAX_PROBLEM: Final = 500
+"""Characters of what is said to be wrong with an input: every text of ours is shorter."""
+
 
 class BtcfiError(Exception):
     """Anything that this project refuses or fails at. The message is one line that a user can act on."""
@@ -19,8 +24,10 @@ class InvalidInputError(BtcfiError):
     """An input from outside is wrong: which field, what it was, what would be right."""
 
     def __init__(self, field: str, problem: str, expected: str) -> None:
-        super().__init__(f"{field}: {problem}; expected {expected}")
-        self.field, self.problem, self.expected = field, problem, expected
+        # many repeat what they were given, which may be megabytes, and a refusal is logged and kept
+        self.problem = problem if len(problem) <= MAX_PROBLEM else f"{problem[:MAX_PROBLEM]}…"
+        super().__init__(f"{field}: {self.problem}; expected {expected}")
+        self.field, self.expected = field, expected
 
 
 class UnitOutOfRangeError(InvalidInputError):

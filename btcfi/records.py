@@ -8,7 +8,7 @@ more.
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -86,6 +86,24 @@ def _shown(value: object) -> str:
 # ---- values
 
 
+def unhex(text: str) -> bytes:
+    """Return the bytes of hex in the one form that we write: lower case, nothing between. Raises ValueError, TypeError.
+
+    Two texts of one value would make two files, or two messages, of what has one identity.
+    """
+    value = bytes.fromhex(text)
+    if value.hex() != text:
+        raise ValueError(f"{_shown(text)} has other signs than 0-9 and a-f")
+    return value
+
+
+def _unbase64(text: str) -> bytes:
+    value = b64decode(text, validate=True)
+    if b64encode(value) != text.encode():
+        raise ValueError("the spare bits of the last sign are not zero")
+    return value
+
+
 def hexadecimal(size: int | None = None, at_most: int | None = None) -> Rule[bytes]:
     """Return the rule of bytes as hex: of one size, of a bounded one, or of any."""
     expected = f"{size} bytes as hex" if size is not None else "hex" if at_most is None else f"hex of {at_most} bytes"
@@ -93,7 +111,7 @@ def hexadecimal(size: int | None = None, at_most: int | None = None) -> Rule[byt
     def parse(text: Any) -> bytes:  # noqa: ANN401 - JSON
         if at_most is not None and len(text) > 2 * at_most:
             raise Refused("", f"{len(text)} characters", expected)
-        value = bytes.fromhex(text)
+        value = unhex(text)
         if size is not None and len(value) != size:
             raise Refused("", f"{len(value)} bytes", expected)
         return value
@@ -128,8 +146,9 @@ TEXT: Final = _only(str, "text")
 FLAG: Final = _only(bool, "true or false")
 WHOLE: Final = _only(int, "a whole number")
 OBJECT: Final[Rule[dict[str, Any]]] = _only(dict, "an object")
-BASE64: Final = Rule(lambda text: b64decode(text, validate=True), "base64")
-HASH: Final[Rule[units.Hash32]] = Rule(lambda text: units.hash32(bytes.fromhex(text)), "32 bytes as hex")
+BASE64: Final = Rule(_unbase64, "base64")
+HASH: Final[Rule[units.Hash32]] = Rule(lambda text: units.hash32(unhex(text)), "32 bytes as hex")
+TXID: Final[Rule[units.Txid]] = Rule(lambda text: units.parse_txid(unhex(text).hex()), "a txid, 64 hex digits")
 
 
 def one_of(kind: type[Enum]) -> Rule[Any]:
@@ -176,7 +195,7 @@ _BY_TYPE: Final[dict[Any, Rule[Any]]] = {
     units.Slot: Rule(units.slot, "a minute, in unix seconds"),
     units.Height: Rule(units.height, "a block height"),
     units.Hash32: HASH,
-    units.Txid: Rule(units.parse_txid, "a txid, 64 hex digits"),
+    units.Txid: TXID,
     str: TEXT,
     bool: FLAG,
     int: WHOLE,
@@ -265,6 +284,6 @@ def _maker(kind: type[T], rules: Mapping[str, tuple[str, Rule[Any]]]) -> Callabl
 
 
 __all__ = [
-    "BASE64", "FLAG", "HASH", "MAX_ITEMS", "OBJECT", "TEXT", "WHOLE", "Field", "Refused", "Rule", "hexadecimal",
-    "listed", "one_of", "optional", "record", "teach", "whole",
+    "BASE64", "FLAG", "HASH", "MAX_ITEMS", "OBJECT", "TEXT", "TXID", "WHOLE", "Field", "Refused", "Rule", "hexadecimal",
+    "listed", "one_of", "optional", "record", "teach", "unhex", "whole",
 ]  # fmt: skip

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from celery import shared_task
 
 from btcfi.adapters.party.mailbox import Mailbox, read_message
 from btcfi.adapters.store.options import attesting, contracts
-from btcfi.adapters.store.options.contract_tables import ContractState
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
 from btcfi.oracle.announcement import announce
+from btcfi.units import Height
 from tasks.context import (
     Context,
     context,
@@ -72,38 +75,57 @@ def _order(here: Context) -> None:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
     for option in waiting:
-        try:
-            rule = contract_rule(preset_of(option.preset_sha256, option.preset))
-        except NotHeldError as e:  # the others go on
-            note_unheld_contract(here, option.id, str(e))
-            continue
-        event = event_of(option)
-        with here.store.reading() as session:
-            known = attesting.announcements_of(session, event)
-        announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
-        with here.store.transaction() as session:
-            attesting.store_event(session, event, condition_of_row(option), announced, now=here.now())
-            contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
+        with _apart(here, option.id, "not ordered yet"):
+            _order_one(here, option, tip)
+
+
+def _order_one(here: Context, option: OptionRow, tip: Height) -> None:
+    try:
+        rule = contract_rule(preset_of(option.preset_sha256, option.preset))
+    except NotHeldError as e:
+        note_unheld_contract(here, option.id, str(e))
+        return
+    event = event_of(option)
+    with here.store.reading() as session:
+        known = attesting.announcements_of(session, event)
+    announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
+    with here.store.transaction() as session:
+        attesting.store_event(session, event, condition_of_row(option), announced, now=here.now())
+        contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
 
 
 def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> None:
-    message = read_message(path)
-    if message is not None and kind in CARRIED:
-        other.put("inbox", f"{name}.{kind}", message)
-    elif message is not None and kind in TAKE:
-        option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
-        try:
-            with here.work() as session:
-                TAKE[kind](session, option_id, message, now=here.now())
-        except RetryableError:
-            raise  # the message stays for the next look
-        except BtcfiError as e:
-            note_contract_error(here, option_id, str(e))
-        except Exception as e:  # noqa: BLE001 - it stays for the next look, and holds up no other party's
-            note_contract_error(here, option_id, f"not taken yet: {type(e).__name__}")
-            return
-    with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
-        path.unlink()
+    """Take one answer and its file away; what cannot be taken yet stays for the next look, and stops no other."""
+    option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
+    with _apart(here, option_id, "not taken yet"):
+        message = read_message(path)
+        if message is not None and kind in CARRIED:
+            other.put("inbox", f"{name}.{kind}", message)
+        elif message is not None and kind in TAKE:
+            _take_one(here, option_id, kind, message)
+        with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
+            path.unlink()
+
+
+def _take_one(here: Context, option_id: str, kind: str, message: dict[str, Any]) -> None:
+    try:
+        with here.work() as session:
+            TAKE[kind](session, option_id, message, now=here.now())
+    except RetryableError:
+        raise
+    except BtcfiError as e:
+        note_contract_error(here, option_id, str(e))
+
+
+@contextlib.contextmanager
+def _apart(here: Context, option_id: str, undone: str) -> Iterator[None]:
+    """Keep one contract's trouble to itself; the next exchange tries again. What passes by itself is not its error."""
+    try:
+        yield
+    except RetryableError as e:
+        log.warning("a contract waits", option=option_id, reason=f"{undone}: {e}")
+    except Exception as e:  # noqa: BLE001 - whatever it is, it holds up no other contract and no other party
+        note_contract_error(here, option_id, f"{undone}: {type(e).__name__}")
 
 
 def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
@@ -111,26 +133,31 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
     with here.store.reading() as session:
         waiting = contracts.unfinished(session)
     for row in waiting:
-        name = row.option_id
-        if row.state == ContractState.ORDERED and not seller.holds("orders", name):
-            buyer.put("bids", name, contracts.order_of(row, Role.BUYER))
-            seller.put("orders", name, contracts.order_of(row, Role.SELLER))
-        for state, box, kind, kept in (
-            (ContractState.OFFERED, buyer, "offer", row.offer_sha256),
-            (ContractState.ACCEPTED, seller, "accept", row.accept_sha256),
-            (ContractState.CHECKED, buyer, "sign", row.sign_sha256),
-        ):
-            if row.state == state and not box.holds("inbox", f"{name}.{kind}"):
-                with here.store.reading() as session:
-                    box.put("inbox", f"{name}.{kind}", contracts.message_of(session, kept))
-        for box, sent in (
-            (seller, name),
-            (buyer, f"{name}.offer"),
-            (seller, f"{name}.accept"),
-            (buyer, f"{name}.sign"),
-        ):
-            if row.last_error is None and (reason := box.refusal(sent)) is not None:
-                note_contract_error(here, name, f"the {box.folder.name} refused: {reason}")
+        with _apart(here, row.option_id, "not delivered yet"):
+            _deliver_one(here, row, seller, buyer)
+
+
+def _deliver_one(here: Context, row: ContractRow, seller: Mailbox, buyer: Mailbox) -> None:
+    name = row.option_id
+    if row.state == ContractState.ORDERED and not seller.holds("orders", name):
+        buyer.put("bids", name, contracts.order_of(row, Role.BUYER))
+        seller.put("orders", name, contracts.order_of(row, Role.SELLER))
+    for state, box, kind, kept in (
+        (ContractState.OFFERED, buyer, "offer", row.offer_sha256),
+        (ContractState.ACCEPTED, seller, "accept", row.accept_sha256),
+        (ContractState.CHECKED, buyer, "sign", row.sign_sha256),
+    ):
+        if row.state == state and not box.holds("inbox", f"{name}.{kind}"):
+            with here.store.reading() as session:
+                box.put("inbox", f"{name}.{kind}", contracts.message_of(session, kept))
+    for box, sent in (
+        (seller, name),
+        (buyer, f"{name}.offer"),
+        (seller, f"{name}.accept"),
+        (buyer, f"{name}.sign"),
+    ):
+        if row.last_error is None and (reason := box.refusal(sent)) is not None:
+            note_contract_error(here, name, f"the {box.folder.name} refused: {reason}")
 
 
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
@@ -139,9 +166,10 @@ def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
         wanted = contracts.closes(session, rate_of)
     for option_id, order in wanted:
         name = option_id + contracts.CLOSE_SUFFIX
-        if not buyer.holds("orders", name):
-            seller.put("bids", name, order)
-            buyer.put("orders", name, order)
+        with _apart(here, option_id, "close not asked for yet"):
+            if not buyer.holds("orders", name):
+                seller.put("bids", name, order)
+                buyer.put("orders", name, order)
 
 
 def _publish(here: Context, boxes: list[Mailbox]) -> None:
@@ -151,5 +179,8 @@ def _publish(here: Context, boxes: list[Mailbox]) -> None:
     for event, attestation in said:
         name = f"{event[:32]}-{attestation.oracle_key.hex()[:16]}.attestation"
         for box in boxes:
-            if not box.holds("inbox", name):
-                box.put("inbox", name, encode_attestation(attestation))
+            try:
+                if not box.holds("inbox", name):
+                    box.put("inbox", name, encode_attestation(attestation))
+            except OSError as e:  # one party's folder must not keep the evidence from the other
+                log.warning("attestation not delivered", party=box.folder.name, reason=str(e))

@@ -28,7 +28,7 @@ from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.metadata import RecordType, read_record, record_script
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import hash256, tagged_hash
-from btcfi.records import Rule, hexadecimal, record
+from btcfi.records import Rule, hexadecimal, record, unhex
 from btcfi.units import Hash32, Sats, Txid
 
 MAX_LEAVES: Final = 100_000
@@ -261,9 +261,10 @@ class _WireProof:
 _PROOF: Final = record(
     _WireProof,
     kind=Rule(
-        lambda name: AnchorKind[str(name).upper()], "one of " + ", ".join(one.name.lower() for one in AnchorKind)
+        {one.name.lower(): one for one in AnchorKind}.__getitem__,
+        "one of " + ", ".join(one.name.lower() for one in AnchorKind),
     ),
-    transaction=Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex"),
+    transaction=Rule(lambda text: parse_transaction(unhex(text)), "a transaction, as hex"),
     header=hexadecimal(),
 )
 
@@ -273,8 +274,8 @@ def decode_anchor_proof(message: object) -> AnchorProof:
     expected = "a proof as `btcfi anchor` writes it"
     if not isinstance(message, Mapping) or message.get("type") != "btcfi/anchor-proof":
         raise InvalidInputError("anchor proof", "another kind of file", expected)
-    if message.get("version") != _VERSION:
-        raise InvalidInputError("anchor proof", f"version {message.get('version')!r}", f"version {_VERSION}")
+    if type(message.get("version")) is not int or message["version"] != _VERSION:
+        raise InvalidInputError("anchor proof", "another version", f"version {_VERSION}")
     found = _PROOF.read(message, "anchor proof")
     return AnchorProof(
         item=AnchorItem(kind=found.kind, digest=found.digest),

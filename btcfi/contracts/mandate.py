@@ -16,12 +16,12 @@ from typing import Any, Final
 from btcfi import secp256k1
 from btcfi.contracts.messages import ContractTerms, Role, canonical
 from btcfi.contracts.option import expected_height
-from btcfi.contracts.payouts import decode_terms
+from btcfi.contracts.payouts import breakpoints_of, decode_terms
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionKind, OptionTerms
-from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
 from btcfi.records import Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
@@ -198,6 +198,7 @@ class Authority:
         """
         self._check_validity()
         option = decode_terms(terms.option)
+        check_option(option, terms)
         check_event(option, terms.announcements[0].event if terms.announcements else None)
         self._check_instrument(option, terms, role)
         self._check_oracles(terms)
@@ -304,7 +305,21 @@ def stake_of(terms: ContractTerms, role: Role) -> Sats:
     return terms.collateral if role is Role.SELLER else terms.premium
 
 
-# ---- this option's event
+# ---- this option's terms and event
+
+
+def check_option(option: OptionTerms, terms: ContractTerms) -> None:
+    """Check that a contract's terms are its option's: the collateral, and the prices at which the payoff turns.
+
+    Between two of those prices the payout is taken for monotone: with others a contract would pay something else than
+    its option does, nothing at all for instance. Raises InvalidInputError.
+    """
+    if terms.collateral != option.collateral:
+        raise InvalidInputError("collateral_sats", f"{terms.collateral:,}", f"{option.collateral:,}, the option's")
+    if terms.breakpoints != breakpoints_of(option):
+        expected = ", ".join(f"{price}" for price in breakpoints_of(option))
+        raise InvalidInputError("breakpoint_cents", f"{len(terms.breakpoints)} of another option", expected)
+
 
 _CONDITION: Final = re.compile(
     r"agreed price (>=|<=) ([1-9][0-9]{0,9}) cents between ([1-9][0-9]{0,12}) and ([1-9][0-9]{0,12})"
@@ -321,6 +336,10 @@ def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
         raise InvalidInputError("oracles", "none", "at least one announcement")
     if event.expiry != option.expiry:
         raise InvalidInputError("event.expiry_unix", f"{event.expiry}", f"{option.expiry}, the option's expiry")
+    highest = event.max_price * CENTS_PER_DOLLAR
+    if highest <= max(breakpoints_of(option)):  # whatever the price, it would be attested as that
+        expected = f"a highest price above {max(breakpoints_of(option)):,} cents"
+        raise InvalidInputError("event.digits", f"{event.digits}, at most {highest:,} cents", expected)
     if (option.barrier is None) != (event.condition == ""):
         problem = "none" if not event.condition else repr(event.condition)
         expected = "none, for the option has no barrier" if option.barrier is None else "that the barrier was touched"

@@ -23,7 +23,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, whole
+from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, unhex, whole
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
 VERSION: Final = 2
@@ -355,6 +355,7 @@ def _encode_party(party: Party) -> Json:
 
 _RATE: Final = whole(MIN_RELAY_FEE_RATE, MAX_FEE_RATE)
 _HEX: Final = hexadecimal()
+_MAX_INDEX: Final = 0xFFFFFFFF
 
 
 def _point(text: object) -> bytes:
@@ -376,7 +377,10 @@ def _tree(name: object) -> str:
 
 
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
-    return {int(index): tuple(bytes.fromhex(item) for item in witness) for index, witness in value.items()}
+    found = {int(index): tuple(unhex(item) for item in witness) for index, witness in value.items()}
+    if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
+        raise ValueError("an input's number is in other digits than 0-9, or no transaction has so many inputs")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

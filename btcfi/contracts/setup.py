@@ -311,8 +311,14 @@ def _check_terms(terms: ContractTerms) -> None:
         raise InvalidInputError("cet_fee_sats", f"{terms.cet_fee}", f"{MIN_CET_FEE} to {MAX_CET_FEE}")
     if not terms.announcements:
         raise InvalidInputError("oracles", "none", "at least one announcement")
-    if terms.step > terms.collateral:
+    if not 1 <= terms.step <= terms.collateral:
         raise InvalidInputError("step", f"{terms.step} sats", f"1 to the collateral, {terms.collateral} sats")
+
+
+def check_announced(terms: ContractTerms) -> None:
+    """Check that the announcements of new terms are sound and their oracles' own. Raises as ``check_announcement``."""
+    _check_terms(terms)
+    _check_oracles(terms.announcements, terms.announcements[0].event, SetupPolicy())
 
 
 def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, policy: SetupPolicy) -> None:

@@ -41,7 +41,7 @@ from btcfi.proofs.merkle import (
     root_of,
     trace_leaves,
 )
-from btcfi.records import HASH, TEXT, Rule, hexadecimal, listed, record, whole
+from btcfi.records import HASH, TEXT, Rule, hexadecimal, listed, record, unhex, whole
 from btcfi.units import Hash32
 from btcfi.vm import interpreter
 from btcfi.vm.machine import MAX_STEPS, OUTPUT_BASE, PAGE, Stop
@@ -451,7 +451,7 @@ _PROOF: Final = record(
     final_registers=Rule(_registers, "32 numbers"),
     included=(
         "included_steps",
-        listed(Rule(lambda text: Step.from_bytes(bytes.fromhex(text)), f"{LEAF_BYTES} bytes as hex"), MAX_INCLUDED),
+        listed(Rule(lambda text: Step.from_bytes(unhex(text)), f"{LEAF_BYTES} bytes as hex"), MAX_INCLUDED),
     ),
     siblings=listed(HASH, MAX_INCLUDED * 32),
 )

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts import setup
 from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.messages import Offer, Party, contract_id
@@ -72,8 +73,9 @@ class Agreements:
         if wanted not in self._names:
             known = set(self._names.values())
             for name in self._store.names():
-                if name not in known and (accept := (one := self._store.load(name)).accept) is not None:
-                    self._names[contract_id(one.offer, accept.party)] = name
+                one = self._store.readable(name) if name not in known else None
+                if one is not None and one.accept is not None:
+                    self._names[contract_id(one.offer, one.accept.party)] = name
         if wanted not in self._names:
             raise NotFoundError("contract", wanted.hex()[:16], "`btcfi party status` lists ours")
         contract = self._store.load(self._names[wanted])
@@ -106,10 +108,13 @@ class Agreements:
         if terms.collateral != offer.terms.collateral:
             raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
         known = tuple(one.digest() for one in offer.terms.announcements)
-        agreement = setup.agree(
-            offer, accepting, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
-            points=self._points.get(known),
-        )  # fmt: skip
+        try:
+            agreement = setup.agree(
+                offer, accepting, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
+                points=self._points.get(known),
+            )  # fmt: skip
+        except InsufficientFundsError as e:  # ours were chosen to suffice: it is the other side that names too few
+            raise InvalidInputError("party.coins", str(e), "coins that pay the other side's part") from e
         _remember(self._points, known, agreement.plan.points)
         _remember(self._known, agreement.id, agreement)
         return agreement

@@ -78,7 +78,9 @@ class PartyDesk:
         """
         if order in self.orders():
             return self._store.load(self.orders()[order]).offer
+        setup.check_new(terms)
         self._authority().check_contract(terms, role)
+        setup.check_announced(terms)
         self._check_refund(terms)
         number = self._store.take_number()
         offer = setup.propose(terms, role=role, party=self._party(number, terms, role))

@@ -104,6 +104,21 @@ class PartyMail:
         except OSError as e:
             self._say_once(path, e)
             return False
+        except Exception as e:  # a fault of ours that one message brings out: the chain is watched all the same
+            log.exception("%s could not be handled", ascii(path.name))
+            return self._refuse(path, f"{type(e).__name__}: {e}")
+
+    def _refuse(self, path: Path, why: str) -> bool:
+        """Move a message aside, with its reason."""
+        with suppress(OSError):  # its name may leave no room; what it says stands in the log
+            reason = f"{why}\n".encode(errors="backslashreplace")
+            write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
+        try:
+            path.replace(path.parent / "refused" / path.name)
+        except OSError as e:
+            self._say_once(path, e)
+            return False
+        return True
 
     def _say_once(self, path: Path, e: Exception) -> None:
         if self._waiting.get(path.name) != str(e):
@@ -129,11 +144,7 @@ class PartyMail:
             return False
         except BtcfiError as e:
             log.warning("%s refused: %s", ascii(path.name), e)
-            with suppress(OSError):  # its name may leave no room; what it says stands in the log
-                reason = f"{e}\n".encode(errors="backslashreplace")
-                write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
-            path.replace(path.parent / "refused" / path.name)
-            return True
+            return self._refuse(path, str(e))
         if answer is not None:
             kind, body = answer
             name = path.name.split(".")[0]

@@ -122,9 +122,8 @@ class PartyStore:
     def attestations(self) -> dict[tuple[Hash32, bytes], Attestation]:
         """Return the attestations that were kept, each checked before it was, by event and oracle."""
         if self._attested is None:
-            files = sorted(self._evidence.glob("*.json"))
-            read = [read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation") for path in files]
-            self._attested = {(one.event, one.oracle_key): one for one in map(decode_attestation, read)}
+            read = [one for path in sorted(self._evidence.glob("*.json")) if (one := _attestation(path)) is not None]
+            self._attested = {(one.event, one.oracle_key): one for one in read}
         return self._attested
 
     def keep_attestation(self, attestation: Attestation) -> None:
@@ -139,11 +138,7 @@ class PartyStore:
 
     def contracts(self) -> Iterator[PartyContract]:
         """Yield every contract; one that cannot be read is left out, for the others' sake, and named in the log."""
-        for name in self.names():
-            try:
-                yield self.load(name)
-            except BtcfiError as e:
-                log.warning("contract %s is left out: %s", name[:16], e)
+        yield from (one for name in self.names() if (one := self.readable(name)) is not None)
 
     def names(self) -> list[str]:
         """Return the names of the contracts, which are their offers' ids."""
@@ -169,6 +164,14 @@ class PartyStore:
         if name not in self._loaded:
             self._loaded[name] = self._read(name)
         return replace(self._loaded[name])
+
+    def readable(self, name: str) -> PartyContract | None:
+        """Return a contract; None, and say why, for an unreadable file: the others are worked on all the same."""
+        try:
+            return self.load(name)
+        except BtcfiError as e:
+            log.warning("contract %s is passed over: %s", name[:16], e)
+            return None
 
     def keep_in_mind(self, contract: PartyContract) -> None:
         """Remember what a restart may find out again from the chain, without writing it down."""
@@ -232,6 +235,15 @@ class PartyStore:
             "reserved": sorted(str(outpoint) for outpoint in coins.reserved),
         }
         write_private(self._coins, json.dumps(stored).encode())
+
+
+def _attestation(path: Path) -> Attestation | None:
+    """Return a kept attestation; None, and say why, for a file that cannot be read: it must not hide the others."""
+    try:
+        return decode_attestation(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="attestation"))
+    except BtcfiError as e:
+        log.warning("attestation passed over: %s", e)
+        return None
 
 
 def _if(value: Any, convert: Any) -> Any:  # noqa: ANN401 - JSON on one side

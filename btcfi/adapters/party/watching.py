@@ -119,8 +119,7 @@ class Watcher:
         """Return, by event and oracle, what our contracts are to be settled by."""
         names = self._store.names()
         if len(names) != self._announced_by:
-            loaded = [self._store.load(name) for name in names]
-            every = [one for contract in loaded for one in contract.offer.terms.announcements]
+            every = [one for contract in self._store.contracts() for one in contract.offer.terms.announcements]
             self._announced, self._announced_by = {(one.event.id, one.oracle_key): one for one in every}, len(names)
         return self._announced
 
@@ -140,8 +139,8 @@ class Watcher:
         for name in self._store.names():
             if name in self._done:
                 continue
-            contract = self._store.load(name)
-            if contract.watch is not None and contract.accept is not None:
+            contract = self._store.readable(name)
+            if contract is not None and contract.watch is not None and contract.accept is not None:
                 try:
                     report = self._watch_one(name, contract, view)
                 except UnreachableError:

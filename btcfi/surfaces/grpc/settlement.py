@@ -13,18 +13,26 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
+from btcfi.adapters.store.access.keys import find_key
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.surfaces.api_keys import raise_without, read_key, roles_of
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
+from btcfi.surfaces.rest.deps import OPERATE, READ
+from btcfi.surfaces.rest.errors import UnauthenticatedError
 from btcfi.surfaces.status import status_of
 from btcfi.units import UnixSeconds
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+AUTHORIZATION: Final = "authorization"
+BEARER: Final = "Bearer "
+"""The metadata of a call that shows a key, as the header of the REST API: ``Bearer btcfi_ID_SECRET``."""
 
 MAX_OPTION_ID: Final = 128
 """Bytes of an option's id."""
@@ -42,8 +50,11 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
         *,
         clock: Callable[[], float],
         submit: Callable[[str, str], None] = lambda _flow, _option_id: None,
+        anonymous_roles: frozenset[str] = frozenset({READ}),
     ) -> None:
+        """anonymous_roles: what a caller without a key may do."""
         self._store, self._clock, self._submit = store, clock, submit
+        self._anonymous = anonymous_roles
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="settlement-engine")
 
     def register(self, server: Any) -> str:  # noqa: ANN401 - grpc has no types
@@ -53,33 +64,52 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
 
     async def InitiateSettlement(self, request: pb.SettlementRequest, context: Any) -> pb.SettlementStatus:  # noqa: ANN401, N802 - published
         """Ask for an option to be settled; asking again changes nothing and tells how far it is."""
-        return await self._run(context, self._initiate, request.option_id)
+        return await self._run(context, OPERATE, self._initiate, request.option_id)
 
     async def GetProof(self, request: pb.ProofRequest, context: Any) -> pb.BitVMXProof:  # noqa: ANN401, N802
         """Return the proof of a settled option. NOT_FOUND while there is none."""
-        return await self._run(context, self._proof, request.option_id)
+        return await self._run(context, READ, self._proof, request.option_id)
 
     async def VerifyProof(self, request: pb.ProofVerification, context: Any) -> pb.VerificationResult:  # noqa: ANN401, N802
         """Run a proof's program again and compare everything; say which check failed."""
-        return await self._run(context, self._verify, request.proof)
+        return await self._run(context, READ, self._verify, request.proof)
 
-    async def _run(self, context: Any, work: Callable[[A], R], argument: A) -> R:  # noqa: ANN401
+    async def _run(self, context: Any, role: str, work: Callable[[A, str], R], argument: A) -> R:  # noqa: ANN401
+        def admitted() -> R:
+            return work(argument, self._admit(shown, role))
+
+        shown = dict(context.invocation_metadata()).get(AUTHORIZATION)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, admitted)
         except BtcfiError as e:
             await _abort(context, e)
 
-    def _initiate(self, raw_id: bytes) -> pb.SettlementStatus:
+    def _admit(self, header: str | bytes | None, role: str) -> str:
+        """Return the id of a caller's key. Raises UnauthenticatedError, RoleMissingError, as the REST API does."""
+        if header is None:
+            raise_without(role, self._anonymous, anonymous=True)
+            return "anonymous"
+        if not isinstance(header, str) or not header.startswith(BEARER):
+            raise UnauthenticatedError("the authorization metadata holds no key")
+        shown = read_key(header.removeprefix(BEARER))
+        with self._store.reading() as session:
+            held = roles_of(shown, find_key(session, shown.id), now=self._now())
+        raise_without(role, held | self._anonymous, anonymous=False)
+        return shown.id
+
+    def _now(self) -> UnixSeconds:
+        return UnixSeconds(int(self._clock()))
+
+    def _initiate(self, raw_id: bytes, caller: str) -> pb.SettlementStatus:
         option_id = _option_id(raw_id)
-        now = UnixSeconds(int(self._clock()))
-        asked = ask_settlement(self._store, option_id, requested_by="grpc", now=now)
+        asked = ask_settlement(self._store, option_id, requested_by=f"grpc {caller}", now=self._now())
         with self._store.reading() as session:
             status = _status(session, option_id)
         if asked.opened:
             self._submit("settlement_request", option_id)
         return status
 
-    def _proof(self, raw_id: bytes) -> pb.BitVMXProof:
+    def _proof(self, raw_id: bytes, _caller: str) -> pb.BitVMXProof:
         option_id = _option_id(raw_id)
         with self._store.reading() as session:
             find_option(session, option_id)
@@ -89,7 +119,7 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
             raise NotFoundError("proof", option_id, "the option is not settled yet")
         return proof_message(blob.body)
 
-    def _verify(self, message: pb.BitVMXProof) -> pb.VerificationResult:
+    def _verify(self, message: pb.BitVMXProof, _caller: str) -> pb.VerificationResult:
         from btcfi.proofs.settlement_proof import Depth, from_json, verify  # noqa: PLC0415 - numba, only when needed
         from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 

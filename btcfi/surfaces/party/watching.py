@@ -17,7 +17,7 @@ from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.messages import (
     decode_attestation,
 )
-from btcfi.errors import RetryableError
+from btcfi.errors import BtcfiError
 from btcfi.surfaces.party.side import (
     PROGRAM,
     Side,
@@ -90,7 +90,7 @@ def serve(
     while not stopping.is_set():
         try:
             busy = mail.round(chain.block_count())
-        except (RetryableError, OSError) as e:  # a full disk too: a party that ends watches no contract
+        except (BtcfiError, OSError) as e:  # a full disk too: a party that ends watches no contract
             sys.stderr.write(f"btcfi party: {e}\n")
             busy = 0
         if not busy:

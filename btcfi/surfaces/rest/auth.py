@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import math
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,12 +17,10 @@ from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.surfaces.api_keys import raise_without, read_key, roles_of
 from btcfi.surfaces.rest.deps import OPERATE, READ, ROLES, TRADE, Deps
-from btcfi.surfaces.rest.errors import RateLimitedError, RoleMissingError, UnauthenticatedError
+from btcfi.surfaces.rest.errors import RateLimitedError, UnauthenticatedError
 from btcfi.units import UnixSeconds
-
-KEY: Final = re.compile(r"btcfi_([0-9a-f]{16})_([0-9a-f]{64})")
-"""The text of a key: its public id and 256 random bits."""
 
 KEY_CACHE_SECONDS: Final = 5.0
 """How long a key is believed without asking the database: a revocation takes at most this long."""
@@ -125,18 +121,11 @@ class Gate:
         return None
 
     async def _keyed(self, text: str) -> Caller:
-        parts = KEY.fullmatch(text)
-        if parts is None:
-            raise UnauthenticatedError("the API key is malformed")
-        row = await self._row(parts[1])
-        digest = sha256(parts[2].encode()).hexdigest()
-        if row is None or not hmac.compare_digest(digest, row.secret_sha256):
-            raise UnauthenticatedError("the API key is not valid")
-        now = self._deps.clock()
-        if row.revoked_at_unix is not None or (row.expires_at_unix is not None and row.expires_at_unix <= now):
-            raise UnauthenticatedError("the API key is not valid any more")
-        roles = frozenset(row.roles.split()) | self._deps.anonymous_roles
-        return Caller(id=row.id, roles=roles, requests_per_minute=row.requests_per_minute)
+        shown = read_key(text)
+        row = await self._row(shown.id)
+        roles = roles_of(shown, row, now=self._deps.clock()) | self._deps.anonymous_roles
+        limit = row.requests_per_minute if row is not None else 0
+        return Caller(id=shown.id, roles=roles, requests_per_minute=limit)
 
     async def _row(self, key_id: str) -> ApiKeyRow | None:
         known = self._keys.get(key_id)
@@ -181,10 +170,7 @@ def needs(role: str) -> Callable[[Caller], Caller]:
     """Return the dependency that admits callers with ``role``."""
 
     def permitted(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if role not in caller.roles and caller.anonymous:
-            raise UnauthenticatedError(f"this needs a key with the role {role}, and none came")
-        if role not in caller.roles:
-            raise RoleMissingError(needed=role, held=tuple(sorted(caller.roles)))
+        raise_without(role, caller.roles, anonymous=caller.anonymous)
         return caller
 
     return permitted

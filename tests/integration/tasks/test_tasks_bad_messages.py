@@ -8,7 +8,8 @@ from sqlmodel import select
 from btcfi.adapters.chain.node import Node, NodeLiesError, NodeUnreachableError
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import TxOut, parse_transaction
 from btcfi.units import Sats, display_txid
 from tasks import chain, checks, context
@@ -88,7 +89,8 @@ def test_every_bad_message_is_named_and_changes_nothing_and_the_good_one_goes_on
             assert kind == "funded" or stage.node.pool() == []
         outbox.write_text(json.dumps(good))
         exchange_tasks.exchange()
-        assert stage.row(ContractRow).state == NEXT[kind]
+        # an error that stayed would keep a lost check of a good signature from being repaired
+        assert (stage.row(ContractRow).state, stage.row(ContractRow).last_error) == (NEXT[kind], None)
         if kind == "sign":
             checks.check("one")
             exchange_tasks.exchange()
@@ -193,3 +195,18 @@ def test_a_block_that_is_not_what_its_hash_says_is_a_lie_and_nothing_of_it_is_be
     )  # fmt: skip
     with pytest.raises(NodeLiesError, match=f"hashes to {display_txid(other)}"):
         stage.node.block(asked)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"sizes": [1, 2, 3]}\n'])
+def test_a_stored_contract_that_is_damaged_stops_the_settlement_of_no_other_option(stage, damage):
+    for name in ("one", "two"):
+        stage.sell(name)
+    stage.fund("one", "two")
+    with stage.here.store.transaction() as session:
+        session.get_one(BlobRow, session.get_one(ContractRow, "one").plan_sha256).body = damage
+    stage.price(6_000_000)
+    stage.settle()
+    chain.watch()
+    assert stage.row(SettlementRow, option_id="two").state == "broadcast"
+    damaged = stage.row(SettlementRow, option_id="one")
+    assert (damaged.state, "checked contract" in damaged.last_error) == ("proven", True)

@@ -4,7 +4,10 @@ import json
 import os
 
 import pytest
+from sqlmodel import select
 
+from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.spine.leases import LeaseHeldError
 from btcfi.contracts.messages import Role
 from tasks import contracts as exchange_tasks
 
@@ -64,3 +67,75 @@ def test_whatever_a_party_leaves_in_its_outbox_the_other_contracts_go_on(embedde
         exchange_tasks.exchange()
     buyer = embedded.here.deployment.parties_dir / Role.BUYER.value
     assert [path.stem for path in (buyer / "bids").glob("*.json")] == ["one"]
+
+
+def states(stage):
+    with stage.here.store.reading() as session:
+        rows = session.exec(select(ContractRow)).all()
+    return {row.option_id: row.state for row in rows}
+
+
+@pytest.mark.parametrize(
+    "trouble", [LeaseHeldError("anything", "another", 1), RuntimeError("whatever it is"), OSError("full")]
+)
+def test_a_message_that_cannot_be_taken_now_stays_for_the_next_look_and_holds_up_no_other(
+    embedded, monkeypatch, trouble
+):
+    for name in ("one", "two"):
+        embedded.sell(name)
+    exchange_tasks.exchange()
+    embedded.mails["seller"].round(embedded.node.block_count())
+    genuine = exchange_tasks.TAKE["offer"]
+
+    def troubled(session, option_id, message, *, now):
+        if option_id == "one":
+            raise trouble
+        genuine(session, option_id, message, now=now)
+
+    monkeypatch.setitem(exchange_tasks.TAKE, "offer", troubled)
+    exchange_tasks.exchange()
+    assert states(embedded) == {"one": "ordered", "two": "offered"}
+    monkeypatch.setitem(exchange_tasks.TAKE, "offer", genuine)
+    exchange_tasks.exchange()
+    assert states(embedded) == {"one": "offered", "two": "offered"}
+
+
+def test_a_contract_that_cannot_be_ordered_or_delivered_holds_up_no_other(embedded, monkeypatch):
+    for name in ("one", "two", "three"):
+        embedded.sell(name)
+    for step, troubled in (("order_contract", "one"), ("order_of", "two")):
+        genuine = getattr(exchange_tasks.contracts, step)
+
+        def broken(*arguments, genuine=genuine, troubled=troubled, **more):
+            if any(troubled in (getattr(one, "id", None), getattr(one, "option_id", None)) for one in arguments):
+                raise RuntimeError("whatever it is")
+            return genuine(*arguments, **more)
+
+        monkeypatch.setattr(exchange_tasks.contracts, step, broken)
+    exchange_tasks.exchange()
+    orders = embedded.deployment.parties_dir / Role.SELLER.value / "orders"
+    assert [path.stem for path in orders.glob("*.json")] == ["three"]
+    monkeypatch.undo()
+    exchange_tasks.exchange()
+    assert sorted(path.stem for path in orders.glob("*.json")) == ["one", "three", "two"]
+
+
+def test_a_party_whose_inbox_is_no_folder_keeps_the_evidence_from_nobody_else(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    embedded.settle()
+    embedded.mine(6)  # the service has settled: now the parties are told
+    for role in Role:
+        inbox = embedded.deployment.parties_dir / role.value / "inbox"
+        inbox.rename(inbox.with_name("inbox-aside"))
+        inbox.write_text("not a folder")
+        exchange_tasks.exchange()
+        other = embedded.deployment.parties_dir / role.other.value / "inbox"
+        assert len(list(other.glob("*.attestation.json"))) == 3
+        for path in other.glob("*.attestation.json"):
+            path.unlink()
+        inbox.unlink()
+        inbox.with_name("inbox-aside").rename(inbox)
+        for path in inbox.glob("*.attestation.json"):
+            path.unlink()

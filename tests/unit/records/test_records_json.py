@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from btcfi.documents import MAX_DEPTH, MAX_VALUES, parse_json
 from btcfi.errors import InvalidInputError
-from btcfi.records import WHOLE, Refused, Rule, hexadecimal, listed, record, whole
-from btcfi.units import Sats
+from btcfi.records import BASE64, WHOLE, Refused, Rule, hexadecimal, listed, record, whole
+from btcfi.units import Sats, sats
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -99,7 +99,7 @@ class Box:
 
 ITEM = record(Item, amount="amount_sats")
 BOX = record(Box, exact=True, key=hexadecimal(2))
-GOOD = {"items": [{"amount_sats": 5, "colour": "red", "much": 2, "later": 1}], "label": None, "key": "00Ff"}
+GOOD = {"items": [{"amount_sats": 5, "colour": "red", "much": 2, "later": 1}], "label": None, "key": "00ff"}
 
 
 def test_a_record_is_made_of_its_fields_types_and_an_enumeration_is_one():
@@ -121,6 +121,9 @@ def test_a_record_is_made_of_its_fields_types_and_an_enumeration_is_one():
         ({"label": 5}, "box.label"),
         ({"key": "00"}, "box.key"),
         ({"key": "zz00"}, "box.key"),
+        ({"key": "00FF"}, "box.key"),
+        ({"key": "00 ff"}, "box.key"),
+        ({"key": "00ff\n"}, "box.key"),
         ({"more": 1}, "box.more"),
     ],
 )
@@ -154,9 +157,22 @@ def test_a_long_list_is_refused_before_its_items_are_read_and_a_wrong_item_ends_
 
 
 def test_a_long_wrong_value_is_repeated_in_part():
+    for rule in (whole(1, 5), Rule(sats, "whole satoshis"), Rule(from_words, "words")):
+        with pytest.raises(InvalidInputError) as refused:
+            rule.read("x" * 1_000_000, "n")
+        assert len(str(refused.value)) < 700
+
+
+def from_words(text):
+    raise InvalidInputError("words", text, "others")
+
+
+@pytest.mark.parametrize("text", ["AA", "AB==", "AA==\n", " AA==", "AA=", "A-==", "\u0660A=="])
+def test_base64_has_one_text_for_its_bytes(text):
+    assert BASE64.read("AA==", "blob") == b"\0"
     with pytest.raises(InvalidInputError) as refused:
-        whole(1, 5).read("x" * 1_000_000, "n")
-    assert len(str(refused.value)) < 200
+        BASE64.read(text, "blob")
+    assert refused.value.field == "blob"
 
 
 def test_a_type_without_a_rule_is_an_error_of_ours():

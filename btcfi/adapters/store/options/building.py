@@ -66,7 +66,7 @@ def build_settlements(
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     proven = col(SettlementRow.state) == SettlementState.PROVEN
     waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), proven)).all()
-    executables = contracts.executables_of(session, [option for _, option in waiting])
+    executables = contracts.executables_of(session, [option for _, option in waiting], damaged_apart=True)
     coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
     ready = []
     for settlement, option in waiting:

@@ -6,6 +6,7 @@ It keeps what it needs to settle in their stead, and never has a key of theirs.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,10 +54,12 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
-from btcfi.errors import InvalidInputError, NotHeldError
+from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
+
+log = logging.getLogger(__name__)
 
 CLOSE_SUFFIX: Final = "~close"
 """Tells the files of a close from those of the setup of the same option."""
@@ -149,6 +152,10 @@ def _ordered(row: ContractRow) -> Order:
     return replace(order, terms=replace(order.terms, version=VERSION, cet_fee=CET_FEE))
 
 
+_WENT_ON: Final = {"last_error": None}
+"""What a message that is taken changes besides: an earlier one's error would keep a lost check from being repaired."""
+
+
 def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the seller's offer. Raises InvalidInputError when it says anything else than was ordered."""
     row = session.get_one(ContractRow, option_id)
@@ -162,7 +169,7 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
         row,
         ContractState.OFFERED,
         now=now,
-        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)},
+        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)} | _WENT_ON,
     )
 
 
@@ -173,7 +180,8 @@ def take_accept(session: Session, option_id: str, message: dict[str, Any], *, no
         return
     if decode_accept(message).offer_id.hex() != row.offer_id:
         raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
-    cross(session, row, ContractState.ACCEPTED, now=now, changes={"accept_sha256": _keep(session, message, now)})
+    changes = {"accept_sha256": _keep(session, message, now)} | _WENT_ON
+    cross(session, row, ContractState.ACCEPTED, now=now, changes=changes)
 
 
 def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
@@ -182,8 +190,9 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
     if row.state != ContractState.ACCEPTED:
         return
     decode_sign(message)
-    cross(session, row, ContractState.SIGNED, now=now, changes={"sign_sha256": _keep(session, message, now)},
-          work=[Work(flow="check_contract", arguments=(option_id,))])  # fmt: skip
+    changes = {"sign_sha256": _keep(session, message, now)} | _WENT_ON
+    check = Work(flow="check_contract", arguments=(option_id,))
+    cross(session, row, ContractState.SIGNED, now=now, changes=changes, work=[check])
 
 
 def setup_of(session: Session, option_id: str) -> Setup | None:
@@ -307,8 +316,14 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
 
 
-def executables_of(session: Session, options: Sequence[OptionRow]) -> dict[str, Executable]:
-    """Return, by option, its plan as it was checked, both parties' pre-signatures, and the attestations so far."""
+def executables_of(
+    session: Session, options: Sequence[OptionRow], *, damaged_apart: bool = False
+) -> dict[str, Executable]:  # fmt: skip
+    """Return, by option, its plan as it was checked, both parties' pre-signatures, and the attestations so far.
+
+    damaged_apart: leave out, and say, what the store has damaged, so that one option's trouble is no other's; only for
+    a caller to whom a missing one proves nothing.
+    """
     query = (
         select(ContractRow, BlobRow, OracleEventRow)
         .join(BlobRow, col(BlobRow.sha256) == col(ContractRow.plan_sha256))
@@ -318,10 +333,16 @@ def executables_of(session: Session, options: Sequence[OptionRow]) -> dict[str, 
     by_id = {option.id: option for option in options}
     found = session.execute(query).all() if options else []
     attested = {event: attestations_of(session, event) for event in {row.event_id for row, _, _ in found}}
-    return {
-        row.option_id: _executable(by_id[row.option_id], plan.body, event.announcements, attested[row.event_id])
-        for row, plan, event in found
-    }
+    read = {}
+    for row, plan, event in found:
+        try:
+            option, said = by_id[row.option_id], attested[row.event_id]
+            read[option.id] = _executable(option, plan.body, event.announcements, said)
+        except (BtcfiError, ValueError, KeyError, TypeError) as e:
+            if not damaged_apart:
+                raise
+            log.warning("the stored contract of %s is damaged: %s: %s", row.option_id, type(e).__name__, e)
+    return read
 
 
 def _executable(option: OptionRow, packed: bytes, announcements: str, attested: list[Attestation]) -> Executable:

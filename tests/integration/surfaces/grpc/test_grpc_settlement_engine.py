@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import threading
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
 from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
+from btcfi.surfaces.rest.auth import create_key, revoke_key
+from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
 from btcfi.units import UnixSeconds
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
@@ -47,6 +50,24 @@ def option(option_id: str) -> OptionRow:
         preset="demo", preset_sha256="", program="option_settlement", program_sha256="", created_at_unix=0,
         listed_slot=SLOT, updated_at_unix=0,
     )  # fmt: skip
+
+
+def key_of(store: Store, *roles: str, expires_at: UnixSeconds | None = None) -> str:
+    return create_key(
+        store, name="a test's", roles=roles, entropy=secrets.token_bytes(40), now=UnixSeconds(1), expires_at=expires_at
+    )
+
+
+class Keyed:
+    """A stub whose calls show a key; with None, none."""
+
+    def __init__(self, stub: settlement_pb2_grpc.SettlementEngineStub, key: str | None):
+        self.stub, self.metadata = stub, [] if key is None else [("authorization", key)]
+        if key is not None and key.startswith("btcfi_"):
+            self.metadata = [("authorization", f"Bearer {key}")]
+
+    def __getattr__(self, name: str):
+        return lambda request: getattr(self.stub, name)(request, metadata=self.metadata)
 
 
 @pytest.fixture
@@ -78,7 +99,7 @@ def engine(tmp_path: Path, proof_file: bytes):
     aggregator = Aggregator(RoundBook(registry=registry(k=KRAKEN), rule=ConsensusRule()))
     server, port = do(start_server(aggregator, host="127.0.0.1", port=0, register=service.register))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield settlement_pb2_grpc.SettlementEngineStub(channel), submitted, store
+        yield Keyed(settlement_pb2_grpc.SettlementEngineStub(channel), key_of(store, OPERATE)), submitted, store
     do(server.stop(0))
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -92,7 +113,8 @@ def test_a_request_is_one_row_however_often_it_is_made_and_takes_no_price_from_t
         assert (status.state, status.status, status.settlement_price_cents) == ("open", pb.EXPIRED, 0)
     assert submitted == [("settlement_request", "waiting")]
     with store.reading() as session:
-        assert session.get(SettlementRequestRow, "waiting").requested_by == "grpc"
+        asked_by = session.get(SettlementRequestRow, "waiting").requested_by
+    assert asked_by == f"grpc {stub.metadata[0][1].split('_')[1]}"
 
 
 def test_a_request_is_queued_like_any_other_and_a_refused_one_is_asked_anew(engine) -> None:
@@ -158,3 +180,28 @@ def test_a_proof_is_fetched_and_verified_by_running_it_again_and_a_forged_one_sa
     with pytest.raises(grpc.RpcError) as caught:
         stub.GetProof(pb.ProofRequest(option_id=b"waiting"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_settlement_is_asked_for_with_an_operators_key_alone_and_a_proof_is_read_without_one(engine, proof_file):
+    keyed, submitted, store = engine
+    revoked = key_of(store, OPERATE)
+    revoke_key(store, revoked.split("_")[1], now=UnixSeconds(2))
+    expired = key_of(store, OPERATE, expires_at=UnixSeconds(1_600_000_000))
+    good = keyed.metadata[0][1].removeprefix("Bearer ")
+    missing, lacking = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+    strangers = [
+        (None, missing), ("Basic abc", missing), ("btcfi_x_y", missing), (good[:-1] + "g", missing),
+        (good[:-64] + "0" * 64, missing), (revoked, missing), (expired, missing),
+        (key_of(store, READ), lacking), (key_of(store, TRADE), lacking),
+    ]  # fmt: skip
+    for key, code in strangers:
+        with pytest.raises(grpc.RpcError) as caught:
+            Keyed(keyed.stub, key).InitiateSettlement(pb.SettlementRequest(option_id=b"waiting"))
+        assert caught.value.code() is code, key
+    with store.reading() as session:
+        assert session.get(SettlementRequestRow, "waiting") is None
+    assert submitted == []
+    anybody = Keyed(keyed.stub, None)
+    proof = anybody.GetProof(pb.ProofRequest(option_id=b"settled"))
+    assert proof == proof_message(proof_file)
+    assert anybody.VerifyProof(pb.ProofVerification(proof=proof)).valid

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 from btcfi.adapters.store.access import api_tables
 from btcfi.adapters.store.spine.database import Store
 from btcfi.surfaces import cli
-from btcfi.surfaces.rest.auth import KEY
+from btcfi.surfaces.api_keys import KEY
 from btcfi.surfaces.rest.key_cli import make_app
 
 
