@@ -13,10 +13,10 @@ or read from a file; it never stands in an argument.
 from __future__ import annotations
 
 from btcfi.surfaces.cli import run
-from btcfi.surfaces.party import closing, setting_up, watching
+from btcfi.surfaces.party import closing, setting_up, simulating, watching
 from btcfi.surfaces.party.side import app
 
-__all__ = ["app", "closing", "setting_up", "watching"]
+__all__ = ["app", "closing", "setting_up", "simulating", "watching"]
 
 if __name__ == "__main__":
     run(app, name="btcfi party")
