@@ -10,9 +10,10 @@ import os
 from celery import shared_task
 
 from btcfi.adapters.chain.node import Node, TxRejectedError
+from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.store.chain import sending, walk, wallet
 from btcfi.adapters.store.options import anchors, building, options, replacements
-from btcfi.bitcoin.fees import SatsPerKvb, choose_rate
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.units import Height
 from tasks.context import (
@@ -33,6 +34,9 @@ MAX_BLOCKS_PER_WALK = 500
 FIRST_LOOK_BACK = 2_016
 """Blocks before the tip at which an empty store begins to walk: two weeks, in which its wallet may have got coins."""
 
+SETTLE_TARGET_BLOCKS = 2
+"""Blocks within which a settlement should be mined."""
+
 ANCHOR_TARGET_BLOCKS = 36
 """Blocks within which an anchor should be mined: nobody waits for it."""
 
@@ -45,19 +49,19 @@ BUILD_AT_ONCE = 32
 def settle() -> None:
     """Complete the settlement of everything proven and attested, then send."""
     here, bitcoind = context(), node(os.getpid())
-    rate = choose_rate(bitcoind.fee_estimate(2), fee_rule(here.preset))
-    tip = bitcoind.block_count()
+    estimate, tip = asking_rate(bitcoind, SETTLE_TARGET_BLOCKS), bitcoind.block_count()
     with here.store.reading() as session:
         waiting = building.to_settle(session)
     for at in range(0, len(waiting), BUILD_AT_ONCE):
-        _build(here, waiting[at : at + BUILD_AT_ONCE], rate, tip)
+        _build(here, waiting[at : at + BUILD_AT_ONCE], estimate, tip)
     send_stored(here, bitcoind)
 
 
-def _build(here: Context, ids: list[str], rate: SatsPerKvb, tip: Height) -> None:
+def _build(here: Context, ids: list[str], estimate: SatsPerKvb, tip: Height) -> None:
     with here.signing() as session:
         building.build_settlements(
-            session, ids, service_wallet(here.deployment), rate=rate, tip=tip, now=here.now()
+            session, ids, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
+            now=here.now(),
         )  # fmt: skip
 
 
@@ -88,8 +92,11 @@ def _send(bitcoind: Node, packages: list[list[Transaction]]) -> list[TxRejectedE
 def watch() -> None:
     """Walk the blocks since the last one, unwinding what the chain dropped; then finalise, settle and send again."""
     here, bitcoind = context(), node(os.getpid())
-    tip, estimate = bitcoind.block_count(), bitcoind.fee_estimate(2)
+    tip, estimate = bitcoind.block_count(), asking_rate(bitcoind, SETTLE_TARGET_BLOCKS)
     _walk(here, bitcoind, tip)
+    with here.store.reading() as session:
+        contested = replacements.contested_outpoints(session, tip=tip)
+    pool = waiting_on(bitcoind, contested)
     with here.signing() as session:
         wallet.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
@@ -97,7 +104,7 @@ def watch() -> None:
         )  # fmt: skip
         replacements.bump_children(
             session, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
-            now=here.now(),
+            now=here.now(), pool=pool,
         )  # fmt: skip
     settle()
 

@@ -85,17 +85,26 @@ class FeeRule:
             )
 
 
+_MAX_DOUBLINGS: Final = 14
+"""From 1 sat/vB past what a node accepts at all; the cap ends it earlier."""
+
+
 def choose_rate(
     estimate: SatsPerKvb | None, rule: FeeRule, *, blocks_late: int = 0, blocks_left: int | None = None
 ) -> SatsPerKvb:
     """Return the rate to pay: the node's estimate (or the floor), doubled per 3 late blocks, within the rule's bounds.
 
     blocks_late: blocks since the first broadcast. blocks_left: blocks until the deadline, if there is one; within
-    ``rule.deadline_blocks`` of it the higher cap holds.
+    ``rule.deadline_blocks`` of it the higher cap holds, and the doublings are spread so that they reach it in time,
+    also for a payer who came late: what waits at the deadline pays the cap.
     """
-    rate = max(rule.floor, estimate or rule.floor) << min(blocks_late // 3, 10)
-    near = blocks_left is not None and blocks_left <= rule.deadline_blocks
-    return SatsPerKvb(min(rate, rule.deadline_cap if near else rule.cap))
+    base, doublings = max(rule.floor, estimate or rule.floor), blocks_late // 3
+    if blocks_left is None or blocks_left > rule.deadline_blocks:
+        return SatsPerKvb(min(base << min(doublings, _MAX_DOUBLINGS), rule.cap))
+    if blocks_late:
+        to_the_cap = (rule.deadline_cap // base).bit_length()
+        doublings = max(doublings, blocks_late * to_the_cap // (blocks_late + max(0, blocks_left)))
+    return SatsPerKvb(min(base << min(doublings, _MAX_DOUBLINGS), rule.deadline_cap))
 
 
 def replacement_fee(*, old_fee: Sats, vsize: int, rate: SatsPerKvb) -> Sats:

@@ -22,7 +22,7 @@ from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
-from btcfi.records import Rule, hexadecimal, listed, record, whole
+from btcfi.records import Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
 TYPE: Final = "btcfi/mandate"
@@ -438,8 +438,10 @@ _BOUNDED: Final[Mapping[str, str]] = {
 
 
 def _bounds(value: list[int]) -> Bounds:
-    least, most = (whole(-_WIDEST, _WIDEST)(one) for one in value)
-    return Bounds(least=least, most=most)
+    ends = listed(whole(-_WIDEST, _WIDEST), 2)(value)
+    if len(ends) != 2:  # noqa: PLR2004 - both ends
+        raise Refused("", f"{len(ends)} numbers", "[least, most]")
+    return Bounds(least=ends[0], most=ends[1])
 
 
 _BOUNDS: Final = Rule(_bounds, "[least, most]")

@@ -25,7 +25,7 @@ from btcfi.bitcoin.fees import (
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.script import is_p2tr
 from btcfi.bitcoin.taproot import NUMS_KEY, TaprootOutput
-from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, OutPoint, Transaction, TxIn, TxOut
+from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, SEQUENCE_RBF, OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts import leaves
 from btcfi.contracts.leaves import LeafKeys
@@ -333,13 +333,24 @@ def build_release(
     )
 
 
-def build_refund(contract: OptionContract, funding: OutPoint, *, rate: SatsPerKvb) -> Settlement:
-    """Return the seller's refund: minable from the refund height on, the whole collateral less the fee."""
-    fee = fee_for(vsize_of(_spend_weight(contract, "refund") + P2TR_OUTPUT_WEIGHT), rate)
+def build_refund(
+    contract: OptionContract,
+    funding: OutPoint,
+    *,
+    rate: SatsPerKvb,
+    least: Sats | None = None,
+    most: Sats | None = None,
+) -> Settlement:
+    """Return the seller's refund: minable from the refund height on, the whole collateral less the fee.
+
+    least, most: bounds of the fee; one that replaces another must pay at least so much.
+    """
+    fee = max(least or 0, fee_for(vsize_of(_spend_weight(contract, "refund") + P2TR_OUTPUT_WEIGHT), rate))
+    fee = Sats(fee if most is None else min(fee, most))
     _, seller = split(contract.collateral, Sats(0), fee)
     transaction = Transaction(
         version=2,
-        inputs=(TxIn(outpoint=funding, sequence=SEQUENCE_LOCKTIME),),
+        inputs=(TxIn(outpoint=funding, sequence=SEQUENCE_RBF),),
         outputs=(TxOut(value=seller, script=contract.seller_script),),
         lock_time=contract.refund_height,
     )

@@ -35,6 +35,10 @@ _ANCHOR_INPUT_WEIGHT: Final = 4 * 41 + 1
 """Outpoint, empty script, sequence; an empty witness."""
 
 
+_RECORD_SIZE: Final = len(
+    TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, Hash32(bytes(32)))).to_bytes()
+)
+
 _check_once = lru_cache(maxsize=256)(check_attestation)
 """Options of one expiry share an attestation: its 18 signatures are checked once a process; failures are not kept."""
 
@@ -147,6 +151,19 @@ class Child:
     fee: Sats
 
 
+def child_vsize(change_script: bytes) -> int:
+    """Return the virtual size of a signed child: anchor, one coin, change and the record."""
+    change_size = len(TxOut(value=Sats(0), script=change_script).to_bytes())
+    weight = OVERHEAD_WEIGHT + _ANCHOR_INPUT_WEIGHT + P2TR_INPUT_WEIGHT + 4 * (change_size + _RECORD_SIZE)
+    return vsize_of(weight)
+
+
+def child_fee(cet: CompletedCet, rate: SatsPerKvb, change_script: bytes) -> Sats:
+    """Return what a child pays so that it and its CET pay ``rate`` together: at least that for its own size."""
+    vsize = child_vsize(change_script)
+    return Sats(max(fee_for(vsize + cet.transaction.vsize, rate) - cet.fee, fee_for(vsize, rate)))
+
+
 def build_child(
     cet: CompletedCet,
     coin: Coin,
@@ -161,18 +178,23 @@ def build_child(
     replaces: an earlier child that waits; the new one then pays what a replacement must. The change must stay above
     dust. Raises InsufficientFundsError, InvalidInputError.
     """
-    record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
-    change_size = len(TxOut(value=Sats(0), script=change_script).to_bytes())
-    weight = OVERHEAD_WEIGHT + _ANCHOR_INPUT_WEIGHT + P2TR_INPUT_WEIGHT + 4 * (change_size + len(record.to_bytes()))
-    child_vsize = vsize_of(weight)
-    fee = Sats(max(fee_for(child_vsize + cet.transaction.vsize, rate) - cet.fee, fee_for(child_vsize, rate)))
+    fee = child_fee(cet, rate, change_script)
     if replaces is not None:
-        fee = Sats(max(fee, replacement_fee(old_fee=replaces.fee, vsize=child_vsize, rate=rate)))
+        vsize = child_vsize(change_script)
+        fee = Sats(max(fee, replacement_fee(old_fee=replaces.fee, vsize=vsize, rate=rate)))
+    return child_paying(cet, coin, fee=fee, change_script=change_script, proof_root=proof_root)
+
+
+def child_paying(
+    cet: CompletedCet, coin: Coin, *, fee: Sats, change_script: bytes, proof_root: Hash32
+) -> Child:  # fmt: skip
+    """Return the child of a CET that pays exactly ``fee``. Raises InsufficientFundsError, InvalidInputError."""
     change = cet.anchor + coin.value - fee
     if change < dust_limit(change_script):
         raise InsufficientFundsError(
             available=Sats(coin.value), needed=Sats(fee - cet.anchor + dust_limit(change_script))
         )
+    record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
     transaction = Transaction(
         version=TRUC_VERSION,
         inputs=(

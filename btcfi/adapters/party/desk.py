@@ -12,21 +12,16 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.closing import Closer
+from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
 from btcfi.bitcoin.fees import (
-    OVERHEAD_WEIGHT,
-    P2TR_INPUT_WEIGHT,
-    P2TR_OUTPUT_WEIGHT,
     FeeRule,
-    choose_rate,
-    fee_for,
-    vsize_of,
 )
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup, watch
 from btcfi.contracts.mandate import Authority, Situation, stake_of
@@ -62,6 +57,8 @@ class PartyDesk:
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)
         self._watcher = Watcher(store, keystore, node, self.wallet, self._agreements, fees=fees)
+        self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
+        self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
@@ -146,6 +143,7 @@ class PartyDesk:
             if contract.accept != accepted:
                 raise AlreadySignedError(name)
             return contract.sign
+        _check_not_cancelled(contract)
         if contract.role is not contract.offer.role:
             raise StepOutOfOrderError(name, "the other side signs our answer; `btcfi party sign` its sign message")
         authority = self._authority(name)
@@ -172,6 +170,7 @@ class PartyDesk:
         name, contract, agreement = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
+        _check_not_cancelled(contract)
         if contract.funding is None:
             authority = self._authority(name)
             authority.check_contract(contract.offer.terms, contract.role)
@@ -235,29 +234,11 @@ class PartyDesk:
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
-    def cancel(self, name: str) -> Transaction:
-        """Take back an offer whose funding is not on the chain: spend its coins to ourselves, so it never can be."""
-        contract = self._store.load(name)
-        accepted = contract.accept.party if contract.accept is not None else None
-        mine = contract.offer.party if contract.role is contract.offer.role else accepted
-        if mine is None or not mine.coins:
-            raise StepOutOfOrderError(name, "a contract with coins of ours")
-        if contract.accept is not None and self._node.unspent(self._agreements.of(contract).plan.funding) is not None:
-            raise StepOutOfOrderError(name, "the funding waits or is confirmed: `btcfi party close` it")
-        coins = mine.coins
-        rate = choose_rate(self._node.fee_estimate(2), self._fees)
-        fee = fee_for(vsize_of(OVERHEAD_WEIGHT + len(coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT), rate)
-        value = Sats(sum(coin.value for coin in coins) - fee)
-        back = Transaction(
-            version=2,
-            inputs=tuple(TxIn(outpoint=coin.outpoint) for coin in coins),
-            outputs=(TxOut(value=value, script=self.wallet.script),),
-        )
-        spent = [coin.output for coin in coins]
-        for index, coin in enumerate(coins):
-            back = back.with_witness(index, [self.wallet.by_script[coin.output.script].sign_input(back, index, spent)])
-        self._node.send(back)
-        return back
+
+def _check_not_cancelled(contract: PartyContract) -> None:
+    """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel."""
+    if contract.cancelled is not None:
+        raise StepOutOfOrderError(contract.offer.id.hex(), "it was cancelled: a new offer")
 
 
 def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:

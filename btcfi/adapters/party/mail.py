@@ -13,7 +13,9 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from btcfi.adapters.files import read_untrusted_json, write_private
@@ -41,6 +43,7 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
+from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.units import Height, display_txid
 
@@ -48,6 +51,11 @@ log = logging.getLogger(__name__)
 
 MAX_NAME_BYTES: Final = 200
 """Of a message's file: the names of our answer and of a refusal's reason are made of it, and no file's exceeds 255."""
+
+LOOK_AGAIN_SECONDS: Final = 10
+"""So often the pool is looked at while something of ours waits there: who contests it does not wait for a block."""
+
+_CONTESTED: Final = frozenset({Action.SETTLE, Action.REFUND})
 
 STATUS_FILE: Final = "status.json"
 """In the outbox: every contract's standing after the last round."""
@@ -67,6 +75,7 @@ class PartyMail:
         self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
         self._walked: tuple[Height, int] | None = None
+        self._look_again = inf
         self._waiting: dict[str, str] = {}
         self._orders_to: dict[str, Callable[[Any, str], _Answer]] = {
             "btcfi/order": self._order,
@@ -93,9 +102,12 @@ class PartyMail:
             waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
             handled += sum(self._handle_apart(path) for path in waiting)
         here = (height, self._learned)
-        if here != self._walked:
-            self._write_status(self._desk.watch())
+        if here != self._walked or monotonic() >= self._look_again:
+            reports = self._desk.watch()
+            self._write_status(reports)
             self._walked = here
+            contested = any(report.action in _CONTESTED for report in reports)
+            self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
 
     def _handle_apart(self, path: Path) -> bool:

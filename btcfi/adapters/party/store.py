@@ -32,6 +32,7 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
+from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import Creation, Spend, WatchState
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
@@ -60,7 +61,12 @@ class PartyContract:
     funding: Transaction | None = None
     settlement: Transaction | None = None
     """The CET or refund that this party broadcasts."""
-    child: Transaction | None = None
+    children: tuple[Version, ...] = ()
+    """Every version of the CET's child that this party has made; whichever is mined is its own."""
+    refunds: tuple[Version, ...] = ()
+    """Every refund that this party has signed, likewise."""
+    cancelled: Transaction | None = None
+    """What took the contract's coins home before it was funded: the funding is not sent again after it."""
     watch: WatchState | None = None
     closing: CloseRequest | None = None
     """A close that this party asked for."""
@@ -183,7 +189,7 @@ class PartyStore:
             stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
         except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
-        return _CONTRACT.read(stored, path.name)
+        return _CONTRACT.read(_with_versions(stored), path.name)
 
     def save(self, contract: PartyContract) -> str:
         """Write a contract and return its name."""
@@ -196,7 +202,9 @@ class PartyStore:
             "sign": _if(contract.sign, encode_sign),
             "funding": _if(contract.funding, _hex),
             "settlement": _if(contract.settlement, _hex),
-            "child": _if(contract.child, _hex),
+            "children": [_encode_version(one) for one in contract.children],
+            "refunds": [_encode_version(one) for one in contract.refunds],
+            "cancelled": _if(contract.cancelled, _hex),
             "watch": _if(contract.watch, _encode_watch),
             "closing": _if(contract.closing, encode_close_request),
             "closes": [display_txid(txid) for txid in contract.closes],
@@ -254,6 +262,20 @@ def _hex(transaction: Transaction) -> str:
     return transaction.to_bytes().hex()
 
 
+def _encode_version(version: Version) -> list[Any]:
+    return [_hex(version.transaction), version.fee, version.height]
+
+
+def _with_versions(stored: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a contract's file as it is written today: one from before versions were kept has one child, or none.
+
+    Its fee stood nowhere: 0 asks to be outbid by what the pool says, and height 0 that the wait counts from the expiry.
+    """
+    if not isinstance(stored, dict) or "children" in stored or "child" not in stored:
+        return stored
+    return stored | {"children": [] if stored["child"] is None else [[stored["child"], 0, 0]]}
+
+
 def _outpoint(text: str) -> OutPoint:
     txid, separator, index = text.rpartition(":")
     if not separator or not index.isdecimal():
@@ -296,6 +318,14 @@ _MANY: Final = 1 << 20
 """Blocks, spends, buckets or coins in one file."""
 
 
+def _version(value: list[object]) -> Version:
+    transaction, fee, at = _row(_TRANSACTION, _SATS, _HEIGHT)(value)
+    return Version(transaction=transaction, fee=fee, height=at)
+
+
+_VERSION: Final = Rule(_version, "a transaction, its fee and a height")
+
+
 def _bucket(value: list[int]) -> Bucket:
     prefix, length, payout = _row(WHOLE, WHOLE, _SATS)(value)
     return Bucket(prefix=prefix, length=length, payout=payout)
@@ -322,14 +352,16 @@ _POLICY: Final = record(SetupPolicy, may_lack=("oracle_keys",), oracle_keys=Rule
 
 _CONTRACT: Final = record(
     PartyContract,
-    may_lack=("buckets", "policy"),
+    may_lack=("buckets", "policy", "children", "refunds", "cancelled"),
     policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
     sign=optional(Rule(decode_sign, "a sign message")),
     funding=optional(_TRANSACTION),
     settlement=optional(_TRANSACTION),
-    child=optional(_TRANSACTION),
+    children=listed(_VERSION),
+    refunds=listed(_VERSION),
+    cancelled=optional(_TRANSACTION),
     watch=optional(_WATCH),
     closing=optional(Rule(decode_close_request, "a close request")),
     closes=listed(_TXID),

@@ -76,9 +76,14 @@ class PartyWallet:
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""
+        return next((one for one in self.free() if one.value >= least), None)
+
+    def free(self, also: Collection[OutPoint] = ()) -> list[Coin]:
+        """Return the confirmed coins that may pay for something: the unreserved, and of the others those named."""
         coins = self.scan()
+        kept = [coins.coins[outpoint][0] for outpoint in also if outpoint in coins.coins]
         free = spendable(coins, self._node.block_count(), self.named())
-        return next((one for one in free if one.value >= least), None)
+        return [*kept, *(coin for coin in free if coin not in kept)]
 
     def reserve(self, coin: Coin) -> None:
         """Never name this coin again."""

@@ -5,30 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements
+from btcfi.adapters.party.settling import Settler
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
-from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts import watch
 from btcfi.contracts.messages import Role
-from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
-from btcfi.contracts.settle import CompletedCet, build_child, complete_cet
+from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, complete_cet
 from btcfi.contracts.setup import Agreement
 from btcfi.contracts.watch import Action, ContractStatus
-from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, UnreachableError
+from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import AlreadyAttestedError, Attestation, WrongAttestationError, check_attestation
-from btcfi.units import Hash32, Height, Sats
+from btcfi.units import Hash32, Height
 
 log = logging.getLogger(__name__)
-
-CHILD_COIN: Final = Sats(20_000)
-"""A coin of at least this size pays for a settlement's child: 50 sat/vB for both transactions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +85,9 @@ class Watcher:
         self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
         fees: FeeRule,
     ) -> None:  # fmt: skip
-        self._store, self._keystore, self._node, self._wallet = store, keystore, node, wallet
-        self._agreements, self._fees = agreements, fees
+        self._store, self._node = store, node
+        self._agreements = agreements
+        self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._done: set[str] = set()
         self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
         self._announced_by = 0
@@ -173,9 +170,8 @@ class Watcher:
         known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
         relevant = [said for said, announced in known if said is not None and _has_nonces(said, announced)]
         cet = self._completed(agreement, contract, relevant)
-        refund = self._refund(agreement, contract)
-        spenders = {one.txid for one in (contract.settlement, cet and cet.transaction, refund) if one}
-        spenders |= set(contract.closes)
+        spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
+        spenders |= {*contract.closes, *(one.transaction.txid for one in contract.refunds)}
         spend = step.state.spend_of(plan.funding)
         if spend is not None and spend.transaction.txid not in spenders:
             # the other side may have settled: any CET of the plan is ours, too
@@ -189,24 +185,22 @@ class Watcher:
             attested=cet is not None,
             seller=contract.role is Role.SELLER,
         )
-        note = self._act(action, contract, cet, refund)
+        note = self._act(action, contract, agreement, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):
             self._store.save(contract)
         self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
 
     def _act(
-        self, action: Action, contract: PartyContract, cet: CompletedCet | None, refund: Transaction | None
-    ) -> str:
+        self, action: Action, contract: PartyContract, agreement: Agreement, cet: CompletedCet | None, tip: Height
+    ) -> str:  # fmt: skip
         try:
-            if action is Action.BROADCAST_FUNDING and contract.funding is not None:
-                self._node.send(contract.funding)
+            if action is Action.BROADCAST_FUNDING and (ours := contract.cancelled or contract.funding) is not None:
+                self._node.send(ours)
             elif action is Action.SETTLE and cet is not None:
-                self._settle(contract, cet)
-            elif action is Action.REFUND and refund is not None:
-                contract.settlement = refund
-                self._store.save(contract)
-                self._node.send(refund)
+                return self._settler.settle(contract, agreement, cet, tip=tip)
+            elif action is Action.REFUND:
+                return self._settler.refund(contract, agreement, tip=tip)
         except InputsSpentError as e:
             return f"somebody else spent it: {e.reason}"
         except TxRejectedError as e:
@@ -224,39 +218,11 @@ class Watcher:
             contract.offer.role.other.value: contract.accept.presignatures,
             contract.offer.role.value: contract.sign.presignatures,
         }
-        return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
-
-    def _refund(self, agreement: Agreement, contract: PartyContract) -> Transaction | None:
-        if contract.role is not Role.SELLER:
+        try:
+            return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
+        except TooFewAttestationsError as e:  # oracles that contradict each other settle nothing, and stop no refund
+            log.info("%s: %s", contract.offer.id.hex()[:16], e)
             return None
-        rate = choose_rate(self._node.fee_estimate(6), self._fees)
-        refund = build_refund(agreement.plan.contract, agreement.plan.funding, rate=rate)
-        secret = self._keystore.contract_secret(contract.number)
-        return complete_settlement(refund, seller=sign_settlement(refund, secret, party=Role.SELLER.value))
-
-    def _settle(self, contract: PartyContract, cet: CompletedCet) -> None:
-        """Broadcast the CET with a child from our wallet; the child carries the root of our own proof."""
-        if contract.settlement == cet.transaction and contract.child is not None:
-            self._node.send_package([cet.transaction, contract.child])
-            return
-        coin = self._wallet.coin_above(CHILD_COIN)
-        if coin is None:
-            raise InvalidInputError("wallet", "no coin to pay the settlement's fee", f"a coin of {CHILD_COIN} sats")
-        rate = choose_rate(self._node.fee_estimate(2), self._fees)
-        child = build_child(
-            cet,
-            coin,
-            change_script=self._wallet.script,
-            rate=SatsPerKvb(rate),
-            proof_root=self._agreements.proof_root(contract.offer, cet.outcome),
-        )
-        key = self._wallet.keys[coin.key_index]
-        signature = key.sign_input(child.transaction, 1, child.spent)
-        contract.settlement = cet.transaction
-        contract.child = child.transaction.with_witness(1, [signature])
-        self._wallet.reserve(coin)
-        self._store.save(contract)
-        self._node.send_package([contract.settlement, contract.child])
 
 
 def _has_nonces(attestation: Attestation, announcement: Announcement) -> bool:

@@ -124,6 +124,17 @@ def cancel(
     contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
     side: Side,
 ) -> None:
-    """Take an unfunded contract back: spend the coins that you named in it to yourself."""
+    """Take an unfunded contract back, also while its funding waits: spend the coins that you named to yourself."""
     back = side.desk().cancel(contract)
     say({"txid": display_txid(back.txid)})
+
+
+@command()
+def bump(
+    *,
+    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    side: Side,
+) -> None:
+    """Pay more for a funding that waits, out of your own change or premium; either side may, and more than once."""
+    child = side.desk().bump(contract)
+    say({"txid": display_txid(child.txid)})

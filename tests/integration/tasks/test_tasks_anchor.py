@@ -262,16 +262,17 @@ def test_a_child_outgrows_its_coin_and_then_every_coin_and_is_never_late_before_
     expiry_height(embedded, height)
     with embedded.here.store.transaction() as session:
         # what the store believes of the first coin; the larger ones are as they are
-        session.get_one(WalletOutpointRow, first).value_sats = 1_200
+        session.get_one(WalletOutpointRow, first).value_sats = 400
     chain.watch()
     (second,) = reserved(embedded)
     assert second != first
     assert [row.state for row in child_rows(embedded)] == ["replaced", "broadcast"]
-    coins(embedded, value_sats=1_200)
+    coins(embedded, value_sats=400)
     empty_blocks(embedded, 4)
     child = child_rows(embedded)[-1]
     assert (len(child_rows(embedded)), child.state, child.replaced_by) == (2, "broadcast", None)
-    assert "waits, and cannot be replaced: coins: 1200 sats" in child.last_error
+    assert "waits, and cannot be replaced" in child.last_error
+    assert "no coin covers it" in child.last_error
     assert reserved(embedded) == [second]
     embedded.mine(6)
     assert embedded.state() == "EXERCISED"

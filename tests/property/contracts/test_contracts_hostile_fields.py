@@ -36,7 +36,8 @@ def canonical(value):
 def names(refused, start, at):
     """Whether a refusal names a place: itself, what is inside of it, or the record whose constructor refuses it."""
     path = spelled(start, at)
-    if at in WHOLE_FILE or refused.field.startswith(path):
+    own = refused.field.rpartition(".")[2] in at  # a document's own constructor says its field's name alone
+    if at in WHOLE_FILE or refused.field.startswith(path) or own:
         return True
     return path.startswith(refused.field) and refused.field != start
 

@@ -178,16 +178,18 @@ LISTS = {
 def test_the_seller_signs_nothing_after_a_cut_extended_or_changed_list(ready, how):
     scene, agreement, accepted, _ = ready
     wrong = replace(accepted, presignatures=LISTS[how](accepted.presignatures))
+    wallet = {SELLER.script: SELLER}
     with pytest.raises(WrongAdaptorError):
-        setup.sign(scene.offer(), wrong, agreement, SELLER_SECRET, {SELLER.script: SELLER})
+        setup.sign(scene.offer(), wrong, agreement, SELLER_SECRET, wallet, authority=scene.authority())
 
 
 @pytest.mark.parametrize("how", LISTS)
 def test_the_buyer_signs_nothing_after_a_cut_extended_or_changed_list(ready, how):
     scene, agreement, _, signed = ready
     wrong = replace(signed, presignatures=LISTS[how](signed.presignatures))
+    wallet = scene.side(agreement.offering.other)[2]
     with pytest.raises(WrongAdaptorError):
-        setup.complete(agreement, wrong, scene.side(agreement.offering.other)[2])
+        setup.complete(agreement, wrong, wallet, authority=scene.authority())
 
 
 # ---- announcements whose nonces give something away

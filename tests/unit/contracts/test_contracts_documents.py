@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts import messages, payouts
 from btcfi.contracts.anchor import decode_anchor_proof, encode_anchor_proof
+from btcfi.contracts.mandate import decode_signed_mandate, encode_signed_mandate, sign_mandate
 from btcfi.contracts.messages import CloseAnswer, CloseOrder, CloseRequest, Order, Role
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms
@@ -19,6 +20,7 @@ from btcfi.oracle.consensus import ConsensusRule, agreed_price, decode_outcome, 
 from btcfi.oracle.report import decode_report, encode_report, make_report
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot
 from tests.support.contracts import Scene
+from tests.support.mandates import IDENTITY_SECRET, mandate
 from tests.support.oracle_support import BINANCE, COINBASE, KRAKEN, LEG, SLOT, leg, missing, quote
 from tests.unit.contracts.test_contracts_anchor import proof_of
 
@@ -59,6 +61,9 @@ def every_document():
     }
     found["announcement"] = (
         messages.decode_announcement, messages.encode_announcement, scene.announcements[0], "oracle",
+    )  # fmt: skip
+    found["mandate"] = (
+        decode_signed_mandate, encode_signed_mandate, sign_mandate(mandate(), IDENTITY_SECRET), "btcfi/mandate",
     )  # fmt: skip
     found |= {name: (decode_outcome, encode_outcome, one, "round report") for name, one in outcomes.items()}
     found["report"] = (decode_report, encode_report, report, "report")

@@ -10,6 +10,7 @@ from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyCoins, PartyContract, PartyStore
 from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.messages import Order, Role, encode_offer, encode_order
+from btcfi.contracts.settling import Version
 from btcfi.errors import InvalidInputError
 from btcfi.units import Hash32, Height, Sats, Txid
 from tests.support.contracts import Scene
@@ -98,7 +99,10 @@ def test_a_contract_and_the_coins_are_read_as_they_were_written(tmp_path, scene,
     store = PartyStore(tmp_path)
     contract = PartyContract(
         number=7, role=Role.BUYER, offer=offer, accept=accept, sign=sign, funding=funding, order="an order",
-        closes=(Txid(b"\x05" * 32),), buckets=(Bucket(prefix=1, length=2, payout=Sats(3)),),
+        closes=(Txid(b"\x05" * 32),), cancelled=funding,
+        children=(Version(transaction=funding, fee=Sats(5), height=Height(6)),),
+        refunds=(Version(transaction=funding, fee=Sats(7), height=Height(8)),),
+        buckets=(Bucket(prefix=1, length=2, payout=Sats(3)),),
     )  # fmt: skip
     name = store.save(contract)
     assert PartyStore(tmp_path).load(name) == contract
@@ -111,19 +115,33 @@ def test_a_contract_and_the_coins_are_read_as_they_were_written(tmp_path, scene,
     assert PartyStore(tmp_path).coins() == coins
 
 
-def test_an_older_releases_contract_lacks_its_buckets_and_policy_and_nothing_else_may_lack(tmp_path, messages):
+def test_an_older_releases_contract_lacks_buckets_policy_and_versions_and_nothing_else_may_lack(tmp_path, messages):
     store = PartyStore(tmp_path)
     name = store.save(PartyContract(number=0, role=Role.SELLER, offer=messages[0]))
     file = tmp_path / "contracts" / f"{name}.json"
     stored = json.loads(file.read_text())
     for lacking in stored:
         file.write_text(json.dumps({key: value for key, value in stored.items() if key != lacking}))
-        if lacking in {"buckets", "policy"}:
-            assert getattr(PartyStore(tmp_path).load(name), lacking) is None
+        if lacking in {"buckets", "policy", "children", "refunds", "cancelled"}:
+            assert not getattr(PartyStore(tmp_path).load(name), lacking)
             continue
         with pytest.raises(InvalidInputError) as refused:
             PartyStore(tmp_path).load(name)
         assert refused.value.field == f"{name}.json.{lacking}"
+
+
+def test_the_one_child_that_an_older_release_kept_is_read_as_the_first_version(tmp_path, messages):
+    store = PartyStore(tmp_path)
+    name = store.save(PartyContract(number=0, role=Role.SELLER, offer=messages[0]))
+    file = tmp_path / "contracts" / f"{name}.json"
+    stored = json.loads(file.read_text())
+    del stored["children"], stored["refunds"], stored["cancelled"]
+    for child, expected in (
+        (None, ()),
+        (messages[3], (Version(transaction=messages[3], fee=Sats(0), height=Height(0)),)),
+    ):
+        file.write_text(json.dumps(stored | {"child": child and child.to_bytes().hex()}))
+        assert PartyStore(tmp_path).load(name).children == expected
 
 
 @pytest.mark.parametrize("raw", [b"", b"-1", b"1 2", b"one", b"9" * 100, "\u0661".encode()])

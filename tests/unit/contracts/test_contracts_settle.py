@@ -47,6 +47,8 @@ from tests.support.contracts import (
 )
 from tests.support.mandates import authority
 
+AGREED = authority(close=CloseRule.AGREED)
+
 
 @pytest.fixture(scope="module")
 def ready():
@@ -216,8 +218,7 @@ def test_a_cooperative_close_is_one_signature_and_conserves_the_collateral(ready
     nonces = [closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)]
     public = [nonce.public for nonce in nonces]
     partials = [
-        closing.sign(s, n, public, authority=authority(close=CloseRule.AGREED))
-        for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
+        closing.sign(s, n, public, authority=AGREED) for s, n in zip((BUYER_SECRET, SELLER_SECRET), nonces, strict=True)
     ]
     signed = closing.finish(public, partials)
     (signature,) = signed.inputs[0].witness
@@ -236,16 +237,18 @@ def test_a_side_signs_this_close_of_this_contract_and_no_other_and_a_refusal_lea
     ours, theirs = closing.nonce(BUYER_SECRET, bytes([1]) * 32), closing.nonce(SELLER_SECRET, bytes([2]) * 32)
     public = [ours.public, theirs.public]
     refused = [
-        lambda: other.sign(BUYER_SECRET, ours, public),  # another payout of the same contract
-        lambda: closing.sign(BUYER_SECRET, ours, public[::-1]),  # our nonce in the other side's place
-        lambda: closing.sign(SELLER_SECRET, ours, public),  # the other side's key
-        lambda: closing.sign(bytes([9]) * 32, ours, public),  # nobody's key
-        lambda: closing.sign(BUYER_SECRET, ours, [theirs.public, theirs.public]),  # a session without our nonce
+        lambda: other.sign(BUYER_SECRET, ours, public, authority=AGREED),  # another payout of the same contract
+        lambda: closing.sign(BUYER_SECRET, ours, public[::-1], authority=AGREED),  # our nonce in the other side's place
+        lambda: closing.sign(SELLER_SECRET, ours, public, authority=AGREED),  # the other side's key
+        lambda: closing.sign(bytes([9]) * 32, ours, public, authority=AGREED),  # nobody's key
+        lambda: closing.sign(
+            BUYER_SECRET, ours, [theirs.public, theirs.public], authority=AGREED
+        ),  # a session without our nonce
     ]
     for sign in refused:
         with pytest.raises(InvalidInputError):
             sign()
-    partial = closing.sign(BUYER_SECRET, ours, public)
+    partial = closing.sign(BUYER_SECRET, ours, public, authority=AGREED)
     closing.check("buyer", public, partial)
     with pytest.raises(WrongSignatureError) as error:
         closing.check("seller", public, partial)

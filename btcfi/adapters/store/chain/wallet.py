@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, WalletOutpointRow
@@ -101,12 +101,21 @@ def pick_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRo
 
 def pick_coins(session: Session, least: Sats, *, tip: Height, many: int) -> list[WalletOutpointRow]:
     """Return up to ``many`` coins that are large enough and may be spent in the block after ``tip``, smallest first."""
-    query = select(WalletOutpointRow).where(
+    ordered = _spendable(least, tip).order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
+    return list(session.execute(ordered.limit(many)).scalars())
+
+
+def largest_coin(session: Session, least: Sats, *, tip: Height) -> WalletOutpointRow | None:
+    """Return the largest coin, if it is large enough and may be spent in the block after ``tip``."""
+    ordered = _spendable(least, tip).order_by(col(WalletOutpointRow.value_sats).desc(), col(WalletOutpointRow.outpoint))
+    return session.execute(ordered.limit(1)).scalar_one_or_none()
+
+
+def _spendable(least: Sats, tip: Height) -> Select[WalletOutpointRow]:
+    return select(WalletOutpointRow).where(
         col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) == CoinState.AVAILABLE,
         col(WalletOutpointRow.mature_height) <= tip + 1, col(WalletOutpointRow.value_sats) >= least,
     )  # fmt: skip
-    ordered = query.order_by(col(WalletOutpointRow.value_sats), col(WalletOutpointRow.outpoint))
-    return list(session.execute(ordered.limit(many)).scalars())
 
 
 def reserve_coin(coin: WalletOutpointRow, txid: str) -> None:

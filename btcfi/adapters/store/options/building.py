@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -17,15 +17,31 @@ from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import adopt
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
-from btcfi.bitcoin.fees import (
-    SatsPerKvb,
-)
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import Transaction, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut
 from btcfi.bitcoin.wallet import Coin
-from btcfi.contracts.settle import Child, CompletedCet, build_child, complete_cet
+from btcfi.contracts.option import OptionContract
+from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
+from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidChild:
+    """A child of ours, signed, with the coin that pays for it."""
+
+    transaction: Transaction
+    fee: Sats
+    coin: WalletOutpointRow
+
+    def stored(self, option_id: str, cet: CompletedCet, waits_since: int | None = None) -> Signed:
+        """Return it as it is stored. waits_since: the height since which the settlement waits, if it is not new."""
+        return Signed(
+            transaction=self.transaction, purpose=CHILD, subject=option_id, spends=cet.anchor_outpoint, fee=self.fee,
+            waits_since=waits_since,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +50,27 @@ class Ready:
 
     settlement: SettlementRow
     option: OptionRow
-    coin: WalletOutpointRow
     cet: CompletedCet
-    child: Child
-    signed_child: Transaction
+    child: PaidChild | None
+    """None where no coin is left and the CET pays for itself."""
 
     @property
     def txid(self) -> str:
         """The CET's, in display order."""
         return display_txid(self.cet.transaction.txid)
 
-    def transactions(self) -> tuple[Signed, Signed]:
-        """Return the two as they are stored."""
-        option_id = self.option.id
-        return (
-            Signed(transaction=self.cet.transaction, purpose=SETTLEMENT, subject=option_id,
-                   spends=contracts.funding_outpoint(self.option), fee=Sats(self.cet.anchor + self.cet.fee)),
-            Signed(transaction=self.signed_child, purpose=CHILD, subject=option_id,
-                   spends=self.cet.anchor_outpoint, fee=self.child.fee),
+    def signed_cet(self) -> Signed:
+        """Return the CET as it is stored."""
+        return Signed(
+            transaction=self.cet.transaction, purpose=SETTLEMENT, subject=self.option.id,
+            spends=contracts.funding_outpoint(self.option), fee=Sats(self.cet.anchor + self.cet.fee),
         )  # fmt: skip
 
 
 def build_settlements(
-    session: Session, ids: Sequence[str], wallet: TaprootKey, *, rate: SatsPerKvb, tip: Height, now: UnixSeconds
-) -> int:
+    session: Session, ids: Sequence[str], wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
+    tip: Height, now: UnixSeconds,
+) -> int:  # fmt: skip
     """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built. Returns how many.
 
     One that cannot be built keeps why, and harms no other: too few oracles have attested, no coin is left for its fee,
@@ -68,27 +81,69 @@ def build_settlements(
     waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), proven)).all()
     executables = contracts.executables_of(session, [option for _, option in waiting], damaged_apart=True)
     coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
-    ready = []
+    view, ready = View(tip=tip, estimate=estimate), []
     for settlement, option in waiting:
         try:
             executable = executables.get(option.id)
             if executable is None:
                 raise NotFoundError("checked contract", option.id)
-            cet = complete_cet(
-                executable.plan, buyer=executable.buyer, seller=executable.seller, attestations=executable.attestations
-            )
-            coin = next(coins, None)
-            if coin is None:
-                raise NoCoinError(CHILD_COIN)
-            root = Hash32(bytes.fromhex(settlement.proof_root or ""))
-            child, signed = signed_child(cet, coin, wallet, rate=rate, root=root)
+            cet = completed(executable)
+            child = _first_child(
+                cet, next(coins, None), wallet, view, terms_of(executable.plan.contract, cet, rule), settlement
+            )  # fmt: skip
         except BtcfiError as e:
             settlement.last_error, settlement.updated_at_unix = str(e), now  # others are looked at before it is again
         else:
-            ready.append(
-                Ready(settlement=settlement, option=option, coin=coin, cet=cet, child=child, signed_child=signed)
-            )
+            ready.append(Ready(settlement=settlement, option=option, cet=cet, child=child))
     return _store_built(session, ready, now=now)
+
+
+def completed(contract: contracts.Executable) -> CompletedCet:
+    """Return the CET of the attested outcome. Raises as ``complete_cet``."""
+    return complete_cet(
+        contract.plan, buyer=contract.buyer, seller=contract.seller, attestations=contract.attestations
+    )  # fmt: skip
+
+
+def terms_of(contract: OptionContract, cet: CompletedCet, rule: FeeRule) -> Terms:
+    """Return how much a settlement of ours may pay: the service is nobody's, so what the CET pays to both counts."""
+    stake = Sats(cet.payout + cet.seller_return)
+    return Terms(
+        expiry_height=contract.expiry_height, refund_height=contract.refund_height, stake=stake, rule=rule
+    )  # fmt: skip
+
+
+def _first_child(  # noqa: PLR0917 - called once, right above
+    cet: CompletedCet, coin: WalletOutpointRow | None, wallet: TaprootKey, view: View, terms: Terms,
+    settlement: SettlementRow,
+) -> PaidChild | None:  # fmt: skip
+    rows = {} if coin is None else {outpoint_of(coin.outpoint): coin}
+    step = next_step(cet, (), coins_of(rows, wallet), view, terms, change_script=wallet.script)
+    if isinstance(step, Fresh):
+        return paid_child(cet, step, rows, wallet, settlement)
+    if isinstance(step, Alone):
+        return None
+    raise NoCoinError(CHILD_COIN)
+
+
+def coins_of(rows: Mapping[OutPoint, WalletOutpointRow], wallet: TaprootKey) -> list[Coin]:
+    """Return the service's coins as the engine takes them."""
+    return [
+        Coin(outpoint=outpoint, output=TxOut(value=Sats(row.value_sats), script=wallet.script))
+        for outpoint, row in rows.items()
+    ]
+
+
+def paid_child(
+    cet: CompletedCet, step: Fresh, rows: Mapping[OutPoint, WalletOutpointRow], wallet: TaprootKey,
+    settlement: SettlementRow,
+) -> PaidChild:  # fmt: skip
+    """Return the child that a step asks for, signed by the wallet; it carries the settlement's proof root."""
+    root = Hash32(bytes.fromhex(settlement.proof_root or ""))
+    child = child_paying(cet, step.coin, fee=step.fee, change_script=wallet.script, proof_root=root)
+    signature = wallet.sign_input(child.transaction, COIN_INPUT, child.spent)
+    signed = child.transaction.with_witness(COIN_INPUT, [signature])
+    return PaidChild(transaction=signed, fee=child.fee, coin=rows[step.coin.outpoint])
 
 
 def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
@@ -110,31 +165,13 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
     paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
     built = []
     for one in fresh:
-        cet, child = one.transactions()
-        built.append(cet)
-        if one.option.id not in paid:
-            reserve_coin(one.coin, child.txid)
+        built.append(one.signed_cet())
+        if one.child is not None and one.option.id not in paid:
+            child = one.child.stored(one.option.id, one.cet)
+            reserve_coin(one.child.coin, child.txid)
             built.append(child)
     put_transactions(session, built, now=now)
     return len(ours)
-
-
-def signed_child(
-    cet: CompletedCet,
-    coin: WalletOutpointRow,
-    wallet: TaprootKey,
-    *,
-    rate: SatsPerKvb,
-    root: Hash32,
-    replaces: Child | None = None,
-) -> tuple[Child, Transaction]:
-    """Return a CET's child, and the same signed by the wallet. Raises as ``build_child``."""
-    output = TxOut(value=Sats(coin.value_sats), script=wallet.script)
-    child = build_child(
-        cet, Coin(outpoint=outpoint_of(coin.outpoint), output=output), change_script=wallet.script, rate=rate,
-        proof_root=root, replaces=replaces,
-    )  # fmt: skip
-    return child, child.transaction.with_witness(1, [wallet.sign_input(child.transaction, 1, child.spent)])
 
 
 def to_settle(session: Session, *, limit: int = 256) -> list[str]:

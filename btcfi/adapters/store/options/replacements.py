@@ -1,36 +1,70 @@
 """A settlement that waits pays more: its child is replaced, and the CET below it stays as it is.
 
-One coin at a time is kept for a child. A larger one takes its place when the fee outgrows it.
+One coin at a time is kept for a child. What is sent next, ``btcfi.contracts.settling`` says, for a party too.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, TransactionState, WalletOutpointRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transaction
+from btcfi.adapters.store.chain.transactions import put_transaction
 from btcfi.adapters.store.chain.walk import give_way
-from btcfi.adapters.store.chain.wallet import CHILD_COIN, pick_coin, reserve_coin
+from btcfi.adapters.store.chain.wallet import CHILD_COIN, largest_coin, outpoint_of, pick_coin, reserve_coin
 from btcfi.adapters.store.options import contracts
-from btcfi.adapters.store.options.building import signed_child
-from btcfi.adapters.store.options.on_chain import transaction_of
+from btcfi.adapters.store.options.building import PaidChild, coins_of, completed, paid_child, terms_of
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import settlement_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import count, cross
-from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import Transaction, parse_transaction
-from btcfi.bitcoin.wallet import InsufficientFundsError
-from btcfi.contracts.settle import Child, CompletedCet, complete_cet
-from btcfi.errors import BtcfiError
-from btcfi.units import Hash32, Height, Sats, UnixSeconds
+from btcfi.bitcoin.transaction import OutPoint, parse_transaction
+from btcfi.contracts.settle import CompletedCet
+from btcfi.contracts.settling import (
+    BUMP_AFTER_BLOCKS,
+    COIN_INPUT,
+    Again,
+    Fresh,
+    Step,
+    Version,
+    View,
+    Wait,
+    Waiting,
+    coin_wanted,
+    next_step,
+)
+from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.units import Height, Sats, UnixSeconds, display_txid
 
-BUMP_AFTER_BLOCKS: Final = 3
-"""Blocks that a settlement may wait before it pays more; ``choose_rate`` doubles the rate as often."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unmined:
+    """A CET that no block holds, with the versions of its child."""
+
+    cet: TransactionRow
+    option: OptionRow
+    children: Sequence[TransactionRow]
+
+    @property
+    def standing(self) -> TransactionRow | None:
+        """The child that stands."""
+        return next((one for one in self.children if one.replaced_by is None), None)
+
+    @property
+    def outpoints(self) -> tuple[OutPoint, OutPoint]:
+        """The collateral, and the anchor."""
+        transaction = parse_transaction(bytes.fromhex(self.cet.raw_hex))
+        return transaction.inputs[0].outpoint, transaction.outpoint(len(transaction.outputs) - 1)
+
+
+def contested_outpoints(session: Session, *, tip: Height) -> list[OutPoint]:
+    """Return what the settlements that wait spend and offer: collaterals and anchors, to be looked for in the pool."""
+    return [outpoint for one in _unmined(session, tip) for outpoint in one.outpoints]
 
 
 def bump_children(
@@ -41,20 +75,21 @@ def bump_children(
     rule: FeeRule,
     tip: Height,
     now: UnixSeconds,
+    pool: Mapping[OutPoint, Waiting] | None = None,
 ) -> int:
-    """Replace the children of the CETs that wait too long by ones that pay more; return how many.
+    """Replace the children of the CETs that wait too long, or that others contest; return how many.
 
-    One that cannot be replaced keeps why, and harms no other. Call it with the wallet's lease.
+    pool: what the node has waiting on ``contested_outpoints``. One that cannot be replaced keeps why, and harms no
+    other. Call it with the wallet's lease.
     """
-    query = select(TransactionRow).where(
-        col(TransactionRow.purpose) == CHILD, col(TransactionRow.state).in_(UNMINED),
-        col(TransactionRow.built_height) <= tip - BUMP_AFTER_BLOCKS,
-    )  # fmt: skip
     bumped = 0
-    for row in session.execute(query).scalars().all():
+    for one in _unmined(session, tip):
+        row = one.standing or one.cet
+        if not _is_due(one, pool or {}, rule, tip):
+            continue
         try:
             with session.begin_nested():
-                bumped += _bump(session, row, wallet, estimate=estimate, rule=rule, tip=tip, now=now)
+                bumped += _bump(session, one, wallet, View(tip=tip, estimate=estimate), pool or {}, rule, now)
         except BtcfiError as e:
             row.last_error = f"waits, and cannot be replaced: {e}"
     if bumped:
@@ -62,55 +97,102 @@ def bump_children(
     return bumped
 
 
-def _bump(
-    session: Session, row: TransactionRow, wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
-    tip: Height, now: UnixSeconds,
+def _unmined(session: Session, tip: Height) -> list[_Unmined]:
+    """Return the CETs that a block could hold and none does; before its height no fee makes one valid."""
+    query = select(TransactionRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(TransactionRow.subject))
+    waiting = session.execute(query.where(
+        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
+        col(OptionRow.expiry_height) <= tip,
+    )).all()  # fmt: skip
+    children = session.execute(select(TransactionRow).where(
+        col(TransactionRow.purpose) == CHILD,
+        col(TransactionRow.subject).in_([option.id for _, option in waiting]),
+    )).scalars().all()  # fmt: skip
+    return [
+        _Unmined(cet=cet, option=option, children=[one for one in children if one.subject == option.id])
+        for cet, option in waiting
+    ]
+
+
+def _is_due(one: _Unmined, pool: Mapping[OutPoint, Waiting], rule: FeeRule, tip: Height) -> bool:
+    """Whether a settlement may have to pay more: it is late or near its deadline, it pays alone, or it is contested."""
+    child = one.standing
+    if child is not None and child.state not in UNMINED:
+        return False
+    late = tip - max((child or one.cet).built_height or tip, one.option.expiry_height or 0)
+    near = (one.option.refund_height or tip) - tip <= rule.deadline_blocks
+    collateral, anchor = one.outpoints
+    others = [
+        pool[outpoint].txid
+        for outpoint, ours in ((collateral, one.cet), (anchor, child))
+        if outpoint in pool and (ours is None or display_txid(pool[outpoint].txid) != ours.txid)
+    ]
+    return child is None or bool(others) or late >= BUMP_AFTER_BLOCKS or (near and late > 0)
+
+
+def _bump(  # noqa: PLR0917 - called once, right above
+    session: Session, one: _Unmined, wallet: TaprootKey, view: View, pool: Mapping[OutPoint, Waiting], rule: FeeRule,
+    now: UnixSeconds,
 ) -> bool:  # fmt: skip
-    option = session.get_one(OptionRow, row.subject)
-    parent = transaction_of(session, option.id, SETTLEMENT)
-    # before its height no fee makes a CET valid; below a confirmed one the child pays for itself only
-    late = tip - max(row.built_height or tip, option.expiry_height or 0)
-    if parent is None or parent.state not in UNMINED or late < BUMP_AFTER_BLOCKS:
-        return False
-    rate = choose_rate(estimate, rule, blocks_late=late, blocks_left=(option.refund_height or tip) - tip)
-    old = parse_transaction(bytes.fromhex(row.raw_hex))
-    cet = _cet(session, option)
-    if fee_for(old.vsize + cet.transaction.vsize, rate) <= row.fee_sats:
-        return False
-    root = Hash32(bytes.fromhex(settlement_of(session, option.id).proof_root or ""))
-    replaced = Child(transaction=old, spent=(), fee=Sats(row.fee_sats))
-    coin, child, signed = _dearer(session, replaced, cet, wallet, rate=rate, root=root, tip=tip)
-    replacing = Signed(
-        transaction=signed, purpose=CHILD, subject=option.id, spends=cet.anchor_outpoint, fee=child.fee,
-        waits_since=row.built_height,
+    executable = contracts.executables_of(session, [one.option]).get(one.option.id)
+    if executable is None:
+        raise NotFoundError("checked contract", one.option.id)
+    cet = completed(executable)
+    terms = terms_of(executable.plan.contract, cet, rule)
+    view = _seen(one, cet, view, pool)
+    sent = [_version(row) for row in one.children]
+    rows = _payers(session, one, coin_wanted(cet, sent, view, terms, change_script=wallet.script), view.tip)
+    step = next_step(cet, sent, coins_of(rows, wallet), view, terms, change_script=wallet.script)
+    if isinstance(step, Fresh):
+        settlement = settlement_of(session, one.option.id)
+        _replace(session, one, cet, paid_child(cet, step, rows, wallet, settlement), now=now)
+        return True
+    if reason := _stuck(step):
+        (one.standing or one.cet).last_error = f"waits, and cannot be replaced: {reason}"
+    return False
+
+
+def _seen(one: _Unmined, cet: CompletedCet, view: View, pool: Mapping[OutPoint, Waiting]) -> View:
+    collateral, anchor = one.outpoints
+    spender = pool.get(collateral)
+    waits = spender is not None and spender.txid == cet.transaction.txid
+    return View(
+        tip=view.tip, estimate=view.estimate, cet_waits=waits, anchor=pool.get(anchor), rival=None if waits else spender
     )  # fmt: skip
-    cross(session, row, TransactionState.REPLACED, now=now, detail=f"replaced by {replacing.txid}")
-    give_way(session, row, replacing.txid)
-    reserve_coin(coin, replacing.txid)
+
+
+def _version(row: TransactionRow) -> Version:
+    transaction = parse_transaction(bytes.fromhex(row.raw_hex))
+    return Version(transaction=transaction, fee=Sats(row.fee_sats), height=Height(row.built_height or 0))
+
+
+def _payers(session: Session, one: _Unmined, wanted: Sats, tip: Height) -> dict[OutPoint, WalletOutpointRow]:
+    """Return the coins that may pay: the one that is kept, and the smallest that does, or else the largest.
+
+    No smaller one than CHILD_COIN: any dust that somebody paid us would be the smallest coin.
+    """
+    child = one.standing
+    inputs = parse_transaction(bytes.fromhex(child.raw_hex)).inputs if child is not None else ()
+    kept = session.get(WalletOutpointRow, str(inputs[COIN_INPUT].outpoint)) if len(inputs) > COIN_INPUT else None
+    mine = kept if kept is not None and kept.state == CoinState.RESERVED else None
+    other = pick_coin(session, Sats(max(CHILD_COIN, wanted)), tip=tip) or largest_coin(session, CHILD_COIN, tip=tip)
+    return {outpoint_of(row.outpoint): row for row in (mine, other) if row is not None}
+
+
+def _stuck(step: Step) -> str:
+    """Return why a settlement that should pay more does not."""
+    match step:
+        case Wait(stuck=True) | Again():
+            return step.why
+        case _:
+            return ""
+
+
+def _replace(session: Session, one: _Unmined, cet: CompletedCet, child: PaidChild, *, now: UnixSeconds) -> None:
+    old = one.standing
+    replacing = child.stored(one.option.id, cet, waits_since=(old or one.cet).built_height)
+    if old is not None:
+        cross(session, old, TransactionState.REPLACED, now=now, detail=f"replaced by {replacing.txid}")
+        give_way(session, old, replacing.txid)
+    reserve_coin(child.coin, replacing.txid)
     put_transaction(session, replacing, now=now)
-    return True
-
-
-def _dearer(
-    session: Session, replaced: Child, cet: CompletedCet, wallet: TaprootKey, *, rate: SatsPerKvb, root: Hash32,
-    tip: Height,
-) -> tuple[WalletOutpointRow, Child, Transaction]:  # fmt: skip
-    """Return the coin of the new child, and the child; a larger coin where the old one does not do any more."""
-    kept = session.get(WalletOutpointRow, str(replaced.transaction.inputs[1].outpoint))
-    try:
-        if kept is not None and kept.state == CoinState.RESERVED:
-            return (kept, *signed_child(cet, kept, wallet, rate=rate, root=root, replaces=replaced))
-        needed = CHILD_COIN  # its own is spent, and any dust that somebody paid us would be the smallest coin
-    except InsufficientFundsError as e:
-        needed = e.needed
-    larger = pick_coin(session, needed, tip=tip)
-    if larger is None:
-        raise InsufficientFundsError(available=Sats(kept.value_sats if kept else 0), needed=needed)
-    return (larger, *signed_child(cet, larger, wallet, rate=rate, root=root, replaces=replaced))
-
-
-def _cet(session: Session, option: OptionRow) -> CompletedCet:
-    contract = contracts.executables_of(session, [option])[option.id]
-    return complete_cet(
-        contract.plan, buyer=contract.buyer, seller=contract.seller, attestations=contract.attestations
-    )  # fmt: skip

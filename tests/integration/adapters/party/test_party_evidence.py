@@ -7,12 +7,15 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.options import attesting
-from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.contract_tables import ContractRow, OracleEventRow
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.contracts.messages import encode_attestation
+from btcfi.contracts.messages import decode_announcement, encode_attestation
 from btcfi.contracts.watch import ContractStatus
-from tasks import options
+from btcfi.oracle.attestation import attest
+from btcfi.secp256k1 import public_key_xonly
+from tasks import context, options
 from tests.support.contract_stage import open_stage
+from tests.support.contracts import MemoryLedger
 
 pytestmark = pytest.mark.integration
 
@@ -89,11 +92,24 @@ def test_a_forged_attestation_is_refused_with_its_reason_and_the_genuine_one_sta
     assert len(stage.node.pool()) == 2
 
 
-def test_one_lying_and_one_silent_oracle_do_not_stop_the_refund(stage):
+def lie(stage, attestation):
+    """What the second oracle says with its own key and nonces, and another price: valid, and a lie."""
+    event = stage.row(ContractRow, option_id="one").event_id
+    announced = map(decode_announcement, json.loads(stage.row(OracleEventRow, id=event).announcements))
+    secret = next(
+        one for one in context.oracle_secrets(stage.deployment) if public_key_xonly(one) != attestation.oracle_key
+    )
+    theirs = next(one for one in announced if one.oracle_key == public_key_xonly(secret))
+    return attest(secret, theirs, attestation.outcome ^ 3, MemoryLedger())
+
+
+@pytest.mark.parametrize("said", ["forged", "contradicting"])
+def test_one_lying_and_one_silent_oracle_do_not_stop_the_refund(stage, said):
     stage.sell("one")
     stage.fund("one")
     (first, *_) = attested(stage)
-    tell(stage, "seller", [first, replace(first, outcome=first.outcome ^ 3)], "said")
+    wrong = replace(first, outcome=first.outcome ^ 3) if said == "forged" else lie(stage, first)
+    tell(stage, "seller", [first, wrong], "said")
     height = stage.row(OptionRow, id="one").refund_height
     address = (stage.deployment.parties_dir / "seller" / "address").read_text().strip()
     stage.node.generate(height - stage.node.block_count() - 1, address)

@@ -22,7 +22,7 @@ from btcfi.adapters.store.spine.machines import Machine, NoMachineError, Unknown
 from btcfi.adapters.store.spine.machines import edges as machine_edges
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
-from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput
@@ -285,7 +285,7 @@ def test_settlements_that_cannot_be_built_keep_no_other_one_back(store):
         with store.transaction() as session:
             seen.append(building.to_settle(session, limit=2))
             built = building.build_settlements(
-                session, seen[-1], wallet_key(bytes(32), 0), rate=SatsPerKvb(1_000), tip=Height(1), now=now
+                session, seen[-1], wallet_key(bytes(32), 0), estimate=None, rule=FeeRule(), tip=Height(1), now=now
             )
             assert built == 0
     assert {one for ids in seen for one in ids} == {"st-a", "st-b", "st-c"}

@@ -12,11 +12,8 @@ from btcfi.adapters.store.chain.wallet import SERVICE, reserve_coin
 from btcfi.adapters.store.options import replacements
 from btcfi.adapters.store.options.on_chain import OPTIONS_ON_CHAIN, transaction_of
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import TRUC_VERSION, OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.execution import ANCHOR
-from btcfi.contracts.settle import Child
 from btcfi.units import Height, Sats, Txid, UnixSeconds, display_txid
 
 NOW = UnixSeconds(1_700_000_040)
@@ -202,16 +199,15 @@ def test_the_coin_of_a_settlement_that_was_ended_outside_is_free_again(store, ve
         assert to_send(session, HANDLERS, now=UnixSeconds(NOW + 3600)) == []
 
 
-def test_a_child_whose_coin_was_spent_is_not_replaced_from_dust(store, monkeypatch):
-    monkeypatch.setattr(replacements, "signed_child", lambda *_, **__: (None, None))
+def test_a_child_whose_coin_was_spent_is_not_replaced_from_dust(store):
     _, child = built(store, "one", option(store, "one"))
     with store.transaction() as session:
         session.get_one(WalletOutpointRow, str(child.inputs[1].outpoint)).state = "spent"
-        for number, sats in ((1, 600), (2, 30_000)):
+        session.get_one(OptionRow, "one").expiry_height = 1
+        for number, sats in ((1, 600), (2, 30_000), (3, 90_000)):
             session.add(WalletOutpointRow(outpoint=f"{number:064x}:0", party=SERVICE, value_sats=sats, mature_height=1))
         session.flush()
-        replaced = Child(transaction=child, spent=(), fee=Sats(1))
-        coin, *_ = replacements._dearer(
-            session, replaced, None, wallet_key(b"\x07" * 32, 0), rate=SatsPerKvb(2_000), root=None, tip=Height(9)
-        )  # fmt: skip
-        assert coin.value_sats == 30_000
+        (unmined,) = replacements._unmined(session, Height(9))
+        for wanted, expected in ((1, 30_000), (40_000, 90_000), (200_000, 90_000)):
+            (coin,) = replacements._payers(session, unmined, Sats(wanted), Height(9)).values()
+            assert coin.value_sats == expected
