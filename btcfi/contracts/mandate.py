@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final
 
 from btcfi import secp256k1
+from btcfi.bitcoin.address import NETWORKS
 from btcfi.contracts.messages import ContractTerms, Role, canonical
 from btcfi.contracts.option import expected_height
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
@@ -27,9 +28,6 @@ from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
 TYPE: Final = "btcfi/mandate"
 MANDATE_VERSION: Final = 1
-
-NETWORKS: Final = ("main", "test", "testnet4", "signet", "regtest")
-"""As a node names its chain."""
 
 MAX_ENTRIES: Final = 64
 _TAG: Final = "BTCFi/mandate/v1"

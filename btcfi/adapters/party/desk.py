@@ -95,12 +95,9 @@ class PartyDesk:
         """
         if (before := self.accepted(offer)) is not None:
             return before
-        role, authority = offer.role.other, self._authority()
-        setup.check_new(offer.terms)
-        authority.check_contract(offer.terms, role)
+        role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
-        self._check_refund(offer.terms)
         self._check_coins(offer.party.coins)
         number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role)
@@ -115,6 +112,17 @@ class PartyDesk:
             )
         )  # fmt: skip
         return accepted
+
+    def check(self, offer: Offer) -> Authority:
+        """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
+
+        Raises WrongMandateError, OutsideMandateError, InvalidInputError naming the first field that it does not allow.
+        """
+        authority = self._authority()
+        setup.check_new(offer.terms)
+        authority.check_contract(offer.terms, offer.role.other)
+        self._check_refund(offer.terms)
+        return authority
 
     def orders(self) -> dict[str, str]:
         """Return our contracts' names by the owner's names for them: an order or a bid among them is answered."""

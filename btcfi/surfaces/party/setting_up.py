@@ -1,4 +1,4 @@
-"""Commands that set a contract up: a keystore, an offer, its answer, the signatures; and take it back."""
+"""Commands that set a contract up: an offer, its answer, the signatures; and take it back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from btcfi.adapters.keystore import create_keystore
-from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -23,26 +21,19 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms
+from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
     Announcements,
     Out,
     Side,
+    Yes,
     choice,
     command,
-    passphrase_of,
     read_message,
     say,
     write_message,
 )
 from btcfi.units import display_txid, height, sats
-
-
-@command()
-def init(*, side: Side) -> None:
-    """Create the party's keystore and print its address."""
-    create_keystore(PartyStore(side.folder).keystore_path, passphrase_of(side.passphrase_file, confirm=True))
-    desk = side.desk()
-    say({"folder": str(side.folder), "address": desk.address()})
 
 
 @command()
@@ -89,12 +80,13 @@ def accept(
     message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
     announcement: Announcements,
     out: Out,
+    yes: Yes = False,
     side: Side,
 ) -> None:
-    """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
+    """Check an offer against your mandate and every oracle's announcement as you have it; pre-sign its settlements."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    accepted = side.desk().accept(offered, expected)
+    accepted = side.desk(show=asking(yes=yes)).accept(offered, expected)
     write_message(out, encode_accept(accepted))
     say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 
@@ -104,11 +96,12 @@ def sign(
     *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
+    yes: Yes = False,
     side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = read_message(message)
-    desk = side.desk()
+    desk = side.desk(show=asking(yes=yes))
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         say({"funding_txid": display_txid(funding.txid)})

@@ -23,8 +23,9 @@ from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.messages import (
     MAX_MESSAGE_BYTES,
 )
+from btcfi.contracts.summary import CloseSummary, Summary
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -52,9 +53,14 @@ Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file,
 Announcements = Annotated[
     list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
 ]
-RefundDelay = Annotated[
-    int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
+RefundDelay = Annotated[int | None, typer.Option("--min-refund-delay", hidden=True)]
+IdentityPassphrase = Annotated[
+    Path | None,
+    typer.Option("--identity-passphrase-file", help="As --passphrase-file, for your identity; default: the same one."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: what is shown is wanted.")]
+
+Shown = Summary | CloseSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,24 +71,32 @@ class Side:
     node: NodeUrl = "http://127.0.0.1:18443"
     cookie_file: Cookie = None
     passphrase_file: Passphrase = None
+    min_refund_delay: RefundDelay = None
+
+    @property
+    def store(self) -> PartyStore:
+        """The party's folder."""
+        return PartyStore(self.folder)
 
     def chain(self) -> Node:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, *, guest: Guest | None = None) -> PartyDesk:
-        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
-        store = PartyStore(self.folder)
-        return PartyDesk(
-            store,
-            open_keystore(store.keystore_path, passphrase_of(self.passphrase_file)),
-            self.chain(),
-            guest or Guest(load_program(PROGRAM)),
-            fees=FeeRule(),
-        )
+    def desk(self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase.
+
+        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising.
+        """
+        if self.min_refund_delay is not None:
+            typer.echo(
+                "btcfi party: --min-refund-delay does nothing: the mandate says it, refund_delay_blocks", err=True
+            )
+        keystore = open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+        guest = guest or Guest(load_program(PROGRAM))
+        return PartyDesk(self.store, keystore, self.chain(), guest, fees=FeeRule(), show=show)
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
     options = [
@@ -98,7 +112,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
         whole = signature(function, eval_str=True)
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
-        app.command(name)(command)
+        of.command(name)(command)
         return function
 
     return put
@@ -108,6 +122,8 @@ def passphrase_of(path: Path | None, *, confirm: bool = False) -> str:
     """Return the passphrase: a file's first line, or what is typed; twice with ``confirm``."""
     if path is None:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    if not path.exists():
+        raise NotFoundError("passphrase file", str(path), "its first line is the passphrase")
     lines = path.read_text().splitlines()
     return lines[0] if lines else ""
 

@@ -18,7 +18,7 @@ import typer
 from btcfi.adapters.files import private_folder, read_untrusted_json, write_private
 from btcfi.contracts.mandate import MAX_ENTRIES
 from btcfi.records import TEXT, hexadecimal, listed, record, whole
-from btcfi.surfaces.party.setting_up import init
+from btcfi.surfaces.party.beginning import init
 from btcfi.surfaces.party.side import Side, command
 from btcfi.surfaces.party.watching import serve
 
@@ -58,7 +58,7 @@ def simulate(
     with contextlib.redirect_stdout(io.StringIO()) as said:
         init(
             mandate="simulation", oracle=[key.hex() for key in told.oracle_keys], threshold=told.threshold,
-            feed=told.feed, new_passphrase=True, side=side,
+            feed=[told.feed], new_passphrase=True, side=side,
         )  # fmt: skip
     write_private(mailbox / "address", json.loads(said.getvalue())["address"].encode() + b"\n")
     serve(inbox=mailbox / "inbox", outbox=mailbox / "outbox", every=every, side=side)

@@ -21,6 +21,7 @@ from btcfi.errors import BtcfiError
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
+from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import party_cli
 from btcfi.surfaces.status import status_of
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, parse_txid
@@ -57,12 +58,22 @@ class Desk:
     def run(self, *arguments, code=0):
         common = ["--dir", self.folder / "party", "--node", self.node, "--cookie-file", self.cookie]
         common += ["--passphrase-file", self.secret_file]
-        if arguments[0] in ("offer", "accept", "sign", "watch", "close", "close-sign"):
-            common += ["--min-refund-delay", "5"]
+        if arguments[0] in ("accept", "sign", "close", "close-sign"):
+            common += ["--yes"]
         words = list(map(str, [*arguments, *common]))
         status, out, error = self._apart(words) if self.apart else self._here(words)
         assert status == code, error
         return json.loads(out) if code == 0 else error
+
+    def begin(self):
+        """Make keystore and identity, sign a wide mandate, and return the address."""
+        begun = self.run("init")
+        draft, key = self.folder / "draft.json", public_key_xonly(ORACLES[0]).hex()
+        self.run("mandate", "new", "--like", "simulation", "--oracle", key, "--threshold", 1, "--out", draft)
+        changes = {"close": "agreed", "refund_delay_blocks": [5, 2_016]}
+        draft.write_text(json.dumps(json.loads(draft.read_text()) | changes))
+        self.run("mandate", "sign", draft, "--yes")
+        return begun["address"]
 
     def _apart(self, words):
         command = [sys.executable, "-m", "btcfi.surfaces.party_cli", *words]
@@ -88,7 +99,7 @@ def stage(tmp_path_factory):
         wallet.fund()
         desks = {name: Desk(folder / name, node.where, folder / "chain" / ".cookie") for name in ("seller", "buyer")}
         for name, amounts in (("seller", [10_200_000] * 4 + [50_000]), ("buyer", [100_000] * 3 + [50_000])):
-            address = desks[name].run("init")["address"]
+            address = desks[name].begin()
             wallet.coins_for(decode_address(address), amounts)
         yield wallet, desks, folder
 
@@ -335,7 +346,7 @@ def test_an_announcement_of_another_event_a_wrong_passphrase_and_a_changed_offer
     error = desks["buyer"].run(
         "accept", folder / "early.json", "--announcement", path, "--out", folder / "no.json", code=2
     )
-    assert "refund height" in error
+    assert "refund_height" in error
     # the seller's coin is gone meanwhile
     named = json.loads(offer.read_text())["party"]["coins"][0]
     assert named["value_sats"] == coin.value
@@ -360,15 +371,20 @@ def offered(stage, name, *announcements):
 def test_an_offer_by_the_right_event_and_another_s_key_is_refused_and_reserves_nothing(stage):
     """A seller who announces the event itself could attest whatever pays it."""
     _, desks, folder = stage
-    event, _, path = announced(folder, option(), "forged")
-    own = folder / "own-announcement.json"
-    own.write_text(json.dumps(encode_announcement(announce(ORACLES[1], event))))
+    event, announcement, path = announced(folder, option(), "forged")
+    genuine, own = encode_announcement(announcement), encode_announcement(announce(ORACLES[1], event))
+    own_file = folder / "own-announcement.json"
+    own_file.write_text(json.dumps(own))
     before = desks["buyer"].run("status")
-    for number, announcements in enumerate(([own], [path, own], [own, path])):
-        offer = offered(stage, "forged", *announcements)
+    message = json.loads(offered(stage, "forged", path).read_text())
+    offer = folder / "forged-forged.json"
+    for number, announcements in enumerate(([own], [genuine, own], [own, genuine])):
+        offer.write_text(json.dumps(message | {"oracles": announcements}))
         out = folder / f"no-{number}.json"
-        error = desks["buyer"].run("accept", offer, "--announcement", path, "--out", out, code=76)
-        assert "oracle" in error
+        # whatever file is given to compare it with: the oracle is the mandate's
+        given = own_file if number == 0 else path
+        error = desks["buyer"].run("accept", offer, "--announcement", given, "--out", out, code=2)
+        assert error.startswith("oracles")
         assert not out.exists()
     after = desks["buyer"].run("status")
     assert [after[name] for name in ("spendable_sats", "contracts")] == [
@@ -381,7 +397,7 @@ def test_one_answer_to_an_offer_is_signed_and_a_second_one_is_refused(stage):
     _, _, path = announced(folder, option(), "twice")
     offer = offered(stage, "twice", path)
     third = Desk(folder / "third", wallet.node.where, folder / "chain" / ".cookie")
-    wallet.coins_for(decode_address(third.run("init")["address"]), [100_000])
+    wallet.coins_for(decode_address(third.begin()), [100_000])
     answers = []
     for name, desk in (("buyer", desks["buyer"]), ("third", third)):
         answers.append(folder / f"twice-{name}-accept.json")
