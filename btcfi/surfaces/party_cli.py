@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party import beginning, closing, mandate, setting_up, simulating, watching
+from btcfi.surfaces.party.side import app
+
+__all__ = ["app", "beginning", "closing", "mandate", "setting_up", "simulating", "watching"]
 
 if __name__ == "__main__":
     run(app, name="btcfi party")
