@@ -44,6 +44,16 @@ class AlreadySignedError(ConflictError):
         self.contract = contract
 
 
+class OrderTakenError(ConflictError):
+    """An order with the name of one that was answered, and other terms: a name is answered once."""
+
+    def __init__(self, order: str, contract: str) -> None:
+        super().__init__(
+            f"order {order!r} was answered by contract {contract[:16]}, with other terms; rename the order"
+        )
+        self.order, self.contract = order, contract
+
+
 class PartyDesk:
     """One party with its folder, its keys, its owner's mandate, its guest program and a node."""
 
@@ -74,7 +84,10 @@ class PartyDesk:
         Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
         if order in self.orders():
-            return self._store.load(self.orders()[order]).offer
+            known = self._store.load(self.orders()[order]).offer
+            if (known.terms, known.role) != (terms, role):
+                raise OrderTakenError(order, known.id.hex())
+            return known
         setup.check_new(terms)
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
