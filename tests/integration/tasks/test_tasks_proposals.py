@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
 from btcfi.adapters.party.mailbox import Mailbox
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
@@ -319,3 +321,20 @@ def test_an_early_exercise_is_closed_by_one_proposal_to_its_buyer_on_the_key_pat
     assert [len(item) for item in close.inputs[0].witness] == [64]
     root = bytes.fromhex(embedded.row(SettlementRow).proof_root)
     assert read_record(close.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)
+
+
+def test_a_close_that_waits_while_its_event_is_attested_gets_no_child_of_the_cet_in_its_place(embedded):
+    exercise_early(embedded)
+    embedded.price(6_000_000)
+    embedded.attest()
+    embedded.talk(4)
+    chain.settle()
+    assert embedded.row(SettlementRow).state == "broadcast"
+    embedded.node.generate_block(context.mining_address(embedded.deployment, 1), [])
+    embedded.node.generate_block(context.mining_address(embedded.deployment, 1), [])
+    chain.watch()
+    with embedded.here.store.reading() as session:
+        purposes = [row.purpose for row in session.exec(select(TransactionRow).where(TransactionRow.subject == "one"))]
+    assert sorted(purposes) == ["funding", "settlement"]
+    embedded.mine(6)
+    assert embedded.state() == "EXERCISED"
