@@ -5,10 +5,7 @@ by name what it does not. Each side's files are opened by its own code alone: an
 """
 
 import json
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlmodel import select
@@ -39,43 +36,9 @@ from dashboards.operator import accounts
 from tasks import chain, context, options
 from tasks import contracts as exchange_tasks
 from tests.support.console_world import PASSWORD, open_world
+from tests.support.looking import files_of, inside, looking
 
 pytestmark = pytest.mark.integration
-
-OPENING = ("open", "os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.truncate", "os.chmod")
-"""Audit events of the interpreter whose first arguments are paths: whatever is read, written, made or taken away."""
-
-_looking: list[list[Path]] = []
-
-
-def _hook(event, arguments):
-    if _looking and event in OPENING:
-        for one in arguments[:2]:
-            if isinstance(one, (str, bytes, Path)):
-                _looking[-1].append(Path(one if isinstance(one, (str, Path)) else one.decode()).absolute())
-
-
-sys.addaudithook(_hook)  # for good: an audit hook cannot be taken away; without anybody looking it does nothing
-
-
-@contextmanager
-def looking():
-    """Give the list of the paths that are touched meanwhile."""
-    seen = []
-    _looking.append(seen)
-    try:
-        yield seen
-    finally:
-        _looking.remove(seen)
-
-
-def inside(paths, *folders):
-    return {path for path in paths for folder in folders if folder == path or folder in path.parents}
-
-
-def files_of(folder):
-    return {path for path in folder.rglob("*") if path.is_file()}
-
 
 def exercise_early(stage):
     """Sell an option that may be exercised early, fund it, and prove its exercise: a close is all that is missing."""
