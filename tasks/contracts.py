@@ -1,13 +1,13 @@
 """Contracts: proposed to the two parties, their messages carried; each party signs in its own process, by its mandate.
 
-The service proposes and carries; it writes no order, no bid and no mandate. ``tasks/checks.py`` checks what they signed.
+The service proposes and carries; it writes no order, no bid and no mandate. ``tasks/checks.py`` checks what is signed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,8 +139,8 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
 
 def _deliver_one(here: Context, row: ContractRow, seller: Mailbox, buyer: Mailbox) -> None:
     name = row.option_id
-    if row.state == ContractState.ORDERED:
-        _put_once(seller, f"{name}.proposal", lambda: contracts.proposal_of(row))
+    if row.state == ContractState.ORDERED and not seller.holds(f"{name}.proposal"):
+        seller.put(f"{name}.proposal", contracts.proposal_of(row))
     for state, box, kind, kept in (
         (ContractState.OFFERED, buyer, "offer", row.offer_sha256),
         (ContractState.ACCEPTED, seller, "accept", row.accept_sha256),
@@ -161,15 +161,11 @@ def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
     for option_id, proposal, last_error in wanted:
         name = option_id + contracts.CLOSE_SUFFIX
         with _apart(here, option_id, "close not proposed yet"):
-            _put_once(buyer, f"{name}.close-proposal", lambda said=proposal: said)
+            if not buyer.holds(f"{name}.close-proposal"):
+                buyer.put(f"{name}.close-proposal", proposal)
             if last_error is None:
                 _say_refusals(here, option_id, (buyer, f"{name}.close-proposal"), (seller, f"{name}.close-request"),
                               (buyer, f"{name}.close-answer"))  # fmt: skip
-
-
-def _put_once(box: Mailbox, name: str, message: Callable[[], dict[str, Any]]) -> None:
-    if not box.holds(name):
-        box.put(name, message())
 
 
 def _say_refusals(here: Context, option_id: str, *sent: tuple[Mailbox, str]) -> None:

@@ -5,7 +5,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
-import pytest
 from sqlmodel import select
 
 from btcfi.adapters.chain.node import Node

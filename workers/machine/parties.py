@@ -12,7 +12,6 @@ import os
 import secrets
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 from btcfi.adapters.chain.node import Node

@@ -1,8 +1,8 @@
 """The two parties' mailboxes as the service sees them: it puts messages in and takes answers out, and has no key.
 
-An inbox and an outbox are all that it shares with a party: what its owner wants (orders, bids, a mandate) and its keys lie
-in a folder of its own. A party's process (``btcfi party run``) moves what it has handled into ``done`` or ``refused``; a
-message that lies in either is never put again, so carrying may be repeated at will.
+An inbox and an outbox are all that it shares with a party: what its owner wants (orders, bids, a mandate) and its keys
+lie in a folder of its own. A party's process (``btcfi party run``) moves what it has handled into ``done`` or
+``refused``; a message that lies in either is never put again, so carrying may be repeated at will.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ def simulate(
 ) -> None:
     """Be a party of a simulation, on regtest: make keys and mandate at the first start, then answer as `party run`."""
     private_folder(_with_parents(side.folder))
-    side = replace(side, passphrase_file=side.passphrase_file or side.folder / "passphrase")
-    _take_over_passphrase(mailbox / "passphrase", side.passphrase_file)
+    passphrase = side.passphrase_file or side.folder / "passphrase"
+    _take_over_passphrase(mailbox / "passphrase", passphrase)
+    side = replace(side, passphrase_file=passphrase)
     told = _ORACLES.read(read_untrusted_json(oracles, at_most=MAX_ORACLES_BYTES, what="oracles", named=True), "oracles")
     with contextlib.redirect_stdout(io.StringIO()) as said:
         init(

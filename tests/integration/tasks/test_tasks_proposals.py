@@ -40,6 +40,7 @@ from tests.support.looking import files_of, inside, looking
 
 pytestmark = pytest.mark.integration
 
+
 def exercise_early(stage):
     """Sell an option that may be exercised early, fund it, and prove its exercise: a close is all that is missing."""
     stage.sell("one", OptionKind.BINARY_CALL, american=True)
@@ -111,10 +112,10 @@ def test_no_side_opens_a_secret_file_of_another_and_no_secret_lies_twice(embedde
     opened["service"].update(seen)
     assert embedded.state() == "EXERCISED"
     secret = {"service": ours, "seller": (own["seller"],), "buyer": (own["buyer"],)}
-    for who in opened:
-        assert inside(opened[who], *secret[who]), f"the hook saw nothing of {who}"
+    for who, paths in opened.items():
+        assert inside(paths, *secret[who]), f"the hook saw nothing of {who}"
         for other in secret.keys() - {who}:
-            assert inside(opened[who], *secret[other]) == set(), f"{who} opened what is {other}'s"
+            assert inside(paths, *secret[other]) == set(), f"{who} opened what is {other}'s"
     held = {who: {path for folder in folders for path in files_of(folder)} for who, folders in secret.items()}
     held["service"].add(ours[0])
     assert held["seller"] | held["buyer"] | held["service"] == {

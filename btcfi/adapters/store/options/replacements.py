@@ -101,11 +101,11 @@ def bump_children(
 def _unmined(session: Session, tip: Height) -> list[_Unmined]:
     """Return the CETs that a block could hold and none does; before its height no fee makes one valid."""
     query = select(TransactionRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(TransactionRow.subject))
-    waiting = session.execute(query.where(
+    unmined = session.execute(query.where(
         col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
         col(OptionRow.expiry_height) <= tip,
     )).all()  # fmt: skip
-    waiting = [(row, option) for row, option in waiting if _has_anchor(row)]
+    waiting = [(row, option) for row, option in unmined if _has_anchor(row)]
     children = session.execute(select(TransactionRow).where(
         col(TransactionRow.purpose) == CHILD,
         col(TransactionRow.subject).in_([option.id for _, option in waiting]),
@@ -117,7 +117,7 @@ def _unmined(session: Session, tip: Height) -> list[_Unmined]:
 
 
 def _has_anchor(settlement: TransactionRow) -> bool:
-    """Whether a settlement is a CET: a close pays for itself, and a child of the CET in its place would spend nothing."""
+    """Whether a settlement is a CET: a close pays for itself, a child of the CET that it replaces would spend nothing."""
     return parse_transaction(bytes.fromhex(settlement.raw_hex)).outputs[-1].script == P2A_SCRIPT
 
 

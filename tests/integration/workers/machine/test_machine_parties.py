@@ -1,4 +1,4 @@
-"""The two parties of `btcfi up`: processes that make their own keys and mandate, which nobody else opens or can read."""
+"""The two parties of `btcfi up`: processes that make their own keys and mandate, which nobody else opens or reads."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from btcfi.adapters.files import write_private
 from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.bitcoin.address import encode_address
 from btcfi.secp256k1 import public_key_xonly
@@ -37,7 +38,7 @@ def started():
         deployment = Deployment(data_dir=Path(folder) / "data")
         buyer = deployment.parties_dir / "buyer"
         keys = create_keystore(buyer / "party" / "keystore.json", WORDS, cost=LEAST_N)
-        (buyer / "passphrase").write_text(WORDS + "\n")
+        write_private(buyer / "passphrase", WORDS.encode() + b"\n")
         (buyer / "address").write_text(encode_address(keys.wallet_key(0).script) + "\n")
         found = []
         statuses = [deployment.parties_dir / party / "outbox" / "status.json" for party in parties.PARTIES]
@@ -139,6 +140,7 @@ def test_a_process_of_another_user_reads_no_passphrase_and_no_key_though_every_f
 
 
 def read_as_nobody(path):
-    done = subprocess.run(["/bin/cat", str(path)], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True)
+    command = ["/bin/cat", str(path)]
+    done = subprocess.run(command, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, check=False)
     assert done.returncode == 0 or b"Permission denied" in done.stderr, done.stderr
     return done.returncode
