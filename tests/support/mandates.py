@@ -20,6 +20,7 @@ def mandate(*, oracles=ORACLES, threshold=1, programs=(PROGRAM,), **changes):
     wide = simulation_mandate(
         number=1, now=UnixSeconds(int(time.time())), network="regtest", programs=programs,
         oracle_keys=[public_key_xonly(secret) for secret in oracles], threshold=threshold,
+        feeds=("BTC/USD", "BTC-USD"),
     )  # fmt: skip
     return replace(wide, **changes)
 

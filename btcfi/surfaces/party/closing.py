@@ -16,10 +16,12 @@ from btcfi.contracts.messages import (
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
+    Contract,
     Out,
     Side,
     Yes,
     command,
+    contract_name,
     read_message,
     say,
     write_message,
@@ -30,7 +32,7 @@ from btcfi.units import display_txid, sats
 @command()
 def close(
     *,
-    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    contract: Contract,
     payout_sats: Annotated[int, typer.Option("--payout-sats", help="What the buyer gets.", min=0)],
     out: Out,
     guest_input: Annotated[
@@ -46,7 +48,9 @@ def close(
     except ValueError as e:
         raise InvalidInputError("guest input", "not hex", "120 hex digits") from e
     desk = side.desk(show=asking(yes=yes))
-    request = desk.request_close(contract, payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given)
+    request = desk.request_close(
+        contract_name(contract), payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given
+    )
     write_message(out, encode_close_request(request))
     say({"contract": contract, "close": out}, quiet=out == "-")
 

@@ -14,18 +14,16 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import read_untrusted_json
+from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.messages import (
-    MAX_MESSAGE_BYTES,
-)
+from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_offer
 from btcfi.contracts.summary import CloseSummary, Summary
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -33,6 +31,9 @@ NODE_TIMEOUT: Final = 60.0
 """Seconds."""
 
 PROGRAM: Final = "option_settlement"
+
+HASH_SIZE: Final = 32
+"""Bytes of a contract's name."""
 
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
@@ -47,9 +48,23 @@ Cookie = Annotated[
 ]
 Passphrase = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),
+    typer.Option(
+        "--passphrase-file",
+        envvar="BTCFI_PARTY_PASSPHRASE_FILE",
+        help="File whose first line is the passphrase; else it is asked for.",
+    ),
 ]
 Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Contract = Annotated[
+    str, typer.Argument(help="The contract: its name in `party status`, or the file of its offer or accept message.")
+]
+Coins = Annotated[
+    list[str] | None,
+    typer.Option("--coin", help="TXID:VOUT of an outside wallet's coin, instead of this wallet's; repeat."),
+]
+PayTo = Annotated[
+    str, typer.Option("--pay-to", help="With --coin: the outside wallet's address for payout, premium and change.")
+]
 Announcements = Annotated[
     list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
 ]
@@ -96,6 +111,16 @@ class Side:
         return PartyDesk(self.store, keystore, self.chain(), guest, fees=FeeRule(), show=show)
 
 
+def contract_name(text: str) -> str:
+    """Return the name of a contract: as it is, or of the file of an offer or an accept message."""
+    if len(text) == 2 * HASH_SIZE and set(text) <= set("0123456789abcdef"):
+        return text
+    message = read_message(text)
+    if isinstance(message, dict) and message.get("type") == "btcfi/accept":
+        return decode_accept(message).offer_id.hex()
+    return decode_offer(message).id.hex()
+
+
 def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
@@ -110,6 +135,9 @@ def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Call
             function(side=Side(**{one.name: given.pop(one.name) for one in options}), **given)
 
         whole = signature(function, eval_str=True)
+        if "side" not in whole.parameters:
+            of.command(name)(function)
+            return function
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
         of.command(name)(command)
@@ -162,6 +190,28 @@ def write_message(target: str, message: dict[str, Any]) -> None:
         _http("POST", target, raw)
     else:
         Path(target).write_bytes(raw)
+
+
+def carry(message: dict[str, Any], name: str, to: str) -> None:
+    """Put a message of this name into a folder, or post it to a URL. Raises ConflictError when another lies there."""
+    if _is_url(to):
+        write_message(to, message)
+        return
+    folder = Path(to)
+    if not folder.is_dir():
+        raise NotFoundError("folder", to, "make it, or name the one that the other side reads")
+    target = folder / name
+    if target.exists() and read_message(str(target)) != message:
+        raise OtherMessageError(target)
+    write_private(target, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+class OtherMessageError(ConflictError):
+    """Another message of this name lies there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is another message already; nothing was overwritten")
+        self.path = path
 
 
 def _http(method: str, url: str, body: bytes | None = None) -> bytes:

@@ -286,6 +286,15 @@ def message_of(session: Session, sha256: str | None) -> dict[str, Any]:
     return body
 
 
+def kept_messages(session: Session, option_id: str) -> dict[str, dict[str, Any]]:
+    """Return what both parties have said so far to set a contract up, by kind: ``offer``, ``accept``, ``sign``."""
+    row = session.get(ContractRow, option_id)
+    if row is None:
+        return {}
+    hashes = {"offer": row.offer_sha256, "accept": row.accept_sha256, "sign": row.sign_sha256}
+    return {kind: message_of(session, sha256) for kind, sha256 in hashes.items() if sha256 is not None}
+
+
 # ---- settling
 
 
