@@ -117,7 +117,7 @@ def _unmined(session: Session, tip: Height) -> list[_Unmined]:
 
 
 def _has_anchor(settlement: TransactionRow) -> bool:
-    """Whether a settlement is a CET: a close pays for itself, and a child of the CET it replaces would spend nothing."""
+    """Whether a settlement is a CET: a close pays for itself, and a child of the CET it replaces spends nothing."""
     return parse_transaction(bytes.fromhex(settlement.raw_hex)).outputs[-1].script == P2A_SCRIPT
 
 
