@@ -95,9 +95,7 @@ def test_every_open_option_of_an_older_store_settles_and_its_event_is_the_same(c
     with resumed_stage(tmp_path, commit) as (stage, said):
         assert events(stage) == {name: row["event_id"] for name, row in said["options"].items()}
         finish(stage, said)
-        assert states(stage) == FINISHED | {"signed": "CREATED", "ordered": "ACTIVE"}
-        # of version 1, and its buyer had not signed yet: a mandate of today's allows no CET without a fee
-        assert "the buyer refused: cet_fee_sats: 0" in stage.row(OptionRow, id="signed").last_error
+        assert states(stage) == FINISHED | {"signed": "ACTIVE", "ordered": "ACTIVE"}
         assert findings(stage, FINISHED) == []
 
 
@@ -153,7 +151,7 @@ def test_without_its_preset_an_option_waits_with_the_hash_that_is_missing_until_
         finish(stage, said)
         missing = said["options"]["call"]["preset_sha256"]
         before = {name: row["state"] for name, row in said["options"].items()}
-        assert states(stage) == before | {"sent": "EXERCISED"}  # it was complete before
+        assert states(stage) == before | {"sent": "EXERCISED", "signed": "ACTIVE"}  # both were complete before
         assert missing in stage.row(OptionRow, id="call").last_error
         doctor_says = [finding.said for finding in doctor.database(stage.deployment) if finding.name == "open options"]
         assert [missing in said for said in doctor_says] == [True]
@@ -186,5 +184,5 @@ def test_without_its_program_a_settlement_waits_with_the_hash_that_is_missing_an
         manifest.write_text(whole)
         go_on(stage)
         assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
-        assert stage.row(ContractRow, option_id="signed").state == "checked"
+        assert stage.row(ContractRow, option_id="signed").state == "funded"
         assert findings(stage, FINISHED) == []
