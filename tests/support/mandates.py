@@ -35,5 +35,10 @@ def authority(given=None, *, height=100, now=1_739_999_000, exposure=0, network=
 
 def give_mandate(desk, given, secret=IDENTITY_SECRET):
     """Have a desk know this owner, and put a mandate of hers in force, with the next number."""
-    desk.owner.adopt(public_key_xonly(secret))
-    desk.owner.install(sign_mandate(replace(given, number=desk.owner.next_number()), secret))
+    own(desk.owner, given, secret)
+
+
+def own(owner, given, secret=IDENTITY_SECRET):
+    """As ``give_mandate``, for a folder whose desk is another process's."""
+    owner.adopt(public_key_xonly(secret))
+    owner.install(sign_mandate(replace(given, number=owner.next_number()), secret))

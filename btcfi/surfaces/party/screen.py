@@ -126,7 +126,7 @@ def _field(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         bounds = [one for one in value if isinstance(one, int)]
-        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else ", ".join(map(str, value))
+        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else _listed(list(map(str, value)))
     if name.endswith("_unix") and isinstance(value, int):
         return _when(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -140,8 +140,14 @@ def _option_line(option: OptionTerms) -> str:
 
 
 def _oracles(summary: Summary) -> str:
-    keys = f"\n{'':<{_WIDTH + 3}}".join(key.hex() for key in summary.oracles)
-    return f"{summary.threshold} of {len(summary.oracles)} must agree:\n{'':<{_WIDTH + 3}}{keys}"
+    return _listed(
+        [f"{summary.threshold} of {len(summary.oracles)} must agree:", *(one.hex() for one in summary.oracles)]
+    )
+
+
+def _listed(words: list[str]) -> str:
+    """Return words in one line, and keys and hashes each in a line of its own."""
+    return f"\n{'':<{_WIDTH + 3}}".join(words) if any(len(word) > _WIDTH for word in words) else ", ".join(words)
 
 
 def _amount(value: Sats) -> str:
