@@ -7,6 +7,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
@@ -35,6 +36,17 @@ from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Sats
 
+FUND_WITHIN_SECONDS: Final = 6 * 3_600
+"""How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
+
+
+class OrderTakenError(ConflictError):
+    """A name that stands for another order already: what was ordered under it is offered, and nothing else."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__(f"order {order!a}: another one of this name is offered already; give it a name of its own")
+        self.order = order
+
 
 class AlreadySignedError(ConflictError):
     """A second answer to an offer whose first one was signed: what left the house is a fact."""
@@ -56,13 +68,15 @@ class PartyDesk:
         self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)
-        self._watcher = Watcher(store, keystore, node, self.wallet, self._agreements, fees=fees)
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
+        self._watcher = Watcher(
+            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
+        )
         self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
-        self.finish_close = self._closer.finish
+        self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise
         self.learn, self.watch = self._watcher.learn, self._watcher.watch
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
@@ -71,10 +85,14 @@ class PartyDesk:
         """Make an offer with coins of our wallet, and remember it; its file reserves them.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        Raises OrderTakenError, WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is
+        reserved.
         """
         if order in self.orders():
-            return self._store.load(self.orders()[order]).offer
+            before = self._store.load(self.orders()[order]).offer
+            if (before.terms, before.role) != (terms, role):
+                raise OrderTakenError(order)
+            return before
         setup.check_new(terms)
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
@@ -157,7 +175,7 @@ class PartyDesk:
         contract.sign = setup.sign(
             contract.offer, accepted, agreement, secret, self.wallet.by_script, authority=authority
         )  # fmt: skip
-        contract.watch = watch.start(self._node, self._node.block_count())
+        contract.watch, contract.fund_by = watch.start(self._node, self._node.block_count()), self._fund_by(contract)
         self._store.save(contract)
         return contract.sign
 
@@ -178,6 +196,7 @@ class PartyDesk:
             contract.funding = setup.complete(agreement, signed, self.wallet.by_script, authority=authority)
             contract.sign = signed
             contract.watch = watch.start(self._node, self._node.block_count())
+            contract.fund_by = self._fund_by(contract)
             self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
@@ -197,6 +216,11 @@ class PartyDesk:
 
     def _policy(self) -> SetupPolicy:
         return SetupPolicy(min_refund_delay=self.owner.mandate().mandate.refund_delay.least)
+
+    def _fund_by(self, contract: PartyContract) -> int | None:
+        """Return until when a contract that is signed now may be funded: half of its life at most."""
+        now, expiry = self._node.chain_info().median_time, decode_terms(contract.offer.terms.option).expiry
+        return now + min(FUND_WITHIN_SECONDS, (expiry - now) // 2) if now < expiry else None
 
     def _keep(self, contract: PartyContract) -> None:
         known, name = self.orders(), self._store.save(contract)

@@ -209,6 +209,7 @@ class PartyMail:
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
         self._needs_no_bid("close proposal", "an order of our own")
+        self._desk.check_exercise(self._desk.contract_id(proposal.offer_id.hex()), proposal.guest_input)
         request = self._desk.request_close(
             proposal.offer_id.hex(), payout=proposal.payout, rate=proposal.rate, guest_input=proposal.guest_input
         )
@@ -226,7 +227,8 @@ class PartyMail:
             bid = decode_close_order(_read_bid(self._bids / f"{name}.json"))
         except NotFoundError:
             self._needs_no_bid("close request", f"a bid named {name}")
-            return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=request.payout))
+            answer = self._desk.answer_close(request, payout=request.payout, unbidden=True)
+            return "close-answer", encode_close_answer(answer)
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
             raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")
