@@ -48,7 +48,7 @@ def narrow_mandate(**changes):
         "window_slack": 7_200, "expiry_slack": Bounds(least=-6, most=12),
         "refund_delay": Bounds(least=5, most=2_016), "close": CloseRule.AGREED,
         "close_price": Bounds(least=1_000_000, most=30_000_000), "close_rate": Bounds(least=1_000, most=50_000),
-        "close_fee": Sats(20_000), "unbidden": False,
+        "close_fee": Sats(20_000), "unbidden": False, "presets": (Hash32(bytes(32)),),
     }  # fmt: skip
     programs = [load_program("option_settlement").program_hash]
     return mandate(**{"oracles": ORACLES[:1], "threshold": 1, "programs": programs} | bounds | changes)
@@ -67,7 +67,7 @@ class Side:
     def __init__(self, folder, number, node, cookie):
         self.folder, self._node, self._cookie = folder, node, cookie
         self.keystore = Keystore(bytes([number]) * 32)
-        self._client = None
+        self._client, self.show = None, lambda _: None
         self.restart()
 
     def restart(self):
@@ -75,7 +75,9 @@ class Side:
         self._client = Node(self._node.where, 20, cookie_file=self._cookie)
         self.store = PartyStore(self.folder / "party")
         guest = PythonGuest(load_program("option_settlement"))
-        self.desk = PartyDesk(self.store, self.keystore, self._client, guest, fees=FeeRule())
+        self.desk = PartyDesk(
+            self.store, self.keystore, self._client, guest, fees=FeeRule(), show=self.show
+        )  # fmt: skip
         if not self.desk.owner.known:
             self.allow()
         self.mail = PartyMail(self.desk, **{name: self.folder / name for name in FOLDERS})

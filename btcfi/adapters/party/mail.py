@@ -67,8 +67,12 @@ _Answer = tuple[str, dict[str, Any]] | None
 class PartyMail:
     """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
-    def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path, bids: Path) -> None:
-        self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
+    def __init__(
+        self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path | None = None, bids: Path | None = None
+    ) -> None:  # fmt: skip
+        """Take the folders. orders, bids: None where the mandate is all that the owner says."""
+        self._desk, self._inbox, self._outbox, self._bids = desk, inbox, outbox, bids
+        self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
         self._walked: tuple[Height, int] | None = None
         self._look_again = inf
@@ -87,17 +91,14 @@ class PartyMail:
             "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
         }
-        for folder in (
-            outbox,
-            bids / "used",
-            *(into / name for into in (inbox, orders) for name in ("done", "refused")),
-        ):
+        made = [outbox, *(into / name for into in self._sources for name in ("done", "refused"))]
+        for folder in [*made, *([] if bids is None else [bids / "used"])]:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
         """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
         handled = 0
-        for folder in (self._orders, self._inbox):
+        for folder in self._sources:
             waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
             handled += sum(self._handle_apart(path) for path in waiting)
         here = (height, self._learned)
@@ -190,9 +191,12 @@ class PartyMail:
 
     def _tidy_bids(self) -> None:
         answered = self._desk.orders()
-        for path in self._bids.glob("*.json"):
+        for path in self._all_bids():
             if path.name in answered:
-                path.replace(self._bids / "used" / path.name)
+                path.replace(path.parent / "used" / path.name)
+
+    def _all_bids(self) -> list[Path]:
+        return [] if self._bids is None else sorted(self._bids.glob("*.json"))
 
     def _needs_no_bid(self, what: str, expected: str) -> None:
         if not self._desk.owner.mandate().mandate.unbidden:
@@ -224,7 +228,7 @@ class PartyMail:
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         request = decode_close_request(message)
         try:
-            bid = decode_close_order(_read_bid(self._bids / f"{name}.json"))
+            bid = decode_close_order(self._read_bid(f"{name}.json"))
         except NotFoundError:
             self._needs_no_bid("close request", f"a bid named {name}")
             answer = self._desk.answer_close(request, payout=request.payout, unbidden=True)
@@ -244,11 +248,12 @@ class PartyMail:
         """Return the bid that says the same as an offer, if there is one that is not answered yet."""
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
         answered = self._desk.orders()
-        for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
+        bids = self._all_bids()
+        for path in (*(one for one in bids if one.stem == name), *bids):
             if path.name in answered:
                 continue
             try:
-                message = _read_bid(path)
+                message = self._read_bid(path.name)
                 if not isinstance(message, dict) or message.get("type") != "btcfi/order":
                     continue
                 bid = decode_order(message)
@@ -261,6 +266,11 @@ class PartyMail:
                 return path, bid
         return None
 
+    def _read_bid(self, name: str) -> Any:  # noqa: ANN401 - JSON
+        if self._bids is None:
+            raise NotFoundError("bid", name)
+        return read_untrusted_json(self._bids / name, at_most=MAX_MESSAGE_BYTES, what="bid")
+
     def _write_status(self, reports: list[Report]) -> None:
         write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
 
@@ -270,10 +280,6 @@ def _check_name(name: str) -> None:
     if not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
         expected = f"a name of at most {MAX_NAME_BYTES} bytes, in letters that can be shown"
         raise InvalidInputError("message", f"is named {name[:40]!a}", expected)
-
-
-def _read_bid(path: Path) -> Any:  # noqa: ANN401 - JSON
-    return read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="bid")
 
 
 def _broadcast(kind: str, sent: Transaction) -> dict[str, Any]:

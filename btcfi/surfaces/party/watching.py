@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
+from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.watching import encode_reports
-from btcfi.contracts.messages import (
-    decode_attestation,
-)
+from btcfi.contracts.mandate import WrongMandateError
+from btcfi.contracts.messages import decode_attestation
 from btcfi.errors import BtcfiError
+from btcfi.surfaces.party.screen import log_line
 from btcfi.surfaces.party.side import (
     PROGRAM,
     Side,
@@ -71,21 +72,27 @@ def serve(
     *,
     inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
     outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
-    orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
-    bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
+    orders: Annotated[
+        Path | None, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")
+    ] = None,
+    bids: Annotated[Path | None, typer.Option("--bids", help="Folder of terms that you accept, each once.")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
     side: Side,
 ) -> None:
-    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
+    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted.
+
+    What needs neither is what your mandate says; without both folders it is all that you say.
+    """
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     chain = side.chain()
-    desk = side.desk(guest=GuestAside(load_program(PROGRAM)))
+    desk = side.desk(guest=GuestAside(load_program(PROGRAM)), show=log_line)
+    _check_authority(desk, side.store)
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
-    typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
+    typer.echo(json.dumps({"running": str(side.folder)}))
     sys.stdout.flush()
     while not stopping.is_set():
         try:
@@ -95,3 +102,16 @@ def serve(
             busy = 0
         if not busy:
             stopping.wait(every)
+
+
+def _check_authority(desk: PartyDesk, store: PartyStore) -> None:
+    """Raise WrongMandateError where nothing can be signed and nothing is to be watched.
+
+    Open contracts are watched and settled without a mandate: theirs was given when they were signed.
+    """
+    try:
+        desk.owner.mandate()
+    except WrongMandateError as e:
+        if not store.names():
+            raise
+        sys.stderr.write(f"btcfi party: {e} Contracts that are signed are watched and settled.\n")

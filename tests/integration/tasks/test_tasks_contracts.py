@@ -220,7 +220,7 @@ def test_an_oracle_signs_one_outcome_of_an_event_whatever_the_store_says_later(e
 def test_what_a_party_refuses_is_said_on_the_option_and_nothing_is_signed_after_it(embedded):
     embedded.sell("one")
     exchange_tasks.exchange()
-    (embedded.deployment.parties_dir / "buyer" / "bids" / "one.json").unlink()  # the buyer has changed its mind
+    embedded.give_mandate(embedded.mails["buyer"]._desk, unbidden=False)  # the buyer has changed its mind
     embedded.talk()
     assert "the buyer refused: offer: says what no bid of ours says" in embedded.row(OptionRow).last_error
     assert embedded.row(ContractRow).state == "offered"
@@ -250,11 +250,11 @@ def test_a_message_with_a_wrong_signature_is_named_and_the_buyer_never_gets_the_
     assert not embedded.node.pool()
 
 
-def test_a_wallet_without_coins_makes_an_order_wait_and_not_fail(embedded):
+def test_a_wallet_without_coins_makes_a_proposal_wait_and_not_fail(embedded):
     for number in range(COINS + 1):
         embedded.sell(f"option-{number}")
     embedded.talk()
-    waiting = list(embedded.deployment.parties_dir.glob("*/orders/*.json"))
+    waiting = list(embedded.deployment.parties_dir.glob("*/inbox/*.proposal.json"))
     assert len(waiting) == 1
     embedded.mine(3)  # the fundings confirm: their change is a new coin
     embedded.talk()

@@ -23,6 +23,7 @@ from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import count, cross
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
+from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import OutPoint, parse_transaction
 from btcfi.contracts.settle import CompletedCet
 from btcfi.contracts.settling import (
@@ -105,10 +106,11 @@ def bump_children(
 def _unmined(session: Session, tip: Height) -> list[_Unmined]:
     """Return the CETs that a block could hold and none does; before its height no fee makes one valid."""
     query = select(TransactionRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(TransactionRow.subject))
-    waiting = session.execute(query.where(
+    unmined = session.execute(query.where(
         col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
         col(OptionRow.expiry_height) <= tip,
     )).all()  # fmt: skip
+    waiting = [(row, option) for row, option in unmined if _has_anchor(row)]
     children = session.execute(select(TransactionRow).where(
         col(TransactionRow.purpose) == CHILD,
         col(TransactionRow.subject).in_([option.id for _, option in waiting]),
@@ -117,6 +119,11 @@ def _unmined(session: Session, tip: Height) -> list[_Unmined]:
         _Unmined(cet=cet, option=option, children=[one for one in children if one.subject == option.id])
         for cet, option in waiting
     ]
+
+
+def _has_anchor(settlement: TransactionRow) -> bool:
+    """Whether a settlement is a CET: a close pays for itself, and a child of the CET it replaces spends nothing."""
+    return parse_transaction(bytes.fromhex(settlement.raw_hex)).outputs[-1].script == P2A_SCRIPT
 
 
 def _is_due(one: _Unmined, pool: Mapping[OutPoint, Waiting], rule: FeeRule, tip: Height) -> bool:
