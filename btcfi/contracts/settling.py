@@ -78,7 +78,8 @@ class View:
     cet_waits: bool = False
     """The CET is in the pool, with a child or without."""
     anchor: Waiting | None = None
-    """What spends the CET's anchor in the pool: a version of ours, or anybody's."""
+    """The CET's child in the pool, a version of ours or anybody's: a version 3 transaction has no second one, so also
+    what spends another of its outputs must be outbid."""
     rival: Waiting | None = None
     """What spends the collateral in the pool and is not the CET: a refund, a close."""
 

@@ -213,7 +213,7 @@ class PartyMail:
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
         self._needs_no_bid("close proposal", "an order of our own")
-        _needs_an_input("close proposal", proposal.guest_input)
+        self._desk.check_exercise(self._desk.contract_id(proposal.offer_id.hex()), proposal.guest_input)
         request = self._desk.request_close(
             proposal.offer_id.hex(), payout=proposal.payout, rate=proposal.rate, guest_input=proposal.guest_input
         )
@@ -231,8 +231,8 @@ class PartyMail:
             bid = decode_close_order(self._read_bid(f"{name}.json"))
         except NotFoundError:
             self._needs_no_bid("close request", f"a bid named {name}")
-            _needs_an_input("close request", request.guest_input)
-            return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=request.payout))
+            answer = self._desk.answer_close(request, payout=request.payout, unbidden=True)
+            return "close-answer", encode_close_answer(answer)
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
             raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")
@@ -273,12 +273,6 @@ class PartyMail:
 
     def _write_status(self, reports: list[Report]) -> None:
         write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
-
-
-def _needs_an_input(what: str, guest_input: bytes) -> None:
-    """Raise InvalidInputError for a payout that somebody states: unbidden is only what the guest computes."""
-    if not guest_input:
-        raise InvalidInputError(what, "states a payout without a guest input", "an input, or an order or bid of ours")
 
 
 def _check_name(name: str) -> None:

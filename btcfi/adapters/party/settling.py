@@ -112,12 +112,13 @@ class Settler:
         ours = {version.transaction.txid for version in contract.children}
         kept = [version.transaction.inputs[COIN_INPUT].outpoint for version in contract.children]
         coins = self._wallet.free(kept)
-        waiting = waiting_on(self._node, [collateral, cet.anchor_outpoint, *(coin.outpoint for coin in coins)])
+        waiting = waiting_on(self._node, [collateral, *cet.outpoints, *(coin.outpoint for coin in coins)])
         spender = waiting.get(collateral)
+        child = next((waiting[outpoint] for outpoint in reversed(cet.outpoints) if outpoint in waiting), None)
         cet_waits = spender is not None and spender.txid == cet.transaction.txid
         view = View(
             tip=tip, estimate=asking_rate(self._node, SETTLE_TARGET_BLOCKS), cet_waits=cet_waits,
-            anchor=waiting.get(cet.anchor_outpoint), rival=None if cet_waits else spender,
+            anchor=child, rival=None if cet_waits else spender,
         )  # fmt: skip
         free = [one for one in coins if one.outpoint not in waiting or waiting[one.outpoint].txid in ours]
         return _Pool(view=view, coins=free)

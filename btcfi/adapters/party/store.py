@@ -68,8 +68,17 @@ class PartyContract:
     cancelled: Transaction | None = None
     """What took the contract's coins home before it was funded: the funding is not sent again after it."""
     watch: WatchState | None = None
+    fund_by: int | None = None
+    """Time of the chain by which a block must hold the funding, else its coins go home. None: there was no such time
+    when it was signed, as in a replay, whose clock is beyond the expiry."""
+    funded: bool = False
+    """A block has held the funding: after a reorganisation it is sent again, however late."""
     closing: CloseRequest | None = None
     """A close that this party asked for."""
+    asked_at: int | None = None
+    """When it did, in Unix seconds: a wish is not kept for ever."""
+    asked_knowing: int = 0
+    """How many attestations of its event it knew then."""
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
     order: str = ""
@@ -206,7 +215,11 @@ class PartyStore:
             "refunds": [_encode_version(one) for one in contract.refunds],
             "cancelled": _if(contract.cancelled, _hex),
             "watch": _if(contract.watch, _encode_watch),
+            "fund_by": contract.fund_by,
+            "funded": contract.funded,
             "closing": _if(contract.closing, encode_close_request),
+            "asked_at": contract.asked_at,
+            "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
             "policy": _if(contract.policy, _encode_policy),
@@ -352,7 +365,17 @@ _POLICY: Final = record(SetupPolicy, may_lack=("oracle_keys",), oracle_keys=Rule
 
 _CONTRACT: Final = record(
     PartyContract,
-    may_lack=("buckets", "policy", "children", "refunds", "cancelled"),
+    may_lack=(
+        "buckets",
+        "policy",
+        "children",
+        "refunds",
+        "cancelled",
+        "fund_by",
+        "funded",
+        "asked_at",
+        "asked_knowing",
+    ),
     policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
@@ -363,7 +386,9 @@ _CONTRACT: Final = record(
     refunds=listed(_VERSION),
     cancelled=optional(_TRANSACTION),
     watch=optional(_WATCH),
+    fund_by=optional(WHOLE),
     closing=optional(Rule(decode_close_request, "a close request")),
+    asked_at=optional(WHOLE),
     closes=listed(_TXID),
     buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
 )

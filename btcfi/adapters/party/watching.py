@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from btcfi.adapters.party.settling import Settler
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import FeeRule
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts import watch
 from btcfi.contracts.messages import Role
 from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, complete_cet
@@ -79,13 +80,14 @@ class _Seen:
 
 
 class Watcher:
-    """One party's watch over its contracts: it signs refunds and the children of its own settlements, nothing else."""
+    """One party's watch over its contracts: it signs refunds, children of its settlements and what takes coins home."""
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
-        fees: FeeRule,
+        fees: FeeRule, take_home: Callable[[str], Transaction],
     ) -> None:  # fmt: skip
-        self._store, self._node = store, node
+        """Take the rooms of a desk. take_home: cancels an unfunded contract by its name."""
+        self._store, self._node, self._take_home = store, node, take_home
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._done: set[str] = set()
@@ -166,6 +168,7 @@ class Watcher:
         state = contract.watch or watch.start(view, view.block_count())
         step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
+        contract.funded = contract.funded or step.state.created(plan.funding) is not None
         kept = self._store.attestations()
         known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
         relevant = [said for said, announced in known if said is not None and _has_nonces(said, announced)]
@@ -185,11 +188,32 @@ class Watcher:
             attested=cet is not None,
             seller=contract.role is Role.SELLER,
         )
-        note = self._act(action, contract, agreement, cet, step.state.tip)
+        if action is Action.BROADCAST_FUNDING and self._late(contract, attested=bool(relevant)):
+            note = self._withdraw(name, contract)
+        else:
+            note = self._act(action, contract, agreement, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):
             self._store.save(contract)
         self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
+
+    def _late(self, contract: PartyContract, *, attested: bool) -> bool:
+        """Return whether a contract that no block ever funded is not to be funded any more.
+
+        Who signs last decides whether there is a contract at all. Once the price is known, or half way there, only the
+        side that it favours would still fund it; and nobody's own software must do it for the other one.
+        """
+        if contract.funded or contract.cancelled is not None:
+            return False
+        overdue = contract.fund_by is not None and self._node.chain_info().median_time >= contract.fund_by
+        return attested or overdue
+
+    def _withdraw(self, name: str, contract: PartyContract) -> str:
+        try:
+            contract.cancelled = self._take_home(name)
+        except BtcfiError as e:
+            return f"not funded in time, and its coins are not home: {e}"
+        return "not funded in time: its coins go home"
 
     def _act(
         self, action: Action, contract: PartyContract, agreement: Agreement, cet: CompletedCet | None, tip: Height

@@ -41,9 +41,9 @@ def test_a_close_at_a_payout_that_nobody_computes_needs_the_owner_s_word_however
     asked = CloseRequest(
         contract_id=known, payout=payout, rate=rate, guest_input=b"", nonce=contract.offer.party.key * 2
     )
-    assert "guest input" in refused(stage, "seller", "asked.close-request", encode_close_request(asked))
+    assert "guest_input" in refused(stage, "seller", "asked.close-request", encode_close_request(asked))
     proposed = CloseOrder(offer_id=contract.offer.id, payout=Sats(0), rate=rate, guest_input=b"")
-    assert "guest input" in refused(stage, "seller", "asked.close-proposal", encode_close_proposal(proposed))
+    assert "guest_input" in refused(stage, "seller", "asked.close-proposal", encode_close_proposal(proposed))
     outbox = stage.deployment.parties_dir / "seller" / "outbox"
     assert not list(outbox.glob("asked.*"))
     assert desk._store.load(contract.offer.id.hex()).closes == ()
