@@ -44,6 +44,17 @@ class CannotBumpError(ConflictError):
         self.contract, self.problem, self.instead = contract, problem, instead
 
 
+class CancelTooDearError(ConflictError):
+    """What a cancel would replace pays so much that outbidding it would cost more than the fee rule allows."""
+
+    def __init__(self, contract: str, *, fee: Sats, most: Sats) -> None:
+        super().__init__(
+            f"contract {contract[:16]}: to replace what waits would cost {fee:,} sats, at most {most:,} are allowed; "
+            "what pays so much is mined soon: then `btcfi party close` it"
+        )
+        self.contract, self.fee, self.most = contract, fee, most
+
+
 class Funder:
     """One party's hand on the fundings of its contracts while no block holds them."""
 
@@ -76,8 +87,10 @@ class Funder:
     def cancel(self, name: str) -> Transaction:
         """Take back a contract that no block has funded: spend our coins to ourselves, so that it never can be.
 
-        A funding that waits in the pool is replaced. Raises StepOutOfOrderError, InsufficientFundsError,
-        TxRejectedError, also where the node replaces nothing that does not signal it (-mempoolfullrbf=0).
+        A funding that waits in the pool is replaced, with all that builds on it: the other side's child, too, whose fee
+        we would pay and it would not. At most the fee rule's last cap is paid. Raises StepOutOfOrderError,
+        CancelTooDearError, InsufficientFundsError, TxRejectedError, also where the node replaces nothing that does not
+        signal it (-mempoolfullrbf=0).
         """
         contract = self._store.load(name)
         coins = contract.ours.coins if contract.ours is not None else ()
@@ -90,7 +103,10 @@ class Funder:
         rate = choose_rate(asking_rate(self._node, FUNDING_TARGET_BLOCKS), self._fees)
 
         def fee(vsize: int) -> Sats:
-            return Sats(max(fee_for(vsize, rate), _outbid(conflicts, vsize)))
+            asked, most = max(fee_for(vsize, rate), _outbid(conflicts, vsize)), fee_for(vsize, self._fees.deadline_cap)
+            if asked > most:
+                raise CancelTooDearError(name, fee=Sats(asked), most=most)
+            return Sats(asked)
 
         contract.cancelled = self._home(coins, fee)
         self._store.save(contract)  # first: from here on we never send the funding again
