@@ -69,6 +69,7 @@ class Deployment(BaseSettings):
     )
     node_cookie_file: Path | None = None
     node_timeout_seconds: Seconds = 20.0
+    network: Literal["main", "test", "testnet4", "signet", "regtest"] = "regtest"
 
     preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_]*$")
     feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")

@@ -69,7 +69,7 @@ COMMANDS: Final = _rows(
     Row("restore", Who.OPERATOR, "workers.commands.restore:restore",
         "Restore a backup into the deployment's empty data folder and database; then start it as usual."),
     Row("oracle", Who.OPERATOR, "workers.commands.oracle:app",
-        "After a restore: what the oracles may have attested since the backup."),
+        "An oracle's events: by hand, or after a restore."),
     Row("serve", Who.OPERATOR, "workers.commands.serve:serve",
         "Serve the REST API of the deployment's store, and the operator console, until Ctrl-C."),
     Row("worker", Who.OPERATOR, "workers.commands.worker:worker",
@@ -101,6 +101,7 @@ COMMANDS: Final = _rows(
         "Record raw responses of live exchanges, to be replayed later with --replay FOLDER."),
     Row("demo", Who.DEVELOPER, "workers.commands.demo:demo",
         "Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."),
+    Row("regtest", Who.DEVELOPER, "btcfi.surfaces.regtest_cli:app", "A chain of your own, to try things on."),
     Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
     Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
         "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "

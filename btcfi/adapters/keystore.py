@@ -61,7 +61,8 @@ _MAX_FILE_BYTES: Final = 1 << 16
 _VERSION: Final = 1
 _TYPE: Final = "btcfi/keystore"
 _CONTRACT_PURPOSE: Final = 2137
-"""Hardened first level of contract keys: apart from every BIP43 purpose in use."""
+_IDENTITY_PURPOSE: Final = 2138
+"""Hardened first levels of contract keys and of an owner's identity: apart from every BIP43 purpose in use."""
 
 
 class WrongPassphraseError(BtcfiError):
@@ -90,6 +91,10 @@ class Keystore:
     def contract_secret(self, index: int) -> bytes:
         """Return the secret of contract ``index``: m/2137'/index', a key of its own for each contract."""
         return master_key(self._seed).child(_CONTRACT_PURPOSE + HARDENED).child(index + HARDENED).secret
+
+    def identity_secret(self) -> bytes:
+        """Return the secret by which an owner signs mandates: m/2138'."""
+        return master_key(self._seed).child(_IDENTITY_PURPOSE + HARDENED).secret
 
     def box(self) -> AESGCM:
         """Return the cipher for small secrets of this keystore's owner."""

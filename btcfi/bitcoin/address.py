@@ -8,8 +8,8 @@ from typing import Final
 from btcfi.bitcoin.script import OP_0, OP_1, is_witness_program
 from btcfi.errors import InvalidInputError
 
-HRP: Final = {"mainnet": "bc", "testnet": "tb", "signet": "tb", "regtest": "bcrt"}
-"""Human-readable part per network. Source: BIP173; Bitcoin Core's chain parameters for regtest."""
+NETWORKS: Final = {"main": "bc", "test": "tb", "testnet4": "tb", "signet": "tb", "regtest": "bcrt"}
+"""Human-readable part by network, as a node names its chain. Source: BIP173; Bitcoin Core's chain parameters."""
 
 _CHARSET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -22,16 +22,23 @@ _V0_SIZES: Final = (20, 32)
 
 
 def encode_address(script: bytes, network: str = "regtest") -> str:
-    """Return the address of a witness output script. Raises InvalidInputError for any other script."""
+    """Return the address of a witness output script. Raises InvalidInputError for any other script or network."""
     if not is_witness_program(script):
         raise InvalidInputError("script", "is not a witness program", "a version opcode and one push of 2 to 40 bytes")
     version = 0 if script[0] == OP_0 else script[0] - OP_1 + 1
-    hrp = HRP[network]
+    hrp = prefix_of(network)
     data = [version, *_regroup(script[2:], 8, 5, pad=True)]
     constant = _BECH32 if version == 0 else _BECH32M
     polymod = _polymod([*_expand(hrp), *data, *[0] * _CHECKSUM_LENGTH]) ^ constant
     checksum = [(polymod >> 5 * (5 - i)) & 31 for i in range(_CHECKSUM_LENGTH)]
     return hrp + "1" + "".join(_CHARSET[value] for value in [*data, *checksum])
+
+
+def prefix_of(network: str) -> str:
+    """Return the human-readable part of a network's addresses. Raises InvalidInputError for a network of nobody's."""
+    if network not in NETWORKS:
+        raise InvalidInputError("network", repr(network), "one of " + ", ".join(NETWORKS))
+    return NETWORKS[network]
 
 
 def decode_address(address: str, network: str = "regtest") -> bytes:
@@ -41,9 +48,9 @@ def decode_address(address: str, network: str = "regtest") -> bytes:
     if address not in (lower, address.upper()) or len(address) > _MAX_LENGTH:
         raise InvalidInputError("address", "mixed case or too long", expected)
     hrp, separator, body = lower.rpartition("1")
-    if not separator or hrp != HRP[network]:
+    if not separator or hrp != prefix_of(network):
         raise InvalidInputError(
-            "address", f"starts with {hrp or address[:4]!r}", f"{expected}, starting {HRP[network]}1"
+            "address", f"starts with {hrp or address[:4]!r}", f"{expected}, starting {prefix_of(network)}1"
         )
     if len(body) <= _CHECKSUM_LENGTH or any(letter not in _CHARSET for letter in body):
         raise InvalidInputError("address", "has a letter outside the alphabet or is too short", expected)

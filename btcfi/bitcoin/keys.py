@@ -22,7 +22,7 @@ _INDEX_DIGITS: Final = 10
 
 _MIN_SEED, _MAX_SEED = 16, 64
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_WIF_VERSION: Final = {"mainnet": 0x80, "testnet": 0xEF, "signet": 0xEF, "regtest": 0xEF}
+_WIF_VERSION: Final = {"main": 0x80, "test": 0xEF, "testnet4": 0xEF, "signet": 0xEF, "regtest": 0xEF}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from enum import Enum
 from typing import Any, Final
 
 from btcfi import secp256k1
+from btcfi.bitcoin.address import NETWORKS
 from btcfi.contracts.messages import ContractTerms, Role, canonical
 from btcfi.contracts.option import expected_height
-from btcfi.contracts.payouts import breakpoints_of, decode_terms
+from btcfi.contracts.payouts import breakpoints_of, check_option_of, decode_terms
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
@@ -27,9 +28,6 @@ from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
 TYPE: Final = "btcfi/mandate"
 MANDATE_VERSION: Final = 1
-
-NETWORKS: Final = ("main", "test", "testnet4", "signet", "regtest")
-"""As a node names its chain."""
 
 MAX_ENTRIES: Final = 64
 _TAG: Final = "BTCFi/mandate/v1"
@@ -198,7 +196,7 @@ class Authority:
         """
         self._check_validity()
         option = decode_terms(terms.option)
-        check_option(option, terms)
+        check_option_of(terms, option)
         check_event(option, terms.announcements[0].event if terms.announcements else None)
         self._check_instrument(option, terms, role)
         self._check_oracles(terms)
@@ -305,20 +303,7 @@ def stake_of(terms: ContractTerms, role: Role) -> Sats:
     return terms.collateral if role is Role.SELLER else terms.premium
 
 
-# ---- this option's terms and event
-
-
-def check_option(option: OptionTerms, terms: ContractTerms) -> None:
-    """Check that a contract's terms are its option's: the collateral, and the prices at which the payoff turns.
-
-    Between two of those prices the payout is taken for monotone: with others a contract would pay something else than
-    its option does, nothing at all for instance. Raises InvalidInputError.
-    """
-    if terms.collateral != option.collateral:
-        raise InvalidInputError("collateral_sats", f"{terms.collateral:,}", f"{option.collateral:,}, the option's")
-    if terms.breakpoints != breakpoints_of(option):
-        expected = ", ".join(f"{price}" for price in breakpoints_of(option))
-        raise InvalidInputError("breakpoint_cents", f"{len(terms.breakpoints)} of another option", expected)
+# ---- this option's event
 
 
 _CONDITION: Final = re.compile(

@@ -15,7 +15,7 @@ from btcfi.options.terms import OptionKind
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, Hash32, Sats, UnixSeconds
 
 DAY: Final = 86_400
-FEED: Final = "BTC-USD"
+FEED: Final = "BTC/USD"
 _YEARS: Final = 20 * 365 * DAY
 
 

@@ -23,10 +23,10 @@ from btcfi.bitcoin.fees import (
     vsize_of,
 )
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.script import is_p2tr
 from btcfi.bitcoin.taproot import NUMS_KEY, TaprootOutput
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, SEQUENCE_RBF, OutPoint, Transaction, TxIn, TxOut
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
+from btcfi.bitcoin.witness import WrongWitnessError, check_witness
 from btcfi.contracts import leaves
 from btcfi.contracts.leaves import LeafKeys
 from btcfi.contracts.metadata import OptionMetadata, RecordType, record_script
@@ -71,8 +71,8 @@ class CollateralTooSmallError(InvalidInputError):
 class WrongSignatureError(BtcfiError):
     """A signature does not belong to this transaction and this party."""
 
-    def __init__(self, *, party: str, what: str) -> None:
-        super().__init__(f"{party}'s signature of {what} is not valid; nothing was signed after it")
+    def __init__(self, *, party: str, what: str, problem: str = "not valid") -> None:
+        super().__init__(f"{party}'s signature of {what} is {problem}; nothing was signed after it")
         self.party, self.what = party, what
 
 
@@ -251,18 +251,14 @@ def complete_funding(funding: Funding, witnesses: Mapping[int, Sequence[bytes]])
 def check_funding_witness(funding: Funding, index: int, witness: Sequence[bytes]) -> None:
     """Check the witness of one funding input. Raises WrongSignatureError naming the party and the input.
 
-    A Taproot input must carry one valid key-path signature of the whole transaction (SIGHASH_DEFAULT); the script of
-    any other output is the node's to judge, and only an empty witness is refused here.
+    One valid signature of the whole transaction by the coin's key: Taproot's key path, or a segwit v0 key hash. A
+    coin of any other script is refused; its witness could not be told from rubbish before the funding is sent.
     """
-    output = funding.spent[index]
-    if is_p2tr(output.script):
-        digest = taproot.sighash(funding.transaction, index, funding.spent)
-        valid = len(witness) == 1 and secp256k1.schnorr_verify(output.script[2:], digest, witness[0])
-    else:
-        valid = bool(witness)
-    if not valid:
+    try:
+        check_witness(funding.transaction, index, funding.spent, witness)
+    except WrongWitnessError as e:
         party = "seller" if index < funding.seller_inputs else "buyer"
-        raise WrongSignatureError(party=party, what=f"funding input {index}")
+        raise WrongSignatureError(party=party, what=f"funding input {index}", problem=e.problem) from e
 
 
 # ---- paying the collateral out by a leaf

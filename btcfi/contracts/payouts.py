@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.contracts.buckets import Payouts
+from btcfi.contracts.messages import ContractTerms
+from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.records import Rule, record
@@ -77,6 +79,19 @@ def condition_of(terms: OptionTerms, since: Slot) -> str:
         return ""
     comparison = ">=" if terms.barrier > terms.strike else "<="
     return f"agreed price {comparison} {terms.barrier} cents between {since} and {terms.expiry}"
+
+
+def check_option_of(terms: ContractTerms, option: OptionTerms) -> None:
+    """Check that a contract's money and turning points are those of its option. Raises InvalidInputError.
+
+    Buckets are exact only between the turning points: with others a payout would not be the guest's.
+    """
+    if option.collateral != terms.collateral:
+        raise InvalidInputError("collateral_sats", f"{terms.collateral:,}", f"{option.collateral:,}, the option's")
+    if terms.breakpoints != breakpoints_of(option):
+        said = ", ".join(map(str, terms.breakpoints)) or "none"
+        expected = ", ".join(map(str, breakpoints_of(option)))
+        raise InvalidInputError("breakpoint_cents", f"{said}, of another option", expected)
 
 
 def encode_terms(terms: OptionTerms) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.script import is_witness_program
 from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
 from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
 from btcfi.contracts.mandate import Authority
@@ -333,6 +334,9 @@ def _check_party(name: str, party: Party) -> None:
     scripts = [party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)]
     if not all(is_witness_program(script) for script in scripts):
         raise InvalidInputError(f"{name}'s scripts", "not all segwit", "witness programs for payout, change and coins")
+    for coin in party.coins:
+        if not has_checkable_witness(coin.output.script):
+            raise InvalidInputError(f"{name}'s coin {coin.outpoint}", "is of another type", "a P2TR or P2WPKH coin")
 
 
 def _check_key(party: Party, secret: bytes) -> None:

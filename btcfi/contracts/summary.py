@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from btcfi.contracts.cooperative import Close
 from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import Agreement
+from btcfi.errors import BtcfiError
 from btcfi.units import Hash32, Height, Sats, Slot
+
+
+class DeclinedError(BtcfiError):
+    """The owner has seen what was about to be signed, and has said no."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: you said no; nothing was signed and nothing is reserved")
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

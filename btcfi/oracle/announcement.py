@@ -56,7 +56,7 @@ class OracleEvent:
     """What will be attested. Two events that differ in anything have different ids."""
 
     feed: str
-    """Name of the price feed, such as BTC-USD."""
+    """Name of the price feed, such as BTC/USD."""
     expiry: Slot
     """The minute whose agreed price counts."""
     program_hash: Hash32

@@ -1,7 +1,8 @@
 """``btcfi party``: one side of an option contract, with its own keys, on its own machine.
 
-    seller: party init, party offer ... --out offer.json
-    buyer:  party init, party accept offer.json --announcement oracle.json --out accept.json
+    both:   party init, party mandate new --oracle KEY --threshold 1 --out draft.json, party mandate sign draft.json
+    seller: party offer ... --out offer.json
+    buyer:  party accept offer.json --announcement oracle.json --out accept.json
     seller: party sign accept.json --out sign.json
     buyer:  party sign sign.json            (checks everything, signs last, broadcasts the funding)
     both:   party watch --attestation attestation.json
@@ -13,10 +14,10 @@ or read from a file; it never stands in an argument.
 from __future__ import annotations
 
 from btcfi.surfaces.cli import run
-from btcfi.surfaces.party import closing, setting_up, watching
+from btcfi.surfaces.party import beginning, closing, mandate, psbt, setting_up, verifying, watching
 from btcfi.surfaces.party.side import app
 
-__all__ = ["app", "closing", "setting_up", "watching"]
+__all__ = ["app", "beginning", "closing", "mandate", "psbt", "setting_up", "verifying", "watching"]
 
 if __name__ == "__main__":
     run(app, name="btcfi party")

@@ -11,7 +11,7 @@ from btcfi import errors
 from btcfi.adapters import keystore
 from btcfi.adapters.chain import node
 from btcfi.bitcoin import adaptor, wallet
-from btcfi.contracts import anchor, option, setup
+from btcfi.contracts import anchor, mandate, option, setup, summary
 from btcfi.options import expiry
 from btcfi.oracle import announcement, attestation, submission
 from btcfi.proofs import errors as proof_errors
@@ -45,6 +45,8 @@ ROWS: dict[type[Exception], Row] = {
     adaptor.WrongAdaptorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     option.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     setup.WrongMessageError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    mandate.WrongMandateError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    summary.DeclinedError: Row(exit_code=79, http=403, grpc="PERMISSION_DENIED"),
     anchor.WrongAnchorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
@@ -73,7 +75,7 @@ ROWS: dict[type[Exception], Row] = {
     rest_errors.RequestUnderWayError: Row(exit_code=75, http=409, grpc="ABORTED"),
     proof_errors.ProofError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
 }
-"""Add a row per decision that a caller can take. Exit codes 64 and above follow sysexits.h where one fits."""
+"""Add a row per decision that a caller can take. Exit codes from 64 follow sysexits.h where one fits; 79 is ours."""
 
 
 def status_of(error: BaseException) -> Row:

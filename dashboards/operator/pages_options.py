@@ -21,13 +21,13 @@ from btcfi.surfaces.status import status_of
 from dashboards.operator import drawing, orders, queries
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader, Trader, TraderForm
+from dashboards.operator.pages_contract import Id, add_contract_page
 from dashboards.operator.render import path_segment, with_query
 
 STATES: Final = tuple(map(str, OptionState))
 KINDS: Final = tuple(kind.label for kind in OptionKind)
 STYLES: Final = ("european", "american")
 
-Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Word = Annotated[str, Query(max_length=128, pattern=r"^[^\x00]*$")]
 Cursor = Annotated[str | None, Query(max_length=400)]
 
@@ -42,6 +42,7 @@ def router(console: Console) -> APIRouter:
     _list(routes, console)
     _new(routes, console)
     _one(routes, console)
+    add_contract_page(routes, console)
     return routes
 
 

@@ -22,7 +22,8 @@ from btcfi.surfaces.rest.v1 import check
 from dashboards.operator import drawing
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.gate import Reader, ReaderForm
-from dashboards.operator.pages_options import Cursor, Id, Word
+from dashboards.operator.pages_contract import Id
+from dashboards.operator.pages_options import Cursor, Word
 from dashboards.operator.render import with_query
 
 STATES: Final = tuple(map(str, SettlementState))

@@ -148,6 +148,25 @@ def test_an_option_is_written_expires_is_settled_and_verified_through_the_page(p
     assert page.locator(".record .sum .hash").inner_text() in proven
 
 
+def test_a_trader_reads_what_a_contract_is_and_takes_its_messages_home(page, console, written, tmp_path):
+    call, _ = written
+    page.goto(f"{console.url}/options/{call}")
+    page.locator("#life .big .state", has_text=re.compile("active|expired|exercised")).wait_for(timeout=LONG)
+    page.get_by_role("link", name="Contract", exact=True).click()
+    page.get_by_text("It holds.").wait_for(timeout=LONG)
+    said = page.locator("main").inner_text()
+    for part in ("Signed by both sides", "What each side gets", "the seller alone takes it all back", "NOT guaranteed"):
+        assert part in said, part
+    assert faults(page) == []
+    files = []
+    for kind in ("offer", "accept", "sign"):
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name=f"{kind}.json").click()
+        files.append(tmp_path / f"{kind}.json")
+        downloading.value.save_as(files[-1])
+    assert "It holds, signed by both." in console.cli("party", "verify", *map(str, files))
+
+
 def test_a_minute_is_replayed_from_its_evidence_through_the_page(page, console, written):
     page.goto(f"{console.url}/prices")
     page.locator("#chart .u-legend").wait_for()
@@ -207,7 +226,7 @@ def test_every_page_has_no_serious_fault_and_fits_its_window(browser, console, s
         viewport={"width": width, "height": 844}, color_scheme=scheme, storage_state=signed_in
     )
     page = context.new_page()
-    for path in (*PAGES, f"/options/{written[0]}"):
+    for path in (*PAGES, f"/options/{written[0]}", f"/options/{written[0]}/contract"):
         page.goto(console.url + path)
         if path == "/prices":
             page.locator("#chart .u-legend").wait_for()

@@ -67,7 +67,7 @@ class Side:
     def __init__(self, folder, number, node, cookie):
         self.folder, self._node, self._cookie = folder, node, cookie
         self.keystore = Keystore(bytes([number]) * 32)
-        self._client = None
+        self._client, self.show = None, lambda _: None
         self.restart()
 
     def restart(self):
@@ -75,7 +75,9 @@ class Side:
         self._client = Node(self._node.where, 20, cookie_file=self._cookie)
         self.store = PartyStore(self.folder / "party")
         guest = PythonGuest(load_program("option_settlement"))
-        self.desk = PartyDesk(self.store, self.keystore, self._client, guest, fees=FeeRule())
+        self.desk = PartyDesk(
+            self.store, self.keystore, self._client, guest, fees=FeeRule(), show=self.show
+        )  # fmt: skip
         if not self.desk.owner.known:
             self.allow()
         self.mail = PartyMail(self.desk, **{name: self.folder / name for name in FOLDERS})

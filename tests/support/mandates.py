@@ -20,6 +20,7 @@ def mandate(*, oracles=ORACLES, threshold=1, programs=(PROGRAM,), **changes):
     wide = simulation_mandate(
         number=1, now=UnixSeconds(int(time.time())), network="regtest", programs=programs,
         oracle_keys=[public_key_xonly(secret) for secret in oracles], threshold=threshold,
+        feeds=("BTC/USD", "BTC-USD"),
     )  # fmt: skip
     return replace(wide, **changes)
 
@@ -33,6 +34,11 @@ def authority(given=None, *, height=100, now=1_739_999_000, exposure=0, network=
 
 
 def give_mandate(desk, given, secret=IDENTITY_SECRET):
-    """Have a desk know this owner, and put a mandate of hers in force."""
-    desk.owner.adopt(public_key_xonly(secret))
-    desk.owner.install(sign_mandate(given, secret))
+    """Have a desk know this owner, and put a mandate of hers in force, with the next number."""
+    own(desk.owner, given, secret)
+
+
+def own(owner, given, secret=IDENTITY_SECRET):
+    """As ``give_mandate``, for a folder whose desk is another process's."""
+    owner.adopt(public_key_xonly(secret))
+    owner.install(sign_mandate(replace(given, number=owner.next_number()), secret))

@@ -346,7 +346,10 @@ def node(deployment: Deployment) -> Iterator[Finding]:
     client.close()
     since = time.time() - header.time
     said = f"{info['chain']}, height {info['blocks']:,}, {version}, newest block {age(since)} old"
-    if info.get("initialblockdownload") and info["chain"] != "regtest":
+    if info["chain"] != deployment.network:
+        todo = f"BTCFI_NETWORK={info['chain']}, or the URL of a node on {deployment.network}"
+        yield fail("node", said + f"; addresses are written for {deployment.network}", todo)
+    elif info.get("initialblockdownload") and info["chain"] != "regtest":
         yield fail("node", said + "; still syncing", "wait until it is in sync: nothing confirms before")
     elif since > TIP_SECONDS and info["chain"] != "regtest":
         yield warn("node", said, "look at its connections: a block every ten minutes is normal")

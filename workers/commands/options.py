@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -21,17 +21,13 @@ from btcfi.adapters.store.options.views import WhichOptions, soonest
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
-from btcfi.surfaces.rest.times import iso, parse_time
+from btcfi.options.terms import OptionKind
+from btcfi.surfaces.amounts import CENTS, Expiry, parse_dollars, parse_expiry, parse_quantity
+from btcfi.surfaces.rest.times import iso
 from btcfi.units import (
-    MAX_U32,
-    SECONDS_PER_MINUTE,
     CentiBtc,
     CentsPerBtc,
-    Minutes,
-    Slot,
     UnixSeconds,
-    slot_of,
     unix_seconds,
 )
 from settings.deployment import load_deployment
@@ -39,9 +35,6 @@ from workers.deployed import open_store, sale_rule
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Order
-
-CENTS: Final = 2
-"""Decimals of a dollar, and of the hundredths of a bitcoin that the guest counts in."""
 
 STATES: Final = tuple(map(str, OptionState))
 
@@ -51,26 +44,9 @@ PIPE_WIDTH: Final = 200
 WIDE: Final = 144
 """Columns from which on a terminal gets the same table as a pipe; a narrower one gets the terms in one column."""
 
-LONGEST_NUMBER: Final = 40
-"""Characters: more is no amount, and Decimal would spend minutes on a million digits."""
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expiry:
-    """A minute, or a distance from the market's now."""
-
-    at: Slot | None = None
-    after: Minutes | None = None
-
-    def slot(self, now: UnixSeconds) -> Slot:
-        """Return the minute. Raises UnitOutOfRangeError after the year 2106."""
-        if self.at is not None:
-            return self.at
-        return Slot(unix_seconds(slot_of(now) + (self.after or 0) * SECONDS_PER_MINUTE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,47 +68,6 @@ class Wanted:
             option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
             american=self.american, expiry=self.expiry.slot(now),
         )  # fmt: skip
-
-
-def parse_dollars(text: str, field: str) -> CentsPerBtc:
-    """Return a price such as ``60000``, ``60000.50`` or ``60000 USD`` in cents, exactly. Raises InvalidTermsError."""
-    number = text.strip().upper().removesuffix("USD").rstrip()
-    return CentsPerBtc(_scaled(number, field, highest=MAX_U32, expected="USD per BTC with at most two decimals"))
-
-
-def parse_quantity(text: str) -> CentiBtc:
-    """Return a quantity such as ``0.25`` or ``0.25 BTC`` in hundredths, exactly. Raises InvalidTermsError."""
-    number = text.strip().upper().removesuffix("BTC").rstrip()
-    expected = "BTC in whole hundredths"
-    return CentiBtc(_scaled(number, "quantity", highest=MAX_QUANTITY, expected=expected))
-
-
-def parse_expiry(text: str) -> Expiry:
-    """Return the expiry that ISO 8601 with a zone, unix seconds or ``+MINUTES`` mean. Raises InvalidTermsError."""
-    if not text.startswith("+"):
-        at = parse_time(text, "expiry")
-        if at % SECONDS_PER_MINUTE:
-            raise InvalidTermsError("expiry", f"{text} is not on a minute", "a whole minute")
-        return Expiry(at=Slot(at))
-    minutes = text[1:]
-    if not (minutes.isascii() and minutes.isdigit() and len(minutes) <= 8 and int(minutes)):  # noqa: PLR2004 - as said
-        raise InvalidTermsError("expiry", repr(text[:LONGEST_NUMBER]), "+MINUTES: 1 to 8 digits, above 0")
-    return Expiry(after=Minutes(int(minutes)))
-
-
-def _scaled(text: str, field: str, *, highest: int, expected: str) -> int:
-    expected = f"{expected}, from 0.01 to {Decimal(highest).scaleb(-CENTS)}"
-    try:
-        number = Decimal(text if len(text) <= LONGEST_NUMBER else "no number")
-    except InvalidOperation as e:
-        raise InvalidTermsError(field, repr(text[:LONGEST_NUMBER]), expected) from e
-    # compared before it is scaled: 1E+999999 would be a million digits as an integer
-    if not number.is_finite() or not 0 < number <= Decimal(highest).scaleb(-CENTS):
-        raise InvalidTermsError(field, text, expected)
-    scaled = number.scaleb(CENTS)
-    if scaled != scaled.to_integral_value():
-        raise InvalidTermsError(field, text, expected)
-    return int(scaled)
 
 
 @app.command()

@@ -1,26 +1,40 @@
-"""``btcfi oracle held|import|release``: after a restore, what the oracles may have attested since the backup."""
+"""``btcfi oracle``: an oracle's key, announcement and attestation by hand; after a restore, what may be attested.
+
+``key``, ``announce`` and ``attest`` need no deployment: they are for an oracle whose owner signs one event at a time.
+"""
 
 from __future__ import annotations
 
 import getpass
 import json
+import secrets
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from btcfi.adapters.files import read_untrusted_json
+from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.store.options import holds
-from btcfi.contracts.messages import decode_attestation
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
+from btcfi.contracts.payouts import condition_of, decode_terms
+from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
+from btcfi.oracle import announcement, attestation
+from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
-from btcfi.surfaces.rest.times import iso
-from btcfi.units import UnixSeconds
+from btcfi.oracle.quote import BTC_USD
+from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces.amounts import parse_dollars
+from btcfi.surfaces.oracle_cli import read_secret
+from btcfi.surfaces.rest.times import iso, parse_time
+from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
+from btcfi.vm.program import load_program
+from settings.preset import load_preset
 from workers.deployed import open_store
 
 app = typer.Typer(
-    help="After a restore: what the oracles may have attested since the backup.",
+    help="An oracle's events: by hand, or after a restore.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -28,7 +42,85 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 MAX_FILE_BYTES = 1 << 16
-"""An attestation of the most digits has a twentieth of it."""
+"""An attestation of the most digits has a twentieth of it, an announcement a tenth."""
+
+PROGRAM = "option_settlement"
+
+
+KeyFile = Annotated[Path, typer.Option("--key", help="The oracle's secret key, a file of `btcfi oracle key`.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write it.")]
+
+
+class TooEarlyError(RetryableError):
+    """The minute of an event has not passed: nobody knows its price."""
+
+    def __init__(self, expiry: Slot) -> None:
+        super().__init__(f"the minute {iso(expiry)} has not come; `--wait` waits for it")
+        self.expiry = expiry
+
+
+@app.command()
+def key(*, out: Out) -> None:
+    """Make an oracle's key: the secret into a new file that only you can read, the public key on stdout."""
+    secret = secrets.token_bytes(32)
+    write_private(out, secret.hex().encode() + b"\n", fresh=True)
+    typer.echo(json.dumps({"oracle_key": public_key_xonly(secret).hex(), "secret": str(out)}, indent=1))
+
+
+@app.command()
+def announce(
+    *,
+    key: KeyFile,
+    option: Annotated[Path, typer.Option("--option", help="The option whose expiry minute is to be attested, JSON.")],
+    out: Out,
+    feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
+    preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
+    since: Annotated[
+        str, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
+    ] = "",
+) -> None:
+    """Announce what will be attested for an option: its minute, one nonce a digit. Again, it is the same file."""
+    terms = decode_terms(read_untrusted_json(option, at_most=MAX_FILE_BYTES, what="option", named=True))
+    watched = slot_of(parse_time(since, "since") if since else _now())
+    event = OracleEvent(
+        feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash,
+        preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), condition=condition_of(terms, watched),
+    )  # fmt: skip
+    made = announcement.announce(read_secret(key), event)
+    _write(out, encode_announcement(made))
+    found = {"event": event.id.hex(), "oracle_key": made.oracle_key.hex(), "minute": iso(event.expiry)}
+    typer.echo(json.dumps(found | {"announcement": str(out)}, indent=1))
+
+
+@app.command()
+def attest(
+    *,
+    key: KeyFile,
+    announced: Annotated[Path, typer.Option("--announcement", help="What you announced.")],
+    price: Annotated[str, typer.Option("--price", help="USD per BTC at the minute; attested in whole dollars, down.")],
+    out: Out,
+    touched: Annotated[bool, typer.Option("--touched", help="The barrier was touched: pays nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the minute.")] = False,
+) -> None:
+    """Attest the price of an announced minute, once: the outcome is written beside the key before it is signed."""
+    made = decode_announcement(read_untrusted_json(announced, at_most=MAX_FILE_BYTES, what="announcement", named=True))
+    check_announcement(made, expected=made.event)
+    cents = parse_dollars(price, "price")
+    if touched and not made.event.condition:
+        raise InvalidInputError("--touched", "the event has no barrier", "it left out")
+    while _now() < made.event.expiry:
+        if not wait:
+            raise TooEarlyError(made.event.expiry)
+        time.sleep(1)
+    outcome = made.event.outcome(cents, condition=touched)
+    signed = attestation.attest(read_secret(key), made, outcome, FileLedger(key.with_name(key.name + ".ledger")))
+    _write(out, encode_attestation(signed))
+    found = {"event": made.event.id.hex(), "price_cents": made.event.price_of(outcome), "attestation": str(out)}
+    typer.echo(json.dumps(found, indent=1))
+
+
+def _write(path: Path, message: dict[str, Any]) -> None:
+    path.write_text(json.dumps(message) + "\n")
 
 
 @app.command()

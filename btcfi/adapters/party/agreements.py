@@ -12,7 +12,7 @@ from btcfi.contracts import setup
 from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.messages import Offer, Party, contract_id
 from btcfi.contracts.option import MIN_REFUND_DELAY
-from btcfi.contracts.payouts import decode_terms, price_input
+from btcfi.contracts.payouts import check_option_of, decode_terms, price_input
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.options.terms import OptionTerms
@@ -105,8 +105,8 @@ class Agreements:
         terms, event = decode_terms(offer.terms.option), offer.terms.announcements[0].event
         if buckets is None and event.program_hash != (ours := self._guest.program.program_hash):  # a new contract
             raise ProgramMismatchError(contract=event.program_hash, ours=ours)
-        if terms.collateral != offer.terms.collateral:
-            raise InvalidInputError("offer.option.collateral_sats", "differs from the contract's", "the same amount")
+        if buckets is None:
+            check_option_of(offer.terms, terms)
         known = tuple(one.digest() for one in offer.terms.announcements)
         try:
             agreement = setup.agree(

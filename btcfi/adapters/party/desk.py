@@ -14,26 +14,29 @@ from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
+from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import (
     FeeRule,
 )
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup, watch
+from btcfi.contracts.execution import check_presignatures
 from btcfi.contracts.mandate import Authority, Situation, stake_of
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
-from btcfi.contracts.option import expected_height
+from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
-from btcfi.contracts.setup import SetupPolicy
+from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Sats
+from btcfi.units import Height, Sats, Slot
 
 
 class AlreadySignedError(ConflictError):
@@ -42,6 +45,16 @@ class AlreadySignedError(ConflictError):
     def __init__(self, contract: str) -> None:
         super().__init__(f"contract {contract[:16]}: another answer to this offer is signed already; make a new offer")
         self.contract = contract
+
+
+class OrderTakenError(ConflictError):
+    """An order with the name of one that was answered, and other terms: a name is answered once."""
+
+    def __init__(self, order: str, contract: str) -> None:
+        super().__init__(
+            f"order {order!r} was answered by contract {contract[:16]}, with other terms; rename the order"
+        )
+        self.order, self.contract = order, contract
 
 
 class PartyDesk:
@@ -67,43 +80,68 @@ class PartyDesk:
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
 
-    def offer(self, terms: ContractTerms, role: Role, *, order: str = "") -> Offer:
+    def outside_coins(self, names: Sequence[str], pay_to: str = "") -> OutsideCoins | None:
+        """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError.
+
+        pay_to: an address of the node's network.
+        """
+        if not names and not pay_to:
+            return None
+        if not names:
+            raise InvalidInputError("--pay-to", "without --coin", "coins of the outside wallet that is to be paid")
+        script = decode_address(pay_to, self._node.chain_info().chain) if pay_to else None
+        return OutsideCoins(coins=named_coins(self._node, self._store, names), pay_to=script)
+
+    def expected_heights(self, expiry: Slot) -> tuple[Height, Height]:
+        """Return the expiry height that our node's chain is expected to have, and a refund height a day later.
+
+        Later still where the mandate asks for more.
+        """
+        chain = self._node.chain_info()
+        expected = expected_height(chain.height, expiry - chain.median_time)
+        return expected, Height(expected + max(self._policy().min_refund_delay, MIN_REFUND_DELAY))
+
+    def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
         """Make an offer with coins of our wallet, and remember it; its file reserves them.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
+        outside: coins of another wallet instead, which signs them by PSBT.
         Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
         if order in self.orders():
-            return self._store.load(self.orders()[order]).offer
+            known = self._store.load(self.orders()[order]).offer
+            if (known.terms, known.role) != (terms, role):
+                raise OrderTakenError(order, known.id.hex())
+            return known
         setup.check_new(terms)
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
         self._check_refund(terms)
         number = self._store.take_number()
-        offer = setup.propose(terms, role=role, party=self._party(number, terms, role))
+        offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
         contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
         self._keep(contract)
         return offer
 
-    def accept(self, offer: Offer, announcements: Sequence[Announcement] | None, *, bid: str = "") -> Accept:
+    def accept(
+        self, offer: Offer, announcements: Sequence[Announcement] | None, *, bid: str = "",
+        outside: OutsideCoins | None = None,
+    ) -> Accept:  # fmt: skip
         """Check an offer against our mandate, pre-sign every CET, and remember both; our file reserves our coins.
 
         announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
-        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. An offer that
-        was accepted before gets the same answer again. Raises WrongAnnouncementError, WrongMandateError,
-        OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside: as in
+        ``offer``. An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError,
+        WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
         if (before := self.accepted(offer)) is not None:
             return before
-        role, authority = offer.role.other, self._authority()
-        setup.check_new(offer.terms)
-        authority.check_contract(offer.terms, role)
+        role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
-        self._check_refund(offer.terms)
         self._check_coins(offer.party.coins)
         number, policy = self._store.take_number(), self._policy()
-        party = self._party(number, offer.terms, role)
+        party = self._party(number, offer.terms, role, outside)
         agreement = self._agreements.new(offer, party, policy)
         self._show(summary_of(agreement, role, mandate=authority.mandate.number))
         secret = self._keystore.contract_secret(number)
@@ -115,6 +153,17 @@ class PartyDesk:
             )
         )  # fmt: skip
         return accepted
+
+    def check(self, offer: Offer) -> Authority:
+        """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
+
+        Raises WrongMandateError, OutsideMandateError, InvalidInputError naming the first field that it does not allow.
+        """
+        authority = self._authority()
+        setup.check_new(offer.terms)
+        authority.check_contract(offer.terms, offer.role.other)
+        self._check_refund(offer.terms)
+        return authority
 
     def orders(self) -> dict[str, str]:
         """Return our contracts' names by the owner's names for them: an order or a bid among them is answered."""
@@ -137,25 +186,49 @@ class PartyDesk:
         One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another,
         and WrongMandateError, OutsideMandateError.
         """
+        contract = self._answered(accepted)
+        if contract.sign is not None:
+            return contract.sign
+        return self._give_signatures(contract, *self._about_to_sign(contract))
+
+    def _answered(self, accepted: Accept) -> PartyContract:
+        """Return our contract with the answer in it, checked against mandate and chain, and not saved.
+
+        Raises AlreadySignedError when another answer is signed, or handed over to be signed.
+        """
         name = accepted.offer_id.hex()
         contract = self._store.load(name)
-        if contract.sign is not None:
-            if contract.accept != accepted:
-                raise AlreadySignedError(name)
-            return contract.sign
-        _check_not_cancelled(contract)
+        if contract.sign is None:
+            _check_not_cancelled(contract)
         if contract.role is not contract.offer.role:
             raise StepOutOfOrderError(name, "the other side signs our answer; `btcfi party sign` its sign message")
-        authority = self._authority(name)
-        authority.check_contract(contract.offer.terms, contract.role)
-        self._check_coins(accepted.party.coins)
+        if contract.accept is not None and contract.accept != accepted:
+            raise AlreadySignedError(name)
+        if contract.sign is None:
+            self._authority(name).check_contract(contract.offer.terms, contract.role)
+            self._check_coins(accepted.party.coins)
         contract.accept = accepted
+        return contract
+
+    def _about_to_sign(self, contract: PartyContract) -> tuple[Agreement, Authority]:
+        """Return what our signatures take, once the owner has been shown what is about to be signed."""
+        authority = self._authority(contract.offer.id.hex())
+        authority.check_contract(contract.offer.terms, contract.role)
         agreement = self._agreements.of(contract)
         contract.buckets = agreement.plan.buckets
         self._show(summary_of(agreement, contract.role, mandate=authority.mandate.number))
-        secret = self._keystore.contract_secret(contract.number)
+        return agreement, authority
+
+    def _give_signatures(
+        self, contract: PartyContract, agreement: Agreement, authority: Authority,
+        outside: dict[int, tuple[bytes, ...]] | None = None,
+    ) -> Sign:  # fmt: skip
+        if contract.accept is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's accept message")
+        self._require_signed(contract, agreement, outside)
         contract.sign = setup.sign(
-            contract.offer, accepted, agreement, secret, self.wallet.by_script, authority=authority
+            contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
+            self.wallet.by_script, authority=authority, outside=outside,
         )  # fmt: skip
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)
@@ -167,33 +240,99 @@ class PartyDesk:
         The same again broadcasts the same again. Raises WrongMandateError, OutsideMandateError, and what
         ``setup.complete`` raises.
         """
-        name, contract, agreement = self._agreements.by_id(signed.contract_id)
+        contract = self._countersigned(signed)
+        if contract.funding is None:
+            contract.sign = signed
+            return self._fund(contract, *self._about_to_sign(contract))
+        self._node.send(contract.funding)
+        return contract.funding
+
+    def _countersigned(self, signed: Sign) -> PartyContract:
+        """Return our contract that the offering side has signed; its signatures are not checked yet."""
+        name, contract, _ = self._agreements.by_id(signed.contract_id)
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
         _check_not_cancelled(contract)
-        if contract.funding is None:
-            authority = self._authority(name)
-            authority.check_contract(contract.offer.terms, contract.role)
-            self._show(summary_of(agreement, contract.role, mandate=authority.mandate.number))
-            contract.funding = setup.complete(agreement, signed, self.wallet.by_script, authority=authority)
-            contract.sign = signed
-            contract.watch = watch.start(self._node, self._node.block_count())
-            self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
+        return contract
+
+    def _fund(
+        self, contract: PartyContract, agreement: Agreement, authority: Authority,
+        outside: dict[int, tuple[bytes, ...]] | None = None,
+    ) -> Transaction:  # fmt: skip
+        if contract.sign is None:
+            raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's sign message")
+        self._require_signed(contract, agreement, outside)
+        contract.funding = setup.complete(
+            agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
+        )
+        contract.watch = watch.start(self._node, self._node.block_count())
+        self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
+
+    def _require_signed(
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None
+    ) -> None:
+        missing = set(asked_inputs(agreement, contract.role, self.wallet.by_script)) - set(outside or {})
+        if missing:
+            what = f"coins of an outside wallet, inputs {sorted(missing)}: `btcfi party psbt export` and import"
+            raise StepOutOfOrderError(contract.offer.id.hex(), what)
+
+    # ---- an outside wallet signs our inputs
+
+    def hand_over(self, name: str, message: Accept | Sign) -> HandOver:
+        """Return the funding for an outside wallet to sign, once all of the other side was checked, and keep that.
+
+        message: the other side's answer to our offer, or its signatures. After this one answer no other is taken: the
+        wallet may have signed. Raises as ``sign`` and ``complete`` do.
+        """
+        contract = self._answered(message) if isinstance(message, Accept) else self._countersigned(message)
+        if contract.offer.id.hex() != name:
+            raise setup.WrongMessageError("the", f"is of contract {contract.offer.id.hex()[:16]}, not {name[:16]}")
+        agreement = self._agreements.of(contract)
+        if isinstance(message, Accept):
+            check_presignatures(agreement.plan, contract.role.other.value, message.presignatures)
+        else:
+            setup.check_signed(agreement, message)
+            contract.sign = message
+        network = self._node.chain_info().chain
+        made = hand_over(contract, agreement, scripts=self.wallet.by_script, network=network)
+        self._about_to_sign(contract)
+        self._store.save(contract)
+        return made
+
+    def take_back(self, name: str, psbt: str) -> Sign | Transaction:
+        """Take an outside wallet's signatures of our inputs, verified, and go on: our sign message, or the funding.
+
+        Raises StepOutOfOrderError before ``hand_over``, and what ``psbt.import_witnesses`` raises.
+        """
+        contract = self._store.load(name)
+        _check_not_cancelled(contract)
+        given = witnesses(self._agreements.of(contract), contract.role, psbt, self.wallet.by_script)
+        if contract.role is not contract.offer.role:
+            return self._fund(contract, *self._about_to_sign(contract), given)
+        return contract.sign or self._give_signatures(contract, *self._about_to_sign(contract), given)
 
     # ---- what it asks before it signs
 
     def _authority(self, contract: str = "") -> Authority:
         """Return the right to sign now. contract: one of ours, whose own stake is not counted twice."""
         chain = self._node.chain_info()
-        others = (one for one in self._store.contracts() if one.offer.id.hex() != contract)
-        coins = self.wallet.scan().coins
+        others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
+        coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
         exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure)
         )  # fmt: skip
         return self.owner.authority(situation)
+
+    def _unspent_outside(self, contracts: Sequence[PartyContract]) -> list[OutPoint]:
+        """Return the coins of outside wallets that unsigned contracts name and that are still there."""
+        ours = self.wallet.by_script
+        waiting = [one.ours for one in contracts if one.watch is None and one.ours is not None]
+        points = [coin.outpoint for party in waiting for coin in party.coins if coin.output.script not in ours]
+        found = self._node.unspent_many(points, include_pool=False) if points else []
+        return [point for point, seen in zip(points, found, strict=True) if seen is not None]
 
     def _policy(self) -> SetupPolicy:
         return SetupPolicy(min_refund_delay=self.owner.mandate().mandate.refund_delay.least)
@@ -218,9 +357,12 @@ class PartyDesk:
                 f"{least:,} or more: {delay} blocks after the expiry",
             )  # fmt: skip
 
-    def _party(self, number: int, terms: ContractTerms, role: Role) -> Party:
-        chosen = self.wallet.choose(terms.collateral if role is Role.SELLER else terms.premium, terms.rate)
+    def _party(self, number: int, terms: ContractTerms, role: Role, outside: OutsideCoins | None) -> Party:
         key = public_key_compressed(self._keystore.contract_secret(number))
+        if outside is not None:
+            script = outside.pay_to or self.wallet.script
+            return Party(key=key, payout_script=script, change_script=script, coins=outside.coins)
+        chosen = self.wallet.choose(terms.collateral if role is Role.SELLER else terms.premium, terms.rate)
         return Party(key=key, payout_script=self.wallet.script, change_script=self.wallet.script, coins=chosen)
 
     def _check_coins(self, coins: Sequence[Coin]) -> None:

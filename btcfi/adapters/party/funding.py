@@ -96,6 +96,8 @@ class Funder:
         coins = contract.ours.coins if contract.ours is not None else ()
         if not coins:
             raise StepOutOfOrderError(name, "a contract with coins of ours")
+        if strangers := [str(coin.outpoint) for coin in coins if coin.output.script not in self._wallet.by_script]:
+            raise StepOutOfOrderError(name, f"spend {', '.join(strangers)} in the outside wallet that has its keys")
         outpoints = [coin.outpoint for coin in coins]
         if None in self._node.unspent_many(outpoints, include_pool=False):
             raise StepOutOfOrderError(name, "a block holds its funding, or spent its coins: `btcfi party close` it")

@@ -19,6 +19,7 @@ from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.store import PartyStore
 from btcfi.contracts.mandate import (
     Authority,
+    Mandate,
     SignedMandate,
     Situation,
     WrongMandateError,
@@ -26,7 +27,7 @@ from btcfi.contracts.mandate import (
     decode_signed_mandate,
     encode_signed_mandate,
 )
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 
 MAX_MANDATE_BYTES: Final = 1 << 16
 _PURPOSE: Final = b"BTCFi/party/owner/v1"
@@ -92,34 +93,53 @@ class Owner:
 
     def adopt(self, identity: bytes) -> None:
         """Know an owner by this identity from now on. Mandates of the identity before do not count any more."""
-        least = self.pin().least if self.known else 1
-        self._seal(Pin(identity=identity, least=least))
+        if self.known and self.pin().identity == identity:
+            return
+        self._seal(Pin(identity=identity, least=self.next_number() if self.known else 1))
 
     def install(self, signed: SignedMandate) -> None:
-        """Put a mandate in force. Raises WrongMandateError for another's or one with a number that was used."""
+        """Put a mandate in force; the one in force again changes nothing.
+
+        Raises WrongMandateError for another's, or for one with a number that was used: two mandates of one number
+        could be changed for each other by whoever can write into the folder.
+        """
         pin = self.pin()
         check_mandate(signed, pin.identity)
-        if signed.mandate.number < pin.least:
-            problem = f"number {signed.mandate.number} was used or revoked"
-            raise WrongMandateError(problem, f"The next number is {pin.least}.")
+        self.check_number(signed.mandate)
         body = json.dumps(encode_signed_mandate(signed), indent=1).encode() + b"\n"
         write_private(self._mandate_file, body)
         self._seal(Pin(identity=pin.identity, least=signed.mandate.number))
 
+    def check_number(self, mandate: Mandate) -> None:
+        """Raise WrongMandateError for a mandate whose number was used, and that is not the one in force."""
+        current = self.in_force()
+        if mandate.number < self.next_number() and (current is None or current.mandate != mandate):
+            problem = f"number {mandate.number} was used or revoked"
+            raise WrongMandateError(problem, f"The next number is {self.next_number()}.")
+
     def revoke(self) -> int:
-        """Take the mandate back: nothing is signed until there is another. Returns the number that no longer counts."""
-        pin = self.pin()
-        number = max(pin.least, self.mandate().mandate.number)
+        """Take the mandate back: nothing is signed until there is another. Returns the number that no longer counts.
+
+        Raises WrongMandateError when there is none. One that cannot be read is taken back, too.
+        """
+        pin, current = self.pin(), self.in_force()
+        if current is None and not self._mandate_file.exists():
+            raise WrongMandateError("there is none", SIGN_ONE)
+        number = pin.least if current is None else current.mandate.number
         self._seal(Pin(identity=pin.identity, least=number + 1))
         return number
 
+    def in_force(self) -> SignedMandate | None:
+        """Return the mandate in force, None when there is none that counts. It may have expired."""
+        try:
+            return self.mandate()
+        except BtcfiError:
+            return None
+
     def next_number(self) -> int:
         """Return the number of the next mandate."""
-        pin = self.pin()
-        try:
-            return max(pin.least, self.mandate().mandate.number + 1)
-        except WrongMandateError:
-            return pin.least
+        current = self.in_force()
+        return self.pin().least if current is None else current.mandate.number + 1
 
     def _seal(self, pin: Pin) -> None:
         random = secrets.token_bytes(_NONCE)

@@ -45,8 +45,12 @@ class PartyWallet:
         return self.keys[0].script
 
     def address(self) -> str:
-        """Our receiving address: where to send what the wallet is to spend."""
-        return encode_address(self.script)
+        """Our receiving address on the node's network: where to send what the wallet is to spend."""
+        return self.address_on(self._node.chain_info().chain)
+
+    def address_on(self, network: str) -> str:
+        """Our receiving address. network: as a node names its chain. Raises InvalidInputError for another name."""
+        return encode_address(self.script, network)
 
     def balance(self) -> tuple[Sats, Sats]:
         """Return what can be spent now, and what is reserved for contracts; reads new blocks first."""

@@ -14,10 +14,14 @@ from btcfi.contracts.messages import (
     encode_close_request,
 )
 from btcfi.errors import InvalidInputError
+from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
+    Contract,
     Out,
     Side,
+    Yes,
     command,
+    contract_name,
     read_message,
     say,
     write_message,
@@ -28,13 +32,14 @@ from btcfi.units import display_txid, sats
 @command()
 def close(
     *,
-    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    contract: Contract,
     payout_sats: Annotated[int, typer.Option("--payout-sats", help="What the buyer gets.", min=0)],
     out: Out,
     guest_input: Annotated[
         str, typer.Option("--guest-input", help="Early exercise: the guest's input, hex; it must compute the payout.")
     ] = "",
     rate: Annotated[int, typer.Option("--rate", help="Fee of the close, sat/kvB.", min=1000)] = 2000,
+    yes: Yes = False,
     side: Side,
 ) -> None:
     """Ask the other side to close together now: early exercise, or any payout that you both want."""
@@ -42,8 +47,10 @@ def close(
         given = bytes.fromhex(guest_input)
     except ValueError as e:
         raise InvalidInputError("guest input", "not hex", "120 hex digits") from e
-    desk = side.desk()
-    request = desk.request_close(contract, payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given)
+    desk = side.desk(show=asking(yes=yes))
+    request = desk.request_close(
+        contract_name(contract), payout=sats(payout_sats), rate=SatsPerKvb(rate), guest_input=given
+    )
     write_message(out, encode_close_request(request))
     say({"contract": contract, "close": out}, quiet=out == "-")
 
@@ -56,11 +63,12 @@ def close_sign(
         int | None, typer.Option("--payout-sats", help="The payout that you agree to; needed for an answer.", min=0)
     ] = None,
     out: Out = "-",
+    yes: Yes = False,
     side: Side,
 ) -> None:
     """Answer a close request whose payout you agree to; or finish your own and broadcast it."""
     received = read_message(message)
-    desk = side.desk()
+    desk = side.desk(show=asking(yes=yes))
     if isinstance(received, dict) and received.get("type") == "btcfi/close-answer":
         closed = desk.finish_close(decode_close_answer(received))
         say({"close_txid": display_txid(closed.txid)})

@@ -1,14 +1,13 @@
-"""Commands that set a contract up: a keystore, an offer, its answer, the signatures; and take it back."""
+"""Commands that set a contract up: an offer, its answer, the signatures; and take it back."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from btcfi.adapters.keystore import create_keystore
-from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.messages import (
@@ -22,27 +21,78 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
-from btcfi.contracts.payouts import breakpoints_of, decode_terms
+from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
+from btcfi.errors import InvalidInputError
+from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
+from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
     Announcements,
+    Coins,
+    Contract,
     Out,
+    PayTo,
     Side,
+    Yes,
+    carry,
     choice,
     command,
-    passphrase_of,
+    contract_name,
     read_message,
     say,
     write_message,
 )
-from btcfi.units import display_txid, height, sats
+from btcfi.surfaces.rest.times import iso
+from btcfi.units import Cents, UnixSeconds, display_txid, height, sats
+
+SLACK: Final = 12
+"""Blocks that may come before the other side answers: two hours. It counts the delay from its own tip."""
 
 
 @command()
-def init(*, side: Side) -> None:
-    """Create the party's keystore and print its address."""
-    create_keystore(PartyStore(side.folder).keystore_path, passphrase_of(side.passphrase_file, confirm=True))
-    desk = side.desk()
-    say({"folder": str(side.folder), "address": desk.address()})
+def address(*, side: Side) -> None:
+    """Print the address that pays this party's wallet, and nothing else."""
+    typer.echo(side.desk().address())
+
+
+@command()
+def option(
+    *,
+    kind: Annotated[str, typer.Option("--kind", help="call, put, binary_call or binary_put.")],
+    strike: Annotated[str, typer.Option("--strike", help="USD per BTC, e.g. 60000.00.")],
+    quantity: Annotated[str, typer.Option("--quantity", help="BTC, in hundredths: 0.25.")],
+    expiry: Annotated[str, typer.Option("--expiry", help="ISO 8601 with a zone, or +MINUTES from now.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the option's terms go, JSON.")],
+    barrier: Annotated[str, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = "",
+    american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
+    premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
+) -> None:
+    """Write the terms of an option; its collateral follows from them."""
+    now = UnixSeconds(int(time.time()))
+    which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
+    terms = OptionTerms(
+        kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
+        barrier=parse_dollars(barrier, "barrier") if barrier else None, expiry=parse_expiry(expiry).slot(now),
+        premium=Cents(parse_dollars(premium, "premium") if premium else 0),
+        collateral=required_collateral(which, size),
+    )  # fmt: skip
+    validate_terms(terms, now=now, spot=None)
+    write_message(str(out), encode_terms(terms))
+    say({"option": str(out), "expiry": iso(terms.expiry), "collateral_sats": terms.collateral})
+
+
+@command()
+def send(
+    file: Annotated[Path, typer.Argument(help="A message: an offer, an answer, an announcement, an attestation.")],
+    *,
+    to: Annotated[str, typer.Option("--to", help="The other side's folder, or an http(s) URL.")],
+) -> None:
+    """Carry a message to the other side: into a folder of theirs, whole or not at all, or by HTTP."""
+    body = read_message(str(file))
+    if not isinstance(body, dict):
+        raise InvalidInputError(str(file), "is no message", "a JSON object")
+    carry(body, file.name, to)
+    say({"sent": file.name, "to": to})
 
 
 @command()
@@ -52,24 +102,32 @@ def offer(
     role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
     announcement: Announcements,
     premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.")],
-    expiry_height: Annotated[int, typer.Option("--expiry-height", help="No settlement is mined at or below it.")],
-    refund_height: Annotated[int, typer.Option("--refund-height", help="From here on the seller is refunded.")],
     out: Out,
+    expiry_height: Annotated[
+        int | None, typer.Option("--expiry-height", help="No settlement at or below it; default: by the clock.")
+    ] = None,
+    refund_height: Annotated[
+        int | None, typer.Option("--refund-height", help="From here on the seller is refunded; default: a day later.")
+    ] = None,
     step_sats: Annotated[int, typer.Option("--step-sats", help="Payouts are rounded to this.", min=1)] = 10_000,
     rounding: Annotated[str, typer.Option("--rounding", help="down (to the seller) or up (to the buyer).")] = "down",
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
+    coin: Coins = None,
+    pay_to: PayTo = "",
     side: Side,
 ) -> None:
     """Offer a contract: terms, oracles, and coins of your wallet."""
     fields = read_message(str(option))
     terms = decode_terms(fields)
+    desk = side.desk()
+    expected, refund = desk.expected_heights(terms.expiry)
     contract = ContractTerms(
         option=fields,
         collateral=terms.collateral,
         premium=sats(premium_sats),
-        expiry_height=height(expiry_height),
-        refund_height=height(refund_height),
+        expiry_height=height(expected if expiry_height is None else expiry_height),
+        refund_height=height(refund + SLACK if refund_height is None else refund_height),
         rate=SatsPerKvb(rate),
         step=sats(step_sats),
         rounding=choice(Rounding, "rounding", rounding),
@@ -77,8 +135,8 @@ def offer(
         announcements=tuple(decode_announcement(read_message(str(path))) for path in announcement),
         threshold=threshold,
     )
-    desk = side.desk()
-    made = desk.offer(contract, choice(Role, "role", role))
+    brought = desk.outside_coins(coin or (), pay_to)
+    made = desk.offer(contract, choice(Role, "role", role), outside=brought)
     write_message(out, encode_offer(made))
     say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
 
@@ -89,12 +147,17 @@ def accept(
     message: Annotated[str, typer.Argument(help="The offer: a file, - or a URL.")],
     announcement: Announcements,
     out: Out,
+    coin: Coins = None,
+    pay_to: PayTo = "",
+    yes: Yes = False,
     side: Side,
 ) -> None:
-    """Check an offer against every oracle's announcement as you have it, and pre-sign every settlement."""
+    """Check an offer against your mandate and every oracle's announcement as you have it; pre-sign its settlements."""
     offered = decode_offer(read_message(message))
     expected = [decode_announcement(read_message(str(file))) for file in announcement]
-    accepted = side.desk().accept(offered, expected)
+    desk = side.desk(show=asking(yes=yes))
+    brought = desk.outside_coins(coin or (), pay_to)
+    accepted = desk.accept(offered, expected, outside=brought)
     write_message(out, encode_accept(accepted))
     say({"contract": accepted.offer_id.hex(), "accept": out}, quiet=out == "-")
 
@@ -104,11 +167,12 @@ def sign(
     *,
     message: Annotated[str, typer.Argument(help="The other side's accept or sign message: a file, - or a URL.")],
     out: Out = "-",
+    yes: Yes = False,
     side: Side,
 ) -> None:
     """Answer an accept message with your signatures; or complete a sign message and broadcast the funding."""
     received = read_message(message)
-    desk = side.desk()
+    desk = side.desk(show=asking(yes=yes))
     if isinstance(received, dict) and received.get("type") == "btcfi/sign":
         funding = desk.complete(decode_sign(received))
         say({"funding_txid": display_txid(funding.txid)})
@@ -121,20 +185,20 @@ def sign(
 @command()
 def cancel(
     *,
-    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    contract: Contract,
     side: Side,
 ) -> None:
     """Take an unfunded contract back, also while its funding waits: spend the coins that you named to yourself."""
-    back = side.desk().cancel(contract)
+    back = side.desk().cancel(contract_name(contract))
     say({"txid": display_txid(back.txid)})
 
 
 @command()
 def bump(
     *,
-    contract: Annotated[str, typer.Argument(help="The contract, as `party status` names it.")],
+    contract: Contract,
     side: Side,
 ) -> None:
     """Pay more for a funding that waits, out of your own change or premium; either side may, and more than once."""
-    child = side.desk().bump(contract)
+    child = side.desk().bump(contract_name(contract))
     say({"txid": display_txid(child.txid)})

@@ -14,17 +14,16 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import read_untrusted_json
+from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.messages import (
-    MAX_MESSAGE_BYTES,
-)
+from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_offer
+from btcfi.contracts.summary import CloseSummary, Summary
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -32,6 +31,9 @@ NODE_TIMEOUT: Final = 60.0
 """Seconds."""
 
 PROGRAM: Final = "option_settlement"
+
+HASH_SIZE: Final = 32
+"""Bytes of a contract's name."""
 
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
@@ -46,15 +48,34 @@ Cookie = Annotated[
 ]
 Passphrase = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", help="File whose first line is the passphrase; else it is asked for."),
+    typer.Option(
+        "--passphrase-file",
+        envvar="BTCFI_PARTY_PASSPHRASE_FILE",
+        help="File whose first line is the passphrase; else it is asked for.",
+    ),
 ]
 Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Contract = Annotated[
+    str, typer.Argument(help="The contract: its name in `party status`, or the file of its offer or accept message.")
+]
+Coins = Annotated[
+    list[str] | None,
+    typer.Option("--coin", help="TXID:VOUT of an outside wallet's coin, instead of this wallet's; repeat."),
+]
+PayTo = Annotated[
+    str, typer.Option("--pay-to", help="With --coin: the outside wallet's address for payout, premium and change.")
+]
 Announcements = Annotated[
     list[Path], typer.Option("--announcement", help="An oracle's announcement, as you got it from the oracle; repeat.")
 ]
-RefundDelay = Annotated[
-    int, typer.Option("--min-refund-delay", help="Blocks from expiry to refund that you insist on.", min=1)
+RefundDelay = Annotated[int | None, typer.Option("--min-refund-delay", hidden=True)]
+IdentityPassphrase = Annotated[
+    Path | None,
+    typer.Option("--identity-passphrase-file", help="As --passphrase-file, for your identity; default: the same one."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: what is shown is wanted.")]
+
+Shown = Summary | CloseSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,24 +86,42 @@ class Side:
     node: NodeUrl = "http://127.0.0.1:18443"
     cookie_file: Cookie = None
     passphrase_file: Passphrase = None
+    min_refund_delay: RefundDelay = None
+
+    @property
+    def store(self) -> PartyStore:
+        """The party's folder."""
+        return PartyStore(self.folder)
 
     def chain(self) -> Node:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, *, guest: Guest | None = None) -> PartyDesk:
-        """Return the party's desk, its keystore opened with the passphrase. guest: who runs it; default, we do."""
-        store = PartyStore(self.folder)
-        return PartyDesk(
-            store,
-            open_keystore(store.keystore_path, passphrase_of(self.passphrase_file)),
-            self.chain(),
-            guest or Guest(load_program(PROGRAM)),
-            fees=FeeRule(),
-        )
+    def desk(self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None) -> PartyDesk:
+        """Return the party's desk, its keystore opened with the passphrase.
+
+        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising.
+        """
+        if self.min_refund_delay is not None:
+            typer.echo(
+                "btcfi party: --min-refund-delay does nothing: the mandate says it, refund_delay_blocks", err=True
+            )
+        keystore = open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+        guest = guest or Guest(load_program(PROGRAM))
+        return PartyDesk(self.store, keystore, self.chain(), guest, fees=FeeRule(), show=show)
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def contract_name(text: str) -> str:
+    """Return the name of a contract: as it is, or of the file of an offer or an accept message."""
+    if len(text) == 2 * HASH_SIZE and set(text) <= set("0123456789abcdef"):
+        return text
+    message = read_message(text)
+    if isinstance(message, dict) and message.get("type") == "btcfi/accept":
+        return decode_accept(message).offer_id.hex()
+    return decode_offer(message).id.hex()
+
+
+def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
     options = [
@@ -96,9 +135,12 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
             function(side=Side(**{one.name: given.pop(one.name) for one in options}), **given)
 
         whole = signature(function, eval_str=True)
+        if "side" not in whole.parameters:
+            of.command(name)(function)
+            return function
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
-        app.command(name)(command)
+        of.command(name)(command)
         return function
 
     return put
@@ -108,6 +150,8 @@ def passphrase_of(path: Path | None, *, confirm: bool = False) -> str:
     """Return the passphrase: a file's first line, or what is typed; twice with ``confirm``."""
     if path is None:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    if not path.exists():
+        raise NotFoundError("passphrase file", str(path), "its first line is the passphrase")
     lines = path.read_text().splitlines()
     return lines[0] if lines else ""
 
@@ -146,6 +190,28 @@ def write_message(target: str, message: dict[str, Any]) -> None:
         _http("POST", target, raw)
     else:
         Path(target).write_bytes(raw)
+
+
+def carry(message: dict[str, Any], name: str, to: str) -> None:
+    """Put a message of this name into a folder, or post it to a URL. Raises ConflictError when another lies there."""
+    if _is_url(to):
+        write_message(to, message)
+        return
+    folder = Path(to)
+    if not folder.is_dir():
+        raise NotFoundError("folder", to, "make it, or name the one that the other side reads")
+    target = folder / name
+    if target.exists() and read_message(str(target)) != message:
+        raise OtherMessageError(target)
+    write_private(target, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+class OtherMessageError(ConflictError):
+    """Another message of this name lies there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is another message already; nothing was overwritten")
+        self.path = path
 
 
 def _http(method: str, url: str, body: bytes | None = None) -> bytes:

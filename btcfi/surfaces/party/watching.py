@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
+from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import GuestAside
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.watching import encode_reports
-from btcfi.contracts.messages import (
-    decode_attestation,
-)
+from btcfi.contracts.mandate import WrongMandateError
+from btcfi.contracts.messages import decode_attestation
 from btcfi.errors import BtcfiError
+from btcfi.surfaces.party.screen import log_line
 from btcfi.surfaces.party.side import (
     PROGRAM,
     Side,
@@ -83,9 +84,10 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     chain = side.chain()
-    desk = side.desk(guest=GuestAside(load_program(PROGRAM)))
+    desk = side.desk(guest=GuestAside(load_program(PROGRAM)), show=log_line)
+    _check_authority(desk, side.store)
     mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
-    typer.echo(json.dumps({"running": str(side.folder), "address": desk.address()}))
+    typer.echo(json.dumps({"running": str(side.folder)}))
     sys.stdout.flush()
     while not stopping.is_set():
         try:
@@ -95,3 +97,16 @@ def serve(
             busy = 0
         if not busy:
             stopping.wait(every)
+
+
+def _check_authority(desk: PartyDesk, store: PartyStore) -> None:
+    """Raise WrongMandateError where nothing can be signed and nothing is to be watched.
+
+    Open contracts are watched and settled without a mandate: theirs was given when they were signed.
+    """
+    try:
+        desk.owner.mandate()
+    except WrongMandateError as e:
+        if not store.names():
+            raise
+        sys.stderr.write(f"btcfi party: {e} Contracts that are signed are watched and settled.\n")

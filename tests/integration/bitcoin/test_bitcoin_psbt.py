@@ -4,8 +4,9 @@ import pytest
 
 from btcfi.adapters.chain.node import Node
 from btcfi.bitcoin.address import decode_address
-from btcfi.bitcoin.psbt import export_psbt, import_witnesses
+from btcfi.bitcoin.psbt import StrangerSignedError, export_psbt, import_witnesses
 from btcfi.bitcoin.transaction import Transaction, TxOut
+from btcfi.bitcoin.witness import WrongWitnessError
 from btcfi.contracts import setup
 from btcfi.contracts.option import WrongSignatureError
 from btcfi.errors import InvalidInputError
@@ -44,8 +45,15 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
     signed = setup.sign(offer, accepted, agreement, SELLER_SECRET, {SELLER.script: SELLER}, authority=scene.authority())
     text = export_psbt(agreement.funding.transaction, agreement.funding.spent)
     processed = rpc.call("walletprocesspsbt", text)
-    witnesses = import_witnesses(processed["psbt"], agreement.funding.transaction)
+    funding = agreement.funding
+    witnesses = import_witnesses(processed["psbt"], funding.transaction, funding.spent, inputs=[1], others=[0])
     assert set(witnesses) == {1}
+    with pytest.raises(StrangerSignedError):  # the same coin, had the seller named it
+        import_witnesses(processed["psbt"], funding.transaction, funding.spent, inputs=[0], others=[1])
+    for hash_type in ("NONE", "SINGLE", "ALL|ANYONECANPAY", "NONE|ANYONECANPAY", "SINGLE|ANYONECANPAY"):
+        part = rpc.call("walletprocesspsbt", text, True, hash_type)["psbt"]
+        with pytest.raises(WrongWitnessError, match=hash_type.removeprefix("ALL|").replace("|", r"\|")):
+            import_witnesses(part, funding.transaction, funding.spent, inputs=[1], others=[0])
     with pytest.raises(WrongSignatureError):  # the seller's half alone is not enough
         setup.complete(agreement, signed, {}, authority=scene.authority())
     funding = setup.complete(agreement, signed, {}, outside=witnesses, authority=scene.authority())
@@ -67,6 +75,7 @@ def test_a_psbt_of_another_transaction_is_refused(outside):
         outputs=(TxOut(value=Sats(1), script=b"\x51"), *funding.transaction.outputs[1:]),
     )
     with pytest.raises(InvalidInputError):
-        import_witnesses(text, changed)
-    assert import_witnesses(text, funding.transaction) == {}
+        import_witnesses(text, changed, funding.spent, inputs=[1], others=[0])
+    with pytest.raises(WrongWitnessError, match="missing"):
+        import_witnesses(text, funding.transaction, funding.spent, inputs=[1], others=[0])
     assert rpc.call("decodepsbt", text)["tx"]["txid"] == funding.transaction.txid[::-1].hex()

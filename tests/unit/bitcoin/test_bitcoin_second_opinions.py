@@ -100,7 +100,7 @@ def test_a_wrong_wif_is_refused_without_being_repeated(change):
         keys.decode_wif(text)
     assert text not in str(error.value)
     with pytest.raises(InvalidInputError):
-        keys.decode_wif(keys.encode_wif(bytes([7]) * 32, "mainnet"), "regtest")
+        keys.decode_wif(keys.encode_wif(bytes([7]) * 32, "main"), "regtest")
 
 
 @given(version=st.integers(0, 16), program=st.binary(min_size=2, max_size=40))
@@ -109,7 +109,7 @@ def test_addresses_are_wallycores_both_ways(version, program):
     if version == 0 and len(program) not in (20, 32):
         program = (program * 16)[:20]
     script = bytes([0 if version == 0 else 0x50 + version, len(program)]) + program
-    for network, hrp in (("mainnet", "bc"), ("regtest", "bcrt")):
+    for network, hrp in (("main", "bc"), ("regtest", "bcrt")):
         address = encode_address(script, network)
         assert decode_address(address, network) == script
         assert decode_address(address.upper(), network) == script

@@ -54,8 +54,8 @@ def test_script_trees_give_bip341s_roots_output_keys_addresses_and_control_block
         assert output.root.hex() == (between["merkleRoot"] or "")
         assert output.output_key.hex() == between["tweakedPubkey"]
         assert output.script.hex() == expected["scriptPubKey"]
-        assert encode_address(output.script, "mainnet") == expected["bip350Address"]
-        assert decode_address(expected["bip350Address"], "mainnet") == output.script
+        assert encode_address(output.script, "main") == expected["bip350Address"]
+        assert decode_address(expected["bip350Address"], "main") == output.script
         for number, leaf in leaves:
             assert taproot.leaf_hash(leaf.script, leaf.version).hex() == between["leafHashes"][number]
             assert output.control_block(leaf).hex() == expected["scriptPathControlBlocks"][number]

@@ -36,8 +36,13 @@ PARTIES_WAIT_SECONDS: Final = 3600
 
 def announcements_of(session: Session, event: OracleEvent) -> tuple[Announcement, ...] | None:
     """Return what the oracles announced of an event, None before they did."""
-    row = session.get(OracleEventRow, event.id.hex())
-    return None if row is None else tuple(decode_announcement(one) for one in json.loads(row.announcements))
+    return announcements_by_id(session, event.id.hex()) or None
+
+
+def announcements_by_id(session: Session, event_id: str) -> tuple[Announcement, ...]:
+    """Return what the oracles announced of the event with this id, nothing before they did."""
+    row = session.get(OracleEventRow, event_id)
+    return () if row is None else tuple(decode_announcement(one) for one in json.loads(row.announcements))
 
 
 def store_event(

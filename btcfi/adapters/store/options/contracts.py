@@ -201,7 +201,9 @@ def setup_of(session: Session, option_id: str) -> Setup | None:
     return _messages(session, row) if row.state == ContractState.SIGNED else None
 
 
-def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds) -> None:
+def mark_checked(
+    session: Session, option_id: str, agreement: Agreement, *, now: UnixSeconds, network: str
+) -> None:  # fmt: skip
     """Keep the plan that we computed and checked every signature against: signed -> checked."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
     packed = _pack(agreement, _messages(session, row))
@@ -211,7 +213,7 @@ def mark_checked(session: Session, option_id: str, agreement: Agreement, *, now:
     ):
         return
     contract = agreement.plan.contract
-    option.address = encode_address(contract.funding_txout().script)
+    option.address = encode_address(contract.funding_txout().script, network)
     option.funding_txid = display_txid(agreement.funding.transaction.txid)
     option.expiry_height, option.refund_height = contract.expiry_height, contract.refund_height
     option.contract = json.dumps({
@@ -284,6 +286,15 @@ def message_of(session: Session, sha256: str | None) -> dict[str, Any]:
     """Return a kept message."""
     body: dict[str, Any] = json.loads(session.get_one(BlobRow, sha256).body)
     return body
+
+
+def kept_messages(session: Session, option_id: str) -> dict[str, dict[str, Any]]:
+    """Return what both parties have said so far to set a contract up, by kind: ``offer``, ``accept``, ``sign``."""
+    row = session.get(ContractRow, option_id)
+    if row is None:
+        return {}
+    hashes = {"offer": row.offer_sha256, "accept": row.accept_sha256, "sign": row.sign_sha256}
+    return {kind: message_of(session, sha256) for kind, sha256 in hashes.items() if sha256 is not None}
 
 
 # ---- settling

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from btcfi.adapters.chain.node import Node
 from btcfi.contracts.messages import Order as Bid
 from btcfi.contracts.messages import Role, encode_order
+from btcfi.units import Sats
 from tests.support.desks import open_chain, open_pair
 
 pytestmark = pytest.mark.integration
@@ -215,3 +217,14 @@ def test_a_crash_at_any_step_of_any_message_ends_in_the_same_one_contract(world,
             chain.mine()
             assert chain.confirmations(contract.funding.txid) == 1
     assert reached > 4 * 3
+
+
+def test_an_order_with_an_answered_name_and_other_terms_is_refused(pair, offered):
+    terms, good = offered
+    other = replace(terms, premium=Sats(terms.premium + 1))
+    pair.seller.put("orders", "good", encode_order(Bid(terms=other, role=Role.SELLER)))
+    before = pair.seller.facts()
+    pair.seller.round()
+    assert "other terms" in (pair.seller.folder / "orders/refused/good.reason").read_text()
+    assert pair.seller.facts() == before
+    assert pair.seller.said("good.offer") == good

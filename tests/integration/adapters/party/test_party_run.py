@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore
+from btcfi.adapters.party.owner import Owner
+from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.mandate import Bounds
 from btcfi.contracts.messages import (
     ContractTerms,
     Order,
@@ -28,12 +31,19 @@ from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, MemoryLedger
+from tests.support.mandates import mandate, own
 
 pytestmark = pytest.mark.integration
 EXPIRY = Slot(60 * 29_000_000)
 PRICE = CentsPerBtc(12_500_000)
 WAIT_SECONDS = 60
 SINCE = Slot(EXPIRY - 3600)
+
+
+def allowed():
+    """What either owner allows: these oracles, and only what an order or a bid says."""
+    programs = [load_program("option_settlement").program_hash]
+    return mandate(threshold=2, programs=programs, unbidden=False, refund_delay=Bounds(least=5, most=2_016))
 
 
 class Running:
@@ -46,6 +56,7 @@ class Running:
         self.keystore = create_keystore(
             folder / "party" / "keystore.json", f"passphrase of {folder.name}", cost=LEAST_N
         )
+        own(Owner(PartyStore(folder / "party"), self.keystore), allowed())
         self.node, self.cookie, self.process = node, cookie, None
         for name in ("inbox", "outbox", "orders", "bids"):
             (folder / name).mkdir()
@@ -56,7 +67,7 @@ class Running:
             "--dir", self.folder / "party", "--node", self.node.where, "--cookie-file", self.cookie,
             "--passphrase-file", self.folder / "passphrase", "--inbox", self.folder / "inbox",
             "--outbox", self.folder / "outbox", "--orders", self.folder / "orders", "--bids", self.folder / "bids",
-            "--every", "0.1", "--min-refund-delay", "5",
+            "--every", "0.1",
         ]  # fmt: skip
         self.process = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("ab")

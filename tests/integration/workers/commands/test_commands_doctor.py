@@ -15,6 +15,7 @@ from btcfi.adapters.store.reading import newest_revision
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import CanaryRow, OutboxRow
 from settings.deployment import Deployment
+from tests.support.chain import embedded_node
 from tests.support.paths import ROOT
 from workers.cli import every_command
 from workers.commands import doctor, watch
@@ -72,6 +73,15 @@ def test_what_does_not_answer_is_a_failure_with_a_hint_and_without_the_password(
         assert "->" in lines[at + 1]
     assert "hunter22" not in done.stdout + done.stderr
     assert "2 fail" in done.stderr
+
+
+def test_a_node_on_another_network_than_the_addresses_is_a_failure_that_says_what_to_set(tmp_path):
+    with embedded_node(tmp_path / "chain") as (node, _):
+        given = {"data_dir": tmp_path, "node_url": node.where, "node_cookie_file": tmp_path / "chain" / ".cookie"}
+        for network, status in (("regtest", Status.OK), ("main", Status.FAIL)):
+            finding = found(doctor.node(Deployment(**given, network=network)))["node"]
+            assert finding.status is status, finding
+        assert "BTCFI_NETWORK=regtest" in finding.do
 
 
 def test_a_wrong_setting_is_one_line(tmp_path):

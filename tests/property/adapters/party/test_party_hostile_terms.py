@@ -19,6 +19,7 @@ from btcfi.contracts.messages import (
     encode_close_order,
     encode_offer,
     encode_order,
+    encode_proposal,
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, price_input
 from btcfi.options.terms import OptionKind
@@ -247,6 +248,21 @@ def test_under_a_mandate_of_another_network_or_time_nothing_is_offered_or_reserv
         pair.seller.round()
         assert list((pair.seller.folder / "orders/refused").glob("one.reason"))
         assert pair.seller.facts() == before
+
+
+def test_what_the_service_proposes_is_offered_only_where_the_mandate_says_unbidden(world):
+    folder, chain, cookie = world
+    with open_pair(folder / "proposals", chain, cookie, 40) as pair:
+        proposal = encode_proposal(Order(terms=pair.terms(), role=Role.SELLER))
+        before = pair.seller.facts()
+        pair.seller.put("inbox", "one.proposal", proposal)
+        pair.seller.round()
+        assert "no bid of ours" in (pair.seller.folder / "inbox/refused/one.proposal.reason").read_text()
+        assert pair.seller.facts() == before
+        pair.seller.allow(number=2, unbidden=True)
+        pair.seller.put("inbox", "two.proposal", proposal)
+        pair.seller.round()
+        assert pair.seller.said("two.offer")["premium_sats"] == pair.terms().premium
 
 
 # ---- closes
