@@ -400,11 +400,9 @@ def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:
     The collateral was spent, or a coin of the funding went elsewhere, for good; or our offer was never signed and its
     coins are spent, as ``cancel`` does.
     """
-    if (state := contract.watch) is None:
+    if contract.watch is None:
         return contract.ours is not None and not any(coin.outpoint in coins for coin in contract.ours.coins)
-    created = {creation.outpoint for creation in state.creations}
-    ends = [spend for spend in state.spends if spend.outpoint in created or not created]
-    return any(state.depth(spend.height) >= watch.FINAL_DEPTH for spend in ends)
+    return contract.ended
 
 
 def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:

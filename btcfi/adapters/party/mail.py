@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -55,6 +56,9 @@ MAX_NAME_BYTES: Final = 200
 LOOK_AGAIN_SECONDS: Final = 10
 """So often the pool is looked at while something of ours waits there: who contests it does not wait for a block."""
 
+ANSWER_SECONDS: Final = 10
+"""After so long a round stops answering and looks at the chain: a folder that is flooded must not keep us from it."""
+
 _CONTESTED: Final = frozenset({Action.SETTLE, Action.REFUND})
 
 STATUS_FILE: Final = "status.json"
@@ -74,6 +78,8 @@ class PartyMail:
         self._desk, self._inbox, self._outbox, self._bids = desk, inbox, outbox, bids
         self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
+        self._unanswered: deque[Path] = deque()
+        """What lay in the folders when they were last listed; all of it has its turn before what came later."""
         self._walked: tuple[Height, int] | None = None
         self._look_again = inf
         self._waiting: dict[str, str] = {}
@@ -96,17 +102,23 @@ class PartyMail:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
-        """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
-        handled = 0
-        for folder in self._sources:
-            waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-            handled += sum(self._handle_apart(path) for path in waiting)
+        """Handle the messages that wait; watch when a block or an attestation is new. Returns how many it handled.
+
+        What is not handled in ANSWER_SECONDS waits for the next round: the chain is watched in between.
+        """
+        handled, until = 0, monotonic() + ANSWER_SECONDS
+        if not self._unanswered:
+            for folder in self._sources:
+                waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+                self._unanswered.extend(waiting)
+        while self._unanswered and monotonic() < until:
+            handled += self._handle_apart(self._unanswered.popleft())
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
             self._write_status(reports)
             self._walked = here
-            contested = any(report.action in _CONTESTED for report in reports)
+            contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
 

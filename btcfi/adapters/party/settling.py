@@ -124,13 +124,12 @@ class Settler:
         return _Pool(view=view, coins=free)
 
     def _child(self, contract: PartyContract, cet: CompletedCet, step: Fresh, *, tip: Height) -> Transaction:
-        """Sign a child, reserve its coin and write both down; it carries the root of our own proof."""
+        """Sign a child and write it down, which keeps its coin for it; it carries the root of our own proof."""
         root = _root_of(contract) or self._agreements.proof_root(contract.offer, cet.outcome)
         child = child_paying(cet, step.coin, fee=step.fee, change_script=self._wallet.script, proof_root=root)
         signature = self._wallet.keys[step.coin.key_index].sign_input(child.transaction, COIN_INPUT, child.spent)
         signed = child.transaction.with_witness(COIN_INPUT, [signature])
         contract.children = (*contract.children, Version(transaction=signed, fee=child.fee, height=tip))
-        self._wallet.reserve(step.coin)
         self._keep(contract, cet.transaction)
         return signed
 

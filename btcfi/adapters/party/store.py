@@ -34,7 +34,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
-from btcfi.contracts.watch import Creation, Spend, WatchState
+from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
@@ -94,6 +94,15 @@ class PartyContract:
         if self.role is self.offer.role:
             return self.offer.party
         return None if self.accept is None else self.accept.party
+
+    @property
+    def ended(self) -> bool:
+        """Whether the collateral was spent, or a coin of the funding went elsewhere, for good."""
+        if (state := self.watch) is None:
+            return False
+        created = {creation.outpoint for creation in state.creations}
+        ends = [spend for spend in state.spends if spend.outpoint in created or not created]
+        return any(state.depth(spend.height) >= FINAL_DEPTH for spend in ends)
 
 
 @dataclass(kw_only=True)
