@@ -149,6 +149,9 @@ class Mandate:
             raise InvalidInputError("mandate.oracle_keys", "one is not on the curve", "x coordinates of points")
         if not 1 <= self.threshold <= len(self.oracle_keys):
             raise InvalidInputError("mandate.threshold", f"{self.threshold}", f"1 to {len(self.oracle_keys)} oracles")
+        if self.unbidden and "main" in self.networks:
+            expected = "false: what coins that are worth something are given for, an order or a bid says"
+            raise InvalidInputError("mandate.unbidden", "true on main", expected)
         if self.valid_from >= self.valid_until:
             raise InvalidInputError("mandate.valid_until", f"{self.valid_until}", f"later than {self.valid_from}")
 

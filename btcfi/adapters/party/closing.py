@@ -90,7 +90,8 @@ class Closer:
         nonce = closing.nonce(secret, secrets.token_bytes(32))
         public = nonce.public
         # written down before it is signed, so that the watch knows the close for ours when it appears
-        contract.closes = (*contract.closes, closing.close.transaction.txid)
+        if (txid := closing.close.transaction.txid) not in contract.closes:
+            contract.closes = (*contract.closes, txid)
         self._store.save(contract)
         nonces = self._in_order(contract.role, public, request.nonce)
         partial = closing.sign(secret, nonce, nonces, authority=authority)

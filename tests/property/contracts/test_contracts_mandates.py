@@ -45,9 +45,10 @@ def several(values, most=4):
 
 
 MANDATES = st.builds(
-    lambda oracles, times, **rest: Mandate(
+    lambda oracles, times, unbidden, networks, **rest: Mandate(
         oracle_keys=tuple(map(public_key_xonly, oracles)), threshold=len(oracles),
-        valid_from=min(times), valid_until=UnixSeconds(max(times) + 1), **rest,
+        valid_from=min(times), valid_until=UnixSeconds(max(times) + 1), unbidden=unbidden and "main" not in networks,
+        networks=networks, **rest,
     ),
     oracles=several(st.sampled_from([bytes([n]) * 32 for n in range(1, 20)])), times=st.tuples(TIMES, TIMES),
     number=st.integers(1, 1 << 31), networks=several(st.sampled_from(sorted(NETWORKS))),
@@ -184,3 +185,11 @@ def test_a_close_is_bounded_by_its_rule_its_price_its_rate_and_its_fee_at_both_e
         assert closes(**{name: Bounds(least=value - 2, most=value - 1)}) == field
     assert closes(close_fee=Sats(300)) == ""
     assert closes(close_fee=Sats(299)) == "close.fee_sats"
+
+
+def test_no_mandate_takes_what_is_inside_its_bounds_unbidden_where_coins_are_worth_something():
+    for networks in (("main",), ("regtest", "main")):
+        with pytest.raises(InvalidInputError) as refused:
+            mandate(networks=networks, unbidden=True)
+        assert refused.value.field == "mandate.unbidden"
+    assert mandate(networks=("main",), unbidden=False).unbidden is False
