@@ -40,6 +40,7 @@ FUZZ_SECONDS = 600
 INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 """Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
+WALK = "tests/integration/docs/test_docs_two_parties.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -113,6 +114,11 @@ def no_atheris() -> str:
     return "" if importlib.util.find_spec("atheris") else "atheris (tests/fuzz/vm_decoders.py says which)"
 
 
+def no_bitcoind() -> str:
+    """Say what the parts on a real node lack."""
+    return "" if "BTCFI_TEST_BITCOIND" in os.environ else "BTCFI_TEST_BITCOIND, the path of a bitcoind"
+
+
 CHAOS = ("{python}", "-m", "workers.cli", "chaos", "--json", "--seed", "{seed}")
 PYTEST = ("{python}", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=7200")
 
@@ -132,6 +138,11 @@ PARTS: tuple[Part, ...] = (
         about=f"{INTERLEAVINGS * INTERLEAVING_ROUNDS:,} interleavings of two parties against everybody", minutes=150,
         rounds=INTERLEAVING_ROUNDS, command=(*PYTEST, "-n", "2", MODEL), figures=pytest_figures,
         environment={"BTCFI_MODEL_INTERLEAVINGS": str(INTERLEAVINGS), "BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
+        name="walk", about="the walk by hand of docs/contract.md on a real bitcoind", minutes=6,
+        command=(*PYTEST, WALK), figures=pytest_figures, environment={"BTCFI_TEST_WALK_ON_BITCOIND": "1"},
+        lacks=no_bitcoind,
     ),
     *(
         Part(

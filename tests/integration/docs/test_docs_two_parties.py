@@ -122,7 +122,12 @@ def chain(kind, folder):
         end(process)
 
 
-@pytest.mark.parametrize("kind", ["embedded", pytest.param("bitcoind", marks=pytest.mark.regtest)])
+BY_NIGHT = pytest.mark.skipif(
+    "BTCFI_TEST_WALK_ON_BITCOIND" not in os.environ, reason="`make night`: it waits for the option's minute once more"
+)
+
+
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("bitcoind", marks=[pytest.mark.regtest, BY_NIGHT])])
 def test_the_walk_runs_as_it_is_printed(kind, tmp_path):
     steps = list(walk())
     assert len(steps) > 30
