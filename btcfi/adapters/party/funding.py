@@ -59,7 +59,10 @@ class Funder:
         The two pay at least twice what the funding has paid so far, within the fee rule. Called again, the child is
         replaced. Raises CannotBumpError, StepOutOfOrderError, InsufficientFundsError, TxRejectedError.
         """
-        funding = self._agreements.of(self._store.load(name)).funding.transaction
+        contract = self._store.load(name)
+        if contract.cancelled is not None:
+            raise CannotBumpError(name, "it was cancelled", "`btcfi party cancel` again pays more for that")
+        funding = self._agreements.of(contract).funding.transaction
         entry = self._waiting_funding(name, funding)
         ours = self._largest_of_ours(name, funding)
         waiting = waiting_on(self._node, [ours.outpoint]).get(ours.outpoint)
@@ -87,6 +90,9 @@ class Funder:
             raise StepOutOfOrderError(name, f"spend {', '.join(strangers)} in the outside wallet that has its keys")
         outpoints = [coin.outpoint for coin in coins]
         if None in self._node.unspent_many(outpoints, include_pool=False):
+            before = contract.cancelled
+            if before is not None and self._node.unspent(before.outpoint(0), include_pool=False) is not None:
+                return before  # a block holds it: there is nothing left to take back
             raise StepOutOfOrderError(name, "a block holds its funding, or spent its coins: `btcfi party close` it")
         conflicts = list({one.txid: one for one in waiting_on(self._node, outpoints).values()}.values())
         rate = choose_rate(asking_rate(self._node, FUNDING_TARGET_BLOCKS), self._fees)
@@ -94,10 +100,13 @@ class Funder:
         def fee(vsize: int) -> Sats:
             return Sats(max(fee_for(vsize, rate), _outbid(conflicts, vsize)))
 
-        contract.cancelled = self._home(coins, fee)
-        self._store.save(contract)  # first: from here on we never send the funding again
-        self._node.send(contract.cancelled)
-        return contract.cancelled
+        home = self._home(coins, fee)
+        with self._store.alone():
+            contract = self._store.load(name)  # another terminal may have gone on
+            contract.cancelled = home
+            self._store.save(contract)  # first: from here on we never send the funding again
+        self._node.send(home)
+        return home
 
     def _waiting_funding(self, name: str, funding: Transaction) -> PoolEntry:
         try:
