@@ -1,6 +1,6 @@
-"""Contracts: orders to the two parties, their messages carried; each party signs in its own process.
+"""Contracts: proposed to the two parties, their messages carried; each party signs in its own process, by its mandate.
 
-``tasks/checks.py`` checks what they signed.
+The service proposes and carries; it writes no order, no bid and no mandate. ``tasks/checks.py`` checks what is signed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CARRIED: Final = ("close-request", "close-answer")
 
 @shared_task(name="contracts.exchange")
 def exchange() -> None:
-    """Order what is new, take the parties' answers, and put what comes next into their inboxes."""
+    """Write down what is new, take the parties' answers, and put what comes next into their inboxes."""
     here = context()
     boxes = mailboxes(here.deployment)
     _order(here)
@@ -100,7 +100,7 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
     with _apart(here, option_id, "not taken yet"):
         message = read_message(path)
         if message is not None and kind in CARRIED:
-            other.put("inbox", f"{name}.{kind}", message)
+            other.put(f"{name}.{kind}", message)
         elif message is not None and kind in TAKE:
             _take_one(here, option_id, kind, message)
         with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
@@ -139,37 +139,41 @@ def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
 
 def _deliver_one(here: Context, row: ContractRow, seller: Mailbox, buyer: Mailbox) -> None:
     name = row.option_id
-    if row.state == ContractState.ORDERED and not seller.holds("orders", name):
-        buyer.put("bids", name, contracts.order_of(row, Role.BUYER))
-        seller.put("orders", name, contracts.order_of(row, Role.SELLER))
+    if row.state == ContractState.ORDERED and not seller.holds(f"{name}.proposal"):
+        seller.put(f"{name}.proposal", contracts.proposal_of(row))
     for state, box, kind, kept in (
         (ContractState.OFFERED, buyer, "offer", row.offer_sha256),
         (ContractState.ACCEPTED, seller, "accept", row.accept_sha256),
         (ContractState.CHECKED, buyer, "sign", row.sign_sha256),
     ):
-        if row.state == state and not box.holds("inbox", f"{name}.{kind}"):
+        if row.state == state and not box.holds(f"{name}.{kind}"):
             with here.store.reading() as session:
-                box.put("inbox", f"{name}.{kind}", contracts.message_of(session, kept))
-    for box, sent in (
-        (seller, name),
-        (buyer, f"{name}.offer"),
-        (seller, f"{name}.accept"),
-        (buyer, f"{name}.sign"),
-    ):
-        if row.last_error is None and (reason := box.refusal(sent)) is not None:
-            note_contract_error(here, name, f"the {box.folder.name} refused: {reason}")
+                box.put(f"{name}.{kind}", contracts.message_of(session, kept))
+    if row.last_error is None:
+        _say_refusals(here, name, (seller, f"{name}.proposal"), (buyer, f"{name}.offer"), (seller, f"{name}.accept"),
+                      (buyer, f"{name}.sign"))  # fmt: skip
 
 
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
-    """Ask both parties to co-sign every proven early exercise."""
+    """Propose the close of every proven early exercise to its buyer; says what either party has refused."""
     with here.store.transaction() as session:
         wanted = contracts.closes(session, rate_of)
-    for option_id, order in wanted:
+    for option_id, proposal, last_error in wanted:
         name = option_id + contracts.CLOSE_SUFFIX
-        with _apart(here, option_id, "close not asked for yet"):
-            if not buyer.holds("orders", name):
-                seller.put("bids", name, order)
-                buyer.put("orders", name, order)
+        with _apart(here, option_id, "close not proposed yet"):
+            if not buyer.holds(f"{name}.close-proposal"):
+                buyer.put(f"{name}.close-proposal", proposal)
+            if last_error is None:
+                _say_refusals(here, option_id, (buyer, f"{name}.close-proposal"), (seller, f"{name}.close-request"),
+                              (buyer, f"{name}.close-answer"))  # fmt: skip
+
+
+def _say_refusals(here: Context, option_id: str, *sent: tuple[Mailbox, str]) -> None:
+    """Note on the option what a party has refused, and why: the first of these messages."""
+    for box, name in sent:
+        if (reason := box.refusal(name)) is not None:
+            note_contract_error(here, option_id, f"the {box.folder.name} refused: {reason}")
+            return
 
 
 def _publish(here: Context, boxes: list[Mailbox]) -> None:
@@ -180,7 +184,7 @@ def _publish(here: Context, boxes: list[Mailbox]) -> None:
         name = f"{event[:32]}-{attestation.oracle_key.hex()[:16]}.attestation"
         for box in boxes:
             try:
-                if not box.holds("inbox", name):
-                    box.put("inbox", name, encode_attestation(attestation))
+                if not box.holds(name):
+                    box.put(name, encode_attestation(attestation))
             except OSError as e:  # one party's folder must not keep the evidence from the other
                 log.warning("attestation not delivered", party=box.folder.name, reason=str(e))

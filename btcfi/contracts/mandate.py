@@ -98,6 +98,8 @@ class Mandate:
     feeds: tuple[str, ...]
     programs: tuple[Hash32, ...]
     """Guest programs that may decide a payout."""
+    presets: tuple[Hash32, ...]
+    """Rules by which the oracles may agree on the price; none named: whatever rule the oracles announce."""
     oracle_keys: tuple[bytes, ...]
     """x-only, 32 bytes each: the oracles of a contract are exactly these."""
     threshold: int
@@ -243,6 +245,9 @@ class Authority:
         if event.program_hash not in mandate.programs:
             known = ", ".join(one.hex()[:16] for one in mandate.programs)
             self._refuse("event.program_hash", event.program_hash.hex()[:16], known)
+        if mandate.presets and event.preset_hash not in mandate.presets:
+            known = ", ".join(one.hex()[:16] for one in mandate.presets)
+            self._refuse("event.preset_hash", event.preset_hash.hex()[:16], known)
         if event.condition and abs(window_of(event)[0] - self.situation.time) > mandate.window_slack:
             problem = f"the barrier counts from {window_of(event)[0]}, it is {self.situation.time}"
             self._refuse("event.condition", problem, f"within {mandate.window_slack:,} seconds of now")
@@ -390,6 +395,7 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
         "barrier": mandate.barrier,
         "feeds": list(mandate.feeds),
         "programs": [one.hex() for one in mandate.programs],
+        "presets": [one.hex() for one in mandate.presets],
         "oracle_keys": [one.hex() for one in mandate.oracle_keys],
         "threshold": mandate.threshold,
         "exposure_sats": mandate.exposure,

@@ -9,7 +9,7 @@ from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE
 from btcfi.contracts.mandate import Bounds, CloseRule, Mandate
 from btcfi.contracts.messages import CET_FEE, Role
 from btcfi.contracts.option import MIN_REFUND_DELAY
-from btcfi.contracts.setup import MAX_CET_FEE, MIN_CET_FEE
+from btcfi.contracts.setup import MAX_CET_FEE
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, Hash32, Sats, UnixSeconds
@@ -21,7 +21,7 @@ _YEARS: Final = 20 * 365 * DAY
 
 def careful_mandate(
     *, number: int, now: UnixSeconds, network: str, roles: Sequence[Role], programs: Sequence[Hash32],
-    oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,),
+    oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,), presets: Sequence[Hash32] = (),
 ) -> Mandate:  # fmt: skip
     """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only."""
     return Mandate(
@@ -35,6 +35,7 @@ def careful_mandate(
         barrier=False,
         feeds=tuple(feeds),
         programs=tuple(programs),
+        presets=tuple(presets),
         oracle_keys=tuple(oracle_keys),
         threshold=threshold,
         collateral=Bounds(least=100_000, most=10_000_000),
@@ -58,7 +59,7 @@ def careful_mandate(
 
 def simulation_mandate(
     *, number: int, now: UnixSeconds, network: str, programs: Sequence[Hash32], oracle_keys: Sequence[bytes],
-    threshold: int, feeds: Sequence[str] = (FEED,),
+    threshold: int, feeds: Sequence[str] = (FEED,), presets: Sequence[Hash32] = (),
 ) -> Mandate:  # fmt: skip
     """Return the mandate of a party that is nobody's: whatever a replayed market proposes, at any fee, but on regtest.
 
@@ -75,6 +76,7 @@ def simulation_mandate(
         barrier=True,
         feeds=tuple(feeds),
         programs=tuple(programs),
+        presets=tuple(presets),
         oracle_keys=tuple(oracle_keys),
         threshold=threshold,
         collateral=Bounds(least=0, most=MAX_MONEY_SATS),
@@ -83,7 +85,7 @@ def simulation_mandate(
         premium_share=Bounds(least=0, most=10_000),
         step_share=Bounds(least=0, most=10_000),
         funding_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),
-        cet_fee=Bounds(least=MIN_CET_FEE, most=MAX_CET_FEE),
+        cet_fee=Bounds(least=0, most=MAX_CET_FEE),  # 0: what the release before had begun is completed
         life=Bounds(least=-_YEARS, most=_YEARS),
         window_slack=_YEARS,
         expiry_slack=Bounds(least=-1_000, most=1_000_000),

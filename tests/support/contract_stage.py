@@ -5,12 +5,11 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
-import pytest
 from sqlmodel import select
 
-from btcfi.adapters import keystore
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.files import write_private
+from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
@@ -19,6 +18,7 @@ from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
@@ -50,6 +50,20 @@ def open_stage(folder, kind="embedded", **sizes):
         yield made
 
 
+def _make_party(folder):
+    """Make what a party's own process makes at its first start: a passphrase, keys, and an address for all to see."""
+    store = PartyStore(folder / "party")
+    if not store.keystore_path.exists():
+        write_private(folder / "party" / "passphrase", f"a passphrase of {folder.name}\n".encode())
+        keys = create_keystore(store.keystore_path, _passphrase(folder), cost=LEAST_N)
+        (folder / "address").write_text(encode_address(keys.wallet_key(0).script) + "\n")
+
+
+def _passphrase(folder):
+    own = folder / "party" / "passphrase"
+    return (own if own.exists() else folder / "passphrase").read_text().strip()  # beside it in earlier releases
+
+
 class Stage:
     """A store, a node, two desks, and the tasks called by hand. Leaving it closes its connections.
 
@@ -63,9 +77,9 @@ class Stage:
             data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
             fee_coins=fee_coins,
         )  # fmt: skip
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(keystore, "SCRYPT_N", keystore.LEAST_N)  # every stage makes and opens two keystores
-            parties.prepare(self.deployment)
+        parties.prepare(self.deployment)
+        for party in parties.PARTIES:
+            _make_party(folder / "parties" / party)
         create_app(self.deployment)
         context.node.cache_clear()
         self.here = context.context()
@@ -90,16 +104,15 @@ class Stage:
 
     def mail(self, folder):
         store = PartyStore(folder / "party")
-        opened = open_keystore(store.keystore_path, (folder / "passphrase").read_text().strip())
+        opened = open_keystore(store.keystore_path, _passphrase(folder))
         node = Node(self.deployment.node_url, 20, cookie_file=self.deployment.node_cookie_file)
         self._nodes.append(node)
         desk = PartyDesk(
             store, opened, node, Guest(load_program("option_settlement")), fees=FeeRule()
         )  # fmt: skip
-        self.give_mandate(desk)
-        return PartyMail(
-            desk, inbox=folder / "inbox", outbox=folder / "outbox", orders=folder / "orders", bids=folder / "bids"
-        )
+        if not desk.owner.known:  # restarted: its owner has signed already
+            self.give_mandate(desk)
+        return PartyMail(desk, inbox=folder / "inbox", outbox=folder / "outbox")
 
     def give_mandate(self, desk, **changes):
         """Have a desk sign what this service proposes: its owner is us."""

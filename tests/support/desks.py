@@ -48,7 +48,7 @@ def narrow_mandate(**changes):
         "window_slack": 7_200, "expiry_slack": Bounds(least=-6, most=12),
         "refund_delay": Bounds(least=5, most=2_016), "close": CloseRule.AGREED,
         "close_price": Bounds(least=1_000_000, most=30_000_000), "close_rate": Bounds(least=1_000, most=50_000),
-        "close_fee": Sats(20_000), "unbidden": False,
+        "close_fee": Sats(20_000), "unbidden": False, "presets": (Hash32(bytes(32)),),
     }  # fmt: skip
     programs = [load_program("option_settlement").program_hash]
     return mandate(**{"oracles": ORACLES[:1], "threshold": 1, "programs": programs} | bounds | changes)

@@ -204,9 +204,9 @@ class ChaosCluster:
         self.node = node_of(base, timeout_seconds=20.0)
         self._proxy = NodeProxy(urlsplit(base.node_url or "").port or 0)
         deployment = base.model_copy(update={"data_dir": self._deployment.data_dir, "node_url": self._proxy.url})
-        parties.fill_wallets(self.node, deployment, coins=COINS_EACH)
         self._fleet_deployment = deployment
         self.start_fleet(progress)
+        parties.fill_wallets(self.node, deployment, coins=COINS_EACH)
 
     def start_fleet(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Start the workers, as many as wanted; again after ``stop_fleet``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
-from settings.deployment import load_deployment
+from btcfi.adapters.chain.node import Node
+from btcfi.errors import UnreachableError
+from settings.deployment import Deployment, load_deployment
 from workers.deployed import node_of, open_store
 from workers.machine import parties
 
@@ -14,7 +16,12 @@ COINS: Final = 64
 """Mature coins for each party of a new regtest chain."""
 
 
-def prepare() -> None:
+def prepare(
+    *,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait until both simulated parties have said an address.", min=0)
+    ] = 0.0,
+) -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
     deployment = load_deployment()
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -23,11 +30,22 @@ def prepare() -> None:
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
     parties.prepare(deployment)
-    typer.echo(f"keys are in {deployment.data_dir}", err=True)
+    typer.echo(f"our keys are in {deployment.data_dir}", err=True)
     if deployment.node_url is None:
         return
     node = node_of(deployment)
     if node.chain_info().chain == "regtest" and node.block_count() < COINS:
-        parties.fill_wallets(node, deployment, coins=COINS)
-        typer.echo(f"mined {COINS} coins to each party of the regtest chain", err=True)
+        _fill(node, deployment, wait)
     node.close()
+
+
+def _fill(node: Node, deployment: Deployment, wait: float) -> None:
+    try:
+        parties.addresses(deployment, wait=wait)
+    except UnreachableError:
+        if wait:
+            raise
+        typer.echo("no coins yet: `btcfi prepare` again once both parties run (`btcfi party simulate`)", err=True)
+        return
+    parties.fill_wallets(node, deployment, coins=COINS)
+    typer.echo(f"mined {COINS} coins to each party of the regtest chain", err=True)

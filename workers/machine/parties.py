@@ -1,24 +1,27 @@
-"""The two parties and the oracles of an embedded deployment: their folders and keys, and the parties' own processes.
+"""The two parties and the oracles of an embedded deployment: their folders, and the parties' own processes.
 
-On a real deployment they are other people's: `btcfi party init` and `btcfi party run` on their machines, with the
-folders carried between. Here one machine plays all of them, each with keys that no other process reads.
+On a real deployment they are other people's: `btcfi party run` on their machines, with the mailboxes carried between.
+Here one machine plays all of them. Each party's process makes its own keys and its mandate (`btcfi party simulate`); we
+know its address, and it knows the oracles' public keys.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
-from pathlib import Path
+import time
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import write_private
-from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.errors import UnreachableError
+from btcfi.secp256k1 import public_key_xonly
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tasks.context import Context
@@ -26,42 +29,54 @@ from workers.deployed import node_of
 
 PARTIES: Final = ("seller", "buyer")
 
+ORACLES_FILE: Final = "oracles.json"
+"""In each party's mailbox: which oracles there are, for its mandate. Public keys alone."""
+
+START_SECONDS: Final = 60.0
+"""Until a party that has not said its address counts as failed: two keystores are made before."""
+
 POLL_SECONDS: Final = 0.2
 """Between two looks of a party into its folders."""
 
 
 def prepare(deployment: Deployment) -> None:
-    """Make what is missing, readable by its owner alone: the service's wallet, oracle keys, the parties' keystores."""
+    """Make what is missing, readable by its owner alone: the service's wallet, oracle keys; the parties' mailboxes."""
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
-    for number in range(load_preset(deployment.preset).oracles):
+    preset = load_preset(deployment.preset)
+    for number in range(preset.oracles):
         key = deployment.oracle_keys_dir / f"oracle-{number}.key"
         if not key.exists():
             write_private(key, secrets.token_bytes(32))
+    keys = [public_key_xonly(file.read_bytes()).hex() for file in sorted(deployment.oracle_keys_dir.glob("*.key"))]
+    said = json.dumps({"oracle_keys": keys, "threshold": preset.oracle_threshold, "feed": deployment.feed})
     for party in PARTIES:
-        _prepare_party(deployment.parties_dir / party)
-
-
-def _prepare_party(folder: Path) -> None:
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    passphrase, store = folder / "passphrase", folder / "party" / "keystore.json"
-    if not passphrase.exists():
-        write_private(passphrase, secrets.token_urlsafe(24).encode() + b"\n")
-    if not (folder / "address").exists():
-        words = passphrase.read_text().strip()
-        opened: Keystore = open_keystore(store, words) if store.exists() else create_keystore(store, words)
-        write_private(folder / "address", encode_address(opened.wallet_key(0).script).encode() + b"\n")
+        mailbox = deployment.parties_dir / party
+        for place in (mailbox, *(mailbox / name for name in FOLDERS)):  # a parent made by the way is open to others
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(mailbox / ORACLES_FILE, said.encode())
 
 
 def command(deployment: Deployment, party: str) -> list[str]:
-    """Return the command of a party's process; its passphrase is in a file, the node in the environment."""
-    folder = (deployment.parties_dir / party).resolve()
+    """Return the command of a party's process; the node is in its environment, its passphrase is its own."""
+    mailbox = (deployment.parties_dir / party).resolve()
     return [
-        sys.executable, "-m", "btcfi.surfaces.party_cli", "run", f"--dir={folder / 'party'}",
-        f"--passphrase-file={folder / 'passphrase'}", f"--every={POLL_SECONDS}",
-        *(f"--{name}={folder / name}" for name in FOLDERS),
+        sys.executable, "-m", "btcfi.surfaces.party_cli", "simulate", f"--dir={mailbox / 'party'}",
+        f"--mailbox={mailbox}", f"--oracles={mailbox / ORACLES_FILE}", f"--every={POLL_SECONDS}",
     ]  # fmt: skip
+
+
+def addresses(deployment: Deployment, *, wait: float = START_SECONDS) -> tuple[str, ...]:
+    """Return where each party is paid, as it has said itself. Raises UnreachableError after ``wait`` seconds."""
+    deadline, said = time.monotonic() + wait, []
+    for party in PARTIES:
+        file = deployment.parties_dir / party / "address"
+        while not file.exists():
+            if time.monotonic() > deadline:
+                raise UnreachableError(party, str(file.parent), "it has not said its address", "see its log")
+            time.sleep(0.05)
+        said.append(file.read_text().strip())
+    return tuple(said)
 
 
 def environment(deployment: Deployment) -> dict[str, str]:
@@ -84,7 +99,7 @@ def fill_wallets(node: Node, deployment: Deployment, *, coins: int, fee_coins: i
     halves every 150 blocks and both should get alike.
     """
     service = encode_address(wallet_key(deployment.wallet_seed_file.read_bytes(), 0).script)
-    seller, buyer = ((deployment.parties_dir / party / "address").read_text().strip() for party in PARTIES)
+    seller, buyer = addresses(deployment)
     first, rest = coins // 2, coins - coins // 2
     for address, blocks in ((service, fee_coins), (seller, first), (buyer, coins), (seller, rest)):
         node.generate(blocks, address)

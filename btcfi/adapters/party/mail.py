@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -55,6 +56,9 @@ MAX_NAME_BYTES: Final = 200
 LOOK_AGAIN_SECONDS: Final = 10
 """So often the pool is looked at while something of ours waits there: who contests it does not wait for a block."""
 
+ANSWER_SECONDS: Final = 10
+"""After so long a round stops answering and looks at the chain: a folder that is flooded must not keep us from it."""
+
 _CONTESTED: Final = frozenset({Action.SETTLE, Action.REFUND})
 
 STATUS_FILE: Final = "status.json"
@@ -67,9 +71,15 @@ _Answer = tuple[str, dict[str, Any]] | None
 class PartyMail:
     """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
-    def __init__(self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path, bids: Path) -> None:
-        self._desk, self._inbox, self._outbox, self._orders, self._bids = desk, inbox, outbox, orders, bids
+    def __init__(
+        self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path | None = None, bids: Path | None = None
+    ) -> None:  # fmt: skip
+        """Take the folders. orders, bids: None where the mandate is all that the owner says."""
+        self._desk, self._inbox, self._outbox, self._bids = desk, inbox, outbox, bids
+        self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
+        self._unanswered: deque[Path] = deque()
+        """What lay in the folders when they were last listed; all of it has its turn before what came later."""
         self._walked: tuple[Height, int] | None = None
         self._look_again = inf
         self._waiting: dict[str, str] = {}
@@ -87,25 +97,28 @@ class PartyMail:
             "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
         }
-        for folder in (
-            outbox,
-            bids / "used",
-            *(into / name for into in (inbox, orders) for name in ("done", "refused")),
-        ):
+        made = [outbox, *(into / name for into in self._sources for name in ("done", "refused"))]
+        for folder in [*made, *([] if bids is None else [bids / "used"])]:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def round(self, height: Height) -> int:
-        """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
-        handled = 0
-        for folder in (self._orders, self._inbox):
-            waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-            handled += sum(self._handle_apart(path) for path in waiting)
+        """Handle the messages that wait; watch when a block or an attestation is new. Returns how many it handled.
+
+        What is not handled in ANSWER_SECONDS waits for the next round: the chain is watched in between.
+        """
+        handled, until = 0, monotonic() + ANSWER_SECONDS
+        if not self._unanswered:
+            for folder in self._sources:
+                waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+                self._unanswered.extend(waiting)
+        while self._unanswered and monotonic() < until:
+            handled += self._handle_apart(self._unanswered.popleft())
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
             self._write_status(reports)
             self._walked = here
-            contested = any(report.action in _CONTESTED for report in reports)
+            contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
 
@@ -190,9 +203,12 @@ class PartyMail:
 
     def _tidy_bids(self) -> None:
         answered = self._desk.orders()
-        for path in self._bids.glob("*.json"):
+        for path in self._all_bids():
             if path.name in answered:
-                path.replace(self._bids / "used" / path.name)
+                path.replace(path.parent / "used" / path.name)
+
+    def _all_bids(self) -> list[Path]:
+        return [] if self._bids is None else sorted(self._bids.glob("*.json"))
 
     def _needs_no_bid(self, what: str, expected: str) -> None:
         if not self._desk.owner.mandate().mandate.unbidden:
@@ -209,6 +225,7 @@ class PartyMail:
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
         self._needs_no_bid("close proposal", "an order of our own")
+        self._desk.check_exercise(self._desk.contract_id(proposal.offer_id.hex()), proposal.guest_input)
         request = self._desk.request_close(
             proposal.offer_id.hex(), payout=proposal.payout, rate=proposal.rate, guest_input=proposal.guest_input
         )
@@ -223,10 +240,11 @@ class PartyMail:
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         request = decode_close_request(message)
         try:
-            bid = decode_close_order(_read_bid(self._bids / f"{name}.json"))
+            bid = decode_close_order(self._read_bid(f"{name}.json"))
         except NotFoundError:
             self._needs_no_bid("close request", f"a bid named {name}")
-            return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=request.payout))
+            answer = self._desk.answer_close(request, payout=request.payout, unbidden=True)
+            return "close-answer", encode_close_answer(answer)
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
             raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")
@@ -242,11 +260,12 @@ class PartyMail:
         """Return the bid that says the same as an offer, if there is one that is not answered yet."""
         # the bid of the same name first: with a thousand bids, reading all of them for each offer would take an hour
         answered = self._desk.orders()
-        for path in (self._bids / f"{name}.json", *sorted(self._bids.glob("*.json"))):
+        bids = self._all_bids()
+        for path in (*(one for one in bids if one.stem == name), *bids):
             if path.name in answered:
                 continue
             try:
-                message = _read_bid(path)
+                message = self._read_bid(path.name)
                 if not isinstance(message, dict) or message.get("type") != "btcfi/order":
                     continue
                 bid = decode_order(message)
@@ -259,6 +278,11 @@ class PartyMail:
                 return path, bid
         return None
 
+    def _read_bid(self, name: str) -> Any:  # noqa: ANN401 - JSON
+        if self._bids is None:
+            raise NotFoundError("bid", name)
+        return read_untrusted_json(self._bids / name, at_most=MAX_MESSAGE_BYTES, what="bid")
+
     def _write_status(self, reports: list[Report]) -> None:
         write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
 
@@ -268,10 +292,6 @@ def _check_name(name: str) -> None:
     if not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
         expected = f"a name of at most {MAX_NAME_BYTES} bytes, in letters that can be shown"
         raise InvalidInputError("message", f"is named {name[:40]!a}", expected)
-
-
-def _read_bid(path: Path) -> Any:  # noqa: ANN401 - JSON
-    return read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="bid")
 
 
 def _broadcast(kind: str, sent: Transaction) -> dict[str, Any]:

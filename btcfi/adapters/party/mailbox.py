@@ -1,7 +1,8 @@
-"""The two parties' folders as the service sees them: it puts messages in and takes answers out, and has no key.
+"""The two parties' mailboxes as the service sees them: it puts messages in and takes answers out, and has no key.
 
-A party's own process (``btcfi party run``) moves what it has handled into ``done``, ``refused`` or ``used``; a message
-that lies in any of them is never put again, so carrying may be repeated at will.
+An inbox and an outbox are all that it shares with a party: what its owner wants (orders, bids, a mandate) and its keys
+lie in a folder of its own. A party's process (``btcfi party run``) moves what it has handled into ``done`` or
+``refused``; a message that lies in either is never put again, so carrying may be repeated at will.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from btcfi.adapters.files import read_untrusted_json, read_untrusted_text, write
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.errors import InvalidInputError, NotFoundError
 
-HANDLED: Final = ("done", "refused", "used")
-FOLDERS: Final = ("inbox", "outbox", "orders", "bids")
+HANDLED: Final = ("done", "refused")
+FOLDERS: Final = ("inbox", "outbox")
 
 MAX_REASON_BYTES: Final = 1 << 16
 """Of the line that says why a message was refused."""
 
 
 class Mailbox:
-    """One party's inbox, outbox, orders and bids."""
+    """One party's inbox and outbox."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._inbox = folder / "inbox"
 
-    def holds(self, into: str, name: str) -> bool:
-        """Return whether a message of this name is there or was handled."""
-        folder = self.folder / into
-        return any((folder / part / f"{name}.json").exists() for part in ("", *HANDLED))
+    def holds(self, name: str) -> bool:
+        """Return whether a message of this name is in the inbox or was handled."""
+        return any((self._inbox / part / f"{name}.json").exists() for part in ("", *HANDLED))
 
-    def put(self, into: str, name: str, message: dict[str, Any]) -> None:
-        """Put a message into a folder, all or nothing."""
-        write_private(self.folder / into / f"{name}.json", json.dumps(message).encode())
+    def put(self, name: str, message: dict[str, Any]) -> None:
+        """Put a message into the inbox, all or nothing."""
+        write_private(self._inbox / f"{name}.json", json.dumps(message).encode())
 
     def answers(self) -> Iterator[tuple[Path, str, str]]:
         """Yield the party's answers, oldest name first: the file, the option's name in it, the kind of message."""
@@ -46,16 +47,14 @@ class Mailbox:
                 yield path, name, kind
 
     def refusal(self, name: str) -> str | None:
-        """Return why the party refused a message or an order of this name, if it did."""
-        for into in ("inbox", "orders"):
-            reason = self.folder / into / "refused" / f"{name}.reason"
-            try:
-                return read_untrusted_text(reason, at_most=MAX_REASON_BYTES, what="reason of a refusal").strip()
-            except NotFoundError:
-                continue
-            except InvalidInputError as e:
-                return str(e)
-        return None
+        """Return why the party refused a message of this name, if it did."""
+        reason = self._inbox / "refused" / f"{name}.reason"
+        try:
+            return read_untrusted_text(reason, at_most=MAX_REASON_BYTES, what="reason of a refusal").strip()
+        except NotFoundError:
+            return None
+        except InvalidInputError as e:
+            return str(e)
 
 
 def read_message(path: Path) -> dict[str, Any] | None:

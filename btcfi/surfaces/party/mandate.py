@@ -27,7 +27,8 @@ from btcfi.contracts.mandate import (
 from btcfi.contracts.mandate_drafts import FEED, careful_mandate, simulation_mandate
 from btcfi.contracts.messages import Role, decode_announcement, decode_offer
 from btcfi.errors import InvalidInputError
-from btcfi.oracle.announcement import check_announcement
+from btcfi.oracle.announcement import Announcement, check_announcement
+from btcfi.records import HASH
 from btcfi.surfaces.party.beginning import SIMULATION, Feeds, Oracles, Threshold, oracle_keys
 from btcfi.surfaces.party.screen import confirm, mandate_screen
 from btcfi.surfaces.party.side import (
@@ -68,6 +69,10 @@ def new(
         list[str] | None, typer.Option("--role", help="A side that may be taken: buyer or seller; default: both.")
     ] = None,
     feed: Feeds = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option("--preset", help="Hash of the rules of the price; repeat. Default: the announcements', else any."),
+    ] = None,
     like: Annotated[str, typer.Option("--like", help="simulation: allow everything, on regtest alone.")] = "",
     out: Annotated[
         str, typer.Option("--out", help="Where the draft goes: a file, or - for stdout.", callback=place)
@@ -75,11 +80,14 @@ def new(
     side: Side,
 ) -> None:
     """Write a draft with narrow bounds for your node's network; read it, edit it, sign it."""
-    keys = oracle_keys(oracle or []) + [_announced(path) for path in announcement or []]
+    announced = [_announced(path) for path in announcement or []]
+    keys = oracle_keys(oracle or []) + [one.oracle_key for one in announced]
+    presets = [HASH.read(one, "--preset") for one in preset or []] + [one.event.preset_hash for one in announced]
     chain, owner = side.chain().chain_info(), _owner(side, passphrase_of(side.passphrase_file))
     common: dict[str, Any] = {
         "number": owner.next_number(), "now": chain.median_time, "network": chain.chain, "oracle_keys": keys,
         "threshold": threshold, "programs": [load_program(PROGRAM).program_hash], "feeds": feed or [FEED],
+        "presets": sorted(set(presets)),
     }  # fmt: skip
     if like not in ("", SIMULATION):
         raise InvalidInputError("--like", repr(like), SIMULATION)
@@ -193,10 +201,10 @@ def _signed(mandate: Mandate, path: Path, words: str) -> SignedMandate:
     return sign_mandate(mandate, identity_secret(path, words), secrets.token_bytes(32))
 
 
-def _announced(path: Path) -> bytes:
+def _announced(path: Path) -> Announcement:
     announcement = decode_announcement(read_message(str(path)))
     check_announcement(announcement, expected=announcement.event)
-    return announcement.oracle_key
+    return announcement
 
 
 def _write_draft(out: str, message: dict[str, Any]) -> None:

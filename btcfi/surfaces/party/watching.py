@@ -73,12 +73,17 @@ def serve(
     *,
     inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
     outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
-    orders: Annotated[Path, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")],
-    bids: Annotated[Path, typer.Option("--bids", help="Folder of terms that you accept, each once.")],
+    orders: Annotated[
+        Path | None, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")
+    ] = None,
+    bids: Annotated[Path | None, typer.Option("--bids", help="Folder of terms that you accept, each once.")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
     side: Side,
 ) -> None:
-    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted."""
+    """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted.
+
+    What needs neither is what your mandate says; without both folders it is all that you say.
+    """
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
     stopping = Event()

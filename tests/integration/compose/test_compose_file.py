@@ -116,3 +116,15 @@ def test_the_build_sees_only_what_the_image_needs():
     copied = {n for names in re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE) for n in names.split()}
     assert "*" in lines
     assert let_in == copied
+
+
+@pytest.mark.parametrize("party", ["seller", "buyer"])
+def test_a_party_s_keys_are_in_a_volume_that_no_other_service_mounts_and_it_mounts_no_keys_of_others(party):
+    mounted = {name: {one.partition(":")[0] for one in service.get("volumes", [])} for name, service in OURS.items()}
+    assert [name for name, volumes in mounted.items() if party in volumes] == [party]
+    assert mounted[party] == {party, f"{party}-mail", "chain"}  # not the oracles', not the service's, not the other's
+    assert f"{party}-mail:/data/parties/{party}" in OURS["control"]["volumes"]
+    directory = f"--dir=/data/parties/{party}/party"
+    assert directory in OURS[party]["command"]
+    assert f"{party}:{directory.partition('=')[2]}" in OURS[party]["volumes"]
+    assert f" {directory.partition('=')[2]}" in DOCKERFILE, "a new volume belongs to our user only if the image has it"

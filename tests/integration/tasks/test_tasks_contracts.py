@@ -22,6 +22,7 @@ from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import attest, chain, checks, context, control, options
@@ -220,7 +221,7 @@ def test_an_oracle_signs_one_outcome_of_an_event_whatever_the_store_says_later(e
 def test_what_a_party_refuses_is_said_on_the_option_and_nothing_is_signed_after_it(embedded):
     embedded.sell("one")
     exchange_tasks.exchange()
-    (embedded.deployment.parties_dir / "buyer" / "bids" / "one.json").unlink()  # the buyer has changed its mind
+    embedded.give_mandate(embedded.mails["buyer"]._desk, unbidden=False)  # the buyer has changed its mind
     embedded.talk()
     assert "the buyer refused: offer: says what no bid of ours says" in embedded.row(OptionRow).last_error
     assert embedded.row(ContractRow).state == "offered"
@@ -250,11 +251,11 @@ def test_a_message_with_a_wrong_signature_is_named_and_the_buyer_never_gets_the_
     assert not embedded.node.pool()
 
 
-def test_a_wallet_without_coins_makes_an_order_wait_and_not_fail(embedded):
+def test_a_wallet_without_coins_makes_a_proposal_wait_and_not_fail(embedded):
     for number in range(COINS + 1):
         embedded.sell(f"option-{number}")
     embedded.talk()
-    waiting = list(embedded.deployment.parties_dir.glob("*/orders/*.json"))
+    waiting = list(embedded.deployment.parties_dir.glob("*/inbox/*.proposal.json"))
     assert len(waiting) == 1
     embedded.mine(3)  # the fundings confirm: their change is a new coin
     embedded.talk()
@@ -289,6 +290,10 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
     asked = replace(
         terms, expiry_height=Height(chain_now.height + 1), refund_height=Height(chain_now.height + blocks_to_refund),
         option={**terms.option, "expiry_unix": expiry},
+        announcements=tuple(
+            announce(secret, replace(terms.announcements[0].event, expiry=Slot(expiry)))
+            for secret in context.oracle_secrets(embedded.deployment)
+        ),
     )  # fmt: skip
     desk = embedded.mails[role.value]._desk
     if taken:
@@ -298,7 +303,7 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
         desk.offer(asked, role)
     offered = embedded.mails[role.other.value]._desk.offer(terms, role.other)
     with pytest.raises(InvalidInputError, match="refund_height"):
-        desk.accept(replace(offered, terms=asked), terms.announcements)
+        desk.accept(replace(offered, terms=asked), asked.announcements)
 
 
 def test_an_early_cet_is_refused_by_the_node_and_sent_again_when_its_height_has_come(embedded):

@@ -53,6 +53,11 @@ def a_link_to_a_device(outbox):
     (outbox / "0.accept.json").symlink_to("/dev/zero")
 
 
+def proposed(stage):
+    inbox = stage.deployment.parties_dir / Role.SELLER.value / "inbox"
+    return sorted(path.name.split(".")[0] for path in inbox.glob("*.proposal.json"))
+
+
 @pytest.mark.parametrize(
     "leave",
     [
@@ -65,8 +70,7 @@ def test_whatever_a_party_leaves_in_its_outbox_the_other_contracts_go_on(embedde
     embedded.sell("one")
     for _ in range(3):
         exchange_tasks.exchange()
-    buyer = embedded.here.deployment.parties_dir / Role.BUYER.value
-    assert [path.stem for path in (buyer / "bids").glob("*.json")] == ["one"]
+    assert proposed(embedded) == ["one"]
 
 
 def states(stage):
@@ -100,10 +104,10 @@ def test_a_message_that_cannot_be_taken_now_stays_for_the_next_look_and_holds_up
     assert states(embedded) == {"one": "offered", "two": "offered"}
 
 
-def test_a_contract_that_cannot_be_ordered_or_delivered_holds_up_no_other(embedded, monkeypatch):
+def test_a_contract_that_cannot_be_written_down_or_proposed_holds_up_no_other(embedded, monkeypatch):
     for name in ("one", "two", "three"):
         embedded.sell(name)
-    for step, troubled in (("order_contract", "one"), ("order_of", "two")):
+    for step, troubled in (("order_contract", "one"), ("proposal_of", "two")):
         genuine = getattr(exchange_tasks.contracts, step)
 
         def broken(*arguments, genuine=genuine, troubled=troubled, **more):
@@ -113,11 +117,10 @@ def test_a_contract_that_cannot_be_ordered_or_delivered_holds_up_no_other(embedd
 
         monkeypatch.setattr(exchange_tasks.contracts, step, broken)
     exchange_tasks.exchange()
-    orders = embedded.deployment.parties_dir / Role.SELLER.value / "orders"
-    assert [path.stem for path in orders.glob("*.json")] == ["three"]
+    assert proposed(embedded) == ["three"]
     monkeypatch.undo()
     exchange_tasks.exchange()
-    assert sorted(path.stem for path in orders.glob("*.json")) == ["one", "three", "two"]
+    assert proposed(embedded) == ["one", "three", "two"]
 
 
 def test_a_party_whose_inbox_is_no_folder_keeps_the_evidence_from_nobody_else(embedded):

@@ -53,8 +53,9 @@ MANDATES = st.builds(
     number=st.integers(1, 1 << 31), networks=several(st.sampled_from(sorted(NETWORKS))),
     roles=several(st.sampled_from(Role)), kinds=several(st.sampled_from(OptionKind)),
     feeds=several(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=20)),
-    programs=several(st.binary(min_size=32, max_size=32).map(Hash32)), exposure=AMOUNTS, close_fee=AMOUNTS,
-    window_slack=st.integers(0, 1 << 53), american=FLAGS, barrier=FLAGS, unbidden=FLAGS,
+    programs=several(st.binary(min_size=32, max_size=32).map(Hash32)),
+    presets=st.lists(st.binary(min_size=32, max_size=32).map(Hash32), max_size=2).map(tuple), exposure=AMOUNTS,
+    close_fee=AMOUNTS, window_slack=st.integers(0, 1 << 53), american=FLAGS, barrier=FLAGS, unbidden=FLAGS,
     close=st.sampled_from(CloseRule), **dict.fromkeys(sorted(PAIRS), BOUNDS),
 )  # fmt: skip
 

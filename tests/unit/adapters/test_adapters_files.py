@@ -138,7 +138,7 @@ def test_a_private_file_is_its_owner_s_alone_replaced_whole_and_never_written_tw
 
 def test_the_service_passes_over_a_link_and_a_pipe_in_a_party_s_outbox(tmp_path):
     box = Mailbox(tmp_path)
-    box.put("outbox", "x.accept", {"type": "btcfi/accept"})
+    write_private(tmp_path / "outbox/x.accept.json", b'{"type": "btcfi/accept"}')
     (tmp_path / "secret.json").write_text('{"type": "ours"}')
     (tmp_path / "outbox/y.accept.json").symlink_to(tmp_path / "secret.json")
     os.mkfifo(tmp_path / "outbox/z.accept.json")

@@ -47,8 +47,9 @@ from btcfi.contracts.messages import (
     decode_offer,
     decode_order,
     decode_sign,
-    encode_close_order,
+    encode_close_proposal,
     encode_order,
+    encode_proposal,
 )
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
@@ -138,10 +139,9 @@ def unfinished(session: Session) -> list[ContractRow]:
     return list(session.execute(query.order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))).scalars())
 
 
-def order_of(row: ContractRow, role: Role) -> dict[str, Any]:
-    """Return a party's own copy of the terms: the seller's order, the buyer's bid."""
-    order = _ordered(row)
-    return encode_order(Order(terms=order.terms, role=role))
+def proposal_of(row: ContractRow) -> dict[str, Any]:
+    """Return what the seller is asked to offer: nobody's word until its mandate allows it."""
+    return encode_proposal(_ordered(row))
 
 
 def _ordered(row: ContractRow) -> Order:
@@ -388,8 +388,10 @@ def funding_outpoint(option: OptionRow) -> OutPoint:
     return OutPoint(txid=parse_txid(option.funding_txid or ""), index=FUNDING_OUTPUT)
 
 
-def closes(session: Session, rate_of: Callable[[str], SatsPerKvb]) -> list[tuple[str, dict[str, Any]]]:
-    """Return, by option, the close that both parties are asked to sign: every proven early exercise.
+def closes(
+    session: Session, rate_of: Callable[[str], SatsPerKvb]
+) -> list[tuple[str, dict[str, Any], str | None]]:  # fmt: skip
+    """Return every proven early exercise: its option, the close that is proposed, the error that was noted last.
 
     rate_of: the fee rate of a preset, by its hash (hex); what it does not have is left out, and noted.
     """
@@ -401,7 +403,7 @@ def closes(session: Session, rate_of: Callable[[str], SatsPerKvb]) -> list[tuple
     query = query.where(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise"
     )
-    orders = []
+    proposals = []
     for row, contract, preset_sha256 in session.execute(query.limit(200)):
         try:
             rate = rate_of(preset_sha256)
@@ -412,8 +414,8 @@ def closes(session: Session, rate_of: Callable[[str], SatsPerKvb]) -> list[tuple
             offer_id=bytes.fromhex(contract.offer_id or ""), payout=Sats(row.payout_sats or 0), rate=rate,
             guest_input=bytes.fromhex(row.input_hex),
         )  # fmt: skip
-        orders.append((row.option_id, encode_close_order(close)))
-    return orders
+        proposals.append((row.option_id, encode_close_proposal(close), contract.last_error))
+    return proposals
 
 
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:

@@ -115,6 +115,7 @@ ROWS = {
     "a minute that has passed": (at_another_minute(Slot(NOW - 3_600)), "option.expiry_unix"),
     "a minute of next year": (at_another_minute(Slot(EXPIRY + 365 * 86_400)), "option.expiry_unix"),
     "another feed": (announced(feed="ETH-USD"), "event.feed"),
+    "other rules of the price": (announced(preset_hash=Hash32(b"\x09" * 32)), "event.preset_hash"),
     "another guest program": (announced(program_hash=Hash32(b"\x09" * 32)), "event.program_hash"),
     "fewer digits than the price has": (announced(digits=10), "event.digits"),
     "a condition for an option without a barrier": (announced(condition=condition()), "event.condition"),
