@@ -61,7 +61,7 @@ class TooEarlyError(RetryableError):
 
 
 @app.command()
-def key(*, out: Out) -> None:
+def key(*, out: Annotated[Path, typer.Option("--out", help="Where to write it: a new file.")]) -> None:
     """Make an oracle's key: the secret into a new file that only you can read, the public key on stdout."""
     secret = secrets.token_bytes(32)
     write_private(out, secret.hex().encode() + b"\n", fresh=True)
