@@ -27,6 +27,7 @@ from btcfi.oracle.quote import BTC_USD
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
+from btcfi.surfaces.party.side import place
 from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
 from btcfi.vm.program import load_program
@@ -48,7 +49,7 @@ PROGRAM = "option_settlement"
 
 
 KeyFile = Annotated[Path, typer.Option("--key", help="The oracle's secret key, a file of `btcfi oracle key`.")]
-Out = Annotated[Path, typer.Option("--out", help="Where to write it.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write it.", callback=place)]
 
 
 class TooEarlyError(RetryableError):
@@ -60,7 +61,7 @@ class TooEarlyError(RetryableError):
 
 
 @app.command()
-def key(*, out: Out) -> None:
+def key(*, out: Annotated[Path, typer.Option("--out", help="Where to write it: a new file.")]) -> None:
     """Make an oracle's key: the secret into a new file that only you can read, the public key on stdout."""
     secret = secrets.token_bytes(32)
     write_private(out, secret.hex().encode() + b"\n", fresh=True)

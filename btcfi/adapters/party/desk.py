@@ -51,6 +51,13 @@ class AlreadySignedError(ConflictError):
         self.contract = contract
 
 
+class CoinsPromisedError(ConflictError):
+    """Coins that another command of this party has promised while the owner was reading."""
+
+    def __init__(self) -> None:
+        super().__init__("another command has promised these coins meanwhile; nothing was signed, ask again")
+
+
 class OrderTakenError(ConflictError):
     """An order with the name of one that was answered, and other terms: a name is answered once."""
 
@@ -123,10 +130,11 @@ class PartyDesk:
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
         self._check_refund(terms)
-        number = self._store.take_number()
-        offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
-        contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
-        self._keep(contract)
+        with self._store.alone():
+            number = self._store.take_number()
+            offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
+            contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
+            self._keep(contract)
         return offer
 
     def accept(
@@ -146,18 +154,23 @@ class PartyDesk:
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
         self._check_coins(offer.party.coins)
-        number, policy = self._store.take_number(), self._policy()
+        with self._store.alone():
+            number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role, outside)
         agreement = self._agreements.new(offer, party, policy)
         self._show(summary_of(agreement, role, mandate=authority.mandate.number))
-        secret = self._keystore.contract_secret(number)
-        accepted = setup.accept(offer, agreement, party, secret, authority=authority)
-        buckets = agreement.plan.buckets
-        self._keep(
-            PartyContract(
-                number=number, role=role, offer=offer, accept=accepted, buckets=buckets, order=bid, policy=policy
-            )
-        )  # fmt: skip
+        with self._store.alone():  # the owner may have read for an hour: what was checked is checked again
+            if (before := self.accepted(offer)) is not None:
+                return before
+            self._check_unpromised(party)
+            authority, secret = self.check(offer), self._keystore.contract_secret(number)
+            accepted = setup.accept(offer, agreement, party, secret, authority=authority)
+            buckets = agreement.plan.buckets
+            self._keep(
+                PartyContract(
+                    number=number, role=role, offer=offer, accept=accepted, buckets=buckets, order=bid, policy=policy
+                )
+            )  # fmt: skip
         return accepted
 
     def check(self, offer: Offer) -> Authority:
@@ -184,6 +197,7 @@ class PartyDesk:
         if name not in self._store.names():
             return None
         known = self._store.load(name)
+        _check_not_cancelled(known)
         return known.accept if known.role is not offer.role else None
 
     def sign(self, accepted: Accept) -> Sign:
@@ -232,13 +246,34 @@ class PartyDesk:
         if contract.accept is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's accept message")
         self._require_signed(contract, agreement, outside)
-        contract.sign = setup.sign(
-            contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
-            self.wallet.by_script, authority=authority, outside=outside,
-        )  # fmt: skip
-        contract.watch, contract.fund_by = watch.start(self._node, self._node.block_count()), self._fund_by(contract)
-        self._store.save(contract)
+        with self._store.alone():
+            if (signed := self._as_kept(contract).sign) is not None:
+                return signed
+            contract.sign = setup.sign(
+                contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
+                self.wallet.by_script, authority=authority, outside=outside,
+            )  # fmt: skip
+            contract.watch = watch.start(self._node, self._node.block_count())
+            contract.fund_by = self._fund_by(contract)
+            self._store.save(contract)
         return contract.sign
+
+    def _as_kept(self, contract: PartyContract) -> PartyContract:
+        """Return a contract as the folder has it now; another terminal may have gone on while the owner read.
+
+        Raises AlreadySignedError, StepOutOfOrderError for what was answered otherwise, or taken back, meanwhile.
+        """
+        name = contract.offer.id.hex()
+        kept = self._store.load(name)
+        _check_not_cancelled(kept)
+        if kept.accept is not None and kept.accept != contract.accept:
+            raise AlreadySignedError(name)
+        return kept
+
+    def _check_unpromised(self, party: Party) -> None:
+        held = self.wallet.held_back(self.wallet.scan())
+        if any(coin.outpoint in held for coin in party.coins):
+            raise CoinsPromisedError
 
     def complete(self, signed: Sign) -> Transaction:
         """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast.
@@ -268,11 +303,14 @@ class PartyDesk:
         if contract.sign is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's sign message")
         self._require_signed(contract, agreement, outside)
-        contract.funding = setup.complete(
-            agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
-        )
-        contract.watch, contract.fund_by = watch.start(self._node, self._node.block_count()), self._fund_by(contract)
-        self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
+        with self._store.alone():
+            self._as_kept(contract)
+            contract.funding = setup.complete(
+                agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
+            )
+            contract.watch = watch.start(self._node, self._node.block_count())
+            contract.fund_by = self._fund_by(contract)
+            self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
 
@@ -286,11 +324,14 @@ class PartyDesk:
 
     # ---- an outside wallet signs our inputs
 
-    def hand_over(self, name: str, message: Accept | Sign) -> HandOver:
+    def hand_over(
+        self, name: str, message: Accept | Sign, *, ask: Callable[[HandOver], None] = lambda _: None
+    ) -> HandOver:
         """Return the funding for an outside wallet to sign, once all of the other side was checked, and keep that.
 
         message: the other side's answer to our offer, or its signatures. After this one answer no other is taken: the
-        wallet may have signed. Raises as ``sign`` and ``complete`` do.
+        wallet may have signed. ask: sees what is handed over, and refuses by raising; then nothing is kept. Raises as
+        ``sign`` and ``complete`` do.
         """
         contract = self._answered(message) if isinstance(message, Accept) else self._countersigned(message)
         if contract.offer.id.hex() != name:
@@ -304,7 +345,10 @@ class PartyDesk:
         network = self._node.chain_info().chain
         made = hand_over(contract, agreement, scripts=self.wallet.by_script, network=network)
         self._about_to_sign(contract)
-        self._store.save(contract)
+        ask(made)
+        with self._store.alone():
+            self._as_kept(contract)
+            self._store.save(contract)
         return made
 
     def take_back(self, name: str, psbt: str) -> Sign | Transaction:

@@ -62,7 +62,10 @@ class Funder:
         The two pay at least twice what the funding has paid so far, within the fee rule. Called again, the child is
         replaced. Raises CannotBumpError, StepOutOfOrderError, InsufficientFundsError, TxRejectedError.
         """
-        funding = self._agreements.of(self._store.load(name)).funding.transaction
+        contract = self._store.load(name)
+        if contract.cancelled is not None:
+            raise CannotBumpError(name, "it was cancelled", "`btcfi party cancel` again pays more for that")
+        funding = self._agreements.of(contract).funding.transaction
         entry = self._waiting_funding(name, funding)
         ours = self._largest_of_ours(name, funding)
         waiting = waiting_on(self._node, [ours.outpoint]).get(ours.outpoint)
@@ -84,6 +87,10 @@ class Funder:
         Raises StepOutOfOrderError, CannotBumpError, InsufficientFundsError, TxRejectedError, also where the node
         replaces nothing that does not signal it (-mempoolfullrbf=0).
         """
+        with self._store.alone():
+            return self._cancel(name)
+
+    def _cancel(self, name: str) -> Transaction:
         contract = self._store.load(name)
         coins = contract.ours.coins if contract.ours is not None else ()
         if not coins:
@@ -92,6 +99,9 @@ class Funder:
             raise StepOutOfOrderError(name, f"spend {', '.join(strangers)} in the outside wallet that has its keys")
         outpoints = [coin.outpoint for coin in coins]
         if None in self._node.unspent_many(outpoints, include_pool=False):
+            before = contract.cancelled
+            if before is not None and self._node.unspent(before.outpoint(0), include_pool=False) is not None:
+                return before  # a block holds it: there is nothing left to take back
             raise StepOutOfOrderError(name, "a block holds its funding, or spent its coins: `btcfi party close` it")
         conflicts = list({one.txid: one for one in waiting_on(self._node, outpoints).values()}.values())
         funding = None if contract.sign is None else self._agreements.of(contract).funding

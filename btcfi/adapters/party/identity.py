@@ -21,7 +21,9 @@ _FOLLOWING: Final = "identity-next.json"
 def identity_secret(path: Path, passphrase: str) -> bytes:
     """Return the secret of an identity's file. Raises NotFoundError, WrongPassphraseError, InvalidInputError."""
     if not path.exists():
-        raise NotFoundError("identity", str(path), "if you keep it elsewhere, say where: --identity FILE")
+        raise NotFoundError(
+            "identity", str(path), "kept elsewhere: --identity FILE; lost: `btcfi party identity rotate`"
+        )
     return open_keystore(path, passphrase).identity_secret()
 
 

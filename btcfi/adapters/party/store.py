@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -127,7 +129,9 @@ class PartyStore:
         self._counter = folder / "next-contract-key"
         self._evidence = folder / "attestations"
         self._loaded: dict[str, PartyContract] = {}
-        """As last read or written; one process owns a folder."""
+        """As last read or written."""
+        self._marks: dict[str, tuple[int, ...]] = {}
+        """Of the files that were read or written: another command of this party may write one meanwhile."""
         self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
 
     def drop_old_nonces(self) -> None:
@@ -168,6 +172,14 @@ class PartyStore:
         """Return the names of the contracts, which are their offers' ids."""
         return sorted(path.stem for path in self._contracts.glob("*.json"))
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder: another command of this party, in another terminal, waits here. Not to be nested."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def take_number(self) -> int:
         """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
         number = self._next_number()
@@ -185,9 +197,19 @@ class PartyStore:
 
     def load(self, name: str) -> PartyContract:
         """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
-        if name not in self._loaded:
+        mark = self._mark(name)
+        if name not in self._loaded or mark != self._marks.get(name):
             self._loaded[name] = self._read(name)
+            self._marks[name] = mark
         return replace(self._loaded[name])
+
+    def _mark(self, name: str) -> tuple[int, ...]:
+        """Return what tells one writing of a contract's file from the next: each makes a new file."""
+        try:
+            found = (self._contracts / f"{name}.json").stat(follow_symlinks=False)
+        except OSError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def readable(self, name: str) -> PartyContract | None:
         """Return a contract; None, and say why, for an unreadable file: the others are worked on all the same."""
@@ -235,7 +257,7 @@ class PartyStore:
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
         write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
-        self._loaded[name] = replace(contract)
+        self._loaded[name], self._marks[name] = replace(contract), self._mark(name)
         return name
 
     # ---- coins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,7 @@ from btcfi.surfaces.party.side import (
     choice,
     command,
     passphrase_of,
+    place,
     read_message,
     say,
     write_message,
@@ -72,7 +74,9 @@ def new(
         typer.Option("--preset", help="Hash of the rules of the price; repeat. Default: the announcements', else any."),
     ] = None,
     like: Annotated[str, typer.Option("--like", help="simulation: allow everything, on regtest alone.")] = "",
-    out: Annotated[str, typer.Option("--out", help="Where the draft goes: a file, or - for stdout.")] = "-",
+    out: Annotated[
+        str, typer.Option("--out", help="Where the draft goes: a file, or - for stdout.", callback=place)
+    ] = "-",
     side: Side,
 ) -> None:
     """Write a draft with narrow bounds for your node's network; read it, edit it, sign it."""
@@ -99,7 +103,10 @@ def sign(
     draft: Annotated[str, typer.Argument(help="The draft; or a mandate that was signed elsewhere.")],
     identity: IdentityFile = None,
     out: Annotated[
-        str, typer.Option("--out", help="Write the signed mandate there and install nothing: where the identity is.")
+        str,
+        typer.Option(
+            "--out", help="Write the signed mandate there and install nothing: where the identity is.", callback=place
+        ),
     ] = "",
     yes: Yes = False,
     identity_passphrase_file: IdentityPassphrase = None,
@@ -108,6 +115,8 @@ def sign(
     """Show a mandate and what it changes, sign it with your identity, and put it in force."""
     message = read_message(draft)
     wanted, path = decode_mandate(message), identity or side.folder / IDENTITY_FILE
+    if wanted.valid_until <= time.time():
+        typer.echo("btcfi party: valid_until_unix is past: nothing can be signed under this mandate any more", err=True)
     if out:
         typer.echo(mandate_screen(encode_mandate(wanted), None), err=True)
         confirm("Sign it?", f"mandate {wanted.number}", yes=yes)

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from btcfi.adapters.files import read_untrusted_text, write_private
+from btcfi.adapters.party.outside import HandOver
 from btcfi.bitcoin.psbt import MAX_PSBT_BYTES
 from btcfi.contracts.messages import Sign, decode_accept, decode_sign, encode_sign
-from btcfi.surfaces.party.screen import asking
+from btcfi.surfaces.party.screen import asking, confirm
 from btcfi.surfaces.party.side import (
     Contract,
     Out,
@@ -19,6 +20,7 @@ from btcfi.surfaces.party.side import (
     app,
     command,
     contract_name,
+    place,
     read_message,
     say,
     write_message,
@@ -34,7 +36,7 @@ def export(
     *,
     contract: Contract,
     message: Annotated[str, typer.Option("--message", help="The other side's accept or sign message.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the PSBT goes, base64.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the PSBT goes, base64.", callback=place)],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it is written.")] = False,
     side: Side,
 ) -> None:
@@ -42,10 +44,13 @@ def export(
     received = read_message(message)
     of_sign = isinstance(received, dict) and received.get("type") == "btcfi/sign"
     desk = side.desk(show=asking(yes=True))  # shown here; asked below, with the inputs
-    made = desk.hand_over(contract_name(contract), decode_sign(received) if of_sign else decode_accept(received))
-    typer.echo(json.dumps(made.as_json(), indent=1), err=True)
-    if not yes:
-        typer.confirm("Your wallet is to sign this?", abort=True, err=True)
+
+    def ask(shown: HandOver) -> None:
+        typer.echo(json.dumps(shown.as_json(), indent=1), err=True)
+        confirm("Your wallet is to sign this?", f"contract {shown.contract[:16]}", yes=yes)
+
+    answer = decode_sign(received) if of_sign else decode_accept(received)
+    made = desk.hand_over(contract_name(contract), answer, ask=ask)
     write_private(out, made.psbt.encode() + b"\n")
     say({"contract": made.contract, "psbt": str(out), "inputs": list(made.asked)})
 

@@ -38,6 +38,8 @@ from btcfi.surfaces.party.side import (
     choice,
     command,
     contract_name,
+    is_message,
+    place,
     read_message,
     say,
     write_message,
@@ -62,7 +64,7 @@ def option(
     strike: Annotated[str, typer.Option("--strike", help="USD per BTC, e.g. 60000.00.")],
     quantity: Annotated[str, typer.Option("--quantity", help="BTC, in hundredths: 0.25.")],
     expiry: Annotated[str, typer.Option("--expiry", help="ISO 8601 with a zone, or +MINUTES from now.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the option's terms go, JSON.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the option's terms go, JSON.", callback=place)],
     barrier: Annotated[str, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = "",
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
     premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
@@ -89,8 +91,8 @@ def send(
 ) -> None:
     """Carry a message to the other side: into a folder of theirs, whole or not at all, or by HTTP."""
     body = read_message(str(file))
-    if not isinstance(body, dict):
-        raise InvalidInputError(str(file), "is no message", "a JSON object")
+    if not is_message(body):
+        raise InvalidInputError(str(file), "is no message", "an offer, an answer, an option, what an oracle said")
     carry(body, file.name, to)
     say({"sent": file.name, "to": to})
 
@@ -101,7 +103,7 @@ def offer(
     option: Annotated[Path, typer.Option("--option", help="The option's terms, JSON.")],
     role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
     announcement: Announcements,
-    premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.")],
+    premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.", min=0)],
     out: Out,
     expiry_height: Annotated[
         int | None, typer.Option("--expiry-height", help="No settlement at or below it; default: by the clock.")

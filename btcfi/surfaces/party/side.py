@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -32,8 +33,51 @@ NODE_TIMEOUT: Final = 60.0
 
 PROGRAM: Final = "option_settlement"
 
+_PSBT: Final = b"cHNidP"
+"""How the base64 of every PSBT begins."""
+
 HASH_SIZE: Final = 32
 """Bytes of a contract's name."""
+
+
+def is_message(value: object) -> bool:
+    """Return whether JSON may be one of our messages or an option's terms: no keystore, and no contract as kept."""
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("type")
+    if isinstance(kind, str):
+        return kind.startswith("btcfi/") and kind != "btcfi/keystore"
+    return "oracle_key" in value or "strike_cents" in value
+
+
+def place(target: Any) -> Any:  # noqa: ANN401 - a path or its text, as the option has it
+    """Return where an answer goes, looked at before anything is signed. Raises InvalidInputError.
+
+    A file that is there is written over when it is a message or a PSBT: not a key, not what a party remembers.
+    """
+    text = str(target)
+    if text in ("", "-") or _is_url(text):
+        return target
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise InvalidInputError("--out", f"there is no folder {path.parent}", "a folder that is there; make it first")
+    if path.is_dir():
+        raise InvalidInputError("--out", f"{path} is a folder", "the name of a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidInputError("--out", f"{path} cannot be written by you", "a place of your own")
+    if path.is_file() and not _may_be_replaced(path):
+        raise InvalidInputError("--out", f"{path} is there and is no message", "another name; nothing was overwritten")
+    return target
+
+
+def _may_be_replaced(path: Path) -> bool:
+    with path.open("rb") as file:
+        raw = file.read(MAX_MESSAGE_BYTES + 1)
+    try:
+        return not raw or raw.startswith(_PSBT) or is_message(parse_json(raw, "message"))
+    except InvalidInputError:
+        return False
+
 
 app = typer.Typer(
     name="party", help="One side of an option contract, with its own keys.", no_args_is_help=True,
@@ -54,7 +98,7 @@ Passphrase = Annotated[
         help="File whose first line is the passphrase; else it is asked for.",
     ),
 ]
-Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.")]
+Out = Annotated[str, typer.Option("--out", help="Where the message goes: a file, - or an http(s) URL.", callback=place)]
 Contract = Annotated[
     str, typer.Argument(help="The contract: its name in `party status`, or the file of its offer or accept message.")
 ]

@@ -1,14 +1,18 @@
 """Coins of an outside wallet: bitcoind signs them by PSBT, and never more than the contract books for its owner."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.address import decode_address
 from btcfi.contracts.messages import encode_announcement
 from btcfi.contracts.payouts import encode_terms
+from btcfi.contracts.summary import DeclinedError
 from btcfi.oracle.announcement import OracleEvent, announce
+from btcfi.surfaces.party import screen
 from btcfi.units import Hash32, parse_txid
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, real_node
@@ -159,14 +163,18 @@ def test_a_coin_that_is_spent_unconfirmed_named_twice_or_of_another_contract_is_
         assert not (folder / "no-offer.json").exists()
 
 
-def test_the_screen_before_the_hand_over_says_what_is_signed_and_asks(stage):
+def test_the_screen_before_the_hand_over_says_what_is_signed_and_asks(stage, monkeypatch):
     _, desks, folder = stage
     offer, accept = agreed(stage, "asked", "bech32m")
     psbt = folder / "asked.psbt"
+    monkeypatch.setattr(screen, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     said = desks["seller"].ask("psbt", "export", offer, "--message", accept, "--out", psbt, answer="n\n")
-    assert said.exit_code == 1
+    assert isinstance(said.exception, DeclinedError)
     shown = json.loads(said.stderr[said.stderr.index("{\n") : said.stderr.rindex("}") + 1])
     assert [one["input"] for one in shown["your_wallet_signs"]] == [0]
     assert [one["input"] for one in shown["never_these_of_the_other_side"]] == [1]
     assert shown["pays"][0]["for"] == "the contract"
     assert not psbt.exists()
+    # after a no another answer may still be handed over
+    whole = json.loads(accept.read_text())
+    assert PartyStore(desks["seller"].folder / "party").load(whole["offer_id"]).accept is None
