@@ -145,7 +145,8 @@ class Scene:
         """The right of either owner to sign this scene, whatever it is; with changes of the mandate."""
         from tests.support.mandates import authority  # noqa: PLC0415 - it takes its oracles from here
 
-        return authority(oracles=ORACLES[: self.oracles], threshold=self.threshold, **changes)
+        programs = (self.event.program_hash,)
+        return authority(oracles=ORACLES[: self.oracles], threshold=self.threshold, programs=programs, **changes)
 
     def presignatures(self, accepted, signed):
         """{role name: pre-signatures}."""

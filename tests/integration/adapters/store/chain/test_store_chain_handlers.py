@@ -74,6 +74,7 @@ class Block:
     def __init__(self, *transactions, number=1):
         self.transactions = transactions
         self.header = type("Header", (), {"hash": bytes([number]) * 32})
+        self.previous = bytes(32)
 
 
 def stored(session, transaction, purpose, subject="l1"):

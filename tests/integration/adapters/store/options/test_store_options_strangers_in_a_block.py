@@ -24,6 +24,7 @@ class Block:
     def __init__(self, number, *transactions):
         self.transactions = transactions
         self.header = type("Header", (), {"hash": bytes([number]) * 32})
+        self.previous = bytes([number - 1]) * 32
 
 
 def take(store, number, *transactions):
