@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.files import move_within, read_untrusted_json, real_folder, write_private
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.watching import Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
@@ -54,6 +54,9 @@ MAX_NAME_BYTES: Final = 200
 
 LOOK_AGAIN_SECONDS: Final = 10
 """So often the pool is looked at while something of ours waits there: who contests it does not wait for a block."""
+
+_ROOMS: Final = ("done", "refused")
+"""Of a folder of messages: where they go once they are handled."""
 
 _CONTESTED: Final = frozenset({Action.SETTLE, Action.REFUND})
 
@@ -91,16 +94,17 @@ class PartyMail:
             "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
         }
-        made = [outbox, *(into / name for into in self._sources for name in ("done", "refused"))]
-        for folder in [*made, *([] if bids is None else [bids / "used"])]:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
+            with suppress(FileExistsError):  # something else lies there: the chain is watched all the same
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in self._sources:
+            self._waiting_in(folder)
 
     def round(self, height: Height) -> int:
         """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
         handled = 0
         for folder in self._sources:
-            waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-            handled += sum(self._handle_apart(path) for path in waiting)
+            handled += sum(self._handle_apart(path) for path in self._waiting_in(folder))
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
@@ -109,6 +113,15 @@ class PartyMail:
             contested = any(report.action in _CONTESTED for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _waiting_in(self, folder: Path) -> list[Path]:
+        """Return the messages of a folder; none, and say why, where it or a room of it is a link or no folder."""
+        try:
+            with real_folder(folder, rooms=_ROOMS):
+                return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+        except OSError as e:
+            self._say_once(folder, e)
+            return []
 
     def _handle_apart(self, path: Path) -> bool:
         """Handle one message; what its file does to us must not keep us from the others, nor from the chain."""
@@ -127,7 +140,7 @@ class PartyMail:
             reason = f"{why}\n".encode(errors="backslashreplace")
             write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
         try:
-            path.replace(path.parent / "refused" / path.name)
+            move_within(path, "refused")
         except OSError as e:
             self._say_once(path, e)
             return False
@@ -161,8 +174,8 @@ class PartyMail:
         if answer is not None:
             kind, body = answer
             name = path.name.split(".")[0]
-            write_private(self._outbox / f"{name}.{kind}.json", json.dumps(body).encode())
-        path.replace(path.parent / "done" / path.name)
+            self._put(f"{name}.{kind}.json", body)
+        move_within(path, "done")
         return True
 
     def _order(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
@@ -270,7 +283,11 @@ class PartyMail:
         return read_untrusted_json(self._bids / name, at_most=MAX_MESSAGE_BYTES, what="bid")
 
     def _write_status(self, reports: list[Report]) -> None:
-        write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
+        self._put(STATUS_FILE, encode_reports(reports))
+
+    def _put(self, name: str, body: dict[str, Any]) -> None:
+        with real_folder(self._outbox):
+            write_private(self._outbox / name, json.dumps(body).encode())
 
 
 def _check_name(name: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +37,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import Creation, Spend, WatchState
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
@@ -46,6 +48,27 @@ MAX_FILE_BYTES: Final = 1 << 28
 """Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
 
 _MAX_COUNTER_BYTES: Final = 16
+
+_Seen = tuple[int, int, int]
+"""Which writing of a file it is: its inode, its time, its size. Every writing makes a new file."""
+
+
+class ChangedMeanwhileError(ConflictError, RetryableError):
+    """Another process has changed a contract after this one read it: what this one wanted may be wrong by now."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]}: another process changed it meanwhile; nothing was sent, try again")
+        self.contract = contract
+
+
+class FolderInUseError(ConflictError):
+    """A second process that would answer for a party by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"a `btcfi party run` answers for {folder} already, and two would answer an order twice; end it first"
+        )
+        self.folder = folder
 
 
 @dataclass(kw_only=True)
@@ -78,6 +101,8 @@ class PartyContract:
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
     buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
+    seen: _Seen | None = field(default=None, compare=False, repr=False)
+    """Which writing of its file this is; None: it has none yet. Not in the file."""
 
     @property
     def ours(self) -> Party | None:
@@ -109,8 +134,28 @@ class PartyStore:
         self._counter = folder / "next-contract-key"
         self._evidence = folder / "attestations"
         self._loaded: dict[str, PartyContract] = {}
-        """As last read or written; one process owns a folder."""
+        """As last read or written; read again once another process has written: its owner's commands, beside ours."""
         self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Be the one process that answers for this party by itself. Raises FolderInUseError."""
+        with self._locked("run.lock", wait=False):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.folder / name, flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise FolderInUseError(self.folder) from e
+            yield
+        finally:
+            os.close(descriptor)
 
     def drop_old_nonces(self) -> None:
         """Remove the nonces that the release before kept in this folder: a copy of it may have signed with them."""
@@ -152,8 +197,9 @@ class PartyStore:
 
     def take_number(self) -> int:
         """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
-        number = self._next_number()
-        write_private(self._counter, str(number + 1).encode())
+        with self._locked("lock"):
+            number = self._next_number()
+            write_private(self._counter, str(number + 1).encode())
         return number
 
     def _next_number(self) -> int:
@@ -167,9 +213,17 @@ class PartyStore:
 
     def load(self, name: str) -> PartyContract:
         """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
-        if name not in self._loaded:
+        known = self._loaded.get(name)
+        if known is None or known.seen != self._seen(name):
             self._loaded[name] = self._read(name)
         return replace(self._loaded[name])
+
+    def _seen(self, name: str) -> _Seen | None:
+        try:
+            found = (self._contracts / f"{name}.json").stat(follow_symlinks=False)
+        except (OSError, ValueError):  # there is none, or the name is none of a file
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def readable(self, name: str) -> PartyContract | None:
         """Return a contract; None, and say why, for an unreadable file: the others are worked on all the same."""
@@ -184,15 +238,17 @@ class PartyStore:
         self._loaded[contract.offer.id.hex()] = replace(contract)
 
     def _read(self, name: str) -> PartyContract:
-        path = self._contracts / f"{name}.json"
+        path, seen = self._contracts / f"{name}.json", self._seen(name)
         try:
             stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
         except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
-        return _CONTRACT.read(_with_versions(stored), path.name)
+        contract = _CONTRACT.read(_with_versions(stored), path.name)
+        contract.seen = seen  # of before it was read: a writing in between is one that we have not seen
+        return contract
 
     def save(self, contract: PartyContract) -> str:
-        """Write a contract and return its name."""
+        """Write a contract and return its name. Raises ChangedMeanwhileError when it is another one by now."""
         name = contract.offer.id.hex()
         stored = {
             "number": contract.number,
@@ -212,7 +268,11 @@ class PartyStore:
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
-        write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
+        with self._locked("lock"):
+            if self._seen(name) != contract.seen:
+                raise ChangedMeanwhileError(name)
+            write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
+            contract.seen = self._seen(name)
         self._loaded[name] = replace(contract)
         return name
 
@@ -352,7 +412,8 @@ _POLICY: Final = record(SetupPolicy, may_lack=("oracle_keys",), oracle_keys=Rule
 
 _CONTRACT: Final = record(
     PartyContract,
-    may_lack=("buckets", "policy", "children", "refunds", "cancelled"),
+    may_lack=("buckets", "policy", "children", "refunds", "cancelled", "seen"),
+    seen=Rule(lambda _: None, "nothing"),
     policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
