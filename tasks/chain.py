@@ -14,7 +14,8 @@ from btcfi.adapters.chain.pool import asking_rate, waiting_on
 from btcfi.adapters.store.chain import sending, walk, wallet
 from btcfi.adapters.store.options import anchors, building, options, replacements
 from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.transaction import OutPoint, Transaction
+from btcfi.contracts.settling import Waiting
 from btcfi.units import Height
 from tasks.context import (
     Context,
@@ -94,9 +95,7 @@ def watch() -> None:
     here, bitcoind = context(), node(os.getpid())
     tip, estimate = bitcoind.block_count(), asking_rate(bitcoind, SETTLE_TARGET_BLOCKS)
     _walk(here, bitcoind, tip)
-    with here.store.reading() as session:
-        contested = replacements.contested_outpoints(session, tip=tip)
-    pool = waiting_on(bitcoind, contested)
+    pool = _contested(here, bitcoind, tip)
     with here.signing() as session:
         wallet.split_coins(
             session, service_wallet(here.deployment), want=here.deployment.fee_coins,
@@ -107,6 +106,13 @@ def watch() -> None:
             now=here.now(), pool=pool,
         )  # fmt: skip
     settle()
+
+
+def _contested(here: Context, bitcoind: Node, tip: Height) -> dict[OutPoint, Waiting]:
+    """Return what waits in the pool on the collaterals and anchors of settlements that no block holds."""
+    with here.store.reading() as session:
+        outpoints = replacements.contested_outpoints(session, tip=tip)
+    return waiting_on(bitcoind, outpoints)
 
 
 def _walk(here: Context, bitcoind: Node, tip: Height) -> None:
@@ -127,6 +133,7 @@ def _common_ancestor(here: Context, bitcoind: Node, tip: Height) -> int:
             last = walk.walked_to(session)
             if last is None:
                 return max(0, tip - FIRST_LOOK_BACK)
+            walk.check_not_behind(last, tip)
             if last.height <= tip and bitcoind.block_hash(Height(last.height)).hex() == last.hash:
                 return last.height
             walk.unwind(session, last.height, chain_handlers(), now=here.now())

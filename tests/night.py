@@ -37,6 +37,9 @@ LAW_ROUNDS = 20
 PROGRAMS = 50
 """Times the random guest programs of a CI run: a million in all."""
 FUZZ_SECONDS = 600
+INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
+"""Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
+MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -122,7 +125,13 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="laws", about=f"every property test with {LAW_ROUNDS} seeds", minutes=30, rounds=LAW_ROUNDS,
         command=(*PYTEST, "--hypothesis-seed={seed}", "tests/property"), figures=pytest_figures,
-        environment={"BTCFI_TEST_SEED": "{seed}"},
+        environment={"BTCFI_TEST_SEED": "{seed}", "BTCFI_MODEL_INTERLEAVINGS": "100"},
+    ),
+    Part(
+        name="interleavings",
+        about=f"{INTERLEAVINGS * INTERLEAVING_ROUNDS:,} interleavings of two parties against everybody", minutes=150,
+        rounds=INTERLEAVING_ROUNDS, command=(*PYTEST, "-n", "2", MODEL), figures=pytest_figures,
+        environment={"BTCFI_MODEL_INTERLEAVINGS": str(INTERLEAVINGS), "BTCFI_TEST_SEED": "{seed}"},
     ),
     *(
         Part(

@@ -83,6 +83,11 @@ def is_p2tr(script: bytes) -> bool:
     return len(script) == 34 and script[:2] == bytes([OP_1, 32])  # noqa: PLR2004 - opcode, length, key
 
 
+def is_known_program(script: bytes) -> bool:
+    """Return whether the script is P2WPKH, P2WSH or P2TR: every node relays what pays to it, and it can be spent."""
+    return script[:2] in (bytes([OP_0, 20]), bytes([OP_0, 32]), bytes([OP_1, 32])) and len(script) == script[1] + 2
+
+
 def is_witness_program(script: bytes) -> bool:
     """Return whether the script is a witness program: a version and one push of 2 to 40 bytes. Source: BIP141."""
     sized = 4 <= len(script) <= 42 and len(script) == script[1] + 2  # noqa: PLR2004 - the program and two opcodes

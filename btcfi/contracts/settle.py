@@ -70,6 +70,11 @@ class CompletedCet:
         """The output that the child spends: the last one."""
         return self.transaction.outpoint(len(self.transaction.outputs) - 1)
 
+    @property
+    def outpoints(self) -> tuple[OutPoint, ...]:
+        """All its outputs, the anchor last: a version 3 transaction has one child in the pool, whichever it spends."""
+        return tuple(self.transaction.outpoint(index) for index in range(len(self.transaction.outputs)))
+
 
 def complete_cet(
     plan: ExecutionPlan, *, buyer: bytes, seller: bytes, attestations: Sequence[Attestation]

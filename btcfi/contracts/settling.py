@@ -78,7 +78,8 @@ class View:
     cet_waits: bool = False
     """The CET is in the pool, with a child or without."""
     anchor: Waiting | None = None
-    """What spends the CET's anchor in the pool: a version of ours, or anybody's."""
+    """The CET's child in the pool, a version of ours or anybody's: a version 3 transaction has no second one, so also
+    what spends another of its outputs must be outbid."""
     rival: Waiting | None = None
     """What spends the collateral in the pool and is not the CET: a refund, a close."""
 
@@ -187,7 +188,7 @@ def late_of(sent: Sequence[Version], view: View, terms: Terms) -> int:
 def _sendable(sent: Sequence[Version], coins: Sequence[Coin]) -> Version | None:
     """Return the version that pays most, unless its coin went elsewhere: then none of them can be sent again."""
     last = max(sent, key=lambda version: version.fee, default=None)
-    return last if last is not None and _coin_of(last) in {coin.outpoint for coin in coins} else None
+    return last if last is not None and coin_of(last) in {coin.outpoint for coin in coins} else None
 
 
 def _content(
@@ -223,7 +224,7 @@ def _against_rival(cet: CompletedCet, view: View, vsize: int) -> int:
     return 0 if view.rival is None else view.rival.outbid(cet.transaction.vsize + vsize) - cet.fee
 
 
-def _coin_of(version: Version) -> OutPoint | None:
+def coin_of(version: Version) -> OutPoint | None:
     """Return the coin of a version; a party's child that a block held for a while may have another shape."""
     inputs = version.transaction.inputs
     return inputs[COIN_INPUT].outpoint if len(inputs) > COIN_INPUT else None
@@ -253,7 +254,7 @@ def _choose(cet: CompletedCet, last: Version | None, coins: Sequence[Coin], fee:
     enough = [coin for coin in coins if _affords(cet, coin, dust) >= fee]
     if not enough:
         return max(coins, key=lambda coin: (coin.value, coin.outpoint), default=None)
-    kept = [coin for coin in enough if last is not None and coin.outpoint == _coin_of(last)]
+    kept = [coin for coin in enough if last is not None and coin.outpoint == coin_of(last)]
     return kept[0] if kept else min(enough, key=lambda coin: (coin.value, coin.outpoint))
 
 

@@ -19,7 +19,7 @@ from typing import Final
 from btcfi import secp256k1
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import KeyAggregate
-from btcfi.bitcoin.script import is_witness_program
+from btcfi.bitcoin.script import is_known_program
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
@@ -330,10 +330,12 @@ def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, 
 
 
 def _check_party(name: str, party: Party) -> None:
-    # witness programs only: their dust limit is at most 330 sats, and an input of one cannot change the funding txid
+    # their dust limit is at most 330 sats, and an input of one cannot change the funding txid; to any other program no
+    # node relays a CET: what both have signed would lie there, and the other side be held to ransom
     scripts = [party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)]
-    if not all(is_witness_program(script) for script in scripts):
-        raise InvalidInputError(f"{name}'s scripts", "not all segwit", "witness programs for payout, change and coins")
+    if not all(is_known_program(script) for script in scripts):
+        expected = "P2TR, P2WPKH or P2WSH for payout, change and coins"
+        raise InvalidInputError(f"{name}'s scripts", "not all of a known witness program", expected)
     for coin in party.coins:
         if not has_checkable_witness(coin.output.script):
             raise InvalidInputError(f"{name}'s coin {coin.outpoint}", "is of another type", "a P2TR or P2WPKH coin")

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from btcfi.bitcoin.transaction import OutPoint, Transaction
+from btcfi.errors import RetryableError
 from btcfi.units import Hash32, Height, Txid
 
 FINAL_DEPTH: Final = 6
@@ -22,8 +23,21 @@ REMEMBERED_BLOCKS: Final = 144
 """How many known blocks are kept: the deepest reorganisation that is followed, about a day."""
 
 
+class ChainMovedError(RetryableError):
+    """The chain changed while it was read: a block does not build on the one before it. Nothing of it is used."""
+
+    def __init__(self, at: Height) -> None:
+        super().__init__(f"the chain changed at block {at} while it was read; it is read again")
+        self.at = at
+
+
 class BlockView(Protocol):
     """A block, as much of it as is looked at."""
+
+    @property
+    def previous(self) -> Hash32:
+        """The hash of the block that it builds on."""
+        ...
 
     @property
     def transactions(self) -> tuple[Transaction, ...]:
@@ -117,7 +131,8 @@ def advance(state: WatchState, view: ChainView, watched: Collection[OutPoint], *
 
     Spends and creations of ``watched`` are recorded. An interrupted walk loses nothing: the old state still stands.
     When no remembered block is in the chain any more, the walk goes back REMEMBERED_BLOCKS before the oldest of them,
-    and what was found below that stays only where its block is still there. Whatever the view raises goes through.
+    and what was found below that stays only where its block is still there. Whatever the view raises goes through;
+    ChainMovedError when its blocks do not build on each other, for what stood in between would never be looked at.
     """
     blocks = list(state.blocks)
     top = view.block_count()
@@ -142,7 +157,10 @@ def advance(state: WatchState, view: ChainView, watched: Collection[OutPoint], *
     for number in range(fork + 1, last + 1):
         at = Height(number)
         name = view.block_hash(at)
-        for transaction in view.block(name).transactions:
+        block = view.block(name)
+        if block.previous != blocks[-1][1]:
+            raise ChainMovedError(at)
+        for transaction in block.transactions:
             found.extend(
                 Spend(outpoint=txin.outpoint, transaction=transaction, height=at, block=name)
                 for txin in transaction.inputs

@@ -54,7 +54,7 @@ def _make_party(folder):
     """Make what a party's own process makes at its first start: a passphrase, keys, and an address for all to see."""
     store = PartyStore(folder / "party")
     if not store.keystore_path.exists():
-        write_private(folder / "party" / "passphrase", b"a passphrase of a party\n")
+        write_private(folder / "party" / "passphrase", f"a passphrase of {folder.name}\n".encode())
         keys = create_keystore(store.keystore_path, _passphrase(folder), cost=LEAST_N)
         (folder / "address").write_text(encode_address(keys.wallet_key(0).script) + "\n")
 

@@ -52,8 +52,8 @@ def prepare(deployment: Deployment) -> None:
     said = json.dumps({"oracle_keys": keys, "threshold": preset.oracle_threshold, "feed": deployment.feed})
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
-        for name in FOLDERS:
-            (mailbox / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (mailbox, *(mailbox / name for name in FOLDERS)):  # a parent made by the way is open to others
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(mailbox / ORACLES_FILE, said.encode())
 
 

@@ -153,6 +153,11 @@ class Block:
     header: BlockHeader
     transactions: tuple[Transaction, ...]
 
+    @property
+    def previous(self) -> Hash32:
+        """The hash of the block that it builds on."""
+        return self.header.previous
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnspentOutput:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
+from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
@@ -19,11 +21,22 @@ from btcfi.contracts.messages import CloseAnswer, CloseRequest, Role
 from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.contracts.setup import Agreement
 from btcfi.contracts.summary import CloseSummary, close_summary_of
-from btcfi.errors import InvalidInputError
-from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.units import CentsPerBtc, Sats
+from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
+from btcfi.units import CentsPerBtc, Hash32, Sats
 
 log = logging.getLogger(__name__)
+
+ASKED_SECONDS: Final = 3_600
+"""How long we stand by a close that we asked for: later the other side would answer only if that suits it better."""
+
+
+class StaleRequestError(ConflictError):
+    """An answer to a close that was asked for too long ago, or before the price was known."""
+
+    def __init__(self, contract: str, problem: str) -> None:
+        super().__init__(f"contract {contract[:16]}: {problem}; ask for the close again if you still want it")
+        self.contract = contract
 
 
 class Closer:
@@ -56,12 +69,18 @@ class Closer:
             contract_id=agreement.id, payout=payout, rate=rate, guest_input=guest_input, nonce=nonce.public
         )
         NonceVault(self._keystore).put(agreement.id, nonce)
-        contract.closing = request
+        contract.closing, contract.asked_at = request, int(time.time())
+        contract.asked_knowing = self._attested(contract)
         self._store.save(contract)
         return request
 
-    def answer(self, request: CloseRequest, *, payout: Sats) -> CloseAnswer:
-        """Sign a close that pays exactly what we say; with a guest input, exactly what the guest computes, too."""
+    def answer(self, request: CloseRequest, *, payout: Sats, unbidden: bool = False) -> CloseAnswer:
+        """Sign a close that pays exactly what we say; with a guest input, exactly what the guest computes, too.
+
+        unbidden: our owner has said nothing of this close, so that only the early exercise of an option is signed.
+        """
+        if unbidden:
+            self.check_exercise(request.contract_id, request.guest_input)
         if request.payout != payout:
             raise InvalidInputError("close.payout_sats", f"{request.payout}", f"{payout}, as you said")
         name, contract, agreement = self._agreements.by_id(request.contract_id)
@@ -95,6 +114,7 @@ class Closer:
         secret = self._keystore.contract_secret(contract.number)
         nonces = self._in_order(contract.role, request.nonce, answer.nonce)
         closing.check(contract.role.other.value, nonces, answer.partial)
+        self._check_age(name, contract)
         # the stored nonce is gone from the disk before it signs: a crash here costs this session, never the key
         vault = NonceVault(self._keystore)
         ours = closing.sign(secret, vault.take(agreement.id, request.nonce), nonces, authority=authority)
@@ -104,6 +124,33 @@ class Closer:
         self._store.save(contract)
         self._node.send(contract.settlement)
         return contract.settlement
+
+    def check_exercise(self, contract_id: Hash32, guest_input: bytes) -> None:
+        """Refuse what is not the early exercise of a contract: a payout that nobody stated, a knock-out that is said.
+
+        Raises InvalidInputError.
+        """
+        expected = "the input of an early exercise, or a bid or an order of ours"
+        if not guest_input:
+            raise InvalidInputError("close.guest_input", "missing", expected)
+        contract = self._agreements.by_id(contract_id)[1]
+        raw, _ = self._agreements.guest_of(contract.offer.terms.announcements[0].event).prove(guest_input)
+        exercise = SettlementOutput.from_bytes(raw).exercise_type
+        if exercise is not ExerciseType.EARLY_EXERCISE:
+            raise InvalidInputError("close.guest_input", exercise.name.lower().replace("_", " "), expected)
+
+    def _check_age(self, name: str, contract: PartyContract) -> None:
+        age = None if contract.asked_at is None else int(time.time()) - contract.asked_at
+        if age is not None and not 0 <= age <= ASKED_SECONDS:
+            raise StaleRequestError(
+                name, f"its close was asked for {age:,} seconds ago, and stands for {ASKED_SECONDS:,}"
+            )
+        if self._attested(contract) > contract.asked_knowing:
+            raise StaleRequestError(name, "the price is attested since its close was asked for")
+
+    def _attested(self, contract: PartyContract) -> int:
+        known = self._store.attestations()
+        return sum((one.event.id, one.oracle_key) in known for one in contract.offer.terms.announcements)
 
     def _check(self, closing: Closing, agreement: Agreement, contract: PartyContract) -> Authority:
         """Ask the mandate, show the owner what is about to be signed, and return the right to sign it."""
@@ -122,6 +169,9 @@ class Closer:
             self._check_guest_input(contract, guest_input)
             output = SettlementOutput.from_bytes(raw)
             output.raise_if_refused()
+            if output.exercise_type is ExerciseType.HOLD:
+                problem = "the guest holds the option: nothing is exercised, and 0 is not its worth"
+                raise InvalidInputError("close.guest_input", problem, "an input on which it is exercised")
             if output.payout_sats != payout:
                 raise InvalidInputError(
                     "close.payout_sats", f"{payout}", f"{output.payout_sats}, as the guest computes"

@@ -7,6 +7,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
@@ -37,6 +38,9 @@ from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot
+
+FUND_WITHIN_SECONDS: Final = 6 * 3_600
+"""How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
 
 
 class AlreadySignedError(ConflictError):
@@ -69,13 +73,15 @@ class PartyDesk:
         self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)
-        self._watcher = Watcher(store, keystore, node, self.wallet, self._agreements, fees=fees)
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
+        self._watcher = Watcher(
+            store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
+        )
         self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
-        self.finish_close = self._closer.finish
+        self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise
         self.learn, self.watch = self._watcher.learn, self._watcher.watch
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
@@ -230,7 +236,7 @@ class PartyDesk:
             contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
             self.wallet.by_script, authority=authority, outside=outside,
         )  # fmt: skip
-        contract.watch = watch.start(self._node, self._node.block_count())
+        contract.watch, contract.fund_by = watch.start(self._node, self._node.block_count()), self._fund_by(contract)
         self._store.save(contract)
         return contract.sign
 
@@ -265,7 +271,7 @@ class PartyDesk:
         contract.funding = setup.complete(
             agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
         )
-        contract.watch = watch.start(self._node, self._node.block_count())
+        contract.watch, contract.fund_by = watch.start(self._node, self._node.block_count()), self._fund_by(contract)
         self._store.save(contract)  # stored before it is sent: a crash in between loses nothing
         self._node.send(contract.funding)
         return contract.funding
@@ -337,6 +343,11 @@ class PartyDesk:
     def _policy(self) -> SetupPolicy:
         return SetupPolicy(min_refund_delay=self.owner.mandate().mandate.refund_delay.least)
 
+    def _fund_by(self, contract: PartyContract) -> int | None:
+        """Return until when a contract that is signed now may be funded: half of its life at most."""
+        now, expiry = self._node.chain_info().median_time, decode_terms(contract.offer.terms.option).expiry
+        return now + min(FUND_WITHIN_SECONDS, (expiry - now) // 2) if now < expiry else None
+
     def _keep(self, contract: PartyContract) -> None:
         known, name = self.orders(), self._store.save(contract)
         if contract.order:
@@ -389,11 +400,9 @@ def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:
     The collateral was spent, or a coin of the funding went elsewhere, for good; or our offer was never signed and its
     coins are spent, as ``cancel`` does.
     """
-    if (state := contract.watch) is None:
+    if contract.watch is None:
         return contract.ours is not None and not any(coin.outpoint in coins for coin in contract.ours.coins)
-    created = {creation.outpoint for creation in state.creations}
-    ends = [spend for spend in state.spends if spend.outpoint in created or not created]
-    return any(state.depth(spend.height) >= watch.FINAL_DEPTH for spend in ends)
+    return contract.ended
 
 
 def _check_announcements(offered: Sequence[Announcement], expected: Sequence[Announcement]) -> None:

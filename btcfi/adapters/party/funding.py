@@ -32,6 +32,9 @@ from btcfi.contracts.settling import Waiting
 from btcfi.errors import ConflictError, NotFoundError
 from btcfi.units import Sats
 
+HOME_OUTBIDS_VBYTES: Final = 1_000
+"""What a cancel replaces at the most, at the fee rule's cap: a funding and both sides' bumps, three times over."""
+
 FUNDING_TARGET_BLOCKS: Final = 2
 """Blocks within which it should be mined."""
 
@@ -76,8 +79,10 @@ class Funder:
     def cancel(self, name: str) -> Transaction:
         """Take back a contract that no block has funded: spend our coins to ourselves, so that it never can be.
 
-        A funding that waits in the pool is replaced. Raises StepOutOfOrderError, InsufficientFundsError,
-        TxRejectedError, also where the node replaces nothing that does not signal it (-mempoolfullrbf=0).
+        A funding that waits in the pool is replaced, unless what the other side has put on it makes that dearer than
+        our fee rule and half of the coins; one that the other side could still send cannot replace the cancel.
+        Raises StepOutOfOrderError, CannotBumpError, InsufficientFundsError, TxRejectedError, also where the node
+        replaces nothing that does not signal it (-mempoolfullrbf=0).
         """
         contract = self._store.load(name)
         coins = contract.ours.coins if contract.ours is not None else ()
@@ -89,11 +94,21 @@ class Funder:
         if None in self._node.unspent_many(outpoints, include_pool=False):
             raise StepOutOfOrderError(name, "a block holds its funding, or spent its coins: `btcfi party close` it")
         conflicts = list({one.txid: one for one in waiting_on(self._node, outpoints).values()}.values())
+        funding = None if contract.sign is None else self._agreements.of(contract).funding
+        if funding is not None and funding.transaction.txid not in {one.txid for one in conflicts}:
+            # the other side may have all signatures, and send it yet: what pays less would be replaced by it
+            made = funding.transaction
+            conflicts.append(Waiting.alone(made.txid, fee=funding.fee, vsize=made.vsize))
         rate = choose_rate(asking_rate(self._node, FUNDING_TARGET_BLOCKS), self._fees)
 
         def fee(vsize: int) -> Sats:
             return Sats(max(fee_for(vsize, rate), _outbid(conflicts, vsize)))
 
+        worth = max(sum(coin.value for coin in coins) // 2, 0 if funding is None else 3 * funding.fee)
+        most = min(fee_for(HOME_OUTBIDS_VBYTES, self._fees.cap), worth)
+        if (dear := _outbid(conflicts, _home_vsize(len(coins)))) > most:
+            problem = f"to replace its funding and what waits on it would cost {dear:,} sats, and {most:,} is the most"
+            raise CannotBumpError(name, problem, "wait for a block, or until the pool has dropped it")
         contract.cancelled = self._home(coins, fee)
         self._store.save(contract)  # first: from here on we never send the funding again
         self._node.send(contract.cancelled)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -58,6 +59,9 @@ LOOK_AGAIN_SECONDS: Final = 10
 _ROOMS: Final = ("done", "refused")
 """Of a folder of messages: where they go once they are handled."""
 
+ANSWER_SECONDS: Final = 10
+"""After so long a round stops answering and looks at the chain: a folder that is flooded must not keep us from it."""
+
 _CONTESTED: Final = frozenset({Action.SETTLE, Action.REFUND})
 
 STATUS_FILE: Final = "status.json"
@@ -77,6 +81,8 @@ class PartyMail:
         self._desk, self._inbox, self._outbox, self._bids = desk, inbox, outbox, bids
         self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
+        self._unanswered: deque[Path] = deque()
+        """What lay in the folders when they were last listed; all of it has its turn before what came later."""
         self._walked: tuple[Height, int] | None = None
         self._look_again = inf
         self._waiting: dict[str, str] = {}
@@ -101,16 +107,22 @@ class PartyMail:
             self._waiting_in(folder)
 
     def round(self, height: Height) -> int:
-        """Handle every message that waits; watch when a block or an attestation is new. Returns how many it handled."""
-        handled = 0
-        for folder in self._sources:
-            handled += sum(self._handle_apart(path) for path in self._waiting_in(folder))
+        """Handle the messages that wait; watch when a block or an attestation is new. Returns how many it handled.
+
+        What is not handled in ANSWER_SECONDS waits for the next round: the chain is watched in between.
+        """
+        handled, until = 0, monotonic() + ANSWER_SECONDS
+        if not self._unanswered:
+            for folder in self._sources:
+                self._unanswered.extend(self._waiting_in(folder))
+        while self._unanswered and monotonic() < until:
+            handled += self._handle_apart(self._unanswered.popleft())
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
             self._write_status(reports)
             self._walked = here
-            contested = any(report.action in _CONTESTED for report in reports)
+            contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
 
@@ -226,6 +238,7 @@ class PartyMail:
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
         self._needs_no_bid("close proposal", "an order of our own")
+        self._desk.check_exercise(self._desk.contract_id(proposal.offer_id.hex()), proposal.guest_input)
         request = self._desk.request_close(
             proposal.offer_id.hex(), payout=proposal.payout, rate=proposal.rate, guest_input=proposal.guest_input
         )
@@ -243,7 +256,8 @@ class PartyMail:
             bid = decode_close_order(self._read_bid(f"{name}.json"))
         except NotFoundError:
             self._needs_no_bid("close request", f"a bid named {name}")
-            return "close-answer", encode_close_answer(self._desk.answer_close(request, payout=request.payout))
+            answer = self._desk.answer_close(request, payout=request.payout, unbidden=True)
+            return "close-answer", encode_close_answer(answer)
         wanted = (self._desk.contract_id(bid.offer_id.hex()), bid.rate, bid.guest_input)
         if (request.contract_id, request.rate, request.guest_input) != wanted:
             raise InvalidInputError("close request", "says what our bid does not say", "contract, rate and input of it")

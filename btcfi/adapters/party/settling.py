@@ -112,24 +112,24 @@ class Settler:
         ours = {version.transaction.txid for version in contract.children}
         kept = [version.transaction.inputs[COIN_INPUT].outpoint for version in contract.children]
         coins = self._wallet.free(kept)
-        waiting = waiting_on(self._node, [collateral, cet.anchor_outpoint, *(coin.outpoint for coin in coins)])
+        waiting = waiting_on(self._node, [collateral, *cet.outpoints, *(coin.outpoint for coin in coins)])
         spender = waiting.get(collateral)
+        child = next((waiting[outpoint] for outpoint in reversed(cet.outpoints) if outpoint in waiting), None)
         cet_waits = spender is not None and spender.txid == cet.transaction.txid
         view = View(
             tip=tip, estimate=asking_rate(self._node, SETTLE_TARGET_BLOCKS), cet_waits=cet_waits,
-            anchor=waiting.get(cet.anchor_outpoint), rival=None if cet_waits else spender,
+            anchor=child, rival=None if cet_waits else spender,
         )  # fmt: skip
         free = [one for one in coins if one.outpoint not in waiting or waiting[one.outpoint].txid in ours]
         return _Pool(view=view, coins=free)
 
     def _child(self, contract: PartyContract, cet: CompletedCet, step: Fresh, *, tip: Height) -> Transaction:
-        """Sign a child, reserve its coin and write both down; it carries the root of our own proof."""
+        """Sign a child and write it down, which keeps its coin for it; it carries the root of our own proof."""
         root = _root_of(contract) or self._agreements.proof_root(contract.offer, cet.outcome)
         child = child_paying(cet, step.coin, fee=step.fee, change_script=self._wallet.script, proof_root=root)
         signature = self._wallet.keys[step.coin.key_index].sign_input(child.transaction, COIN_INPUT, child.spent)
         signed = child.transaction.with_witness(COIN_INPUT, [signature])
         contract.children = (*contract.children, Version(transaction=signed, fee=child.fee, height=tip))
-        self._wallet.reserve(step.coin)
         self._keep(contract, cet.transaction)
         return signed
 

@@ -36,7 +36,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
-from btcfi.contracts.watch import Creation, Spend, WatchState
+from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
@@ -91,8 +91,17 @@ class PartyContract:
     cancelled: Transaction | None = None
     """What took the contract's coins home before it was funded: the funding is not sent again after it."""
     watch: WatchState | None = None
+    fund_by: int | None = None
+    """Time of the chain by which a block must hold the funding, else its coins go home. None: there was no such time
+    when it was signed, as in a replay, whose clock is beyond the expiry."""
+    funded: bool = False
+    """A block has held the funding: after a reorganisation it is sent again, however late."""
     closing: CloseRequest | None = None
     """A close that this party asked for."""
+    asked_at: int | None = None
+    """When it did, in Unix seconds: a wish is not kept for ever."""
+    asked_knowing: int = 0
+    """How many attestations of its event it knew then."""
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
     order: str = ""
@@ -110,6 +119,15 @@ class PartyContract:
         if self.role is self.offer.role:
             return self.offer.party
         return None if self.accept is None else self.accept.party
+
+    @property
+    def ended(self) -> bool:
+        """Whether the collateral was spent, or a coin of the funding went elsewhere, for good."""
+        if (state := self.watch) is None:
+            return False
+        created = {creation.outpoint for creation in state.creations}
+        ends = [spend for spend in state.spends if spend.outpoint in created or not created]
+        return any(state.depth(spend.height) >= FINAL_DEPTH for spend in ends)
 
 
 @dataclass(kw_only=True)
@@ -262,7 +280,11 @@ class PartyStore:
             "refunds": [_encode_version(one) for one in contract.refunds],
             "cancelled": _if(contract.cancelled, _hex),
             "watch": _if(contract.watch, _encode_watch),
+            "fund_by": contract.fund_by,
+            "funded": contract.funded,
             "closing": _if(contract.closing, encode_close_request),
+            "asked_at": contract.asked_at,
+            "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
             "policy": _if(contract.policy, _encode_policy),
@@ -412,7 +434,18 @@ _POLICY: Final = record(SetupPolicy, may_lack=("oracle_keys",), oracle_keys=Rule
 
 _CONTRACT: Final = record(
     PartyContract,
-    may_lack=("buckets", "policy", "children", "refunds", "cancelled", "seen"),
+    may_lack=(
+        "buckets",
+        "policy",
+        "children",
+        "refunds",
+        "cancelled",
+        "fund_by",
+        "funded",
+        "asked_at",
+        "asked_knowing",
+        "seen",
+    ),
     seen=Rule(lambda _: None, "nothing"),
     policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
@@ -424,7 +457,9 @@ _CONTRACT: Final = record(
     refunds=listed(_VERSION),
     cancelled=optional(_TRANSACTION),
     watch=optional(_WATCH),
+    fund_by=optional(WHOLE),
     closing=optional(Rule(decode_close_request, "a close request")),
+    asked_at=optional(WHOLE),
     closes=listed(_TXID),
     buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
 )

@@ -13,6 +13,8 @@ from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin, select_coins
+from btcfi.contracts.settling import coin_of
+from btcfi.contracts.watch import ChainMovedError
 from btcfi.units import Height, Sats
 
 WALLET_KEYS: Final = 20
@@ -54,9 +56,9 @@ class PartyWallet:
         """Return what can be spent now, and what is reserved for contracts; reads new blocks first."""
         coins = self.scan()
         self._store.save_coins(coins)
-        named = self.named()
-        free = sum(coin.value for coin in spendable(coins, self._node.block_count(), named))
-        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in coins.reserved | named)
+        held_back = self.held_back(coins)
+        free = sum(coin.value for coin in spendable(coins, self._node.block_count(), held_back))
+        held = sum(coin.value for coin, _, _ in coins.coins.values() if coin.outpoint in held_back)
         return Sats(free), Sats(held)
 
     def scan(self) -> PartyCoins:
@@ -70,13 +72,21 @@ class PartyWallet:
         """
         coins = self.scan()
         self._store.save_coins(coins)
-        free = spendable(coins, self._node.block_count(), self.named())
+        free = spendable(coins, self._node.block_count(), self.held_back(coins))
         return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
 
-    def named(self) -> set[OutPoint]:
-        """Return the outpoints that a contract of ours names as our coins, in whatever state it is."""
-        ours = [contract.ours for contract in self._store.contracts()]
-        return {coin.outpoint for party in ours if party is not None for coin in party.coins}
+    def held_back(self, coins: PartyCoins) -> set[OutPoint]:
+        """Return the outpoints that are not to be spent: our coins that contracts name, and what is reserved.
+
+        A contract names them in whatever state it is; the coin of its children is free again once it has ended.
+        """
+        named, paying, idle = set[OutPoint](), set[OutPoint](), set[OutPoint]()
+        for contract in self._store.contracts():
+            if contract.ours is not None:
+                named |= {coin.outpoint for coin in contract.ours.coins}
+            used = {outpoint for one in contract.children if (outpoint := coin_of(one)) is not None}
+            (idle if contract.ended else paying).update(used)
+        return named | paying | (coins.reserved - idle)
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""
@@ -86,7 +96,7 @@ class PartyWallet:
         """Return the confirmed coins that may pay for something: the unreserved, and of the others those named."""
         coins = self.scan()
         kept = [coins.coins[outpoint][0] for outpoint in also if outpoint in coins.coins]
-        free = spendable(coins, self._node.block_count(), self.named())
+        free = spendable(coins, self._node.block_count(), self.held_back(coins))
         return [*kept, *(coin for coin in free if coin not in kept)]
 
     def reserve(self, coin: Coin) -> None:
@@ -99,6 +109,7 @@ class PartyWallet:
 def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> PartyCoins:
     """Return the coins after reading every block since the last scan; after a reorganisation, from the start.
 
+    Raises ChainMovedError when the chain changes meanwhile: what a block brought that left it would stay for ever.
     For regtest and short chains; on a long one let an outside wallet bring the coins (PSBT).
     """
     scripts = {key.script: index for index, key in enumerate(keys)}
@@ -108,9 +119,13 @@ def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> Par
         known = None
     found = dict(coins.coins) if known is not None else {}
     position = known[0] if known is not None else Height(0)
+    last = known[1] if known is not None else node.block_hash(position)
     while position < top:
         heights = [Height(h) for h in range(position + 1, min(position + SCAN_BATCH, top) + 1)]
-        for block in node.blocks([node.block_hash(h) for h in heights]):
+        for at, block in zip(heights, node.blocks([node.block_hash(h) for h in heights]), strict=True):
+            if block.previous != last:
+                raise ChainMovedError(at)
+            last = block.header.hash
             for number, transaction in enumerate(block.transactions):
                 for txin in transaction.inputs:
                     found.pop(txin.outpoint, None)
@@ -121,15 +136,11 @@ def scan_coins(coins: PartyCoins, node: Node, keys: Sequence[TaprootKey]) -> Par
                         )
                         found[coin.outpoint] = (coin, block.header.height, number == 0)
         position = heights[-1]
-    return PartyCoins(scanned=(position, node.block_hash(position)), coins=found, reserved=set(coins.reserved))
+    return PartyCoins(scanned=(position, last), coins=found, reserved=set(coins.reserved))
 
 
-def spendable(coins: PartyCoins, tip: Height, named: Collection[OutPoint]) -> Iterator[Coin]:
-    """Yield the coins that are mature and in no contract (``named``) or transaction of ours yet."""
+def spendable(coins: PartyCoins, tip: Height, held_back: Collection[OutPoint]) -> Iterator[Coin]:
+    """Yield the coins that are mature and not held back for a contract or a transaction of ours."""
     for outpoint, (coin, at, coinbase) in coins.coins.items():
-        if (
-            outpoint not in coins.reserved
-            and outpoint not in named
-            and (not coinbase or tip - at + 1 >= COINBASE_MATURITY)
-        ):
+        if outpoint not in held_back and (not coinbase or tip - at + 1 >= COINBASE_MATURITY):
             yield coin

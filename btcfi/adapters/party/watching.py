@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from btcfi.adapters.party.settling import Settler
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import FeeRule
+from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts import watch
 from btcfi.contracts.messages import Role
 from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, complete_cet
 from btcfi.contracts.setup import Agreement
-from btcfi.contracts.watch import Action, ContractStatus
+from btcfi.contracts.watch import Action, ChainMovedError, ContractStatus
 from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import AlreadyAttestedError, Attestation, WrongAttestationError, check_attestation
@@ -33,7 +34,8 @@ class Report:
 
     name: str
     role: Role
-    status: ContractStatus
+    status: ContractStatus | None
+    """None: it could not be looked at this time, and the note says why."""
     tip: Height
     action: Action
     note: str = ""
@@ -45,7 +47,7 @@ def encode_reports(reports: Sequence[Report]) -> dict[str, Any]:
         {
             "contract": report.name,
             "role": report.role.value,
-            "status": report.status.value,
+            "status": "unknown" if report.status is None else report.status.value,
             "height": report.tip,
             "action": report.action.value,
             "note": report.note,
@@ -79,18 +81,23 @@ class _Seen:
 
 
 class Watcher:
-    """One party's watch over its contracts: it signs refunds and the children of its own settlements, nothing else."""
+    """One party's watch over its contracts: it signs refunds, children of its settlements and what takes coins home."""
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, wallet: PartyWallet, agreements: Agreements, *,
-        fees: FeeRule,
+        fees: FeeRule, take_home: Callable[[str], Transaction],
     ) -> None:  # fmt: skip
-        self._store, self._node = store, node
+        """Take the rooms of a desk. take_home: cancels an unfunded contract by its name."""
+        self._store, self._node, self._take_home = store, node, take_home
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._done: set[str] = set()
         self._checked: dict[tuple[Attestation, Announcement], bool] = {}
         """Of what lies in our folder: whether it is genuine."""
+        self._buried: tuple[Height, Hash32] | None = None
+        """A block that everything that is done lies below: while the chain has it, nothing of that is looked at."""
+        self._failed: dict[str, str] = {}
+        """Why contracts could not be looked at the last time: it is said once."""
         self._announced: dict[tuple[Hash32, bytes], Announcement] = {}
         self._announced_by = 0
         """How many contracts that was read from."""
@@ -145,16 +152,38 @@ class Watcher:
     def watch(self, attestations: Sequence[Attestation] = ()) -> list[Report]:
         """Walk the chain for every contract that is signed, and do what is due: broadcast, settle, refund.
 
-        What goes wrong with one contract, and evidence that is wrong, is named and stops no other. Raises
-        UnreachableError while the node is away, for that is of all of them.
+        What goes wrong with one contract, and evidence that is wrong, is named and stops no other. What is due is done
+        at the node's tip, however many blocks it is away. Raises UnreachableError while the node is away and
+        ChainMovedError while its chain changes, for that is of all of them.
         """
         for one in attestations:
             try:
                 self.learn(one)
             except BtcfiError as e:
                 log.warning("attestation dropped: %s", e)
+        while True:
+            view = _Seen(self._node)
+            self._look_below(view)
+            reports = self._pass(view)
+            if all(report.tip >= view.block_count() for report in reports):
+                return reports
+
+    def _look_below(self, view: _Seen) -> None:
+        """Look at what is done again, should a reorganisation have reached it."""
+        top, known = view.block_count(), self._buried
+        deep = Height(max(0, top - watch.REMEMBERED_BLOCKS))
+        try:
+            if known is not None and (known[0] > top or view.block_hash(known[0]) != known[1]):
+                self._done.clear()
+            self._buried = (deep, view.block_hash(deep))
+        except UnreachableError:
+            raise
+        except BtcfiError as e:  # of what is done; what is not is looked at all the same
+            log.warning("what is done is not looked at this time: %s", e)
+
+    def _pass(self, view: _Seen) -> list[Report]:
+        """Walk a bounded number of blocks for every contract; those that are at the tip then do what is due."""
         reports = []
-        view = _Seen(self._node)
         for name in self._store.names():
             if name in self._done:
                 continue
@@ -162,18 +191,24 @@ class Watcher:
             if contract is not None and contract.watch is not None and contract.accept is not None:
                 try:
                     report = self._watch_one(name, contract, view)
-                except UnreachableError:
+                    self._failed.pop(name, None)
+                except (UnreachableError, ChainMovedError):
                     raise
                 except NotHeldError as e:  # the others are watched all the same
-                    log.warning("%s waits: %s", name, e)
-                    continue
+                    report = self._unwatched(name, contract, view, f"waits: {e}")
                 except Exception as e:  # noqa: BLE001 - whatever it is, it is this contract's and no other's
-                    log.warning("%s is not watched this time: %s: %s", name, type(e).__name__, e)
-                    continue
+                    report = self._unwatched(name, contract, view, f"not watched this time: {type(e).__name__}: {e}")
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
                     self._done.add(name)  # deeper than any reorganisation that we follow
         return reports
+
+    def _unwatched(self, name: str, contract: PartyContract, view: _Seen, why: str) -> Report:
+        """Return the report of a contract that could not be looked at: its owner must see it, and it is tried again."""
+        if self._failed.get(name) != why:
+            log.warning("%s: %s", name, why)
+            self._failed[name] = why
+        return Report(name=name, role=contract.role, status=None, tip=view.block_count(), action=Action.WAIT, note=why)
 
     @staticmethod
     def _settled_at(contract: PartyContract) -> Height:
@@ -188,12 +223,16 @@ class Watcher:
         state = contract.watch or watch.start(view, view.block_count())
         step = watch.advance(state, view, [plan.funding, *contributions])
         contract.watch = step.state
+        contract.funded = contract.funded or step.state.created(plan.funding) is not None
         kept = self._store.attestations()
         known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
         relevant = [said for said, announced in known if said is not None and self._is_of(said, announced)]
         cet = self._completed(agreement, contract, relevant)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
         spenders |= {*contract.closes, *(one.transaction.txid for one in contract.refunds)}
+        funded = step.state.spend_of(contributions[0])
+        if contract.funding is None and funded is not None and funded.transaction.txid == plan.funding.txid:
+            contract.funding = funded.transaction  # the other side completed it: a reorganisation may take it back
         spend = step.state.spend_of(plan.funding)
         if spend is not None and spend.transaction.txid not in spenders:
             # the other side may have settled: any CET of the plan is ours, too
@@ -207,11 +246,34 @@ class Watcher:
             attested=cet is not None,
             seller=contract.role is Role.SELLER,
         )
-        note = self._act(action, contract, agreement, cet, step.state.tip)
+        if step.state.tip < view.block_count():  # what is due, the rest of the blocks says
+            action = Action.WAIT
+        if action is Action.BROADCAST_FUNDING and self._late(contract, attested=bool(relevant)):
+            note = self._withdraw(name, contract)
+        else:
+            note = self._act(action, contract, agreement, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):
             self._store.save(contract)
         self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
+
+    def _late(self, contract: PartyContract, *, attested: bool) -> bool:
+        """Return whether a contract that no block ever funded is not to be funded any more.
+
+        Who signs last decides whether there is a contract at all. Once the price is known, or half way there, only the
+        side that it favours would still fund it; and nobody's own software must do it for the other one.
+        """
+        if contract.funded or contract.cancelled is not None:
+            return False
+        overdue = contract.fund_by is not None and self._node.chain_info().median_time >= contract.fund_by
+        return attested or overdue
+
+    def _withdraw(self, name: str, contract: PartyContract) -> str:
+        try:
+            contract.cancelled = self._take_home(name)
+        except BtcfiError as e:
+            return f"not funded in time, and its coins are not home: {e}"
+        return "not funded in time: its coins go home"
 
     def _act(
         self, action: Action, contract: PartyContract, agreement: Agreement, cet: CompletedCet | None, tip: Height

@@ -22,6 +22,7 @@ from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import attest, chain, checks, context, control, options
@@ -289,6 +290,10 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
     asked = replace(
         terms, expiry_height=Height(chain_now.height + 1), refund_height=Height(chain_now.height + blocks_to_refund),
         option={**terms.option, "expiry_unix": expiry},
+        announcements=tuple(
+            announce(secret, replace(terms.announcements[0].event, expiry=Slot(expiry)))
+            for secret in context.oracle_secrets(embedded.deployment)
+        ),
     )  # fmt: skip
     desk = embedded.mails[role.value]._desk
     if taken:
@@ -298,7 +303,7 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
         desk.offer(asked, role)
     offered = embedded.mails[role.other.value]._desk.offer(terms, role.other)
     with pytest.raises(InvalidInputError, match="refund_height"):
-        desk.accept(replace(offered, terms=asked), terms.announcements)
+        desk.accept(replace(offered, terms=asked), asked.announcements)
 
 
 def test_an_early_cet_is_refused_by_the_node_and_sent_again_when_its_height_has_come(embedded):

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
+from btcfi.adapters.store.chain.walk import NodeBehindError
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts.option import FUNDING_OUTPUT
-from btcfi.units import Sats, parse_txid
+from btcfi.contracts.watch import REMEMBERED_BLOCKS, ChainMovedError
+from btcfi.units import Hash32, Sats, parse_txid
 from tasks import chain, context
 
 pytestmark = pytest.mark.integration
@@ -48,6 +50,45 @@ def test_one_transaction_that_spends_the_collateral_of_several_options_ends_them
     mined_with(monkeypatch, embedded, spend(collateral(embedded, "one"), collateral(embedded, "two")))
     embedded.mine(6)
     assert [embedded.state(name) for name in ("one", "two")] == ["ABANDONED"] * 2
+
+
+def walked(stage):
+    with stage.here.store.reading() as session:
+        return [(row.height, row.hash) for row in session.execute(select(BlockRow)).scalars()]
+
+
+def test_blocks_of_two_chains_are_not_walked_as_one(embedded, monkeypatch):
+    """The chain changes between two answers: what the new one holds below would never be looked at."""
+    embedded.mine(1)
+    before, ours, real = walked(embedded), context.node(os.getpid()), type(embedded.node).blocks
+    embedded.node.generate(3, context.mining_address(embedded.deployment, 1))
+
+    def blocks(self, hashes):
+        read = real(self, hashes)
+        other = replace(read[1], header=replace(read[1].header, previous=Hash32(bytes(32))))
+        return [read[0], other, *read[2:]]
+
+    monkeypatch.setattr(type(ours), "blocks", blocks)
+    with pytest.raises(ChainMovedError):
+        chain.watch()
+    assert walked(embedded) == before
+    monkeypatch.setattr(type(ours), "blocks", real)
+    chain.watch()
+    assert len(walked(embedded)) == len(before) + 3
+
+
+def test_a_node_that_has_not_loaded_its_chain_unwinds_nothing(embedded, monkeypatch):
+    embedded.mine(1)
+    before, ours = walked(embedded), context.node(os.getpid())
+    behind = embedded.node.block_count() - REMEMBERED_BLOCKS - 1
+    if behind < 0:
+        embedded.node.generate(-behind, context.mining_address(embedded.deployment, 1))
+        chain.watch()
+        before, behind = walked(embedded), embedded.node.block_count() - REMEMBERED_BLOCKS - 1
+    monkeypatch.setattr(type(ours), "block_count", lambda _: behind)
+    with pytest.raises(NodeBehindError):
+        chain.watch()
+    assert walked(embedded) == before
 
 
 def settled(stage, *names):

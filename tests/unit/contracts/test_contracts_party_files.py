@@ -122,7 +122,18 @@ def test_an_older_releases_contract_lacks_buckets_policy_and_versions_and_nothin
     stored = json.loads(file.read_text())
     for lacking in stored:
         file.write_text(json.dumps({key: value for key, value in stored.items() if key != lacking}))
-        if lacking in {"buckets", "policy", "children", "refunds", "cancelled"}:
+        later = {
+            "buckets",
+            "policy",
+            "children",
+            "refunds",
+            "cancelled",
+            "fund_by",
+            "funded",
+            "asked_at",
+            "asked_knowing",
+        }
+        if lacking in later:
             assert not getattr(PartyStore(tmp_path).load(name), lacking)
             continue
         with pytest.raises(InvalidInputError) as refused:

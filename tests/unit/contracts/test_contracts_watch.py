@@ -6,7 +6,16 @@ import pytest
 
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.contracts import watch
-from btcfi.contracts.watch import REMEMBERED_BLOCKS, Action, ContractStatus, SpendStatus, advance, standing, start
+from btcfi.contracts.watch import (
+    REMEMBERED_BLOCKS,
+    Action,
+    ChainMovedError,
+    ContractStatus,
+    SpendStatus,
+    advance,
+    standing,
+    start,
+)
 from btcfi.errors import NotFoundError, UnreachableError
 from btcfi.hashes import sha256
 from btcfi.units import Height, Sats, Txid
@@ -15,6 +24,7 @@ from btcfi.units import Height, Sats, Txid
 @dataclass
 class Block:
     transactions: tuple
+    previous: bytes
 
 
 @dataclass
@@ -39,9 +49,10 @@ class MemoryChain:
         return self.blocks[name]
 
     def add(self, *transactions, salt=b""):
-        name = sha256(self.names[-1] + salt + bytes([len(self.names) % 256]))
+        previous = self.names[-1]
+        name = sha256(previous + salt + bytes([len(self.names) % 256]))
         self.names.append(name)
-        self.blocks[name] = Block(transactions)
+        self.blocks[name] = Block(transactions, previous)
 
     def mine(self, count, salt=b""):
         for _ in range(count):
@@ -132,6 +143,26 @@ def test_an_interrupted_walk_loses_nothing(chain):
     with pytest.raises(UnreachableError):
         advance(state, chain, [COIN])
     chain.fail_at = None
+    assert advance(state, chain, [COIN]).state.spend_of(COIN) is not None
+
+
+def test_blocks_of_two_chains_are_never_taken_for_one(chain):
+    """The chain changes between two questions: what the new one holds below the change must not be passed over."""
+    state = start(chain, Height(10))
+    chain.mine(4)
+    moving = chain.block_hash
+
+    def block_hash(at):
+        if at == 13:
+            chain.undo(4)
+            chain.add(spend(COIN), salt=b"other")
+            chain.mine(4, salt=b"other")
+            chain.block_hash = moving
+        return moving(at)
+
+    chain.block_hash = block_hash
+    with pytest.raises(ChainMovedError):
+        advance(state, chain, [COIN])
     assert advance(state, chain, [COIN]).state.spend_of(COIN) is not None
 
 

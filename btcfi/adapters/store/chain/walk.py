@@ -27,7 +27,26 @@ from btcfi.adapters.store.chain.wallet import SERVICE, free_coins
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, upsert
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.contracts.watch import REMEMBERED_BLOCKS, ChainMovedError
+from btcfi.errors import RetryableError
 from btcfi.units import Height, UnixSeconds, display_txid, parse_txid
+
+
+class NodeBehindError(RetryableError):
+    """The node's chain ends more than a day below what was walked: it is loading, or it is another chain."""
+
+    def __init__(self, *, tip: Height, walked: int) -> None:
+        super().__init__(
+            f"the node is at block {tip:,} and {walked:,} was walked: no reorganisation; wait until it has caught up, "
+            "or let NODE_URL name the node of this chain"
+        )
+        self.tip, self.walked = tip, walked
+
+
+def check_not_behind(last: BlockRow, tip: Height) -> None:
+    """Refuse to unwind what a node has not loaded yet. Raises NodeBehindError."""
+    if last.height > tip + REMEMBERED_BLOCKS:
+        raise NodeBehindError(tip=tip, walked=last.height)
 
 
 def walked_to(session: Session) -> BlockRow | None:
@@ -40,8 +59,12 @@ def walk(
 ) -> None:  # fmt: skip
     """Take one block in: our confirmations, the wallet's new and spent outputs, and spends that are not ours.
 
-    script: the service's wallet.
+    script: the service's wallet. Raises ChainMovedError for a block that does not build on the last one: what was
+    read is of two chains, and what the first of them holds would never be unwound.
     """
+    last = walked_to(session)
+    if last is not None and block.previous.hex() != last.hash:
+        raise ChainMovedError(height)
     ours = {row.txid: row for row in _waiting(session, block)}
     watched = defaultdict(list)
     for waiting in ours.values():

@@ -57,14 +57,19 @@ class _Unmined:
         return next((one for one in self.children if one.replaced_by is None), None)
 
     @property
-    def outpoints(self) -> tuple[OutPoint, OutPoint]:
-        """The collateral, and the anchor."""
+    def outpoints(self) -> tuple[OutPoint, ...]:
+        """The collateral, and the CET's outputs, the anchor first: it can have one child, whichever that spends."""
         transaction = parse_transaction(bytes.fromhex(self.cet.raw_hex))
-        return transaction.inputs[0].outpoint, transaction.outpoint(len(transaction.outputs) - 1)
+        outputs = (transaction.outpoint(index) for index in reversed(range(len(transaction.outputs))))
+        return transaction.inputs[0].outpoint, *outputs
+
+    def child_in(self, pool: Mapping[OutPoint, Waiting]) -> Waiting | None:
+        """Return the CET's child in the pool, if it has one."""
+        return next((pool[outpoint] for outpoint in self.outpoints[1:] if outpoint in pool), None)
 
 
 def contested_outpoints(session: Session, *, tip: Height) -> list[OutPoint]:
-    """Return what the settlements that wait spend and offer: collaterals and anchors, to be looked for in the pool."""
+    """Return what the settlements that wait spend and offer: collaterals and outputs, to be looked for in the pool."""
     return [outpoint for one in _unmined(session, tip) for outpoint in one.outpoints]
 
 
@@ -128,11 +133,10 @@ def _is_due(one: _Unmined, pool: Mapping[OutPoint, Waiting], rule: FeeRule, tip:
         return False
     late = tip - max((child or one.cet).built_height or tip, one.option.expiry_height or 0)
     near = (one.option.refund_height or tip) - tip <= rule.deadline_blocks
-    collateral, anchor = one.outpoints
     others = [
-        pool[outpoint].txid
-        for outpoint, ours in ((collateral, one.cet), (anchor, child))
-        if outpoint in pool and (ours is None or display_txid(pool[outpoint].txid) != ours.txid)
+        waiting.txid
+        for waiting, ours in ((pool.get(one.outpoints[0]), one.cet), (one.child_in(pool), child))
+        if waiting is not None and (ours is None or display_txid(waiting.txid) != ours.txid)
     ]
     return child is None or bool(others) or late >= BUMP_AFTER_BLOCKS or (near and late > 0)
 
@@ -160,11 +164,11 @@ def _bump(  # noqa: PLR0917 - called once, right above
 
 
 def _seen(one: _Unmined, cet: CompletedCet, view: View, pool: Mapping[OutPoint, Waiting]) -> View:
-    collateral, anchor = one.outpoints
-    spender = pool.get(collateral)
+    spender = pool.get(one.outpoints[0])
     waits = spender is not None and spender.txid == cet.transaction.txid
     return View(
-        tip=view.tip, estimate=view.estimate, cet_waits=waits, anchor=pool.get(anchor), rival=None if waits else spender
+        tip=view.tip, estimate=view.estimate, cet_waits=waits, anchor=one.child_in(pool),
+        rival=None if waits else spender,
     )  # fmt: skip
 
 

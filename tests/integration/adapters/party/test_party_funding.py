@@ -4,7 +4,9 @@ import pytest
 
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.funding import CannotBumpError
+from btcfi.bitcoin.transaction import SEQUENCE_RBF, Transaction, TxIn, TxOut
 from btcfi.contracts.watch import ContractStatus
+from btcfi.units import Sats
 from tests.support.two_parties import SELLER_COINS, TwoParties
 
 pytestmark = pytest.mark.integration
@@ -99,3 +101,20 @@ def test_a_confirmed_funding_is_not_cancelled(two):
         with pytest.raises(StepOutOfOrderError) as refused:
             desk.cancel(name)
         assert "btcfi party close" in str(refused.value)
+
+
+def test_a_cancel_pays_no_price_that_the_other_side_names(two):
+    """The buyer's child offers a fee that it never pays, for a cancel replaces it: the seller would pay it instead."""
+    name, funding = two.fund()
+    ours = {key.script: key for key in two.buyer.wallet.keys}
+    place = next(index for index, output in enumerate(funding.outputs) if output.script in ours)
+    change = funding.outputs[place]
+    child = Transaction(
+        version=2, inputs=(TxIn(outpoint=funding.outpoint(place), sequence=SEQUENCE_RBF),),
+        outputs=(TxOut(value=Sats(change.value - 1_000_000), script=change.script),),
+    )  # fmt: skip
+    two.node.send(child.with_witness(0, [ours[change.script].sign_input(child, 0, [change])]))
+    with pytest.raises(CannotBumpError, match=r"would cost 1,0\d\d,\d\d\d sats"):
+        two.seller.cancel(name)
+    assert two.store("seller").load(name).cancelled is None
+    assert funding.txid in two.node.pool()
