@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from celery import shared_task
 
-from btcfi.adapters.party.mailbox import Mailbox, read_message
+from btcfi.adapters.party.mailbox import Mailbox, read_message, take_away
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
@@ -44,6 +44,9 @@ TAKE: Final = {
 }
 """What the service keeps of each kind of message."""
 
+FROM: Final = {"offer": Role.SELLER, "accept": Role.BUYER, "sign": Role.SELLER, "funded": Role.BUYER}
+"""Whose word each kind is: one party must not answer in the other's place."""
+
 log = structlog.get_logger("btcfi.contracts")
 
 CARRIED: Final = ("close-request", "close-answer")
@@ -58,7 +61,11 @@ def exchange() -> None:
     _order(here)
     for role, box in boxes.items():
         for path, name, kind in box.answers():
-            _take(here, path, name, kind, boxes[role.other])
+            if FROM.get(kind, role) is role:
+                _take(here, path, name, kind, boxes[role.other])
+            else:
+                log.warning("a party speaks for the other", party=role.value, option=name, kind=kind)
+                _remove(path)
     _deliver(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _close(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _publish(here, list(boxes.values()))
@@ -103,8 +110,12 @@ def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> No
             other.put(f"{name}.{kind}", message)
         elif message is not None and kind in TAKE:
             _take_one(here, option_id, kind, message)
-        with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
-            path.unlink()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # gone by now; or no file, and then not ours to take away
+        take_away(path)
 
 
 def _take_one(here: Context, option_id: str, kind: str, message: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 A private file has mode 0600 and is there whole or not at all. A file from outside is read by one function: it must be a
 regular one, its size is looked at before its bytes, and whatever is wrong becomes one refusal that names the file and
 says what would be right. In a folder into which others write, a link is refused too: it would make us read a file of
-our own as if it were theirs. A file that a person names may be a link or a pipe, since that person chose it.
+our own as if it were theirs; so is a link in the place of that folder, since what we move or remove there would be
+ours. A file that a person names may be a link or a pipe, since that person chose it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+
+_REAL_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class KeystoreExistsError(ConflictError):
@@ -94,7 +97,40 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-# ---- files from outside
+# ---- folders and files from outside
+
+
+@contextmanager
+def real_folder(path: Path, *, rooms: Sequence[str] = ()) -> Iterator[int]:
+    """Give the descriptor of a folder that others may rename or replace, its rooms made where they are missing.
+
+    A link in the place of either is refused, since it would lead us to files of our own. Raises OSError.
+    """
+    descriptor = os.open(path, _REAL_FOLDER)
+    try:
+        for room in rooms:
+            with suppress(FileExistsError):
+                os.mkdir(room, mode=0o700, dir_fd=descriptor)
+            os.close(os.open(room, _REAL_FOLDER, dir_fd=descriptor))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def move_within(path: Path, room: str) -> None:
+    """Move a file to a room of its folder, as ``real_folder`` knows both, whatever they are replaced by meanwhile."""
+    with real_folder(path.parent) as folder:
+        target = os.open(room, _REAL_FOLDER, dir_fd=folder)
+        try:
+            os.rename(path.name, path.name, src_dir_fd=folder, dst_dir_fd=target)
+        finally:
+            os.close(target)
+
+
+def remove_within(path: Path) -> None:
+    """Remove a file of a folder, as ``real_folder`` knows it. Raises OSError."""
+    with real_folder(path.parent) as folder:
+        os.unlink(path.name, dir_fd=folder)
 
 
 @contextmanager

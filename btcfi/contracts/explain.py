@@ -135,12 +135,13 @@ def _explained(
     chain = agreement.plan.contract
     return Explanation(
         contract_id=agreement.id.hex(),
-        funding_txid=agreement.funding.transaction.txid[::-1].hex(),
+        funding_txid=_funding(agreement),
         title=_title(option, event),
         signed_by_both=messages.sign is not None,
         announcements_compared=compared,
         sections=(
             _checked(messages, agreement, compared=compared),
+            _whose(messages),
             _spending(agreement, option),
             _buyer(agreement),
             _seller(agreement, option),
@@ -181,6 +182,20 @@ def _checked(messages: Messages, agreement: Agreement, *, compared: bool) -> Sec
         else "The oracles are the offer's: NOT compared. Ask them for their announcements, and give those."
     )
     return Section(title="What was checked", lines=tuple(lines))
+
+
+def _whose(messages: Messages) -> Section:
+    """Return by which keys and to which scripts: a contract of somebody else's keys holds just as well."""
+    offer, accepting = messages.offer, messages.accept.party
+    sides = {offer.role: offer.party, offer.role.other: accepting}
+    lines = []
+    for role in (Role.BUYER, Role.SELLER):
+        side = sides[role]
+        lines.append(f"The {role.value} signs by key {side.key.hex()}.")
+        lines.append(f"The {role.value} is paid to script {side.payout_script.hex()}.")
+        if side.change_script != side.payout_script:
+            lines.append(f"The {role.value}'s change goes to script {side.change_script.hex()}.")
+    return Section(title="Whose contract it is", lines=tuple(lines))
 
 
 def _spending(agreement: Agreement, option: OptionTerms) -> Section:
@@ -280,6 +295,8 @@ def _not_guaranteed(agreement: Agreement) -> Section:
     return Section(
         title="What is NOT guaranteed",
         lines=(
+            "That one of the two is you: compare the scripts above with yours (bitcoin-cli validateaddress shows it).",
+            f"That the coins exist and a block holds the funding: ask your node for {_funding(agreement)}.",
             f"That the oracles tell the truth: {threshold} that lie together decide the payout.",
             "That an in-the-money payout is mined in time: who sleeps until the refund height may lose it.",
             "That the other side answers a request to close early.",
@@ -322,6 +339,10 @@ def _worst(offer: Offer, accepting: Party, agreement: Agreement) -> dict[Role, S
         for role in Role
     }
     return {role: Sats(given[role] - premium[role] - least[role]) for role in Role}
+
+
+def _funding(agreement: Agreement) -> str:
+    return agreement.funding.transaction.txid[::-1].hex()
 
 
 def _refund_at(agreement: Agreement, option: OptionTerms) -> str:

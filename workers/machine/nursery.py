@@ -33,6 +33,9 @@ from typing import Final, NoReturn
 from btcfi.adapters.store.spine.schema import map_tables
 from btcfi.errors import UnreachableError
 
+CODE: Final = Path(__file__).resolve().parents[2]
+"""The folder in which our packages lie."""
+
 SUPPORTED: Final = sys.platform == "linux"
 """Elsewhere a fork after such imports is not safe (macOS) or its commands cannot be shown."""
 
@@ -62,6 +65,15 @@ CLOSE_SECONDS: Final = 10.0
 
 _PR_SET_PDEATHSIG: Final = 1
 """prctl(2)."""
+
+
+def of_our_code(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which ``python -m`` takes its code from where we have ours.
+
+    By itself it looks first into the folder in which we happen to run, where others may write.
+    """
+    known = [str(CODE), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(known)}
 
 
 class Forked:
@@ -161,6 +173,7 @@ class Nursery:
         kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
+        environment = of_our_code(environment)
         with its, self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", __name__, str(its.fileno()), ROOM],

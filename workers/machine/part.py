@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from btcfi.errors import UnreachableError
-from workers.machine.nursery import Forked, Nursery
+from workers.machine.nursery import Forked, Nursery, of_our_code
 
 START_SECONDS: Final = 20.0
 """Until a broker, node or replay server that does not answer counts as failed."""
@@ -51,7 +51,7 @@ class Part:
                     stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self.environment,
+                    env=of_our_code(self.environment),
                     start_new_session=True,
                 )
         if self.stdin and self.process.stdin is not None:

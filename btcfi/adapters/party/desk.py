@@ -209,7 +209,7 @@ class PartyDesk:
         contract = self._answered(accepted)
         if contract.sign is not None:
             return contract.sign
-        return self._give_signatures(contract, *self._about_to_sign(contract))
+        return self._give_signatures(contract, self._about_to_sign(contract))
 
     def _answered(self, accepted: Accept) -> PartyContract:
         """Return our contract with the answer in it, checked against mandate and chain, and not saved.
@@ -230,18 +230,17 @@ class PartyDesk:
         contract.accept = accepted
         return contract
 
-    def _about_to_sign(self, contract: PartyContract) -> tuple[Agreement, Authority]:
-        """Return what our signatures take, once the owner has been shown what is about to be signed."""
+    def _about_to_sign(self, contract: PartyContract) -> Agreement:
+        """Return what is about to be signed, once the mandate allows it and the owner has been shown it."""
         authority = self._authority(contract.offer.id.hex())
         authority.check_contract(contract.offer.terms, contract.role)
         agreement = self._agreements.of(contract)
         contract.buckets = agreement.plan.buckets
         self._show(summary_of(agreement, contract.role, mandate=authority.mandate.number))
-        return agreement, authority
+        return agreement
 
     def _give_signatures(
-        self, contract: PartyContract, agreement: Agreement, authority: Authority,
-        outside: dict[int, tuple[bytes, ...]] | None = None,
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
     ) -> Sign:  # fmt: skip
         if contract.accept is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's accept message")
@@ -249,6 +248,7 @@ class PartyDesk:
         with self._store.alone():
             if (signed := self._as_kept(contract).sign) is not None:
                 return signed
+            authority = self._authority(contract.offer.id.hex())  # the owner may have revoked it while it read
             contract.sign = setup.sign(
                 contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
                 self.wallet.by_script, authority=authority, outside=outside,
@@ -284,7 +284,7 @@ class PartyDesk:
         contract = self._countersigned(signed)
         if contract.funding is None:
             contract.sign = signed
-            return self._fund(contract, *self._about_to_sign(contract))
+            return self._fund(contract, self._about_to_sign(contract))
         self._node.send(contract.funding)
         return contract.funding
 
@@ -297,14 +297,14 @@ class PartyDesk:
         return contract
 
     def _fund(
-        self, contract: PartyContract, agreement: Agreement, authority: Authority,
-        outside: dict[int, tuple[bytes, ...]] | None = None,
+        self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
     ) -> Transaction:  # fmt: skip
         if contract.sign is None:
             raise StepOutOfOrderError(contract.offer.id.hex(), "the other side's sign message")
         self._require_signed(contract, agreement, outside)
         with self._store.alone():
             self._as_kept(contract)
+            authority = self._authority(contract.offer.id.hex())  # as above
             contract.funding = setup.complete(
                 agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
             )
@@ -360,8 +360,8 @@ class PartyDesk:
         _check_not_cancelled(contract)
         given = witnesses(self._agreements.of(contract), contract.role, psbt, self.wallet.by_script)
         if contract.role is not contract.offer.role:
-            return self._fund(contract, *self._about_to_sign(contract), given)
-        return contract.sign or self._give_signatures(contract, *self._about_to_sign(contract), given)
+            return self._fund(contract, self._about_to_sign(contract), given)
+        return contract.sign or self._give_signatures(contract, self._about_to_sign(contract), given)
 
     # ---- what it asks before it signs
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.files import move_within, read_untrusted_json, real_folder, write_private
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.watching import Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
@@ -55,6 +55,9 @@ MAX_NAME_BYTES: Final = 200
 
 LOOK_AGAIN_SECONDS: Final = 10
 """So often the pool is looked at while something of ours waits there: who contests it does not wait for a block."""
+
+_ROOMS: Final = ("done", "refused")
+"""Of a folder of messages: where they go once they are handled."""
 
 ANSWER_SECONDS: Final = 10
 """After so long a round stops answering and looks at the chain: a folder that is flooded must not keep us from it."""
@@ -97,9 +100,11 @@ class PartyMail:
             "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
         }
-        made = [outbox, *(into / name for into in self._sources for name in ("done", "refused"))]
-        for folder in [*made, *([] if bids is None else [bids / "used"])]:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
+            with suppress(FileExistsError):  # something else lies there: the chain is watched all the same
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in self._sources:
+            self._waiting_in(folder)
 
     def round(self, height: Height) -> int:
         """Handle the messages that wait; watch when a block or an attestation is new. Returns how many it handled.
@@ -109,8 +114,7 @@ class PartyMail:
         handled, until = 0, monotonic() + ANSWER_SECONDS
         if not self._unanswered:
             for folder in self._sources:
-                waiting = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-                self._unanswered.extend(waiting)
+                self._unanswered.extend(self._waiting_in(folder))
         while self._unanswered and monotonic() < until:
             handled += self._handle_apart(self._unanswered.popleft())
         here = (height, self._learned)
@@ -121,6 +125,15 @@ class PartyMail:
             contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _waiting_in(self, folder: Path) -> list[Path]:
+        """Return the messages of a folder; none, and say why, where it or a room of it is a link or no folder."""
+        try:
+            with real_folder(folder, rooms=_ROOMS):
+                return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+        except OSError as e:
+            self._say_once(folder, e)
+            return []
 
     def _handle_apart(self, path: Path) -> bool:
         """Handle one message; what its file does to us must not keep us from the others, nor from the chain."""
@@ -139,7 +152,7 @@ class PartyMail:
             reason = f"{why}\n".encode(errors="backslashreplace")
             write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
         try:
-            path.replace(path.parent / "refused" / path.name)
+            move_within(path, "refused")
         except OSError as e:
             self._say_once(path, e)
             return False
@@ -173,8 +186,8 @@ class PartyMail:
         if answer is not None:
             kind, body = answer
             name = path.name.split(".")[0]
-            write_private(self._outbox / f"{name}.{kind}.json", json.dumps(body).encode())
-        path.replace(path.parent / "done" / path.name)
+            self._put(f"{name}.{kind}.json", body)
+        move_within(path, "done")
         return True
 
     def _order(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
@@ -284,7 +297,11 @@ class PartyMail:
         return read_untrusted_json(self._bids / name, at_most=MAX_MESSAGE_BYTES, what="bid")
 
     def _write_status(self, reports: list[Report]) -> None:
-        write_private(self._outbox / STATUS_FILE, json.dumps(encode_reports(reports)).encode())
+        self._put(STATUS_FILE, encode_reports(reports))
+
+    def _put(self, name: str, body: dict[str, Any]) -> None:
+        with real_folder(self._outbox):
+            write_private(self._outbox / name, json.dumps(body).encode())
 
 
 def _check_name(name: str) -> None:

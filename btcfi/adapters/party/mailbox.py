@@ -8,13 +8,16 @@ lie in a folder of its own. A party's process (``btcfi party run``) moves what i
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.files import read_untrusted_json, read_untrusted_text, write_private
+from btcfi.adapters.files import read_untrusted_json, read_untrusted_text, real_folder, remove_within, write_private
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.errors import InvalidInputError, NotFoundError
+
+log = logging.getLogger(__name__)
 
 HANDLED: Final = ("done", "refused")
 FOLDERS: Final = ("inbox", "outbox")
@@ -35,12 +38,23 @@ class Mailbox:
         return any((self._inbox / part / f"{name}.json").exists() for part in ("", *HANDLED))
 
     def put(self, name: str, message: dict[str, Any]) -> None:
-        """Put a message into the inbox, all or nothing."""
-        write_private(self._inbox / f"{name}.json", json.dumps(message).encode())
+        """Put a message into the inbox, all or nothing. Raises OSError where a link leads elsewhere."""
+        self._inbox.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with real_folder(self._inbox):
+            write_private(self._inbox / f"{name}.json", json.dumps(message).encode())
 
     def answers(self) -> Iterator[tuple[Path, str, str]]:
         """Yield the party's answers, oldest name first: the file, the option's name in it, the kind of message."""
-        for path in sorted((self.folder / "outbox").glob("*.*.json")):
+        outbox = self.folder / "outbox"
+        try:
+            with real_folder(outbox):
+                waiting = sorted(outbox.glob("*.*.json"))
+        except FileNotFoundError:
+            return  # the party has not started yet
+        except OSError as e:  # the other party's are taken all the same
+            log.warning("nothing is taken from %s: %s", outbox, e)
+            return
+        for path in waiting:
             name, _, kind = path.name.removesuffix(".json").rpartition(".")
             # a name of other bytes than UTF-8's is none that the service has given
             if path.name.isprintable() and not path.name.startswith("."):
@@ -55,6 +69,11 @@ class Mailbox:
             return None
         except InvalidInputError as e:
             return str(e)
+
+
+def take_away(path: Path) -> None:
+    """Remove an answer that was taken. Raises OSError where its folder is a link by now."""
+    remove_within(path)
 
 
 def read_message(path: Path) -> dict[str, Any] | None:

@@ -136,6 +136,15 @@ class Owner:
         except BtcfiError:
             return None
 
+    @property
+    def taken_back(self) -> bool:
+        """Whether the mandate that lies here is revoked or replaced. One that cannot be read is not: it is lost."""
+        try:
+            stored = read_untrusted_json(self._mandate_file, at_most=MAX_MANDATE_BYTES, what="mandate")
+            return decode_signed_mandate(stored).mandate.number < self.pin().least
+        except BtcfiError:
+            return False
+
     def next_number(self) -> int:
         """Return the number of the next mandate."""
         current = self.in_force()

@@ -37,7 +37,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
@@ -48,6 +48,27 @@ MAX_FILE_BYTES: Final = 1 << 28
 """Of one contract or of the coins: four times the largest message, since a contract's file keeps three of them."""
 
 _MAX_COUNTER_BYTES: Final = 16
+
+_Seen = tuple[int, int, int]
+"""Which writing of a file it is: its inode, its time, its size. Every writing makes a new file."""
+
+
+class ChangedMeanwhileError(ConflictError, RetryableError):
+    """Another process has changed a contract after this one read it: what this one wanted may be wrong by now."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]}: another process changed it meanwhile; nothing was sent, try again")
+        self.contract = contract
+
+
+class FolderInUseError(ConflictError):
+    """A second process that would answer for a party by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"a `btcfi party run` answers for {folder} already, and two would answer an order twice; end it first"
+        )
+        self.folder = folder
 
 
 @dataclass(kw_only=True)
@@ -89,6 +110,8 @@ class PartyContract:
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
     buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
+    seen: _Seen | None = field(default=None, compare=False, repr=False)
+    """Which writing of its file this is; None: it has none yet. Not in the file."""
 
     @property
     def ours(self) -> Party | None:
@@ -129,10 +152,30 @@ class PartyStore:
         self._counter = folder / "next-contract-key"
         self._evidence = folder / "attestations"
         self._loaded: dict[str, PartyContract] = {}
-        """As last read or written."""
-        self._marks: dict[str, tuple[int, ...]] = {}
-        """Of the files that were read or written: another command of this party may write one meanwhile."""
+        """As last read or written; read again once another process has written: its owner's commands, beside ours."""
         self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
+        self._held = False
+        """Whether this process holds the folder's lock."""
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Be the one process that answers for this party by itself. Raises FolderInUseError."""
+        with self._locked("run.lock", wait=False):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.folder / name, flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise FolderInUseError(self.folder) from e
+            yield
+        finally:
+            os.close(descriptor)
 
     def drop_old_nonces(self) -> None:
         """Remove the nonces that the release before kept in this folder: a copy of it may have signed with them."""
@@ -174,16 +217,22 @@ class PartyStore:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder: another command of this party, in another terminal, waits here. Not to be nested."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Hold the folder: another command of this party, in another terminal, waits here. May be nested."""
+        if self._held:
             yield
+            return
+        with self._locked("lock"):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def take_number(self) -> int:
         """Return the next contract key's number and count on, durably: a number is never given twice, crash or not."""
-        number = self._next_number()
-        write_private(self._counter, str(number + 1).encode())
+        with self.alone():
+            number = self._next_number()
+            write_private(self._counter, str(number + 1).encode())
         return number
 
     def _next_number(self) -> int:
@@ -197,18 +246,16 @@ class PartyStore:
 
     def load(self, name: str) -> PartyContract:
         """Return a contract, a copy that changes nothing until it is saved. Raises NotFoundError."""
-        mark = self._mark(name)
-        if name not in self._loaded or mark != self._marks.get(name):
+        known = self._loaded.get(name)
+        if known is None or known.seen != self._seen(name):
             self._loaded[name] = self._read(name)
-            self._marks[name] = mark
         return replace(self._loaded[name])
 
-    def _mark(self, name: str) -> tuple[int, ...]:
-        """Return what tells one writing of a contract's file from the next: each makes a new file."""
+    def _seen(self, name: str) -> _Seen | None:
         try:
             found = (self._contracts / f"{name}.json").stat(follow_symlinks=False)
-        except OSError:
-            return ()
+        except (OSError, ValueError):  # there is none, or the name is none of a file
+            return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def readable(self, name: str) -> PartyContract | None:
@@ -224,15 +271,17 @@ class PartyStore:
         self._loaded[contract.offer.id.hex()] = replace(contract)
 
     def _read(self, name: str) -> PartyContract:
-        path = self._contracts / f"{name}.json"
+        path, seen = self._contracts / f"{name}.json", self._seen(name)
         try:
             stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="contract")
         except NotFoundError as e:
             raise NotFoundError("contract", name, "`btcfi party status` lists them") from e
-        return _CONTRACT.read(_with_versions(stored), path.name)
+        contract = _CONTRACT.read(_with_versions(stored), path.name)
+        contract.seen = seen  # of before it was read: a writing in between is one that we have not seen
+        return contract
 
     def save(self, contract: PartyContract) -> str:
-        """Write a contract and return its name."""
+        """Write a contract and return its name. Raises ChangedMeanwhileError when it is another one by now."""
         name = contract.offer.id.hex()
         stored = {
             "number": contract.number,
@@ -256,8 +305,12 @@ class PartyStore:
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
-        write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
-        self._loaded[name], self._marks[name] = replace(contract), self._mark(name)
+        with self.alone():
+            if self._seen(name) != contract.seen:
+                raise ChangedMeanwhileError(name)
+            write_private(self._contracts / f"{name}.json", json.dumps(stored).encode())
+            contract.seen = self._seen(name)
+        self._loaded[name] = replace(contract)
         return name
 
     # ---- coins
@@ -406,7 +459,9 @@ _CONTRACT: Final = record(
         "funded",
         "asked_at",
         "asked_knowing",
+        "seen",
     ),
+    seen=Rule(lambda _: None, "nothing"),
     policy=optional(_POLICY),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),

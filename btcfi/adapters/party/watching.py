@@ -92,6 +92,8 @@ class Watcher:
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
         self._done: set[str] = set()
+        self._checked: dict[tuple[Attestation, Announcement], bool] = {}
+        """Of what lies in our folder: whether it is genuine."""
         self._buried: tuple[Height, Hash32] | None = None
         """A block that everything that is done lies below: while the chain has it, nothing of that is looked at."""
         self._failed: dict[str, str] = {}
@@ -112,12 +114,32 @@ class Watcher:
             raise WrongAttestationError(attestation.event, "no contract of ours is about this event and oracle")
         check_attestation(attestation, announced)
         known = self._store.attestations().get(named)
+        if known is not None and self._is_nobodys(known):
+            known = None  # the genuine one takes its place
         if known is not None and known.outcome != attestation.outcome:
             raise AlreadyAttestedError(event=attestation.event, attested=known.outcome, asked=attestation.outcome)
         if known is not None:
             return False
         self._store.keep_attestation(attestation)
         return True
+
+    def _is_nobodys(self, kept: Attestation) -> bool:
+        """Return whether no oracle of ours made an attestation in our folder: whoever writes there may have."""
+        every = (one for contract in self._store.contracts() for one in contract.offer.terms.announcements)
+        named = (kept.event, kept.oracle_key)
+        return not any(self._is_of(kept, one) for one in every if (one.event.id, one.oracle_key) == named)
+
+    def _is_of(self, kept: Attestation, announced: Announcement) -> bool:
+        """Return whether an attestation from our folder is what this announcement has promised; it is checked once."""
+        asked = (kept, announced)
+        if asked not in self._checked:
+            try:
+                check_attestation(kept, announced)
+                self._checked[asked] = True
+            except WrongAttestationError as e:
+                log.warning("attestation in our folder passed over: %s", e)
+                self._checked[asked] = False
+        return self._checked[asked]
 
     def _expected(self) -> dict[tuple[Hash32, bytes], Announcement]:
         """Return, by event and oracle, what our contracts are to be settled by."""
@@ -204,7 +226,7 @@ class Watcher:
         contract.funded = contract.funded or step.state.created(plan.funding) is not None
         kept = self._store.attestations()
         known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
-        relevant = [said for said, announced in known if said is not None and _has_nonces(said, announced)]
+        relevant = [said for said, announced in known if said is not None and self._is_of(said, announced)]
         cet = self._completed(agreement, contract, relevant)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
         spenders |= {*contract.closes, *(one.transaction.txid for one in contract.refunds)}
@@ -285,9 +307,3 @@ class Watcher:
         except TooFewAttestationsError as e:  # oracles that contradict each other settle nothing, and stop no refund
             log.info("%s: %s", contract.offer.id.hex()[:16], e)
             return None
-
-
-def _has_nonces(attestation: Attestation, announcement: Announcement) -> bool:
-    """Return whether a checked attestation uses the nonces of this announcement of its event and oracle."""
-    pairs = zip(attestation.signatures, announcement.nonces, strict=False)
-    return all(signature[:32] == nonce for signature, nonce in pairs)

@@ -128,13 +128,15 @@ def oracle_keys(given: list[str]) -> list[bytes]:
 
 
 def _simulation(owner: Owner, network: str, oracles: list[str], threshold: int, feeds: list[str]) -> Mandate | None:
-    """Return the mandate that is to be signed now, None where the one in force says the same."""
+    """Return the mandate that is to be signed now, None where the one in force says the same or was taken back."""
     now = UnixSeconds(int(time.time()))
     wanted = simulation_mandate(
         number=owner.next_number(), now=now, network=network, programs=[load_program(PROGRAM).program_hash],
         oracle_keys=sorted(oracle_keys(oracles)), threshold=threshold, feeds=feeds,
     )  # fmt: skip
     signed = owner.in_force()
+    if signed is None and owner.taken_back:  # a restart is no word of its owner's
+        return None
     if signed is None or now >= signed.mandate.valid_until:
         return wanted
     current = signed.mandate

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from btcfi.adapters.files import private_folder, read_untrusted_json, write_private
+from btcfi.adapters.files import private_folder, read_untrusted, read_untrusted_json, write_private
 from btcfi.contracts.mandate import MAX_ENTRIES
 from btcfi.records import TEXT, hexadecimal, listed, record, whole
 from btcfi.surfaces.party.beginning import init
@@ -23,6 +23,7 @@ from btcfi.surfaces.party.side import Side, command
 from btcfi.surfaces.party.watching import serve
 
 MAX_ORACLES_BYTES: Final = 1 << 16
+MAX_PASSPHRASE_BYTES: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ def simulate(
     """Be a party of a simulation, on regtest: make keys and mandate at the first start, then answer as `party run`."""
     private_folder(_with_parents(side.folder))
     passphrase = side.passphrase_file or side.folder / "passphrase"
-    _take_over_passphrase(mailbox / "passphrase", passphrase)
+    if side.store.keystore_path.exists():
+        _take_over_passphrase(mailbox / "passphrase", passphrase)
     side = replace(side, passphrase_file=passphrase)
     told = _ORACLES.read(read_untrusted_json(oracles, at_most=MAX_ORACLES_BYTES, what="oracles", named=True), "oracles")
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -71,6 +73,8 @@ def _with_parents(folder: Path) -> Path:
 
 
 def _take_over_passphrase(shared: Path, own: Path) -> None:
-    # before each party had a private folder for it, the supervisor wrote it beside the mailbox
+    # before each party had a private folder for it, the supervisor wrote it beside the mailbox; what lies there when
+    # there are no keys yet is none of an earlier release, and whoever put it there would know our passphrase
     if shared.exists() and not own.exists():
-        shared.replace(own)
+        write_private(own, read_untrusted(shared, at_most=MAX_PASSPHRASE_BYTES, what="passphrase"))
+        shared.unlink()

@@ -84,6 +84,11 @@ def serve(
 
     What needs neither is what your mandate says; without both folders it is all that you say.
     """
+    with side.store.answering():
+        _answer(inbox=inbox, outbox=outbox, orders=orders, bids=bids, every=every, side=side)
+
+
+def _answer(*, inbox: Path, outbox: Path, orders: Path | None, bids: Path | None, every: float, side: Side) -> None:
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
     stopping = Event()

@@ -8,7 +8,7 @@ from sqlmodel import select
 
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.spine.leases import LeaseHeldError
-from btcfi.contracts.messages import Role
+from btcfi.contracts.messages import Role, decode_offer, encode_accept
 from tasks import contracts as exchange_tasks
 
 pytestmark = pytest.mark.integration
@@ -142,3 +142,41 @@ def test_a_party_whose_inbox_is_no_folder_keeps_the_evidence_from_nobody_else(em
         inbox.with_name("inbox-aside").rename(inbox)
         for path in inbox.glob("*.attestation.json"):
             path.unlink()
+
+
+def impersonate(stage):
+    """Have the seller's process answer its own offer in the buyer's place."""
+    outbox = stage.deployment.parties_dir / "seller/outbox"
+    offer = json.loads((stage.deployment.parties_dir / "buyer/inbox/one.offer.json").read_text())
+    accepted = stage.mails["buyer"]._desk.accept(decode_offer(offer), None)  # any keys but the buyer's would do
+    (outbox / "one.accept.json").write_text(json.dumps(encode_accept(accepted)))
+
+
+def test_a_party_that_answers_in_the_other_s_place_is_not_heard(embedded):
+    embedded.sell("one")
+    exchange_tasks.exchange()
+    embedded.mails["seller"].round(embedded.node.block_count())
+    exchange_tasks.exchange()
+    impersonate(embedded)
+    exchange_tasks.exchange()
+    assert states(embedded) == {"one": "offered"}
+    assert not (embedded.deployment.parties_dir / "seller/outbox/one.accept.json").exists()
+    embedded.fund("one")
+
+
+@pytest.mark.parametrize("room", ["inbox", "outbox"])
+def test_a_folder_of_a_party_s_that_leads_elsewhere_has_nothing_put_taken_or_removed_there(embedded, room):
+    data = embedded.deployment.data_dir
+    (data / "proofs").mkdir(exist_ok=True)
+    kept = data / "proofs" / "one.offer.json"
+    kept.write_text("{}")
+    mailbox = embedded.deployment.parties_dir / "seller"
+    (mailbox / room).rename(mailbox / "aside")
+    (mailbox / room).symlink_to(data / "proofs", target_is_directory=True)
+    embedded.sell("one")
+    for _ in range(2):
+        exchange_tasks.exchange()
+    assert [path.name for path in (data / "proofs").iterdir()] == ["one.offer.json"]
+    (mailbox / room).unlink()
+    (mailbox / "aside").rename(mailbox / room)
+    embedded.fund("one")

@@ -5,6 +5,7 @@ import pytest
 from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.desk import AlreadySignedError, CoinsPromisedError, PartyDesk
 from btcfi.adapters.party.guest import Guest
+from btcfi.contracts.mandate import WrongMandateError
 from tests.support.two_parties import PROGRAM, TwoParties
 
 pytestmark = pytest.mark.integration
@@ -82,3 +83,16 @@ def test_a_coin_that_another_terminal_promised_meanwhile_is_not_promised_again(w
     with pytest.raises(CoinsPromisedError):
         reading(two, "buyer", lambda: two.buyer.accept(one, [two.announcement])).accept(other, [two.announcement])
     assert two.store("buyer").names() == [one.id.hex()]
+
+
+@pytest.mark.parametrize("side", ["seller", "buyer"])
+def test_what_the_owner_revoked_while_it_read_is_not_signed(two, side):
+    name, offer = two.offer()
+    accepted = two.buyer.accept(offer, [two.announcement])
+    message = accepted if side == "seller" else two.seller.sign(accepted)
+    desk = reading(two, side, lambda: two.open(side).owner.revoke())
+    with pytest.raises(WrongMandateError):
+        desk.sign(message) if side == "seller" else desk.complete(message)
+    kept = two.store(side).load(name)
+    assert kept.sign is None
+    assert kept.funding is None

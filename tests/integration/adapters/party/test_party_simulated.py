@@ -1,0 +1,86 @@
+"""A simulated party's starts: what lies in its mailbox is not its own, and what its owner has said stays."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from btcfi.secp256k1 import public_key_xonly
+from tests.support.chain import embedded_node
+from tests.support.contracts import ORACLES
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+WORDS = "the operator knows this passphrase"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chain")
+    with embedded_node(folder / "chain") as (node, _):
+        cookie = folder / "chain" / ".cookie"
+        yield os.environ | {"BITCOIN_NODE_URL": node.where, "BITCOIN_COOKIE_FILE": str(cookie)}
+
+
+@pytest.fixture
+def mailbox(tmp_path):
+    folder = tmp_path / "mail"
+    (folder / "inbox").mkdir(parents=True)
+    told = {"oracle_keys": [public_key_xonly(ORACLES[0]).hex()], "threshold": 1, "feed": "BTC/USD"}
+    (folder / "oracles.json").write_text(json.dumps(told))
+    return folder
+
+
+def party(*words):
+    return [sys.executable, "-m", "btcfi.surfaces.party_cli", *map(str, words)]
+
+
+def simulate(mailbox):
+    own = mailbox.parent / "own"
+    return party("simulate", f"--dir={own}", f"--mailbox={mailbox}", f"--oracles={mailbox / 'oracles.json'}")
+
+
+@contextmanager
+def running(mailbox, environment):
+    """A party's process that has looked once, or has ended."""
+    status = mailbox / "outbox/status.json"
+    status.unlink(missing_ok=True)
+    process = subprocess.Popen(simulate(mailbox), env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while process.poll() is None and not status.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_passphrase_that_lies_in_the_mailbox_at_the_first_start_is_not_taken(mailbox, environment, linked):
+    """Whoever put it there would open every copy of the keystore."""
+    (mailbox.parent / "words").write_text(WORDS + "\n")
+    if linked:
+        (mailbox / "passphrase").symlink_to(mailbox.parent / "words")
+    else:
+        (mailbox / "passphrase").write_text(WORDS + "\n")
+    with running(mailbox, environment) as process:
+        assert process.poll() is None
+    assert WORDS not in (mailbox.parent / "own/passphrase").read_text()
+
+
+def test_a_second_process_ends_and_says_why_and_a_mandate_that_was_taken_back_stays_so(mailbox, environment):
+    own = mailbox.parent / "own"
+    with running(mailbox, environment) as process:
+        second = subprocess.run(simulate(mailbox), env=environment, capture_output=True, text=True, check=False)
+        assert (process.poll(), second.returncode) == (None, 65)
+        assert "already" in second.stderr
+    owner = (f"--dir={own}", f"--passphrase-file={own / 'passphrase'}")
+    subprocess.run(party("mandate", "revoke", *owner), env=environment, check=True, stdout=subprocess.DEVNULL)
+    with running(mailbox, environment) as process:
+        assert process.wait(60) == 77  # a WrongMandateError: nothing can be signed, nothing is to be watched
+    assert subprocess.run(party("mandate", "show", *owner), env=environment, check=False).returncode == 77
