@@ -90,7 +90,7 @@ def test_what_the_owner_revoked_while_it_read_is_not_signed(two, side):
     name, offer = two.offer()
     accepted = two.buyer.accept(offer, [two.announcement])
     message = accepted if side == "seller" else two.seller.sign(accepted)
-    desk = reading(two, side, lambda: two.open(side).owner.revoke())
+    desk = reading(two, side, two.open(side).owner.revoke)
     with pytest.raises(WrongMandateError):
         desk.sign(message) if side == "seller" else desk.complete(message)
     kept = two.store(side).load(name)
