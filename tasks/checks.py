@@ -23,8 +23,9 @@ def check(option_id: str) -> None:
         try:
             agreement = _checked(setup)
             with here.work() as session:
-                network = here.deployment.network
-                contracts.mark_checked(session, option_id, agreement, now=here.now(), network=network)
+                contracts.mark_checked(
+                    session, option_id, agreement, now=here.now(), network=here.deployment.network
+                )  # fmt: skip
         except BtcfiError as e:
             _note(here, option_id, e)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import structlog
@@ -49,6 +50,9 @@ FROM: Final = {"offer": Role.SELLER, "accept": Role.BUYER, "sign": Role.SELLER, 
 
 log = structlog.get_logger("btcfi.contracts")
 
+TAKE_SECONDS: Final = 10
+"""After so long the rest of a party's outbox waits for the next look."""
+
 CARRIED: Final = ("close-request", "close-answer")
 """Kinds that only go to the other side."""
 
@@ -59,16 +63,24 @@ def exchange() -> None:
     here = context()
     boxes = mailboxes(here.deployment)
     _order(here)
-    for role, box in boxes.items():
-        for path, name, kind in box.answers():
-            if FROM.get(kind, role) is role:
-                _take(here, path, name, kind, boxes[role.other])
-            else:
-                log.warning("a party speaks for the other", party=role.value, option=name, kind=kind)
-                _remove(path)
+    for role in boxes:
+        _take_all(here, role, boxes)
     _deliver(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _close(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _publish(here, list(boxes.values()))
+
+
+def _take_all(here: Context, role: Role, boxes: Mapping[Role, Mailbox]) -> None:
+    """Take what one party has answered, for TAKE_SECONDS: who floods its outbox waits there, and holds up no other."""
+    until = monotonic() + TAKE_SECONDS
+    for path, name, kind in boxes[role].answers():
+        if FROM.get(kind, role) is role:
+            _take(here, path, name, kind, boxes[role.other])
+        else:
+            log.warning("a party speaks for the other", party=role.value, option=name, kind=kind)
+            _remove(path)
+        if monotonic() >= until:
+            break
 
 
 def _order(here: Context) -> None:

@@ -104,6 +104,22 @@ def test_a_message_that_cannot_be_taken_now_stays_for_the_next_look_and_holds_up
     assert states(embedded) == {"one": "offered", "two": "offered"}
 
 
+def test_a_party_that_floods_its_outbox_holds_up_no_other_and_its_own_answers_come_in_turn(embedded, monkeypatch):
+    monkeypatch.setattr(exchange_tasks, "TAKE_SECONDS", 0)
+    embedded.sell("one")
+    exchange_tasks.exchange()
+    embedded.mails["seller"].round(embedded.node.block_count())
+    outbox = embedded.deployment.parties_dir / "seller" / "outbox"
+    for number in range(5):
+        (outbox / f"a{number}.noise.json").write_text("{}")
+    assert states(embedded) == {"one": "ordered"}
+    for look in range(6):  # one of the seller's files a look, the names of the flood first
+        embedded.sell(f"more-{look}")
+        exchange_tasks.exchange()
+    assert states(embedded) == {"one": "offered"} | {f"more-{look}": "ordered" for look in range(6)}
+    assert not list(outbox.glob("a*.json"))
+
+
 def test_a_contract_that_cannot_be_written_down_or_proposed_holds_up_no_other(embedded, monkeypatch):
     for name in ("one", "two", "three"):
         embedded.sell(name)
