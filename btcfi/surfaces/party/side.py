@@ -232,8 +232,10 @@ def write_message(target: str, message: dict[str, Any]) -> None:
         sys.stdout.buffer.write(raw)
     elif _is_url(target):
         _http("POST", target, raw)
-    else:
-        Path(target).write_bytes(raw)
+    else:  # whole or not at all: half a message, where the disk was full, would take the place of a good one
+        part = Path(target).with_name(f".{Path(target).name}.part")
+        part.write_bytes(raw)
+        part.replace(target)
 
 
 def carry(message: dict[str, Any], name: str, to: str) -> None:

@@ -5,29 +5,38 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import GuestAside
-from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.mandate import WrongMandateError
-from btcfi.contracts.messages import decode_attestation
-from btcfi.errors import BtcfiError
+from btcfi.contracts.messages import decode_attestation, encode_accept, encode_offer, encode_sign
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.surfaces.party.screen import log_line
 from btcfi.surfaces.party.side import (
     PROGRAM,
+    Out,
     Side,
     command,
+    contract_name,
+    place,
     read_message,
     say,
+    write_message,
 )
 from btcfi.units import display_txid
 from btcfi.vm.program import load_program
+
+_MESSAGES: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
+    "offer": encode_offer, "accept": encode_accept, "sign": encode_sign,
+}  # fmt: skip
 
 
 @command()
@@ -52,6 +61,30 @@ def status(*, side: Side) -> None:
             }
         )
     say({"address": desk.address(), "spendable_sats": free, "reserved_sats": held, "contracts": contracts})
+
+
+@command()
+def message(
+    *,
+    contract: Annotated[
+        str, typer.Argument(help="The contract, as `party status` names it, or the file of its offer.")
+    ],
+    kind: Annotated[str, typer.Argument(help="offer, accept or sign.")],
+    out: Out,
+    side: Side,
+) -> None:
+    """Write one of a contract's messages again, as it was sent or received: a file may be lost, or the disk be full."""
+    if kind not in _MESSAGES:
+        raise InvalidInputError("message", repr(kind), " or ".join(_MESSAGES))
+    kept = PartyStore(side.folder).load(contract_name(contract))
+    if (found := getattr(kept, kind)) is None:
+        raise NotFoundError("message", kind, f"the contract has none yet; it has {', '.join(_held(kept))}")
+    write_message(str(place(out)), _MESSAGES[kind](found))
+    say({"contract": kept.offer.id.hex(), kind: out}, quiet=out == "-")
+
+
+def _held(contract: PartyContract) -> list[str]:
+    return [kind for kind in _MESSAGES if getattr(contract, kind) is not None]
 
 
 @command()

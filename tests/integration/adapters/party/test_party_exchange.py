@@ -106,6 +106,11 @@ def test_two_parties_set_up_an_option_and_the_buyer_settles_it_alone(stage):
     assert read_record(child.outputs[-1].script)[0] is RecordType.SETTLEMENT_PROOF
     for desk in desks.values():
         desk.apart = False
+    for name, kind in ((name, kind) for name in desks for kind in ("offer", "accept", "sign")):
+        again = folder / f"again-{name}-{kind}.json"  # whose disk was full has it again, to the byte
+        desks[name].run("message", folder / "alive-offer.json", kind, "--out", again)
+        assert again.read_bytes() == (folder / f"alive-{kind}.json").read_bytes()
+    assert "offer or accept or sign" in desks["buyer"].run("message", contract["contract"], "x", "--out", "-", code=2)
 
 
 def test_a_silent_oracle_refunds_the_seller_and_not_before(stage):
