@@ -20,6 +20,8 @@ from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule
+from btcfi.contracts.mandate import Bounds
+from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.options.terms import OptionKind
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
@@ -120,6 +122,7 @@ class Stage:
         secrets = context.oracle_secrets(self.deployment)
         programs = [load_program("option_settlement").program_hash]
         wide = mandate(oracles=secrets, threshold=preset.oracle_threshold, programs=programs, feeds=("BTC/USD",))
+        wide = replace(wide, refund_delay=Bounds(least=MIN_REFUND_DELAY, most=65_535))
         give_mandate(desk, replace(wide, **changes))
 
     def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):

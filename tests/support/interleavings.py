@@ -611,7 +611,7 @@ class Interleaving:
     def _least(self, side):
         """What a side must have now: each of its owner's words at its worst agreed outcome, less its fees."""
         least = self.before[side.role]
-        least -= TAKING_BACK_FEE * (self.told.events["cancelled"])
+        least -= TAKING_BACK_FEE * (self.told.events["cancelled"] + self._taken_home(side))
         unused = [deal.terms for deal in self.deals]
         for contract, agreement in self._funded(side):
             self._note("funded", side.name)
@@ -624,6 +624,12 @@ class Interleaving:
             unused = [one for one in unused if one != terms]
             least += self._worth(side, contract, agreement) - agreement.funding.fee - SETTLING_FEE
         return least
+
+    def _taken_home(self, side):
+        """How many contracts that no block had held a side's own watch has taken home."""
+        kept = [one for one in side.store.contracts() if one.cancelled is not None]
+        self.told.events["taken home"] += len(kept)
+        return len(kept)
 
     def _inside(self, terms):
         mandate = self.mandate

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from btcfi.contracts.mandate import Authority, Situation, sign_mandate
+from btcfi.contracts.mandate import Authority, Bounds, Situation, sign_mandate
 from btcfi.contracts.mandate_drafts import simulation_mandate
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
@@ -22,7 +22,7 @@ def mandate(*, oracles=ORACLES, threshold=1, programs=(PROGRAM,), **changes):
         oracle_keys=[public_key_xonly(secret) for secret in oracles], threshold=threshold,
         feeds=("BTC/USD", "BTC-USD"),
     )  # fmt: skip
-    return replace(wide, **changes)
+    return replace(wide, **{"refund_delay": Bounds(least=1, most=65_535)} | changes)
 
 
 def authority(given=None, *, height=100, now=1_739_999_000, exposure=0, network="regtest", **changes):

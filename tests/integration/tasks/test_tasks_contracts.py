@@ -279,7 +279,7 @@ def test_a_contract_is_ordered_by_the_node_s_height_and_not_by_what_was_walked(e
 
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize(("blocks_to_refund", "days_to_expiry", "taken"), [
-    (144, 0, True), (143, 0, False), (1_008, 6, True), (1_008, 7, False),
+    (145, 0, True), (144, 0, False), (1_008, 6, True), (1_008, 7, False),
 ])  # fmt: skip
 def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
     embedded, role, blocks_to_refund, days_to_expiry, taken
