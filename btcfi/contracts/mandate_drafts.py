@@ -88,8 +88,8 @@ def simulation_mandate(
         cet_fee=Bounds(least=0, most=MAX_CET_FEE),  # 0: what the release before had begun is completed
         life=Bounds(least=-_YEARS, most=_YEARS),
         window_slack=_YEARS,
-        expiry_slack=Bounds(least=-1_000_000, most=1_000_000),
-        refund_delay=Bounds(least=MIN_REFUND_DELAY, most=65_535),
+        expiry_slack=Bounds(least=-1_000, most=1_000_000),
+        refund_delay=Bounds(least=1, most=65_535),
         close=CloseRule.GUEST,
         close_price=Bounds(least=0, most=MAX_U32),
         close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),

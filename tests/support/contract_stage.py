@@ -122,7 +122,8 @@ class Stage:
         secrets = context.oracle_secrets(self.deployment)
         programs = [load_program("option_settlement").program_hash]
         wide = mandate(oracles=secrets, threshold=preset.oracle_threshold, programs=programs, feeds=("BTC/USD",))
-        wide = replace(wide, refund_delay=Bounds(least=MIN_REFUND_DELAY, most=65_535))
+        delay, slack = Bounds(least=MIN_REFUND_DELAY, most=65_535), Bounds(least=-10_000, most=1_000_000)
+        wide = replace(wide, refund_delay=delay, expiry_slack=slack)
         give_mandate(desk, replace(wide, **changes))
 
     def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):

@@ -199,7 +199,8 @@ class Interleaving:
             number=1, now=UnixSeconds(FIRST_SECOND), network="regtest", programs=[self.oracle.event.program_hash],
             oracle_keys=[one.oracle_key for one in self.oracle.announcements], threshold=self.kind.threshold,
         )  # fmt: skip
-        self._wide = sign_mandate(replace(wide, close=CloseRule.AGREED), self.seed_key)
+        anything = replace(wide, close=CloseRule.AGREED, refund_delay=Bounds(least=1, most=65_535))
+        self._wide = sign_mandate(anything, self.seed_key)
         self.mandate = replace(
             wide, unbidden=unbidden, close=close, exposure=Sats(25_000_000),
             premium=Bounds(least=PREMIUM - 100_000, most=PREMIUM + 100_000), premium_share=Bounds(least=0, most=600),
