@@ -76,7 +76,7 @@ class PartyDesk:
         show: Callable[[Summary | CloseSummary], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising."""
-        self._store, self._keystore, self._node, self._show, self._fees = store, keystore, node, show, fees
+        self._store, self._keystore, self._node, self._show = store, keystore, node, show
         self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -32,6 +33,8 @@ class PartyWallet:
 
     def __init__(self, store: PartyStore, keystore: Keystore, node: Node) -> None:
         self._store, self._node = store, node
+        self._scanned: PartyCoins | None = None
+        """As last scanned: a block is read once, also while nothing is saved."""
         self.keys = [keystore.wallet_key(index) for index in range(WALLET_KEYS)]
 
     @property
@@ -63,7 +66,10 @@ class PartyWallet:
 
     def scan(self) -> PartyCoins:
         """Return the coins as the chain has them now, not saved."""
-        return scan_coins(self._store.coins(), self._node, self.keys)
+        kept = self._store.coins()
+        known = kept if self._scanned is None else replace(self._scanned, reserved=kept.reserved)
+        self._scanned = scan_coins(known, self._node, self.keys)
+        return replace(self._scanned, reserved=set(kept.reserved))
 
     def choose(self, amount: Sats, rate: SatsPerKvb) -> tuple[Coin, ...]:
         """Return coins that pay an amount into a funding. Raises InsufficientFundsError.
