@@ -18,7 +18,7 @@ from bitcoin.core.serialize import SerializationError
 
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import hash256
-from btcfi.units import Sats, Txid, display_txid, sats
+from btcfi.units import Sats, Txid, display_txid, parse_txid, sats
 
 SEQUENCE_FINAL: Final = 0xFFFFFFFF
 """nSequence that switches nLockTime off when every input has it. Source: BIP65."""
@@ -31,6 +31,9 @@ SEQUENCE_RBF: Final = 0xFFFFFFFD
 
 TRUC_VERSION: Final = 3
 """Topologically restricted until confirmation: one parent, one child, both replaceable. Source: BIP431."""
+
+_MAX_INDEX: Final = 0xFFFFFFFF
+"""Of an output: 32 bits on the wire."""
 
 WITNESS_SCALE: Final = 4
 """Weight units of a non-witness byte. Source: BIP141."""
@@ -50,6 +53,14 @@ class OutPoint:
 
     def __str__(self) -> str:
         return f"{display_txid(self.txid)}:{self.index}"
+
+
+def parse_outpoint(text: str) -> OutPoint:
+    """Return the outpoint of its text, ``txid:index`` in display order. Raises InvalidInputError."""
+    txid, _, index = text.rpartition(":")
+    if not (index.isascii() and index.isdecimal()) or int(index) > _MAX_INDEX:
+        raise InvalidInputError("outpoint", repr(text[:80]), "txid:index")
+    return OutPoint(txid=parse_txid(txid), index=int(index))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,13 @@ from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.psbt import export_psbt, import_witnesses
 from btcfi.bitcoin.script import is_witness_program
-from btcfi.bitcoin.transaction import OutPoint
+from btcfi.bitcoin.transaction import OutPoint, parse_outpoint
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.messages import ContractTerms, Role
 from btcfi.contracts.option import FUNDING_OUTPUT
 from btcfi.contracts.setup import Agreement, CoinNotTheirsError, inputs_of
 from btcfi.errors import InvalidInputError
-from btcfi.units import parse_txid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +118,10 @@ def coins_named_in(store: PartyStore) -> dict[OutPoint, str]:
 
 
 def _outpoint(text: str) -> OutPoint:
-    txid, _, index = text.partition(":")
-    if not (index.isascii() and index.isdecimal()) or int(index) > 0xFFFFFFFF:  # noqa: PLR2004 - 32 bits
-        raise InvalidInputError("--coin", repr(text[:80]), "TXID:VOUT, as your wallet lists it")
-    return OutPoint(txid=parse_txid(txid), index=int(index))
+    try:
+        return parse_outpoint(text)
+    except InvalidInputError as e:
+        raise InvalidInputError("--coin", repr(text[:80]), "TXID:VOUT, as your wallet lists it") from e
 
 
 def asked_inputs(agreement: Agreement, role: Role, scripts: Collection[bytes]) -> tuple[int, ...]:

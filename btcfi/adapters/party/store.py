@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, sync_directory, write_private
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_transaction
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_outpoint, parse_transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.messages import (
@@ -37,7 +37,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
-from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
+from btcfi.errors import BtcfiError, ConflictError, NotFoundError, RetryableError
 from btcfi.oracle.attestation import Attestation
 from btcfi.records import HASH, WHOLE, Rule, hexadecimal, listed, optional, record
 from btcfi.units import Hash32, Height, Sats, Txid, display_txid, height, parse_txid, sats
@@ -373,13 +373,6 @@ def _with_versions(stored: Any) -> Any:  # noqa: ANN401 - JSON
     return stored | {"children": [] if stored["child"] is None else [[stored["child"], 0, 0]]}
 
 
-def _outpoint(text: str) -> OutPoint:
-    txid, separator, index = text.rpartition(":")
-    if not separator or not index.isdecimal():
-        raise InvalidInputError("outpoint", repr(text), "txid:index")
-    return OutPoint(txid=parse_txid(txid), index=int(index))
-
-
 def _encode_policy(policy: SetupPolicy) -> dict[str, int]:
     return {"min_refund_delay": policy.min_refund_delay, "max_buckets": policy.max_buckets}
 
@@ -408,7 +401,7 @@ def _row(*rules: Rule[Any]) -> Rule[tuple[Any, ...]]:
 
 _HEIGHT: Final = Rule(height, "a block height")
 _TXID: Final = Rule(parse_txid, "a txid, 64 hex digits")
-_OUTPOINT: Final = Rule(_outpoint, "txid:index")
+_OUTPOINT: Final = Rule(parse_outpoint, "txid:index")
 _TRANSACTION: Final = Rule(lambda text: parse_transaction(bytes.fromhex(text)), "a transaction, as hex")
 _SATS: Final = Rule(sats, "whole satoshis")
 _MANY: Final = 1 << 20

@@ -18,9 +18,9 @@ from btcfi.bitcoin.fees import (
     vsize_of,
 )
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut, parse_outpoint
 from btcfi.errors import RetryableError
-from btcfi.units import Height, Sats, UnixSeconds, parse_txid
+from btcfi.units import Height, Sats, UnixSeconds
 
 SERVICE: Final = "service"
 """Whose coins the wallet's are: they pay the fees of settlements, and belong to no party."""
@@ -76,10 +76,10 @@ def _split(
     spent = TxOut(value=Sats(large.value_sats), script=wallet.script)
     rest = Sats(large.value_sats - many * SPLIT_COIN - fee)
     outputs = [*[TxOut(value=SPLIT_COIN, script=wallet.script)] * many, TxOut(value=rest, script=wallet.script)]
-    plain = Transaction(version=2, inputs=(TxIn(outpoint=outpoint_of(large.outpoint)),), outputs=tuple(outputs))
+    plain = Transaction(version=2, inputs=(TxIn(outpoint=parse_outpoint(large.outpoint)),), outputs=tuple(outputs))
     signed = plain.with_witness(0, [wallet.sign_input(plain, 0, [spent])])
     split = Signed(
-        transaction=signed, purpose=SPLIT, subject=None, spends=outpoint_of(large.outpoint), fee=fee
+        transaction=signed, purpose=SPLIT, subject=None, spends=parse_outpoint(large.outpoint), fee=fee
     )  # fmt: skip
     reserve_coin(large, split.txid)
     put_transaction(session, split, now=now)
@@ -131,9 +131,3 @@ def free_coins(session: Session, txid: str) -> None:
     for coin in session.execute(kept).scalars():
         coin.state, coin.reserved_by = CoinState.AVAILABLE.value, None
     session.flush()
-
-
-def outpoint_of(name: str) -> OutPoint:
-    """Return the outpoint of its text, ``txid:vout`` in display order."""
-    txid, index = name.split(":")
-    return OutPoint(txid=parse_txid(txid), index=int(index))

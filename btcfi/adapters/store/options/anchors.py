@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.chain.walk import walked_to
-from btcfi.adapters.store.chain.wallet import NoCoinError, outpoint_of, pick_coin, reserve_coin
+from btcfi.adapters.store.chain.wallet import NoCoinError, pick_coin, reserve_coin
 from btcfi.adapters.store.options.anchor_tables import AnchorItemRow, AnchorRow
 from btcfi.adapters.store.options.contract_tables import OracleEventRow
 from btcfi.adapters.store.options.purposes import ANCHOR
@@ -29,7 +29,7 @@ from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import Transaction, TxOut, parse_transaction
+from btcfi.bitcoin.transaction import Transaction, TxOut, parse_outpoint, parse_transaction
 from btcfi.bitcoin.wallet import Coin, InsufficientFundsError
 from btcfi.contracts.anchor import MAX_LEAVES, AnchorItem, AnchorKind, AnchorTransaction, anchor_root, build_anchor
 from btcfi.contracts.messages import decode_announcement
@@ -270,7 +270,7 @@ def _replace(
 
 def _coin(row: WalletOutpointRow, wallet: TaprootKey) -> Coin:
     return Coin(
-        outpoint=outpoint_of(row.outpoint), output=TxOut(value=Sats(row.value_sats), script=wallet.script)
+        outpoint=parse_outpoint(row.outpoint), output=TxOut(value=Sats(row.value_sats), script=wallet.script)
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
-from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, outpoint_of, pick_coins, reserve_coin
+from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import adopt
@@ -19,7 +19,7 @@ from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, Settle
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_outpoint
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
@@ -117,7 +117,7 @@ def _first_child(  # noqa: PLR0917 - called once, right above
     cet: CompletedCet, coin: WalletOutpointRow | None, wallet: TaprootKey, view: View, terms: Terms,
     settlement: SettlementRow,
 ) -> PaidChild | None:  # fmt: skip
-    rows = {} if coin is None else {outpoint_of(coin.outpoint): coin}
+    rows = {} if coin is None else {parse_outpoint(coin.outpoint): coin}
     step = next_step(cet, (), coins_of(rows, wallet), view, terms, change_script=wallet.script)
     if isinstance(step, Fresh):
         return paid_child(cet, step, rows, wallet, settlement)

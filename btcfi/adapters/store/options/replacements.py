@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.tables import UNMINED, CoinState, TransactionRow, TransactionState, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import put_transaction
 from btcfi.adapters.store.chain.walk import give_way
-from btcfi.adapters.store.chain.wallet import CHILD_COIN, largest_coin, outpoint_of, pick_coin, reserve_coin
+from btcfi.adapters.store.chain.wallet import CHILD_COIN, largest_coin, pick_coin, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.building import PaidChild, coins_of, completed, paid_child, terms_of
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
@@ -24,7 +24,7 @@ from btcfi.adapters.store.spine.edges import count, cross
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.script import P2A_SCRIPT
-from btcfi.bitcoin.transaction import OutPoint, parse_transaction
+from btcfi.bitcoin.transaction import OutPoint, parse_outpoint, parse_transaction
 from btcfi.contracts.settle import CompletedCet
 from btcfi.contracts.settling import (
     BUMP_AFTER_BLOCKS,
@@ -187,7 +187,7 @@ def _payers(session: Session, one: _Unmined, wanted: Sats, tip: Height) -> dict[
     kept = session.get(WalletOutpointRow, str(inputs[COIN_INPUT].outpoint)) if len(inputs) > COIN_INPUT else None
     mine = kept if kept is not None and kept.state == CoinState.RESERVED else None
     other = pick_coin(session, Sats(max(CHILD_COIN, wanted)), tip=tip) or largest_coin(session, CHILD_COIN, tip=tip)
-    return {outpoint_of(row.outpoint): row for row in (mine, other) if row is not None}
+    return {parse_outpoint(row.outpoint): row for row in (mine, other) if row is not None}
 
 
 def _stuck(step: Step) -> str:
