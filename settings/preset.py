@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from btcfi.contracts.buckets import Rounding
 from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
+from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
 from btcfi.units import BasisPoints
 from settings.preset_files import PresetFile, preset_file, preset_file_by_hash
 
@@ -26,6 +27,8 @@ _RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
         "quorum_numerator": (1, 1_000),
         "quorum_denominator": (1, 1_000),
         "settle_confidence_bps": (1, 9_999),
+        "least_dollar_markets": (0, 64),
+        "thin_bps": (0, 9_999),
     },
     "pricing": {"rate_bps": (0, 10_000), "fallback_volatility_bps": (1, 50_000)},
     "chain": {"confirmations": (1, 1_000), "refund_delay_blocks": (1, 65_535), "fee_sats_per_vbyte": (1, 10_000)},
@@ -35,8 +38,11 @@ _RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
 """Every number of a preset and its range. 65535 blocks is BIP68's limit, 2**20 steps the proof tree's 20 levels."""
 
 
-_WORDS: Final = {"consensus": ("method",), "contract": ("rounding",)}
+_WORDS: Final = {"consensus": ("method",), "contract": ("rounding", "fixing")}
 """Fields that are no numbers."""
+
+_LATER: Final = {"least_dollar_markets": 0, "thin_bps": 0}
+"""Numbers that presets of an earlier release lack, with what that says: not asked."""
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -59,6 +65,8 @@ class Preset:
     step_sats: int
     """Payouts on chain are whole steps, except the whole collateral."""
     rounding: Rounding
+    fixing: Fixing
+    """What settles an option that does not name its own."""
     oracles: int
     """How many announce and attest."""
     oracle_threshold: int
@@ -126,7 +134,8 @@ def _parsed(file: PresetFile) -> Preset:
             raise InvalidInputError(f"preset {section}", "missing", "a table of this name")
         _refuse_unknown(table, {*ranges, *_WORDS.get(section, ())}, f"{section}.")
         for field, (low, high) in ranges.items():
-            numbers[field] = _whole(f"preset {section}.{field}", table.get(field), low, high)
+            value = table.get(field, _LATER.get(field))
+            numbers[field] = _whole(f"preset {section}.{field}", value, low, high)
     if numbers["parallel_proof_steps"] > numbers["max_steps"]:
         raise InvalidInputError(
             "preset settlement.parallel_proof_steps", str(numbers["parallel_proof_steps"]), "at most max_steps"
@@ -144,6 +153,8 @@ def _parsed(file: PresetFile) -> Preset:
             quorum_numerator=numbers["quorum_numerator"],
             quorum_denominator=numbers["quorum_denominator"],
             settle_confidence_bps=BasisPoints(numbers["settle_confidence_bps"]),
+            least_dollar_markets=numbers["least_dollar_markets"],
+            thin_bps=BasisPoints(numbers["thin_bps"]),
         ),
         confirmations=numbers["confirmations"],
         rate_bps=BasisPoints(numbers["rate_bps"]),
@@ -152,6 +163,7 @@ def _parsed(file: PresetFile) -> Preset:
         fee_sats_per_vbyte=numbers["fee_sats_per_vbyte"],
         step_sats=numbers["step_sats"],
         rounding=_choice(Rounding, "contract.rounding", document["contract"].get("rounding")),
+        fixing=_fixing(document["contract"].get("fixing", str(MINUTE))),
         oracles=numbers["oracles"],
         oracle_threshold=numbers["oracle_threshold"],
         batch_size=numbers["batch_size"],
@@ -172,6 +184,13 @@ def _whole(field: str, value: object, low: int, high: int) -> int:
         problem = "missing" if value is None else repr(value)[:40]
         raise InvalidInputError(field, problem, f"a whole number from {low} to {high}")
     return value
+
+
+def _fixing(value: object) -> Fixing:
+    try:
+        return parse_fixing(str(value))
+    except InvalidInputError as e:
+        raise InvalidInputError("preset contract.fixing", repr(value)[:40], e.expected) from e
 
 
 def _choice(words: type[Word], field: str, value: object) -> Word:

@@ -315,6 +315,7 @@ def encode_announcement(announcement: Announcement) -> Json:
             "preset_hash": event.preset_hash.hex(),
             "digits": event.digits,
             "condition": event.condition,
+            **({} if event.version == 1 else {"version": event.version, "fixing": str(event.fixing)}),
         },
         "nonces": [nonce.hex() for nonce in announcement.nonces],
         "proofs": [proof.hex() for proof in announcement.proofs],
@@ -403,7 +404,7 @@ _PARTY: Final = record(
     coins=listed(Rule(_coin, "a coin"), MAX_COINS),
 )
 
-record(OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25))
+record(OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25), may_lack=("version", "fixing"))
 
 _ANNOUNCEMENT: Final = record(
     Announcement,

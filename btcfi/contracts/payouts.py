@@ -105,6 +105,7 @@ def encode_terms(terms: OptionTerms) -> dict[str, Any]:
         "expiry_unix": terms.expiry,
         "premium_cents": terms.premium,
         "collateral_sats": terms.collateral,
+        **({} if terms.fixing is None else {"fixing": str(terms.fixing)}),
     }
 
 
@@ -118,6 +119,7 @@ _TERMS: Final = record(
     expiry="expiry_unix",
     premium="premium_cents",
     collateral="collateral_sats",
+    may_lack=("fixing",),
 )
 
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Final
 
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.units import (
     MAX_MONEY_SATS,
     MAX_U32,
@@ -91,11 +92,18 @@ class OptionTerms:
     american: bool
     """Whether the buyer may exercise before expiry."""
     expiry: Slot
-    """The minute whose price settles the option."""
+    """The minute whose price settles the option; the last one of a window."""
     premium: Cents
     """What the buyer pays the seller at funding."""
     collateral: Sats
     """What the seller locks; no payout exceeds it."""
+    fixing: Fixing | None = None
+    """What settles it at its expiry. None: an earlier release's option, its minute's price rounded down."""
+
+    @property
+    def window(self) -> Fixing:
+        """The fixing, also of an earlier release's option."""
+        return self.fixing or MINUTE
 
 
 def required_collateral(kind: OptionKind, quantity: CentiBtc) -> Sats:
@@ -154,6 +162,12 @@ def _check_expiry(terms: OptionTerms, now: UnixSeconds) -> None:
             "expiry",
             f"{(terms.expiry - now) // SECONDS_PER_MINUTE} minutes away",
             f"at most {MAX_AMERICAN_LIFE} minutes for an American option",
+        )
+    if terms.window != MINUTE and terms.expiry - now < terms.window.minutes * SECONDS_PER_MINUTE:
+        raise InvalidTermsError(
+            "expiry",
+            f"{(terms.expiry - now) // SECONDS_PER_MINUTE} minutes away",
+            f"at least {terms.window.minutes}, the window of {terms.window} (or the fixing minute)",
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from btcfi import secp256k1
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256, tagged_hash
+from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.secp256k1 import ORDER
 from btcfi.units import CentsPerBtc, Hash32, Slot
 
@@ -43,6 +44,18 @@ class DigitHash(Enum):
     """SHA-256, as the specification's published vectors have it."""
 
 
+class PriceRounding(Enum):
+    """How a price in cents becomes the whole dollars that are signed."""
+
+    DOWN = "down"
+    NEAREST = "nearest"
+    """Half a dollar goes up."""
+
+
+EVENT_VERSIONS: Final = (1, 2)
+"""1: the price of one minute, rounded down. 2: a fixing, to the nearest dollar."""
+
+
 class WrongAnnouncementError(BtcfiError):
     """An announcement that nothing may be built on: what is wrong with it."""
 
@@ -58,7 +71,7 @@ class OracleEvent:
     feed: str
     """Name of the price feed, such as BTC/USD."""
     expiry: Slot
-    """The minute whose agreed price counts."""
+    """The minute whose agreed price counts, the last one of a window."""
     program_hash: Hash32
     """The guest program that turns the price into a payout."""
     preset_hash: Hash32
@@ -66,9 +79,17 @@ class OracleEvent:
     digits: int = PRICE_DIGITS
     condition: str = ""
     """When not empty, one more digit stands first: 1 if this condition came true (a barrier was touched), else 0."""
+    version: int = 1
+    """Of what the event says: 1 stays one minute, rounded down, for ever."""
+    fixing: Fixing = MINUTE
+    """What is made of the agreed minutes up to the expiry; version 1 knows one minute only."""
 
     def __post_init__(self) -> None:
-        """Raise InvalidInputError for digits that make no price, or names that are too long."""
+        """Raise InvalidInputError for digits that make no price, names too long, a fixing that the version lacks."""
+        if self.version not in EVENT_VERSIONS:
+            raise InvalidInputError("event version", str(self.version), "1 or 2")
+        if self.version == 1 and self.fixing != MINUTE:
+            raise InvalidInputError("fixing", str(self.fixing), "minute, in an event of version 1")
         if not 1 <= self.digits <= MAX_DIGITS:
             raise InvalidInputError("digits", str(self.digits), f"1 to {MAX_DIGITS}")
         for name, text in (("feed", self.feed), ("condition", self.condition)):
@@ -87,9 +108,17 @@ class OracleEvent:
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that the id commits to."""
-        parts = [bytes([1, self.digits]), self.expiry.to_bytes(8), self.program_hash, self.preset_hash]
-        parts += [bytes([len(text)]) + text for text in (self.feed.encode(), self.condition.encode())]
+        parts = [bytes([self.version, self.digits]), self.expiry.to_bytes(8), self.program_hash, self.preset_hash]
+        texts = [self.feed, self.condition]
+        if self.version > 1:
+            texts += [str(self.fixing), self.rounding.value]
+        parts += [bytes([len(text.encode())]) + text.encode() for text in texts]
         return b"".join(parts)
+
+    @property
+    def rounding(self) -> PriceRounding:
+        """How the price becomes whole dollars."""
+        return PriceRounding.DOWN if self.version == 1 else PriceRounding.NEAREST
 
     @property
     def id(self) -> Hash32:
@@ -97,8 +126,9 @@ class OracleEvent:
         return tagged_hash(_EVENT_TAG, self.to_bytes())
 
     def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
-        """Return the number whose digits are signed: whole dollars rounded down, at most the maximum."""
-        dollars = min(price // CENTS_PER_DOLLAR, self.max_price)
+        """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum."""
+        half = CENTS_PER_DOLLAR // 2 if self.rounding is PriceRounding.NEAREST else 0
+        dollars = min((price + half) // CENTS_PER_DOLLAR, self.max_price)
         return dollars | (1 << self.digits if condition and self.condition else 0)
 
     def price_of(self, outcome: int) -> CentsPerBtc:

@@ -3,20 +3,22 @@
 Pure integer arithmetic over a set: the same observations give the same bytes in any order, on any machine. Nothing
 here can open a socket (a contract of import-linter), so a price can be checked by anybody who has the evidence.
 
-The rule, in order (docs/oracle.md gives the reasons):
+The rule, in order (docs/oracle.md gives the reasons, and a table of what liars can do):
 
 1. One observation a venue: the latest.
-2. Dollars: a USD quote is one; a stablecoin's quote is converted by its own USD leg; without a leg it counts at par
-   only within ``par_band_bps`` of the prices that dollars paid in that minute (the range that more than half of the
-   dollar venues reached: last trades of two markets are seconds apart, a minute's range is not).
-3. ``ceil(quorum * registered)`` venues must have spoken; those further than ``outlier_bps`` from the median go; the
-   quorum must still stand.
-4. The price is the method's, over those who stay.
+2. Dollar markets further than ``outlier_bps`` from the dollar markets' median go.
+3. A stablecoin's quote becomes dollars by its legs' rate (the median of several), or at par without one, and counts
+   only within ``par_band_bps`` of what dollars paid in that minute. All markets of one coin are one opinion: they share
+   the leg.
+4. ``ceil(quorum * registered)`` venues must have spoken, and the quorum must still stand after 2 and 3.
+5. The price is the method's over three or more dollar markets alone: then a coin only confirms. Of fewer, the coins'
+   opinions count too, and the price stays between the dollar markets': a coin never outvotes a dollar.
+6. How far one of those that made the price could have moved it is measured, and a price that is too thin says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -42,6 +44,13 @@ from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Slot
 _ONE: Final = 10_000
 """100 % in basis points."""
 
+MAX_DOLLAR_MARKETS: Final = 64
+"""Of one rule: there are not so many exchanges that trade dollars."""
+
+ALONE: Final = 3
+"""So many dollar markets make the price by themselves; with fewer, stablecoins are heard too."""
+
+_TEN_POINTS: Final = BasisPoints(10)
 _ONE_PERCENT: Final = BasisPoints(100)
 _TWO_PERCENT: Final = BasisPoints(200)
 
@@ -49,8 +58,10 @@ _TWO_PERCENT: Final = BasisPoints(200)
 class Method(StrEnum):
     """How the venues that stay become one price."""
 
+    MEDIAN = "median"
+    """The default: each counts the same. Fewer than half, whatever they say, never leave the range of the others."""
     VOLUME_WEIGHTED_MEDIAN = "volume_weighted_median"
-    """The default. A weight is capped at the median volume, so no single venue of three or more ever holds half."""
+    """A weight is capped at the median volume, so no single venue of three or more ever holds half; two of five do."""
     MEAN = "mean"
     """The published README's: each venue counts the same."""
     VOLUME_WEIGHTED_MEAN = "volume_weighted_mean"
@@ -65,16 +76,20 @@ class ConsensusRuleError(InvalidInputError):
 class ConsensusRule:
     """The numbers of a preset that decide a price. Raises ConsensusRuleError when built out of range."""
 
-    method: Method = Method.VOLUME_WEIGHTED_MEDIAN
+    method: Method = Method.MEDIAN
     outlier_bps: BasisPoints = _TWO_PERCENT
-    """Kept if at most so far from the median: exactly 2 % stays."""
+    """A dollar market is kept if at most so far from their median: exactly 2 % stays."""
     par_band_bps: BasisPoints = _ONE_PERCENT
-    """A stablecoin without a leg counts at par if at most so far outside the minute's range in dollars."""
+    """A stablecoin's quote counts if at most so far outside the minute's range in dollars."""
     quorum_numerator: int = 2
     quorum_denominator: int = 3
     """Share of the registered venues, rounded up, that must have spoken and must stay."""
     settle_confidence_bps: BasisPoints = _ONE_PERCENT
     """A settlement waits for a better price while the confidence band is wider than this."""
+    least_dollar_markets: int = 4
+    """With fewer dollar markets present the price is thin, and does not settle. 0: not asked (an earlier preset)."""
+    thin_bps: BasisPoints = _TEN_POINTS
+    """A price that one of them can move further than this is thin, and does not settle. 0: not asked."""
 
     def __post_init__(self) -> None:
         if not 0 < self.quorum_numerator <= self.quorum_denominator:
@@ -84,6 +99,14 @@ class ConsensusRule:
         for name in ("outlier_bps", "par_band_bps", "settle_confidence_bps"):
             if not 0 < getattr(self, name) < _ONE:
                 raise ConsensusRuleError(name, str(getattr(self, name)), "1 to 9999")
+        if not 0 <= self.thin_bps < _ONE:
+            raise ConsensusRuleError("thin_bps", str(self.thin_bps), "0 (not asked) to 9999")
+        if not 0 <= self.least_dollar_markets <= MAX_DOLLAR_MARKETS:
+            raise ConsensusRuleError(
+                "least_dollar_markets", str(self.least_dollar_markets), f"0 (not asked) to {MAX_DOLLAR_MARKETS}"
+            )
+        if self.thin_bps and self.method is not Method.MEDIAN:
+            raise ConsensusRuleError("method", self.method.value, "median, where thin_bps bounds what one venue can do")
 
     def quorum(self, registered: int) -> int:
         """Return how many of ``registered`` venues are needed: the share, rounded up, and never 0."""
@@ -103,8 +126,11 @@ class DropReason(StrEnum):
 
     OUTLIER = "outlier"
     OUTSIDE_PAR_BAND = "outside_par_band"
+    """A stablecoin at par, too far from what dollars paid."""
+    OUTSIDE_DOLLAR_RANGE = "outside_dollar_range"
+    """A stablecoin converted by its leg, too far from what dollars paid: the venue or the leg is wrong."""
     NO_DOLLAR_REFERENCE = "no_dollar_reference"
-    """A stablecoin without a leg, in a minute without one dollar quote to hold it against."""
+    """A stablecoin in a minute without one dollar quote to hold it against."""
     CONVERTED_OUT_OF_RANGE = "converted_out_of_range"
     UNREGISTERED = "unregistered"
     WRONG_SLOT = "wrong_slot"
@@ -112,6 +138,17 @@ class DropReason(StrEnum):
     """The same venue spoke again later in the same minute."""
     EQUIVOCATION = "equivocation"
     """Its node signed two different prices for this slot."""
+
+
+class Thin(StrEnum):
+    """Why a price is too thin to settle on."""
+
+    FEW_DOLLAR_MARKETS = "few_dollar_markets"
+    """Fewer than the rule's least spoke."""
+    ONE_CAN_MOVE_IT = "one_can_move_it"
+    """One of those that made it could have moved it further than the rule allows."""
+    UNMEASURED = "unmeasured"
+    """An earlier release's report, which did not measure it."""
 
 
 class VoidReason(StrEnum):
@@ -136,7 +173,7 @@ class Used:
     rate: Rate
     """1e-8 dollars for one unit of the quote currency, as applied."""
     weight: int
-    """What the method gave it: its capped volume in sats, or 1."""
+    """What the method gave it: its capped volume in sats, or 1; 0 for a stablecoin that only confirms."""
     evidence: Hash32
 
 
@@ -150,7 +187,7 @@ class Dropped:
     dollars: CentsPerBtc | None = None
     """What it would have said in US cents, where that is known."""
     reference: CentsPerBtc | None = None
-    """Median close of the usable (par band: of the dollar) venues in US cents, rounded down to a cent."""
+    """Median close of the dollar markets in US cents, rounded down to a cent."""
     deviation_bps: int | None = None
     """Its distance from the reference, rounded up."""
     limit_bps: int | None = None
@@ -186,11 +223,22 @@ class AgreedPrice:
     rates: tuple[tuple[str, Rate], ...]
     """The legs' rates of this minute, by currency."""
     method: Method
+    dollar_markets: int | None = None
+    """Dollar markets that spoke, before the cut. None in an earlier release's report."""
+    reach: CentsPerBtc | None = None
+    """How far any one of those that made the price could have moved it, whatever it had said."""
+    thin: tuple[Thin, ...] = ()
+    """Why it is too thin to settle on by the rule that it was agreed by; empty where it is not."""
 
     @property
     def confidence_bps(self) -> int:
         """The confidence band in basis points of the price, rounded up."""
         return -(-self.confidence * _ONE // self.price)
+
+    @property
+    def reach_bps(self) -> int | None:
+        """The reach in basis points of the price, rounded up."""
+        return None if self.reach is None else -(-self.reach * _ONE // self.price)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +263,24 @@ Outcome = AgreedPrice | Void
 
 
 def fit_to_settle(agreed: AgreedPrice, rule: ConsensusRule) -> bool:
-    """Return whether the venues agree closely enough for money to move on this price."""
-    return agreed.confidence * _ONE <= rule.settle_confidence_bps * agreed.price
+    """Return whether money may move on this price: the venues agree, and no one of them can bend it."""
+    return agreed.confidence * _ONE <= rule.settle_confidence_bps * agreed.price and not thin_by(
+        rule, price=agreed.price, dollar_markets=agreed.dollar_markets, reach=agreed.reach
+    )
+
+
+def thin_by(
+    rule: ConsensusRule, *, price: CentsPerBtc, dollar_markets: int | None, reach: CentsPerBtc | None
+) -> tuple[Thin, ...]:
+    """Return why a price is too thin to settle on by ``rule``; nothing where it is not."""
+    if dollar_markets is None or reach is None:
+        return (Thin.UNMEASURED,) if rule.least_dollar_markets or rule.thin_bps else ()
+    why = []
+    if dollar_markets < rule.least_dollar_markets:
+        why.append(Thin.FEW_DOLLAR_MARKETS)
+    if rule.thin_bps and reach * _ONE > rule.thin_bps * price:
+        why.append(Thin.ONE_CAN_MOVE_IT)
+    return tuple(why)
 
 
 def agreed_price(
@@ -239,17 +303,11 @@ def agreed_price(
         observations, slot=slot, registered=registered, legs=legs, equivocated=equivocated
     )
     rates = _rates(leg_quotes)
-    in_dollars = _in_dollars(quotes, rates, rule, dropped)
+    dollars, present = _dollar_markets(quotes, rule, dropped)
+    coins = _coins(quotes, rates, dollars, rule, dropped)
+    kept = sorted(dollars + coins, key=lambda q: q.quote.venue)
 
     quorum = rule.quorum(len(registered))
-    median_twice = _median_twice([q.dollars for q in in_dollars])
-    kept: list[_InDollars] = []
-    for q in in_dollars:
-        if abs(2 * q.dollars - median_twice) * _ONE <= rule.outlier_bps * median_twice:
-            kept.append(q)
-        else:
-            dropped.append(_drop(q.quote, DropReason.OUTLIER, q.dollars, median_twice, rule.outlier_bps))
-
     dropped.sort(key=_drop_order)
     absent = tuple(
         missing.get(v) or Absent(venue=v, reason=MissingReason.SILENT, detail="")
@@ -268,8 +326,15 @@ def agreed_price(
             absent=absent,
         )
 
-    price, weights = _price(kept, rule.method, median_twice)
-    low, high = _range(kept)
+    opinions = [_Opinion(q.dollars, q.low, q.high, q.quote.volume) for q in dollars]
+    if len(dollars) < ALONE:
+        opinions += _one_each(coins)
+    price, weights = _price(opinions, rule.method)
+    price = min(max(price, min(q.dollars for q in dollars)), max(q.dollars for q in dollars))
+    low, high = _range(opinions)
+    low, high = max(low, min(q.low for q in dollars)), min(high, max(q.high for q in dollars))
+    reach = CentsPerBtc(_reach([o.dollars for o in opinions], price) if len(dollars) >= ALONE else price)
+    weight_of = {q.quote.venue: w for q, w in zip(dollars, weights, strict=False)}
     return AgreedPrice(
         slot=slot,
         price=CentsPerBtc(price),
@@ -278,11 +343,14 @@ def agreed_price(
         confidence=CentsPerBtc(sorted(abs(q.dollars - price) for q in kept)[len(kept) // 2]),
         registered=len(registered),
         quorum=quorum,
-        used=tuple(_used(q, w) for q, w in zip(kept, weights, strict=True)),
+        used=tuple(_used(q, weight_of.get(q.quote.venue, int(len(dollars) < ALONE))) for q in kept),
         dropped=tuple(dropped),
         absent=absent,
         rates=tuple(sorted(rates.items())),
         method=rule.method,
+        dollar_markets=present,
+        reach=reach,
+        thin=thin_by(rule, price=CentsPerBtc(price), dollar_markets=present, reach=reach),
     )
 
 
@@ -294,6 +362,16 @@ class _InDollars:
     high: int
     basis: Basis
     rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """One vote: a dollar market's, or that of all markets of one stablecoin."""
+
+    dollars: int
+    low: int
+    high: int
+    volume: int
 
 
 def _sorted_out(
@@ -353,64 +431,126 @@ def _rates(leg_quotes: Mapping[VenueId, LegQuote]) -> dict[str, Rate]:
     return {coin: Rate(_half_even(_median_twice(rates), 2)) for coin, rates in by_coin.items()}
 
 
-def _in_dollars(
-    quotes: Mapping[VenueId, Quote], rates: Mapping[str, Rate], rule: ConsensusRule, dropped: list[Dropped]
+def _dollar_markets(
+    quotes: Mapping[VenueId, Quote], rule: ConsensusRule, dropped: list[Dropped]
+) -> tuple[list[_InDollars], int]:
+    """Return the dollar markets that agree with their median, and how many there were. The others are dropped."""
+    markets = [q for venue, q in quotes.items() if venue.quote == DOLLAR]
+    median_twice = _median_twice([q.close for q in markets])
+    kept = []
+    for q in markets:
+        if abs(2 * q.close - median_twice) * _ONE <= rule.outlier_bps * median_twice:
+            kept.append(_InDollars(q, q.close, q.low, q.high, Basis.DOLLAR, PAR))
+        else:
+            dropped.append(_drop(q, DropReason.OUTLIER, q.close, median_twice, rule.outlier_bps))
+    return kept, len(markets)
+
+
+def _coins(
+    quotes: Mapping[VenueId, Quote],
+    rates: Mapping[str, Rate],
+    dollars: Sequence[_InDollars],
+    rule: ConsensusRule,
+    dropped: list[Dropped],
 ) -> list[_InDollars]:
+    """Return the stablecoins' quotes in dollars, those that lie within the band of what dollars paid."""
     result: list[_InDollars] = []
-    at_par: list[Quote] = []
+    low, high = _paid(dollars) if dollars else (0, 0)
+    reference_twice = _median_twice([q.dollars for q in dollars])
     for venue, quote in quotes.items():
         if venue.quote == DOLLAR:
-            result.append(_InDollars(quote, quote.close, quote.low, quote.high, Basis.DOLLAR, PAR))
-        elif (rate := rates.get(venue.quote)) is not None:
-            close, low, high = (_half_even(x * rate, PAR) for x in (quote.close, quote.low, quote.high))
-            if low >= LOWEST_PRICE and high <= HIGHEST_PRICE:
-                result.append(_InDollars(quote, close, low, high, Basis.CONVERTED, rate))
-            else:
-                dropped.append(_drop(quote, DropReason.CONVERTED_OUT_OF_RANGE))
-        else:
-            at_par.append(quote)
-    if not at_par:
-        return result
-    reference_twice = _median_twice([q.dollars for q in result])
-    low, high = sorted(_range(result)) if result else (0, 0)
-    for quote in at_par:
-        if not result:
+            continue
+        if not dollars:
             dropped.append(_drop(quote, DropReason.NO_DOLLAR_REFERENCE))
-        elif (low - quote.close) * _ONE <= rule.par_band_bps * low and (
-            (quote.close - high) * _ONE <= rule.par_band_bps * high
-        ):
-            result.append(_InDollars(quote, quote.close, quote.low, quote.high, Basis.PAR, PAR))
+            continue
+        rate = rates.get(venue.quote)
+        basis, outside = (
+            (Basis.PAR, DropReason.OUTSIDE_PAR_BAND)
+            if rate is None
+            else (Basis.CONVERTED, DropReason.OUTSIDE_DOLLAR_RANGE)
+        )
+        applied = PAR if rate is None else rate
+        close, lowest, highest = (_half_even(x * applied, PAR) for x in (quote.close, quote.low, quote.high))
+        if lowest < LOWEST_PRICE or highest > HIGHEST_PRICE:
+            dropped.append(_drop(quote, DropReason.CONVERTED_OUT_OF_RANGE))
+        elif (low - close) * _ONE <= rule.par_band_bps * low and (close - high) * _ONE <= rule.par_band_bps * high:
+            result.append(_InDollars(quote, close, lowest, highest, basis, applied))
         else:
-            dropped.append(_drop(quote, DropReason.OUTSIDE_PAR_BAND, quote.close, reference_twice, rule.par_band_bps))
+            dropped.append(_drop(quote, outside, close, reference_twice, rule.par_band_bps))
     return result
 
 
-def _range(venues: list[_InDollars]) -> tuple[int, int]:
-    """Return the lowest and the highest level that more than half of ``venues`` reached (crossed if they are apart)."""
-    need = len(venues) // 2  # index of the (floor(n/2) + 1)-th
-    return sorted(q.low for q in venues)[need], sorted((q.high for q in venues), reverse=True)[need]
+def _paid(dollars: Sequence[_InDollars]) -> tuple[int, int]:
+    """Return the lowest and the highest that dollars paid in the minute, as one wick cannot stretch it.
+
+    What more than half of the dollar markets reached (last trades of two markets are seconds apart, a minute's range is
+    not); of a single one from its opening to its close.
+    """
+    if len(dollars) > 1:
+        low, high = sorted(_range(dollars))
+        return low, high
+    (only,) = dollars
+    return min(only.quote.open, only.dollars), max(only.quote.open, only.dollars)
 
 
-def _price(kept: list[_InDollars], method: Method, median_twice: int) -> tuple[int, list[int]]:
+def _one_each(coins: Iterable[_InDollars]) -> list[_Opinion]:
+    """Return one opinion a stablecoin: the median of its markets, which share its legs."""
+    by_coin: dict[str, list[_InDollars]] = {}
+    for q in coins:
+        by_coin.setdefault(q.quote.venue.quote, []).append(q)
+    return [
+        _Opinion(
+            dollars=_half_even(_median_twice([q.dollars for q in markets]), 2),
+            low=_half_even(_median_twice([q.low for q in markets]), 2),
+            high=_half_even(_median_twice([q.high for q in markets]), 2),
+            volume=sum(q.quote.volume for q in markets),
+        )
+        for _, markets in sorted(by_coin.items())
+    ]
+
+
+def _range(opinions: Sequence[_InDollars] | Sequence[_Opinion]) -> tuple[int, int]:
+    """Return the lowest and the highest level that more than half reached (crossed if they are apart)."""
+    need = len(opinions) // 2  # index of the (floor(n/2) + 1)-th
+    return sorted(q.low for q in opinions)[need], sorted((q.high for q in opinions), reverse=True)[need]
+
+
+def _reach(values: Sequence[int], price: int) -> int:
+    """Return how far one of ``values``, whatever it were, could move their median; the whole price for fewer than 3.
+
+    Among an odd number one can pull the median from one neighbour of the middle to the other; among an even number
+    half as far as from the neighbour of the middle pair to its other end.
+    """
+    n = len(values)
+    if n < 3:  # noqa: PLR2004 - one of two holds the other's midpoint wherever it likes
+        return price
+    ordered, middle = sorted(values), n // 2
+    if n % 2:
+        return ordered[middle + 1] - ordered[middle - 1]
+    last = ordered[middle + 1] - ordered[middle - 2]
+    return -(-last // 2)
+
+
+def _price(opinions: Sequence[_Opinion], method: Method) -> tuple[int, list[int]]:
+    """Return the method's price of the opinions, and what each weighed."""
+    values = [o.dollars for o in opinions]
+    median_twice = _median_twice(values)
+    if method is Method.MEDIAN:
+        return _half_even(median_twice, 2), [1] * len(values)
     if method is Method.MEAN:
-        return _half_even(sum(q.dollars for q in kept), len(kept)), [1] * len(kept)
-    volumes: list[int] = [q.quote.volume for q in kept]
+        return _half_even(sum(values), len(values)), [1] * len(values)
+    volumes = [o.volume for o in opinions]
     if method is Method.VOLUME_WEIGHTED_MEAN:
-        total = sum(volumes)
-        return _half_even(sum(q.dollars * v for q, v in zip(kept, volumes, strict=True)), total), volumes
+        return _half_even(sum(v * w for v, w in zip(values, volumes, strict=True)), sum(volumes)), volumes
     # the cap: the lower median of the volumes. More than half of the venues then weigh the same, and nobody more, so
     # of three or more venues no single one reaches half of the sum, whatever volume it claims.
     cap = sorted(volumes)[(len(volumes) - 1) // 2]
     weights = [min(v, cap) for v in volumes]
-    return _weighted_median([q.dollars for q in kept], weights, median_twice), weights
+    return _weighted_median(values, weights, median_twice), weights
 
 
 def _weighted_median(values: list[int], weights: list[int], median_twice: int) -> int:
-    """Return the value at which half of the weight is reached; between two values, the nearest to the plain median.
-
-    With two venues left of three that is the median of all three, which a single liar cannot leave the honest range
-    with.
-    """
+    """Return the value at which half of the weight is reached; between two values, the nearest to the plain median."""
     order = sorted(zip(values, weights, strict=True))
     total = sum(weights)
     reached = 0
@@ -500,6 +640,11 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
         raw["used"] = [_plain_record(u) for u in outcome.used]
         raw["rates"] = dict(outcome.rates)
         raw["confidence_bps"] = outcome.confidence_bps
+        if outcome.dollar_markets is None:  # an earlier release's report stays the bytes that it was
+            for name in ("dollar_markets", "reach", "thin"):
+                del raw[name]
+        else:
+            raw["reach_bps"] = outcome.reach_bps
     else:
         raw["left"] = [_plain_record(u) for u in outcome.left]
     return raw
@@ -512,6 +657,8 @@ def _plain_record(record: Used | Dropped | Absent) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return str(value) if isinstance(value, VenueId | StrEnum) else value
 
 
@@ -534,6 +681,9 @@ _PRICE: Final = record(
     high=WHOLE,
     confidence=WHOLE,
     rates=Rule(_read_rates, "coins with their rates"),
+    dollar_markets=optional(WHOLE),
+    reach=_CENTS,
+    may_lack=("dollar_markets", "reach", "thin"),
 )
 _VOID: Final = record(Void)
 

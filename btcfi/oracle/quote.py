@@ -42,6 +42,12 @@ LOWEST_RATE: Final = Rate(10_000_000)
 HIGHEST_RATE: Final = Rate(200_000_000)
 """Sanity for a leg, $0.10 to $2.00: outside it the coin is no stablecoin any more."""
 
+LEAST_LEG_VOLUME: Final = 100 * 10**8
+"""100 coins: whoever trades less in a minute says nothing about what a hundred million of them are worth."""
+
+MAX_LEG_VOLUME: Final = 10**12 * 10**8
+"""A million million coins."""
+
 MAX_NUMBER_TEXT: Final = 40
 """Characters of one number. Exchanges send at most 20; more is an attack on the parser."""
 
@@ -163,15 +169,36 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegQuote:
-    """One venue's closed one-minute candle of a stablecoin in dollars."""
+    """One venue's closed one-minute candle of a stablecoin in dollars; rates in 1e-8 dollars, rounded half-even.
+
+    One that an earlier release stored or signed has volume 0 and its close for every rate: it knew no more.
+    """
 
     venue: VenueId
     slot: Slot
+    open: Rate
+    high: Rate
+    low: Rate
     rate: Rate
-    """Close of the minute, 1e-8 dollars for one coin, rounded half-even."""
+    """Close of the minute: what converts."""
+    volume: int
+    """Coins traded in the minute, in 1e-8 coins: at least LEAST_LEG_VOLUME."""
     observed_at: UnixSeconds
     evidence: Hash32
     """SHA-256 of the raw response that says so."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is an earlier release's, of which only the close is known."""
+        return self.volume == 0
+
+
+def bare_leg(*, venue: VenueId, slot: Slot, rate: Rate, observed_at: UnixSeconds, evidence: Hash32) -> LegQuote:
+    """Return an earlier release's word about a leg, of which only the close is known."""
+    return LegQuote(
+        venue=venue, slot=slot, open=rate, high=rate, low=rate, rate=rate, volume=0, observed_at=observed_at,
+        evidence=evidence,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +263,11 @@ def rate_of(field: str, value: object) -> Rate:
     return Rate(scaled(field, value, digits=8, low=LOWEST_RATE, high=HIGHEST_RATE))
 
 
+def leg_volume_of(field: str, value: object) -> int:
+    """Return a stablecoin market's volume text in 1e-8 coins. Raises MalformedNumberError."""
+    return scaled(field, value, digits=8, low=0, high=MAX_LEG_VOLUME)
+
+
 def volume_of(field: str, value: object) -> Sats:
     """Return an exchange's volume text in 1e-8 BTC, 0 to 21 million BTC. Raises MalformedNumberError."""
     return Sats(scaled(field, value, digits=8, low=0, high=MAX_MONEY_SATS))
@@ -272,7 +304,17 @@ def encode_observation(observation: Observation) -> dict[str, object]:
             "volume_sats": observation.volume,
         }
     if isinstance(observation, LegQuote):
-        return {"kind": "leg", **head, "rate_e8": observation.rate}
+        if observation.is_bare:
+            return {"kind": "leg", **head, "rate_e8": observation.rate}
+        return {
+            "kind": "leg",
+            **head,
+            "open_e8": observation.open,
+            "high_e8": observation.high,
+            "low_e8": observation.low,
+            "rate_e8": observation.rate,
+            "volume_e8": observation.volume,
+        }
     return {"kind": "missing", **head, "reason": observation.reason.value, "detail": observation.detail}
 
 
@@ -329,10 +371,18 @@ def _decode(raw: dict[str, Any]) -> Observation:
                 check_candle(quote)
             return quote
         case "leg":
-            rate = Rate(_whole(raw, "rate_e8", LOWEST_RATE, HIGHEST_RATE))
-            return LegQuote(
-                venue=venue, slot=opened, rate=rate, observed_at=at, evidence=hash32(bytes.fromhex(evidence))
+            rate, said = Rate(_whole(raw, "rate_e8", LOWEST_RATE, HIGHEST_RATE)), hash32(bytes.fromhex(evidence))
+            if "volume_e8" not in raw:
+                return bare_leg(venue=venue, slot=opened, rate=rate, observed_at=at, evidence=said)
+            first, high, low = (
+                Rate(_whole(raw, name, LOWEST_RATE, HIGHEST_RATE)) for name in ("open_e8", "high_e8", "low_e8")
             )
+            leg = LegQuote(
+                venue=venue, slot=opened, open=first, high=high, low=low, rate=rate, observed_at=at, evidence=said,
+                volume=_whole(raw, "volume_e8", LEAST_LEG_VOLUME, MAX_LEG_VOLUME),
+            )  # fmt: skip
+            check_leg(leg)
+            return leg
         case "missing":
             return Missing(
                 venue=venue,
@@ -356,6 +406,16 @@ def check_candle(quote: Quote) -> None:
         )
     if quote.volume < 1:
         raise MalformedNumberError("volume", str(quote.volume), "above 0")
+
+
+def check_leg(leg: LegQuote) -> None:
+    """Raise MalformedNumberError unless low <= open, close <= high."""
+    if not leg.low <= min(leg.open, leg.rate) <= max(leg.open, leg.rate) <= leg.high:
+        raise MalformedNumberError(
+            "candle",
+            f"open {leg.open}, high {leg.high}, low {leg.low}, close {leg.rate}",
+            "low <= open, close <= high",
+        )
 
 
 def _whole(raw: dict[str, Any], field: str, low: int, high: int) -> int:

@@ -69,11 +69,18 @@ def rule_hash(rule: ConsensusRule, registered: Iterable[VenueId], legs: Iterable
                 "quorum_numerator": rule.quorum_numerator,
                 "quorum_denominator": rule.quorum_denominator,
                 "settle_confidence_bps": rule.settle_confidence_bps,
+                **_thinness(rule),
                 "registered": sorted(map(str, registered)),
                 "legs": sorted(map(str, legs)),
             }
         ),
     )
+
+
+def _thinness(rule: ConsensusRule) -> dict[str, int]:
+    """Return a rule's numbers of thin prices; nothing of an earlier rule, whose hash stays what it was."""
+    asked = {"least_dollar_markets": rule.least_dollar_markets, "thin_bps": rule.thin_bps}
+    return {name: number for name, number in asked.items() if number}
 
 
 def evidence_leaf(venue: VenueId, slot: Slot, evidence: Hash32) -> Hash32:

@@ -176,8 +176,8 @@ def observation_bytes(observation: Observation) -> bytes:
     """Return the canonical bytes of what is claimed, without when it was said: two of one slot equivocate if unequal.
 
     Little-endian: kind u8, venue (u8 length, text), slot u32, then for a quote open, high, low, close u32 and volume
-    u64; for a leg rate u64; for an absence reason u8 and detail (u8 length, text); last the 32-byte evidence hash (or
-    zeros).
+    u64; for a leg (kind 3) open, high, low, close u64 and volume u64 (an earlier release's, kind 1: close u64); for an
+    absence reason u8 and detail (u8 length, text); last the 32-byte evidence hash (or zeros).
     """
     venue = str(observation.venue).encode()
     head = struct.pack("<B", len(venue)) + venue + struct.pack("<I", observation.slot)
@@ -186,7 +186,10 @@ def observation_bytes(observation: Observation) -> bytes:
         q = observation
         return b"\x00" + head + struct.pack("<IIIIQ", q.open, q.high, q.low, q.close, q.volume) + tail
     if isinstance(observation, LegQuote):
-        return b"\x01" + head + struct.pack("<Q", observation.rate) + tail
+        leg = observation
+        if leg.is_bare:
+            return b"\x01" + head + struct.pack("<Q", leg.rate) + tail
+        return b"\x03" + head + struct.pack("<5Q", leg.open, leg.high, leg.low, leg.rate, leg.volume) + tail
     detail = observation.detail.encode()[:MAX_DETAIL]
     return b"\x02" + head + struct.pack("<BB", _REASONS.index(observation.reason), len(detail)) + detail + tail
 

@@ -77,9 +77,11 @@ def consensus_rows(rounds: int = 2000, repeats: int = 5) -> list[Row]:
     stored: list[tuple[Slot, Sequence[Quote | LegQuote]]] = []
     for k in range(rounds):
         at = Slot(1_700_000_040 + 60 * k)
+        par = Rate(99_960_000)
         rate = LegQuote(
-            venue=leg, slot=at, rate=Rate(99_960_000), observed_at=UnixSeconds(at + 62), evidence=sha256(b"leg")
-        )
+            venue=leg, slot=at, open=par, high=par, low=par, rate=par, volume=10**13, observed_at=UnixSeconds(at + 62),
+            evidence=sha256(b"leg"),
+        )  # fmt: skip
         stored.append((at, [*(_quote(v, at, 60_000_00 + 37 * k + i) for i, v in enumerate(venues)), rate]))
     texts = [(at, [json.dumps(encode_observation(one)) for one in said]) for at, said in stored]
     from_text, from_records = [], []

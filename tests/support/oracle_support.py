@@ -48,9 +48,11 @@ def quote(
 
 
 def leg(rate: int, *, venue: VenueId = LEG, slot: Slot = SLOT) -> LegQuote:
+    one = Rate(rate)
     return LegQuote(
-        venue=venue, slot=slot, rate=Rate(rate), observed_at=UnixSeconds(slot + 62), evidence=sha256(b"leg")
-    )
+        venue=venue, slot=slot, open=one, high=one, low=one, rate=one, volume=10**12,
+        observed_at=UnixSeconds(slot + 62), evidence=sha256(b"leg"),
+    )  # fmt: skip
 
 
 def missing(venue: VenueId, reason: MissingReason = MissingReason.TIMEOUT, *, slot: Slot = SLOT) -> Missing:

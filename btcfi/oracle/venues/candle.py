@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import (
+    LEAST_LEG_VOLUME,
     LegQuote,
     MalformedNumberError,
     Missing,
@@ -16,7 +17,8 @@ from btcfi.oracle.quote import (
     Quote,
     VenueId,
     check_candle,
-    decimal_of,
+    check_leg,
+    leg_volume_of,
     parse_json,
     price_of,
     rate_of,
@@ -116,7 +118,7 @@ def read_response(
         return missing(MissingReason.MALFORMED, f"{len(found)} different candles of one minute")
     try:
         return _observe(found[0], venue=venue, slot=slot, now=now, evidence=evidence) or missing(
-            MissingReason.NO_TRADES, "volume 0"
+            MissingReason.NO_TRADES, f"volume {found[0].volume}"
         )
     except MalformedNumberError as e:
         return missing(MissingReason.OUT_OF_RANGE, str(e))
@@ -143,9 +145,16 @@ def _observe(
     row: RawCandle, *, venue: VenueId, slot: Slot, now: UnixSeconds, evidence: Hash32
 ) -> Quote | LegQuote | None:
     if venue.is_leg:
-        if decimal_of("volume", row.volume) <= 0:
+        coins = leg_volume_of("volume", row.volume)
+        if coins < LEAST_LEG_VOLUME:
             return None
-        return LegQuote(venue=venue, slot=slot, rate=rate_of("close", row.close), observed_at=now, evidence=evidence)
+        leg = LegQuote(
+            venue=venue, slot=slot, open=rate_of("open", row.open), high=rate_of("high", row.high),
+            low=rate_of("low", row.low), rate=rate_of("close", row.close), volume=coins, observed_at=now,
+            evidence=evidence,
+        )  # fmt: skip
+        check_leg(leg)
+        return leg
     volume = volume_of("volume", row.volume)
     if volume == 0:
         return None

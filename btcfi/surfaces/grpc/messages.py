@@ -14,8 +14,10 @@ from btcfi.oracle.consensus import AgreedPrice, Dropped, Outcome, Void
 from btcfi.oracle.quote import (
     HIGHEST_PRICE,
     HIGHEST_RATE,
+    LEAST_LEG_VOLUME,
     LOWEST_PRICE,
     LOWEST_RATE,
+    MAX_LEG_VOLUME,
     PAR,
     Feed,
     LegQuote,
@@ -24,7 +26,9 @@ from btcfi.oracle.quote import (
     Observation,
     Quote,
     Rate,
+    bare_leg,
     check_candle,
+    check_leg,
     parse_venue,
 )
 from btcfi.oracle.report import RoundReport, canonical_json, encode_report, report_hash
@@ -96,6 +100,8 @@ def write_submission(signed: SignedSubmission, *, nonce: bytes = b"", with_respo
     elif isinstance(o, LegQuote):
         message.kind = pb.LEG
         message.price, message.rate_e8 = o.rate / PAR, o.rate
+        if not o.is_bare:
+            message.open_e8, message.high_e8, message.low_e8, message.leg_volume_e8 = o.open, o.high, o.low, o.volume
     else:
         message.kind = pb.MISSING
         message.missing_reason, message.missing_detail = o.reason.value, _cut(o.detail)
@@ -129,7 +135,21 @@ def _observation(message: pb.PriceSubmission) -> Observation:
             raise SubmissionError("kind", "LEG", f"QUOTE for {venue}")
         rate = _within("rate_e8", message.rate_e8, LOWEST_RATE, HIGHEST_RATE)
         _agrees("price", message.price, rate / PAR, 1e-8)
-        return LegQuote(venue=venue, slot=at, rate=Rate(rate), observed_at=observed, evidence=evidence)
+        if not message.leg_volume_e8:  # an earlier release's, of which only the close is signed
+            return bare_leg(venue=venue, slot=at, rate=Rate(rate), observed_at=observed, evidence=evidence)
+        leg = LegQuote(
+            venue=venue,
+            slot=at,
+            open=Rate(_within("open_e8", message.open_e8, LOWEST_RATE, HIGHEST_RATE)),
+            high=Rate(_within("high_e8", message.high_e8, LOWEST_RATE, HIGHEST_RATE)),
+            low=Rate(_within("low_e8", message.low_e8, LOWEST_RATE, HIGHEST_RATE)),
+            rate=Rate(rate),
+            volume=_within("leg_volume_e8", message.leg_volume_e8, LEAST_LEG_VOLUME, MAX_LEG_VOLUME),
+            observed_at=observed,
+            evidence=evidence,
+        )
+        check_leg(leg)
+        return leg
     if message.kind != pb.QUOTE or venue.is_leg:
         raise SubmissionError("kind", str(message.kind), f"{'LEG' if venue.is_leg else 'QUOTE'} for {venue}")
     quote = Quote(

@@ -36,7 +36,7 @@ class TimeSyncProof(_message.Message):
     def __init__(self, local_timestamp: _Optional[int] = ..., ntp_timestamp: _Optional[int] = ..., ntp_signature: _Optional[bytes] = ..., round_trip_ms: _Optional[int] = ..., servers: _Optional[int] = ...) -> None: ...
 
 class PriceSubmission(_message.Message):
-    __slots__ = ("price", "volume", "timestamp", "exchange", "signature", "time_proof", "node_id", "feed", "venue", "kind", "open_cents", "high_cents", "low_cents", "close_cents", "volume_sats", "rate_e8", "missing_reason", "missing_detail", "observed_at", "sent_at_ms", "evidence", "raw_response", "commitment_nonce")
+    __slots__ = ("price", "volume", "timestamp", "exchange", "signature", "time_proof", "node_id", "feed", "venue", "kind", "open_cents", "high_cents", "low_cents", "close_cents", "volume_sats", "rate_e8", "missing_reason", "missing_detail", "observed_at", "sent_at_ms", "evidence", "raw_response", "commitment_nonce", "open_e8", "high_e8", "low_e8", "leg_volume_e8")
     PRICE_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,10 @@ class PriceSubmission(_message.Message):
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     RAW_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     COMMITMENT_NONCE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_E8_FIELD_NUMBER: _ClassVar[int]
+    HIGH_E8_FIELD_NUMBER: _ClassVar[int]
+    LOW_E8_FIELD_NUMBER: _ClassVar[int]
+    LEG_VOLUME_E8_FIELD_NUMBER: _ClassVar[int]
     price: float
     volume: float
     timestamp: int
@@ -83,7 +87,11 @@ class PriceSubmission(_message.Message):
     evidence: bytes
     raw_response: bytes
     commitment_nonce: bytes
-    def __init__(self, price: _Optional[float] = ..., volume: _Optional[float] = ..., timestamp: _Optional[int] = ..., exchange: _Optional[str] = ..., signature: _Optional[bytes] = ..., time_proof: _Optional[_Union[TimeSyncProof, _Mapping]] = ..., node_id: _Optional[str] = ..., feed: _Optional[str] = ..., venue: _Optional[str] = ..., kind: _Optional[_Union[ObservationKind, str]] = ..., open_cents: _Optional[int] = ..., high_cents: _Optional[int] = ..., low_cents: _Optional[int] = ..., close_cents: _Optional[int] = ..., volume_sats: _Optional[int] = ..., rate_e8: _Optional[int] = ..., missing_reason: _Optional[str] = ..., missing_detail: _Optional[str] = ..., observed_at: _Optional[int] = ..., sent_at_ms: _Optional[int] = ..., evidence: _Optional[bytes] = ..., raw_response: _Optional[bytes] = ..., commitment_nonce: _Optional[bytes] = ...) -> None: ...
+    open_e8: int
+    high_e8: int
+    low_e8: int
+    leg_volume_e8: int
+    def __init__(self, price: _Optional[float] = ..., volume: _Optional[float] = ..., timestamp: _Optional[int] = ..., exchange: _Optional[str] = ..., signature: _Optional[bytes] = ..., time_proof: _Optional[_Union[TimeSyncProof, _Mapping]] = ..., node_id: _Optional[str] = ..., feed: _Optional[str] = ..., venue: _Optional[str] = ..., kind: _Optional[_Union[ObservationKind, str]] = ..., open_cents: _Optional[int] = ..., high_cents: _Optional[int] = ..., low_cents: _Optional[int] = ..., close_cents: _Optional[int] = ..., volume_sats: _Optional[int] = ..., rate_e8: _Optional[int] = ..., missing_reason: _Optional[str] = ..., missing_detail: _Optional[str] = ..., observed_at: _Optional[int] = ..., sent_at_ms: _Optional[int] = ..., evidence: _Optional[bytes] = ..., raw_response: _Optional[bytes] = ..., commitment_nonce: _Optional[bytes] = ..., open_e8: _Optional[int] = ..., high_e8: _Optional[int] = ..., low_e8: _Optional[int] = ..., leg_volume_e8: _Optional[int] = ...) -> None: ...
 
 class Acknowledgment(_message.Message):
     __slots__ = ("accepted", "reason", "slot", "submission_hash")
