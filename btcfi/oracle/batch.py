@@ -280,7 +280,7 @@ def _coins(
         )
         kept = here & inside & near & (to[:, None] > 0)
         middle = [_half_even(_median_twice(values, kept), 2)[:, None] for values in (close, low, high)]
-        opinions.append((middle[0], middle[1], middle[2], kept.any(axis=1)[:, None]))
+        opinions.append((middle[0], middle[1], middle[2], np.asarray(kept.any(axis=1))[:, None]))
         markets.append((close, low, high, kept))
     return opinions, markets
 
