@@ -13,6 +13,8 @@ from sqlmodel import select
 
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
+from btcfi.adapters.store.prices import pauses
+from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.pricing import black_scholes
 from btcfi.surfaces.rest.app import create_app
@@ -279,6 +281,30 @@ def test_price_history_is_newest_first_and_bounded(api):
     some = api.get("/api/v1/prices", params={"start": slots[9], "end": slots[4]}).json()["items"]
     assert [one["slot_unix"] for one in some] == slots[5:10]
     assert api.get("/api/v1/prices/latest").json()["slot_unix"] == slots[0]
+
+
+def test_the_newest_price_says_whether_it_may_be_used_and_until_when(api, world):
+    latest = api.get("/api/v1/prices/latest").json()
+    assert latest["market_status"] == "trading"
+    assert latest["expires_at_unix"] == latest["slot_unix"] + 180
+    world.now = latest["expires_at_unix"]
+    assert api.get("/api/v1/prices/latest").json()["market_status"] == "stale"
+
+
+def test_a_price_that_one_market_could_have_bent_is_thin_and_a_paused_feed_is_halted(api, world):
+    with world.store.transaction() as session:
+        newest = prices_views.newest_priced(session, FEED)
+        newest.report = json.dumps(
+            {"kind": "price", "used": [{}, {}], "dollar_markets": 2, "reach": 500_00, "confidence": 12_00,
+             "thin": ["few_dollar_markets", "one_can_move_it"]}
+        )  # fmt: skip
+    thin = api.get("/api/v1/prices/latest").json()
+    assert thin["market_status"] == "thin"
+    assert thin["thin"] == ["few_dollar_markets", "one_can_move_it"]
+    assert (thin["publishers"], thin["dollar_markets"], thin["reach_cents"]) == (2, 2, 500_00)
+    with world.store.transaction() as session:
+        pauses.pause(session, FEED, by="a test", now=world.now)
+    assert api.get("/api/v1/prices/latest").json()["market_status"] == "halted"
 
 
 def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, world, trader):
