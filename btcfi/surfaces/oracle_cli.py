@@ -380,7 +380,7 @@ def record(
 
 
 def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one function a command, each short
-    """Return ``btcfi prices``: replay, export, import, history, market, study, prune."""
+    """Return ``btcfi prices``: replay, export, import, history, market, study, bounds, prune."""
     app = typer.Typer(help="Agreed prices and the evidence behind them.", no_args_is_help=True)
 
     @app.command("replay")
@@ -477,6 +477,14 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
             )
             write_study(result, out)
             typer.echo(json.dumps(result.summary()))
+
+    @app.command("bounds")
+    def bounds() -> None:
+        """Print how far liars could move a price, published and settled: for every number registered and present."""
+        with _told():
+            from btcfi.oracle.robustness import table_of_bounds  # noqa: PLC0415 - as above
+
+            typer.echo(table_of_bounds(context.rule()))
 
     return app
 
