@@ -18,6 +18,7 @@ from btcfi.adapters.files import open_untrusted
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.quote import DOLLAR, MalformedVenueError, VenueId, parse_venue, price_of, rate_of, volume_of
 from btcfi.oracle.venues import EXCHANGES
+from btcfi.oracle.venues.recorded import Candle
 from btcfi.units import SECONDS_PER_MINUTE, Minutes, Sats, Slot, slot
 
 MAX_FILE_BYTES: Final = 1 << 30
@@ -36,18 +37,6 @@ class BrokenCandleFileError(InvalidInputError):
 
 class ReplayWindowError(InvalidInputError):
     """The asked minutes are not inside the recording."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candle:
-    """One recorded minute; the numbers are the file's own text."""
-
-    slot: Slot
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
