@@ -468,7 +468,7 @@ def _coins(
 ) -> list[_InDollars]:
     """Return the stablecoins' quotes in dollars, those that lie within the band of what dollars paid."""
     result: list[_InDollars] = []
-    low, high = _paid(dollars) if dollars else (0, 0)
+    low, high = _paid(dollars, rule) if dollars else (0, 0)
     reference_twice = _median_twice([q.dollars for q in dollars])
     for venue, quote in quotes.items():
         if venue.quote == DOLLAR:
@@ -493,17 +493,20 @@ def _coins(
     return result
 
 
-def _paid(dollars: Sequence[_InDollars]) -> tuple[int, int]:
+def _paid(dollars: Sequence[_InDollars], rule: ConsensusRule) -> tuple[int, int]:
     """Return the lowest and the highest that dollars paid in the minute, as one wick cannot stretch it.
 
     What more than half of the dollar markets reached (last trades of two markets are seconds apart, a minute's range is
-    not); of a single one from its opening to its close.
+    not); of a single one its candle, as far as that lies within the par band of its opening or close.
     """
     if len(dollars) > 1:
         low, high = sorted(_range(dollars))
         return low, high
     (only,) = dollars
-    return min(only.quote.open, only.dollars), max(only.quote.open, only.dollars)
+    first, last = sorted((only.quote.open, only.dollars))
+    return max(only.low, first - first * rule.par_band_bps // _ONE), min(
+        only.high, last + last * rule.par_band_bps // _ONE
+    )
 
 
 def _one_each(coins: Iterable[_InDollars]) -> list[_Opinion]:

@@ -86,13 +86,18 @@ def test_the_par_band_begins_at_the_edges_of_what_most_dollar_markets_reached_in
     assert outside.dropped[0].reason is DropReason.OUTSIDE_PAR_BAND
 
 
-def test_the_wick_of_a_single_dollar_market_does_not_widen_the_par_band() -> None:
+def test_the_wick_of_a_single_dollar_market_counts_no_further_than_the_par_band_from_its_open_and_close() -> None:
     wick = replace(quote(COINBASE, 60_000_00, low=50_000_00, high=70_000_00), open=CentsPerBtc(60_300_00))
-    for close, kept in ((60_903_00, True), (60_903_01, False), (59_400_00, True), (59_399_99, False)):
+    for close, kept in ((58_806_00, True), (58_805_99, False), (61_512_03, True), (61_512_04, False)):
         said = agree(quote(KRAKEN_USDC, close), wick, registered=(KRAKEN_USDC, COINBASE), legs=())
         assert isinstance(said, AgreedPrice) is kept
     (dropped,) = agree(quote(KRAKEN_USDC, 50_500_00), wick, registered=(KRAKEN_USDC, COINBASE), legs=()).dropped
     assert dropped.reason is DropReason.OUTSIDE_PAR_BAND
+    calm = quote(COINBASE, 60_000_00, low=59_900_00)
+    assert isinstance(
+        agree(quote(KRAKEN_USDC, 59_301_00), calm, registered=(KRAKEN_USDC, COINBASE), legs=()), AgreedPrice
+    )
+    assert isinstance(agree(quote(KRAKEN_USDC, 59_299_00), calm, registered=(KRAKEN_USDC, COINBASE), legs=()), Void)
 
 
 def test_the_wick_of_one_of_two_dollar_markets_does_not_widen_it_either() -> None:
