@@ -36,19 +36,28 @@ if TYPE_CHECKING:
 EXCHANGES: Final = {
     "binance": ("binance", "BTC/USDT"),
     "binanceus": ("binanceus", "BTC/USD"),
+    "bitfinex": ("bitfinex", "BTC/USD"),
+    "bitstamp": ("bitstamp", "BTC/USD"),
     "coinbase": ("coinbaseexchange", "BTC/USD"),
     "coinbaseexchange": ("coinbaseexchange", "BTC/USD"),
+    "gemini": ("gemini", "BTC/USD"),
     "kraken": ("kraken", "BTC/USD"),
+    "okx": ("okx", "BTC/USDT"),
 }
-"""The published exchange names, and which market of which API each means."""
+"""The exchange names, the published ones among them, and which market of which API each means."""
 
 STARTER_NODES: Final = {
     "binance-node": "binance:BTC/USDT",
+    "bitfinex-node": "bitfinex:BTC/USD",
+    "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
+    "gemini-node": "gemini:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
+    "usdt-bitstamp-node": "bitstamp:USDT/USD",
+    "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""The published three nodes, and the leg without which a USDT price is no dollar price."""
+"""Five dollar markets, the published ones among them; and the legs without which a USDT price is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
