@@ -72,6 +72,9 @@ class PricesContext:
 
     open_store: Callable[[], Store]
     rule: Callable[[], ConsensusRule]
+    """The deployment's."""
+    rule_of: Callable[[str], ConsensusRule]
+    """A preset's, by its name."""
 
 
 @contextmanager
@@ -473,6 +476,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
         out: Annotated[Path, typer.Option(help="Folder for the files")],
         start: str = "",
         minutes: int = 0,
+        preset: Annotated[str, typer.Option(help="Whose rule; replay-study takes thin minutes as they are")] = "",
     ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""
         with _told():
@@ -480,12 +484,19 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
 
             result = study_folder(
                 folder,
-                rule=context.rule(),
+                rule=context.rule_of(preset) if preset else context.rule(),
                 start=parse_slot(start) if start else None,
                 minutes=Minutes(minutes) if minutes else None,
             )
             write_study(result, out)
-            typer.echo(json.dumps(result.summary()))
+            summary = result.summary()
+            typer.echo(json.dumps(summary))
+            if thin := summary["thin"]["minutes"]:
+                typer.echo(
+                    f"btcfi: {thin} of {summary['priced']} priced minutes are thin: one market could bend them, "
+                    "and nothing settles on them but by the preset replay-study",
+                    err=True,
+                )
 
     @app.command("bounds")
     def bounds() -> None:
