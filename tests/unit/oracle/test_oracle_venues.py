@@ -64,6 +64,11 @@ def cut(row):
     return dict(list(row.items())[:3]) if isinstance(row, dict) else row[:3]
 
 
+def opening(row, at):
+    """Return the row with another opening."""
+    return {**row, "timestamp": at} if isinstance(row, dict) else [at, *row[1:]]
+
+
 def read(exchange: str, raw: bytes, *, now: int = SLOT + 62, market: str | None = None):
     venue = parse_venue(f"{exchange}:{market or MARKET[exchange]}")
     return read_response(exchange_of(exchange), raw, venue=venue, slot=SLOT, now=UnixSeconds(now), evidence=sha256(raw))
@@ -86,7 +91,9 @@ def test_the_closed_candle_of_the_minute_is_read_whatever_the_order_of_columns_a
         (lambda r: [r(SLOT)], SLOT + 59, MissingReason.NOT_CLOSED),
         (lambda r: [r(SLOT)], SLOT - 600, MissingReason.NOT_CLOSED),
         (lambda r: [r(SLOT - 60), r(SLOT + 60)], SLOT + 62, MissingReason.NO_CANDLE),
-        (lambda r: [], SLOT + 62, MissingReason.NO_CANDLE),
+        (lambda r: [], SLOT + 62, MissingReason.NOT_YET),
+        (lambda r: [r(SLOT - 60)], SLOT + 62, MissingReason.NOT_YET),
+        (lambda r: [], SLOT + 900, MissingReason.NO_CANDLE),
         (lambda r: [r(SLOT, v="0.0")], SLOT + 62, MissingReason.NO_TRADES),
         (lambda r: [r(SLOT, v="1e30")], SLOT + 62, MissingReason.OUT_OF_RANGE),
         (lambda r: [r(SLOT, v="-1")], SLOT + 62, MissingReason.OUT_OF_RANGE),
@@ -95,6 +102,11 @@ def test_the_closed_candle_of_the_minute_is_read_whatever_the_order_of_columns_a
         (lambda r: [r(SLOT, "60011")], SLOT + 62, MissingReason.OUT_OF_RANGE),
         (lambda r: [r(SLOT), r(SLOT, "60001")], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: [cut(r(SLOT))], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), "")], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), SLOT + 0.5)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), SLOT * 1000.0)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), True)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), 10**30)], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: ["row"], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: [r(SLOT)] * 3000, SLOT + 62, MissingReason.MALFORMED),
     ],
