@@ -147,6 +147,24 @@ def test_a_leg_is_read_as_a_rate_and_may_trade_more_coins_than_there_are_bitcoin
     assert seen.rate == 99_957_000
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["0.9996", "0.9995", "0.9997", "0.9996", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.9995", "0.9999", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.0500", "0.9996", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.9995", "0.9996", "0.9996", "0.0001"], MissingReason.NO_TRADES),
+        (["0.9996", "0.9997", "0.9995", "0.9996", "0.9996", "99.99999999"], MissingReason.NO_TRADES),
+    ],
+    ids=["high below low", "close above high", "low out of range", "a volume of 0.0001", "less than 100 coins"],
+)
+def test_a_leg_is_a_whole_candle_and_what_nobody_traded_is_no_rate(row, reason) -> None:
+    raw = document("kraken", [[SLOT, *row, 9]]).replace(b"XXBTZUSD", b"USDTZUSD")
+    seen = read("kraken", raw, market="USDT/USD")
+    assert isinstance(seen, Missing)
+    assert seen.reason is reason
+
+
 def test_an_unknown_exchange_is_refused_by_name() -> None:
     with pytest.raises(NotFoundError, match="binance"):
         exchange_of("mtgox")
