@@ -233,7 +233,11 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         """Return the price of a minute, or the newest for 0. NOT_FOUND names a minute without one."""
         if request.slot == 0:
             return pb.GetPriceResponse(price=await self._newest(context))
-        for report, signatures in await self._reports(request.slot, request.slot + 1):
+        try:
+            at = slot(request.slot)
+        except InvalidInputError as e:
+            await _abort(context, e)
+        for report, signatures in await self._reports(at, at + 1):
             if isinstance(report.outcome, AgreedPrice):
                 return pb.GetPriceResponse(price=self._price(report.outcome, report, signatures))
             why = f"void: {report.outcome.reason.value}, {report.outcome.kept} of {report.outcome.quorum} needed"
