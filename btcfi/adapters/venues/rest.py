@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_RESPONSE_BYTES: Final = 252 * 1024
 """One fetch asks for two candles, about 300 bytes; Kraken may send 720 of them, about 60 KB, and Gemini sends a day's,
-about 95 KB. With the line above it a node's message must still carry it (256 KB)."""
+about 91 KB. With the line above it a node's message must still carry it (256 KB)."""
 
 MAX_MARKETS_BYTES: Final = 64 * 1024 * 1024
 """Binance describes all its markets in more than 10 MB."""

@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 
 VENUES = "tests/unit/oracle/test_oracle_venues.py"
 REPLAYED = "tests/integration/adapters/venues/test_venues_each_exchange.py"
-VECTORS = "tests/vectors/venues/test_venues_vectors.py"
+VECTORS = "tests/vectors/oracle/venues/test_venues_vectors.py"
 
 
 def listings(page, language="python"):
@@ -48,7 +48,7 @@ def test_what_the_how_to_writes_is_what_is_there():
     module, _ = listings("add-an-exchange.md")
     (vector,) = listings("add-an-exchange.md", "json")
     assert module == (ROOT / "btcfi/oracle/venues/bitstamp.py").read_text()
-    assert vector == (ROOT / "tests/vectors/venues/bitstamp.json").read_text()
+    assert vector == (ROOT / "tests/vectors/oracle/venues/bitstamp.json").read_text()
 
 
 def test_the_command_of_the_how_to_prints_what_the_page_prints():

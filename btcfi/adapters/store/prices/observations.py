@@ -25,8 +25,8 @@ from btcfi.units import Slot, UnixSeconds
 def store_observation(session: Session, feed: Feed, observation: Observation, raw: bytes, *, now: UnixSeconds) -> bool:
     """Store what a venue said and the bytes that say so; return whether it is the venue's word now.
 
-    One row a venue and slot. A quote is replaced by nothing; what may still come (AWAITED) by any later word, and
-    another Missing by a quote. Once the round is closed nothing is added: its report was made of what was there.
+    One row a venue and slot. What may still come (AWAITED) is replaced by any later word, a final word by nothing. Once
+    the round is closed nothing is added: its report was made of what was there.
     """
     if raw:
         store_blob(session, raw, now=now)
@@ -56,14 +56,12 @@ def is_wanted(session: Session, feed: Feed, at: Slot, venue: VenueId) -> bool:
         return False
     said = select(QuoteRow).where(col(QuoteRow.feed) == feed, col(QuoteRow.slot) == at)
     row = session.execute(said.where(col(QuoteRow.venue) == str(venue))).scalar_one_or_none()
-    return row is None or not row.ok
+    return row is None or _is_awaited(row)
 
 
-def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:
-    # held until we commit: who closes the round meanwhile waits, and reads our row (`close_round` holds it too)
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at).with_for_update()
-    row: RoundRow | None = session.execute(query).scalar_one_or_none()
-    return row is not None and row.state != RoundState.OPEN
+def _is_awaited(row: QuoteRow) -> bool:
+    said = read_observation(row.body)
+    return isinstance(said, Missing) and said.reason in AWAITED
 
 
 def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
@@ -73,14 +71,20 @@ def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
         .where(col(QuoteRow.venue) == str(observation.venue))
         .with_for_update()
     ).scalar_one()
-    before = read_observation(row.body)
-    if not isinstance(before, Missing) or not (before.reason in AWAITED or not isinstance(observation, Missing)):
+    if not _is_awaited(row):
         return False
     row.ok = not isinstance(observation, Missing)
     row.body = json.dumps(encode_observation(observation))
     row.evidence_sha256 = observation.evidence.hex() if observation.evidence is not None else None
     row.fetched_at_unix = observation.observed_at
     return True
+
+
+def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:
+    state = select(col(RoundRow.state)).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at)
+    # whoever closes it waits for this transaction, or this one for that
+    found = session.execute(state.with_for_update(read=True)).scalar_one_or_none()
+    return found is not None and found != RoundState.OPEN
 
 
 def observations_of(session: Session, feed: Feed, at: Slot) -> list[Observation]:

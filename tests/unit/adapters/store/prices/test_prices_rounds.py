@@ -79,11 +79,12 @@ def test_a_quote_replaces_not_yet_and_nothing_replaces_a_quote(session) -> None:
     assert observations_of(session, FEED, SLOT) == [first]
 
 
-def test_a_final_reason_replaces_not_yet_and_is_itself_replaced_by_a_quote_alone(session) -> None:
+def test_a_final_reason_replaces_not_yet_and_is_itself_replaced_by_nothing_so_that_a_node_signs_one_word(session):
     opened(session)
     not_yet, gone = absent(VENUES[0], MissingReason.NOT_YET), absent(VENUES[0], MissingReason.NO_CANDLE)
-    assert say(session, not_yet, gone, not_yet) == [True, True, False]
+    assert say(session, not_yet, gone, not_yet, *quotes(VENUES[:1])) == [True, True, False, False]
     assert observations_of(session, FEED, SLOT) == [gone]
+    assert not is_wanted(session, FEED, SLOT, VENUES[0])
 
 
 def test_nothing_joins_a_round_that_is_closed_so_that_its_evidence_gives_its_report_for_ever(session) -> None:
