@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from btcfi.surfaces.oracle_cli import PricesContext, prices_app
+from settings.preset import every_rule
 from workers.deployed import consensus_rule, open_store
 
-app = prices_app(PricesContext(open_store=open_store, rule=consensus_rule))
+app = prices_app(PricesContext(open_store=open_store, rule=consensus_rule, rules=every_rule))

@@ -18,7 +18,7 @@ from btcfi.oracle.report import (
     report_hash,
     sign_report,
 )
-from btcfi.oracle.round_book import Registry, RegistryError, RoundBook, SubmissionPolicy
+from btcfi.oracle.round_book import Kept, Registry, RegistryError, RoundBook, SubmissionPolicy
 from btcfi.oracle.submission import (
     BadSignatureError,
     ClockSkewError,
@@ -218,7 +218,7 @@ def test_nodes_are_active_for_two_minutes_after_their_last_word() -> None:
 def test_after_a_restart_the_stored_words_give_the_same_report() -> None:
     rounds, again = book(), book()
     honest(rounds, "b", "c", "k", "l")
-    again.restore(rounds.submissions(SLOT))
+    again.restore(Kept(submissions=[(one, NOW) for one in rounds.submissions(SLOT)]))
     assert report_hash(again.report(SLOT)) == report_hash(rounds.report(SLOT))
 
 
