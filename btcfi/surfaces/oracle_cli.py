@@ -36,19 +36,28 @@ if TYPE_CHECKING:
 EXCHANGES: Final = {
     "binance": ("binance", "BTC/USDT"),
     "binanceus": ("binanceus", "BTC/USD"),
+    "bitfinex": ("bitfinex", "BTC/USD"),
+    "bitstamp": ("bitstamp", "BTC/USD"),
     "coinbase": ("coinbaseexchange", "BTC/USD"),
     "coinbaseexchange": ("coinbaseexchange", "BTC/USD"),
+    "gemini": ("gemini", "BTC/USD"),
     "kraken": ("kraken", "BTC/USD"),
+    "okx": ("okx", "BTC/USDT"),
 }
-"""The published exchange names, and which market of which API each means."""
+"""The exchange names, the published ones among them, and which market of which API each means."""
 
 STARTER_NODES: Final = {
     "binance-node": "binance:BTC/USDT",
+    "bitfinex-node": "bitfinex:BTC/USD",
+    "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
+    "gemini-node": "gemini:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
+    "usdt-bitstamp-node": "bitstamp:USDT/USD",
+    "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""The published three nodes, and the leg without which a USDT price is no dollar price."""
+"""Five dollar markets, the published ones among them; and the legs without which a USDT price is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
@@ -63,6 +72,9 @@ class PricesContext:
 
     open_store: Callable[[], Store]
     rule: Callable[[], ConsensusRule]
+    """The deployment's."""
+    rule_of: Callable[[str], ConsensusRule]
+    """A preset's, by its name."""
     rules: Callable[[], Sequence[ConsensusRule]] | None = None
     """By which an imported round may have been agreed besides ``rule``: those of every preset, retired ones too."""
 
@@ -392,7 +404,7 @@ def record(
 
 
 def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one function a command, each short
-    """Return ``btcfi prices``: replay, export, import, history, market, study, prune."""
+    """Return ``btcfi prices``: replay, export, import, history, market, study, bounds, prune."""
     app = typer.Typer(help="Agreed prices and the evidence behind them.", no_args_is_help=True)
 
     @app.command("replay")
@@ -478,6 +490,7 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
         out: Annotated[Path, typer.Option(help="Folder for the files")],
         start: str = "",
         minutes: int = 0,
+        preset: Annotated[str, typer.Option(help="Whose rule; replay-study takes thin minutes as they are")] = "",
     ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""
         with _told():
@@ -485,12 +498,27 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
 
             result = study_folder(
                 folder,
-                rule=context.rule(),
+                rule=context.rule_of(preset) if preset else context.rule(),
                 start=parse_slot(start) if start else None,
                 minutes=Minutes(minutes) if minutes else None,
             )
             write_study(result, out)
-            typer.echo(json.dumps(result.summary()))
+            summary = result.summary()
+            typer.echo(json.dumps(summary))
+            if thin := summary["thin"]["minutes"]:
+                typer.echo(
+                    f"btcfi: {thin} of {summary['priced']} priced minutes are thin: one market could bend them, "
+                    "and nothing settles on them but by the preset replay-study",
+                    err=True,
+                )
+
+    @app.command("bounds")
+    def bounds() -> None:
+        """Print how far liars could move a price, published and settled: for every number registered and present."""
+        with _told():
+            from btcfi.oracle.robustness import table_of_bounds  # noqa: PLC0415 - as above
+
+            typer.echo(table_of_bounds(context.rule()))
 
     return app
 

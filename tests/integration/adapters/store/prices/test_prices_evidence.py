@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -34,14 +37,15 @@ from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Method, agreed_price, decode_outcome, encode_outcome
-from btcfi.oracle.quote import BTC_USD, decode_observation
+from btcfi.oracle.quote import BTC_USD, VenueId, decode_observation, parse_venue
 from btcfi.oracle.recompute import AgreedEarlierError
 from btcfi.oracle.report import canonical_json, rule_document
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
 from btcfi.surfaces.oracle_cli import PricesContext, prices_app
-from btcfi.units import Slot, UnixSeconds
-from tests.support.oracle_support import KRAKEN, LEG
+from btcfi.units import BasisPoints, Minutes, Slot, UnixSeconds
+from settings.preset import load_preset
+from tests.support.oracle_support import KRAKEN
 from tests.support.paths import SHARED
 
 pytestmark = pytest.mark.integration
@@ -52,7 +56,6 @@ MINUTES = 12
 GAP = Slot(FIRST + 5 * 60)
 AFTER = UnixSeconds(FIRST + 86_400)
 RULES = (RULE,)
-LEGS = frozenset({LEG})
 DEPEG = SHARED / "depeg-2023-03"
 
 
@@ -73,7 +76,7 @@ def stored(tmp_path: Path) -> Store:
         for at in candles.slots(None, None)[:MINUTES]:
             said = []
             for venue in (*venues.registered, *venues.legs):
-                raw = replay.answer(candle_target(venue, at))[1] if at != GAP else b"<html>"
+                raw = replay.answer(candle_target(venue, at), at)[1] if at != GAP else b"<html>"
                 now = UnixSeconds(at + 62)
                 observation = read_response(
                     exchange_of(venue.exchange), raw, venue=venue, slot=at, now=now, evidence=sha256(raw)
@@ -100,7 +103,7 @@ def test_a_price_is_computed_again_from_the_raw_responses_bit_for_bit(stored: St
             again = replay_round(session, BTC_USD, at, rule=RULE)
             row = session.exec(select(RoundRow).filter_by(slot=at)).one()
             assert again.report == canonical_json(json.loads(row.report))
-            assert again.responses == 4
+            assert again.responses == 8
 
 
 def test_changed_bytes_a_changed_quote_or_a_changed_report_is_found(stored: Store) -> None:
@@ -117,7 +120,9 @@ def test_changed_bytes_a_changed_quote_or_a_changed_report_is_found(stored: Stor
             with pytest.raises(EvidenceError, match=what):
                 replay_round(session, BTC_USD, Slot(FIRST + 60 * minute), rule=RULE)
         with pytest.raises(EvidenceError):
-            replay_round(session, BTC_USD, Slot(FIRST + 180), rule=ConsensusRule(method=Method.MEAN, thin_bps=0))
+            replay_round(
+                session, BTC_USD, Slot(FIRST + 180), rule=ConsensusRule(method=Method.MEAN, thin_bps=BasisPoints(0))
+            )
         with pytest.raises(NotFoundError):
             replay_round(session, BTC_USD, Slot(FIRST - 60), rule=RULE)
 
@@ -182,7 +187,7 @@ def test_an_import_that_contradicts_what_is_here_or_was_tampered_with_changes_no
 def test_retention_deletes_old_responses_only_and_the_replay_says_so(stored: Store) -> None:
     with stored.transaction() as session:
         session.add(BlobRow(sha256="ab" * 32, body=b"a proof", created_at_unix=0))
-    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 4
+    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 8
     assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 0
     with stored.reading() as session:
         with pytest.raises(EvidenceError, match="retention"):
@@ -205,7 +210,8 @@ def test_history_names_the_gaps_and_volatility_is_never_taken_across_one(stored:
 
 def test_the_prices_commands_speak_json_and_one_line_errors(stored: Store, tmp_path: Path) -> None:
     app = typer.Typer()
-    app.add_typer(prices_app(PricesContext(open_store=lambda: stored, rule=lambda: RULE)), name="prices")
+    context = PricesContext(open_store=lambda: stored, rule=lambda: RULE, rule_of={"standard": RULE}.__getitem__)
+    app.add_typer(prices_app(context), name="prices")
     run = CliRunner()
     replayed = run.invoke(app, ["prices", "replay", str(FIRST)])
     assert json.loads(replayed.stdout)["equal"] is True
@@ -233,14 +239,60 @@ def test_through_all_three_days_of_the_depeg_no_dollar_is_taken_for_a_dollar_tha
     summary = study.summary()
     assert summary["registered"] == ["binanceus:BTC/USD", "binanceus:BTC/USDT", "kraken:BTC/USDC"]
     assert summary["minutes"] == 4320
-    assert summary["priced"] >= 3800
-    assert summary["priced"] + sum(summary["void"].values()) == 4320
-    assert summary["worst_outside_dollar_candle_bps"] <= 100
+    assert summary["priced"] == 3910
+    assert summary["void"] == {"no_quorum": 22, "no_quorum_after_cut": 388}
+    assert summary["thin"] == {"minutes": 3910, "few_dollar_markets": 3910, "one_can_move_it": 3910}
+    assert summary["fit_to_settle"] == 0
+    assert summary["worst_outside_dollar_candle_bps"] == 0
     assert summary["worst_naive_mean_bps"] >= 400
     write_study(study, tmp_path)
     assert (tmp_path / "prices.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     dropped = (tmp_path / "dropped.csv").read_text().splitlines()
     assert len(dropped) == 1 + sum(summary["dropped"].values())
+    minutes = (tmp_path / "minutes.csv").read_text().splitlines()[1:]
+    assert len(minutes) == 4320
+    assert sum("few_dollar_markets one_can_move_it" in row for row in minutes) == 3910
+
+
+@pytest.mark.skipif(not DEPEG.is_dir(), reason=f"the recording is not here: {DEPEG}")
+def test_the_depeg_settles_by_the_preset_for_studies_alone() -> None:
+    study = study_folder(
+        DEPEG, rule=load_preset("replay-study").consensus, start=Slot(1678514400), minutes=Minutes(120)
+    )
+    assert (study.summary()["fit_to_settle"], study.summary()["thin"]["minutes"]) == (120, 0)
+
+
+def subsets(folder: Path, *sizes: int) -> list[tuple[Path, ...]]:
+    files = sorted(f for f in folder.glob("*.csv")) if folder.is_dir() else []
+    return [chosen for size in sizes for chosen in itertools.combinations(files, size)]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [*subsets(DEPEG, 1, 2, 3, 4), *subsets(SYNTHETIC_CANDLES, 1, 2, 5, 8)],
+    ids=lambda files: "+".join(f.stem for f in files),
+)
+def test_in_no_folder_of_one_two_or_five_venues_is_a_minute_priced_outside_every_used_venue_s_range(
+    files: tuple[Path, ...], tmp_path: Path
+) -> None:
+    for file in files:
+        shutil.copy(file, tmp_path)
+    recorded = read_candle_folder(tmp_path)
+    if all(venue.is_leg for venue in recorded.candles):
+        return  # two legs: nothing is registered
+    study = study_folder(tmp_path, rule=RULE, start=recorded.first, minutes=Minutes(30))
+    markets = sum(v.quote == "USD" for v in study.venues.registered)
+    for minute in study.minutes:
+        price = minute.outcome
+        if not isinstance(price, AgreedPrice):
+            continue
+        assert markets > 0
+        assert bool(price.thin) or price.dollar_markets >= 4
+        candles = [(u.rate, recorded.candles[u.venue][price.slot]) for u in price.used]
+        assert any(
+            Decimal(c.low) * rate <= price.price * 10**6 <= Decimal(c.high) * rate for rate, c in candles
+        )  # rates in 1e-8, cents in 1e-2
+    assert study.summary()["fit_to_settle"] == (30 if markets >= 4 else 0)
 
 
 @pytest.mark.skipif(not DEPEG.is_dir(), reason=f"the recording is not here: {DEPEG}")
@@ -255,6 +307,10 @@ def test_in_the_worst_two_hours_every_minute_is_priced_and_kraken_usdc_is_droppe
 
 def lines_of(span: Path) -> list[dict]:
     return [json.loads(line) for line in (span / "rounds.jsonl").read_text().splitlines()]
+
+
+def legs_of(document: dict) -> set[VenueId]:
+    return {venue for o in document["observations"] if (venue := parse_venue(o["venue"])).is_leg}
 
 
 def write_lines(span: Path, documents: list[dict]) -> None:
@@ -331,7 +387,7 @@ def test_a_round_agreed_by_a_rule_that_no_preset_has_is_not_imported(span, tmp_p
 def test_an_imported_void_minute_stays_void_and_a_round_keeps_by_which_rule_it_was_agreed(span, tmp_path) -> None:
     documents = lines_of(span)
     for one in documents:
-        one["rule"] = rule_document(RULE, sorted(venues_of(decode_outcome(one["report"]))), LEGS)
+        one["rule"] = rule_document(RULE, venues_of(decode_outcome(one["report"])), legs_of(one))
     write_lines(span, documents)
     there = new_store(tmp_path / "there")
     with there.transaction() as session:
@@ -354,7 +410,7 @@ def test_an_export_of_an_earlier_release_is_imported_and_replays_to_its_own_byte
         del one["version"], one["rule"]
         said = [decode_observation(o) for o in one["observations"]]
         venues = venues_of(decode_outcome(one["report"]))
-        outcome = agreed_price(said, registered=venues, legs=LEGS, rule=old_rule, slot=Slot(one["slot"]))
+        outcome = agreed_price(said, registered=venues, legs=legs_of(one), rule=old_rule, slot=Slot(one["slot"]))
         report = encode_outcome(outcome)
         for name in ("dollar_markets", "reach", "reach_bps", "thin"):
             report.pop(name, None)
@@ -391,9 +447,9 @@ def test_a_replay_compares_every_column_that_money_uses(stored: Store, column, v
 
 
 def test_an_import_of_what_is_here_brings_back_pruned_responses_and_nothing_else(stored: Store, span: Path) -> None:
-    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62)) == 4
+    assert prune_evidence(stored, before=UnixSeconds(FIRST + 60 + 62))
     documents = lines_of(span)
-    extra = {**documents[0]["observations"][0], "venue": "gemini:BTC/USD"}
+    extra = {**documents[0]["observations"][0], "venue": "okx:BTC/USD"}
     with stored.transaction() as session:
         import_span(session, span, now=AFTER, rules=RULES)
         replay_round(session, BTC_USD, FIRST, rule=RULE)
