@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from btcfi.oracle.consensus import (
     encode_outcome,
     fit_to_settle,
 )
-from btcfi.oracle.quote import Feed, VenueId
+from btcfi.oracle.quote import AWAITED, Feed, Missing, MissingReason, Observation, VenueId, check_ended
 from btcfi.oracle.recompute import RoundTerms, recompute
 from btcfi.oracle.report import canonical_json, rule_document
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
@@ -66,8 +67,9 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
     The minutes before it that nobody opened are opened too, since a tick can be lost with its worker: an option is
     settled by its own minute, and a barrier has seen each. ``repair_rounds`` asks for them, one after another. Not
     opened are a minute before one that has a price (options may have been settled by that), and any while an operator
-    has paused the feed, or of such a pause.
+    has paused the feed, or of such a pause. Raises MinuteNotClosedError for a minute that has not ended.
     """
+    check_ended(slot, now)
     if pause_of(session, feed) is not None or _is_passed(session, feed, slot):
         return False
     rows = [
@@ -112,23 +114,24 @@ def _missed(session: Session, feed: Feed, slot: Slot) -> range:
     return range(first, slot, SECONDS_PER_MINUTE)
 
 
-def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
-    """Return the round of a minute."""
-    return session.execute(
-        select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
-    ).scalar_one_or_none()
+def find_round(session: Session, feed: Feed, slot: Slot, *, held: bool = False) -> RoundRow | None:
+    """Return the round of a minute; ``held`` until the transaction's end, so that no observation joins it meanwhile."""
+    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
+    return session.execute(query.with_for_update() if held else query).scalar_one_or_none()
 
 
 def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool) -> str:
     """Price or void an open round from its stored observations, and return its state.
 
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
+    Raises MinuteNotClosedError for a minute that has not ended.
     """
-    row = find_round(session, register.feed, slot)
+    check_ended(slot, now)
+    row = find_round(session, register.feed, slot, held=True)
     if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
-    if not final and {o.venue for o in observations} < set(register.asked):
+    if not final and not _have_spoken(observations, register):
         return RoundState.OPEN
     outcome = recompute(register.terms, observations, slot=slot).outcome
     rule = canonical_json(rule_document(register.rule, register.venues, register.legs))
@@ -148,22 +151,41 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     return row.state
 
 
+def _have_spoken(observations: Sequence[Observation], register: Register) -> bool:
+    """Return whether everybody has said what nothing later will change.
+
+    A leg's market may be silent for minutes, so a minute that it has not published holds up no price.
+    """
+    open_yet = {o.venue for o in observations if isinstance(o, Missing) and o.reason in AWAITED} & set(register.venues)
+    return {o.venue for o in observations} - open_yet >= set(register.asked)
+
+
+def _has_not_ended(observations: Sequence[Observation], register: Register) -> bool:
+    """Return whether more than half of all venues have the minute in progress: then it is our clock that is fast."""
+    in_progress = [o for o in observations if isinstance(o, Missing) and o.reason is MissingReason.NOT_CLOSED]
+    return 2 * len({o.venue for o in in_progress} & set(register.venues)) > len(register.venues)
+
+
 def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, deadline_seconds: int) -> int:
     """Take up the rounds that their chord should have closed by now, oldest first; return how many.
 
-    Venues that never answered are asked again, MAX_ATTEMPTS times in all; then the round is closed with what is there.
+    Venues that never answered, or not finally, are asked again, MAX_ATTEMPTS times in all; then the round is closed
+    with what is there. One of a minute that has not ended is left alone, and one that has not ended by the clocks of
+    most exchanges is asked for again until it has: no clock of ours that runs ahead makes a minute void.
     """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now
-    )
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now,
+        col(RoundRow.slot) <= now - SECONDS_PER_MINUTE,
+    )  # fmt: skip
     rows = list(session.execute(query.order_by(col(RoundRow.slot)).limit(100)).scalars())
     for row in rows:
         slot = Slot(row.slot)
-        answered = {o.venue for o in observations_of(session, register.feed, slot)}
-        if answered >= set(register.asked) or row.attempts >= MAX_ATTEMPTS:
+        observations = observations_of(session, register.feed, slot)
+        fast = _has_not_ended(observations, register)
+        if not fast and (_have_spoken(observations, register) or row.attempts >= MAX_ATTEMPTS):
             close_round(session, register, slot, now=now, final=True)
         else:
-            row.attempts, row.deadline_unix = row.attempts + 1, now + deadline_seconds
+            row.attempts, row.deadline_unix = row.attempts + (not fast), now + deadline_seconds
             enqueue(session, [Work(flow="price_round", arguments=(register.feed, slot))], now=now)
     if rows:
         count(session, "repaired_rounds", len(rows))

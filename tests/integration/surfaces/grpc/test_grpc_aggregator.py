@@ -460,6 +460,18 @@ class Scripted:
         return self.observation, b""
 
 
+@pytest.mark.parametrize("slot", [2**63 - 1, 2**63 - 8, 2**32, -60, 61])
+def test_a_slot_that_is_none_is_refused_and_overflows_nothing(running, slot: int) -> None:
+    for ask in (
+        lambda: running.readme.GetAggregatedPrice(pb.GetPriceRequest(slot=slot)),
+        lambda: running.stub.GetRoundReport(pb.ReportRequest(slot=slot)),
+        lambda: running.stub.GetPriceHistory(pb.TimeRange(start=slot, end=2**63 - 1)),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_signature_of_another_report_is_refused(running) -> None:
     running.everybody()
     running.end_of_round()
