@@ -15,14 +15,22 @@ from btcfi.adapters.store.prices.network_tables import (
     OracleRoundRow,
     OracleSubmissionRow,
 )
-from btcfi.adapters.store.prices.tables import QuoteRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
 
-TABLES: Final = (BlobRow, QuoteRow, OracleSubmissionRow, OracleCommitmentRow, OracleEquivocationRow, OracleRoundRow)
+TABLES: Final = (
+    BlobRow,
+    QuoteRow,
+    RoundRow,
+    OracleSubmissionRow,
+    OracleCommitmentRow,
+    OracleEquivocationRow,
+    OracleRoundRow,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
