@@ -64,13 +64,6 @@ def _is_awaited(row: QuoteRow) -> bool:
     return isinstance(said, Missing) and said.reason in AWAITED
 
 
-def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:
-    # held until we commit: who closes the round meanwhile waits, and reads our row (`close_round` holds it too)
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at).with_for_update()
-    row: RoundRow | None = session.execute(query).scalar_one_or_none()
-    return row is not None and row.state != RoundState.OPEN
-
-
 def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
     row = session.execute(
         select(QuoteRow)
@@ -85,6 +78,13 @@ def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
     row.evidence_sha256 = observation.evidence.hex() if observation.evidence is not None else None
     row.fetched_at_unix = observation.observed_at
     return True
+
+
+def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:
+    state = select(col(RoundRow.state)).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at)
+    # whoever closes it waits for this transaction, or this one for that
+    found = session.execute(state.with_for_update(read=True)).scalar_one_or_none()
+    return found is not None and found != RoundState.OPEN
 
 
 def observations_of(session: Session, feed: Feed, at: Slot) -> list[Observation]:

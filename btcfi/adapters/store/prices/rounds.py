@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.prices.observations import observations_of
@@ -114,10 +114,13 @@ def _missed(session: Session, feed: Feed, slot: Slot) -> range:
     return range(first, slot, SECONDS_PER_MINUTE)
 
 
-def find_round(session: Session, feed: Feed, slot: Slot, *, held: bool = False) -> RoundRow | None:
-    """Return the round of a minute; ``held`` until the transaction's end, so that no observation joins it meanwhile."""
-    query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
-    return session.execute(query.with_for_update() if held else query).scalar_one_or_none()
+def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
+    """Return the round of a minute."""
+    return session.execute(_round(feed, slot)).scalar_one_or_none()
+
+
+def _round(feed: Feed, slot: Slot) -> Select[RoundRow]:
+    return select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
 
 
 def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool) -> str:
@@ -127,7 +130,7 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     Raises MinuteNotClosedError for a minute that has not ended.
     """
     check_ended(slot, now)
-    row = find_round(session, register.feed, slot, held=True)
+    row: RoundRow | None = session.execute(_round(register.feed, slot).with_for_update()).scalar_one_or_none()
     if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
