@@ -13,16 +13,18 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.prices.observations import observations_of
 from btcfi.adapters.store.prices.pauses import pause_of, resumed_at
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
+from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.oracle.consensus import (
     AgreedPrice,
     ConsensusRule,
-    agreed_price,
     decode_outcome,
     encode_outcome,
     fit_to_settle,
 )
 from btcfi.oracle.quote import AWAITED, Feed, Missing, MissingReason, Observation, VenueId, check_ended
+from btcfi.oracle.recompute import RoundTerms, recompute
+from btcfi.oracle.report import canonical_json, rule_document
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
 MINUTES_SEARCHED: Final = 1440
@@ -47,6 +49,11 @@ class Register:
     venues: tuple[VenueId, ...]
     legs: tuple[VenueId, ...]
     rule: ConsensusRule
+
+    @property
+    def terms(self) -> RoundTerms:
+        """What decides its rounds besides what is said."""
+        return RoundTerms(feed=self.feed, rule=self.rule, registered=frozenset(self.venues), legs=frozenset(self.legs))
 
     @property
     def asked(self) -> tuple[VenueId, ...]:
@@ -129,8 +136,13 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     observations = observations_of(session, register.feed, slot)
     if not final and not _have_spoken(observations, register):
         return RoundState.OPEN
-    outcome = agreed_price(observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot)
-    changes: dict[str, object] = {"report": json.dumps(encode_outcome(outcome)), "closed_at_unix": now}
+    outcome = recompute(register.terms, observations, slot=slot).outcome
+    rule = canonical_json(rule_document(register.rule, register.venues, register.legs))
+    changes: dict[str, object] = {
+        "report": json.dumps(encode_outcome(outcome)),
+        "rule_sha256": store_blob(session, rule, now=now).hex(),
+        "closed_at_unix": now,
+    }
     state = RoundState.VOID
     if isinstance(outcome, AgreedPrice):
         state = RoundState.PRICED
