@@ -201,6 +201,11 @@ def _bigsize(value: int) -> bytes:
     return bytes([value])
 
 
+ANNOUNCEMENT_HEAD: Final = _bigsize(ANNOUNCEMENT)
+ATTESTATION_HEAD: Final = _bigsize(ATTESTATION)
+"""How each message begins."""
+
+
 def _text(text: str) -> bytes:
     return _bigsize(len(text.encode())) + text.encode()
 
@@ -340,6 +345,19 @@ def decode_attestation(data: bytes) -> DlcAttestation:
     outcomes = tuple(body.text("outcome") for _ in signatures)
     body.end()
     return DlcAttestation(name=name, oracle_key=key, signatures=signatures, outcomes=outcomes)
+
+
+def tlv_in(file: bytes) -> bytes | None:
+    """Return the message of a file, in bytes or as hex on one line; None where the file begins as no message does."""
+    heads = (ANNOUNCEMENT_HEAD, ATTESTATION_HEAD)
+    if file.startswith(heads):
+        return file
+    if not file.lower().startswith(tuple(head.hex().encode() for head in heads)):
+        return None
+    try:
+        return bytes.fromhex(file.decode())
+    except ValueError:
+        _refuse("message", "begins as hex and goes on as something else", "hex, or the bytes themselves")
 
 
 # ---- the signature of an announcement

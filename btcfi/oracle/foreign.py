@@ -55,10 +55,15 @@ def import_announcement(theirs: DlcAnnouncement, *, program_hash: Hash32) -> Ann
     return made
 
 
+def name_of(announcement: Announcement) -> str:
+    """Return the ``event_id`` of an event in the specification's messages: another house's own, or our id as hex."""
+    event = announcement.event
+    return decode_event(event.dlc_event).name if event.version == FOREIGN else event.id.hex()
+
+
 def import_attestation(theirs: DlcAttestation, announcement: Announcement) -> Attestation:
     """Return another house's attestation as one of ours, every signature checked. Raises WrongAttestationError."""
-    event = announcement.event
-    name = decode_event(event.dlc_event).name if event.version == FOREIGN else event.id.hex()
+    event, name = announcement.event, name_of(announcement)
     if theirs.name != name:
         raise WrongAttestationError(event.id, f"is of the event {theirs.name[:40]!r}, not {name[:40]!r}")
     strange = next((one for one in theirs.outcomes if one not in _BINARY), None)
@@ -101,7 +106,6 @@ def export_attestation(attestation: Attestation, announcement: Announcement) -> 
         raise InvalidInputError("event.condition", "a barrier's digit stands first", "an event without one")
     digits = digit_values(attestation.outcome, event.signed_digits)
     return DlcAttestation(
-        name=event.id.hex() if event.version != FOREIGN else decode_event(event.dlc_event).name,
-        oracle_key=attestation.oracle_key, signatures=attestation.signatures,
+        name=name_of(announcement), oracle_key=attestation.oracle_key, signatures=attestation.signatures,
         outcomes=tuple(_BINARY[value] for value in digits),
     )  # fmt: skip

@@ -32,6 +32,7 @@ from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
 from btcfi.vm.program import load_program
 from settings.preset import load_preset
+from workers.commands import oracle_tlv
 from workers.deployed import open_store
 
 app = typer.Typer(
@@ -39,6 +40,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("import-tlv")(oracle_tlv.import_)
+app.command("export-tlv")(oracle_tlv.export)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
