@@ -25,6 +25,7 @@ from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.oracle.quote import BTC_USD
 from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces import oracle_tlv
 from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
@@ -32,7 +33,6 @@ from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
 from btcfi.vm.program import load_program
 from settings.preset import load_preset
-from workers.commands import oracle_tlv
 from workers.deployed import open_store
 
 app = typer.Typer(
