@@ -30,6 +30,7 @@ from btcfi.oracle.minute_event import (
 )
 from btcfi.units import MAX_U32, CentsPerBtc, Hash32, Slot
 from tests.support.contracts import ORACLES
+from tests.support.minutes import EVENT, MemoryMinutes
 
 prices = st.integers(1, MAX_U32).map(CentsPerBtc)
 slots = st.integers(1, MAX_U32 // 60).map(lambda minute: Slot(60 * minute))
@@ -37,19 +38,6 @@ events = st.builds(
     MinuteEvent, feed=st.sampled_from(["BTC/USD", "ETH/USD", ""]), slot=slots,
     preset_hash=st.binary(min_size=32, max_size=32).map(Hash32),
 )  # fmt: skip
-EVENT = MinuteEvent(feed="BTC/USD", slot=Slot(60 * 29_000_000), preset_hash=Hash32(b"\x02" * 32))
-
-
-class MemoryMinutes:
-    """Test support: a ledger that lasts as long as the test."""
-
-    def __init__(self):
-        self.books = {}
-
-    def claim(self, *, oracle_key, series, slot, price):
-        named = (oracle_key, series)
-        self.books[named], standing = self.books.get(named, MinuteBook()).claim(slot, price)
-        return standing
 
 
 @given(prices)

@@ -9,8 +9,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.oracle.minute_event import MinuteForgottenError, announce_minute, attest_minute
 from btcfi.units import CentsPerBtc, Hash32, Slot
-from tests.property.oracle.test_oracle_minute_laws import EVENT
 from tests.support.contracts import ORACLES
+from tests.support.minutes import EVENT
 
 KEY, SERIES = b"\x01" * 32, Hash32(b"\x02" * 32)
 

@@ -24,8 +24,8 @@ from btcfi.oracle.minute_event import (
     published_message,
 )
 from btcfi.units import CentsPerBtc, Hash32, Slot
-from tests.property.oracle.test_oracle_minute_laws import EVENT, MemoryMinutes
 from tests.support.contracts import ORACLES
+from tests.support.minutes import EVENT, MemoryMinutes
 
 PRICE = CentsPerBtc(6_523_000)
 

@@ -20,6 +20,7 @@ from btcfi.oracle.attestation import attest
 from btcfi.oracle.dlc_messages import DigitHash
 from btcfi.oracle.fixing import MINUTE
 from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces import party_cli
 from btcfi.units import parse_txid
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, MemoryLedger, event
@@ -94,8 +95,14 @@ def test_a_contract_bought_against_foreign_tlv_announcements_settles(stage, mode
     name = json.loads(accept.read_text())["offer_id"]
     assert (rows[name]["action"], rows[name]["note"]) == ("settle", "")
     wallet.mine(6)
-    rows = {row["contract"]: row for row in seller.run("watch")["contracts"]}
+    said = folder / f"{mode.value}-said.json"  # as the inbox of `party run` takes it
+    run("import-tlv", attestation, "--announcement", announcement, "--out", said)
+    rows = {row["contract"]: row for row in seller.run("watch", "--attestation", said)["contracts"]}
     assert rows[name]["status"] == "settled"
+    shown = CliRunner().invoke(
+        party_cli.app, [*map(str, ["verify", offer, accept, sign, "--announcement", announcement, "--json"])]
+    )  # fmt: skip
+    assert json.loads(shown.stdout)["holds"], shown.stdout
     settled = next(
         tx
         for height in range(wallet.node.block_count() - 6, wallet.node.block_count() + 1)
