@@ -316,6 +316,7 @@ def encode_announcement(announcement: Announcement) -> Json:
             "digits": event.digits,
             "condition": event.condition,
             **({} if event.version == 1 else {"version": event.version, "fixing": str(event.fixing)}),
+            **({"dlc_event": event.dlc_event.hex()} if event.dlc_event else {}),
         },
         "nonces": [nonce.hex() for nonce in announcement.nonces],
         "proofs": [proof.hex() for proof in announcement.proofs],
@@ -404,7 +405,10 @@ _PARTY: Final = record(
     coins=listed(Rule(_coin, "a coin"), MAX_COINS),
 )
 
-record(OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25), may_lack=("version", "fixing"))
+record(
+    OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25), dlc_event=_HEX,
+    may_lack=("version", "fixing", "dlc_event"),
+)  # fmt: skip
 
 _ANNOUNCEMENT: Final = record(
     Announcement,

@@ -25,6 +25,7 @@ from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.oracle.quote import BTC_USD
 from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces import oracle_tlv
 from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
@@ -39,6 +40,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("import-tlv")(oracle_tlv.import_)
+app.command("export-tlv")(oracle_tlv.export)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
