@@ -6,6 +6,7 @@ the announcement and the minutes' own reports by whoever has those (docs/proofs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -205,3 +206,8 @@ WINDOW: Final = record(
     minutes=listed(_MINUTE, MAX_WINDOW),
 )
 """The rule of ``encode_window``'s JSON."""
+
+
+def read_window(text: str | None) -> ProvenWindow | None:
+    """Return the window of ``encode_window``'s JSON text, None of None. Raises InvalidInputError naming the field."""
+    return None if text is None else WINDOW.read(json.loads(text), "window")

@@ -30,7 +30,7 @@ from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.mandates import give_mandate, mandate
-from tests.support.rounds import priced_round
+from tests.support.rounds import add_minute
 from workers.app import create_app
 from workers.deployed import sale_rule
 from workers.machine import parties
@@ -89,7 +89,7 @@ class Stage:
         if not resumed:
             parties.fill_wallets(node, self.deployment, coins=coins)
             with self.here.store.transaction() as session:
-                session.add(priced_round(SLOT, SPOT))
+                add_minute(session, SLOT, SPOT)
         self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
         chain.watch()
 
@@ -153,7 +153,7 @@ class Stage:
 
     def price(self, price, slot=EXPIRY, **more):
         with self.here.store.transaction() as session:
-            session.add(priced_round(slot, price, **more))
+            add_minute(session, slot, price, **more)
 
     def settle(self):
         """Expire what is due, attest, run, and send: what the queue would carry."""

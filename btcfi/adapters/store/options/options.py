@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, va
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.fixing import Fixed, Fixing, parse_fixing
 from btcfi.oracle.quote import Feed
+from btcfi.proofs.window import encode_window, window_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 SATS_PER_BTC = 100_000_000
@@ -261,16 +263,17 @@ def input_at(session: Session, option: OptionRow, fixed: Fixed) -> bytes:
     ).to_bytes()  # fmt: skip
 
 
-def window_of(session: Session, option: OptionRow, fixed: Fixed, reason: str) -> str | None:
-    """Return the minutes behind a settlement's price as its row keeps them, for the proof file.
+def proven_window(session: Session, option: OptionRow, fixed: Fixed, reason: str) -> str | None:
+    """Return the minutes behind a settlement's price as its row keeps them for the proof file: JSON.
 
     None for an earlier release's option, and where an attestation imported after a restore decides: its minutes are
     lost, and the store's others are not what was attested.
     """
-    if option.fixing is None or (reason == "expiry" and holds.imported_outcome(session, event_of(option)) is not None):
+    event = event_of(option)
+    if option.fixing is None or (reason == "expiry" and holds.imported_outcome(session, event) is not None):
         return None
-    rounding = event_of(option).rounding if reason == "expiry" else None
-    return encode_window(parse_fixing(option.fixing), fixed, rounding)
+    rounding = event.rounding if reason == "expiry" else None
+    return json.dumps(encode_window(window_of(event.fixing, fixed, rounding=rounding, digits=event.digits)))
 
 
 def add_settlements(
@@ -283,7 +286,7 @@ def add_settlements(
         rows.append(SettlementRow(
             id=f"st-{option.id}", option_id=option.id, reason=reason, slot=known_at(fixed),
             price_cents=SettlementInput.from_bytes(given).spot, input_hex=given.hex(), created_at_unix=now,
-            updated_at_unix=now, window=window_of(session, option, fixed, reason),
+            updated_at_unix=now, window=proven_window(session, option, fixed, reason),
         ))  # fmt: skip
     session.add_all(rows)
     session.flush()

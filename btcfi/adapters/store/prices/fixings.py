@@ -28,7 +28,7 @@ def fixing_of(session: Session, feed: Feed, fixing: Fixing, end: Slot, rule: Con
     until = closed_until(session, feed)
     if until is None or until < end:
         return None
-    minutes = _Minutes(session, feed, rule, first=fixing.window(end)[0], until=until, end=end)
+    minutes = _Minutes(session, feed, rule, first=Slot(fixing.window(end)[0]), until=until, end=end)
     return fix(fixing, end, minutes)
 
 
@@ -45,14 +45,12 @@ def closed_until(session: Session, feed: Feed) -> Slot | None:
     return None if found is None else Slot(found)
 
 
-def known_minutes(session: Session, feed: Feed, fixing: Fixing, end: Slot) -> tuple[CentsPerBtc, ...]:
-    """Return the prices of a window's minutes that are priced by now, oldest first: what its premium knows."""
-    window = fixing.window(end)
-    query = select(col(RoundRow.price_cents)).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED,
-        col(RoundRow.slot) >= window[0], col(RoundRow.slot) <= window[-1], col(RoundRow.price_cents).is_not(None),
-    )  # fmt: skip
-    return tuple(CentsPerBtc(one) for one in session.execute(query.order_by(col(RoundRow.slot))).scalars())
+def said_since(session: Session, feed: Feed, first: Slot) -> dict[Slot, Said]:
+    """Return what the closed minutes from ``first`` on say to the windows that are open now, for their premiums."""
+    query = select(col(RoundRow.slot), col(RoundRow.price_cents)).where(
+        col(RoundRow.feed) == feed, col(RoundRow.state) != RoundState.OPEN, col(RoundRow.slot) >= first
+    )
+    return {Slot(at): LeftOut.VOID if cents is None else CentsPerBtc(cents) for at, cents in session.execute(query)}
 
 
 def agreed_again(session: Session, row: RoundRow, rule: ConsensusRule) -> Outcome:

@@ -106,7 +106,7 @@ def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
     return session.execute(_round(feed, slot)).scalar_one_or_none()
 
 
-def _round(feed: Feed, slot: Slot) -> Select[tuple[RoundRow]]:
+def _round(feed: Feed, slot: Slot) -> Select[RoundRow]:
     return select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
 
 
@@ -115,7 +115,7 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
 
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
     """
-    row = session.execute(_round(register.feed, slot).with_for_update()).scalar_one_or_none()
+    row: RoundRow | None = session.execute(_round(register.feed, slot).with_for_update()).scalar_one_or_none()
     if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
