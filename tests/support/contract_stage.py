@@ -23,6 +23,7 @@ from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.mandate import Bounds
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from settings.deployment import Deployment
@@ -126,10 +127,10 @@ class Stage:
         wide = replace(wide, refund_delay=delay, expiry_slack=slack)
         give_mandate(desk, replace(wide, **changes))
 
-    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
+    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False, fixing=MINUTE):
         wanted = Order(
             option_id=name, kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(2), american=american,
-            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY,
+            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY, fixing=fixing,
         )  # fmt: skip
         with self.here.store.transaction() as session:
             sell(session, wanted, sale_rule(self.deployment), now=UnixSeconds(SLOT + 60))
