@@ -16,7 +16,7 @@ from btcfi.options.expiry import SettlementInput
 from btcfi.oracle.announcement import MAX_DIGITS, PRICE_DIGITS, OracleEvent, PriceRounding, attested_price
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.fixing import MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, LeftOut, Said, fix
-from btcfi.oracle.report import RoundReport, report_hash
+from btcfi.oracle.report import RoundReport
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.records import HASH, listed, one_of, optional, record, whole
 from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, CentsPerBtc, Hash32, Slot
@@ -30,8 +30,8 @@ class ProvenMinute:
     """What one minute said to a window: a price that counts, or why it has none."""
 
     slot: Slot
-    price: CentsPerBtc | None
-    left_out: LeftOut | None
+    price: CentsPerBtc | None = None
+    left_out: LeftOut | None = None
     report: Hash32 | None = None
     """Hash of the minute's report, which an anchor may commit to; None where the settling side kept none."""
 
@@ -161,11 +161,6 @@ def _left_out_by(price: CentsPerBtc | None) -> tuple[LeftOut, ...]:
     return (LeftOut.VOID, LeftOut.NEVER_ASKED) if price is None else (LeftOut.THIN,)
 
 
-def reports_by_hash(reports: list[RoundReport]) -> dict[Hash32, RoundReport]:
-    """Return reports by their hashes."""
-    return {report_hash(one): one for one in reports}
-
-
 # ---- JSON
 
 
@@ -195,7 +190,10 @@ _MINUTE: Final = record(
     price=("price_cents", optional(whole(1, MAX_U32))),
     left_out=optional(one_of(LeftOut)),
     report=optional(HASH),
+    may_lack=("price_cents", "left_out", "report"),
 )
+MINUTES: Final = listed(_MINUTE, MAX_WINDOW)
+"""The rule of a window's minutes, which a proof writes with all their names and an owner need not."""
 
 WINDOW: Final = record(
     ProvenWindow,
@@ -203,7 +201,7 @@ WINDOW: Final = record(
     end=("end_unix", whole(0, MAX_U32)),
     rounding=optional(one_of(PriceRounding)),
     digits=whole(1, MAX_DIGITS),
-    minutes=listed(_MINUTE, MAX_WINDOW),
+    minutes=MINUTES,
 )
 """The rule of ``encode_window``'s JSON."""
 
