@@ -93,7 +93,7 @@ def test_a_preset_that_this_version_cannot_read_is_not_held(folder):
         load_preset_by_hash(sha256)
 
 
-def test_an_option_s_minutes_are_agreed_by_its_own_rule_whatever_others_are_agreed_by_today(folder):
+def test_an_option_s_minutes_are_agreed_by_its_own_rule_whatever_others_are_agreed_by_today():
     ours = load_preset("standard")
     other = replace(ours, consensus=replace(ours.consensus, outlier_bps=BasisPoints(300)), sha256="")
     sold = rule_by_hash(SOLD_BY[0], ours=other)
