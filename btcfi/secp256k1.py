@@ -66,9 +66,7 @@ def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     if len(public_key) != 32 or len(signature) != 64:  # noqa: PLR2004 - BIP340's sizes
         return False
     key = _parsed_xonly(bytes(public_key))
-    return key is not None and bool(
-        lib.secp256k1_schnorrsig_verify(CONTEXT, signature, message, len(message), key)
-    )
+    return key is not None and bool(lib.secp256k1_schnorrsig_verify(CONTEXT, signature, message, len(message), key))
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.oracle.freshness import expires_at, market_status
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.errors import NotProvenError
@@ -30,6 +31,7 @@ def option_of(row: OptionRow) -> schemas.Option:
         barrier_cents=row.barrier_cents,
         american=row.american,
         expiry_unix=row.expiry_unix,
+        fixing=row.fixing or str(MINUTE),
         premium_cents=row.premium_cents,
         premium_sats=row.premium_sats,
         collateral_sats=row.collateral_sats,

@@ -16,7 +16,7 @@ from btcfi.adapters.store.options.contract_tables import AttestationRow, Contrac
 from btcfi.adapters.store.options.options import Condition
 from btcfi.adapters.store.options.rules import RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
-from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
 from btcfi.contracts.messages import (
@@ -75,19 +75,20 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
 
 
 def to_attest(session: Session, event_id: str, rule_of: RuleOf) -> tuple[tuple[Announcement, ...], int]:
-    """Return an event's announcements and its outcome; no announcements while no price is fit to settle on.
+    """Return an event's announcements and its outcome; no announcements while its fixing is not known.
 
-    Fit by the event's own preset. Raises NotHeldError when that is not here.
+    By the event's own preset. Raises NotHeldError when that is not here.
     """
     row = session.get_one(OracleEventRow, event_id)
     announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
-    rule = rule_of(announcements[0].event.preset_hash.hex())
-    priced = rounds.settling_round(session, Feed(row.feed), Slot(row.expiry_unix), rule)
-    if priced is None:
+    event = announcements[0].event
+    rule = rule_of(event.preset_hash.hex())
+    fixed = fixing_of(session, Feed(row.feed), event.fixing, event.expiry, rule)
+    if fixed is None:
         return (), 0
     barrier = None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents)
     condition = Condition(barrier=barrier, above=row.barrier_above, since=Slot(row.since_slot))
-    return announcements, condition.outcome(session, announcements[0].event, priced)
+    return announcements, condition.outcome(session, event, fixed.price)
 
 
 def note_unheld(session: Session, event_id: str, reason: str | None) -> None:

@@ -28,10 +28,10 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
     One row a venue and slot. What may still come (AWAITED) is replaced by any later word, a final word by nothing. Once
     the round is closed nothing is added: its report was made of what was there.
     """
-    if raw:
-        store_blob(session, raw, now=now)
     if _is_closed(session, feed, observation.slot):
         return False
+    if raw:
+        store_blob(session, raw, now=now)
     statement = upsert(session, QuoteRow).values(
         feed=feed,
         slot=observation.slot,

@@ -18,24 +18,20 @@ from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record
 from btcfi.oracle.consensus import (
     AgreedPrice,
     ConsensusRule,
-    decode_outcome,
     encode_outcome,
-    fit_to_settle,
 )
+from btcfi.oracle.fixing import MOST_MINUTES
 from btcfi.oracle.quote import AWAITED, Feed, Missing, MissingReason, Observation, VenueId, check_ended
 from btcfi.oracle.recompute import RoundTerms, recompute
 from btcfi.oracle.report import canonical_json, rule_document
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
-MINUTES_SEARCHED: Final = 1440
-"""Minutes after an expiry that are looked through for its price: a day."""
-
 MAX_ATTEMPTS: Final = 3
 """How often a minute's fetches are queued before it is closed with what came."""
 
-CATCH_UP_SLOTS: Final = 15
-"""How many minutes that nobody opened a tick takes up: what a restart or a lost worker leaves out. Not more, since one
-tick of a clock that runs ahead takes up as many, and finds no candle for any."""
+CATCH_UP_SLOTS: Final = MOST_MINUTES
+"""How many minutes that nobody opened a tick takes up: as long an outage costs the longest window no minute that the
+exchanges still serve."""
 
 CATCH_UP_SECONDS: Final = 3
 """Between two of them, so that the minute that has just closed does not wait behind them."""
@@ -224,22 +220,6 @@ def settled_until(session: Session, feed: Feed) -> RoundRow | None:
     if first_open is not None:
         query = query.where(col(RoundRow.slot) < first_open)
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
-
-
-def settling_round(session: Session, feed: Feed, expiry: Slot, rule: ConsensusRule) -> RoundRow | None:
-    """Return the minute whose price settles an expiry: the first at or after it whose venues agree closely enough.
-
-    A void minute, or one whose band is wider than the preset allows, is passed over; None while no later one is there.
-    """
-    query = select(RoundRow).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED, col(RoundRow.slot) >= expiry
-    )
-    rows: list[RoundRow] = list(session.execute(query.order_by(col(RoundRow.slot)).limit(MINUTES_SEARCHED)).scalars())
-    for row in rows:
-        outcome = decode_outcome(json.loads(row.report or "{}"))
-        if isinstance(outcome, AgreedPrice) and fit_to_settle(outcome, rule):
-            return row
-    return None
 
 
 def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) -> tuple[CentsPerBtc, CentsPerBtc] | None:
