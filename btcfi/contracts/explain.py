@@ -318,9 +318,8 @@ def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
 
 def _not_guaranteed(agreement: Agreement, event: OracleEvent) -> Section:
     threshold = agreement.plan.threshold
-    rounded = {PriceRounding.NEAREST: "to the nearest one", PriceRounding.DOWN: "down"}.get(
-        event.rounding, "as it rounds"
-    )
+    theirs = {PriceRounding.NEAREST: "to the nearest one", PriceRounding.DOWN: "down"}
+    rounded = "as its oracle rounds" if event.rounding is None else theirs[event.rounding]
     return Section(
         title="What is NOT guaranteed",
         lines=(
