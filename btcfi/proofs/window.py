@@ -185,7 +185,6 @@ def encode_window(window: ProvenWindow) -> dict[str, Any]:
 _MINUTE: Final = record(
     ProvenMinute,
     exact=True,
-    slot=whole(0, MAX_U32),
     price=("price_cents", optional(whole(1, MAX_U32))),
     left_out=optional(one_of(LeftOut)),
     report=optional(HASH),
@@ -197,7 +196,7 @@ MINUTES: Final = listed(_MINUTE, MAX_WINDOW)
 WINDOW: Final = record(
     ProvenWindow,
     exact=True,
-    end=("end_unix", whole(0, MAX_U32)),
+    end="end_unix",
     rounding=optional(one_of(PriceRounding)),
     digits=whole(1, MAX_DIGITS),
     minutes=MINUTES,
