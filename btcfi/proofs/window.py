@@ -121,6 +121,17 @@ def check_window(window: ProvenWindow, input_bytes: bytes) -> str:
     return f"{window.fixing} of {count} minutes up to {window.end} is the input's price, {price} cents"
 
 
+def window_in_words(window: ProvenWindow) -> str:
+    """Return in one sentence which minutes make the price, and which do not count."""
+    counted = [one.slot for one in window.minutes if one.left_out is None]
+    left_out = [f"{one.slot} {one.left_out.value}" for one in window.minutes if one.left_out is not None]
+    late = sum(at > window.end for at in counted)
+    rounding = "to the cent" if window.rounding is None else f"to the dollar ({window.rounding.value})"
+    said = f"The price is {window.fixing} up to {window.end} of {len(counted)} minutes, {rounding}"
+    said += f"; {late} of them came after it" if late else ""
+    return said + (f"; left out: {', '.join(left_out)}." if left_out else ".")
+
+
 def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash32) -> str:
     """Check that a window is what an oracle's event promised; return that in words. Raises ProofWindowError."""
     theirs = (event.fixing, event.expiry, event.rounding, event.digits, event.program_hash)
