@@ -130,15 +130,15 @@ class OracleEvent:
         """Return the canonical bytes that the id commits to."""
         parts = [bytes([self.version, self.digits]), self.expiry.to_bytes(8), self.program_hash, self.preset_hash]
         texts = [self.feed, self.condition]
-        if self.version > 1:
+        if self.rounding is PriceRounding.NEAREST:
             texts += [str(self.fixing), self.rounding.value]
         parts += [bytes([len(text.encode())]) + text.encode() for text in texts]
         return b"".join(parts) + (sha256(self.dlc_event) if self.dlc_event else b"")
 
     @property
-    def rounding(self) -> PriceRounding:
-        """How the price becomes whole dollars."""
-        return PriceRounding.DOWN if self.version == 1 else PriceRounding.NEAREST
+    def rounding(self) -> PriceRounding | None:
+        """How the price becomes whole dollars; None where another house's oracle does it, by a rule that it keeps."""
+        return {1: PriceRounding.DOWN, 2: PriceRounding.NEAREST}.get(self.version)
 
     @property
     def id(self) -> Hash32:

@@ -43,7 +43,7 @@ def test_a_foreign_announcement_becomes_an_event_of_its_minute_digits_and_oracle
     made = imported(mode=mode)
     assert (made.oracle_key, made.event.digits, made.event.expiry) == (KEY, 18, 60 * 29_000_000)
     assert (made.event.feed, made.event.version, made.proofs) == ("BTC/USD", FOREIGN, ())
-    assert made.digit_hash is mode
+    assert (made.digit_hash, made.event.rounding) == (mode, None)
     assert decode_announcement(json.loads(json.dumps(encode_announcement(made)))) == made
 
 
