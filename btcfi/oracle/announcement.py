@@ -160,7 +160,7 @@ def attested_price(price: CentsPerBtc, rounding: PriceRounding, digits: int) -> 
     return _cents(_dollars(price, rounding, (1 << digits) - 1))
 
 
-def _dollars(price: CentsPerBtc, rounding: PriceRounding, highest: int) -> int:
+def _dollars(price: CentsPerBtc, rounding: PriceRounding | None, highest: int) -> int:
     half = CENTS_PER_DOLLAR // 2 if rounding is PriceRounding.NEAREST else 0
     return min((price + half) // CENTS_PER_DOLLAR, highest)
 
