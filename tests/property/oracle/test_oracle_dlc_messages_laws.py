@@ -1,7 +1,5 @@
 """Laws of the DLC specification's messages: one byte form, every byte counts, nothing but a refusal for rubbish."""
 
-import unicodedata
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,7 +16,8 @@ from btcfi.oracle.dlc_messages import (
 from btcfi.units import UnixSeconds
 from tests.support.foreign_oracle import ForeignOracle
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).map(lambda t: unicodedata.normalize("NFC", t))
+texts = st.text("ab1 /-é€漢😀\x00", max_size=40)
+"""In NFC whatever their order; the whole of Unicode is slow to draw from."""
 keys = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
 numbers = st.builds(

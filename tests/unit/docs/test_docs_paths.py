@@ -53,9 +53,7 @@ def problem_of(span, known):
         return ""
     path, _, symbol = span.partition(":")
     first = path.split("/", 1)[0]
-    if (
-        span in NO_PATHS or "NAME" in span or "[" in span
-    ):  # a name to fill in, a place in a document
+    if span in NO_PATHS or "NAME" in span or "[" in span:  # a name to fill in, a place in a document
         return ""
     if first in ROOMS and "/" in path:
         if not list(ROOT.glob(path.rstrip("/"))):

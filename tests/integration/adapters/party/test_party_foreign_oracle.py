@@ -18,7 +18,7 @@ from btcfi.oracle import dlc_messages
 from btcfi.oracle.announcement import announce, check_announcement
 from btcfi.oracle.attestation import attest
 from btcfi.oracle.dlc_messages import DigitHash
-from btcfi.oracle.fixing import MINUTE
+from btcfi.oracle.fixing import MINUTE, parse_fixing
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import party_cli
 from btcfi.units import parse_txid
@@ -103,6 +103,8 @@ def test_a_contract_bought_against_foreign_tlv_announcements_settles(stage, mode
         party_cli.app, [*map(str, ["verify", offer, accept, sign, "--announcement", announcement, "--json"])]
     )  # fmt: skip
     assert json.loads(shown.stdout)["holds"], shown.stdout
+    assert "as its oracle alone fixes and rounds it" in shown.stdout
+    assert "by which rule it finds its price, nothing here says" in shown.stdout
     settled = next(
         tx
         for height in range(wallet.node.block_count() - 6, wallet.node.block_count() + 1)
@@ -126,6 +128,21 @@ def test_an_offer_that_names_a_foreign_oracle_beside_another_is_refused(stage):
         "--announcement", other, "--premium-sats", 50_000, "--out", folder / "pair-offer.json", code=2,
     )  # fmt: skip
     assert "such an oracle alone" in error
+
+
+def test_an_option_of_a_window_is_not_settled_by_an_oracle_that_says_nothing_of_windows(stage):
+    _, desks, folder = stage
+    theirs = ForeignOracle(name="window")
+    announcement = written(
+        folder / "window.announcement", dlc_messages.encode_announcement(theirs.announcement()), as_hex=True
+    )
+    allow(desks["seller"], folder, "--announcement", announcement)
+    (folder / "window.json").write_text(json.dumps(encode_terms(replace(OPTION, fixing=parse_fixing("twap:30")))))
+    error = desks["seller"].run(
+        "offer", "--option", folder / "window.json", "--role", "seller", "--announcement", announcement,
+        "--premium-sats", 50_000, "--out", folder / "window-offer.json", code=2,
+    )  # fmt: skip
+    assert "event.fixing: minute; expected twap:30" in error
 
 
 def test_a_foreign_attestation_of_no_contract_of_ours_and_a_forged_one_are_refused(stage):
