@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -103,17 +103,11 @@ def load_preset_by_hash(sha256: str, *, name: str = "") -> Preset:
 
 
 def rule_by_hash(sha256: str, *, ours: Preset) -> ConsensusRule:
-    """Return by which rule an option's minute is agreed and fit to settle on. Raises NotHeldError.
+    """Return by which rule an option's minutes are agreed and fit to settle on: its own preset's. Raises NotHeldError.
 
-    ours: the deployment's, by which every minute gets its one price. An option whose preset agrees by other numbers
-    waits: the minute's price is not the one that it was sold on.
+    ours: the deployment's, which need not be looked up.
     """
-    theirs = ours if sha256 == ours.sha256 else load_preset_by_hash(sha256)
-    as_ours = replace(theirs.consensus, settle_confidence_bps=ours.consensus.settle_confidence_bps)
-    if as_ours != ours.consensus:
-        hint = f"minutes are agreed by preset {ours.name!r}; deploy one whose [consensus] is the same until these end"
-        raise NotHeldError("price rule of preset", sha256, name=theirs.name, hint=hint)
-    return theirs.consensus
+    return (ours if sha256 == ours.sha256 else load_preset_by_hash(sha256)).consensus
 
 
 def read_preset(file: Path) -> Preset:

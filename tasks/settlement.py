@@ -19,6 +19,7 @@ from btcfi.proofs.subtrees import (
     subtree_count,
     subtree_roots,
 )
+from btcfi.proofs.window import read_window
 from btcfi.vm.agreement import execute
 from btcfi.vm.program import Program
 from settings.preset import Preset
@@ -53,7 +54,7 @@ def _run(claimed: Claim) -> SettlementProof | int | str:
         if execution.steps > preset.parallel_proof_steps:
             return subtree_count(execution.steps, BLOCK_HEIGHT)
         SettlementOutput.from_bytes(execution.output).raise_if_refused()
-        return build_proof(execution)
+        return build_proof(execution, window=read_window(claimed.window))
     except Exception as e:  # noqa: BLE001 - whatever one settlement does, the others of its batch go on
         return str(e) or type(e).__name__
 
@@ -74,7 +75,7 @@ def _store(here: Context, outcomes: list[tuple[Claim, SettlementProof | int | st
 def prove_part(settlement_id: str, first: int, count: int) -> int:
     """Run the guest again up to a part of its trace and hash that part's subtrees."""
     here = context()
-    program, _, input_bytes = _run_by(here, settlement_id)
+    program, _, input_bytes, _ = _run_by(here, settlement_id)
     roots = subtree_roots(program, input_bytes, first=first, count=count)
     with here.store.transaction() as session:
         for part, root in enumerate(roots, start=first):
@@ -86,21 +87,24 @@ def prove_part(settlement_id: str, first: int, count: int) -> int:
 def close_proof(_done: list[int], settlement_id: str) -> None:
     """Join the subtrees of a long trace; by the rows that are there, so a repeated close changes nothing."""
     here = context()
-    program, preset, input_bytes = _run_by(here, settlement_id)
+    program, preset, input_bytes, window = _run_by(here, settlement_id)
     with here.store.reading() as session:
         roots = settlements.parts_of(session, settlement_id)
     execution = execute_untraced(program, input_bytes, max_steps=preset.max_steps)
-    proof = proof_from_subtrees(program, execution, roots)
+    proof = proof_from_subtrees(program, execution, roots, window=read_window(window))
     with here.work() as session:
         settlements.close_long(session, settlement_id, proof, now=here.now())
         enqueue(session, [Work(flow="send")], now=here.now())
 
 
-def _run_by(here: Context, settlement_id: str) -> tuple[Program, Preset, bytes]:
-    """Return what a long settlement is run by, and its input. Raises NotHeldError, and keeps that beside it."""
+def _run_by(here: Context, settlement_id: str) -> tuple[Program, Preset, bytes, str | None]:
+    """Return what a long settlement is run by, its input, and the minutes behind its price.
+
+    Raises NotHeldError, and keeps that beside it.
+    """
     with here.store.reading() as session:
-        bound, input_bytes = settlements.bound_of(session, settlement_id)
+        bound, input_bytes, window = settlements.bound_of(session, settlement_id)
     if (lacking := missing(bound)) is not None:
         with here.store.transaction() as session:
             settlements.note_unheld(session, settlement_id, lacking)
-    return program_of(bound.program_sha256), preset_of(bound.preset_sha256, bound.preset), input_bytes
+    return program_of(bound.program_sha256), preset_of(bound.preset_sha256, bound.preset), input_bytes, window

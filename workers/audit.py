@@ -20,7 +20,7 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.options import event_of
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
@@ -30,7 +30,9 @@ from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
-from btcfi.oracle.announcement import CENTS_PER_DOLLAR
+from btcfi.oracle.quote import Feed
+from btcfi.proofs.errors import ProofWindowError
+from btcfi.proofs.window import check_window, read_window
 from btcfi.units import Sats, Slot
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
@@ -156,15 +158,12 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     """Compare what the guest pays in a fresh run, what Python pays, what the store says and what the chain paid."""
     given = SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex))
     output = fresh_run(load_program_by_hash(option.program_sha256, name=option.program), settlement.input_hex)
-    problems = []
-    priced = session.execute(
-        select(RoundRow).where(col(RoundRow.feed) == option.feed, col(RoundRow.slot) == settlement.slot)
-    ).scalar_one_or_none()
+    problems = _window(settlement)
     for what, expected, found in (
         ("payout in the store", output.payout_sats, settlement.payout_sats),
         ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
         ("state", OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED, option.state),
-        ("price of the settlement", _price_of(session, option, settlement, priced), given.spot),
+        ("price of the settlement", _price_of(session, option, settlement), given.spot),
         ("strike", option.strike_cents, given.strike),
     ):
         if expected != found:
@@ -179,16 +178,30 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     return problems
 
 
-def _price_of(session: Session, option: OptionRow, settlement: SettlementRow, priced: RoundRow | None) -> int | None:
-    """Return what the guest is told of a minute's price: at expiry what oracles attest, whole dollars."""
+def _price_of(session: Session, option: OptionRow, settlement: SettlementRow) -> int | None:
+    """Return what the guest is told: the fixing, every minute agreed again; at expiry as the oracles attest it."""
     event = event_of(option)
-    imported = holds.imported_outcome(session, event) if settlement.reason == "expiry" else None
-    if imported is not None:  # attested before a restore, which lost the minute
+    at_expiry = settlement.reason == "expiry"
+    imported = holds.imported_outcome(session, event) if at_expiry else None
+    if imported is not None:  # attested before a restore, which lost the minutes
         return event.price_of(imported)
-    if priced is None or priced.price_cents is None:
+    rule = load_preset_by_hash(option.preset_sha256, name=option.preset).consensus
+    end = event.expiry if at_expiry else Slot(settlement.slot)
+    fixed = fixing_of(session, Feed(option.feed), event.fixing, end, rule)
+    if fixed is None:
         return None
-    whole = settlement.reason == "expiry"
-    return priced.price_cents // CENTS_PER_DOLLAR * CENTS_PER_DOLLAR if whole else priced.price_cents
+    return event.price_of(event.outcome(fixed.price)) if at_expiry else fixed.price
+
+
+def _window(settlement: SettlementRow) -> list[str]:
+    """Return what is wrong with the minutes that stand beside a settlement for its proof file."""
+    window = read_window(settlement.window)
+    try:
+        if window is not None:
+            check_window(window, bytes.fromhex(settlement.input_hex))
+    except ProofWindowError as e:
+        return [str(e)]
+    return []
 
 
 def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any) -> list[str]:  # noqa: ANN401 - JSON

@@ -19,8 +19,9 @@ from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK
 from btcfi.contracts.payouts import check_option_of, decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy, WrongMessageError
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.announcement import Announcement, OracleEvent, WrongAnnouncementError
-from btcfi.units import CentsPerBtc, Height, Sats
+from btcfi.oracle.announcement import Announcement, OracleEvent, PriceRounding, WrongAnnouncementError
+from btcfi.oracle.fixing import Fixing, FixingKind
+from btcfi.units import CentsPerBtc, Height, Sats, Slot
 
 SHOWN_PERCENT: Final = (50, 80, 90, 95, 100, 105, 110, 125, 150, 200)
 """Of the strike: the prices of the payoff table."""
@@ -127,6 +128,14 @@ def _check_same_oracles(offered: Sequence[Announcement], ours: Sequence[Announce
 # ---- in words
 
 
+def fixing_in_words(fixing: Fixing, end: Slot, rounding: PriceRounding) -> str:
+    """Return what settles a contract: "mean of the 30 minutes up to 2026-11-27 08:00 UTC, nearest dollar"."""
+    made = {FixingKind.TWAP: "mean", FixingKind.MEDIAN: "median"}.get(fixing.kind)
+    minutes = f"{made} of the {fixing.minutes} minutes up to" if made else "price of"
+    dollar = "nearest dollar" if rounding is PriceRounding.NEAREST else "whole dollars, down"
+    return f"{minutes} {_at(end)}, {dollar}"
+
+
 def _explained(
     messages: Messages, agreement: Agreement, option: OptionTerms, event: OracleEvent, *, compared: bool
 ) -> Explanation:
@@ -142,13 +151,13 @@ def _explained(
         sections=(
             _checked(messages, agreement, compared=compared),
             _whose(messages),
-            _spending(agreement, option),
+            _spending(agreement, option, event),
             _buyer(agreement),
             _seller(agreement, option),
             _worst_in_words(worst, messages.offer.terms),
             _oracles(agreement, event),
             _fees(messages.offer.terms, agreement),
-            _not_guaranteed(agreement),
+            _not_guaranteed(agreement, event),
         ),
         payoff=rows,
         worst={role.value: amount for role, amount in worst.items()},
@@ -162,7 +171,10 @@ def _title(option: OptionTerms, event: OracleEvent) -> str:
     style = "American" if option.american else "European"
     kind = option.kind.label.replace("_", " ")
     size = f"{option.quantity / 100:.2f} BTC"
-    return f"{style} {kind} on {size}, strike {_usd(option.strike)}{knock_out}, {event.feed} of {_at(option.expiry)}"
+    of = f"{event.feed} of {_at(option.expiry)}"
+    if event.version > 1:
+        of = f"{event.feed}, {fixing_in_words(event.fixing, event.expiry, event.rounding)}"
+    return f"{style} {kind} on {size}, strike {_usd(option.strike)}{knock_out}, {of}"
 
 
 def _checked(messages: Messages, agreement: Agreement, *, compared: bool) -> Section:
@@ -198,11 +210,12 @@ def _whose(messages: Messages) -> Section:
     return Section(title="Whose contract it is", lines=tuple(lines))
 
 
-def _spending(agreement: Agreement, option: OptionTerms) -> Section:
+def _spending(agreement: Agreement, option: OptionTerms, event: OracleEvent) -> Section:
     chain, threshold = agreement.plan.contract, agreement.plan.threshold
     several = f"{threshold} of {len(agreement.plan.announcements)} oracles"
     attested = (
-        f"In blocks above {chain.expiry_height:,}, once {several} have attested the price of {_at(option.expiry)}: "
+        f"In blocks above {chain.expiry_height:,}, once {several} have attested the "
+        f"{fixing_in_words(event.fixing, event.expiry, event.rounding)}: "
         "either side, or whoever has both sides' pre-signatures, sends the one transaction of that price."
     )
     refund = (
@@ -268,6 +281,7 @@ def _oracles(agreement: Agreement, event: OracleEvent) -> Section:
         title="Who says the price",
         lines=(
             attested,
+            *_window(event),
             *keys,
             *condition,
             f"When {silent} of them stay silent, no price settles it, and the seller is refunded.",
@@ -275,6 +289,15 @@ def _oracles(agreement: Agreement, event: OracleEvent) -> Section:
             f"Preset by which the price is agreed: {event.preset_hash.hex()}.",
         ),
     )
+
+
+def _window(event: OracleEvent) -> tuple[str, ...]:
+    fixing = event.fixing
+    if fixing.minutes == 1:
+        return ()
+    first = f"The window is the {fixing.minutes} minutes from {_at(fixing.window(event.expiry)[0])} on."
+    late = f"It needs {fixing.least} of them: where fewer have a price, the next priced minutes count, and are named."
+    return (f"{first} {late}",)
 
 
 def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
@@ -290,8 +313,9 @@ def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
     )
 
 
-def _not_guaranteed(agreement: Agreement) -> Section:
+def _not_guaranteed(agreement: Agreement, event: OracleEvent) -> Section:
     threshold = agreement.plan.threshold
+    rounded = "to the nearest one" if event.rounding is PriceRounding.NEAREST else "down"
     return Section(
         title="What is NOT guaranteed",
         lines=(
@@ -300,7 +324,7 @@ def _not_guaranteed(agreement: Agreement) -> Section:
             f"That the oracles tell the truth: {threshold} that lie together decide the payout.",
             "That an in-the-money payout is mined in time: who sleeps until the refund height may lose it.",
             "That the other side answers a request to close early.",
-            "That a price between two whole dollars counts: it is rounded down before it is attested.",
+            f"That a price between two whole dollars counts: it is rounded {rounded} before it is attested.",
         ),
     )
 

@@ -23,6 +23,7 @@ from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
+from btcfi.oracle.fixing import EXPECTED, MINUTE, Fixing, parse_fixing
 from btcfi.records import Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
 
@@ -33,6 +34,7 @@ MAX_ENTRIES: Final = 64
 _TAG: Final = "BTCFi/mandate/v1"
 _WIDEST: Final = 1 << 53
 _BASIS: Final = 10_000
+_UNASKED: Final = UnixSeconds(0)
 
 
 class WrongMandateError(BtcfiError):
@@ -135,6 +137,8 @@ class Mandate:
     """The most that a close may pay in fees."""
     unbidden: bool
     """Whether everything inside these bounds is wanted, from whomever; else only what an order or a bid says, too."""
+    fixings: tuple[Fixing, ...] = ()
+    """What a contract may settle on; none named: whatever the option says, as every mandate of an earlier release."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for what allows nothing, or a threshold that its oracles cannot meet."""
@@ -152,6 +156,8 @@ class Mandate:
         if self.unbidden and "main" in self.networks:
             expected = "false: what coins that are worth something are given for, an order or a bid says"
             raise InvalidInputError("mandate.unbidden", "true on main", expected)
+        if len(set(self.fixings)) != len(self.fixings):
+            raise InvalidInputError("mandate.fixings", "one stands twice", "each once, or none for any")
         if self.valid_from >= self.valid_until:
             raise InvalidInputError("mandate.valid_until", f"{self.valid_until}", f"later than {self.valid_from}")
 
@@ -178,6 +184,8 @@ class Situation:
     """The chain's: the median time of the tip."""
     exposure: Sats
     """At stake in the owner's other open contracts."""
+    clock: UnixSeconds = _UNASKED
+    """The machine's own; the chain's is up to two hours behind it. 0: not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +259,8 @@ class Authority:
         if mandate.presets and event.preset_hash not in mandate.presets:
             known = ", ".join(one.hex()[:16] for one in mandate.presets)
             self._refuse("event.preset_hash", event.preset_hash.hex()[:16], known)
+        if mandate.fixings:
+            self._among("option.fixing", str(option.window), [str(one) for one in mandate.fixings])
         if event.condition and abs(window_of(event)[0] - self.situation.time) > mandate.window_slack:
             problem = f"the barrier counts from {window_of(event)[0]}, it is {self.situation.time}"
             self._refuse("event.condition", problem, f"within {mandate.window_slack:,} seconds of now")
@@ -282,6 +292,8 @@ class Authority:
     def _check_heights(self, option: OptionTerms, terms: ContractTerms) -> None:
         mandate, here = self.mandate, self.situation
         self._within("option.expiry_unix (seconds from now)", option.expiry - here.time, mandate.life)
+        if mandate.life.least >= 0:  # else expiries may lie in the past: in a replay no clock is the market's
+            check_life(option, max(here.time, here.clock))
         expected = expected_height(here.height, option.expiry - here.time)
         self._within(f"expiry_height (beyond {expected})", terms.expiry_height - expected, mandate.expiry_slack)
         self._within(
@@ -311,6 +323,17 @@ def stake_of(terms: ContractTerms, role: Role) -> Sats:
     return terms.collateral if role is Role.SELLER else terms.premium
 
 
+def check_life(option: OptionTerms, now: UnixSeconds) -> None:
+    """Refuse an option that is signed when its window has begun. Raises InvalidInputError.
+
+    It is sold a minute before that at the latest (``validate_terms``), which leaves the messages time to be carried.
+    """
+    window = option.window
+    if window != MINUTE and now > (begins := window.window(option.expiry)[0]):
+        problem = f"{option.expiry}, the window of {window} began at {begins}, and it is {now}"
+        raise InvalidInputError("option.expiry_unix", problem, "a contract before its window begins, or fixing minute")
+
+
 # ---- this option's event
 
 
@@ -321,7 +344,9 @@ _CONDITION: Final = re.compile(
 
 
 def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
-    """Check that an event is an option's: its minute, and for a knock-out its barrier and its direction.
+    """Check that an event is an option's: its minute, its fixing, and for a knock-out its barrier and its direction.
+
+    An option that names a fixing has an event of version 2, one of an earlier release an event of version 1.
 
     Raises InvalidInputError naming what is another's.
     """
@@ -329,6 +354,11 @@ def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
         raise InvalidInputError("oracles", "none", "at least one announcement")
     if event.expiry != option.expiry:
         raise InvalidInputError("event.expiry_unix", f"{event.expiry}", f"{option.expiry}, the option's expiry")
+    if event.version != (version := 1 if option.fixing is None else 2):
+        says = "names no fixing" if option.fixing is None else f"names the fixing {option.fixing}"
+        raise InvalidInputError("event.version", f"{event.version}", f"{version}, for the option {says}")
+    if event.fixing != option.window:
+        raise InvalidInputError("event.fixing", f"{event.fixing}", f"{option.window}, the option's")
     highest = event.max_price * CENTS_PER_DOLLAR
     if highest <= max(breakpoints_of(option)):  # whatever the price, it would be attested as that
         expected = f"a highest price above {max(breakpoints_of(option)):,} cents"
@@ -385,6 +415,9 @@ def mandate_digest(mandate: Mandate) -> Hash32:
 def encode_mandate(mandate: Mandate) -> dict[str, Any]:
     """Return the mandate's terms as JSON, not signed: what an owner edits."""
     pair = {name: [bounds.least, bounds.most] for name in _BOUNDED for bounds in [getattr(mandate, name)]}
+    also: dict[str, Any] = {_BOUNDED[name]: values for name, values in pair.items()}
+    if mandate.fixings:  # what names none stays the bytes that an earlier release signed
+        also["fixings"] = [str(one) for one in mandate.fixings]
     return {
         "type": TYPE,
         "version": MANDATE_VERSION,
@@ -406,7 +439,7 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
         "close": mandate.close.value,
         "close_fee_sats": mandate.close_fee,
         "unbidden": mandate.unbidden,
-    } | {_BOUNDED[name]: values for name, values in pair.items()}
+    } | also
 
 
 def encode_signed_mandate(signed: SignedMandate) -> dict[str, Any]:
@@ -454,11 +487,12 @@ def _fields() -> dict[str, Any]:
         "exposure": "exposure_sats",
         "window_slack": ("window_slack_seconds", whole(0, _WIDEST)),
         "close_fee": "close_fee_sats",
+        "fixings": listed(Rule(parse_fixing, EXPECTED), MAX_ENTRIES),
         **{name: (written, _BOUNDS) for name, written in _BOUNDED.items()},
     }
 
 
-_MANDATE: Final = record(Mandate, **_fields())
+_MANDATE: Final = record(Mandate, may_lack=("fixings",), **_fields())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,7 +519,7 @@ def decode_mandate(message: object) -> Mandate:
             "mandate", f"{head.type!r} version {head.version}", f"{TYPE!r} version {MANDATE_VERSION}"
         )
     mandate = _MANDATE.read(message, TYPE)
-    known = {*encode_mandate(mandate), "identity", "signature"}
+    known = {*encode_mandate(mandate), "fixings", "identity", "signature"}
     for name in message if isinstance(message, dict) else ():
         if name not in known:  # a misspelt field would say nothing, and its owner would think that it does
             raise InvalidInputError(f"{TYPE}.{name}", "unknown", "the fields of `btcfi party mandate new`")

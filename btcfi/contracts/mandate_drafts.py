@@ -12,16 +12,25 @@ from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.setup import MAX_CET_FEE
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, Hash32, Sats, UnixSeconds
 
 DAY: Final = 86_400
 FEED: Final = "BTC/USD"
+
+STANDARD_FIXING: Final = parse_fixing("twap:30")
+"""What an option settles on unless its seller says otherwise: half an hour, as options venues do."""
+
+CAREFUL_FIXINGS: Final = (STANDARD_FIXING, MINUTE)
+"""Of a careful mandate that is told no other."""
+
 _YEARS: Final = 20 * 365 * DAY
 
 
 def careful_mandate(
     *, number: int, now: UnixSeconds, network: str, roles: Sequence[Role], programs: Sequence[Hash32],
     oracle_keys: Sequence[bytes], threshold: int, feeds: Sequence[str] = (FEED,), presets: Sequence[Hash32] = (),
+    fixings: Sequence[Fixing] = CAREFUL_FIXINGS,
 ) -> Mandate:  # fmt: skip
     """Return a mandate for 30 days with narrow bounds: 0.1 BTC a contract, 0.5 BTC in all, bids and orders only."""
     return Mandate(
@@ -54,6 +63,7 @@ def careful_mandate(
         close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=100_000),
         close_fee=Sats(50_000),
         unbidden=False,
+        fixings=tuple(fixings),
     )
 
 

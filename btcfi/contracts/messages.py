@@ -21,9 +21,10 @@ from btcfi.contracts.buckets import Rounding
 from btcfi.contracts.leaves import TREES
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.oracle.announcement import Announcement, OracleEvent
+from btcfi.oracle.announcement import EVENT_VERSIONS, Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, unhex, whole
+from btcfi.oracle.fixing import EXPECTED
+from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, teach, unhex, whole
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
 VERSION: Final = 2
@@ -404,7 +405,27 @@ _PARTY: Final = record(
     coins=listed(Rule(_coin, "a coin"), MAX_COINS),
 )
 
-record(OracleEvent, feed=TEXT, expiry="expiry_unix", digits=whole(1, 25), may_lack=("version", "fixing"))
+_EVENT: Final = record(
+    OracleEvent,
+    feed=TEXT,
+    expiry="expiry_unix",
+    digits=whole(1, 25),
+    version=whole(EVENT_VERSIONS[0], EVENT_VERSIONS[-1]),
+    may_lack=("version", "fixing"),
+)
+
+
+def _event(value: Json) -> OracleEvent:
+    """Return the event of a JSON object: one of version 1 names neither version nor fixing, a later one both."""
+    event = _EVENT(value)
+    if event.version > 1 and "fixing" not in value:
+        raise Refused(".fixing", "missing", EXPECTED)
+    if event.version == 1 and "version" in value:
+        raise Refused(".version", "1, which is left out", "no version, or 2 with a fixing")
+    return event
+
+
+teach(OracleEvent, Rule(_event, "a JSON object"))
 
 _ANNOUNCEMENT: Final = record(
     Announcement,

@@ -8,6 +8,8 @@ from btcfi.contracts.cooperative import Close
 from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import Agreement
 from btcfi.errors import BtcfiError
+from btcfi.oracle.announcement import PriceRounding
+from btcfi.oracle.fixing import Fixing
 from btcfi.units import Hash32, Height, Sats, Slot
 
 
@@ -41,6 +43,9 @@ class Summary:
     worst_loss: Sats
     """The most that it can lose: what it puts in and pays, less what comes back at least."""
     feed: str
+    fixing: Fixing
+    """What is made of its minutes up to the expiry."""
+    rounding: PriceRounding
     expiry: Slot
     expiry_height: Height
     refund_height: Height
@@ -73,6 +78,8 @@ def summary_of(agreement: Agreement, role: Role, *, mandate: int) -> Summary:
         least=min(returns),
         worst_loss=Sats(max(0, paid + fee - min(returns))),
         feed=event.feed,
+        fixing=event.fixing,
+        rounding=event.rounding,
         expiry=event.expiry,
         expiry_height=terms.expiry_height,
         refund_height=terms.refund_height,

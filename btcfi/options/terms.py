@@ -163,11 +163,16 @@ def _check_expiry(terms: OptionTerms, now: UnixSeconds) -> None:
             f"{(terms.expiry - now) // SECONDS_PER_MINUTE} minutes away",
             f"at most {MAX_AMERICAN_LIFE} minutes for an American option",
         )
-    if terms.window != MINUTE and terms.expiry - now < terms.window.minutes * SECONDS_PER_MINUTE:
+    check_window(terms.window, terms.expiry, now)
+
+
+def check_window(fixing: Fixing, expiry: int, now: UnixSeconds) -> None:
+    """Check that a life is no shorter than its window; one minute has none. Raises InvalidTermsError."""
+    if fixing != MINUTE and expiry - now < fixing.minutes * SECONDS_PER_MINUTE:
         raise InvalidTermsError(
             "expiry",
-            f"{(terms.expiry - now) // SECONDS_PER_MINUTE} minutes away",
-            f"at least {terms.window.minutes}, the window of {terms.window} (or the fixing minute)",
+            f"{(expiry - now) // SECONDS_PER_MINUTE} minutes away",
+            f"at least {fixing.minutes}, the window of {fixing} (or the fixing minute)",
         )
 
 

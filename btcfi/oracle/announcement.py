@@ -127,13 +127,26 @@ class OracleEvent:
 
     def outcome(self, price: CentsPerBtc, *, condition: bool = False) -> int:
         """Return the number whose digits are signed: whole dollars by the event's rounding, at most the maximum."""
-        half = CENTS_PER_DOLLAR // 2 if self.rounding is PriceRounding.NEAREST else 0
-        dollars = min((price + half) // CENTS_PER_DOLLAR, self.max_price)
+        dollars = _dollars(price, self.rounding, self.max_price)
         return dollars | (1 << self.digits if condition and self.condition else 0)
 
     def price_of(self, outcome: int) -> CentsPerBtc:
         """Return the price that an outcome states, in cents: what the guest is run with. Below $1 that is one cent."""
-        return CentsPerBtc(max((outcome & self.max_price) * CENTS_PER_DOLLAR, 1))
+        return _cents(outcome & self.max_price)
+
+
+def attested_price(price: CentsPerBtc, rounding: PriceRounding, digits: int) -> CentsPerBtc:
+    """Return the price that a contract settles at, in cents, when ``price`` is attested in so many digits."""
+    return _cents(_dollars(price, rounding, (1 << digits) - 1))
+
+
+def _dollars(price: CentsPerBtc, rounding: PriceRounding, highest: int) -> int:
+    half = CENTS_PER_DOLLAR // 2 if rounding is PriceRounding.NEAREST else 0
+    return min((price + half) // CENTS_PER_DOLLAR, highest)
+
+
+def _cents(dollars: int) -> CentsPerBtc:
+    return CentsPerBtc(max(dollars * CENTS_PER_DOLLAR, 1))
 
 
 def digit_values(outcome: int, count: int) -> tuple[int, ...]:

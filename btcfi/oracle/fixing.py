@@ -18,8 +18,8 @@ from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Minutes, Slot
 MOST_MINUTES: Final = 60
 """Of a window: an hour. As many minutes a tick opens again after an outage."""
 
-MINUTES_AFTER: Final = 1440
-"""Minutes after its end that a window may take up: a day. The refund path has a week."""
+MINUTES_AFTER: Final = 10_080
+"""Minutes after its end that a window may take up: a week, as long as the refund path waits."""
 
 
 class FixingKind(StrEnum):

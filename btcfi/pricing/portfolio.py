@@ -95,6 +95,7 @@ class Positions:
             barrier_cents=self.book.barrier_cents[chosen],
             american=self.book.american[chosen],
             collateral_ratio=None if self.book.collateral_ratio is None else self.book.collateral_ratio[chosen],
+            fixing=None if self.book.fixing is None else self.book.fixing[chosen],
         )
         return Positions(
             book=book,

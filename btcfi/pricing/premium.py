@@ -7,13 +7,14 @@ point. The floats between are USD per BTC.
 # ruff: noqa: FBT001, PLR0917 - a compiled kernel takes positional numbers only, and inlines what a reader would split
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind, Said
 from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american
 from btcfi.pricing.black_scholes import check_kind, quote
 from btcfi.pricing.compiled import kernel
@@ -31,7 +32,7 @@ from btcfi.pricing.domain import (
 )
 from btcfi.pricing.exercise_boundary import ROW
 from btcfi.pricing.kernels import DX, DXX, SLOTS, VALUE, knock_out, knocked, vanilla
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, UnixSeconds, cents_per_btc, unix_seconds
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds, cents_per_btc, unix_seconds
 
 CENTS_PER_USD: Final = 100
 SATS_PER_CENTI_BTC: Final = 1_000_000
@@ -61,6 +62,10 @@ class PriceableOption(Protocol):
         """Whether it may be exercised before expiry."""
 
     @property
+    def fixing(self) -> Fixing | None:
+        """What settles it at its expiry; None: its minute."""
+
+    @property
     def quantity(self) -> CentiBtc:
         """Hundredths of a bitcoin."""
 
@@ -85,6 +90,8 @@ class Book:
     """May be exercised at any time."""
     collateral_ratio: FloatArray | None = None
     """Bitcoin locked per BTC of quantity, at least 1: it caps the payout, which is in bitcoin. None: no cap."""
+    fixing: IntArray | None = None
+    """What settles each, as ``fixing_codes`` says it. None: every one by its minute."""
 
     def __post_init__(self) -> None:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -116,6 +123,7 @@ class Book:
             barrier_cents=np.array([int(o.barrier or 0) for o in many], dtype=np.int64),
             american=np.array([bool(o.american) for o in many], dtype=np.bool_),
             collateral_ratio=collateral_ratio([int(o.quantity) for o in many], [int(o.collateral) for o in many]),
+            fixing=fixing_codes(o.fixing for o in many),
         )
 
 
@@ -146,6 +154,13 @@ def collateral_ratio(quantity_centi_btc: npt.ArrayLike, collateral_sats: npt.Arr
     locked = np.asarray(collateral_sats, dtype=np.float64) / SATS_PER_CENTI_BTC
     ratio: FloatArray = locked / np.asarray(quantity_centi_btc, dtype=np.float64)
     return ratio
+
+
+def fixing_codes(fixings: Iterable[Fixing | None]) -> IntArray:
+    """Return fixings as ``Book`` takes them: 0 the minute (also None), N the mean of N minutes, -N their median."""
+    code = {FixingKind.MINUTE: 0, FixingKind.TWAP: 1, FixingKind.MEDIAN: -1}
+    every = [f or MINUTE for f in fixings]
+    return np.array([code[f.kind] * f.minutes for f in every], dtype=np.int64)
 
 
 @kernel
@@ -210,13 +225,16 @@ def _book_loop(
 
 
 def premiums(
-    book: Book, *, spot: CentsPerBtc, volatility: ArrayLike, rate: float = 0.0, now: UnixSeconds
+    book: Book, *, spot: CentsPerBtc, volatility: ArrayLike, rate: float = 0.0, now: UnixSeconds,
+    known: Mapping[Slot, Said] | None = None,
 ) -> Premiums:  # fmt: skip
     """Return premium, delta, gamma, vega, theta and rho of every option in ``book``.
 
     spot: the agreed price, integer cents per BTC. volatility: per square-root year (0.65 = 65 %), one number or one an
     option. rate: continuously compounded per year, 0 to 1. now: the time that the price is of; an option at or past its
     expiry is worth its payoff at ``spot``. A knock-out that an earlier price triggered is the caller's to leave out.
+    known: what the closed minutes of the open windows say, as for ``fixing.fix``; minutes of no window are ignored, and
+    one of a window that is not in it counts as a price to come (of a minute that has passed: as ``spot``).
     Raises UnitOutOfRangeError, PricingDomainError, UnequalLengthsError. Never returns a NaN.
     """
     at, moment = cents_per_btc(spot), unix_seconds(now)
@@ -269,4 +287,14 @@ def cents_of(usd: float) -> Cents:
     return Cents(int(to_cents(usd)))
 
 
-__all__ = ["Book", "Premiums", "PriceableOption", "cents_of", "collateral_ratio", "premiums", "to_cents", "warm_up"]
+__all__ = [
+    "Book",
+    "Premiums",
+    "PriceableOption",
+    "cents_of",
+    "collateral_ratio",
+    "fixing_codes",
+    "premiums",
+    "to_cents",
+    "warm_up",
+]

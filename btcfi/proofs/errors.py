@@ -73,3 +73,9 @@ class ProofExecutionError(ProofError):
     """Executing the program on the input gives something else."""
 
     check = "re-execution"
+
+
+class ProofWindowError(ProofError):
+    """The window's minutes do not make the price that the program was run with."""
+
+    check = "window"

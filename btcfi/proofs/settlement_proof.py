@@ -1,4 +1,4 @@
-"""Build a settlement proof from an execution; verify one. The format, v1, stands in docs/proofs.md.
+"""Build a settlement proof from an execution; verify one. The format, v1 and v2, stands in docs/proofs.md.
 
 A verifier needs the proof and the program, no emulator and no network.
 """
@@ -41,6 +41,7 @@ from btcfi.proofs.merkle import (
     root_of,
     trace_leaves,
 )
+from btcfi.proofs.window import WINDOW, ProvenWindow, check_window, encode_window
 from btcfi.records import HASH, TEXT, Rule, hexadecimal, listed, record, unhex, whole
 from btcfi.units import Hash32
 from btcfi.vm import interpreter
@@ -51,6 +52,11 @@ from btcfi.vm.trace import LEAF_BYTES, Execution, MemoryKind, Step, Trace, final
 
 FORMAT: Final = "btcfi-settlement-proof"
 FORMAT_VERSION: Final = 1
+"""Of a proof without a window: any program's, and an earlier release's settlement."""
+
+WINDOW_VERSION: Final = 2
+"""Of a settlement's proof with the window that its price is made of."""
+
 ROOT_TAG: Final = "BTCFi/trace/root"
 SAMPLE_TAG: Final = "BTCFi/trace/sample"
 
@@ -96,6 +102,13 @@ class SettlementProof:
     """By step number: the first, the last, those that wrote the output, and the sampled ones with their successors."""
     siblings: tuple[Hash32, ...]
     """What ``included`` needs to reach the trace root, in the order of docs/proofs.md."""
+    window: ProvenWindow | None = None
+    """The minutes that the input's price is made of; the proof root does not commit to them, but to the price."""
+
+    @property
+    def version(self) -> int:
+        """The version of its file."""
+        return FORMAT_VERSION if self.window is None else WINDOW_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +139,12 @@ def sampled_steps(proof_root: bytes, steps: int, count: int = SAMPLES) -> tuple[
     return tuple(sorted({int.from_bytes(digest[:8], "little") % (steps - 1) for digest in picked}))
 
 
-def build_proof(execution: Execution, *, include: Iterable[int] = ()) -> SettlementProof:
+def build_proof(
+    execution: Execution, *, include: Iterable[int] = (), window: ProvenWindow | None = None
+) -> SettlementProof:
     """Return the proof of ``execution``, which must carry its whole trace; ``include`` names further steps.
+
+    window: what the input's price is made of, of a settlement; unchecked here, ``verify`` does.
 
     Raises InvalidInputError for an untraced execution or a step that does not exist.
     """
@@ -151,6 +168,7 @@ def build_proof(execution: Execution, *, include: Iterable[int] = ()) -> Settlem
         proof_root=proof_root,
         included=[trace.step(index) for index in indices],
         node_at=lambda level, index: node_in(levels, level, index),
+        window=window,
     )
 
 
@@ -165,8 +183,9 @@ def included_steps(proof_root: bytes, steps: int, stores: Iterable[int], include
 
 
 def proof_from_parts(
-    execution: Execution, *, trace_root: Hash32, proof_root: Hash32, included: Sequence[Step], node_at: NodeAt
-) -> SettlementProof:
+    execution: Execution, *, trace_root: Hash32, proof_root: Hash32, included: Sequence[Step], node_at: NodeAt,
+    window: ProvenWindow | None = None,
+) -> SettlementProof:  # fmt: skip
     """Return the proof whose steps and tree nodes were found elsewhere (btcfi.proofs.subtrees)."""
     indices = [step.index for step in included]
     return SettlementProof(
@@ -183,6 +202,7 @@ def proof_from_parts(
         proof_root=proof_root,
         included=tuple(included),
         siblings=multi_path(node_at, height_of(execution.steps), indices),
+        window=window,
     )
 
 
@@ -209,6 +229,8 @@ def verify(
         _check_ends(proof, program),
         _check_output(proof),
     ]
+    if proof.window is not None:
+        checks.append(check_window(proof.window, proof.input_bytes))
     if depth is Depth.SAMPLE:
         checks.append(_check_samples(proof, program))
     if depth is Depth.EXECUTE:
@@ -385,7 +407,7 @@ def to_json(proof: SettlementProof) -> str:
     """Return the canonical text: sorted keys, no spaces, lower-case hex, one line and a newline."""
     fields: dict[str, Any] = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": proof.version,
         "program_name": proof.program_name,
         "program_hash": proof.program_hash.hex(),
         "input": proof.input_bytes.hex(),
@@ -400,6 +422,8 @@ def to_json(proof: SettlementProof) -> str:
         "included_steps": [step.to_bytes().hex() for step in proof.included],
         "siblings": [sibling.hex() for sibling in proof.siblings],
     }
+    if proof.window is not None:
+        fields["window"] = encode_window(proof.window)
     return json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n"
 
 
@@ -414,10 +438,14 @@ def from_json(text: str | bytes) -> SettlementProof:
         raise ProofFormatError(f"not JSON: {e}") from e
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ProofFormatError(f"field format is not {FORMAT!r}")
-    if fields.get("version") != FORMAT_VERSION:
-        raise ProofVersionError(f"version {fields.get('version')!r}, this verifier knows {FORMAT_VERSION}")
-    if tuple(sorted(fields)) != _KEYS:
-        wrong = sorted(set(fields) ^ set(_KEYS))
+    version = fields.get("version")
+    if type(version) is not int or version not in (FORMAT_VERSION, WINDOW_VERSION):
+        raise ProofVersionError(f"version {version!r}, this verifier knows {FORMAT_VERSION} and {WINDOW_VERSION}")
+    keys = {*_KEYS, "window"} if version == WINDOW_VERSION else {*_KEYS}
+    if version == WINDOW_VERSION and "window" not in fields:
+        raise ProofVersionError(f"version {version} is that of a proof with a window, and there is none")
+    if fields.keys() != keys:
+        wrong = sorted(fields.keys() ^ keys)
         raise ProofFormatError(f"missing or unknown fields: {', '.join(wrong)[:200]}")
     proof = _PROOF.read(fields, "", _wrong_field)
     if to_json(proof) != decoded:
@@ -454,6 +482,8 @@ _PROOF: Final = record(
         listed(Rule(lambda text: Step.from_bytes(unhex(text)), f"{LEAF_BYTES} bytes as hex"), MAX_INCLUDED),
     ),
     siblings=listed(HASH, MAX_INCLUDED * 32),
+    window=WINDOW,
+    may_lack=("window",),
 )
 
 
@@ -464,6 +494,7 @@ def _wrong_field(field: str, problem: str, expected: str) -> ProofFormatError:
 __all__ = [
     "Depth",
     "ProofError",
+    "ProvenWindow",
     "SettlementProof",
     "Verified",
     "build_proof",

@@ -8,6 +8,7 @@ whatever the split.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,7 @@ from btcfi.proofs.settlement_proof import (
     proof_from_parts,
     root_record_hash,
 )
+from btcfi.proofs.window import ProvenWindow
 from btcfi.units import Hash32
 from btcfi.vm.interpreter import Machine, execution_of, fault_of, run, run_untraced
 from btcfi.vm.machine import MAX_STEPS, Stop
@@ -92,6 +94,7 @@ def proof_from_subtrees(
     *,
     height: int = BLOCK_HEIGHT,
     include: Iterable[int] = (),
+    window: ProvenWindow | None = None,
 ) -> SettlementProof:
     """Return the proof of ``execution`` (untraced will do) from the roots of all its subtrees of ``height``, in order.
 
@@ -105,7 +108,7 @@ def proof_from_subtrees(
     top = node_levels(_digests(roots), tree_height - height, empty_root(height))
     # A tree lower than one subtree is its left part: its root lies on the subtree's left edge.
     if height_of(steps) < height:
-        return _small(program, execution, include)
+        return replace(_small(program, execution, include), window=window)
     trace_root = Hash32(top[-1][0].tobytes())
     stores: dict[int, int] = {}
     for trace in _blocks(Machine(program, execution.input_bytes), height):
@@ -125,6 +128,7 @@ def proof_from_subtrees(
         proof_root=proof_root,
         included=found,
         node_at=lambda level, index: _node(nodes, top, height, level, index),
+        window=window,
     )
 
 
@@ -167,18 +171,19 @@ def _node(nodes: dict[int, list[Digests]], top: Sequence[Digests], height: int, 
 
 
 def prove(
-    program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS, include: Iterable[int] = ()
-) -> SettlementProof:
+    program: Program, input_bytes: bytes, *, max_steps: int = MAX_STEPS, include: Iterable[int] = (),
+    window: ProvenWindow | None = None,
+) -> SettlementProof:  # fmt: skip
     """Run ``program`` on ``input_bytes`` and return the proof, in bounded memory however long the run.
 
     Raises a MachineFaultError unless it halts within ``max_steps``, InvalidInputError for an oversized input.
     """
     execution = execute_untraced(program, input_bytes, max_steps=max_steps)
     if execution.steps <= LONG_TRACE:
-        return _small(program, execution, include)
+        return replace(_small(program, execution, include), window=window)
     count = subtree_count(execution.steps, BLOCK_HEIGHT)
     roots = subtree_roots(program, input_bytes, first=0, count=count)
-    return proof_from_subtrees(program, execution, roots, include=include)
+    return proof_from_subtrees(program, execution, roots, include=include, window=window)
 
 
 def proof_roots_of_batch(executions: Sequence[Execution]) -> list[Hash32]:

@@ -129,6 +129,8 @@ class Option:
     taproot_address: str | None
     funding_txid: str | None
     created_at_unix: int
+    fixing: str = "minute"
+    """What settles it: minute, twap:N or median:N."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,9 +294,13 @@ def _page(kind: type[T]) -> Callable[[httpx.Response], Page[T]]:
 
 
 def _made(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Return the record of an answer; fields that this release does not know are left out."""
+    """Return the record of an answer; fields that this release does not know are left out.
+
+    A service of an earlier release lacks those that have a default.
+    """
     names = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    return kind(**{name: tuple(body[name]) if isinstance(body[name], list) else body[name] for name in names})
+    said = {name: body[name] for name in names if name in body}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
 
 
 def _query(**given: object) -> dict[str, str]:
@@ -312,10 +318,15 @@ def _segment(text: str) -> str:
 
 
 def _premium(
-    *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False
+    *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False,
+    fixing: str | None = None,
 ) -> _Call[PremiumQuote]:  # fmt: skip
-    """Return what an option costs now. strike, barrier: USD per BTC. expiry: ISO 8601 with a zone, or seconds."""
+    """Return what an option costs now. strike, barrier: USD per BTC. expiry: ISO 8601 with a zone, or seconds.
+
+    fixing: minute, twap:N or median:N; None: the service's preset.
+    """
     asked = {"type": type, "strike": strike, "expiry": expiry, "barrier": barrier, "american": american}
+    asked["fixing"] = fixing
     return _get("/api/v1/premium", _record(PremiumQuote), **asked)
 
 
@@ -326,11 +337,15 @@ def _market() -> _Call[Market]:
 
 def _create_option(
     *, type: OptionType, strike: Decimal, expiry_unix: int, quantity: Decimal, barrier: Decimal | None = None,
-    american: bool = False, idempotency_key: str | None = None,
+    american: bool = False, fixing: str | None = None, idempotency_key: str | None = None,
 ) -> _Call[CreatedOption]:  # fmt: skip
-    """Create an option. quantity: BTC, in hundredths. The same idempotency_key creates one option however often."""
+    """Create an option. quantity: BTC, in hundredths. The same idempotency_key creates one option however often.
+
+    fixing: minute, twap:N or median:N; None: the service's preset.
+    """
     body: dict[str, Any] = {"type": type, "strike": str(strike), "expiry": expiry_unix, "quantity": str(quantity)}
     body |= {"american": american} | ({"barrier": str(barrier)} if barrier is not None else {})
+    body |= {} if fixing is None else {"fixing": fixing}
     return _Call(
         method="POST",
         path="/api/v1/options",

@@ -19,7 +19,9 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
+    from btcfi.oracle.report import RoundReport
     from btcfi.proofs.settlement_proof import SettlementProof
+    from btcfi.units import Hash32
     from btcfi.vm import program as vm_program
 
 app = typer.Typer(
@@ -82,6 +84,14 @@ def verify(
     root: Annotated[
         str, typer.Option("--root", help="Also require this proof root (64 hex digits), as on chain.")
     ] = "",
+    announcement: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--announcement", help="An oracle's: the proof's window must be what it announced."),
+    ] = None,
+    reports: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--reports", help="A folder of minutes' reports, or of `anchor prove --price`: held against it."),
+    ] = None,
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse to run longer.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
@@ -103,13 +113,48 @@ def verify(
             raise ProofRootError(f"the proof's root is {proof.proof_root.hex()}, asked for {root}")
         asked = load_program(program, programs) if program else _program_of(proof, programs)
         verified = check(proof, asked, depth=Depth(depth), max_steps=max_steps)
+        beside = _beside(proof, announcement, reports)
     except ProofError as e:
         if as_json:
             _say({"verified": False, "failed_check": e.check, "problem": e.problem}, as_json=True)
         raise
     said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
-    said |= {"proof_root": verified.proof_root.hex(), "checks": list(verified.checks)}
+    said |= {"proof_root": verified.proof_root.hex(), "checks": [*verified.checks, *beside]}
     _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)}, as_json=as_json)
+
+
+def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | None) -> list[str]:
+    """Hold a proof's window against what its reader has from elsewhere; say that in words. Raises ProofWindowError."""
+    if announcement is None and reports is None:
+        return []
+    from btcfi.contracts.messages import decode_announcement  # noqa: PLC0415 - for this alone
+    from btcfi.oracle.announcement import check_announcement  # noqa: PLC0415 - as above
+    from btcfi.proofs.errors import ProofWindowError  # noqa: PLC0415 - numba, only when needed
+    from btcfi.proofs.window import check_announced, check_reports  # noqa: PLC0415 - as above
+
+    if proof.window is None:
+        raise ProofWindowError("there is none: a proof of version 1 says one price and not whence it is")
+    said = []
+    if announcement is not None:
+        made = decode_announcement(parse_json(_read(announcement), "announcement"))
+        check_announcement(made, expected=made.event)
+        said.append(check_announced(proof.window, made.event, proof.program_hash))
+    if reports is not None:
+        said.append(check_reports(proof.window, _reports(reports)))
+    return said
+
+
+def _reports(folder: Path) -> dict[Hash32, RoundReport]:
+    """Return the reports in a folder's JSON files by their hashes: bare ones, and those that an anchor's file holds."""
+    from btcfi.oracle.report import decode_report, report_hash  # noqa: PLC0415 - for `verify --reports` alone
+
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        message = parse_json(_read(path), path.name)
+        subject = message.get("subject", message) if isinstance(message, dict) else {}
+        report = decode_report(subject.get("report", message) if isinstance(subject, dict) else message)
+        found[report_hash(report)] = report
+    return found
 
 
 def _program_of(proof: SettlementProof, programs: Path | None) -> vm_program.Program:

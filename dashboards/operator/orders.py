@@ -7,18 +7,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final, cast
+from typing import Final
 
 from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
-from btcfi.adapters.store.options.premiums import realised_volatility, total_premium
+from btcfi.adapters.store.options.premiums import quote as priced_as_sold
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.fixing import Fixing, parse_fixing
 from btcfi.oracle.quote import Feed
-from btcfi.pricing.premium import Book, PriceableOption, premiums
 from btcfi.surfaces.rest.deps import OptionOrder
 from btcfi.units import (
     MAX_U32,
@@ -58,6 +58,8 @@ class Wanted:
     quantity: CentiBtc
     barrier: CentsPerBtc | None
     american: bool
+    fixing: Fixing | None
+    """None: the preset's."""
     minutes: int
     """Until expiry, from the market's now."""
 
@@ -71,7 +73,7 @@ class Wanted:
             raise InvalidInputError("order", repr(order_id[:40]), "the id that the page gave")
         return OptionOrder(
             order_id=order_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
-            american=self.american, expiry=self.expiry(now),
+            american=self.american, expiry=self.expiry(now), fixing=self.fixing,
         )  # fmt: skip
 
 
@@ -83,6 +85,7 @@ class Quoted:
     spot: CentsPerBtc
     slot: Slot
     expiry: Slot
+    fixing: Fixing
     volatility_bps: int
     premium: Cents
     premium_sats: int
@@ -113,13 +116,14 @@ def wanted_of(fields: Mapping[str, str]) -> Wanted:
     minutes = count * UNITS[unit] // 100
     if not 1 <= minutes <= MAX_MINUTES:
         raise InvalidInputError("expiry", f"{minutes} minutes from now", f"1 to {MAX_MINUTES} minutes")
-    barrier = fields.get("barrier", "").strip()
+    barrier, fixing = fields.get("barrier", "").strip(), fields.get("fixing", "").strip()
     return Wanted(
         kind=OptionKind.from_label(fields.get("kind", "")[:40]),
         strike=CentsPerBtc(hundredths(fields.get("strike", ""), "strike", highest=MAX_U32)),
         quantity=CentiBtc(hundredths(fields.get("quantity", ""), "quantity", highest=2_100_000_000)),
         barrier=CentsPerBtc(hundredths(barrier, "barrier", highest=MAX_U32)) if barrier else None,
         american=fields.get("american", "") == "yes",
+        fixing=parse_fixing(fixing) if fixing else None,
         minutes=minutes,
     )
 
@@ -155,25 +159,22 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
     terms = OptionTerms(
         kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, barrier=wanted.barrier,
         american=wanted.american, expiry=expiry, premium=Cents(0), collateral=collateral,
+        fixing=wanted.fixing or deps.api.fixing,
     )  # fmt: skip
     validate_terms(terms, now=now, spot=spot)
     fallback = deps.api.fallback_volatility
-    volatility = realised_volatility(
-        session,
-        Feed(deps.api.feed),
-        fallback_bps=DEFAULT_VOLATILITY_BPS if fallback is None else round(fallback * 10_000),
-    )
-    priced = premiums(
-        Book.of([cast("PriceableOption", terms)]), spot=spot, volatility=volatility / 10_000, rate=deps.api.rate,
-        now=now,
+    asked = priced_as_sold(
+        session, terms, feed=Feed(deps.api.feed), spot=spot, now=now, rate=deps.api.rate,
+        fallback_volatility_bps=DEFAULT_VOLATILITY_BPS if fallback is None else round(fallback * 10_000),
     )  # fmt: skip
-    premium = total_premium(int(priced.premium_cents()[0]), wanted.quantity)
+    premium, volatility, priced = asked.premium, asked.volatility, asked.priced
     held = wanted.quantity / 100
     return Quoted(
         wanted=wanted,
         spot=spot,
         slot=last.slot,
         expiry=expiry,
+        fixing=terms.window,
         volatility_bps=volatility,
         premium=premium,
         premium_sats=premium * SATS_PER_BTC // spot,

@@ -33,6 +33,7 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 
 BLANK: Final = {
     "kind": "call", "strike": "", "quantity": "0.10", "barrier": "", "american": "", "expires": "60", "unit": "minutes",
+    "fixing": "",
 }  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def _new(routes: APIRouter, console: Console) -> None:
         shown = _quote(console, fields)
         return console.page(
             request, who, "new_option.html", fields=fields, kinds=KINDS, units=list(orders.UNITS),
-            order_id=console.deps.entropy(16).hex(), refused=None, **shown,
+            order_id=console.deps.entropy(16).hex(), refused=None, default_fixing=str(console.deps.api.fixing), **shown,
         )  # fmt: skip
 
     @routes.get("/options/quote")
@@ -110,6 +111,7 @@ def _new(routes: APIRouter, console: Console) -> None:
             return console.page(
                 request, form.visitor, "new_option.html", status=status, fields=fields, kinds=KINDS,
                 units=list(orders.UNITS), order_id=console.deps.entropy(16).hex(),
+                default_fixing=str(console.deps.api.fixing),
                 refused=str(e) if status < 500 or isinstance(e, InvalidInputError) else "the sale failed inside",  # noqa: PLR2004
                 **shown,
             )  # fmt: skip

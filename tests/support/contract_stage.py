@@ -23,6 +23,7 @@ from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.mandate import Bounds
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from settings.deployment import Deployment
@@ -30,7 +31,7 @@ from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.mandates import give_mandate, mandate
-from tests.support.rounds import priced_round
+from tests.support.rounds import add_minute
 from workers.app import create_app
 from workers.deployed import sale_rule
 from workers.machine import parties
@@ -89,7 +90,7 @@ class Stage:
         if not resumed:
             parties.fill_wallets(node, self.deployment, coins=coins)
             with self.here.store.transaction() as session:
-                session.add(priced_round(SLOT, SPOT))
+                add_minute(session, SLOT, SPOT)
         self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
         chain.watch()
 
@@ -126,10 +127,10 @@ class Stage:
         wide = replace(wide, refund_delay=delay, expiry_slack=slack)
         give_mandate(desk, replace(wide, **changes))
 
-    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False):
+    def sell(self, name, kind=OptionKind.CALL, strike=4_500_000, *, barrier=None, american=False, fixing=MINUTE):
         wanted = Order(
             option_id=name, kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(2), american=american,
-            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY,
+            barrier=None if barrier is None else CentsPerBtc(barrier), expiry=EXPIRY, fixing=fixing,
         )  # fmt: skip
         with self.here.store.transaction() as session:
             sell(session, wanted, sale_rule(self.deployment), now=UnixSeconds(SLOT + 60))
@@ -153,7 +154,7 @@ class Stage:
 
     def price(self, price, slot=EXPIRY, **more):
         with self.here.store.transaction() as session:
-            session.add(priced_round(slot, price, **more))
+            add_minute(session, slot, price, **more)
 
     def settle(self):
         """Expire what is due, attest, run, and send: what the queue would carry."""

@@ -22,6 +22,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
 from btcfi.surfaces.amounts import CENTS, Expiry, parse_dollars, parse_expiry, parse_quantity
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import (
@@ -59,6 +60,8 @@ class Wanted:
     barrier: CentsPerBtc | None
     american: bool
     expiry: Expiry
+    fixing: Fixing | None
+    """None: the preset's."""
 
     def order(self, option_id: str, now: UnixSeconds) -> Order:
         """Return them as an order. Raises UnitOutOfRangeError for an expiry after the year 2106."""
@@ -66,7 +69,7 @@ class Wanted:
 
         return Order(
             option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
-            american=self.american, expiry=self.expiry.slot(now),
+            american=self.american, expiry=self.expiry.slot(now), fixing=self.fixing,
         )  # fmt: skip
 
 
@@ -79,6 +82,9 @@ def create(
     quantity: Annotated[str, typer.Option(help="BTC, in hundredths: 0.25")],
     barrier: Annotated[str, typer.Option(help="Knock-out level, USD per BTC; above the strike up-and-out")] = "",
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry")] = False,
+    fixing: Annotated[
+        str, typer.Option(help="What settles it: minute, twap:N or median:N; the preset's if not given")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create an option at the newest agreed price; the premium and the collateral are fixed with it."""
@@ -89,6 +95,7 @@ def create(
         barrier=parse_dollars(barrier, "barrier") if barrier else None,
         american=american,
         expiry=parse_expiry(expiry),
+        fixing=parse_fixing(fixing) if fixing else None,
     )
     store = open_store()
     with store.transaction() as session:
@@ -148,6 +155,7 @@ def fields_of(row: OptionRow) -> dict[str, Any]:
         "barrier_cents": row.barrier_cents,
         "american": row.american,
         "expiry": iso(row.expiry_unix),
+        "fixing": row.fixing,
         "premium_cents": row.premium_cents,
         "premium_sats": row.premium_sats,
         "collateral_sats": row.collateral_sats,
@@ -191,6 +199,8 @@ def _table(rows: Sequence[OptionRow]) -> None:
         table.add_column("terms, USD")
         table.add_column("premium", justify="right", no_wrap=True)
     table.add_column("expiry", no_wrap=True)
+    if wide:
+        table.add_column("fixing", no_wrap=True)
     for row in rows:
         kind = OptionKind(row.kind).label + (" american" if row.american else "")
         strike, barrier, btc, premium = (
@@ -198,9 +208,11 @@ def _table(rows: Sequence[OptionRow]) -> None:
         )
         if wide:
             cells = [kind, strike, barrier, btc, premium, f"{row.collateral_sats:,}", iso(row.expiry_unix)]
+            cells.append(row.fixing or str(MINUTE))
         else:
             knock_out = f" out {barrier}" if barrier else ""
-            cells = [f"{kind} {strike}{knock_out} x {btc}", premium, f"{iso(row.expiry_unix)[:16]}Z"]
+            window = f", {row.fixing}" if row.fixing not in {None, str(MINUTE)} else ""
+            cells = [f"{kind} {strike}{knock_out} x {btc}{window}", premium, f"{iso(row.expiry_unix)[:16]}Z"]
         table.add_row(row.id, row.state, *cells)
     console.print(table)
 

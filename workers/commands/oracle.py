@@ -17,19 +17,22 @@ import typer
 from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.store.options import holds
+from btcfi.contracts.explain import fixing_in_words
 from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
 from btcfi.contracts.payouts import condition_of, decode_terms
 from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
 from btcfi.oracle import announcement, attestation
 from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
+from btcfi.oracle.fixing import parse_fixing
 from btcfi.oracle.quote import BTC_USD
+from btcfi.proofs.window import MINUTES, ProvenWindow, settled_price
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
 from btcfi.surfaces.rest.times import iso, parse_time
-from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
+from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds, slot_of
 from btcfi.vm.program import load_program
 from settings.deployment import load_deployment
 from settings.preset import load_preset
@@ -78,21 +81,31 @@ def announce(
     out: Out,
     feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
     preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
+    fixing: Annotated[
+        str, typer.Option("--fixing", help="What you are willing to attest; another option is refused. Default: its.")
+    ] = "",
     since: Annotated[
         str, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
     ] = "",
 ) -> None:
-    """Announce what will be attested for an option: its minute, one nonce a digit. Again, it is the same file."""
+    """Announce what will be attested for an option: its fixing, one nonce a digit. Again, it is the same file.
+
+    An option of an earlier release names no fixing: its minute's price is announced, rounded down.
+    """
     terms = decode_terms(read_untrusted_json(option, at_most=MAX_FILE_BYTES, what="option", named=True))
+    if fixing and parse_fixing(fixing) != terms.window:
+        raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
     watched = slot_of(parse_time(since, "since") if since else _now())
     event = OracleEvent(
         feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash,
         preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), condition=condition_of(terms, watched),
+        version=1 if terms.fixing is None else 2, fixing=terms.window,
     )  # fmt: skip
     made = announcement.announce(read_secret(key), event)
     _write(out, encode_announcement(made))
     found = {"event": event.id.hex(), "oracle_key": made.oracle_key.hex(), "minute": iso(event.expiry)}
-    typer.echo(json.dumps(found | {"announcement": str(out)}, indent=1))
+    settles = fixing_in_words(event.fixing, event.expiry, event.rounding)
+    typer.echo(json.dumps(found | {"settles_at": settles, "announcement": str(out)}, indent=1))
 
 
 @app.command()
@@ -100,15 +113,24 @@ def attest(
     *,
     key: KeyFile,
     announced: Annotated[Path, typer.Option("--announcement", help="What you announced.")],
-    price: Annotated[str, typer.Option("--price", help="USD per BTC at the minute; attested in whole dollars, down.")],
+    price: Annotated[
+        str, typer.Option("--price", help="USD per BTC of the fixing; attested in whole dollars, as announced.")
+    ] = "",
+    minutes: Annotated[
+        Path | None, typer.Option("--minutes", help="The window's minutes, JSON, of which the fixing is computed.")
+    ] = None,
     out: Out,
     touched: Annotated[bool, typer.Option("--touched", help="The barrier was touched: pays nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the minute.")] = False,
 ) -> None:
-    """Attest the price of an announced minute, once: the outcome is written beside the key before it is signed."""
+    """Attest the price of an announced event, once: the outcome is written beside the key before it is signed.
+
+    The price is your word (--price), or what the event's fixing makes of its minutes (--minutes): a list of
+    {"slot": UNIX, "price_cents": PRICE} or {"slot": UNIX, "left_out": "void"}, in order.
+    """
     made = decode_announcement(read_untrusted_json(announced, at_most=MAX_FILE_BYTES, what="announcement", named=True))
     check_announcement(made, expected=made.event)
-    cents = parse_dollars(price, "price")
+    cents = _fixing_price(made.event, price, minutes)
     if touched and not made.event.condition:
         raise InvalidInputError("--touched", "the event has no barrier", "it left out")
     while _now() < made.event.expiry:
@@ -120,6 +142,19 @@ def attest(
     _write(out, encode_attestation(signed))
     found = {"event": made.event.id.hex(), "price_cents": made.event.price_of(outcome), "attestation": str(out)}
     typer.echo(json.dumps(found, indent=1))
+
+
+def _fixing_price(event: OracleEvent, price: str, minutes: Path | None) -> CentsPerBtc:
+    """Return the price that is to be attested: the owner's word, or what the fixing makes of the minutes."""
+    if bool(price) == (minutes is not None):
+        raise InvalidInputError("attest", "both or none of --price and --minutes", "one of them")
+    if minutes is None:
+        return parse_dollars(price, "price")
+    said = MINUTES.read(read_untrusted_json(minutes, at_most=MAX_FILE_BYTES, what="minutes", named=True), "minutes")
+    window = ProvenWindow(
+        fixing=event.fixing, end=event.expiry, rounding=event.rounding, digits=event.digits, minutes=said
+    )
+    return settled_price(window)
 
 
 def _write(path: Path, message: dict[str, Any]) -> None:

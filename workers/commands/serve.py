@@ -167,6 +167,7 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         create_option=_Seller(store, rule, wake, replay=deployment.replay_clock),
         submit=lambda _flow, *_ids: wake(),
         feed=rule.feed,
+        fixing=rule.fixing,
         rate=rule.rate_bps / 10_000,
         replay_clock=deployment.replay_clock,
         fallback_volatility=rule.fallback_volatility_bps / 10_000,
@@ -184,7 +185,7 @@ class _Seller:
     def __call__(self, order: OptionOrder) -> CreatedOption:
         wanted = Order(
             option_id=order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
-            barrier=order.barrier, american=order.american, expiry=order.expiry,
+            barrier=order.barrier, american=order.american, expiry=order.expiry, fixing=order.fixing,
         )  # fmt: skip
         with self._store.transaction() as session:
             now = rounds.market_now(session, self._rule.feed, replay=self._replay, now=_now())

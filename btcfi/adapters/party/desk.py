@@ -6,6 +6,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
@@ -37,7 +38,7 @@ from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Height, Sats, Slot
+from btcfi.units import Height, Sats, Slot, UnixSeconds
 
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
@@ -372,7 +373,8 @@ class PartyDesk:
         coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
         exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
         situation = Situation(
-            network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure)
+            network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
+            clock=UnixSeconds(int(time.time())),
         )  # fmt: skip
         return self.owner.authority(situation)
 

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -24,10 +24,11 @@ from btcfi.contracts.mandate import (
     encode_signed_mandate,
     sign_mandate,
 )
-from btcfi.contracts.mandate_drafts import FEED, careful_mandate, simulation_mandate
+from btcfi.contracts.mandate_drafts import CAREFUL_FIXINGS, FEED, careful_mandate, simulation_mandate
 from btcfi.contracts.messages import Role, decode_announcement, decode_offer
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, check_announcement
+from btcfi.oracle.fixing import Fixing, parse_fixing
 from btcfi.records import HASH
 from btcfi.surfaces.party.beginning import SIMULATION, Feeds, Oracles, Threshold, oracle_keys
 from btcfi.surfaces.party.screen import confirm, mandate_screen
@@ -52,6 +53,8 @@ identities = typer.Typer(help="The key by which you sign mandates.", no_args_is_
 app.add_typer(mandates, name="mandate")
 app.add_typer(identities, name="identity")
 
+ANY: Final = "any"
+
 IdentityFile = Annotated[
     Path | None, typer.Option("--identity", help="Your identity's keystore; default: identity.json in the folder.")
 ]
@@ -73,6 +76,14 @@ def new(
         list[str] | None,
         typer.Option("--preset", help="Hash of the rules of the price; repeat. Default: the announcements', else any."),
     ] = None,
+    fixing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fixing",
+            help="What may settle a contract: minute, twap:N, median:N, or any; repeat. "
+            "Default: the announcements', else twap:30 and minute.",
+        ),
+    ] = None,
     like: Annotated[str, typer.Option("--like", help="simulation: allow everything, on regtest alone.")] = "",
     out: Annotated[
         str, typer.Option("--out", help="Where the draft goes: a file, or - for stdout.", callback=place)
@@ -92,7 +103,8 @@ def new(
     if like not in ("", SIMULATION):
         raise InvalidInputError("--like", repr(like), SIMULATION)
     roles = [choice(Role, "--role", one) for one in role or ("buyer", "seller")]
-    draft = simulation_mandate(**common) if like else careful_mandate(**common, roles=roles)
+    fixings = _fixings(fixing or [], [one.event.fixing for one in announced])
+    draft = simulation_mandate(**common) if like else careful_mandate(**common, roles=roles, fixings=fixings)
     _write_draft(out, encode_mandate(draft))
     say({"draft": out, "number": draft.number, "next": f"read it, then party mandate sign {out}"}, quiet=out == "-")
 
@@ -191,6 +203,12 @@ def rotate(*, identity_passphrase_file: IdentityPassphrase = None, side: Side) -
         "before": None if kept is None else f"{kept} (remove it once you need it no more)",
         "next": "party mandate new, then party mandate sign: until then nothing is signed",
     })  # fmt: skip
+
+
+def _fixings(given: list[str], announced: list[Fixing]) -> list[Fixing]:
+    if given == [ANY]:
+        return []
+    return [parse_fixing(one) for one in given] or list(dict.fromkeys(announced)) or list(CAREFUL_FIXINGS)
 
 
 def _owner(side: Side, words: str) -> Owner:

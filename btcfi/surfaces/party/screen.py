@@ -12,6 +12,7 @@ from typing import Final
 
 import typer
 
+from btcfi.contracts.explain import fixing_in_words
 from btcfi.contracts.mandate import SignedMandate, encode_mandate
 from btcfi.contracts.messages import Role
 from btcfi.contracts.option import SECONDS_PER_BLOCK
@@ -74,6 +75,7 @@ def contract_screen(summary: Summary) -> str:
     return _screen(f"You are about to sign a contract as its {summary.role.value}.", {
         "option": _option_line(option),
         "expiry": f"{_when(summary.expiry)} by {summary.feed}, settled after block {summary.expiry_height:,}",
+        "settled at": fixing_in_words(summary.fixing, summary.expiry, summary.rounding),
         "collateral": f"{_amount(summary.collateral)}, {'your own' if seller else 'of the seller'}",
         "premium": f"{_amount(summary.premium)}, {'paid to you' if seller else 'paid by you'}",
         "your fee": f"{_amount(summary.funding_fee)} for the funding",
@@ -108,13 +110,18 @@ def close_screen(summary: CloseSummary) -> str:
 
 def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) -> str:
     """Return a mandate as its owner reads it, field by field. before: in force; what differs from it is marked."""
-    known = {} if before is None else encode_mandate(before.mandate)
+    known = {} if before is None else {**_ANY_FIXING, **encode_mandate(before.mandate)}
+    mandate = {**_ANY_FIXING, **mandate}
     rows = {name: _field(name, value) for name, value in mandate.items() if name not in ("type", "version")}
     for name in rows:
         if name in known and known[name] != mandate[name]:
             rows[name] += f"   (was {_field(name, known[name])})"
     changed = "none is in force" if before is None else f"number {before.mandate.number} is in force"
     return _screen(f"What you let your software sign ({changed}).", rows)
+
+
+_ANY_FIXING: Final[Mapping[str, object]] = {"fixings": []}
+"""What a mandate that names none says."""
 
 
 def _screen(title: str, rows: Mapping[str, str]) -> str:
@@ -124,6 +131,8 @@ def _screen(title: str, rows: Mapping[str, str]) -> str:
 def _field(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value == []:
+        return "any"
     if isinstance(value, list):
         bounds = [one for one in value if isinstance(one, int)]
         return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else _listed(list(map(str, value)))

@@ -10,6 +10,7 @@ import typer
 
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.mandate_drafts import STANDARD_FIXING
 from btcfi.contracts.messages import (
     ContractTerms,
     Role,
@@ -24,6 +25,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.fixing import parse_fixing
 from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
@@ -68,6 +70,9 @@ def option(
     barrier: Annotated[str, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = "",
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
     premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
+    fixing: Annotated[
+        str, typer.Option("--fixing", help="What settles it: minute, twap:N or median:N (N minutes up to its expiry).")
+    ] = str(STANDARD_FIXING),
 ) -> None:
     """Write the terms of an option; its collateral follows from them."""
     now = UnixSeconds(int(time.time()))
@@ -76,11 +81,12 @@ def option(
         kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
         barrier=parse_dollars(barrier, "barrier") if barrier else None, expiry=parse_expiry(expiry).slot(now),
         premium=Cents(parse_dollars(premium, "premium") if premium else 0),
-        collateral=required_collateral(which, size),
+        collateral=required_collateral(which, size), fixing=parse_fixing(fixing),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)
     write_message(str(out), encode_terms(terms))
-    say({"option": str(out), "expiry": iso(terms.expiry), "collateral_sats": terms.collateral})
+    said = {"option": str(out), "expiry": iso(terms.expiry), "fixing": str(terms.window)}
+    say(said | {"collateral_sats": terms.collateral})
 
 
 @command()

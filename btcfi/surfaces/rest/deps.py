@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from btcfi.adapters.store.spine.database import Store
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
 
 READ: Final = "read"
@@ -30,6 +31,8 @@ class OptionOrder:
     barrier: CentsPerBtc | None
     american: bool
     expiry: Slot
+    fixing: Fixing | None = None
+    """What settles it; None: as the preset says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,8 @@ class Deps:
     submit: Submit
     feed: str
     """The feed whose rounds price everything."""
+    fixing: Fixing = MINUTE
+    """What settles an option whose order or query names nothing else; the preset's."""
     rate: float = 0.0
     """Risk-free, continuously compounded per year; the preset's."""
     replay_clock: bool = False

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, required_collateral
-from btcfi.pricing.premium import CENTS_PER_USD, Book, collateral_ratio, premiums
+from btcfi.options.terms import OptionKind, check_window, required_collateral
+from btcfi.oracle.fixing import parse_fixing
+from btcfi.pricing.premium import CENTS_PER_USD, Book, collateral_ratio, fixing_codes, premiums
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.auth import ROLE, Caller, Reader, Trader
 from btcfi.surfaces.rest.deps import READ, TRADE, Deps, OptionOrder
@@ -37,6 +38,8 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
         now = market.now(seen)
         if expiry <= now:
             raise InvalidInputError("expiry", f"{query.expiry} is not after now", f"a time after {iso(now)}")
+        fixing = deps.fixing if query.fixing is None else parse_fixing(query.fixing)
+        check_window(fixing, expiry, now)
         kind = OptionKind.from_label(query.type.value)
         book = Book(
             kind=np.array([kind], dtype=np.int8),
@@ -46,6 +49,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
             american=np.array([query.american]),
             # the payout is in bitcoin and stops at the collateral, which a put can outgrow
             collateral_ratio=collateral_ratio([WHOLE_BTC], [required_collateral(kind, WHOLE_BTC)]),
+            fixing=fixing_codes([fixing]),
         )
         priced = premiums(book, spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=now)
         return schemas.Premium(
@@ -102,6 +106,7 @@ def create_once(  # noqa: PLR0917 - handed over by position to the thread
         barrier=CentsPerBtc(cents(body.barrier)) if body.barrier is not None else None,
         american=body.american,
         expiry=Slot(body.expiry),
+        fixing=None if body.fixing is None else parse_fixing(body.fixing),
     )
 
     def work() -> schemas.Created:
@@ -115,7 +120,8 @@ def create_once(  # noqa: PLR0917 - handed over by position to the thread
             collateral_sats=made.collateral_sats,
         )
 
-    asked = f"POST {path}\n{body.model_dump_json()}"
+    # without a field that is not there, as a client of an earlier release asked it
+    asked = f"POST {path}\n{body.model_dump_json(exclude={'fixing'} if body.fixing is None else None)}"
     done = once(deps, caller, key, request=asked, status=status, response=response, work=work)
     return done if isinstance(done, Response) else schemas.Created.model_validate(done, from_attributes=True)
 

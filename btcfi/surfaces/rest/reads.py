@@ -11,6 +11,7 @@ from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.errors import NotProvenError
 
@@ -26,6 +27,7 @@ def option_of(row: OptionRow) -> schemas.Option:
         barrier_cents=row.barrier_cents,
         american=row.american,
         expiry_unix=row.expiry_unix,
+        fixing=row.fixing or str(MINUTE),
         premium_cents=row.premium_cents,
         premium_sats=row.premium_sats,
         collateral_sats=row.collateral_sats,

@@ -22,6 +22,14 @@ Usd = Annotated[
 Bitcoin = Annotated[
     Decimal, Field(gt=0, le=Decimal(21000000), decimal_places=2, description="BTC, in hundredths.")
 ]  # fmt: skip
+FixingText = Annotated[
+    str,
+    Field(
+        max_length=10, pattern="^(minute|(twap|median):[1-9][0-9]?)$", examples=["twap:30"],
+        description="What settles it: minute, or the mean (twap:N) or median (median:N) of the N minutes up to the "
+        "expiry, N from 2 to 60. The preset's where it is not given.",
+    ),
+]  # fmt: skip
 UnixTime = Annotated[int, Field(ge=0, le=MAX_UNIX, description="Seconds since 1970.")]
 
 
@@ -54,7 +62,7 @@ class Problem(BaseModel):
 
 
 class PremiumQuery(Request):
-    """The published query of a premium; the last two fields are ours."""
+    """The published query of a premium; the last three fields are ours."""
 
     strike: Usd
     expiry: str = Field(
@@ -66,6 +74,7 @@ class PremiumQuery(Request):
         default=None, description="Knock-out level in USD per BTC: above the strike up-and-out, below it down-and-out."
     )
     american: bool = False
+    fixing: FixingText | None = None
 
 
 class Premium(BaseModel):
@@ -95,7 +104,7 @@ class Market(BaseModel):
 
 
 class CreateOption(Request):
-    """The published body; the last two fields are ours."""
+    """The published body; the last three fields are ours."""
 
     type: OptionType
     strike: Usd
@@ -105,6 +114,7 @@ class CreateOption(Request):
     quantity: Bitcoin
     barrier: Usd | None = None
     american: bool = False
+    fixing: FixingText | None = None
 
 
 class Created(BaseModel):
@@ -131,6 +141,7 @@ class Option(BaseModel):
     barrier_cents: int | None
     american: bool
     expiry_unix: int
+    fixing: str = Field(description="What settles it: minute, twap:N or median:N.")
     premium_cents: int
     premium_sats: int
     collateral_sats: int

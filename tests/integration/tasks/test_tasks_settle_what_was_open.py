@@ -143,9 +143,10 @@ def test_after_preset_and_program_were_replaced_old_options_settle_by_their_own_
 def test_without_its_preset_an_option_waits_with_the_hash_that_is_missing_until_the_file_is_there(
     commit, replaced, tmp_path
 ):
-    retired, _ = replaced
-    text = retired.read_bytes()
     with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        sold_by = said["options"]["call"]["preset_sha256"]
+        retired = preset_files.PRESETS / "retired" / "options" / f"standard-{sold_by[:8]}.toml"
+        text = retired.read_bytes()
         retired.unlink()
         forget()
         finish(stage, said)

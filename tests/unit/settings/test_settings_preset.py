@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
-from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.units import BasisPoints
 from settings import preset_files
 from settings.preset import load_preset, load_preset_by_hash, read_preset, rule_by_hash
@@ -93,14 +93,12 @@ def test_a_preset_that_this_version_cannot_read_is_not_held(folder):
         load_preset_by_hash(sha256)
 
 
-def test_minutes_are_agreed_by_one_rule_and_a_preset_with_another_one_waits(folder):
+def test_an_option_s_minutes_are_agreed_by_its_own_rule_whatever_others_are_agreed_by_today(folder):
     ours = load_preset("standard")
-    closer = replace(ours, consensus=replace(ours.consensus, settle_confidence_bps=BasisPoints(7)), sha256="")
-    assert rule_by_hash(SOLD_BY[0], ours=closer).settle_confidence_bps == 100  # by its own, not by today's
     other = replace(ours, consensus=replace(ours.consensus, outlier_bps=BasisPoints(300)), sha256="")
-    with pytest.raises(NotHeldError) as caught:
-        rule_by_hash(SOLD_BY[0], ours=other)
-    assert caught.value.sha256 == SOLD_BY[0]
+    sold = rule_by_hash(SOLD_BY[0], ours=other)
+    assert (sold.outlier_bps, sold.method) == (200, Method.VOLUME_WEIGHTED_MEDIAN)
+    assert rule_by_hash(ours.sha256, ours=ours) is ours.consensus
 
 
 @pytest.mark.parametrize("name", ["absent", "../presets/standard", ""])

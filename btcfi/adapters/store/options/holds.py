@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.options.contract_tables import AttestationRow, OracleEventRow
 from btcfi.adapters.store.options.hold_tables import HeldEventRow, HoldState
 from btcfi.adapters.store.options.rules import RuleOf
-from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.edges import Work, enqueue, record
 from btcfi.contracts.messages import decode_announcement, encode_attestation
 from btcfi.errors import NotFoundError, NotHeldError
@@ -30,7 +30,7 @@ from btcfi.oracle.attestation import (
     check_attestation,
 )
 from btcfi.oracle.quote import Feed
-from btcfi.units import Hash32, Slot, UnixSeconds
+from btcfi.units import Hash32, UnixSeconds
 
 _KNOWN: Final = "btcfi.held_events"
 """In ``Session.info``: the few rows, read once a transaction, since thousands of options ask for them."""
@@ -59,15 +59,13 @@ def hold_undecided(session: Session, rule_of: RuleOf, *, taken_at: UnixSeconds, 
 
 
 def _decided(session: Session, event: OracleEventRow, rule_of: RuleOf) -> bool:
-    feed = Feed(event.feed)
     (announced, *_) = json.loads(event.announcements)
+    promised = decode_announcement(announced).event
     try:
-        rule = rule_of(decode_announcement(announced).event.preset_hash.hex())
+        rule = rule_of(promised.preset_hash.hex())
     except NotHeldError:
         return False
-    last = rounds.settled_until(session, feed)
-    priced = rounds.settling_round(session, feed, Slot(event.expiry_unix), rule)
-    return last is not None and priced is not None and priced.slot <= last.slot
+    return fixing_of(session, Feed(event.feed), promised.fixing, promised.expiry, rule) is not None
 
 
 def held_events(session: Session) -> list[tuple[HeldEventRow, OracleEventRow]]:

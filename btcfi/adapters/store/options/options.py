@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
@@ -18,14 +19,16 @@ from btcfi.adapters.store.options.tables import (
     SettlementState,
 )
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, NotHeldError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.announcement import OracleEvent
+from btcfi.oracle.fixing import Fixed, Fixing, parse_fixing
 from btcfi.oracle.quote import Feed
+from btcfi.proofs.window import encode_window, window_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 SATS_PER_BTC = 100_000_000
@@ -59,6 +62,8 @@ class OptionOrder:
     """The whole premium, cents, as the pricing library quoted it."""
     volatility: BasisPoints
     rate: BasisPoints
+    fixing: Fixing | None = None
+    """What settles it. None: as an earlier release's option."""
 
 
 def create_option(
@@ -77,6 +82,7 @@ def create_option(
     terms = OptionTerms(
         kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier, american=order.american,
         expiry=order.expiry, premium=order.premium, collateral=required_collateral(order.kind, order.quantity),
+        fixing=order.fixing,
     )  # fmt: skip
     validate_terms(terms, now=now, spot=CentsPerBtc(last.price_cents))
     row = OptionRow(
@@ -86,7 +92,7 @@ def create_option(
         premium_sats=max(MIN_PREMIUM_SATS, terms.premium * SATS_PER_BTC // last.price_cents),
         collateral_sats=terms.collateral, volatility_bps=order.volatility, rate_bps=order.rate, preset=preset,
         preset_sha256=preset_sha256, program=program, program_sha256=program_sha256, created_at_unix=now,
-        listed_slot=last.slot, updated_at_unix=now,
+        listed_slot=last.slot, updated_at_unix=now, fixing=None if terms.fixing is None else str(terms.fixing),
     )  # fmt: skip
     session.add(row)
     record(session, "option", row.id, OptionState.CREATED, now=now)
@@ -108,6 +114,7 @@ def terms_of(row: OptionRow) -> OptionTerms:
         kind=OptionKind(row.kind), strike=CentsPerBtc(row.strike_cents), quantity=CentiBtc(row.quantity_centi_btc),
         barrier=None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents), american=row.american,
         expiry=Slot(row.expiry_unix), premium=Cents(row.premium_cents), collateral=Sats(row.collateral_sats),
+        fixing=None if row.fixing is None else parse_fixing(row.fixing),
     )  # fmt: skip
 
 
@@ -121,8 +128,8 @@ class Condition:
     since: Slot
     """Every minute after this one counts, up to and with the expiry minute."""
 
-    def outcome(self, session: Session, event: OracleEvent, priced: RoundRow) -> int:
-        """Return what the oracles attest of an event at the minute that settles it."""
+    def outcome(self, session: Session, event: OracleEvent, price: CentsPerBtc) -> int:
+        """Return what the oracles attest of an event whose fixing is ``price``."""
         if (imported := holds.imported_outcome(session, event)) is not None:
             return imported
         touched = False
@@ -130,7 +137,7 @@ class Condition:
             seen = rounds.observed_range(session, Feed(event.feed), after=self.since, until=event.expiry)
             if seen is not None:
                 touched = seen[1] >= self.barrier if self.above else seen[0] <= self.barrier
-        return event.outcome(CentsPerBtc(int(priced.price_cents or 0)), condition=touched)
+        return event.outcome(price, condition=touched)
 
 
 def condition_of_row(row: OptionRow) -> Condition:
@@ -141,46 +148,71 @@ def condition_of_row(row: OptionRow) -> Condition:
 
 
 def event_of(row: OptionRow) -> OracleEvent:
-    """Return what must be attested for an option: its minute's price by its preset, for its guest program."""
+    """Return what must be attested for an option: its fixing by its preset, for its guest program.
+
+    An earlier release's option names no fixing: its event is of version 1, one minute, rounded down.
+    """
     terms = terms_of(row)
     return OracleEvent(
         feed=row.feed, expiry=terms.expiry, program_hash=Hash32(bytes.fromhex(row.program_sha256)),
         preset_hash=Hash32(bytes.fromhex(row.preset_sha256)), condition=condition_of(terms, Slot(row.listed_slot)),
+        version=1 if terms.fixing is None else 2, fixing=terms.window,
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixings:
+    """The fixings of one feed in one transaction, each made once."""
+
+    session: Session
+    feed: Feed
+    rule_of: RuleOf
+    _known: dict[tuple[int, str, str | None], Fixed | NotHeldError | None] = field(default_factory=dict)
+
+    def of(self, option: OptionRow) -> Fixed | NotHeldError | None:
+        """Return an option's fixing by its own rule, None while it cannot be known; or that its preset is not here."""
+        bound = (option.expiry_unix, option.preset_sha256, option.fixing)
+        if bound not in self._known:
+            self._known[bound] = self._made(option)
+        return self._known[bound]
+
+    def _made(self, option: OptionRow) -> Fixed | NotHeldError | None:
+        window, end = terms_of(option).window, Slot(option.expiry_unix)
+        try:
+            return fixing_of(self.session, self.feed, window, end, self.rule_of(option.preset_sha256))
+        except NotHeldError as e:
+            return e
+
+
 def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSeconds, batch_size: int) -> int:
-    """Expire every funded option whose expiry minute is priced, queue its settlement and its attestation.
+    """Expire every funded option whose fixing is known, queue its settlement and its attestation.
 
     Returns how many. A minute counts only when no earlier one is still open, so that a barrier has seen all of them.
-    An option whose expiry minute is void is settled by the next priced one (docs/decisions/0004); one whose event is
-    held after a restore waits for the operator, and so does one whose preset is not here: it says so.
+    A window that lacks minutes takes the next ones (docs/decisions/0051); an option whose event is held after a restore
+    waits for the operator, and so does one whose preset is not here: it says so.
     """
-    last = rounds.settled_until(session, feed)
+    last = closed_until(session, feed)
     if last is None:
         return 0
     query = select(OptionRow).where(
-        col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last.slot
+        col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last
     )
-    due: list[tuple[OptionRow, RoundRow]] = []
-    settling: dict[tuple[int, str], RoundRow | NotHeldError | None] = {}
+    due: list[tuple[OptionRow, Fixed]] = []
+    fixings = Fixings(session=session, feed=feed, rule_of=rule_of)
     held = holds.held_ids(session)
     # without a limit on what is read: those that wait come first as often as not, and must keep no other one back
     for option in session.execute(query.order_by(col(OptionRow.id)).execution_options(yield_per=1_000)).scalars():
         if len(due) == DUE_AT_ONCE:
             break
-        bound = (option.expiry_unix, option.preset_sha256)
-        if bound not in settling:
-            settling[bound] = _settling(session, feed, *bound, rule_of)
-        priced = settling[bound]
-        if isinstance(priced, NotHeldError):
-            note_waiting(option, str(priced))
+        fixed = fixings.of(option)
+        if isinstance(fixed, NotHeldError):
+            note_waiting(option, str(fixed))
             continue
         note_waiting(option, None)
-        if priced is None or priced.slot > last.slot or (held and event_of(option).id.hex() in held):
+        if fixed is None or (held and event_of(option).id.hex() in held):
             continue
-        due.append((option, priced))
-    crossings = [Crossing(row=option, detail=f"slot {priced.slot}") for option, priced in due]
+        due.append((option, fixed))
+    crossings = [Crossing(row=option, detail=f"slot {known_at(fixed)}") for option, fixed in due]
     ours = {one.row.id for one in cross_all(session, crossings, OptionState.EXPIRED, now=now)}
     due = [one for one in due if one[0].id in ours]
     events = {event_of(option).id.hex() for option, _ in due}
@@ -191,14 +223,9 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
     return len(ids)
 
 
-def _settling(
-    session: Session, feed: Feed, expiry: int, preset_sha256: str, rule_of: RuleOf
-) -> RoundRow | NotHeldError | None:
-    """Return the minute that settles an expiry by a preset's own rule, or that the preset is not here."""
-    try:
-        return rounds.settling_round(session, feed, Slot(expiry), rule_of(preset_sha256))
-    except NotHeldError as e:
-        return e
+def known_at(fixed: Fixed) -> Slot:
+    """Return the minute with which a fixing was known: its window's last, or a later one that it took."""
+    return max(fixed.last, fixed.end)
 
 
 def open_bounds(session: Session) -> frozenset[Bound]:
@@ -212,20 +239,22 @@ def open_bounds(session: Session) -> frozenset[Bound]:
     )
 
 
-def settlement_input_of(session: Session, option: OptionRow, priced: RoundRow, reason: str) -> bytes:
+def settlement_input_of(session: Session, option: OptionRow, fixed: Fixed, reason: str) -> bytes:
     """Return the guest's complete input: at expiry what the oracles attest, before it the market's own numbers."""
     if reason == "early_exercise":
-        return input_at(session, option, priced)
+        return input_at(session, option, fixed)
     event = event_of(option)
-    outcome = condition_of_row(option).outcome(session, event, priced)
+    outcome = condition_of_row(option).outcome(session, event, fixed.price)
     touched = outcome > event.max_price
     return price_input(terms_of(option), event.price_of(outcome), touched=touched).to_bytes()
 
 
-def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
-    """Return the guest's input for exercising ``option`` early, at a priced minute."""
-    price = CentsPerBtc(int(priced.price_cents or 0))
-    at = Slot(priced.slot)
+def input_at(session: Session, option: OptionRow, fixed: Fixed) -> bytes:
+    """Return the guest's input for exercising ``option`` early, at the last minute of a window: its fixing, to a cent.
+
+    What exercising pays and what holding is worth are computed at the same price.
+    """
+    price, at = fixed.price, fixed.end
     seen = rounds.observed_range(session, Feed(option.feed), after=Slot(option.listed_slot), until=at)
     low, high = seen or (price, price)
     return settlement_input(
@@ -234,17 +263,30 @@ def input_at(session: Session, option: OptionRow, priced: RoundRow) -> bytes:
     ).to_bytes()  # fmt: skip
 
 
+def proven_window(session: Session, option: OptionRow, fixed: Fixed, reason: str) -> str | None:
+    """Return the minutes behind a settlement's price as its row keeps them for the proof file: JSON.
+
+    None for an earlier release's option, and where an attestation imported after a restore decides: its minutes are
+    lost, and the store's others are not what was attested.
+    """
+    event = event_of(option)
+    if option.fixing is None or (reason == "expiry" and holds.imported_outcome(session, event) is not None):
+        return None
+    rounding = event.rounding if reason == "expiry" else None
+    return json.dumps(encode_window(window_of(event.fixing, fixed, rounding=rounding, digits=event.digits)))
+
+
 def add_settlements(
-    session: Session, due: Sequence[tuple[OptionRow, RoundRow]], *, reason: str, now: UnixSeconds
+    session: Session, due: Sequence[tuple[OptionRow, Fixed]], *, reason: str, now: UnixSeconds
 ) -> list[str]:
     """Store the one settlement of each option as due, with the guest's complete input; return their ids."""
     rows = []
-    for option, priced in due:
-        given = settlement_input_of(session, option, priced, reason)
+    for option, fixed in due:
+        given = settlement_input_of(session, option, fixed, reason)
         rows.append(SettlementRow(
-            id=f"st-{option.id}", option_id=option.id, reason=reason, slot=priced.slot,
+            id=f"st-{option.id}", option_id=option.id, reason=reason, slot=known_at(fixed),
             price_cents=SettlementInput.from_bytes(given).spot, input_hex=given.hex(), created_at_unix=now,
-            updated_at_unix=now,
+            updated_at_unix=now, window=proven_window(session, option, fixed, reason),
         ))  # fmt: skip
     session.add_all(rows)
     session.flush()

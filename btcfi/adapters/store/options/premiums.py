@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,17 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options.tables import UNEXPIRED_OPTIONS, OptionRow, PremiumRow
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.fixings import said_since
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import upsert
+from btcfi.oracle.fixing import MOST_MINUTES, parse_fixing
 from btcfi.oracle.quote import Feed
-from btcfi.pricing.premium import Book, Premiums, collateral_ratio, premiums
+from btcfi.pricing.premium import Book, PriceableOption, Premiums, collateral_ratio, fixing_codes, premiums
 from btcfi.pricing.volatility import close_to_close_with_gaps
 from btcfi.units import BasisPoints, Cents, CentsPerBtc, Slot, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.options.terms import OptionTerms
 
 HOUR: Final = 3_600
 MINUTE: Final = 60
@@ -36,6 +42,8 @@ LEAST_MINUTES: Final = 10
 
 MAX_VOLATILITY_BPS: Final = 50_000
 MIN_VOLATILITY_BPS: Final = 100
+
+_fixing = lru_cache(maxsize=256)(parse_fixing)
 
 GREEKS: Final = ("delta", "gamma", "vega", "theta", "rho")
 
@@ -87,6 +95,36 @@ def _within(bps: int) -> BasisPoints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """What one option costs now, the whole of it, by the one road of quote and sale."""
+
+    premium: Cents
+    volatility: BasisPoints
+    priced: Premiums
+    """A book of one: per BTC, its Greeks too."""
+
+
+def quote(
+    session: Session, terms: OptionTerms, *, feed: Feed, spot: CentsPerBtc, now: UnixSeconds, rate: float,
+    fallback_volatility_bps: int,
+) -> Quoted:  # fmt: skip
+    """Return what ``terms``, checked before, cost at ``spot`` with their own fixing; their premium is not read."""
+    volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
+    priced = premiums(
+        Book.of([cast("PriceableOption", terms)]), spot=spot, volatility=volatility / 10_000, rate=rate, now=now,
+        known=said_since(session, feed, open_windows(now)),
+    )  # fmt: skip
+    return Quoted(
+        premium=total_premium(int(priced.premium_cents()[0]), terms.quantity), volatility=volatility, priced=priced
+    )
+
+
+def open_windows(now: UnixSeconds) -> Slot:
+    """Return the first minute that a window which is not over can hold."""
+    return Slot(max(now // MINUTE - MOST_MINUTES, 0) * MINUTE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBook:
     """The open options as columns."""
 
@@ -108,12 +146,12 @@ def open_book(session: Session, feed: Feed, states: tuple[str, ...] = UNEXPIRED_
         select(
             col(OptionRow.id), col(OptionRow.kind), col(OptionRow.strike_cents), col(OptionRow.expiry_unix),
             col(OptionRow.barrier_cents), col(OptionRow.american), col(OptionRow.quantity_centi_btc),
-            col(OptionRow.collateral_sats), col(OptionRow.listed_slot),
+            col(OptionRow.collateral_sats), col(OptionRow.listed_slot), col(OptionRow.fixing),
         )
         .where(col(OptionRow.feed) == feed, col(OptionRow.state).in_(states))
         .order_by(col(OptionRow.id))
     ).all()  # fmt: skip
-    columns = list(zip(*rows, strict=True)) or [()] * 9
+    columns = list(zip(*rows, strict=True)) or [()] * 10
     quantity, collateral = np.array(columns[6], dtype=np.int64), np.array(columns[7], dtype=np.int64)
     book = Book(
         kind=np.array(columns[1], dtype=np.int8),
@@ -122,6 +160,7 @@ def open_book(session: Session, feed: Feed, states: tuple[str, ...] = UNEXPIRED_
         barrier_cents=np.array([level or 0 for level in columns[4]], dtype=np.int64),
         american=np.array(columns[5], dtype=np.bool_),
         collateral_ratio=collateral_ratio(quantity, collateral),
+        fixing=fixing_codes(None if text is None else _fixing(text) for text in columns[9]),
     )
     return OpenBook(
         ids=list(columns[0]), book=book, quantity_centi_btc=quantity, collateral_sats=collateral,
@@ -185,7 +224,7 @@ def price_open_options(
     volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
     priced = premiums(
         options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
-        now=now,
+        now=now, known=said_since(session, feed, open_windows(now)),
     )  # fmt: skip
     return PricedBook(slot=Slot(last.slot), options=options, premiums=priced)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final
 
 from sqlmodel import Session
 
@@ -14,11 +14,9 @@ from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
-
-if TYPE_CHECKING:
-    from btcfi.pricing.premium import PriceableOption
 
 OPTION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """It names files in the parties' folders and stands in addresses of pages."""
@@ -44,6 +42,8 @@ class Order:
     barrier: CentsPerBtc | None
     american: bool
     expiry: Slot
+    fixing: Fixing | None = None
+    """What settles it. None: as the deployment's preset says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,8 @@ class SaleRule:
     program: str
     program_sha256: str
     """Of the guest's flat image, hex."""
+    fixing: Fixing = MINUTE
+    """What settles an option whose order names nothing else."""
     max_backlog: int = 5_000
     """Settlements and fundings that may wait; above it nothing is sold."""
 
@@ -68,9 +70,7 @@ def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) ->
     now: the market's clock. Raises InvalidInputError and InvalidTermsError naming the field, NoPriceYetError,
     OrderMismatchError, BacklogFullError.
     """
-    # numba: many commands name a sale's order or rule, and few sell
-    from btcfi.adapters.store.options.premiums import realised_volatility, total_premium  # noqa: PLC0415 - as above
-    from btcfi.pricing.premium import Book, premiums  # noqa: PLC0415 - as above
+    from btcfi.adapters.store.options.premiums import quote  # noqa: PLC0415 - numba: many name an order, and few sell
 
     if OPTION_ID.fullmatch(order.option_id) is None:
         raise InvalidInputError("option id", repr(order.option_id)[:80], "1 to 64 letters, digits, - and _")
@@ -80,21 +80,20 @@ def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) ->
     last = rounds.latest_priced(session, rule.feed)
     if last is None or last.price_cents is None:
         raise NoPriceYetError(rule.feed)
-    spot = CentsPerBtc(last.price_cents)
     terms = OptionTerms(
         kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier, american=order.american,
         expiry=order.expiry, premium=Cents(0), collateral=required_collateral(order.kind, order.quantity),
+        fixing=order.fixing or rule.fixing,
     )  # fmt: skip
-    validate_terms(terms, now=now, spot=spot)  # before pricing, which knows no field's name
-    volatility = realised_volatility(session, rule.feed, fallback_bps=rule.fallback_volatility_bps)
-    quoted = premiums(
-        Book.of([cast("PriceableOption", terms)]), spot=spot, volatility=volatility / 10_000,
-        rate=rule.rate_bps / 10_000, now=now,
-    ).premium_cents()[0]  # fmt: skip
+    validate_terms(terms, now=now, spot=CentsPerBtc(last.price_cents))  # before pricing, which knows no field's name
+    quoted = quote(
+        session, terms, feed=rule.feed, spot=CentsPerBtc(last.price_cents), now=now, rate=rule.rate_bps / 10_000,
+        fallback_volatility_bps=rule.fallback_volatility_bps,
+    )  # fmt: skip
     priced = OptionOrder(
         option_id=order.option_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
         barrier=order.barrier, american=order.american, expiry=order.expiry,
-        premium=total_premium(int(quoted), order.quantity), volatility=volatility, rate=rule.rate_bps,
+        premium=quoted.premium, volatility=quoted.volatility, rate=rule.rate_bps, fixing=terms.fixing,
     )  # fmt: skip
     return create_option(
         session, priced, feed=rule.feed, now=now, preset=rule.preset, preset_sha256=rule.preset_sha256,
@@ -107,4 +106,6 @@ def _the_same(known: OptionRow, order: Order) -> OptionRow:
     for field in ("kind", "strike", "quantity", "barrier", "american", "expiry"):
         if getattr(terms, field) != getattr(order, field):
             raise OrderMismatchError(order.option_id, field)
+    if order.fixing is not None and order.fixing != terms.fixing:  # else the preset's, of the day that it was sold
+        raise OrderMismatchError(order.option_id, "fixing")
     return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import case, delete, func, or_, select, update
@@ -11,7 +11,17 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.backlog import refuse_requests_above
-from btcfi.adapters.store.options.options import add_settlements, event_of, find_option, input_at, settlement_input_of
+from btcfi.adapters.store.options.options import (
+    Fixings,
+    add_settlements,
+    event_of,
+    find_option,
+    input_at,
+    known_at,
+    proven_window,
+    settlement_input_of,
+    terms_of,
+)
 from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     OptionRow,
@@ -23,7 +33,7 @@ from btcfi.adapters.store.options.tables import (
     SettlementState,
 )
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.spine.tables import BlobRow
@@ -31,6 +41,7 @@ from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.oracle.attestation import EventHeldError
+from btcfi.oracle.fixing import MINUTE, Fixed
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
 
@@ -52,6 +63,8 @@ class Claim:
     settlement_id: str
     fence: int
     input_bytes: bytes
+    window: str | None
+    """JSON of the minutes that the input's price is made of, None for an earlier release's option."""
     bound: Bound
     """The preset and the program that it is run by: its option's, whatever is sold today."""
 
@@ -105,10 +118,10 @@ def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
 
 def _readable(session: Session, row: SettlementRow, bound: Bound, now: UnixSeconds) -> list[Claim]:
     """Return the claim, or give it back at once when its input is no input."""
+    unread = Claim(settlement_id=row.id, fence=row.fence, input_bytes=b"", window=row.window, bound=bound)
     try:
-        return [Claim(settlement_id=row.id, fence=row.fence, input_bytes=bytes.fromhex(row.input_hex), bound=bound)]
+        return [replace(unread, input_bytes=bytes.fromhex(row.input_hex))]
     except ValueError:
-        unread = Claim(settlement_id=row.id, fence=row.fence, input_bytes=b"", bound=bound)
         note_error(session, unread, "its input is not hexadecimal", now=now)
         return []
 
@@ -166,10 +179,10 @@ def find_settlement(session: Session, settlement_id: str) -> SettlementRow:
     return row
 
 
-def bound_of(session: Session, settlement_id: str) -> tuple[Bound, bytes]:
-    """Return what a settlement is run by, and its input. Raises NotFoundError."""
+def bound_of(session: Session, settlement_id: str) -> tuple[Bound, bytes, str | None]:
+    """Return what a settlement is run by, its input, and JSON of the minutes behind its price. Raises NotFoundError."""
     row = find_settlement(session, settlement_id)
-    return Bound.of(session.get_one(OptionRow, row.option_id)), bytes.fromhex(row.input_hex)
+    return Bound.of(session.get_one(OptionRow, row.option_id)), bytes.fromhex(row.input_hex), row.window
 
 
 def note_unheld(session: Session, settlement_id: str, reason: str) -> None:
@@ -271,22 +284,18 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
     )  # fmt: skip
     done = 0
     for row, option in session.execute(waiting.limit(100)):
-        feed = Feed(option.feed)
-        try:
-            rule = rule_of(option.preset_sha256)
-        except NotHeldError as e:
-            note_waiting(row, str(e))
+        fixed = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option)
+        if isinstance(fixed, NotHeldError):
+            note_waiting(row, str(fixed))
             continue
-        last, priced = rounds.settled_until(session, feed), rounds.settling_round(
-            session, feed, Slot(option.expiry_unix), rule
-        )  # fmt: skip
-        if priced is None or last is None or priced.slot > last.slot:
+        if fixed is None:
             continue
         if event_of(option).id.hex() in holds.held_ids(session):
             continue  # an operator must say first what was attested before the restore
-        given = settlement_input_of(session, option, priced, "expiry")
+        given = settlement_input_of(session, option, fixed, "expiry")
         changes = {
-            "reason": "expiry", "slot": priced.slot, "price_cents": SettlementInput.from_bytes(given).spot,
+            "reason": "expiry", "slot": known_at(fixed), "price_cents": SettlementInput.from_bytes(given).spot,
+            "window": proven_window(session, option, fixed, "expiry"),
             "input_hex": given.hex(), "attempts": 0, "fence": row.fence + 1,
         }  # fmt: skip
         session.execute(delete(ProofPartRow).where(col(ProofPartRow.settlement_id) == row.id))
@@ -328,7 +337,8 @@ def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: Un
     if request is None or request.state != RequestState.OPEN:
         return "answered before"
     request.state, request.answer = _decide(session, find_option(session, option_id), rule_of, now)
-    request.answered_at_unix = now
+    # one that waits is asked again by the reconciler
+    request.answered_at_unix = None if request.state == RequestState.OPEN else now
     return request.answer
 
 
@@ -343,38 +353,56 @@ def _decide(  # noqa: PLR0911 - one return an answer
             requeue(session, existing, now=now)
             return RequestState.ACCEPTED, "requeued"
         return RequestState.ACCEPTED, f"settlement is {existing.state}"
-    last = rounds.settled_until(session, Feed(option.feed))
-    if option.state != OptionState.ACTIVE or last is None:
+    if option.state != OptionState.ACTIVE:
         return RequestState.REFUSED, f"the option is {option.state}, not funded yet"
-    if last.slot < option.expiry_unix:
+    last = closed_until(session, Feed(option.feed))
+    if last is None or last < option.expiry_unix:
         if not option.american:
             return RequestState.REFUSED, f"European, and its expiry minute {option.expiry_unix} is not priced yet"
-        outcome = settle_in_python(SettlementInput.from_bytes(input_at(session, option, last)))
+        found, reason = _exercising(session, option, rule_of), "early_exercise"
+        if isinstance(found, str):
+            return RequestState.OPEN, found
+        outcome = settle_in_python(SettlementInput.from_bytes(input_at(session, option, found)))
         if outcome.exercise_type is not ExerciseType.EARLY_EXERCISE:
             return RequestState.HELD, f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
-        priced, reason = last, "early_exercise"
     else:
-        found = _settling(session, option, rule_of)
+        found, reason = _settling(session, option, rule_of), "expiry"
         if isinstance(found, str):
             return RequestState.REFUSED, found
-        priced, reason = found, "expiry"
-    if not cross(session, option, OptionState.EXPIRED, now=now, detail=f"{reason} at slot {priced.slot}"):
+    if not cross(session, option, OptionState.EXPIRED, now=now, detail=f"{reason} at slot {known_at(found)}"):
         return RequestState.REFUSED, "somebody else settled it at the same moment"
-    added = add_settlements(session, [(option, priced)], reason=reason, now=now)
+    added = add_settlements(session, [(option, found)], reason=reason, now=now)
     attest = [Work(flow="attest", arguments=(event_of(option).id.hex(),))] if reason == "expiry" else []
     enqueue(session, [*attest, Work(flow="settle", arguments=(added,))], now=now)
     return RequestState.ACCEPTED, reason.replace("_", " ")
 
 
-def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> RoundRow | str:
-    """Return the minute that settles an option at expiry, or why there is none."""
+def _exercising(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed | str:
+    """Return the fixing that exercising pays now, of the window that ends with the newest priced minute, or why not.
+
+    A window that began before the option was listed does not count: who buys after a fall would be paid for the prices
+    before it.
+    """
+    feed, window = Feed(option.feed), terms_of(option).window
+    last = rounds.settled_until(session, feed)
+    if last is None or (window != MINUTE and window.window(Slot(last.slot))[0] <= option.listed_slot):
+        return f"waits until the window of {window} lies in the option's life"
     try:
         rule = rule_of(option.preset_sha256)
     except NotHeldError as e:
         return str(e)
-    found = rounds.settling_round(session, Feed(option.feed), Slot(option.expiry_unix), rule)
+    found = fixing_of(session, feed, window, Slot(last.slot), rule)
+    return found or f"waits until two thirds of the window of {window} have a price that is fit to settle on"
+
+
+def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed | str:
+    """Return the fixing of an option at its expiry, or why there is none."""
+    found = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option)
+    if isinstance(found, NotHeldError):
+        return str(found)
     if found is None:
-        return "no price of its expiry minute is fit to settle on yet"
+        window = terms_of(option).window
+        return f"its fixing ({window}) is not known yet: too few of its minutes are priced and fit to settle on"
     if (event := event_of(option).id).hex() in holds.held_ids(session):
         return str(EventHeldError(event))
     return found

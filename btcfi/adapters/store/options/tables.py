@@ -81,6 +81,8 @@ class OptionRow(SQLModel, table=True):
     """JSON of the contract's public parts: keys, scripts, the oracle event."""
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     updated_at_unix: int = Field(sa_column=big_integer())
+    fixing: str | None = None
+    """What settles it: ``minute``, ``twap:30``. NULL: an earlier release's option, its minute rounded down."""
 
 
 class PremiumRow(SQLModel, table=True):
@@ -155,6 +157,7 @@ class SettlementRow(SQLModel, table=True):
     reason: str
     """``expiry`` or ``early_exercise``."""
     slot: int = Field(sa_column=big_integer())
+    """The minute with which its fixing was known."""
     price_cents: int = Field(sa_column=big_integer())
     input_hex: str
     """The guest's input, complete: anybody can run it again."""
@@ -177,6 +180,8 @@ class SettlementRow(SQLModel, table=True):
     created_at_unix: int = Field(sa_column=big_integer())
     broadcast_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     updated_at_unix: int = Field(sa_column=big_integer())
+    window: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON of every minute that its price is made of, for the proof file; NULL: of an earlier release's option."""
 
 
 class ProofPartRow(SQLModel, table=True):

@@ -7,7 +7,7 @@ import json
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.prices.tables import QuoteRow
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.oracle.quote import (
@@ -21,7 +21,13 @@ from btcfi.units import Slot, UnixSeconds
 
 
 def store_observation(session: Session, feed: Feed, observation: Observation, raw: bytes, *, now: UnixSeconds) -> bool:
-    """Store what a venue said and the bytes that say so; return whether it is new (one row a venue and slot)."""
+    """Store what a venue said and the bytes that say so; return whether it is new (one row a venue and slot).
+
+    What comes after the round was closed is not stored: a settlement agrees on the minute again, and must find what the
+    round was closed on.
+    """
+    if _is_closed(session, feed, observation.slot):
+        return False
     if raw:
         store_blob(session, raw, now=now)
     statement = upsert(session, QuoteRow).values(
@@ -36,6 +42,13 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
     quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"])
     return session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None
+
+
+def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:
+    state = select(col(RoundRow.state)).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at)
+    # whoever closes it waits for this transaction, or this one for that
+    found = session.execute(state.with_for_update(read=True)).scalar_one_or_none()
+    return found is not None and found != RoundState.OPEN
 
 
 def observations_of(session: Session, feed: Feed, at: Slot) -> list[Observation]:

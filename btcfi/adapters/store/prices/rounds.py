@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.prices.observations import observations_of
@@ -17,22 +17,18 @@ from btcfi.oracle.consensus import (
     AgreedPrice,
     ConsensusRule,
     agreed_price,
-    decode_outcome,
     encode_outcome,
-    fit_to_settle,
 )
+from btcfi.oracle.fixing import MOST_MINUTES
 from btcfi.oracle.quote import Feed, VenueId
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
-
-MINUTES_SEARCHED: Final = 1440
-"""Minutes after an expiry that are looked through for its price: a day."""
 
 MAX_ATTEMPTS: Final = 3
 """How often a minute's fetches are queued before it is closed with what came."""
 
-CATCH_UP_SLOTS: Final = 15
-"""How many minutes that nobody opened a tick takes up: what a restart or a lost worker leaves out. Not more, since one
-tick of a clock that runs ahead takes up as many, and finds no candle for any."""
+CATCH_UP_SLOTS: Final = MOST_MINUTES
+"""How many minutes that nobody opened a tick takes up: as long an outage costs the longest window no minute that the
+exchanges still serve."""
 
 CATCH_UP_SECONDS: Final = 3
 """Between two of them, so that the minute that has just closed does not wait behind them."""
@@ -107,9 +103,11 @@ def _missed(session: Session, feed: Feed, slot: Slot) -> range:
 
 def find_round(session: Session, feed: Feed, slot: Slot) -> RoundRow | None:
     """Return the round of a minute."""
-    return session.execute(
-        select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
-    ).scalar_one_or_none()
+    return session.execute(_round(feed, slot)).scalar_one_or_none()
+
+
+def _round(feed: Feed, slot: Slot) -> Select[RoundRow]:
+    return select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == slot)
 
 
 def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSeconds, final: bool) -> str:
@@ -117,7 +115,7 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
 
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
     """
-    row = find_round(session, register.feed, slot)
+    row: RoundRow | None = session.execute(_round(register.feed, slot).with_for_update()).scalar_one_or_none()
     if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
@@ -187,22 +185,6 @@ def settled_until(session: Session, feed: Feed) -> RoundRow | None:
     if first_open is not None:
         query = query.where(col(RoundRow.slot) < first_open)
     return session.execute(query.order_by(col(RoundRow.slot).desc()).limit(1)).scalar_one_or_none()
-
-
-def settling_round(session: Session, feed: Feed, expiry: Slot, rule: ConsensusRule) -> RoundRow | None:
-    """Return the minute whose price settles an expiry: the first at or after it whose venues agree closely enough.
-
-    A void minute, or one whose band is wider than the preset allows, is passed over; None while no later one is there.
-    """
-    query = select(RoundRow).where(
-        col(RoundRow.feed) == feed, col(RoundRow.state) == RoundState.PRICED, col(RoundRow.slot) >= expiry
-    )
-    rows: list[RoundRow] = list(session.execute(query.order_by(col(RoundRow.slot)).limit(MINUTES_SEARCHED)).scalars())
-    for row in rows:
-        outcome = decode_outcome(json.loads(row.report or "{}"))
-        if isinstance(outcome, AgreedPrice) and fit_to_settle(outcome, rule):
-            return row
-    return None
 
 
 def observed_range(session: Session, feed: Feed, *, after: Slot, until: Slot) -> tuple[CentsPerBtc, CentsPerBtc] | None:

@@ -32,7 +32,7 @@ from btcfi.oracle.quote import Feed, Missing, MissingReason, parse_venue
 from btcfi.proofs.subtrees import prove
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Height, Slot, UnixSeconds
 from btcfi.vm.program import load_program
-from tests.support.rounds import priced_round
+from tests.support.rounds import add_minute
 
 FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
@@ -53,8 +53,7 @@ def store(tmp_path):
 
 
 def priced(session, slot, price, low=None, high=None, **more):
-    session.add(priced_round(slot, price, low, high, **more))
-    session.flush()
+    add_minute(session, slot, price, low, high, **more)
 
 
 def order(**changes):
@@ -301,7 +300,7 @@ def test_a_void_expiry_minute_is_settled_by_the_next_priced_one_and_the_barrier_
         given = SettlementInput.from_bytes(bytes.fromhex(session.get_one(SettlementRow, "st-one").input_hex))
         touching = options.Condition(barrier=CentsPerBtc(6_000_000), above=True, since=SLOT)
         event = options.event_of(session.get_one(OptionRow, "one"))
-        late = rounds.find_round(session, FEED, Slot(SLOT + 660))
+        late = CentsPerBtc(5_500_000)
         watched = dataclasses.replace(event, condition="a barrier was touched")
         assert touching.outcome(session, watched, late) == 55_000 | 1 << event.digits
         missing = dataclasses.replace(touching, barrier=CentsPerBtc(6_000_001))
@@ -320,14 +319,18 @@ def test_the_settlement_price_is_the_attested_one_in_whole_dollars(store):
         assert flows(session).count("attest") == 1
 
 
+def band_alone(_sha256):
+    return ConsensusRule(thin_bps=0)
+
+
 def test_a_settlement_waits_while_the_venues_disagree_by_more_than_the_preset_allows(store):
     with store.transaction() as session:
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 600, 5_500_000, confidence=56_000)  # 1.02 %
-        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
+        assert options.expire_due(session, FEED, band_alone, now=NOW, batch_size=64) == 0
         priced(session, SLOT + 660, 5_600_000, confidence=56_000)  # 1.00 %
-        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 1
+        assert options.expire_due(session, FEED, band_alone, now=NOW, batch_size=64) == 1
         assert session.get_one(SettlementRow, "st-one").slot == SLOT + 660
 
 

@@ -29,7 +29,7 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.status import status_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 from settings.deployment import Deployment
-from tests.support.rounds import priced_round
+from tests.support.rounds import add_minute
 from workers.cli import build
 
 FEED = Feed("BTC/USD")
@@ -67,7 +67,7 @@ def sold(store, name="one", expiry=EXPIRY):
 
 def price(store, slot, cents):
     with store.transaction() as session:
-        session.add(priced_round(slot, cents))
+        add_minute(session, slot, cents)
 
 
 def restored_from(store, tmp_path, *, now=RESTORED, name="restored"):
