@@ -182,10 +182,10 @@ class Oracle:
         if isinstance(found, Lacking):
             self._wanted.update(found.slots)
             problems = [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
-            log.warning("not_attested", event=event.id.hex(), reason=str(found), problems=problems)
+            log.warning("not_attested", event_id=event.id.hex(), reason=str(found), problems=problems)
             raise MinutesLackingError(found, problems)
         log.info(
-            "attested", event=event.id.hex(), outcome=found.outcome, price_cents=found.fixed.price,
+            "attested", event_id=event.id.hex(), outcome=found.outcome, price_cents=found.fixed.price,
             minutes=len(found.fixed.used), left_out={str(at): why.value for at, why in found.fixed.left_out},
         )  # fmt: skip
         return found.outcome

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from btcfi.adapters.store.prices import served
 from btcfi.adapters.store.prices.served import ServedMinute
+from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import Feed
 from btcfi.oracle.submission_json import encode_signed
@@ -43,13 +44,7 @@ def add_minutes(routes: APIRouter, deps: Deps) -> None:
     )  # fmt: skip
     def page(_caller: Reader, query: Annotated[MinuteFilter, Query()]) -> schemas.SubmissionsPage:
         """Return what oracle nodes signed of some minutes, with where each minute's round stands."""
-        if query.start is not None:
-            _check_slot(query.start)
-        feed = Feed(deps.feed)
-        with deps.store.reading() as session:
-            newest = served.newest_round(session, feed)
-            found = served.page_of(session, feed, start=query.start, minutes=query.minutes)
-        return schemas.SubmissionsPage(feed=feed, newest_slot=newest, minutes=[_minute(one) for one in found])
+        return page_of(deps.store, Feed(deps.feed), start=query.start, minutes=query.minutes)
 
     @routes.get(
         "/rounds/{slot}/submissions", tags=["prices"], responses=documented(401, 403, 422, 429, 503),
@@ -61,6 +56,16 @@ def add_minutes(routes: APIRouter, deps: Deps) -> None:
         with deps.store.reading() as session:
             (found,) = served.served_minutes(session, Feed(deps.feed), [slot])
         return _minute(found)
+
+
+def page_of(store: Store, feed: Feed, *, start: int | None, minutes: int) -> schemas.SubmissionsPage:
+    """Return the minutes of a page. Raises InvalidInputError for a start that is no minute."""
+    if start is not None:
+        _check_slot(start)
+    with store.reading() as session:
+        newest = served.newest_round(session, feed)
+        found = served.page_of(session, feed, start=start, minutes=minutes)
+    return schemas.SubmissionsPage(feed=feed, newest_slot=newest, minutes=[_minute(one) for one in found])
 
 
 def _check_slot(at: int) -> None:

@@ -70,7 +70,7 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
     signed = select(col(AttestationRow.event_id), func.count()).where(
         col(AttestationRow.event_id).in_(announced), col(AttestationRow.body).is_not(None)
     )
-    counted = dict(session.execute(signed.group_by(col(AttestationRow.event_id))).tuples())
+    counted = {row[0]: row[1] for row in session.execute(signed.group_by(col(AttestationRow.event_id)))}
     return [event for event, text in announced.items() if counted.get(event, 0) < len(json.loads(text))]
 
 

@@ -19,7 +19,7 @@ from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.oracle.fixing import MOST_MINUTES, parse_fixing
 from btcfi.oracle.quote import Feed
-from btcfi.pricing.premium import Book, PriceableOption, Premiums, collateral_ratio, fixing_codes, premiums
+from btcfi.pricing.premium import Book, Premiums, PriceableOption, collateral_ratio, fixing_codes, premiums
 from btcfi.pricing.volatility import close_to_close_with_gaps
 from btcfi.units import BasisPoints, Cents, CentsPerBtc, Slot, UnixSeconds
 
