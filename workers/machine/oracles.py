@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,7 @@ from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.oracle.quote import Feed, VenueId, parse_venue
 from btcfi.oracle.round_book import Registry
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import SECONDS_PER_MINUTE, Slot
+from btcfi.units import SECONDS_PER_MINUTE
 from settings.deployment import Deployment
 from settings.preset import load_preset
 
@@ -54,17 +53,6 @@ class LostKeysError(ConflictError):
         self.what, self.named = what, tuple(named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What the store says about keys and minutes."""
-
-    oracle_keys: frozenset[str] = frozenset()
-    """Hex; of open contracts, or of the newest event where there is no key at all."""
-    newest: Slot | None = None
-    signed: bool = False
-    """Whether any minute was ever signed."""
-
-
 def folder_of(deployment: Deployment, number: int) -> OracleFolder:
     """Return the folder of one of our oracles."""
     return OracleFolder(deployment.data_dir / "oracles" / f"oracle-{number}")
@@ -88,8 +76,7 @@ def prepare(deployment: Deployment) -> list[str]:
         if deployment.oracles:
             return []
         old = _old_keys(deployment)
-        known = _known(store, any_key=bool(old or folders_of(deployment)))
-        _refuse_lost_oracles(deployment, old, known)
+        _refuse_lost_oracles(deployment, old, _named(store))
         return [_oracle(deployment, number, old, registry, store) for number in range(_many(deployment, old))]
     finally:
         if store is not None:
@@ -171,18 +158,21 @@ def _node_known(deployment: Deployment, name: str) -> bytes | None:
 
 
 def _signed_by(store: Store, deployment: Deployment, name: str) -> bool:
-    with store.reading() as session:
-        return has_table(session, "oracle_submission") and served.has_signed(session, Feed(deployment.feed), name)
+    try:
+        with store.reading() as session:
+            return has_table(session, "oracle_submission") and served.has_signed(session, Feed(deployment.feed), name)
+    except StoreUnreachableError:
+        return False  # the next step's to name
 
 
-def _refuse_lost_oracles(deployment: Deployment, old: dict[str, bytes], known: _Known) -> None:
+def _refuse_lost_oracles(deployment: Deployment, old: dict[str, bytes], named: frozenset[str]) -> None:
     here = {public_key_xonly(secret).hex() for secret in old.values()}
     for folder in folders_of(deployment):
         if (folder.path / "oracle.key").exists():
             here.add(public_key_xonly(folder.secret()).hex())
         elif any((folder.path / name).exists() for name in ("public.json", LEDGER, MINUTES)):
             folder.secret()  # raises: everything but the key is here
-    if missing := sorted(known.oracle_keys - here):
+    if missing := sorted(named - here):
         raise LostKeysError(
             "oracles", named=missing, where=deployment.data_dir / "oracles",
             loses="the contracts that name the old ones could only be refunded",
@@ -197,16 +187,17 @@ def _existing_store(deployment: Deployment) -> Store | None:
     return Store(url)
 
 
-def _known(store: Store | None, *, any_key: bool) -> _Known:
+def _named(store: Store | None) -> frozenset[str]:
+    """Return the keys, hex, that the store's open contracts and its newest event name."""
     if store is None:
-        return _Known()
+        return frozenset()
     try:
         with store.reading() as session:
             if not has_table(session, "oracle_event"):
-                return _Known()
-            return _Known(oracle_keys=attesting.named_keys(session, newest_too=not any_key))
+                return frozenset()
+            return attesting.named_keys(session)
     except StoreUnreachableError:
-        return _Known()  # a database that is not up yet is the next step's to name
+        return frozenset()  # a database that is not up yet is the next step's to name
 
 
 def _note_trust(deployment: Deployment, store: Store) -> None:

@@ -164,18 +164,16 @@ def event_ids(session: Session) -> list[str]:
     return list(session.execute(select(col(OracleEventRow.id))).scalars())
 
 
-def named_keys(session: Session, *, newest_too: bool) -> frozenset[str]:
-    """Return the oracle keys (hex) that open contracts name; ``newest_too``: also those of the newest event."""
+def named_keys(session: Session) -> frozenset[str]:
+    """Return the oracle keys (hex) that open contracts name, and the newest announced event."""
     open_ones = (
         select(col(OracleEventRow.announcements))
         .join(ContractRow, col(ContractRow.event_id) == col(OracleEventRow.id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
     )
-    texts = set(session.execute(open_ones).scalars())
-    if newest_too:
-        newest = select(col(OracleEventRow.announcements)).order_by(col(OracleEventRow.created_at_unix).desc())
-        texts |= set(session.execute(newest.limit(1)).scalars())
+    newest = select(col(OracleEventRow.announcements)).order_by(col(OracleEventRow.created_at_unix).desc()).limit(1)
+    texts = {*session.execute(open_ones).scalars(), *session.execute(newest).scalars()}
     return frozenset(one["oracle_key"] for text in texts for one in json.loads(text))
 
 
