@@ -22,6 +22,7 @@ from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.oracle import NEVER, Oracle, OracleSettings
 from btcfi.adapters.oracle.sources import HttpSource, Source
 from btcfi.adapters.oracle.web import Web
+from btcfi.adapters.oracle_network.network_file import read_registry
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.consensus import ConsensusRule
@@ -49,6 +50,10 @@ def serve(
     aggregator: Annotated[
         list[str], typer.Option("--aggregator", help="Where signed submissions are served; several count together.")
     ],
+    network: Annotated[
+        Path | None,
+        typer.Option("--network", help="Who may speak: a network.toml, which is kept in the folder."),
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="0 picks a free one.", min=0, max=65_535)] = 0,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.1, max=60)] = 5.0,
@@ -68,6 +73,9 @@ def serve(
     """Run an oracle: collect what nodes signed, compute each minute, announce, and attest what it computed itself."""
     own = OracleFolder(folder)
     own.create()
+    if network is not None:
+        read_registry(network)
+        own.write_network(network.read_text(encoding="utf-8"))
     sources: list[Source] = [HttpSource(Web(url, what="aggregator")) for url in aggregator]
     with own.owned():
         oracle = Oracle(

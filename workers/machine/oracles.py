@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.folder import LEDGER, MINUTES, OracleFolder
+from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
+from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry, write_registry
 from btcfi.adapters.oracle_network.node_keys import make_node_keys, node_of
 from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.prices import served
 from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
 from btcfi.adapters.store.spine.views import has_table
-from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.errors import ConflictError, InvalidInputError, RetryableError
 from btcfi.oracle.quote import Feed, VenueId, parse_venue
 from btcfi.oracle.round_book import Registry
 from btcfi.secp256k1 import public_key_xonly
@@ -34,8 +38,8 @@ OLD_KEYS: Final = "BTCFI_ORACLE_KEYS_DIR"
 TRUST: Final = "trust_before"
 """File: minutes before it were priced before anybody signed, and are taken as the store states them."""
 
-NETWORK: Final = "network.toml"
-"""Beside the node keys: who may speak. Public keys alone."""
+NETWORK: Final = "network"
+"""Folder of ``network.toml``, which says who may speak: public keys alone, for oracles of other people too."""
 
 EVERY_SECONDS: Final = 0.5
 """Between two looks of an oracle of ours at the aggregator, which is on the same machine."""
@@ -64,23 +68,43 @@ def folders_of(deployment: Deployment) -> list[OracleFolder]:
     return [OracleFolder(path) for path in sorted(found)]
 
 
-def prepare(deployment: Deployment) -> list[str]:
+def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
     """Make what is missing of nodes and oracles, take over an earlier release's keys; return the oracles' keys, hex.
 
-    Raises LostKeysError, before anything is made, where the store names keys that are not here.
+    Where the deployment names oracles by URL none is made: they are asked for their keys, for ``wait`` seconds, and
+    while one does not answer no key is returned. Raises LostKeysError, before anything is made, where the store names
+    keys that are not here.
     """
     store = _existing_store(deployment)
     try:
         _refuse_lost_nodes(deployment, store)
         registry = _nodes(deployment)
         if deployment.oracles:
-            return []
+            return _asked(deployment, _named(store), wait)
         old = _old_keys(deployment)
         _refuse_lost_oracles(deployment, old, _named(store))
         return [_oracle(deployment, number, old, registry, store) for number in range(_many(deployment, old))]
     finally:
         if store is not None:
             store.close()
+
+
+def _asked(deployment: Deployment, named: frozenset[str], wait: float) -> list[str]:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            keys = [str(OracleClient(Web(url)).status()["oracle_key"]) for url in deployment.oracles]
+            break
+        except (RetryableError, KeyError):
+            if time.monotonic() > deadline:
+                return []
+            time.sleep(0.5)
+    if missing := sorted(named - set(keys)):
+        raise LostKeysError(
+            "oracles", named=missing, where=Path("BTCFI_ORACLES"),
+            loses="the contracts that name the old ones could only be refunded",
+        )  # fmt: skip
+    return keys
 
 
 def _many(deployment: Deployment, old: dict[str, bytes]) -> int:
@@ -125,7 +149,7 @@ def _old_keys(deployment: Deployment) -> dict[str, bytes]:
 
 def _nodes(deployment: Deployment) -> Registry:
     registry = make_node_keys(deployment.nodes_dir, _venues(deployment))
-    OracleFolder(deployment.nodes_dir).write_network(write_registry(Feed(deployment.feed), registry))
+    OracleFolder(deployment.data_dir / NETWORK).write_network(write_registry(Feed(deployment.feed), registry))
     return registry
 
 
@@ -150,7 +174,7 @@ def _is_lost(deployment: Deployment, store: Store | None, name: str) -> bool:
 
 
 def _node_known(deployment: Deployment, name: str) -> bytes | None:
-    file = deployment.nodes_dir / NETWORK
+    file = deployment.data_dir / NETWORK / NETWORK_FILE
     if not file.exists():
         return None
     node = read_registry(file)[1].nodes.get(name)
@@ -218,6 +242,18 @@ def trust_before(deployment: Deployment) -> int:
         return 0
     except ValueError as e:
         raise InvalidInputError(str(deployment.data_dir / "oracles" / TRUST), "no number", "a minute, or 0") from e
+
+
+def refuse_lost(deployment: Deployment) -> None:
+    """Raise LostKeysError or LostKeyError where the store, or a folder, names a key that is not here; makes nothing."""
+    store = _existing_store(deployment)
+    try:
+        _refuse_lost_nodes(deployment, store)
+        if not deployment.oracles:
+            _refuse_lost_oracles(deployment, _old_keys(deployment), _named(store))
+    finally:
+        if store is not None:
+            store.close()
 
 
 def command(deployment: Deployment, number: int) -> list[str]:

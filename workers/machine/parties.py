@@ -40,12 +40,13 @@ POLL_SECONDS: Final = 0.2
 """Between two looks of a party into its folders."""
 
 
-def prepare(deployment: Deployment) -> None:
+def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
     """Make what is missing, readable by its owner alone: wallet, node keys, the oracles' folders; the mailboxes.
 
-    Raises LostKeysError where the store names keys that are not here.
+    Returns whether the parties were told the oracles: not while those of other people do not answer for ``wait``
+    seconds. Raises LostKeysError where the store names keys that are not here.
     """
-    keys = oracles.prepare(deployment)
+    keys = oracles.prepare(deployment, wait=wait)
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
     for party in PARTIES:
@@ -54,6 +55,7 @@ def prepare(deployment: Deployment) -> None:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
     if keys:
         tell_oracles(deployment, keys)
+    return bool(keys)
 
 
 def tell_oracles(deployment: Deployment, keys: Sequence[str]) -> None:

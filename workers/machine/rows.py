@@ -187,7 +187,7 @@ def _addresses(many: int) -> Row:
         ours = tuple(f"http://{LOOPBACK}:{free_port(0)}" for _ in range(many))
         return {"api_port": free_port(here.deployment.api_port, here.deployment.api_host), "oracles": ours}
 
-    return Row(name=ADDRESSES, says=lambda _: "", before=chosen, tells=("oracles", "api_port"))
+    return Row(name=ADDRESSES, says=lambda _: "", before=chosen, tells=("oracles",))
 
 
 def oracle_name(number: int) -> str:

@@ -81,7 +81,7 @@ def test_preparing_again_changes_no_key_and_tells_the_parties_the_oracles_and_th
     assert told["oracle_keys"] == sorted(folder.public_key().hex() for folder in oracles.folders_of(deployment))
     for folder in oracles.folders_of(deployment):
         _, registry = folder.registry()
-        assert registry == read_registry(deployment.nodes_dir / "network.toml")[1]
+        assert registry == read_registry(deployment.data_dir / "network" / "network.toml")[1]
         assert registry.venues == {parse_venue(text) for text in deployment.venues}
         for node in registry.nodes.values():
             assert public_key_xonly((deployment.nodes_dir / f"{node.node_id}.key").read_bytes()) == node.public_key
