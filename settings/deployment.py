@@ -72,10 +72,13 @@ class Deployment(BaseSettings):
     node_timeout_seconds: Seconds = 20.0
     network: Literal["main", "test", "testnet4", "signet", "regtest"] = "regtest"
 
-    preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_]*$")
+    preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
     feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")
-    venues: Texts = ("binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD")
-    legs: Texts = ("kraken:USDT/USD",)
+    venues: Texts = (
+        "binance:BTC/USDT", "bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD", "gemini:BTC/USD",
+        "kraken:BTC/USD",
+    )  # fmt: skip
+    legs: Texts = ("bitstamp:USDT/USD", "coinbaseexchange:USDT/USD", "kraken:USDT/USD")
     venue_base_url: str | None = Field(default=None, pattern=r"^https?://")
     venue_timeout_seconds: Seconds = 8.0
     venue_rate_limit: bool = True

@@ -10,6 +10,7 @@ from btcfi.contracts.messages import ContractTerms
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.oracle.fixing import EXPECTED, parse_fixing
 from btcfi.records import Rule, record
 from btcfi.units import (
     BasisPoints,
@@ -119,6 +120,7 @@ _TERMS: Final = record(
     expiry="expiry_unix",
     premium="premium_cents",
     collateral="collateral_sats",
+    fixing=Rule(parse_fixing, EXPECTED),  # an earlier release's option has none: one spelling, so never null
     may_lack=("fixing",),
 )
 

@@ -6,7 +6,8 @@ here can open a socket (a contract of import-linter), so a price can be checked 
 The rule, in order (docs/oracle.md gives the reasons, and a table of what liars can do):
 
 1. One observation a venue: the latest.
-2. Dollar markets further than ``outlier_bps`` from the dollar markets' median go.
+2. Dollar markets further than ``outlier_bps`` from the dollar markets' median are not used: they do not count towards
+   the quorum, nor in a mean. In a median each keeps its vote, on the side on which it stands (docs/decisions/0049).
 3. A stablecoin's quote becomes dollars by its legs' rate (the median of several), or at par without one, and counts
    only within ``par_band_bps`` of what dollars paid in that minute. All markets of one coin are one opinion: they share
    the leg.
@@ -59,7 +60,11 @@ class Method(StrEnum):
     """How the venues that stay become one price."""
 
     MEDIAN = "median"
-    """The default: each counts the same. Fewer than half, whatever they say, never leave the range of the others."""
+    """The default: each counts the same. Fewer than half, whatever they say, never leave the range of the others.
+
+    That holds because an outlier keeps its vote: a cut before the median would let two of five at one end of an honest
+    range push out the one at the other end, and be half of those that are left.
+    """
     VOLUME_WEIGHTED_MEDIAN = "volume_weighted_median"
     """A weight is capped at the median volume, so no single venue of three or more ever holds half; two of five do."""
     MEAN = "mean"
@@ -148,7 +153,7 @@ class Thin(StrEnum):
     ONE_CAN_MOVE_IT = "one_can_move_it"
     """One of those that made it could have moved it further than the rule allows."""
     UNMEASURED = "unmeasured"
-    """An earlier release's report, which did not measure it."""
+    """An earlier release's report, which did not measure it, or a method that bounds nothing."""
 
 
 class VoidReason(StrEnum):
@@ -210,11 +215,11 @@ class AgreedPrice:
     slot: Slot
     price: CentsPerBtc
     low: CentsPerBtc
-    """The lowest level that more than half of the used venues traded at or below: one wick is not a barrier hit."""
+    """The lowest level that more than half of those that made the price traded at or below: one wick hits nothing."""
     high: CentsPerBtc
-    """The highest level that more than half of the used venues traded at or above."""
+    """The highest level that more than half of those that made the price traded at or above."""
     confidence: CentsPerBtc
-    """More than half of the used venues lie within this distance of the price. May be 0."""
+    """More than half of those that made the price lie within this distance of it. May be 0."""
     registered: int
     quorum: int
     used: tuple[Used, ...]
@@ -226,7 +231,10 @@ class AgreedPrice:
     dollar_markets: int | None = None
     """Dollar markets that spoke, before the cut. None in an earlier release's report."""
     reach: CentsPerBtc | None = None
-    """How far any one of those that made the price could have moved it, whatever it had said."""
+    """How far any one of those that made the price could have moved it, whatever it had said, or by its silence.
+
+    None where the method has no such bound, and in an earlier release's report.
+    """
     thin: tuple[Thin, ...] = ()
     """Why it is too thin to settle on by the rule that it was agreed by; empty where it is not."""
 
@@ -273,12 +281,13 @@ def thin_by(
     rule: ConsensusRule, *, price: CentsPerBtc, dollar_markets: int | None, reach: CentsPerBtc | None
 ) -> tuple[Thin, ...]:
     """Return why a price is too thin to settle on by ``rule``; nothing where it is not."""
-    if dollar_markets is None or reach is None:
-        return (Thin.UNMEASURED,) if rule.least_dollar_markets or rule.thin_bps else ()
+    asked = rule.least_dollar_markets or rule.thin_bps
+    if asked and (dollar_markets is None or (rule.thin_bps and reach is None)):
+        return (Thin.UNMEASURED,)
     why = []
-    if dollar_markets < rule.least_dollar_markets:
+    if dollar_markets is not None and dollar_markets < rule.least_dollar_markets:
         why.append(Thin.FEW_DOLLAR_MARKETS)
-    if rule.thin_bps and reach * _ONE > rule.thin_bps * price:
+    if rule.thin_bps and reach is not None and reach * _ONE > rule.thin_bps * price:
         why.append(Thin.ONE_CAN_MOVE_IT)
     return tuple(why)
 
@@ -303,8 +312,10 @@ def agreed_price(
         observations, slot=slot, registered=registered, legs=legs, equivocated=equivocated
     )
     rates = _rates(leg_quotes)
-    dollars, present = _dollar_markets(quotes, rule, dropped)
-    coins = _coins(quotes, rates, dollars, rule, dropped)
+    present, dollars = _dollar_markets(quotes, rule, dropped)
+    voting = present if rule.method is Method.MEDIAN and len(present) >= ALONE else dollars
+    alone = len(voting) >= ALONE
+    coins = _coins(quotes, rates, voting if dollars else [], rule, dropped)
     kept = sorted(dollars + coins, key=lambda q: q.quote.venue)
 
     quorum = rule.quorum(len(registered))
@@ -326,31 +337,31 @@ def agreed_price(
             absent=absent,
         )
 
-    opinions = [_Opinion(q.dollars, q.low, q.high, q.quote.volume) for q in dollars]
-    if len(dollars) < ALONE:
+    opinions = [_Opinion(q.dollars, q.low, q.high, q.quote.volume) for q in voting]
+    if not alone:
         opinions += _one_each(coins)
     price, weights = _price(opinions, rule.method)
-    price = min(max(price, min(q.dollars for q in dollars)), max(q.dollars for q in dollars))
+    price = min(max(price, min(q.dollars for q in voting)), max(q.dollars for q in voting))
     low, high = _range(opinions)
-    low, high = max(low, min(q.low for q in dollars)), min(high, max(q.high for q in dollars))
-    reach = CentsPerBtc(_reach([o.dollars for o in opinions], price) if len(dollars) >= ALONE else price)
-    weight_of = {q.quote.venue: w for q, w in zip(dollars, weights, strict=False)}
+    low, high = max(low, min(q.low for q in voting)), min(high, max(q.high for q in voting))
+    reach = CentsPerBtc(_reach([q.dollars for q in voting], price)) if rule.method is Method.MEDIAN else None
+    weight_of = {q.quote.venue: w for q, w in zip(voting, weights, strict=False)}
     return AgreedPrice(
         slot=slot,
         price=CentsPerBtc(price),
         low=CentsPerBtc(min(low, price)),
         high=CentsPerBtc(max(high, price)),
-        confidence=CentsPerBtc(sorted(abs(q.dollars - price) for q in kept)[len(kept) // 2]),
+        confidence=CentsPerBtc(sorted(abs(o.dollars - price) for o in opinions)[len(opinions) // 2]),
         registered=len(registered),
         quorum=quorum,
-        used=tuple(_used(q, weight_of.get(q.quote.venue, int(len(dollars) < ALONE))) for q in kept),
+        used=tuple(_used(q, weight_of.get(q.quote.venue, int(not alone))) for q in kept),
         dropped=tuple(dropped),
         absent=absent,
         rates=tuple(sorted(rates.items())),
         method=rule.method,
-        dollar_markets=present,
+        dollar_markets=len(present),
         reach=reach,
-        thin=thin_by(rule, price=CentsPerBtc(price), dollar_markets=present, reach=reach),
+        thin=thin_by(rule, price=CentsPerBtc(price), dollar_markets=len(present), reach=reach),
     )
 
 
@@ -418,7 +429,9 @@ def _foreign(
 ) -> DropReason | None:
     if seen.slot != slot:
         return DropReason.WRONG_SLOT
-    if seen.venue not in (registered if isinstance(seen, Quote) else legs):
+    is_quote = isinstance(seen, Quote)
+    # a quote of a leg's market would be taken for dollars a bitcoin, were that market registered by mistake
+    if seen.venue not in (registered if is_quote else legs) or is_quote is seen.venue.is_leg:
         return DropReason.UNREGISTERED
     return DropReason.EQUIVOCATION if seen.venue in equivocated else None
 
@@ -433,17 +446,17 @@ def _rates(leg_quotes: Mapping[VenueId, LegQuote]) -> dict[str, Rate]:
 
 def _dollar_markets(
     quotes: Mapping[VenueId, Quote], rule: ConsensusRule, dropped: list[Dropped]
-) -> tuple[list[_InDollars], int]:
-    """Return the dollar markets that agree with their median, and how many there were. The others are dropped."""
-    markets = [q for venue, q in quotes.items() if venue.quote == DOLLAR]
-    median_twice = _median_twice([q.close for q in markets])
+) -> tuple[list[_InDollars], list[_InDollars]]:
+    """Return all dollar markets, and those that agree with their median. The others are dropped."""
+    markets = [_InDollars(q, q.close, q.low, q.high, Basis.DOLLAR, PAR) for v, q in quotes.items() if v.quote == DOLLAR]
+    median_twice = _median_twice([q.dollars for q in markets])
     kept = []
     for q in markets:
-        if abs(2 * q.close - median_twice) * _ONE <= rule.outlier_bps * median_twice:
-            kept.append(_InDollars(q, q.close, q.low, q.high, Basis.DOLLAR, PAR))
+        if abs(2 * q.dollars - median_twice) * _ONE <= rule.outlier_bps * median_twice:
+            kept.append(q)
         else:
-            dropped.append(_drop(q, DropReason.OUTLIER, q.close, median_twice, rule.outlier_bps))
-    return kept, len(markets)
+            dropped.append(_drop(q.quote, DropReason.OUTLIER, q.dollars, median_twice, rule.outlier_bps))
+    return markets, kept
 
 
 def _coins(
@@ -455,7 +468,7 @@ def _coins(
 ) -> list[_InDollars]:
     """Return the stablecoins' quotes in dollars, those that lie within the band of what dollars paid."""
     result: list[_InDollars] = []
-    low, high = _paid(dollars) if dollars else (0, 0)
+    low, high = _paid(dollars, rule) if dollars else (0, 0)
     reference_twice = _median_twice([q.dollars for q in dollars])
     for venue, quote in quotes.items():
         if venue.quote == DOLLAR:
@@ -480,17 +493,20 @@ def _coins(
     return result
 
 
-def _paid(dollars: Sequence[_InDollars]) -> tuple[int, int]:
+def _paid(dollars: Sequence[_InDollars], rule: ConsensusRule) -> tuple[int, int]:
     """Return the lowest and the highest that dollars paid in the minute, as one wick cannot stretch it.
 
     What more than half of the dollar markets reached (last trades of two markets are seconds apart, a minute's range is
-    not); of a single one from its opening to its close.
+    not); of a single one its candle, as far as that lies within the par band of its opening or close.
     """
     if len(dollars) > 1:
         low, high = sorted(_range(dollars))
         return low, high
     (only,) = dollars
-    return min(only.quote.open, only.dollars), max(only.quote.open, only.dollars)
+    first, last = sorted((only.quote.open, only.dollars))
+    return max(only.low, first - first * rule.par_band_bps // _ONE), min(
+        only.high, last + last * rule.par_band_bps // _ONE
+    )
 
 
 def _one_each(coins: Iterable[_InDollars]) -> list[_Opinion]:

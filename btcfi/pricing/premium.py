@@ -14,11 +14,26 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind, Said
+from btcfi.oracle.fixing import MINUTE, MOST_MINUTES, Fixing, FixingKind, LeftOut, Said
 from btcfi.pricing.american import BOUNDARY_ROWS, BUCKETS, american
+from btcfi.pricing.averages import (
+    AHEAD,
+    COUNT,
+    LEFT_OUT,
+    NEAR_WINDOWS,
+    PASSED,
+    STATE,
+    UNSAID,
+    far,
+    read_window,
+    sample_medians,
+    sampled,
+    windowed,
+)
 from btcfi.pricing.black_scholes import check_kind, quote
 from btcfi.pricing.compiled import kernel
 from btcfi.pricing.domain import (
+    BINARY_CALL,
     BINARY_PUT,
     PUT,
     SECONDS_PER_YEAR,
@@ -31,11 +46,24 @@ from btcfi.pricing.domain import (
     check_barrier,
 )
 from btcfi.pricing.exercise_boundary import ROW
-from btcfi.pricing.kernels import DX, DXX, SLOTS, VALUE, knock_out, knocked, vanilla
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds, cents_per_btc, unix_seconds
+from btcfi.pricing.kernels import DX, DXX, SLOTS, VALUE, copy, knock_out, knocked, vanilla
+from btcfi.units import (
+    SECONDS_PER_MINUTE,
+    CentiBtc,
+    Cents,
+    CentsPerBtc,
+    Sats,
+    Slot,
+    UnixSeconds,
+    cents_per_btc,
+    unix_seconds,
+)
 
 CENTS_PER_USD: Final = 100
 SATS_PER_CENTI_BTC: Final = 1_000_000
+
+WINDOWS: Final = (0, *range(2, MOST_MINUTES + 1))
+"""Minutes of a window, as the fixing column has them."""
 
 
 class PriceableOption(Protocol):
@@ -104,6 +132,11 @@ class Book:
         check_barrier(self.strike_cents.astype(np.float64), self.barrier_cents.astype(np.float64))
         if self.collateral_ratio is not None:
             check("collateral_ratio", self.collateral_ratio)
+        if self.fixing is not None and np.isin(np.abs(self.fixing), WINDOWS, invert=True).any():
+            wrong = self.fixing[np.isin(np.abs(self.fixing), WINDOWS, invert=True)]
+            raise PricingDomainError(
+                "fixing", int(wrong[0]), f"0, or 2 to {MOST_MINUTES} minutes, below 0 for a median"
+            )
 
     def __len__(self) -> int:
         """Return the number of options."""
@@ -164,61 +197,106 @@ def fixing_codes(fixings: Iterable[Fixing | None]) -> IntArray:
 
 
 @kernel
-def _capped(
-    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, is_american: bool,
-    tau: float, sigma: float, rate: float, cap: float, rows: FloatArray, horizon: float,
+def _european(
+    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, tau: float, sigma: float, rate: float,
+    cap: float, state: FloatArray, code: int, samples: FloatArray, alive: FloatArray, steps: FloatArray,
 ) -> None:  # fmt: skip
-    """Fill ``acc`` with an option that pays at most ``cap`` bitcoin (0: no cap), in dollars.
-
-    Calls never want more than a bitcoin. A put does below K/(1 + cap), a binary put below K/cap; from there on the
-    payout is cap bitcoin, a straight line: for a European option a sum of plain ones (``inverse``), for an American
-    one a level at which it is exercised at the latest, and below which it is cap bitcoin.
-    """
-    capped = cap > 0.0 and kind in {PUT, BINARY_PUT}
-    level = 0.0
-    if capped:
-        level = k / (1.0 + cap) if kind == PUT else k / cap
-    if is_american and tau > 0.0:
-        if capped and s <= level and not (barrier > 0.0 and knocked(s, barrier, up)):
-            acc[:] = 0.0
-            acc[VALUE] = acc[DX] = acc[DXX] = cap * s
-        else:
-            american(acc, rows, kind, s, k, barrier, up, level if kind == PUT else 0.0, tau, sigma, rate, 0.0, horizon)
-        return
+    """Fill ``acc`` with a European option that pays at most ``cap`` bitcoin (0: no cap): a sum of plain ones."""
     part = np.zeros(SLOTS)
     acc[:] = 0.0
-    for leg in range(2 if capped else 1):
+    for leg in range(2 if cap > 0.0 and kind in {PUT, BINARY_PUT} else 1):
         which = kind if leg == 0 else max(PUT, 0 * kind)
-        strike = k if leg == 0 else level
-        if barrier > 0.0:
-            knock_out(part, which, s, strike, barrier, up, tau, sigma, rate, 0.0)
+        strike = k
+        weight = 1.0
+        if leg == 1:
+            strike = k / (1.0 + cap) if kind == PUT else k / cap
+            weight = -1.0 - cap if kind == PUT else -cap
+        if samples.shape[0] > 0 and code != 0:
+            sampled(part, which, s, strike, samples, alive, steps)
         else:
-            vanilla(part, which, s, strike, tau, sigma, rate, 0.0)
-        weight = 1.0 if leg == 0 else (-1.0 - cap if kind == PUT else -cap)
+            if barrier > 0.0 and (code == 0 or far(state, code)):
+                knock_out(part, which, s, strike, barrier, up, tau, sigma, rate, 0.0)
+            elif code == 0:
+                vanilla(part, which, s, strike, tau, sigma, rate, 0.0)
+            if code != 0:
+                windowed(part, which, s, strike, barrier, up, tau, sigma, rate, state, code)
         for j in range(SLOTS):
             acc[j] += weight * part[j]
     acc[VALUE] = max(acc[VALUE], 0.0)
 
 
 @kernel
+def _capped(
+    acc: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, is_american: bool,
+    since: float, sigma: float, rate: float, cap: float, rows: FloatArray, horizon: float,
+    state: FloatArray, code: int, samples: FloatArray, alive: FloatArray, steps: FloatArray,
+) -> None:  # fmt: skip
+    """Fill ``acc`` with an option that pays at most ``cap`` bitcoin (0: no cap), in dollars; ``since``: years to it.
+
+    Calls never want more than a bitcoin. A put does below K/(1 + cap), a binary put below K/cap; from there on the
+    payout is cap bitcoin, a straight line: for a European option a sum of plain ones (``inverse``), for an American
+    one a level at which it is exercised at the latest, and below which it is cap bitcoin.
+    An American option on a window is the one on its minute, with the difference that the window makes at expiry.
+    """
+    tau = max(since, 0.0)
+    early = is_american and tau > 0.0
+    acc[:] = 0.0
+    if early:
+        capped = cap > 0.0 and kind in {PUT, BINARY_PUT}
+        level = 0.0
+        if capped:
+            level = k / (1.0 + cap) if kind == PUT else k / cap
+        if capped and s <= level and not (barrier > 0.0 and knocked(s, barrier, up)):
+            acc[VALUE] = acc[DX] = acc[DXX] = cap * s
+        else:
+            american(acc, rows, kind, s, k, barrier, up, level if kind == PUT else 0.0, tau, sigma, rate, 0.0, horizon)
+        if code == 0:
+            return
+    part = np.zeros(SLOTS)
+    for side in range(1, -1, -1):
+        # on its minute first, if it is taken off
+        if side == 1 and not early:
+            continue
+        _european(part, kind, s, k, barrier, up, since if side == 0 and code != 0 else tau, sigma, rate, cap,
+                  state, code if side == 0 else 0, samples, alive, steps)  # fmt: skip
+        for j in range(SLOTS):
+            acc[j] += (1.0 - 2.0 * side) * part[j]
+    if early and acc[VALUE] < part[VALUE]:
+        copy(acc, part)
+    if early and kind >= BINARY_CALL and acc[VALUE] >= k:
+        acc[:] = 0.0
+        acc[VALUE] = k
+
+
+@kernel
 def _book_loop(
     out: FloatArray, kind: IntArray, strike_cents: IntArray, expiry: IntArray, barrier_cents: IntArray,
-    is_american: npt.NDArray[np.bool_], volatility: FloatArray, caps: FloatArray,
-    spot_cents: int, rate: float, now: int, horizon: float,
+    is_american: npt.NDArray[np.bool_], volatility: FloatArray, caps: FloatArray, fixing: IntArray,
+    spot_cents: int, rate: float, now: int, horizon: float, said: IntArray, base: int,
+    sample_of: IntArray, samples: FloatArray, alive: FloatArray, steps: FloatArray,
 ) -> None:  # fmt: skip
     acc = np.zeros(SLOTS)
     rows = np.full((BUCKETS, BOUNDARY_ROWS, ROW), -1.0)
     row = np.zeros((SLOTS, 1))
+    state = np.zeros(STATE)
+    prices = np.zeros(MOST_MINUTES)
     s = spot_cents / CENTS_PER_USD
     for i in range(out.shape[1]):
         k = strike_cents[i] / CENTS_PER_USD
         barrier = barrier_cents[i] / CENTS_PER_USD
         up = barrier > k
         # at and after the expiry minute the option is what it pays
-        tau = max((expiry[i] - now) / SECONDS_PER_YEAR, 0.0)
+        since = (expiry[i] - now) / SECONDS_PER_YEAR
         sigma = volatility[i] if volatility.shape[0] > 1 else volatility[0]
         cap = caps[i] if caps.shape[0] > 0 else 0.0
-        _capped(acc, kind[i], s, k, barrier, up, is_american[i], tau, sigma, rate, cap, rows, horizon)
+        code = fixing[i] if fixing.shape[0] > 0 else 0
+        # the first sample is of no window
+        at = sample_of[i] if sample_of.shape[0] > 0 else 0
+        drawn = samples[at, : 9 if at > 0 else 0]
+        if code != 0:
+            read_window(state, prices, code, expiry[i], now, said, base)
+        _capped(acc, kind[i], s, k, barrier, up, is_american[i], since, sigma, rate, cap, rows, horizon,
+                state, code, drawn, alive[at], steps[at])  # fmt: skip
         quote(row, 0, acc, s)
         for j in range(out.shape[0]):
             out[j, i] = row[j, 0]
@@ -245,17 +323,78 @@ def premiums(
     out = np.empty((6, len(book)))
     caps = np.empty(0) if book.collateral_ratio is None else np.ascontiguousarray(book.collateral_ratio, dtype=float)
     # one type of each column, or every kernel is compiled once more for the other
-    whole = (book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents)
-    kinds, strikes, expiries, barriers = (np.ascontiguousarray(column, dtype=np.int64) for column in whole)
+    fixing = np.empty(0) if book.fixing is None else book.fixing
+    whole = (book.kind, book.strike_cents, book.expiry_unix, book.barrier_cents, fixing)
+    kinds, strikes, expiries, barriers, codes = (np.ascontiguousarray(column, dtype=np.int64) for column in whole)
     early = np.ascontiguousarray(book.american, dtype=np.bool_)
     horizon = max((int(expiries.max(initial=moment)) - moment) / SECONDS_PER_YEAR, 0.0)
-    _book_loop(out, kinds, strikes, expiries, barriers, early, sigma, caps, int(at), float(rate), int(moment), horizon)
+    said, base = _said(expiries, codes, known or {})
+    medians = _medians(
+        expiries, codes, barriers / CENTS_PER_USD, barriers > strikes, sigma, said, base, at / CENTS_PER_USD,
+        float(rate), int(moment),
+    )  # fmt: skip
+    _book_loop(
+        out, kinds, strikes, expiries, barriers, early, sigma, caps, codes, int(at), float(rate), int(moment), horizon,
+        said, base, *medians,
+    )  # fmt: skip
     if not np.isfinite(out).all():
         # no input of the domain does this; a stored NaN would be worse than a failed round
         broken = int(np.argmin(np.isfinite(out).all(axis=0)))
         raise PricingDomainError(f"option {broken} of the book", out[:, broken].tolist(), "finite results")
     names = (field.name for field in fields(Premiums))
     return Premiums(**dict(zip(names, out, strict=True)))
+
+
+def _said(expiries: IntArray, codes: IntArray, known: Mapping[Slot, Said]) -> tuple[IntArray, int]:
+    """Return what the minutes say as ``read_window`` takes it, and the first of these minutes."""
+    windows = codes != 0
+    if not known or not windows.any():
+        return np.zeros(0, dtype=np.int64), 0
+    oldest = int((expiries - (np.abs(codes) - 1) * SECONDS_PER_MINUTE)[windows].min())
+    words = {int(at): word for at, word in known.items() if at >= oldest}
+    if not words:
+        return np.zeros(0, dtype=np.int64), 0
+    base = min(words)
+    said = np.full((max(words) - base) // SECONDS_PER_MINUTE + 1, UNSAID, dtype=np.int64)
+    for at, word in words.items():
+        said[(at - base) // SECONDS_PER_MINUTE] = LEFT_OUT if isinstance(word, LeftOut) else int(word)
+    return said, base
+
+
+def _medians(
+    expiries: IntArray, codes: IntArray, barriers: FloatArray, up: npt.NDArray[np.bool_], sigma: FloatArray,
+    said: IntArray, base: int, spot: float, rate: float, now: int,
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:  # fmt: skip
+    """Return which sample each median needs whose window is near or open (0: none), and the samples."""
+    near = (codes < 0) & (expiries - now <= (1.0 + NEAR_WINDOWS) * np.abs(codes) * SECONDS_PER_MINUTE)
+    none = np.zeros((9, 1))
+    if not near.any():
+        return np.zeros(0, dtype=np.int64), none[None], none[None], np.zeros((1, 4))
+    sample_of = np.zeros(codes.size, dtype=np.int64)
+    places: dict[tuple[float, ...], int] = {}
+    drawn = [(none, none, np.zeros(4))]
+    state, prices = np.zeros(STATE), np.zeros(MOST_MINUTES)
+    for i in np.flatnonzero(near):
+        volatility = float(sigma[i] if sigma.size > 1 else sigma[0])
+        key = (int(expiries[i]), int(codes[i]), volatility, float(barriers[i]), bool(up[i]))
+        if key not in places:
+            places[key] = len(drawn)
+            read_window(state, prices, key[1], key[0], now, said, base)
+            count = int(state[COUNT] - state[PASSED] - state[AHEAD])
+            drawn.append(
+                sample_medians(
+                    prices[:count], state, spot=spot, sigma=volatility, rate=rate,
+                    tau=(key[0] - now) / SECONDS_PER_YEAR, barrier=key[3], up=bool(key[4]),
+                )
+            )  # fmt: skip
+        sample_of[i] = places[key]
+    # a window that is all known has one sample: repeated, it says the same
+    widest = max(rows.shape[1] for rows, _, _ in drawn)
+    rows, alive = (
+        np.stack([np.resize(one[j], (9, widest)) if one[j].shape[1] == widest else np.repeat(one[j], widest, axis=1)
+                  for one in drawn]) for j in (0, 1)
+    )  # fmt: skip
+    return sample_of, rows, alive, np.stack([steps for _, _, steps in drawn])
 
 
 def warm_up() -> None:
@@ -266,6 +405,7 @@ def warm_up() -> None:
         expiry_unix=np.full(1, SECONDS_PER_YEAR, dtype=np.int64),
         barrier_cents=np.zeros(1, dtype=np.int64),
         american=np.zeros(1, dtype=np.bool_),
+        fixing=np.full(1, 2, dtype=np.int64),
     )
     premiums(one, spot=CentsPerBtc(100), volatility=1.0, now=UnixSeconds(0))
 

@@ -36,19 +36,28 @@ if TYPE_CHECKING:
 EXCHANGES: Final = {
     "binance": ("binance", "BTC/USDT"),
     "binanceus": ("binanceus", "BTC/USD"),
+    "bitfinex": ("bitfinex", "BTC/USD"),
+    "bitstamp": ("bitstamp", "BTC/USD"),
     "coinbase": ("coinbaseexchange", "BTC/USD"),
     "coinbaseexchange": ("coinbaseexchange", "BTC/USD"),
+    "gemini": ("gemini", "BTC/USD"),
     "kraken": ("kraken", "BTC/USD"),
+    "okx": ("okx", "BTC/USDT"),
 }
-"""The published exchange names, and which market of which API each means."""
+"""The exchange names, the published ones among them, and which market of which API each means."""
 
 STARTER_NODES: Final = {
     "binance-node": "binance:BTC/USDT",
+    "bitfinex-node": "bitfinex:BTC/USD",
+    "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
+    "gemini-node": "gemini:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
+    "usdt-bitstamp-node": "bitstamp:USDT/USD",
+    "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""The published three nodes, and the leg without which a USDT price is no dollar price."""
+"""Five dollar markets, the published ones among them; and the legs without which a USDT price is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
@@ -380,7 +389,7 @@ def record(
 
 
 def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one function a command, each short
-    """Return ``btcfi prices``: replay, export, import, history, market, study, prune."""
+    """Return ``btcfi prices``: replay, export, import, history, market, study, bounds, prune."""
     app = typer.Typer(help="Agreed prices and the evidence behind them.", no_args_is_help=True)
 
     @app.command("replay")
@@ -477,6 +486,14 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
             )
             write_study(result, out)
             typer.echo(json.dumps(result.summary()))
+
+    @app.command("bounds")
+    def bounds() -> None:
+        """Print how far liars could move a price, published and settled: for every number registered and present."""
+        with _told():
+            from btcfi.oracle.robustness import table_of_bounds  # noqa: PLC0415 - as above
+
+            typer.echo(table_of_bounds(context.rule()))
 
     return app
 

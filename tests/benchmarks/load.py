@@ -40,6 +40,7 @@ from btcfi.bitcoin.address import decode_address, encode_address
 from btcfi.bitcoin.keys import TaprootKey, wallet_key
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot, UnixSeconds
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
@@ -180,7 +181,7 @@ def sell_all(run: Service, name: str, contracts: int, expiry: Slot) -> list[str]
         strike = last.price_cents // 100 * (85 + number % 30) // 100 * 100 + 100 * (number // 30)
         order = Order(
             option_id=f"{name}-{number}", kind=OptionKind(number % 4), strike=CentsPerBtc(strike), quantity=CentiBtc(1),
-            barrier=None, american=False, expiry=expiry,
+            barrier=None, american=False, expiry=expiry, fixing=MINUTE,
         )  # fmt: skip
         with run.here.store.transaction() as session:
             ids.append(sell(session, order, rule, now=UnixSeconds(last.slot + 60)).id)

@@ -4,6 +4,7 @@ from btcfi.adapters.store.options import sales
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, UnixSeconds
 from workers import audit
 from workers.chaos.cluster import ChaosCluster
@@ -39,7 +40,7 @@ class World:
             for name in names:
                 order = sales.Order(
                     option_id=name, kind=OptionKind.CALL, strike=CentsPerBtc(last.price_cents * 85 // 100),
-                    quantity=CentiBtc(5), barrier=None, american=False, expiry=expiry,
+                    quantity=CentiBtc(5), barrier=None, american=False, expiry=expiry, fixing=MINUTE,
                 )  # fmt: skip
                 sales.sell(session, order, sale_rule(here.deployment), now=UnixSeconds(last.slot + 60))
         self.sold += names

@@ -12,19 +12,24 @@ from tests.support.oracle_support import missing, quote
 DOLLARS = tuple(
     parse_venue(f"{exchange}:BTC/USD") for exchange in ("bitfinex", "bitstamp", "coinbaseexchange", "gemini", "kraken")
 )
+COIN = parse_venue("binance:BTC/USDT")
 
 
-def closed_round(session, slot, closes, low=None, high=None, *, feed="BTC/USD", rule=None):
-    """Store a closed minute in which ``closes`` are what the dollar markets said, None for one that said nothing."""
+def closed_round(session, slot, closes, low=None, high=None, *, feed="BTC/USD", rule=None, coin=None):
+    """Store a closed minute in which ``closes`` are what the dollar markets said, None for one that said nothing.
+
+    coin: what a market of a stablecoin said besides, which no leg converts.
+    """
     slot = Slot(slot)
     said = [
         missing(venue, slot=slot) if close is None
         else quote(venue, close, low=min(low or close, close), high=max(high or close, close), slot=slot)
         for venue, close in zip(DOLLARS, closes, strict=True)
     ]  # fmt: skip
+    said += [] if coin is None else [quote(COIN, coin, slot=slot)]
     for one in said:
         store_observation(session, feed, one, b"", now=UnixSeconds(slot + 62))
-    outcome = agreed_price(said, registered=DOLLARS, rule=rule or ConsensusRule(), slot=slot)
+    outcome = agreed_price(said, registered=(*DOLLARS, COIN)[: len(said)], rule=rule or ConsensusRule(), slot=slot)
     row = RoundRow(
         feed=feed, slot=slot, state="void", deadline_unix=0, opened_at_unix=0, closed_at_unix=0,
         report=json.dumps(encode_outcome(outcome)),

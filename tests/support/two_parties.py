@@ -34,11 +34,13 @@ BUYER_COINS, SELLER_COINS = [60_000, 1_500_000, 900_000], [10_200_000, 1_500_000
 class TwoParties:
     """A buyer's and a seller's desk on one chain, with an event that one oracle announced."""
 
-    def __init__(self, wallet, folder, *, buyer=BUYER_COINS, seller=SELLER_COINS, fees=None):
+    def __init__(self, wallet, folder, *, buyer=BUYER_COINS, seller=SELLER_COINS, fees=None, option=OPTION):
         self.wallet, self.node, self.folder, self.fees = wallet, wallet.node, folder, fees or FeeRule()
+        self.option = option
         self.event = OracleEvent(
-            feed="BTC-USD", expiry=EXPIRY, program_hash=PROGRAM.program_hash, preset_hash=Hash32(b"\x02" * 32),
-            condition=condition_of(OPTION, Slot(EXPIRY - 3600)),
+            feed="BTC-USD", expiry=option.expiry, program_hash=PROGRAM.program_hash, preset_hash=Hash32(b"\x02" * 32),
+            condition=condition_of(option, Slot(option.expiry - 3600)), fixing=option.window,
+            version=1 if option.fixing is None else 2,
         )  # fmt: skip
         self.announcement = announce(ORACLES[0], self.event)
         self.keys = {
@@ -65,9 +67,9 @@ class TwoParties:
     def terms(self, *, expiry_in=3, refund_in=9, rate=2_000, premium=30_000):
         here = self.node.block_count()
         return ContractTerms(
-            option=encode_terms(OPTION), collateral=OPTION.collateral, premium=Sats(premium),
+            option=encode_terms(self.option), collateral=self.option.collateral, premium=Sats(premium),
             expiry_height=Height(here + expiry_in), refund_height=Height(here + refund_in), rate=SatsPerKvb(rate),
-            step=Sats(1_000_000), rounding=Rounding.DOWN, breakpoints=breakpoints_of(OPTION),
+            step=Sats(1_000_000), rounding=Rounding.DOWN, breakpoints=breakpoints_of(self.option),
             announcements=(self.announcement,), threshold=1,
         )  # fmt: skip
 

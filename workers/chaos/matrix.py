@@ -20,6 +20,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
 from workers import audit
 from workers.chaos import points
@@ -357,7 +358,7 @@ def sell(run: Run, case: Case, many: int) -> list[str]:
             strike = spot * (rng.choice((92, 97, 103, 108)) if number else 130 if american else 85) // 100
             order = Order(
                 option_id=f"{case.kind}-{case.slot}-{number}", kind=kind, strike=CentsPerBtc(strike),
-                quantity=CentiBtc(5), barrier=None, american=american,
+                quantity=CentiBtc(5), barrier=None, american=american, fixing=MINUTE,
                 # an American is exercised before it expires, so it must live beyond the case's own minute
                 expiry=Slot(case.slot + (3_600 if american else 0)),
             )  # fmt: skip

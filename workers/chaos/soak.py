@@ -22,6 +22,7 @@ from btcfi.adapters.store.options.tables import OptionState
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE
 from btcfi.units import SECONDS_PER_MINUTE, CentiBtc, CentsPerBtc, Slot, UnixSeconds
 from workers import audit
 from workers.chaos import points
@@ -199,7 +200,7 @@ class _Soaking:
                 Order(
                     option_id=f"soak-{minute}-{slot}-{number}{'-early' if early else ''}",
                     kind=OptionKind.PUT if early else self._rng.choice(list(OptionKind)), strike=CentsPerBtc(strike),
-                    quantity=CentiBtc(5), barrier=None, american=early,
+                    quantity=CentiBtc(5), barrier=None, american=early, fixing=MINUTE,
                     expiry=Slot(slot + SECONDS_PER_MINUTE * (LONG_LIFE_SLOTS if early else LIFE_SLOTS)),
                 )
             )  # fmt: skip

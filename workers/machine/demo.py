@@ -25,7 +25,7 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import on_chain, options, settlements, views
-from btcfi.adapters.store.options.sales import Order, sell
+from btcfi.adapters.store.options.sales import Order, SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import rounds
@@ -39,14 +39,28 @@ from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind
 from btcfi.oracle.quote import parse_venue
 from btcfi.proofs.settlement_proof import from_json, verify
-from btcfi.units import CentiBtc, CentsPerBtc, Minutes, Sats, Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.units import (
+    SECONDS_PER_MINUTE,
+    CentiBtc,
+    CentsPerBtc,
+    Minutes,
+    Sats,
+    Slot,
+    UnixSeconds,
+    display_txid,
+    parse_txid,
+)
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset_by_hash
 from tasks.context import Context, make_context
 from workers.deployed import node_of, sale_rule, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
+
+TEN: Final = Fixing(FixingKind.TWAP, Minutes(10))
+MEDIAN: Final = Fixing(FixingKind.MEDIAN, Minutes(30))
 
 HISTORY_MINUTES: Final = 12
 """Minutes priced before the options are sold, so that there is a realised volatility to price them with."""
@@ -64,7 +78,7 @@ PATIENCE_SECONDS: Final = 240
 """How long the demo waits for one thing before it gives up and says which."""
 
 
-TABLE_WIDTH: Final = 150
+TABLE_WIDTH: Final = 160
 """Columns that the result needs; a narrower terminal wraps lines rather than lose digits."""
 
 
@@ -105,6 +119,8 @@ class Line:
     strike: int
     barrier: int | None
     american: bool
+    fixing: Fixing | None = None
+    """None: the preset's."""
 
     @property
     def name(self) -> str:
@@ -121,13 +137,21 @@ def book() -> list[Line]:
     for kind in OptionKind:
         for strike in (940, 1060):
             for american in (False, True):
-                lines.append(Line(kind=kind, strike=strike, barrier=None, american=american))
-                far = 1300 if kind.is_put or strike > 1000 else 700  # noqa: PLR2004 - the spot, in per mille
-                lines.append(Line(kind=kind, strike=strike, barrier=far, american=american))
+                low = strike < 1000  # noqa: PLR2004 - the spot, in per mille
+                soon, last = (TEN, TEN) if american else (MINUTE, None) if low else (TEN, MEDIAN)
+                lines.append(Line(kind=kind, strike=strike, barrier=None, american=american, fixing=soon))
+                far = 1300 if kind.is_put or not low else 700
+                lines.append(Line(kind=kind, strike=strike, barrier=far, american=american, fixing=last))
     # two barriers that a lively hour may touch
-    lines.append(Line(kind=OptionKind.CALL, strike=940, barrier=1004, american=False))
+    lines.append(Line(kind=OptionKind.CALL, strike=940, barrier=1004, american=False, fixing=TEN))
     lines.append(Line(kind=OptionKind.PUT, strike=1060, barrier=996, american=False))
     return lines
+
+
+def fixing_within(line: Line, rule: SaleRule, life: int) -> Fixing:
+    """Return what settles a line of the book that lives ``life`` seconds: the minute where its window is longer."""
+    fixing = line.fixing or rule.fixing
+    return fixing if fixing.minutes * SECONDS_PER_MINUTE <= life else MINUTE
 
 
 @dataclass(slots=True)
@@ -307,6 +331,7 @@ def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
                 option_id=line.name, kind=line.kind, strike=CentsPerBtc(spot * line.strike // 1000),
                 quantity=CentiBtc(5), american=line.american, expiry=expiries[place % 2],
                 barrier=CentsPerBtc(spot * line.barrier // 1000) if line.barrier else None,
+                fixing=fixing_within(line, rule, expiries[place % 2] - now),
             )  # fmt: skip
             run.ids.append(sell(session, order, rule, now=now).id)
 
@@ -377,6 +402,7 @@ def describe(
         "kind": OptionKind(option.kind).label,
         "barrier": option.barrier_cents,
         "american": option.american,
+        "fixing": option.fixing,
         "strike_cents": option.strike_cents,
         "settlement_price_cents": settlement.price_cents,
         "payout_cents": settlement.payout_cents,
@@ -451,14 +477,15 @@ def verify_settlement(
 def _print(console: Console, result: dict[str, Any]) -> None:
     table = Table(title="Options settled on the regtest chain", show_lines=False)
     for name, justify in (
-        ("option", "left"), ("strike $", "right"), ("price $", "right"), ("payout $", "right"),
+        ("option", "left"), ("fixing", "left"), ("strike $", "right"), ("price $", "right"), ("payout $", "right"),
         ("payout sats", "right"), ("paid sats", "right"), ("steps", "right"), ("proof root", "left"),
         ("txid", "left"), ("conf", "right"), ("status", "left"),
     ):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in result["options"]:
         table.add_row(
-            row["id"] + (" *" if row["reason"] == "early_exercise" else ""), f"{row['strike_cents'] / 100:,.2f}",
+            row["id"] + (" *" if row["reason"] == "early_exercise" else ""),
+            row["fixing"], f"{row['strike_cents'] / 100:,.2f}",
             f"{row['settlement_price_cents'] / 100:,.2f}", f"{row['payout_cents'] / 100:,.2f}",
             f"{row['payout_sats']:,}", f"{row['paid_sats']:,}", f"{row['steps']:,}", row["proof_root"][:8] + "…",
             row["settlement_txid"][:8] + "…", str(row["confirmations"]), row["status"],

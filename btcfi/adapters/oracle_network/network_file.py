@@ -83,6 +83,8 @@ def read_network(path: Path) -> Network:
     try:
         if "method" in consensus:
             consensus["method"] = Method(consensus["method"])
+            if consensus["method"] is not Method.MEDIAN:  # as an earlier release's file says it: no bound is asked for
+                consensus = {"least_dollar_markets": 0, "thin_bps": 0, **consensus}
     except ValueError as e:
         raise NetworkFileError(f"{path.name}: consensus.method", str(e), f"one of {', '.join(Method)}") from e
     replay = _table(path, document, "replay")

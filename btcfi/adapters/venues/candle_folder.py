@@ -18,6 +18,7 @@ from btcfi.adapters.files import open_untrusted
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.oracle.quote import DOLLAR, MalformedVenueError, VenueId, parse_venue, price_of, rate_of, volume_of
 from btcfi.oracle.venues import EXCHANGES
+from btcfi.oracle.venues.recorded import Candle
 from btcfi.units import SECONDS_PER_MINUTE, Minutes, Sats, Slot, slot
 
 MAX_FILE_BYTES: Final = 1 << 30
@@ -36,18 +37,6 @@ class BrokenCandleFileError(InvalidInputError):
 
 class ReplayWindowError(InvalidInputError):
     """The asked minutes are not inside the recording."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candle:
-    """One recorded minute; the numbers are the file's own text."""
-
-    slot: Slot
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +93,15 @@ def read_candle_folder(folder: Path) -> CandleFolder:
 def venues_for_replay(folder: CandleFolder, start: Slot | None, minutes: Minutes | None) -> ReplayVenues:
     """Return which venues of ``folder`` count as sources in these minutes.
 
-    Every dollar market, and every market of a stablecoin whose own dollar leg is in the folder. Of a stablecoin
-    without a leg only the market that traded most in the window: several quotes in one currency that nobody converts
-    are one opinion about that currency, and must not outvote a dollar. Raises ReplayWindowError.
+    Every dollar market, and of each stablecoin the market that traded most in the window: all markets of one coin are one
+    opinion, since they share what a coin is worth, and must not count as several towards the quorum. Every market of a
+    coin in dollars is a leg. Raises ReplayWindowError.
     """
     window = folder.slots(start, minutes)
     legs = tuple(sorted(v for v in folder.candles if v.is_leg and v.quote == DOLLAR))
-    coins = {leg.base for leg in legs}
     bitcoin = [v for v in folder.candles if not v.is_leg]
-    registered = [v for v in bitcoin if v.quote == DOLLAR or v.quote in coins]
-    for coin in {v.quote for v in bitcoin} - coins - {DOLLAR}:
+    registered = [v for v in bitcoin if v.quote == DOLLAR]
+    for coin in {v.quote for v in bitcoin} - {DOLLAR}:
         markets = sorted(v for v in bitcoin if v.quote == coin)
         registered.append(max(markets, key=lambda v: _traded(folder.candles[v], window)))
     return ReplayVenues(registered=tuple(sorted(registered)), legs=legs)

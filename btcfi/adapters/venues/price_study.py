@@ -92,7 +92,7 @@ def study_folder(
 def _study(at: Slot, replay: Replay, venues: ReplayVenues, rule: ConsensusRule) -> StudiedMinute:
     observations = []
     for venue in (*venues.registered, *venues.legs):
-        _, raw = replay.answer(candle_target(venue, at))
+        _, raw = replay.answer(candle_target(venue, at), at)
         observations.append(
             read_response(
                 exchange_of(venue.exchange),

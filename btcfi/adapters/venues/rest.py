@@ -32,6 +32,9 @@ MAX_RESPONSE_BYTES: Final = 256 * 1024
 MAX_MARKETS_BYTES: Final = 64 * 1024 * 1024
 """Binance describes all its markets in more than 10 MB."""
 
+MINUTE_HEADER: Final = "BTCFI-Minute"
+"""By which a replay is told where its clock stands, since not every exchange's request names a minute."""
+
 RETRIED: Final = frozenset(
     {
         MissingReason.TIMEOUT,
@@ -45,6 +48,14 @@ RETRIED: Final = frozenset(
 
 class ResponseTooLargeError(BtcfiError):
     """An exchange sent more bytes than any answer of its can have."""
+
+
+class UnknownMarketNameError(BtcfiError):
+    """The exchange's client names our market as no module of ours does: its answers would be evidence for nothing."""
+
+    def __init__(self, venue: VenueId, market_id: str) -> None:
+        super().__init__(f"{venue} is {market_id!r} to its client, a name that we do not know it by")
+        self.venue, self.market_id = venue, market_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +128,8 @@ class VenueClient:
         try:
             client, market_id = self._connect()
             self._session.limit, self._session.most_seconds = MAX_RESPONSE_BYTES, 2 * self._timeout
+            if self._base_url is not None:
+                self._session.headers[MINUTE_HEADER] = str(slot)
             self._exchange.request(client, market_id, slot)
         except Exception as e:  # noqa: BLE001 - whatever a foreign client raises on foreign bytes is the venue's failure
             return self._failed(e, slot, now, monotonic() - started)
@@ -127,7 +140,6 @@ class VenueClient:
             self._exchange,
             raw,
             venue=self.venue,
-            market_id=market_id,
             slot=slot,
             now=now,
             evidence=sha256(raw),
@@ -141,7 +153,10 @@ class VenueClient:
             self._session.limit = MAX_MARKETS_BYTES
             client = _new_client(self._exchange, self._session, self._base_url, self._timeout, self._rate_limit)
             _load_markets(client, self._exchange, self._base_url)
-            self._market_id = client.market(self.venue.symbol)["id"]
+            market_id = client.market(self.venue.symbol)["id"]
+            if market_id not in self._exchange.market_names(self.venue):
+                raise UnknownMarketNameError(self.venue, market_id)
+            self._market_id = market_id
             self._client = client
         return self._client, self._market_id
 
@@ -236,6 +251,7 @@ def _new_client(exchange: Exchange, session: Any, base_url: str | None, timeout:
             "timeout": int(timeout * 1000),
             "enableRateLimit": rate_limit,
             "options": dict(exchange.options),
+            **({} if exchange.asks_for_coins else {"has": {"fetchCurrencies": False}}),
         }
     )
     if base_url is not None:
@@ -292,6 +308,7 @@ def _reason_of_error(error: Exception) -> MissingReason:
     table: tuple[tuple[type[Exception], MissingReason], ...] = (
         (ResponseTooLargeError, MissingReason.TOO_LARGE),
         (requests.exceptions.SSLError, MissingReason.TLS),
+        (UnknownMarketNameError, MissingReason.UNKNOWN_MARKET),
         (ccxt.BadSymbol, MissingReason.UNKNOWN_MARKET),
         (ccxt.RequestTimeout, MissingReason.TIMEOUT),
         (requests.exceptions.Timeout, MissingReason.TIMEOUT),

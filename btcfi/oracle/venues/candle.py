@@ -24,10 +24,15 @@ from btcfi.oracle.quote import (
     rate_of,
     volume_of,
 )
+from btcfi.oracle.venues.recorded import Answer, Query, Shelf
 from btcfi.units import SECONDS_PER_MINUTE, Hash32, Slot, UnixSeconds
 
 MAX_ROWS: Final = 2000
 """Rows of one response that are looked at. Exchanges send at most 1000 candles; we ask for two."""
+
+
+MAX_DIGITS: Final = 18
+"""Of an opening time that comes as text: enough for nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class RawCandle:
     low: object
     close: object
     volume: object
+    closed: bool | None = None
+    """What the exchange itself says, where it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +68,21 @@ class Exchange:
 
     name: str
     ccxt_id: str
+    market_names: Callable[[VenueId], tuple[str, ...]]
+    """``market_names(venue)`` returns the exchange's own names of the market, first the one that a replay gives it."""
+    target: Callable[[str, Slot], str]
+    """``target(market, slot)`` returns path and query of ``request``: what evidence must have been asked with."""
     request: Callable[[Any, str, Slot], object]
-    """``request(client, market_id, slot)`` asks for the raw candles from ``slot`` on, by an implicit method of ccxt."""
-    rows: Callable[[Any, str | None], Iterable[RawCandle]]
-    """``rows(document, market_id)`` reads the parsed response; any shape error it raises means MALFORMED."""
+    """``request(client, market, slot)`` asks for the raw candles from ``slot`` on, by an implicit method of ccxt."""
+    rows: Callable[[Any, VenueId], Iterable[RawCandle]]
+    """``rows(document, venue)`` reads the parsed response; any shape error it raises means MALFORMED, and so does
+    a response that names another market or interval."""
+    replay: Callable[[Shelf, str, Query], Answer]
+    """``replay(shelf, path, query)`` answers from recorded candles as the exchange does; ValueError: bad request."""
     stream: Callable[[Any], StreamFrame | None] | None = None
     """Reads a parsed frame of the exchange's candle stream; None where it has no such stream."""
+    asks_for_coins: bool = True
+    """Whether ccxt must ask for the coins too, to know the markets: Kraken's and Coinbase's names come from there."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Options of the ccxt client."""
 
@@ -85,6 +101,20 @@ def sequence_of(row: object, *, exchange: str, width: int) -> Sequence[object]:
     return row
 
 
+def seconds_of(value: object, *, exchange: str, per_second: int = 1) -> int:
+    """Return the Unix seconds of an opening: an integer or its digits, a whole second. Raises ResponseShapeError."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value % per_second:
+        raise ResponseShapeError(exchange, f"an opening at a whole second, in units of 1/{per_second} s")
+    return value // per_second
+
+
+def seconds_of_milliseconds(value: object, *, exchange: str) -> int:
+    """Return the Unix seconds of an opening in milliseconds. Raises ResponseShapeError."""
+    return seconds_of(value, exchange=exchange, per_second=1000)
+
+
 def read_response(
     exchange: Exchange,
     raw: bytes,
@@ -93,11 +123,9 @@ def read_response(
     slot: Slot,
     now: UnixSeconds,
     evidence: Hash32,
-    market_id: str | None = None,
 ) -> Observation:
     """Return what a raw response says about ``slot``. Never raises for what the exchange sent.
 
-    market_id: the exchange's own name of the market, to hold the response against; None when it is read again later.
     now: when the response arrived. Only a candle that had closed by then counts; the row in progress, which every
     exchange sends along, never does. A minute that is absent or without volume had no trade: Missing, not zero.
     """
@@ -106,7 +134,7 @@ def read_response(
         return Missing(venue=venue, slot=slot, reason=reason, detail=detail[:200], observed_at=now, evidence=evidence)
 
     try:
-        rows = _rows(exchange, raw, market_id)
+        rows = _rows(exchange, raw, venue)
         found = [row for row in rows if _opened_at(row) == slot]
     except InvalidInputError as e:
         return missing(MissingReason.MALFORMED, str(e))
@@ -124,11 +152,11 @@ def read_response(
         return missing(MissingReason.OUT_OF_RANGE, str(e))
 
 
-def _rows(exchange: Exchange, raw: bytes, market_id: str | None) -> list[RawCandle]:
+def _rows(exchange: Exchange, raw: bytes, venue: VenueId) -> list[RawCandle]:
     document = parse_json(raw)
     try:
-        rows = list(exchange.rows(document, market_id))
-    except (LookupError, TypeError, AttributeError) as e:
+        rows = list(exchange.rows(document, venue))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as e:
         raise ResponseShapeError(exchange.name, f"its documented shape ({type(e).__name__})") from e
     if len(rows) > MAX_ROWS:
         raise ResponseShapeError(exchange.name, f"at most {MAX_ROWS} rows, got {len(rows)}")

@@ -7,12 +7,24 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Method, agreed_price, decode_outcome, encode_outcome
+from btcfi.oracle.consensus import (
+    AgreedPrice,
+    Basis,
+    ConsensusRule,
+    Method,
+    agreed_price,
+    decode_outcome,
+    encode_outcome,
+)
 from btcfi.oracle.quote import HIGHEST_PRICE, LOWEST_PRICE, VenueId, decode_observation, encode_observation
-from btcfi.units import CentsPerBtc, Sats
+from btcfi.units import BasisPoints, CentsPerBtc, Sats
 from tests.support.oracle_support import BINANCE, COINBASE, KRAKEN, LEG, SLOT, leg, missing, quote
 
 RULE = ConsensusRule()
+RULES = {
+    method: ConsensusRule(method=method, thin_bps=BasisPoints(10 if method is Method.MEDIAN else 0))
+    for method in Method
+}
 DOLLARS = tuple(VenueId(exchange=f"v{i}", base="BTC", quote="USD") for i in range(7))
 near = st.integers(59_000_00, 61_500_00)
 anything = st.integers(LOWEST_PRICE, HIGHEST_PRICE)
@@ -46,7 +58,7 @@ def agree(said, registered=(BINANCE, COINBASE, KRAKEN, *DOLLARS[:2]), rule=RULE)
 @settings(deadline=None)
 @given(rounds(), st.randoms(), st.sampled_from(Method))
 def test_the_order_of_observations_is_irrelevant(said, shuffler, method) -> None:
-    rule = ConsensusRule(method=method)
+    rule = RULES[method]
     mixed = list(said)
     shuffler.shuffle(mixed)
     assert agree(said, rule=rule) == agree(mixed, rule=rule)
@@ -55,7 +67,7 @@ def test_the_order_of_observations_is_irrelevant(said, shuffler, method) -> None
 @settings(deadline=None)
 @given(rounds(), st.sampled_from(Method))
 def test_a_price_lies_among_the_used_quotes_within_its_own_range_and_every_venue_is_accounted_for(said, method) -> None:
-    outcome = agree(said, rule=ConsensusRule(method=method))
+    outcome = agree(said, rule=RULES[method])
     assert decode_outcome(encode_outcome(outcome)) == outcome
     named = {d.venue for d in outcome.dropped} | {a.venue for a in outcome.absent}
     if isinstance(outcome, AgreedPrice):
@@ -63,7 +75,8 @@ def test_a_price_lies_among_the_used_quotes_within_its_own_range_and_every_venue
         assert min(dollars) <= outcome.price <= max(dollars)
         assert outcome.low <= outcome.price <= outcome.high
         assert len(outcome.used) >= outcome.quorum
-        assert sum(abs(d - outcome.price) <= outcome.confidence for d in dollars) * 2 > len(dollars)
+        paid = [u.dollars for u in outcome.used if u.basis is Basis.DOLLAR]
+        assert min(paid) <= outcome.price <= max(paid)
         named |= {u.venue for u in outcome.used}
     else:
         named |= {u.venue for u in outcome.left}
@@ -108,7 +121,7 @@ def test_with_three_venues_raising_one_quote_never_lowers_the_price(closes, weig
 @settings(deadline=None)
 @given(st.lists(st.integers(60_000_00, 60_500_00), min_size=4, max_size=7), st.data(), st.sampled_from(Method))
 def test_raising_one_quote_never_lowers_the_price_while_the_same_venues_stay(closes, data, method) -> None:
-    rule, venues = ConsensusRule(method=method), DOLLARS[: len(closes)]
+    rule, venues = RULES[method], DOLLARS[: len(closes)]
     before = [quote(v, c, volume=data.draw(volumes)) for v, c in zip(venues, closes, strict=True)]
     which = data.draw(st.integers(0, len(closes) - 1))
     close = CentsPerBtc(data.draw(st.integers(closes[which], 60_500_00)))

@@ -29,13 +29,27 @@ ROWS = {
     ],
     "coinbaseexchange": lambda t, c="60000.50", v="1.5": [t, 59990.00, 60010.00, 60000.00, float(c), float(v)],
     "kraken": lambda t, c="60000.50", v="1.5": [t, "60000.00", "60010.00", "59990.00", c, "60000.1", v, 9],
-}
+    "bitstamp": lambda t, c="60000.50", v="1.5": {
+        "timestamp": str(t), "open": "60000.00", "high": "60010.00", "low": "59990.00", "close": c, "volume": v,
+    },
+    "gemini": lambda t, c="60000.50", v="1.5": [t * 1000, 60000.00, 60010.00, 59990.00, float(c), float(v)],
+    "bitfinex": lambda t, c="60000.50", v="1.5": [t * 1000, 60000, float(c), 60010, 59990, float(v)],
+    "okx": lambda t, c="60000.50", v="1.5": [
+        str(t * 1000), "60000.00", "60010.00", "59990.00", c, v, "9", "9", "1" if t <= SLOT else "0",
+    ],
+}  # fmt: skip
 MARKET = {
     "binance": "BTC/USDT",
+    "bitfinex": "BTC/USD",
+    "bitstamp": "BTC/USD",
     "coinbaseexchange": "BTC/USD",
+    "gemini": "BTC/USD",
     "kraken": "BTC/USD",
+    "okx": "BTC/USD",
 }
 ENVELOPES = {
+    "bitstamp": lambda rows: {"data": {"pair": "BTC/USD", "ohlc": rows}},
+    "okx": lambda rows: {"code": "0", "msg": "", "data": rows},
     "kraken": lambda rows: {"error": [], "result": {"XXBTZUSD": rows, "last": 1}},
 }
 """What the rows lie in; nothing where the response is the list itself."""
@@ -103,14 +117,15 @@ def test_a_response_about_another_pair_is_malformed() -> None:
     raw = document("kraken", [ROWS["kraken"](SLOT)])
     seen = read_response(
         exchange_of("kraken"), raw, venue=parse_venue("kraken:BTC/USDC"), slot=SLOT, now=UnixSeconds(SLOT + 62),
-        evidence=sha256(raw), market_id="XBTUSDC",
+        evidence=sha256(raw),
     )  # fmt: skip
     assert seen.reason is MissingReason.MALFORMED
 
 
 def test_a_leg_is_read_as_a_rate_and_may_trade_more_coins_than_there_are_bitcoin() -> None:
     row = [SLOT, "0.9996", "0.9997", "0.9995", "0.99957", "0.9996", "250000000.0", 9]
-    seen = read("kraken", document("kraken", [row]), market="USDT/USD")
+    raw = document("kraken", [row]).replace(b"XXBTZUSD", b"USDTZUSD")
+    seen = read("kraken", raw, market="USDT/USD")
     assert isinstance(seen, LegQuote)
     assert seen.rate == 99_957_000
 

@@ -10,9 +10,11 @@ from btcfi.vm.program import load_program
 from tests.support.paths import VECTORS_FOLDER
 
 VECTORS = json.loads((VECTORS_FOLDER / "proof_files_v1.json").read_text())
+WINDOWS = json.loads((VECTORS_FOLDER / "proof_files_v2.json").read_text())
+"""Settlements with their windows."""
 
 
-@pytest.mark.parametrize("vector", VECTORS["tests"], ids=lambda v: v["comment"])
+@pytest.mark.parametrize("vector", VECTORS["tests"] + WINDOWS["tests"], ids=lambda v: v["comment"])
 def test_a_proof_file_is_judged_as_the_vector_says(vector):
     program = load_program(VECTORS["source"]["program"])
     failed = None

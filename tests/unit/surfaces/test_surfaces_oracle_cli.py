@@ -14,6 +14,7 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.consensus import Method
 from btcfi.surfaces.oracle_cli import app, parse_slot, read_secret
 from btcfi.surfaces.protos import generate
+from settings.deployment import Deployment
 from tests.support.oracle_support import KRAKEN
 from tests.support.paths import ROOT
 
@@ -26,13 +27,20 @@ def run():
 def test_a_new_network_has_a_secret_key_for_each_node_and_its_public_one_in_the_registry(run, tmp_path: Path) -> None:
     assert run("oracle-init", tmp_path / "net", "--base-url", "http://127.0.0.1:1").exit_code == 0
     network = read_network(tmp_path / "net/network.toml")
-    assert set(network.registry.nodes) == {"binance-node", "coinbase-node", "kraken-node", "usdt-node"}
+    assert {"binance-node", "coinbase-node", "kraken-node", "usdt-node"} < set(network.registry.nodes)
     for node_id in network.registry.nodes:
         file = tmp_path / f"net/{node_id}.key"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert read_secret(file).hex() not in (tmp_path / "net/network.toml").read_text()
     again = run("oracle-init", tmp_path / "net")
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
+
+
+def test_a_new_network_registers_the_deployment_s_markets(run, tmp_path: Path) -> None:
+    run("oracle-init", tmp_path / "net")
+    nodes = read_network(tmp_path / "net/network.toml").registry.nodes.values()
+    default = Deployment.model_fields
+    assert {str(n.venue) for n in nodes} == {*default["venues"].default, *default["legs"].default}
 
 
 def test_a_readable_a_missing_or_a_wrong_key_file_is_refused_and_never_shown(tmp_path: Path) -> None:
@@ -80,7 +88,7 @@ def test_a_network_file_gives_rule_policy_and_the_replays_clock(tmp_path: Path) 
         "[policy]\ncommit_reveal = true\n[replay]\nstart = 1000\nepoch = 50.0\nspeed = 10.0\n"
     )
     network = read_network(file)
-    assert network.rule.method is Method.MEAN
+    assert (network.rule.method, network.rule.thin_bps, network.rule.least_dollar_markets) == (Method.MEAN, 0, 0)
     assert network.policy.commit_reveal
     assert network.clock(lambda: 53.0)() == 1030.0
     assert SpeedClock(0, 0, 2, lambda: 4.0)() == 8.0

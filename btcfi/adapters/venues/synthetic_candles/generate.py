@@ -1,8 +1,9 @@
 """Write the synthetic candles: ``python -m btcfi.adapters.venues.synthetic_candles.generate [FOLDER]``.
 
 Ninety minutes from 2026-01-05T00:00Z: from $60,000 down 6 %, up to 4 % above the start, and back to it, so that calls
-and puts end in and out of the money and barriers on both sides are hit. Whole numbers and one seed: the same bytes on
-every machine (a test compares).
+and puts end in and out of the money and barriers on both sides are hit. Five dollar markets, as close together as those
+of the large exchanges are, and one of a stablecoin with its leg at two exchanges. Whole numbers and one seed: the same
+bytes on every machine (a test compares).
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ MARKETS: Final = (
     _Market(file="coinbaseexchange-BTC-USD.csv", bias_bps=1, volume_sats=900_000_000),
     _Market(file="kraken-BTC-USD.csv", bias_bps=-1, volume_sats=400_000_000),
 )
-LEG_FILE: Final = "kraken-USDT-USD.csv"
+LEG_FILES: Final = ("kraken-USDT-USD.csv", "coinbaseexchange-USDT-USD.csv")
+MORE_MARKETS: Final = (
+    _Market(file="bitstamp-BTC-USD.csv", bias_bps=0, volume_sats=300_000_000),
+    _Market(file="gemini-BTC-USD.csv", bias_bps=1, volume_sats=60_000_000),
+    _Market(file="bitfinex-BTC-USD.csv", bias_bps=-1, volume_sats=200_000_000),
+)
+"""Drawn after the others, whose candles stay what they were before these came."""
 
 
 def candle_files() -> dict[str, str]:
@@ -46,7 +53,9 @@ def candle_files() -> dict[str, str]:
     draw = random.Random(SEED)
     path = [_corner_line(minute) + draw.randint(-4_000, 4_000) for minute in range(91)]
     files = {market.file: _market(market, path, draw) for market in MARKETS}
-    files[LEG_FILE] = _leg(draw)
+    files[LEG_FILES[0]] = _leg(draw)
+    files |= {market.file: _market(market, path, draw) for market in MORE_MARKETS}
+    files[LEG_FILES[1]] = _leg(draw)
     return files
 
 

@@ -24,6 +24,7 @@ from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.surfaces.grpc.client import AggregatorClient, RefusedError
 from btcfi.surfaces.grpc.messages import read_submission
+from btcfi.surfaces.oracle_cli import STARTER_NODES
 from btcfi.surfaces.protos import oracle_pb2 as pb
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -31,10 +32,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 SPEED = 30
 NODES = {
     "binance-node": ("binance", ""),
+    "bitstamp-node": ("bitstamp", ""),
     "coinbase-node": ("coinbase", ""),
     "kraken-node": ("kraken", ""),
     "usdt-node": ("kraken", "USDT/USD"),
 }
+"""Three dollar markets, a coin's and its leg, of the starter set."""
 KRAKEN, COINBASE = "kraken:BTC/USD", "coinbaseexchange:BTC/USD"
 
 
@@ -153,8 +156,11 @@ def test_a_node_killed_lying_or_late_is_named_while_the_price_stays_right_and_tw
     base_url = network.replay("replay", SYNTHETIC_CANDLES)
     liars_url = network.replay("liars-replay", lying(network.folder / "lies"))
     subprocess.run(
-        [sys.executable, "-m", "btcfi.surfaces.oracle_cli", "oracle-init", str(network.folder / "net")], check=True,
-        capture_output=True,
+        [
+            sys.executable, "-m", "btcfi.surfaces.oracle_cli", "oracle-init", str(network.folder / "net"),
+            *(word for name in NODES for word in ("--node", f"{name}={STARTER_NODES[name]}")),
+        ],
+        check=True, capture_output=True,
     )  # fmt: skip
     with (network.folder / "net/network.toml").open("a") as file:
         file.write("[policy]\nopen_seconds = 50\nmost_skew_ms = 30000\n")
@@ -164,11 +170,11 @@ def test_a_node_killed_lying_or_late_is_named_while_the_price_stays_right_and_tw
         network.node(name, base_url=base_url)
 
     first = network.until("everybody agrees", lambda u: u.priced and not u.absent and not u.dropped)
-    assert first.price.num_sources == 3
+    assert first.price.num_sources == 4
 
     network.end("aggregator", signal.SIGKILL)
     network.aggregator(int(network.url.rpartition(":")[2]))
-    network.until("a killed aggregator takes up again", lambda u: u.priced and u.price.num_sources == 3)
+    network.until("a killed aggregator takes up again", lambda u: u.priced and u.price.num_sources == 4)
 
     network.end("kraken-node", signal.SIGKILL)
     network.until("killed node named", lambda u: u.priced and reason_of(u, KRAKEN) == "silent")

@@ -14,9 +14,12 @@ from btcfi.adapters.venues.recorder import BrokenRecordingError, read_recording,
 from btcfi.adapters.venues.replay_server import Replay, candle_target, load
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import candle_files
+from btcfi.adapters.venues.price_study import study_folder
 from btcfi.errors import NotFoundError
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule
 from btcfi.oracle.quote import parse_venue
 from btcfi.units import Minutes, Slot, UnixSeconds
+from settings.deployment import Deployment
 from tests.support.oracle_support import KRAKEN, SLOT, missing, quote
 
 HEADER = "open_time_unix,open,high,low,close,volume"
@@ -37,10 +40,16 @@ def test_the_synthetic_candles_are_what_their_script_makes() -> None:
         assert (SYNTHETIC_CANDLES / name).read_text() == text
 
 
-def test_the_synthetic_candles_register_three_venues_and_a_leg() -> None:
+def test_the_synthetic_candles_register_what_the_deployment_does_by_default() -> None:
     venues = venues_for_replay(read_candle_folder(SYNTHETIC_CANDLES), None, None)
-    assert [str(v) for v in venues.registered] == ["binance:BTC/USDT", "coinbaseexchange:BTC/USD", "kraken:BTC/USD"]
-    assert [str(v) for v in venues.legs] == ["kraken:USDT/USD"]
+    assert {str(v) for v in venues.registered} == set(Deployment.model_fields["venues"].default)
+    assert sum(v.quote == "USD" for v in venues.registered) == 5
+    assert {str(v) for v in venues.legs} < set(Deployment.model_fields["legs"].default)
+
+
+def test_no_synthetic_minute_is_void_or_thin() -> None:
+    study = study_folder(SYNTHETIC_CANDLES, rule=ConsensusRule())
+    assert [m.outcome.slot for m in study.minutes if not isinstance(m.outcome, AgreedPrice) or m.outcome.thin] == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,7 @@ def test_an_empty_folder_a_headless_or_an_empty_file_is_refused(tmp_path: Path) 
         read_candle_folder(write(tmp_path, "kraken-BTC-USD.csv"))
 
 
-def test_of_a_stablecoin_without_a_leg_only_the_market_that_traded_most_in_the_window_counts(tmp_path: Path) -> None:
+def test_of_a_stablecoin_only_the_market_that_traded_most_in_the_window_counts(tmp_path: Path) -> None:
     write(tmp_path, "kraken-BTC-USD.csv", *minutes(4))
     write(tmp_path, "kraken-BTC-USDC.csv", *minutes(2, "9.0"), *minutes(4, "0.1")[2:])
     write(tmp_path, "binanceus-BTC-USDC.csv", *minutes(4, "1.0"))
@@ -91,9 +100,10 @@ def test_of_a_stablecoin_without_a_leg_only_the_market_that_traded_most_in_the_w
     assert parse_venue("kraken:BTC/USDC") in early.registered
     assert parse_venue("binanceus:BTC/USDC") in late.registered
     assert len(early.registered) == len(late.registered) == 2
-    write(tmp_path, "kraken-USDC-USD.csv", *[r.replace("60", "0.60") for r in ()], f"{SLOT},1.0,1.0,1.0,1.0,5")
+    write(tmp_path, "kraken-USDC-USD.csv", f"{SLOT},1.0,1.0,1.0,1.0,5")
     with_leg = venues_for_replay(read_candle_folder(tmp_path), SLOT, Minutes(2))
-    assert len(with_leg.registered) == 3
+    assert with_leg.registered == early.registered
+    assert with_leg.legs == (parse_venue("kraken:USDC/USD"),)
 
 
 def test_a_window_outside_the_recording_is_refused(tmp_path: Path) -> None:
