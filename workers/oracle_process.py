@@ -27,7 +27,8 @@ from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.surfaces.oracle_http import OracleServer
+from btcfi.surfaces.oracle_http import answers_of
+from btcfi.surfaces.questions import QuestionServer
 from btcfi.units import Hash32, Slot, UnixSeconds
 from settings.preset import Preset, load_preset, load_preset_by_hash
 
@@ -147,7 +148,7 @@ def _run(oracle: Oracle, host: str, port: int, every: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = OracleServer(oracle, (host, port), monotonic=time.monotonic)
+        server = QuestionServer(answers_of(oracle), (host, port), monotonic=time.monotonic)
     except OSError as e:
         raise PortInUseError(host=host, port=port) from e
     with server:

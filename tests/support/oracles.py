@@ -18,8 +18,9 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.oracle.quote import Feed
 from btcfi.oracle.submission import Submission, sign_submission
 from btcfi.surfaces.grpc.messages import write_submission
-from btcfi.surfaces.oracle_http import OracleServer
-from btcfi.surfaces.rest.minutes import page_of
+from btcfi.surfaces.minutes import page_of
+from btcfi.surfaces.oracle_http import answers_of
+from btcfi.surfaces.questions import QuestionServer
 from btcfi.units import Slot, UnixSeconds
 from settings.preset import load_preset
 from tests.support.rounds import DOLLARS
@@ -38,7 +39,7 @@ class StoreSource:
 
     def page(self, start, minutes):
         """Return the page as the API serves it."""
-        return read_page(json.loads(page_of(self.store, FEED, start=start, minutes=minutes).model_dump_json()))
+        return read_page(json.loads(json.dumps(page_of(self.store, FEED, start=start, minutes=minutes))))
 
 
 def sign(observation, secret, node=None, *, feed=FEED):
@@ -77,7 +78,9 @@ class Served:
 
     def __init__(self, oracle, port=0):
         self.oracle = oracle
-        self._server = OracleServer(oracle, ("127.0.0.1", port), monotonic=time.monotonic, per_minute=100_000)
+        self._server = QuestionServer(
+            answers_of(oracle), ("127.0.0.1", port), monotonic=time.monotonic, per_minute=100_000
+        )
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

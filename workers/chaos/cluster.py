@@ -168,7 +168,7 @@ class ChaosCluster:
             update={
                 "database_url": database_url or f"sqlite:///{folder / 'btcfi.db'}",
                 "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
-                "tick": False, "replay_clock": True, "venue_rate_limit": False, "relay_seconds": 0.5, "api_port": 0,
+                "tick": False, "replay_clock": True, "venue_rate_limit": False, "relay_seconds": 0.5,
                 "reconcile_seconds": 2.0, "premium_seconds": 10.0, "watch_seconds": 0.5, "exchange_seconds": 1.0,
                 "lease_seconds": LEASE_SECONDS, "round_deadline_seconds": 4, "canary_seconds": 30.0,
                 "settle_concurrency": self.size.settle_concurrency, "node_timeout_seconds": 8.0, "log_format": "json",

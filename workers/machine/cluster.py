@@ -88,8 +88,7 @@ class Cluster:
     ) -> None:
         """more: parts of other systems. Raises InvalidInputError for one that needs what is not before it.
 
-        run_oracles: start the preset's oracles, unless the deployment names others or nobody would ask them; they ask
-        the API, which is started with them.
+        run_oracles: start the preset's oracles, unless the deployment names others or nobody would ask them.
         """
         self._deployment, self._replay_folder = deployment, replay_folder
         asked = run_oracles and CONTROL in roles and not deployment.oracles
@@ -99,7 +98,7 @@ class Cluster:
             rows.NODE: embedded_node or deployment.node_url is not None,
             rows.REPLAY: replay_folder is not None,
             **dict.fromkeys(parties.PARTIES, run_parties),
-            rows.BEAT: beat, rows.API: api or oracles > 0, rows.FLOWER: flower, rows.METRICS: metrics,
+            rows.BEAT: beat, rows.API: api, rows.FLOWER: flower, rows.METRICS: metrics,
         }  # fmt: skip
         self.rows = tuple(row for row in rows.table(roles, more, oracles=oracles) if wanted.get(row.name, True))
         """The wanted parts, in the order of their start."""

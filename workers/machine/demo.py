@@ -189,7 +189,7 @@ def run_demo(request: DemoRequest) -> None:
                 "venues": registered, "legs": legs, "exchange_seconds": 0.5,
                 "tick": request.live, "replay_clock": not request.live, "venue_rate_limit": request.live,
                 "relay_seconds": 1.0, "reconcile_seconds": 5.0, "premium_seconds": 5.0, "watch_seconds": 1.0,
-                "api_port": 0, "mine_seconds": 1.0, "lease_seconds": 20, "round_deadline_seconds": 15,
+                "mine_seconds": 1.0, "lease_seconds": 20, "round_deadline_seconds": 15,
             }
         )  # fmt: skip
         result = _run(request, deployment, folder, slots, progress, started)

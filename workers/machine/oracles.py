@@ -256,13 +256,13 @@ def refuse_lost(deployment: Deployment) -> None:
             store.close()
 
 
-def command(deployment: Deployment, number: int) -> list[str]:
+def command(deployment: Deployment, number: int, *, aggregator: str) -> list[str]:
     """Return the command of one of our oracles: where it answers, and whom it asks."""
     folder = folder_of(deployment, number).path.resolve()
     port = deployment.oracles[number].rpartition(":")[2]
     return [
         sys.executable, "-m", "workers.oracle_process", f"--folder={folder}", f"--port={port}",
-        f"--aggregator=http://127.0.0.1:{deployment.api_port}", f"--every={EVERY_SECONDS}",
+        f"--aggregator={aggregator}", f"--every={EVERY_SECONDS}",
         f"--trust-store-before={trust_before(deployment)}",
     ]  # fmt: skip
 

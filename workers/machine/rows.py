@@ -40,6 +40,7 @@ API: Final = "api"
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
 ADDRESSES: Final = "addresses"
+MINUTES: Final = "minutes"
 
 CLI: Final = (sys.executable, "-m", "workers.cli")
 
@@ -181,13 +182,32 @@ def _migrate(here: Here) -> None:
 
 
 def _addresses(many: int) -> Row:
-    """Return the row that decides where API and oracles answer: each asks, or is asked by, the other."""
+    """Return the row that decides where the oracles answer, and what they ask: the workers are told before either."""
 
     def chosen(here: Here) -> Fields:
-        ours = tuple(f"http://{LOOPBACK}:{free_port(0)}" for _ in range(many))
-        return {"api_port": free_port(here.deployment.api_port, here.deployment.api_host), "oracles": ours}
+        known = here.filled.get("oracles")  # a start again is at the same place
+        return {"oracles": known or tuple(f"http://{LOOPBACK}:{free_port(0)}" for _ in range(many))}
 
     return Row(name=ADDRESSES, says=lambda _: "", before=chosen, tells=("oracles",))
+
+
+def _minutes() -> Row:
+    """Return the row of what serves the signed submissions to our oracles."""
+    return Row(
+        name=MINUTES,
+        says=lambda _: "",
+        needs=(DATABASE,),
+        command=lambda here: [sys.executable, "-m", "workers.minutes_process", str(_minutes_port(here))],
+        forked=True,
+    )
+
+
+def _minutes_port(here: Here) -> int:
+    """Return the port of the aggregator: decided once a start, and kept in the cluster's private folder."""
+    file = here.run_dir / "minutes.port"
+    if not file.exists():
+        file.write_text(str(free_port(0)))
+    return int(file.read_text())
 
 
 def oracle_name(number: int) -> str:
@@ -201,8 +221,10 @@ def _oracle(number: int) -> Row:
         says=lambda here: (
             f"starting {len(here.deployment.oracles)} oracles, each with its own key" if number == 0 else ""
         ),
-        needs=(ADDRESSES,),
-        command=lambda here: oracles.command(here.deployment, number),
+        needs=(ADDRESSES, MINUTES),
+        command=lambda here: oracles.command(
+            here.deployment, number, aggregator=f"http://{LOOPBACK}:{_minutes_port(here)}"
+        ),
         forked=True,
         environment=oracles.environment,
         service=f"oracle {number}",
@@ -363,7 +385,7 @@ def table(roles: Sequence[str] = ROLES, more: Sequence[Row] = (), *, oracles: in
     oracles: how many are ours. Raises InvalidInputError for a row that needs one which is not before it, or a name that
     is taken.
     """
-    ours = (_addresses(oracles), *(_oracle(number) for number in range(oracles))) if oracles else ()
+    ours = (_addresses(oracles), _minutes(), *(_oracle(number) for number in range(oracles))) if oracles else ()
     rows = (*SERVICES, *ours, *PARTIES, *(worker(role) for role in roles), *LOOKOUTS, *more)
     known: set[str] = set()
     for row in rows:

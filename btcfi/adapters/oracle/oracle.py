@@ -52,7 +52,11 @@ NEVER: Final = Slot(0)
 log = structlog.get_logger("btcfi.oracle")
 
 
-class NotOverError(RetryableError):
+class TooEarlyError(RetryableError):
+    """An event that is not attested yet, and may be later."""
+
+
+class NotOverError(TooEarlyError):
     """The last minute of an event's window has not ended."""
 
     def __init__(self, event: OracleEvent, *, ends_in: int) -> None:
@@ -60,7 +64,7 @@ class NotOverError(RetryableError):
         self.ends_in = ends_in
 
 
-class MinutesLackingError(RetryableError):
+class MinutesLackingError(TooEarlyError):
     """The oracle has not computed every minute that decides an event."""
 
     def __init__(self, lacking: Lacking, problems: Sequence[str]) -> None:

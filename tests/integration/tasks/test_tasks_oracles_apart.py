@@ -24,7 +24,7 @@ from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.errors import BtcfiError
 from btcfi.oracle.fixing import MINUTE, parse_fixing
 from btcfi.oracle.submission_json import encode_signed
-from btcfi.surfaces.rest.minutes import page_of
+from btcfi.surfaces.minutes import page_of
 from tasks import attest, chain, context, options, settlement
 from tests.support.contract_stage import EXPIRY, SLOT, open_stage
 from tests.support.oracle_support import quote
@@ -186,8 +186,7 @@ def test_with_one_of_three_oracles_killed_contracts_settle_by_the_other_two(apar
 def test_an_oracle_with_a_stale_view_attests_nothing_says_which_minutes_it_lacks_and_holds_nobody_up(apart):
     def stale(start):
         page = page_of(apart.stage.here.store, FEED, start=start, minutes=60)
-        kept = [one for one in page.minutes if one.slot <= SLOT]
-        return page.model_copy(update={"minutes": kept, "newest_slot": SLOT}).model_dump(mode="json")
+        return page | {"minutes": [one for one in page["minutes"] if one["slot"] <= SLOT], "newest_slot": SLOT}
 
     apart.replace(0, "stale", apart.pages(stale))
     assert apart.settle("stale") == "broadcast"

@@ -63,8 +63,8 @@ def test_a_part_that_starts_again_is_started_where_its_clients_know_it(tmp_path)
 
 def test_only_the_wanted_parts_are_started(tmp_path):
     cluster = Cluster(Deployment(data_dir=tmp_path), embedded_node=False, roles=("control",), run_parties=False)
-    ours = ["addresses", "oracle-0", "oracle-1", "oracle-2"]  # control asks them, and they ask the API
-    assert [row.name for row in cluster.rows] == ["broker", "database", *ours, "control", "beat", "api"]
+    ours = ["addresses", "minutes", "oracle-0", "oracle-1", "oracle-2"]  # control asks them, and they ask for minutes
+    assert [row.name for row in cluster.rows] == ["broker", "database", *ours, "control", "beat"]
     named = Deployment(data_dir=tmp_path, oracles="http://127.0.0.1:1")
     others = Cluster(named, embedded_node=False, roles=("control",), run_parties=False)
     assert [row.name for row in others.rows] == ["broker", "database", "control", "beat"]

@@ -41,7 +41,7 @@ EVENT = OracleEvent(
 
 
 def test_a_cluster_runs_three_oracles_with_folders_of_their_own_and_stops_them(tmp_path):
-    deployment = Deployment(data_dir=tmp_path / "data", api_port=0)
+    deployment = Deployment(data_dir=tmp_path / "data")
     with Cluster(deployment, embedded_node=False, roles=(CONTROL,), beat=False, run_parties=False) as cluster:
         cluster.start()
         cluster.wait_ready(120)
@@ -185,8 +185,10 @@ def test_an_older_store_is_taken_over_and_its_minutes_from_before_the_signatures
     assert {folder.public_key() for folder in oracles.folders_of(deployment)} == old
     assert list((deployment.data_dir / "oracles").glob("*.key")) == []
     assert oracles.trust_before(deployment) > 0
-    named = deployment.model_copy(update={"oracles": ("http://127.0.0.1:1",), "api_port": 1})
-    assert f"--trust-store-before={oracles.trust_before(deployment)}" in oracles.command(named, 0)
+    named = deployment.model_copy(update={"oracles": ("http://127.0.0.1:1",)})
+    assert f"--trust-store-before={oracles.trust_before(deployment)}" in oracles.command(
+        named, 0, aggregator="http://127.0.0.1:1"
+    )
     store.close()
 
 

@@ -10,11 +10,11 @@ from btcfi.adapters.venues.candle_folder import (
     read_candle_folder,
     venues_for_replay,
 )
+from btcfi.adapters.venues.price_study import study_folder
 from btcfi.adapters.venues.recorder import BrokenRecordingError, read_recording, record, store_response
 from btcfi.adapters.venues.replay_server import Replay, candle_target, load
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import candle_files
-from btcfi.adapters.venues.price_study import study_folder
 from btcfi.errors import NotFoundError
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule
 from btcfi.oracle.quote import parse_venue
