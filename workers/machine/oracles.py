@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.folder import LEDGER, MINUTES, OracleFolder
 from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
@@ -43,6 +45,9 @@ NETWORK: Final = "network"
 
 EVERY_SECONDS: Final = 0.5
 """Between two looks of an oracle of ours at the aggregator, which is on the same machine."""
+
+
+log = structlog.get_logger("btcfi.oracles")
 
 
 class LostKeysError(ConflictError):
@@ -75,6 +80,10 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
     while one does not answer no key is returned. Raises LostKeysError, before anything is made, where the store names
     keys that are not here.
     """
+    if os.environ.get(OLD_KEYS):
+        log.warning(
+            "setting is gone", name=OLD_KEYS, instead="the keys there are taken over into DATA_DIR/oracles, once"
+        )
     store = _existing_store(deployment)
     try:
         _refuse_lost_nodes(deployment, store)
