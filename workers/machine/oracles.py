@@ -82,7 +82,7 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
     """
     if os.environ.get(OLD_KEYS):
         log.warning(
-            "setting is gone", name=OLD_KEYS, instead="the keys there are taken over into DATA_DIR/oracles, once"
+            "setting is gone", name=OLD_KEYS, instead="its keys move into DATA_DIR/oracles, once"
         )
     store = _existing_store(deployment)
     try:
