@@ -92,6 +92,7 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
             return _asked(deployment, _named(store), wait)
         old = _old_keys(deployment)
         _refuse_lost_oracles(deployment, old, _named(store))
+        (deployment.data_dir / "oracles").mkdir(parents=True, exist_ok=True, mode=0o700)
         return [_oracle(deployment, number, old, registry, store) for number in range(_many(deployment, old))]
     finally:
         if store is not None:

@@ -209,6 +209,7 @@ class OracleFolder:
             "submissions": [encode_signed(one) for one in minute.submissions],
             "stated": None if minute.stated is None else encode_outcome(minute.stated),
         }
+        (self.path / MINUTES).mkdir(exist_ok=True, mode=0o700)
         write_private(self._minute(minute.slot), json.dumps(document, separators=(",", ":")).encode())
 
     def newest(self) -> Slot | None:

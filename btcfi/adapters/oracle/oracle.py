@@ -294,6 +294,8 @@ class Oracle:
             seen = self.seen[source.name]
             try:
                 pages.append(source.page(start, minutes))
+                if seen.problem:
+                    log.info("aggregator_asked_again", aggregator=source.name)
                 seen.reached_at, seen.problem = self.clock(), ""
             except BtcfiError as e:
                 if not seen.problem:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition
 from btcfi.adapters.store.options.rules import note_waiting
-from btcfi.adapters.store.options.tables import OptionRow, OptionState
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
 from btcfi.contracts.messages import (
     decode_announcement,
@@ -63,7 +63,7 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
         select(col(ContractRow.event_id), col(OracleEventRow.announcements))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .join(OracleEventRow, col(OracleEventRow.id) == col(ContractRow.event_id))
-        .where(col(OptionRow.state) == OptionState.EXPIRED)
+        .where(_settles_by_attestation())
     )
     held = holds.held_ids(session)
     announced = {event: text for event, text in session.execute(waiting.distinct().limit(limit)) if event not in held}
@@ -72,6 +72,14 @@ def unattested(session: Session, *, limit: int = 100) -> list[str]:
     )
     counted = {row[0]: row[1] for row in session.execute(signed.group_by(col(AttestationRow.event_id)))}
     return [event for event, text in announced.items() if counted.get(event, 0) < len(json.loads(text))]
+
+
+def _settles_by_attestation() -> ColumnElement[bool]:
+    """Say of an option that it waits for its oracles: one that was exercised early is closed by its two parties."""
+    at_expiry = select(col(SettlementRow.id)).where(
+        col(SettlementRow.option_id) == OptionRow.id, col(SettlementRow.reason) == "expiry"
+    )
+    return and_(col(OptionRow.state) == OptionState.EXPIRED, at_expiry.exists())
 
 
 def to_collect(session: Session, event_id: str) -> tuple[Announcement, ...]:
@@ -119,7 +127,7 @@ ORACLES: Final = "oracles: "
 def note_oracles(session: Session, event_id: str, problems: Sequence[str]) -> None:
     """Keep, on every option that waits for an event, why attestations are missing or differ, or forget it."""
     query = select(OptionRow).join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
-    waiting = query.where(col(ContractRow.event_id) == event_id, col(OptionRow.state) == OptionState.EXPIRED)
+    waiting = query.where(col(ContractRow.event_id) == event_id, _settles_by_attestation())
     for option in session.execute(waiting).scalars():
         if option.last_error is None or option.last_error.startswith(ORACLES):
             option.last_error = f"{ORACLES}{'; '.join(problems)}"[:MAX_NOTE] if problems else None
