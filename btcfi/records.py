@@ -246,7 +246,7 @@ def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] =
         if not value.keys() >= needed:
             lacks = next(name for name in expected if name in needed and name not in value)
             raise Refused(f".{lacks}", "missing", expected[lacks])
-        if exact and len(value) > len(expected):
+        if exact and not value.keys() <= expected.keys():
             more = next(name for name in value if name not in expected)
             raise Refused(f".{more[:_SHOWN]}", "unknown", "exactly " + ", ".join(sorted(expected)))
         if not maker:

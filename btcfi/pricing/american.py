@@ -476,7 +476,7 @@ def _bucket(tau: float, horizon: float) -> int:
 
 
 @kernel
-def american(
+def _american(
     acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, level: float,
     tau: float, sigma: float, r: float, q: float, horizon: float,
 ) -> None:  # fmt: skip
@@ -539,6 +539,20 @@ def american(
     if idle and acc[VALUE] < now:
         # waiting costs up to NO_GAIN of the price, and rounding: never worth less than exercising
         _exercised(acc, kind, s, k)
+
+
+@kernel
+def american(
+    acc: FloatArray, rows: FloatArray, kind: int, s: float, k: float, barrier: float, up: bool, level: float,
+    tau: float, sigma: float, r: float, q: float, horizon: float,
+) -> None:  # fmt: skip
+    """Fill ``acc`` as ``_american`` does, and never below the European option: waiting is one way to exercise.
+
+    At extreme inputs the methods lose their last digits, and a spot that all but stands still its time value.
+    """
+    _american(acc, rows, kind, s, k, barrier, up, level, tau, sigma, r, q, horizon)
+    if kind <= PUT and barrier == 0.0 and level == 0.0:
+        acc[VALUE] = max(acc[VALUE], vanilla_value(kind, s, k, tau, sigma, r, q))
 
 
 @kernel

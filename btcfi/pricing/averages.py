@@ -44,7 +44,7 @@ UNSAID, LEFT_OUT = 0, -1
 WIDTHS: Final = 8.0
 """Standard deviations that an integral goes to each side; beyond lies 1e-15 of the probability."""
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
 """Of each smooth piece of an integral."""
 
 STEP: Final = 1e-4
@@ -481,7 +481,7 @@ def _knock_out_near(
 @kernel
 def far(state: FloatArray, code: int) -> bool:
     """Return whether a knock-out's window is so far ahead that the price of one minute is corrected for it."""
-    return state[FIRST] > FAR_WINDOWS * abs(code) * MINUTE_YEARS
+    return bool(state[FIRST] > FAR_WINDOWS * abs(code) * MINUTE_YEARS)
 
 
 @kernel

@@ -54,6 +54,18 @@ class PremiumBoundsError(InvalidInputError):
         self.index, self.premium, self.low, self.high = index, premium, low, high
 
 
+class BelowIntrinsicError(PremiumBoundsError):
+    """A premium below what the forward alone is worth: selling the asset against it is free money."""
+
+
+class AboveBoundError(PremiumBoundsError):
+    """A premium of the whole asset (call) or the whole discounted strike (put), or more: no volatility is enough."""
+
+
+class NoVegaError(PremiumBoundsError):
+    """A premium that is its intrinsic value to the last digit: every small volatility has it, so none can be named."""
+
+
 @kernel
 def _mills_tail(z: float) -> float:
     """Return f in 1/(z + f) = N(-z)/n(z) for z >= 3: the continued fraction's tail, by forward recurrence."""
@@ -217,7 +229,7 @@ def _implied_loop(
         scale = math.sqrt(forward * cash)
         beta = (premium[i] - floor) / scale
         x = -abs(math.log(forward / cash))
-        if not 0.0 < beta < math.exp(0.5 * x):
+        if not EPSILON * floor / scale < beta < math.exp(0.5 * x):
             out[i] = np.nan
             return i
         total = _total_volatility(x, beta)
@@ -242,8 +254,9 @@ def implied_volatility(
     kind: 0 call or 1 put. premium: USD per BTC, strictly between the discounted intrinsic value and the asset (call) or
     the discounted strike (put). tau_years > 0; other arguments as for ``black_scholes.premium``. The result is as exact
     as the premium allows: within a few units in the last place times the condition number premium/(volatility*vega).
-    Raises PremiumBoundsError and PricingDomainError for the first such entry, NoConvergenceError (not seen in tests),
-    UnequalLengthsError; never returns a NaN. Source: Jaeckel, "Let's be rational" (2015).
+    Raises, for the first such entry, BelowIntrinsicError, AboveBoundError or NoVegaError (all PremiumBoundsError, which
+    name the bounds), PricingDomainError, NoConvergenceError (not seen in tests); UnequalLengthsError. Never a NaN.
+    Source: Jaeckel, "Let's be rational" (2015).
     """
     shape, fields = admit(
         premium=premium,
@@ -266,5 +279,8 @@ def implied_volatility(
         forward, cash = s * math.exp(-q * tau), k * math.exp(-r * tau)
         sign = 1.0 if kind_ != PUT else -1.0
         low, high = max(sign * (forward - cash), 0.0), forward if kind_ != PUT else cash
-        raise PremiumBoundsError(index=failed, premium=price, low=low, high=high)
+        # a premium within rounding of its floor is at it
+        at_floor = abs(price - low) <= 2.0 * EPSILON * low
+        refused = NoVegaError if at_floor else BelowIntrinsicError if price < low else AboveBoundError
+        raise refused(index=failed, premium=price, low=low, high=high)
     return shaped(out, shape)

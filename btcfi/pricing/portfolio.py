@@ -8,13 +8,14 @@ knock-outs have no use for one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.fixing import Said
 from btcfi.pricing.domain import (
     SECONDS_PER_YEAR,
     ArrayLike,
@@ -27,12 +28,29 @@ from btcfi.pricing.domain import (
 from btcfi.pricing.kernels import intrinsic
 from btcfi.pricing.premium import CENTS_PER_USD, Book, premiums, to_cents
 from btcfi.pricing.volatility import TooFewCandlesError, ewma
-from btcfi.units import CentsPerBtc, UnixSeconds, cents_per_btc
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds, cents_per_btc
 
 CENTI: Final = 100
 """Quantities come in hundredths of a bitcoin."""
 
 SATS_PER_BTC: Final = 100_000_000
+
+
+class ThinTailError(InvalidInputError):
+    """A confidence that the sample cannot carry: fewer than one of its returns lies beyond it."""
+
+    def __init__(self, *, confidence: float, returns: int) -> None:
+        needed = math.ceil(1.0 / (1.0 - confidence) - ROUNDING)
+        super().__init__(
+            "confidence",
+            f"{confidence} of {returns} returns leaves none beyond it",
+            f"at least {needed} returns, or a confidence of at most {1.0 - 1.0 / returns:.4g}",
+        )
+        self.confidence, self.returns, self.needed = confidence, returns, needed
+
+
+ROUNDING: Final = 1e-9
+"""Of a probability: 1 - 0.99 is not quite a hundredth."""
 
 LEAST_RETURNS: Final = 30
 """A tail quantile of fewer returns than this is one observation with a confident name."""
@@ -57,6 +75,8 @@ class Market:
     """Continuously compounded per year."""
     now: UnixSeconds
     """The time that the price is of."""
+    known: Mapping[Slot, Said] = field(default_factory=dict)
+    """What the closed minutes of open windows say, as ``premium.premiums`` takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,14 +191,18 @@ class Margin:
     """The locked collateral at the spot."""
     utilisation: float
     """liability / collateral, 0 without written options."""
+    stressed_collateral_cents: int
+    """The locked collateral at the price of the scenario that it covers least: bitcoin falls with what it secures."""
     coverage: float
-    """collateral / required; infinite when nothing is required. Below 1 is a margin call."""
+    """The least, over the scenarios, of the collateral at a scenario's price over what is required there (the liability
+    or the floor); infinite when nothing is. Below 1 is a margin call."""
 
 
 def aggregate(positions: Positions, market: Market) -> BookGreeks:
     """Return the book's value and Greeks. Raises the errors of ``premium.premiums``."""
     at = premiums(
-        positions.book, spot=market.spot, volatility=market.volatility, rate=market.rate, now=market.now
+        positions.book, spot=market.spot, volatility=market.volatility, rate=market.rate, now=market.now,
+        known=market.known,
     )  # fmt: skip
     held = positions.quantity_btc
     spot = market.spot / CENTS_PER_USD
@@ -211,6 +235,7 @@ def value(
         volatility=market.volatility * (1.0 + volatility_move),
         rate=market.rate,
         now=UnixSeconds(market.now + round(days * SECONDS_PER_YEAR / 365)),
+        known=market.known,
     )
     return float(positions.quantity_btc @ later.premium)
 
@@ -247,7 +272,7 @@ def historical_risk(
     """Return VaR and expected shortfall over one interval, each past return of ``closes`` taken as equally likely.
 
     closes: USD per BTC, one every ``interval_days``, at least LEAST_RETURNS + 1. Raises TooFewCandlesError,
-    PricingDomainError.
+    ThinTailError where no return lies beyond the confidence (0.999 needs a thousand), PricingDomainError.
     """
     return _tail(positions, market, _returns(closes), confidence, interval_days)
 
@@ -284,17 +309,20 @@ def margin(positions: Positions, market: Market) -> Margin:
     if not len(written.book):
         return Margin(
             required_cents=0, worst_liability_cents=0, floor_cents=0, liability_cents=0, collateral_cents=0,
-            utilisation=0.0, coverage=math.inf,
+            stressed_collateral_cents=0, utilisation=0.0, coverage=math.inf,
         )  # fmt: skip
     liability = -value(written, market)
-    worst = -min(
-        value(written, market, spot_move=x, volatility_move=v)
+    liabilities = {
+        x: -min(value(written, market, spot_move=x, volatility_move=v) for v in MARGIN_VOLATILITY_MOVES)
         for x in MARGIN_SPOT_MOVES
-        for v in MARGIN_VOLATILITY_MOVES
-    )
+    }
+    worst = max(liabilities.values())
     floor = SHORT_OPTION_FLOOR * spot * float(-written.quantity_btc.sum())
     collateral = float(written.collateral_sats.sum()) / SATS_PER_BTC * spot
     required = max(worst, floor)
+    # the collateral is bitcoin: in each scenario it is worth that scenario's price
+    covered = {x: collateral * (1.0 + x) / max(owed, floor * (1.0 + x)) for x, owed in liabilities.items()}
+    least = min(covered, key=lambda x: covered[x])
     return Margin(
         required_cents=int(to_cents(required)),
         worst_liability_cents=int(to_cents(worst)),
@@ -302,7 +330,8 @@ def margin(positions: Positions, market: Market) -> Margin:
         liability_cents=int(to_cents(liability)),
         collateral_cents=int(to_cents(collateral)),
         utilisation=liability / collateral if collateral > 0.0 else math.inf,
-        coverage=collateral / required if required > 0.0 else math.inf,
+        stressed_collateral_cents=int(to_cents(collateral * (1.0 + least))),
+        coverage=covered[least],
     )
 
 
@@ -343,8 +372,10 @@ def _tail(
     losses = np.sort(
         [now - value(positions, market, spot_move=math.expm1(x), days=interval_days) for x in returns]
     )  # fmt: skip
+    if losses.size * (1.0 - confidence) < 1.0 - ROUNDING:
+        raise ThinTailError(confidence=confidence, returns=int(losses.size))
     # the k worst of n, k = ceil(n (1 - confidence)): the shortfall is their mean, the value at risk the least of them
-    worst = losses[-max(math.ceil(losses.size * (1.0 - confidence) - 1e-9), 1) :]
+    worst = losses[-max(math.ceil(losses.size * (1.0 - confidence) - ROUNDING), 1) :]
     return TailRisk(
         confidence=confidence,
         value_at_risk=float(worst[0]),

@@ -366,12 +366,13 @@ def _medians(
     said: IntArray, base: int, spot: float, rate: float, now: int,
 ) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:  # fmt: skip
     """Return which sample each median needs whose window is near or open (0: none), and the samples."""
-    near = (codes < 0) & (expiries - now <= (1.0 + NEAR_WINDOWS) * np.abs(codes) * SECONDS_PER_MINUTE)
     none = np.zeros((9, 1))
+    least = (1.0 + NEAR_WINDOWS) * np.abs(codes) * SECONDS_PER_MINUTE
+    near = (codes < 0) & (expiries - now <= least) if codes.size else np.zeros(0, dtype=np.bool_)
     if not near.any():
         return np.zeros(0, dtype=np.int64), none[None], none[None], np.zeros((1, 4))
     sample_of = np.zeros(codes.size, dtype=np.int64)
-    places: dict[tuple[float, ...], int] = {}
+    places: dict[tuple[int, int, float, float, bool], int] = {}
     drawn = [(none, none, np.zeros(4))]
     state, prices = np.zeros(STATE), np.zeros(MOST_MINUTES)
     for i in np.flatnonzero(near):
@@ -391,9 +392,9 @@ def _medians(
     # a window that is all known has one sample: repeated, it says the same
     widest = max(rows.shape[1] for rows, _, _ in drawn)
     rows, alive = (
-        np.stack([np.resize(one[j], (9, widest)) if one[j].shape[1] == widest else np.repeat(one[j], widest, axis=1)
-                  for one in drawn]) for j in (0, 1)
-    )  # fmt: skip
+        np.stack([np.broadcast_to(one, (9, widest)) for one in column])
+        for column in ([rows for rows, _, _ in drawn], [alive for _, alive, _ in drawn])
+    )
     return sample_of, rows, alive, np.stack([steps for _, _, steps in drawn])
 
 

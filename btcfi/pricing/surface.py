@@ -26,6 +26,13 @@ CHECK_WIDTH: Final = 1.5
 
 CHECK_POINTS: Final = 121
 
+CHECK_DEVIATIONS: Final = 8.0
+"""Standard deviations to each side that are looked at as well, whatever the expiry: an hour's smile is a thousand times
+narrower than a year's."""
+
+STEEPEST_WING: Final = 2.0
+"""Total variance cannot grow faster in log-moneyness (Lee 2004)."""
+
 TOLERANCE: Final = 1e-9
 """Rounding that is not arbitrage, in units of total variance and of the density's factor."""
 
@@ -66,6 +73,26 @@ class SviSlice:
         variance: FloatArray = self.a + self.b * (self.rho * away + np.sqrt(away * away + self.s * self.s))
         return variance
 
+    @property
+    def least_variance(self) -> tuple[float, float]:
+        """The log-moneyness of the least total variance, and that variance."""
+        bend = math.sqrt(1.0 - self.rho * self.rho)
+        if bend == 0.0:
+            return self.m, self.a
+        return self.m - self.rho * self.s / bend, self.a + self.b * self.s * bend
+
+    @property
+    def steepest_wing(self) -> float:
+        """The slope of the steeper wing, total variance per log-moneyness."""
+        return self.b * (1.0 + abs(self.rho))
+
+    def check_points(self) -> FloatArray:
+        """Return where arbitrage is looked for: a wide range, one that scales with the root of time, and the bend."""
+        unit = np.linspace(-1.0, 1.0, CHECK_POINTS)
+        deviation = math.sqrt(max(float(self.total_variance(np.zeros(1))[0]), self.least_variance[1], 0.0))
+        bend = self.m + self.s * np.sinh(5.0 * unit)
+        return np.unique(np.concatenate((CHECK_WIDTH * unit, CHECK_DEVIATIONS * deviation * unit, bend)))
+
     def density_factor(self, k: FloatArray) -> FloatArray:
         """Return Gatheral & Jacquier's g(k): negative where the slice implies a negative probability."""
         away = k - self.m
@@ -82,13 +109,14 @@ class Arbitrage:
     """A place where the surface would pay for nothing."""
 
     kind: str
-    """``butterfly`` (a negative density) or ``calendar`` (total variance that falls with time)."""
+    """``negative`` (total variance below 0), ``wing`` (one steeper than Lee's bound), ``butterfly`` (a negative
+    density) or ``calendar`` (total variance that falls with time)."""
     tau_years: float
     """Of the slice, or of the later of two."""
     log_moneyness: float
     """Where it is worst."""
     amount: float
-    """How far below zero: of g, or of the difference of total variances."""
+    """How far below zero: total variance, the room below Lee's bound, g, or the difference of total variances."""
 
 
 class ArbitrageError(InvalidInputError):
@@ -133,23 +161,27 @@ class VolatilitySurface:
 
     def arbitrage(self) -> tuple[Arbitrage, ...]:
         """Return the static arbitrage of the surface, worst place per slice; empty when there is none."""
-        k = np.linspace(-CHECK_WIDTH, CHECK_WIDTH, CHECK_POINTS)
         found = []
         for i, one in enumerate(self.slices):
-            measures = [("butterfly", one.density_factor(k))]
+            k = one.check_points()
             if i:
-                measures.append(("calendar", one.total_variance(k) - self.slices[i - 1].total_variance(k)))
-            for kind, amounts in measures:
+                k = np.union1d(k, self.slices[i - 1].check_points())
+            at, least = one.least_variance
+            wing = math.copysign(float(np.abs(k).max()), one.rho)
+            measures = [
+                ("negative", np.array([at]), np.array([least])),
+                ("wing", np.array([wing]), np.array([STEEPEST_WING - one.steepest_wing])),
+            ]
+            positive = k[one.total_variance(k) > 0.0]  # elsewhere there is no density to speak of
+            if positive.size:
+                measures.append(("butterfly", positive, one.density_factor(positive)))
+            if i:
+                measures.append(("calendar", k, one.total_variance(k) - self.slices[i - 1].total_variance(k)))
+            for kind, places, amounts in measures:
                 worst = int(np.argmin(amounts))
                 if amounts[worst] < -TOLERANCE:
-                    found.append(
-                        Arbitrage(
-                            kind=kind,
-                            tau_years=one.tau_years,
-                            log_moneyness=float(k[worst]),
-                            amount=float(amounts[worst]),
-                        )
-                    )
+                    where, amount = float(places[worst]), float(amounts[worst])
+                    found.append(Arbitrage(kind=kind, tau_years=one.tau_years, log_moneyness=where, amount=amount))
         return tuple(found)
 
 

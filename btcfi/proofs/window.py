@@ -122,6 +122,17 @@ def check_window(window: ProvenWindow, input_bytes: bytes) -> str:
     return f"{window.fixing} of {count} minutes up to {window.end} is the input's price, {price} cents"
 
 
+def window_in_words(window: ProvenWindow) -> str:
+    """Return in one sentence which minutes make the price, and which do not count."""
+    counted = [one.slot for one in window.minutes if one.left_out is None]
+    left_out = [f"{one.slot} {one.left_out.value}" for one in window.minutes if one.left_out is not None]
+    late = sum(at > window.end for at in counted)
+    rounding = "to the cent" if window.rounding is None else f"to the dollar ({window.rounding.value})"
+    said = f"The price is {window.fixing} up to {window.end} of {len(counted)} minutes, {rounding}"
+    said += f"; {late} of them came after it" if late else ""
+    return said + (f"; left out: {', '.join(left_out)}." if left_out else ".")
+
+
 def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash32) -> str:
     """Check that a window is what an oracle's event promised; return that in words. Raises ProofWindowError."""
     theirs = (event.fixing, event.expiry, event.rounding, event.digits, event.program_hash)
@@ -186,7 +197,6 @@ def encode_window(window: ProvenWindow) -> dict[str, Any]:
 _MINUTE: Final = record(
     ProvenMinute,
     exact=True,
-    slot=whole(0, MAX_U32),
     price=("price_cents", optional(whole(1, MAX_U32))),
     left_out=optional(one_of(LeftOut)),
     report=optional(HASH),
@@ -198,7 +208,7 @@ MINUTES: Final = listed(_MINUTE, MAX_WINDOW)
 WINDOW: Final = record(
     ProvenWindow,
     exact=True,
-    end=("end_unix", whole(0, MAX_U32)),
+    end="end_unix",
     rounding=optional(one_of(PriceRounding)),
     digits=whole(1, MAX_DIGITS),
     minutes=MINUTES,

@@ -1,9 +1,10 @@
 """``btcfi risk``: Greeks, tail risk, stress grid and margin of a book of options in a CSV file, without a cluster.
 
 The book has a header and a row an option: ``kind,strike,expiry,quantity`` and, where wanted, ``barrier,american,
-collateral``. kind: call, put, binary_call or binary_put. strike and barrier: USD per BTC. expiry: ISO 8601 with a zone,
-or seconds since 1970. quantity: BTC, below 0 for options written. american: true or false. collateral: BTC locked by
-the writer, which no payout exceeds; empty for what the contract locks.
+collateral,fixing``. kind: call, put, binary_call or binary_put. strike and barrier: USD per BTC. expiry: ISO 8601 with
+a zone, or seconds since 1970. quantity: BTC, below 0 for options written. american: true or false. collateral: BTC
+locked by the writer, which no payout exceeds; empty for what the contract locks. fixing: minute (also when empty),
+twap:N or median:N.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import typer
 
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.terms import SATS_PER_CENTIBTC, OptionKind, required_collateral
+from btcfi.oracle.fixing import MINUTE, MOST_MINUTES, Fixing, FixingKind, parse_fixing
 from btcfi.surfaces.rest.times import parse_time
-from btcfi.units import CentiBtc, UnixSeconds, cents_per_btc
+from btcfi.units import CentiBtc, Minutes, UnixSeconds, cents_per_btc
 
 if TYPE_CHECKING:
     from btcfi.pricing.portfolio import Market, Positions, ScenarioGrid
@@ -60,7 +62,7 @@ class BookFileError(InvalidInputError):
 
 @app.command("risk")
 def risk(
-    book: Annotated[Path, typer.Argument(help="CSV: kind,strike,expiry,quantity[,barrier,american,collateral]")],
+    book: Annotated[Path, typer.Argument(help="CSV: kind,strike,expiry,quantity[,barrier,american,collateral,fixing]")],
     *,
     spot: Annotated[str, typer.Option(help="USD per BTC, e.g. 69000.50")],
     volatility: Annotated[float, typer.Option(help="Per year: 0.65 is 65 %")],
@@ -139,7 +141,7 @@ def read_book(path: Path) -> Positions:
     import numpy as np  # noqa: PLC0415 - as in assess
 
     from btcfi.pricing.portfolio import Positions  # noqa: PLC0415 - as in assess
-    from btcfi.pricing.premium import Book  # noqa: PLC0415 - as in assess
+    from btcfi.pricing.premium import Book, fixing_codes  # noqa: PLC0415 - as in assess
 
     columns: dict[str, list[int]] = {name: [] for name in FIELDS}
     ratios = []
@@ -165,6 +167,7 @@ def read_book(path: Path) -> Positions:
             barrier_cents=np.array(columns["barrier"], dtype=np.int64),
             american=np.array(columns["american"], dtype=np.bool_),
             collateral_ratio=np.array(ratios),
+            fixing=fixing_codes(FIXINGS[place] for place in columns["fixing"]),
         ),
         quantity_centi_btc=np.array(columns["quantity"], dtype=np.int64),
         collateral_sats=np.array(columns["collateral"], dtype=np.int64),
@@ -319,6 +322,21 @@ def _collateral(text: str, field: str) -> int:
     return _scaled(text, field, digits=8) if text else NOT_GIVEN
 
 
+FIXINGS: Final = (
+    MINUTE,
+    *(Fixing(kind, Minutes(n)) for kind in (FixingKind.TWAP, FixingKind.MEDIAN) for n in range(2, MOST_MINUTES + 1)),
+)
+"""Every fixing there is, so that a column of a book file stays one of numbers."""
+
+
+def _fixing(text: str, field: str) -> int:
+    """Return the place in FIXINGS of a fixing's text. Raises InvalidInputError."""
+    try:
+        return FIXINGS.index(parse_fixing(text))
+    except InvalidInputError as e:
+        raise InvalidInputError(field, e.problem, e.expected) from e
+
+
 def _one_of(names: tuple[str, ...]) -> Callable[[str, str], int]:
     """Return a parser of one of ``names`` to its place."""
 
@@ -338,5 +356,6 @@ FIELDS: Final[dict[str, tuple[str, Callable[[str, str], int]]]] = {
     "barrier": ("0", partial(_scaled, digits=2)),
     "american": ("false", _one_of(("false", "true"))),
     "collateral": ("", _collateral),
+    "fixing": ("minute", _fixing),
 }
 """Each column of a book file: what an empty or absent field means, and its parser."""

@@ -181,6 +181,7 @@ def trace_show(
     from btcfi.proofs.explain import lines_around, payout_in_words  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
     from btcfi.proofs.settlement_proof import verify as check  # noqa: PLC0415 - as above
+    from btcfi.proofs.window import window_in_words  # noqa: PLC0415 - as above
 
     proof = from_json(raw)
     program = _program_of(proof, programs)
@@ -190,6 +191,8 @@ def trace_show(
         raise InvalidInputError("--step", str(step), f"0 to {proof.steps - 1}")
     lines = lines_around(program, proof.input_bytes, at=at, around=around)
     words = payout_in_words(proof.input_bytes, proof.output)
+    if words and proof.window is not None:
+        words = f"{words} {window_in_words(proof.window)}"
     if as_json:
         keys = ("step", "pc", "instruction", "function", "changes")
         rows = [(line.step.index, f"0x{line.step.pc:08x}", line.text, line.function, line.changes) for line in lines]

@@ -141,7 +141,8 @@ def _sell(folder: Path) -> None:
     """Sell options as a user does, once there is a price."""
     known = os.environ | {"BTCFI_DATA_DIR": str(folder), "BTCFI_REPLAY_CLOCK": "true"}
     for number in range(CONTRACTS):
-        order = ["--kind=call", f"--strike={55_000 + 100 * number}", "--expiry=+5", "--quantity=0.05"]
+        strike = f"--strike={55_000 + 100 * number}"
+        order = ["--kind=call", strike, "--expiry=+5", "--quantity=0.05", "--fixing=minute"]
         command = [sys.executable, "-m", "workers.cli", "options", "create", *order]
         deadline = time.monotonic() + START_SECONDS
         while subprocess.run(command, cwd=ROOT, env=known, check=False, capture_output=True).returncode:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +27,29 @@ with atheris.instrument_imports(include=["btcfi"], exclude=["btcfi.vm.interprete
     from btcfi.proofs import settlement_proof, wire
     from btcfi.vm import elf
 
+from btcfi.oracle.announcement import PriceRounding  # noqa: E402 - as above
+from btcfi.oracle.fixing import Fixed, LeftOut, parse_fixing  # noqa: E402 - as above
 from btcfi.proofs.errors import ProofError  # noqa: E402 - as above
 from btcfi.proofs.subtrees import prove  # noqa: E402 - as above
+from btcfi.proofs.window import window_of  # noqa: E402 - as above
+from btcfi.units import CentsPerBtc, Slot  # noqa: E402 - as above
 from btcfi.vm.elf import ElfError  # noqa: E402 - as above
 from btcfi.vm.interpreter import run_untraced  # noqa: E402 - as above
 from btcfi.vm.program import bare_program, load_program  # noqa: E402 - as above
 
 PROGRAM = load_program("vanilla_option")
 PROOF = prove(PROGRAM, bytes(60))
+END = Slot(1_700_001_000)
+WINDOWED = replace(
+    PROOF,
+    window=window_of(
+        parse_fixing("twap:3"),
+        Fixed(price=CentsPerBtc(1), used=((Slot(END - 60), CentsPerBtc(1)), (END, CentsPerBtc(1))),
+              left_out=((Slot(END - 120), LeftOut.VOID),), end=END),
+        rounding=PriceRounding.NEAREST,
+    ),
+)  # fmt: skip
+"""A seed with a window; the input states no price, so it decodes and is refused by its window."""
 
 
 def elf_file(data: bytes) -> None:
@@ -97,8 +113,8 @@ def check(proof: settlement_proof.SettlementProof) -> None:
 
 TARGETS = {
     "elf": (elf_file, [(ROOT / "guest_programs" / n / f"{n}.elf").read_bytes() for n in ("vanilla_option",)]),
-    "json": (proof_text, [settlement_proof.to_json(PROOF).encode()]),
-    "wire": (proof_message, [wire.to_wire(PROOF)]),
+    "json": (proof_text, [settlement_proof.to_json(one).encode() for one in (PROOF, WINDOWED)]),
+    "wire": (proof_message, [wire.to_wire(one) for one in (PROOF, WINDOWED)]),
     "fields": (proof_fields, [bytes(64)]),
 }
 

@@ -102,7 +102,7 @@ class ConsoleWorld:
     def create_option(self, order: OptionOrder) -> CreatedOption:
         row = self.sell(
             order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier,
-            american=order.american, expiry=order.expiry,
+            american=order.american, expiry=order.expiry, fixing=order.fixing,
         )  # fmt: skip
         return CreatedOption(
             option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,

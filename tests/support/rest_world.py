@@ -83,6 +83,7 @@ class World:
         terms = OptionTerms(
             kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier,
             american=order.american, expiry=order.expiry, premium=Cents(0), collateral=collateral,
+            fixing=order.fixing,
         )  # fmt: skip
         validate_terms(terms, now=self.now, spot=CentsPerBtc(SPOT))
         book = Book(
@@ -100,7 +101,7 @@ class World:
             collateral_sats=collateral, volatility_bps=6_000, rate_bps=300, preset="test", preset_sha256="00" * 32,
             program="option_settlement", program_sha256="00" * 32, created_at_unix=self.now,
             listed_slot=self.now // 60 * 60,
-            address=encode_address(script), updated_at_unix=self.now,
+            address=encode_address(script), updated_at_unix=self.now, fixing=str(terms.window),
         )  # fmt: skip
 
     def fund(self, option_id: str) -> None:

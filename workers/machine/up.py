@@ -79,7 +79,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         f"  store     {Store(deployment.database_url).where}\n"
         f"  logs      {where / 'logs'}\n"
         f"  try       export BTCFI_DATA_DIR={where}{'' if live else ' BTCFI_REPLAY_CLOCK=true'}\n"
-        "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05\n"
+        "            btcfi options create --kind call --strike 55000 --expiry +20 --quantity 0.05 --fixing minute\n"
         "            btcfi options list\n"
         "            btcfi keys create me --role trade --role operate    (a key for the API; shown once)\n"
         "            btcfi users add me --role read --role operate       (a login for the console)\n"

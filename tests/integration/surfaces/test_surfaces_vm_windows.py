@@ -50,6 +50,12 @@ def test_a_window_is_held_against_the_announcement_and_the_reports(folder):
     assert verify(folder, "--reports", str(folder / "reports"))["checks"][-1].startswith("2 of 3")
 
 
+def test_how_the_payout_came_about_is_said_with_the_window(folder):
+    told = CliRunner().invoke(vm_cli.app, ["trace", "show", str(folder / "proof.json"), "--around", "0", "--json"])
+    assert "price $60,001.00" in json.loads(told.stdout)["in_words"]
+    assert "The price is twap:3 up to" in json.loads(told.stdout)["in_words"]
+
+
 def test_another_announcement_and_another_price_in_a_report_refuse_the_proof_by_name(folder):
     other = announce(ORACLES[0], scene.event(fixing=parse_fixing("median:3")))
     (folder / "other.json").write_text(json.dumps(encode_announcement(other)))

@@ -27,6 +27,7 @@ from btcfi.contracts.option import expected_height
 from btcfi.contracts.payouts import decode_terms, price_input
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
+from btcfi.oracle.fixing import parse_fixing
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, UnixSeconds
 from tests.support.contracts import ORACLES, Scene
@@ -37,6 +38,7 @@ BOUNDS = st.tuples(NUMBERS, NUMBERS).map(sorted).map(lambda ends: Bounds(least=e
 AMOUNTS = st.integers(0, 2_100_000_000_000_000).map(Sats)
 FLAGS = st.booleans()
 TIMES = st.integers(0, (1 << 32) - 2).map(UnixSeconds)
+FIXINGS = st.sampled_from(["minute", "twap:2", "twap:30", "median:60"]).map(parse_fixing)
 PAIRS = {one.name for one in fields(Mandate) if one.type == "Bounds"}
 
 
@@ -57,7 +59,8 @@ MANDATES = st.builds(
     programs=several(st.binary(min_size=32, max_size=32).map(Hash32)),
     presets=st.lists(st.binary(min_size=32, max_size=32).map(Hash32), max_size=2).map(tuple), exposure=AMOUNTS,
     close_fee=AMOUNTS, window_slack=st.integers(0, 1 << 53), american=FLAGS, barrier=FLAGS, unbidden=FLAGS,
-    close=st.sampled_from(CloseRule), **dict.fromkeys(sorted(PAIRS), BOUNDS),
+    close=st.sampled_from(CloseRule), fixings=st.lists(FIXINGS, max_size=3, unique=True).map(tuple),
+    **dict.fromkeys(sorted(PAIRS), BOUNDS),
 )  # fmt: skip
 
 

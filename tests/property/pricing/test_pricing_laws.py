@@ -273,3 +273,23 @@ def test_a_book_is_priced_as_its_options_one_by_one(rows):
             one = black_scholes.premium(kind, **m)
         # a book shares one exercise boundary among its options; alone, each has its own
         assert whole.premium[i] == pytest.approx(one, rel=1e-9, abs=1e-7 * 70_000 if early else 1e-9)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    kind=st.sampled_from([CALL, PUT]),
+    log_moneyness=st.floats(-9.0, 9.0),
+    tau=st.one_of(st.floats(0.0, 1e-6), st.floats(1e-6, 100.0)),
+    volatility=st.one_of(st.floats(0.0, 1e-3), st.floats(1e-3, 100.0)),
+    carry=st.tuples(st.floats(0.0, 1.0), st.one_of(st.just(0.0), st.floats(-1.0, 1.0))),
+)
+def test_an_american_option_is_never_below_its_european_twin_at_extreme_inputs(
+    kind, log_moneyness, tau, volatility, carry
+):
+    rate, carry_yield = carry
+    market = {
+        "spot": 70_000.0, "strike": 70_000.0 * math.exp(log_moneyness), "tau_years": tau, "volatility": volatility,
+        "rate": rate, "carry_yield": carry_yield,
+    }  # fmt: skip
+    early, late = american.premium(kind, **market), black_scholes.premium(kind, **market)
+    assert early >= late

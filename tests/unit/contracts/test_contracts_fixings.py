@@ -154,6 +154,12 @@ def test_an_option_s_terms_name_their_fixing_in_its_one_spelling_or_none():
         assert refused.value.field == "offer.option.fixing"
 
 
+def test_an_option_without_a_fixing_has_no_room_for_a_field_that_nobody_knows():
+    with pytest.raises(InvalidInputError) as refused:
+        decode_terms(encode_terms(option(None)) | {"later": 1})
+    assert refused.value.field == "offer.option.later"
+
+
 # ---- mandates
 
 

@@ -23,6 +23,7 @@ from btcfi.proofs.window import (
     check_reports,
     check_window,
     settled_price,
+    window_in_words,
     window_of,
 )
 from btcfi.proofs.wire import from_wire, to_wire
@@ -104,6 +105,16 @@ def test_a_window_that_lacked_minutes_lists_those_that_it_took_after_its_end_and
     made = window(TWAP, late)
     assert [one.left_out for one in made.minutes] == ["never_asked", "thin", None, "void", None]
     verify(proof(made), program(), depth=Depth.PATHS)
+
+
+def test_a_window_is_said_in_words():
+    assert window_in_words(window()) == (
+        f"The price is twap:3 up to {END} of 2 minutes, to the dollar (nearest); left out: {END - 60} void."
+    )
+    late = {END: LeftOut.THIN, Slot(END + 60): CentsPerBtc(6_000_000)}
+    assert window_in_words(window(MINUTE, late, rounding=None)) == (
+        f"The price is minute up to {END} of 1 minutes, to the cent; 1 of them came after it; left out: {END} thin."
+    )
 
 
 def test_an_early_exercise_pays_the_fixing_of_the_window_that_ends_at_its_minute_by_the_cent():

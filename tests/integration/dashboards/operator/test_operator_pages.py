@@ -166,7 +166,8 @@ def test_the_form_quotes_as_the_sale_then_charges_and_pressing_twice_sells_one(w
         ("strike", "-5", "strike"), ("strike", "60000.001", "strike"), ("strike", "nan", "strike"),
         ("quantity", "0", "quantity"), ("quantity", "99999999999", "quantity"), ("expires", "0", "expiry"),
         ("expires", "1e9", "expiry"), ("unit", "years", "expiry"), ("kind", "straddle", "kind"),
-        ("barrier", "0", "barrier"), ("strike", "\u0666\u0660x", "strike"),
+        ("barrier", "0", "barrier"), ("strike", "\u0666\u0660x", "strike"), ("fixing", "twap:61", "fixing"),
+        ("fixing", "twap:60", "expiry"),  # its window begins before the next minute's end
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_named_and_nothing_is_sold(world, client, field, value, said):

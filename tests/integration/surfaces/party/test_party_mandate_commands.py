@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from btcfi.bitcoin.address import decode_address
 from btcfi.contracts.messages import encode_announcement, encode_offer
 from btcfi.errors import BtcfiError
 from btcfi.oracle.announcement import announce
+from btcfi.oracle.fixing import parse_fixing
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import party_cli
 from btcfi.surfaces.status import status_of
@@ -213,6 +215,22 @@ def test_an_oracle_is_named_by_its_key_or_by_an_announcement_that_it_has_signed(
     assert (draft["oracle_keys"], draft["roles"]) == (KEYS[:2], ["buyer"])
     file.write_text(json.dumps(announcement | {"oracle_key": KEYS[2]}))
     party.run(*words, "--out", out, code=76)
+
+
+def test_a_draft_names_the_fixings_of_its_announcements_or_those_that_are_given_or_half_an_hour_and_a_minute(party):
+    party.said("init")
+    windowed = announce(ORACLES[1], replace(Scene().event, version=2, fixing=parse_fixing("median:5")))
+    file, out = party.folder / "announcement.json", party.folder / "draft.json"
+    file.write_text(json.dumps(encode_announcement(windowed)))
+    for words, fixings in (
+        (["--announcement", file], ["median:5"]),
+        (["--oracle", KEYS[0]], ["twap:30", "minute"]),
+        (["--oracle", KEYS[0], "--fixing", "twap:10", "--fixing", "minute"], ["twap:10", "minute"]),
+        (["--announcement", file, "--fixing", "any"], None),
+    ):
+        party.said("mandate", "new", *words, "--threshold", 1, "--out", out)
+        assert json.loads(out.read_text()).get("fixings") == fixings
+    party.run("mandate", "new", "--oracle", KEYS[0], "--fixing", "twap:1", "--threshold", 1, "--out", out, code=2)
 
 
 def test_a_mandate_is_signed_where_the_identity_is_and_put_in_force_where_it_is_not(party, tmp_path):

@@ -111,6 +111,9 @@ def test_expiry_may_also_be_seconds_and_binary_barrier_and_american_are_priced(a
         ({"type": "straddle"}, "type"),
         ({"barrier": "70000"}, "barrier"),
         ({"color": "red"}, "color"),
+        ({"fixing": "twap:61"}, "fixing"),
+        ({"fixing": "twap"}, "fixing"),
+        ({"expiry": str(NOW + 300), "fixing": "twap:30"}, "expiry"),
     ],
 )
 def test_a_wrong_premium_query_names_the_field(api, change, field):
@@ -132,6 +135,9 @@ def test_a_wrong_premium_query_names_the_field(api, change, field):
         ({"barrier": 70000}, "barrier"),
         ({"barrier": 60000, "strike": 80000, "type": "call", "american": "maybe"}, "american"),
         ({"note": "hi"}, "note"),
+        ({"fixing": "vwap:30"}, "fixing"),
+        ({"fixing": "median:1"}, "fixing"),
+        ({"expiry": NOW // 60 * 60 + 600, "fixing": "twap:30"}, "expiry"),
     ],
 )
 def test_a_wrong_order_names_the_field_and_creates_nothing(api, world, trader, change, field):
@@ -140,6 +146,20 @@ def test_a_wrong_order_names_the_field_and_creates_nothing(api, world, trader, c
     assert got.headers["content-type"] == PROBLEM
     assert field in got.json()["field"]
     assert api.get("/api/v1/options").json()["items"] == []
+
+
+def test_an_order_may_name_what_settles_it_and_the_option_says_it(api, trader):
+    made = api.post("/api/option/create", json=ORDER | {"fixing": "median:30"}, headers=trader).json()
+    assert api.get(f"/api/v1/options/{made['option_id']}").json()["fixing"] == "median:30"
+
+
+def test_a_premium_knows_its_fixing(api):
+    asked = {"strike": 70000, "expiry": str(NOW + 45 * 60), "type": "binary_call"}
+    minute, mean = (
+        api.get("/api/premium", params=asked | {"fixing": fixing}).json()["premium_cents"]
+        for fixing in ("minute", "twap:30")
+    )
+    assert minute != mean
 
 
 def test_a_repeated_order_with_its_key_is_one_option_and_gets_the_same_answer(api, world, trader):

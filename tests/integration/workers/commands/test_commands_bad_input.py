@@ -22,7 +22,7 @@ from workers.machine import parties
 
 VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
 SPOT_CENTS = 6_000_000
-CREATE = {"--kind": "call", "--strike": "60000", "--expiry": "+30", "--quantity": "0.50"}
+CREATE = {"--kind": "call", "--strike": "60000", "--expiry": "+31", "--quantity": "0.50"}
 HEADER = "open_time_unix,open,high,low,close,volume\n"
 
 
@@ -96,7 +96,7 @@ def rows(url, table):
 def test_an_option_is_created_listed_and_shown_with_exact_amounts(url):
     made = json.loads(
         btcfi(
-            "options", "create", "--kind", "put", "--strike", "60000.01 USD", "--expiry", "+30", "--quantity", "0.07",
+            "options", "create", "--kind", "put", "--strike", "60000.01 USD", "--expiry", "+31", "--quantity", "0.07",
             "--barrier", "50000", "--american", "--json", url=url,
         ).stdout
     )  # fmt: skip
@@ -105,7 +105,16 @@ def test_an_option_is_created_listed_and_shown_with_exact_amounts(url):
     listed = json.loads(btcfi("options", "list", "--state", "created", "--json", url=url).stdout)
     assert listed == {"options": [made]}
     assert json.loads(btcfi("options", "show", made["id"], "--json", url=url).stdout) == made
-    assert made["id"] in btcfi("options", "list", url=url).stdout
+    listing = btcfi("options", "list", url=url).stdout
+    assert (made["fixing"], made["id"] in listing, "twap:30" in listing) == ("twap:30", True, True)  # the preset's
+
+
+def test_an_option_settles_on_what_its_seller_names_and_the_table_says_it(inline, url):
+    assert create(inline, url, expiry="+3", fixing="median:2").returncode == 0
+    (row,) = rows(url, OptionRow)
+    assert row.fixing == "median:2"
+    assert "median:2" in inline("options", "list", url=url).stdout
+    assert "fixing: median:2" in inline("options", "show", row.id, url=url).stdout
 
 
 def test_a_settlement_is_asked_for_once_however_often_one_asks(inline, url):
@@ -147,11 +156,21 @@ def test_an_unknown_option_is_named_and_nothing_is_asked_for(inline, url):
         ("quantity", "-1", "quantity"),
         ("kind", "straddle", "binary_put"),
         ("barrier", "60000", "equals the strike"),
+        ("fixing", "twap:61", "twap:N"),
+        ("fixing", "twap:060", "twap:N"),
+        ("fixing", "vwap:30", "twap:N"),
     ],
 )
 def test_malformed_terms_are_refused_by_the_name_of_the_field(inline, url, field, value, said):
     assert_refused(create(inline, url, **{field: value}), 2, field, said, "expected")
     assert rows(url, OptionRow) == []
+
+
+def test_a_life_shorter_than_the_window_is_refused_at_the_command_line(inline, url):
+    assert_refused(create(inline, url, expiry="+20"), 2, "expiry", "at least 30, the window of twap:30")
+    assert_refused(create(inline, url, expiry="+20", fixing="median:25"), 2, "expiry", "the window of median:25")
+    assert rows(url, OptionRow) == []
+    assert create(inline, url, expiry="+20", fixing="minute").returncode == 0
 
 
 @pytest.mark.parametrize(

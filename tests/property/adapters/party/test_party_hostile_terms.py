@@ -24,6 +24,7 @@ from btcfi.contracts.messages import (
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, price_input
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import announce
+from btcfi.oracle.fixing import parse_fixing
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot
 from tests.support.contracts import ORACLES
 from tests.support.desks import EXPIRY, NOW, PRICE, open_chain, open_pair
@@ -83,6 +84,8 @@ def at_another_minute(minute):
     return lambda terms: announced(expiry=minute)(option(expiry_unix=minute)(terms))
 
 
+WINDOW = parse_fixing("twap:30")
+
 ROWS = {
     "10,000 sat/vB": (put(rate=SatsPerKvb(10_000_000)), "funding_sats_per_kvb"),
     "a sat more a vB than allowed": (put(rate=SatsPerKvb(50_001)), "funding_sats_per_kvb"),
@@ -125,6 +128,13 @@ ROWS = {
     "a knock-out condition until another minute": (knocked(until=EXPIRY - 60), "event.condition"),
     "a knock-out condition since last year": (knocked(since=NOW - 365 * 86_400), "event.condition"),
     "a knock-out condition since its end": (knocked(since=EXPIRY), "event.condition"),
+    "an event of a window for an option of one minute": (announced(version=2, fixing=WINDOW), "event.version"),
+    "an event of a minute for an option of a window": (option(fixing="twap:30"), "event.version"),
+    "an event of another window": (
+        lambda terms: announced(version=2, fixing=WINDOW)(option(fixing="twap:31")(terms)), "event.fixing",
+    ),
+    "a window of one minute": (option(fixing="twap:1"), "offer.option.fixing"),
+    "a fixing that is null": (option(fixing=None), "offer.option.fixing"),
     "no breakpoints": (put(breakpoints=()), "breakpoint_cents"),
     "breakpoints of another strike": (put(breakpoints=(CentsPerBtc(100),)), "breakpoint_cents"),
     "a binary option": (option(kind=OptionKind.BINARY_CALL.label), "option.kind"),
