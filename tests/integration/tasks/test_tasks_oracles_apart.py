@@ -16,6 +16,7 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.sources import HttpSource
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import write_registry
 from btcfi.adapters.oracle_network.node_keys import read_node_key
@@ -74,6 +75,7 @@ class Apart:
             ["-m", "workers.cli", "serve", "--port=0"], os.environ | stage.deployment.environment(), "api"
         )  # fmt: skip
         self.api = self.said(api, "api", r"(http://127\.0\.0\.1:\d+)")
+        self.wait_for(lambda: HttpSource(Web(self.api)).page(None, 1), api)
         folders = enumerate(ours.folders_of(stage.deployment))
         self.oracles = [self.oracle(number, folder.path, self.api) for number, folder in folders]
 
@@ -99,16 +101,22 @@ class Apart:
              "--every=0.5"],
             ours.environment(self.stage.deployment), f"oracle-{number}-{len(self.processes)}",
         )  # fmt: skip
-        client, deadline = OracleClient(Web(f"http://127.0.0.1:{port}")), time.monotonic() + 60
+        self.wait_for(OracleClient(Web(f"http://127.0.0.1:{port}")).status, process)
+        return process
+
+    @staticmethod
+    def wait_for(answer, process):
+        """Wait until a process answers: on a busy machine that is a while after it has said where."""
+        deadline = time.monotonic() + 180
         while True:
             try:
-                client.status()
+                answer()
             except BtcfiError:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             else:
-                return process
+                return
 
     def replace(self, number, name, aggregator, network=None):
         """Start an oracle's key with another view: what its owner, or a thief, could do."""
