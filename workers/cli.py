@@ -70,8 +70,6 @@ COMMANDS: Final = _rows(
         "Restore a backup into the deployment's empty data folder and database; then start it as usual."),
     Row("oracle", Who.OPERATOR, "workers.commands.oracle:app",
         "An oracle's events: by hand, or after a restore."),
-    Row("oracle serve", Who.ORACLE, "workers.oracle_process:serve",
-        "Run an oracle: collect what nodes signed, compute each minute, announce, and attest what it computed itself."),
     Row("serve", Who.OPERATOR, "workers.commands.serve:serve",
         "Serve the REST API of the deployment's store, and the operator console, until Ctrl-C."),
     Row("worker", Who.OPERATOR, "workers.commands.worker:worker",

@@ -38,12 +38,15 @@ from settings.deployment import load_deployment
 from settings.preset import load_preset
 from workers.deployed import open_store
 from workers.machine import oracles
+from workers.oracle_process import serve
 
 app = typer.Typer(
     help="An oracle's events: by hand, or after a restore.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("serve")(serve)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

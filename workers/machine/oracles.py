@@ -81,9 +81,7 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
     keys that are not here.
     """
     if os.environ.get(OLD_KEYS):
-        log.warning(
-            "setting is gone", name=OLD_KEYS, instead="its keys move into DATA_DIR/oracles, once"
-        )
+        log.warning("setting is gone", name=OLD_KEYS, instead="its keys move into DATA_DIR/oracles, once")
     store = _existing_store(deployment)
     try:
         _refuse_lost_nodes(deployment, store)
