@@ -7,6 +7,7 @@ points, always bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
@@ -64,10 +65,15 @@ def schnorr_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Return whether ``signature`` (64 bytes) is BIP340-valid for the x-only key; malformed input is just invalid."""
     if len(public_key) != 32 or len(signature) != 64:  # noqa: PLR2004 - BIP340's sizes
         return False
-    try:
-        return bool(PublicKeyXOnly(public_key).verify(signature, message))
-    except ValueError:
-        return False
+    key = _parsed_xonly(bytes(public_key))
+    return key is not None and bool(lib.secp256k1_schnorrsig_verify(CONTEXT, signature, message, len(message), key))
+
+
+@lru_cache(maxsize=4096)
+def _parsed_xonly(public_key: bytes) -> Any:  # noqa: ANN401 - cffi has no types
+    """Return libsecp256k1's form of an x-only key, None where it is no point: finding y costs a square root."""
+    parsed = ffi.new("secp256k1_xonly_pubkey*")
+    return parsed if lib.secp256k1_xonly_pubkey_parse(CONTEXT, parsed, public_key) else None
 
 
 def scalar_add(first: bytes, second: bytes) -> bytes:

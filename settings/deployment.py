@@ -75,9 +75,10 @@ class Deployment(BaseSettings):
     preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
     feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")
     venues: Texts = (
-        "binance:BTC/USDT", "bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD", "gemini:BTC/USD",
+        "binance:BTC/USDT", "binanceus:BTC/USD", "bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD",
         "kraken:BTC/USD",
     )  # fmt: skip
+    # not Gemini: its answer has the whole day, 90 KB of evidence a minute (docs/oracle.md)
     legs: Texts = ("bitstamp:USDT/USD", "coinbaseexchange:USDT/USD", "kraken:USDT/USD")
     venue_base_url: str | None = Field(default=None, pattern=r"^https?://")
     venue_timeout_seconds: Seconds = 8.0

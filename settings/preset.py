@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -15,7 +16,7 @@ from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
 from btcfi.units import BasisPoints
-from settings.preset_files import PresetFile, preset_file, preset_file_by_hash
+from settings.preset_files import PresetFile, every_preset_file, preset_file, preset_file_by_hash
 
 SYSTEM: Final = "options"
 """Whose presets these are: the folder below ``presets``."""
@@ -108,6 +109,16 @@ def rule_by_hash(sha256: str, *, ours: Preset) -> ConsensusRule:
     ours: the deployment's, which need not be looked up.
     """
     return (ours if sha256 == ours.sha256 else load_preset_by_hash(sha256)).consensus
+
+
+@cache
+def every_rule() -> tuple[ConsensusRule, ...]:
+    """Return by which rules this release may have agreed on a minute: those of every preset, retired ones too."""
+    rules: dict[ConsensusRule, None] = {}
+    for file in every_preset_file(system=SYSTEM):
+        with suppress(InvalidInputError):  # one that this version cannot read agreed on nothing that it can repeat
+            rules[_parsed(file).consensus] = None
+    return tuple(rules)
 
 
 def read_preset(file: Path) -> Preset:

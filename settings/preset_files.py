@@ -50,6 +50,14 @@ def preset_file(choice: str, *, system: str, folder: Path | None = None) -> Pres
     return PresetFile(system=system, name=name, raw=found[name].read_bytes())
 
 
+def every_preset_file(*, system: str, folder: Path | None = None) -> list[PresetFile]:
+    """Return the presets of a system that can be chosen, then its retired ones, each by name."""
+    root = folder or PRESETS
+    chosen = [(path.stem, path) for path in sorted((root / system).glob("*.toml"))]
+    retired = [(path.stem.rpartition("-")[0], path) for path in sorted((root / RETIRED / system).glob("*.toml"))]
+    return [PresetFile(system=system, name=name, raw=path.read_bytes()) for name, path in chosen + retired]
+
+
 def preset_file_by_hash(sha256: str, *, system: str, name: str = "", folder: Path | None = None) -> PresetFile:
     """Return the preset whose bytes have this hash (hex), also one that was retired.
 

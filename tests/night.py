@@ -37,6 +37,8 @@ LAW_ROUNDS = 20
 PROGRAMS = 50
 """Times the random guest programs of a CI run: a million in all."""
 FUZZ_SECONDS = 600
+ATTACKS = 100_000
+"""On the agreed price, for each number of registered dollar markets."""
 INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 """Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
@@ -68,6 +70,17 @@ def chaos_figures(printed: str) -> dict[str, tuple[float, str]]:
     """Cases, and those that held every promise."""
     said = json.loads(printed)
     return {"cases": (said["cases"], "cases"), "held": (said["ok"], "cases")}
+
+
+def attack_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """Attacks on the agreed price, what they moved, and how many went beyond the table of docs/oracle.md: none."""
+    said = json.loads(printed)
+    return {
+        "attacks": (said["attacks"], "attacks"),
+        "settled": (said["settled"], "prices"),
+        "moved": (said["moved"], "prices"),
+        "beyond": (said["beyond"], "attacks"),
+    }
 
 
 def soak_figures(printed: str) -> dict[str, tuple[float, str]]:
@@ -132,6 +145,11 @@ PARTS: tuple[Part, ...] = (
         name="laws", about=f"every property test with {LAW_ROUNDS} seeds", minutes=30, rounds=LAW_ROUNDS,
         command=(*PYTEST, "--hypothesis-seed={seed}", "tests/property"), figures=pytest_figures,
         environment={"BTCFI_TEST_SEED": "{seed}", "BTCFI_MODEL_INTERLEAVINGS": "100"},
+    ),
+    Part(
+        name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,
+        command=("{python}", "-m", "tests.support.price_attacks", "--attacks", str(ATTACKS), "--seed", "{seed}"),
+        figures=attack_figures,
     ),
     Part(
         name="interleavings",

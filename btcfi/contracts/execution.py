@@ -34,7 +34,7 @@ from btcfi.contracts import leaves
 from btcfi.contracts.buckets import Bucket
 from btcfi.contracts.option import OptionContract, split
 from btcfi.errors import InvalidInputError
-from btcfi.oracle.announcement import Announcement, DigitPoints
+from btcfi.oracle.announcement import Announcement, DigitPoints, check_together
 from btcfi.units import Hash32, Sats
 
 CET_PATH: Final = "settle"
@@ -76,6 +76,7 @@ class ExecutionPlan:
             raise InvalidInputError("oracles", "one key stands twice", "different oracles")
         if any(a.event != self.announcements[0].event for a in self.announcements):
             raise InvalidInputError("announcements", "are of different events", "one event")
+        check_together(self.announcements)
         object.__setattr__(self, "_state", _State.of(self))
 
     @property

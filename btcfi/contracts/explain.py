@@ -19,7 +19,7 @@ from btcfi.contracts.option import FUNDING_OUTPUT, SECONDS_PER_BLOCK
 from btcfi.contracts.payouts import check_option_of, decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy, WrongMessageError
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.announcement import Announcement, OracleEvent, PriceRounding, WrongAnnouncementError
+from btcfi.oracle.announcement import FOREIGN, Announcement, OracleEvent, PriceRounding, WrongAnnouncementError
 from btcfi.oracle.fixing import Fixing, FixingKind
 from btcfi.units import CentsPerBtc, Height, Sats, Slot
 
@@ -128,8 +128,13 @@ def _check_same_oracles(offered: Sequence[Announcement], ours: Sequence[Announce
 # ---- in words
 
 
-def fixing_in_words(fixing: Fixing, end: Slot, rounding: PriceRounding) -> str:
-    """Return what settles a contract: "mean of the 30 minutes up to 2026-11-27 08:00 UTC, nearest dollar"."""
+def fixing_in_words(fixing: Fixing, end: Slot, rounding: PriceRounding | None) -> str:
+    """Return what settles a contract: "mean of the 30 minutes up to 2026-11-27 08:00 UTC, nearest dollar".
+
+    rounding: None for the event of another house's oracle.
+    """
+    if rounding is None:
+        return f"price of {_at(end)}, in whole dollars as its oracle alone fixes and rounds it"
     made = {FixingKind.TWAP: "mean", FixingKind.MEDIAN: "median"}.get(fixing.kind)
     minutes = f"{made} of the {fixing.minutes} minutes up to" if made else "price of"
     dollar = "nearest dollar" if rounding is PriceRounding.NEAREST else "whole dollars, down"
@@ -286,7 +291,9 @@ def _oracles(agreement: Agreement, event: OracleEvent) -> Section:
             *condition,
             f"When {silent} of them stay silent, no price settles it, and the seller is refunded.",
             f"Guest program of the payouts: {event.program_hash.hex()}.",
-            f"Preset by which the price is agreed: {event.preset_hash.hex()}.",
+            "It is an oracle of another house: by which rule it finds its price, nothing here says."
+            if event.version == FOREIGN
+            else f"Preset by which the price is agreed: {event.preset_hash.hex()}.",
         ),
     )
 
@@ -315,7 +322,8 @@ def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
 
 def _not_guaranteed(agreement: Agreement, event: OracleEvent) -> Section:
     threshold = agreement.plan.threshold
-    rounded = "to the nearest one" if event.rounding is PriceRounding.NEAREST else "down"
+    theirs = {PriceRounding.NEAREST: "to the nearest one", PriceRounding.DOWN: "down"}
+    rounded = "as its oracle rounds" if event.rounding is None else theirs[event.rounding]
     return Section(
         title="What is NOT guaranteed",
         lines=(

@@ -22,7 +22,7 @@ from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.terms import OptionKind, OptionTerms
-from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
+from btcfi.oracle.announcement import CENTS_PER_DOLLAR, FOREIGN, OracleEvent
 from btcfi.oracle.fixing import EXPECTED, MINUTE, Fixing, parse_fixing
 from btcfi.records import Refused, Rule, hexadecimal, listed, record, whole
 from btcfi.units import Hash32, Height, Sats, UnixSeconds
@@ -346,7 +346,8 @@ _CONDITION: Final = re.compile(
 def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
     """Check that an event is an option's: its minute, its fixing, and for a knock-out its barrier and its direction.
 
-    An option that names a fixing has an event of version 2, one of an earlier release an event of version 1.
+    An option that names a fixing has an event of version 2, one of an earlier release an event of version 1. The event
+    of another house's oracle (version 3) is of one minute, so its option settles on one.
 
     Raises InvalidInputError naming what is another's.
     """
@@ -354,7 +355,7 @@ def check_event(option: OptionTerms, event: OracleEvent | None) -> None:
         raise InvalidInputError("oracles", "none", "at least one announcement")
     if event.expiry != option.expiry:
         raise InvalidInputError("event.expiry_unix", f"{event.expiry}", f"{option.expiry}, the option's expiry")
-    if event.version != (version := 1 if option.fixing is None else 2):
+    if event.version not in (FOREIGN, version := 1 if option.fixing is None else 2):
         says = "names no fixing" if option.fixing is None else f"names the fixing {option.fixing}"
         raise InvalidInputError("event.version", f"{event.version}", f"{version}, for the option {says}")
     if event.fixing != option.window:

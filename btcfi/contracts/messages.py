@@ -317,6 +317,7 @@ def encode_announcement(announcement: Announcement) -> Json:
             "digits": event.digits,
             "condition": event.condition,
             **({} if event.version == 1 else {"version": event.version, "fixing": str(event.fixing)}),
+            **({"dlc_event": event.dlc_event.hex()} if event.dlc_event else {}),
         },
         "nonces": [nonce.hex() for nonce in announcement.nonces],
         "proofs": [proof.hex() for proof in announcement.proofs],
@@ -411,14 +412,15 @@ _EVENT: Final = record(
     expiry="expiry_unix",
     digits=whole(1, 25),
     version=whole(EVENT_VERSIONS[0], EVENT_VERSIONS[-1]),
-    may_lack=("version", "fixing"),
+    dlc_event=_HEX,
+    may_lack=("version", "fixing", "dlc_event"),
 )
 
 
 def _event(value: Json) -> OracleEvent:
-    """Return the event of a JSON object: one of version 1 names neither version nor fixing, a later one both."""
+    """Return the event of a JSON object: one of version 1 names neither version nor fixing, version 2 both."""
     event = _EVENT(value)
-    if event.version > 1 and "fixing" not in value:
+    if event.version == 2 and "fixing" not in value:  # noqa: PLR2004 - the version that has one
         raise Refused(".fixing", "missing", EXPECTED)
     if event.version == 1 and "version" in value:
         raise Refused(".version", "1, which is left out", "no version, or 2 with a fixing")

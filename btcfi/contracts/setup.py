@@ -38,7 +38,7 @@ from btcfi.contracts.option import (
     sign_funding,
 )
 from btcfi.errors import BtcfiError, InvalidInputError
-from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, check_announcement
+from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent, check_announcement, check_together
 from btcfi.units import Hash32, Sats
 
 MIN_CET_FEE: Final = Sats(300)
@@ -323,6 +323,7 @@ def check_announced(terms: ContractTerms) -> None:
 
 
 def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, policy: SetupPolicy) -> None:
+    check_together(announcements)
     for announcement in announcements:
         check_announcement(announcement, expected=event)
         if policy.oracle_keys and announcement.oracle_key not in policy.oracle_keys:

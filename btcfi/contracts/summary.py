@@ -45,7 +45,7 @@ class Summary:
     feed: str
     fixing: Fixing
     """What is made of its minutes up to the expiry."""
-    rounding: PriceRounding
+    rounding: PriceRounding | None
     expiry: Slot
     expiry_height: Height
     refund_height: Height

@@ -4,11 +4,13 @@ A price is attested in whole dollars, as binary digits, most significant first; 
 Contracts anticipate a digit's signature by the point S = R + H(R, P, digit)*P, and a run of outcomes that share their
 first digits by the sum of those points. Source: the DLC specification, Oracle.md and NumericOutcomeCompression.md;
 ours is added that every nonce proves that the oracle knows its secret (a BIP340 signature over the event), so that
-several oracles' points can be summed safely.
+several oracles' points can be summed safely. An oracle of another house announces by the specification's own message
+(``dlc_messages``) and proves nothing of the kind: such an event (version 3) stands alone in a contract.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -16,7 +18,9 @@ from typing import Any, Final
 from btcfi import secp256k1
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256, tagged_hash
+from btcfi.oracle.dlc_messages import DigitDescriptor, DigitHash, DlcAnnouncement, DlcEvent, decode_event, signed_as
 from btcfi.oracle.fixing import MINUTE, Fixing
+from btcfi.oracle.quote import BTC_USD
 from btcfi.secp256k1 import ORDER
 from btcfi.units import CentsPerBtc, Hash32, Slot
 
@@ -35,15 +39,6 @@ _ANNOUNCEMENT_TAG: Final = "BTCFi/oracle/announcement/v1"
 _ATTESTATION_TAG: Final = "DLC/oracle/attestation/v0"
 
 
-class DigitHash(Enum):
-    """How the text of a digit becomes the signed message."""
-
-    TAGGED = "tagged"
-    """Tagged hash, as Oracle.md says: ours."""
-    PLAIN = "plain"
-    """SHA-256, as the specification's published vectors have it."""
-
-
 class PriceRounding(Enum):
     """How a price in cents becomes the whole dollars that are signed."""
 
@@ -52,8 +47,17 @@ class PriceRounding(Enum):
     """Half a dollar goes up."""
 
 
-EVENT_VERSIONS: Final = (1, 2)
+FOREIGN: Final = 3
+"""The version of an event that an oracle of another house announced by the DLC specification's message."""
+
+EVENT_VERSIONS: Final = (1, 2, FOREIGN)
 """1: the price of one minute, rounded down. 2: a fixing, to the nearest dollar."""
+
+DOLLAR_UNITS: Final = ("usd/btc", "btc/usd", "btc-usd", "btcusd")
+"""How other oracles write dollars for a bitcoin, whatever the case of the letters; any other unit is refused."""
+
+NO_PRESET: Final = Hash32(bytes(32))
+"""The preset of an event of another house: by which rule it fixes its price, its oracle alone knows."""
 
 
 class WrongAnnouncementError(BtcfiError):
@@ -82,19 +86,35 @@ class OracleEvent:
     version: int = 1
     """Of what the event says: 1 stays one minute, rounded down, for ever."""
     fixing: Fixing = MINUTE
-    """What is made of the agreed minutes up to the expiry; version 1 knows one minute only."""
+    """What is made of the agreed minutes up to the expiry; versions 1 and 3 know one minute only."""
+    dlc_event: bytes = field(default=b"", repr=False)
+    """Of version 3 alone: the ``oracle_event`` of the DLC specification, as its oracle signed it."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for digits that make no price, names too long, a fixing that the version lacks."""
         if self.version not in EVENT_VERSIONS:
-            raise InvalidInputError("event version", str(self.version), "1 or 2")
-        if self.version == 1 and self.fixing != MINUTE:
-            raise InvalidInputError("fixing", str(self.fixing), "minute, in an event of version 1")
+            raise InvalidInputError("event version", str(self.version), "1, 2 or 3")
+        if self.version != 2 and self.fixing != MINUTE:  # noqa: PLR2004 - the one that has another
+            raise InvalidInputError("fixing", str(self.fixing), f"minute, in an event of version {self.version}")
         if not 1 <= self.digits <= MAX_DIGITS:
             raise InvalidInputError("digits", str(self.digits), f"1 to {MAX_DIGITS}")
         for name, text in (("feed", self.feed), ("condition", self.condition)):
             if len(text.encode()) > 255:  # noqa: PLR2004 - one length byte
                 raise InvalidInputError(name, f"{len(text.encode())} bytes", "at most 255 bytes")
+        if (self.version == FOREIGN) != bool(self.dlc_event):
+            raise InvalidInputError("dlc_event", "missing, or in another version", f"in events of version {FOREIGN}")
+        if self.dlc_event:
+            self._check_foreign(decode_event(self.dlc_event))
+
+    def _check_foreign(self, said: DlcEvent) -> None:
+        """Check that this event says what the other house's oracle said, and adds the guest program alone."""
+        number = dollar_number(said)
+        if self.digits != number.digits or int(self.expiry) != int(said.maturity):
+            problem = f"{self.digits} digits at {self.expiry}"
+            raise InvalidInputError("event", problem, f"{number.digits} at {said.maturity}, as its oracle announced")
+        if (self.feed, self.preset_hash, self.condition) != (str(BTC_USD), NO_PRESET, ""):
+            expected = f"{BTC_USD}, no preset and no condition in an event of another house"
+            raise InvalidInputError("event", f"{self.feed!r}, or a preset or a condition", expected)
 
     @property
     def signed_digits(self) -> int:
@@ -110,15 +130,15 @@ class OracleEvent:
         """Return the canonical bytes that the id commits to."""
         parts = [bytes([self.version, self.digits]), self.expiry.to_bytes(8), self.program_hash, self.preset_hash]
         texts = [self.feed, self.condition]
-        if self.version > 1:
+        if self.rounding is PriceRounding.NEAREST:
             texts += [str(self.fixing), self.rounding.value]
         parts += [bytes([len(text.encode())]) + text.encode() for text in texts]
-        return b"".join(parts)
+        return b"".join(parts) + (sha256(self.dlc_event) if self.dlc_event else b"")
 
     @property
-    def rounding(self) -> PriceRounding:
-        """How the price becomes whole dollars."""
-        return PriceRounding.DOWN if self.version == 1 else PriceRounding.NEAREST
+    def rounding(self) -> PriceRounding | None:
+        """How the price becomes whole dollars; None where another house's oracle does it, by a rule that it keeps."""
+        return {1: PriceRounding.DOWN, 2: PriceRounding.NEAREST}.get(self.version)
 
     @property
     def id(self) -> Hash32:
@@ -135,18 +155,39 @@ class OracleEvent:
         return _cents(outcome & self.max_price)
 
 
-def attested_price(price: CentsPerBtc, rounding: PriceRounding, digits: int) -> CentsPerBtc:
+def attested_price(price: CentsPerBtc, rounding: PriceRounding | None, digits: int) -> CentsPerBtc:
     """Return the price that a contract settles at, in cents, when ``price`` is attested in so many digits."""
     return _cents(_dollars(price, rounding, (1 << digits) - 1))
 
 
-def _dollars(price: CentsPerBtc, rounding: PriceRounding, highest: int) -> int:
+def _dollars(price: CentsPerBtc, rounding: PriceRounding | None, highest: int) -> int:
     half = CENTS_PER_DOLLAR // 2 if rounding is PriceRounding.NEAREST else 0
     return min((price + half) // CENTS_PER_DOLLAR, highest)
 
 
 def _cents(dollars: int) -> CentsPerBtc:
     return CentsPerBtc(max(dollars * CENTS_PER_DOLLAR, 1))
+
+
+def dollar_number(said: DlcEvent) -> DigitDescriptor:
+    """Return the number that another house's oracle attests, once it is one of dollars for a bitcoin in binary digits.
+
+    Raises InvalidInputError naming the field that a contract of ours has no use for.
+    """
+    number, field_name = said.descriptor, "event_descriptor"
+    if not isinstance(number, DigitDescriptor):
+        raise InvalidInputError(field_name, "is a list of outcomes", "a number by its digits")
+    if number.base != 2:  # noqa: PLR2004 - binary
+        raise InvalidInputError(f"{field_name}.base", f"{number.base}", "2")
+    if number.signed:
+        raise InvalidInputError(f"{field_name}.is_signed", "true", "false: a price is not negative")
+    if number.unit.lower() not in DOLLAR_UNITS:
+        raise InvalidInputError(f"{field_name}.unit", repr(number.unit[:40]), " or ".join(DOLLAR_UNITS))
+    if number.precision:
+        raise InvalidInputError(f"{field_name}.precision", f"{number.precision}", "0: whole dollars")
+    if number.digits > MAX_DIGITS:
+        raise InvalidInputError(f"{field_name}.nb_digits", f"{number.digits}", f"1 to {MAX_DIGITS}")
+    return number
 
 
 def digit_values(outcome: int, count: int) -> tuple[int, ...]:
@@ -166,12 +207,28 @@ class Announcement:
     nonces: tuple[bytes, ...]
     """x-only, one per signed digit."""
     proofs: tuple[bytes, ...]
-    """BIP340 signatures by each nonce's key over the event and the digit's place: nobody can choose R after others."""
+    """BIP340 signatures by each nonce's key over the event and the digit's place: nobody can choose R after others.
+
+    An oracle of another house gives none.
+    """
     signature: bytes
-    """BIP340 by the oracle's key over event, nonces and proofs."""
+    """BIP340 by the oracle's key over event, nonces and proofs; another house's, over its own ``oracle_event``."""
+
+    @property
+    def digit_hash(self) -> DigitHash:
+        """How the digits will be signed. Raises WrongAnnouncementError when another house's oracle did not sign it."""
+        if self.event.version != FOREIGN:
+            return DigitHash.TAGGED
+        event = decode_event(self.event.dlc_event)
+        mode = signed_as(DlcAnnouncement(signature=self.signature, oracle_key=self.oracle_key, event=event))
+        if mode is None:
+            raise WrongAnnouncementError(_name(self.event), "the oracle's signature is not valid")
+        return mode
 
     def digest(self) -> Hash32:
-        """Return what the oracle signs."""
+        """Return what the oracle signs; of another house's announcement, what tells it from every other."""
+        if self.event.version == FOREIGN:
+            return tagged_hash(_ANNOUNCEMENT_TAG, self.event.id + self.oracle_key + b"".join(self.nonces))
         return tagged_hash(_ANNOUNCEMENT_TAG, self.event.id + b"".join(self.nonces) + b"".join(self.proofs))
 
 
@@ -212,22 +269,50 @@ def check_announcement(announcement: Announcement, *, expected: OracleEvent) -> 
     nonce without a valid proof, a wrong signature.
     """
     event = announcement.event
-    name = f"{event.feed} at {event.expiry}"
+    name = _name(event)
     if event != expected:
         raise WrongAnnouncementError(name, f"is for event {event.id.hex()[:16]}, not {expected.id.hex()[:16]}")
-    if not len(announcement.nonces) == len(announcement.proofs) == event.signed_digits:
+    proofs = 0 if event.version == FOREIGN else event.signed_digits
+    if (len(announcement.nonces), len(announcement.proofs)) != (event.signed_digits, proofs):
         raise WrongAnnouncementError(name, f"{len(announcement.nonces)} nonces for {event.signed_digits} digits")
     if len(set(announcement.nonces)) != len(announcement.nonces):
         raise WrongAnnouncementError(name, "a nonce stands twice: two digits would reveal the key")
     if not secp256k1.is_xonly_key(announcement.oracle_key):
         raise WrongAnnouncementError(name, "the oracle's key is not on the curve")
-    for place, (nonce, proof) in enumerate(zip(announcement.nonces, announcement.proofs, strict=True)):
+    for place, nonce in enumerate(announcement.nonces):
         if not secp256k1.is_xonly_key(nonce):
             raise WrongAnnouncementError(name, f"nonce {place} is not on the curve")
+    (_check_foreign if event.version == FOREIGN else _check_ours)(announcement)
+
+
+def _check_ours(announcement: Announcement) -> None:
+    event = announcement.event
+    for place, (nonce, proof) in enumerate(zip(announcement.nonces, announcement.proofs, strict=True)):
         if not secp256k1.schnorr_verify(nonce, _proof_digest(event, place), proof):
-            raise WrongAnnouncementError(name, f"nonce {place} has no valid proof of knowledge")
+            raise WrongAnnouncementError(_name(event), f"nonce {place} has no valid proof of knowledge")
     if not secp256k1.schnorr_verify(announcement.oracle_key, announcement.digest(), announcement.signature):
-        raise WrongAnnouncementError(name, "the oracle's signature is not valid")
+        raise WrongAnnouncementError(_name(event), "the oracle's signature is not valid")
+
+
+def _check_foreign(announcement: Announcement) -> None:
+    if announcement.nonces != decode_event(announcement.event.dlc_event).nonces:
+        raise WrongAnnouncementError(_name(announcement.event), "its nonces are not those that its oracle signed")
+    _ = announcement.digit_hash  # raises unless the oracle signed it
+
+
+def check_together(announcements: Sequence[Announcement]) -> None:
+    """Check that these oracles' points may be summed. Raises InvalidInputError for another house's beside any other.
+
+    Its nonces prove no knowledge: whoever announced last could have chosen them as what he knows less the others'
+    points, and settle alone.
+    """
+    if len(announcements) > 1 and any(one.event.version == FOREIGN for one in announcements):
+        problem = f"{len(announcements)}, one of them of another house without proofs of its nonces"
+        raise InvalidInputError("oracles", problem, "such an oracle alone")
+
+
+def _name(event: OracleEvent) -> str:
+    return f"{event.feed} at {event.expiry}"
 
 
 def digit_digest(value: int, mode: DigitHash = DigitHash.TAGGED) -> Hash32:
@@ -252,15 +337,14 @@ class DigitPoints:
     """An announcement's anticipation points, computed once for all contracts on it."""
 
     announcement: Announcement
-    mode: DigitHash = DigitHash.TAGGED
     pairs: tuple[tuple[Any, Any], ...] = field(init=False, repr=False, compare=False)
     """For each digit, most significant first, the points of 0 and of 1."""
     _sums: dict[tuple[int, int], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compute the points. Raises InvalidInputError when a nonce is not on the curve."""
-        key = self.announcement.oracle_key
-        messages = [digit_digest(value, self.mode) for value in (0, 1)]
+        key, mode = self.announcement.oracle_key, self.announcement.digit_hash
+        messages = [digit_digest(value, mode) for value in (0, 1)]
         pairs = tuple(
             (anticipation_point(key, nonce, messages[0]), anticipation_point(key, nonce, messages[1]))
             for nonce in self.announcement.nonces

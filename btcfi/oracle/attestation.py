@@ -8,7 +8,7 @@ from typing import Protocol
 from btcfi import secp256k1
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.oracle.announcement import Announcement, DigitHash, digit_digest, digit_values, nonce_secret
+from btcfi.oracle.announcement import FOREIGN, Announcement, digit_digest, digit_values, nonce_secret
 from btcfi.secp256k1 import ORDER
 from btcfi.units import Hash32
 
@@ -77,8 +77,6 @@ def attest(
     announcement: Announcement,
     outcome: int,
     ledger: AttestationLedger,
-    *,
-    mode: DigitHash = DigitHash.TAGGED,
 ) -> Attestation:
     """Return the attestation of an outcome, having written it down first.
 
@@ -89,6 +87,8 @@ def attest(
     if secp256k1.public_key_xonly(secret) != announcement.oracle_key:
         raise InvalidInputError("oracle secret", "is another oracle's", "the secret of the announcing key")
     event = announcement.event
+    if event.version == FOREIGN:
+        raise InvalidInputError("announcement", "is another house's, with nonces of its own", "one of ours")
     digits = digit_values(outcome, event.signed_digits)
     recorded = ledger.claim(oracle_key=announcement.oracle_key, event=event.id, outcome=outcome)
     if recorded != outcome:
@@ -98,7 +98,7 @@ def attest(
         nonce = nonce_secret(secret, event, place)
         if secp256k1.public_key_xonly(nonce) != announcement.nonces[place]:
             raise WrongAttestationError(event.id, f"nonce {place} is not the announced one")
-        signatures.append(sign_with_nonce(secret, nonce, digit_digest(value, mode)))
+        signatures.append(sign_with_nonce(secret, nonce, digit_digest(value)))
     return Attestation(
         oracle_key=announcement.oracle_key, event=event.id, outcome=outcome, signatures=tuple(signatures)
     )
@@ -112,11 +112,9 @@ def sign_with_nonce(secret: bytes, nonce: bytes, message: bytes) -> bytes:
     return point + secp256k1.scalar_add(even_nonce, secp256k1.scalar_multiply(key, digest.to_bytes(32)))
 
 
-def check_attestation(
-    attestation: Attestation, announcement: Announcement, *, mode: DigitHash = DigitHash.TAGGED
-) -> None:
+def check_attestation(attestation: Attestation, announcement: Announcement) -> None:
     """Check every signature against the announcement. Raises WrongAttestationError: which digit, what is wrong."""
-    event = announcement.event
+    event, mode = announcement.event, announcement.digit_hash
     if attestation.event != event.id or attestation.oracle_key != announcement.oracle_key:
         raise WrongAttestationError(attestation.event, "is not of the announced event and oracle")
     if len(attestation.signatures) != event.signed_digits or not 0 <= attestation.outcome < 1 << event.signed_digits:

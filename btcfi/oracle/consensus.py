@@ -5,7 +5,7 @@ here can open a socket (a contract of import-linter), so a price can be checked 
 
 The rule, in order (docs/oracle.md gives the reasons, and a table of what liars can do):
 
-1. One observation a venue: the latest.
+1. One candle a venue: nodes of one venue that differ leave it without any (by time, one liar would be the latest).
 2. Dollar markets further than ``outlier_bps`` from the dollar markets' median are not used: they do not count towards
    the quorum, nor in a mean. In a median each keeps its vote, on the side on which it stands (docs/decisions/0049).
 3. A stablecoin's quote becomes dollars by its legs' rate (the median of several), or at par without one, and counts
@@ -40,7 +40,7 @@ from btcfi.oracle.quote import (
     parse_venue,
 )
 from btcfi.records import WHOLE, Rule, optional, record, teach
-from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Slot
+from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Sats, Slot
 
 _ONE: Final = 10_000
 """100 % in basis points."""
@@ -140,7 +140,9 @@ class DropReason(StrEnum):
     UNREGISTERED = "unregistered"
     WRONG_SLOT = "wrong_slot"
     SUPERSEDED = "superseded"
-    """The same venue spoke again later in the same minute."""
+    """The same venue said the same candle again later in the same minute."""
+    NODES_DISAGREE = "nodes_disagree"
+    """The nodes of its venue say different candles; whichever counted, one liar could be it."""
     EQUIVOCATION = "equivocation"
     """Its node signed two different prices for this slot."""
 
@@ -180,6 +182,8 @@ class Used:
     weight: int
     """What the method gave it: its capped volume in sats, or 1; 0 for a stablecoin that only confirms."""
     evidence: Hash32
+    volume: Sats | None = None
+    """Traded in the minute, in sats, as quoted. None in an earlier release's report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,9 +397,9 @@ def _sorted_out(
     legs: Collection[VenueId],
     equivocated: Collection[VenueId],
 ) -> tuple[dict[VenueId, Quote], dict[VenueId, LegQuote], dict[VenueId, Absent], list[Dropped]]:
-    """Return the latest quote and rate of each venue, the reasons of the silent ones, and what does not belong here."""
+    """Return the one quote and rate of each venue, the reasons of the silent ones, and what does not belong here."""
     quotes: dict[VenueId, list[Quote]] = {}
-    leg_quotes: dict[VenueId, LegQuote] = {}
+    leg_quotes: dict[VenueId, list[LegQuote]] = {}
     missing: dict[VenueId, Absent] = {}
     dropped: list[Dropped] = []
     for seen in observations:
@@ -409,14 +413,35 @@ def _sorted_out(
         elif isinstance(seen, Quote):
             quotes.setdefault(venue, []).append(seen)
         else:
-            leg_quotes[venue] = max(seen, leg_quotes.get(venue, seen), key=_leg_order)
-    latest = {}
+            leg_quotes.setdefault(venue, []).append(seen)
+    return _one_quote_each(quotes, dropped), _one_rate_each(leg_quotes, dropped), missing, dropped
+
+
+def _one_quote_each(quotes: Mapping[VenueId, Sequence[Quote]], dropped: list[Dropped]) -> dict[VenueId, Quote]:
+    """Return the candle of each venue that has one; the nodes of one venue must agree on it."""
+    kept = {}
     for venue in sorted(quotes):
-        latest[venue], *older = quotes[venue]
-        if older:
-            *older, latest[venue] = sorted(set(quotes[venue]), key=_quote_order)
+        said = quotes[venue]
+        if len(said) == 1:
+            (kept[venue],) = said
+        elif len({_candle(q) for q in said}) == 1:
+            *older, kept[venue] = sorted(set(said), key=_quote_order)
             dropped.extend(_drop(q, DropReason.SUPERSEDED) for q in older)
-    return latest, leg_quotes, missing, dropped
+        else:
+            dropped.extend(_drop(q, DropReason.NODES_DISAGREE) for q in set(said))
+    return kept
+
+
+def _one_rate_each(legs: Mapping[VenueId, Sequence[LegQuote]], dropped: list[Dropped]) -> dict[VenueId, LegQuote]:
+    """Return the rate of each leg that has one; of an earlier release's node only the close is known."""
+    kept = {}
+    for venue, said in legs.items():
+        whole = [leg for leg in said if not leg.is_bare]
+        if len({leg.rate for leg in said}) == 1 and len({_leg_candle(leg) for leg in whole}) <= 1:
+            kept[venue] = max(whole or said, key=_leg_order)
+        else:
+            dropped.extend(_drop(leg, DropReason.NODES_DISAGREE) for leg in set(said))
+    return kept
 
 
 def _foreign(
@@ -626,7 +651,16 @@ def _used(q: _InDollars, weight: int) -> Used:
         rate=q.rate,
         weight=weight,
         evidence=q.quote.evidence,
+        volume=q.quote.volume,
     )
+
+
+def _candle(q: Quote) -> tuple[int, ...]:
+    return (q.open, q.high, q.low, q.close, q.volume)
+
+
+def _leg_candle(q: LegQuote) -> tuple[int, ...]:
+    return (q.open, q.high, q.low, q.rate, q.volume)
 
 
 def _quote_order(q: Quote) -> tuple[object, ...]:
@@ -667,7 +701,10 @@ def encode_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _plain_record(record: Used | Dropped | Absent) -> dict[str, object]:
-    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+    raw = {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+    if isinstance(record, Used) and record.volume is None:  # an earlier release's report stays the bytes that it was
+        del raw["volume"]
+    return raw
 
 
 def _plain(value: object) -> object:
@@ -687,7 +724,7 @@ teach(Rate, WHOLE)
 _CENTS: Final = optional(WHOLE)
 """Of a converted close, of a median: it may lie outside a price's range, which is why it was dropped."""
 
-record(Used, close=WHOLE, dollars=WHOLE)
+record(Used, close=WHOLE, dollars=WHOLE, volume=optional(WHOLE), may_lack=("volume",))
 record(Dropped, close=_CENTS, dollars=_CENTS, reference=_CENTS)
 record(Absent)
 _PRICE: Final = record(

@@ -14,7 +14,18 @@ from functools import lru_cache
 from typing import Any, Final, NewType, NoReturn
 
 from btcfi.errors import InvalidInputError
-from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds, hash32, unix_seconds
+from btcfi.units import (
+    MAX_MONEY_SATS,
+    MAX_U32,
+    SECONDS_PER_MINUTE,
+    CentsPerBtc,
+    Hash32,
+    Sats,
+    Slot,
+    UnixSeconds,
+    hash32,
+    unix_seconds,
+)
 from btcfi.units import slot as checked_slot
 
 Feed = NewType("Feed", str)
@@ -113,7 +124,7 @@ class MissingReason(StrEnum):
     UNREACHABLE = "unreachable"
     TLS = "tls"
     RATE_LIMITED = "rate_limited"
-    """418 or 429; retried with backoff."""
+    """418 or 429 that says nothing of how long; asked again with the next minute, not before."""
     FORBIDDEN = "forbidden"
     """403 or 451, mostly a geo-block; asking again makes it worse, so it is not retried."""
     SERVER_ERROR = "server_error"
@@ -128,7 +139,7 @@ class MissingReason(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     """NaN, infinite, zero, negative or beyond the sanity range; or a low above its high."""
     NO_CANDLE = "no_candle"
-    """The minute is absent: nobody traded."""
+    """The minute is absent for good, since a later one is there or it is long past: nobody traded."""
     NO_TRADES = "no_trades"
     """The minute is there with volume 0: its close is an older minute's."""
     NOT_CLOSED = "not_closed"
@@ -145,6 +156,30 @@ class MissingReason(StrEnum):
     """Its node committed to a price and did not reveal it."""
     REFUSED = "refused"
     """Its node's message was refused for another reason, given in the detail."""
+    # the place of a reason is signed (submission.py): a new one goes to the end
+    NOT_YET = "not_yet"
+    """The exchange has not published the minute so far: none later is there either. Some are minutes late at times."""
+    ASKED_TO_WAIT = "asked_to_wait"
+    """418 or 429 with a time before which the exchange wants to hear nothing; the detail names it."""
+
+
+AWAITED: Final = frozenset({MissingReason.NOT_YET, MissingReason.NOT_CLOSED})
+"""What may still become a quote within the round: worth asking again before the round is closed."""
+
+
+class MinuteNotClosedError(InvalidInputError):
+    """Somebody wants a minute opened, fetched or closed that has not ended."""
+
+    def __init__(self, at: Slot, now: UnixSeconds) -> None:
+        ends_in = at + SECONDS_PER_MINUTE - now
+        super().__init__("slot", f"{at}, which ends in {ends_in} s", "a minute that has ended")
+        self.slot, self.ends_in = at, ends_in
+
+
+def check_ended(at: Slot, now: UnixSeconds) -> None:
+    """Raise MinuteNotClosedError for a minute that has not ended at ``now``, whoever asks for it."""
+    if at + SECONDS_PER_MINUTE > now:
+        raise MinuteNotClosedError(at, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

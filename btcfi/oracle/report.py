@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.oracle.consensus import OUTCOME, ConsensusRule, Outcome, encode_outcome
+from btcfi.oracle.consensus import OUTCOME, ConsensusRule, Method, Outcome, encode_outcome
 from btcfi.oracle.quote import Feed, Observation, VenueId
-from btcfi.records import TEXT, record
+from btcfi.records import TEXT, WHOLE, record
 from btcfi.secp256k1 import schnorr_sign, schnorr_verify
-from btcfi.units import Hash32, Slot
+from btcfi.units import BasisPoints, Hash32, Slot
 
 REPORT_TAG: Final = "BTCFi/oracle/report"
 RULE_TAG: Final = "BTCFi/oracle/rule"
@@ -57,30 +57,80 @@ def _refuse_floats(document: object) -> None:
         _refuse_floats(value)
 
 
+def rule_document(rule: ConsensusRule, registered: Iterable[VenueId], legs: Iterable[VenueId]) -> dict[str, Any]:
+    """Return everything that decides a price besides the observations, as JSON to hash and to keep beside it."""
+    return {
+        "method": rule.method.value,
+        "outlier_bps": rule.outlier_bps,
+        "par_band_bps": rule.par_band_bps,
+        "quorum_numerator": rule.quorum_numerator,
+        "quorum_denominator": rule.quorum_denominator,
+        "settle_confidence_bps": rule.settle_confidence_bps,
+        **_thinness(rule),
+        "registered": sorted(map(str, registered)),
+        "legs": sorted(map(str, legs)),
+    }
+
+
 def rule_hash(rule: ConsensusRule, registered: Iterable[VenueId], legs: Iterable[VenueId]) -> Hash32:
     """Return the hash of everything that decides a price besides the observations."""
-    return tagged_hash(
-        RULE_TAG,
-        canonical_json(
-            {
-                "method": rule.method.value,
-                "outlier_bps": rule.outlier_bps,
-                "par_band_bps": rule.par_band_bps,
-                "quorum_numerator": rule.quorum_numerator,
-                "quorum_denominator": rule.quorum_denominator,
-                "settle_confidence_bps": rule.settle_confidence_bps,
-                **_thinness(rule),
-                "registered": sorted(map(str, registered)),
-                "legs": sorted(map(str, legs)),
-            }
-        ),
-    )
+    return tagged_hash(RULE_TAG, canonical_json(rule_document(rule, registered, legs)))
 
 
 def _thinness(rule: ConsensusRule) -> dict[str, int]:
     """Return a rule's numbers of thin prices; nothing of an earlier rule, whose hash stays what it was."""
     asked = {"least_dollar_markets": rule.least_dollar_markets, "thin_bps": rule.thin_bps}
     return {name: number for name, number in asked.items() if number}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDocument:
+    """What ``rule_document`` says."""
+
+    method: Method
+    outlier_bps: int
+    par_band_bps: int
+    quorum_numerator: int
+    quorum_denominator: int
+    settle_confidence_bps: int
+    registered: tuple[VenueId, ...]
+    legs: tuple[VenueId, ...]
+    least_dollar_markets: int = 0
+    thin_bps: int = 0
+
+    @property
+    def rule(self) -> ConsensusRule:
+        """The numbers, without who counted. Raises ConsensusRuleError when they contradict themselves."""
+        return ConsensusRule(
+            method=self.method,
+            outlier_bps=BasisPoints(self.outlier_bps),
+            par_band_bps=BasisPoints(self.par_band_bps),
+            quorum_numerator=self.quorum_numerator,
+            quorum_denominator=self.quorum_denominator,
+            settle_confidence_bps=BasisPoints(self.settle_confidence_bps),
+            least_dollar_markets=self.least_dollar_markets,
+            thin_bps=BasisPoints(self.thin_bps),
+        )
+
+
+RULE: Final = record(
+    RuleDocument,
+    outlier_bps=WHOLE,
+    par_band_bps=WHOLE,
+    quorum_numerator=WHOLE,
+    quorum_denominator=WHOLE,
+    settle_confidence_bps=WHOLE,
+    least_dollar_markets=WHOLE,
+    thin_bps=WHOLE,
+    may_lack=("least_dollar_markets", "thin_bps"),
+)
+
+
+def decode_rule(raw: object, where: str = "rule") -> RuleDocument:
+    """Return the record of ``rule_document``. Raises InvalidInputError naming the field when it is not one."""
+    document = RULE.read(raw, where)
+    _ = document.rule
+    return document
 
 
 def evidence_leaf(venue: VenueId, slot: Slot, evidence: Hash32) -> Hash32:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price, fit_to_settle
-from btcfi.oracle.quote import DOLLAR, HIGHEST_PRICE, Quote, VenueId
+from btcfi.oracle.quote import DOLLAR, HIGHEST_PRICE, LOWEST_PRICE, Quote, VenueId
 from btcfi.units import SECONDS_PER_MINUTE, BasisPoints, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 LARGEST_SIZE: Final = 9
@@ -120,28 +120,33 @@ def _word(move: Move) -> str:
 
 
 def _furthest(outcome: Callable[[int], AgreedPrice | None], counts: Callable[[AgreedPrice], bool]) -> Move:
-    """Return the largest move of a price that counts: the lie is moved outwards by halves of what is left."""
+    """Return the largest move of a price that counts, upwards or downwards."""
 
     def price(lie: int) -> CentsPerBtc | None:
         agreed = outcome(lie)
         return agreed.price if agreed is not None and counts(agreed) else None
 
-    near, far = int(_HONEST), int(HIGHEST_PRICE)
-    best = price(near)
-    if best is None:
+    if price(_HONEST) is None:
         return Extent.NEVER
-    if price(far) == far:
+    if price(HIGHEST_PRICE) == HIGHEST_PRICE:
         return Extent.UNBOUNDED
-    if (furthest := price(far)) is not None:
-        best = furthest
-    else:
-        while far - near > 1:
-            middle = (near + far) // 2
-            if (said := price(middle)) is None:
-                far = middle
-            else:
-                near, best = middle, said
-    return BasisPoints(max(0, -(-(best - _HONEST - 1) * 10_000 // best)))
+    ends = (_last_that_counts(price, HIGHEST_PRICE), _last_that_counts(price, LOWEST_PRICE))
+    # basis points of the published price, rounded up; a midpoint is rounded to a cent
+    return BasisPoints(max(-(-max(0, abs(end - _HONEST) - 1) * 10_000 // end) for end in ends))
+
+
+def _last_that_counts(price: Callable[[int], CentsPerBtc | None], end: int) -> CentsPerBtc:
+    """Return the price of the lie furthest towards ``end``: it is moved by halves of what is left."""
+    if (there := price(end)) is not None:
+        return there
+    near, far, best = int(_HONEST), end, _HONEST
+    while abs(far - near) > 1:
+        middle = (near + far) // 2
+        if (said := price(middle)) is None:
+            far = middle
+        else:
+            near, best = middle, said
+    return best
 
 
 def _round(

@@ -7,7 +7,7 @@ milliseconds. Whoever holds a ``RoundBook`` stores what it accepts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -15,9 +15,19 @@ from typing import Final
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.oracle.commitment import PriceCommitment, commitment_signature_valid, opens
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, DropReason, Outcome
 from btcfi.oracle.quote import BTC_USD, Feed, Missing, MissingReason, Observation, VenueId
-from btcfi.oracle.report import RoundReport, make_report
+from btcfi.oracle.recompute import (
+    Contradiction,
+    NodeKeys,
+    RoundTerms,
+    SignedRound,
+    contradict,
+    observations_in,
+    recompute,
+    recompute_signed,
+)
+from btcfi.oracle.report import RoundReport
 from btcfi.oracle.submission import (
     BadSignatureError,
     ClockSkewError,
@@ -31,7 +41,6 @@ from btcfi.oracle.submission import (
     SubmissionError,
     UnknownNodeError,
     WrongVenueError,
-    observation_bytes,
     signature_valid,
 )
 from btcfi.oracle.venues import exchange_of
@@ -81,6 +90,11 @@ class Registry:
         """The markets that convert stablecoins."""
         return frozenset(n.venue for n in self.nodes.values() if n.venue.is_leg)
 
+    @property
+    def keys(self) -> NodeKeys:
+        """By node: its venue and its key, as messages are checked against them."""
+        return {n.node_id: (n.venue, n.public_key) for n in self.nodes.values()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionPolicy:
@@ -115,10 +129,24 @@ class _Round:
     slot: Slot
     accepted: dict[str, SignedSubmission] = field(default_factory=dict)
     commitments: dict[str, PriceCommitment] = field(default_factory=dict)
-    equivocators: dict[str, tuple[SignedSubmission, SignedSubmission]] = field(default_factory=dict)
+    equivocators: dict[str, Contradiction] = field(default_factory=dict)
+    """By node, while the round was open: these nodes are out of it."""
+    late: dict[str, Contradiction] = field(default_factory=dict)
+    """By node, after the round's end: evidence that changes no price."""
     refused: dict[str, SubmissionError] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    report: RoundReport | None = None
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a database kept of the rounds in memory: all that a restart must not forget."""
+
+    submissions: Sequence[tuple[SignedSubmission, UnixSeconds]] = ()
+    """With when each was received."""
+    contradictions: Sequence[tuple[Contradiction, UnixSeconds]] = ()
+    """With when the second message was received: after the round's end it is evidence alone."""
+    commitments: Sequence[tuple[PriceCommitment, UnixSeconds]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +168,7 @@ class RoundBook:
     ) -> None:
         self.registry, self.rule, self.feed = registry, rule, feed
         self.policy = policy or SubmissionPolicy()
+        self.terms = RoundTerms(feed=feed, rule=rule, registered=registry.venues, legs=registry.legs)
         self.refusals: Counter[str] = Counter()
         """Refused messages by kind."""
         self._rounds: dict[Slot, _Round] = {}
@@ -178,8 +207,14 @@ class RoundBook:
         """Take back an accepted word that could not be stored: never acknowledged, its node will send it again."""
         held = self._round(slot)
         if not held.final and held.accepted.pop(node_id, None) is not None:
-            held.outcome = None
+            held.report = None
             self._accepted[node_id] -= 1
+
+    def forget_commitment(self, node_id: str, slot: Slot) -> None:
+        """Take back a commitment that could not be stored, as ``forget`` does."""
+        held = self._round(slot)
+        held.commitments.pop(node_id, None)
+        held.report = None
 
     def refuse_unread(self, error: InvalidInputError) -> None:
         """Count a message that could not even be read."""
@@ -187,28 +222,15 @@ class RoundBook:
 
     def outcome(self, slot: Slot) -> Outcome:
         """Return what the round says with what it has now, priced or void."""
-        held = self._round(slot)
-        if held.outcome is None:
-            held.outcome = agreed_price(
-                self.observations(slot),
-                registered=self.registry.venues,
-                legs=self.registry.legs,
-                rule=self.rule,
-                slot=slot,
-                equivocated=self._silenced(held),
-            )
-        return held.outcome
+        return self.report(slot).outcome
 
     def report(self, slot: Slot) -> RoundReport:
         """Return the report of the round as it stands; final once ``settled``."""
-        return make_report(
-            self.outcome(slot),
-            self.observations(slot),
-            feed=self.feed,
-            rule=self.rule,
-            registered=self.registry.venues,
-            legs=self.registry.legs,
-        )
+        held = self._round(slot)
+        if held.report is None:
+            said, silenced = self._said(slot)
+            held.report = recompute(self.terms, said, slot=slot, equivocated=silenced)
+        return held.report
 
     def everybody_spoke(self, slot: Slot) -> bool:
         """Return whether every registered node has a word in the round: it is complete, though not final yet."""
@@ -220,51 +242,67 @@ class RoundBook:
         return self.state(slot, now) is RoundState.CLOSED
 
     def finish(self, slot: Slot) -> RoundReport:
-        """Return the final report of a settled round and freeze it: a late contradiction changes nothing more."""
-        report = self.report(slot)
+        """Return the final report of a settled round and freeze it: a late contradiction changes nothing more.
+
+        It is computed once more from the signed messages alone, as whoever is asked to sign it will. Raises
+        ForgedRoundError, ReportDiffersError should that give another report.
+        """
+        report = recompute_signed(self.terms, self.messages(slot), self.registry.keys, told=self.report(slot))
         self._round(slot).final = True
         return report
 
-    def observations(self, slot: Slot) -> list[Observation]:
-        """Return everything that the round knows: accepted words, and why a node's word is not among them."""
+    def messages(self, slot: Slot) -> SignedRound:
+        """Return every signed message that the round's report rests on."""
         held = self._round(slot)
-        result: list[Observation] = [s.submission.observation for s in held.accepted.values()]
-        silenced = self._silenced(held)
-        for both in held.equivocators.values():
-            result += [s.submission.observation for s in both if s.submission.venue in silenced]
-        for node_id, error in held.refused.items():
-            if node_id not in held.accepted and node_id not in held.equivocators:
-                result.append(self._missing(node_id, slot, _REASONS.get(error.kind, MissingReason.REFUSED), str(error)))
-        for node_id in held.commitments:
-            if node_id not in held.accepted and node_id not in held.refused:
-                result.append(self._missing(node_id, slot, MissingReason.NOT_REVEALED, "committed, never revealed"))
-        return result
+        return SignedRound(
+            slot=slot,
+            submissions=tuple(signed for _, signed in sorted(held.accepted.items())),
+            contradictions=tuple(both for _, both in sorted(held.equivocators.items())),
+            commitments=tuple(made for _, made in sorted(held.commitments.items())),
+        )
+
+    def observations(self, slot: Slot) -> list[Observation]:
+        """Return what the round's signed messages say."""
+        return self._said(slot)[0]
+
+    def remarks(self, slot: Slot) -> list[Missing]:
+        """Return why this aggregator did not hear a node whose word is not in the round: told, and in no report."""
+        held = self._round(slot)
+        return [
+            self._missing(node_id, slot, _REASONS.get(error.kind, MissingReason.REFUSED), str(error))
+            for node_id, error in sorted(held.refused.items())
+            if node_id not in held.accepted and node_id not in held.equivocators
+        ]
 
     def words(self, slot: Slot) -> list[Observation]:
         """Return one word a venue, as a database keeps them: agreeing on these gives the round's price again."""
-        held = self._round(slot)
-        silenced = self._silenced(held)
+        outcome = self.outcome(slot)
         latest: dict[VenueId, Observation] = {}
-        for said in sorted(self.observations(slot), key=_word_order):
-            if said.venue in silenced:
-                latest[said.venue] = Missing(
-                    venue=said.venue,
+        for said in sorted((*self.remarks(slot), *self.observations(slot)), key=_word_order):
+            latest[said.venue] = said
+        for dropped in outcome.dropped:
+            if (why := _WORDLESS.get(dropped.reason)) is not None:
+                latest[dropped.venue] = Missing(
+                    venue=dropped.venue,
                     slot=slot,
                     reason=MissingReason.REFUSED,
-                    detail="its node signed two prices for this slot",
-                    observed_at=said.observed_at,
+                    detail=why,
+                    observed_at=UnixSeconds(slot + SECONDS_PER_MINUTE),
                 )
-            else:
-                latest[said.venue] = said
         return [said for _, said in sorted(latest.items())]
 
     def submissions(self, slot: Slot) -> list[SignedSubmission]:
         """Return the accepted submissions of a round, by node."""
         return [signed for _, signed in sorted(self._round(slot).accepted.items())]
 
-    def equivocations(self, slot: Slot) -> dict[str, tuple[SignedSubmission, SignedSubmission]]:
+    def equivocations(self, slot: Slot) -> dict[str, Contradiction]:
         """Return, by node, the two contradicting signed submissions: proof that anybody can check."""
-        return dict(self._round(slot).equivocators)
+        held = self._round(slot)
+        return {**held.late, **held.equivocators}
+
+    def late_contradictions(self, slot: Slot) -> list[Contradiction]:
+        """Return those of them that came after the round's end and changed nothing, by node."""
+        return [both for _, both in sorted(self._round(slot).late.items())]
 
     def latest_priced(self, now: UnixSeconds) -> AgreedPrice | None:
         """Return the newest minute's price that is settled, None when no minute in memory has one."""
@@ -294,52 +332,105 @@ class RoundBook:
             for node_id, node in sorted(self.registry.nodes.items())
         ]
 
-    def restore(self, submissions: Iterable[SignedSubmission]) -> None:
-        """Put back what a database kept, after a restart. Signatures are checked again, windows are not."""
-        for signed in submissions:
-            node = self._node(signed.submission.node_id)
-            if not signature_valid(signed, node.public_key):
-                raise BadSignatureError(node.node_id)
-            held = self._round(signed.submission.slot)
-            held.accepted[node.node_id] = signed
-            held.outcome = None
+    def restore(self, kept: Kept) -> set[str]:
+        """Put back what a database kept, after a restart. Signatures are checked again, windows are not.
+
+        Returns the nodes of messages that no node of this registry signed, which are left out: one was removed, or has
+        another key now.
+        """
+        foreign: set[str] = set()
+        for signed, received in kept.submissions:
+            if self._is_ours(signed, foreign):
+                held = self._round(signed.submission.slot)
+                held.accepted[signed.submission.node_id] = signed
+                held.report = None
+                self._hear(signed.submission.node_id, received)
+        for (first, second), seen in kept.contradictions:
+            if self._is_ours(first, foreign) and self._is_ours(second, foreign):
+                self._keep_contradiction(self._round(first.submission.slot), first, second, seen)
+        for made, received in kept.commitments:
+            try:
+                self._checked_commitment(made)
+            except SubmissionError:
+                foreign.add(made.node_id)
+            else:
+                held = self._round(made.slot)
+                held.commitments[made.node_id] = made
+                held.report = None
+                self._hear(made.node_id, received)
+        return foreign
+
+    def _is_ours(self, signed: SignedSubmission, foreign: set[str]) -> bool:
+        try:
+            node = self._checked(signed)
+        except SubmissionError:
+            node = None
+        if node is None or node.venue != signed.submission.venue:
+            foreign.add(signed.submission.node_id)
+            return False
+        return True
 
     def _accept(self, signed: SignedSubmission, now: UnixSeconds, nonce: bytes) -> Observation:
         said = signed.submission
-        node = self._node(said.node_id)
-        if not signature_valid(signed, node.public_key):
-            raise BadSignatureError(node.node_id)
-        self._heard[node.node_id] = max(now, self._heard.get(node.node_id, now))
+        node = self._checked(signed)
         if said.venue != node.venue or said.feed != self.feed:
             raise WrongVenueError(node.node_id, said.venue)
+        self._check_contradiction(signed, now)
         self._check_measured_clock(signed)
         self._check_window(said.slot, now)
-        self._check_sending_time(signed, now)
+        self._check_times(signed, now)
         held = self._round(said.slot)
         if node.node_id in held.equivocators:
             raise EquivocationError(node.node_id, said.slot)
-        earlier = held.accepted.get(node.node_id)
-        if earlier is not None:
-            if observation_bytes(earlier.submission.observation) == observation_bytes(said.observation):
-                raise ReplayedSubmissionError(node.node_id, said.slot)
-            held.equivocators[node.node_id] = (earlier, signed)
-            if not held.final:
-                del held.accepted[node.node_id]
-                held.outcome = None
-            raise EquivocationError(node.node_id, said.slot)
+        if node.node_id in held.accepted:
+            raise ReplayedSubmissionError(node.node_id, said.slot)
         if held.final:
             raise ClosedSlotError(slot=said.slot, open_from=said.slot + SECONDS_PER_MINUTE, open_until=now)
         self._check_commitment(held, signed, now, nonce)
         self._check_evidence(signed)
         held.accepted[node.node_id] = signed
-        held.outcome = None
+        held.report = None
         self._accepted[node.node_id] += 1
+        self._hear(node.node_id, now)
         return said.observation
 
-    def _commit(self, made: PriceCommitment, now: UnixSeconds) -> None:
+    def _check_contradiction(self, signed: SignedSubmission, now: UnixSeconds) -> None:
+        """Keep a second word that differs from the first, whatever its times say: both are signed for one minute."""
+        held = self._rounds.get(signed.submission.slot)
+        earlier = held.accepted.get(signed.submission.node_id) if held is not None else None
+        if held is not None and earlier is not None and contradict(earlier, signed):
+            self._keep_contradiction(held, earlier, signed, now)
+            raise EquivocationError(signed.submission.node_id, signed.submission.slot)
+
+    def _keep_contradiction(
+        self, held: _Round, first: SignedSubmission, second: SignedSubmission, seen: UnixSeconds
+    ) -> None:
+        node_id = first.submission.node_id
+        if held.final or self.state(held.slot, seen) is RoundState.CLOSED:
+            held.late.setdefault(node_id, (first, second))
+            return
+        held.equivocators.setdefault(node_id, (first, second))
+        held.accepted.pop(node_id, None)
+        held.report = None
+
+    def _checked(self, signed: SignedSubmission) -> NodeInfo:
+        node = self._node(signed.submission.node_id)
+        if not signature_valid(signed, node.public_key):
+            raise BadSignatureError(node.node_id)
+        return node
+
+    def _checked_commitment(self, made: PriceCommitment) -> NodeInfo:
         node = self._node(made.node_id)
         if not commitment_signature_valid(made, node.public_key):
             raise BadSignatureError(node.node_id)
+        return node
+
+    def _hear(self, node_id: str, at: UnixSeconds) -> None:
+        """Note that a node is alive: only by a word that is new and of an open minute, never by an old one repeated."""
+        self._heard[node_id] = max(at, self._heard.get(node_id, at))
+
+    def _commit(self, made: PriceCommitment, now: UnixSeconds) -> None:
+        node = self._checked_commitment(made)
         self._check_window(made.slot, now)
         if now >= made.slot + SECONDS_PER_MINUTE + self.policy.commit_seconds:
             raise CommitmentError("commitment", f"{now - made.slot - SECONDS_PER_MINUTE} s late", "before the reveals")
@@ -347,8 +438,8 @@ class RoundBook:
         if node.node_id in held.commitments:
             raise ReplayedSubmissionError(node.node_id, made.slot)
         held.commitments[node.node_id] = made
-        held.outcome = None
-        self._heard[node.node_id] = now
+        held.report = None
+        self._hear(node.node_id, now)
 
     def _check_measured_clock(self, signed: SignedSubmission) -> None:
         said, proof = signed.submission, signed.submission.time_proof
@@ -359,13 +450,18 @@ class RoundBook:
             if abs(offset) > most:
                 raise ClockSkewError(node_id=said.node_id, offset_ms=offset, most_ms=most)
 
-    def _check_sending_time(self, signed: SignedSubmission, now: UnixSeconds) -> None:
-        # a message may take its time on the way, but cannot come from the future; `now` is cut to whole seconds
-        late = now * 1000 - signed.submission.sent_at_ms
-        if not -(self.policy.most_skew_ms + 1000) <= late <= self.policy.open_seconds * 1000:
-            raise ClockSkewError(
-                node_id=signed.submission.node_id, offset_ms=-late, most_ms=self.policy.open_seconds * 1000
-            )
+    def _check_times(self, signed: SignedSubmission, now: UnixSeconds) -> None:
+        """Refuse a word from the future, one that was long on its way, and one observed before the minute ended."""
+        said, skew = signed.submission, self.policy.most_skew_ms + 1000  # `now` is cut to whole seconds
+        observed_ms = said.observation.observed_at * 1000
+        for offset, most in (
+            (said.sent_at_ms - now * 1000, skew),
+            (now * 1000 - said.sent_at_ms, self.policy.open_seconds * 1000),
+            (observed_ms - said.sent_at_ms, skew),
+            ((said.slot + SECONDS_PER_MINUTE) * 1000 - observed_ms, 0),
+        ):
+            if offset > most:
+                raise ClockSkewError(node_id=said.node_id, offset_ms=offset, most_ms=most)
 
     def _check_window(self, slot: Slot, now: UnixSeconds) -> None:
         match self.state(slot, now):
@@ -405,10 +501,8 @@ class RoundBook:
         if not isinstance(said.observation, Missing) and read != said.observation:
             raise EvidenceMismatchError(said.node_id, "it says something else")
 
-    def _silenced(self, held: _Round) -> set[VenueId]:
-        """Return the venues whose only word in this round is a contradiction; another node may still speak for one."""
-        contradicted = {self.registry.nodes[n].venue for n in held.equivocators}
-        return contradicted - {signed.submission.venue for signed in held.accepted.values()}
+    def _said(self, slot: Slot) -> tuple[list[Observation], set[VenueId]]:
+        return observations_in(self.messages(slot), {n.node_id: n.venue for n in self.registry.nodes.values()})
 
     def _node(self, node_id: str) -> NodeInfo:
         node = self.registry.nodes.get(node_id)
@@ -434,7 +528,6 @@ class RoundBook:
             held = self._round(current)
             if not held.final:
                 held.refused[node_id] = error
-                held.outcome = None
 
     def _missing(self, node_id: str, slot: Slot, reason: MissingReason, detail: str) -> Missing:
         return Missing(
@@ -452,6 +545,13 @@ _REASONS: Final = {
     FutureSlotError.kind: MissingReason.CLOCK_SKEW,
     CommitmentError.kind: MissingReason.NOT_REVEALED,
 }
+
+
+_WORDLESS: Final = {
+    DropReason.EQUIVOCATION: "its node signed two prices for this slot",
+    DropReason.NODES_DISAGREE: "its nodes say different candles",
+}
+"""Why a venue that spoke has no word in the database."""
 
 
 def _word_order(said: Observation) -> tuple[bool, int, bytes]:

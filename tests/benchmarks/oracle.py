@@ -21,6 +21,7 @@ from typing import Any
 import grpc
 
 from btcfi.hashes import sha256
+from btcfi.oracle.batch import agreed_minutes
 from btcfi.oracle.consensus import ConsensusRule, agreed_price
 from btcfi.oracle.quote import (
     BTC_USD,
@@ -30,7 +31,6 @@ from btcfi.oracle.quote import (
     VenueId,
     encode_observation,
     parse_venue,
-    read_observation,
 )
 from btcfi.oracle.submission import Submission, sign_submission
 from btcfi.oracle.time_sync import Milliseconds
@@ -87,9 +87,7 @@ def consensus_rows(rounds: int = 2000, repeats: int = 5) -> list[Row]:
     from_text, from_records = [], []
     for _ in range(repeats):
         started = time.perf_counter()
-        for at, lines in texts:
-            said = [read_observation(line) for line in lines]
-            agreed_price(said, registered=registered, legs=legs, rule=rule, slot=at)
+        agreed_minutes(texts, registered=registered, legs=legs, rule=rule)
         from_text.append(4 * rounds / (time.perf_counter() - started))
         started = time.perf_counter()
         for at, records in stored:
@@ -98,7 +96,7 @@ def consensus_rows(rounds: int = 2000, repeats: int = 5) -> list[Row]:
     stored_rate, agreed_rate = statistics.median(from_text), statistics.median(from_records)
     return [
         Row(name="consensus.quotes_per_s", value=round(stored_rate), unit="1/s, from their stored JSON",
-            against="target 100,000/s", ratio=round(stored_rate / 100_000, 2)),
+            against="target 400,000/s", ratio=round(stored_rate / 400_000, 2)),
         Row(name="consensus.agreed_quotes_per_s", value=round(agreed_rate), unit="1/s, from records in memory"),
     ]  # fmt: skip
 

@@ -21,6 +21,9 @@ def demo(
     minutes: Annotated[int | None, typer.Option(help="How many minutes", min=1, max=100_000)] = None,
     venue: Annotated[list[str] | None, typer.Option(help="exchange:BASE/QUOTE; may be given several times")] = None,
     live: Annotated[bool, typer.Option("--live", help="Prices of the live exchanges, in real time")] = False,
+    preset: Annotated[
+        str, typer.Option(help="Instead of the deployment's; replay-study settles on thin minutes, which one can bend")
+    ] = "",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where store, chain and logs are kept.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data afterwards")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -34,6 +37,7 @@ def demo(
         minutes=minutes,
         venues=tuple(str(parse_venue(text)) for text in venue or ()),
         live=live,
+        preset=preset,
         data_dir=_kept() if keep and data_dir is None else data_dir,
         as_json=as_json,
     )

@@ -28,6 +28,7 @@ from btcfi.oracle.fixing import parse_fixing
 from btcfi.oracle.quote import BTC_USD
 from btcfi.proofs.window import MINUTES, ProvenWindow, settled_price
 from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces import oracle_tlv
 from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 
 app.command("serve")(serve)
+app.command("import-tlv")(oracle_tlv.import_)
+app.command("export-tlv")(oracle_tlv.export)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -40,7 +40,7 @@ from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind
-from btcfi.oracle.quote import parse_venue
+from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.units import (
     SECONDS_PER_MINUTE,
@@ -54,7 +54,7 @@ from btcfi.units import (
     parse_txid,
 )
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset_by_hash
+from settings.preset import Preset, load_preset, load_preset_by_hash
 from tasks.context import Context, make_context
 from workers.deployed import node_of, sale_rule, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
@@ -107,6 +107,8 @@ class DemoRequest:
     minutes: int | None = None
     venues: tuple[str, ...] = ()
     live: bool = False
+    preset: str = ""
+    """Instead of the deployment's."""
     data_dir: Path | None = None
     as_json: bool = False
 
@@ -182,11 +184,14 @@ def run_demo(request: DemoRequest) -> None:
     """Run the demo and print its result. Raises DemoFailedError for a wrong one, a BtcfiError for a broken run."""
     console = Console(stderr=True)
     slots, registered, legs, folder = _window(request)
+    preset = _preset(request, registered)
+    if not preset.consensus.least_dollar_markets:
+        console.print(f"preset {preset.name}: settles on thin minutes, which one market can bend", highlight=False)
     started = time.monotonic()
     with _data_dir(request) as data_dir, _progress(console) as progress:
         deployment = load_deployment().within(data_dir).model_copy(
             update={
-                "venues": registered, "legs": legs, "exchange_seconds": 0.5,
+                "preset": preset.name, "venues": registered, "legs": legs, "exchange_seconds": 0.5,
                 "tick": request.live, "replay_clock": not request.live, "venue_rate_limit": request.live,
                 "relay_seconds": 1.0, "reconcile_seconds": 5.0, "premium_seconds": 5.0, "watch_seconds": 1.0,
                 "mine_seconds": 1.0, "lease_seconds": 20, "round_deadline_seconds": 15,
@@ -225,6 +230,20 @@ def _window(request: DemoRequest) -> tuple[list[Slot], tuple[str, ...], tuple[st
                 raise InvalidInputError("--venue", text, f"one of the folder's: {known}")
         registered = request.venues
     return slots, registered, tuple(str(v) for v in chosen.legs), path
+
+
+def _preset(request: DemoRequest, registered: tuple[str, ...]) -> Preset:
+    """Return the preset that settles. Raises InvalidInputError when by it no minute of these venues could."""
+    preset = load_preset(request.preset or load_deployment().preset)
+    markets = sum(parse_venue(text).quote == DOLLAR for text in registered)
+    least = preset.consensus.least_dollar_markets
+    if markets < least:
+        raise InvalidInputError(
+            "--replay" if request.replay else "--venue",
+            f"dollar markets: {markets}, so every minute is thin, and by preset {preset.name!r} nothing settles on one",
+            f"at least {least} of them, or --preset replay-study, which settles on thin minutes",
+        )
+    return preset
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from btcfi.adapters.venues.recorder import Fetches
 from btcfi.adapters.venues.rest import Backoff
 from btcfi.errors import BtcfiError, InvalidInputError, RetryableError
 from btcfi.oracle.commitment import NONCE_BYTES, PriceCommitment, commitment_of, sign_commitment
-from btcfi.oracle.consensus import ConsensusRule, agreed_price
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import BTC_USD, Feed, VenueId
-from btcfi.oracle.report import RoundReport, make_report, report_hash, sign_report
-from btcfi.oracle.submission import SignedSubmission, Submission, sign_submission, signature_valid
+from btcfi.oracle.recompute import ForgedRoundError, ReportDiffersError, RoundTerms, SignedRound, recompute_signed
+from btcfi.oracle.report import RoundReport, sign_report
+from btcfi.oracle.submission import SignedSubmission, Submission, sign_submission
 from btcfi.oracle.time_sync import Milliseconds, TimeSample, TimeSyncProof, best_estimate
 from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, slot_of
 
@@ -50,7 +51,8 @@ class ReceivedReport:
     """A round's report as the aggregator sends it."""
 
     report: RoundReport
-    submissions: tuple[SignedSubmission, ...]
+    signed: SignedRound
+    """What it says that the report rests on."""
     final: bool
 
 
@@ -205,7 +207,7 @@ class OracleNode:
                 if received is None or not received.final:
                     self._to_sign.append(at)
                     continue
-                self.check_report(received)
+                self.check_report(received, at)
                 signature = sign_report(received.report, self._secret, aux=self._entropy(32))
                 self._aggregator.sign(self.settings.node_id, at, signature)
                 signed += 1
@@ -215,35 +217,29 @@ class OracleNode:
                 log.error("report_not_signed", node=self.settings.node_id, slot=at, problem=str(e))  # noqa: TRY400 - one line says it
         return signed
 
-    def check_report(self, received: ReceivedReport) -> None:
-        """Raise ReportRefusedError unless the price follows from its submissions, ours among them, by our rule.
+    def check_report(self, received: ReceivedReport, at: Slot) -> None:
+        """Raise ReportRefusedError unless the report of ``at`` is, field by field, what its signed messages give.
 
-        Why a silent venue was silent is the aggregator's own observation; price and rule are what is recomputed.
+        Ours must be among them, and everything is computed by our rule from the nodes that we know.
         """
         if self._rule is None or self._keys is None:
             raise ReportRefusedError("this node has no rule to check reports by")
-        for signed in received.submissions:
-            known = self._keys.get(signed.submission.node_id)
-            if known is None or known[0] != signed.submission.venue or not signature_valid(signed, known[1]):
-                raise ReportRefusedError(f"a submission of {signed.submission.node_id} is not by a registered key")
-        ours = [s for s in self._ring if s.submission.slot == received.report.slot]
-        if not any(s.signature == r.signature for s in ours for r in received.submissions):
+        ours = {s.signature for s in self._ring if s.submission.slot == at}
+        if not any(signed.signature in ours for signed in received.signed.submissions):
             raise ReportRefusedError("our own submission is missing from the report")
-        observations = [s.submission.observation for s in received.submissions]
         venues = {venue for venue, _ in self._keys.values()}
-        registered, legs = {v for v in venues if not v.is_leg}, {v for v in venues if v.is_leg}
-        outcome = agreed_price(
-            observations, registered=registered, legs=legs, rule=self._rule, slot=received.report.slot
+        terms = RoundTerms(
+            feed=self.settings.feed,
+            rule=self._rule,
+            registered=frozenset(v for v in venues if not v.is_leg),
+            legs=frozenset(v for v in venues if v.is_leg),
         )
-        ours_report = make_report(
-            outcome, observations, feed=self.settings.feed, rule=self._rule, registered=registered, legs=legs
-        )
-        theirs = received.report
-        same_price = getattr(theirs.outcome, "price", None) == getattr(outcome, "price", None)
-        if not same_price or theirs.rule_hash != ours_report.rule_hash:
-            raise ReportRefusedError(
-                f"we compute {report_hash(ours_report).hex()[:16]}, not {report_hash(theirs).hex()[:16]}"
-            )
+        if received.signed.slot != at:
+            raise ReportRefusedError(f"it is of slot {received.signed.slot}")
+        try:
+            recompute_signed(terms, received.signed, self._keys, told=received.report)
+        except (ForgedRoundError, ReportDiffersError) as e:
+            raise ReportRefusedError(str(e)) from e
 
     def _commit(self, signed: SignedSubmission) -> bytes:
         nonce = self._entropy(NONCE_BYTES)

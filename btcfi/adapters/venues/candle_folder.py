@@ -93,9 +93,9 @@ def read_candle_folder(folder: Path) -> CandleFolder:
 def venues_for_replay(folder: CandleFolder, start: Slot | None, minutes: Minutes | None) -> ReplayVenues:
     """Return which venues of ``folder`` count as sources in these minutes.
 
-    Every dollar market, and of each stablecoin the market that traded most in the window: all markets of one coin are one
-    opinion, since they share what a coin is worth, and must not count as several towards the quorum. Every market of a
-    coin in dollars is a leg. Raises ReplayWindowError.
+    Every dollar market, and of each stablecoin the market that traded most in the window: all markets of one coin are
+    one opinion, since they share what a coin is worth, and must not count as several towards the quorum. Every market
+    of a coin in dollars is a leg. Raises ReplayWindowError.
     """
     window = folder.slots(start, minutes)
     legs = tuple(sorted(v for v in folder.candles if v.is_leg and v.quote == DOLLAR))

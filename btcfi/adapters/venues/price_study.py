@@ -18,7 +18,7 @@ from typing import Any, Final
 from btcfi.adapters.venues.candle_folder import CandleFolder, ReplayVenues, read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.replay_server import Replay, candle_target
 from btcfi.hashes import sha256
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price, fit_to_settle
 from btcfi.oracle.quote import DOLLAR, Quote, VenueId
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
@@ -46,10 +46,14 @@ class Study:
     venues: ReplayVenues
     minutes: tuple[StudiedMinute, ...]
     candles: CandleFolder
+    rule: ConsensusRule
+    """By which the minutes were agreed, and would settle."""
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers: priced, void and why, dropped by venue and reason, the worst deviations."""
+        """Return the numbers: priced, thin and why, void and why, dropped by venue and reason, the worst deviations."""
         priced = [m for m in self.minutes if isinstance(m.outcome, AgreedPrice)]
+        agreed = [m.outcome for m in priced if isinstance(m.outcome, AgreedPrice)]
+        thin = Counter(why.value for a in agreed for why in a.thin)
         dropped = Counter(f"{d.venue} {d.reason.value}" for m in self.minutes for d in m.outcome.dropped)
         absent = Counter(f"{a.venue} {a.reason.value}" for m in self.minutes for a in m.outcome.absent)
         void = Counter(m.outcome.reason.value for m in self.minutes if not isinstance(m.outcome, AgreedPrice))
@@ -58,6 +62,8 @@ class Study:
             "legs": [str(v) for v in self.venues.legs],
             "minutes": len(self.minutes),
             "priced": len(priced),
+            "thin": {"minutes": sum(bool(a.thin) for a in agreed), **dict(sorted(thin.items()))},
+            "fit_to_settle": sum(fit_to_settle(a, self.rule) for a in agreed),
             "void": dict(sorted(void.items())),
             "dropped": dict(sorted(dropped.items())),
             "absent": dict(sorted(absent.items())),
@@ -86,7 +92,7 @@ def study_folder(
     venues = venues_for_replay(candles, start, minutes)
     replay = Replay(candles.candles)
     studied = tuple(_study(at, replay, venues, rule) for at in candles.slots(start, minutes))
-    return Study(venues=venues, minutes=studied, candles=candles)
+    return Study(venues=venues, minutes=studied, candles=candles, rule=rule)
 
 
 def _study(at: Slot, replay: Replay, venues: ReplayVenues, rule: ConsensusRule) -> StudiedMinute:
@@ -121,9 +127,13 @@ def _cents(text: str) -> int:
 
 
 def write_study(study: Study, out: Path) -> None:
-    """Write ``summary.json``, ``dropped.csv`` (a row for every venue dropped in a minute) and ``prices.png``."""
+    """Write ``summary.json``, ``minutes.csv``, ``dropped.csv`` (a row for every venue dropped) and ``prices.png``."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(study.summary(), indent=1) + "\n")
+    with (out / "minutes.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["slot", "utc", "price_cents", "dollar_markets", "reach_cents", "thin", "void"])
+        rows.writerows(_minute_row(minute.outcome) for minute in study.minutes)
     with (out / "dropped.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(
@@ -131,14 +141,25 @@ def write_study(study: Study, out: Path) -> None:
         )
         for minute in study.minutes:
             at = minute.outcome.slot
-            utc = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%MZ")
+            utc = _utc(at)
             for d in minute.outcome.dropped:
                 rows.writerow([at, utc, d.venue, d.reason.value, d.close, d.reference, d.deviation_bps, d.limit_bps])
     draw_study(study, out / "prices.png")
 
 
+def _minute_row(outcome: Outcome) -> list[object]:
+    at = [outcome.slot, _utc(outcome.slot)]
+    if isinstance(outcome, AgreedPrice):
+        return [*at, outcome.price, outcome.dollar_markets, outcome.reach, " ".join(w.value for w in outcome.thin), ""]
+    return [*at, "", "", "", "", outcome.reason.value]
+
+
+def _utc(at: Slot) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
 def draw_study(study: Study, path: Path) -> None:
-    """Draw the agreed price, each venue, and the mean that takes every dollar for one; below, the deviation."""
+    """Draw the agreed price, where it is thin, each venue, and the mean that takes every coin for a dollar."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - half a second that only a picture needs
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -154,10 +175,15 @@ def draw_study(study: Study, path: Path) -> None:
     naive = [m.naive_mean / 100 if m.naive_mean is not None else None for m in study.minutes]
     above.plot(times, _gapped(naive), linewidth=0.9, color="tab:red", linestyle=":", label="mean, every coin a dollar")
     above.plot(times, _gapped(agreed), linewidth=1.3, color="black", label="agreed price")
+    outcomes = [m.outcome for m in study.minutes]
+    thin = [o.price / 100 if isinstance(o, AgreedPrice) and o.thin else None for o in outcomes]
+    above.plot(times, _gapped(thin), linewidth=1.3, color="tab:orange", label="agreed price, thin: does not settle")
     above.set_ylabel("price of one bitcoin")
     above.legend(loc="best", fontsize="small")
     summary = study.summary()
-    above.set_title(f"{summary['priced']} of {summary['minutes']} minutes priced")
+    above.set_title(
+        f"{summary['priced']} of {summary['minutes']} minutes priced, {summary['thin']['minutes']} of them thin"
+    )
     difference = [
         100 * (n / a - 1) if n is not None and a is not None else None for n, a in zip(naive, agreed, strict=True)
     ]

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import time
@@ -31,11 +32,15 @@ from btcfi.adapters.venues.rest import MINUTE_HEADER
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import VenueId
 from btcfi.oracle.venues import EXCHANGES, exchange_of
+from btcfi.oracle.venues.evidence import opened
 from btcfi.oracle.venues.recorded import Answer, Candle, Shelf, json_answer
-from btcfi.units import Slot
+from btcfi.units import SECONDS_PER_MINUTE, Slot
 
 LOOPBACK: Final = "127.0.0.1"
 """The server stands in for exchanges on this machine only."""
+
+CLOSED_AFTER: Final = SECONDS_PER_MINUTE + 2
+"""Seconds from a minute's opening to where the recording's clock stands when that minute is asked for."""
 
 MINUTE_DIGITS: Final = 12
 """Digits that no Unix second of ours has."""
@@ -69,8 +74,12 @@ class Replay:
         mine = {venue: rows for venue, rows in self._candles.items() if venue.exchange == exchange}
         return Shelf(candles=mine, response=self._response, now=time(), at=at)
 
-    def _response(self, venue: VenueId, at: Slot) -> bytes | None:
-        return self._recording.response(venue, at) if self._recording is not None else None
+    def _response(self, venue: VenueId, at: Slot) -> Answer | None:
+        raw = self._recording.response(venue, at) if self._recording is not None else None
+        if raw is None:
+            return None
+        response = opened(raw)
+        return response.status, response.body
 
 
 def candle_target(venue: VenueId, at: Slot) -> str:
@@ -89,8 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         said = self.headers.get(MINUTE_HEADER, "")
         is_minute = said.isascii() and said.isdigit() and len(said) < MINUTE_DIGITS
-        status, body = self.server.answer(self.path, int(said) if is_minute else None)
-        self.send_response(status)
+        at = int(said) if is_minute else None
+        status, body = self.server.answer(self.path, at)
+        self.send_response_only(status)
+        # the same minute is the same evidence in every run: its Date is the recording's too
+        self.send_header("Date", formatdate(time() if at is None else at + CLOSED_AFTER, usegmt=True))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

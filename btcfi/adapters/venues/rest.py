@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
@@ -18,16 +18,19 @@ from urllib.parse import urlsplit
 from btcfi.adapters.venues.one_exchange import exchange_class
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256
-from btcfi.oracle.quote import Missing, MissingReason, Observation, VenueId
+from btcfi.oracle.quote import AWAITED, Missing, MissingReason, Observation, VenueId
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import Exchange, read_response
+from btcfi.oracle.venues.evidence import MAX_DATE, Response, envelope, time_of_header
+from btcfi.oracle.venues.recorded import iso8601
 from btcfi.units import Slot, UnixSeconds
 
 if TYPE_CHECKING:
     import requests
 
-MAX_RESPONSE_BYTES: Final = 256 * 1024
-"""One fetch asks for two candles, about 300 bytes; Kraken may send 720 of them, about 60 KB."""
+MAX_RESPONSE_BYTES: Final = 252 * 1024
+"""One fetch asks for two candles, about 300 bytes; Kraken may send 720 of them, about 60 KB, and Gemini sends a day's,
+about 91 KB. With the line above it a node's message must still carry it (256 KB)."""
 
 MAX_MARKETS_BYTES: Final = 64 * 1024 * 1024
 """Binance describes all its markets in more than 10 MB."""
@@ -39,11 +42,21 @@ RETRIED: Final = frozenset(
     {
         MissingReason.TIMEOUT,
         MissingReason.UNREACHABLE,
-        MissingReason.RATE_LIMITED,
         MissingReason.SERVER_ERROR,
+        *AWAITED,
     }
 )
-"""Worth asking again. A geo-block, a certificate error or a wrong request stays what it is."""
+"""Worth asking again at once. A geo-block, a certificate error or a wrong request stays what it is, and an exchange
+that finds us too many is left alone: until the time that it names, else until the next minute."""
+
+LONGEST_WAIT: Final = 3 * 86_400
+"""Seconds that we wait at most because an exchange says so: Binance's longest ban."""
+
+
+_OK: Final = 200
+
+_WAIT_DIGITS: Final = 9
+"""Digits of ``Retry-After`` that are read: more than the longest wait has."""
 
 
 class ResponseTooLargeError(BtcfiError):
@@ -79,7 +92,8 @@ class Backoff:
 class VenueClient:
     """One venue's client. Not for two threads at once: keep one a thread (``venue_client``).
 
-    base_url: None for the live exchange; else every URL of ccxt becomes ``base_url/EXCHANGE/its own path``.
+    base_url: None for the live exchange; else every URL of ccxt becomes ``base_url/EXCHANGE/its own path``. An exchange
+    that has told one client of this process to wait is not asked by another one before (``waits_until``).
     """
 
     def __init__(
@@ -109,13 +123,27 @@ class VenueClient:
         now: the wall clock, or a replay's; a candle that has not closed by then does not count. Retries what may pass,
         ``backoff.attempts`` times at most. Never raises for what the venue or the network does.
         """
+        started = monotonic()
         for attempt in range(self._backoff.attempts):
-            observation, raw = self._fetch_once(slot, now)
+            at = UnixSeconds(now + int(monotonic() - started))
+            if (until := self.waits_until) > at:
+                return self._missing(MissingReason.ASKED_TO_WAIT, f"until {iso8601(until)}", slot, at, b""), b""
+            observation, raw = self._fetch_once(slot, at)
             last = attempt + 1 == self._backoff.attempts
             if not isinstance(observation, Missing) or observation.reason not in RETRIED or last:
                 return observation, raw
             self._pause(self._backoff.wait(attempt, self._jitter()))
         raise AssertionError("attempts >= 1")  # pragma: no cover - Backoff's own check
+
+    @property
+    def waits_until(self) -> UnixSeconds:
+        """Before when the exchange wants to hear nothing from this machine, 0 for any time."""
+        return _waits.get((self.venue.exchange, self._base_url), UnixSeconds(0))
+
+    def wait_until(self, until: UnixSeconds) -> None:
+        """Ask the exchange nothing before ``until``, as another process of this machine was told."""
+        key = (self.venue.exchange, self._base_url)
+        _waits[key] = max(until, self.waits_until)
 
     def close(self) -> None:
         """Close the connections; a later fetch opens new ones."""
@@ -132,19 +160,27 @@ class VenueClient:
                 self._session.headers[MINUTE_HEADER] = str(slot)
             self._exchange.request(client, market_id, slot)
         except Exception as e:  # noqa: BLE001 - whatever a foreign client raises on foreign bytes is the venue's failure
-            return self._failed(e, slot, now, monotonic() - started)
-        raw = self._session.last_body
+            raw = self._evidence()
+            # ccxt calls Kraken's warnings errors, although good rows come with them
+            observation = self._read(slot, now, raw) if self._session and self._session.last_status == _OK else None
+            if observation is None or isinstance(observation, Missing):
+                return self._failed(e, slot, now, monotonic() - started, raw), raw
+            return observation, raw
+        raw = self._evidence()
         if (reason := _reason_of_status(self._session.last_status)) is not None:
-            return self._missing(reason, f"HTTP {self._session.last_status}", slot, now, raw), raw
-        observation = read_response(
-            self._exchange,
-            raw,
-            venue=self.venue,
-            slot=slot,
-            now=now,
-            evidence=sha256(raw),
-        )
-        return observation, raw
+            return self._refused(reason, f"HTTP {self._session.last_status}", slot, now, raw), raw
+        return self._read(slot, now, raw), raw
+
+    def _read(self, slot: Slot, now: UnixSeconds, raw: bytes) -> Observation:
+        return read_response(self._exchange, raw, venue=self.venue, slot=slot, now=now, evidence=sha256(raw))
+
+    def _evidence(self) -> bytes:
+        """Return what is kept of the last answer: what was asked and when, and the bytes; nothing where none came."""
+        if self._session is None or self._session.last_answer is None:
+            return b""
+        answer: Response = self._session.last_answer
+        own = urlsplit(self._base_url).path + f"/{self._exchange.name}" if self._base_url is not None else ""
+        return envelope(replace(answer, target=(answer.target or "").removeprefix(own)))
 
     def _connect(self) -> tuple[Any, str]:
         if self._client is None or self._market_id is None:
@@ -160,11 +196,31 @@ class VenueClient:
             self._client = client
         return self._client, self._market_id
 
-    def _failed(self, error: Exception, slot: Slot, now: UnixSeconds, seconds: float) -> tuple[Observation, bytes]:
-        status, raw = (self._session.last_status, self._session.last_body) if self._session is not None else (None, b"")
+    def _failed(self, error: Exception, slot: Slot, now: UnixSeconds, seconds: float, raw: bytes) -> Missing:
+        status = self._session.last_status if self._session is not None else None
         reason = _reason_of_status(status) or _reason_of_error(error)
         detail = f"{type(error).__name__} after {seconds:.1f} s" + (f", HTTP {status}" if status else "")
-        return self._missing(reason, detail, slot, now, raw), raw
+        return self._refused(reason, detail, slot, now, raw)
+
+    def _refused(self, reason: MissingReason, detail: str, slot: Slot, now: UnixSeconds, raw: bytes) -> Missing:
+        """Return the Missing of a failure; one that says how long to wait is obeyed by all clients of this process."""
+        if reason is MissingReason.RATE_LIMITED and (seconds := self._told_to_wait(now)) is not None:
+            self.wait_until(UnixSeconds(now + seconds))
+            reason, detail = MissingReason.ASKED_TO_WAIT, f"{detail}, until {iso8601(self.waits_until)}"
+        return self._missing(reason, detail, slot, now, raw)
+
+    def _told_to_wait(self, now: UnixSeconds) -> int | None:
+        """Return the seconds of ``Retry-After``, in either form of the standard; None without one that can be read."""
+        text = self._session.last_retry_after
+        if text is None:
+            return None
+        if text.isascii() and text.isdigit():
+            return min(int(text[:_WAIT_DIGITS]), LONGEST_WAIT)
+        if (until := time_of_header(text)) is None:
+            return None
+        answer: Response | None = self._session.last_answer
+        theirs = answer.answered_at if answer is not None else None  # a date of theirs is held against their clock
+        return min(max(until - (theirs or now), 0), LONGEST_WAIT)
 
     def _missing(self, reason: MissingReason, detail: str, slot: Slot, now: UnixSeconds, raw: bytes) -> Missing:
         return Missing(
@@ -176,6 +232,9 @@ class VenueClient:
             evidence=sha256(raw) if raw else None,
         )
 
+
+_waits: dict[tuple[str, str | None], UnixSeconds] = {}
+"""Before when an exchange wants to hear nothing, by exchange and where it is; for all threads of the process."""
 
 _clients = threading.local()
 
@@ -209,14 +268,15 @@ def _session_class() -> type[requests.Session]:
         """What ccxt sends its requests through."""
 
         last_status: int | None = None
-        last_body: bytes = b""
+        last_retry_after: str | None = None
+        last_answer: Response | None = None
         limit: int = MAX_RESPONSE_BYTES
         most_seconds: float = 60.0
 
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as it comes
-            self.last_status, self.last_body = None, b""
+            self.last_status = self.last_retry_after = self.last_answer = None
             response = super().request(*args, **{**kwargs, "allow_redirects": False, "stream": True})
-            self.last_status = response.status_code
+            self.last_status, self.last_retry_after = response.status_code, response.headers.get("Retry-After")
             body, deadline = bytearray(), monotonic() + self.most_seconds
             while part := self._part(response):
                 body += part
@@ -227,7 +287,13 @@ def _session_class() -> type[requests.Session]:
                     response.close()
                     raise requests.exceptions.ReadTimeout(f"still sending after {self.most_seconds} s")
             response._content = bytes(body)  # noqa: SLF001 - what `Response.content` itself would have kept
-            self.last_body = bytes(body)
+            date = response.headers.get("Date")
+            self.last_answer = Response(
+                target=response.request.path_url,
+                status=response.status_code,
+                date=date[:MAX_DATE] if date is not None else None,
+                body=bytes(body),
+            )
             return response
 
         @staticmethod

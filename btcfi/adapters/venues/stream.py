@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 import structlog
@@ -19,8 +20,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.oracle.quote import MalformedObservationError, Missing, Observation, VenueId, parse_json
 from btcfi.oracle.venues import exchange_of
-from btcfi.oracle.venues.candle import read_response
-from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds
+from btcfi.oracle.venues.candle import StreamFrame, read_response
+from btcfi.units import Slot, UnixSeconds
 
 RING_MINUTES: Final = 32
 """Minutes whose last frame is kept: the node asks for the newest one only."""
@@ -32,6 +33,22 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 
 log = structlog.get_logger()
+
+
+DROPS_TOLD: Final = 3
+"""Frames of a kind that get a line in the log; the counter has them all, of which there may be hundreds a minute."""
+
+
+class Dropped(StrEnum):
+    """Why a frame was not taken."""
+
+    TOO_LARGE = "too_large"
+    NO_JSON = "no_json"
+    ODD_SHAPE = "odd_shape"
+    """A field is not there or of another type than the exchange documents."""
+    OTHER_KIND = "other_kind"
+    """No candle, or one of another interval."""
+    OTHER_MARKET = "other_market"
 
 
 class NoStreamError(InvalidInputError):
@@ -78,6 +95,8 @@ class StreamingVenue:
         self._newest = 0
         self.gaps = 0
         """Minutes that were asked for and not in the stream."""
+        self.dropped: Counter[Dropped] = Counter()
+        """Frames that were not taken, by what was wrong with them."""
         self.reconnects = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -111,15 +130,14 @@ class StreamingVenue:
             return minute.raw if minute.closed or followed else None
 
     def take(self, raw: str | bytes) -> None:
-        """Take one frame as it came. Frames that are no one-minute candle of our market are ignored."""
-        data = raw.encode() if isinstance(raw, str) else raw
-        if len(data) > MAX_FRAME:
-            return
-        try:
-            frame = self._read(parse_json(data))
-        except (MalformedObservationError, InvalidInputError, LookupError, TypeError, AttributeError):
-            return  # a frame of another kind; what is missing shows as a gap
-        if frame is None or _plain(frame.symbol) != _plain(self.venue.symbol) or frame.opened_at % SECONDS_PER_MINUTE:
+        """Take one frame as it came. One that is no one-minute candle of our market is dropped, counted and named."""
+        data = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
+        frame = self._frame_of(data)
+        if isinstance(frame, Dropped):
+            self.dropped[frame] += 1
+            # the exchanges' own greetings are of another kind; of the others the first few tell
+            if frame is not Dropped.OTHER_KIND and self.dropped[frame] <= DROPS_TOLD:
+                log.warning("stream_frame_dropped", venue=str(self.venue), kind=frame.value, begins=repr(data[:80]))
             return
         with self._lock:
             held = self._minutes.get(frame.opened_at)
@@ -128,6 +146,21 @@ class StreamingVenue:
             self._minutes[frame.opened_at] = _Minute(data, self._connection, frame.closed)
             while len(self._minutes) > RING_MINUTES:
                 self._minutes.pop(min(self._minutes))
+
+    def _frame_of(self, data: bytes) -> StreamFrame | Dropped:
+        if len(data) > MAX_FRAME:
+            return Dropped.TOO_LARGE
+        try:
+            document = parse_json(data)
+        except MalformedObservationError:
+            return Dropped.NO_JSON
+        try:
+            frame = self._read(document)
+        except (InvalidInputError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
+            return Dropped.ODD_SHAPE
+        if frame is None:
+            return Dropped.OTHER_KIND
+        return frame if _plain(frame.symbol) == _plain(self.venue.symbol) else Dropped.OTHER_MARKET
 
     def close(self) -> None:
         """Disconnect and end the thread."""

@@ -11,6 +11,7 @@ from btcfi.oracle.venues.candle import (
     RawCandle,
     ResponseShapeError,
     StreamFrame,
+    checked_frame,
     seconds_of_milliseconds,
     sequence_of,
 )
@@ -60,7 +61,7 @@ def stream_frame(document: Any) -> StreamFrame | None:  # noqa: ANN401 - parsed 
         return None
     k = document["k"]
     opened = seconds_of_milliseconds(k["t"], exchange="binance")
-    return StreamFrame(symbol=k["s"], opened_at=opened, closed=k["x"])
+    return checked_frame("binance", symbol=k["s"], opened_at=opened, closed=k["x"])
 
 
 def replay(shelf: Shelf, path: str, query: Query) -> Answer:

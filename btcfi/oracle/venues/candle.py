@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
 
-from btcfi.errors import InvalidInputError
+from btcfi.errors import InvalidInputError, UnitOutOfRangeError
 from btcfi.oracle.quote import (
     LEAST_LEG_VOLUME,
     LegQuote,
@@ -24,12 +25,17 @@ from btcfi.oracle.quote import (
     rate_of,
     volume_of,
 )
+from btcfi.oracle.venues.evidence import Response, opened
 from btcfi.oracle.venues.recorded import Answer, Query, Shelf
-from btcfi.units import SECONDS_PER_MINUTE, Hash32, Slot, UnixSeconds
+from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, Hash32, Slot, UnixSeconds
+from btcfi.units import slot as checked_slot
 
 MAX_ROWS: Final = 2000
 """Rows of one response that are looked at. Exchanges send at most 1000 candles; we ask for two."""
 
+
+LATEST_PUBLICATION: Final = 15 * 60
+"""Seconds after its opening from which a minute that is not there will not come; 1 to 7 minutes were seen."""
 
 MAX_DIGITS: Final = 18
 """Of an opening time that comes as text: enough for nanoseconds."""
@@ -56,10 +62,22 @@ class StreamFrame:
 
     symbol: str
     """The market, in the stream's own spelling."""
-    opened_at: int
-    """Unix seconds of the candle's opening."""
+    opened_at: Slot
+    """The candle's opening."""
     closed: bool
     """Whether the exchange says that this is the minute's last word."""
+
+
+def checked_frame(exchange: str, *, symbol: object, opened_at: object, closed: object) -> StreamFrame:
+    """Return the frame of values that somebody else sent. Raises ResponseShapeError unless each is of its type."""
+    if not isinstance(symbol, str) or not isinstance(closed, bool):
+        raise ResponseShapeError(exchange, "a symbol as text, and whether the candle is closed as true or false")
+    if isinstance(opened_at, bool) or not isinstance(opened_at, int):
+        raise ResponseShapeError(exchange, "an opening in whole seconds")
+    try:
+        return StreamFrame(symbol=symbol, opened_at=checked_slot(opened_at), closed=closed)
+    except UnitOutOfRangeError as e:
+        raise ResponseShapeError(exchange, "the opening of a minute") from e
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,44 +134,70 @@ def seconds_of_milliseconds(value: object, *, exchange: str) -> int:
 
 
 def read_response(
-    exchange: Exchange,
-    raw: bytes,
-    *,
-    venue: VenueId,
-    slot: Slot,
-    now: UnixSeconds,
-    evidence: Hash32,
+    exchange: Exchange, raw: bytes, *, venue: VenueId, slot: Slot, now: UnixSeconds, evidence: Hash32
 ) -> Observation:
-    """Return what a raw response says about ``slot``. Never raises for what the exchange sent.
+    """Return what evidence says about ``slot``. Never raises for what the exchange sent.
 
-    now: when the response arrived. Only a candle that had closed by then counts; the row in progress, which every
-    exchange sends along, never does. A minute that is absent or without volume had no trade: Missing, not zero.
+    raw: the exchange's bytes below the line that says what was asked (``evidence.py``), or the bytes alone as an
+    earlier release kept them. now: when the response arrived. Only a candle that had ended by then counts, and of which
+    the exchange itself shows that it has: by its word, by a later row, or by its clock (``Date``); our clock alone may
+    be fast. A minute that is not there while nothing later is has not been published yet; one that is absent for good,
+    or without volume, had no trade: Missing, not zero.
     """
-
-    def missing(reason: MissingReason, detail: str) -> Missing:
-        return Missing(venue=venue, slot=slot, reason=reason, detail=detail[:200], observed_at=now, evidence=evidence)
-
     try:
-        rows = _rows(exchange, raw, venue)
+        response = opened(raw)
+        _check_asked(exchange, response, venue, slot)
+        rows = _rows(exchange, response.body, venue)
         found = [row for row in rows if _opened_at(row) == slot]
+        newest = max((_opened_at(row) for row in rows), default=0)
+        closed = _closed_candle(found, newest, response, slot=slot, now=now)
     except InvalidInputError as e:
-        return missing(MissingReason.MALFORMED, str(e))
-    if slot + SECONDS_PER_MINUTE > now:
-        return missing(MissingReason.NOT_CLOSED, f"the minute ends in {slot + SECONDS_PER_MINUTE - now} s")
+        closed = MissingReason.MALFORMED, str(e)
+    said = _observe(closed, venue, slot, now, evidence) if isinstance(closed, RawCandle) else closed
+    if not isinstance(said, tuple):
+        return said
+    reason, detail = said
+    return Missing(venue=venue, slot=slot, reason=reason, detail=detail[:200], observed_at=now, evidence=evidence)
+
+
+def _closed_candle(
+    found: Sequence[RawCandle], newest: int, response: Response, *, slot: Slot, now: UnixSeconds
+) -> RawCandle | tuple[MissingReason, str]:
+    """Return the candle of a minute that has ended, by our clock and by the exchange, or why there is none."""
+    end, theirs, has_later = slot + SECONDS_PER_MINUTE, response.answered_at, newest > slot
+    if end > now:
+        return MissingReason.NOT_CLOSED, f"the minute ends in {end - now} s"
     if not found:
-        return missing(MissingReason.NO_CANDLE, f"{len(rows)} candles, none of this minute")
+        age = (theirs or now) - slot
+        if has_later or age >= LATEST_PUBLICATION:
+            return MissingReason.NO_CANDLE, f"none of this minute {age} s after its opening"
+        return MissingReason.NOT_YET, f"none of this minute and none later {age} s after its opening"
     if any(row != found[0] for row in found):
-        return missing(MissingReason.MALFORMED, f"{len(found)} different candles of one minute")
-    try:
-        return _observe(found[0], venue=venue, slot=slot, now=now, evidence=evidence) or missing(
-            MissingReason.NO_TRADES, f"volume {found[0].volume}"
-        )
-    except MalformedNumberError as e:
-        return missing(MissingReason.OUT_OF_RANGE, str(e))
+        return MissingReason.MALFORMED, f"{len(found)} different candles of one minute"
+    says_closed = has_later or found[0].closed or (theirs is not None and end <= theirs)
+    if found[0].closed is False or not (says_closed or response.target is None):
+        clock = f"by its clock it ends in {end - theirs} s" if theirs is not None else "nothing later is there"
+        return MissingReason.NOT_CLOSED, f"the exchange has the minute in progress: {clock}"
+    return found[0]
 
 
-def _rows(exchange: Exchange, raw: bytes, venue: VenueId) -> list[RawCandle]:
-    document = parse_json(raw)
+def _check_asked(exchange: Exchange, response: Response, venue: VenueId, slot: Slot) -> None:
+    if response.target is None:
+        return
+    sent = _parts(response.target)
+    if all(sent != _parts(exchange.target(name, slot)) for name in exchange.market_names(venue)):
+        raise ResponseShapeError(exchange.name, f"an answer to what we ask for {venue} at {slot}")
+    if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's classes
+        raise ResponseShapeError(exchange.name, f"status 200, not {response.status}")
+
+
+def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
+    path, _, query = target.partition("?")
+    return unquote(path), sorted(parse_qsl(query, keep_blank_values=True))
+
+
+def _rows(exchange: Exchange, body: bytes, venue: VenueId) -> list[RawCandle]:
+    document = parse_json(body)
     try:
         rows = list(exchange.rows(document, venue))
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as e:
@@ -164,12 +208,23 @@ def _rows(exchange: Exchange, raw: bytes, venue: VenueId) -> list[RawCandle]:
 
 
 def _opened_at(row: RawCandle) -> int:
-    if isinstance(row.opened_at, bool) or not isinstance(row.opened_at, int):
-        raise MalformedNumberError("opening time", repr(row.opened_at)[:40], "whole seconds")
-    return row.opened_at
+    at = row.opened_at
+    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= MAX_U32 or at % SECONDS_PER_MINUTE:
+        raise MalformedNumberError("opening time", repr(at)[:40], "a minute's opening in Unix seconds")
+    return at
 
 
 def _observe(
+    row: RawCandle, venue: VenueId, slot: Slot, now: UnixSeconds, evidence: Hash32
+) -> Quote | LegQuote | tuple[MissingReason, str]:
+    try:
+        seen = _candle_of(row, venue=venue, slot=slot, now=now, evidence=evidence)
+    except MalformedNumberError as e:
+        return MissingReason.OUT_OF_RANGE, str(e)
+    return seen or (MissingReason.NO_TRADES, f"volume {row.volume}")
+
+
+def _candle_of(
     row: RawCandle, *, venue: VenueId, slot: Slot, now: UnixSeconds, evidence: Hash32
 ) -> Quote | LegQuote | None:
     if venue.is_leg:

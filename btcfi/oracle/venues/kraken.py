@@ -12,12 +12,23 @@ from time import strptime
 from typing import Any, Final
 
 from btcfi.oracle.quote import VenueId
-from btcfi.oracle.venues.candle import Exchange, RawCandle, ResponseShapeError, StreamFrame, sequence_of
+from btcfi.oracle.venues.candle import (
+    Exchange,
+    RawCandle,
+    ResponseShapeError,
+    StreamFrame,
+    checked_frame,
+    sequence_of,
+)
 from btcfi.oracle.venues.recorded import Answer, Candle, Query, Shelf, json_answer
 from btcfi.units import SECONDS_PER_MINUTE, Slot
 
 _ASSETS: Final = {"BTC": ("XXBT", "XBT"), "USD": ("ZUSD", "USD"), "EUR": ("ZEUR", "EUR")}
 """Kraken's own names, id and alternative name, where they differ from everybody's."""
+
+
+_WARNING: Final = "W"
+"""How a line of ``error`` begins that spoils nothing; an error begins with an E."""
 
 
 def market_names(venue: VenueId) -> tuple[str, ...]:
@@ -46,6 +57,8 @@ def ohlc(document: Any, venue: VenueId) -> Iterator[RawCandle]:  # noqa: ANN401 
         return
     if not isinstance(document, dict) or not isinstance(document.get("result"), dict):
         raise ResponseShapeError("kraken", "an object with a result")
+    if any(not error.startswith(_WARNING) for error in document.get("error", ())):
+        raise ResponseShapeError("kraken", "no error")
     pairs = [name for name in document["result"] if name != "last"]
     if len(pairs) != 1 or pairs[0] not in market_names(venue):
         raise ResponseShapeError("kraken", f"the rows of {venue.symbol} and of no other pair in the result")
@@ -62,15 +75,16 @@ def stream_frame(document: Any) -> StreamFrame | None:  # noqa: ANN401 - parsed 
     if not isinstance(document, dict) or document.get("channel") != "ohlc" or len(document["data"]) != 1:
         return None
     (candle,) = document["data"]
-    if candle["interval"] != 1:
+    if type(candle["interval"]) is not int or candle["interval"] != 1:  # true is 1 to Python
         return None
-    return StreamFrame(symbol=candle["symbol"], opened_at=_unix(candle["interval_begin"]), closed=False)
+    opened = _unix(candle["interval_begin"])
+    return checked_frame("kraken", symbol=candle["symbol"], opened_at=opened, closed=False)
 
 
 def _streamed(candle: Any, venue: VenueId) -> RawCandle:  # noqa: ANN401 - parsed JSON
     if candle["symbol"] not in {venue.symbol, f"{_asset(venue.base)[-1]}/{_asset(venue.quote)[-1]}"}:
         raise ResponseShapeError("kraken", f"candles of {venue.symbol}")
-    if candle["interval"] != 1:
+    if type(candle["interval"]) is not int or candle["interval"] != 1:
         raise ResponseShapeError("kraken", "candles of one minute")
     return RawCandle(
         opened_at=_unix(candle["interval_begin"]),

@@ -33,8 +33,8 @@ class Shelf:
     """The recorded candles of one exchange, from which its module answers."""
 
     candles: Mapping[VenueId, Mapping[Slot, Candle]]
-    response: Callable[[VenueId, Slot], bytes | None]
-    """The raw response that was recorded for a minute, None where there is none."""
+    response: Callable[[VenueId, Slot], Answer | None]
+    """The answer that was recorded for a minute, None where there is none."""
     now: float
     """What the exchange's clock says, Unix seconds."""
     at: int | None = None
@@ -63,9 +63,8 @@ class Shelf:
         return [rows[Slot(s)] for s in wanted if Slot(s) in rows][:limit]
 
     def recorded(self, venue: VenueId, first: int | None) -> Answer | None:
-        """Return the response that was recorded for the minute ``first``, byte for byte."""
-        raw = self.response(venue, Slot(first)) if first is not None else None
-        return (200, raw) if raw is not None else None
+        """Return the answer that was recorded for the minute ``first``, byte for byte."""
+        return self.response(venue, Slot(first)) if first is not None else None
 
 
 def json_answer(status: int, document: object) -> Answer:

@@ -19,7 +19,6 @@ from grpc_reflection.v1alpha import reflection
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.consensus import AgreedPrice
 from btcfi.oracle.report import RoundReport, certified, report_hash
 from btcfi.oracle.round_book import ROUNDS_KEPT, RoundBook
@@ -34,6 +33,7 @@ from btcfi.oracle.submission import (
 from btcfi.secp256k1 import schnorr_verify
 from btcfi.surfaces.grpc.messages import (
     MAX_MESSAGE_BYTES,
+    read_commitment,
     read_submission,
     write_node,
     write_price,
@@ -44,7 +44,7 @@ from btcfi.surfaces.grpc.store import AggregatorStore
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.surfaces.protos import oracle_pb2_grpc
 from btcfi.surfaces.status import status_of
-from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, hash32, slot, slot_of
+from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, slot, slot_of
 
 MAX_TRANSPORT_BYTES: Final = 16 * MAX_MESSAGE_BYTES
 """Above this gRPC itself refuses (RESOURCE_EXHAUSTED) without reading on; from the other limit on we do, and count."""
@@ -54,6 +54,9 @@ MAX_HISTORY_MINUTES: Final = 1440 * 7
 
 REPORTS_KEPT: Final = ROUNDS_KEPT
 """Final reports in memory, for signatures and latecomers; as long as their submissions are."""
+
+MINUTES_RESUMED: Final = 10
+"""Minutes that a restart takes up again, or as many as rounds stay open."""
 
 SUBSCRIBER_BACKLOG: Final = 64
 """Updates that wait for a slow subscriber; the oldest go first, a price stream is about now."""
@@ -124,25 +127,30 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         if isinstance(error, EquivocationError) and self._store is not None:
             both = self._book.equivocations(error.slot).get(error.node_id)
             if both is not None:
-                await self._store.keep_equivocation(*both, self._now())
+                try:
+                    await self._store.keep_equivocation(*both, self._now())
+                except BtcfiError as e:  # kept in memory, and stored with its round
+                    log.error("contradiction_not_stored", node=error.node_id, problem=str(e))  # noqa: TRY400 - one line says it
         log.warning("submission_refused", kind=getattr(error, "kind", type(error).__name__), problem=str(error))
         await _abort(context, error)
 
     async def CommitPrice(self, request: pb.CommitRequest, context: Any) -> pb.Acknowledgment:  # noqa: ANN401, N802
         """Take a commitment, where the preset asks for one before the price."""
         try:
-            made = PriceCommitment(
-                node_id=request.node_id,
-                slot=slot(request.slot),
-                commitment=hash32(request.commitment),
-                signature=request.signature,
-            )
+            made = read_commitment(request)
         except InvalidInputError as e:
             self._book.refuse_unread(e)
             await _abort(context, e)
+        now = self._now()
         try:
-            self._book.commit(made, self._now())
+            self._book.commit(made, now)
         except SubmissionError as e:
+            await self._refused(e, context)
+        try:
+            if self._store is not None:
+                await self._store.keep_commitment(made, now)
+        except BtcfiError as e:
+            self._book.forget_commitment(made.node_id, made.slot)
             await self._refused(e, context)
         return pb.Acknowledgment(accepted=True, slot=made.slot)
 
@@ -184,18 +192,19 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
             at = slot(request.slot)
         except InvalidInputError as e:
             await _abort(context, e)
-        if at in self._final:
-            report = self._final[at]
-            return write_report(report, self._book.submissions(at), self._signatures[at], final=True)
-        if at in self._book.unfinished():
-            return write_report(self._book.report(at), self._book.submissions(at), {}, final=False)
+        if at in self._final or at in self._book.unfinished():
+            final = at in self._final
+            report = self._final[at] if final else self._book.report(at)
+            late = self._book.late_contradictions(at)
+            signatures = self._signatures.get(at, {})
+            return write_report(report, self._book.messages(at), signatures, final=final, late=late)
         return await _abort(context, NotFoundError("round", str(at), "recent minutes only; see GetPriceHistory"))
 
     async def SignReport(self, request: pb.ReportSignature, context: Any) -> pb.Acknowledgment:  # noqa: ANN401, N802
         """Take a node's signature of a final report."""
-        report = self._final.get(Slot(request.slot))
         node = self._book.registry.nodes.get(request.node_id)
         try:
+            report = self._final.get(slot(request.slot))
             if report is None:
                 raise NotFoundError("final report", str(request.slot))
             if node is None:
@@ -233,12 +242,16 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         """Return the price of a minute, or the newest for 0. NOT_FOUND names a minute without one."""
         if request.slot == 0:
             return pb.GetPriceResponse(price=await self._newest(context))
-        for report, signatures in await self._reports(request.slot, request.slot + 1):
+        try:
+            at = slot(request.slot)
+        except InvalidInputError as e:
+            await _abort(context, e)
+        for report, signatures in await self._reports(at, at + 1):
             if isinstance(report.outcome, AgreedPrice):
                 return pb.GetPriceResponse(price=self._price(report.outcome, report, signatures))
             why = f"void: {report.outcome.reason.value}, {report.outcome.kept} of {report.outcome.quorum} needed"
-            await _abort(context, NotFoundError("price", str(request.slot), why))
-        return await _abort(context, NotFoundError("price", str(request.slot), "no such round"))
+            await _abort(context, NotFoundError("price", str(at), why))
+        return await _abort(context, NotFoundError("price", str(at), "no such round"))
 
     # --- rounds
 
@@ -265,30 +278,47 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         report = self._book.finish(at)
         if self._store is not None:
             words = self._book.words(at)
-            await self._store.keep_round(report, words, rule=self._book.rule, registry=self._book.registry, now=now)
+            for first, second in self._book.messages(at).contradictions:
+                await self._store.keep_equivocation(first, second, UnixSeconds(at + SECONDS_PER_MINUTE))
+            await self._store.keep_round(report, words, terms=self._book.terms, now=now)
         self._final[at], self._signatures[at] = report, {}
         for old in sorted(self._final)[:-REPORTS_KEPT]:
             del self._final[old], self._signatures[old]
         outcome = report.outcome
         facts = {"dropped": [f"{d.venue} {d.reason}" for d in outcome.dropped]}
         facts["absent"] = [f"{a.venue} {a.reason}" for a in outcome.absent]
+        facts["remarks"] = [f"{m.venue} {m.reason}: {m.detail}" for m in self._book.remarks(at)]
         if isinstance(outcome, AgreedPrice):
             log.info("price_agreed", slot=at, price_cents=outcome.price, used=len(outcome.used), **facts)
         else:
             log.error("round_void", slot=at, reason=outcome.reason.value, kept=outcome.kept, **facts)
-        self._tell(write_update(outcome, report=report, final=True))
+        self._tell(write_update(outcome, report=report, final=True, remarks=self._book.remarks(at)))
 
     async def resume(self) -> int:
-        """Take up what the database has of the rounds still open; return how many submissions that was."""
+        """Take up what the database has of the rounds still open; return how many submissions that was.
+
+        Contradictions and commitments too: who lied stays out of its round, who committed may reveal.
+        """
         if self._store is None:
             return 0
         now = self._now()
-        kept = await self._store.submissions(now - 10 * SECONDS_PER_MINUTE, now)
-        self._book.restore(kept)
-        for report, signatures in await self._store.history(now - 10 * SECONDS_PER_MINUTE, now):
-            self._book.finish(report.slot)
+        open_minutes = 1 + self._book.policy.open_seconds // SECONDS_PER_MINUTE
+        since = now - max(MINUTES_RESUMED, open_minutes + 1) * SECONDS_PER_MINUTE
+        kept = await self._store.kept(since, now)
+        if foreign := self._book.restore(kept):
+            log.warning("messages_not_of_this_registry", nodes=sorted(foreign))
+        for report, signatures in await self._store.history(since, now):
+            self._freeze(report)
             self._final[report.slot], self._signatures[report.slot] = report, signatures
-        return len(kept)
+        return len(kept.submissions)
+
+    def _freeze(self, stored: RoundReport) -> None:
+        """End a round as the database has it, and say so where this code would have ended it otherwise."""
+        try:
+            if self._book.finish(stored.slot) != stored:
+                log.error("stored_report_differs", slot=stored.slot)
+        except BtcfiError as e:
+            log.error("stored_report_differs", slot=stored.slot, problem=str(e))  # noqa: TRY400 - one line says it
 
     def _tell(self, update: pb.PriceUpdate) -> None:
         for queue in self._subscribers:

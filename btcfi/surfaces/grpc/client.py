@@ -16,7 +16,7 @@ from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.report import decode_report
 from btcfi.oracle.submission import SignedSubmission
 from btcfi.oracle.time_sync import Milliseconds, TimeSample
-from btcfi.surfaces.grpc.messages import read_submission, write_submission
+from btcfi.surfaces.grpc.messages import read_messages, write_commitment, write_submission
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.surfaces.protos import oracle_pb2_grpc
 from btcfi.units import Slot
@@ -67,10 +67,7 @@ class AggregatorClient:
 
     def commit(self, made: PriceCommitment) -> None:
         """Commit to a price. Raises RefusedError, UnreachableError."""
-        request = pb.CommitRequest(
-            node_id=made.node_id, slot=made.slot, commitment=made.commitment, signature=made.signature
-        )
-        self._call(self._aggregator.CommitPrice, request)
+        self._call(self._aggregator.CommitPrice, write_commitment(made))
 
     def report(self, slot: Slot) -> ReceivedReport | None:
         """Return a round's report, None when the aggregator has none. Raises RefusedError, UnreachableError."""
@@ -84,7 +81,7 @@ class AggregatorClient:
             raise RefusedError("DATA_LOSS", str(e)) from e
         return ReceivedReport(
             report=decode_report(document),
-            submissions=tuple(read_submission(m) for m in message.submissions),
+            signed=read_messages(message),
             final=message.final,
         )
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from btcfi.oracle.consensus import AgreedPrice, Dropped, Outcome, Void
+from btcfi.oracle.commitment import PriceCommitment
+from btcfi.oracle.consensus import Absent, AgreedPrice, Dropped, Outcome, Void
 from btcfi.oracle.quote import (
     HIGHEST_PRICE,
     HIGHEST_RATE,
@@ -31,6 +32,7 @@ from btcfi.oracle.quote import (
     check_leg,
     parse_venue,
 )
+from btcfi.oracle.recompute import Contradiction, SignedRound
 from btcfi.oracle.report import RoundReport, canonical_json, encode_report, report_hash
 from btcfi.oracle.round_book import NodeHealth
 from btcfi.oracle.submission import MAX_DETAIL, MAX_NODE_ID, SignedSubmission, Submission, SubmissionError
@@ -227,7 +229,7 @@ def write_price(
             last=used.close / 100,
             timestamp=agreed.slot,
             close_cents=used.close,
-            volume_sats=used.weight,
+            volume_sats=used.volume or 0,
             dollars_cents=used.dollars,
             basis=used.basis.value,
             evidence=used.evidence,
@@ -238,16 +240,34 @@ def write_price(
 
 
 def write_update(
-    outcome: Outcome, *, final: bool, report: RoundReport | None = None, signatures: int = 0, certified: bool = False
+    outcome: Outcome,
+    *,
+    final: bool,
+    remarks: Iterable[Missing] = (),
+    report: RoundReport | None = None,
+    signatures: int = 0,
+    certified: bool = False,
 ) -> pb.PriceUpdate:
-    """Return what subscribers hear of a round: its price, or why there is none."""
-    update = pb.PriceUpdate(slot=outcome.slot, dropped=_dropped(outcome.dropped), absent=_absent(outcome), final=final)
+    """Return what subscribers hear of a round: its price, or why there is none.
+
+    remarks: why the aggregator did not hear a venue that the report calls silent.
+    """
+    absent = _remarked(outcome, remarks)
+    update = pb.PriceUpdate(slot=outcome.slot, dropped=_dropped(outcome.dropped), absent=absent, final=final)
     if isinstance(outcome, Void):
         update.void_reason = outcome.reason.value
         return update
     update.priced = True
     update.price.CopyFrom(write_price(outcome, report=report, signatures=signatures, certified=certified))
     return update
+
+
+def _remarked(outcome: Outcome, remarks: Iterable[Missing]) -> list[pb.AbsentVenue]:
+    why = {said.venue: said for said in remarks}
+    return [
+        _absent_venue(why[a.venue] if a.reason is MissingReason.SILENT and a.venue in why else a)
+        for a in outcome.absent
+    ]
 
 
 def _dropped(dropped: Iterable[Dropped]) -> list[pb.DroppedPrice]:
@@ -264,21 +284,65 @@ def _dropped(dropped: Iterable[Dropped]) -> list[pb.DroppedPrice]:
 
 
 def _absent(outcome: Outcome) -> list[pb.AbsentVenue]:
-    return [pb.AbsentVenue(venue=str(a.venue), reason=a.reason.value, detail=a.detail) for a in outcome.absent]
+    return [_absent_venue(a) for a in outcome.absent]
+
+
+def _absent_venue(one: Absent | Missing) -> pb.AbsentVenue:
+    return pb.AbsentVenue(venue=str(one.venue), reason=one.reason.value, detail=one.detail)
 
 
 def write_report(
-    report: RoundReport, submissions: Iterable[SignedSubmission], signatures: Mapping[str, bytes], *, final: bool
+    report: RoundReport,
+    signed: SignedRound,
+    signatures: Mapping[str, bytes],
+    *,
+    final: bool,
+    late: Iterable[Contradiction] = (),
 ) -> pb.RoundReport:
-    """Return a round's report with the signed submissions that it was made from."""
+    """Return a round's report with the signed messages that it was made from, and what was signed after its end."""
     return pb.RoundReport(
         slot=report.slot,
         final=final,
         report_json=canonical_json(encode_report(report)),
-        submissions=[write_submission(s, with_response=False) for s in submissions],
+        submissions=[write_submission(s, with_response=False) for s in signed.submissions],
         signatures=dict(signatures),
         report_hash=report_hash(report),
+        contradictions=[_write_contradiction(both) for both in signed.contradictions],
+        commitments=[write_commitment(made) for made in signed.commitments],
+        late_contradictions=[_write_contradiction(both) for both in late],
     )
+
+
+def read_messages(message: pb.RoundReport) -> SignedRound:
+    """Return the signed messages of a round. Raises InvalidInputError for a field that no honest message has."""
+    return SignedRound(
+        slot=slot(message.slot),
+        submissions=tuple(read_submission(one) for one in message.submissions),
+        contradictions=tuple(
+            (read_submission(both.first), read_submission(both.second)) for both in message.contradictions
+        ),
+        commitments=tuple(read_commitment(made) for made in message.commitments),
+    )
+
+
+def read_commitment(message: pb.CommitRequest) -> PriceCommitment:
+    """Return the record of a commitment. Raises InvalidInputError for a wrong field."""
+    return PriceCommitment(
+        node_id=message.node_id,
+        slot=slot(message.slot),
+        commitment=hash32(message.commitment),
+        signature=message.signature,
+    )
+
+
+def write_commitment(made: PriceCommitment) -> pb.CommitRequest:
+    """Return the message of a commitment."""
+    return pb.CommitRequest(node_id=made.node_id, slot=made.slot, commitment=made.commitment, signature=made.signature)
+
+
+def _write_contradiction(both: Contradiction) -> pb.Contradiction:
+    first, second = (write_submission(one, with_response=False) for one in both)
+    return pb.Contradiction(first=first, second=second)
 
 
 def write_node(health: NodeHealth) -> pb.NodeStatus:

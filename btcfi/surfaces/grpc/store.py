@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from btcfi.adapters.store.prices import network
-from btcfi.adapters.store.prices.evidence import rule_document
 from btcfi.adapters.store.prices.network import FinalRound, Submission
 from btcfi.adapters.store.prices.observations import store_observation
 from btcfi.adapters.store.spine.database import Store
-from btcfi.oracle.consensus import ConsensusRule
+from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.quote import Feed, Observation
-from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash
-from btcfi.oracle.round_book import Registry
+from btcfi.oracle.recompute import RoundTerms
+from btcfi.oracle.report import RoundReport, canonical_json, decode_report, encode_report, report_hash, rule_document
+from btcfi.oracle.round_book import Kept
 from btcfi.oracle.submission import SignedSubmission
-from btcfi.surfaces.grpc.messages import read_submission, write_submission
+from btcfi.surfaces.grpc.messages import read_commitment, read_submission, write_commitment, write_submission
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.units import Slot, UnixSeconds
 
@@ -90,13 +90,21 @@ class AggregatorStore:
                 session, self._feed, said.slot, said.node_id, first=_message(first), second=_message(second), now=now
             )
 
+    async def keep_commitment(self, made: PriceCommitment, now: UnixSeconds) -> None:
+        """Return once the commitment is stored: its reveal counts also after a restart."""
+        await self._run(self._insert_commitment, made, now)
+
+    def _insert_commitment(self, made: PriceCommitment, now: UnixSeconds) -> None:
+        message = write_commitment(made).SerializeToString()
+        with self._store.transaction() as session:
+            network.add_commitment(session, self._feed, made.slot, made.node_id, message=message, now=now)
+
     async def keep_round(
         self,
         report: RoundReport,
         words: Sequence[Observation],
         *,
-        rule: ConsensusRule,
-        registry: Registry,
+        terms: RoundTerms,
         now: UnixSeconds,
     ) -> None:
         """Store a final report and its words, one a venue, once: the rows on which the cluster closes its rounds."""
@@ -104,7 +112,7 @@ class AggregatorStore:
             slot=report.slot,
             report=canonical_json(encode_report(report)).decode(),
             report_hash=report_hash(report).hex(),
-            rule=canonical_json(rule_document(rule, registry.venues, registry.legs)).decode(),
+            rule=canonical_json(rule_document(terms.rule, terms.registered, terms.legs)).decode(),
             closed_at=now,
         )
         await self._run(self._insert_round, final, words)
@@ -139,15 +147,24 @@ class AggregatorStore:
             for row in rows
         ]
 
-    async def submissions(self, start: int, end: int) -> list[SignedSubmission]:
-        """Return the stored submissions of start <= slot < end, to go on after a restart."""
-        read: list[SignedSubmission] = await self._run(self._read_submissions, start, end)
+    async def kept(self, start: int, end: int) -> Kept:
+        """Return what is stored of the rounds of start <= slot < end, to go on after a restart."""
+        read: Kept = await self._run(self._read_kept, start, end)
         return read
 
-    def _read_submissions(self, start: int, end: int) -> list[SignedSubmission]:
+    def _read_kept(self, start: int, end: int) -> Kept:
         with self._store.reading() as session:
-            raw = network.submissions(session, self._feed, start, end)
-        return [read_submission(pb.PriceSubmission.FromString(message)) for message in raw]
+            submissions = network.submissions(session, self._feed, start, end)
+            both = network.equivocations(session, self._feed, start, end)
+            made = network.commitments(session, self._feed, start, end)
+        return Kept(
+            submissions=[(_signed(row.message), UnixSeconds(row.received_at_unix)) for row in submissions],
+            contradictions=[((_signed(row.first), _signed(row.second)), UnixSeconds(row.seen_at_unix)) for row in both],
+            commitments=[
+                (read_commitment(pb.CommitRequest.FromString(row.message)), UnixSeconds(row.received_at_unix))
+                for row in made
+            ],
+        )
 
     async def close(self) -> None:
         """Finish what is waiting and stop the thread."""
@@ -171,6 +188,10 @@ def _submission(item: _Accepted) -> Submission:
         evidence_sha256=None if evidence is None else evidence.hex(),
         raw_response=item.signed.raw_response or b"",
     )
+
+
+def _signed(message: bytes) -> SignedSubmission:
+    return read_submission(pb.PriceSubmission.FromString(message))
 
 
 def _message(signed: SignedSubmission) -> bytes:

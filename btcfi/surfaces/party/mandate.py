@@ -25,12 +25,13 @@ from btcfi.contracts.mandate import (
     sign_mandate,
 )
 from btcfi.contracts.mandate_drafts import CAREFUL_FIXINGS, FEED, careful_mandate, simulation_mandate
-from btcfi.contracts.messages import Role, decode_announcement, decode_offer
+from btcfi.contracts.messages import Role, decode_offer
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, check_announcement
 from btcfi.oracle.fixing import Fixing, parse_fixing
 from btcfi.records import HASH
 from btcfi.surfaces.party.beginning import SIMULATION, Feeds, Oracles, Threshold, oracle_keys
+from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import confirm, mandate_screen
 from btcfi.surfaces.party.side import (
     PROGRAM,
@@ -220,7 +221,7 @@ def _signed(mandate: Mandate, path: Path, words: str) -> SignedMandate:
 
 
 def _announced(path: Path) -> Announcement:
-    announcement = decode_announcement(read_message(str(path)))
+    announcement = read_announcement(str(path))
     check_announcement(announcement, expected=announcement.event)
     return announcement
 

@@ -15,7 +15,6 @@ from btcfi.contracts.messages import (
     ContractTerms,
     Role,
     decode_accept,
-    decode_announcement,
     decode_offer,
     decode_sign,
     encode_accept,
@@ -27,6 +26,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
+from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
     Announcements,
@@ -140,7 +140,7 @@ def offer(
         step=sats(step_sats),
         rounding=choice(Rounding, "rounding", rounding),
         breakpoints=breakpoints_of(terms),
-        announcements=tuple(decode_announcement(read_message(str(path))) for path in announcement),
+        announcements=tuple(read_announcement(str(path)) for path in announcement),
         threshold=threshold,
     )
     brought = desk.outside_coins(coin or (), pay_to)
@@ -162,7 +162,7 @@ def accept(
 ) -> None:
     """Check an offer against your mandate and every oracle's announcement as you have it; pre-sign its settlements."""
     offered = decode_offer(read_message(message))
-    expected = [decode_announcement(read_message(str(file))) for file in announcement]
+    expected = [read_announcement(str(file)) for file in announcement]
     desk = side.desk(show=asking(yes=yes))
     brought = desk.outside_coins(coin or (), pay_to)
     accepted = desk.accept(offered, expected, outside=brought)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.files import read_untrusted, read_untrusted_json, write_private
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
@@ -25,6 +25,7 @@ from btcfi.contracts.messages import MAX_MESSAGE_BYTES, decode_accept, decode_of
 from btcfi.contracts.summary import CloseSummary, Summary
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, UnreachableError
+from btcfi.oracle.dlc_messages import tlv_in
 from btcfi.vm.program import load_program
 
 HTTP_TIMEOUT: Final = 30.0
@@ -74,7 +75,8 @@ def _may_be_replaced(path: Path) -> bool:
     with path.open("rb") as file:
         raw = file.read(MAX_MESSAGE_BYTES + 1)
     try:
-        return not raw or raw.startswith(_PSBT) or is_message(parse_json(raw, "message"))
+        known = raw.startswith(_PSBT) or tlv_in(raw) is not None
+        return not raw or known or is_message(parse_json(raw, "message"))
     except InvalidInputError:
         return False
 
@@ -214,15 +216,22 @@ def _is_url(place: str) -> bool:
 
 def read_message(source: str) -> Any:  # noqa: ANN401 - JSON
     """Return the JSON of a file, of ``-`` (stdin) or of a URL. Raises InvalidInputError, UnreachableError."""
+    if source != "-" and not _is_url(source):
+        return read_untrusted_json(Path(source), at_most=MAX_MESSAGE_BYTES, what="message", named=True)
+    return parse_json(read_bytes(source), "message")
+
+
+def read_bytes(source: str) -> bytes:
+    """Return what a file, ``-`` (stdin) or a URL holds. Raises InvalidInputError, UnreachableError."""
     if source == "-":
         raw = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
     elif _is_url(source):
         raw = _http("GET", source)
     else:
-        return read_untrusted_json(Path(source), at_most=MAX_MESSAGE_BYTES, what="message", named=True)
+        return read_untrusted(Path(source), at_most=MAX_MESSAGE_BYTES, what="message", named=True)
     if len(raw) > MAX_MESSAGE_BYTES:
         raise InvalidInputError("message", "too long", f"at most {MAX_MESSAGE_BYTES} bytes")
-    return parse_json(raw, "message")
+    return raw
 
 
 def write_message(target: str, message: dict[str, Any]) -> None:

@@ -14,10 +14,11 @@ from rich.table import Table
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
 from btcfi.contracts.explain import Explanation, Messages, verified
-from btcfi.contracts.messages import Accept, Offer, Sign, decode_accept, decode_announcement, decode_offer, decode_sign
+from btcfi.contracts.messages import Accept, Offer, Sign, decode_accept, decode_offer, decode_sign
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import decode_terms
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError
+from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.side import PROGRAM, Folder, command, contract_name, read_message
 from btcfi.vm.program import load_program
 
@@ -52,7 +53,7 @@ def verify(
     Exit 0 if it holds, 1 if not.
     """
     messages = _of_files(contract) if len(contract) > 1 else _of_folder(folder, contract_name(contract[0]))
-    known = [decode_announcement(read_message(str(path))) for path in announcement or ()]
+    known = [read_announcement(str(path)) for path in announcement or ()]
     try:
         guest = Guest(load_program(PROGRAM)).of(messages.offer.terms.announcements[0].event.program_hash)
         payouts = guest.payouts(decode_terms(messages.offer.terms.option))

@@ -17,8 +17,9 @@ from btcfi.adapters.party.guest import GuestAside
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.mandate import WrongMandateError
-from btcfi.contracts.messages import decode_attestation, encode_accept, encode_offer, encode_sign
+from btcfi.contracts.messages import encode_accept, encode_offer, encode_sign
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.surfaces.party.oracles import read_attestation
 from btcfi.surfaces.party.screen import log_line
 from btcfi.surfaces.party.side import (
     PROGRAM,
@@ -27,7 +28,6 @@ from btcfi.surfaces.party.side import (
     command,
     contract_name,
     place,
-    read_message,
     say,
     write_message,
 )
@@ -96,7 +96,8 @@ def watch(
     side: Side,
 ) -> None:
     """Walk the chain once and do what is due: broadcast again, settle by attestation, refund after silence."""
-    attestations = [decode_attestation(read_message(source)) for source in attestation or []]
+    announced = [one for contract in side.store.contracts() for one in contract.offer.terms.announcements]
+    attestations = [read_attestation(source, announced) for source in attestation or []]
     reports = side.desk().watch(attestations)
     say(encode_reports(reports))
 

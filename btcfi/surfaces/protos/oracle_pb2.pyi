@@ -256,7 +256,7 @@ class ReportRequest(_message.Message):
     def __init__(self, slot: _Optional[int] = ...) -> None: ...
 
 class RoundReport(_message.Message):
-    __slots__ = ("slot", "final", "report_json", "submissions", "signatures", "report_hash")
+    __slots__ = ("slot", "final", "report_json", "submissions", "signatures", "report_hash", "contradictions", "commitments", "late_contradictions")
     class SignaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -270,13 +270,27 @@ class RoundReport(_message.Message):
     SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     REPORT_HASH_FIELD_NUMBER: _ClassVar[int]
+    CONTRADICTIONS_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
+    LATE_CONTRADICTIONS_FIELD_NUMBER: _ClassVar[int]
     slot: int
     final: bool
     report_json: bytes
     submissions: _containers.RepeatedCompositeFieldContainer[PriceSubmission]
     signatures: _containers.ScalarMap[str, bytes]
     report_hash: bytes
-    def __init__(self, slot: _Optional[int] = ..., final: _Optional[bool] = ..., report_json: _Optional[bytes] = ..., submissions: _Optional[_Iterable[_Union[PriceSubmission, _Mapping]]] = ..., signatures: _Optional[_Mapping[str, bytes]] = ..., report_hash: _Optional[bytes] = ...) -> None: ...
+    contradictions: _containers.RepeatedCompositeFieldContainer[Contradiction]
+    commitments: _containers.RepeatedCompositeFieldContainer[CommitRequest]
+    late_contradictions: _containers.RepeatedCompositeFieldContainer[Contradiction]
+    def __init__(self, slot: _Optional[int] = ..., final: _Optional[bool] = ..., report_json: _Optional[bytes] = ..., submissions: _Optional[_Iterable[_Union[PriceSubmission, _Mapping]]] = ..., signatures: _Optional[_Mapping[str, bytes]] = ..., report_hash: _Optional[bytes] = ..., contradictions: _Optional[_Iterable[_Union[Contradiction, _Mapping]]] = ..., commitments: _Optional[_Iterable[_Union[CommitRequest, _Mapping]]] = ..., late_contradictions: _Optional[_Iterable[_Union[Contradiction, _Mapping]]] = ...) -> None: ...
+
+class Contradiction(_message.Message):
+    __slots__ = ("first", "second")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    first: PriceSubmission
+    second: PriceSubmission
+    def __init__(self, first: _Optional[_Union[PriceSubmission, _Mapping]] = ..., second: _Optional[_Union[PriceSubmission, _Mapping]] = ...) -> None: ...
 
 class ReportSignature(_message.Message):
     __slots__ = ("node_id", "slot", "signature")

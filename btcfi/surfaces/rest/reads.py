@@ -6,14 +6,18 @@ from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, PremiumRow, SettlementRow, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
+from btcfi.adapters.store.prices.pauses import pause_of
+from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import NotFoundError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE
+from btcfi.oracle.freshness import expires_at, market_status
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.errors import NotProvenError
+from btcfi.units import Slot, UnixSeconds
 
 
 def option_of(row: OptionRow) -> schemas.Option:
@@ -64,9 +68,25 @@ def premium_of(row: PremiumRow) -> schemas.StoredPremium:
 
 def price_of(row: RoundRow) -> schemas.Price:
     """Return the outside's view of a priced round."""
+    report = prices_views.report_of(row)
     return schemas.Price(
-        slot_unix=row.slot, price_cents=row.price_cents or 0, low_cents=row.low_cents, high_cents=row.high_cents
+        slot_unix=row.slot, price_cents=row.price_cents or 0, low_cents=row.low_cents, high_cents=row.high_cents,
+        confidence_cents=report.get("confidence"), publishers=len(report.get("used", ())),
+        dollar_markets=report.get("dollar_markets"), reach_cents=report.get("reach"),
+        thin=list(report.get("thin", ())), expires_at_unix=expires_at(Slot(row.slot)),
+    )  # fmt: skip
+
+
+def latest_price(session: Session, feed: str, *, replay: bool, now: UnixSeconds) -> schemas.LatestPrice:
+    """Return the newest priced round, and whether it may still be used at ``now``. Raises NotFoundError before any."""
+    newest = prices_views.newest_priced(session, feed)
+    if newest is None:
+        raise NotFoundError("price of feed", feed, "no minute has been priced")
+    shown, at = price_of(newest), Slot(newest.slot)
+    status = market_status(
+        at, thin=shown.thin, halted=pause_of(session, feed) is not None, now=market_time(at, replay=replay, now=now)
     )
+    return schemas.LatestPrice(**shown.model_dump(), market_status=status.value)
 
 
 def event_of(row: EventRow) -> schemas.Event:

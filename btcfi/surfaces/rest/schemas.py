@@ -211,6 +211,25 @@ class Price(BaseModel):
     price_cents: int
     low_cents: int | None
     high_cents: int | None
+    confidence_cents: int | None = Field(
+        default=None, description="More than half of the venues lie within it of the price."
+    )
+    publishers: int | None = Field(default=None, description="Venues whose quotes stand behind the price.")
+    dollar_markets: int | None = Field(default=None, description="Dollar markets that spoke in this minute.")
+    reach_cents: int | None = Field(
+        default=None, description="How far any one of the markets could have moved the price."
+    )
+    thin: list[str] = Field(default_factory=list, description="Why nothing settles on this price; empty where it may.")
+    expires_at_unix: int = Field(default=0, description="From this second on the price is stale.")
+
+
+class LatestPrice(Price):
+    """The newest agreed minute, and whether it may still be used."""
+
+    market_status: Literal["trading", "thin", "stale", "halted"] = Field(
+        description="trading: use it. thin: one market could have bent it. stale: newer minutes have no price. "
+        "halted: an operator has paused the feed."
+    )
 
 
 class OptionPage(BaseModel):

@@ -18,7 +18,7 @@ from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
-from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.errors import BtcfiError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
@@ -217,13 +217,10 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             )
 
     @routes.get("/prices/latest", tags=["prices"], responses=MISSING, openapi_extra={ROLE: READ})
-    def latest(_caller: Reader) -> schemas.Price:
-        """Return the newest agreed minute."""
+    def latest(_caller: Reader) -> schemas.LatestPrice:
+        """Return the newest agreed minute, and whether it may still be used: trading, thin, stale or halted."""
         with deps.store.reading() as session:
-            newest = prices_views.newest_priced(session, deps.feed)
-        if newest is None:
-            raise NotFoundError("price of feed", deps.feed, "no minute has been priced")
-        return reads.price_of(newest)
+            return reads.latest_price(session, deps.feed, replay=deps.replay_clock, now=deps.clock())
 
     @routes.get("/risk", tags=["risk"], responses=REFUSALS, openapi_extra={ROLE: OPERATE})
     async def risk(_caller: Operator) -> schemas.BookRisk:

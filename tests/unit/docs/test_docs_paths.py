@@ -17,10 +17,6 @@ PAGES = [
 
 ROOMS = ("btcfi", "tasks", "workers", "settings", "dashboards", "guest_programs", "tests", "docs", ".ci")
 
-MADE_BY_THE_READER = {
-    "btcfi/oracle/venues/bitstamp.py",  # how-to/add-an-exchange.md has it written
-}
-
 NO_PATHS = {
     "btcfi/attestation",  # the types of messages
     "btcfi/offer",
@@ -57,9 +53,7 @@ def problem_of(span, known):
         return ""
     path, _, symbol = span.partition(":")
     first = path.split("/", 1)[0]
-    if (
-        span in NO_PATHS | MADE_BY_THE_READER or "NAME" in span or "[" in span
-    ):  # a name to fill in, a place in a document
+    if span in NO_PATHS or "NAME" in span or "[" in span:  # a name to fill in, a place in a document
         return ""
     if first in ROOMS and "/" in path:
         if not list(ROOT.glob(path.rstrip("/"))):

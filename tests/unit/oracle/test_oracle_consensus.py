@@ -20,7 +20,7 @@ from btcfi.oracle.consensus import (
     fit_to_settle,
     thin_by,
 )
-from btcfi.oracle.quote import MissingReason, parse_venue
+from btcfi.oracle.quote import MissingReason, bare_leg, parse_venue
 from btcfi.oracle.report import canonical_json
 from btcfi.units import BasisPoints, CentsPerBtc
 from tests.support.oracle_support import (
@@ -244,13 +244,32 @@ def test_a_venue_that_said_nothing_at_all_is_silent_in_the_report() -> None:
     assert [(a.venue, a.reason) for a in price.absent] == [(BINANCE, MissingReason.SILENT)]
 
 
-def test_only_the_latest_quote_of_a_venue_counts() -> None:
+def test_a_venue_whose_nodes_say_the_same_candle_counts_once() -> None:
     price = agree(
-        quote(COINBASE, 60_000_00, at=61), quote(COINBASE, 60_100_00, at=63), quote(COINBASE, 60_050_00, at=62),
+        quote(COINBASE, 60_100_00, at=61), quote(COINBASE, 60_100_00, at=63), quote(COINBASE, 60_100_00, at=62),
         quote(KRAKEN, 60_100_00),
     )  # fmt: skip
-    assert price.price == 60_100_00
+    assert (price.price, len(price.used)) == (60_100_00, 2)
     assert [d.reason for d in price.dropped] == [DropReason.SUPERSEDED] * 2
+
+
+@pytest.mark.parametrize("at", [0, 61, 62, 2_000_000_000])
+def test_no_node_overrides_another_of_its_venue_by_the_time_that_it_claims(at: int) -> None:
+    said = [quote(COINBASE, 60_000_00), quote(COINBASE, 60_900_00, at=at), quote(KRAKEN, 60_100_00)]
+    for order in (said, said[::-1]):
+        void = agree(*order)
+        assert {(d.venue, d.reason) for d in void.dropped} == {(COINBASE, DropReason.NODES_DISAGREE)}
+        assert void.reason is VoidReason.NO_QUORUM
+
+
+def test_two_nodes_of_a_leg_that_differ_leave_no_rate_and_an_earlier_releases_close_does_not_differ() -> None:
+    ask = (quote(COINBASE, 60_000_00), quote(KRAKEN, 60_010_00), quote(BINANCE, 60_000_00))
+    honest = leg(99_000_000)
+    bare = bare_leg(venue=LEG, slot=SLOT, rate=honest.rate, observed_at=honest.observed_at, evidence=honest.evidence)
+    assert dict(agree(*ask, honest, bare).rates) == {"USDT": 99_000_000}
+    differ = agree(*ask, honest, leg(98_000_000))
+    assert differ.rates == ()
+    assert {(d.venue, d.reason) for d in differ.dropped if d.venue.is_leg} == {(LEG, DropReason.NODES_DISAGREE)}
 
 
 def test_foreign_venues_and_other_minutes_are_dropped_by_name() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from btcfi.oracle.consensus import ConsensusRule
-from btcfi.oracle.robustness import LARGEST_SIZE, Extent, bounds, table_of_bounds
+from btcfi.oracle.robustness import LARGEST_SIZE, Extent, bound, bounds, table_of_bounds
 from btcfi.units import BasisPoints
 from tests.support.paths import ROOT
 from tests.support.price_attacks import attack
@@ -54,6 +54,11 @@ def test_an_earlier_preset_s_settling_was_bounded_by_the_width_of_its_band_alone
     asked_nothing = ConsensusRule(least_dollar_markets=0, thin_bps=BasisPoints(0))
     one_of_two = next(b for b in bounds(asked_nothing, registered=3) if (b.present, b.liars) == (2, 1))
     assert (one_of_two.published, one_of_two.settled) == (200, 100)
+
+
+def test_beside_two_dollar_markets_a_coin_that_lies_along_doubles_what_one_liar_publishes_and_settles_nothing() -> None:
+    one = bound(RULE, registered=2, present=2, liars=1, coins=1)
+    assert (one.published, one.settled) == (409, Extent.NEVER)
 
 
 def test_the_document_s_table_is_what_the_command_prints() -> None:

@@ -18,7 +18,7 @@ from btcfi.oracle.report import (
     report_hash,
     sign_report,
 )
-from btcfi.oracle.round_book import Registry, RegistryError, RoundBook, SubmissionPolicy
+from btcfi.oracle.round_book import Kept, Registry, RegistryError, RoundBook, SubmissionPolicy
 from btcfi.oracle.submission import (
     BadSignatureError,
     ClockSkewError,
@@ -147,7 +147,7 @@ def test_another_node_of_the_venue_still_speaks_for_it_when_one_equivocates() ->
 def test_the_words_that_a_database_keeps_give_the_rounds_price_again() -> None:
     rounds = RoundBook(registry=registry(k1=KRAKEN, k2=KRAKEN, **NODES), rule=ConsensusRule())
     honest(rounds, "b", "c", "l")
-    rounds.accept(signed("k1", quote(KRAKEN, 60_020_00)), NOW)
+    rounds.accept(signed("k1", quote(KRAKEN, 60_030_00)), NOW)
     rounds.accept(signed("k2", quote(KRAKEN, 60_030_00, at=63)), NOW)
     with pytest.raises(EquivocationError):
         rounds.accept(signed("c", quote(COINBASE, 61_000_00)), NOW)
@@ -171,18 +171,28 @@ def test_a_contradiction_after_the_end_is_kept_and_moves_no_price() -> None:
     assert "k" in rounds.equivocations(SLOT)
 
 
-def test_a_node_whose_clock_is_off_by_five_minutes_is_named_in_the_report() -> None:
+def test_two_nodes_of_a_venue_that_differ_leave_it_out_by_name_and_the_database_without_a_word_of_it() -> None:
+    rounds = RoundBook(registry=registry(k2=KRAKEN, **NODES), rule=ConsensusRule())
+    honest(rounds, "b", "c", "k", "l")
+    rounds.accept(signed("k2", quote(KRAKEN, 60_400_00, at=63)), NOW)
+    assert {(d.venue, d.reason) for d in rounds.outcome(SLOT).dropped} == {(KRAKEN, DropReason.NODES_DISAGREE)}
+    (word,) = [w for w in rounds.words(SLOT) if w.venue == KRAKEN]
+    assert (word.reason, word.detail) == (MissingReason.REFUSED, "its nodes say different candles")
+
+
+def test_a_node_whose_clock_is_off_by_five_minutes_is_remarked_and_silent_in_the_report() -> None:
     rounds = book()
     honest(rounds, "b", "c", "l")
     late = quote(KRAKEN, 60_000_00, slot=Slot(SLOT - 300))
     with pytest.raises(ClosedSlotError):
         rounds.accept(signed("k", late), NOW)
-    assert [(a.venue, a.reason) for a in rounds.outcome(SLOT).absent] == [(KRAKEN, MissingReason.STALE)]
+    assert [(a.venue, a.reason) for a in rounds.remarks(SLOT)] == [(KRAKEN, MissingReason.STALE)]
+    assert [(a.venue, a.reason, a.detail) for a in rounds.outcome(SLOT).absent] == [(KRAKEN, MissingReason.SILENT, "")]
     early = book()
     honest(early, "b", "c", "l")
     with pytest.raises(FutureSlotError):
         early.accept(signed("k", quote(KRAKEN, 60_000_00, slot=Slot(SLOT + 300)), at=NOW), NOW)
-    assert [(a.venue, a.reason) for a in early.outcome(SLOT).absent] == [(KRAKEN, MissingReason.CLOCK_SKEW)]
+    assert [(a.venue, a.reason) for a in early.remarks(SLOT)] == [(KRAKEN, MissingReason.CLOCK_SKEW)]
 
 
 def test_old_messages_replayed_by_somebody_else_do_not_stop_the_nodes_real_word() -> None:
@@ -191,6 +201,64 @@ def test_old_messages_replayed_by_somebody_else_do_not_stop_the_nodes_real_word(
         rounds.accept(signed("k", quote(KRAKEN, 50_000_00, slot=Slot(SLOT - 6000))), NOW)
     honest(rounds, "b", "c", "k", "l")
     assert len(rounds.outcome(SLOT).used) == 3
+
+
+def test_an_old_message_sent_again_does_not_make_a_dead_node_active() -> None:
+    rounds = book()
+    word = signed("k", quote(KRAKEN, 60_000_00))
+    rounds.accept(word, NOW)
+    much_later = UnixSeconds(NOW + 900)
+    for again in (word, signed("c", quote(COINBASE, 60_000_00, slot=Slot(SLOT - 6000)))):
+        with pytest.raises(ClosedSlotError):
+            rounds.accept(again, much_later)
+    assert not any(h.active for h in rounds.health(much_later))
+
+
+@pytest.mark.parametrize("at", [-SLOT, 0, 59, 66, 2**32 - 1 - SLOT])
+def test_a_word_observed_before_its_minute_ended_or_after_it_was_sent_is_refused(at: int) -> None:
+    rounds = book()
+    with pytest.raises(ClockSkewError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_000_00, at=at), at=SLOT + 62), NOW)
+    honest(rounds, "b", "c", "k", "l")
+    assert rounds.outcome(SLOT).dropped == ()
+
+
+def test_a_contradiction_signed_after_the_end_is_evidence_and_moves_no_price() -> None:
+    rounds, after = book(), UnixSeconds(SLOT + 600)
+    honest(rounds, "b", "c", "k", "l")
+    before = rounds.finish(SLOT)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_700_00), at=after), after)
+    assert rounds.report(SLOT) == rounds.finish(SLOT) == before
+    ((first, second),) = rounds.late_contradictions(SLOT)
+    assert [one.submission.observation.close for one in (first, second)] == [60_005_00, 60_700_00]
+
+
+def test_a_restart_remembers_who_lied_who_committed_and_who_was_heard() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    before = rounds.submissions(SLOT)
+    with pytest.raises(EquivocationError):
+        rounds.accept(signed("k", quote(KRAKEN, 60_700_00)), NOW)
+    again, both = book(), rounds.equivocations(SLOT)["k"]
+    again.restore(Kept(submissions=[(one, NOW) for one in before], contradictions=[(both, NOW)]))
+    assert report_hash(again.report(SLOT)) == report_hash(rounds.report(SLOT))
+    with pytest.raises(EquivocationError):
+        again.accept(signed("k", quote(KRAKEN, 60_005_00)), NOW)
+    assert {h.node.node_id for h in again.health(NOW) if h.active} == {"b", "c", "k", "l"}
+    late = book()
+    late.restore(Kept(submissions=[(one, NOW) for one in before], contradictions=[(both, LATER)]))
+    assert {u.venue for u in late.finish(SLOT).outcome.used} == {BINANCE, COINBASE, KRAKEN}
+    assert late.late_contradictions(SLOT) == [both]
+
+
+def test_a_restart_leaves_out_what_no_node_of_the_registry_signed() -> None:
+    rounds = book()
+    honest(rounds, "b", "c", "k", "l")
+    kept = Kept(submissions=[(one, NOW) for one in rounds.submissions(SLOT)])
+    fewer = RoundBook(registry=registry(b=BINANCE, c=COINBASE, l=LEG), rule=ConsensusRule())
+    assert fewer.restore(kept) == {"k"}
+    assert {u.venue for u in fewer.outcome(SLOT).used} == {BINANCE, COINBASE}
 
 
 def test_a_nodes_reason_for_having_no_quote_stands_in_the_report() -> None:
@@ -218,7 +286,7 @@ def test_nodes_are_active_for_two_minutes_after_their_last_word() -> None:
 def test_after_a_restart_the_stored_words_give_the_same_report() -> None:
     rounds, again = book(), book()
     honest(rounds, "b", "c", "k", "l")
-    again.restore(rounds.submissions(SLOT))
+    again.restore(Kept(submissions=[(one, NOW) for one in rounds.submissions(SLOT)]))
     assert report_hash(again.report(SLOT)) == report_hash(rounds.report(SLOT))
 
 
@@ -273,6 +341,15 @@ def test_a_commitment_shows_nothing_of_its_nonce_and_fits_no_other_node() -> Non
     assert opens(made, said, nonce)
     assert nonce[:8] not in made.commitment + made.signature
     assert commitment_of("c", said, nonce) != made.commitment
+
+
+def test_a_reveal_counts_after_a_restart() -> None:
+    rounds, nonce = book(commit_reveal=True), bytes(range(32))
+    said = quote(KRAKEN, 60_000_00)
+    made = committed(rounds, said, nonce)
+    again, reveal_at = book(commit_reveal=True), UnixSeconds(SLOT + 71)
+    again.restore(Kept(commitments=[(made, NOW)]))
+    assert again.accept(signed("k", said, at=reveal_at), reveal_at, nonce=nonce) == said
 
 
 # --- reports

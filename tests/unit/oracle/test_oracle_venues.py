@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from email.utils import formatdate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
-from btcfi.oracle.quote import LegQuote, MissingReason, Quote, parse_venue
+from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
 from btcfi.oracle.venues import EXCHANGES, exchange_of
 from btcfi.oracle.venues.candle import read_response
+from btcfi.oracle.venues.evidence import MalformedEvidenceError, Response, envelope, opened
 from btcfi.units import Slot, UnixSeconds
 
 SLOT = Slot(1_700_000_040)
@@ -64,6 +69,11 @@ def cut(row):
     return dict(list(row.items())[:3]) if isinstance(row, dict) else row[:3]
 
 
+def opening(row, at):
+    """Return the row with another opening."""
+    return {**row, "timestamp": at} if isinstance(row, dict) else [at, *row[1:]]
+
+
 def read(exchange: str, raw: bytes, *, now: int = SLOT + 62, market: str | None = None):
     venue = parse_venue(f"{exchange}:{market or MARKET[exchange]}")
     return read_response(exchange_of(exchange), raw, venue=venue, slot=SLOT, now=UnixSeconds(now), evidence=sha256(raw))
@@ -86,7 +96,9 @@ def test_the_closed_candle_of_the_minute_is_read_whatever_the_order_of_columns_a
         (lambda r: [r(SLOT)], SLOT + 59, MissingReason.NOT_CLOSED),
         (lambda r: [r(SLOT)], SLOT - 600, MissingReason.NOT_CLOSED),
         (lambda r: [r(SLOT - 60), r(SLOT + 60)], SLOT + 62, MissingReason.NO_CANDLE),
-        (lambda r: [], SLOT + 62, MissingReason.NO_CANDLE),
+        (lambda r: [], SLOT + 62, MissingReason.NOT_YET),
+        (lambda r: [r(SLOT - 60)], SLOT + 62, MissingReason.NOT_YET),
+        (lambda r: [], SLOT + 900, MissingReason.NO_CANDLE),
         (lambda r: [r(SLOT, v="0.0")], SLOT + 62, MissingReason.NO_TRADES),
         (lambda r: [r(SLOT, v="1e30")], SLOT + 62, MissingReason.OUT_OF_RANGE),
         (lambda r: [r(SLOT, v="-1")], SLOT + 62, MissingReason.OUT_OF_RANGE),
@@ -95,6 +107,11 @@ def test_the_closed_candle_of_the_minute_is_read_whatever_the_order_of_columns_a
         (lambda r: [r(SLOT, "60011")], SLOT + 62, MissingReason.OUT_OF_RANGE),
         (lambda r: [r(SLOT), r(SLOT, "60001")], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: [cut(r(SLOT))], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), "")], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), SLOT + 0.5)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), SLOT * 1000.0)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), True)], SLOT + 62, MissingReason.MALFORMED),
+        (lambda r: [opening(r(SLOT), 10**30)], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: ["row"], SLOT + 62, MissingReason.MALFORMED),
         (lambda r: [r(SLOT)] * 3000, SLOT + 62, MissingReason.MALFORMED),
     ],
@@ -130,7 +147,103 @@ def test_a_leg_is_read_as_a_rate_and_may_trade_more_coins_than_there_are_bitcoin
     assert seen.rate == 99_957_000
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["0.9996", "0.9995", "0.9997", "0.9996", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.9995", "0.9999", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.0500", "0.9996", "0.9996", "250000.0"], MissingReason.OUT_OF_RANGE),
+        (["0.9996", "0.9997", "0.9995", "0.9996", "0.9996", "0.0001"], MissingReason.NO_TRADES),
+        (["0.9996", "0.9997", "0.9995", "0.9996", "0.9996", "99.99999999"], MissingReason.NO_TRADES),
+    ],
+    ids=["high below low", "close above high", "low out of range", "a volume of 0.0001", "less than 100 coins"],
+)
+def test_a_leg_is_a_whole_candle_and_what_nobody_traded_is_no_rate(row, reason) -> None:
+    raw = document("kraken", [[SLOT, *row, 9]]).replace(b"XXBTZUSD", b"USDTZUSD")
+    seen = read("kraken", raw, market="USDT/USD")
+    assert isinstance(seen, Missing)
+    assert seen.reason is reason
+
+
 def test_an_unknown_exchange_is_refused_by_name() -> None:
     with pytest.raises(NotFoundError, match="binance"):
         exchange_of("mtgox")
     assert {"binanceus", *ROWS} <= set(EXCHANGES)
+
+
+def asked(exchange: str, rows: list, *, date: str | None = None, target: str | None = None, status: int = 200) -> bytes:
+    """Return what is kept of a fetch of the minute."""
+    known = exchange_of(exchange)
+    market = known.market_names(parse_venue(f"{exchange}:{MARKET[exchange]}"))[0]
+    sent = known.target(market, SLOT) if target is None else target
+    return envelope(Response(target=sent, status=status, date=date, body=document(exchange, rows)))
+
+
+@pytest.mark.parametrize("exchange", ROWS)
+def test_a_candle_counts_as_closed_by_a_later_row_or_by_the_exchanges_own_clock_not_by_ours_alone(exchange) -> None:
+    row = ROWS[exchange]
+    for rows, at, kind in (
+        ([row(SLOT), row(SLOT + 60)], None, Quote),
+        ([row(SLOT)], SLOT + 60, Quote),
+        ([row(SLOT), row(SLOT + 60)], SLOT + 59, Quote),
+        ([row(SLOT)], SLOT + 59, Missing),
+        ([row(SLOT)], None, Missing),
+    ):
+        date = formatdate(at, usegmt=True) if at is not None else None
+        seen = read(exchange, asked(exchange, rows, date=date))
+        if exchange == "okx":  # says itself which candle has closed
+            assert isinstance(seen, Quote)
+        else:
+            assert isinstance(seen, kind), (rows, at)
+            assert isinstance(seen, Quote) or seen.reason is MissingReason.NOT_CLOSED
+
+
+def test_okx_says_itself_that_a_candle_is_in_progress_and_is_believed_whatever_the_clocks_say() -> None:
+    row = [*ROWS["okx"](SLOT)[:-1], "0"]
+    date = formatdate(SLOT + 100, usegmt=True)
+    assert read("okx", asked("okx", [row], date=date)).reason is MissingReason.NOT_CLOSED
+
+
+@pytest.mark.parametrize("exchange", ROWS)
+def test_evidence_for_another_pair_interval_or_minute_is_malformed_although_its_rows_are_the_same(exchange) -> None:
+    rows = [ROWS[exchange](SLOT), ROWS[exchange](SLOT + 60)]
+    known = exchange_of(exchange)
+    mine = known.market_names(parse_venue(f"{exchange}:{MARKET[exchange]}"))[0]
+    other = known.market_names(parse_venue(f"{exchange}:BTC/USDC"))[0]
+    right = known.target(mine, SLOT)
+    wrong = {known.target(other, SLOT), known.target(mine, Slot(SLOT - 60)) if exchange != "gemini" else "/"}
+    wrong |= {right.replace(one, five) for one, five in (("1m", "5m"), ("interval=1&", "interval=5&"))}
+    wrong |= {right.replace(one, five) for one, five in (("=60", "=300"),)}
+    for target in wrong - {right}:
+        assert read(exchange, asked(exchange, rows, target=target)).reason is MissingReason.MALFORMED
+    assert isinstance(read(exchange, asked(exchange, rows)), Quote)
+    assert read(exchange, asked(exchange, rows, status=500)).reason is MissingReason.MALFORMED
+
+
+def test_krakens_answer_names_its_pair_and_another_pair_is_refused_also_when_it_is_read_again_later() -> None:
+    rows = [ROWS["kraken"](SLOT), ROWS["kraken"](SLOT + 60)]
+    for name, kind in (("XXBTZUSD", Quote), ("XBTUSD", Quote), ("XBTUSDC", Missing), ("XXBTZEUR", Missing)):
+        raw = json.dumps({"error": [], "result": {name: rows, "last": 1}}).encode()
+        assert isinstance(read("kraken", raw), kind)
+    two = json.dumps({"error": [], "result": {"XXBTZUSD": rows, "XBTUSDC": rows, "last": 1}}).encode()
+    assert read("kraken", two).reason is MissingReason.MALFORMED
+
+
+def test_bitstamps_answer_names_its_pair() -> None:
+    raw = document("bitstamp", [ROWS["bitstamp"](SLOT)]).replace(b"BTC/USD", b"BTC/EUR")
+    assert read("bitstamp", raw).reason is MissingReason.MALFORMED
+
+
+@given(st.text(max_size=60), st.integers(100, 599), st.none() | st.text(max_size=64), st.binary(max_size=80))
+def test_an_envelope_gives_back_what_was_put_into_it(target, status, date, body) -> None:
+    said = Response(target=target, status=status, date=date, body=body)
+    assert opened(envelope(said)) == said
+
+
+@given(st.binary(max_size=80))
+def test_bytes_of_an_earlier_release_are_a_body_and_a_broken_line_is_no_evidence(body) -> None:
+    if not body.startswith(b'{"btcfi_evidence":1,'):
+        assert opened(body) == Response(target=None, status=200, date=None, body=body)
+    with suppress(MalformedEvidenceError):
+        found = opened(b'{"btcfi_evidence":1,' + body)
+        assert envelope(found) == b'{"btcfi_evidence":1,' + body

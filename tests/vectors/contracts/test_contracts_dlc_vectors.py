@@ -10,8 +10,9 @@ import pytest
 from btcfi import secp256k1
 from btcfi.contracts.buckets import Rounding, payout_buckets
 from btcfi.hashes import sha256, tagged_hash
-from btcfi.oracle.announcement import DigitHash, anticipation_point, digit_digest
+from btcfi.oracle.announcement import anticipation_point, digit_digest
 from btcfi.oracle.attestation import sign_with_nonce
+from btcfi.oracle.dlc_messages import DigitHash
 from btcfi.units import Sats
 from tests.support.contracts import event
 from tests.support.paths import SHARED

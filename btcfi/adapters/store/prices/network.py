@@ -9,15 +9,28 @@ from typing import Any, Final
 from sqlalchemy import update
 from sqlmodel import Session, SQLModel, col, select
 
-from btcfi.adapters.store.prices.network_tables import OracleEquivocationRow, OracleRoundRow, OracleSubmissionRow
-from btcfi.adapters.store.prices.tables import QuoteRow
+from btcfi.adapters.store.prices.network_tables import (
+    OracleCommitmentRow,
+    OracleEquivocationRow,
+    OracleRoundRow,
+    OracleSubmissionRow,
+)
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import Feed
 from btcfi.units import Slot, UnixSeconds
 
-TABLES: Final = (BlobRow, QuoteRow, OracleSubmissionRow, OracleEquivocationRow, OracleRoundRow)
+TABLES: Final = (
+    BlobRow,
+    QuoteRow,
+    RoundRow,
+    OracleSubmissionRow,
+    OracleCommitmentRow,
+    OracleEquivocationRow,
+    OracleRoundRow,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +95,12 @@ def add_equivocation(
     _insert_new(session, OracleEquivocationRow, [row], ["feed", "slot", "node_id"])
 
 
+def add_commitment(session: Session, feed: Feed, slot: Slot, node_id: str, *, message: bytes, now: UnixSeconds) -> None:
+    """Store a commitment, once."""
+    row = {"feed": feed, "slot": slot, "node_id": node_id, "message": message, "received_at_unix": now}
+    _insert_new(session, OracleCommitmentRow, [row], ["feed", "slot", "node_id"])
+
+
 def add_round(session: Session, feed: Feed, final: FinalRound) -> None:
     """Store a final report, once."""
     row = {
@@ -107,14 +126,28 @@ def final_rounds(session: Session, feed: Feed, start: int, end: int) -> Sequence
     return session.exec(query.order_by(col(OracleRoundRow.slot))).all()
 
 
-def submissions(session: Session, feed: Feed, start: int, end: int) -> Sequence[bytes]:
-    """Return the messages of the submissions of start <= slot < end."""
-    query = select(OracleSubmissionRow.message).where(OracleSubmissionRow.feed == feed)
-    return session.exec(
-        query.where(col(OracleSubmissionRow.slot) >= start, col(OracleSubmissionRow.slot) < end)
-    ).all()  # fmt: skip
+def submissions(session: Session, feed: Feed, start: int, end: int) -> Sequence[OracleSubmissionRow]:
+    """Return the submissions of start <= slot < end."""
+    table = OracleSubmissionRow
+    query = select(table).where(table.feed == feed, col(table.slot) >= start, col(table.slot) < end)
+    return session.exec(query.order_by(col(table.id))).all()
+
+
+def commitments(session: Session, feed: Feed, start: int, end: int) -> Sequence[OracleCommitmentRow]:
+    """Return the commitments of start <= slot < end."""
+    table = OracleCommitmentRow
+    query = select(table).where(table.feed == feed, col(table.slot) >= start, col(table.slot) < end)
+    return session.exec(query.order_by(col(table.id))).all()
+
+
+def equivocations(session: Session, feed: Feed, start: int, end: int) -> Sequence[OracleEquivocationRow]:
+    """Return the contradictions of start <= slot < end."""
+    table = OracleEquivocationRow
+    query = select(table).where(table.feed == feed, col(table.slot) >= start, col(table.slot) < end)
+    return session.exec(query.order_by(col(table.id))).all()
 
 
 def _insert_new(session: Session, table: type[SQLModel], rows: list[dict[str, Any]], unique: list[str]) -> None:
-    if rows:
-        session.execute(upsert(session, table).on_conflict_do_nothing(index_elements=unique), rows)
+    if rows:  # on the connection: the session's own way keeps books of each row, at eight times the price
+        statement = upsert(session, table).on_conflict_do_nothing(index_elements=unique)
+        session.connection().execute(statement, rows)

@@ -42,6 +42,21 @@ class OracleEquivocationRow(SQLModel, table=True):
     seen_at_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
+class OracleCommitmentRow(SQLModel, table=True):
+    """One node's signed promise of a price: without it a reveal after a restart would be refused."""
+
+    __tablename__: ClassVar[str] = "oracle_commitment"
+    __table_args__ = (UniqueConstraint("feed", "slot", "node_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    feed: str
+    slot: int = Field(sa_column=Column(BigInteger, nullable=False))
+    node_id: str
+    message: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """The CommitRequest as it came."""
+    received_at_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
 class OracleRoundRow(SQLModel, table=True):
     """What the aggregator concluded for one minute, and who signed it."""
 

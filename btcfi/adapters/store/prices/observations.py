@@ -11,9 +11,11 @@ from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.oracle.quote import (
+    AWAITED,
     Feed,
     Missing,
     Observation,
+    VenueId,
     encode_observation,
     read_observation,
 )
@@ -21,10 +23,10 @@ from btcfi.units import Slot, UnixSeconds
 
 
 def store_observation(session: Session, feed: Feed, observation: Observation, raw: bytes, *, now: UnixSeconds) -> bool:
-    """Store what a venue said and the bytes that say so; return whether it is new (one row a venue and slot).
+    """Store what a venue said and the bytes that say so; return whether it is the venue's word now.
 
-    What comes after the round was closed is not stored: a settlement agrees on the minute again, and must find what the
-    round was closed on.
+    One row a venue and slot. What may still come (AWAITED) is replaced by any later word, a final word by nothing. Once
+    the round is closed nothing is added: its report was made of what was there.
     """
     if _is_closed(session, feed, observation.slot):
         return False
@@ -41,7 +43,41 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
     )
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
     quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"])
-    return session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None
+    if session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None:
+        return True
+    return _replaced(session, feed, observation)
+
+
+def is_wanted(session: Session, feed: Feed, at: Slot, venue: VenueId) -> bool:
+    """Return whether a venue should be asked for a minute: its round is not closed, and its last word may change."""
+    query = select(col(RoundRow.state)).where(col(RoundRow.feed) == feed, col(RoundRow.slot) == at)
+    state = session.execute(query).scalar_one_or_none()
+    if state not in {None, RoundState.OPEN}:
+        return False
+    said = select(QuoteRow).where(col(QuoteRow.feed) == feed, col(QuoteRow.slot) == at)
+    row = session.execute(said.where(col(QuoteRow.venue) == str(venue))).scalar_one_or_none()
+    return row is None or _is_awaited(row)
+
+
+def _is_awaited(row: QuoteRow) -> bool:
+    said = read_observation(row.body)
+    return isinstance(said, Missing) and said.reason in AWAITED
+
+
+def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
+    row = session.execute(
+        select(QuoteRow)
+        .where(col(QuoteRow.feed) == feed, col(QuoteRow.slot) == observation.slot)
+        .where(col(QuoteRow.venue) == str(observation.venue))
+        .with_for_update()
+    ).scalar_one()
+    if not _is_awaited(row):
+        return False
+    row.ok = not isinstance(observation, Missing)
+    row.body = json.dumps(encode_observation(observation))
+    row.evidence_sha256 = observation.evidence.hex() if observation.evidence is not None else None
+    row.fetched_at_unix = observation.observed_at
+    return True
 
 
 def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,15 +13,17 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.prices.observations import observations_of
 from btcfi.adapters.store.prices.pauses import pause_of, resumed_at
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
+from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
 from btcfi.oracle.consensus import (
     AgreedPrice,
     ConsensusRule,
-    agreed_price,
     encode_outcome,
 )
 from btcfi.oracle.fixing import MOST_MINUTES
-from btcfi.oracle.quote import Feed, VenueId
+from btcfi.oracle.quote import AWAITED, Feed, Missing, MissingReason, Observation, VenueId, check_ended
+from btcfi.oracle.recompute import RoundTerms, recompute
+from btcfi.oracle.report import canonical_json, rule_document
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
 MAX_ATTEMPTS: Final = 3
@@ -44,6 +47,11 @@ class Register:
     rule: ConsensusRule
 
     @property
+    def terms(self) -> RoundTerms:
+        """What decides its rounds besides what is said."""
+        return RoundTerms(feed=self.feed, rule=self.rule, registered=frozenset(self.venues), legs=frozenset(self.legs))
+
+    @property
     def asked(self) -> tuple[VenueId, ...]:
         """Everyone that a round fetches from."""
         return self.venues + self.legs
@@ -55,8 +63,9 @@ def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, de
     The minutes before it that nobody opened are opened too, since a tick can be lost with its worker: an option is
     settled by its own minute, and a barrier has seen each. ``repair_rounds`` asks for them, one after another. Not
     opened are a minute before one that has a price (options may have been settled by that), and any while an operator
-    has paused the feed, or of such a pause.
+    has paused the feed, or of such a pause. Raises MinuteNotClosedError for a minute that has not ended.
     """
+    check_ended(slot, now)
     if pause_of(session, feed) is not None or _is_passed(session, feed, slot):
         return False
     rows = [
@@ -114,15 +123,22 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     """Price or void an open round from its stored observations, and return its state.
 
     final: whether to close it although a venue has not answered (the deadline passed). Closing twice changes nothing.
+    Raises MinuteNotClosedError for a minute that has not ended.
     """
+    check_ended(slot, now)
     row: RoundRow | None = session.execute(_round(register.feed, slot).with_for_update()).scalar_one_or_none()
     if row is None or row.state != RoundState.OPEN:
         return row.state if row else "unknown"
     observations = observations_of(session, register.feed, slot)
-    if not final and {o.venue for o in observations} < set(register.asked):
+    if not final and not _have_spoken(observations, register):
         return RoundState.OPEN
-    outcome = agreed_price(observations, registered=register.venues, legs=register.legs, rule=register.rule, slot=slot)
-    changes: dict[str, object] = {"report": json.dumps(encode_outcome(outcome)), "closed_at_unix": now}
+    outcome = recompute(register.terms, observations, slot=slot).outcome
+    rule = canonical_json(rule_document(register.rule, register.venues, register.legs))
+    changes: dict[str, object] = {
+        "report": json.dumps(encode_outcome(outcome)),
+        "rule_sha256": store_blob(session, rule, now=now).hex(),
+        "closed_at_unix": now,
+    }
     state = RoundState.VOID
     if isinstance(outcome, AgreedPrice):
         state = RoundState.PRICED
@@ -134,22 +150,41 @@ def close_round(session: Session, register: Register, slot: Slot, *, now: UnixSe
     return row.state
 
 
+def _have_spoken(observations: Sequence[Observation], register: Register) -> bool:
+    """Return whether everybody has said what nothing later will change.
+
+    A leg's market may be silent for minutes, so a minute that it has not published holds up no price.
+    """
+    open_yet = {o.venue for o in observations if isinstance(o, Missing) and o.reason in AWAITED} & set(register.venues)
+    return {o.venue for o in observations} - open_yet >= set(register.asked)
+
+
+def _has_not_ended(observations: Sequence[Observation], register: Register) -> bool:
+    """Return whether more than half of all venues have the minute in progress: then it is our clock that is fast."""
+    in_progress = [o for o in observations if isinstance(o, Missing) and o.reason is MissingReason.NOT_CLOSED]
+    return 2 * len({o.venue for o in in_progress} & set(register.venues)) > len(register.venues)
+
+
 def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, deadline_seconds: int) -> int:
     """Take up the rounds that their chord should have closed by now, oldest first; return how many.
 
-    Venues that never answered are asked again, MAX_ATTEMPTS times in all; then the round is closed with what is there.
+    Venues that never answered, or not finally, are asked again, MAX_ATTEMPTS times in all; then the round is closed
+    with what is there. One of a minute that has not ended is left alone, and one that has not ended by the clocks of
+    most exchanges is asked for again until it has: no clock of ours that runs ahead makes a minute void.
     """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now
-    )
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now,
+        col(RoundRow.slot) <= now - SECONDS_PER_MINUTE,
+    )  # fmt: skip
     rows = list(session.execute(query.order_by(col(RoundRow.slot)).limit(100)).scalars())
     for row in rows:
         slot = Slot(row.slot)
-        answered = {o.venue for o in observations_of(session, register.feed, slot)}
-        if answered >= set(register.asked) or row.attempts >= MAX_ATTEMPTS:
+        observations = observations_of(session, register.feed, slot)
+        fast = _has_not_ended(observations, register)
+        if not fast and (_have_spoken(observations, register) or row.attempts >= MAX_ATTEMPTS):
             close_round(session, register, slot, now=now, final=True)
         else:
-            row.attempts, row.deadline_unix = row.attempts + 1, now + deadline_seconds
+            row.attempts, row.deadline_unix = row.attempts + (not fast), now + deadline_seconds
             enqueue(session, [Work(flow="price_round", arguments=(register.feed, slot))], now=now)
     if rows:
         count(session, "repaired_rounds", len(rows))

@@ -40,6 +40,8 @@ class RoundRow(SQLModel, table=True):
     high_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     report: str | None = Field(default=None, sa_column=Column(Text))
     """JSON: who was used, who was dropped and why, or why the round is void."""
+    rule_sha256: str | None = None
+    """Of the blob that says by which rule, from which venues and legs it was agreed; NULL: by an earlier release."""
     attempts: int = 1
     deadline_unix: int = Field(sa_column=big_integer())
     """When the reconciler looks whether the round can be closed without its chord."""

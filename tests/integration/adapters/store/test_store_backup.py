@@ -89,7 +89,7 @@ def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_wor
     origin.migrate()
     with origin.transaction() as session:
         for number in range(3):
-            open_round(session, FEED, Slot(SLOT + 60 * number), now=NOW, deadline_seconds=20)
+            open_round(session, FEED, Slot(SLOT + 60 * number), now=UnixSeconds(NOW + 60 * number), deadline_seconds=20)
     file = tmp_path / "from-sqlite.btcfi"
     write_backup(origin, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
     store.downgrade("base")
@@ -98,7 +98,7 @@ def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_wor
     restore(file, store, elsewhere(tmp_path))
     assert contents(store) == contents(origin)
     with store.transaction() as session:  # numbers go on after the last
-        assert open_round(session, FEED, Slot(SLOT + 6_000), now=NOW, deadline_seconds=20)
+        assert open_round(session, FEED, Slot(SLOT + 6_000), now=UnixSeconds(NOW + 6_000), deadline_seconds=20)
         assert cross(session, find_round(session, FEED, SLOT), "void", now=NOW)
 
 

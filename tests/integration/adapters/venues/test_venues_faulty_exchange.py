@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import ssl
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from time import sleep
+from time import sleep, time
 
 import pytest
 from cryptography import x509
@@ -19,13 +21,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
-from btcfi.adapters.venues.replay_server import Replay, ReplayServer
-from btcfi.adapters.venues.rest import MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
+from btcfi.adapters.venues.replay_server import Replay, ReplayServer, candle_target
+from btcfi.adapters.venues.rest import LONGEST_WAIT, MAX_RESPONSE_BYTES, Backoff, VenueClient, venue_client
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, agreed_price
 from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
+from btcfi.oracle.venues import exchange_of
+from btcfi.oracle.venues.candle import read_response
+from btcfi.oracle.venues.recorded import iso8601
 from btcfi.units import Minutes, Slot, UnixSeconds
 from tests.support.paths import SHARED
 
@@ -159,8 +164,8 @@ FAULTS = [
     ("451", lambda h: reply(h, 451, b'{"code":0,"msg":"restricted location"}'), MissingReason.FORBIDDEN, 1),
     ("404", lambda h: reply(h, 404, b"{}"), MissingReason.CLIENT_ERROR, 1),
     ("302", lambda h: reply(h, 302, b"", Location="http://127.0.0.1:9/"), MissingReason.REDIRECTED, 1),
-    ("418", lambda h: reply(h, 418, b"{}"), MissingReason.RATE_LIMITED, 3),
-    ("429", lambda h: reply(h, 429, b"{}"), MissingReason.RATE_LIMITED, 3),
+    ("418", lambda h: reply(h, 418, b"{}"), MissingReason.RATE_LIMITED, 1),
+    ("429", lambda h: reply(h, 429, b"{}"), MissingReason.RATE_LIMITED, 1),
     ("500", lambda h: reply(h, 500, b"oops"), MissingReason.SERVER_ERROR, 3),
     ("503", lambda h: reply(h, 503, b""), MissingReason.SERVER_ERROR, 3),
     ("html", lambda h: reply(h, 200, b"<html>maintenance</html>"), MissingReason.MALFORMED, 1),
@@ -270,3 +275,101 @@ def test_threads_have_their_own_clients_and_share_what_was_loaded(replay) -> Non
         for t in threads:
             t.join()
     assert len({id(c) for c in seen.values()}) == 4
+
+
+def http_date(at: int) -> str:
+    return formatdate(at, usegmt=True)
+
+
+def reply_at(handler, at: int, body: bytes) -> None:
+    """Answer as an exchange whose clock says ``at``."""
+    handler.send_response_only(200)
+    for name, value in (("Date", http_date(at)), ("Content-Length", str(len(body)))):
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+NOTHING_YET = b'{"error":[],"result":{"XXBTZUSD":[],"last":0}}'
+
+
+def candles_of(replay: Replay, venue) -> bytes:
+    return replay.answer(candle_target(venue, SLOT), SLOT)[1]
+
+
+def test_a_minute_that_the_exchange_publishes_late_is_asked_for_again_and_comes(replay) -> None:
+    faulty = Faulty(replay, lambda h: reply_at(h, SLOT + 63, NOTHING_YET), first_times=2)
+    with serving(faulty.server):
+        observation, _ = client(faulty.base_url).fetch(SLOT, NOW)
+    assert isinstance(observation, Quote)
+    assert faulty.asked == 3
+
+
+def test_a_minute_that_stays_away_is_not_yet_there_and_the_asking_has_an_end(replay) -> None:
+    faulty = Faulty(replay, lambda h: reply_at(h, SLOT + 63, NOTHING_YET))
+    with serving(faulty.server):
+        observation, raw = client(faulty.base_url).fetch(SLOT, NOW)
+    assert (observation.reason, faulty.asked) == (MissingReason.NOT_YET, 3)
+    assert observation.evidence == sha256(raw)
+
+
+@pytest.mark.parametrize("status", [418, 429])
+@pytest.mark.parametrize("header", [lambda now: "150", lambda now: http_date(now + 150)], ids=["seconds", "date"])
+def test_an_exchange_that_says_wait_is_asked_nothing_before_then_also_not_for_later_minutes(
+    replay, status, header
+) -> None:
+    told = Faulty(replay, lambda h: reply(h, status, b"{}", **{"Retry-After": header(int(time()))}), first_times=1)
+    with serving(told.server):
+        mine = client(told.base_url)
+        first, _ = mine.fetch(SLOT, NOW)
+        until = mine.waits_until
+        assert (first.reason, told.asked) == (MissingReason.ASKED_TO_WAIT, 1)
+        assert until - NOW in range(148, 152)
+        assert first.detail.endswith(iso8601(until))
+        others = client(told.base_url)  # another thread's
+        for minute in (1, 2):
+            again, raw = others.fetch(Slot(SLOT + 60 * minute), UnixSeconds(until - 1))
+            assert (again.reason, raw, told.asked) == (MissingReason.ASKED_TO_WAIT, b"", 1)
+        assert isinstance(mine.fetch(SLOT, until)[0], Quote)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "soon", "1.5", "²", "Thu, 99 Zzz 9999"])
+def test_a_retry_after_that_nobody_can_read_is_no_time_and_the_next_minute_is_asked(replay, text) -> None:
+    faulty = Faulty(replay, lambda h: reply(h, 429, b"{}", **{"Retry-After": text}), first_times=1)
+    with serving(faulty.server):
+        mine = client(faulty.base_url)
+        assert mine.fetch(SLOT, NOW)[0].reason is MissingReason.RATE_LIMITED
+        assert isinstance(mine.fetch(SLOT, NOW)[0], Quote)
+
+
+def test_no_header_silences_us_for_longer_than_the_longest_ban(replay) -> None:
+    faulty = Faulty(replay, lambda h: reply(h, 429, b"{}", **{"Retry-After": "9" * 300}), first_times=1)
+    with serving(faulty.server):
+        mine = client(faulty.base_url)
+        mine.fetch(SLOT, NOW)
+        assert mine.waits_until == NOW + LONGEST_WAIT
+
+
+def test_a_cluster_whose_clock_is_fast_does_not_take_the_open_candle(replay) -> None:
+    row = json.loads(candles_of(replay, VENUES[2]))["result"]["XXBTZUSD"][0]
+    alone = json.dumps({"error": [], "result": {"XXBTZUSD": [row], "last": 0}}).encode()
+
+    faulty = Faulty(replay, lambda h: reply_at(h, SLOT + 52, alone))
+    with serving(faulty.server):
+        observation, raw = client(faulty.base_url).fetch(SLOT, NOW)
+    assert observation.reason is MissingReason.NOT_CLOSED
+    assert "8 s" in observation.detail
+    # neither does who reads the evidence later, whatever time it claims
+    later = read_response(
+        exchange_of("kraken"), raw, venue=VENUES[2], slot=SLOT, now=UnixSeconds(SLOT + 600), evidence=sha256(raw)
+    )
+    assert later.reason is MissingReason.NOT_CLOSED
+
+
+def test_a_warning_of_kraken_does_not_discard_its_good_rows_and_an_error_does(replay) -> None:
+    document = json.loads(candles_of(replay, VENUES[2]))
+    for lines, kind in ((["WGeneral:Deprecated"], Quote), (["WGeneral:Deprecated", "EService:Busy"], Missing)):
+        body = json.dumps({**document, "error": lines}).encode()
+        faulty = Faulty(replay, lambda h, body=body: reply(h, 200, body))
+        with serving(faulty.server):
+            assert isinstance(client(faulty.base_url).fetch(SLOT, NOW)[0], kind)

@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 
 import pytest
 from aiohttp import WSMsgType, web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from btcfi.adapters.venues.candle_folder import read_candle_folder
 from btcfi.adapters.venues.replay_server import Replay, ReplayServer
 from btcfi.adapters.venues.rest import Backoff, VenueClient
-from btcfi.adapters.venues.stream import NoStreamError, StreamingVenue
+from btcfi.adapters.venues.stream import Dropped, NoStreamError, StreamingVenue
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from btcfi.adapters.venues.synthetic_candles.generate import FIRST_SLOT
 from btcfi.hashes import sha256
-from btcfi.oracle.quote import Quote, parse_venue
+from btcfi.oracle.quote import Missing, MissingReason, Quote, parse_venue
+from btcfi.oracle.venues import exchange_of
+from btcfi.oracle.venues.candle import read_response
 from btcfi.units import Slot, UnixSeconds
 
 pytestmark = pytest.mark.integration
@@ -188,3 +192,72 @@ def test_an_exchange_without_a_candle_stream_says_so() -> None:
     venue = parse_venue("coinbaseexchange:BTC/USD")
     with pytest.raises(NoStreamError):
         StreamingVenue(venue, fallback=VenueClient(venue))
+
+
+def odd_frames(venue: str) -> list[str]:
+    """Return well-formed frames with one field of another type than the exchange documents."""
+    odd = (True, False, None, "1", 1.5, -1, 2**63 - 1, 10**30, [], [1], {}, {"a": []})
+    frames = []
+    document = json.loads(FRAMES[venue](SLOT, "60001.11", closed=True))
+    places = [("k", n) for n in document["k"]] if "k" in document else [("data", 0, n) for n in document["data"][0]]
+    for *way, name in places:
+        for value in odd:
+            copy = json.loads(json.dumps(document))
+            inner = copy
+            for step in way:
+                inner = inner[step]
+            inner[name] = value
+            frames.append(json.dumps(copy))
+    for name in document:
+        frames += [json.dumps({**document, name: value}) for value in odd]
+    return frames
+
+
+@pytest.mark.parametrize("venue", FRAMES)
+def test_frames_with_odd_types_are_dropped_and_named_and_never_a_price_of_another_minute(venue: str) -> None:
+    stream = StreamingVenue(parse_venue(venue), fallback=VenueClient(parse_venue(venue)))
+    for frame in odd_frames(venue):
+        before = (stream.dropped.total(), stream.last_word(SLOT))
+        stream.take(frame)  # whatever it is: no exception
+        held = stream.last_word(SLOT)
+        assert stream.dropped.total() == before[0] + 1 or set(stream._minutes) <= {SLOT}
+        if held is not None:
+            seen = read_response(
+                exchange_of(stream.venue.exchange), held, venue=stream.venue, slot=SLOT, now=NOW, evidence=sha256(held)
+            )
+            assert isinstance(seen, Missing) or (seen.low, seen.high) == (59_900_00, 60_100_00)
+    assert stream.dropped[Dropped.ODD_SHAPE] > 0
+    assert stream.dropped[Dropped.OTHER_KIND] > 0
+
+
+@pytest.mark.parametrize("venue", FRAMES)
+def test_a_frame_of_another_pair_or_interval_never_passes_not_even_when_it_is_read_as_evidence(venue: str) -> None:
+    asked = parse_venue(venue)
+    right = FRAMES[venue](SLOT, "60001.11", closed=True)
+    for old, new, kind in (
+        ("BTCUSDT", "ETHUSDT", Dropped.OTHER_MARKET), ("BTC/USD", "ETH/USD", Dropped.OTHER_MARKET),
+        ('"1m"', '"5m"', Dropped.OTHER_KIND), ('"interval":1,', '"interval":5,', Dropped.OTHER_KIND),
+        ('"interval":1,', '"interval":true,', Dropped.OTHER_KIND),
+    ):  # fmt: skip
+        frame = right.replace(old, new)
+        if frame == right:
+            continue
+        stream = StreamingVenue(asked, fallback=VenueClient(asked))
+        stream.take(frame)
+        assert (stream.last_word(SLOT), dict(stream.dropped)) == (None, {kind: 1})
+        raw = frame.encode()
+        seen = read_response(exchange_of(asked.exchange), raw, venue=asked, slot=SLOT, now=NOW, evidence=sha256(raw))
+        assert seen.reason is MissingReason.MALFORMED
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["e", "k", "t", "i", "s", "x", "data", "interval"]), inner, max_size=4),
+))  # fmt: skip
+def test_any_json_in_a_stream_is_taken_or_counted(document) -> None:
+    for name in FRAMES:
+        stream = StreamingVenue(parse_venue(name), fallback=VenueClient(parse_venue(name)))
+        for wrapped in (document, {"e": "kline", "k": document}, {"channel": "ohlc", "data": [document]}):
+            stream.take(json.dumps(wrapped))
+        assert stream.dropped.total() == 3

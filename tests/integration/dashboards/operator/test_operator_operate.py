@@ -16,7 +16,7 @@ from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.quote import BTC_USD
-from btcfi.units import CentsPerBtc, Slot
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds
 from tests.support.console_world import csrf_of
 
 
@@ -128,7 +128,8 @@ def test_parked_settlements_get_new_attempts_when_the_word_is_typed(world, clien
 def test_a_paused_feed_opens_no_round_until_it_is_resumed(world, client):
     def opens(slot):
         with world.store.transaction() as session:
-            return rounds.open_round(session, BTC_USD, Slot(slot), now=world.now, deadline_seconds=20)
+            now = UnixSeconds(max(world.now, slot + 60))
+            return rounds.open_round(session, BTC_USD, Slot(slot), now=now, deadline_seconds=20)
 
     first = world.now // 60 * 60
     assert post(client, "/operate/feed", do="pause", confirm="pause").status_code == 422

@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -29,6 +30,7 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from btcfi.hashes import sha256
+from btcfi.oracle.commitment import commitment_of, sign_commitment
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import BTC_USD
 from btcfi.oracle.report import sign_report
@@ -158,6 +160,142 @@ def test_a_restarted_aggregator_has_the_round_as_it_was(running, tmp_path: Path)
         assert caught.value.code == "ALREADY_EXISTS"
     finally:
         again.stop()
+
+
+def test_who_lied_before_a_restart_stays_out_of_the_round(running) -> None:
+    running.everybody()
+    with pytest.raises(RefusedError):
+        running.client.submit(signed("k", quote(KRAKEN, 66_000_00)))
+    again = Running(database=running.store._store.url)
+    try:
+        with pytest.raises(RefusedError) as caught:
+            again.client.submit(signed("k", WORDS["k"]))
+        assert caught.value.code == "ABORTED"
+        again.end_of_round()
+        report = again.client.report(SLOT)
+        assert {d.reason for d in report.report.outcome.dropped} == {"equivocation"}
+        assert len(report.signed.contradictions) == 1
+    finally:
+        again.stop()
+
+
+def test_a_contradiction_after_the_end_is_stored_and_served_and_the_final_report_stays_as_it_was(running) -> None:
+    running.everybody()
+    running.end_of_round()
+    before = running.client.report(SLOT)
+    running.now += 300
+    with pytest.raises(RefusedError) as caught:
+        running.client.submit(signed("k", quote(KRAKEN, 66_000_00), at=running.now))
+    assert caught.value.code == "ABORTED"
+    (proof,) = rows(running, OracleEquivocationRow)
+    assert pb.PriceSubmission.FromString(proof.second).close_cents == 66_000_00
+    again = Running(database=running.store._store.url)
+    try:
+        again.now = running.now
+        for aggregator in (running, again):
+            report = aggregator.client.report(SLOT)
+            assert (report.report, report.signed) == (before.report, before.signed)
+            served = aggregator.stub.GetRoundReport(pb.ReportRequest(slot=SLOT)).late_contradictions
+            assert [both.second.close_cents for both in served] == [66_000_00]
+    finally:
+        again.stop()
+
+
+def test_a_reveal_after_a_restart_counts(tmp_path: Path) -> None:
+    database, nonce = f"sqlite:///{tmp_path / 'oracle.sqlite'}", bytes(range(32))
+    made = Running(database=database, commit_reveal=True)
+    commitment = commitment_of("k", WORDS["k"], nonce)
+    try:
+        made.client.commit(sign_commitment("k", SLOT, commitment, secret_of("k"), aux=bytes(32)))
+    finally:
+        made.stop()
+    again = Running(database=database, commit_reveal=True)
+    try:
+        again.now = float(SLOT + 71)
+        again.client.submit(signed("k", WORDS["k"], at=again.now), nonce=nonce)
+        assert [s.submission.node_id for s in again.book.submissions(SLOT)] == ["k"]
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("slot", [2**63 - 1, 2**63 - 8, 2**32, -60, SLOT + 1, -(2**63)])
+def test_a_slot_that_is_no_minute_is_refused_at_every_door(running, slot) -> None:
+    submission = write_submission(signed("k", WORDS["k"]))
+    submission.timestamp = slot
+    calls = [
+        lambda: running.stub.SubmitPrice(submission),
+        lambda: running.readme.SubmitPrice(pb.PriceRequest(submission=submission)),
+        lambda: running.stub.CommitPrice(pb.CommitRequest(node_id="k", slot=slot, commitment=bytes(32))),
+        lambda: running.stub.GetRoundReport(pb.ReportRequest(slot=slot)),
+        lambda: running.stub.SignReport(pb.ReportSignature(node_id="k", slot=slot)),
+        lambda: running.readme.GetAggregatedPrice(pb.GetPriceRequest(slot=slot)),
+    ]
+    if slot != SLOT + 1:
+        calls.append(lambda: running.stub.GetPriceHistory(pb.TimeRange(start=slot, end=2**63 - 1)))
+        calls.append(lambda: running.stub.GetPriceHistory(pb.TimeRange(start=SLOT, end=slot)))
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_source_tells_the_volume_that_it_traded_not_what_it_weighed(running) -> None:
+    for name, word in WORDS.items():
+        more = {"b": 7, "c": 5, "k": 300}.get(name)
+        running.client.submit(signed(name, replace(word, volume=more * 10**8) if more else word))
+    running.end_of_round()
+    told = {s.exchange: s.volume_sats for s in running.client.price().sources}
+    assert told == {"binance": 7 * 10**8, "coinbaseexchange": 5 * 10**8, "kraken": 300 * 10**8}
+
+
+class Lying:
+    """An aggregator that changes what it sends to the node that is to sign."""
+
+    def __init__(self, honest, lie) -> None:
+        self.honest, self.lie, self.signed = honest, lie, 0
+
+    def __getattr__(self, name):
+        return getattr(self.honest, name)
+
+    def report(self, slot):
+        return self.lie(self.honest.report(slot))
+
+    def sign(self, node_id, slot, signature) -> None:
+        self.signed += 1
+
+
+def of_outcome(**changes):
+    return lambda r: replace(r, report=replace(r.report, outcome=replace(r.report.outcome, **changes)))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        of_outcome(price=60_005_01), of_outcome(low=1), of_outcome(high=2**32 - 1), of_outcome(confidence=0),
+        of_outcome(used=()), of_outcome(thin=()), of_outcome(reach=0), of_outcome(dollar_markets=9),
+        of_outcome(slot=Slot(SLOT + 60)),
+        lambda r: replace(r, report=replace(r.report, feed="ETH/USD")),
+        lambda r: replace(r, report=replace(r.report, rule_hash=sha256(b"x"))),
+        lambda r: replace(r, report=replace(r.report, evidence_root=sha256(b"x"))),
+        lambda r: replace(r, signed=replace(r.signed, submissions=r.signed.submissions[1:])),
+        lambda r: replace(r, signed=replace(r.signed, slot=Slot(SLOT + 60))),
+    ],
+)  # fmt: skip
+def test_a_node_signs_no_report_that_lies_in_any_field(running, lie) -> None:
+    running.everybody()
+    running.end_of_round()
+    aggregator = Lying(running.client, lie)
+    node = OracleNode(
+        NodeSettings(node_id="k", venue=KRAKEN), secret=secret_of("k"), client=Scripted(WORDS["k"]),
+        aggregator=aggregator, clock=lambda: running.now, wait=lambda _: None, entropy=bytes,
+        rule=ConsensusRule(), keys=running.book.registry.keys,
+    )  # fmt: skip
+    node._ring.append(signed("k", WORDS["k"]))
+    node._to_sign.append(SLOT)
+    assert (node.sign_reports(), aggregator.signed) == (0, 0)
+    aggregator.lie = lambda r: r
+    node._to_sign.append(SLOT)
+    assert (node.sign_reports(), aggregator.signed) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +458,18 @@ class Scripted:
 
     def fetch(self, slot, now):
         return self.observation, b""
+
+
+@pytest.mark.parametrize("slot", [2**63 - 1, 2**63 - 8, 2**32, -60, 61])
+def test_a_slot_that_is_none_is_refused_and_overflows_nothing(running, slot: int) -> None:
+    for ask in (
+        lambda: running.readme.GetAggregatedPrice(pb.GetPriceRequest(slot=slot)),
+        lambda: running.stub.GetRoundReport(pb.ReportRequest(slot=slot)),
+        lambda: running.stub.GetPriceHistory(pb.TimeRange(start=slot, end=2**63 - 1)),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_signature_of_another_report_is_refused(running) -> None:

@@ -16,6 +16,8 @@ from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
 from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
+from btcfi.adapters.store.prices import pauses
+from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
@@ -330,6 +332,30 @@ def test_what_nodes_signed_of_a_minute_is_served_as_it_was_signed_and_of_no_othe
         assert api.get(wrong).status_code == 422
     assert api.get(f"/api/v1/rounds/{slot - 60 * 10_000}/submissions").json()["state"] == "never_asked"
     assert api.get(f"/api/v1/rounds/{slot + 60 * 10_000}/submissions").json()["state"] == "unknown"
+
+
+def test_the_newest_price_says_whether_it_may_be_used_and_until_when(api, world):
+    latest = api.get("/api/v1/prices/latest").json()
+    assert latest["market_status"] == "trading"
+    assert latest["expires_at_unix"] == latest["slot_unix"] + 180
+    world.now = latest["expires_at_unix"]
+    assert api.get("/api/v1/prices/latest").json()["market_status"] == "stale"
+
+
+def test_a_price_that_one_market_could_have_bent_is_thin_and_a_paused_feed_is_halted(api, world):
+    with world.store.transaction() as session:
+        newest = prices_views.newest_priced(session, FEED)
+        newest.report = json.dumps(
+            {"kind": "price", "used": [{}, {}], "dollar_markets": 2, "reach": 500_00, "confidence": 12_00,
+             "thin": ["few_dollar_markets", "one_can_move_it"]}
+        )  # fmt: skip
+    thin = api.get("/api/v1/prices/latest").json()
+    assert thin["market_status"] == "thin"
+    assert thin["thin"] == ["few_dollar_markets", "one_can_move_it"]
+    assert (thin["publishers"], thin["dollar_markets"], thin["reach_cents"]) == (2, 2, 500_00)
+    with world.store.transaction() as session:
+        pauses.pause(session, FEED, by="a test", now=world.now)
+    assert api.get("/api/v1/prices/latest").json()["market_status"] == "halted"
 
 
 def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, world, trader):

@@ -261,6 +261,14 @@ def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):
     assert_refused(done, 2, "kraken-BTC-USD.csv line 3", "close", "2oooo")
 
 
+def test_a_recording_of_one_dollar_market_settles_nothing_by_the_standard_preset_and_the_refusal_names_the_other(
+    inline, tmp_path
+):
+    rows = "".join(f"{1678514400 + 60 * i},20000,20010,19990,20000,1\n" for i in range(60))
+    (tmp_path / "kraken-BTC-USD.csv").write_text(HEADER + rows)
+    assert_refused(inline("demo", "--json", "--replay", tmp_path), 2, "dollar markets: 1", "--preset replay-study")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -270,6 +278,8 @@ def test_a_broken_row_of_a_replay_is_named_by_file_line_and_field(tmp_path):
         (("--minutes", "0"), 2, "--minutes"),
         (("--venue", "nowhere"), 2, "nowhere"),
         (("--live", "--start", "2023-03-11T06:00Z"), 2, "--live"),
+        (("--venue", "kraken:BTC/USD", "--venue", "gemini:BTC/USD"), 2, "--preset replay-study"),
+        (("--preset", "generous"), 3, "replay-study, standard"),
     ],
 )
 def test_a_demo_that_cannot_be_is_refused_before_anything_starts(inline, arguments, code, said):

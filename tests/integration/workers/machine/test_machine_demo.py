@@ -94,6 +94,7 @@ def test_a_settle_worker_killed_while_it_settles_changes_nothing_but_the_time(tm
 
 @pytest.mark.skipif(not DEPEG.is_dir(), reason="the shared recording of March 2023 is not beside this checkout")
 def test_two_hours_of_the_usdc_depeg_are_priced_in_every_minute_without_the_usdc_quote():
-    result = finish(start("--replay", str(DEPEG), "--start", "2023-03-11T06:00Z", "--minutes", "120"))
+    window = ("--start", "2023-03-11T06:00Z", "--minutes", "120")
+    result = finish(start("--replay", str(DEPEG), *window, "--preset", "replay-study"))
     check(result)
     assert result["rounds"] == {"priced": 120, "void": 0}

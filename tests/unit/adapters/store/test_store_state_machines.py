@@ -140,8 +140,9 @@ def slots(session, **values):
 
 def test_a_minute_whose_tick_was_lost_is_opened_by_the_next_tick_and_asked_for_by_the_reconciler(store):
     def tick(session, minute):
-        return rounds.open_round(session, FEED, Slot(SLOT + 60 * minute), now=NOW, deadline_seconds=10)
+        return rounds.open_round(session, FEED, Slot(SLOT + 60 * minute), now=now, deadline_seconds=10)
 
+    now = UnixSeconds(NOW + 180)
     with store.transaction() as session:
         assert tick(session, 0)
         assert tick(session, 3)
@@ -150,8 +151,8 @@ def test_a_minute_whose_tick_was_lost_is_opened_by_the_next_tick_and_asked_for_b
         assert tick(session, 2), "its own tick comes after all"
         assert not tick(session, 2)
         assert slots(session, attempts=0) == [1]
-        assert rounds.repair_rounds(session, REGISTER, now=NOW, deadline_seconds=10) == 0
-        soon = UnixSeconds(NOW + rounds.CATCH_UP_SECONDS)
+        assert rounds.repair_rounds(session, REGISTER, now=now, deadline_seconds=10) == 0
+        soon = UnixSeconds(now + rounds.CATCH_UP_SECONDS)
         assert rounds.repair_rounds(session, REGISTER, now=soon, deadline_seconds=10) == 1
         assert slots(session, attempts=1) == [0, 1, 2, 3]
         assert flows(session).count("price_round") == 4
@@ -165,7 +166,8 @@ def test_an_option_of_a_lost_minute_waits_for_its_own_price_and_not_for_the_next
             priced(session, SLOT + 60 * minute, 5_000_000)
             if not minute:
                 activate(session, create(session))
-        rounds.open_round(session, FEED, Slot(SLOT + 660), now=NOW, deadline_seconds=10)  # 600 was lost, its expiry
+        later = UnixSeconds(NOW + 660)
+        rounds.open_round(session, FEED, Slot(SLOT + 660), now=later, deadline_seconds=10)  # 600 was lost, its expiry
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 660)), "void", now=NOW)
         assert slots(session, state="open") == [10]
         priced(session, SLOT + 720, 5_500_000)
@@ -175,9 +177,10 @@ def test_an_option_of_a_lost_minute_waits_for_its_own_price_and_not_for_the_next
 def test_a_long_outage_is_caught_up_for_the_last_minutes_alone(store):
     with store.transaction() as session:
         rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
-        rounds.open_round(session, FEED, Slot(SLOT + 60 * 500), now=NOW, deadline_seconds=10)
+        now = UnixSeconds(NOW + 60 * 500)
+        rounds.open_round(session, FEED, Slot(SLOT + 60 * 500), now=now, deadline_seconds=10)
         assert slots(session) == [0, *range(500 - rounds.CATCH_UP_SLOTS, 501)]
-        deadlines = [row.deadline_unix - NOW for row in session.exec(select(RoundRow).order_by(RoundRow.slot)).all()]
+        deadlines = [row.deadline_unix - now for row in session.exec(select(RoundRow).order_by(RoundRow.slot)).all()]
         assert deadlines[1:-1] == [rounds.CATCH_UP_SECONDS * n for n in range(1, rounds.CATCH_UP_SLOTS + 1)]
 
 
@@ -187,9 +190,9 @@ def test_a_minute_before_a_priced_one_is_not_opened_any_more_since_options_may_r
         assert not rounds.open_round(session, FEED, SLOT, now=NOW, deadline_seconds=10)
         assert slots(session) == [1]
         ahead = Slot(SLOT + 60 * 300)  # a clock that runs ahead makes void minutes: they stop nobody
-        assert rounds.open_round(session, FEED, ahead, now=NOW, deadline_seconds=10)
+        assert rounds.open_round(session, FEED, ahead, now=UnixSeconds(ahead + 60), deadline_seconds=10)
         cross(session, rounds.find_round(session, FEED, ahead), "void", now=NOW)
-        assert rounds.open_round(session, FEED, Slot(SLOT + 120), now=NOW, deadline_seconds=10)
+        assert rounds.open_round(session, FEED, Slot(SLOT + 120), now=UnixSeconds(NOW + 120), deadline_seconds=10)
 
 
 def test_a_round_waits_for_every_venue_and_closes_once_when_all_have_spoken(store):
@@ -242,7 +245,7 @@ def test_an_option_is_due_only_when_no_earlier_minute_is_open(store):
         priced(session, SLOT, 5_000_000)
         activate(session, create(session))
         priced(session, SLOT + 480, 5_000_000)
-        rounds.open_round(session, FEED, Slot(SLOT + 540), now=NOW, deadline_seconds=10)
+        rounds.open_round(session, FEED, Slot(SLOT + 540), now=UnixSeconds(NOW + 540), deadline_seconds=10)
         priced(session, SLOT + 600, 5_500_000)
         assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
         cross(session, rounds.find_round(session, FEED, Slot(SLOT + 540)), "void", now=NOW)

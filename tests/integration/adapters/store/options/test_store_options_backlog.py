@@ -167,6 +167,8 @@ def test_the_scans_of_every_tick_use_an_index(store, name):
 def test_the_newest_priced_minute_before_an_open_one_is_what_settles(store):
     with store.transaction() as session:
         for number in range(3):
-            rounds.open_round(session, FEED, Slot(NOW + 60 * number), now=NOW, deadline_seconds=20)
+            rounds.open_round(
+                session, FEED, Slot(NOW + 60 * number), now=UnixSeconds(NOW + 60 * number + 60), deadline_seconds=20
+            )
     with store.reading() as session:
         assert rounds.settled_until(session, FEED) is None

@@ -1,0 +1,96 @@
+"""An oracle's ledger of its minute events, on the disk: the prices of the last day, and how far older ones go."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from btcfi.adapters.files import read_untrusted, write_private
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.minute_event import MinuteBook
+from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Hash32, Slot
+
+KEPT_MINUTES: Final = 1_440
+"""A day: a retry, or a restart after a night, finds its price again. Older minutes are refused, whatever the price."""
+
+_SPARE: Final = 256
+"""Rows beyond that before the file is written anew."""
+
+_MAX_FILE_BYTES: Final = 1 << 20
+"""A day has 40 kB."""
+
+
+class FileMinuteLedger:
+    """A file for each oracle and series, of JSON lines: the mark, then a minute and its price a line.
+
+    Written and synced before anything is signed; processes may share it. Satisfies
+    ``oracle.minute_event.MinuteLedger``.
+    """
+
+    def __init__(self, folder: Path, *, kept: int = KEPT_MINUTES) -> None:
+        """Take the folder; it is made at the first claim. kept: minutes that are kept by their price."""
+        self._folder, self._kept = folder, kept
+
+    def claim(self, *, oracle_key: bytes, series: Hash32, slot: Slot, price: CentsPerBtc) -> CentsPerBtc:
+        """Record the price unless one stands there; return the one that stands there now.
+
+        Raises MinuteForgottenError, and InvalidInputError for a file that is not ours: then nothing may be signed.
+        """
+        path = self._folder / f"{oracle_key.hex()[:16]}-{series.hex()[:16]}.minutes"
+        with self._locked(path):
+            # of what a file that is gone may have said, nothing is signed again
+            book = _read(path) if path.exists() else MinuteBook(mark=Slot(max(0, slot - SECONDS_PER_MINUTE)))
+            claimed, standing = book.claim(slot, price)
+            if claimed is not book:
+                self._write(path, claimed, slot)
+            return standing
+
+    def forget_up_to(self, slot: Slot) -> None:
+        """Raise every mark in the folder to ``slot``: after a restore, what was signed since the backup is unknown."""
+        for path in sorted(self._folder.glob("*.minutes")):
+            with self._locked(path):
+                _write_whole(path, _read(path).pruned(slot))
+
+    def _write(self, path: Path, book: MinuteBook, slot: Slot) -> None:
+        if not path.exists() or len(book.prices) > self._kept + _SPARE:
+            oldest = max(book.prices) - self._kept * SECONDS_PER_MINUTE
+            # what is claimed now is written, however late it is
+            _write_whole(path, book.pruned(Slot(max(0, min(oldest, slot - SECONDS_PER_MINUTE)))))
+            return
+        with path.open("ab") as file:
+            file.write(json.dumps([slot, book.prices[slot]]).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # beside the file, which is replaced when it is written anew
+        with os.fdopen(os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _write_whole(path: Path, book: MinuteBook) -> None:
+    rows = [[book.mark], *([at, price] for at, price in sorted(book.prices.items()))]
+    write_private(path, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+
+
+def _read(path: Path) -> MinuteBook:
+    raw = read_untrusted(path, at_most=_MAX_FILE_BYTES, what="ledger of minutes")
+    # a torn last line is a claim that never returned: nothing was signed on it, and it is cut off
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if len(whole) != len(raw):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            os.fsync(file.fileno())
+    try:
+        (mark,), *rows = map(json.loads, whole.splitlines())
+        return MinuteBook(mark=Slot(mark), prices={Slot(at): CentsPerBtc(price) for at, price in rows})
+    except (ValueError, TypeError) as e:
+        raise InvalidInputError(str(path), "is no ledger of minutes", "the file as it was written") from e
