@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,24 +39,31 @@ def served_minutes(session: Session, feed: Feed, slots: Iterable[int]) -> list[S
     asked = sorted(set(slots))
     query = select(RoundRow).where(col(RoundRow.feed) == feed, col(RoundRow.slot).in_(asked))
     rounds = {row.slot: row for row in session.execute(query).scalars()}
-    signed = _signed(session, feed, asked)
+    signed = _signed(session, feed, asked, rounds)
     priced = _newest_priced(session, feed)
     return [_served(Slot(at), rounds.get(at), signed.get(at, []), priced) for at in asked]
 
 
-def _signed(session: Session, feed: Feed, asked: list[int]) -> dict[int, list[bytes]]:
-    """Return the signed messages by minute, both sides of every contradiction among them."""
+def _signed(
+    session: Session, feed: Feed, asked: list[int], rounds: Mapping[int, RoundRow]
+) -> dict[int, list[bytes]]:  # fmt: skip
+    """Return the signed messages by minute, both sides of every contradiction that was seen before its round closed.
+
+    A later one is evidence against its node and changes no minute: or a node could move what was agreed.
+    """
     found: dict[int, list[bytes]] = {}
     query = select(OracleSubmissionRow).where(
         col(OracleSubmissionRow.feed) == feed, col(OracleSubmissionRow.slot).in_(asked)
     )
-    for row in session.execute(query.order_by(col(OracleSubmissionRow.node_id))).scalars():
-        found.setdefault(row.slot, []).append(row.message)
+    for one in session.execute(query.order_by(col(OracleSubmissionRow.node_id))).scalars():
+        found.setdefault(one.slot, []).append(one.message)
     against = select(OracleEquivocationRow).where(
         col(OracleEquivocationRow.feed) == feed, col(OracleEquivocationRow.slot).in_(asked)
     )
     for two in session.execute(against.order_by(col(OracleEquivocationRow.node_id))).scalars():
-        found.setdefault(two.slot, []).extend((two.first, two.second))
+        row = rounds.get(two.slot)
+        if row is None or row.closed_at_unix is None or two.seen_at_unix <= row.closed_at_unix:
+            found.setdefault(two.slot, []).extend((two.first, two.second))
     return found
 
 

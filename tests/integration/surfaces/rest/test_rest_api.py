@@ -14,10 +14,10 @@ from sqlmodel import select
 from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
-from btcfi.adapters.store.prices.network import Submission as Stored
-from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.prices import pauses
 from btcfi.adapters.store.prices import views as prices_views
+from btcfi.adapters.store.prices.network import Submission as Stored
+from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
