@@ -252,10 +252,10 @@ def test_the_oracles_attest_the_fixing_that_settles_to_the_nearest_dollar(store)
         announced = [announce(even_secret(bytes([7] * 32)), event)]
         attesting.store_event(session, event, options.condition_of_row(row), announced, now=NOW)
         until_the_window(session)
-        assert attesting.to_attest(session, event.id.hex(), RULE_OF) == ((), 0)
+        assert fixing_of(session, FEED, event.fixing, event.expiry, RULE_OF("")) is None
         for place, at in enumerate(WINDOW):
             add_minute(session, at, 5_200_000 + 100 * (place % 2))
-        _, outcome = attesting.to_attest(session, event.id.hex(), RULE_OF)
+        outcome = event.outcome(fixing_of(session, FEED, event.fixing, event.expiry, RULE_OF("")).price)
         assert outcome == 52_001  # 52,000.50: half a dollar goes up
         assert settle(session).price_cents == event.price_of(outcome)
 
