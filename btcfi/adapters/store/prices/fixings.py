@@ -12,7 +12,6 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.prices.evidence import venues_of
 from btcfi.adapters.store.prices.rounds import latest_priced
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
-from btcfi.oracle.batch import agreed_minutes
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, decode_outcome, fit_to_settle
 from btcfi.oracle.fixing import MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, LeftOut, Said, fix
 from btcfi.oracle.quote import Feed, VenueId, parse_venue
@@ -89,6 +88,9 @@ class _Minutes(Mapping[Slot, Said]):
         asks how far one venue could move a price settles on it.
         """
         last = min(self._last, Slot(first + (AT_ONCE - 1) * SECONDS_PER_MINUTE))
+        # numpy, which the processes that fix no window save
+        from btcfi.oracle.batch import agreed_minutes  # noqa: PLC0415
+
         self._read |= dict.fromkeys(map(Slot, range(first, last + 1, SECONDS_PER_MINUTE)))
         texts = _texts(self._session, self._feed, first, last)
         asked: dict[frozenset[VenueId], list[Slot]] = {}
