@@ -51,7 +51,7 @@ STARTER_NODES: Final = {
     "bitfinex-node": "bitfinex:BTC/USD",
     "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
-    "gemini-node": "gemini:BTC/USD",
+    "binanceus-node": "binanceus:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
     "usdt-bitstamp-node": "bitstamp:USDT/USD",

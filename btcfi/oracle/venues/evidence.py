@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from btcfi.errors import InvalidInputError
@@ -22,6 +22,9 @@ _START: Final = b'{"btcfi_evidence":1,'
 
 MAX_LINE: Final = 2048
 """Bytes of the line; a target has 150."""
+
+_DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
+"""Of HTTP (RFC 9110, IMF-fixdate), the one form that servers send. The library's reader of mail loads sockets."""
 
 MAX_DATE: Final = 64
 """Characters of a ``Date`` header that are kept; the standard's form has 29."""
@@ -72,6 +75,6 @@ def opened(evidence: bytes) -> Response:
 def time_of_header(text: str) -> UnixSeconds | None:
     """Return the time of an HTTP date, None for anything else."""
     try:
-        return unix_seconds(int(parsedate_to_datetime(text[:MAX_DATE]).timestamp()))
+        return unix_seconds(int(datetime.strptime(text[:MAX_DATE], _DATE).replace(tzinfo=UTC).timestamp()))
     except (ValueError, TypeError, OverflowError, InvalidInputError):
         return None

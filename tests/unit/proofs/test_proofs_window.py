@@ -18,6 +18,7 @@ from btcfi.proofs import subtrees
 from btcfi.proofs.errors import ProofError, ProofFormatError, ProofVersionError, ProofWindowError
 from btcfi.proofs.settlement_proof import Depth, build_proof, from_json, to_json, verify
 from btcfi.proofs.window import (
+    MAX_WINDOW,
     ProvenMinute,
     check_announced,
     check_reports,
@@ -246,7 +247,7 @@ def edited(change):
         (lambda f: f["window"]["minutes"][0].update(slot=True), ProofFormatError, "minutes[0].slot"),
         (lambda f: f["window"]["minutes"][0].update(report="00"), ProofFormatError, "minutes[0].report"),
         (lambda f: f["window"]["minutes"][0].pop("report"), ProofFormatError, "canonical"),
-        (lambda f: f["window"].update(minutes=f["window"]["minutes"] * 600), ProofFormatError, "window.minutes"),
+        (lambda f: f["window"].update(minutes=f["window"]["minutes"] * MAX_WINDOW), ProofFormatError, "window.minutes"),
     ],
 )
 def test_a_window_that_is_not_canonical_is_refused_by_its_field(change, error, named):
