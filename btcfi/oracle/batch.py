@@ -225,32 +225,33 @@ def _agree(said: _Said, venues: Sequence[VenueId], legs: Sequence[VenueId], rule
     """Return price, low, high, confidence, dollar markets and reach of every minute; zeros where it is void."""
     dollar = np.array([venue.quote == DOLLAR for venue in venues], bool)
     here, close = said.here[:, dollar], said.close[:, dollar]
+    low, high = said.low[:, dollar], said.high[:, dollar]
     median_twice = _median_twice(close, here)
     kept = here & (np.abs(2 * np.where(here, close, 0) - median_twice[:, None]) * _ONE
                    <= rule.outlier_bps * median_twice[:, None])  # fmt: skip
-    count = kept.sum(axis=1)
-    low, high = said.low[:, dollar], said.high[:, dollar]
-    paid = _paid(said.open[:, dollar], (close, low, high, kept))
+    present, some = here.sum(axis=1), np.asarray(kept.any(axis=1))
+    voting = np.where((present >= ALONE)[:, None], here, kept)  # an outlier keeps its vote in the median
+    count = voting.sum(axis=1)
+    paid = _paid(said.open[:, dollar], (close, low, high, voting & some[:, None]), rule)
     coins, confirming = _coins(said, venues, legs, paid, rule)
     few = count < ALONE
-    opinions = _join([(close, low, high, kept)] + [(c, lo, hi, ok & few[:, None]) for c, lo, hi, ok in coins])
-    value, lows, highs, voting = opinions
-    some = count > 0
-    lowest = np.where(kept, close, _NONE).min(axis=1, initial=_NONE)
-    highest = np.where(kept, close, 0).max(axis=1, initial=0)
-    price = np.clip(_half_even(_median_twice(value, voting), 2), lowest, np.maximum(highest, lowest))
-    reached_low, reached_high = _range(lows, highs, voting)
-    reached_low = np.maximum(reached_low, np.where(kept, low, _NONE).min(axis=1, initial=_NONE))
-    reached_high = np.minimum(reached_high, np.where(kept, high, 0).max(axis=1, initial=0))
-    all_values = _join([(close, low, high, kept), *confirming])
-    band = np.abs(np.where(all_values[3], all_values[0], 0) - price[:, None])
-    agreeing = all_values[3].sum(axis=1)
-    confidence = _at(np.sort(np.where(all_values[3], band, _NONE), axis=1), agreeing // 2)
+    value, lows, highs, speaking = _join(
+        [(close, low, high, voting)] + [(c, lo, hi, ok & few[:, None]) for c, lo, hi, ok in coins]
+    )
+    lowest = np.where(voting, close, _NONE).min(axis=1, initial=_NONE)
+    highest = np.where(voting, close, 0).max(axis=1, initial=0)
+    price = np.clip(_half_even(_median_twice(value, speaking), 2), lowest, np.maximum(highest, lowest))
+    reached_low, reached_high = _range(lows, highs, speaking)
+    reached_low = np.maximum(reached_low, np.where(voting, low, _NONE).min(axis=1, initial=_NONE))
+    reached_high = np.minimum(reached_high, np.where(voting, high, 0).max(axis=1, initial=0))
+    band = np.where(speaking, np.abs(np.where(speaking, value, 0) - price[:, None]), _NONE)
+    confidence = _at(np.sort(band, axis=1), speaking.sum(axis=1) // 2)
+    left = kept.sum(axis=1) + sum(ok.sum(axis=1) for *_, ok in confirming)
     quorum = rule.quorum(len(venues))
-    good = some & (said.here.sum(axis=1) >= quorum) & (agreeing >= quorum)
+    good = some & (said.here.sum(axis=1) >= quorum) & (left >= quorum)
     columns = (
-        price, np.minimum(reached_low, price), np.maximum(reached_high, price), confidence, here.sum(axis=1),
-        _reach(close, kept, count, price),
+        price, np.minimum(reached_low, price), np.maximum(reached_high, price), confidence, present,
+        _reach(close, voting, count, price),
     )  # fmt: skip
     return np.where(good, np.stack(columns), 0)
 
@@ -285,14 +286,17 @@ def _coins(
     return opinions, markets
 
 
-def _paid(first: Numbers, dollars: _Opinions) -> tuple[Numbers, Numbers]:
+def _paid(first: Numbers, dollars: _Opinions, rule: ConsensusRule) -> tuple[Numbers, Numbers]:
     """Return what dollars paid, from and to: see ``consensus._paid``; zeros where nobody did."""
-    close, low, high, kept = dollars
-    count = kept.sum(axis=1)
-    reached = np.sort(np.stack(_range(low, high, kept)), axis=0)
-    body = np.stack([np.where(kept, np.minimum(first, close), 0), np.where(kept, np.maximum(first, close), 0)])
-    from_ = np.where(count > 1, reached[0], body[0].sum(axis=1))
-    to = np.where(count > 1, reached[1], body[1].sum(axis=1))
+    close, low, high, counts = dollars
+    count = counts.sum(axis=1)
+    reached = np.sort(np.stack(_range(low, high, counts)), axis=0)
+    # of a single market: its candle, as far as it lies within the band of its opening or close
+    below, above = np.minimum(first, close), np.where(counts, np.maximum(first, close), 0)
+    below = np.where(counts, below, 0)
+    least = np.where(counts, np.maximum(low, below - below * rule.par_band_bps // _ONE), 0).sum(axis=1)
+    most = np.where(counts, np.minimum(high, above + above * rule.par_band_bps // _ONE), 0).sum(axis=1)
+    from_, to = np.where(count > 1, reached[0], least), np.where(count > 1, reached[1], most)
     return np.where(count > 0, from_, 0), np.where(count > 0, to, 0)
 
 
