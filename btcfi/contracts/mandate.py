@@ -21,7 +21,7 @@ from btcfi.contracts.payouts import breakpoints_of, check_option_of, decode_term
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.options.expiry import SettlementInput
-from btcfi.options.terms import OptionKind, OptionTerms
+from btcfi.options.terms import OptionKind, OptionTerms, check_style
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, FOREIGN, OracleEvent
 from btcfi.oracle.fixing import EXPECTED, MINUTE, Fixing, parse_fixing
 from btcfi.records import Refused, Rule, hexadecimal, listed, record, whole
@@ -250,6 +250,7 @@ class Authority:
         self._among("option.kind", option.kind.label, [one.label for one in mandate.kinds])
         if option.american and not mandate.american:
             self._refuse("option.american", "true", "false")
+        check_style(option.window, american=option.american)
         if option.barrier is not None and not mandate.barrier:
             self._refuse("option.barrier_cents", f"{option.barrier:,}", "none")
         self._among("event.feed", event.feed, mandate.feeds)

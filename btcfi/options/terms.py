@@ -163,7 +163,23 @@ def _check_expiry(terms: OptionTerms, now: UnixSeconds) -> None:
             f"{(terms.expiry - now) // SECONDS_PER_MINUTE} minutes away",
             f"at most {MAX_AMERICAN_LIFE} minutes for an American option",
         )
+    check_style(terms.window, american=terms.american)
     check_window(terms.window, terms.expiry, now)
+
+
+def fixing_for(named: Fixing | None, *, american: bool, preset: Fixing) -> Fixing:
+    """Return what settles an option: what its order names, else the preset's; of an American one its minute."""
+    return named or (MINUTE if american else preset)
+
+
+def check_style(fixing: Fixing, *, american: bool) -> None:
+    """Check that an American option settles on one minute. Raises InvalidTermsError.
+
+    A window's mean lags: who exercises just after the price has turned is paid at a price that is gone. That is worth
+    several per cent of the premium, which no premium of ours has in it (docs/decisions/0053).
+    """
+    if american and fixing != MINUTE:
+        raise InvalidTermsError("fixing", f"{fixing}, of an American option", "minute, or a European option")
 
 
 def check_window(fixing: Fixing, expiry: int, now: UnixSeconds) -> None:

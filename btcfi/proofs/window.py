@@ -19,7 +19,9 @@ from btcfi.oracle.fixing import MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, Left
 from btcfi.oracle.report import RoundReport
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.records import HASH, listed, one_of, optional, record, whole
-from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, CentsPerBtc, Hash32, Slot
+from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, CentsPerBtc, Hash32, Minutes, Slot
+
+_NONE: Final = Minutes(0)
 
 MAX_WINDOW: Final = MOST_MINUTES + MINUTES_AFTER
 """Minutes that a window may list: its own, and those that it may take up after its end."""
@@ -133,9 +135,14 @@ def window_in_words(window: ProvenWindow) -> str:
     return said + (f"; left out: {', '.join(left_out)}." if left_out else ".")
 
 
-def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash32) -> str:
-    """Check that a window is what an oracle's event promised; return that in words. Raises ProofWindowError."""
-    theirs = (event.fixing, event.expiry, event.rounding, event.digits, event.program_hash)
+def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash32, *, early: Minutes = _NONE) -> str:
+    """Check that a window is what an oracle's event promised; return that in words. Raises ProofWindowError.
+
+    early: minutes before the expiry that the option was exercised, as the guest's input says: so long before it the
+    window ends, and its price is by the cent.
+    """
+    rounding = None if early else event.rounding
+    theirs = (event.fixing, event.expiry - early * SECONDS_PER_MINUTE, rounding, event.digits, event.program_hash)
     ours = (window.fixing, window.end, window.rounding, window.digits, program_hash)
     for name, a, b in zip(("fixing", "end", "rounding", "digits", "program"), ours, theirs, strict=True):
         if a != b:
@@ -144,6 +151,8 @@ def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "none"
     return value.hex()[:16] if isinstance(value, bytes) else str(getattr(value, "value", value))
 
 
@@ -151,25 +160,38 @@ def check_reports(window: ProvenWindow, reports: Mapping[Hash32, RoundReport]) -
     """Check a window's minutes against reports by hash; return in words how many were there.
 
     A report must be of its minute, agree on its price, and be void where the minute is left out as void; that a priced
-    minute is too thin is the preset's word, which a report has not. Raises ProofWindowError.
+    minute is too thin is the preset's word, which a report has not. A minute that names no report, or one that is not
+    here, is held against those of its slot that are: who writes the file does not choose what its reader looks at.
+    Raises ProofWindowError.
     """
     held = 0
+    by_slot: dict[Slot, list[RoundReport]] = {}
+    for one in reports.values():
+        by_slot.setdefault(one.outcome.slot, []).append(one)
     for minute in window.minutes:
-        report = None if minute.report is None else reports.get(minute.report)
-        if report is None:
+        named = None if minute.report is None else reports.get(minute.report)
+        found = by_slot.get(minute.slot, []) if named is None else [named]
+        if not found:
             continue
         held += 1
-        outcome = report.outcome
-        price = outcome.price if isinstance(outcome, AgreedPrice) else None
-        agrees = price == minute.price if minute.left_out is None else minute.left_out in _left_out_by(price)
-        if outcome.slot != minute.slot or not agrees:
-            said = "void" if price is None else f"{price} cents"
+        # of several feeds or aggregators one must say so
+        if not any(_agrees(minute, one) for one in found):
+            outcome = found[0].outcome
+            said = f"{outcome.price} cents" if isinstance(outcome, AgreedPrice) else "void"
             raise ProofWindowError(f"minute {minute.slot}: its report is of {outcome.slot} and says {said}")
     return f"{held} of {len(window.minutes)} minutes have a report, and it says the same"
 
 
-def _left_out_by(price: CentsPerBtc | None) -> tuple[LeftOut, ...]:
-    return (LeftOut.VOID, LeftOut.NEVER_ASKED) if price is None else (LeftOut.THIN,)
+def _agrees(minute: ProvenMinute, report: RoundReport) -> bool:
+    outcome = report.outcome
+    price = outcome.price if isinstance(outcome, AgreedPrice) else None
+    agrees = price == minute.price if minute.left_out is None else minute.left_out is _left_out_by(price)
+    return agrees and outcome.slot == minute.slot
+
+
+def _left_out_by(price: CentsPerBtc | None) -> LeftOut:
+    # that of a minute which nobody asked for there is no report, whatever it says
+    return LeftOut.VOID if price is None else LeftOut.THIN
 
 
 # ---- JSON

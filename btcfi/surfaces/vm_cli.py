@@ -138,7 +138,9 @@ def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | N
     if announcement is not None:
         made = decode_announcement(parse_json(_read(announcement), "announcement"))
         check_announcement(made, expected=made.event)
-        said.append(check_announced(proof.window, made.event, proof.program_hash))
+        # the proof's check has read the input as a settlement's
+        early = SettlementInput.from_bytes(proof.input_bytes).time_to_expiry
+        said.append(check_announced(proof.window, made.event, proof.program_hash, early=early))
     if reports is not None:
         said.append(check_reports(proof.window, _reports(reports)))
     return said

@@ -11,12 +11,13 @@ from typing import Final
 
 from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
 from btcfi.adapters.store.options.premiums import quote as priced_as_sold
+from btcfi.adapters.store.options.sales import spot_to_sell_at
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.options.payoff import settle_in_python
-from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
 from btcfi.oracle.fixing import Fixing, parse_fixing
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.rest.deps import OptionOrder
@@ -59,7 +60,7 @@ class Wanted:
     barrier: CentsPerBtc | None
     american: bool
     fixing: Fixing | None
-    """None: the preset's."""
+    """None: the preset's, of an American option its minute."""
     minutes: int
     """Until expiry, from the market's now."""
 
@@ -148,18 +149,18 @@ def hundredths(text: str, field: str, *, highest: int) -> int:
 def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSeconds) -> Quoted:
     """Return the premium that a sale would fix now.
 
-    now: the market's clock. Raises InvalidTermsError, NoPriceYetError.
+    now: the market's clock. Raises InvalidTermsError, NoPriceYetError, UnfitPriceError.
     """
     last = prices.newest_close(session, deps.api.feed)
     if last is None:
         raise NoPriceYetError(deps.api.feed)
-    spot = last.price_cents
+    spot = spot_to_sell_at(session, Feed(deps.api.feed), now=now)
     expiry = wanted.expiry(now)
     collateral = required_collateral(wanted.kind, wanted.quantity)
     terms = OptionTerms(
         kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, barrier=wanted.barrier,
         american=wanted.american, expiry=expiry, premium=Cents(0), collateral=collateral,
-        fixing=wanted.fixing or deps.api.fixing,
+        fixing=fixing_for(wanted.fixing, american=wanted.american, preset=deps.api.fixing),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=spot)
     fallback = deps.api.fallback_volatility

@@ -83,7 +83,8 @@ def create(
     barrier: Annotated[str, typer.Option(help="Knock-out level, USD per BTC; above the strike up-and-out")] = "",
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry")] = False,
     fixing: Annotated[
-        str, typer.Option(help="What settles it: minute, twap:N or median:N; the preset's if not given")
+        str,
+        typer.Option(help="What settles it: minute, twap:N or median:N; the preset's (American: minute) if not given"),
     ] = "",
     as_json: AsJson = False,
 ) -> None:

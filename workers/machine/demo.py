@@ -38,7 +38,7 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.options.terms import OptionKind
+from btcfi.options.terms import OptionKind, fixing_for
 from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind
 from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.proofs.settlement_proof import from_json, verify
@@ -122,7 +122,7 @@ class Line:
     barrier: int | None
     american: bool
     fixing: Fixing | None = None
-    """None: the preset's."""
+    """None: the preset's; of an American one its minute."""
 
     @property
     def name(self) -> str:
@@ -140,7 +140,7 @@ def book() -> list[Line]:
         for strike in (940, 1060):
             for american in (False, True):
                 low = strike < 1000  # noqa: PLR2004 - the spot, in per mille
-                soon, last = (TEN, TEN) if american else (MINUTE, None) if low else (TEN, MEDIAN)
+                soon, last = (MINUTE, MINUTE) if american else (MINUTE, None) if low else (TEN, MEDIAN)
                 lines.append(Line(kind=kind, strike=strike, barrier=None, american=american, fixing=soon))
                 far = 1300 if kind.is_put or not low else 700
                 lines.append(Line(kind=kind, strike=strike, barrier=far, american=american, fixing=last))
@@ -152,7 +152,7 @@ def book() -> list[Line]:
 
 def fixing_within(line: Line, rule: SaleRule, life: int) -> Fixing:
     """Return what settles a line of the book that lives ``life`` seconds: the minute where its window is longer."""
-    fixing = line.fixing or rule.fixing
+    fixing = fixing_for(line.fixing, american=line.american, preset=rule.fixing)
     return fixing if fixing.minutes * SECONDS_PER_MINUTE <= life else MINUTE
 
 

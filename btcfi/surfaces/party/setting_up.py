@@ -23,7 +23,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
+from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
 from btcfi.surfaces.party.oracles import read_announcement
@@ -71,17 +71,24 @@ def option(
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
     premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
     fixing: Annotated[
-        str, typer.Option("--fixing", help="What settles it: minute, twap:N or median:N (N minutes up to its expiry).")
-    ] = str(STANDARD_FIXING),
+        str,
+        typer.Option(
+            "--fixing",
+            help=f"What settles it: minute, twap:N or median:N (N minutes up to its expiry); {STANDARD_FIXING} if not "
+            "given, of an American option its minute.",
+        ),
+    ] = "",
 ) -> None:
     """Write the terms of an option; its collateral follows from them."""
     now = UnixSeconds(int(time.time()))
     which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
+    named = parse_fixing(fixing) if fixing else None
+    settles = fixing_for(named, american=american, preset=STANDARD_FIXING)
     terms = OptionTerms(
         kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
         barrier=parse_dollars(barrier, "barrier") if barrier else None, expiry=parse_expiry(expiry).slot(now),
         premium=Cents(parse_dollars(premium, "premium") if premium else 0),
-        collateral=required_collateral(which, size), fixing=parse_fixing(fixing),
+        collateral=required_collateral(which, size), fixing=settles,
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)
     write_message(str(out), encode_terms(terms))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, check_window, required_collateral
+from btcfi.options.terms import OptionKind, check_style, check_window, fixing_for, required_collateral
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.pricing.premium import CENTS_PER_USD, Book, collateral_ratio, fixing_codes, premiums
 from btcfi.surfaces.rest import schemas
@@ -38,7 +38,9 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
         now = market.now(seen)
         if expiry <= now:
             raise InvalidInputError("expiry", f"{query.expiry} is not after now", f"a time after {iso(now)}")
-        fixing = deps.fixing if query.fixing is None else parse_fixing(query.fixing)
+        named = None if query.fixing is None else parse_fixing(query.fixing)
+        fixing = fixing_for(named, american=query.american, preset=deps.fixing)
+        check_style(fixing, american=query.american)
         check_window(fixing, expiry, now)
         kind = OptionKind.from_label(query.type.value)
         book = Book(

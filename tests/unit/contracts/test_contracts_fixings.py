@@ -277,3 +277,17 @@ def test_a_contract_in_plain_words_says_its_window_what_it_needs_of_it_and_how_i
     words = "\n".join(line for section in found.sections for line in section.lines)
     assert "rounded down before it is attested" in words
     assert "The window" not in words
+
+
+# ---- an American option
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_neither_side_signs_an_american_option_on_a_window(role):
+    made = scene()
+    allowed = made.authority(american=True)
+    allowed.check_contract(made.terms, role)
+    american = replace(made.terms, option=encode_terms(replace(option(TWAP), american=True)))
+    with pytest.raises(InvalidInputError, match="of an American option; expected minute") as e:
+        allowed.check_contract(american, role)
+    assert e.value.field == "fixing"

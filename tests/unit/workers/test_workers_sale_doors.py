@@ -31,6 +31,8 @@ def called(path):
 @pytest.mark.parametrize(("module", "check"), BUILDERS.items())
 def test_a_door_checks_the_life_of_an_option_against_its_window(module, check):
     assert check is None or check in called(ROOT / module)
+    # and that an American one settles on its minute: ``validate_terms`` asks both
+    assert check != "check_window" or "check_style" in called(ROOT / module)
 
 
 def test_there_is_no_other_door():

@@ -19,7 +19,7 @@ from btcfi.adapters.store.options.tables import (
     SettlementState,
 )
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
+from btcfi.adapters.store.prices.fixings import Read, closed_until, fixing_of
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import NotFoundError, NotHeldError, RetryableError
@@ -42,8 +42,8 @@ MIN_PREMIUM_SATS = 1_000
 class NoPriceYetError(RetryableError):
     """An option needs an agreed price to be sold at, and there is none."""
 
-    def __init__(self, feed: str) -> None:
-        super().__init__(f"{feed} has no agreed price yet; wait for the first priced minute")
+    def __init__(self, feed: str, problem: str = "") -> None:
+        super().__init__(problem or f"{feed} has no agreed price yet; wait for the first priced minute")
         self.feed = feed
 
 
@@ -168,6 +168,8 @@ class Fixings:
     feed: Feed
     rule_of: RuleOf
     _known: dict[tuple[int, str, str | None], Fixed | NotHeldError | None] = field(default_factory=dict)
+    _read: dict[str, Read] = field(default_factory=dict)
+    """By preset: what minutes said, which many windows look for after an outage."""
 
     def of(self, option: OptionRow) -> Fixed | NotHeldError | None:
         """Return an option's fixing by its own rule, None while it cannot be known; or that its preset is not here."""
@@ -179,7 +181,9 @@ class Fixings:
     def _made(self, option: OptionRow) -> Fixed | NotHeldError | None:
         window, end = terms_of(option).window, Slot(option.expiry_unix)
         try:
-            return fixing_of(self.session, self.feed, window, end, self.rule_of(option.preset_sha256))
+            rule = self.rule_of(option.preset_sha256)
+            read = self._read.setdefault(option.preset_sha256, {})
+            return fixing_of(self.session, self.feed, window, end, rule, read=read)
         except NotHeldError as e:
             return e
 

@@ -385,7 +385,9 @@ def _exercising(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed |
     """
     feed, window = Feed(option.feed), terms_of(option).window
     last = rounds.settled_until(session, feed)
-    if last is None or (window != MINUTE and window.window(Slot(last.slot))[0] <= option.listed_slot):
+    # the very price that it was sold at is nobody's gain; of a window not even that minute
+    least = option.listed_slot + (window != MINUTE)
+    if last is None or window.window(Slot(last.slot))[0] < least:
         return f"waits until the window of {window} lies in the option's life"
     try:
         rule = rule_of(option.preset_sha256)

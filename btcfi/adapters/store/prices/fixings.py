@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy import func, select
 from sqlmodel import Session, col
@@ -21,17 +21,26 @@ AT_ONCE: Final = MOST_MINUTES
 """Minutes that are agreed again together: a whole window, and of a long way to the first price no more."""
 
 
-def fixing_of(session: Session, feed: Feed, fixing: Fixing, end: Slot, rule: ConsensusRule) -> Fixed | None:
+Read: TypeAlias = dict[Slot, Said | None]
+"""What minutes say, None of one that nobody asked for."""
+
+
+def fixing_of(
+    session: Session, feed: Feed, fixing: Fixing, end: Slot, rule: ConsensusRule, *, read: Read | None = None
+) -> Fixed | None:
     """Return the fixing of the window that ends with the minute ``end`` by ``rule``; None while it cannot be known.
 
     rule: the option's own, whatever minutes are agreed by today: each is agreed again from its stored observations, and
     one that is void or unfit by it does not count. A round that is still open, also before the window, is waited for: a
-    barrier watches every minute.
+    barrier watches every minute. read: of this transaction and this rule, what other windows have asked for already:
+    after an outage of hours many look for the same minutes.
     """
     until = closed_until(session, feed)
     if until is None or until < end:
         return None
-    minutes = _Minutes(session, feed, rule, first=Slot(fixing.window(end)[0]), until=until, end=end)
+    minutes = _Minutes(
+        session, feed, rule, first=Slot(fixing.window(end)[0]), until=until, end=end, read={} if read is None else read
+    )  # fmt: skip
     return fix(fixing, end, minutes)
 
 
@@ -60,14 +69,14 @@ class _Minutes(Mapping[Slot, Said]):
     """The closed minutes from ``first`` to ``until``, agreed again as they are asked for, AT_ONCE together."""
 
     def __init__(
-        self, session: Session, feed: Feed, rule: ConsensusRule, *, first: Slot, until: Slot, end: Slot
+        self, session: Session, feed: Feed, rule: ConsensusRule, *, first: Slot, until: Slot, end: Slot, read: Read
     ) -> None:  # fmt: skip
         self._session, self._feed, self._rule, self._first = session, feed, rule, first
         self._last = min(until, Slot(end + MINUTES_AFTER * SECONDS_PER_MINUTE))
         newest = latest_priced(session, feed)
         # a minute before one that has a price can not be opened any more (``rounds.open_round``)
         self._passed = Slot(0) if newest is None else Slot(newest.slot)
-        self._read: dict[Slot, Said | None] = {}
+        self._read = read
 
     def __getitem__(self, at: Slot) -> Said:
         if not self._first <= at <= self._last:

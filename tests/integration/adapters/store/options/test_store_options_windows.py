@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from btcfi.adapters.store.options import attesting, options, settlements
 from btcfi.adapters.store.options.options import event_of
-from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.options.sales import Order, SaleRule, UnfitPriceError, sell
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, RequestState, SettlementRow
-from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices import fixings, pauses, rounds
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.prices.observations import observations_of, store_observation
 from btcfi.adapters.store.prices.rounds import Register
@@ -20,10 +20,11 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
-from btcfi.options.terms import OptionKind
+from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle.announcement import PriceRounding, announce
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.fixing import MINUTE, MOST_MINUTES, Fixing, FixingKind, LeftOut, fix, parse_fixing
+from btcfi.oracle.freshness import expires_at
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.proofs.subtrees import prove
@@ -263,11 +264,9 @@ def test_the_oracles_attest_the_fixing_that_settles_to_the_nearest_dollar(store)
 
 
 def test_an_exercise_pays_the_fixing_of_the_window_that_ends_then_intrinsic_and_continuation_alike(store):
-    ten = parse_fixing("twap:10")
     with store.transaction() as session:
-        row = sold(
-            session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(4_000_000), american=True, fixing=ten
-        )  # fmt: skip
+        row = sold(session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(4_000_000), fixing=parse_fixing("twap:10"))
+        row.american = True  # none is sold (docs/decisions/0053)
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         for place in range(1, 10):
             add_minute(session, LISTED + 60 * place, 5_000_000 + 1_001 * place)
@@ -287,10 +286,8 @@ def test_an_exercise_pays_the_fixing_of_the_window_that_ends_then_intrinsic_and_
 
 def test_a_request_waits_while_too_few_minutes_of_its_window_are_fit_and_is_answered_when_they_are(store):
     with store.transaction() as session:
-        sold(
-            session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(4_000_000), american=True,
-            fixing=parse_fixing("twap:6"),
-        )  # fmt: skip
+        row = sold(session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(4_000_000), fixing=parse_fixing("twap:6"))
+        row.american = True  # as above
         for place in range(1, 9):
             void_minute(session, LISTED + 60 * place) if 3 <= place <= 5 else add_minute(
                 session, LISTED + 60 * place, 5_000_000
@@ -300,6 +297,68 @@ def test_a_request_waits_while_too_few_minutes_of_its_window_are_fit_and_is_answ
         assert settlements.open_requests(session) == ["one"]
         add_minute(session, LISTED + 60 * 9, 5_000_000)
         assert settlements.answer_request(session, "one", RULE_OF, now=NOW) == "early exercise"
+
+
+def test_an_exercise_pays_no_price_from_before_the_sale(store):
+    with store.transaction() as session:
+        add_minute(session, LISTED - 120, 6_000_000)
+        rounds.open_round(session, FEED, Slot(LISTED - 60), now=NOW, deadline_seconds=10)  # and stays open
+        row = sold(session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(5_500_000), american=True)
+        assert (row.fixing, row.premium_cents) == ("minute", 0)
+        settlements.request_settlement(session, "one", requested_by="op", now=NOW)
+        assert "waits" in settlements.answer_request(session, "one", RULE_OF, now=NOW)
+        assert session.get(SettlementRow, "st-one") is None
+
+
+def test_an_american_option_is_sold_on_its_minute_alone(store):
+    with store.transaction() as session:
+        for fixing in ("twap:30", "median:2"):
+            with pytest.raises(InvalidTermsError, match="of an American option"):
+                sold(session, american=True, fixing=parse_fixing(fixing))
+        assert sold(session, american=True).fixing == "minute"
+        assert sold(session, "two", american=True, fixing=MINUTE).fixing == "minute"
+        assert sold(session, "three").fixing == "twap:30"
+
+
+def test_nothing_is_sold_at_a_price_that_the_market_has_left(store):
+    with store.transaction() as session:
+        add_minute(session, LISTED, 5_000_000)
+        order = Order(
+            option_id="one", kind=OptionKind.CALL, strike=CentsPerBtc(5_000_000), quantity=CentiBtc(5), barrier=None,
+            american=False, expiry=Slot(LISTED + 10 * 86_400),
+        )  # fmt: skip
+        for now in (expires_at(LISTED), UnixSeconds(LISTED + 2 * 86_400)):
+            with pytest.raises(UnfitPriceError, match="stale"):
+                sell(session, order, SALE, now=now)
+        closed_round(session, LISTED + 60, [5_000_000, 5_040_000, 5_041_000, 5_042_000, None])
+        with pytest.raises(UnfitPriceError, match="thin"):
+            sell(session, order, SALE, now=UnixSeconds(LISTED + 120))
+        add_minute(session, LISTED + 120, 5_040_000)
+        pauses.pause(session, FEED, by="op", now=UnixSeconds(LISTED + 180))
+        with pytest.raises(UnfitPriceError, match="halted"):
+            sell(session, order, SALE, now=UnixSeconds(LISTED + 180))
+        pauses.resume(session, FEED, now=UnixSeconds(LISTED + 180))
+        sold_at = sell(session, order, SALE, now=UnixSeconds(LISTED + 180))
+        # what is sold stays what it is, whatever the price is by now
+        assert sell(session, order, SALE, now=UnixSeconds(LISTED + 3 * 86_400)) is sold_at
+
+
+def test_after_an_outage_many_windows_look_for_the_same_minutes_once(store, monkeypatch):
+    agreed = []
+    again = fixings.agreed_minutes
+    monkeypatch.setattr(
+        fixings,
+        "agreed_minutes",
+        lambda minutes, **more: agreed.extend(at for at, _ in minutes) or again(minutes, **more),
+    )
+    with store.transaction() as session:
+        for place in range(5):
+            sold(session, str(place), expiry=Slot(EXPIRY + 60 * place))
+        for at in range(LISTED + 60, EXPIRY + 121 * 60, 60):
+            void_minute(session, at)
+        assert options.expire_due(session, FEED, RULE_OF, now=NOW, batch_size=64) == 0
+        assert len(agreed) >= 150
+        assert sorted(set(agreed)) == sorted(agreed)
 
 
 def test_after_a_restart_the_proof_file_still_has_every_minute(store):
