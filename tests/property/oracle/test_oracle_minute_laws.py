@@ -107,7 +107,7 @@ def test_a_minute_has_one_price_for_ever_whatever_is_pruned_and_however_often_it
             before, book = book.mark, book.pruned(at)
             assert book.mark == max(before, at)
             # all that a restart needs: the mark, and the prices above it
-            book = MinuteBook(mark=book.mark, prices=dict(book.prices))
+            book = MinuteBook(mark=book.mark, said=dict(book.said))
             continue
         try:
             book, standing = book.claim(at, price)
@@ -115,7 +115,7 @@ def test_a_minute_has_one_price_for_ever_whatever_is_pruned_and_however_often_it
             assert at <= book.mark
             continue
         assert standing == first.setdefault(at, price)
-    assert all(at > book.mark for at in book.prices)
+    assert all(at > book.mark for at in book.said)
 
 
 @settings(max_examples=20, deadline=None)

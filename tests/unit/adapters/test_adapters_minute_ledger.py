@@ -16,7 +16,7 @@ KEY, SERIES = b"\x01" * 32, Hash32(b"\x02" * 32)
 
 
 def claim(ledger, minute, price, series=SERIES):
-    return ledger.claim(oracle_key=KEY, series=series, slot=Slot(60 * minute), price=CentsPerBtc(price))
+    return ledger.claim(oracle_key=KEY, series=series, slot=Slot(60 * minute), said=CentsPerBtc(price))
 
 
 def the_file(folder):
