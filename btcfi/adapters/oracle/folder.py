@@ -7,6 +7,7 @@ network.toml       the oracle nodes: name, venue, public key
 ledger.jsonl       the first outcome of each event, synced before anything is signed
 held.json          after a restore: which events may have been attested since the backup
 minutes/DAY/SLOT.json   the signed submissions of a minute, as they were checked
+minute-events/     the first word on each minute that is signed by itself, synced before anything is signed
 ```
 """
 
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import FileLedger
+from btcfi.adapters.minute_ledger import FileMinuteLedger
 from btcfi.adapters.oracle_network.network_file import read_registry
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import EventHeldError
@@ -33,7 +35,7 @@ from btcfi.oracle.quote import Feed
 from btcfi.oracle.round_book import Registry
 from btcfi.oracle.submission_json import decode_signed, encode_signed
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import Hash32, Slot, UnixSeconds
+from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
 
 KEY: Final = "oracle.key"
 PUBLIC: Final = "public.json"
@@ -41,6 +43,7 @@ NETWORK: Final = "network.toml"
 LEDGER: Final = "ledger.jsonl"
 HELD: Final = "held.json"
 MINUTES: Final = "minutes"
+MINUTE_EVENTS: Final = "minute-events"
 
 MAX_MINUTE_BYTES: Final = 1 << 20
 """Of a minute's file: a thousand submissions."""
@@ -138,6 +141,10 @@ class OracleFolder:
         """Return the ledger of first outcomes."""
         return HoldingLedger(file=FileLedger(self.path / LEDGER), folder=self)
 
+    def minute_ledger(self) -> FileMinuteLedger:
+        """Return the ledger of minute events."""
+        return FileMinuteLedger(self.path / MINUTE_EVENTS)
+
     def seed(self, outcomes: Iterable[tuple[Hash32, int]]) -> int:
         """Write what this oracle attested before it had this ledger into it; return how many there are.
 
@@ -157,6 +164,7 @@ class OracleFolder:
         """
         held = Held(taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided))
         write_private(self.path / HELD, json.dumps(held.document()).encode() + b"\n")
+        self.minute_ledger().forget_up_to(slot_of(now))
 
     def release(self, events: Iterable[Hash32]) -> None:
         """Release events on their owner's word that no attestation of them was published."""

@@ -177,7 +177,7 @@ class Oracle:
         ends_in = event.expiry + SECONDS_PER_MINUTE - self.clock()
         if ends_in > 0:
             raise NotOverError(event, ends_in=ends_in)
-        self._complete(event)
+        self._complete(event.fixing.window(event.expiry))
         found = self._compute(event, rule)
         for _ in range(PAGES_AT_ONCE):
             if not isinstance(found, Lacking) or not self._fetch(found.slots):
@@ -185,7 +185,7 @@ class Oracle:
             found = self._compute(event, rule)
         if isinstance(found, Lacking):
             self._wanted.update(found.slots)
-            problems = [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
+            problems = self._problems()
             log.warning("not_attested", event_id=event.id.hex(), reason=str(found), problems=problems)
             raise MinutesLackingError(found, problems)
         log.info(
@@ -197,10 +197,12 @@ class Oracle:
     def _compute(self, event: OracleEvent, rule: ConsensusRule) -> Computed | Lacking:
         return compute(event, lambda at: self._said(at, rule), lambda at, touch: self._touched(at, touch, rule))
 
-    def _complete(self, event: OracleEvent) -> None:
+    def _complete(self, window: Iterable[int]) -> None:
         """Ask once more for the window's minutes that lack a node's word: another aggregator may have it."""
-        window = [Slot(at) for at in event.fixing.window(event.expiry)]
-        self._fetch([at for at in window if (own := self._minute(at)) is None or not own.is_whole])
+        self._fetch([at for at in map(Slot, window) if (own := self._minute(at)) is None or not own.is_whole])
+
+    def _problems(self) -> list[str]:
+        return [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
 
     # ---- its minutes
 
@@ -208,6 +210,23 @@ class Oracle:
         """Return a minute as this oracle holds it."""
         with self._lock:
             return self._minute(at)
+
+    def said(self, at: Slot, rule: ConsensusRule) -> Said:
+        """Return what one minute that is over says by a rule: a price fit to settle on, or why it has none.
+
+        Raises MinutesLackingError for one that is not there, or not closed.
+        """
+        with self._lock:
+            self._complete([at])
+            found = self._said(at, rule)
+            if found is None:
+                raise MinutesLackingError(Lacking(slots=(at,), of="its own event"), self._problems())
+            return found
+
+    def want(self, slots: Iterable[Slot]) -> None:
+        """Have minutes fetched by and by."""
+        with self._lock:
+            self._wanted.update(at for at in slots if (own := self._minute(at)) is None or not own.closed)
 
     def _minute(self, at: Slot) -> OwnMinute | None:
         known = self._minutes.get(at)
