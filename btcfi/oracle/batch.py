@@ -228,29 +228,29 @@ def _agree(said: _Said, venues: Sequence[VenueId], legs: Sequence[VenueId], rule
     median_twice = _median_twice(close, here)
     kept = here & (np.abs(2 * np.where(here, close, 0) - median_twice[:, None]) * _ONE
                    <= rule.outlier_bps * median_twice[:, None])  # fmt: skip
-    count = kept.sum(axis=1)
+    present = here.sum(axis=1)
+    alone = (present >= ALONE)[:, None]
+    voting = np.asarray(np.where(alone, here, kept), bool)  # of three or more an outlier keeps its vote
     low, high = said.low[:, dollar], said.high[:, dollar]
-    paid = _paid(said.open[:, dollar], (close, low, high, kept))
+    markets = (close, low, high, voting)
+    paid = _paid(said.open[:, dollar], (close, low, high, voting & np.asarray(kept.any(axis=1))[:, None]), rule)
     coins, confirming = _coins(said, venues, legs, paid, rule)
-    few = count < ALONE
-    opinions = _join([(close, low, high, kept)] + [(c, lo, hi, ok & few[:, None]) for c, lo, hi, ok in coins])
-    value, lows, highs, voting = opinions
-    some = count > 0
-    lowest = np.where(kept, close, _NONE).min(axis=1, initial=_NONE)
-    highest = np.where(kept, close, 0).max(axis=1, initial=0)
-    price = np.clip(_half_even(_median_twice(value, voting), 2), lowest, np.maximum(highest, lowest))
-    reached_low, reached_high = _range(lows, highs, voting)
-    reached_low = np.maximum(reached_low, np.where(kept, low, _NONE).min(axis=1, initial=_NONE))
-    reached_high = np.minimum(reached_high, np.where(kept, high, 0).max(axis=1, initial=0))
-    all_values = _join([(close, low, high, kept), *confirming])
-    band = np.abs(np.where(all_values[3], all_values[0], 0) - price[:, None])
-    agreeing = all_values[3].sum(axis=1)
-    confidence = _at(np.sort(np.where(all_values[3], band, _NONE), axis=1), agreeing // 2)
+    alone = (voting.sum(axis=1) >= ALONE)[:, None]
+    value, lows, highs, counts = _join([markets] + [(c, lo, hi, ok & ~alone) for c, lo, hi, ok in coins])
+    lowest = np.where(voting, close, _NONE).min(axis=1, initial=_NONE)
+    highest = np.where(voting, close, 0).max(axis=1, initial=0)
+    price = np.clip(_half_even(_median_twice(value, counts), 2), lowest, np.maximum(highest, lowest))
+    reached_low, reached_high = _range(lows, highs, counts)
+    reached_low = np.maximum(reached_low, np.where(voting, low, _NONE).min(axis=1, initial=_NONE))
+    reached_high = np.minimum(reached_high, np.where(voting, high, 0).max(axis=1, initial=0))
+    band = np.abs(np.where(counts, value, 0) - price[:, None])
+    confidence = _at(np.sort(np.where(counts, band, _NONE), axis=1), counts.sum(axis=1) // 2)
+    agreeing = kept.sum(axis=1) + sum(ok.sum(axis=1) for _, _, _, ok in confirming)
     quorum = rule.quorum(len(venues))
-    good = some & (said.here.sum(axis=1) >= quorum) & (agreeing >= quorum)
+    good = voting.any(axis=1) & (said.here.sum(axis=1) >= quorum) & (agreeing >= quorum)
     columns = (
-        price, np.minimum(reached_low, price), np.maximum(reached_high, price), confidence, here.sum(axis=1),
-        _reach(close, kept, count, price),
+        price, np.minimum(reached_low, price), np.maximum(reached_high, price), confidence, present,
+        _reach(close, voting, price),
     )  # fmt: skip
     return np.where(good, np.stack(columns), 0)
 
@@ -285,14 +285,16 @@ def _coins(
     return opinions, markets
 
 
-def _paid(first: Numbers, dollars: _Opinions) -> tuple[Numbers, Numbers]:
+def _paid(first: Numbers, dollars: _Opinions, rule: ConsensusRule) -> tuple[Numbers, Numbers]:
     """Return what dollars paid, from and to: see ``consensus._paid``; zeros where nobody did."""
-    close, low, high, kept = dollars
-    count = kept.sum(axis=1)
-    reached = np.sort(np.stack(_range(low, high, kept)), axis=0)
-    body = np.stack([np.where(kept, np.minimum(first, close), 0), np.where(kept, np.maximum(first, close), 0)])
-    from_ = np.where(count > 1, reached[0], body[0].sum(axis=1))
-    to = np.where(count > 1, reached[1], body[1].sum(axis=1))
+    close, low, high, counts = dollars
+    count = counts.sum(axis=1)
+    reached = np.sort(np.stack(_range(low, high, counts)), axis=0)
+    lower, upper = np.minimum(first, close), np.maximum(first, close)
+    lower, upper = np.where(counts, lower, 0), np.where(counts, upper, 0)
+    from_ = np.maximum(np.where(counts, low, 0), lower - lower * rule.par_band_bps // _ONE).sum(axis=1)
+    to = np.minimum(np.where(counts, high, 0), upper + upper * rule.par_band_bps // _ONE).sum(axis=1)
+    from_, to = np.where(count > 1, reached[0], from_), np.where(count > 1, reached[1], to)
     return np.where(count > 0, from_, 0), np.where(count > 0, to, 0)
 
 
@@ -308,8 +310,9 @@ def _range(low: Numbers, high: Numbers, counts: Marks) -> tuple[Numbers, Numbers
     return lows, highs
 
 
-def _reach(close: Numbers, kept: Marks, count: Numbers, price: Numbers) -> Numbers:
-    ordered, middle = np.sort(np.where(kept, close, _NONE), axis=1), count // 2
+def _reach(close: Numbers, voting: Marks, price: Numbers) -> Numbers:
+    count = voting.sum(axis=1)
+    ordered, middle = np.sort(np.where(voting, close, _NONE), axis=1), count // 2
     upper = _at(ordered, middle + 1)
     odd, even = upper - _at(ordered, middle - 1), -((_at(ordered, middle - 2) - upper) // 2)
     return np.where(count < ALONE, price, np.where(count % 2 == 1, odd, even))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from btcfi.adapters.venues.one_exchange import exchange_class
+from btcfi.adapters.venues.watch import watch_connections, watching
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.oracle.quote import AWAITED, Missing, MissingReason, Observation, VenueId
@@ -52,6 +53,9 @@ that finds us too many is left alone: until the time that it names, else until t
 LONGEST_WAIT: Final = 3 * 86_400
 """Seconds that we wait at most because an exchange says so: Binance's longest ban."""
 
+
+LONGEST_FETCH: Final = 60
+"""Seconds of a fetch after which nothing is asked again: the next minute is due."""
 
 _OK: Final = 200
 
@@ -126,10 +130,10 @@ class VenueClient:
         started = monotonic()
         for attempt in range(self._backoff.attempts):
             at = UnixSeconds(now + int(monotonic() - started))
-            if (until := self.waits_until) > at:
+            if at < (until := self.waits_until) <= at + LONGEST_WAIT:
                 return self._missing(MissingReason.ASKED_TO_WAIT, f"until {iso8601(until)}", slot, at, b""), b""
             observation, raw = self._fetch_once(slot, at)
-            last = attempt + 1 == self._backoff.attempts
+            last = attempt + 1 == self._backoff.attempts or monotonic() - started > LONGEST_FETCH
             if not isinstance(observation, Missing) or observation.reason not in RETRIED or last:
                 return observation, raw
             self._pause(self._backoff.wait(attempt, self._jitter()))
@@ -137,13 +141,16 @@ class VenueClient:
 
     @property
     def waits_until(self) -> UnixSeconds:
-        """Before when the exchange wants to hear nothing from this machine, 0 for any time."""
+        """Before when the exchange wants to hear nothing from this machine, 0 for any time.
+
+        What lies further ahead than LONGEST_WAIT was noted while our clock was ahead, and is not obeyed.
+        """
         return _waits.get((self.venue.exchange, self._base_url), UnixSeconds(0))
 
-    def wait_until(self, until: UnixSeconds) -> None:
+    def wait_until(self, until: UnixSeconds, now: UnixSeconds) -> None:
         """Ask the exchange nothing before ``until``, as another process of this machine was told."""
-        key = (self.venue.exchange, self._base_url)
-        _waits[key] = max(until, self.waits_until)
+        held = self.waits_until
+        _waits[self.venue.exchange, self._base_url] = max(until, held if held <= now + LONGEST_WAIT else until)
 
     def close(self) -> None:
         """Close the connections; a later fetch opens new ones."""
@@ -185,7 +192,7 @@ class VenueClient:
     def _connect(self) -> tuple[Any, str]:
         if self._client is None or self._market_id is None:
             self.close()
-            self._session = _session_class()()
+            self._session = _new_session()
             self._session.limit = MAX_MARKETS_BYTES
             client = _new_client(self._exchange, self._session, self._base_url, self._timeout, self._rate_limit)
             _load_markets(client, self._exchange, self._base_url)
@@ -205,7 +212,7 @@ class VenueClient:
     def _refused(self, reason: MissingReason, detail: str, slot: Slot, now: UnixSeconds, raw: bytes) -> Missing:
         """Return the Missing of a failure; one that says how long to wait is obeyed by all clients of this process."""
         if reason is MissingReason.RATE_LIMITED and (seconds := self._told_to_wait(now)) is not None:
-            self.wait_until(UnixSeconds(now + seconds))
+            self.wait_until(UnixSeconds(now + seconds), now)
             reason, detail = MissingReason.ASKED_TO_WAIT, f"{detail}, until {iso8601(self.waits_until)}"
         return self._missing(reason, detail, slot, now, raw)
 
@@ -275,25 +282,34 @@ def _session_class() -> type[requests.Session]:
 
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as it comes
             self.last_status = self.last_retry_after = self.last_answer = None
-            response = super().request(*args, **{**kwargs, "allow_redirects": False, "stream": True})
-            self.last_status, self.last_retry_after = response.status_code, response.headers.get("Retry-After")
-            body, deadline = bytearray(), monotonic() + self.most_seconds
-            while part := self._part(response):
-                body += part
-                if len(body) > self.limit:
-                    response.close()
-                    raise ResponseTooLargeError(f"more than {self.limit} bytes")
-                if monotonic() > deadline:
-                    response.close()
-                    raise requests.exceptions.ReadTimeout(f"still sending after {self.most_seconds} s")
-            response._content = bytes(body)  # noqa: SLF001 - what `Response.content` itself would have kept
+            with watching(self.most_seconds) as watch:
+                try:
+                    response = self._answer(*args, **kwargs)
+                except Exception as e:
+                    if watch.over:
+                        raise requests.exceptions.ReadTimeout(f"not done after {self.most_seconds} s") from e
+                    raise
+            if watch.over:  # what came until then reads like an answer that ended
+                raise requests.exceptions.ReadTimeout(f"still sending after {self.most_seconds} s")
             date = response.headers.get("Date")
             self.last_answer = Response(
                 target=response.request.path_url,
                 status=response.status_code,
                 date=date[:MAX_DATE] if date is not None else None,
-                body=bytes(body),
+                body=response.content,
             )
+            return response
+
+        def _answer(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
+            response = super().request(*args, **{**kwargs, "allow_redirects": False, "stream": True})
+            self.last_status, self.last_retry_after = response.status_code, response.headers.get("Retry-After")
+            body = bytearray()
+            while part := self._part(response):
+                body += part
+                if len(body) > self.limit:
+                    response.close()
+                    raise ResponseTooLargeError(f"more than {self.limit} bytes")
+            response._content = bytes(body)  # noqa: SLF001 - what `Response.content` itself would have kept
             return response
 
         @staticmethod
@@ -308,6 +324,12 @@ def _session_class() -> type[requests.Session]:
             return part
 
     return RecordingSession
+
+
+def _new_session() -> requests.Session:
+    session = _session_class()()
+    watch_connections(session)
+    return session
 
 
 def _new_client(exchange: Exchange, session: Any, base_url: str | None, timeout: float, rate_limit: bool) -> Any:  # noqa: ANN401, FBT001 - ccxt has no types
@@ -336,12 +358,16 @@ def repointed(urls: Any, base: str, hostname: str | None) -> Any:  # noqa: ANN40
 
 _markets: dict[tuple[str, str | None], tuple[Any, Any]] = {}
 _markets_lock = threading.Lock()
+_loading: dict[tuple[str, str | None], threading.Lock] = {}
+"""One lock an exchange: one that sends its list for minutes keeps no other's clients waiting."""
 
 
 def _load_markets(client: Any, exchange: Exchange, base_url: str | None) -> None:  # noqa: ANN401 - a ccxt client
     """Load the exchange's markets once a process, however many threads ask: Binance's are 10 MB."""
     key = (exchange.name, base_url)
     with _markets_lock:
+        mine = _loading.setdefault(key, threading.Lock())
+    with mine:
         if key not in _markets:
             client.load_markets()
             _markets[key] = (client.markets, client.currencies)

@@ -10,8 +10,10 @@ An earlier release kept the bytes alone; they are read as before.
 from __future__ import annotations
 
 import json
+import re
+from calendar import timegm
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final
 
 from btcfi.errors import InvalidInputError
@@ -69,9 +71,28 @@ def opened(evidence: bytes) -> Response:
     return response
 
 
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HTTP_DATE: Final = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+"""The one form of a date that HTTP's standard lets a server send."""
+
+
 def time_of_header(text: str) -> UnixSeconds | None:
-    """Return the time of an HTTP date, None for anything else."""
-    try:
-        return unix_seconds(int(parsedate_to_datetime(text[:MAX_DATE]).timestamp()))
-    except (ValueError, TypeError, OverflowError, InvalidInputError):
+    """Return the time of an HTTP date, None for anything else.
+
+    By hand: the library's parser is of mail, takes many forms more, and loads sockets, which nothing here may.
+    """
+    parts = _HTTP_DATE.fullmatch(text.strip(" \t"))
+    if parts is None or parts[2] not in _MONTHS:
         return None
+    day, year, hour, minute, second = (int(parts[place]) for place in (1, 3, 4, 5, 6))
+    try:
+        at = datetime(year, _MONTHS.index(parts[2]) + 1, day, hour, minute, min(second, 59))  # noqa: DTZ001 - GMT
+        return unix_seconds(timegm(at.timetuple()) + (second == _LEAP))
+    except (ValueError, InvalidInputError):
+        return None
+
+
+_LEAP: Final = 60
+"""A leap second: the first of the next minute."""

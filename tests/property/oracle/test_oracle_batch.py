@@ -77,7 +77,7 @@ def test_many_minutes_at_once_say_what_each_says_alone(found, rule, registered) 
         numbers = [int(getattr(together, name)[place]) for name in
                    ("price", "low", "high", "confidence", "dollar_markets", "reach")]  # fmt: skip
         if isinstance(alone, AgreedPrice):
-            said = [alone.price, alone.low, alone.high, alone.confidence, alone.dollar_markets, alone.reach]
+            said = [alone.price, alone.low, alone.high, alone.confidence, alone.dollar_markets, alone.reach or 0]
             assert numbers == said
             assert bool(together.fit(rule)[place]) is fit_to_settle(alone, rule)
         else:

@@ -13,7 +13,7 @@ from btcfi.hashes import sha256
 from btcfi.oracle.quote import LegQuote, Missing, MissingReason, Quote, parse_venue
 from btcfi.oracle.venues import EXCHANGES, exchange_of
 from btcfi.oracle.venues.candle import read_response
-from btcfi.oracle.venues.evidence import MalformedEvidenceError, Response, envelope, opened
+from btcfi.oracle.venues.evidence import MalformedEvidenceError, Response, envelope, opened, time_of_header
 from btcfi.units import Slot, UnixSeconds
 
 SLOT = Slot(1_700_000_040)
@@ -247,3 +247,21 @@ def test_bytes_of_an_earlier_release_are_a_body_and_a_broken_line_is_no_evidence
     with suppress(MalformedEvidenceError):
         found = opened(b'{"btcfi_evidence":1,' + body)
         assert envelope(found) == b'{"btcfi_evidence":1,' + body
+
+
+@pytest.mark.parametrize("at", [0, 951782399, 1709164800, 1_700_000_102, 4_294_967_295])
+def test_the_date_of_an_answer_is_read_as_the_standard_writes_it(at) -> None:
+    assert time_of_header(formatdate(at, usegmt=True)) == at
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "now", "Tue, 14 Nov 2023 22:15:02", "Tue, 14 Nov 2023 22:15:02 +0000", "Tue, 31 Feb 2023 22:15:02 GMT",
+        "Tue, 14 Nov 2023 24:15:02 GMT", "Tue, 14 Nov 9999 22:15:02 GMT", "Tue, 14 Nov 1969 22:15:02 GMT",
+        "Tue, 14 \u0661\u0661\u0661 2023 22:15:02 GMT", "Tue, \u0661\u0664 Nov 2023 22:15:02 GMT",
+        "Tue, 14 Nov 2023 22:15:02 GMT\n", "Tuesday, 14-Nov-23 22:15:02 GMT", "Tue Nov 14 22:15:02 2023",
+    ],
+)  # fmt: skip
+def test_any_other_date_says_nothing(text) -> None:
+    assert time_of_header(text) is None

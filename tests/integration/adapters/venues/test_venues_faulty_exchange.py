@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from time import sleep, time
+from time import monotonic, sleep, time
 
 import pytest
 from cryptography import x509
@@ -120,6 +121,66 @@ def drip(handler) -> None:
             handler.wfile.flush()
             sleep(0.05)
     handler.close_connection = True
+
+
+def dripping(begin: bytes, filler: bytes):
+    """Return a fault that never comes to the end of what ``begin`` starts; a socket's timeout sees a byte each time."""
+
+    def fault(handler) -> None:
+        with suppress(OSError):
+            handler.wfile.write(begin)
+            for _ in range(200):
+                handler.wfile.write(filler)
+                handler.wfile.flush()
+                sleep(0.05)
+        handler.close_connection = True
+
+    return fault
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+DRIPS = {
+    "status line": dripping(b"HTTP/1.1 200 ", b"O"),
+    "header": dripping(b"HTTP/1.1 200 OK\r\nServer: ", b"a"),
+    "headers": dripping(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+    "interim answers": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "length of a chunk": dripping(CHUNKED + b"\r\n1;", b"a"),
+    "trailer": dripping(CHUNKED + b"\r\n2\r\n{}\r\n0\r\n", b"A: b\r\n"),
+    "name in a gzip header": dripping(
+        CHUNKED + b"Content-Encoding: gzip\r\n\r\na\r\n\x1f\x8b\x08\x08\0\0\0\0\0\0\r\n", b"1\r\na\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", DRIPS.values(), ids=DRIPS)
+def test_no_part_of_an_answer_that_comes_byte_by_byte_holds_a_thread_longer_than_an_answer_may_take(
+    replay, fault
+) -> None:
+    faulty = Faulty(replay, fault)
+    with serving(faulty.server):
+        mine, started = client(faulty.base_url), monotonic()
+        observation, raw = mine.fetch(SLOT, NOW)
+        took = monotonic() - started
+    assert (observation.reason, faulty.asked, raw) == (MissingReason.TIMEOUT, 3, b"")
+    assert took < 3 * 2 * 0.3 + 1.5
+
+
+def test_an_exchange_that_never_ends_its_list_of_markets_keeps_no_other_exchange_waiting(replay) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(ReplayServer(replay.answer)) as server:
+        endless = VenueClient(
+            parse_venue("bitstamp:BTC/USD"), base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=5,
+            rate_limit=False, backoff=Backoff(attempts=1),
+        )  # fmt: skip
+        held = threading.Thread(target=endless.fetch, args=(SLOT, NOW), daemon=True)
+        held.start()
+        connection, _ = silent.accept()
+        with connection:
+            started = monotonic()
+            observation, _ = client(server.base_url).fetch(SLOT, NOW)
+            assert isinstance(observation, Quote)
+            assert monotonic() - started < 2
+            assert held.is_alive()
+    held.join(10)
 
 
 def client(base_url: str, venue=VENUES[2], **more) -> VenueClient:

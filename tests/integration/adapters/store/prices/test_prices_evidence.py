@@ -46,7 +46,7 @@ from btcfi.surfaces.oracle_cli import PricesContext, prices_app
 from btcfi.units import BasisPoints, Minutes, Slot, UnixSeconds
 from settings.preset import load_preset
 from tests.support.oracle_support import KRAKEN
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT, SHARED
 
 pytestmark = pytest.mark.integration
 
@@ -244,7 +244,10 @@ def test_through_all_three_days_of_the_depeg_no_dollar_is_taken_for_a_dollar_tha
     assert summary["thin"] == {"minutes": 3910, "few_dollar_markets": 3910, "one_can_move_it": 3910}
     assert summary["fit_to_settle"] == 0
     assert summary["worst_outside_dollar_candle_bps"] == 0
-    assert summary["worst_naive_mean_bps"] >= 400
+    off = f"{summary['worst_naive_mean_bps'] / 100:.2f} %"
+    assert off == "4.52 %"
+    told = (ROOT / "docs/oracle.md").read_text()
+    assert told.count(off) == 2, "docs/oracle.md says the number that the study prints, in both places"
     write_study(study, tmp_path)
     assert (tmp_path / "prices.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     dropped = (tmp_path / "dropped.csv").read_text().splitlines()
