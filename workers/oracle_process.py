@@ -20,11 +20,11 @@ import typer
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.minute_events import MinuteEvents
-from btcfi.adapters.oracle.oracle import NEVER, Oracle, OracleSettings
+from btcfi.adapters.oracle.oracle import KEPT_DAYS, NEVER, Oracle, OracleSettings
 from btcfi.adapters.oracle.sources import HttpSource, Source
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
@@ -37,9 +37,6 @@ GUESTS: Final = Path(__file__).resolve().parents[1] / "guest_programs" / "manife
 
 PROGRAM: Final = "option_settlement"
 """Of the events that are announced ahead."""
-
-KEEP_DAYS: Final = 500
-"""Minutes are kept so long: more than the longest barrier watches."""
 
 DAY: Final = 86_400
 
@@ -175,10 +172,10 @@ def _run(oracle: Oracle, minutes: MinuteEvents | None, host: str, port: int, eve
                 if minutes is not None:
                     minutes.attest_due()
                 if time.monotonic() - pruned > DAY or not pruned:
-                    oracle.folder.prune(Slot(max(_now() - KEEP_DAYS * DAY, 0)))
+                    oracle.folder.prune(Slot(max(_now() - KEPT_DAYS * DAY, 0)))
                     pruned = time.monotonic()
-            except (BtcfiError, OSError) as e:  # a full disk, a damaged file: who asks is told what is lacking
-                log.error("not_followed", reason=str(e))  # noqa: TRY400 - one line says it
+            except Exception as e:  # noqa: BLE001 - a full disk, or an answer that nobody foresaw: the next look may succeed
+                log.error("not_followed", reason=repr(e)[:400])  # noqa: TRY400 - one line says it
         server.shutdown()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Lock
 from typing import Any, Final
 
 import structlog
@@ -27,6 +26,7 @@ from btcfi.oracle.minute_event import (
     MinuteUnsignedError,
     announce_minute,
     attest_minute,
+    attested_cents,
 )
 from btcfi.oracle.own_minutes import OwnMinute
 from btcfi.units import SECONDS_PER_MINUTE, Hash32, Minutes, Slot, UnixSeconds, slot_of
@@ -55,14 +55,13 @@ class NoPriceYetError(TooEarlyError):
 
 @dataclass(slots=True, kw_only=True)
 class MinuteEvents:
-    """The minute events of one oracle by one preset. Safe for threads: one minute is decided at a time."""
+    """The minute events of one oracle by one preset. Safe for threads: the ledger decides who was first."""
 
     oracle: Oracle
     preset_hash: Hash32
     """By whose rule a price is agreed, and fit to settle on."""
     ahead: Minutes
     """How far ahead of now a minute is announced."""
-    _lock: Lock = field(init=False, default_factory=Lock)
     _secret: bytes = field(init=False, repr=False)
     _rule: ConsensusRule = field(init=False)
     _ledger: FileMinuteLedger = field(init=False)
@@ -95,15 +94,15 @@ class MinuteEvents:
         Raises as ``announcement``, MinuteNotOverError, MinutesLackingError, NoPriceYetError, and MinuteUnsignedError
         for a minute that is void or thin and is never signed.
         """
-        with self._lock:
-            book = self._book()
-            announced = self._announced(at, book)
-            said = book.said.get(at)
-            if said is None:
-                said = self._decided(at)
-            if isinstance(said, LeftOut):
-                raise MinuteUnsignedError(slot=at, why=said)
-            return attest_minute(self._secret, announced, said, self._ledger)
+        book = self._book()
+        announced = self._announced(at, book)
+        said = book.said.get(at)
+        if said is None:  # whoever asks at the same moment may be faster, by an older view: the first word stands
+            series = announced.event.series
+            said = self._ledger.claim(oracle_key=self.oracle.key, series=series, slot=at, said=self._decided(at))
+        if isinstance(said, LeftOut):
+            raise MinuteUnsignedError(slot=at, why=said)
+        return attest_minute(self._secret, announced, said, self._ledger)
 
     def attest_due(self) -> int:
         """Sign each minute that has become final; return how many. Asks aggregators little: ``follow`` has asked."""
@@ -165,11 +164,10 @@ class MinuteEvents:
             raise MinuteNotOverError(at, ends_in=ends_in)
         found = self.oracle.said(at, self._rule)
         if not isinstance(found, LeftOut):
-            return found  # written down by ``attest_minute``, before it signs
+            return attested_cents(found)
         if now < _waited_for(at):
             raise NoPriceYetError(at, found, until=_waited_for(at))
-        series = self._event(at).series
-        return self._ledger.claim(oracle_key=self.oracle.key, series=series, slot=at, said=found)
+        return found
 
     def _book(self) -> MinuteBook:
         now = slot_of(self.oracle.clock())
