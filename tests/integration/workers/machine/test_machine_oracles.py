@@ -87,6 +87,12 @@ def test_preparing_again_changes_no_key_and_tells_the_parties_the_oracles_and_th
             assert public_key_xonly((deployment.nodes_dir / f"{node.node_id}.key").read_bytes()) == node.public_key
 
 
+def test_our_oracles_sign_every_minute_where_the_deployment_asks_for_it_and_not_otherwise(tmp_path):
+    for asked, option in ((True, "--minute-events"), (False, "--no-minute-events")):
+        deployment = Deployment(data_dir=tmp_path, oracles="http://127.0.0.1:9101", minute_events=asked)
+        assert option in oracles.command(deployment, 0, aggregator="http://127.0.0.1:8000")
+
+
 def test_oracles_of_others_are_named_by_their_urls_and_none_is_made_here(tmp_path):
     deployment = Deployment(data_dir=tmp_path, oracles="http://127.0.0.1:1,http://127.0.0.1:2")
     parties.prepare(deployment)
