@@ -143,15 +143,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.buckets.take(str(self.client_address[0])):
             self._say(_TOO_MANY, {"error": f"more than {QUESTIONS_PER_MINUTE} questions a minute"})
             return
+        self._say(*self._answered())
+
+    def _answered(self) -> tuple[int, dict[str, Any]]:
         try:
-            self._say(200, self._answer())
+            return 200, self._answer()
         except TooEarlyError as e:
-            self._say(_TOO_EARLY, {"error": str(e), "kind": type(e).__name__})
+            return _TOO_EARLY, {"error": str(e), "kind": type(e).__name__}
         except BtcfiError as e:
-            self._say(status_of(e).http, {"error": str(e), "kind": type(e).__name__})
+            return status_of(e).http, {"error": str(e), "kind": type(e).__name__}
         except Exception as e:  # noqa: BLE001 - one question's trouble is no other's, and says nothing of us
             log.error("question_failed", path=self.path[:200], problem=repr(e)[:200])  # noqa: TRY400 - one line
-            self._say(500, {"error": "it could not be answered; the oracle's log says why"})
+            return 500, {"error": "it could not be answered; the oracle's log says why"}
 
     def _answer(self) -> dict[str, Any]:
         if len(self.path) > MAX_TARGET:

@@ -46,11 +46,12 @@ KEPT_SAYINGS: Final = 600_000
 MOST_READ: Final = 2_000
 """Minutes that one question reads from the folder; the next question goes on from there."""
 
-PATIENCE_SECONDS: Final = 7_200
-"""After a minute's end: so long it closes only when all nodes have spoken, or every aggregator says that it is over.
+AWAY_SECONDS: Final = 900
+"""After a minute's end, an aggregator that cannot be asked, or is behind, is waited for so long: another one may keep
+something back. Then those decide that answer."""
 
-A round is opened and asked for again for an hour. Afterwards those aggregators decide that can be asked.
-"""
+OPEN_SECONDS: Final = 7_200
+"""One that says that the round is open is believed for so long: it is opened and asked for again for an hour."""
 
 MOST_WANTED: Final = 10_000
 """Lacking minutes that are remembered to be asked for; whoever asks again names them again."""
@@ -469,9 +470,11 @@ class Oracle:
         shown = bool(own.submissions) or said <= {MinuteState.NEVER_ASKED, MinuteState.UNKNOWN}
         if not over or not shown:
             return False
-        if now >= own.slot + SECONDS_PER_MINUTE + PATIENCE_SECONDS:
-            return True
-        return len(served) == len(self.sources) and not said & {MinuteState.OPEN, MinuteState.UNKNOWN}
+        age = now - own.slot - SECONDS_PER_MINUTE
+        if MinuteState.OPEN in said and age < OPEN_SECONDS:
+            return False
+        everybody = len(served) == len(self.sources) and MinuteState.UNKNOWN not in said
+        return everybody or age >= AWAY_SECONDS
 
     # ---- for people
 

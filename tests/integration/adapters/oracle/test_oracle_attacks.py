@@ -15,7 +15,7 @@ from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.oracle.asking import collect
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.folder import OracleFolder
-from btcfi.adapters.oracle.oracle import MOST_WANTED, PATIENCE_SECONDS, MinutesLackingError, UnknownEventError
+from btcfi.adapters.oracle.oracle import AWAY_SECONDS, MOST_WANTED, OPEN_SECONDS, MinutesLackingError, UnknownEventError
 from btcfi.adapters.oracle.sources import MinuteState, Page
 from btcfi.adapters.oracle.sources import Served as ServedMinute
 from btcfi.adapters.oracle.web import Web
@@ -23,13 +23,16 @@ from btcfi.adapters.oracle_network.network_file import write_registry
 from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.oracle.attestation import EventHeldError
-from btcfi.oracle.consensus import AgreedPrice, Method
+from btcfi.oracle.consensus import AgreedPrice, DropReason, Method
 from btcfi.oracle.fixing import LeftOut, parse_fixing
 from btcfi.oracle.own_minutes import MINUTES_AFTER, compute
-from btcfi.oracle.round_book import Registry
+from btcfi.oracle.recompute import RoundTerms, recompute_signed
+from btcfi.oracle.round_book import NodeInfo, Registry
 from btcfi.oracle.submission import sign_submission
+from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.questions import CONNECTIONS_OF_ONE, QuestionServer
 from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds
+from settings.preset import load_preset
 from tests.integration.adapters.oracle.test_oracle_answers import (
     FEED,
     NOW,
@@ -40,7 +43,8 @@ from tests.integration.adapters.oracle.test_oracle_answers import (
     flat,
     minute,
 )
-from tests.support.oracles import DOLLARS, Served
+from tests.support.oracle_support import quote
+from tests.support.oracles import DOLLARS, Served, sign
 
 pytestmark = pytest.mark.integration
 
@@ -85,10 +89,10 @@ def test_one_aggregator_that_says_open_for_ever_or_is_gone_for_ever_stops_no_ora
     part = scene.aggregator({0: [6_000_000, 6_000_000, 6_000_000, 6_000_000, None]})
     stuck = Aggregator("stuck", {minute(0): ServedMinute(slot=minute(0), state=MinuteState.OPEN)})
     gone = Aggregator("gone", {}, away=True)
-    early = scene.oracle(part, stuck, gone, now=UnixSeconds(minute(1) + PATIENCE_SECONDS - 1))
+    early = scene.oracle(part, stuck, gone, now=UnixSeconds(minute(1) + OPEN_SECONDS - 1))
     with pytest.raises(MinutesLackingError):
         early.attestation(event(0))
-    late = scene.oracle(part, stuck, gone, now=UnixSeconds(minute(1) + PATIENCE_SECONDS))
+    late = scene.oracle(part, stuck, gone, now=UnixSeconds(minute(1) + OPEN_SECONDS))
     assert late.attestation(event(0)).outcome == 60_000
 
 
@@ -163,6 +167,32 @@ def test_only_the_first_aggregator_s_word_is_trusted_for_minutes_before_there_we
         oracle.attestation(event(0))
     trusted.away = False
     assert oracle.attestation(event(0)).outcome == 59_000
+
+
+def test_an_aggregator_that_is_gone_delays_a_minute_with_a_silent_venue_by_a_quarter_of_an_hour_and_no_more(scene):
+    part = scene.aggregator({0: [6_000_000, 6_000_000, 6_000_000, 6_000_000, None]})
+    gone = Aggregator("gone", {}, away=True)
+    with pytest.raises(MinutesLackingError):
+        scene.oracle(part, gone, now=UnixSeconds(minute(1) + AWAY_SECONDS - 1)).attestation(event(0))
+    assert scene.oracle(part, gone, now=UnixSeconds(minute(1) + AWAY_SECONDS)).attestation(event(0)).outcome == 60_000
+
+
+def test_a_minute_is_computed_as_a_report_is_recomputed_nodes_of_one_venue_that_differ_are_out_by_name(scene):
+    venue, key = DOLLARS[0], b"\x09" * 32
+    second = NodeInfo(node_id="second", venue=venue, public_key=public_key_xonly(key))
+    registry = Registry(nodes={**scene.registry.nodes, "second": second})
+    scene.folder.write_network(write_registry(FEED, registry))
+    signed = scene.signed(minute(0), flat(6_000_000))
+    other = sign(quote(venue, 6_050_000, slot=minute(0)), key, "second")
+    twice = sign(quote(DOLLARS[1], 6_040_000, slot=minute(0)), read_node_key(scene.node_keys, DOLLARS[1]))
+    oracle = scene.oracle(Aggregator("one", {minute(0): ServedMinute(
+        slot=minute(0), state=MinuteState.CLOSED, submissions=(*signed, other, twice))}))  # fmt: skip
+    oracle.follow()
+    own, rule = oracle.minute(minute(0)), load_preset("standard").consensus
+    terms = RoundTerms(feed=FEED, rule=rule, registered=registry.venues, legs=registry.legs)
+    assert own.report(rule, FEED) == recompute_signed(terms, own.signed_round(), registry.keys)
+    reasons = {(str(one.venue), one.reason) for one in own.outcome(rule, FEED).dropped}
+    assert reasons == {(str(venue), DropReason.NODES_DISAGREE), (str(DOLLARS[1]), DropReason.EQUIVOCATION)}
 
 
 # ---- callers
@@ -383,7 +413,9 @@ def test_an_oracle_whose_ledger_was_lost_attests_nothing_that_it_may_have_attest
 def test_a_first_claim_survives_a_power_cut_for_its_folder_is_synced_too(tmp_path, monkeypatch):
     synced = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))[1]
+    )
     ledger = FileLedger(tmp_path / "ledger.jsonl")
     assert ledger.claim(oracle_key=b"\x01" * 32, event=Hash32(bytes(32)), outcome=5) == 5
     assert str(tmp_path) in synced

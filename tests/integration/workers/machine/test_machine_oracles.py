@@ -21,7 +21,7 @@ from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.own_minutes import OwnMinute
 from btcfi.oracle.quote import parse_venue
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import Hash32, Slot
+from btcfi.units import Hash32, Slot, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tests.support.oracle_support import quote
@@ -215,5 +215,5 @@ def test_nothing_that_a_node_signs_reaches_an_oracle_under_another_feed(tmp_path
     secret = (deployment.nodes_dir / "kraken-BTC-USD.key").read_bytes()
     signed = sign(quote(venue, 6_000_000), secret, feed="ETH/USD")
     own = OwnMinute(slot=signed.submission.slot, registry=registry)
-    assert own.with_more([signed], FEED) is own
-    assert own.with_more([sign(quote(venue, 6_000_000), secret)], FEED).submissions
+    assert own.with_more([signed], FEED, UnixSeconds(int(time.time()))) is own
+    assert own.with_more([sign(quote(venue, 6_000_000), secret)], FEED, UnixSeconds(int(time.time()))).submissions
