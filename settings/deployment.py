@@ -91,6 +91,7 @@ class Deployment(BaseSettings):
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
     oracles: Texts = ()
+    minute_events: bool = False
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")
     fee_coins: int = Field(default=64, ge=1, le=2_000)
     settle_concurrency: int = Field(default=2, ge=1, le=64)

@@ -19,26 +19,24 @@ import typer
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.oracle.folder import OracleFolder
-from btcfi.adapters.oracle.oracle import NEVER, Oracle, OracleSettings
+from btcfi.adapters.oracle.minute_events import MinuteEvents
+from btcfi.adapters.oracle.oracle import KEPT_DAYS, NEVER, Oracle, OracleSettings
 from btcfi.adapters.oracle.sources import HttpSource, Source
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.surfaces.oracle_http import answers_of
 from btcfi.surfaces.questions import QuestionServer
-from btcfi.units import Hash32, Slot, UnixSeconds
+from btcfi.units import Hash32, Minutes, Slot, UnixSeconds
 from settings.preset import Preset, load_preset, load_preset_by_hash
 
 GUESTS: Final = Path(__file__).resolve().parents[1] / "guest_programs" / "manifest.toml"
 
 PROGRAM: Final = "option_settlement"
 """Of the events that are announced ahead."""
-
-KEEP_DAYS: Final = 500
-"""Minutes are kept so long: more than the longest barrier watches."""
 
 DAY: Final = 86_400
 
@@ -70,6 +68,12 @@ def serve(
             min=0, max=2**32 - 1,
         ),
     ] = 0,
+    minute_events: Annotated[
+        bool, typer.Option("--minute-events/--no-minute-events", help="Sign every minute's price too, by the preset.")
+    ] = False,
+    minutes_ahead: Annotated[
+        int, typer.Option("--minutes-ahead", help="Announce minute events so many minutes ahead.", min=1, max=1440)
+    ] = 60,
 ) -> None:  # fmt: skip
     """Run an oracle: collect what nodes signed, compute each minute, announce, and attest what it computed itself."""
     own = OracleFolder(folder)
@@ -85,7 +89,11 @@ def serve(
                 own.registry()[0], preset=load_preset(preset), schedule=schedule, trust_before=Slot(trust_store_before)
             ),
         )  # fmt: skip
-        _run(oracle, host, port, every)
+        minutes = None
+        if minute_events:
+            signed_by = Hash32(bytes.fromhex(load_preset(preset).sha256))
+            minutes = MinuteEvents(oracle=oracle, preset_hash=signed_by, ahead=Minutes(minutes_ahead))
+        _run(oracle, minutes, host, port, every)
 
 
 def settings(feed: Feed, *, preset: Preset, schedule: int = 0, trust_before: Slot = NEVER) -> OracleSettings:
@@ -143,12 +151,12 @@ def _now() -> UnixSeconds:
     return UnixSeconds(int(time.time()))
 
 
-def _run(oracle: Oracle, host: str, port: int, every: float) -> None:
+def _run(oracle: Oracle, minutes: MinuteEvents | None, host: str, port: int, every: float) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = QuestionServer(answers_of(oracle), (host, port), monotonic=time.monotonic)
+        server = QuestionServer(answers_of(oracle, minutes), (host, port), monotonic=time.monotonic)
     except OSError as e:
         raise PortInUseError(host=host, port=port) from e
     with server:
@@ -161,11 +169,13 @@ def _run(oracle: Oracle, host: str, port: int, every: float) -> None:
         while not stop.wait(every):
             try:
                 oracle.follow()
+                if minutes is not None:
+                    minutes.attest_due()
                 if time.monotonic() - pruned > DAY or not pruned:
-                    oracle.folder.prune(Slot(max(_now() - KEEP_DAYS * DAY, 0)))
+                    oracle.folder.prune(Slot(max(_now() - KEPT_DAYS * DAY, 0)))
                     pruned = time.monotonic()
-            except (BtcfiError, OSError) as e:  # a full disk, a damaged file: who asks is told what is lacking
-                log.error("not_followed", reason=str(e))  # noqa: TRY400 - one line says it
+            except Exception as e:  # noqa: BLE001 - a full disk, or an answer that nobody foresaw: the next look may succeed
+                log.error("not_followed", reason=repr(e)[:400])  # noqa: TRY400 - one line says it
         server.shutdown()
 
 

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.adapters.files import (
     read_untrusted_json,
+    sync_directory,
     write_private,
 )
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
@@ -225,35 +227,58 @@ def _bound(header: dict[str, Any]) -> bytes:
 class FileLedger:
     """An oracle's ledger of first outcomes, a file of JSON lines: written and synced before anything is signed.
 
-    Processes may share it: each claim holds the file's lock. Satisfies ``oracle.attestation.AttestationLedger``.
+    Processes may share it: each claim holds the file's lock. What was read is remembered, and only what was added
+    since is read again; another file in its place, or a shorter one, is read anew. Satisfies
+    ``oracle.attestation.AttestationLedger``.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._read: dict[tuple[str, str], int] = {}
+        self._end, self._of = 0, (0, 0)
+        self._lock = threading.Lock()
 
     def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
         """Record the outcome unless one stands there; return the one that stands there now."""
-        with self._locked() as file:
-            # a torn last line is a claim that never returned: nothing was signed on it, and it is cut off
-            whole = file.read()
-            good = whole[: whole.rfind(b"\n") + 1]
-            if len(good) != len(whole):
-                file.truncate(len(good))
-            wanted = [oracle_key.hex(), event.hex()]
-            if (known := _recorded(good, wanted)) is not None:
+        with self._lock, self._locked() as file:
+            self._catch_up(file)
+            wanted = (oracle_key.hex(), event.hex())
+            if (known := self._read.get(wanted)) is not None:
                 return known
-            file.seek(0, os.SEEK_END)
+            # a torn last line is a claim that never returned: nothing was signed on it, and it is cut off
+            file.truncate(self._end)
+            file.seek(self._end)
             file.write(json.dumps([*wanted, outcome]).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-            return outcome
+            if not self._end:
+                sync_directory(self._path.parent)
+            return outcome  # it is read with the next look, as every other line
 
     def known(self, *, oracle_key: bytes, event: Hash32) -> int | None:
         """Return the outcome that stands there, None of an event that was never claimed."""
         if not self._path.exists():
             return None
-        with self._locked() as file:
-            return _recorded(file.read().rpartition(b"\n")[0], [oracle_key.hex(), event.hex()])
+        with self._lock, self._locked() as file:
+            self._catch_up(file)
+            return self._read.get((oracle_key.hex(), event.hex()))
+
+    def _catch_up(self, file: IO[bytes]) -> None:
+        """Read what was added since the last look. Raises InvalidInputError naming the line that is none."""
+        found = os.fstat(file.fileno())
+        if self._of != (found.st_dev, found.st_ino) or found.st_size < self._end:
+            self._read, self._end, self._of = {}, 0, (found.st_dev, found.st_ino)
+        file.seek(self._end)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                key, event, outcome = json.loads(line)
+                self._read.setdefault((str(key), str(event)), int(outcome))
+            except (ValueError, TypeError) as e:
+                problem = f"byte {self._end}: {line[:40]!r}"
+                raise InvalidInputError(str(self._path), problem, "a ledger's line: [key, event, outcome]") from e
+            self._end += len(line)
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
@@ -261,11 +286,3 @@ class FileLedger:
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
-
-
-def _recorded(lines: bytes, wanted: list[str]) -> int | None:
-    for line in lines.splitlines():
-        row = json.loads(line)
-        if row[:2] == wanted:
-            return int(row[2])
-    return None

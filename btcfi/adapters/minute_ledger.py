@@ -1,4 +1,4 @@
-"""An oracle's ledger of its minute events, on the disk: the prices of the last day, and how far older ones go."""
+"""An oracle's ledger of its minute events, on the disk: what it said of a day's minutes, and how far older ones go."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from btcfi.adapters.files import read_untrusted, write_private
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.fixing import LeftOut, Said
 from btcfi.oracle.minute_event import MinuteBook
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Hash32, Slot
 
@@ -26,26 +27,37 @@ _MAX_FILE_BYTES: Final = 1 << 20
 
 
 class FileMinuteLedger:
-    """A file for each oracle and series, of JSON lines: the mark, then a minute and its price a line.
+    """A file for each oracle and series, of JSON lines: the mark, then a line a minute, its price or why not.
 
     Written and synced before anything is signed; processes may share it. Satisfies
     ``oracle.minute_event.MinuteLedger``.
     """
 
     def __init__(self, folder: Path, *, kept: int = KEPT_MINUTES) -> None:
-        """Take the folder; it is made at the first claim. kept: minutes that are kept by their price."""
+        """Take the folder; it is made at the first claim. kept: minutes that are kept by what was said of them."""
         self._folder, self._kept = folder, kept
 
-    def claim(self, *, oracle_key: bytes, series: Hash32, slot: Slot, price: CentsPerBtc) -> CentsPerBtc:
-        """Record the price unless one stands there; return the one that stands there now.
+    def book(self, *, oracle_key: bytes, series: Hash32, begins_after: Slot) -> MinuteBook:
+        """Return what is written; a book that is not there is begun, and no minute up to ``begins_after`` is its own.
+
+        Raises InvalidInputError for a file that is not ours.
+        """
+        path = self._file(oracle_key, series)
+        with self._locked(path):
+            if not path.exists():
+                _write_whole(path, MinuteBook(mark=begins_after))
+            return _read(path)
+
+    def claim(self, *, oracle_key: bytes, series: Hash32, slot: Slot, said: Said) -> Said:
+        """Record the word unless one stands there; return the one that stands there now.
 
         Raises MinuteForgottenError, and InvalidInputError for a file that is not ours: then nothing may be signed.
         """
-        path = self._folder / f"{oracle_key.hex()[:16]}-{series.hex()[:16]}.minutes"
+        path = self._file(oracle_key, series)
         with self._locked(path):
             # of what a file that is gone may have said, nothing is signed again
             book = _read(path) if path.exists() else MinuteBook(mark=Slot(max(0, slot - SECONDS_PER_MINUTE)))
-            claimed, standing = book.claim(slot, price)
+            claimed, standing = book.claim(slot, said)
             if claimed is not book:
                 self._write(path, claimed, slot)
             return standing
@@ -56,14 +68,17 @@ class FileMinuteLedger:
             with self._locked(path):
                 _write_whole(path, _read(path).pruned(slot))
 
+    def _file(self, oracle_key: bytes, series: Hash32) -> Path:
+        return self._folder / f"{oracle_key.hex()[:16]}-{series.hex()[:16]}.minutes"
+
     def _write(self, path: Path, book: MinuteBook, slot: Slot) -> None:
-        if not path.exists() or len(book.prices) > self._kept + _SPARE:
-            oldest = max(book.prices) - self._kept * SECONDS_PER_MINUTE
+        if not path.exists() or len(book.said) > self._kept + _SPARE:
+            oldest = max(book.said) - self._kept * SECONDS_PER_MINUTE
             # what is claimed now is written, however late it is
             _write_whole(path, book.pruned(Slot(max(0, min(oldest, slot - SECONDS_PER_MINUTE)))))
             return
         with path.open("ab") as file:
-            file.write(json.dumps([slot, book.prices[slot]]).encode() + b"\n")
+            file.write(json.dumps([slot, book.said[slot]]).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -77,7 +92,7 @@ class FileMinuteLedger:
 
 
 def _write_whole(path: Path, book: MinuteBook) -> None:
-    rows = [[book.mark], *([at, price] for at, price in sorted(book.prices.items()))]
+    rows = [[book.mark], *([at, said] for at, said in sorted(book.said.items()))]
     write_private(path, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
 
@@ -91,6 +106,14 @@ def _read(path: Path) -> MinuteBook:
             os.fsync(file.fileno())
     try:
         (mark,), *rows = map(json.loads, whole.splitlines())
-        return MinuteBook(mark=Slot(mark), prices={Slot(at): CentsPerBtc(price) for at, price in rows})
+        return MinuteBook(mark=Slot(mark), said={Slot(at): _word(said) for at, said in rows})
     except (ValueError, TypeError) as e:
         raise InvalidInputError(str(path), "is no ledger of minutes", "the file as it was written") from e
+
+
+def _word(said: object) -> Said:
+    if isinstance(said, str):
+        return LeftOut(said)
+    if isinstance(said, int) and not isinstance(said, bool):
+        return CentsPerBtc(said)
+    raise TypeError(said)

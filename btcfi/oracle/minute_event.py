@@ -18,6 +18,7 @@ from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import WrongAnnouncementError, anticipation_point
 from btcfi.oracle.attestation import AlreadyAttestedError, WrongAttestationError, sign_with_nonce
+from btcfi.oracle.fixing import LeftOut, Said
 from btcfi.records import HASH, hexadecimal, listed, record, whole
 from btcfi.units import CentsPerBtc, Hash32, Slot
 
@@ -57,6 +58,14 @@ class MinuteForgottenError(ConflictError):
     def __init__(self, *, slot: Slot, mark: Slot) -> None:
         super().__init__(f"minute {slot} is at or below {mark}, up to which this oracle signs no minute again")
         self.slot, self.mark = slot, mark
+
+
+class MinuteUnsignedError(ConflictError):
+    """A minute that has no price to settle on. It stands in the ledger, so that no price is signed for it later."""
+
+    def __init__(self, *, slot: Slot, why: LeftOut) -> None:
+        super().__init__(f"minute {slot} is {why.value}: this oracle signs no price of it, now or later")
+        self.slot, self.why = slot, why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,10 +205,10 @@ def _proof_digest(event: MinuteEvent, place: int) -> Hash32:
 
 
 class MinuteLedger(Protocol):
-    """Where the first price of each minute is written down, durably, before anything is signed."""
+    """Where the first word on each minute is written down, durably, before anything is signed."""
 
-    def claim(self, *, oracle_key: bytes, series: Hash32, slot: Slot, price: CentsPerBtc) -> CentsPerBtc:
-        """Record the price unless one stands there, atomically; return the one that stands there now.
+    def claim(self, *, oracle_key: bytes, series: Hash32, slot: Slot, said: Said) -> Said:
+        """Record a price, or why none is signed, unless a word stands there, atomically; return what stands there now.
 
         Raises MinuteForgottenError for a minute that the ledger keeps no more.
         """
@@ -208,28 +217,29 @@ class MinuteLedger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteBook:
-    """What a ledger knows of one oracle's series: how far it has forgotten, and the prices since."""
+    """What a ledger knows of one oracle's series: how far it has forgotten, and what was said since."""
 
     mark: Slot = _NO_MINUTE
     """No minute at or below it is signed again; a restored oracle raises it to now."""
-    prices: Mapping[Slot, CentsPerBtc] = field(default_factory=dict)
+    said: Mapping[Slot, Said] = field(default_factory=dict)
+    """Prices, and of the minutes that are never signed why not."""
 
-    def claim(self, slot: Slot, price: CentsPerBtc) -> tuple[MinuteBook, CentsPerBtc]:
-        """Return the book with this price in it unless one stands there, and the price that stands there.
+    def claim(self, slot: Slot, said: Said) -> tuple[MinuteBook, Said]:
+        """Return the book with this word in it unless one stands there, and the one that stands there.
 
         Raises MinuteForgottenError.
         """
         if slot <= self.mark:
             raise MinuteForgottenError(slot=slot, mark=self.mark)
-        known = self.prices.get(slot)
+        known = self.said.get(slot)
         if known is not None:
             return self, known
-        return MinuteBook(mark=self.mark, prices={**self.prices, slot: price}), price
+        return MinuteBook(mark=self.mark, said={**self.said, slot: said}), said
 
     def pruned(self, mark: Slot) -> MinuteBook:
-        """Return the book without the prices up to ``mark``; a mark never goes down."""
+        """Return the book without what was said up to ``mark``; a mark never goes down."""
         mark = max(self.mark, mark)
-        return MinuteBook(mark=mark, prices={at: price for at, price in self.prices.items() if at > mark})
+        return MinuteBook(mark=mark, said={at: said for at, said in self.said.items() if at > mark})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,8 +270,9 @@ def attest_minute(
 ) -> MinuteAttestation:
     """Return the attestation of a minute's agreed price, having written it down first. All signatures or none.
 
-    The same price again gives the same bytes. Raises AlreadyAttestedError for another, MinuteForgottenError as the
-    ledger does, InvalidInputError for another oracle's secret, WrongAttestationError for nonces that are not its own.
+    The same price again gives the same bytes. Raises AlreadyAttestedError for another, MinuteUnsignedError where the
+    ledger says that none is signed, MinuteForgottenError as it does, InvalidInputError for another oracle's secret,
+    WrongAttestationError for nonces that are not its own.
     """
     event, key = announcement.event, secp256k1.public_key_xonly(secret)
     if key != announcement.oracle_key:
@@ -271,7 +282,9 @@ def attest_minute(
         raise WrongAttestationError(event.id, "the announced nonces are not this oracle's")
     wanted = attested_cents(price)
     digits = digits_of(wanted)
-    recorded = ledger.claim(oracle_key=key, series=event.series, slot=event.slot, price=wanted)
+    recorded = ledger.claim(oracle_key=key, series=event.series, slot=event.slot, said=wanted)
+    if isinstance(recorded, LeftOut):
+        raise MinuteUnsignedError(slot=event.slot, why=recorded)
     if recorded != wanted:
         raise AlreadyAttestedError(event=event.id, attested=recorded, asked=wanted)
     signed = tuple(

@@ -13,15 +13,23 @@ from typing import Final
 
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import OracleEvent
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price, fit_to_settle
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, fit_to_settle
 from btcfi.oracle.fixing import MINUTES_AFTER, Fixed, LeftOut, Said, fix
-from btcfi.oracle.quote import Feed, VenueId
+from btcfi.oracle.quote import Feed
+from btcfi.oracle.recompute import RoundTerms, SignedRound, observations_in, recompute
+from btcfi.oracle.report import RoundReport
 from btcfi.oracle.round_book import Registry
-from btcfi.oracle.submission import SignedSubmission, observation_bytes, signature_valid
-from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot
+from btcfi.oracle.submission import SignedSubmission, Submission, observation_bytes, signature_valid
+from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot, UnixSeconds
 
 MOST_A_NODE: Final = 2
 """Submissions of one node that are kept for one minute: two that differ already prove that it contradicts itself."""
+
+MOST_LACKING: Final = 500
+"""Minutes of a barrier that are found lacking before the rest is not looked at: they are asked for first."""
+
+MOST_SKEW_MS: Final = 3_000
+"""By so much a word may be observed after it was sent, or sent after our now: what an aggregator allows, too."""
 
 MOST_NAMED: Final = 3
 """Minutes that a refusal names; of the others it says how many there are."""
@@ -100,13 +108,19 @@ class OwnMinute:
             said.setdefault(signed.submission.node_id, set()).add(observation_bytes(signed.submission.observation))
         return frozenset(node for node, words in said.items() if len(words) > 1)
 
-    def with_more(self, more: Iterable[SignedSubmission], feed: Feed) -> OwnMinute:
-        """Return the minute with what else is true of ``more``; what is forged, foreign or known is left out."""
+    def with_more(self, more: Iterable[SignedSubmission], feed: Feed, now: UnixSeconds) -> OwnMinute:
+        """Return the minute with what else is true of ``more``.
+
+        What is forged, foreign or known is left out, and what claims to be observed before the minute ended, after it
+        was sent, or sent after ``now``, which is our clock.
+        """
         kept = list(self.submissions)
         for signed in more:
             said = signed.submission
             node = self.registry.nodes.get(said.node_id)
             if node is None or said.slot != self.slot or said.feed != feed or said.venue != node.venue:
+                continue
+            if not _in_time(said, now):
                 continue
             words = [observation_bytes(s.submission.observation) for s in kept if s.submission.node_id == said.node_id]
             if observation_bytes(said.observation) in words or len(words) >= MOST_A_NODE:
@@ -115,26 +129,49 @@ class OwnMinute:
                 kept.append(signed)
         return self if len(kept) == len(self.submissions) else replace(self, submissions=tuple(kept))
 
-    def outcome(self, rule: ConsensusRule) -> Outcome:
-        """Return what the submissions give by a rule. A node that contradicted itself says nothing."""
+    def signed_round(self) -> SignedRound:
+        """Return what was signed, as a report is computed from it: one word a node, or the two that contradict."""
+        said: dict[str, list[SignedSubmission]] = {}
+        for signed in self.submissions:
+            said.setdefault(signed.submission.node_id, []).append(signed)
+        words = [words for _, words in sorted(said.items())]
+        return SignedRound(
+            slot=self.slot,
+            submissions=tuple(one[0] for one in words if len(one) == 1),
+            contradictions=tuple((two[0], two[1]) for two in words if len(two) > 1),
+        )
+
+    def report(self, rule: ConsensusRule, feed: Feed) -> RoundReport:
+        """Return the report that the submissions give by a rule, as whoever recomputes a round gets it.
+
+        Signatures and times were checked when the submissions came.
+        """
+        terms = RoundTerms(feed=feed, rule=rule, registered=self.registry.venues, legs=self.registry.legs)
+        said, silenced = observations_in(
+            self.signed_round(), {node_id: node.venue for node_id, node in self.registry.nodes.items()}
+        )
+        return recompute(terms, said, slot=self.slot, equivocated=silenced)
+
+    def outcome(self, rule: ConsensusRule, feed: Feed) -> Outcome:
+        """Return what the submissions give by a rule; of a minute before there were any, what its owner trusts."""
         if self.stated is not None and not self.submissions:
             return self.stated
-        liars = self.contradicted
-        believed = [s.submission for s in self.submissions if s.submission.node_id not in liars]
-        spoken = {s.venue for s in believed}
-        silenced: set[VenueId] = {self.registry.nodes[node].venue for node in liars} - spoken
-        return agreed_price(
-            [s.observation for s in believed], registered=self.registry.venues, legs=self.registry.legs, rule=rule,
-            slot=self.slot, equivocated=silenced,
-        )  # fmt: skip
+        return self.report(rule, feed).outcome
 
-    def says(self, rule: ConsensusRule) -> tuple[Said, Span | None]:
+    def says(self, rule: ConsensusRule, feed: Feed) -> tuple[Said, Span | None]:
         """Return what the minute says to a window by a rule, and the range that a barrier sees."""
-        outcome = self.outcome(rule)
+        outcome = self.outcome(rule, feed)
         if not isinstance(outcome, AgreedPrice):
             return LeftOut.VOID, None
         said = outcome.price if fit_to_settle(outcome, rule) else LeftOut.THIN
         return said, (outcome.low, outcome.high)
+
+
+def _in_time(said: Submission, now: UnixSeconds) -> bool:
+    """Return whether a word's times can be true: observed once its minute had ended, sent then, and not to come."""
+    observed_ms, sent_ms = said.observation.observed_at * 1000, said.sent_at_ms
+    ended_ms = (said.slot + SECONDS_PER_MINUTE) * 1000
+    return ended_ms <= observed_ms <= sent_ms + MOST_SKEW_MS and sent_ms <= now * 1000 + MOST_SKEW_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +186,8 @@ class Lacking:
     def __str__(self) -> str:
         named = ", ".join(map(str, self.slots[:MOST_NAMED]))
         more = len(self.slots) - MOST_NAMED
-        return f"minutes lacking for {self.of}: {named}" + (f" and {more} more" if more > 0 else "")
+        least = "at least " if len(self.slots) >= MOST_LACKING else ""
+        return f"minutes lacking for {self.of}: {named}" + (f" and {least}{more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,14 +219,17 @@ def compute(
             minutes[Slot(second)] = said
     if lacking:
         return Lacking(slots=tuple(lacking), of=f"the fixing {event.fixing}")
-    fixed = fix(event.fixing, event.expiry, minutes)
     after = event.expiry
-    while fixed is None:
+    priced = sum(not isinstance(said, LeftOut) for said in minutes.values())
+    while priced < event.fixing.least:
         after = Slot(after + SECONDS_PER_MINUTE)
         if after > event.expiry + MINUTES_AFTER * SECONDS_PER_MINUTE or (said := said_of(after)) is None:
             return Lacking(slots=(after,), of=f"the fixing {event.fixing}, whose window has too few priced ones")
         minutes[after] = said
-        fixed = fix(event.fixing, event.expiry, minutes)
+        priced += not isinstance(said, LeftOut)
+    fixed = fix(event.fixing, event.expiry, minutes)
+    if fixed is None:  # the loop above counts as it does
+        return Lacking(slots=(after,), of=f"the fixing {event.fixing}")
     if touch is None:
         return Computed(outcome=event.outcome(fixed.price), fixed=fixed, touched=False)
     touched = watch(touch, touched_in)
@@ -204,6 +245,8 @@ def watch(touch: Touch, touched_in: Callable[[Slot, Touch], bool | None]) -> boo
         found = touched_in(Slot(second), touch)
         if found is None:
             lacking.append(Slot(second))
+            if len(lacking) >= MOST_LACKING:
+                break
         elif found:
             return True
     return Lacking(slots=tuple(lacking), of=f"the barrier of {touch.level} cents") if lacking else False

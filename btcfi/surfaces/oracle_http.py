@@ -1,6 +1,7 @@
 """An oracle's HTTP, read-only for the world.
 
-``GET /v1/oracle``, ``/v1/announcement?…``, ``/v1/announcements``, ``/v1/attestation?…``, ``/v1/minutes/SLOT``.
+``GET /v1/oracle``, ``/v1/announcement?…``, ``/v1/announcements``, ``/v1/attestation?…``, ``/v1/minutes/SLOT``; of
+minute events ``/v1/minutes/SLOT/announcement`` and ``/v1/minutes/SLOT/attestation``.
 """
 
 from __future__ import annotations
@@ -8,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from btcfi.adapters.oracle.minute_events import MinuteEvents
 from btcfi.adapters.oracle.oracle import Oracle
 from btcfi.contracts.messages import encode_announcement, encode_attestation
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.event_query import event_of
+from btcfi.oracle.minute_event import encode_minute_announcement, encode_minute_attestation
 from btcfi.oracle.submission_json import encode_signed
 from btcfi.surfaces.questions import Answer
 from btcfi.units import MAX_U32, Slot, slot
 
 
-def answers_of(oracle: Oracle) -> Answer:
-    """Return what answers an oracle's questions."""
+def answers_of(oracle: Oracle, minutes: MinuteEvents | None = None) -> Answer:
+    """Return what answers an oracle's questions. minutes: its minute events, None of one that signs none."""
 
     def answer(path: str, query: Mapping[str, str]) -> dict[str, Any]:
         match path.split("/")[1:]:
             case ["v1", "oracle"]:
-                return oracle.status()
+                return oracle.status() | {"minute_events": None if minutes is None else minutes.status()}
             case ["v1", "announcements"]:
                 return {"announcements": [encode_announcement(one) for one in oracle.announcements()]}
             case ["v1", "announcement"]:
@@ -32,6 +35,8 @@ def answers_of(oracle: Oracle) -> Answer:
                 return encode_attestation(oracle.attestation(event_of(query)))
             case ["v1", "minutes", text]:
                 return _minute(oracle, slot_of_text(text))
+            case ["v1", "minutes", text, "announcement" | "attestation" as which]:
+                return _minute_event(minutes, slot_of_text(text), which)
         raise NotFoundError("answer at", path[:80], "/v1/oracle, /v1/announcement, /v1/attestation")
 
     return answer
@@ -42,6 +47,14 @@ def slot_of_text(text: str) -> Slot:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_U32))):
         raise InvalidInputError("slot", repr(text[:20]), "a minute, in unix seconds")
     return slot(int(text))
+
+
+def _minute_event(minutes: MinuteEvents | None, at: Slot, which: str) -> dict[str, Any]:
+    if minutes is None:
+        raise NotFoundError("minute event", str(at), "this oracle signs no minutes: it runs without --minute-events")
+    if which == "announcement":
+        return encode_minute_announcement(minutes.announcement(at))
+    return encode_minute_attestation(minutes.attestation(at))
 
 
 def _minute(oracle: Oracle, at: Slot) -> dict[str, Any]:

@@ -6,9 +6,11 @@ GET only, JSON only. A caller is an address; it has a bucket of questions that r
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
@@ -31,8 +33,11 @@ REMEMBERED: Final = 10_000
 CONNECTIONS: Final = 32
 """At once; whoever comes then is turned away."""
 
+CONNECTIONS_OF_ONE: Final = 16
+"""At once, of one address: nobody takes the room of all others."""
+
 SECONDS: Final = 10.0
-"""For a request to come in whole."""
+"""For a request to come in and be answered, however it drips; then the connection is cut."""
 
 MAX_TARGET: Final = 2_048
 """Characters of a path with its query: an event has at most some 900."""
@@ -71,30 +76,60 @@ class QuestionServer(ThreadingHTTPServer):
 
     def __init__(
         self, answer: Answer, address: tuple[str, int], *, monotonic: Callable[[], float],
-        per_minute: int = QUESTIONS_PER_MINUTE,
+        per_minute: int = QUESTIONS_PER_MINUTE, seconds: float = SECONDS,
     ) -> None:  # fmt: skip
         """``address``: host and port, 0 for a free one. Raises OSError."""
         self.answer = answer
         self.buckets = Buckets(per_minute, monotonic)
-        self._room = threading.BoundedSemaphore(CONNECTIONS)
+        self.seconds = seconds
+        self._open: Counter[str] = Counter()
+        self._counting = threading.Lock()
         super().__init__(address, _Handler)
 
+    def open_of(self, caller: str) -> int:
+        """Return how many connections an address has."""
+        with self._counting:
+            return self._open[caller]
+
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver has no types
-        """Give a connection a thread, if there is room."""
-        if not self._room.acquire(blocking=False):
+        """Give a connection a thread, if there is room, and room for its caller."""
+        caller = str(client_address[0])
+        with self._counting:
+            full = self._open.total() >= CONNECTIONS or self._open[caller] >= CONNECTIONS_OF_ONE
+            self._open[caller] += not full
+        if full:
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self._leave(caller)
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
-        """Answer one connection."""
+        """Answer one connection, and cut it off when its time is over."""
+        cut = threading.Timer(self.seconds, _shut, (request,))
+        cut.daemon = True
         try:
+            cut.start()
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            cut.cancel()
+            self._leave(str(client_address[0]))
+
+    def _leave(self, caller: str) -> None:
+        with self._counting:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
         """Say nothing of a connection that broke off."""
+
+
+def _shut(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -108,15 +143,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.buckets.take(str(self.client_address[0])):
             self._say(_TOO_MANY, {"error": f"more than {QUESTIONS_PER_MINUTE} questions a minute"})
             return
+        self._say(*self._answered())
+
+    def _answered(self) -> tuple[int, dict[str, Any]]:
         try:
-            self._say(200, self._answer())
+            return 200, self._answer()
         except TooEarlyError as e:
-            self._say(_TOO_EARLY, {"error": str(e), "kind": type(e).__name__})
+            return _TOO_EARLY, {"error": str(e), "kind": type(e).__name__}
         except BtcfiError as e:
-            self._say(status_of(e).http, {"error": str(e), "kind": type(e).__name__})
+            return status_of(e).http, {"error": str(e), "kind": type(e).__name__}
         except Exception as e:  # noqa: BLE001 - one question's trouble is no other's, and says nothing of us
             log.error("question_failed", path=self.path[:200], problem=repr(e)[:200])  # noqa: TRY400 - one line
-            self._say(500, {"error": "it could not be answered; the oracle's log says why"})
+            return 500, {"error": "it could not be answered; the oracle's log says why"}
 
     def _answer(self) -> dict[str, Any]:
         if len(self.path) > MAX_TARGET:

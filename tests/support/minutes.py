@@ -12,7 +12,7 @@ class MemoryMinutes:
     def __init__(self):
         self.books = {}
 
-    def claim(self, *, oracle_key, series, slot, price):
+    def claim(self, *, oracle_key, series, slot, said):
         named = (oracle_key, series)
-        self.books[named], standing = self.books.get(named, MinuteBook()).claim(slot, price)
+        self.books[named], standing = self.books.get(named, MinuteBook()).claim(slot, said)
         return standing

@@ -76,10 +76,10 @@ def made_oracle(folder, sources, *, trust_before=NEVER, preset="standard", clock
 class Served:
     """An oracle's HTTP, as long as it is open."""
 
-    def __init__(self, oracle, port=0):
+    def __init__(self, oracle, port=0, minutes=None):
         self.oracle = oracle
         self._server = QuestionServer(
-            answers_of(oracle), ("127.0.0.1", port), monotonic=time.monotonic, per_minute=100_000
+            answers_of(oracle, minutes), ("127.0.0.1", port), monotonic=time.monotonic, per_minute=100_000
         )
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -272,6 +272,7 @@ def command(deployment: Deployment, number: int, *, aggregator: str) -> list[str
         sys.executable, "-m", "workers.oracle_process", f"--folder={folder}", f"--port={port}",
         f"--aggregator={aggregator}", f"--every={EVERY_SECONDS}",
         f"--trust-store-before={trust_before(deployment)}",
+        "--minute-events" if deployment.minute_events else "--no-minute-events",
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.web import printable
 from btcfi.errors import BtcfiError, RetryableError
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
@@ -71,6 +72,8 @@ def _ask(clients: Sequence[OracleClient], question: Callable[[OracleClient], T])
             try:
                 found.append(answer.result())
             except BtcfiError as e:
-                text = str(e)
+                text = printable(str(e))
                 problems.append(text if client.url in text else f"{client.url}: {text}")
+            except Exception as e:  # noqa: BLE001 - what one oracle answers loses no other one's word
+                problems.append(f"{client.url}: {printable(repr(e))[:200]}")
     return found, problems

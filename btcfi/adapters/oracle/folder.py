@@ -4,9 +4,10 @@
 oracle.key         32 bytes, the secret; read by the oracle's process alone
 public.json        the public key: what others may know
 network.toml       the oracle nodes: name, venue, public key
-ledger.jsonl       the first outcome of each event, synced before anything is signed
-held.json          after a restore: which events may have been attested since the backup
+ledger.jsonl       the first outcome of each event, synced before anything is signed; made with the key
+held.json          after a restore, or the loss of the ledger: which events may have been attested since the backup
 minutes/DAY/SLOT.json   the signed submissions of a minute, as they were checked
+minute-events/     the first word on each minute that is signed by itself, synced before anything is signed
 ```
 """
 
@@ -16,14 +17,18 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from btcfi.adapters.files import read_untrusted_json, write_private
 from btcfi.adapters.keystore import FileLedger
+from btcfi.adapters.minute_ledger import FileMinuteLedger
 from btcfi.adapters.oracle_network.network_file import read_registry
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.attestation import EventHeldError
@@ -33,7 +38,7 @@ from btcfi.oracle.quote import Feed
 from btcfi.oracle.round_book import Registry
 from btcfi.oracle.submission_json import decode_signed, encode_signed
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import Hash32, Slot, UnixSeconds
+from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
 
 KEY: Final = "oracle.key"
 PUBLIC: Final = "public.json"
@@ -41,11 +46,14 @@ NETWORK: Final = "network.toml"
 LEDGER: Final = "ledger.jsonl"
 HELD: Final = "held.json"
 MINUTES: Final = "minutes"
+MINUTE_EVENTS: Final = "minute-events"
 
 MAX_MINUTE_BYTES: Final = 1 << 20
 """Of a minute's file: a thousand submissions."""
 
 _DAY: Final = 86_400
+
+log = structlog.get_logger("btcfi.oracle")
 
 
 class FolderInUseError(ConflictError):
@@ -69,12 +77,14 @@ class OracleFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._ledger = FileLedger(path / LEDGER)
 
     # ---- made once
 
     def create(self, secret: bytes | None = None) -> bytes:
         """Make the folder with ``secret`` or a new key, or leave the one that is there; return the public key.
 
+        A key without its ledger may have attested anything: all that expired until now is held, as after a restore.
         Raises LostKeyError where everything but the key is there, ConflictError where another key lies there.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,9 +93,16 @@ class OracleFolder:
         if not key.exists():
             if any((self.path / name).exists() for name in (PUBLIC, LEDGER, MINUTES)) and secret is None:
                 raise LostKeyError(self.path)
+            # the ledger first: a key without one has lost it
+            if not (self.path / LEDGER).exists():
+                write_private(self.path / LEDGER, b"", fresh=True)
             write_private(key, secrets.token_bytes(32) if secret is None else secret, fresh=True)
         elif secret is not None and key.read_bytes() != secret:
             raise ConflictError(f"another key lies in {self.path}; nothing was replaced")
+        if not (self.path / LEDGER).exists():
+            self.hold(taken_at=UnixSeconds(0), now=UnixSeconds(int(time.time())))
+            write_private(self.path / LEDGER, b"", fresh=True)
+            log.warning("ledger_lost", folder=str(self.path), reason="what expired until now is held")
         public = public_key_xonly(self.secret())
         if self.public_key() is None:
             write_private(self.path / PUBLIC, json.dumps({"oracle_key": public.hex()}).encode() + b"\n")
@@ -136,14 +153,18 @@ class OracleFolder:
 
     def ledger(self) -> HoldingLedger:
         """Return the ledger of first outcomes."""
-        return HoldingLedger(file=FileLedger(self.path / LEDGER), folder=self)
+        return HoldingLedger(file=self._ledger, folder=self)
+
+    def minute_ledger(self) -> FileMinuteLedger:
+        """Return the ledger of minute events."""
+        return FileMinuteLedger(self.path / MINUTE_EVENTS)
 
     def seed(self, outcomes: Iterable[tuple[Hash32, int]]) -> int:
         """Write what this oracle attested before it had this ledger into it; return how many there are.
 
         Raises ConflictError where the ledger says another outcome: one of them was signed.
         """
-        key, ledger, many = self.public_key() or b"", FileLedger(self.path / LEDGER), 0
+        key, ledger, many = self.public_key() or b"", self._ledger, 0
         for event, outcome in outcomes:
             if (stands := ledger.claim(oracle_key=key, event=event, outcome=outcome)) != outcome:
                 raise ConflictError(f"event {event.hex()}: {self.path / LEDGER} says {stands}, the store {outcome}")
@@ -157,6 +178,7 @@ class OracleFolder:
         """
         held = Held(taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided))
         write_private(self.path / HELD, json.dumps(held.document()).encode() + b"\n")
+        self.minute_ledger().forget_up_to(slot_of(now))
 
     def release(self, events: Iterable[Hash32]) -> None:
         """Release events on their owner's word that no attestation of them was published."""
@@ -182,23 +204,26 @@ class OracleFolder:
         return self.path / MINUTES / str(slot // _DAY) / f"{slot}.json"
 
     def load(self, slot: Slot, registry: Registry) -> OwnMinute | None:
-        """Return a minute that is kept, None of one that is not. registry: today's, for its public keys.
+        """Return a minute that is kept, None of one that is not, or whose file is damaged: it is fetched again.
 
-        Whoever wrote the file checked its signatures; the folder is the oracle's alone.
+        registry: today's, for its public keys; who left it since has no say. Whoever wrote the file checked its
+        signatures; the folder is the oracle's alone.
         """
         file = self._minute(slot)
         if not file.exists():
             return None
-        raw: dict[str, Any] = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="minute")
         try:
+            raw: dict[str, Any] = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="minute")
             nodes = {name: registry.nodes[name] for name in raw["nodes"] if name in registry.nodes}
+            signed = [decode_signed(one) for one in raw["submissions"]]
             return OwnMinute(
                 slot=slot, registry=Registry(nodes=nodes), closed=bool(raw["closed"]),
-                submissions=tuple(decode_signed(one) for one in raw["submissions"]),
+                submissions=tuple(one for one in signed if one.submission.node_id in nodes),
                 stated=None if raw["stated"] is None else decode_outcome(raw["stated"]),
             )  # fmt: skip
-        except (KeyError, TypeError) as e:
-            raise InvalidInputError(str(file), f"{type(e).__name__} {e}", "a minute of this oracle") from e
+        except (KeyError, TypeError, InvalidInputError) as e:
+            log.warning("minute_damaged", file=str(file), reason=str(e)[:200])
+            return None
 
     def keep(self, minute: OwnMinute) -> None:
         """Keep a minute, in the place of what was known of it."""

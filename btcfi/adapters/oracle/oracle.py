@@ -1,13 +1,16 @@
 """An oracle: collects what the nodes signed, computes each minute itself, announces, and attests what it computed.
 
 It believes no aggregator: a submission counts by its node's signature, and what the submissions add up to is computed
-here. What an aggregator can do is keep one back; then another one's counts, and where all do, the minute lacks it.
+here. What an aggregator can do is keep one back; then another one's counts, and where all do, the minute lacks it. So a
+minute is closed by the word of all of them, and by that of some only once it is old. Nobody is waited for with the lock
+held: who is asked, or who asks, may be slow.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import RLock
@@ -34,8 +37,29 @@ HORIZON_SECONDS: Final = 400 * 86_400
 KEPT_MINUTES: Final = 512
 """In memory; older ones are read from the folder."""
 
-KEPT_SAYINGS: Final = 200_000
-"""What minutes said to windows and barriers, in memory: a barrier of a hundred days is 144,000 minutes."""
+KEPT_DAYS: Final = 500
+"""Minutes are kept so long, more than the longest barrier watches; of older ones nothing is attested any more."""
+
+KEPT_SAYINGS: Final = 600_000
+"""What minutes said to windows and barriers, in memory, by all rules: a barrier of 400 days is 576,000 minutes."""
+
+MOST_READ: Final = 2_000
+"""Minutes that one question reads from the folder; the next question goes on from there."""
+
+AWAY_SECONDS: Final = 900
+"""After a minute's end, an aggregator that cannot be asked, or is behind, is waited for so long: another one may keep
+something back. Then those decide that answer."""
+
+OPEN_SECONDS: Final = 7_200
+"""One that says that the round is open is believed for so long: it is opened and asked for again for an hour."""
+
+MOST_WANTED: Final = 10_000
+"""Lacking minutes that are remembered to be asked for; whoever asks again names them again."""
+
+SLOW_SECONDS: Final = 2.0
+"""An aggregator that does not answer, and takes longer to do so, is left alone for REST_SECONDS."""
+
+REST_SECONDS: Final = 15.0
 
 PAGES_AT_ONCE: Final = 4
 """Pages that one question fetches; the rest is fetched by and by, and the answer until then is what is lacking."""
@@ -72,6 +96,13 @@ class MinutesLackingError(TooEarlyError):
         self.lacking = lacking
 
 
+class StillReadingError(TooEarlyError):
+    """A barrier of many minutes is read by and by."""
+
+    def __init__(self, at: Slot) -> None:
+        super().__init__(f"the minutes of the barrier are read up to {at}; ask again")
+
+
 class UnknownEventError(InvalidInputError):
     """An event that this oracle never announces: another feed, a preset or program that it does not know, too far."""
 
@@ -82,6 +113,8 @@ class Seen:
 
     reached_at: UnixSeconds | None = None
     problem: str = ""
+    rests_until: float = float("-inf")
+    """By the monotonic clock: it was slow not to answer, and is asked no sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +148,7 @@ class Oracle:
     _lock: RLock = field(init=False, default_factory=RLock)
     _secret: bytes = field(init=False, repr=False)
     _minutes: OrderedDict[Slot, OwnMinute] = field(init=False, default_factory=OrderedDict)
-    _sayings: OrderedDict[Slot, dict[ConsensusRule, tuple[Said, Span | None]]] = field(
-        init=False, default_factory=OrderedDict
-    )
+    _sayings: dict[ConsensusRule, OrderedDict[Slot, tuple[Said, Span | None]]] = field(init=False, default_factory=dict)
     _asked: OrderedDict[Slot, float] = field(init=False, default_factory=OrderedDict)
     _wanted: set[Slot] = field(init=False, default_factory=set)
     _next: Slot | None = field(init=False, default=None)
@@ -150,19 +181,24 @@ class Oracle:
         Raises NotOverError, MinutesLackingError (which minutes), EventHeldError, UnknownEventError.
         """
         rule = self._check(event)
-        with self._lock:
-            ledger = self.folder.ledger()
-            outcome = ledger.known(oracle_key=self.key, event=event.id)
-            if outcome is None:
-                ledger.allow(event.id, event.expiry, self.key)
-                outcome = self._computed(event, rule)
-            return attest(self._secret, self._announce(event), outcome, ledger)
+        ledger = self.folder.ledger()
+        outcome = ledger.known(oracle_key=self.key, event=event.id)
+        if outcome is None:
+            ledger.allow(event.id, event.expiry, self.key)
+            computed = self._computed(event, rule)
+            with self._lock:  # whoever asked at the same moment may have been faster, by an older view
+                known = ledger.known(oracle_key=self.key, event=event.id)
+                outcome = computed if known is None else known
+                return attest(self._secret, self._announce(event), outcome, ledger)
+        return attest(self._secret, self._announce(event), outcome, ledger)
 
     def _check(self, event: OracleEvent) -> ConsensusRule:
         if event.feed != self.feed:
             raise UnknownEventError("feed", event.feed[:40], self.feed)
         if event.expiry > self.clock() + HORIZON_SECONDS:
             raise UnknownEventError("expiry", str(event.expiry), f"within {HORIZON_SECONDS // 86_400} days")
+        if event.expiry < self._oldest():
+            raise UnknownEventError("expiry", str(event.expiry), f"at most {KEPT_DAYS} days ago")
         touch = parse_condition(event)
         if touch is not None and touch.since < event.expiry - HORIZON_SECONDS:
             raise UnknownEventError("condition", f"since {touch.since}", f"{HORIZON_SECONDS // 86_400} days at most")
@@ -173,19 +209,32 @@ class Oracle:
         except NotHeldError as e:
             raise UnknownEventError("preset", event.preset_hash.hex(), "a preset that this oracle holds") from e
 
+    def _oldest(self) -> int:
+        """Return how old an event may be: by the clock, or in a replay by the newest minute that is here."""
+        newest = self.clock() if self._next is None else min(self._next, self.clock())
+        return newest - KEPT_DAYS * 86_400
+
     def _computed(self, event: OracleEvent, rule: ConsensusRule) -> int:
         ends_in = event.expiry + SECONDS_PER_MINUTE - self.clock()
         if ends_in > 0:
             raise NotOverError(event, ends_in=ends_in)
-        self._complete(event)
+        self._complete(event.fixing.window(event.expiry))
         found = self._compute(event, rule)
         for _ in range(PAGES_AT_ONCE):
             if not isinstance(found, Lacking) or not self._fetch(found.slots):
                 break
             found = self._compute(event, rule)
+        touch = parse_condition(event)
+        if (
+            isinstance(found, Computed)
+            and touch is not None
+            and not found.touched
+            and self._fetch(self._void(touch, rule))
+        ):
+            found = self._compute(event, rule)  # a minute that one kept back would have touched nothing
         if isinstance(found, Lacking):
-            self._wanted.update(found.slots)
-            problems = [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
+            self._want(found.slots)
+            problems = self._problems()
             log.warning("not_attested", event_id=event.id.hex(), reason=str(found), problems=problems)
             raise MinutesLackingError(found, problems)
         log.info(
@@ -195,12 +244,36 @@ class Oracle:
         return found.outcome
 
     def _compute(self, event: OracleEvent, rule: ConsensusRule) -> Computed | Lacking:
-        return compute(event, lambda at: self._said(at, rule), lambda at, touch: self._touched(at, touch, rule))
+        read = 0
 
-    def _complete(self, event: OracleEvent) -> None:
+        def touched(at: Slot, touch: Touch) -> bool | None:
+            nonlocal read
+            known, was_read = self._says(at, rule)
+            read += was_read
+            if read > MOST_READ:
+                raise StillReadingError(at)
+            return None if known is None else touch.reached_in(known[1])
+
+        return compute(event, lambda at: self._said(at, rule), touched)
+
+    def _complete(self, window: Iterable[int]) -> None:
         """Ask once more for the window's minutes that lack a node's word: another aggregator may have it."""
-        window = [Slot(at) for at in event.fixing.window(event.expiry)]
-        self._fetch([at for at in window if (own := self._minute(at)) is None or not own.is_whole])
+        with self._lock:
+            some = [at for at in map(Slot, window) if (own := self._minute(at)) is None or not own.is_whole]
+        self._fetch(some)
+
+    def _want(self, slots: Sequence[Slot]) -> None:
+        with self._lock:
+            self._wanted.update(slots[: max(MOST_WANTED - len(self._wanted), 0)])
+
+    def _problems(self) -> list[str]:
+        return [f"{name}: {seen.problem}" for name, seen in self.seen.items() if seen.problem]
+
+    def _void(self, touch: Touch, rule: ConsensusRule) -> list[Slot]:
+        """Return the minutes of a barrier that gave no price, as far as one question asks for them."""
+        with self._lock:
+            void = [at for at, said in self._sayings.get(rule, {}).items() if said[1] is None]
+        return sorted(at for at in void if touch.since < at <= touch.until)[: MOST_MINUTES * PAGES_AT_ONCE]
 
     # ---- its minutes
 
@@ -208,6 +281,21 @@ class Oracle:
         """Return a minute as this oracle holds it."""
         with self._lock:
             return self._minute(at)
+
+    def said(self, at: Slot, rule: ConsensusRule) -> Said:
+        """Return what one minute that is over says by a rule: a price fit to settle on, or why it has none.
+
+        Raises MinutesLackingError for one that is not there, or not closed.
+        """
+        self._complete([at])
+        found = self._said(at, rule)
+        if found is None:
+            raise MinutesLackingError(Lacking(slots=(at,), of="its own event"), self._problems())
+        return found
+
+    def want(self, slots: Iterable[Slot]) -> None:
+        """Have minutes that are not closed fetched by and by."""
+        self._want([at for at in slots if (own := self.minute(at)) is None or not own.closed])
 
     def _minute(self, at: Slot) -> OwnMinute | None:
         known = self._minutes.get(at)
@@ -222,108 +310,171 @@ class Oracle:
         while len(self._minutes) > KEPT_MINUTES:
             self._minutes.popitem(last=False)
 
-    def _says(self, at: Slot, rule: ConsensusRule) -> tuple[Said, Span | None] | None:
-        if (known := self._sayings.get(at, {}).get(rule)) is not None:
-            return known
-        own = self._minute(at)
-        if own is None or not own.closed:
-            return None
-        found = self._sayings.setdefault(at, {})[rule] = own.says(rule)
-        while len(self._sayings) > KEPT_SAYINGS:
-            self._sayings.popitem(last=False)
-        return found
+    def _says(self, at: Slot, rule: ConsensusRule) -> tuple[tuple[Said, Span | None] | None, bool]:
+        """Return what a closed minute says by a rule, None of another; and whether it had to be read."""
+        with self._lock:
+            kept = self._sayings.setdefault(rule, OrderedDict())
+            if (known := kept.get(at)) is not None:
+                return known, False
+            own = self._minute(at)
+            if own is None or not own.closed:
+                return None, False
+            found = kept[at] = own.says(rule, self.feed)
+            if sum(map(len, self._sayings.values())) > KEPT_SAYINGS:
+                max(self._sayings.values(), key=len).popitem(last=False)
+            return found, True
 
     def _said(self, at: Slot, rule: ConsensusRule) -> Said | None:
-        found = self._says(at, rule)
+        found = self._says(at, rule)[0]
         return None if found is None else found[0]
-
-    def _touched(self, at: Slot, touch: Touch, rule: ConsensusRule) -> bool | None:
-        found = self._says(at, rule)
-        return None if found is None else touch.reached_in(found[1])
 
     # ---- collecting
 
     def follow(self) -> int:
         """Take what is new at the aggregators, and some of what was lacking; return how many minutes are new."""
+        new = self._follow_newest()
         with self._lock:
-            new = self._follow_newest()
-            if self._wanted:
-                some = sorted(self._wanted)[:MOST_MINUTES]
-                self._wanted.difference_update(some)
-                self._fetch(some)
-            return new
+            some = sorted(self._wanted)[:MOST_MINUTES]
+            self._wanted.difference_update(some)
+        if some:
+            self._fetch(some)
+        return new
 
     def _follow_newest(self) -> int:
-        pages = self._pages(self._next, MOST_MINUTES)
-        slots = sorted({at for page in pages for at in page.minutes})
-        newest = max((page.newest for page in pages if page.newest is not None), default=None)
         before = self._next
-        self._take(slots, pages)
-        for at in slots:
-            own = self._minute(at)
-            if own is None or not own.closed:
-                break
-            self._next = Slot(at + SECONDS_PER_MINUTE)
-        if newest is not None and self._next is not None:
+        if before is None:  # whoever says what the newest is says nothing else by it
+            newest = self._newest(self._pages(None, 1))
+            if newest is None:
+                return 0
+            self._next = before = self._first_of(newest)
+        pages = self._pages(before, MOST_MINUTES)
+        with self._lock:
+            self._take(range(before, before + MOST_MINUTES * SECONDS_PER_MINUTE, SECONDS_PER_MINUTE), pages)
+            reached = before
+            while reached < before + MOST_MINUTES * SECONDS_PER_MINUTE:
+                own = self._minute(reached)
+                if own is None or not own.closed:
+                    break
+                reached = Slot(reached + SECONDS_PER_MINUTE)
+            newest = self._newest(pages)
             # an hour that nobody can complete any more is not waited for: whoever needs it will ask
-            self._next = max(self._next, Slot(newest - (MOST_MINUTES - 1) * SECONDS_PER_MINUTE))
-        return 0 if before is None or self._next is None else (self._next - before) // SECONDS_PER_MINUTE
+            self._next = reached if newest is None else max(reached, self._first_of(newest))
+        return (reached - before) // SECONDS_PER_MINUTE
+
+    def _newest(self, pages: Sequence[Page]) -> Slot | None:
+        """Return the newest minute that an aggregator has, of those that can be: no claim leads beyond our clock."""
+        said = [page.newest for page in pages if page.newest is not None]
+        return max((at for at in said if at + SECONDS_PER_MINUTE <= self.clock()), default=None)
+
+    @staticmethod
+    def _first_of(newest: Slot) -> Slot:
+        return Slot(max(newest - (MOST_MINUTES - 1) * SECONDS_PER_MINUTE, 0))
 
     def _fetch(self, slots: Iterable[Slot]) -> bool:
         """Ask every aggregator for minutes, none of them twice a second; return whether anything was asked."""
-        now = self.monotonic()
         due: list[Slot] = []
-        for at in slots:
-            if now - self._asked.get(at, -AGAIN_SECONDS) >= AGAIN_SECONDS and len(due) < MOST_MINUTES * PAGES_AT_ONCE:
-                due.append(at)
-                self._asked[at] = now
-                self._asked.move_to_end(at)
-        while len(self._asked) > KEPT_SAYINGS:
-            self._asked.popitem(last=False)
+        with self._lock:
+            now = self.monotonic()
+            for at in slots:
+                if (
+                    now - self._asked.get(at, -AGAIN_SECONDS) >= AGAIN_SECONDS
+                    and len(due) < MOST_MINUTES * PAGES_AT_ONCE
+                ):
+                    due.append(at)
+                    self._asked[at] = now
+                    self._asked.move_to_end(at)
+            while len(self._asked) > MOST_WANTED:
+                self._asked.popitem(last=False)
+        due.sort()
         asked = bool(due)
-        while due:
+        for _ in range(PAGES_AT_ONCE):
+            if not due:
+                break
             start, end = due[0], due[0] + MOST_MINUTES * SECONDS_PER_MINUTE
             some, due = [at for at in due if at < end], [at for at in due if at >= end]
             span = (some[-1] - start) // SECONDS_PER_MINUTE + 1
-            self._take(some, self._pages(start, span))
+            pages = self._pages(start, span)
+            with self._lock:
+                self._take(some, pages)
         return asked
 
     def _pages(self, start: Slot | None, minutes: int) -> list[Page]:
-        pages = []
-        for source in self.sources:
-            seen = self.seen[source.name]
-            try:
-                pages.append(source.page(start, minutes))
-                if seen.problem:
-                    log.info("aggregator_asked_again", aggregator=source.name)
-                seen.reached_at, seen.problem = self.clock(), ""
-            except BtcfiError as e:
-                if not seen.problem:
-                    log.warning("aggregator_not_asked", aggregator=source.name, reason=str(e))
-                seen.problem = str(e)[:200]
-        return pages
+        """Ask the aggregators side by side; the first one's page is named ``first`` where its owner trusts it."""
+        if len(self.sources) == 1:
+            answers = [self._page(self.sources[0], start, minutes)]
+        else:
+            with ThreadPoolExecutor(max_workers=max(len(self.sources), 1)) as pool:
+                answers = list(pool.map(lambda source: self._page(source, start, minutes), self.sources))
+        return [page for page in answers if page is not None]
 
-    def _take(self, slots: Iterable[Slot], pages: Sequence[Page]) -> None:
-        for at in slots:
-            served = [page.minutes[at] for page in pages if at in page.minutes]
+    def _page(self, source: Source, start: Slot | None, minutes: int) -> Page | None:
+        seen = self.seen[source.name]
+        began = self.monotonic()
+        if began < seen.rests_until:
+            return None
+        try:
+            page = source.page(start, minutes)
+        except BtcfiError as e:
+            if not seen.problem:
+                log.warning("aggregator_not_asked", aggregator=source.name, reason=str(e))
+            seen.problem = str(e)[:200]
+            ended = self.monotonic()
+            if ended - began > SLOW_SECONDS:
+                seen.rests_until = ended + REST_SECONDS
+            return None
+        if seen.problem:
+            log.info("aggregator_asked_again", aggregator=source.name)
+        seen.reached_at, seen.problem = self.clock(), ""
+        return replace(page, first=source is self.sources[0])
+
+    def _take(self, slots: Iterable[int], pages: Sequence[Page]) -> None:
+        """Take what pages say of the minutes that were asked for, and have ended; the lock is held."""
+        now = self.clock()
+        for second in slots:
+            at = Slot(second)
+            served = [(page.minutes[at], page.first) for page in pages if at in page.minutes]
+            if not served or at + SECONDS_PER_MINUTE > now:
+                continue
             old = self._minute(at)
-            new = self._merged(old or OwnMinute(slot=at, registry=self.registry), served)
-            if new != old and (new.closed or new.submissions):
+            new = self._merged(old or OwnMinute(slot=at, registry=self.registry), served, now)
+            if new == old or not (new.closed or new.submissions):
+                continue
+            if (
+                new.submissions or new.stated is not None
+            ):  # of what nobody signed nothing is kept: it can be asked again
                 self.folder.keep(new)
-                self._remember(new)
-                self._sayings.pop(at, None)
+            self._remember(new)
+            for kept in self._sayings.values():
+                kept.pop(at, None)
 
-    def _merged(self, own: OwnMinute, served: Sequence[Served]) -> OwnMinute:
-        for one in served:
-            own = own.with_more(one.submissions, self.feed)
-        said = {one.state for one in served}
+    def _merged(self, own: OwnMinute, served: Sequence[tuple[Served, bool]], now: UnixSeconds) -> OwnMinute:
+        for one, _ in served:
+            own = own.with_more(one.submissions, self.feed, now)
         if own.stated is None and not own.submissions and own.slot < self.settings.trust_before:
-            own = replace(own, stated=next((one.stated for one in served if one.stated is not None), None))
-        over = bool(said & {MinuteState.CLOSED, MinuteState.NEVER_ASKED}) and MinuteState.OPEN not in said
+            trusted = (one.stated for one, first in served if first and one.stated is not None)
+            own = replace(own, stated=next((one for one in trusted if one.slot == own.slot), None))
+        closed = (
+            own.closed or own.is_whole or own.stated is not None or self._is_over(own, [one for one, _ in served], now)
+        )
+        return own if closed == own.closed else replace(own, closed=closed)
+
+    def _is_over(self, own: OwnMinute, served: Sequence[Served], now: UnixSeconds) -> bool:
+        """Return whether what aggregators say closes a minute: all of them while it is young, then those that answer.
+
+        So who keeps a minute back does not make it void while another one is away or behind; and who says for ever that
+        it is open holds nobody up.
+        """
+        said = {one.state for one in served}
+        over = said & {MinuteState.CLOSED, MinuteState.NEVER_ASKED}
         # a closed minute of which nobody shows a signature is not one without a price: it is one that we lack
         shown = bool(own.submissions) or said <= {MinuteState.NEVER_ASKED, MinuteState.UNKNOWN}
-        closed = own.closed or own.is_whole or own.stated is not None or (over and shown)
-        return own if closed == own.closed else replace(own, closed=closed)
+        if not over or not shown:
+            return False
+        age = now - own.slot - SECONDS_PER_MINUTE
+        if MinuteState.OPEN in said and age < OPEN_SECONDS:
+            return False
+        everybody = len(served) == len(self.sources) and MinuteState.UNKNOWN not in said
+        return everybody or age >= AWAY_SECONDS
 
     # ---- for people
 

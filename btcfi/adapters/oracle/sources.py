@@ -52,6 +52,8 @@ class Page:
 
     newest: Slot | None
     minutes: Mapping[Slot, Served]
+    first: bool = False
+    """Whether it is the first aggregator's, whose word its owner may trust for old minutes."""
 
 
 class Source(Protocol):

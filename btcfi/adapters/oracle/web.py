@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
@@ -15,7 +19,7 @@ MAX_ANSWER_BYTES: Final = 8 << 20
 """An hour of minutes from hundreds of nodes."""
 
 SECONDS: Final = 5.0
-"""For one answer. Who is slower is as good as away: others are asked, too."""
+"""For one whole answer, however it drips. Who is slower is as good as away: others are asked, too."""
 
 _OK: Final = 200
 _PASSING: Final = frozenset({425, 429, 500, 502, 503, 504})
@@ -46,7 +50,12 @@ class Web:
     def __post_init__(self) -> None:
         """Raise InvalidInputError for another URL."""
         parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        try:
+            named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            named = False
+        clean = self.url.isascii() and self.url.isprintable() and " " not in self.url
+        if parts.scheme not in {"http", "https"} or not (named and clean) or parts.query or "@" in parts.netloc:
             raise InvalidInputError(f"URL of the {self.what}", self.url[:80], "http://host:port or https://host:port")
 
     def get(self, path: str, query: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -56,11 +65,12 @@ class Web:
         connection = kind(parts.hostname or "", parts.port, timeout=self.seconds)
         target = parts.path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         try:
-            connection.request("GET", target, headers={"Accept": "application/json"})
-            answer = connection.getresponse()
-            body = answer.read(MAX_ANSWER_BYTES + 1)
+            with _cut_off(connection, self.seconds):
+                connection.request("GET", target, headers={"Accept": "application/json"})
+                answer = connection.getresponse()
+                body = answer.read(MAX_ANSWER_BYTES + 1)
         except (OSError, HTTPException, ValueError) as e:
-            raise UnreachableError(self.what, self.url, str(e) or type(e).__name__, "is it running?") from e
+            raise UnreachableError(self.what, self.url, printable(str(e)) or type(e).__name__, "is it running?") from e
         finally:
             connection.close()
         if len(body) > MAX_ANSWER_BYTES:
@@ -74,10 +84,51 @@ class Web:
             raise UnreachableError(self.what, self.url, e.problem, "it speaks another language") from e
 
 
+@contextmanager
+def _cut_off(connection: HTTPConnection, seconds: float) -> Iterator[None]:
+    """Give a connection so long for everything: a socket's own timeout begins again with every byte.
+
+    Raises TimeoutError for an answer that was cut off.
+    """
+    held: list[socket.socket] = []
+    late = threading.Event()
+
+    def connected(*where: Any, **how: Any) -> socket.socket:  # noqa: ANN401 - as http.client calls it
+        made = socket.create_connection(*where, **how)
+        held.append(made.dup())  # TLS takes the first one away
+        if late.is_set():
+            shut()
+        return made
+
+    def shut() -> None:
+        late.set()
+        for one in held:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    connection._create_connection = connected  # type: ignore[attr-defined]  # noqa: SLF001 - its seam for sockets
+    timer = threading.Timer(seconds, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for one in held:
+            one.close()
+    if late.is_set():
+        raise TimeoutError(f"no whole answer in {seconds:g} s")
+
+
+def printable(text: str) -> str:
+    """Return text of somebody else's without signs that a terminal obeys."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def _reason(body: bytes, status: int) -> str:
     try:
         said = json.loads(body)
         text = said.get("error") or said.get("detail") or said.get("title")
     except (ValueError, AttributeError, RecursionError):
         text = None
-    return str(text)[:400] if text else f"status {status}"
+    return printable(str(text)[:400]) if text else f"status {status}"

@@ -126,6 +126,7 @@ class Apart:
         real = ours.folder_of(self.stage.deployment, number).path
         for file in ("oracle.key", "network.toml"):
             shutil.copy2(real / file, folder / file)
+        (folder / "ledger.jsonl").touch(mode=0o600)  # a copied key without one attests nothing that has expired
         if network is not None:
             (folder / "network.toml").write_text(network)
         self.oracles[number] = self.oracle(number, folder, aggregator)

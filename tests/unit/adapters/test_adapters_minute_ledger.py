@@ -7,7 +7,8 @@ import pytest
 from btcfi.adapters.minute_ledger import FileMinuteLedger
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.attestation import AlreadyAttestedError
-from btcfi.oracle.minute_event import MinuteForgottenError, announce_minute, attest_minute
+from btcfi.oracle.fixing import LeftOut
+from btcfi.oracle.minute_event import MinuteForgottenError, MinuteUnsignedError, announce_minute, attest_minute
 from btcfi.units import CentsPerBtc, Hash32, Slot
 from tests.support.contracts import ORACLES
 from tests.support.minutes import EVENT
@@ -16,7 +17,7 @@ KEY, SERIES = b"\x01" * 32, Hash32(b"\x02" * 32)
 
 
 def claim(ledger, minute, price, series=SERIES):
-    return ledger.claim(oracle_key=KEY, series=series, slot=Slot(60 * minute), price=CentsPerBtc(price))
+    return ledger.claim(oracle_key=KEY, series=series, slot=Slot(60 * minute), said=CentsPerBtc(price))
 
 
 def the_file(folder):
@@ -70,7 +71,9 @@ def test_after_a_restore_no_minute_up_to_now_is_signed_again(tmp_path):
     assert claim(FileMinuteLedger(tmp_path), 201, 5_000) == 5_000
 
 
-@pytest.mark.parametrize("text", ["", "rubbish\n", "[0]\n[60]\n", "{}\n", '["a", "b", "c"]\n'])
+@pytest.mark.parametrize(
+    "text", ["", "rubbish\n", '[0]\n[60, "cheap"]\n', "[0]\n[60, true]\n", "[0]\n[60]\n", "{}\n", '["a", "b", "c"]\n']
+)
 def test_a_file_that_is_no_ledger_stops_the_oracle(tmp_path, text):
     claim(FileMinuteLedger(tmp_path), 100, 5_000)
     the_file(tmp_path).write_text(text)
@@ -100,3 +103,23 @@ def test_an_oracle_on_this_ledger_signs_one_price_a_minute(tmp_path):
     assert attest_minute(ORACLES[0], announced, CentsPerBtc(6_523_000), FileMinuteLedger(tmp_path)) == said
     with pytest.raises(AlreadyAttestedError):
         attest_minute(ORACLES[0], announced, CentsPerBtc(6_523_001), FileMinuteLedger(tmp_path))
+
+
+@pytest.mark.parametrize("why", [LeftOut.VOID, LeftOut.THIN])
+def test_a_minute_that_stands_there_as_unfit_is_signed_for_no_price(tmp_path, why):
+    announced = announce_minute(ORACLES[0], EVENT)
+    said = FileMinuteLedger(tmp_path).claim(
+        oracle_key=announced.oracle_key, series=EVENT.series, slot=EVENT.slot, said=why
+    )  # fmt: skip
+    assert said is why
+    with pytest.raises(MinuteUnsignedError, match=why.value):
+        attest_minute(ORACLES[0], announced, CentsPerBtc(6_523_000), FileMinuteLedger(tmp_path))
+
+
+def test_a_ledger_begins_after_the_moment_it_is_given_and_at_no_other_later(tmp_path):
+    for begins in (200, 100, 300):
+        book = FileMinuteLedger(tmp_path).book(oracle_key=KEY, series=SERIES, begins_after=Slot(60 * begins))
+        assert book.mark == 60 * 200
+    with pytest.raises(MinuteForgottenError):
+        claim(FileMinuteLedger(tmp_path), 200, 5_000)
+    assert claim(FileMinuteLedger(tmp_path), 201, 5_000) == 5_000

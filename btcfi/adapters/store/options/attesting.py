@@ -54,19 +54,23 @@ def store_event(
     session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
 
 
-def unattested(session: Session, *, limit: int = 100) -> list[str]:
+def unattested(session: Session, *, limit: int = 100, turn: int = 0) -> list[str]:
     """Return the events that expired options wait for, of which an oracle's attestation is still missing.
 
-    Not those that an operator must decide first.
+    Not those that an operator must decide first. turn: where there are more than ``limit``, each turn gives others, so
+    that many whose oracles are gone keep nobody waiting.
     """
     waiting = (
-        select(col(ContractRow.event_id), col(OracleEventRow.announcements))
+        select(col(ContractRow.event_id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .join(OracleEventRow, col(OracleEventRow.id) == col(ContractRow.event_id))
         .where(_settles_by_attestation())
     )
     held = holds.held_ids(session)
-    announced = {event: text for event, text in session.execute(waiting.distinct().limit(limit)) if event not in held}
+    every = sorted({event for event in session.execute(waiting.distinct()).scalars() if event not in held})
+    start = turn * limit % len(every) if len(every) > limit else 0
+    now = [*every[start:], *every[:start]][:limit]
+    query = select(col(OracleEventRow.id), col(OracleEventRow.announcements)).where(col(OracleEventRow.id).in_(now))
+    announced = {row[0]: row[1] for row in session.execute(query)}
     signed = select(col(AttestationRow.event_id), func.count()).where(
         col(AttestationRow.event_id).in_(announced), col(AttestationRow.body).is_not(None)
     )

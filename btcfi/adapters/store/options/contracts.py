@@ -253,7 +253,8 @@ def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Wo
     )
     unchecked = session.execute(query.limit(100)).scalars()
     checks = [Work(flow="check_contract", arguments=(option_id,)) for option_id in unchecked]
-    return checks + [Work(flow="attest", arguments=(event,)) for event in unattested(session)]
+    waiting = unattested(session, turn=now // max(stale_seconds, 1))
+    return checks + [Work(flow="attest", arguments=(event,)) for event in waiting]
 
 
 def note_error(session: Session, option_id: str, error: str, *, now: UnixSeconds) -> None:

@@ -21,7 +21,7 @@ from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.own_minutes import OwnMinute
 from btcfi.oracle.quote import parse_venue
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import Hash32, Slot
+from btcfi.units import Hash32, Slot, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tests.support.oracle_support import quote
@@ -85,6 +85,12 @@ def test_preparing_again_changes_no_key_and_tells_the_parties_the_oracles_and_th
         assert registry.venues == {parse_venue(text) for text in deployment.venues}
         for node in registry.nodes.values():
             assert public_key_xonly((deployment.nodes_dir / f"{node.node_id}.key").read_bytes()) == node.public_key
+
+
+def test_our_oracles_sign_every_minute_where_the_deployment_asks_for_it_and_not_otherwise(tmp_path):
+    for asked, option in ((True, "--minute-events"), (False, "--no-minute-events")):
+        deployment = Deployment(data_dir=tmp_path, oracles="http://127.0.0.1:9101", minute_events=asked)
+        assert option in oracles.command(deployment, 0, aggregator="http://127.0.0.1:8000")
 
 
 def test_oracles_of_others_are_named_by_their_urls_and_none_is_made_here(tmp_path):
@@ -209,5 +215,5 @@ def test_nothing_that_a_node_signs_reaches_an_oracle_under_another_feed(tmp_path
     secret = (deployment.nodes_dir / "kraken-BTC-USD.key").read_bytes()
     signed = sign(quote(venue, 6_000_000), secret, feed="ETH/USD")
     own = OwnMinute(slot=signed.submission.slot, registry=registry)
-    assert own.with_more([signed], FEED) is own
-    assert own.with_more([sign(quote(venue, 6_000_000), secret)], FEED).submissions
+    assert own.with_more([signed], FEED, UnixSeconds(int(time.time()))) is own
+    assert own.with_more([sign(quote(venue, 6_000_000), secret)], FEED, UnixSeconds(int(time.time()))).submissions
