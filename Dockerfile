@@ -22,7 +22,7 @@ RUN /opt/btcfi/bin/pip install --no-deps --no-build-isolation . \
 FROM python:3.11.13-slim-bookworm
 RUN groupadd --gid 10001 btcfi \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin btcfi \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /data /chain /data/parties \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /data /chain /oracle /network /data/network /data/parties \
         /data/parties/seller /data/parties/seller/party /data/parties/buyer /data/parties/buyer/party
 COPY --from=build /opt/btcfi /opt/btcfi
 # compiled kernels go where a read-only container can write

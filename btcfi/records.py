@@ -224,11 +224,20 @@ Field = str | Rule[Any] | tuple[str, Rule[Any]]
 """What a record is told about one of its fields: the name in the JSON, the rule, or both."""
 
 
-def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] = (), **given: Field) -> Rule[T]:
+def record(
+    kind: type[T],
+    /,
+    *,
+    exact: bool = False,
+    may_lack: Collection[str] = (),
+    together: Collection[str] = (),
+    **given: Field,
+) -> Rule[T]:
     """Return the rule of a JSON object that makes a dataclass, and have records with such a field read it so.
 
     given: for a field, its name in the JSON where that differs, its rule where its type does not say enough, or both.
     exact: refuse an object with other names. may_lack: names that need not be there; their fields have defaults.
+    together: names that an earlier release did not write, with defaults too: all of them are there, or none.
     """
     types = get_type_hints(kind)
     rules: dict[str, tuple[str, Rule[Any]]] = {}
@@ -237,14 +246,16 @@ def record(kind: type[T], /, *, exact: bool = False, may_lack: Collection[str] =
         name, rule = said if isinstance(said, tuple) else (said, None) if isinstance(said, str) else (one.name, said)
         rules[one.name] = (name, rule or _rule_of(types[one.name]))
     expected = {name: rule.expected for name, rule in rules.values()}
-    needed = expected.keys() - set(may_lack)
+    needed = expected.keys() - set(may_lack) - set(together)
+    later = needed | set(together)
     maker: list[Callable[[dict[str, Any]], T]] = []  # made for the first value
 
     def parse(value: object) -> T:
         if not isinstance(value, dict):
             raise Refused("", f"{_shown(value)} is no object", "a JSON object")
-        if not value.keys() >= needed:
-            lacks = next(name for name in expected if name in needed and name not in value)
+        must = needed if value.keys().isdisjoint(together) else later
+        if not value.keys() >= must:
+            lacks = next(name for name in expected if name in must and name not in value)
             raise Refused(f".{lacks}", "missing", expected[lacks])
         if exact and not value.keys() <= expected.keys():
             more = next(name for name in value if name not in expected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -89,7 +90,7 @@ class Deployment(BaseSettings):
 
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
-    oracle_keys_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "oracles")
+    oracles: Texts = ()
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")
     fee_coins: int = Field(default=64, ge=1, le=2_000)
     settle_concurrency: int = Field(default=2, ge=1, le=64)
@@ -119,7 +120,7 @@ class Deployment(BaseSettings):
     listen_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:\[\]-]+$")
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
 
-    @field_validator("venues", "legs", "api_anonymous_roles", "api_cors_origins", mode="before")
+    @field_validator("venues", "legs", "oracles", "api_anonymous_roles", "api_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -138,10 +139,26 @@ class Deployment(BaseSettings):
             raise ValueError("a market is named twice")
         return texts
 
+    @field_validator("oracles")
+    @classmethod
+    def _are_urls(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            parts = urlsplit(text)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+                raise ValueError("no URL of an oracle: http://host:port or https://host:port")
+        if len(set(texts)) != len(texts):
+            raise ValueError("an oracle is named twice")
+        return texts
+
+    @property
+    def nodes_dir(self) -> Path:
+        """Where the keys lie by which the price workers sign what venues said; only the role of prices reads them."""
+        return self.data_dir / "nodes"
+
     def within(self, folder: Path) -> Deployment:
         """Return this deployment with its data in another folder, wherever nothing else was asked for."""
         moved = Deployment(data_dir=folder)
-        names = ("data_dir", "database_url", "wallet_seed_file", "oracle_keys_dir", "parties_dir")
+        names = ("data_dir", "database_url", "wallet_seed_file", "parties_dir")
         asked = self.model_fields_set - {"data_dir"}
         return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})
 

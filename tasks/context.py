@@ -17,6 +17,8 @@ from typing import Final
 from celery import current_app
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.party.mailbox import Mailbox
 from btcfi.adapters.store.chain.handlers import Handlers
 from btcfi.adapters.store.options import contracts
@@ -148,12 +150,9 @@ def service_wallet(deployment: Deployment) -> TaprootKey:
 
 
 @cache
-def oracle_secrets(deployment: Deployment) -> tuple[bytes, ...]:
-    """Return the oracles' signing keys, by file name; only the control role reads them. Raises NotFoundError."""
-    files = sorted(deployment.oracle_keys_dir.glob("*.key"))
-    if not files:
-        raise NotFoundError("oracle keys", str(deployment.oracle_keys_dir), "`btcfi up` makes three")
-    return tuple(_secret(file, "oracle key") for file in files)
+def oracles(deployment: Deployment) -> tuple[OracleClient, ...]:
+    """Return the oracles of new contracts, each by its URL."""
+    return tuple(OracleClient(Web(url)) for url in deployment.oracles)
 
 
 @cache

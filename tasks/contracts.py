@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.oracle.asking import OraclesAwayError, announcements
 from btcfi.adapters.party.mailbox import Mailbox, read_message, take_away
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
@@ -22,7 +23,6 @@ from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.errors import BtcfiError, NotHeldError, RetryableError, UnreachableError
-from btcfi.oracle.announcement import announce
 from btcfi.units import Height
 from tasks.context import (
     Context,
@@ -32,7 +32,7 @@ from tasks.context import (
     node,
     note_contract_error,
     note_unheld_contract,
-    oracle_secrets,
+    oracles,
 )
 from tasks.held import preset_of, rate_of
 
@@ -95,22 +95,27 @@ def _order(here: Context) -> None:
         return  # the parties' messages are carried meanwhile
     for option in waiting:
         with _apart(here, option.id, "not ordered yet"):
-            _order_one(here, option, tip)
+            try:
+                _order_one(here, option, tip)
+            except OraclesAwayError as e:
+                with here.store.transaction() as session:
+                    attesting.note_unannounced(session, option.id, e.problems)
+                raise
 
 
 def _order_one(here: Context, option: OptionRow, tip: Height) -> None:
     try:
-        rule = contract_rule(preset_of(option.preset_sha256, option.preset))
+        preset = preset_of(option.preset_sha256, option.preset)
     except NotHeldError as e:
         note_unheld_contract(here, option.id, str(e))
         return
     event = event_of(option)
     with here.store.reading() as session:
         known = attesting.announcements_of(session, event)
-    announced = known or tuple(announce(secret, event) for secret in oracle_secrets(here.deployment))
+    announced = known or announcements(oracles(here.deployment), event, wanted=preset.oracles)
     with here.store.transaction() as session:
         attesting.store_event(session, event, condition_of_row(option), announced, now=here.now())
-        contracts.order_contract(session, option, announced, rule, tip=tip, now=here.now())
+        contracts.order_contract(session, option, announced, contract_rule(preset), tip=tip, now=here.now())
 
 
 def _take(here: Context, path: Path, name: str, kind: str, other: Mailbox) -> None:

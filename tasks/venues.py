@@ -1,9 +1,15 @@
-"""Venues: one minute of one exchange, asked through ccxt; of all roles, only the one of prices needs it."""
+"""Venues: one minute of one exchange, asked through ccxt; of all roles, only the one of prices needs it.
+
+The worker is an oracle node for each venue: its last word is signed by that node's key as it is stored, so that every
+oracle can compute the minute from what was signed, and has to believe nobody.
+"""
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -12,10 +18,17 @@ from typing import Final
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.oracle_network.node_keys import node_of, read_node_key
+from btcfi.adapters.store.prices.network import Submission as StoredSubmission
+from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.prices.observations import is_wanted, store_observation
 from btcfi.adapters.store.prices.waits import note_wait, waits_until
 from btcfi.adapters.venues.rest import Backoff, VenueClient, venue_client
-from btcfi.oracle.quote import Feed, VenueId, check_ended, parse_venue
+from btcfi.errors import NotFoundError
+from btcfi.oracle.quote import AWAITED, Feed, Missing, Observation, VenueId, check_ended, parse_venue
+from btcfi.oracle.submission import Submission, sign_submission
+from btcfi.oracle.time_sync import Milliseconds
+from btcfi.surfaces.grpc.messages import write_submission
 from btcfi.units import Slot
 from btcfi.units import slot as checked_slot
 from settings.deployment import Deployment
@@ -60,9 +73,12 @@ def ask(here: Context, feed: Feed, slot: Slot, venue: VenueId) -> bool:
         client = _client(here.deployment, venue)
         client.wait_until(told, here.now())
         observation, raw = client.fetch(slot, here.now())
+    signed = _signed(here.deployment, feed, observation)
     with here.store.transaction() as session:
         note_wait(session, venue.exchange, HOST, client.waits_until, now=here.now())
-        return store_observation(session, feed, observation, raw, now=here.now())
+        kept = store_observation(session, feed, observation, raw, now=here.now())
+        add_submissions(session, feed, [signed] if kept and signed is not None else [])
+    return kept
 
 
 @contextmanager
@@ -86,4 +102,25 @@ def _client(deployment: Deployment, venue: VenueId) -> VenueClient:
     return venue_client(
         venue, base_url=deployment.venue_base_url, timeout=deployment.venue_timeout_seconds,
         rate_limit=deployment.venue_rate_limit, backoff=backoff,
+    )  # fmt: skip
+
+
+def _signed(deployment: Deployment, feed: Feed, observation: Observation) -> StoredSubmission | None:
+    """Return a venue's last word, signed by its node; None of one that may change, which would contradict itself."""
+    if isinstance(observation, Missing) and observation.reason in AWAITED:
+        return None
+    try:
+        secret = read_node_key(deployment.nodes_dir, observation.venue)
+    except NotFoundError as e:
+        # prices go on; the oracles will say that they lack these minutes
+        log.warning("not_signed", venue=str(observation.venue), reason=str(e))
+        return None
+    said = Submission(
+        feed=feed, node_id=node_of(observation.venue), observation=observation,
+        sent_at_ms=Milliseconds(int(time.time() * 1000)), time_proof=None,
+    )  # fmt: skip
+    signed = sign_submission(said, secret, aux=secrets.token_bytes(32))
+    return StoredSubmission(
+        slot=said.slot, node_id=said.node_id, message=write_submission(signed).SerializeToString(),
+        received_at=observation.observed_at,
     )  # fmt: skip

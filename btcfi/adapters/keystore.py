@@ -240,15 +240,20 @@ class FileLedger:
             if len(good) != len(whole):
                 file.truncate(len(good))
             wanted = [oracle_key.hex(), event.hex()]
-            for line in good.splitlines():
-                row = json.loads(line)
-                if row[:2] == wanted:
-                    return int(row[2])
+            if (known := _recorded(good, wanted)) is not None:
+                return known
             file.seek(0, os.SEEK_END)
             file.write(json.dumps([*wanted, outcome]).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
             return outcome
+
+    def known(self, *, oracle_key: bytes, event: Hash32) -> int | None:
+        """Return the outcome that stands there, None of an event that was never claimed."""
+        if not self._path.exists():
+            return None
+        with self._locked() as file:
+            return _recorded(file.read().rpartition(b"\n")[0], [oracle_key.hex(), event.hex()])
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
@@ -256,3 +261,11 @@ class FileLedger:
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+
+def _recorded(lines: bytes, wanted: list[str]) -> int | None:
+    for line in lines.splitlines():
+        row = json.loads(line)
+        if row[:2] == wanted:
+            return int(row[2])
+    return None

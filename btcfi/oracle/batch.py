@@ -225,33 +225,32 @@ def _agree(said: _Said, venues: Sequence[VenueId], legs: Sequence[VenueId], rule
     """Return price, low, high, confidence, dollar markets and reach of every minute; zeros where it is void."""
     dollar = np.array([venue.quote == DOLLAR for venue in venues], bool)
     here, close = said.here[:, dollar], said.close[:, dollar]
-    low, high = said.low[:, dollar], said.high[:, dollar]
     median_twice = _median_twice(close, here)
     kept = here & (np.abs(2 * np.where(here, close, 0) - median_twice[:, None]) * _ONE
                    <= rule.outlier_bps * median_twice[:, None])  # fmt: skip
-    present, some = here.sum(axis=1), np.asarray(kept.any(axis=1))
-    voting = np.where((present >= ALONE)[:, None], here, kept)  # an outlier keeps its vote in the median
-    count = voting.sum(axis=1)
-    paid = _paid(said.open[:, dollar], (close, low, high, voting & some[:, None]), rule)
+    present = here.sum(axis=1)
+    alone = (present >= ALONE)[:, None]
+    voting = np.asarray(np.where(alone, here, kept), bool)  # of three or more an outlier keeps its vote
+    low, high = said.low[:, dollar], said.high[:, dollar]
+    markets = (close, low, high, voting)
+    paid = _paid(said.open[:, dollar], (close, low, high, voting & np.asarray(kept.any(axis=1))[:, None]), rule)
     coins, confirming = _coins(said, venues, legs, paid, rule)
-    few = count < ALONE
-    value, lows, highs, speaking = _join(
-        [(close, low, high, voting)] + [(c, lo, hi, ok & few[:, None]) for c, lo, hi, ok in coins]
-    )
+    alone = (voting.sum(axis=1) >= ALONE)[:, None]
+    value, lows, highs, counts = _join([markets] + [(c, lo, hi, ok & ~alone) for c, lo, hi, ok in coins])
     lowest = np.where(voting, close, _NONE).min(axis=1, initial=_NONE)
     highest = np.where(voting, close, 0).max(axis=1, initial=0)
-    price = np.clip(_half_even(_median_twice(value, speaking), 2), lowest, np.maximum(highest, lowest))
-    reached_low, reached_high = _range(lows, highs, speaking)
+    price = np.clip(_half_even(_median_twice(value, counts), 2), lowest, np.maximum(highest, lowest))
+    reached_low, reached_high = _range(lows, highs, counts)
     reached_low = np.maximum(reached_low, np.where(voting, low, _NONE).min(axis=1, initial=_NONE))
     reached_high = np.minimum(reached_high, np.where(voting, high, 0).max(axis=1, initial=0))
-    band = np.where(speaking, np.abs(np.where(speaking, value, 0) - price[:, None]), _NONE)
-    confidence = _at(np.sort(band, axis=1), speaking.sum(axis=1) // 2)
-    left = kept.sum(axis=1) + sum(ok.sum(axis=1) for *_, ok in confirming)
+    band = np.abs(np.where(counts, value, 0) - price[:, None])
+    confidence = _at(np.sort(np.where(counts, band, _NONE), axis=1), counts.sum(axis=1) // 2)
+    agreeing = kept.sum(axis=1) + sum(ok.sum(axis=1) for _, _, _, ok in confirming)
     quorum = rule.quorum(len(venues))
-    good = some & (said.here.sum(axis=1) >= quorum) & (left >= quorum)
+    good = voting.any(axis=1) & (said.here.sum(axis=1) >= quorum) & (agreeing >= quorum)
     columns = (
         price, np.minimum(reached_low, price), np.maximum(reached_high, price), confidence, present,
-        _reach(close, voting, count, price),
+        _reach(close, voting, price),
     )  # fmt: skip
     return np.where(good, np.stack(columns), 0)
 
@@ -291,12 +290,11 @@ def _paid(first: Numbers, dollars: _Opinions, rule: ConsensusRule) -> tuple[Numb
     close, low, high, counts = dollars
     count = counts.sum(axis=1)
     reached = np.sort(np.stack(_range(low, high, counts)), axis=0)
-    # of a single market: its candle, as far as it lies within the band of its opening or close
-    below, above = np.minimum(first, close), np.where(counts, np.maximum(first, close), 0)
-    below = np.where(counts, below, 0)
-    least = np.where(counts, np.maximum(low, below - below * rule.par_band_bps // _ONE), 0).sum(axis=1)
-    most = np.where(counts, np.minimum(high, above + above * rule.par_band_bps // _ONE), 0).sum(axis=1)
-    from_, to = np.where(count > 1, reached[0], least), np.where(count > 1, reached[1], most)
+    lower, upper = np.minimum(first, close), np.maximum(first, close)
+    lower, upper = np.where(counts, lower, 0), np.where(counts, upper, 0)
+    from_ = np.maximum(np.where(counts, low, 0), lower - lower * rule.par_band_bps // _ONE).sum(axis=1)
+    to = np.minimum(np.where(counts, high, 0), upper + upper * rule.par_band_bps // _ONE).sum(axis=1)
+    from_, to = np.where(count > 1, reached[0], from_), np.where(count > 1, reached[1], to)
     return np.where(count > 0, from_, 0), np.where(count > 0, to, 0)
 
 
@@ -312,8 +310,9 @@ def _range(low: Numbers, high: Numbers, counts: Marks) -> tuple[Numbers, Numbers
     return lows, highs
 
 
-def _reach(close: Numbers, kept: Marks, count: Numbers, price: Numbers) -> Numbers:
-    ordered, middle = np.sort(np.where(kept, close, _NONE), axis=1), count // 2
+def _reach(close: Numbers, voting: Marks, price: Numbers) -> Numbers:
+    count = voting.sum(axis=1)
+    ordered, middle = np.sort(np.where(voting, close, _NONE), axis=1), count // 2
     upper = _at(ordered, middle + 1)
     odd, even = upper - _at(ordered, middle - 1), -((_at(ordered, middle - 2) - upper) // 2)
     return np.where(count < ALONE, price, np.where(count % 2 == 1, odd, even))

@@ -736,7 +736,7 @@ _PRICE: Final = record(
     rates=Rule(_read_rates, "coins with their rates"),
     dollar_markets=optional(WHOLE),
     reach=_CENTS,
-    may_lack=("dollar_markets", "reach", "thin"),
+    together=("dollar_markets", "reach", "thin"),
 )
 _VOID: Final = record(Void)
 

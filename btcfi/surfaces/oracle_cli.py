@@ -161,7 +161,7 @@ def aggregator(
 
 
 def _run_fast(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` on uvloop, where ccxt brought it along: a sixth less of a core for each submission."""
+    """Run ``work`` on uvloop, where ccxt brought it along: the event loop is a part of what each submission costs."""
     try:
         import uvloop  # noqa: PLC0415 - ccxt requires it on CPython alone
     except ImportError:

@@ -27,6 +27,7 @@ from dashboards.operator.orders import DEFAULT_VOLATILITY_BPS
 SPOT_MOVES: Final = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
 VOLATILITY_MOVES: Final = (-0.25, 0.0, 0.25)
 CONFIDENCE: Final = 0.99
+"""Of the shortfall, where the past returns are enough to carry it; the page says which it is."""
 HOUR: Final = 3_600
 LARGE_BOOK: Final = 2_000
 RETURNS: Final = 240
@@ -130,8 +131,10 @@ def compute(console: Console, last: RoundRow) -> Risk:
     returns = RETURNS if len(written) <= LARGE_BOOK else RETURNS_OF_A_LARGE_BOOK
     tail = None
     if len(written) and len(closes) > portfolio.LEAST_RETURNS:
+        sample = closes[-returns - 1 :]
+        carried = 1 - 1 / (len(sample) - 1)  # one return lies beyond it: few past prices say nothing of a rarer loss
         tail = portfolio.historical_risk(
-            positions, at, closes[-returns - 1 :], confidence=CONFIDENCE, interval_days=interval / 86_400
+            positions, at, sample, confidence=min(CONFIDENCE, carried), interval_days=interval / 86_400
         )  # fmt: skip
     return Risk(
         slot=last.slot,

@@ -18,6 +18,7 @@ from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.mandate import Bounds
@@ -31,10 +32,12 @@ from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
 from tests.support.chain import embedded_node, real_node
 from tests.support.mandates import give_mandate, mandate
+from tests.support.oracles import Served, StoreSource, made_oracle, secrets_of, serve_all, sign_minute, venues
 from tests.support.rounds import add_minute
 from workers.app import create_app
 from workers.deployed import sale_rule
 from workers.machine import parties
+from workers.machine.oracles import trust_before
 
 SLOT = Slot(int(time.time()) // 60 * 60 - 3600)
 EXPIRY = Slot(SLOT + 600)
@@ -78,9 +81,14 @@ class Stage:
         self._nodes = []
         self.deployment = Deployment(
             data_dir=folder, broker_url="memory://", node_url=node.where, node_cookie_file=cookie, replay_clock=True,
-            fee_coins=fee_coins,
+            fee_coins=fee_coins, venues=venues(), legs="none",
         )  # fmt: skip
         parties.prepare(self.deployment)
+        self.oracles = serve_all(
+            self.deployment, StoreSource(Store(self.deployment.database_url)),
+            trust_before=Slot(trust_before(self.deployment)),
+        )  # fmt: skip
+        self.deployment = self.deployment.model_copy(update={"oracles": tuple(one.url for one in self.oracles)})
         for party in parties.PARTIES:
             _make_party(folder / "parties" / party)
         create_app(self.deployment)
@@ -91,6 +99,7 @@ class Stage:
             parties.fill_wallets(node, self.deployment, coins=coins)
             with self.here.store.transaction() as session:
                 add_minute(session, SLOT, SPOT)
+                sign_minute(session, self.deployment.nodes_dir, SLOT)
         self.mails = {name: self.mail(folder / "parties" / name) for name in parties.PARTIES}
         chain.watch()
 
@@ -101,6 +110,8 @@ class Stage:
         self.close()
 
     def close(self):
+        for oracle in self.oracles:
+            oracle.close()
         for node in (*self._nodes, context.node(os.getpid())):
             node.close()
         self.here.store.close()
@@ -120,7 +131,7 @@ class Stage:
     def give_mandate(self, desk, **changes):
         """Have a desk sign what this service proposes: its owner is us."""
         preset = self.here.preset
-        secrets = context.oracle_secrets(self.deployment)
+        secrets = secrets_of(self.deployment)
         programs = [load_program("option_settlement").program_hash]
         wide = mandate(oracles=secrets, threshold=preset.oracle_threshold, programs=programs, feeds=("BTC/USD",))
         delay, slack = Bounds(least=MIN_REFUND_DELAY, most=65_535), Bounds(least=-10_000, most=1_000_000)
@@ -155,6 +166,7 @@ class Stage:
     def price(self, price, slot=EXPIRY, **more):
         with self.here.store.transaction() as session:
             add_minute(session, slot, price, **more)
+            sign_minute(session, self.deployment.nodes_dir, slot)
 
     def settle(self):
         """Expire what is due, attest, run, and send: what the queue would carry."""
@@ -168,6 +180,12 @@ class Stage:
         for row in long:
             settlement.close_proof([settlement.prove_part(row.id, 0, row.parts)], row.id)
         chain.settle()
+
+    def serve_again(self, number):
+        """Have an oracle that went away answer again, on the same folder and port."""
+        gone = self.oracles[number]
+        again = made_oracle(gone.oracle.folder, gone.oracle.sources, trust_before=gone.oracle.settings.trust_before)
+        self.oracles[number] = Served(again, gone.port)
 
     def attest(self):
         with self.here.store.reading() as session:

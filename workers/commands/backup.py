@@ -44,7 +44,8 @@ def secret_files(deployment: Deployment) -> dict[str, Path]:
     """Return the deployment's files that hold keys, by the name that they have in a backup."""
     return {
         "wallet.seed": deployment.wallet_seed_file,
-        "oracles": deployment.oracle_keys_dir,
+        "oracles": deployment.data_dir / "oracles",
+        "nodes": deployment.nodes_dir,
         "parties": deployment.parties_dir,
     }
 

@@ -22,6 +22,8 @@ from typing import Annotated, Final
 
 import typer
 
+from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.holds import held_ids
 from btcfi.adapters.store.options.options import open_bounds
@@ -40,6 +42,7 @@ from settings.preset import load_preset, load_preset_by_hash
 from workers.broker import read_broker
 from workers.commands.watch import age
 from workers.deployed import node_of
+from workers.machine import oracles as machine_oracles
 from workers.machine.attach import attached
 from workers.machine.broker import valkey_server
 from workers.roles import QUEUES
@@ -138,6 +141,7 @@ def checks(deployment: Deployment, *, network: bool) -> list[tuple[str, Check]]:
         ("guests", guests),
         ("hashing", hashing),
         ("keys", lambda: keys(deployment)),
+        ("oracles", lambda: oracles(deployment)),
         ("broker", lambda: broker(deployment)),
         ("node", lambda: node(deployment)),
         ("database", lambda: database(deployment)),
@@ -312,6 +316,38 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
         yield ok("keys", f"{len(found)} files, readable by their owner alone")
     else:
         yield ok("keys", "none yet: `btcfi up` makes them")
+
+
+def oracles(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether a key was lost that the store names, and ask every oracle how it goes."""
+    try:
+        machine_oracles.refuse_lost(deployment)
+    except BtcfiError as e:
+        yield fail("oracles", str(e), "restore it: a new key would be another oracle")
+        return
+    wanted = load_preset(deployment.preset).oracles
+    if not deployment.oracles:
+        yield ok("oracles", "none answers now; `btcfi up` starts them")
+        return
+    if len(deployment.oracles) != wanted:
+        said = f"BTCFI_ORACLES names {len(deployment.oracles)}, the preset wants {wanted}"
+        yield fail("oracles", said, "name as many: no contract is ordered meanwhile")
+    for url in deployment.oracles:
+        yield _oracle(url)
+
+
+def _oracle(url: str) -> Finding:
+    try:
+        said = OracleClient(Web(url)).status()
+        key, newest, away = str(said["oracle_key"])[:16], said["newest_slot"], said["aggregators"]
+        problems = [f"{one['url']}: {one['problem']}" for one in away if one["problem"]]
+    except (BtcfiError, KeyError, TypeError) as e:
+        return fail("oracles", str(e), "start it: `btcfi oracle serve`; contracts settle while the others are enough")
+    if problems:
+        return warn("oracles", f"{key} at {url} lacks {'; '.join(problems)}"[:300], "start the aggregator: btcfi serve")
+    if said["held_until"] is not None:
+        return warn("oracles", f"{key} at {url} was restored and holds events", "btcfi oracle held")
+    return ok("oracles", f"{key} at {url}, newest minute {newest or 'none yet'}")
 
 
 def broker(deployment: Deployment) -> Iterator[Finding]:

@@ -19,7 +19,9 @@ SECONDS: Final = 5.0
 
 
 def health(
-    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, api, flower or metrics")],
+    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, api, flower, metrics or oracle")],
+    *,
+    port: Annotated[int, typer.Option("--port", help="Of an oracle of this machine.", min=1, max=65_535)] = 9100,
 ) -> None:
     """Ask one process of this machine for a sign of life; exit 69 when it gives none."""
     deployment = load_deployment()
@@ -27,6 +29,7 @@ def health(
         "api": f"http://{_local(deployment.api_host)}:{deployment.api_port}/api/v1/health",
         "flower": f"http://{_local(deployment.listen_host)}:{deployment.flower_port}/healthcheck",
         "metrics": f"http://{_local(deployment.listen_host)}:{deployment.metrics_port}/metrics",
+        "oracle": f"http://127.0.0.1:{port}/v1/oracle",
     }
     if part in pages:
         _ask_page(part, pages[part])

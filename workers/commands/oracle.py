@@ -35,8 +35,11 @@ from btcfi.surfaces.party.side import place
 from btcfi.surfaces.rest.times import iso, parse_time
 from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds, slot_of
 from btcfi.vm.program import load_program
+from settings.deployment import load_deployment
 from settings.preset import load_preset
 from workers.deployed import open_store
+from workers.machine import oracles
+from workers.oracle_process import serve
 
 app = typer.Typer(
     help="An oracle's events: by hand, or after a restore.",
@@ -44,6 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command("serve")(serve)
 app.command("import-tlv")(oracle_tlv.import_)
 app.command("export-tlv")(oracle_tlv.export)
 
@@ -212,6 +216,7 @@ def import_(
         for file, attestation in found:
             try:
                 new = holds.import_attestation(session, attestation, now=_now(), by=getpass.getuser())
+                _seed(attestation)
             except NotFoundError as e:
                 counted["unknown_events"] += 1
                 typer.echo(f"btcfi: {file}: {e}", err=True)
@@ -247,7 +252,16 @@ def release(
         for event in chosen:
             holds.release(session, event, now=_now(), by=getpass.getuser())
     store.close()
+    for folder in oracles.folders_of(load_deployment()):
+        folder.release(Hash32(bytes.fromhex(event)) for event in chosen)
     typer.echo(json.dumps({"released": chosen}) if as_json else f"{len(chosen)} released")
+
+
+def _seed(attestation: Attestation) -> None:
+    """Write a published attestation into the ledger of our own oracle that made it, and release its event there."""
+    for folder in oracles.folders_of(load_deployment()):
+        if folder.public_key() == attestation.oracle_key:
+            folder.seed([(attestation.event, attestation.outcome)])
 
 
 def _read(file: Path) -> Attestation:

@@ -19,7 +19,12 @@ COINS: Final = 64
 def prepare(
     *,
     wait: Annotated[
-        float, typer.Option("--wait", help="Seconds to wait until both simulated parties have said an address.", min=0)
+        float,
+        typer.Option(
+            "--wait",
+            help="Seconds to wait for the oracles, and until both simulated parties have said an address.",
+            min=0,
+        ),
     ] = 0.0,
 ) -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
@@ -29,7 +34,8 @@ def prepare(
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
-    parties.prepare(deployment)
+    if not parties.prepare(deployment, wait=wait):
+        typer.echo("not every oracle of BTCFI_ORACLES answers: `btcfi prepare` again once they run", err=True)
     typer.echo(f"our keys are in {deployment.data_dir}", err=True)
     if deployment.node_url is None:
         return

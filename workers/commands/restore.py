@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from btcfi.adapters.store.backup import read_backup
-from btcfi.units import UnixSeconds
+from btcfi.adapters.store.options import attesting
+from btcfi.units import Hash32, UnixSeconds
 from settings.deployment import load_deployment
 from settings.preset import load_preset_by_hash
 from workers.commands.backup import AsJson, PassphraseFile, passphrase_of, say, secret_files
 from workers.deployed import open_store
+from workers.machine import oracles
 
 
 def restore(
@@ -35,5 +37,13 @@ def restore(
         file, store, secret_files=secret_files(deployment), passphrase=passphrase,
         rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
     )  # fmt: skip
+    with store.reading() as session:
+        decided = set(attesting.event_ids(session)) - set(written.held)
     store.close()
+    oracles.prepare(deployment)  # a backup of an earlier release has the oracles' keys alone
+    for folder in oracles.folders_of(deployment):
+        folder.hold(
+            taken_at=written.taken_at_unix, now=UnixSeconds(int(time.time())),
+            decided=[Hash32(bytes.fromhex(event)) for event in decided],
+        )  # fmt: skip
     say("restored", file, written, as_json=as_json)

@@ -11,7 +11,7 @@ from settings.deployment import Deployment
 CLUSTER_FILE: Final = "cluster.json"
 """Written by ``workers.machine.cluster`` while it runs, in the data folder, which only its owner can read."""
 
-FIELDS: Final = ("broker_url", "result_backend_url", "node_url", "node_cookie_file")
+FIELDS: Final = ("broker_url", "result_backend_url", "node_url", "node_cookie_file", "oracles")
 """What an embedded part decides when it starts. No password is among them: a socket's mode and a cookie file guard."""
 
 
@@ -25,7 +25,9 @@ def attached(deployment: Deployment) -> Deployment:
         return deployment
     if "node_cookie_file" in found:
         found["node_cookie_file"] = Path(found["node_cookie_file"])
-    missing = {name: value for name, value in found.items() if getattr(deployment, name) is None}
+    if "oracles" in found:
+        found["oracles"] = tuple(found["oracles"])
+    missing = {name: value for name, value in found.items() if not getattr(deployment, name)}
     if urls.get("replay_clock") and "replay_clock" not in deployment.model_fields_set:
         missing["replay_clock"] = True
     return deployment.model_copy(update=missing)

@@ -29,11 +29,13 @@ from btcfi.adapters.chain.node import DatadirInUseError
 from btcfi.adapters.files import write_private
 from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
+from settings.preset import load_preset
 from workers.logs import bound_log
 from workers.machine import parties, rows
 from workers.machine.nursery import SUPPORTED, Nursery
 from workers.machine.part import Part, end, until_answered
 from workers.machine.rows import Here, Row
+from workers.roles import CONTROL
 
 MAX_SOCKET_PATH: Final = 100
 """Characters. The kernel's limit is 108 on Linux and 104 on macOS, its final zero included."""
@@ -81,10 +83,16 @@ class Cluster:
         api: bool = False,
         metrics: bool = False,
         run_parties: bool = True,
+        run_oracles: bool = True,
         more: Sequence[Row] = (),
     ) -> None:
-        """more: parts of other systems. Raises InvalidInputError for one that needs what is not before it."""
+        """more: parts of other systems. Raises InvalidInputError for one that needs what is not before it.
+
+        run_oracles: start the preset's oracles, unless the deployment names others or nobody would ask them.
+        """
         self._deployment, self._replay_folder = deployment, replay_folder
+        asked = run_oracles and CONTROL in roles and not deployment.oracles
+        oracles = load_preset(deployment.preset).oracles if asked else 0
         wanted = {
             rows.BROKER: embedded_broker or deployment.broker_url is not None,
             rows.NODE: embedded_node or deployment.node_url is not None,
@@ -92,7 +100,7 @@ class Cluster:
             **dict.fromkeys(parties.PARTIES, run_parties),
             rows.BEAT: beat, rows.API: api, rows.FLOWER: flower, rows.METRICS: metrics,
         }  # fmt: skip
-        self.rows = tuple(row for row in rows.table(roles, more) if wanted.get(row.name, True))
+        self.rows = tuple(row for row in rows.table(roles, more, oracles=oracles) if wanted.get(row.name, True))
         """The wanted parts, in the order of their start."""
         self._here: Here | None = None
         self._told: list[str] = []
@@ -154,10 +162,10 @@ class Cluster:
             progress(line)
         if row.work is not None:
             row.work(here)
+        self._told += row.tells
         if row.command is None:
             return here
         self._here = here
-        self._told += row.tells
         environment = None if row.environment is None else row.environment(here.deployment)
         part = self._launch(
             row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=environment

@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -21,11 +22,11 @@ from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from btcfi.errors import UnreachableError
-from btcfi.secp256k1 import public_key_xonly
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tasks.context import Context
 from workers.deployed import node_of
+from workers.machine import oracles
 
 PARTIES: Final = ("seller", "buyer")
 
@@ -39,22 +40,30 @@ POLL_SECONDS: Final = 0.2
 """Between two looks of a party into its folders."""
 
 
-def prepare(deployment: Deployment) -> None:
-    """Make what is missing, readable by its owner alone: the service's wallet, oracle keys; the parties' mailboxes."""
+def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
+    """Make what is missing, readable by its owner alone: wallet, node keys, the oracles' folders; the mailboxes.
+
+    Returns whether the parties were told the oracles: not while those of other people do not answer for ``wait``
+    seconds. Raises LostKeysError where the store names keys that are not here.
+    """
+    keys = oracles.prepare(deployment, wait=wait)
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
-    preset = load_preset(deployment.preset)
-    for number in range(preset.oracles):
-        key = deployment.oracle_keys_dir / f"oracle-{number}.key"
-        if not key.exists():
-            write_private(key, secrets.token_bytes(32))
-    keys = [public_key_xonly(file.read_bytes()).hex() for file in sorted(deployment.oracle_keys_dir.glob("*.key"))]
-    said = json.dumps({"oracle_keys": keys, "threshold": preset.oracle_threshold, "feed": deployment.feed})
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
         for place in (mailbox, *(mailbox / name for name in FOLDERS)):  # a parent made by the way is open to others
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(mailbox / ORACLES_FILE, said.encode())
+    if keys:
+        tell_oracles(deployment, keys)
+    return bool(keys)
+
+
+def tell_oracles(deployment: Deployment, keys: Sequence[str]) -> None:
+    """Tell both parties which oracles there are, for their mandates."""
+    preset = load_preset(deployment.preset)
+    said = json.dumps({"oracle_keys": sorted(keys), "threshold": preset.oracle_threshold, "feed": deployment.feed})
+    for party in PARTIES:
+        write_private(deployment.parties_dir / party / ORACLES_FILE, said.encode())
 
 
 def command(deployment: Deployment, party: str) -> list[str]:

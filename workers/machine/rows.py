@@ -19,10 +19,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from btcfi.adapters.chain.node import Node, PortInUseError
+from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.store.spine.database import Store
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from settings.deployment import Deployment
-from workers.machine import parties
+from workers.machine import oracles, parties
 from workers.machine.broker import ping_broker, valkey_configuration, valkey_server
 from workers.machine.part import Part
 from workers.roles import CHAIN, CONTROL, PRICES, SETTLE
@@ -37,6 +39,8 @@ BEAT: Final = "beat"
 API: Final = "api"
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
+ADDRESSES: Final = "addresses"
+MINUTES: Final = "minutes"
 
 CLI: Final = (sys.executable, "-m", "workers.cli")
 
@@ -174,7 +178,66 @@ def _migrate(here: Here) -> None:
         store.close()
 
 
-# ---- the parties, the workers, and what people look at
+# ---- the oracles, the parties, the workers, and what people look at
+
+
+def _addresses(many: int) -> Row:
+    """Return the row that decides where the oracles answer, and what they ask: the workers are told before either."""
+
+    def chosen(here: Here) -> Fields:
+        known = here.filled.get("oracles")  # a start again is at the same place
+        return {"oracles": known or tuple(f"http://{LOOPBACK}:{free_port(0)}" for _ in range(many))}
+
+    return Row(name=ADDRESSES, says=lambda _: "", before=chosen, tells=("oracles",))
+
+
+def _minutes() -> Row:
+    """Return the row of what serves the signed submissions to our oracles."""
+    return Row(
+        name=MINUTES,
+        says=lambda _: "",
+        needs=(DATABASE,),
+        command=lambda here: [sys.executable, "-m", "workers.minutes_process", str(_minutes_port(here))],
+        forked=True,
+    )
+
+
+def _minutes_port(here: Here) -> int:
+    """Return the port of the aggregator: decided once a start, and kept in the cluster's private folder."""
+    file = here.run_dir / "minutes.port"
+    if not file.exists():
+        file.write_text(str(free_port(0)))
+    return int(file.read_text())
+
+
+def oracle_name(number: int) -> str:
+    """Return the name of an oracle's part."""
+    return f"oracle-{number}"
+
+
+def _oracle(number: int) -> Row:
+    return Row(
+        name=oracle_name(number),
+        says=lambda here: (
+            f"starting {len(here.deployment.oracles)} oracles, each with its own key" if number == 0 else ""
+        ),
+        needs=(ADDRESSES, MINUTES),
+        command=lambda here: oracles.command(
+            here.deployment, number, aggregator=f"http://{LOOPBACK}:{_minutes_port(here)}"
+        ),
+        forked=True,
+        environment=oracles.environment,
+        service=f"oracle {number}",
+        where=lambda here: here.deployment.oracles[number],
+        answers=lambda deployment: _oracle_answers(deployment.oracles[number]),
+    )
+
+
+def _oracle_answers(url: str) -> bool:
+    with contextlib.suppress(BtcfiError):
+        OracleClient(Web(url)).status()
+        return True
+    return False
 
 
 def _party(name: str) -> Row:
@@ -316,12 +379,14 @@ LOOKOUTS: Final = (
 ROLES: Final = (PRICES, SETTLE, CHAIN, CONTROL)
 
 
-def table(roles: Sequence[str] = ROLES, more: Sequence[Row] = ()) -> tuple[Row, ...]:
+def table(roles: Sequence[str] = ROLES, more: Sequence[Row] = (), *, oracles: int = 0) -> tuple[Row, ...]:
     """Return every row in the order of its start: ours, with a worker for each of ``roles``, then ``more``.
 
-    Raises InvalidInputError for a row that needs one which is not before it, or a name that is taken.
+    oracles: how many are ours. Raises InvalidInputError for a row that needs one which is not before it, or a name that
+    is taken.
     """
-    rows = (*SERVICES, *PARTIES, *(worker(role) for role in roles), *LOOKOUTS, *more)
+    ours = (_addresses(oracles), _minutes(), *(_oracle(number) for number in range(oracles))) if oracles else ()
+    rows = (*SERVICES, *ours, *PARTIES, *(worker(role) for role in roles), *LOOKOUTS, *more)
     known: set[str] = set()
     for row in rows:
         if missing := sorted(set(row.needs) - known):

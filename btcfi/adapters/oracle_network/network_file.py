@@ -78,17 +78,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read_network(path: Path) -> Network:
     """Return the network of a file. Raises NotFoundError, NetworkFileError, RegistryError, ConsensusRuleError."""
     document = read_toml(path)
-    known = {"feed", "nodes", "consensus", "policy", "replay"}
-    if unknown := sorted(document.keys() - known):
-        raise NetworkFileError(f"{path.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
-    nodes = {}
-    for node_id, entry in _table(path, document, "nodes").items():
-        try:
-            key = bytes.fromhex(entry["public_key"])
-            nodes[node_id] = NodeInfo(node_id=node_id, venue=parse_venue(entry["venue"]), public_key=key)
-        except (KeyError, TypeError, ValueError) as e:
-            field = f"{path.name}: nodes.{node_id}"
-            raise NetworkFileError(field, f"{type(e).__name__} {e}", "venue and public_key (64 hex digits)") from e
+    registry = _registry(path, document)
     consensus = dict(_table(path, document, "consensus"))
     try:
         if "method" in consensus:
@@ -100,11 +90,40 @@ def read_network(path: Path) -> Network:
     replay = _table(path, document, "replay")
     return Network(
         feed=Feed(str(document.get("feed", BTC_USD))),
-        registry=Registry(nodes=nodes),
+        registry=registry,
         rule=_filled(ConsensusRule, path, "consensus", consensus),
         policy=_filled(SubmissionPolicy, path, "policy", _table(path, document, "policy")),
         replay=_replay(path, replay) if replay else None,
     )
+
+
+def read_registry(path: Path) -> tuple[Feed, Registry]:
+    """Return the feed and who may speak, of a network's file. Raises NotFoundError, NetworkFileError, RegistryError."""
+    document = read_toml(path)
+    return Feed(str(document.get("feed", BTC_USD))), _registry(path, document)
+
+
+def write_registry(feed: Feed, registry: Registry) -> str:
+    """Return the text of a network's file that says who may speak; ``read_registry`` gives it back."""
+    lines = [f'feed = "{feed}"']
+    for name, node in sorted(registry.nodes.items()):
+        lines += ["", f'[nodes."{name}"]', f'venue = "{node.venue}"', f'public_key = "{node.public_key.hex()}"']
+    return "\n".join(lines) + "\n"
+
+
+def _registry(path: Path, document: dict[str, Any]) -> Registry:
+    known = {"feed", "nodes", "consensus", "policy", "replay"}
+    if unknown := sorted(document.keys() - known):
+        raise NetworkFileError(f"{path.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
+    nodes = {}
+    for node_id, entry in _table(path, document, "nodes").items():
+        try:
+            key = bytes.fromhex(entry["public_key"])
+            nodes[node_id] = NodeInfo(node_id=node_id, venue=parse_venue(entry["venue"]), public_key=key)
+        except (KeyError, TypeError, ValueError) as e:
+            field = f"{path.name}: nodes.{node_id}"
+            raise NetworkFileError(field, f"{type(e).__name__} {e}", "venue and public_key (64 hex digits)") from e
+    return Registry(nodes=nodes)
 
 
 def _replay(path: Path, table: dict[str, Any]) -> tuple[float, float, float]:

@@ -49,6 +49,12 @@ MOMENTARY: Final = frozenset({"lease", "canary", "console_session"})
 NONCES: Final = "nonces"
 """Folders of this name held one-time secrets, and may still in a party's folder that no release has opened since."""
 
+ORACLES: Final = "oracles"
+"""What the oracles' folders are called inside a backup."""
+
+FETCHED: Final = frozenset({"minutes", "lock"})
+"""In an oracle's folder: what it fetches again from any aggregator, and what is nothing."""
+
 MAX_MANIFEST_BYTES: Final = 1 << 20
 """Of the list of parts, which has a line for each of some thirty tables."""
 
@@ -157,7 +163,8 @@ def _seal(keystore: Keystore, secret_files: Mapping[str, Path]) -> tuple[bytes, 
         for name, path in sorted(secret_files.items()):
             for file in sorted(_files(path)):
                 inside = PurePosixPath(name, *(file.relative_to(path).parts if path.is_dir() else ()))
-                if file.is_file() and NONCES not in inside.parts and not file.name.startswith("."):
+                again = name == ORACLES and not FETCHED.isdisjoint(inside.parts)
+                if file.is_file() and NONCES not in inside.parts and not file.name.startswith(".") and not again:
                     tar.add(file, arcname=str(inside), recursive=False)
                     many += 1
     nonce = secrets.token_bytes(12)

@@ -12,6 +12,7 @@ from typing import Final
 
 from btcfi.oracle.commitment import PriceCommitment
 from btcfi.oracle.consensus import Absent, AgreedPrice, Dropped, Outcome, Void
+from btcfi.oracle.freshness import expires_at
 from btcfi.oracle.quote import (
     HIGHEST_PRICE,
     HIGHEST_RATE,
@@ -221,6 +222,10 @@ def write_price(
         absent=_absent(agreed),
         signatures=signatures,
         certified=certified,
+        dollar_markets=agreed.dollar_markets or 0,
+        reach_cents=agreed.reach or 0,
+        thin=[why.value for why in agreed.thin],
+        expires_at=expires_at(agreed.slot),
     )
     for used in agreed.used:
         message.sources.add(

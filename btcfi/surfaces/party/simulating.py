@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,6 +25,9 @@ from btcfi.surfaces.party.watching import serve
 
 MAX_ORACLES_BYTES: Final = 1 << 16
 MAX_PASSPHRASE_BYTES: Final = 1 << 12
+
+ORACLES_SECONDS: Final = 60
+"""How long a party waits to be told the oracles, which may start after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,7 @@ def simulate(
     if side.store.keystore_path.exists():
         _take_over_passphrase(mailbox / "passphrase", passphrase)
     side = replace(side, passphrase_file=passphrase)
+    _wait_for(oracles)
     told = _ORACLES.read(read_untrusted_json(oracles, at_most=MAX_ORACLES_BYTES, what="oracles", named=True), "oracles")
     with contextlib.redirect_stdout(io.StringIO()) as said:
         init(
@@ -65,6 +70,13 @@ def simulate(
         )  # fmt: skip
     write_private(mailbox / "address", json.loads(said.getvalue())["address"].encode() + b"\n")
     serve(inbox=mailbox / "inbox", outbox=mailbox / "outbox", every=every, side=side)
+
+
+def _wait_for(oracles: Path) -> None:
+    # whoever starts all of them asks the oracles for their keys first; a minute later the file's absence is an error
+    deadline = time.monotonic() + ORACLES_SECONDS
+    while not oracles.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def _with_parents(folder: Path) -> Path:

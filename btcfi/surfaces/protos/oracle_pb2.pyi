@@ -174,7 +174,7 @@ class AbsentVenue(_message.Message):
     def __init__(self, venue: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class AggregatedPrice(_message.Message):
-    __slots__ = ("price", "confidence", "num_sources", "sources", "timestamp", "price_cents", "low_cents", "high_cents", "confidence_cents", "confidence_bps", "dropped", "absent", "report_hash", "evidence_root", "signatures", "certified")
+    __slots__ = ("price", "confidence", "num_sources", "sources", "timestamp", "price_cents", "low_cents", "high_cents", "confidence_cents", "confidence_bps", "dropped", "absent", "report_hash", "evidence_root", "signatures", "certified", "dollar_markets", "reach_cents", "thin", "expires_at")
     PRICE_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     NUM_SOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +191,10 @@ class AggregatedPrice(_message.Message):
     EVIDENCE_ROOT_FIELD_NUMBER: _ClassVar[int]
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     CERTIFIED_FIELD_NUMBER: _ClassVar[int]
+    DOLLAR_MARKETS_FIELD_NUMBER: _ClassVar[int]
+    REACH_CENTS_FIELD_NUMBER: _ClassVar[int]
+    THIN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     price: float
     confidence: float
     num_sources: int
@@ -207,7 +211,11 @@ class AggregatedPrice(_message.Message):
     evidence_root: bytes
     signatures: int
     certified: bool
-    def __init__(self, price: _Optional[float] = ..., confidence: _Optional[float] = ..., num_sources: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[OraclePrice, _Mapping]]] = ..., timestamp: _Optional[int] = ..., price_cents: _Optional[int] = ..., low_cents: _Optional[int] = ..., high_cents: _Optional[int] = ..., confidence_cents: _Optional[int] = ..., confidence_bps: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedPrice, _Mapping]]] = ..., absent: _Optional[_Iterable[_Union[AbsentVenue, _Mapping]]] = ..., report_hash: _Optional[bytes] = ..., evidence_root: _Optional[bytes] = ..., signatures: _Optional[int] = ..., certified: _Optional[bool] = ...) -> None: ...
+    dollar_markets: int
+    reach_cents: int
+    thin: _containers.RepeatedScalarFieldContainer[str]
+    expires_at: int
+    def __init__(self, price: _Optional[float] = ..., confidence: _Optional[float] = ..., num_sources: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[OraclePrice, _Mapping]]] = ..., timestamp: _Optional[int] = ..., price_cents: _Optional[int] = ..., low_cents: _Optional[int] = ..., high_cents: _Optional[int] = ..., confidence_cents: _Optional[int] = ..., confidence_bps: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedPrice, _Mapping]]] = ..., absent: _Optional[_Iterable[_Union[AbsentVenue, _Mapping]]] = ..., report_hash: _Optional[bytes] = ..., evidence_root: _Optional[bytes] = ..., signatures: _Optional[int] = ..., certified: _Optional[bool] = ..., dollar_markets: _Optional[int] = ..., reach_cents: _Optional[int] = ..., thin: _Optional[_Iterable[str]] = ..., expires_at: _Optional[int] = ...) -> None: ...
 
 class ConsensusPrice(_message.Message):
     __slots__ = ("price",)

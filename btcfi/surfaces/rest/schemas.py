@@ -253,6 +253,27 @@ class PricePage(BaseModel):
     next_cursor: str | None
 
 
+class MinuteSubmissions(BaseModel):
+    """What was signed of one minute. Nothing here has to be believed: each submission carries its signature."""
+
+    slot: int
+    state: Literal["open", "closed", "unsigned", "never_asked", "unknown"] = Field(
+        description="Where the round stands: `unsigned` is one of which nothing was signed."
+    )
+    submissions: list[dict[str, Any]] = Field(
+        description="Every field that is signed, and the node's BIP340 signature; the raw responses by their hash."
+    )
+    report: dict[str, Any] | None = Field(description="What this service concluded, for comparison.")
+
+
+class SubmissionsPage(BaseModel):
+    """Some minutes in their order."""
+
+    feed: str
+    newest_slot: int | None = Field(description="The newest minute that has a round.")
+    minutes: list[MinuteSubmissions]
+
+
 class Check(BaseModel):
     """What a verifier found. A proof that does not hold is an answer, not an error."""
 

@@ -28,6 +28,7 @@ from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader, Snapshot
+from btcfi.surfaces.rest.minutes import add_minutes
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.streams import Id
@@ -81,6 +82,7 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     _options(routes, deps, market)
     _settlements(routes, deps)
     _rest(routes, deps, market)
+    add_minutes(routes, deps)
     return routes
 
 

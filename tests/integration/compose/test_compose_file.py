@@ -128,3 +128,18 @@ def test_a_party_s_keys_are_in_a_volume_that_no_other_service_mounts_and_it_moun
     assert directory in OURS[party]["command"]
     assert f"{party}:{directory.partition('=')[2]}" in OURS[party]["volumes"]
     assert f" {directory.partition('=')[2]}" in DOCKERFILE, "a new volume belongs to our user only if the image has it"
+
+
+@pytest.mark.parametrize("oracle", ["oracle-a", "oracle-b", "oracle-c"])
+def test_an_oracle_s_key_is_in_a_volume_that_no_other_service_mounts_and_it_is_told_nothing_of_the_deployment(oracle):
+    mounted = {name: {one.partition(":")[0] for one in service.get("volumes", [])} for name, service in OURS.items()}
+    assert [name for name, volumes in mounted.items() if oracle in volumes] == [oracle]
+    assert mounted[oracle] == {oracle, "network"}
+    assert "network:/network:ro" in OURS[oracle]["volumes"]
+    assert OURS[oracle]["environment"] == {}
+    assert OURS[oracle]["secrets"] == []
+    assert "--folder=/oracle/own" in OURS[oracle]["command"]
+    assert " /oracle " in DOCKERFILE, "a new volume belongs to our user only if the image has it"
+    port = next(one for one in OURS[oracle]["command"] if one.startswith("--port="))
+    assert f"http://{oracle}:{port.partition('=')[2]}" in OURS["control"]["environment"]["BTCFI_ORACLES"]
+    assert port in OURS[oracle]["healthcheck"]["test"]

@@ -37,7 +37,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 FILE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 OURS = {n: s for n, s in FILE["services"].items() if s["image"] == FILE["x-process"]["image"]}
-RUNNING = ("prices", "settle", "chain", "control", "beat", "api", "flower", "metrics", "seller", "buyer")
+ORACLES = ("oracle-a", "oracle-b", "oracle-c")
+RUNNING = (
+    "prices", "settle", "chain", "control", "beat", "api", *ORACLES, "flower", "metrics", "seller", "buyer",
+)  # fmt: skip
 FLOWER_PASSWORD = "flower-password-of-the-test"
 MINUTES = 3
 PATIENCE = 60
@@ -63,12 +66,14 @@ class Running:
         self.folder, self.stand_ins, self.recorded, self.slots = folder, stand_ins, slots, slots[:MINUTES]
         self.app, self.processes = create_app(stand_ins), {}
         self.ports = {name: free_port(0) for name in ("api", "flower", "metrics")}
+        self.oracles = {name: free_port(0) for name in ORACLES}
         secrets = folder / "secrets"
         secrets.mkdir(mode=0o700)
         (secrets / "database_url").write_text(stand_ins.database_url + "\n")
         (secrets / "flower_password").write_text(FLOWER_PASSWORD + "\n")
         self.replaced = {
             "DATABASE_URL_FILE": str(secrets / "database_url"),
+            "BTCFI_ORACLES": ",".join(f"http://127.0.0.1:{port}" for port in self.oracles.values()),
             "BTCFI_FLOWER_PASSWORD_FILE": str(secrets / "flower_password"),
             "BROKER_URL": stand_ins.broker_url,
             "RESULT_BACKEND_URL": stand_ins.result_backend_url,
@@ -94,8 +99,20 @@ class Running:
         return kept | given | own
 
     def command(self, name):
+        return [sys.executable, "-m", "workers.cli", *self.here(name, OURS[name]["command"])]
+
+    def here(self, name, arguments):
+        """Arguments with the folders, the hosts and the ports of this machine instead of a container's."""
         data = str(self.stand_ins.data_dir)
-        return [sys.executable, "-m", "workers.cli", *(a.replace("/data", data) for a in OURS[name]["command"])]
+        places = {
+            "/data": data, "=/oracle": f"={self.folder / name}", "=/network": f"={data}/network",
+            "http://api:8000": f"http://127.0.0.1:{self.ports['api']}",
+        }  # fmt: skip
+        if name in ORACLES:
+            places[f"--port=910{ORACLES.index(name) + 1}"] = f"--port={self.oracles[name]}"
+        for there, place in places.items():
+            arguments = [one.replace(there, place) for one in arguments]
+        return arguments
 
     def start(self, name):
         log = (self.folder / f"{name}.log").open("wb")
@@ -253,7 +270,7 @@ def test_a_service_becomes_healthy_by_its_own_check(running, name):
     assert (kind, program) == ("CMD", "btcfi")
 
     def healthy():
-        return running.run(name, *arguments).returncode == 0
+        return running.run(name, *running.here(name, arguments)).returncode == 0
 
     until(f"{name} to be healthy\n{running.log(name)}", healthy, every=1.0)
     assert running.processes[name].poll() is None
@@ -352,8 +369,9 @@ def secrets_of(running):
     data = running.stand_ins.data_dir
     yield "flower password", FLOWER_PASSWORD
     yield "node cookie", Path(running.stand_ins.node_cookie_file).read_text().strip().partition(":")[2]
-    files = [data / "wallet.seed", *data.glob("oracles/*.key"), *data.glob("parties/*/party/passphrase")]
-    assert len(files) >= 4
+    files = [data / "wallet.seed", *data.glob("nodes/*.key"), *data.glob("parties/*/party/passphrase")]
+    files += [running.folder / name / "own" / "oracle.key" for name in ORACLES]
+    assert len(files) >= 7
     for file in files:
         raw = file.read_bytes()
         yield file.name, raw.hex()

@@ -161,7 +161,8 @@ def test_when_an_older_version_is_mined_the_rest_goes_into_the_next_batch(embedd
             anchors.anchored_report(session, known.found)
         # and a report that was changed since is told
         row = session.exec(select(RoundRow).where(RoundRow.slot == SLOT + 60)).one()
-        row.report = row.report.replace('"registered": 3', '"registered": 4')
+        report = json.loads(row.report)
+        row.report = json.dumps(report | {"registered": report["registered"] + 1})
         with pytest.raises(anchors.EvidenceChangedError, match="was anchored as"):
             anchors.anchored_report(session, known.found)
 

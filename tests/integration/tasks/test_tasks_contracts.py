@@ -14,6 +14,7 @@ from sqlmodel import select
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.tables import BlobRow
@@ -23,11 +24,11 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import announce
-from btcfi.oracle.attestation import AlreadyAttestedError
 from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
 from tasks import attest, chain, checks, context, control, options
 from tasks import contracts as exchange_tasks
 from tests.support.contract_stage import COINS, SLOT
+from tests.support.oracles import secrets_of
 
 pytestmark = pytest.mark.integration
 
@@ -186,18 +187,18 @@ def test_a_barrier_that_was_touched_on_the_way_is_attested_and_pays_nothing(embe
 def test_two_of_three_oracles_are_enough_and_one_is_not(embedded):
     embedded.sell("one")
     embedded.fund("one")
-    keys = sorted(embedded.deployment.oracle_keys_dir.glob("*.key"))
-    hidden = {key: key.read_bytes() for key in keys[1:]}
-    for key in hidden:
-        key.unlink()
-    context.oracle_secrets.cache_clear()
+    for oracle in embedded.oracles[1:]:
+        oracle.close()
     embedded.price(6_000_000)
     embedded.settle()
     assert embedded.row(SettlementRow).state == "proven"
     assert "1 oracles attest the same outcome, the contract needs 2" in embedded.row(SettlementRow).last_error
-    keys[1].write_bytes(hidden[keys[1]])
-    context.oracle_secrets.cache_clear()
-    attest.attest(embedded.row(ContractRow).event_id)
+    away = [oracle.url for oracle in embedded.oracles[1:]]
+    assert all(f"{url} does not answer" in embedded.row(OptionRow).last_error for url in away)
+    embedded.serve_again(1)
+    embedded.attest()
+    assert away[1] in embedded.row(OptionRow).last_error
+    assert away[0] not in embedded.row(OptionRow).last_error
     chain.settle()
     embedded.mine(6)
     assert embedded.state() == "EXERCISED"
@@ -210,12 +211,21 @@ def test_an_oracle_signs_one_outcome_of_an_event_whatever_the_store_says_later(e
     options.expire_due("BTC/USD")
     embedded.attest()
     event = embedded.row(ContractRow).event_id
-    attest.attest(event)
+    with embedded.here.store.reading() as session:
+        first = attesting.attestations_of(session, event)
+    assert len(first) == 3
     with embedded.here.store.transaction() as session:
         for row in session.exec(select(AttestationRow)).all():
             row.outcome += 1
-    with pytest.raises(AlreadyAttestedError):
-        attest.attest(event)
+            row.body = None
+    attest.attest(event)
+    # the oracles say the same again, by their own ledgers; the store that says otherwise is told so, and not believed
+    with embedded.here.store.reading() as session:
+        assert attesting.attestations_of(session, event) == []
+        assert "attested 60001 before and now 60000" in find_option(session, "one").last_error
+    for oracle, said in zip(embedded.oracles, sorted(first, key=lambda a: a.oracle_key), strict=True):
+        ledger = (oracle.oracle.folder.path / "ledger.jsonl").read_text().splitlines()
+        assert [json.loads(line)[2] for line in ledger] == [said.outcome] == [60_000]
 
 
 def test_what_a_party_refuses_is_said_on_the_option_and_nothing_is_signed_after_it(embedded):
@@ -292,7 +302,7 @@ def test_no_party_signs_terms_whose_refund_opens_before_the_expiry(
         option={**terms.option, "expiry_unix": expiry},
         announcements=tuple(
             announce(secret, replace(terms.announcements[0].event, expiry=Slot(expiry)))
-            for secret in context.oracle_secrets(embedded.deployment)
+            for secret in secrets_of(embedded.deployment)
         ),
     )  # fmt: skip
     desk = embedded.mails[role.value]._desk

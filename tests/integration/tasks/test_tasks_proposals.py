@@ -88,7 +88,8 @@ def test_the_service_writes_messages_into_inboxes_and_no_order_bid_or_mandate_fr
 def test_no_side_opens_a_secret_file_of_another_and_no_secret_lies_twice(embedded):
     data, parties = embedded.deployment.data_dir, embedded.deployment.parties_dir
     own = {"seller": parties / "seller" / "party", "buyer": parties / "buyer" / "party"}
-    ours = (embedded.deployment.wallet_seed_file, embedded.deployment.oracle_keys_dir)
+    ours = (embedded.deployment.wallet_seed_file,)
+    oracles = tuple(one.oracle.folder.path / "oracle.key" for one in embedded.oracles)
     rounds = {name: mail.round for name, mail in embedded.mails.items()}
     opened = {"seller": set(), "buyer": set(), "service": set()}
 
@@ -103,8 +104,7 @@ def test_no_side_opens_a_secret_file_of_another_and_no_secret_lies_twice(embedde
 
     for name, mail in embedded.mails.items():
         mail.round = watched(name)
-    for kept in (context.oracle_secrets, context.service_wallet):
-        kept.cache_clear()  # so that they are read here
+    context.service_wallet.cache_clear()  # so that it is read here
     with looking() as seen:  # all that is not a party's round is the service's
         exercise_early(embedded)
         embedded.talk(4)
@@ -116,8 +116,10 @@ def test_no_side_opens_a_secret_file_of_another_and_no_secret_lies_twice(embedde
         assert inside(paths, *secret[who]), f"the hook saw nothing of {who}"
         for other in secret.keys() - {who}:
             assert inside(paths, *secret[other]) == set(), f"{who} opened what is {other}'s"
+        assert inside(paths, *oracles) == set(), f"{who} opened an oracle's key"
     held = {who: {path for folder in folders for path in files_of(folder)} for who, folders in secret.items()}
     held["service"].add(ours[0])
+    held["oracles"] = set(oracles)
     assert held["seller"] | held["buyer"] | held["service"] == {
         path for path in files_of(data) if path.stat().st_nlink == 1 and inside({path}, *ours, *own.values())
     }

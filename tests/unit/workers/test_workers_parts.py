@@ -47,7 +47,7 @@ def test_a_row_with_a_start_has_a_process_or_work_and_one_that_others_wait_for_s
 
 
 def test_what_other_commands_are_told_of_a_part_is_what_they_look_for():
-    assert {name for row in table() for name in row.tells} == set(FIELDS)
+    assert {name for row in table(oracles=3) for name in row.tells} == set(FIELDS)
 
 
 def test_a_part_that_starts_again_is_started_where_its_clients_know_it(tmp_path):
@@ -63,4 +63,8 @@ def test_a_part_that_starts_again_is_started_where_its_clients_know_it(tmp_path)
 
 def test_only_the_wanted_parts_are_started(tmp_path):
     cluster = Cluster(Deployment(data_dir=tmp_path), embedded_node=False, roles=("control",), run_parties=False)
-    assert [row.name for row in cluster.rows] == ["broker", "database", "control", "beat"]
+    ours = ["addresses", "minutes", "oracle-0", "oracle-1", "oracle-2"]  # control asks them, and they ask for minutes
+    assert [row.name for row in cluster.rows] == ["broker", "database", *ours, "control", "beat"]
+    named = Deployment(data_dir=tmp_path, oracles="http://127.0.0.1:1")
+    others = Cluster(named, embedded_node=False, roles=("control",), run_parties=False)
+    assert [row.name for row in others.rows] == ["broker", "database", "control", "beat"]

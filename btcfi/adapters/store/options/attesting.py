@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import Condition
-from btcfi.adapters.store.options.rules import RuleOf, note_waiting
-from btcfi.adapters.store.options.tables import OptionRow, OptionState
-from btcfi.adapters.store.prices.fixings import fixing_of
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.options.rules import note_waiting
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
 from btcfi.contracts.messages import (
     decode_announcement,
@@ -27,8 +24,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
-from btcfi.oracle.quote import Feed
-from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds
+from btcfi.units import Hash32, UnixSeconds
 
 PARTIES_WAIT_SECONDS: Final = 3600
 """How long the parties leave the settlement to the service."""
@@ -59,36 +55,36 @@ def store_event(
 
 
 def unattested(session: Session, *, limit: int = 100) -> list[str]:
-    """Return the events that expired options wait for, that no oracle has attested and no operator must decide."""
+    """Return the events that expired options wait for, of which an oracle's attestation is still missing.
+
+    Not those that an operator must decide first.
+    """
     waiting = (
-        select(col(ContractRow.event_id))
+        select(col(ContractRow.event_id), col(OracleEventRow.announcements))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where(
-            col(OptionRow.state) == OptionState.EXPIRED,
-            ~select(AttestationRow)
-            .where(col(AttestationRow.event_id) == ContractRow.event_id, col(AttestationRow.body).is_not(None))
-            .exists(),
-        )
+        .join(OracleEventRow, col(OracleEventRow.id) == col(ContractRow.event_id))
+        .where(_settles_by_attestation())
     )
     held = holds.held_ids(session)
-    return [event for event in session.execute(waiting.distinct().limit(limit)).scalars() if event not in held]
+    announced = {event: text for event, text in session.execute(waiting.distinct().limit(limit)) if event not in held}
+    signed = select(col(AttestationRow.event_id), func.count()).where(
+        col(AttestationRow.event_id).in_(announced), col(AttestationRow.body).is_not(None)
+    )
+    counted = {row[0]: row[1] for row in session.execute(signed.group_by(col(AttestationRow.event_id)))}
+    return [event for event, text in announced.items() if counted.get(event, 0) < len(json.loads(text))]
 
 
-def to_attest(session: Session, event_id: str, rule_of: RuleOf) -> tuple[tuple[Announcement, ...], int]:
-    """Return an event's announcements and its outcome; no announcements while its fixing is not known.
+def _settles_by_attestation() -> ColumnElement[bool]:
+    """Say of an option that it waits for its oracles: one that was exercised early is closed by its two parties."""
+    at_expiry = select(col(SettlementRow.id)).where(
+        col(SettlementRow.option_id) == OptionRow.id, col(SettlementRow.reason) == "expiry"
+    )
+    return and_(col(OptionRow.state) == OptionState.EXPIRED, at_expiry.exists())
 
-    By the event's own preset. Raises NotHeldError when that is not here.
-    """
-    row = session.get_one(OracleEventRow, event_id)
-    announcements = tuple(decode_announcement(one) for one in json.loads(row.announcements))
-    event = announcements[0].event
-    rule = rule_of(event.preset_hash.hex())
-    fixed = fixing_of(session, Feed(row.feed), event.fixing, event.expiry, rule)
-    if fixed is None:
-        return (), 0
-    barrier = None if row.barrier_cents is None else CentsPerBtc(row.barrier_cents)
-    condition = Condition(barrier=barrier, above=row.barrier_above, since=Slot(row.since_slot))
-    return announcements, condition.outcome(session, event, fixed.price)
+
+def to_collect(session: Session, event_id: str) -> tuple[Announcement, ...]:
+    """Return what was announced of an event, for its attestations to be checked against; nothing while it is held."""
+    return () if event_id in holds.held_ids(session) else announcements_by_id(session, event_id)
 
 
 def note_unheld(session: Session, event_id: str, reason: str | None) -> None:
@@ -98,33 +94,95 @@ def note_unheld(session: Session, event_id: str, reason: str | None) -> None:
         note_waiting(option, reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLedger:
-    """The oracles' ledger in the store: the first outcome of an event is committed before anything is signed."""
+def publish(
+    session: Session, event_id: str, attestations: Sequence[Attestation], reasons: Sequence[str], *, now: UnixSeconds
+) -> None:  # fmt: skip
+    """Keep checked attestations, say why others are missing, and have the settlements that waited for them sent.
 
-    store: Store
-    now: UnixSeconds
-
-    def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
-        """Record the outcome unless one stands there; return the one that stands there now. Raises EventHeldError."""
-        with self.store.transaction() as session:
-            if (allowed := holds.allow(session, event, outcome)) != outcome:
-                return allowed
-            statement = upsert(session, AttestationRow).values(
-                oracle_key=oracle_key.hex(), event_id=event.hex(), outcome=outcome, claimed_at_unix=self.now
-            )
-            session.execute(statement.on_conflict_do_nothing(index_elements=["oracle_key", "event_id"]))
-            return session.get_one(AttestationRow, (oracle_key.hex(), event.hex())).outcome
-
-
-def publish(session: Session, attestations: Sequence[Attestation], *, now: UnixSeconds) -> None:
-    """Keep attestations beside their claimed outcomes, and have the settlements that waited for them sent."""
+    An oracle's first attestation of an event stays: a second one with another outcome is said, and nothing is done by
+    it.
+    """
+    problems, new = list(reasons), 0
     for one in attestations:
-        row = session.get_one(AttestationRow, (one.oracle_key.hex(), one.event.hex()))
-        row.body = json.dumps(encode_attestation(one))
-    for event in {one.event.hex() for one in attestations}:
-        note_unheld(session, event, None)
-    enqueue(session, [Work(flow="send")] if attestations else [], now=now)
+        row = session.get(AttestationRow, (one.oracle_key.hex(), event_id))
+        if row is not None and row.outcome != one.outcome:
+            problems.append(f"oracle {one.oracle_key.hex()[:16]} attested {row.outcome} before and now {one.outcome}")
+            continue
+        if row is None:
+            row = AttestationRow(
+                oracle_key=one.oracle_key.hex(), event_id=event_id, outcome=one.outcome, claimed_at_unix=now
+            )
+            session.add(row)
+        new += row.body is None
+        row.body = row.body or json.dumps(encode_attestation(one))
+    session.flush()
+    note_oracles(session, event_id, [*problems, *_differing(session, event_id)])
+    enqueue(session, [Work(flow="send")] if new else [], now=now)
+
+
+ORACLES: Final = "oracles: "
+"""How a note about them begins, so that it can be taken away again."""
+
+
+def note_oracles(session: Session, event_id: str, problems: Sequence[str]) -> None:
+    """Keep, on every option that waits for an event, why attestations are missing or differ, or forget it."""
+    query = select(OptionRow).join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
+    waiting = query.where(col(ContractRow.event_id) == event_id, _settles_by_attestation())
+    for option in session.execute(waiting).scalars():
+        if option.last_error is None or option.last_error.startswith(ORACLES):
+            option.last_error = f"{ORACLES}{'; '.join(problems)}"[:MAX_NOTE] if problems else None
+
+
+def note_unannounced(session: Session, option_id: str, problems: Sequence[str]) -> None:
+    """Keep on an option why its oracles have not announced its event; forgotten once they have."""
+    option = session.get_one(OptionRow, option_id)
+    option.last_error = f"{ORACLES}{'; '.join(problems)}"[:MAX_NOTE]
+
+
+MAX_NOTE: Final = 1_000
+"""Characters of a note."""
+
+
+def _differing(session: Session, event_id: str) -> list[str]:
+    """Return, in words, that the oracles attest different outcomes, nothing when they agree."""
+    query = select(AttestationRow).where(
+        col(AttestationRow.event_id) == event_id, col(AttestationRow.body).is_not(None)
+    )
+    by_outcome: dict[int, list[str]] = {}
+    for row in session.execute(query.order_by(col(AttestationRow.oracle_key))).scalars():
+        by_outcome.setdefault(row.outcome, []).append(row.oracle_key[:16])
+    if len(by_outcome) < 2:  # noqa: PLR2004 - one cannot differ
+        return []
+    return [
+        "they differ: "
+        + ", ".join(f"{outcome} by {' and '.join(keys)}" for outcome, keys in sorted(by_outcome.items()))
+    ]
+
+
+def claimed_by(session: Session, oracle_key: str) -> list[tuple[Hash32, int]]:
+    """Return what an oracle has claimed in this store, signed or not: events and their outcomes."""
+    query = select(col(AttestationRow.event_id), col(AttestationRow.outcome)).where(
+        col(AttestationRow.oracle_key) == oracle_key
+    )
+    return [(Hash32(bytes.fromhex(event)), outcome) for event, outcome in session.execute(query)]
+
+
+def event_ids(session: Session) -> list[str]:
+    """Return the id of every event that was announced for a contract."""
+    return list(session.execute(select(col(OracleEventRow.id))).scalars())
+
+
+def named_keys(session: Session) -> frozenset[str]:
+    """Return the oracle keys (hex) that open contracts name, and the newest announced event."""
+    open_ones = (
+        select(col(OracleEventRow.announcements))
+        .join(ContractRow, col(ContractRow.event_id) == col(OracleEventRow.id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
+    )
+    newest = select(col(OracleEventRow.announcements)).order_by(col(OracleEventRow.created_at_unix).desc()).limit(1)
+    texts = {*session.execute(open_ones).scalars(), *session.execute(newest).scalars()}
+    return frozenset(one["oracle_key"] for text in texts for one in json.loads(text))
 
 
 def attestations_of(session: Session, event_id: str) -> list[Attestation]:

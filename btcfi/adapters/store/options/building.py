@@ -13,6 +13,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.options import terms_of as option_terms
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import adopt
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
@@ -22,9 +23,10 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_outpoint
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
+from btcfi.contracts.payouts import price_input
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
-from btcfi.errors import BtcfiError, NotFoundError
+from btcfi.errors import BtcfiError, NotFoundError, RetryableError
 from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
 
 
@@ -88,6 +90,7 @@ def build_settlements(
             if executable is None:
                 raise NotFoundError("checked contract", option.id)
             cet = completed(executable)
+            _check_computed(settlement, option, executable, cet)
             child = _first_child(
                 cet, next(coins, None), wallet, view, terms_of(executable.plan.contract, cet, rule), settlement
             )  # fmt: skip
@@ -96,6 +99,33 @@ def build_settlements(
         else:
             ready.append(Ready(settlement=settlement, option=option, cet=cet, child=child))
     return _store_built(session, ready, now=now)
+
+
+def _check_computed(
+    settlement: SettlementRow, option: OptionRow, executable: contracts.Executable, cet: CompletedCet
+) -> None:  # fmt: skip
+    """Raise AttestedOtherwiseError unless the run that was proven is of the outcome that the oracles attest.
+
+    They computed it from what the nodes signed, we from what we stored: where both differ, our proof would speak of
+    another price than the CET pays. The parties settle by themselves meanwhile, and the operator is told.
+    """
+    event = executable.plan.announcements[0].event
+    attested = price_input(
+        option_terms(option), event.price_of(cet.outcome), touched=cet.outcome > event.max_price
+    ).to_bytes()
+    if attested.hex() != settlement.input_hex:
+        raise AttestedOtherwiseError(attested=cet.outcome, computed_cents=settlement.price_cents)
+
+
+class AttestedOtherwiseError(RetryableError):
+    """The oracles attest another outcome than this service computed from its own store."""
+
+    def __init__(self, *, attested: int, computed_cents: int) -> None:
+        super().__init__(
+            f"the oracles attest outcome {attested}, this service ran the price {computed_cents} cents: nothing is "
+            "sent until both agree; `btcfi prices replay` compares the store with its evidence"
+        )
+        self.attested, self.computed_cents = attested, computed_cents
 
 
 def completed(contract: contracts.Executable) -> CompletedCet:

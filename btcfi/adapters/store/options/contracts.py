@@ -130,6 +130,8 @@ def order_contract(
         )
     )
     session.flush()
+    if (waiting := session.get(OptionRow, option.id)) is not None:
+        waiting.last_error = None  # what it waited for, such as an oracle that was away
     record(session, "contract", option.id, ContractState.ORDERED, now=now)
 
 

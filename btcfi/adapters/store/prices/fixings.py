@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.prices.evidence import venues_of
-from btcfi.adapters.store.prices.observations import observations_of
 from btcfi.adapters.store.prices.rounds import latest_priced
-from btcfi.adapters.store.prices.tables import RoundRow, RoundState
-from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, Outcome, agreed_price, decode_outcome, fit_to_settle
-from btcfi.oracle.fixing import MINUTES_AFTER, Fixed, Fixing, LeftOut, Said, fix
-from btcfi.oracle.quote import Feed
+from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
+from btcfi.oracle.batch import agreed_minutes
+from btcfi.oracle.consensus import AgreedPrice, ConsensusRule, decode_outcome, fit_to_settle
+from btcfi.oracle.fixing import MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, LeftOut, Said, fix
+from btcfi.oracle.quote import Feed, VenueId, parse_venue
 from btcfi.units import SECONDS_PER_MINUTE, CentsPerBtc, Slot
+
+AT_ONCE: Final = MOST_MINUTES
+"""Minutes that are agreed again together: a whole window, and of a long way to the first price no more."""
 
 
 def fixing_of(session: Session, feed: Feed, fixing: Fixing, end: Slot, rule: ConsensusRule) -> Fixed | None:
@@ -53,53 +57,76 @@ def said_since(session: Session, feed: Feed, first: Slot) -> dict[Slot, Said]:
     return {Slot(at): LeftOut.VOID if cents is None else CentsPerBtc(cents) for at, cents in session.execute(query)}
 
 
-def agreed_again(session: Session, row: RoundRow, rule: ConsensusRule) -> Outcome:
-    """Return what the observations of a closed round give by ``rule``; its stored price is not believed.
-
-    One that an earlier release agreed stays as that agreed it, for its arithmetic is not here; no rule that asks how
-    far one venue could move a price settles on it.
-    """
-    said = decode_outcome(json.loads(row.report or "{}"))
-    if isinstance(said, AgreedPrice) and said.dollar_markets is None:
-        return said
-    observations = observations_of(session, Feed(row.feed), Slot(row.slot))
-    legs = {one.venue for one in observations if one.venue.is_leg}
-    return agreed_price(observations, registered=venues_of(said), legs=legs, rule=rule, slot=Slot(row.slot))
-
-
 class _Minutes(Mapping[Slot, Said]):
-    """The closed minutes from ``first`` to ``until``, agreed again as they are asked for."""
+    """The closed minutes from ``first`` to ``until``, agreed again as they are asked for, AT_ONCE together."""
 
     def __init__(
         self, session: Session, feed: Feed, rule: ConsensusRule, *, first: Slot, until: Slot, end: Slot
     ) -> None:  # fmt: skip
-        last = min(until, Slot(end + MINUTES_AFTER * SECONDS_PER_MINUTE))
-        query = select(RoundRow).where(
-            col(RoundRow.feed) == feed, col(RoundRow.slot) >= first, col(RoundRow.slot) <= last
-        )
-        # without the reports of a long way to the first price: they are read one by one
-        states = session.execute(query.with_only_columns(col(RoundRow.slot), col(RoundRow.id)))
-        self._rows: dict[Slot, int] = {Slot(at): number for at, number in states}
-        self._session, self._rule, self._first, self._last = session, rule, first, last
+        self._session, self._feed, self._rule, self._first = session, feed, rule, first
+        self._last = min(until, Slot(end + MINUTES_AFTER * SECONDS_PER_MINUTE))
         newest = latest_priced(session, feed)
         # a minute before one that has a price can not be opened any more (``rounds.open_round``)
         self._passed = Slot(0) if newest is None else Slot(newest.slot)
+        self._read: dict[Slot, Said | None] = {}
 
     def __getitem__(self, at: Slot) -> Said:
-        if at in self._rows:
-            return self._said(self._session.get_one(RoundRow, self._rows[at]))
-        if self._first <= at <= self._last and at < self._passed:
+        if not self._first <= at <= self._last:
+            raise KeyError(at)
+        if at not in self._read:
+            self._agree_from(at)
+        said = self._read[at]
+        if said is None and at < self._passed:
             return LeftOut.NEVER_ASKED
-        raise KeyError(at)
+        if said is None:
+            raise KeyError(at)
+        return said
 
-    def _said(self, row: RoundRow) -> Said:
-        agreed = agreed_again(self._session, row, self._rule)
-        if not isinstance(agreed, AgreedPrice):
-            return LeftOut.VOID
+    def _agree_from(self, first: Slot) -> None:
+        """Agree again on the minutes from ``first`` on, from their observations: no stored price is believed.
+
+        A round that an earlier release agreed stays as that agreed it, for its arithmetic is not here; no rule that
+        asks how far one venue could move a price settles on it.
+        """
+        last = min(self._last, Slot(first + (AT_ONCE - 1) * SECONDS_PER_MINUTE))
+        self._read |= dict.fromkeys(map(Slot, range(first, last + 1, SECONDS_PER_MINUTE)))
+        texts = _texts(self._session, self._feed, first, last)
+        asked: dict[frozenset[VenueId], list[Slot]] = {}
+        for at, report in _reports(self._session, self._feed, first, last):
+            said = decode_outcome(json.loads(report or "{}"))
+            if isinstance(said, AgreedPrice) and said.dollar_markets is None:
+                self._read[at] = self._fit(said)
+            else:
+                asked.setdefault(venues_of(said), []).append(at)
+        for registered, slots in asked.items():
+            minutes = [(at, [body for _, body in texts.get(at, [])]) for at in slots]
+            legs = {venue for at in slots for venue, _ in texts.get(at, []) if venue.is_leg}
+            agreed = agreed_minutes(minutes, registered=registered, legs=legs, rule=self._rule)
+            for at, price, fit in zip(slots, agreed.price.tolist(), agreed.fit(self._rule).tolist(), strict=True):
+                self._read[at] = CentsPerBtc(price) if fit else LeftOut.THIN if price else LeftOut.VOID
+
+    def _fit(self, agreed: AgreedPrice) -> Said:
         return agreed.price if fit_to_settle(agreed, self._rule) else LeftOut.THIN
 
     def __iter__(self) -> Iterator[Slot]:
-        return iter(self._rows)
+        return (Slot(at) for at in range(self._first, self._last + 1, SECONDS_PER_MINUTE) if at in self)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(1 for _ in self)
+
+
+def _reports(session: Session, feed: Feed, first: Slot, last: Slot) -> list[tuple[Slot, str | None]]:
+    query = select(col(RoundRow.slot), col(RoundRow.report)).where(
+        col(RoundRow.feed) == feed, col(RoundRow.slot) >= first, col(RoundRow.slot) <= last
+    )
+    return [(Slot(at), report) for at, report in session.execute(query)]
+
+
+def _texts(session: Session, feed: Feed, first: Slot, last: Slot) -> dict[Slot, list[tuple[VenueId, str]]]:
+    query = select(col(QuoteRow.slot), col(QuoteRow.venue), col(QuoteRow.body)).where(
+        col(QuoteRow.feed) == feed, col(QuoteRow.slot) >= first, col(QuoteRow.slot) <= last
+    )
+    found: dict[Slot, list[tuple[VenueId, str]]] = {}
+    for at, venue, body in session.execute(query):
+        found.setdefault(Slot(at), []).append((parse_venue(venue), body))
+    return found

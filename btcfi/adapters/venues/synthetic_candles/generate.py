@@ -42,7 +42,7 @@ MARKETS: Final = (
 LEG_FILES: Final = ("kraken-USDT-USD.csv", "coinbaseexchange-USDT-USD.csv")
 MORE_MARKETS: Final = (
     _Market(file="bitstamp-BTC-USD.csv", bias_bps=0, volume_sats=300_000_000),
-    _Market(file="gemini-BTC-USD.csv", bias_bps=1, volume_sats=60_000_000),
+    _Market(file="binanceus-BTC-USD.csv", bias_bps=1, volume_sats=60_000_000),
     _Market(file="bitfinex-BTC-USD.csv", bias_bps=-1, volume_sats=200_000_000),
 )
 """Drawn after the others, whose candles stay what they were before these came."""

@@ -13,9 +13,10 @@ from btcfi.contracts.messages import decode_announcement, encode_attestation
 from btcfi.contracts.watch import ContractStatus
 from btcfi.oracle.attestation import attest
 from btcfi.secp256k1 import public_key_xonly
-from tasks import context, options
+from tasks import options
 from tests.support.contract_stage import open_stage
 from tests.support.contracts import MemoryLedger
+from tests.support.oracles import secrets_of
 
 pytestmark = pytest.mark.integration
 
@@ -96,9 +97,7 @@ def lie(stage, attestation):
     """What the second oracle says with its own key and nonces, and another price: valid, and a lie."""
     event = stage.row(ContractRow, option_id="one").event_id
     announced = map(decode_announcement, json.loads(stage.row(OracleEventRow, id=event).announcements))
-    secret = next(
-        one for one in context.oracle_secrets(stage.deployment) if public_key_xonly(one) != attestation.oracle_key
-    )
+    secret = next(one for one in secrets_of(stage.deployment) if public_key_xonly(one) != attestation.oracle_key)
     theirs = next(one for one in announced if one.oracle_key == public_key_xonly(secret))
     return attest(secret, theirs, attestation.outcome ^ 3, MemoryLedger())
 

@@ -22,6 +22,7 @@ from btcfi.surfaces.rest.errors import NoPriceError
 from btcfi.units import CentsPerBtc, display_txid
 from btcfi.vm.program import load_program
 from dashboards.operator.app import create_console
+from settings.deployment import Deployment
 from tests.support.console_world import GAP, csrf_of, refresh
 
 XSS = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -70,7 +71,7 @@ def test_now_of_an_empty_store_says_what_will_come(world, client):
 def test_the_charts_data_has_each_venue_the_band_and_the_reason_of_a_drop(client):
     data = client.get("/prices/data?span=1h").json()
     assert len(data["slots"]) == len(data["agreed"]) == 40
-    assert len(data["venues"]) == 3
+    assert {one["name"] for one in data["venues"]} == set(Deployment.model_fields["venues"].default)
     assert data["agreed"][GAP] is None
     columns = zip(data["low"], data["agreed"], data["high"], strict=True)
     assert all(low <= price <= high for low, price, high in columns if price)
@@ -319,6 +320,8 @@ def test_risk_is_computed_beside_the_page(world, client):
     said = words(page)
     assert "3 open options" in said
     assert "Expected shortfall $" in said
+    assert "mean loss of the worst 3 %" in said
+    assert "38 past returns" in said
     assert len(re.findall(r"<td class=\"num", page)) == 27
 
 

@@ -138,6 +138,8 @@ def test_four_signed_words_become_a_stored_certified_price_that_both_published_s
         running.client.sign(name, SLOT, sign_report(report.report, secret_of(name), aux=bytes(32)))
     price = running.client.price()
     assert (price.price, price.price_cents, price.num_sources, price.timestamp) == (60_005.0, 60_005_00, 3, SLOT)
+    assert (price.dollar_markets, price.reach_cents, price.expires_at) == (2, price.price_cents, SLOT + 180)
+    assert list(price.thin) == ["few_dollar_markets", "one_can_move_it"]
     assert (price.signatures, price.certified) == (3, True)
     assert {s.exchange for s in price.sources} == {"binance", "coinbaseexchange", "kraken"}
     told = running.readme.GetAggregatedPrice(pb.GetPriceRequest(slot=SLOT)).price

@@ -11,15 +11,23 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
 from btcfi.adapters.store.prices import pauses
 from btcfi.adapters.store.prices import views as prices_views
+from btcfi.adapters.store.prices.network import Submission as Stored
+from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.oracle.submission import signature_valid
+from btcfi.oracle.submission_json import decode_signed
 from btcfi.pricing import black_scholes
+from btcfi.surfaces.grpc.messages import write_submission
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key
 from btcfi.surfaces.rest.deps import Limits
+from tests.support.oracle_support import quote
+from tests.support.oracles import DOLLARS, nodes, sign
 from tests.support.rest_world import FEED, NOW, SPOT, make_world
 
 EXPIRY = NOW // 60 * 60 + 30 * 86_400
@@ -301,6 +309,29 @@ def test_price_history_is_newest_first_and_bounded(api):
     some = api.get("/api/v1/prices", params={"start": slots[9], "end": slots[4]}).json()["items"]
     assert [one["slot_unix"] for one in some] == slots[5:10]
     assert api.get("/api/v1/prices/latest").json()["slot_unix"] == slots[0]
+
+
+def test_what_nodes_signed_of_a_minute_is_served_as_it_was_signed_and_of_no_other_time(world, api, tmp_path):
+    slot = NOW // 60 * 60 - 600
+    registry = nodes(tmp_path)
+    (venue, *_) = DOLLARS
+    signed = sign(quote(venue, 7_000_000, slot=slot), read_node_key(tmp_path, venue), feed=FEED)
+    message = write_submission(signed).SerializeToString()
+    stored = Stored(slot=slot, node_id=signed.submission.node_id, message=message, received_at=NOW)
+    with world.store.transaction() as session:
+        add_submissions(session, FEED, [stored])
+    said = api.get(f"/api/v1/rounds/{slot}/submissions").json()
+    assert said["state"] == "closed"
+    (one,) = said["submissions"]
+    assert decode_signed(one) == signed
+    assert signature_valid(decode_signed(one), registry.nodes[one["node_id"]].public_key)
+    page = api.get("/api/v1/rounds/submissions", params={"start": slot, "minutes": 2}).json()
+    assert said in page["minutes"]
+    for wrong in (f"/api/v1/rounds/{slot + 1}/submissions", "/api/v1/rounds/9223372036854775807/submissions",
+                  "/api/v1/rounds/submissions?minutes=61", f"/api/v1/rounds/submissions?start={slot + 1}"):  # fmt: skip
+        assert api.get(wrong).status_code == 422
+    assert api.get(f"/api/v1/rounds/{slot - 60 * 10_000}/submissions").json()["state"] == "never_asked"
+    assert api.get(f"/api/v1/rounds/{slot + 60 * 10_000}/submissions").json()["state"] == "unknown"
 
 
 def test_the_newest_price_says_whether_it_may_be_used_and_until_when(api, world):

@@ -278,7 +278,7 @@ def test_a_recording_of_one_dollar_market_settles_nothing_by_the_standard_preset
         (("--minutes", "0"), 2, "--minutes"),
         (("--venue", "nowhere"), 2, "nowhere"),
         (("--live", "--start", "2023-03-11T06:00Z"), 2, "--live"),
-        (("--venue", "kraken:BTC/USD", "--venue", "gemini:BTC/USD"), 2, "--preset replay-study"),
+        (("--venue", "kraken:BTC/USD", "--venue", "binanceus:BTC/USD"), 2, "--preset replay-study"),
         (("--preset", "generous"), 3, "replay-study, standard"),
     ],
 )

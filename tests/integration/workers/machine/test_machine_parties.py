@@ -14,10 +14,10 @@ import pytest
 from btcfi.adapters.files import write_private
 from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.bitcoin.address import encode_address
-from btcfi.secp256k1 import public_key_xonly
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from tests.support.looking import files_of, inside, looking
+from workers.machine import oracles as machine_oracles
 from workers.machine import parties
 from workers.machine.cluster import Cluster
 
@@ -74,7 +74,7 @@ def test_each_party_makes_its_keys_its_passphrase_and_a_mandate_of_the_oracles_a
     for folder in own(deployment):
         assert {path.name for path in files_of(folder)} >= PRIVATE
         mandate = json.loads((folder / "mandate.json").read_text())
-        oracles = [public_key_xonly(key.read_bytes()).hex() for key in deployment.oracle_keys_dir.glob("*.key")]
+        oracles = [folder.public_key().hex() for folder in machine_oracles.folders_of(deployment)]
         said = json.dumps(mandate)
         assert all(key in said for key in oracles)
         assert f'"threshold": {load_preset(deployment.preset).oracle_threshold}' in said
@@ -102,7 +102,9 @@ def test_the_supervisor_opens_nothing_of_a_party_s_but_its_mailbox(started):
 def test_no_secret_of_one_role_lies_with_another(started):
     deployment, _, _, _ = started
     held = {folder.parent.name: files_of(folder) for folder in own(deployment)}
-    held["service"] = {deployment.wallet_seed_file, *files_of(deployment.oracle_keys_dir)}
+    held["service"] = {deployment.wallet_seed_file}
+    held["nodes"] = files_of(deployment.nodes_dir)
+    held |= {one.path.name: {one.path / "oracle.key"} for one in machine_oracles.folders_of(deployment)}
     bodies = [path.read_bytes().strip() for files in held.values() for path in files if path.stat().st_size >= 16]
     assert len(bodies) == len(set(bodies))
     shared = [path for path in files_of(deployment.data_dir) if path not in set().union(*held.values())]

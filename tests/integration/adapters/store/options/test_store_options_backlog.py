@@ -19,6 +19,7 @@ FEED = Feed("BTC/USD")
 RULE = ConsensusRule(
     method=Method.VOLUME_WEIGHTED_MEDIAN, outlier_bps=BasisPoints(200), par_band_bps=BasisPoints(100),
     quorum_numerator=2, quorum_denominator=3, settle_confidence_bps=BasisPoints(100),
+    least_dollar_markets=0, thin_bps=BasisPoints(0),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from btcfi.adapters.store.backup import read_backup, write_backup
 from btcfi.adapters.store.options import attesting, holds, options, settlements
 from btcfi.adapters.store.options.contract_tables import AttestationRow
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
@@ -29,8 +30,10 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.status import status_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 from settings.deployment import Deployment
+from tests.support.contracts import MemoryLedger
 from tests.support.rounds import add_minute
 from workers.cli import build
+from workers.machine import oracles
 
 FEED = Feed("BTC/USD")
 NOW = UnixSeconds(1_700_000_040)
@@ -80,11 +83,19 @@ def restored_from(store, tmp_path, *, now=RESTORED, name="restored"):
 
 
 def attested(store, event, secret=SECRETS[0]):
-    """What `oracle.attest` does with one key."""
+    """What the service asks of one oracle: nothing while it holds the event, then what that computes from the minutes.
+
+    Raises EventHeldError where it asks for nothing.
+    """
     with store.reading() as session:
-        announced, outcome = attesting.to_attest(session, event.id.hex(), rule_of)
+        announced = attesting.to_collect(session, event.id.hex())
+        if not announced:
+            raise EventHeldError(event.id)
+        outcome = holds.imported_outcome(session, event)
+        if outcome is None:
+            outcome = event.outcome(fixing_of(session, FEED, event.fixing, event.expiry, rule_of("")).price)
     mine = next(one for one in announced if one.oracle_key == public_key_xonly(secret))
-    return attest(secret, mine, outcome, attesting.StoreLedger(store=store, now=RESTORED))
+    return attest(secret, mine, outcome, MemoryLedger())
 
 
 def expire(store):
@@ -156,20 +167,26 @@ def test_an_imported_attestation_releases_its_event_with_exactly_its_outcome(los
     assert [state for state, _ in log_of(after, event)] == ["held", "imported"]
 
 
-def test_another_outcome_than_the_imported_one_is_refused_by_the_ledger(lost):
+def test_what_is_imported_stands_in_the_ledger_of_our_own_oracle_too_which_then_attests_nothing_else(lost, tmp_path):
     after, event, published, _ = lost
-    with after.transaction() as session:
-        holds.import_attestation(session, published, now=RESTORED, by="test")
-    ledger = attesting.StoreLedger(store=after, now=RESTORED)
-    for secret in SECRETS:  # also those whose own attestation nobody brought
-        with pytest.raises(AlreadyAttestedError):
-            attest(secret, announce(secret, event), 70_000, ledger)
+    deployment = Deployment(data_dir=tmp_path / "data")
+    folder = oracles.folder_of(deployment, 0)
+    folder.create(SECRETS[0])
+    folder.hold(taken_at=NOW, now=RESTORED)
+    with pytest.raises(EventHeldError):
+        folder.ledger().allow(event.id, event.expiry, published.oracle_key)
+    file = tmp_path / "published.json"
+    file.write_text(json.dumps(encode_attestation(published)))
+    place = {**operator_environment(after), "BTCFI_DATA_DIR": str(deployment.data_dir)}
+    assert CliRunner().invoke(build(), ["oracle", "import", str(file)], env=place).exit_code == 0
+    folder.ledger().allow(event.id, event.expiry, published.oracle_key)
+    with pytest.raises(AlreadyAttestedError):
+        attest(SECRETS[0], announce(SECRETS[0], event), 70_000, folder.ledger())
 
 
-def test_a_forged_attestation_is_refused_and_releases_nothing(lost, tmp_path):
+def test_a_forged_attestation_is_refused_and_releases_nothing(lost):
     after, event, published, _ = lost
-    stranger = attest(b"\x09" * 32, announce(b"\x09" * 32, event), 61_000, attesting.StoreLedger(
-        store=stranger_store(tmp_path), now=NOW))  # fmt: skip
+    stranger = attest(b"\x09" * 32, announce(b"\x09" * 32, event), 61_000, MemoryLedger())
     forged = (
         dataclasses.replace(published, outcome=published.outcome ^ 1),
         dataclasses.replace(published, signatures=published.signatures[:-1]),
@@ -184,16 +201,12 @@ def test_a_forged_attestation_is_refused_and_releases_nothing(lost, tmp_path):
         attested(after, event)
 
 
-def stranger_store(tmp_path):
-    made = Store(f"sqlite:///{tmp_path}/stranger.db")
-    made.migrate()
-    return made
-
-
 def test_an_attestation_that_contradicts_the_ledger_is_refused(lost):
     after, event, published, _ = lost
     with after.transaction() as session:
         holds.release(session, event.id.hex(), now=RESTORED, by="test")
+    with after.transaction() as session:
+        attesting.publish(session, event.id.hex(), [attested(after, event)], [], now=RESTORED)
     assert attested(after, event).outcome == 70_000
     with pytest.raises(AlreadyAttestedError), after.transaction() as session:
         holds.import_attestation(session, published, now=RESTORED, by="test")
@@ -266,7 +279,7 @@ def test_restoring_a_file_holds_and_a_backup_of_that_store_holds_on(origin, tmp_
         one.close()
 
 
-def test_either_database_holds_imports_and_releases(store, tmp_path):
+def test_either_database_holds_imports_and_releases(store):
     price(store, SLOT, 5_000_000)
     event, other = sold(store), sold(store, "two", Slot(EXPIRY + 60))
     with store.transaction() as session:
@@ -275,9 +288,8 @@ def test_either_database_holds_imports_and_releases(store, tmp_path):
     price(store, EXPIRY + 3660, 7_000_000)
     with pytest.raises(EventHeldError):
         attested(store, event)
-    elsewhere = attesting.StoreLedger(store=stranger_store(tmp_path), now=NOW)
     with store.transaction() as session:
-        published = attest(SECRETS[0], announce(SECRETS[0], event), 61_000, elsewhere)
+        published = attest(SECRETS[0], announce(SECRETS[0], event), 61_000, MemoryLedger())
         holds.import_attestation(session, published, now=RESTORED, by="test")
         holds.release(session, other.id.hex(), now=RESTORED, by="test")
     assert (attested(store, event).outcome, attested(store, other).outcome) == (61_000, 70_000)
@@ -286,9 +298,12 @@ def test_either_database_holds_imports_and_releases(store, tmp_path):
 # ---- the commands
 
 
+def operator_environment(after):
+    return Deployment(database_url=after.engine.url.render_as_string(hide_password=False)).environment()
+
+
 def operator(after, *words):
-    place = Deployment(database_url=after.engine.url.render_as_string(hide_password=False))
-    return CliRunner().invoke(build(), words, env=place.environment())
+    return CliRunner().invoke(build(), words, env=operator_environment(after))
 
 
 def test_the_operator_sees_what_is_held_and_imports_what_a_party_has(lost, tmp_path):

@@ -42,6 +42,8 @@ LISTED = Slot(1_700_000_040)
 NOW = UnixSeconds(LISTED + 60)
 TWAP = parse_fixing("twap:30")
 EXPIRY = Slot(LISTED + 45 * 60)
+ENDED = UnixSeconds(EXPIRY + 60)
+"""When the minute of the expiry has ended."""
 WINDOW = TWAP.window(EXPIRY)
 RULE = ConsensusRule()
 RULE_OF = lambda _sha256: RULE  # noqa: E731 - one preset, whatever its hash
@@ -145,14 +147,14 @@ def test_after_an_outage_of_half_an_hour_the_tick_opens_every_minute_of_the_wind
     with store.transaction() as session:
         sold(session)
         until_the_window(session)
-        assert rounds.open_round(session, FEED, EXPIRY, now=NOW, deadline_seconds=10)
+        assert rounds.open_round(session, FEED, EXPIRY, now=ENDED, deadline_seconds=10)
         states = [rounds.find_round(session, FEED, Slot(at)) for at in WINDOW]
         assert [row and row.state for row in states] == ["open"] * 30
         assert settle(session) is None
         for at in WINDOW:
             for venue in DOLLARS:
                 store_observation(session, FEED, quote(venue, 5_300_000, slot=Slot(at)), b"", now=NOW)
-            assert rounds.close_round(session, REGISTER, Slot(at), now=NOW, final=False) == "priced"
+            assert rounds.close_round(session, REGISTER, Slot(at), now=ENDED, final=False) == "priced"
         assert settle(session).price_cents == 5_300_000
 
 
@@ -176,10 +178,10 @@ def test_an_open_minute_of_the_window_is_waited_for(store):
         until_the_window(session)
         for at in WINDOW[:-1]:
             add_minute(session, at, 5_200_000)
-        assert rounds.open_round(session, FEED, EXPIRY, now=NOW, deadline_seconds=10)
+        assert rounds.open_round(session, FEED, EXPIRY, now=ENDED, deadline_seconds=10)
         add_minute(session, EXPIRY + 60, 5_200_000)
         assert settle(session) is None
-        rounds.close_round(session, REGISTER, EXPIRY, now=NOW, final=True)
+        rounds.close_round(session, REGISTER, EXPIRY, now=ENDED, final=True)
         assert settle(session) is not None
 
 
@@ -216,7 +218,7 @@ def test_what_a_venue_says_after_the_round_was_closed_is_not_stored_and_changes_
         for late in (other, quote(DOLLARS[-1], 5_004_000, slot=Slot(LISTED + 60))):
             assert not store_observation(session, FEED, late, b"", now=NOW)
         assert observations_of(session, FEED, Slot(LISTED + 60)) == before
-        rounds.open_round(session, FEED, Slot(LISTED + 120), now=NOW, deadline_seconds=10)
+        rounds.open_round(session, FEED, Slot(LISTED + 120), now=ENDED, deadline_seconds=10)
         assert store_observation(session, FEED, missing(DOLLARS[0], slot=Slot(LISTED + 120)), b"", now=NOW)
 
 
@@ -252,10 +254,10 @@ def test_the_oracles_attest_the_fixing_that_settles_to_the_nearest_dollar(store)
         announced = [announce(even_secret(bytes([7] * 32)), event)]
         attesting.store_event(session, event, options.condition_of_row(row), announced, now=NOW)
         until_the_window(session)
-        assert attesting.to_attest(session, event.id.hex(), RULE_OF) == ((), 0)
+        assert fixing_of(session, FEED, event.fixing, event.expiry, RULE_OF("")) is None
         for place, at in enumerate(WINDOW):
             add_minute(session, at, 5_200_000 + 100 * (place % 2))
-        _, outcome = attesting.to_attest(session, event.id.hex(), RULE_OF)
+        outcome = event.outcome(fixing_of(session, FEED, event.fixing, event.expiry, RULE_OF("")).price)
         assert outcome == 52_001  # 52,000.50: half a dollar goes up
         assert settle(session).price_cents == event.price_of(outcome)
 

@@ -1,0 +1,269 @@
+"""An oracle's folder: its key, its ledger, its minutes, and who may speak. One process at a time has it.
+
+```text
+oracle.key         32 bytes, the secret; read by the oracle's process alone
+public.json        the public key: what others may know
+network.toml       the oracle nodes: name, venue, public key
+ledger.jsonl       the first outcome of each event, synced before anything is signed
+held.json          after a restore: which events may have been attested since the backup
+minutes/DAY/SLOT.json   the signed submissions of a minute, as they were checked
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.keystore import FileLedger
+from btcfi.adapters.oracle_network.network_file import read_registry
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.oracle.attestation import EventHeldError
+from btcfi.oracle.consensus import decode_outcome, encode_outcome
+from btcfi.oracle.own_minutes import OwnMinute
+from btcfi.oracle.quote import Feed
+from btcfi.oracle.round_book import Registry
+from btcfi.oracle.submission_json import decode_signed, encode_signed
+from btcfi.secp256k1 import public_key_xonly
+from btcfi.units import Hash32, Slot, UnixSeconds
+
+KEY: Final = "oracle.key"
+PUBLIC: Final = "public.json"
+NETWORK: Final = "network.toml"
+LEDGER: Final = "ledger.jsonl"
+HELD: Final = "held.json"
+MINUTES: Final = "minutes"
+
+MAX_MINUTE_BYTES: Final = 1 << 20
+"""Of a minute's file: a thousand submissions."""
+
+_DAY: Final = 86_400
+
+
+class FolderInUseError(ConflictError):
+    """Another oracle process has the folder: two with one key could attest two outcomes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another process runs on {folder}: an oracle is one process, or it could attest two outcomes")
+        self.folder = folder
+
+
+class LostKeyError(NotFoundError):
+    """An oracle's folder has a ledger or minutes and no key: it was lost, and a new one would be another oracle."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("oracle key", str(folder / KEY), "it was there; restore it from your backup (`btcfi restore`)")
+        self.folder = folder
+
+
+class OracleFolder:
+    """The folder of one oracle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # ---- made once
+
+    def create(self, secret: bytes | None = None) -> bytes:
+        """Make the folder with ``secret`` or a new key, or leave the one that is there; return the public key.
+
+        Raises LostKeyError where everything but the key is there, ConflictError where another key lies there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
+        key = self.path / KEY
+        if not key.exists():
+            if any((self.path / name).exists() for name in (PUBLIC, LEDGER, MINUTES)) and secret is None:
+                raise LostKeyError(self.path)
+            write_private(key, secrets.token_bytes(32) if secret is None else secret, fresh=True)
+        elif secret is not None and key.read_bytes() != secret:
+            raise ConflictError(f"another key lies in {self.path}; nothing was replaced")
+        public = public_key_xonly(self.secret())
+        if self.public_key() is None:
+            write_private(self.path / PUBLIC, json.dumps({"oracle_key": public.hex()}).encode() + b"\n")
+        return public
+
+    def secret(self) -> bytes:
+        """Return the secret key. Raises LostKeyError, InvalidInputError."""
+        try:
+            found = (self.path / KEY).read_bytes()
+        except FileNotFoundError as e:
+            raise LostKeyError(self.path) from e
+        if len(found) != 32:  # noqa: PLR2004 - secp256k1's size
+            raise InvalidInputError(str(self.path / KEY), f"{len(found)} bytes", "32 bytes")
+        return found
+
+    def public_key(self) -> bytes | None:
+        """Return the public key as the folder says it, None before it was made. Reads no secret."""
+        try:
+            said = json.loads((self.path / PUBLIC).read_text())
+            return bytes.fromhex(said["oracle_key"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as e:
+            raise InvalidInputError(str(self.path / PUBLIC), type(e).__name__, "an oracle's public key") from e
+
+    def write_network(self, text: str) -> None:
+        """Write who may speak, unless it says so already."""
+        file = self.path / NETWORK
+        if not file.exists() or file.read_text() != text:
+            write_private(file, text.encode())
+
+    def registry(self) -> tuple[Feed, Registry]:
+        """Return the feed and who may speak. Raises NotFoundError, NetworkFileError."""
+        return read_registry(self.path / NETWORK)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises FolderInUseError."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise FolderInUseError(self.path) from e
+            yield
+
+    # ---- the ledger
+
+    def ledger(self) -> HoldingLedger:
+        """Return the ledger of first outcomes."""
+        return HoldingLedger(file=FileLedger(self.path / LEDGER), folder=self)
+
+    def seed(self, outcomes: Iterable[tuple[Hash32, int]]) -> int:
+        """Write what this oracle attested before it had this ledger into it; return how many there are.
+
+        Raises ConflictError where the ledger says another outcome: one of them was signed.
+        """
+        key, ledger, many = self.public_key() or b"", FileLedger(self.path / LEDGER), 0
+        for event, outcome in outcomes:
+            if (stands := ledger.claim(oracle_key=key, event=event, outcome=outcome)) != outcome:
+                raise ConflictError(f"event {event.hex()}: {self.path / LEDGER} says {stands}, the store {outcome}")
+            many += 1
+        return many
+
+    def hold(self, *, taken_at: UnixSeconds, now: UnixSeconds, decided: Iterable[Hash32] = ()) -> None:
+        """Note that the folder was restored: what expired before ``now`` may have been attested after the backup.
+
+        decided: events whose outcome the backup's own minutes decide, so that it can only be the same.
+        """
+        held = Held(taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided))
+        write_private(self.path / HELD, json.dumps(held.document()).encode() + b"\n")
+
+    def release(self, events: Iterable[Hash32]) -> None:
+        """Release events on their owner's word that no attestation of them was published."""
+        held = self.held()
+        if held is not None:
+            named = sorted({*held.released, *(event.hex() for event in events)})
+            write_private(self.path / HELD, json.dumps(held.document() | {"released": named}).encode() + b"\n")
+
+    def held(self) -> Held | None:
+        """Return what a restore has left to decide, None of a folder that was never restored."""
+        file = self.path / HELD
+        if not file.exists():
+            return None
+        raw = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="held events")
+        return Held(
+            taken_at=UnixSeconds(int(raw["taken_at_unix"])), until=UnixSeconds(int(raw["until_unix"])),
+            released=frozenset(raw.get("released", ())),
+        )  # fmt: skip
+
+    # ---- minutes
+
+    def _minute(self, slot: Slot) -> Path:
+        return self.path / MINUTES / str(slot // _DAY) / f"{slot}.json"
+
+    def load(self, slot: Slot, registry: Registry) -> OwnMinute | None:
+        """Return a minute that is kept, None of one that is not. registry: today's, for its public keys.
+
+        Whoever wrote the file checked its signatures; the folder is the oracle's alone.
+        """
+        file = self._minute(slot)
+        if not file.exists():
+            return None
+        raw: dict[str, Any] = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="minute")
+        try:
+            nodes = {name: registry.nodes[name] for name in raw["nodes"] if name in registry.nodes}
+            return OwnMinute(
+                slot=slot, registry=Registry(nodes=nodes), closed=bool(raw["closed"]),
+                submissions=tuple(decode_signed(one) for one in raw["submissions"]),
+                stated=None if raw["stated"] is None else decode_outcome(raw["stated"]),
+            )  # fmt: skip
+        except (KeyError, TypeError) as e:
+            raise InvalidInputError(str(file), f"{type(e).__name__} {e}", "a minute of this oracle") from e
+
+    def keep(self, minute: OwnMinute) -> None:
+        """Keep a minute, in the place of what was known of it."""
+        document = {
+            "slot": minute.slot,
+            "nodes": sorted(minute.registry.nodes),
+            "closed": minute.closed,
+            "submissions": [encode_signed(one) for one in minute.submissions],
+            "stated": None if minute.stated is None else encode_outcome(minute.stated),
+        }
+        (self.path / MINUTES).mkdir(exist_ok=True, mode=0o700)
+        write_private(self._minute(minute.slot), json.dumps(document, separators=(",", ":")).encode())
+
+    def newest(self) -> Slot | None:
+        """Return the newest minute that is kept."""
+        for day in sorted((self.path / MINUTES).glob("[0-9]*"), key=lambda path: int(path.name), reverse=True):
+            if slots := [int(file.stem) for file in day.glob("[0-9]*.json")]:
+                return Slot(max(slots))
+        return None
+
+    def prune(self, before: Slot) -> int:
+        """Delete the days that ended before ``before``; return how many minutes."""
+        gone = 0
+        for day in (self.path / MINUTES).glob("[0-9]*"):
+            if (int(day.name) + 1) * _DAY <= before:
+                for file in day.glob("[0-9]*.json"):
+                    file.unlink()
+                    gone += 1
+                with suppress(OSError):
+                    day.rmdir()
+        return gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a restored folder may have forgotten."""
+
+    taken_at: UnixSeconds
+    until: UnixSeconds
+    released: frozenset[str]
+
+    def document(self) -> dict[str, Any]:
+        """Return its JSON."""
+        return {"taken_at_unix": self.taken_at, "until_unix": self.until, "released": sorted(self.released)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldingLedger:
+    """The ledger file, and after a restore the refusal of what it may have forgotten. An ``AttestationLedger``."""
+
+    file: FileLedger
+    folder: OracleFolder
+
+    def claim(self, *, oracle_key: bytes, event: Hash32, outcome: int) -> int:
+        """Record the outcome unless one stands there; return the one that stands there now."""
+        return self.file.claim(oracle_key=oracle_key, event=event, outcome=outcome)
+
+    def known(self, *, oracle_key: bytes, event: Hash32) -> int | None:
+        """Return the outcome that stands there."""
+        return self.file.known(oracle_key=oracle_key, event=event)
+
+    def allow(self, event: Hash32, expiry: Slot, oracle_key: bytes) -> None:
+        """Raise EventHeldError for an event that may have been attested between a backup and its restore."""
+        held = self.folder.held()
+        if held is None or expiry > held.until or event.hex() in held.released:
+            return
+        if self.known(oracle_key=oracle_key, event=event) is None:
+            raise EventHeldError(event)

@@ -1,0 +1,46 @@
+"""An event as the query of a URL: an oracle is asked about an event by everything that it is, and by no name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.announcement import MAX_DIGITS, OracleEvent
+from btcfi.oracle.fixing import parse_fixing
+from btcfi.records import HASH
+from btcfi.units import MAX_U32, slot
+
+_WHOLE: Final = {"expiry": MAX_U32, "digits": MAX_DIGITS, "version": 2}
+"""Numbers, and the highest of each."""
+
+FIELDS: Final = ("feed", "expiry", "program", "preset", "digits", "condition", "version", "fixing")
+"""Every one must be there, once."""
+
+
+def query_of(event: OracleEvent) -> dict[str, str]:
+    """Return an event's fields as text; ``event_of`` gives it back."""
+    return {
+        "feed": event.feed, "expiry": str(event.expiry), "program": event.program_hash.hex(),
+        "preset": event.preset_hash.hex(), "digits": str(event.digits), "condition": event.condition,
+        "version": str(event.version), "fixing": str(event.fixing),
+    }  # fmt: skip
+
+
+def event_of(query: Mapping[str, str]) -> OracleEvent:
+    """Return the event that a query describes. Raises InvalidInputError naming the field."""
+    if query.keys() != set(FIELDS):
+        wrong = min(query.keys() ^ set(FIELDS))
+        raise InvalidInputError(wrong[:40], "missing" if wrong in FIELDS else "unknown", f"exactly {', '.join(FIELDS)}")
+    numbers = {name: _number(name, query[name], most) for name, most in _WHOLE.items()}
+    return OracleEvent(
+        feed=query["feed"], expiry=slot(numbers["expiry"]), program_hash=HASH.read(query["program"], "program"),
+        preset_hash=HASH.read(query["preset"], "preset"), digits=numbers["digits"], condition=query["condition"],
+        version=numbers["version"], fixing=parse_fixing(query["fixing"]),
+    )  # fmt: skip
+
+
+def _number(name: str, text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and text == str(int(text))):
+        raise InvalidInputError(name, repr(text[:20]), f"a whole number up to {most}")
+    return int(text)
