@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -33,7 +37,15 @@ from tasks.context import Context, context
 HOST: Final = socket.gethostname()
 """Exchanges count requests by address: what one worker is told holds for all of its machine."""
 
+MOST_AT_ONCE: Final = 3
+"""Threads of a worker (of eight) that one venue can hold, and only until it has held one for the time that it has to
+answer in."""
+
 log = structlog.get_logger("btcfi.venues")
+
+_lock = threading.Lock()
+_asking: dict[VenueId, dict[object, float]] = {}
+"""By venue: the requests under way, with when they began."""
 
 
 @shared_task(name="oracle.fetch", ignore_result=False)
@@ -45,20 +57,44 @@ def fetch(feed: str, slot: int, venue: str) -> bool:
 
 
 def ask(here: Context, feed: Feed, slot: Slot, venue: VenueId) -> bool:
-    """Ask ``venue`` unless its word is there, and store its answer; return whether that is its word now."""
+    """Ask ``venue`` unless its word is there, and store its answer; return whether that is its word now.
+
+    One that keeps a thread waiting, or MOST_AT_ONCE of them, gets no further one: its next minutes are asked for again
+    by ``repair_rounds``, and the others' do not wait behind it.
+    """
     with here.store.reading() as session:
         if not is_wanted(session, feed, slot, venue):
             return False
-        told = waits_until(session, venue.exchange, HOST)
-    client = _client(here.deployment, venue)
-    client.wait_until(told)
-    observation, raw = client.fetch(slot, here.now())
+        told = waits_until(session, venue.exchange, HOST, now=here.now())
+    with _asking_of(venue, here.deployment.venue_timeout_seconds) as is_free:
+        if not is_free:
+            log.warning("venue_keeps_waiting", venue=str(venue), slot=slot)
+            return False
+        client = _client(here.deployment, venue)
+        client.wait_until(told, here.now())
+        observation, raw = client.fetch(slot, here.now())
     signed = _signed(here.deployment, feed, observation)
     with here.store.transaction() as session:
         note_wait(session, venue.exchange, HOST, client.waits_until, now=here.now())
         kept = store_observation(session, feed, observation, raw, now=here.now())
         add_submissions(session, feed, [signed] if kept and signed is not None else [])
     return kept
+
+
+@contextmanager
+def _asking_of(venue: VenueId, longest: float) -> Iterator[bool]:
+    """Say whether ``venue`` may have one more of this process's threads, and count it while it has."""
+    mine = object()
+    with _lock:
+        since = _asking.setdefault(venue, {})
+        is_free = len(since) < MOST_AT_ONCE and all(monotonic() - started <= longest for started in since.values())
+        if is_free:
+            since[mine] = monotonic()
+    try:
+        yield is_free
+    finally:
+        with _lock:
+            since.pop(mine, None)
 
 
 def _client(deployment: Deployment, venue: VenueId) -> VenueClient:

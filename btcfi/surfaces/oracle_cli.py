@@ -48,10 +48,10 @@ EXCHANGES: Final = {
 
 STARTER_NODES: Final = {
     "binance-node": "binance:BTC/USDT",
+    "binanceus-node": "binanceus:BTC/USD",
     "bitfinex-node": "bitfinex:BTC/USD",
     "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
-    "binanceus-node": "binanceus:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
     "usdt-bitstamp-node": "bitstamp:USDT/USD",

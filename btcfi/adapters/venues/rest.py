@@ -30,11 +30,8 @@ if TYPE_CHECKING:
     import requests
 
 MAX_RESPONSE_BYTES: Final = 252 * 1024
-"""One fetch asks for two candles, about 300 bytes; Kraken may send 720 of them, about 60 KB, and Gemini sends a day's,
-about 91 KB. With the line above it a node's message must still carry it (256 KB)."""
-
-MAX_MARKETS_BYTES: Final = 64 * 1024 * 1024
-"""Binance describes all its markets in more than 10 MB."""
+"""No exchange's module may ask for more (``Exchange.most_bytes``): with the line above it a node's message must still
+carry the answer (256 KB)."""
 
 MINUTE_HEADER: Final = "BTCFI-Minute"
 """By which a replay is told where its clock stands, since not every exchange's request names a minute."""
@@ -162,7 +159,8 @@ class VenueClient:
         started = monotonic()
         try:
             client, market_id = self._connect()
-            self._session.limit, self._session.most_seconds = MAX_RESPONSE_BYTES, 2 * self._timeout
+            self._session.limit = min(self._exchange.most_bytes, MAX_RESPONSE_BYTES)
+            self._session.most_seconds = 2 * self._timeout
             if self._base_url is not None:
                 self._session.headers[MINUTE_HEADER] = str(slot)
             self._exchange.request(client, market_id, slot)
@@ -193,7 +191,7 @@ class VenueClient:
         if self._client is None or self._market_id is None:
             self.close()
             self._session = _new_session()
-            self._session.limit = MAX_MARKETS_BYTES
+            self._session.limit = self._exchange.most_market_bytes
             client = _new_client(self._exchange, self._session, self._base_url, self._timeout, self._rate_limit)
             _load_markets(client, self._exchange, self._base_url)
             market_id = client.market(self.venue.symbol)["id"]
@@ -282,15 +280,8 @@ def _session_class() -> type[requests.Session]:
 
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed on as it comes
             self.last_status = self.last_retry_after = self.last_answer = None
-            with watching(self.most_seconds) as watch:
-                try:
-                    response = self._answer(*args, **kwargs)
-                except Exception as e:
-                    if watch.over:
-                        raise requests.exceptions.ReadTimeout(f"not done after {self.most_seconds} s") from e
-                    raise
-            if watch.over:  # what came until then reads like an answer that ended
-                raise requests.exceptions.ReadTimeout(f"still sending after {self.most_seconds} s")
+            with watching(self.most_seconds):
+                response = self._answer(*args, **kwargs)
             date = response.headers.get("Date")
             self.last_answer = Response(
                 target=response.request.path_url,

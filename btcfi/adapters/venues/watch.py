@@ -1,7 +1,8 @@
 """A request's last second: whatever a server sends, and however slowly, its connection is ended then.
 
-A socket's own timeout starts anew with every byte, so that a server which sends one byte now and then holds its reader for
-days: in the headers, in a chunk's length, in the name inside a gzip header. Ending the connection ends all of them alike.
+A socket's own timeout starts anew with every byte, so that a server which sends one byte now and then holds its
+reader for days: in the headers, in a chunk's length, in the name inside a gzip header. Ending the connection ends all
+of them alike.
 """
 
 from __future__ import annotations
@@ -49,18 +50,26 @@ def _end(connected: Any) -> None:  # noqa: ANN401
 
 
 @contextmanager
-def watching(seconds: float) -> Iterator[Watch]:
-    """Watch this thread's request for ``seconds``."""
+def watching(seconds: float) -> Iterator[None]:
+    """Watch this thread's request for ``seconds``. Raises requests' ReadTimeout instead of what came of its end."""
+    from requests.exceptions import ReadTimeout  # noqa: PLC0415 - half a second that only fetching should pay
+
     watch = Watch()
     timer = threading.Timer(seconds, watch.end)
     timer.daemon = True
     timer.start()
     _mine.watch = watch
     try:
-        yield watch
+        yield
+    except Exception as e:
+        if watch.over:
+            raise ReadTimeout(f"not done after {seconds} s") from e
+        raise
     finally:
         _mine.watch = None
         timer.cancel()
+    if watch.over:  # what came until then reads like an answer that ended
+        raise ReadTimeout(f"not done after {seconds} s")
 
 
 def watch_connections(session: requests.Session) -> None:

@@ -133,6 +133,7 @@ BINANCE = Exchange(
     rows=klines,
     stream=stream_frame,
     replay=replay,
+    most_market_bytes=24 * 1024 * 1024,  # it describes all its markets in more than 10 MB
     # without this ccxt also loads the futures' markets from two more hosts
     options={
         "fetchMarkets": {"types": ["spot"]},

@@ -103,6 +103,10 @@ class Exchange:
     """Whether ccxt must ask for the coins too, to know the markets: Kraken's and Coinbase's names come from there."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Options of the ccxt client."""
+    most_bytes: int = 16 * 1024
+    """Of one answer with candles, all of which is kept: two rows have 300 bytes, and padding would fill the disk."""
+    most_market_bytes: int = 4 * 1024 * 1024
+    """Of a list of markets: ccxt makes 50 bytes of memory of each."""
 
 
 class ResponseShapeError(InvalidInputError):
@@ -168,10 +172,7 @@ def _closed_candle(
     if end > now:
         return MissingReason.NOT_CLOSED, f"the minute ends in {end - now} s"
     if not found:
-        age = (theirs or now) - slot
-        if has_later or age >= LATEST_PUBLICATION:
-            return MissingReason.NO_CANDLE, f"none of this minute {age} s after its opening"
-        return MissingReason.NOT_YET, f"none of this minute and none later {age} s after its opening"
+        return _absence(response, slot=slot, now=now, has_later=has_later)
     if any(row != found[0] for row in found):
         return MissingReason.MALFORMED, f"{len(found)} different candles of one minute"
     says_closed = has_later or found[0].closed or (theirs is not None and end <= theirs)
@@ -179,6 +180,20 @@ def _closed_candle(
         clock = f"by its clock it ends in {end - theirs} s" if theirs is not None else "nothing later is there"
         return MissingReason.NOT_CLOSED, f"the exchange has the minute in progress: {clock}"
     return found[0]
+
+
+def _absence(response: Response, *, slot: Slot, now: UnixSeconds, has_later: bool) -> tuple[MissingReason, str]:
+    """Return why a minute that has ended by our clock is not there."""
+    theirs, end = response.answered_at, slot + SECONDS_PER_MINUTE
+    age = (theirs or now) - slot
+    if theirs is not None and theirs < end and not has_later:  # it cannot be late: our clock is fast
+        return (
+            MissingReason.NOT_CLOSED,
+            f"not begun: by the exchange's clock it ends in {end - theirs} s",
+        )
+    if has_later or age >= LATEST_PUBLICATION:
+        return MissingReason.NO_CANDLE, f"none of this minute {age} s after its opening"
+    return MissingReason.NOT_YET, f"none of this minute and none later {age} s after its opening"
 
 
 def _check_asked(exchange: Exchange, response: Response, venue: VenueId, slot: Slot) -> None:

@@ -70,5 +70,6 @@ GEMINI = Exchange(
     request=request_candles,
     rows=candles,
     replay=replay,
+    most_bytes=128 * 1024,  # a day's rows, about 91 KB
     asks_for_coins=False,
 )

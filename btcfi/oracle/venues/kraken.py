@@ -180,4 +180,5 @@ KRAKEN = Exchange(
     rows=ohlc,
     stream=stream_frame,
     replay=replay,
+    most_bytes=96 * 1024,  # it may send 720 rows, about 60 KB
 )

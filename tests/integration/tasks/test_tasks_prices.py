@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import time
+from time import sleep, time
 
 import pytest
 from sqlmodel import select
@@ -12,6 +13,7 @@ from sqlmodel import select
 from btcfi.adapters.store.prices.observations import observations_of
 from btcfi.adapters.store.prices.rounds import find_round
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
+from btcfi.adapters.store.prices.wait_tables import VenueWaitRow
 from btcfi.adapters.store.prices.waits import waits_until
 from btcfi.adapters.venues.replay_server import Replay
 from btcfi.errors import InvalidInputError, UnitOutOfRangeError
@@ -126,7 +128,7 @@ def test_a_worker_obeys_what_another_one_of_its_machine_was_told(here, exchange)
     exchange.says_wait = True
     venues.fetch("BTC/USD", exchange.minute, VENUE)
     with here.store.reading() as session:
-        until = waits_until(session, "kraken", venues.HOST)
+        until = waits_until(session, "kraken", venues.HOST, now=int(time()))
         (said,) = observations_of(session, FEED, exchange.minute)
     assert said.reason is MissingReason.ASKED_TO_WAIT
     assert until - int(time()) in range(115, 121)
@@ -138,7 +140,33 @@ def test_a_worker_obeys_what_another_one_of_its_machine_was_told(here, exchange)
 def venues_rest_forgets(exchange) -> None:
     from btcfi.adapters.venues import rest  # noqa: PLC0415 - the process's own memory, looked into by this test alone
 
-    rest._waits.pop(("kraken", exchange.base_url))
+    rest._waits.pop(("kraken", exchange.base_url), None)
+
+
+def test_a_wait_that_was_noted_by_a_clock_far_ahead_silences_no_exchange(here, exchange) -> None:
+    with here.store.transaction() as session:
+        session.add(VenueWaitRow(exchange="kraken", host=venues.HOST, until_unix=int(time()) + 80 * 365 * 86_400))
+    venues_rest_forgets(exchange)
+    assert venues.fetch("BTC/USD", exchange.minute, VENUE)
+    assert exchange.asked == 1
+    exchange.says_wait = True
+    venues.fetch("BTC/USD", exchange.minute - 60, VENUE)
+    with here.store.reading() as session:
+        until = waits_until(session, "kraken", venues.HOST, now=int(time()))
+    assert until - int(time()) in range(115, 121)
+    venues_rest_forgets(exchange)
+
+
+def test_a_venue_that_keeps_a_thread_waiting_gets_no_second_one_and_no_other_venue_waits_behind_it(here) -> None:
+    stuck, honest = parse_venue("bitstamp:BTC/USD"), parse_venue("kraken:BTC/USD")
+    with venues._asking_of(stuck, 0.05) as first:
+        sleep(0.1)
+        with venues._asking_of(stuck, 0.05) as second, venues._asking_of(honest, 0.05) as other:
+            assert (first, second, other) == (True, False, True)
+    with ExitStack() as held:
+        assert [held.enter_context(venues._asking_of(stuck, 60)) for _ in range(4)] == [True, True, True, False]
+    with venues._asking_of(stuck, 0.05) as again:
+        assert again
 
 
 def test_the_minute_goes_through_tick_fetch_and_aggregate(here, exchange) -> None:

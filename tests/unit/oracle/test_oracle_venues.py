@@ -265,3 +265,13 @@ def test_the_date_of_an_answer_is_read_as_the_standard_writes_it(at) -> None:
 )  # fmt: skip
 def test_any_other_date_says_nothing(text) -> None:
     assert time_of_header(text) is None
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("ahead", [61, 3_600, 86_400, 30 * 86_400])
+def test_a_minute_that_by_the_exchange_s_clock_lies_ahead_is_in_progress_and_never_late_or_without_trades(
+    name, ahead
+) -> None:
+    now = SLOT + 62  # by our clock, which is ``ahead`` seconds fast
+    said = read(name, asked(name, [], date=formatdate(now - ahead, usegmt=True)), now=now)
+    assert said.reason is MissingReason.NOT_CLOSED

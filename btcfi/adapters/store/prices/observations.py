@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import upsert
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import (
     AWAITED,
     Feed,
@@ -21,6 +23,9 @@ from btcfi.oracle.quote import (
 )
 from btcfi.units import Slot, UnixSeconds
 
+SHARED_SECONDS: Final = 2 * 3_600
+"""How far apart two minutes can be that one answer is evidence for: those that a tick takes up at once, twice over."""
+
 
 def store_observation(session: Session, feed: Feed, observation: Observation, raw: bytes, *, now: UnixSeconds) -> bool:
     """Store what a venue said and the bytes that say so; return whether it is the venue's word now.
@@ -30,8 +35,6 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
     """
     if _is_closed(session, feed, observation.slot):
         return False
-    if raw:
-        store_blob(session, raw, now=now)
     statement = upsert(session, QuoteRow).values(
         feed=feed,
         slot=observation.slot,
@@ -43,9 +46,13 @@ def store_observation(session: Session, feed: Feed, observation: Observation, ra
     )
     # what it returns, not rowcount: PostgreSQL's driver has no count for an INSERT of a mapped class
     quiet = statement.on_conflict_do_nothing(index_elements=["feed", "slot", "venue"])
-    if session.execute(quiet.returning(col(QuoteRow.venue))).first() is not None:
-        return True
-    return _replaced(session, feed, observation)
+    if session.execute(quiet.returning(col(QuoteRow.venue))).first() is None and not _replaced(
+        session, feed, observation
+    ):
+        return False
+    if raw:  # of what is nobody's word nothing is kept: no quote would name it, and retention would never find it
+        store_blob(session, raw, now=now)
+    return True
 
 
 def is_wanted(session: Session, feed: Feed, at: Slot, venue: VenueId) -> bool:
@@ -73,11 +80,25 @@ def _replaced(session: Session, feed: Feed, observation: Observation) -> bool:
     ).scalar_one()
     if not _is_awaited(row):
         return False
+    before = row.evidence_sha256
     row.ok = not isinstance(observation, Missing)
     row.body = json.dumps(encode_observation(observation))
     row.evidence_sha256 = observation.evidence.hex() if observation.evidence is not None else None
     row.fetched_at_unix = observation.observed_at
+    session.flush()
+    if before is not None and before != row.evidence_sha256:
+        _forget(session, feed, observation.slot, before)
     return True
+
+
+def _forget(session: Session, feed: Feed, at: Slot, evidence: str) -> None:
+    """Delete the bytes of a word that another replaced, unless they are another minute's evidence too (Gemini's)."""
+    others = select(col(QuoteRow.venue)).where(
+        col(QuoteRow.feed) == feed, col(QuoteRow.slot) >= at - SHARED_SECONDS,
+        col(QuoteRow.slot) <= at + SHARED_SECONDS, col(QuoteRow.evidence_sha256) == evidence,
+    )  # fmt: skip
+    if session.execute(others.limit(1)).first() is None:
+        session.execute(delete(BlobRow).where(col(BlobRow.sha256) == evidence))
 
 
 def _is_closed(session: Session, feed: Feed, at: Slot) -> bool:

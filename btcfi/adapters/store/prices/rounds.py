@@ -36,6 +36,9 @@ exchanges still serve."""
 CATCH_UP_SECONDS: Final = 3
 """Between two of them, so that the minute that has just closed does not wait behind them."""
 
+LONGEST_PAUSE: Final = 15 * 60
+"""Seconds after which exchanges that have a minute in progress are asked for it again, at the latest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
@@ -184,7 +187,9 @@ def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, dea
         if not fast and (_have_spoken(observations, register) or row.attempts >= MAX_ATTEMPTS):
             close_round(session, register, slot, now=now, final=True)
         else:
-            row.attempts, row.deadline_unix = row.attempts + (not fast), now + deadline_seconds
+            # where our clock is fast, each wait is as long as all before it: an hour ahead, sixty rounds are open
+            wait = max(deadline_seconds, min(now - row.opened_at_unix, LONGEST_PAUSE)) if fast else deadline_seconds
+            row.attempts, row.deadline_unix = row.attempts + (not fast), now + wait
             enqueue(session, [Work(flow="price_round", arguments=(register.feed, slot))], now=now)
     if rows:
         count(session, "repaired_rounds", len(rows))

@@ -236,6 +236,7 @@ FAULTS = [
     ("nan", lambda h: reply(h, 200, b"[[NaN, NaN]]"), MissingReason.MALFORMED, 1),
     ("not utf-8", lambda h: reply(h, 200, b"\xff\xfe\x00"), MissingReason.MALFORMED, 1),
     ("too large", lambda h: reply(h, 200, b"[" + b" " * MAX_RESPONSE_BYTES + b"]"), MissingReason.TOO_LARGE, 1),
+    ("padded", lambda h: reply(h, 200, b"[]" + b" " * 96 * 1024), MissingReason.TOO_LARGE, 1),
     ("cut connection", cut_short, MissingReason.UNREACHABLE, 3),
 ]
 

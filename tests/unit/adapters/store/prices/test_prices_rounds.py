@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from sqlmodel import select
@@ -12,7 +13,8 @@ from btcfi.adapters.store.prices.observations import is_wanted, observations_of,
 from btcfi.adapters.store.prices.rounds import MAX_ATTEMPTS, Register
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
+from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.quote import Feed, MinuteNotClosedError, Missing, MissingReason, parse_venue
 from btcfi.units import Slot, UnixSeconds
@@ -139,8 +141,50 @@ def test_a_minute_that_most_exchanges_have_in_progress_is_not_void_however_often
         rounds.repair_rounds(session, REGISTER, now=now, deadline_seconds=20)
         assert rounds.find_round(session, FEED, SLOT).state == "open"
     say(session, *quotes())
-    rounds.repair_rounds(session, REGISTER, now=UnixSeconds(now + 20), deadline_seconds=20)
+    rounds.repair_rounds(session, REGISTER, now=UnixSeconds(2 * now - NOW + 20), deadline_seconds=20)
     assert rounds.find_round(session, FEED, SLOT).state == "priced"
+
+
+def test_a_clock_an_hour_ahead_asks_for_each_of_its_open_minutes_a_dozen_times_and_not_every_twenty_seconds(session):
+    opened(session)
+    say(session, *(absent(v, MissingReason.NOT_CLOSED) for v in VENUES), absent(LEG, MissingReason.TIMEOUT))
+    asked = sum(
+        rounds.repair_rounds(session, REGISTER, now=UnixSeconds(NOW + 15 * cycle), deadline_seconds=20)
+        for cycle in range(1, 240)
+    )
+    assert 8 <= asked <= 12
+    row = rounds.find_round(session, FEED, SLOT)
+    assert (row.state, row.attempts) == ("open", 1)
+
+
+def test_of_a_word_that_another_has_replaced_or_that_came_too_late_no_bytes_stay_behind(session) -> None:
+    def padded(number: int) -> bytes:
+        return b"%d" % number + b" " * 16_000
+
+    def kept() -> set[bytes]:
+        return {row.body for row in session.exec(select(BlobRow))}
+
+    opened(session)
+    for number in range(9):  # not yet, with other bytes each time
+        raw = padded(number)
+        assert store_observation(
+            session, FEED, replace(absent(VENUES[0], MissingReason.NOT_YET), evidence=sha256(raw)), raw, now=NOW
+        )
+        assert kept() == {raw}
+    word = padded(9)
+    assert store_observation(session, FEED, replace(quotes()[0], evidence=sha256(word)), word, now=NOW)
+    late = padded(10)
+    assert not store_observation(session, FEED, replace(quotes()[0], evidence=sha256(late)), late, now=NOW)
+    assert kept() == {word}
+
+
+def test_the_bytes_of_a_replaced_word_stay_where_they_are_another_minute_s_evidence(session) -> None:
+    raw, other = b"one answer for a whole day", b"a later one"
+    before = replace(absent(VENUES[0], MissingReason.NO_CANDLE, at=Slot(SLOT - 3_540)), evidence=sha256(raw))
+    awaited = replace(absent(VENUES[0], MissingReason.NOT_YET), evidence=sha256(raw))
+    for said, body in ((before, raw), (awaited, raw), (replace(quotes()[0], evidence=sha256(other)), other)):
+        assert store_observation(session, FEED, said, body, now=NOW)
+    assert {row.body for row in session.exec(select(BlobRow))} == {raw, other}
 
 
 def test_one_exchange_with_a_slow_clock_holds_no_round_open_beyond_its_attempts(session) -> None:
@@ -153,10 +197,15 @@ def test_one_exchange_with_a_slow_clock_holds_no_round_open_beyond_its_attempts(
 
 def test_what_one_worker_was_told_holds_for_its_machine_and_only_until_then(session) -> None:
     def until(host):
-        return waits.waits_until(session, "kraken", host)
+        return waits.waits_until(session, "kraken", host, now=NOW)
 
     assert until("a") == 0
     waits.note_wait(session, "kraken", "a", UnixSeconds(NOW + 90), now=NOW)
     waits.note_wait(session, "kraken", "a", UnixSeconds(NOW + 30), now=NOW)  # an older word does not shorten it
     waits.note_wait(session, "kraken", "b", UnixSeconds(NOW - 1), now=NOW)  # over
     assert (until("a"), until("b")) == (NOW + 90, 0)
+    # a word of a clock that was years ahead is none, and the next true one takes its place
+    waits.note_wait(session, "kraken", "c", UnixSeconds(NOW + 10**9 + 60), now=UnixSeconds(NOW + 10**9))
+    assert until("c") == 0
+    waits.note_wait(session, "kraken", "c", UnixSeconds(NOW + 60), now=NOW)
+    assert until("c") == NOW + 60
