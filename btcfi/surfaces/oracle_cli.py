@@ -488,8 +488,8 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
         folder: Path,
         *,
         out: Annotated[Path, typer.Option(help="Folder for the files")],
-        start: str = "",
-        minutes: int = 0,
+        start: Annotated[str, typer.Option(help="First minute: unix seconds or ISO 8601; default: the folder's")] = "",
+        minutes: Annotated[int, typer.Option(min=0, help="How many; 0: to the folder's end")] = 0,
         preset: Annotated[str, typer.Option(help="Whose rule; replay-study takes thin minutes as they are")] = "",
     ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""

@@ -67,9 +67,11 @@ def option(
     quantity: Annotated[str, typer.Option("--quantity", help="BTC, in hundredths: 0.25.")],
     expiry: Annotated[str, typer.Option("--expiry", help="ISO 8601 with a zone, or +MINUTES from now.")],
     out: Annotated[Path, typer.Option("--out", help="Where the option's terms go, JSON.", callback=place)],
-    barrier: Annotated[str, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = "",
+    barrier: Annotated[str | None, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = None,
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
-    premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
+    premium: Annotated[
+        str | None, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")
+    ] = None,
     fixing: Annotated[
         str, typer.Option("--fixing", help="What settles it: minute, twap:N or median:N (N minutes up to its expiry).")
     ] = str(STANDARD_FIXING),
@@ -79,8 +81,8 @@ def option(
     which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
     terms = OptionTerms(
         kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
-        barrier=parse_dollars(barrier, "barrier") if barrier else None, expiry=parse_expiry(expiry).slot(now),
-        premium=Cents(parse_dollars(premium, "premium") if premium else 0),
+        barrier=None if barrier is None else parse_dollars(barrier, "barrier"), expiry=parse_expiry(expiry).slot(now),
+        premium=Cents(parse_dollars(premium, "premium") if premium is not None else 0),
         collateral=required_collateral(which, size), fixing=parse_fixing(fixing),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)
