@@ -48,16 +48,16 @@ EXCHANGES: Final = {
 
 STARTER_NODES: Final = {
     "binance-node": "binance:BTC/USDT",
+    "binanceus-node": "binanceus:BTC/USD",
     "bitfinex-node": "bitfinex:BTC/USD",
     "bitstamp-node": "bitstamp:BTC/USD",
     "coinbase-node": "coinbaseexchange:BTC/USD",
-    "gemini-node": "gemini:BTC/USD",
     "kraken-node": "kraken:BTC/USD",
     "usdt-node": "kraken:USDT/USD",
     "usdt-bitstamp-node": "bitstamp:USDT/USD",
     "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""Five dollar markets, the published ones among them; and the legs without which a USDT price is no dollar price."""
+"""The markets that a deployment registers: five of dollars, one of USDT; and the legs without which a USDT price is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""

@@ -251,7 +251,7 @@ def edited(change):
         (lambda f: f["window"]["minutes"][0].update(slot=True), ProofFormatError, "minutes[0].slot"),
         (lambda f: f["window"]["minutes"][0].update(report="00"), ProofFormatError, "minutes[0].report"),
         (lambda f: f["window"]["minutes"][0].pop("report"), ProofFormatError, "canonical"),
-        (lambda f: f["window"].update(minutes=f["window"]["minutes"] * 600), ProofFormatError, "window.minutes"),
+        (lambda f: f["window"].update(minutes=f["window"]["minutes"] * 6_000), ProofFormatError, "window.minutes"),
     ],
 )
 def test_a_window_that_is_not_canonical_is_refused_by_its_field(change, error, named):
