@@ -38,6 +38,17 @@ class UnitOutOfRangeError(InvalidInputError):
         self.unit, self.value, self.low, self.high = unit, value, low, high
 
 
+class NotOnAMinuteError(UnitOutOfRangeError):
+    """A time that is no whole minute stands where a slot is asked for."""
+
+    def __init__(self, seconds: int) -> None:
+        minute = seconds - seconds % 60
+        InvalidInputError.__init__(
+            self, "slot", f"{seconds} is not on a minute", f"a multiple of 60 seconds, such as {minute}"
+        )
+        self.unit, self.value, self.low, self.high = "slot", seconds, 0, 2**32 - 1
+
+
 class NotFoundError(BtcfiError):
     """A named thing does not exist."""
 

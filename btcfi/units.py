@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NewType
 
-from btcfi.errors import UnitOutOfRangeError
+from btcfi.errors import NotOnAMinuteError, UnitOutOfRangeError
 
 Sats = NewType("Sats", int)
 """Satoshis; 1 BTC = 100_000_000 sats."""
@@ -86,7 +86,7 @@ def unix_seconds(value: int) -> UnixSeconds:
 def slot(value: int) -> Slot:
     """Return ``value`` as a minute slot: a multiple of 60. Raises UnitOutOfRangeError."""
     if _checked("slot", value, 0, MAX_U32) % SECONDS_PER_MINUTE:
-        raise UnitOutOfRangeError(unit="slot (a multiple of 60 seconds)", value=value, low=0, high=MAX_U32)
+        raise NotOnAMinuteError(value)
     return Slot(value)
 
 

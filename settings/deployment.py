@@ -191,7 +191,8 @@ def load_deployment() -> Deployment:
         first: Any = e.errors(include_url=False, include_input=False)[0]
         place = str(first["loc"][0]) if first["loc"] else "environment"
         name = variable(place.lower()) if place.lower() in Deployment.model_fields else place
-        raise InvalidInputError(name, first["msg"], "a value as settings/README.md describes it") from e
+        problem = str(first["msg"]).removeprefix("Value error, ")  # what pydantic puts before a validator's own words
+        raise InvalidInputError(name, problem, "a value as settings/README.md describes it") from e
 
 
 def _from_files() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def parse_fixing(text: str) -> Fixing:
     kind, colon, minutes = text.partition(":")
     try:
         found = Fixing(FixingKind(kind), Minutes(int(minutes) if colon else 1))
-    except ValueError as e:
+    except (ValueError, WrongFixingError) as e:  # of either the text as it was given: of "twap" not "twap:1"
         raise WrongFixingError("fixing", repr(text[:40]), EXPECTED) from e
     if str(found) != text:
         raise WrongFixingError("fixing", repr(text[:40]), EXPECTED)

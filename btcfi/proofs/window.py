@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
 from btcfi.oracle.announcement import MAX_DIGITS, PRICE_DIGITS, OracleEvent, PriceRounding, attested_price
 from btcfi.oracle.consensus import AgreedPrice
-from btcfi.oracle.fixing import MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, LeftOut, Said, fix
+from btcfi.oracle.fixing import MINUTE, MINUTES_AFTER, MOST_MINUTES, Fixed, Fixing, LeftOut, Said, fix
 from btcfi.oracle.report import RoundReport
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.records import HASH, listed, one_of, optional, record, whole
@@ -121,18 +122,27 @@ def check_window(window: ProvenWindow, input_bytes: bytes) -> str:
     if price != given.spot:
         raise ProofWindowError(f"its minutes settle at {price} cents, the input says {given.spot}")
     count = sum(minute.price is not None for minute in window.minutes)
-    return f"{window.fixing} of {count} minutes up to {window.end} is the input's price, {price} cents"
+    if window.fixing == MINUTE:
+        return f"the price of {_utc(window.minutes[-1].slot)} is the input's, {price} cents"
+    return f"{window.fixing} up to {_utc(window.end)}, of {count} minutes, is the input's price, {price} cents"
 
 
 def window_in_words(window: ProvenWindow) -> str:
     """Return in one sentence which minutes make the price, and which do not count."""
     counted = [one.slot for one in window.minutes if one.left_out is None]
-    left_out = [f"{one.slot} {one.left_out.value}" for one in window.minutes if one.left_out is not None]
+    left_out = [f"{_utc(one.slot)} {one.left_out.value}" for one in window.minutes if one.left_out is not None]
     late = sum(at > window.end for at in counted)
     rounding = "to the cent" if window.rounding is None else f"to the dollar ({window.rounding.value})"
-    said = f"The price is {window.fixing} up to {window.end} of {len(counted)} minutes, {rounding}"
-    said += f"; {late} of them came after it" if late else ""
+    if window.fixing == MINUTE:
+        said = f"The price is that of {_utc(counted[-1]) if counted else 'no minute'}, {rounding}"
+    else:
+        said = f"The price is {window.fixing} up to {_utc(window.end)}, of {len(counted)} minutes, {rounding}"
+        said += f"; {late} of them came after it" if late else ""
     return said + (f"; left out: {', '.join(left_out)}." if left_out else ".")
+
+
+def _utc(slot: Slot) -> str:
+    return datetime.fromtimestamp(slot, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def check_announced(window: ProvenWindow, event: OracleEvent, program_hash: Hash32, *, early: Minutes = _NONE) -> str:

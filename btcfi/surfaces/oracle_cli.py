@@ -57,7 +57,7 @@ STARTER_NODES: Final = {
     "usdt-bitstamp-node": "bitstamp:USDT/USD",
     "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""Five dollar markets, the published ones among them; and the legs without which a USDT price is no dollar price."""
+"""The markets that a deployment registers: five of dollars, one of USDT; and the legs without which a USDT price is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
@@ -488,8 +488,8 @@ def prices_app(context: PricesContext) -> typer.Typer:  # noqa: PLR0915 - one fu
         folder: Path,
         *,
         out: Annotated[Path, typer.Option(help="Folder for the files")],
-        start: str = "",
-        minutes: int = 0,
+        start: Annotated[str, typer.Option(help="First minute: unix seconds or ISO 8601; default: the folder's")] = "",
+        minutes: Annotated[int, typer.Option(min=0, help="How many; 0: to the folder's end")] = 0,
         preset: Annotated[str, typer.Option(help="Whose rule; replay-study takes thin minutes as they are")] = "",
     ) -> None:
         """Price every minute of a candle FOLDER and write a report and a picture into OUT."""

@@ -32,8 +32,9 @@ from btcfi.adapters.store.options.tables import SettlementState
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.views import has_table
-from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
-from btcfi.oracle.quote import Feed
+from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, UnreachableError
+from btcfi.oracle.quote import DOLLAR, Feed, parse_venue
+from btcfi.oracle.venues import exchange_of
 from btcfi.proofs.lanes import hashing_in_use
 from btcfi.units import UnixSeconds
 from btcfi.vm.program import load_program, load_program_by_hash
@@ -138,6 +139,7 @@ def checks(deployment: Deployment, *, network: bool) -> list[tuple[str, Check]]:
         ("ports", lambda: ports(deployment)),
         ("clock", lambda: clock(network=network)),
         ("preset", lambda: preset(deployment)),
+        ("venues", lambda: venues(deployment)),
         ("guests", guests),
         ("hashing", hashing),
         ("keys", lambda: keys(deployment)),
@@ -260,6 +262,28 @@ def preset(deployment: Deployment) -> Iterator[Finding]:
     """Load the preset whose numbers decide money."""
     found = load_preset(deployment.preset)
     yield ok("preset", f"{found.name}, SHA-256 {found.sha256[:16]}…")
+
+
+def venues(deployment: Deployment) -> Iterator[Finding]:
+    """Check that we can read every registered market, and that by the preset their prices can settle anything."""
+    markets = [parse_venue(text) for text in deployment.venues]
+    for name, named in (("BTCFI_VENUES", deployment.venues), ("BTCFI_LEGS", deployment.legs)):
+        for market in map(parse_venue, named):
+            try:
+                exchange_of(market.exchange)
+            except NotFoundError as e:
+                yield fail("venues", f"{market}: {e}", f"name another in {name}: this one is absent in every minute")
+    dollars = sum(market.quote == DOLLAR for market in markets)
+    least = load_preset(deployment.preset).consensus.least_dollar_markets
+    said = f"{len(markets)} registered, {dollars} of them dollar markets"
+    if dollars < max(least, 1):
+        todo = "register more in BTCFI_VENUES: every price is thin or none, and nothing that is sold settles"
+        yield fail("venues", f"{said}; preset {deployment.preset} settles on {max(least, 1)} or more", todo)
+    elif least and dollars == least:
+        todo = "register one more in BTCFI_VENUES: one that is silent makes a minute thin"
+        yield warn("venues", f"{said}, as many as preset {deployment.preset} needs", todo)
+    else:
+        yield ok("venues", said)
 
 
 def guests() -> Iterator[Finding]:

@@ -80,12 +80,14 @@ def create(
     strike: Annotated[str, typer.Option(help="USD per BTC, e.g. 60000.00")],
     expiry: Annotated[str, typer.Option(help="ISO 8601 with a zone, or +MINUTES from now")],
     quantity: Annotated[str, typer.Option(help="BTC, in hundredths: 0.25")],
-    barrier: Annotated[str, typer.Option(help="Knock-out level, USD per BTC; above the strike up-and-out")] = "",
+    barrier: Annotated[
+        str | None, typer.Option(help="Knock-out level, USD per BTC; above the strike up-and-out")
+    ] = None,
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry")] = False,
     fixing: Annotated[
-        str,
+        str | None,
         typer.Option(help="What settles it: minute, twap:N or median:N; the preset's (American: minute) if not given"),
-    ] = "",
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an option at the newest agreed price; the premium and the collateral are fixed with it."""
@@ -93,10 +95,10 @@ def create(
         kind=OptionKind.from_label(kind.lower().replace("-", "_")),
         strike=parse_dollars(strike, "strike"),
         quantity=parse_quantity(quantity),
-        barrier=parse_dollars(barrier, "barrier") if barrier else None,
+        barrier=parse_dollars(barrier, "barrier") if barrier is not None else None,
         american=american,
         expiry=parse_expiry(expiry),
-        fixing=parse_fixing(fixing) if fixing else None,
+        fixing=parse_fixing(fixing) if fixing is not None else None,
     )
     store = open_store()
     with store.transaction() as session:

@@ -88,20 +88,21 @@ def announce(
     feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
     preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
     fixing: Annotated[
-        str, typer.Option("--fixing", help="What you are willing to attest; another option is refused. Default: its.")
-    ] = "",
+        str | None,
+        typer.Option("--fixing", help="What you are willing to attest; another option is refused. Default: its."),
+    ] = None,
     since: Annotated[
-        str, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
-    ] = "",
+        str | None, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
+    ] = None,
 ) -> None:
     """Announce what will be attested for an option: its fixing, one nonce a digit. Again, it is the same file.
 
     An option of an earlier release names no fixing: its minute's price is announced, rounded down.
     """
     terms = decode_terms(read_untrusted_json(option, at_most=MAX_FILE_BYTES, what="option", named=True))
-    if fixing and parse_fixing(fixing) != terms.window:
+    if fixing is not None and parse_fixing(fixing) != terms.window:
         raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
-    watched = slot_of(parse_time(since, "since") if since else _now())
+    watched = slot_of(parse_time(since, "since") if since is not None else _now())
     event = OracleEvent(
         feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash,
         preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), condition=condition_of(terms, watched),

@@ -21,6 +21,11 @@ from tasks.context import Context, make_context
 from workers.deployed import node_of, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
 
+OVER = (
+    "the recording is over: its clock and price stand still, and what expires later stays open. "
+    "For another round: Ctrl-C, remove the data folder, start again"
+)
+
 
 def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     """Start the parts and keep them running until Ctrl-C: live exchanges, or the synthetic recording, once.
@@ -59,7 +64,7 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
         cluster.wait_ready(90)
         _say_where(console, cluster.deployment, where, live=live)
         try:
-            _keep_running(ticker(here), here, slots, pace)
+            _keep_running(ticker(here), here, slots, pace, console)
         except KeyboardInterrupt:
             console.print("stopping; a second Ctrl-C would not make it faster")
 
@@ -89,7 +94,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
     )
 
 
-def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float) -> None:
+def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float, console: Console) -> None:
     played = 0
     if slots:
         with here.store.reading() as session:
@@ -99,4 +104,6 @@ def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot],
         if played < len(slots):
             tick(slots[played])
             played += 1
+            if played == len(slots):
+                console.print(OVER, highlight=False, soft_wrap=True)
         time.sleep(pace if played < len(slots) else 1.0)

@@ -67,27 +67,29 @@ def option(
     quantity: Annotated[str, typer.Option("--quantity", help="BTC, in hundredths: 0.25.")],
     expiry: Annotated[str, typer.Option("--expiry", help="ISO 8601 with a zone, or +MINUTES from now.")],
     out: Annotated[Path, typer.Option("--out", help="Where the option's terms go, JSON.", callback=place)],
-    barrier: Annotated[str, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = "",
+    barrier: Annotated[str | None, typer.Option("--barrier", help="Knock-out level, USD per BTC.")] = None,
     american: Annotated[bool, typer.Option("--american", help="May be exercised before expiry.")] = False,
-    premium: Annotated[str, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")] = "",
+    premium: Annotated[
+        str | None, typer.Option("--premium", help="USD; what counts is the offer's --premium-sats.")
+    ] = None,
     fixing: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--fixing",
             help=f"What settles it: minute, twap:N or median:N (N minutes up to its expiry); {STANDARD_FIXING} if not "
             "given, of an American option its minute.",
         ),
-    ] = "",
+    ] = None,
 ) -> None:
     """Write the terms of an option; its collateral follows from them."""
     now = UnixSeconds(int(time.time()))
     which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
-    named = parse_fixing(fixing) if fixing else None
+    named = None if fixing is None else parse_fixing(fixing)
     settles = fixing_for(named, american=american, preset=STANDARD_FIXING)
     terms = OptionTerms(
         kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
-        barrier=parse_dollars(barrier, "barrier") if barrier else None, expiry=parse_expiry(expiry).slot(now),
-        premium=Cents(parse_dollars(premium, "premium") if premium else 0),
+        barrier=None if barrier is None else parse_dollars(barrier, "barrier"), expiry=parse_expiry(expiry).slot(now),
+        premium=Cents(parse_dollars(premium, "premium") if premium is not None else 0),
         collateral=required_collateral(which, size), fixing=settles,
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)

@@ -43,7 +43,7 @@ def test_a_window_is_held_against_the_announcement_and_the_reports(folder):
     checks = verify(
         folder, "--announcement", str(folder / "announcement.json"), "--reports", str(folder / "reports")
     )["checks"]  # fmt: skip
-    assert checks[-3].startswith("twap:3 of 2 minutes up to")
+    assert checks[-3].startswith("twap:3 up to 2023-11-14T22:30Z, of 2 minutes, is ")
     assert checks[-2] == f"the window is that of event {scene.event().id.hex()}"
     assert checks[-1] == "3 of 3 minutes have a report, and it says the same"
     (folder / "reports" / "1.json").unlink()

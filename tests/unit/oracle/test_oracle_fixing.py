@@ -172,3 +172,10 @@ def test_an_announcement_of_another_fixing_is_of_another_event():
             check_announcement(made, expected=other)
         with pytest.raises(Exception, match="proof of knowledge"):
             check_announcement(replace(made, event=other), expected=other)
+
+
+@pytest.mark.parametrize("text", ["twap", "median", "twap:0", "twap:1", "twap:61", "twap:-3", "minute:1", "TWAP:30"])
+def test_a_wrong_fixing_is_refused_as_it_was_written(text):
+    with pytest.raises(WrongFixingError) as e:
+        parse_fixing(text)
+    assert str(e.value).startswith(f"fixing: {text!r}; expected minute, twap:N or median:N")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 
 import pytest
@@ -58,6 +59,10 @@ def run_at(price):
     return run(program(), price_input(TERMS, price).to_bytes())
 
 
+def utc(at):
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
 def proof(of=None, price=None):
     of = of or window()
     return build_proof(run_at(price or settled_price(of)), window=of)
@@ -78,7 +83,7 @@ def refused(changed, price=PRICE):
 @pytest.mark.parametrize("depth", list(Depth))
 def test_a_proof_with_its_window_is_believed_in_every_depth_and_says_which_price_the_minutes_make(depth):
     verified = verify(proof(), program(), depth=depth)
-    assert f"twap:3 of 2 minutes up to {END} is the input's price, 6000100 cents" in verified.checks
+    assert f"twap:3 up to {utc(END)}, of 2 minutes, is the input's price, 6000100 cents" in verified.checks
 
 
 @pytest.mark.parametrize(
@@ -110,11 +115,11 @@ def test_a_window_that_lacked_minutes_lists_those_that_it_took_after_its_end_and
 
 def test_a_window_is_said_in_words():
     assert window_in_words(window()) == (
-        f"The price is twap:3 up to {END} of 2 minutes, to the dollar (nearest); left out: {END - 60} void."
+        f"The price is twap:3 up to {utc(END)}, of 2 minutes, to the dollar (nearest); left out: {utc(END - 60)} void."
     )
     late = {END: LeftOut.THIN, Slot(END + 60): CentsPerBtc(6_000_000)}
     assert window_in_words(window(MINUTE, late, rounding=None)) == (
-        f"The price is minute up to {END} of 1 minutes, to the cent; 1 of them came after it; left out: {END} thin."
+        f"The price is that of {utc(END + 60)}, to the cent; left out: {utc(END)} thin."
     )
 
 

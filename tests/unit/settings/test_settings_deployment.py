@@ -86,3 +86,10 @@ def test_a_wrong_value_is_one_line_that_names_the_variable_and_keeps_its_secret(
 def test_a_deployment_does_not_change():
     with pytest.raises(ValidationError):
         CHANGED.tick = True
+
+
+def test_a_refusal_has_no_word_of_the_library_that_checks(monkeypatch):
+    monkeypatch.setenv("BTCFI_VENUES", "kraken:BTC/USD,kraken:BTC/USD")
+    with pytest.raises(InvalidInputError) as e:
+        load_deployment()
+    assert str(e.value).startswith("BTCFI_VENUES: a market is named twice; expected ")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.oracle_network.network_file import NetworkFileError, read_network
 from btcfi.adapters.oracle_network.node import IntervalError, NodeSettings, SpeedClock
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError, UnitOutOfRangeError
 from btcfi.oracle.consensus import Method
 from btcfi.surfaces.oracle_cli import app, parse_slot, read_secret
 from btcfi.surfaces.protos import generate
@@ -147,3 +147,9 @@ def test_agreeing_on_a_price_loads_no_network_and_no_exchange_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_time_within_a_minute_is_no_minute_and_the_refusal_says_which_one_would_be() -> None:
+    with pytest.raises(UnitOutOfRangeError) as e:
+        parse_slot("1767574410")
+    assert str(e.value) == "slot: 1767574410 is not on a minute; expected a multiple of 60 seconds, such as 1767574380"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from btcfi.errors import NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from tests.support.paths import ROOT
 from workers import cli, commands
 from workers.cli import COMMANDS, Who, build, every_command, load
@@ -162,3 +162,15 @@ def test_what_ships_imports_nothing_of_the_tests_and_edits_no_path():
     reaching = re.compile(r"^\s*(?:from|import) tests\b|import_module\(.tests\b|\bsys\.path\b", re.MULTILINE)
     assert len(files) > 200
     assert [str(file) for file in files if reaching.search(file.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("option", ["--fixing", "--barrier"])
+def test_an_empty_term_of_an_option_is_refused_and_not_the_default(tmp_path, option):
+    """As a shell gives it for a variable that is not set: what was sold had another fixing, or no barrier."""
+    terms = ["--kind", "call", "--strike", "55000", "--quantity", "0.05", "--expiry", "+90", option, ""]
+    for words in (["options", "create"], ["party", "option", "--out", str(tmp_path / "option.json")]):
+        done = CliRunner().invoke(build(), [*words, *terms], env={"BTCFI_DATA_DIR": str(tmp_path)})
+        assert done.exit_code != 0, words
+        assert isinstance(done.exception, InvalidInputError), done.exception
+        assert option.strip("-") in str(done.exception)
+    assert not (tmp_path / "option.json").exists()

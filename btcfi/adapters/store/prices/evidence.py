@@ -245,8 +245,10 @@ def venues_of(outcome: Outcome) -> frozenset[VenueId]:
 def export_span(session: Session, folder: Path, feed: Feed, start: Slot, end: Slot) -> int:
     """Write every closed round of ``feed`` in ``start`` <= slot < ``end`` with its evidence; return how many.
 
-    Raises EvidenceError when a response that a quote needs is not there any more.
+    Raises EvidenceError when a response that a quote needs is not there any more, InvalidInputError for an empty span.
     """
+    if start >= end:
+        raise InvalidInputError("span", f"{start} to {end}", "a start before its end")
     rows = session.execute(
         select(RoundRow)
         .where(col(RoundRow.feed) == feed, col(RoundRow.slot) >= start, col(RoundRow.slot) < end)

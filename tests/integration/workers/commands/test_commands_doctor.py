@@ -226,3 +226,32 @@ def test_whatever_has_an_answer_can_give_it_as_json():
     answering = {name: options for name, options in listed.items() if name.split()[-1] in ANSWERING}
     assert len(answering) > len(ANSWERING)
     assert {name for name, options in answering.items() if "--json" not in options} == ALWAYS_JSON
+
+
+FIVE = ("bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD", "gemini:BTC/USD", "kraken:BTC/USD")
+
+
+@pytest.mark.parametrize(
+    ("preset", "venues", "status"),
+    [
+        ("standard", FIVE, Status.OK),
+        ("standard", FIVE[:4], Status.WARN),
+        ("standard", FIVE[:2], Status.FAIL),
+        ("standard", (*FIVE[:3], "binance:BTC/USDT", "okx:BTC/USDT"), Status.FAIL),
+        ("replay-study", FIVE[:1], Status.OK),
+        ("replay-study", ("kraken:BTC/USDC",), Status.FAIL),
+    ],
+)
+def test_venues_by_which_nothing_could_settle_are_a_failure_before_anything_is_sold(deployment, preset, venues, status):
+    said = found(doctor.venues(deployment.model_copy(update={"preset": preset, "venues": venues})))["venues"]
+    assert said.status is status
+    assert bool(said.do) is (status is not Status.OK)
+
+
+def test_an_exchange_that_we_cannot_read_is_named_with_its_variable(deployment):
+    wrong = deployment.model_copy(update={"venues": (*FIVE, "huobi:BTC/USD"), "legs": ("huobi:USDT/USD",)})
+    first, second, *_ = doctor.venues(wrong)
+    assert (first.status, second.status) == (Status.FAIL, Status.FAIL)
+    assert "no exchange 'huobi'" in first.said
+    assert "BTCFI_VENUES" in first.do
+    assert "BTCFI_LEGS" in second.do

@@ -460,3 +460,9 @@ def test_an_import_of_what_is_here_brings_back_pruned_responses_and_nothing_else
     write_lines(span, documents)
     with pytest.raises(ImportConflictError), stored.transaction() as session:
         import_span(session, span, now=AFTER, rules=RULES)
+
+
+def test_an_export_of_no_minute_is_refused_and_leaves_no_folder(stored: Store, tmp_path: Path) -> None:
+    with stored.reading() as session, pytest.raises(InvalidInputError, match="expected a start before its end"):
+        export_span(session, tmp_path / "none", BTC_USD, Slot(FIRST + 60), FIRST)
+    assert not (tmp_path / "none").exists()
