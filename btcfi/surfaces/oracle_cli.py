@@ -57,7 +57,7 @@ STARTER_NODES: Final = {
     "usdt-bitstamp-node": "bitstamp:USDT/USD",
     "usdt-coinbase-node": "coinbaseexchange:USDT/USD",
 }
-"""The markets that a deployment registers: five of dollars, one of USDT; and the legs without which a USDT price is no dollar price."""
+"""What a deployment registers: five dollar markets, one of USDT, and the legs without which that is no dollar price."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 """What needs no store, as ``python -m btcfi.surfaces.oracle_cli`` offers it."""
