@@ -29,7 +29,7 @@ from btcfi.proofs.window import (
     window_of,
 )
 from btcfi.proofs.wire import from_wire, to_wire
-from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Minutes, Sats, Slot
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from tests.support.oracle_support import BINANCE, COINBASE, KRAKEN, quote
@@ -308,7 +308,6 @@ def test_a_minute_s_report_is_held_against_it_where_a_verifier_has_the_report():
     right = window(reports=hashes)
     assert check_reports(right, by_hash).startswith("3 of 3")
     assert check_reports(right, {}).startswith("0 of 3")
-    assert check_reports(window(), by_hash).startswith("0 of 3")
     swapped = {END: hashes[Slot(END - 120)], Slot(END - 120): hashes[END]}
     for lie in (
         window(reports=hashes | swapped),
@@ -321,6 +320,30 @@ def test_a_minute_s_report_is_held_against_it_where_a_verifier_has_the_report():
     left_out = {**MINUTES, END: LeftOut.VOID, Slot(END + 60): CentsPerBtc(6_000_000)}
     with pytest.raises(ProofWindowError, match="says 6000101 cents"):
         check_reports(window(minutes=left_out, reports=hashes), by_hash)
+
+
+def test_a_file_that_names_no_report_is_held_against_those_of_its_minutes_all_the_same():
+    by_hash = {report_hash(one): one for one in reports().values()}
+    assert check_reports(window(), by_hash).startswith("3 of 3")
+    nobody = Hash32(bytes([7] * 32))  # one that its reader has not
+    lies = {END: LeftOut.NEVER_ASKED, Slot(END + 60): CentsPerBtc(6_000_101)}
+    for lie in (
+        window(minutes={**MINUTES, END: CentsPerBtc(6_000_201), Slot(END - 120): CentsPerBtc(5_999_900)}),
+        window(minutes={**MINUTES, **lies}),
+        window(minutes={**MINUTES, **lies}, reports={END: nobody}),
+        window(minutes={**MINUTES, Slot(END - 60): LeftOut.NEVER_ASKED}),  # it was: its report says that it is void
+    ):
+        with pytest.raises(ProofWindowError, match="its report is of"):
+            check_reports(lie, by_hash)
+
+
+def test_an_early_exercise_is_held_against_the_announcement_of_its_expiry():
+    minutes = {at - 600: said for at, said in MINUTES.items()}
+    made = window(TWAP, minutes, end=Slot(END - 600), rounding=None)
+    assert event().id.hex() in check_announced(made, event(), program().program_hash, early=Minutes(10))
+    for early in (0, 9, 11):
+        with pytest.raises(ProofWindowError, match=r"its (end|rounding) is"):
+            check_announced(made, event(), program().program_hash, early=Minutes(early))
 
 
 def test_a_minute_has_a_price_or_a_reason_and_an_error_is_a_proof_s():
