@@ -143,7 +143,7 @@ def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | N
         said.append(check_announced(proof.window, made.event, proof.program_hash, early=early))
     if reports is not None:
         known = _reports(reports)
-        if not any(minute.report in known for minute in proof.window.minutes):
+        if not {one.outcome.slot for one in known.values()} & {minute.slot for minute in proof.window.minutes}:
             raise InvalidInputError(
                 "--reports", f"{reports} has no report of the window's minutes", "theirs, as JSON files"
             )
