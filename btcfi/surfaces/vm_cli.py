@@ -15,7 +15,7 @@ import typer
 
 from btcfi.adapters.files import read_untrusted
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 
 if TYPE_CHECKING:
@@ -142,7 +142,12 @@ def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | N
         early = SettlementInput.from_bytes(proof.input_bytes).time_to_expiry
         said.append(check_announced(proof.window, made.event, proof.program_hash, early=early))
     if reports is not None:
-        said.append(check_reports(proof.window, _reports(reports)))
+        known = _reports(reports)
+        if not {one.outcome.slot for one in known.values()} & {minute.slot for minute in proof.window.minutes}:
+            raise InvalidInputError(
+                "--reports", f"{reports} has no report of the window's minutes", "theirs, as JSON files"
+            )
+        said.append(check_reports(proof.window, known))
     return said
 
 
@@ -150,6 +155,8 @@ def _reports(folder: Path) -> dict[Hash32, RoundReport]:
     """Return the reports in a folder's JSON files by their hashes: bare ones, and those that an anchor's file holds."""
     from btcfi.oracle.report import decode_report, report_hash  # noqa: PLC0415 - for `verify --reports` alone
 
+    if not folder.is_dir():
+        raise NotFoundError("folder of reports", str(folder))
     found = {}
     for path in sorted(folder.glob("*.json")):
         message = parse_json(_read(path), path.name)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from btcfi.contracts.messages import encode_announcement
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.oracle.report import encode_report, report_hash
@@ -77,3 +78,14 @@ def test_a_proof_without_a_window_has_nothing_to_hold_against_an_announcement(fo
     assert verify(folder)["verified"]
     with pytest.raises(ProofWindowError, match="there is none"):
         verify(folder, "--announcement", str(folder / "announcement.json"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_reports_that_are_not_there_are_no_check_that_passed(folder, tmp_path, there):
+    """Before: verified, exit 0, as if the minutes had been held against them."""
+    reports = tmp_path / "reports-of-another"
+    if there:
+        reports.mkdir()
+    with pytest.raises(InvalidInputError if there else NotFoundError) as e:
+        verify(folder, "--reports", str(reports))
+    assert str(reports) in str(e.value)
