@@ -17,8 +17,8 @@ from typing import Final
 import structlog
 
 from btcfi.adapters.oracle.client import OracleClient
-from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
+from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry, write_registry
 from btcfi.adapters.oracle_network.node_keys import make_node_keys, node_of
