@@ -17,8 +17,8 @@ from typing import Final
 import structlog
 
 from btcfi.adapters.oracle.client import OracleClient
-from btcfi.adapters.oracle.folder import LEDGER, MINUTES, OracleFolder
 from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
+from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry, write_registry
 from btcfi.adapters.oracle_network.node_keys import make_node_keys, node_of
@@ -202,7 +202,7 @@ def _refuse_lost_oracles(deployment: Deployment, old: dict[str, bytes], named: f
     for folder in folders_of(deployment):
         if (folder.path / "oracle.key").exists():
             here.add(public_key_xonly(folder.secret()).hex())
-        elif any((folder.path / name).exists() for name in ("public.json", LEDGER, MINUTES)):
+        elif folder.was_used():
             folder.secret()  # raises: everything but the key is here
     if missing := sorted(named - here):
         raise LostKeysError(

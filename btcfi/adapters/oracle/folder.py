@@ -91,7 +91,7 @@ class OracleFolder:
         self.path.chmod(0o700)
         key = self.path / KEY
         if not key.exists():
-            if any((self.path / name).exists() for name in (PUBLIC, LEDGER, MINUTES)) and secret is None:
+            if self.was_used() and secret is None:
                 raise LostKeyError(self.path)
             # the ledger first: a key without one has lost it
             if not (self.path / LEDGER).exists():
@@ -107,6 +107,12 @@ class OracleFolder:
         if self.public_key() is None:
             write_private(self.path / PUBLIC, json.dumps({"oracle_key": public.hex()}).encode() + b"\n")
         return public
+
+    def was_used(self) -> bool:
+        """Return whether an oracle ran here: an empty ledger alone is a start that was killed before it had a key."""
+        ledger = self.path / LEDGER
+        used = ledger.exists() and ledger.stat().st_size > 0
+        return used or any((self.path / name).exists() for name in (PUBLIC, MINUTES))
 
     def secret(self) -> bytes:
         """Return the secret key. Raises LostKeyError, InvalidInputError."""

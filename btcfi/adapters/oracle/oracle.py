@@ -210,9 +210,8 @@ class Oracle:
             raise UnknownEventError("preset", event.preset_hash.hex(), "a preset that this oracle holds") from e
 
     def _oldest(self) -> int:
-        """Return how old an event may be: by the clock, or in a replay by the newest minute that is here."""
-        newest = self.clock() if self._next is None else min(self._next, self.clock())
-        return newest - KEPT_DAYS * 86_400
+        """Return how old an event may be: by the newest minute that is here, which in a replay is years ago."""
+        return 0 if self._next is None else min(self._next, self.clock()) - KEPT_DAYS * 86_400
 
     def _computed(self, event: OracleEvent, rule: ConsensusRule) -> int:
         ends_in = event.expiry + SECONDS_PER_MINUTE - self.clock()

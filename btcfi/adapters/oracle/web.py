@@ -112,12 +112,17 @@ def _cut_off(connection: HTTPConnection, seconds: float) -> Iterator[None]:
     timer.start()
     try:
         yield
+        broken = None
+    except (OSError, HTTPException, ValueError) as e:
+        broken = e
     finally:
         timer.cancel()
         for one in held:
             one.close()
     if late.is_set():
-        raise TimeoutError(f"no whole answer in {seconds:g} s")
+        raise TimeoutError(f"no whole answer in {seconds:g} s") from broken
+    if broken is not None:
+        raise broken
 
 
 def printable(text: str) -> str:

@@ -208,6 +208,7 @@ def test_no_question_makes_an_oracle_write_files_for_minutes_that_nobody_ever_as
             })  # fmt: skip
 
     oracle = scene.oracle(Never("never", {}))
+    oracle.follow()
     for n in range(5):
         with pytest.raises(MinutesLackingError):
             oracle.attestation(event(-5_000 - 300 * n, fixing=parse_fixing("twap:60")))
@@ -330,7 +331,7 @@ def drip(head):
 def test_whoever_answers_a_byte_at_a_time_is_away_after_the_time_for_a_whole_answer(head):
     slow = Raw(drip(head))
     began = time.monotonic()
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError, match="no whole answer in 1 s"):
         Web(slow.url, seconds=1.0).get("/v1/oracle")
     slow.close()
     assert time.monotonic() - began < 3
@@ -408,6 +409,15 @@ def test_an_oracle_whose_ledger_was_lost_attests_nothing_that_it_may_have_attest
         scene.oracle(scene.aggregator({0: flat(7_000_000)})).attestation(event(0))
     scene.folder.release([event(0).id])
     assert scene.oracle(source).attestation(event(0)).outcome == 60_000
+
+
+def test_a_first_start_that_was_killed_before_it_had_a_key_starts_again(tmp_path):
+    folder = OracleFolder(tmp_path / "oracle")
+    folder.create()
+    for name in ("oracle.key", "public.json"):
+        (folder.path / name).unlink()
+    assert folder.create() == folder.public_key()
+    assert folder.held() is None
 
 
 def test_a_first_claim_survives_a_power_cut_for_its_folder_is_synced_too(tmp_path, monkeypatch):
