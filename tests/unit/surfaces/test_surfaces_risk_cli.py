@@ -62,7 +62,7 @@ def test_history_adds_the_tail_risk(run, tmp_path):
     history = tmp_path / "closes.csv"
     history.write_text("close\n" + "\n".join(str(70_000 + 900 * (i % 7)) for i in range(120)), encoding="utf-8")
     report = json.loads(run(BOOK, "--json", "--history", str(history)).stdout)
-    assert report["tail_risk"]["historical"]["observations"] == 59
+    assert report["tail_risk"]["historical"]["observations"] == 119
     assert report["tail_risk"]["filtered"]["expected_shortfall"] >= report["tail_risk"]["filtered"]["value_at_risk"]
 
 
