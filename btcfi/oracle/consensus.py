@@ -39,7 +39,7 @@ from btcfi.oracle.quote import (
     VenueId,
     parse_venue,
 )
-from btcfi.records import WHOLE, Rule, optional, record, teach
+from btcfi.records import WHOLE, Refused, Rule, optional, record, teach
 from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Sats, Slot
 
 _ONE: Final = 10_000
@@ -724,7 +724,7 @@ teach(Rate, WHOLE)
 _CENTS: Final = optional(WHOLE)
 """Of a converted close, of a median: it may lie outside a price's range, which is why it was dropped."""
 
-record(Used, close=WHOLE, dollars=WHOLE, volume=optional(WHOLE), may_lack=("volume",))
+record(Used, close=WHOLE, dollars=WHOLE, volume=WHOLE, may_lack=("volume",))
 record(Dropped, close=_CENTS, dollars=_CENTS, reference=_CENTS)
 record(Absent)
 _PRICE: Final = record(
@@ -734,7 +734,7 @@ _PRICE: Final = record(
     high=WHOLE,
     confidence=WHOLE,
     rates=Rule(_read_rates, "coins with their rates"),
-    dollar_markets=optional(WHOLE),
+    dollar_markets=WHOLE,
     reach=_CENTS,
     together=("dollar_markets", "reach", "thin"),
 )
@@ -758,7 +758,13 @@ _HEAD: Final = record(_Head)
 
 def _read_outcome(raw: object) -> Outcome:
     head = _HEAD(raw)
-    return _PRICE(raw) if head.kind is _Kind.PRICE else _VOID(raw)
+    if head.kind is _Kind.VOID:
+        return _VOID(raw)
+    priced = _PRICE(raw)
+    for place, used in enumerate(priced.used):
+        if used.volume is None and priced.dollar_markets is not None:
+            raise Refused(f".used[{place}].volume", "missing", "what the venue traded")
+    return priced
 
 
 OUTCOME: Final = Rule(_read_outcome, "the JSON of encode_outcome")

@@ -42,7 +42,7 @@ STATES: Final = tuple(map(str, OptionState))
 PIPE_WIDTH: Final = 200
 """Columns: enough for every column of the list in full."""
 
-WIDE: Final = 144
+WIDE: Final = 156
 """Columns from which on a terminal gets the same table as a pipe; a narrower one gets the terms in one column."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

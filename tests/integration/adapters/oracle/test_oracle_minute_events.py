@@ -279,7 +279,7 @@ def test_a_minute_is_asked_for_over_http_and_each_refusal_has_its_status_and_rea
             f"{minute(3)}/attestation": (425, "MinuteNotOverError"),
             f"{minute(64)}/announcement": (422, "UnknownEventError"),
             f"{minute(64)}/attestation": (422, "UnknownEventError"),
-            f"{minute(1) + 1}/announcement": (422, "UnitOutOfRangeError"),
+            f"{minute(1) + 1}/announcement": (422, "NotOnAMinuteError"),
             "x/announcement": (422, "InvalidInputError"),
             f"{minute(1)}/secret": (404, "NotFoundError"),
         }

@@ -142,7 +142,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments_and_a_senten
         assert str(inspect.signature(one)) == str(inspect.signature(other))
         assert one.__name__ == other.__name__ == name
         assert one.__doc__ == other.__doc__ == getattr(Client, name).__doc__
-        assert one.__doc__.endswith(".")
+        assert one.__doc__.rstrip().endswith(".")
     blocking.close()
     asyncio.run(asynchronous.close())
 

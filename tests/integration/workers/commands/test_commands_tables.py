@@ -20,7 +20,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [80, 100, 143, 144, 200])
+@pytest.mark.parametrize("width", [80, 100, 155, 156, 200])
 def test_the_list_of_options_fits_and_is_complete(width, monkeypatch, capsys):
     monkeypatch.setattr(options, "PIPE_WIDTH", width)
     options._table(ROWS)

@@ -12,7 +12,7 @@ from btcfi.adapters.store.options import attesting, options, settlements
 from btcfi.adapters.store.options.options import event_of
 from btcfi.adapters.store.options.sales import Order, SaleRule, UnfitPriceError, sell
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, RequestState, SettlementRow
-from btcfi.adapters.store.prices import fixings, pauses, rounds
+from btcfi.adapters.store.prices import pauses, rounds
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.prices.observations import observations_of, store_observation
 from btcfi.adapters.store.prices.rounds import Register
@@ -21,6 +21,7 @@ from btcfi.adapters.store.spine.edges import cross
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import InvalidTermsError, OptionKind
+from btcfi.oracle import batch
 from btcfi.oracle.announcement import PriceRounding, announce
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.fixing import MINUTE, MOST_MINUTES, Fixing, FixingKind, LeftOut, fix, parse_fixing
@@ -345,9 +346,9 @@ def test_nothing_is_sold_at_a_price_that_the_market_has_left(store):
 
 def test_after_an_outage_many_windows_look_for_the_same_minutes_once(store, monkeypatch):
     agreed = []
-    again = fixings.agreed_minutes
+    again = batch.agreed_minutes
     monkeypatch.setattr(
-        fixings,
+        batch,
         "agreed_minutes",
         lambda minutes, **more: agreed.extend(at for at, _ in minutes) or again(minutes, **more),
     )
