@@ -10,6 +10,8 @@ import typer
 
 from btcfi.adapters.store.backup import read_backup
 from btcfi.adapters.store.options import attesting
+from btcfi.adapters.store.prices.rounds import market_now
+from btcfi.oracle.quote import Feed
 from btcfi.units import Hash32, UnixSeconds
 from settings.deployment import load_deployment
 from settings.preset import load_preset_by_hash
@@ -39,11 +41,14 @@ def restore(
     )  # fmt: skip
     with store.reading() as session:
         decided = set(attesting.event_ids(session)) - set(written.held)
+        until = market_now(
+            session, Feed(deployment.feed), replay=deployment.replay_clock, now=UnixSeconds(int(time.time()))
+        )
     store.close()
     oracles.prepare(deployment)  # a backup of an earlier release has the oracles' keys alone
     for folder in oracles.folders_of(deployment):
         folder.hold(
-            taken_at=written.taken_at_unix, now=UnixSeconds(int(time.time())),
-            decided=[Hash32(bytes.fromhex(event)) for event in decided],
+            taken_at=written.taken_at_unix, now=until, decided=[Hash32(bytes.fromhex(event)) for event in decided],
+            named=[Hash32(bytes.fromhex(event)) for event in written.held],
         )  # fmt: skip
     say("restored", file, written, as_json=as_json)

@@ -177,12 +177,19 @@ class OracleFolder:
             many += 1
         return many
 
-    def hold(self, *, taken_at: UnixSeconds, now: UnixSeconds, decided: Iterable[Hash32] = ()) -> None:
+    def hold(
+        self, *, taken_at: UnixSeconds, now: UnixSeconds, decided: Iterable[Hash32] = (), named: Iterable[Hash32] = ()
+    ) -> None:
         """Note that the folder was restored: what expired before ``now`` may have been attested after the backup.
 
-        decided: events whose outcome the backup's own minutes decide, so that it can only be the same.
+        decided: events whose outcome the backup's own minutes decide, so that it can only be the same. named: events
+        that are held whenever they expire: in a replay ``now`` is the recording's time, which the lost machine may
+        have been ahead of.
         """
-        held = Held(taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided))
+        held = Held(
+            taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided),
+            named=frozenset(event.hex() for event in named),
+        )  # fmt: skip
         write_private(self.path / HELD, json.dumps(held.document()).encode() + b"\n")
         self.minute_ledger().forget_up_to(slot_of(now))
 
@@ -201,7 +208,7 @@ class OracleFolder:
         raw = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="held events")
         return Held(
             taken_at=UnixSeconds(int(raw["taken_at_unix"])), until=UnixSeconds(int(raw["until_unix"])),
-            released=frozenset(raw.get("released", ())),
+            released=frozenset(raw.get("released", ())), named=frozenset(raw.get("named", ())),
         )  # fmt: skip
 
     # ---- minutes
@@ -270,10 +277,18 @@ class Held:
     taken_at: UnixSeconds
     until: UnixSeconds
     released: frozenset[str]
+    named: frozenset[str] = frozenset()
 
     def document(self) -> dict[str, Any]:
         """Return its JSON."""
-        return {"taken_at_unix": self.taken_at, "until_unix": self.until, "released": sorted(self.released)}
+        return {
+            "taken_at_unix": self.taken_at, "until_unix": self.until, "released": sorted(self.released),
+            "named": sorted(self.named),
+        }  # fmt: skip
+
+    def covers(self, event: Hash32, expiry: Slot) -> bool:
+        """Return whether an event is held."""
+        return (expiry <= self.until or event.hex() in self.named) and event.hex() not in self.released
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +309,7 @@ class HoldingLedger:
     def allow(self, event: Hash32, expiry: Slot, oracle_key: bytes) -> None:
         """Raise EventHeldError for an event that may have been attested between a backup and its restore."""
         held = self.folder.held()
-        if held is None or expiry > held.until or event.hex() in held.released:
+        if held is None or not held.covers(event, expiry):
             return
         if self.known(oracle_key=oracle_key, event=event) is None:
             raise EventHeldError(event)
