@@ -44,9 +44,19 @@ class UntrustedFileError(InvalidInputError):
 # ---- private files
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone may enter, and every folder above it that is not there yet in the same way.
+
+    ``mkdir(parents=True, mode=0o700)`` gives its mode to the last one only.
+    """
+    if not folder.exists():
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
 def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     # a new file of a name that nobody can foresee: where others write too, a link of theirs may lie under any other
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     temporary = Path(name)

@@ -1,6 +1,7 @@
 """Files from outside are read by one function: regular ones, of a bounded size, and every refusal names its file."""
 
 import os
+import stat
 import threading
 
 import pytest
@@ -199,3 +200,9 @@ def test_a_private_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_pa
     with pytest.raises(OSError, match="director"):
         write_private(tmp_path / "a", b"ours")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_every_folder_that_a_private_file_needs_is_its_owner_s_alone(tmp_path):
+    write_private(tmp_path / "parties" / "buyer" / "party" / "keystore", b"secret")
+    for folder in ("parties", "parties/buyer", "parties/buyer/party"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
