@@ -49,9 +49,9 @@ def make_private(folder: Path) -> None:
 
     ``mkdir(parents=True, mode=0o700)`` gives its mode to the last one only.
     """
-    if not folder.exists():
+    if not folder.parent.is_dir():
         make_private(folder.parent)
-        folder.mkdir(exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.adapters.files import (
+    make_private,
     read_untrusted_json,
     sync_directory,
     write_private,
@@ -282,7 +283,7 @@ class FileLedger:
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._path.parent)
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from btcfi.adapters.files import read_untrusted, write_private
+from btcfi.adapters.files import make_private, read_untrusted, write_private
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.fixing import LeftOut, Said
 from btcfi.oracle.minute_event import MinuteBook
@@ -84,7 +84,7 @@ class FileMinuteLedger:
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._folder)
         # beside the file, which is replaced when it is written anew
         with os.fdopen(os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

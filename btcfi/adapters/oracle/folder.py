@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import structlog
 
-from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.files import make_private, read_untrusted_json, write_private
 from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.minute_ledger import FileMinuteLedger
 from btcfi.adapters.oracle_network.network_file import read_registry
@@ -87,7 +87,7 @@ class OracleFolder:
         A key without its ledger may have attested anything: all that expired until now is held, as after a restore.
         Raises LostKeyError where everything but the key is there, ConflictError where another key lies there.
         """
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path)
         self.path.chmod(0o700)
         key = self.path / KEY
         if not key.exists():
@@ -147,7 +147,7 @@ class OracleFolder:
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Hold the folder for this process. Raises FolderInUseError."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path)
         with os.fdopen(os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.files import UntrustedFileError, read_untrusted, read_untrusted_json, sync_directory, write_private
+from btcfi.adapters.files import (
+    UntrustedFileError,
+    make_private,
+    read_untrusted,
+    read_untrusted_json,
+    sync_directory,
+    write_private,
+)
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_outpoint, parse_transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.buckets import Bucket
@@ -165,7 +172,7 @@ class PartyStore:
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.folder / name, flags, 0o600)
         try:
