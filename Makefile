@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+AT_ONCE ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test browser images faults-ci faults soak fuzz night check docs bench load lock clean
@@ -15,8 +16,8 @@ demo: .venv/installed  ## run the whole pipeline once and print what was settled
 up: .venv/installed  ## start the same parts and keep them running until Ctrl-C
 	@$(BIN)/btcfi up $(ARGS)
 
-test: .venv/installed-dev  ## run the tests, two files at a time; ARGS="-k barrier" picks some
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)  # files in order: the long ones come first
+test: .venv/installed-dev  ## run the tests, AT_ONCE files at a time (they wait more than they compute); ARGS="-k barrier" picks some
+	@$(BIN)/pytest --numprocesses=$(AT_ONCE) --dist=loadfile --no-loadscope-reorder $(ARGS)  # files in order: the long ones come first
 
 browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
 	@$(BIN)/pytest -m browser tests/browser $(ARGS)
