@@ -192,6 +192,10 @@ class RunningInImage(Running):
         for name in FILE["volumes"]:
             (self.volumes / name).mkdir(mode=0o700)
             os.chown(self.volumes / name, USER, USER)
+        for party in ("seller", "buyer"):  # an engine fills a new volume from the image, which has this folder
+            inner = self.volumes / f"{party}-mail" / "party"
+            inner.mkdir(mode=0o700)
+            os.chown(inner, USER, USER)
         cookie = self.volumes / "chain" / ".cookie"
         cookie.write_bytes(Path(stand_ins.node_cookie_file).read_bytes())
         broker = Path(urlsplit(stand_ins.broker_url.replace("redis+socket", "file")).path)
@@ -384,7 +388,7 @@ def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(priced):
 
 @pytest.mark.usefixtures("priced", "consumed")
 def test_doctor_finds_nothing_wrong_with_it(running):
-    done = running.run("api", "doctor", "--no-network", "--json")
+    done = running.run("coins", "doctor", "--no-network", "--json")
     said = json.loads(done.stdout)
     assert said["ok"], said
     status = {check["name"]: check["status"] for check in said["checks"]}
@@ -521,6 +525,8 @@ def ancestors(spans, span_id):
 def test_one_trace_runs_from_the_tick_over_fetch_and_chord_to_the_expiry(running):
     pytest.importorskip("opentelemetry.proto", reason="pip install 'btcfi-oracle-vm[otel]'")
     pytest.importorskip("opentelemetry.instrumentation.celery", reason="pip install 'btcfi-oracle-vm[otel]'")
+    if IMAGE:
+        pytest.skip("the image has no OpenTelemetry: its lock file names none")
 
     def joined():
         spans = spans_of(running.collector)
