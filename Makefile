@@ -5,7 +5,7 @@ ARGS ?=
 AT_ONCE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test browser images faults-ci faults soak fuzz night check docs bench load lock clean
+.PHONY: help demo up test browser image images faults-ci faults soak fuzz night check docs bench load lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: .venv/installed-dev  ## run the tests, AT_ONCE files at a time (they wait 
 
 browser: .venv/installed-dev  ## the console's pages and journeys in a real browser
 	@$(BIN)/pytest -m browser tests/browser $(ARGS)
+
+image: .venv/installed-dev  ## build the container image without an engine, and run every service and the demo inside it (root)
+	@.ci/image
 
 images: .venv/installed-dev  ## the same, and the screenshots of docs/images taken anew
 	@BTCFI_TEST_IMAGES=docs/images $(BIN)/pytest -m browser tests/browser $(ARGS)

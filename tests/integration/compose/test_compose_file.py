@@ -91,7 +91,62 @@ def test_only_the_loopback_is_published():
 def test_every_image_has_a_version():
     for name, service in SERVICES.items():
         assert name in OURS or re.search(r":v?\d+\.\d+", service["image"]), service["image"]
-    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:3.11.13-slim-bookworm"] * 2
+    assert re.findall(r"^ARG BASE=(\S+)", DOCKERFILE, re.MULTILINE) == ["python:3.11.13-slim-bookworm"]
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}"] * 2
+
+
+def test_the_image_is_built_by_one_service_before_any_of_ours_starts():
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["image"]
+    for name in OURS.keys() - {"image"}:
+        assert SERVICES[name]["pull_policy"] == "never", name
+        assert "image" in _waits_for(name), name
+
+
+def _waits_for(name):
+    needed = SERVICES[name].get("depends_on", {})
+    return set(needed).union(*(_waits_for(one) for one in needed))
+
+
+def test_bitcoind_is_started_by_the_user_that_it_runs_as():
+    for name in ("bitcoind", "bitcoind-live"):
+        assert SERVICES[name]["entrypoint"] == ["bitcoind"], "the image's own entry point needs root"
+        assert all(one.startswith("-") for one in SERVICES[name]["command"])
+
+
+KEYS = {
+    "wallet": {"prepare", "coins", "chain"},
+    "nodes": {"prepare", "coins", "prices"},
+    "seller": {"seller"}, "buyer": {"buyer"},
+    "oracle-a": {"oracle-a"}, "oracle-b": {"oracle-b"}, "oracle-c": {"oracle-c"},
+}  # fmt: skip
+SECRETS_OF = {
+    "database_url": {"prepare", "coins", "prices", "settle", "chain", "control", "api", "metrics"},
+    "flower_password": {"flower"}, "postgres_password": {"postgres"}, "grafana_password": {"grafana"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("volume", list(KEYS))
+def test_a_volume_of_keys_is_mounted_by_those_that_use_them_and_only_those_that_make_them_may_write(volume):
+    mounting = {n: v for n, s in SERVICES.items() for v in s.get("volumes", []) if v.split(":")[0] == volume}
+    assert mounting.keys() == KEYS[volume]
+    writing = {name for name, one in mounting.items() if not one.endswith(":ro")}
+    assert writing == KEYS[volume] - {"chain", "prices"}
+
+
+@pytest.mark.parametrize("secret", list(SECRETS_OF))
+def test_a_secret_is_given_to_those_that_use_it(secret):
+    given = {name for name, service in SERVICES.items() if secret in service.get("secrets", [])}
+    assert given == SECRETS_OF[secret]
+    for name in OURS:
+        files = [v for k, v in SERVICES[name].get("environment", {}).items() if k.endswith("_FILE") and "/run/" in v]
+        assert set(files) == {f"/run/secrets/{one}" for one in SERVICES[name].get("secrets", [])}, name
+
+
+def test_no_volume_of_all_data_is_left():
+    assert "data" not in FILE["volumes"]
+    mounted = {v.split(":")[1] for s in OURS.values() for v in s.get("volumes", [])}
+    assert "/data" not in mounted
+    assert all(f" {place}" in DOCKERFILE for place in mounted), "a new volume belongs to our user if the image has it"
 
 
 def test_what_is_mounted_and_copied_exists():

@@ -1,7 +1,9 @@
 """Every service's own command and health check, run as a process; then what an operator sees of that deployment.
 
-The broker, the node and SQLite stand in for the containers of other people's images: this machine may have no container
-engine. What is asked here is asked of the processes that compose.yaml starts, by the commands that compose.yaml names.
+The broker, the node and the database stand in for the containers of other people's images: this machine may have no
+container engine. What is asked here is asked of the processes that compose.yaml starts, by the commands that it names.
+Where BTCFI_TEST_IMAGE names a mounted image (`make image`), they run inside it, with the volumes and the secrets that
+compose.yaml gives each, as its user, its root read-only.
 """
 
 import base64
@@ -18,6 +20,7 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -27,8 +30,10 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
 from settings.deployment import Deployment
+from tests.support.in_image import USER, image_environment, inside
 from tests.support.paths import ROOT
 from workers.app import create_app
+from workers.chaos.parallel import own_database
 from workers.commands import watch
 from workers.machine.cluster import Cluster
 from workers.machine.rows import free_port
@@ -42,8 +47,11 @@ RUNNING = (
     "prices", "settle", "chain", "control", "beat", "api", *ORACLES, "flower", "metrics", "seller", "buyer",
 )  # fmt: skip
 FLOWER_PASSWORD = "flower-password-of-the-test"
+BROKER_IN_IMAGE = "/run/btcfi/broker.sock"
 MINUTES = 3
 PATIENCE = 60
+IMAGE = os.environ.get("BTCFI_TEST_IMAGE")
+SERVER = os.environ.get("BTCFI_TEST_DATABASE_URL")
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -79,6 +87,7 @@ class Running:
             "RESULT_BACKEND_URL": stand_ins.result_backend_url,
             "NODE_URL": stand_ins.node_url,
             "BTCFI_NODE_COOKIE_FILE": str(stand_ins.node_cookie_file),
+            "BTCFI_WALLET_SEED_FILE": str(stand_ins.data_dir / "wallet.seed"),
             "BITCOIN_NODE_URL": stand_ins.node_url,
             "BITCOIN_COOKIE_FILE": str(stand_ins.node_cookie_file),
         }
@@ -162,6 +171,79 @@ class Running:
             process.wait(5)
         return slow
 
+    def keys(self):
+        """Every file of this deployment that is a secret."""
+        data = self.stand_ins.data_dir
+        files = [data / "wallet.seed", *data.glob("nodes/*.key"), *data.glob("parties/*/party/passphrase")]
+        return files + [self.folder / name / "own" / "oracle.key" for name in ORACLES]
+
+    def keystores(self):
+        return list(self.stand_ins.data_dir.glob("parties/*/party/keystore.json"))
+
+
+class RunningInImage(Running):
+    """The same, each in the image, with what compose.yaml mounts there."""
+
+    def __init__(self, folder, stand_ins, slots, collector):
+        super().__init__(folder, stand_ins, slots, collector)
+        folder.chmod(0o755)
+        self.volumes = folder / "volumes"
+        self.volumes.mkdir()
+        for name in FILE["volumes"]:
+            (self.volumes / name).mkdir(mode=0o700)
+            os.chown(self.volumes / name, USER, USER)
+        for party in ("seller", "buyer"):  # an engine fills a new volume from the image, which has this folder
+            inner = self.volumes / f"{party}-mail" / "party"
+            inner.mkdir(mode=0o700)
+            os.chown(inner, USER, USER)
+        cookie = self.volumes / "chain" / ".cookie"
+        cookie.write_bytes(Path(stand_ins.node_cookie_file).read_bytes())
+        broker = Path(urlsplit(stand_ins.broker_url.replace("redis+socket", "file")).path)
+        for one in (cookie, broker, broker.parent, folder / "secrets", *(folder / "secrets").iterdir()):
+            os.chown(one, USER, USER)
+        self.broker = broker
+        socket = f"redis+socket://{BROKER_IN_IMAGE}?virtual_host="
+        self.replaced |= {"BROKER_URL": f"{socket}0", "RESULT_BACKEND_URL": f"{socket}1"}
+        for name in [known for known in self.replaced if known.endswith("_FILE")]:
+            del self.replaced[name]  # as compose.yaml has them
+
+    def environment(self, name):
+        given = {k: v for k, v in super().environment(name).items() if k not in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
+        del given["BTCFI_DATA_DIR"]  # the image says where
+        return image_environment((ROOT / "Dockerfile").read_text()) | given
+
+    def here(self, name, arguments):
+        places = {"http://api:8000": f"http://127.0.0.1:{self.ports['api']}"}
+        if name in ORACLES:
+            places[f"--port=910{ORACLES.index(name) + 1}"] = f"--port={self.oracles[name]}"
+        for there, place in places.items():
+            arguments = [one.replace(there, place) for one in arguments]
+        return arguments
+
+    def command(self, name, arguments=None):
+        arguments = self.here(name, OURS[name]["command"]) if arguments is None else arguments
+        mounted = [(self.broker.parent, str(Path(BROKER_IN_IMAGE).parent), True)]
+        for volume in OURS[name].get("volumes", []):
+            source, target, *how = volume.split(":")
+            mounted.append((self.volumes / source, target, how != ["ro"]))
+        kept = self.folder / "secrets"
+        mounted += [(kept / one, f"/run/secrets/{one}", False) for one in OURS[name].get("secrets", [])]
+        return inside(Path(IMAGE), ["btcfi", *arguments], environment=self.environment(name), volumes=mounted)
+
+    def run(self, name, *arguments):
+        return subprocess.run(
+            self.command(name, arguments), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    def keys(self):
+        at = self.volumes
+        files = [at / "wallet" / "wallet.seed", *at.glob("nodes/*.key")]
+        files += [at / party / "passphrase" for party in ("seller", "buyer")]
+        return files + [at / name / "own" / "oracle.key" for name in ORACLES]
+
+    def keystores(self):
+        return [self.volumes / party / "keystore.json" for party in ("seller", "buyer")]
+
 
 def until(what, condition, every=0.2, otherwise=str):
     """Return what the condition finds. ``otherwise``: called for what else a failure should show."""
@@ -179,18 +261,27 @@ def running(tmp_path_factory):
     for name in ("BROKER_URL", "NODE_URL", "DATABASE_URL", "RESULT_BACKEND_URL"):
         if name in os.environ:
             pytest.skip(f"{name} is set: this test starts its own")
+    if IMAGE and not SERVER:
+        pytest.skip("no PostgreSQL, which the containers ask: set BTCFI_TEST_DATABASE_URL")
     folder = tmp_path_factory.mktemp("compose")
     recording = read_candle_folder(SYNTHETIC_CANDLES)
     chosen = venues_for_replay(recording, None, None)
     base = Deployment(
         data_dir=folder / "data", venues=tuple(map(str, chosen.registered)), legs=tuple(map(str, chosen.legs))
     )
+    with own_database(SERVER if IMAGE else None) as url:
+        if url is not None:
+            base = base.model_copy(update={"database_url": url})
+        yield from _running(folder, base, recording.slots(None, None))
+
+
+def _running(folder, base, slots):
     collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
     collector.received = []
     threading.Thread(target=collector.serve_forever, daemon=True).start()
     with Cluster(base, roles=(), beat=False, run_parties=False, replay_folder=SYNTHETIC_CANDLES) as cluster:
         cluster.start()
-        made = Running(folder, cluster.deployment, recording.slots(None, None), collector)
+        made = (RunningInImage if IMAGE else Running)(folder, cluster.deployment, slots, collector)
         made.prepared = [made.run("prepare", *OURS["prepare"]["command"]) for _ in range(2)]
         assert made.prepared[0].returncode == 0, made.prepared[0].stderr
         try:
@@ -250,6 +341,7 @@ def shown(priced):
 
 def test_every_service_of_ours_is_started_here_or_has_a_reason(running):
     reasons = {
+        "image": "only builds it",
         "prepare": "ran before the others", "coins": "ran after them", "volumes": "only makes a volume",
         "beat-live": "the command of beat, on a chain where nobody mines",
     }  # fmt: skip
@@ -296,7 +388,7 @@ def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(priced):
 
 @pytest.mark.usefixtures("priced", "consumed")
 def test_doctor_finds_nothing_wrong_with_it(running):
-    done = running.run("api", "doctor", "--no-network", "--json")
+    done = running.run("coins", "doctor", "--no-network", "--json")
     said = json.loads(done.stdout)
     assert said["ok"], said
     status = {check["name"]: check["status"] for check in said["checks"]}
@@ -366,11 +458,9 @@ def test_an_ad_hoc_settlement_through_flower_s_api_is_a_row_with_an_answer(runni
 
 def secrets_of(running):
     """Every secret of this deployment, in every spelling that a log could give it."""
-    data = running.stand_ins.data_dir
     yield "flower password", FLOWER_PASSWORD
     yield "node cookie", Path(running.stand_ins.node_cookie_file).read_text().strip().partition(":")[2]
-    files = [data / "wallet.seed", *data.glob("nodes/*.key"), *data.glob("parties/*/party/passphrase")]
-    files += [running.folder / name / "own" / "oracle.key" for name in ORACLES]
+    files = running.keys()
     assert len(files) >= 7
     for file in files:
         raw = file.read_bytes()
@@ -378,7 +468,7 @@ def secrets_of(running):
         yield file.name, base64.b64encode(raw).decode()
         with contextlib.suppress(UnicodeDecodeError):
             yield file.name, raw.decode().strip()
-    for file in data.glob("parties/*/party/keystore.json"):
+    for file in running.keystores():
         yield file.name, max((v for v in _texts(json.loads(file.read_text())) if len(v) >= 32), key=len)
 
 
@@ -435,6 +525,8 @@ def ancestors(spans, span_id):
 def test_one_trace_runs_from_the_tick_over_fetch_and_chord_to_the_expiry(running):
     pytest.importorskip("opentelemetry.proto", reason="pip install 'btcfi-oracle-vm[otel]'")
     pytest.importorskip("opentelemetry.instrumentation.celery", reason="pip install 'btcfi-oracle-vm[otel]'")
+    if IMAGE:
+        pytest.skip("the image has no OpenTelemetry: its lock file names none")
 
     def joined():
         spans = spans_of(running.collector)
