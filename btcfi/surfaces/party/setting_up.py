@@ -23,9 +23,8 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
-from btcfi.oracle.fixing import parse_fixing
-from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
+from btcfi.options.order import parse_amount, parse_expiry, read_wanted
+from btcfi.options.terms import OptionTerms, fixing_for, required_collateral, validate_terms
 from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
@@ -83,14 +82,15 @@ def option(
 ) -> None:
     """Write the terms of an option; its collateral follows from them."""
     now = UnixSeconds(int(time.time()))
-    which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
-    named = None if fixing is None else parse_fixing(fixing)
-    settles = fixing_for(named, american=american, preset=STANDARD_FIXING)
+    wanted = read_wanted(
+        kind=kind, strike=strike, quantity=quantity, expiry=parse_expiry(expiry), barrier=barrier, american=american,
+        fixing=fixing,
+    )  # fmt: skip
     terms = OptionTerms(
-        kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
-        barrier=None if barrier is None else parse_dollars(barrier, "barrier"), expiry=parse_expiry(expiry).slot(now),
-        premium=Cents(parse_dollars(premium, "premium") if premium is not None else 0),
-        collateral=required_collateral(which, size), fixing=settles,
+        kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, american=american, barrier=wanted.barrier,
+        expiry=wanted.expiry.slot(now), premium=Cents(0) if premium is None else parse_amount(premium, "premium"),
+        collateral=required_collateral(wanted.kind, wanted.quantity),
+        fixing=fixing_for(wanted.fixing, american=american, preset=STANDARD_FIXING),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)
     write_message(str(out), encode_terms(terms))

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.order import PriceMovedError
 from btcfi.surfaces.rest.errors import RateLimitedError
 from btcfi.surfaces.rest.schemas import Problem
 from btcfi.surfaces.status import status_of
@@ -52,6 +53,8 @@ def of_error(request: Request, error: BtcfiError) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, InvalidInputError):
         more = {"field": error.field, "expected": error.expected}
+    elif isinstance(error, PriceMovedError):
+        more = {"premium_cents": error.premium, "max_premium_cents": error.limit}
     detail = "the request failed inside; nothing about it is for outside" if internal else str(error)
     return problem(request, status=status, kind=name, title=title, detail=detail, headers=headers, **more)
 
