@@ -116,12 +116,14 @@ def _new(routes: APIRouter, console: Console) -> None:
         except BtcfiError as e:
             shown = _quote(console, fields)
             fields = {name: value[:80] for name, value in fields.items()}
-            status = status_of(e).http
+            # of an order without a quote the reason why there is none
+            why = shown["error"] or e if isinstance(e, orders.NotShownError) else e
+            status = status_of(why).http
             return console.page(
                 request, form.visitor, "new_option.html", status=status, fields=fields, kinds=KINDS,
                 units=list(UNITS), order_id=console.deps.entropy(16).hex(),
                 default_fixing=str(console.deps.api.fixing), valid_seconds=console.deps.api.quote_seconds,
-                refused=str(e) if status < 500 or isinstance(e, SAID) else "the sale failed inside",  # noqa: PLR2004
+                refused=str(why) if status < 500 or isinstance(why, SAID) else "the sale failed inside",  # noqa: PLR2004
                 **shown,
             )  # fmt: skip
         with console.store.transaction() as session:
@@ -138,18 +140,20 @@ def _quote(console: Console, fields: Mapping[str, str], twice: Mapping[str, int]
     try:
         refuse_twice(twice or {})
         with console.reading() as session:
+            if prices.newest_close(session, console.feed) is None:  # said before the fields, which the page fills by it
+                raise NoPriceYetError(console.feed)
             wanted = orders.wanted_of(fields)
             quoted = orders.quote(session, console.deps, wanted, now=console.market_now(session))
     except InvalidInputError as e:
-        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field}
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field, "error": e}
     except BtcfiError as e:
         if status_of(e).http >= 500 and not hasattr(e, "feed"):  # noqa: PLR2004 - the store is away, not the price
             raise
-        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": ""}
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": "", "error": e}
     shown = drawing.diagram(
         quoted.payoff, spot=quoted.spot, strike=wanted.strike, barrier=wanted.barrier
     )  # fmt: skip
-    return {"quoted": quoted, "diagram": shown, "problem": "", "wrong": ""}
+    return {"quoted": quoted, "diagram": shown, "problem": "", "wrong": "", "error": None}
 
 
 def _one(routes: APIRouter, console: Console) -> None:

@@ -20,7 +20,7 @@ from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import BodyTooLargeError, WrongContentTypeError
 from btcfi.surfaces.rest.market import MarketReader
-from btcfi.surfaces.rest.problems import install, of_error
+from btcfi.surfaces.rest.problems import install, of_error, unreadable
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -139,7 +139,7 @@ class BoundedBody:
             try:
                 state["value"] = read_body(bytes(body))
             except InvalidInputError as e:
-                await of_error(request, e)(scope, receive, send)
+                await unreadable(request, e)(scope, receive, send)
                 return
         given = False
 

@@ -59,6 +59,14 @@ def of_error(request: Request, error: BtcfiError) -> JSONResponse:
     return problem(request, status=status, kind=name, title=title, detail=detail, headers=headers, **more)
 
 
+def unreadable(request: Request, error: InvalidInputError) -> JSONResponse:
+    """Return the problem of a body that is no JSON of one meaning: the kind that a wrong field has."""
+    return problem(
+        request, status=422, kind="invalid-request", title=WRONG_FIELD, detail=str(error), field=error.field,
+        expected=error.expected,
+    )  # fmt: skip
+
+
 def install(app: FastAPI) -> None:
     """Make ``app`` answer every failure as a problem."""
 

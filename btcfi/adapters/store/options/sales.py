@@ -186,8 +186,8 @@ def quote_at(
     )  # fmt: skip
     validate_terms(terms, now=now, spot=market.spot)  # before pricing, which knows no field's name
     priced = premiums(
-        Book.of([cast("PriceableOption", terms)]), spot=market.spot, volatility=market.volatility / 10_000, rate=rule.rate_bps / 10_000, now=now,
-        known=market.said,
+        Book.of([cast("PriceableOption", terms)]), spot=market.spot, volatility=market.volatility / 10_000,
+        rate=rule.rate_bps / 10_000, now=now, known=market.said,
     )  # fmt: skip
     whole = Cents(int(total_premium(priced.premium, terms.quantity)[0]))
     asked = Cents(max(whole, least_premium(market.spot)))

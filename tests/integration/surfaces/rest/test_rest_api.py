@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlmodel import select
+from sqlmodel import select, update
 
 from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.adapters.store.options.premiums import refresh_premiums
@@ -18,6 +18,7 @@ from btcfi.adapters.store.prices import pauses
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
@@ -508,14 +509,21 @@ def _events(api, path, count, headers=None):
 def test_in_a_replay_the_markets_time_is_that_of_the_newest_minute(tmp_path):
     world = make_world(tmp_path, replay_clock=True)
     slot = NOW // 60 * 60 - 60
-    world.now += 400 * 86_400  # the recording is a year old
+    world.now += 400 * 86_400  # the recording is a year old, and played today
+    with world.store.transaction() as session:
+        session.exec(update(RoundRow).values(closed_at_unix=world.now))
     with TestClient(create_app(world.deps)) as api:
         assert api.get("/api/v1/market").json()["slot_unix"] == slot
         soon = {"strike": 70000, "expiry": str(slot + 120), "type": "call"}
         assert api.get("/api/v1/premium", params=soon).json()["priced_at_unix"] == slot + 60
         over = api.get("/api/v1/premium", params=soon | {"expiry": str(slot + 60)})
-        refused(over, 422, "invalid-input")
+        refused(over, 422, "invalid-terms")
         assert api.get("/api/v1/health").json()["status"] == "ok"
+        world.now += 120  # the recording is over
+        world.seconds += 2
+        refused(api.get("/api/v1/premium", params=soon), 503, "unfit-price")
+        assert api.get("/api/v1/prices/latest").json()["market_status"] == "stale"
+        assert api.get("/api/v1/market").json()["market_status"] == "stale"
     world.store.close()
 
 

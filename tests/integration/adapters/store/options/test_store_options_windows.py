@@ -305,7 +305,7 @@ def test_an_exercise_pays_no_price_from_before_the_sale(store):
         add_minute(session, LISTED - 120, 6_000_000)
         rounds.open_round(session, FEED, Slot(LISTED - 60), now=NOW, deadline_seconds=10)  # and stays open
         row = sold(session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(5_500_000), american=True)
-        assert (row.fixing, row.premium_cents) == ("minute", 0)
+        assert (row.fixing, row.premium_cents) == ("minute", 50)  # worth nothing, sold for the least
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         assert "waits" in settlements.answer_request(session, "one", RULE_OF, now=NOW)
         assert session.get(SettlementRow, "st-one") is None
