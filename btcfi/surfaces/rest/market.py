@@ -70,4 +70,4 @@ class MarketReader:
         rule = self._deps.quote_rule
         with self._deps.store.reading() as session:
             now = market_now(session, rule.feed, replay=self._deps.replay_clock, now=self._deps.clock())
-            return read_market(session, rule, now=now)
+            return read_market(session, rule, now=now, before=self._market)

@@ -149,22 +149,29 @@ class Quote:
         return self.terms.premium
 
 
-def read_market(session: Session, rule: QuoteRule, *, now: UnixSeconds) -> Market | None:
+def read_market(
+    session: Session, rule: QuoteRule, *, now: UnixSeconds, before: Market | None = None
+) -> Market | None:  # fmt: skip
     """Return the newest market in the store, however old or thin; None before the first priced minute.
 
-    now: the market's clock.
+    now: the market's clock. before: one that was read by this rule, whose volatility is taken while its minute is the
+    newest; it is read from a month of rounds. A sale gives none.
     """
     last = rounds.latest_priced(session, rule.feed)
     if last is None or last.price_cents is None:
         return None
-    volatility = volatility_of(session, rule.feed, fallback_bps=rule.fallback_volatility_bps)
+    if before is not None and before.slot == last.slot:
+        level, samples = before.volatility, before.samples
+    else:
+        found = volatility_of(session, rule.feed, fallback_bps=rule.fallback_volatility_bps)
+        level, samples = found.level, found.samples
     closed = last.closed_at_unix
     # what an earlier release's report did not measure it does not say
     thin: list[str] = json.loads(last.report or "{}").get("thin", [])
     return Market(
         feed=rule.feed, spot=CentsPerBtc(last.price_cents), slot=Slot(last.slot),
         closed_at=None if closed is None else UnixSeconds(closed), thin=tuple(thin),
-        halted=pause_of(session, rule.feed) is not None, volatility=volatility.level, samples=volatility.samples,
+        halted=pause_of(session, rule.feed) is not None, volatility=BasisPoints(level), samples=samples,
         said=said_since(session, rule.feed, open_windows(now)),
     )  # fmt: skip
 
