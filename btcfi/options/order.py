@@ -26,8 +26,10 @@ from btcfi.units import (
     Cents,
     CentsPerBtc,
     Minutes,
+    Sats,
     Slot,
     UnixSeconds,
+    sats,
     slot_of,
     unix_seconds,
 )
@@ -189,6 +191,16 @@ def parse_quantity(text: object, field: str = "quantity") -> CentiBtc:
     return CentiBtc(_hundredths(text, field, _BITCOIN, highest=MAX_QUANTITY, expected=expected))
 
 
+def parse_sats(text: str, field: str) -> Sats:
+    """Return whole satoshis, ``129,090`` or ``129090``. Raises InvalidTermsError naming ``field``."""
+    digits = text.strip(" ")
+    if len(digits) > LONGEST_NUMBER or "." in digits or not _NUMBER.fullmatch(digits):
+        raise InvalidTermsError(
+            field, repr(text[:_SHOWN]), "whole satoshis: digits 0-9, commas between groups of three"
+        )
+    return sats(int(digits.replace(",", "")))
+
+
 def parse_expiry(text: str) -> Expiry:
     """Return the expiry that ISO 8601 with a zone, unix seconds or ``+MINUTES`` mean. Raises InvalidTermsError."""
     if not text.startswith("+"):
@@ -303,5 +315,5 @@ def _text(value: object, field: str, expected: str) -> str:
 __all__ = [
     "DECIMALS", "LONGEST_NUMBER", "MAX_MINUTES", "UNITS", "Expiry", "Number", "Order", "PriceMovedError",
     "QuoteExpiredError", "Wanted", "parse_amount", "parse_distance", "parse_dollars", "parse_expiry", "parse_kind",
-    "parse_quantity", "parse_time", "read_body", "read_fixing", "read_wanted", "refuse_twice", "usd",
+    "parse_quantity", "parse_sats", "parse_time", "read_body", "read_fixing", "read_wanted", "refuse_twice", "usd",
 ]  # fmt: skip

@@ -360,7 +360,7 @@ def _create_option(
     the premium is in that moment.
     """
     body: dict[str, Any] = {"type": type, "strike": _plain(strike), "expiry": expiry_unix, "quantity": _plain(quantity)}
-    later = {"barrier": _plain(barrier), "fixing": fixing}
+    later: dict[str, Any] = {"barrier": _plain(barrier), "fixing": fixing}
     later |= {"max_premium_cents": max_premium_cents, "quoted_at_unix": quoted_at_unix}
     body |= {"american": american} | {name: value for name, value in later.items() if value is not None}
     return _Call(

@@ -23,7 +23,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
-from btcfi.options.order import parse_amount, parse_expiry, read_wanted
+from btcfi.options.order import parse_amount, parse_expiry, parse_sats, read_wanted
 from btcfi.options.terms import OptionTerms, fixing_for, required_collateral, validate_terms
 from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import asking
@@ -118,7 +118,7 @@ def offer(
     option: Annotated[Path, typer.Option("--option", help="The option's terms, JSON.")],
     role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
     announcement: Announcements,
-    premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.", min=0)],
+    premium_sats: Annotated[str, typer.Option("--premium-sats", help="What the funding pays the seller.")],
     out: Out,
     expiry_height: Annotated[
         int | None, typer.Option("--expiry-height", help="No settlement at or below it; default: by the clock.")
@@ -142,7 +142,7 @@ def offer(
     contract = ContractTerms(
         option=fields,
         collateral=terms.collateral,
-        premium=sats(premium_sats),
+        premium=parse_sats(premium_sats, "premium-sats"),
         expiry_height=height(expected if expiry_height is None else expiry_height),
         refund_height=height(refund + SLACK if refund_height is None else refund_height),
         rate=SatsPerKvb(rate),

@@ -556,6 +556,44 @@ def test_a_quote_is_what_the_refresh_stores_for_the_same_terms(api, world, trade
     assert api.get(f"/api/v1/options/{option}/premium").json()["premium_cents"] == quoted
 
 
+def test_a_sale_just_after_a_new_minute_charges_what_was_quoted_a_moment_before(api, world, trader):
+    for minutes in range(3):
+        quoted = api.get("/api/premium", params=ASKED).json()
+        made = api.post("/api/v1/options", json=ORDER, headers=trader).json()
+        assert (made["premium_cents"], made["premium_sats"]) == (quoted["total_cents"], quoted["total_sats"])
+        option = api.get(f"/api/v1/options/{made['option_id']}").json()
+        assert option["premium_cents"] == quoted["total_cents"]
+        with world.store.reading() as session:
+            sold = session.get_one(OptionRow, made["option_id"])
+        assert sold.volatility_bps == round(quoted["volatility"] * 10_000) == round(10_000 * _volatility(api))
+        # a jump: the volatility is another one at once, at the quote as at the sale
+        world.price(NOW // 60 * 60 + 60 * minutes, SPOT + 100_000 * (minutes + 1))
+        world.now += 60
+        world.seconds += 2
+
+
+def _volatility(api):
+    return api.get("/api/v1/market").json()["volatility_30d"]
+
+
+def test_a_premium_is_what_a_sale_of_its_quantity_asks_and_says_until_when(api, world):
+    got = api.get("/api/premium", params=ASKED).json()
+    assert got["total_cents"] == math.ceil(round(got["premium_btc"] * got["spot_cents"] * 0.5, 6))
+    assert got["total_sats"] == math.ceil(got["total_cents"] * 10**8 / got["spot_cents"])
+    assert (got["quoted_at_unix"], got["valid_until_unix"]) == (world.now, world.now + 30)
+    whole = api.get("/api/premium", params={k: v for k, v in ASKED.items() if k != "quantity"}).json()
+    assert whole["collateral_sats"] == 2 * got["collateral_sats"] == 10**8
+
+
+def test_a_client_of_an_earlier_release_buys_at_the_premium_of_the_moment(api, world, trader):
+    quoted = api.get("/api/premium", params=ASKED).json()["total_cents"]
+    world.price(NOW // 60 * 60, SPOT + 200_000)
+    world.now += 60
+    made = api.post("/api/option/create", json=ORDER, headers=trader)
+    assert made.status_code == 200
+    assert made.json()["premium_cents"] > quoted
+
+
 def test_a_barrier_that_was_touched_once_leaves_a_premium_of_nothing(api, world, trader):
     high = ORDER | {"barrier": 71000, "strike": 65000}
     option = api.post("/api/v1/options", json=high, headers=trader).json()["option_id"]
