@@ -20,6 +20,7 @@ from btcfi.errors import ConflictError, InvalidInputError, UnitOutOfRangeError
 from btcfi.options.terms import MAX_QUANTITY, InvalidTermsError, OptionKind
 from btcfi.oracle.fixing import Fixing, WrongFixingError, parse_fixing
 from btcfi.units import (
+    MAX_MONEY_SATS,
     MAX_U32,
     SECONDS_PER_MINUTE,
     CentiBtc,
@@ -29,7 +30,6 @@ from btcfi.units import (
     Sats,
     Slot,
     UnixSeconds,
-    sats,
     slot_of,
     unix_seconds,
 )
@@ -194,11 +194,12 @@ def parse_quantity(text: object, field: str = "quantity") -> CentiBtc:
 def parse_sats(text: str, field: str) -> Sats:
     """Return whole satoshis, ``129,090`` or ``129090``. Raises InvalidTermsError naming ``field``."""
     digits = text.strip(" ")
-    if len(digits) > LONGEST_NUMBER or "." in digits or not _NUMBER.fullmatch(digits):
-        raise InvalidTermsError(
-            field, repr(text[:_SHOWN]), "whole satoshis: digits 0-9, commas between groups of three"
-        )
-    return sats(int(digits.replace(",", "")))
+    found = len(digits) <= LONGEST_NUMBER and "." not in digits and _NUMBER.fullmatch(digits)
+    number = int(digits.replace(",", "")) if found else -1
+    if not 0 <= number <= MAX_MONEY_SATS:
+        expected = f"whole satoshis, 0 to {MAX_MONEY_SATS}: digits 0-9, commas between groups of three"
+        raise InvalidTermsError(field, repr(text[:_SHOWN]), expected)
+    return Sats(number)
 
 
 def parse_expiry(text: str) -> Expiry:

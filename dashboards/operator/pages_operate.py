@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from btcfi.adapters.store.access import views as access
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.options import asking, settlements, views
-from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementRequestRow, SettlementState
+from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
 from btcfi.adapters.store.prices.pauses import pause, pause_of, resume
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
@@ -133,7 +133,8 @@ def _try(console: Console, option_id: str) -> Trial:
         verdict, answer = str(asked.state), asked.answer or ""
         if asked.state == RequestState.OPEN:
             answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
-            verdict = session.get_one(SettlementRequestRow, option_id).state
+            row = views.request(session, option_id)
+            verdict = verdict if row is None else row.state
         elif asked.state == RequestState.ACCEPTED:
             verdict, answer = RequestState.HELD, "was accepted before"
         trial = Trial(option_id=option_id, state=state, verdict=verdict, answer=answer)
