@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import time
 
@@ -9,6 +10,9 @@ import pytest
 
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
 from btcfi.adapters.store.prices import pauses
+from btcfi.contracts.payouts import decode_terms
+from btcfi.errors import InvalidInputError
+from btcfi.surfaces.party.side import read_message
 from tests.support.doors import SPOT, Doors, Refused
 from workers.commands import options as commands
 
@@ -106,6 +110,26 @@ def test_json_that_two_parsers_read_differently_is_refused_by_the_name_of_the_fi
     answer = market.post(body % market.expiry)
     assert (answer.status_code, market.refusal(answer)) == (422, Refused(field))
     assert market.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ('"strike_cents": "6000000"', "strike_cents"), ('"strike_cents": 6000000.0', "strike_cents"),
+        ('"strike_cents": 6e6', "strike_cents"), ('"strike_cents": true', "strike_cents"),
+        ('"strike_cents": 1, "strike_cents": 6000000', "strike_cents"), ('"strike_cents": NaN', "NaN"),
+    ],
+)  # fmt: skip
+def test_a_partys_option_file_in_another_spelling_is_refused_by_its_field(market, written, field):
+    market.order("party")
+    file = market.folder / f"party-{market.orders}.json"
+    wrong = file.with_name("wrong.json")
+    wrong.write_text(re.sub(r'"strike_cents": ?6000000', written, file.read_text()))
+    assert wrong.read_text() != file.read_text()
+    assert decode_terms(read_message(str(file))).strike == 6_000_000
+    with pytest.raises(InvalidInputError) as caught:
+        decode_terms(read_message(str(wrong)))
+    assert field in str(caught.value)
 
 
 def test_a_field_that_stands_twice_is_refused_by_its_name_in_a_query_and_in_a_form(market):

@@ -20,6 +20,7 @@ from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.options.order import read_body
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
 from btcfi.pricing import black_scholes
@@ -27,6 +28,8 @@ from btcfi.surfaces.grpc.messages import write_submission
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key
 from btcfi.surfaces.rest.deps import Limits
+from btcfi.surfaces.rest.published import asked_as
+from btcfi.surfaces.rest.schemas import CreateOption
 from tests.support.oracle_support import quote
 from tests.support.oracles import DOLLARS, nodes, sign
 from tests.support.rest_world import FEED, NOW, SPOT, make_world
@@ -189,6 +192,31 @@ def test_the_same_key_with_another_order_is_refused(api, trader):
     api.post("/api/v1/options", json=ORDER, headers=headers)
     other = api.post("/api/v1/options", json=ORDER | {"quantity": 1}, headers=headers)
     refused(other, 409, "idempotency-mismatch")
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (
+            '{"type":"call","strike":70000,"expiry":1798790400,"quantity":0.5}',
+            '{"type":"call","strike":"70000","expiry":1798790400,"quantity":"0.5","barrier":null,"american":false}',
+        ),
+        (
+            '{"type":"call","strike":70000.50,"expiry":1798790400,"quantity":"0.50","barrier":"80000.0","american":true}',
+            '{"type":"call","strike":"70000.5","expiry":1798790400,"quantity":"0.50","barrier":"80000.0","american":true}',
+        ),
+        (
+            '{"type":"put","strike":"70000.5","expiry":1798790400,"quantity":1.0,"fixing":"twap:30"}',
+            (
+                '{"type":"put","strike":"70000.5","expiry":1798790400,"quantity":"1.0","barrier":null,"american":false,'
+                '"fixing":"twap:30"}'
+            ),
+        ),
+    ],
+)
+def test_an_order_that_an_earlier_release_answered_is_the_same_request_today(body, kept):
+    # what the release of baf76ab made of the same bodies
+    assert asked_as("/p", CreateOption.model_validate(read_body(body.encode()))) == f"POST /p\n{kept}"
 
 
 def test_two_callers_may_use_the_same_idempotency_key(api, world):
