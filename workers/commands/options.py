@@ -24,6 +24,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.order import DECIMALS, Order, parse_amount, parse_expiry, read_wanted, usd
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE
+from btcfi.surfaces.cli import Once
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds, unix_seconds
 from settings.deployment import load_deployment
@@ -45,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=Once)
 def create(
     *,
     kind: Annotated[str, typer.Option(help="call, put, binary_call or binary_put")],

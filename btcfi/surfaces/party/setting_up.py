@@ -25,6 +25,7 @@ from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import parse_amount, parse_expiry, parse_sats, read_wanted
 from btcfi.options.terms import OptionTerms, fixing_for, required_collateral, validate_terms
+from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
@@ -58,7 +59,7 @@ def address(*, side: Side) -> None:
     typer.echo(side.desk().address())
 
 
-@command()
+@command(cls=Once)
 def option(
     *,
     kind: Annotated[str, typer.Option("--kind", help="call, put, binary_call or binary_put.")],

@@ -132,7 +132,11 @@ def test_a_partys_option_file_in_another_spelling_is_refused_by_its_field(market
     assert field in str(caught.value)
 
 
-def test_a_field_that_stands_twice_is_refused_by_its_name_in_a_query_and_in_a_form(market):
+def test_a_field_that_stands_twice_is_refused_by_its_name_at_every_door(market):
+    for command in (("options", "create"), ("party", "option", "--out", str(market.folder / "twice.json"))):
+        code, _, err = market.run(*command, *market._words(FORM), "--strike", "50000")
+        assert market._command(code, err) == Refused("strike")
+        assert market.run(*command, *market._words(FORM), "--strike=50000")[0] == 2
     twice = {"type": "call", "strike": ["60000", "50000"], "expiry": str(market.expiry)}
     assert market.refusal(market.web.get("/api/v1/premium", params=twice)) == Refused("strike")
     fields = market.form(FORM) | {"strike": ["60000", "50000"]}
