@@ -19,6 +19,7 @@ from btcfi.adapters.store.prices.rounds import Register
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.options.expiry import SettlementInput, SettlementOutput
+from btcfi.options.order import PriceMovedError, QuoteExpiredError
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle import batch
@@ -319,6 +320,24 @@ def test_an_american_option_is_sold_on_its_minute_alone(store):
         assert sold(session, american=True).fixing == "minute"
         assert sold(session, "two", american=True, fixing=MINUTE).fixing == "minute"
         assert sold(session, "three").fixing == "twap:30"
+
+
+def test_a_quote_is_a_limit_for_its_seconds_and_the_same_order_comes_again_whatever_it_costs_by_then(store):
+    with store.transaction() as session:
+        premium = sold(session, active=False).premium_cents
+        for age in (SALE.quote_seconds, -SALE.quote_seconds):
+            asked = {"quoted_at": UnixSeconds(NOW - age), "max_premium": premium, "active": False}
+            assert sold(session, f"at{age}", **asked).premium_cents == premium
+        for age in (SALE.quote_seconds + 1, -SALE.quote_seconds - 1):
+            with pytest.raises(QuoteExpiredError) as old:
+                sold(session, "late", quoted_at=UnixSeconds(NOW - age))
+            assert old.value.age_seconds == age
+        with pytest.raises(PriceMovedError) as moved:
+            sold(session, "dear", max_premium=premium - 1)
+        assert (moved.value.premium, moved.value.limit) == (premium, premium - 1)
+        assert session.get(OptionRow, "dear") is None
+        # pressed twice: the option that it made, also where its limit is passed by now
+        assert sold(session, max_premium=1, quoted_at=UnixSeconds(0), active=False).id == "one"
 
 
 def test_nothing_is_sold_at_a_price_that_the_market_has_left(store):
