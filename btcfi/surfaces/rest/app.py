@@ -12,15 +12,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from btcfi.errors import InvalidInputError
-from btcfi.options.order import read_body
 from btcfi.pricing.premium import warm_up
 from btcfi.surfaces.rest import published, streams, v1
 from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.errors import BodyTooLargeError, WrongContentTypeError
 from btcfi.surfaces.rest.market import MarketReader
-from btcfi.surfaces.rest.problems import install, of_error, unreadable
+from btcfi.surfaces.rest.problems import install, of_error
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -99,10 +97,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 class BoundedBody:
-    """Reads a request's body before anything else, up to its path's limit, and insists that it is JSON.
-
-    JSON of one meaning: each key once, no NaN.
-    """
+    """Reads a request's body before anything else, up to its path's limit, and insists that it is JSON."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], *, body_bytes: int, proof_bytes: int) -> None:
         """``app``: what comes after."""
@@ -133,14 +128,7 @@ class BoundedBody:
         if body and content_type != "application/json":
             await of_error(request, WrongContentTypeError(content_type))(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        state["body"] = bytes(body)
-        if body and scope["path"] != PROOFS:  # a proof file has a reader of its own, whose refusal is the answer
-            try:
-                state["value"] = read_body(bytes(body))
-            except InvalidInputError as e:
-                await unreadable(request, e)(scope, receive, send)
-                return
+        scope.setdefault("state", {})["body"] = bytes(body)
         given = False
 
         async def replay() -> Message:

@@ -15,11 +15,11 @@ from btcfi.oracle.fixing import parse_fixing
 from btcfi.pricing.premium import CENTS_PER_USD
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.auth import ROLE, Caller, Reader, Trader
-from btcfi.surfaces.rest.bodies import ReadOnceRoute
 from btcfi.surfaces.rest.deps import READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey, once, order_id
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.problems import documented
+from btcfi.surfaces.rest.read_once import ReadOnceRoute
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 

@@ -26,13 +26,13 @@ from btcfi.pricing import portfolio
 from btcfi.pricing.premium import to_cents
 from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
-from btcfi.surfaces.rest.bodies import ReadOnceRoute
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.minutes import add_minutes
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
+from btcfi.surfaces.rest.read_once import ReadOnceRoute
 from btcfi.surfaces.rest.streams import Id
 from btcfi.units import UnixSeconds
 
