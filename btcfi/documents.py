@@ -7,6 +7,7 @@ values. What a document's fields must be is ``btcfi.records``'s to say.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from btcfi.errors import InvalidInputError
@@ -19,9 +20,22 @@ MAX_VALUES: Final = 1 << 21
 memory, a comma in a hostile text two or three."""
 
 
-def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is any shape until a reader has looked
+class KeyTwiceError(InvalidInputError):
+    """A key stands twice in an object: one parser takes the first, another the last."""
+
+    def __init__(self, what: str, key: str, expected: str) -> None:
+        super().__init__(what, f"is not JSON: the key {key!r} stands twice in an object", expected)
+        self.key = key
+
+
+class _TwiceError(ValueError):
+    """Inside the parser: which key."""
+
+
+def parse_json(raw: bytes | str, what: str, *, fraction: Callable[[str], Any] | None = None) -> Any:  # noqa: ANN401 - JSON is any shape until a reader has looked
     """Return the value of a JSON text. ``what``: the kind of document, in words, for the refusal.
 
+    fraction: what a number with a point or an exponent becomes, given as it is written; a float if not said.
     Raises InvalidInputError, and nothing else, for anything but JSON that every parser reads alike.
     """
     expected = f"{what}, as JSON"
@@ -29,13 +43,15 @@ def parse_json(raw: bytes | str, what: str) -> Any:  # noqa: ANN401 - JSON is an
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
         if text.count(",") >= MAX_VALUES:  # counted before anything is made of them
             raise InvalidInputError(what, "holds too many values", f"{expected}, of at most {MAX_VALUES:,} values")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=fraction or _finite)
         if "\\" in text:  # an escape is the one way into a half character: only then are strings looked at
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:
         raise InvalidInputError(what, "holds half a character (a lone surrogate)", expected) from e
     except UnicodeDecodeError as e:
         raise InvalidInputError(what, f"is no UTF-8 at byte {e.start}", expected) from e
+    except _TwiceError as e:
+        raise KeyTwiceError(what, str(e), expected) from e
     except RecursionError as e:
         raise InvalidInputError(what, "is nested too deeply", f"{expected}, at most {MAX_DEPTH} deep") from e
     except ValueError as e:
@@ -50,7 +66,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {name[:40]!r} stands twice in an object")
+        raise _TwiceError(name[:40])
     return made
 
 

@@ -99,6 +99,7 @@ class Deployment(BaseSettings):
     round_deadline_seconds: int = Field(default=20, ge=1, le=55)
     max_attempts: int = Field(default=5, ge=1, le=100)
     max_backlog: int = Field(default=5_000, ge=1, le=1_000_000)
+    quote_seconds: int = Field(default=30, ge=1, le=3_600)
 
     relay_seconds: Seconds = 2.0
     reconcile_seconds: Seconds = 15.0

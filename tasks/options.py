@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.options import contracts, options, settlements
+from btcfi.adapters.store.options import asking, contracts, options, settlements
 from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.oracle.quote import Feed
@@ -30,10 +30,10 @@ def answer_request(option_id: str) -> None:
 
 @shared_task(name="options.settle", ignore_result=False)
 def settle(option_id: str, requested_by: str = "flower") -> str:
-    """Ask for an ad hoc settlement: the same row as `btcfi settle` writes. This is what Flower's API applies."""
+    """Ask for an ad hoc settlement and say where it stands, as `btcfi settle` does. Flower's API applies this."""
     here = context()
     with here.work() as session:
-        return settlements.request_settlement(session, option_id, requested_by=requested_by, now=here.now()).state
+        return str(asking.ask(session, option_id, requested_by=requested_by, now=here.now()))
 
 
 def repair(here: Context, session: Session) -> None:

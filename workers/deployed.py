@@ -54,7 +54,7 @@ def sale_rule(deployment: Deployment) -> SaleRule:
         feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,
         fallback_volatility_bps=preset.fallback_volatility_bps, program=deployment.program,
         program_sha256=load_program(deployment.program).program_hash.hex(), max_backlog=deployment.max_backlog,
-        fixing=preset.fixing,
+        fixing=preset.fixing, quote_seconds=deployment.quote_seconds,
     )  # fmt: skip
 
 

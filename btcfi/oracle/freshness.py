@@ -31,13 +31,23 @@ def expires_at(slot: Slot) -> UnixSeconds:
     return UnixSeconds(slot + SECONDS_PER_MINUTE + LIFE_SECONDS)
 
 
-def market_status(slot: Slot, *, thin: Collection[Thin | str], halted: bool, now: UnixSeconds) -> MarketStatus:
+def market_status(
+    slot: Slot,
+    *,
+    thin: Collection[Thin | str],
+    halted: bool,
+    now: UnixSeconds,
+    closed_at: int | None = None,
+    wall: UnixSeconds | None = None,
+) -> MarketStatus:
     """Return the status of the newest price, that of ``slot``, at ``now``.
 
     thin: why it is too thin to settle on; empty where it is not. halted: whether the feed is paused.
+    closed_at, wall: when it was agreed, and now, by the wall's clock. A recording's market keeps its own time, ``now``,
+    which stands still with it when the recording ends; the wall's does not.
     """
     if halted:
         return MarketStatus.HALTED
-    if now >= expires_at(slot):
+    if now >= expires_at(slot) or (wall is not None and closed_at is not None and wall >= closed_at + LIFE_SECONDS):
         return MarketStatus.STALE
     return MarketStatus.THIN if thin else MarketStatus.TRADING

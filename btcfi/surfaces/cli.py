@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from typing import NoReturn
+from collections import Counter
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from btcfi.errors import BtcfiError
 
@@ -15,6 +18,20 @@ _USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__
 
 _INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+
+
+class Once(TyperCommand):
+    """A command whose options stand once each: of two strikes click takes the last, and a person reads the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of the click that typer ships
+        """Parse the words. Raises InvalidInputError naming an option that is given twice."""
+        from btcfi.options.order import refuse_twice  # noqa: PLC0415 - for the commands that take an order
+
+        single = [one for one in self.params if isinstance(one, TyperOption) and not (one.multiple or one.is_flag)]
+        field = {word: str(one.name).replace("_", "-") for one in single for word in one.opts}
+        words = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", args))
+        refuse_twice(Counter(field[word] for word in words if word in field))
+        return super().parse_args(ctx, args)
 
 
 def run(app: typer.Typer, *, name: str = "btcfi") -> NoReturn:

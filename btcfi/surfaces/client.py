@@ -79,6 +79,12 @@ class PremiumQuote:
     spot_cents: int
     volatility: float
     priced_at_unix: int
+    total_cents: int | None = None
+    """Of the whole quantity, as a sale charges it now; None from a server of an earlier release, as all below."""
+    total_sats: int | None = None
+    collateral_sats: int | None = None
+    quoted_at_unix: int | None = None
+    valid_until_unix: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,8 @@ class Market:
     spot_cents: int
     slot_unix: int
     samples: int
+    market_status: str | None = None
+    """Whether anything is sold at it: trading, thin, stale or halted; None from a server of an earlier release."""
 
 
 PRICES: Final = "/api/v1/prices/stream"
@@ -303,6 +311,11 @@ def _made(kind: type[T], body: Mapping[str, Any]) -> T:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
 
 
+def _plain(number: Decimal | None) -> str | None:
+    """Return a number as its digits: one with an exponent is refused."""
+    return None if number is None else f"{number:f}" if isinstance(number, Decimal) else str(number)
+
+
 def _query(**given: object) -> dict[str, str]:
     said = {name: value for name, value in given.items() if value is not None}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in said.items()}
@@ -319,14 +332,14 @@ def _segment(text: str) -> str:
 
 def _premium(
     *, type: OptionType, strike: Decimal, expiry: str, barrier: Decimal | None = None, american: bool = False,
-    fixing: str | None = None,
+    fixing: str | None = None, quantity: Decimal | None = None,
 ) -> _Call[PremiumQuote]:  # fmt: skip
     """Return what an option costs now. strike, barrier: USD per BTC. expiry: ISO 8601 with a zone, or seconds.
 
-    fixing: minute, twap:N or median:N; None: the service's preset.
+    fixing: minute, twap:N or median:N; None: the service's preset. quantity: what the total is of; None: one bitcoin.
     """
-    asked = {"type": type, "strike": strike, "expiry": expiry, "barrier": barrier, "american": american}
-    asked["fixing"] = fixing
+    asked = {"type": type, "strike": _plain(strike), "expiry": expiry, "american": american, "fixing": fixing}
+    asked |= {"barrier": _plain(barrier), "quantity": _plain(quantity)}
     return _get("/api/v1/premium", _record(PremiumQuote), **asked)
 
 
@@ -338,14 +351,18 @@ def _market() -> _Call[Market]:
 def _create_option(
     *, type: OptionType, strike: Decimal, expiry_unix: int, quantity: Decimal, barrier: Decimal | None = None,
     american: bool = False, fixing: str | None = None, idempotency_key: str | None = None,
+    max_premium_cents: int | None = None, quoted_at_unix: int | None = None,
 ) -> _Call[CreatedOption]:  # fmt: skip
     """Create an option. quantity: BTC, in hundredths. The same idempotency_key creates one option however often.
 
-    fixing: minute, twap:N or median:N; None: the service's preset.
+    fixing: minute, twap:N or median:N; None: the service's preset. max_premium_cents, quoted_at_unix: a quote's
+    total_cents and quoted_at_unix; above the one nothing is sold, nor by a quote that has become old. None: at whatever
+    the premium is in that moment.
     """
-    body: dict[str, Any] = {"type": type, "strike": str(strike), "expiry": expiry_unix, "quantity": str(quantity)}
-    body |= {"american": american} | ({"barrier": str(barrier)} if barrier is not None else {})
-    body |= {} if fixing is None else {"fixing": fixing}
+    body: dict[str, Any] = {"type": type, "strike": _plain(strike), "expiry": expiry_unix, "quantity": _plain(quantity)}
+    later: dict[str, Any] = {"barrier": _plain(barrier), "fixing": fixing}
+    later |= {"max_premium_cents": max_premium_cents, "quoted_at_unix": quoted_at_unix}
+    body |= {"american": american} | {name: value for name, value in later.items() if value is not None}
     return _Call(
         method="POST",
         path="/api/v1/options",

@@ -12,7 +12,7 @@ from btcfi.adapters import keystore
 from btcfi.adapters.chain import node
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, mandate, option, setup, summary
-from btcfi.options import expiry
+from btcfi.options import expiry, order
 from btcfi.oracle import announcement, attestation, submission
 from btcfi.proofs import errors as proof_errors
 from btcfi.surfaces.rest import errors as rest_errors
@@ -55,6 +55,8 @@ ROWS: dict[type[Exception], Row] = {
     machine.GuestMismatchError: Row(exit_code=78, http=500, grpc="INTERNAL"),
     machine.MachineFaultError: Row(exit_code=70, http=422, grpc="INVALID_ARGUMENT"),
     machine.ExecutorsDisagreeError: Row(exit_code=70, http=500, grpc="INTERNAL"),
+    order.PriceMovedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
+    order.QuoteExpiredError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     expiry.GuestRefusedError: Row(exit_code=65, http=422, grpc="INVALID_ARGUMENT"),
     submission.UnknownNodeError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
     submission.WrongVenueError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -60,6 +61,8 @@ class Form:
     """The first value of each name."""
     chosen: tuple[str, ...]
     """Every value of the name ``id``, in order, each once."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How often each other name came."""
 
     def __getitem__(self, name: str) -> str:
         """Return a field, stripped; empty when it is missing."""
@@ -202,7 +205,8 @@ def posts(role: str) -> Callable[..., Awaitable[Form]]:
             raise
         await _raise_without(request, who, role)
         chosen = tuple(dict.fromkeys(value for name, value in pairs if name == "id"))
-        return Form(visitor=who, fields=fields, chosen=chosen)
+        counts = Counter(name for name, _ in pairs if name != "id")
+        return Form(visitor=who, fields=fields, chosen=chosen, counts=counts)
 
     return sent
 

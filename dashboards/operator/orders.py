@@ -6,39 +6,29 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from btcfi.adapters.store.options.options import SATS_PER_BTC, NoPriceYetError
-from btcfi.adapters.store.options.premiums import quote as priced_as_sold
-from btcfi.adapters.store.options.sales import spot_to_sell_at
-from btcfi.adapters.store.prices import views as prices
+from btcfi.adapters.store.options.options import SATS_PER_BTC
+from btcfi.adapters.store.options.sales import Quote
+from btcfi.adapters.store.options.sales import quote as quote_as_sold
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError
+from btcfi.hashes import sha256
 from btcfi.options.expiry import SettlementInput
+from btcfi.options.order import Order, Wanted, parse_distance, read_wanted
 from btcfi.options.payoff import settle_in_python
-from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
-from btcfi.oracle.fixing import Fixing, parse_fixing
-from btcfi.oracle.quote import Feed
-from btcfi.surfaces.rest.deps import OptionOrder
-from btcfi.units import (
-    MAX_U32,
-    SECONDS_PER_MINUTE,
-    BasisPoints,
-    CentiBtc,
-    Cents,
-    CentsPerBtc,
-    Minutes,
-    Slot,
-    UnixSeconds,
-)
+from btcfi.options.terms import InvalidTermsError, OptionTerms
+from btcfi.oracle.fixing import Fixing
+from btcfi.units import MAX_U32, BasisPoints, Cents, CentsPerBtc, Minutes, Slot, UnixSeconds
 from dashboards.operator.deps import ConsoleDeps
 
-UNITS: Final = {"minutes": 1, "hours": 60, "days": 1_440}
-MAX_MINUTES: Final = 366 * 1_440
-DEFAULT_VOLATILITY_BPS: Final = BasisPoints(6_000)
+DRAWN_VOLATILITY_BPS: Final = BasisPoints(6_000)
+"""The settlement's input has one; what is paid at expiry does not depend on it."""
+
 ORDER_ID: Final = re.compile(r"[0-9a-f]{32}")
-LONGEST_NUMBER: Final = 20
+SHOWN: Final = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})\.([0-9]{1,10})\.([0-9a-f]{16})")
+"""What a quote's fragment has the form send back: limit in cents, expiry, when it was made, of which terms."""
+
 POINTS: Final = 97
 """Prices at which the payoff is drawn."""
 
@@ -51,49 +41,43 @@ SECONDS_PER_YEAR: Final = 31_536_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The fields of the form, checked for form."""
-
-    kind: OptionKind
-    strike: CentsPerBtc
-    quantity: CentiBtc
-    barrier: CentsPerBtc | None
-    american: bool
-    fixing: Fixing | None
-    """None: the preset's, of an American option its minute."""
-    minutes: int
-    """Until expiry, from the market's now."""
-
-    def expiry(self, now: UnixSeconds) -> Slot:
-        """Return the minute that settles it."""
-        return Slot((now // SECONDS_PER_MINUTE + self.minutes) * SECONDS_PER_MINUTE)
-
-    def order(self, order_id: str, now: UnixSeconds) -> OptionOrder:
-        """Return what the creator of options is asked for. Raises InvalidInputError for an id that is not ours."""
-        if not ORDER_ID.fullmatch(order_id):
-            raise InvalidInputError("order", repr(order_id[:40]), "the id that the page gave")
-        return OptionOrder(
-            order_id=order_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
-            american=self.american, expiry=self.expiry(now), fixing=self.fixing,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Quoted:
     """What the sale would ask now."""
 
-    wanted: Wanted
-    spot: CentsPerBtc
-    slot: Slot
+    quote: Quote
     expiry: Slot
     fixing: Fixing
-    volatility_bps: int
-    premium: Cents
-    premium_sats: int
-    collateral_sats: int
     greeks: Mapping[str, float]
     """Of the whole quantity: delta BTC, gamma BTC per 1 %, vega USD per point, theta USD per day, rho USD per point."""
     payoff: Payoff
+    shown: str
+    """What the form sends back with the order: nothing is sold but what this page showed, and not above its premium."""
+    valid_seconds: int
+
+    @property
+    def spot(self) -> CentsPerBtc:
+        """The price that it is made at."""
+        return self.quote.market.spot
+
+    @property
+    def volatility_bps(self) -> int:
+        """What it is priced with."""
+        return self.quote.market.volatility
+
+    @property
+    def premium(self) -> Cents:
+        """Of the whole quantity."""
+        return self.quote.premium
+
+    @property
+    def premium_sats(self) -> int:
+        """What the funding pays for it."""
+        return self.quote.premium_sats
+
+    @property
+    def collateral_sats(self) -> int:
+        """What the writer locks."""
+        return self.quote.terms.collateral
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,78 +92,67 @@ class Payoff:
     """The price of the first change of sign, cents."""
 
 
+class NotShownError(InvalidInputError):
+    """An order without the quote that its page showed, or with one of other terms."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("quote", problem, "the quote of these terms, as the page shows it now: read it, press again")
+
+
 def wanted_of(fields: Mapping[str, str]) -> Wanted:
-    """Return the fields of the form. Raises InvalidInputError naming the first wrong one."""
-    unit = fields.get("unit", "minutes")
-    if unit not in UNITS:
-        raise InvalidInputError("expiry", repr(unit[:20]), "minutes, hours or days")
-    count = hundredths(fields.get("expires", ""), "expiry", highest=MAX_MINUTES * 100)
-    minutes = count * UNITS[unit] // 100
-    if not 1 <= minutes <= MAX_MINUTES:
-        raise InvalidInputError("expiry", f"{minutes} minutes from now", f"1 to {MAX_MINUTES} minutes")
-    barrier, fixing = fields.get("barrier", "").strip(), fields.get("fixing", "").strip()
-    return Wanted(
-        kind=OptionKind.from_label(fields.get("kind", "")[:40]),
-        strike=CentsPerBtc(hundredths(fields.get("strike", ""), "strike", highest=MAX_U32)),
-        quantity=CentiBtc(hundredths(fields.get("quantity", ""), "quantity", highest=2_100_000_000)),
-        barrier=CentsPerBtc(hundredths(barrier, "barrier", highest=MAX_U32)) if barrier else None,
-        american=fields.get("american", "") == "yes",
-        fixing=parse_fixing(fixing) if fixing else None,
-        minutes=minutes,
-    )
+    """Return the fields of the form. Raises InvalidTermsError, WrongFixingError naming the first wrong one."""
+    american = fields.get("american", "")
+    if american not in {"", "yes"}:
+        raise InvalidTermsError("american", repr(american[:20]), "yes, or nothing")
+    return read_wanted(
+        kind=fields.get("kind", ""), strike=fields.get("strike", ""), quantity=fields.get("quantity", ""),
+        expiry=parse_distance(fields.get("expires", ""), fields.get("unit", "minutes")),
+        barrier=fields.get("barrier", "") or None, american=american == "yes", fixing=fields.get("fixing", "") or None,
+    )  # fmt: skip
 
 
-def hundredths(text: str, field: str, *, highest: int) -> int:
-    """Return a decimal of at most two places as hundredths. Raises InvalidInputError."""
-    text = text.strip().replace(",", "").removeprefix("$")
-    expected = f"a number from 0.01 to {Decimal(highest).scaleb(-2):,} with at most two decimals"
-    try:
-        number = Decimal(text if 0 < len(text) <= LONGEST_NUMBER else "none")
-    except InvalidOperation as e:
-        raise InvalidInputError(field, repr(text[:LONGEST_NUMBER]) if text else "nothing", expected) from e
-    # compared before it is scaled: 1E+999999 would be a million digits as an integer
-    if not number.is_finite() or not 0 < number <= Decimal(highest).scaleb(-2):
-        raise InvalidInputError(field, text, expected)
-    scaled = number.scaleb(2)
-    if scaled != scaled.to_integral_value():
-        raise InvalidInputError(field, text, expected)
-    return int(scaled)
+def order_of(wanted: Wanted, order_id: str, shown: str) -> Order:
+    """Return what the creator of options is asked for: the option that the page showed, at most at its premium.
+
+    shown: the quote as the page had it. Its numbers are the buyer's own to choose, so they need no signature: a higher
+    limit or a younger quote costs only who sends them, and the sale is at the price of its moment all the same.
+    Raises NotShownError, InvalidInputError for an id that is not ours.
+    """
+    if not ORDER_ID.fullmatch(order_id):
+        raise InvalidInputError("order", repr(order_id[:40]), "the id that the page gave")
+    parts = SHOWN.fullmatch(shown)
+    if parts is None:
+        raise NotShownError(f"{shown[:60]!r} is no quote" if shown else "missing")
+    limit, expiry, at = (int(part) for part in parts.groups()[:3])
+    if parts[4] != _digest(wanted):
+        raise NotShownError("it is of other terms")
+    if max(limit, expiry, at) > MAX_U32 or not limit:
+        raise NotShownError(f"{shown[:60]!r} is out of range")
+    return Order(
+        option_id=order_id, kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, barrier=wanted.barrier,
+        american=wanted.american, expiry=Slot(expiry), fixing=wanted.fixing, max_premium=Cents(limit),
+        quoted_at=UnixSeconds(at),
+    )  # fmt: skip
+
+
+def _digest(wanted: Wanted) -> str:
+    """Return what tells the terms of one form from another's."""
+    return sha256(repr(wanted).encode()).hex()[:16]
 
 
 def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSeconds) -> Quoted:
-    """Return the premium that a sale would fix now.
+    """Return what a sale would ask now, drawn.
 
     now: the market's clock. Raises InvalidTermsError, NoPriceYetError, UnfitPriceError.
     """
-    last = prices.newest_close(session, deps.api.feed)
-    if last is None:
-        raise NoPriceYetError(deps.api.feed)
-    spot = spot_to_sell_at(session, Feed(deps.api.feed), now=now)
-    expiry = wanted.expiry(now)
-    collateral = required_collateral(wanted.kind, wanted.quantity)
-    terms = OptionTerms(
-        kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, barrier=wanted.barrier,
-        american=wanted.american, expiry=expiry, premium=Cents(0), collateral=collateral,
-        fixing=fixing_for(wanted.fixing, american=wanted.american, preset=deps.api.fixing),
-    )  # fmt: skip
-    validate_terms(terms, now=now, spot=spot)
-    fallback = deps.api.fallback_volatility
-    asked = priced_as_sold(
-        session, terms, feed=Feed(deps.api.feed), spot=spot, now=now, rate=deps.api.rate,
-        fallback_volatility_bps=DEFAULT_VOLATILITY_BPS if fallback is None else round(fallback * 10_000),
-    )  # fmt: skip
-    premium, volatility, priced = asked.premium, asked.volatility, asked.priced
+    order = wanted.order("", now)
+    made = quote_as_sold(session, order, deps.api.quote_rule, now=now, wall=deps.api.clock())
+    spot, volatility, priced = made.market.spot, made.market.volatility, made.priced
     held = wanted.quantity / 100
     return Quoted(
-        wanted=wanted,
-        spot=spot,
-        slot=last.slot,
-        expiry=expiry,
-        fixing=terms.window,
-        volatility_bps=volatility,
-        premium=premium,
-        premium_sats=premium * SATS_PER_BTC // spot,
-        collateral_sats=collateral,
+        quote=made,
+        expiry=order.expiry,
+        fixing=made.terms.window,
         greeks={
             "delta": float(priced.delta[0]) * held,
             "gamma": float(priced.gamma[0]) * held * spot / 10_000,
@@ -188,12 +161,14 @@ def quote(session: Session, deps: ConsoleDeps, wanted: Wanted, *, now: UnixSecon
             "rho": float(priced.rho[0]) * held,
         },
         payoff=payoff(
-            terms,
-            premium=premium,
+            made.terms,
+            premium=made.premium,
             spot=spot,
-            rate=BasisPoints(round(deps.api.rate * 10_000)),
-            share=volatility / 10_000 * math.sqrt((expiry - now) / SECONDS_PER_YEAR) * DRAWN_DEVIATIONS,
+            rate=deps.api.quote_rule.rate_bps,
+            share=volatility / 10_000 * math.sqrt((order.expiry - now) / SECONDS_PER_YEAR) * DRAWN_DEVIATIONS,
         ),
+        shown=f"{made.premium}.{order.expiry}.{made.at}.{_digest(wanted)}",
+        valid_seconds=made.valid_until - made.at,
     )
 
 
@@ -212,7 +187,7 @@ def payoff(terms: OptionTerms, *, premium: int, spot: int, rate: BasisPoints, sh
             SettlementInput(
                 option_type=int(terms.kind), strike=terms.strike, spot=price, quantity=terms.quantity,
                 barrier_level=terms.barrier or CentsPerBtc(0), early_exercise=0, time_to_expiry=Minutes(0),
-                volatility=DEFAULT_VOLATILITY_BPS, observed_low=price, observed_high=price,
+                volatility=DRAWN_VOLATILITY_BPS, observed_low=price, observed_high=price,
                 premium=Cents(min(premium, MAX_U32)), rate=rate, collateral=terms.collateral,
             )
         )  # fmt: skip

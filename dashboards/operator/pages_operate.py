@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store.access import views as access
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.adapters.store.options import settlements, views
+from btcfi.adapters.store.options import asking, settlements, views
 from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
 from btcfi.adapters.store.prices.pauses import pause, pause_of, resume
 from btcfi.adapters.store.spine.database import Session
@@ -90,10 +90,10 @@ def _settle(routes: APIRouter, console: Console) -> None:
             return _tried(console, request, form, form.chosen, refused=str(e))
 
         def work(session: Session) -> None:
-            for option_id in form.chosen:
-                settlements.request_settlement(
-                    session, option_id, requested_by=f"console {form.visitor.name}", now=console.now()
-                )
+            who = f"console {form.visitor.name}"
+            asked = asking.ask_each(session, form.chosen, requested_by=who, now=console.now())
+            if all(one.state == RequestState.REFUSED for one in asked):
+                raise InvalidInputError("options", str(asked[0].answer), "one that has not ended")
 
         return _do(console, request, form, "settle", " ".join(form.chosen), f"{len(form.chosen)} options", work)
 
@@ -129,12 +129,15 @@ def _try(console: Console, option_id: str) -> Trial:
         if option is None:
             return Trial(option_id=option_id, state="", verdict=RequestState.REFUSED, answer="there is no such option")
         state, now = option.state, console.now()
-        before = views.request(session, option_id)
-        if before is not None and before.state == RequestState.ACCEPTED:
-            return Trial(option_id=option_id, state=state, verdict=RequestState.HELD, answer="was accepted before")
-        row = settlements.request_settlement(session, option_id, requested_by="dry run", now=now)
-        answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
-        trial = Trial(option_id=option_id, state=state, verdict=row.state, answer=answer)
+        asked = asking.ask(session, option_id, requested_by="dry run", now=now)
+        verdict, answer = str(asked.state), asked.answer or ""
+        if asked.state == RequestState.OPEN:
+            answer = settlements.answer_request(session, option_id, console.deps.rule_of, now=now)
+            row = views.request(session, option_id)
+            verdict = verdict if row is None else row.state
+        elif asked.state == RequestState.ACCEPTED:
+            verdict, answer = RequestState.HELD, "was accepted before"
+        trial = Trial(option_id=option_id, state=state, verdict=verdict, answer=answer)
         session.rollback()
     return trial
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -11,11 +12,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.options import views
+from btcfi.adapters.store.options.backlog import BacklogFullError
 from btcfi.adapters.store.options.options import NoPriceYetError, find_option
 from btcfi.adapters.store.options.tables import OptionState
 from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import views as prices
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.options.order import UNITS, refuse_twice
 from btcfi.options.terms import OptionKind
 from btcfi.surfaces.status import status_of
 from dashboards.operator import drawing, orders, queries
@@ -35,6 +38,9 @@ BLANK: Final = {
     "kind": "call", "strike": "", "quantity": "0.10", "barrier": "", "american": "", "expires": "60", "unit": "minutes",
     "fixing": "",
 }  # fmt: skip
+
+SAID: Final = (InvalidInputError, NoPriceYetError, BacklogFullError)
+"""Refusals of a sale that tell their reader something; what else fails with a status of the server's stays inside."""
 
 
 def router(console: Console) -> APIRouter:
@@ -89,30 +95,35 @@ def _new(routes: APIRouter, console: Console) -> None:
             fields["strike"] = f"{round(newest.price_cents, -4) / 100:.2f}"
         shown = _quote(console, fields)
         return console.page(
-            request, who, "new_option.html", fields=fields, kinds=KINDS, units=list(orders.UNITS),
-            order_id=console.deps.entropy(16).hex(), refused=None, default_fixing=str(console.deps.api.fixing), **shown,
+            request, who, "new_option.html", fields=fields, kinds=KINDS, units=list(UNITS),
+            order_id=console.deps.entropy(16).hex(), refused=None, default_fixing=str(console.deps.api.fixing),
+            valid_seconds=console.deps.api.quote_seconds, **shown,
         )  # fmt: skip
 
     @routes.get("/options/quote")
     def live_quote(request: Request, who: Trader) -> HTMLResponse:
-        fields = {name: request.query_params.get(name, "")[:80] for name in BLANK}
-        return console.page(request, who, "parts/quote.html", **_quote(console, fields))
+        fields = {name: request.query_params.get(name, "") for name in BLANK}
+        twice = Counter(name for name, _ in request.query_params.multi_items())
+        return console.page(request, who, "parts/quote.html", **_quote(console, fields, twice))
 
     @routes.post("/options")
     def create(request: Request, form: TraderForm) -> Response:
-        fields = {name: form[name][:80] for name in BLANK}
+        fields = {name: form.fields.get(name, "") for name in BLANK}
         try:
-            with console.reading() as session:
-                order = orders.wanted_of(fields).order(form["order"], console.market_now(session))
+            refuse_twice(form.counts)
+            order = orders.order_of(orders.wanted_of(fields), form["order"], form["quote"])
             made = console.deps.api.create_option(order)
         except BtcfiError as e:
             shown = _quote(console, fields)
-            status = status_of(e).http
+            fields = {name: value[:80] for name, value in fields.items()}
+            # of an order without a quote the reason why there is none
+            why = shown["error"] or e if isinstance(e, orders.NotShownError) else e
+            status = status_of(why).http
             return console.page(
                 request, form.visitor, "new_option.html", status=status, fields=fields, kinds=KINDS,
-                units=list(orders.UNITS), order_id=console.deps.entropy(16).hex(),
-                default_fixing=str(console.deps.api.fixing),
-                refused=str(e) if status < 500 or isinstance(e, InvalidInputError) else "the sale failed inside",  # noqa: PLR2004
+                units=list(UNITS), order_id=console.deps.entropy(16).hex(),
+                default_fixing=str(console.deps.api.fixing), valid_seconds=console.deps.api.quote_seconds,
+                refused=str(why) if status < 500 or isinstance(why, SAID) else "the sale failed inside",  # noqa: PLR2004
                 **shown,
             )  # fmt: skip
         with console.store.transaction() as session:
@@ -124,24 +135,25 @@ def _new(routes: APIRouter, console: Console) -> None:
         return RedirectResponse(f"{base_of(request)}/options/{path_segment(made.option_id)}", status_code=303)
 
 
-def _quote(console: Console, fields: Mapping[str, str]) -> dict[str, Any]:
+def _quote(console: Console, fields: Mapping[str, str], twice: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return the quote of the form's fields with its diagram, or what is wrong with them."""
     try:
+        refuse_twice(twice or {})
         with console.reading() as session:
-            if prices.newest_close(session, console.feed) is None:
+            if prices.newest_close(session, console.feed) is None:  # said before the fields, which the page fills by it
                 raise NoPriceYetError(console.feed)
             wanted = orders.wanted_of(fields)
             quoted = orders.quote(session, console.deps, wanted, now=console.market_now(session))
     except InvalidInputError as e:
-        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field}
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": e.field, "error": e}
     except BtcfiError as e:
         if status_of(e).http >= 500 and not hasattr(e, "feed"):  # noqa: PLR2004 - the store is away, not the price
             raise
-        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": ""}
+        return {"quoted": None, "diagram": None, "problem": str(e), "wrong": "", "error": e}
     shown = drawing.diagram(
         quoted.payoff, spot=quoted.spot, strike=wanted.strike, barrier=wanted.barrier
     )  # fmt: skip
-    return {"quoted": quoted, "diagram": shown, "problem": "", "wrong": ""}
+    return {"quoted": quoted, "diagram": shown, "problem": "", "wrong": "", "error": None}
 
 
 def _one(routes: APIRouter, console: Console) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from btcfi.adapters.store.options.premiums import open_book, realised_volatility
+from btcfi.adapters.store.options.premiums import open_book, volatility_of
 from btcfi.adapters.store.options.tables import OPEN_OPTIONS
 from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -22,7 +22,6 @@ from btcfi.pricing.premium import to_cents
 from btcfi.units import CentsPerBtc, UnixSeconds
 from dashboards.operator.console import Console
 from dashboards.operator.gate import Operator
-from dashboards.operator.orders import DEFAULT_VOLATILITY_BPS
 
 SPOT_MOVES: Final = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
 VOLATILITY_MOVES: Final = (-0.25, 0.0, 0.25)
@@ -112,11 +111,11 @@ def router(console: Console) -> APIRouter:
 def compute(console: Console, last: RoundRow) -> Risk:
     """Return the risk of all open options at the price of ``last``. Raises what the pricing library raises."""
     deps = console.deps.api
-    fallback = DEFAULT_VOLATILITY_BPS if deps.fallback_volatility is None else round(deps.fallback_volatility * 10_000)
+    fallback = deps.quote_rule.fallback_volatility_bps
     with console.reading() as session:
         now = UnixSeconds(last.slot + 60)
         written = open_book(session, Feed(console.feed), OPEN_OPTIONS)
-        volatility = realised_volatility(session, Feed(console.feed), fallback_bps=fallback) / 10_000
+        volatility = volatility_of(session, Feed(console.feed), fallback_bps=fallback).level / 10_000
         closes, interval = _closes(session, console.feed, last.slot)
     positions = portfolio.Positions(
         book=written.book,

@@ -29,14 +29,15 @@ def walk(url: str, key: str) -> None:
         # %% An American put, struck a fifth above the market, for an hour: what does it cost, and what moves it?
         strike = Decimal(round(market.spot_price * 1.2, -2))
         expiry = market.slot_unix + 60 * 60
-        quote = btcfi.premium(type="put", strike=strike, expiry=str(expiry), american=True)
+        size = Decimal("0.05")
+        quote = btcfi.premium(type="put", strike=strike, expiry=str(expiry), american=True, quantity=size)
         show(quote, strike)
 
-        # %% Buy a twentieth of a bitcoin of it. The key makes a repetition of this very line harmless.
+        # %% Buy a twentieth of a bitcoin of it, for what was shown or less. The key makes a repetition harmless.
         order = f"example-{market.slot_unix}"
         made = btcfi.create_option(
-            type="put", strike=strike, expiry_unix=expiry, quantity=Decimal("0.05"), american=True,
-            idempotency_key=order,
+            type="put", strike=strike, expiry_unix=expiry, quantity=size, american=True, idempotency_key=order,
+            max_premium_cents=quote.total_cents, quoted_at_unix=quote.quoted_at_unix,
         )  # fmt: skip
         print(f"option {made.option_id}: premium ${made.premium:,.2f}, collateral {made.collateral_sats:,} sats")
         option = funded(btcfi, made)

@@ -47,9 +47,12 @@ def write_option(page, console, *, kind: str, strike: str, minutes: int, america
     page.get_by_label(kind, exact=True).check()
     page.get_by_label("Strike, USD").fill(strike)
     page.get_by_label("Quantity").fill("0.05")
-    page.get_by_label("Expires in").fill(str(minutes))
     if american:
         page.get_by_label("American").check()
+    # the button sells what the page has shown: the quote of these very terms
+    with page.expect_response(lambda answer: "/options/quote?" in answer.url and f"expires={minutes}" in answer.url):
+        page.get_by_label("Expires in").fill(str(minutes))
+    page.wait_for_function("() => document.querySelector('.htmx-request') === null")
     page.locator("#quote .figure strong").wait_for()
     page.get_by_role("button", name="Write and fund this option").click()
     page.wait_for_url(re.compile(r"/options/[0-9a-f]{32}$"))

@@ -42,7 +42,7 @@ from btcfi.oracle.quote import BTC_USD
 from btcfi.oracle.venues import exchange_of
 from btcfi.oracle.venues.candle import read_response
 from btcfi.proofs.settlement_proof import build_proof, to_json
-from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
+from btcfi.surfaces.rest.deps import CreatedOption, Deps
 from btcfi.units import CentiBtc, CentsPerBtc, Sats, Slot, UnixSeconds, display_txid
 from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
@@ -99,11 +99,9 @@ class ConsoleWorld:
             session.expire_all()
             return session.get_one(OptionRow, option_id)
 
-    def create_option(self, order: OptionOrder) -> CreatedOption:
-        row = self.sell(
-            order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier,
-            american=order.american, expiry=order.expiry, fixing=order.fixing,
-        )  # fmt: skip
+    def create_option(self, order: Order) -> CreatedOption:
+        with self.store.transaction() as session:
+            row = sell(session, order, sale_rule(), now=UnixSeconds(self.now), wall=UnixSeconds(self.now))
         return CreatedOption(
             option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,
             collateral_sats=row.collateral_sats, taproot_address=row.address or "",

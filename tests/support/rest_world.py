@@ -7,14 +7,15 @@ a made-up key. Settling is done here by ``settle``, with the real guest program 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel
 
 from btcfi.adapters.store.access import api_tables  # noqa: F401 - registers the tables
+from btcfi.adapters.store.options.sales import SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
@@ -22,11 +23,9 @@ from btcfi.adapters.store.spine.edges import record
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.options.expiry import SettlementInput
-from btcfi.options.terms import OptionTerms, required_collateral, validate_terms
-from btcfi.pricing.premium import Book, premiums
+from btcfi.options.order import Order
 from btcfi.surfaces.rest.auth import create_key
-from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
-from btcfi.units import Cents, CentsPerBtc
+from btcfi.surfaces.rest.deps import CreatedOption, Deps
 
 NOW = 1_790_000_040
 FEED = "BTC-USD"
@@ -65,44 +64,27 @@ class World:
                 )
             )
 
-    def create_option(self, order: OptionOrder) -> CreatedOption:
+    def create_option(self, order: Order) -> CreatedOption:
+        """Sell by the pipeline's own ``sell``, and give the contract a made-up address at once."""
         with self.store.transaction() as session:
-            made = session.exec(select(OptionRow).where(OptionRow.id == order.order_id)).first()
-            if made is None:
+            known = session.get(OptionRow, order.option_id) is not None
+            made = sell(session, order, self.rule, now=self.now, wall=self.now)
+            if not known:
                 self.orders += 1
-                made = self._new(order)
-                session.add(made)
-                record(session, "option", made.id, "CREATED", now=self.now)
+                script = bytes.fromhex("5120") + sha256(order.option_id.encode()).digest()
+                made.address = encode_address(script)
         return CreatedOption(
             option_id=made.id, premium_cents=made.premium_cents, premium_sats=made.premium_sats,
             collateral_sats=made.collateral_sats, taproot_address=made.address or "",
         )  # fmt: skip
 
-    def _new(self, order: OptionOrder) -> OptionRow:
-        collateral = required_collateral(order.kind, order.quantity)
-        terms = OptionTerms(
-            kind=order.kind, strike=order.strike, quantity=order.quantity, barrier=order.barrier,
-            american=order.american, expiry=order.expiry, premium=Cents(0), collateral=collateral,
-            fixing=order.fixing,
-        )  # fmt: skip
-        validate_terms(terms, now=self.now, spot=CentsPerBtc(SPOT))
-        book = Book(
-            kind=np.array([order.kind], dtype=np.int8), strike_cents=np.array([order.strike]),
-            expiry_unix=np.array([order.expiry]), barrier_cents=np.array([order.barrier or 0]),
-            american=np.array([order.american]),
-        )  # fmt: skip
-        each = int(premiums(book, spot=CentsPerBtc(SPOT), volatility=0.6, rate=0.03, now=self.now).premium_cents()[0])
-        whole = each * order.quantity // 100
-        script = bytes.fromhex("5120") + sha256(order.order_id.encode()).digest()
-        return OptionRow(
-            id=order.order_id, feed=FEED, kind=int(order.kind), strike_cents=order.strike,
-            quantity_centi_btc=order.quantity, barrier_cents=order.barrier, american=order.american,
-            expiry_unix=order.expiry, premium_cents=whole, premium_sats=whole * 10**8 // SPOT,
-            collateral_sats=collateral, volatility_bps=6_000, rate_bps=300, preset="test", preset_sha256="00" * 32,
-            program="option_settlement", program_sha256="00" * 32, created_at_unix=self.now,
-            listed_slot=self.now // 60 * 60,
-            address=encode_address(script), updated_at_unix=self.now, fixing=str(terms.window),
-        )  # fmt: skip
+    @property
+    def rule(self) -> SaleRule:
+        """What the REST application quotes by, and what makes a sale of it."""
+        quoting = {one.name: getattr(self.deps.quote_rule, one.name) for one in fields(self.deps.quote_rule)}
+        return SaleRule(
+            **quoting, preset="test", preset_sha256="00" * 32, program="option_settlement", program_sha256="00" * 32
+        )
 
     def fund(self, option_id: str) -> None:
         """Note that an option's contract is funded."""
@@ -190,7 +172,7 @@ def make_world(folder: Path, *, minutes: int = 120, **changes) -> World:
                     high_cents=round(float(cents)) + 100,
                     deadline_unix=first,
                     opened_at_unix=first,
-                    closed_at_unix=first,
+                    closed_at_unix=first + 60 * i + 62,
                 )
             )
     deps = Deps(

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -19,23 +19,19 @@ from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.options.views import WhichOptions, soonest
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.spine.database import Session
+from btcfi.contracts.summary import DeclinedError
 from btcfi.errors import InvalidInputError
+from btcfi.options.order import DECIMALS, Order, parse_amount, parse_expiry, read_wanted, usd
 from btcfi.options.terms import OptionKind
-from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
-from btcfi.surfaces.amounts import CENTS, Expiry, parse_dollars, parse_expiry, parse_quantity
+from btcfi.oracle.fixing import MINUTE
+from btcfi.surfaces.cli import Once
 from btcfi.surfaces.rest.times import iso
-from btcfi.units import (
-    CentiBtc,
-    CentsPerBtc,
-    UnixSeconds,
-    unix_seconds,
-)
+from btcfi.units import UnixSeconds, unix_seconds
 from settings.deployment import load_deployment
 from workers.deployed import open_store, sale_rule
 
 if TYPE_CHECKING:
-    from btcfi.adapters.store.options.sales import Order
+    from btcfi.adapters.store.options.sales import Quote
 
 STATES: Final = tuple(map(str, OptionState))
 
@@ -50,30 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The terms that the command line names; premium and collateral follow from them."""
-
-    kind: OptionKind
-    strike: CentsPerBtc
-    quantity: CentiBtc
-    barrier: CentsPerBtc | None
-    american: bool
-    expiry: Expiry
-    fixing: Fixing | None
-    """None: the preset's."""
-
-    def order(self, option_id: str, now: UnixSeconds) -> Order:
-        """Return them as an order. Raises UnitOutOfRangeError for an expiry after the year 2106."""
-        from btcfi.adapters.store.options.sales import Order  # noqa: PLC0415 - numba: only a sale computes a premium
-
-        return Order(
-            option_id=option_id, kind=self.kind, strike=self.strike, quantity=self.quantity, barrier=self.barrier,
-            american=self.american, expiry=self.expiry.slot(now), fixing=self.fixing,
-        )  # fmt: skip
-
-
-@app.command()
+@app.command(cls=Once)
 def create(
     *,
     kind: Annotated[str, typer.Option(help="call, put, binary_call or binary_put")],
@@ -88,33 +61,54 @@ def create(
         str | None,
         typer.Option(help="What settles it: minute, twap:N or median:N; the preset's (American: minute) if not given"),
     ] = None,
+    max_premium: Annotated[
+        str | None, typer.Option(help="USD for the whole; above it nothing is sold. Without it you are asked")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the quote without being asked")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create an option at the newest agreed price; the premium and the collateral are fixed with it."""
-    wanted = Wanted(
-        kind=OptionKind.from_label(kind.lower().replace("-", "_")),
-        strike=parse_dollars(strike, "strike"),
-        quantity=parse_quantity(quantity),
-        barrier=parse_dollars(barrier, "barrier") if barrier is not None else None,
-        american=american,
-        expiry=parse_expiry(expiry),
-        fixing=parse_fixing(fixing) if fixing is not None else None,
-    )
+    """Quote an option at the newest agreed price, ask, and create it; the premium and the collateral are then fixed."""
+    from btcfi.adapters.store.options.sales import quote, sell  # noqa: PLC0415 - numba: only a sale computes a premium
+
+    limit = None if max_premium is None else parse_amount(max_premium, "max-premium")
+    wanted = read_wanted(
+        kind=kind, strike=strike, quantity=quantity, expiry=parse_expiry(expiry), barrier=barrier, american=american,
+        fixing=fixing,
+    )  # fmt: skip
+    deployment = load_deployment()
+    rule = sale_rule(deployment)
     store = open_store()
+    with store.reading() as session:
+        wall = _now()
+        now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=wall)
+        # of the expiry that was shown, also where the answer comes in the next minute
+        order = wanted.order(secrets.token_hex(8), now)
+        quoted = quote(session, order, rule, now=now, wall=wall)
+    asked = sys.stdin.isatty() and not yes and limit is None
+    if asked:
+        typer.echo(_quote_line(quoted, order), err=True)
+        if not typer.confirm("Buy it at this premium, or less?", default=False, err=True):
+            raise DeclinedError("the option")
+    # who named a limit is held to that one, who was asked to what was shown
+    order = replace(order, max_premium=quoted.premium if limit is None else limit, quoted_at=quoted.at)
     with store.transaction() as session:
-        row = _sell(session, wanted)
+        wall = _now()
+        now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=wall)
+        row = sell(session, order, rule, now=now, wall=wall)
     store.close()
     _show(row, as_json=as_json)
 
 
-def _sell(session: Session, wanted: Wanted) -> OptionRow:
-    """Store the option that the command line asks for, by the deployment's preset and clock."""
-    from btcfi.adapters.store.options.sales import sell  # noqa: PLC0415 - as above
-
-    deployment = load_deployment()
-    rule = sale_rule(deployment)
-    now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=_now())
-    return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)
+def _quote_line(quoted: Quote, order: Order) -> str:
+    terms = quoted.terms
+    barrier = "" if terms.barrier is None else f", out at {usd(terms.barrier)}"
+    style = " american" if terms.american else ""
+    return (
+        f"{terms.kind.label}{style}, strike {usd(terms.strike)}{barrier}, {units(terms.quantity)} BTC, "
+        f"expiry {iso(order.expiry)}, fixing {terms.window}\n"
+        f"premium {usd(quoted.premium)} ({quoted.premium_sats:,} sats) at {usd(quoted.market.spot)}, collateral "
+        f"{terms.collateral:,} sats; good for {quoted.valid_until - quoted.at} s"
+    )
 
 
 @app.command("list")
@@ -174,7 +168,7 @@ def fields_of(row: OptionRow) -> dict[str, Any]:
 
 def units(hundredths: int | None) -> str:
     """Return hundredths (cents, 1/100 BTC) as units to read, exactly; nothing for None."""
-    return "" if hundredths is None else f"{Decimal(hundredths).scaleb(-CENTS):,}"
+    return "" if hundredths is None else f"{Decimal(hundredths).scaleb(-DECIMALS):,}"
 
 
 def _show(row: OptionRow, *, as_json: bool) -> None:

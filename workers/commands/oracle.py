@@ -21,6 +21,7 @@ from btcfi.contracts.explain import fixing_in_words
 from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
 from btcfi.contracts.payouts import condition_of, decode_terms
 from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
+from btcfi.options.order import parse_dollars
 from btcfi.oracle import announcement, attestation
 from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
@@ -29,7 +30,6 @@ from btcfi.oracle.quote import BTC_USD
 from btcfi.proofs.window import MINUTES, ProvenWindow, settled_price
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import oracle_tlv
-from btcfi.surfaces.amounts import parse_dollars
 from btcfi.surfaces.oracle_cli import read_secret
 from btcfi.surfaces.party.side import place
 from btcfi.surfaces.rest.times import iso, parse_time

@@ -26,12 +26,13 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
-from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.options.sales import SaleRule, sell
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.order import Order
 from btcfi.surfaces.rest.app import create_app as create_api
-from btcfi.surfaces.rest.deps import CreatedOption, Deps, OptionOrder
+from btcfi.surfaces.rest.deps import CreatedOption, Deps
 from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps
@@ -171,6 +172,7 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         rate=rule.rate_bps / 10_000,
         replay_clock=deployment.replay_clock,
         fallback_volatility=rule.fallback_volatility_bps / 10_000,
+        quote_seconds=rule.quote_seconds,
         anonymous_roles=frozenset(deployment.api_anonymous_roles),
         cors_origins=deployment.api_cors_origins,
     )
@@ -182,14 +184,11 @@ class _Seller:
     def __init__(self, store: Store, rule: SaleRule, wake: Callable[[], None], *, replay: bool) -> None:
         self._store, self._rule, self._wake, self._replay = store, rule, wake, replay
 
-    def __call__(self, order: OptionOrder) -> CreatedOption:
-        wanted = Order(
-            option_id=order.order_id, kind=order.kind, strike=order.strike, quantity=order.quantity,
-            barrier=order.barrier, american=order.american, expiry=order.expiry, fixing=order.fixing,
-        )  # fmt: skip
+    def __call__(self, order: Order) -> CreatedOption:
+        wall = _now()
         with self._store.transaction() as session:
-            now = rounds.market_now(session, self._rule.feed, replay=self._replay, now=_now())
-            row = sell(session, wanted, self._rule, now=now)
+            now = rounds.market_now(session, self._rule.feed, replay=self._replay, now=wall)
+            row = sell(session, order, self._rule, now=now, wall=wall)
         self._wake()
         return CreatedOption(
             option_id=row.id, premium_cents=row.premium_cents, premium_sats=row.premium_sats,

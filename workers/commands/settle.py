@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.options.asking import ask_each
 from btcfi.units import unix_seconds
 from workers.deployed import open_store
 
@@ -19,20 +19,21 @@ def settle(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."""
+    """Ask for the settlement of options: a row that the workers take up. Asking again changes nothing.
+
+    Of an option that has ended it says how.
+    """
     now, who = unix_seconds(int(time.time())), f"cli:{_user()}"
     store = open_store()
-    with store.transaction() as session:  # all of them or, when one is unknown, none
-        rows = [
-            request_settlement(session, option_id, requested_by=who, now=now) for option_id in dict.fromkeys(option_ids)
-        ]
-        said = [{"option_id": row.option_id, "state": row.state, "answer": row.answer} for row in rows]
+    with store.transaction() as session:
+        asked = ask_each(session, option_ids, requested_by=who, now=now)
     store.close()
     if as_json:
+        said = [{"option_id": one.option_id, "state": one.state, "answer": one.answer} for one in asked]
         typer.echo(json.dumps({"requests": said}))
         return
-    for one in said:
-        typer.echo(f"{one['option_id']}: {one['state']}" + (f" ({one['answer']})" if one["answer"] else ""))
+    for one in asked:
+        typer.echo(f"{one.option_id}: {one}")
 
 
 def _user() -> str:

@@ -105,6 +105,9 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
         asked = ask_settlement(self._store, option_id, requested_by=f"grpc {caller}", now=self._now())
         with self._store.reading() as session:
             status = _status(session, option_id)
+        # where the settlement stands, else the request; what was answered is the same text at every door
+        status.state = status.state or asked.state
+        status.detail = asked.answer or ""
         if asked.opened:
             self._submit("settlement_request", option_id)
         return status

@@ -23,9 +23,9 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
-from btcfi.oracle.fixing import parse_fixing
-from btcfi.surfaces.amounts import parse_dollars, parse_expiry, parse_quantity
+from btcfi.options.order import parse_amount, parse_expiry, parse_sats, read_wanted
+from btcfi.options.terms import OptionTerms, fixing_for, required_collateral, validate_terms
+from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party.oracles import read_announcement
 from btcfi.surfaces.party.screen import asking
 from btcfi.surfaces.party.side import (
@@ -59,7 +59,7 @@ def address(*, side: Side) -> None:
     typer.echo(side.desk().address())
 
 
-@command()
+@command(cls=Once)
 def option(
     *,
     kind: Annotated[str, typer.Option("--kind", help="call, put, binary_call or binary_put.")],
@@ -83,14 +83,15 @@ def option(
 ) -> None:
     """Write the terms of an option; its collateral follows from them."""
     now = UnixSeconds(int(time.time()))
-    which, size = OptionKind.from_label(kind.lower().replace("-", "_")), parse_quantity(quantity)
-    named = None if fixing is None else parse_fixing(fixing)
-    settles = fixing_for(named, american=american, preset=STANDARD_FIXING)
+    wanted = read_wanted(
+        kind=kind, strike=strike, quantity=quantity, expiry=parse_expiry(expiry), barrier=barrier, american=american,
+        fixing=fixing,
+    )  # fmt: skip
     terms = OptionTerms(
-        kind=which, strike=parse_dollars(strike, "strike"), quantity=size, american=american,
-        barrier=None if barrier is None else parse_dollars(barrier, "barrier"), expiry=parse_expiry(expiry).slot(now),
-        premium=Cents(parse_dollars(premium, "premium") if premium is not None else 0),
-        collateral=required_collateral(which, size), fixing=settles,
+        kind=wanted.kind, strike=wanted.strike, quantity=wanted.quantity, american=american, barrier=wanted.barrier,
+        expiry=wanted.expiry.slot(now), premium=Cents(0) if premium is None else parse_amount(premium, "premium"),
+        collateral=required_collateral(wanted.kind, wanted.quantity),
+        fixing=fixing_for(wanted.fixing, american=american, preset=STANDARD_FIXING),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=None)
     write_message(str(out), encode_terms(terms))
@@ -118,7 +119,7 @@ def offer(
     option: Annotated[Path, typer.Option("--option", help="The option's terms, JSON.")],
     role: Annotated[str, typer.Option("--role", help="Your side: buyer or seller.")],
     announcement: Announcements,
-    premium_sats: Annotated[int, typer.Option("--premium-sats", help="What the funding pays the seller.", min=0)],
+    premium_sats: Annotated[str, typer.Option("--premium-sats", help="What the funding pays the seller.")],
     out: Out,
     expiry_height: Annotated[
         int | None, typer.Option("--expiry-height", help="No settlement at or below it; default: by the clock.")
@@ -142,7 +143,7 @@ def offer(
     contract = ContractTerms(
         option=fields,
         collateral=terms.collateral,
-        premium=sats(premium_sats),
+        premium=parse_sats(premium_sats, "premium-sats"),
         expiry_height=height(expected if expiry_height is None else expiry_height),
         refund_height=height(refund + SLACK if refund_height is None else refund_height),
         rate=SatsPerKvb(rate),

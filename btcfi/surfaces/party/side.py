@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import read_untrusted, read_untrusted_json, write_private
@@ -167,7 +168,9 @@ def contract_name(text: str) -> str:
     return decode_offer(message).id.hex()
 
 
-def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    name: str | None = None, *, of: typer.Typer = app, cls: type[TyperCommand] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; where it has the parameter ``side``, the command line has the options of ``Side``."""
     hints = get_type_hints(Side, include_extras=True)
     options = [
@@ -182,11 +185,11 @@ def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[Call
 
         whole = signature(function, eval_str=True)
         if "side" not in whole.parameters:
-            of.command(name)(function)
+            of.command(name, cls=cls)(function)
             return function
         parts = [part for one in whole.parameters.values() for part in (options if one.name == "side" else [one])]
         command.__signature__ = whole.replace(parameters=parts)  # type: ignore[attr-defined]
-        of.command(name)(command)
+        of.command(name, cls=cls)(command)
         return function
 
     return put

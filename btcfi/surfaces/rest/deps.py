@@ -7,32 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule
 from btcfi.adapters.store.spine.database import Store
-from btcfi.options.terms import OptionKind
+from btcfi.options.order import Order
 from btcfi.oracle.fixing import MINUTE, Fixing
-from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
+from btcfi.oracle.quote import Feed
+from btcfi.units import BasisPoints, UnixSeconds
 
 READ: Final = "read"
 TRADE: Final = "trade"
 OPERATE: Final = "operate"
 ROLES: Final = (READ, TRADE, OPERATE)
 """See everything that is not secret; create options; ask for a settlement and read the book's risk."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionOrder:
-    """An option that a caller wants; checked for form here, for sense by whoever creates it."""
-
-    order_id: str
-    """The same order twice has the same id (from the Idempotency-Key), and must create one option."""
-    kind: OptionKind
-    strike: CentsPerBtc
-    quantity: CentiBtc
-    barrier: CentsPerBtc | None
-    american: bool
-    expiry: Slot
-    fixing: Fixing | None = None
-    """What settles it; None: as the preset says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +37,7 @@ class CreatedOption:
 class CreateOption(Protocol):
     """Creates the option, or returns the one that its order already made. Raises BtcfiError."""
 
-    def __call__(self, order: OptionOrder) -> CreatedOption:
+    def __call__(self, order: Order) -> CreatedOption:
         """Return the option of ``order``."""
 
 
@@ -77,7 +63,8 @@ class Limits:
     page: int = 500
     """Rows of one page."""
     stale_price_seconds: int = 300
-    """A price older than this is no price to trade on: five missed rounds."""
+    """A price older than this is not even shown as the market's: five missed rounds. Nothing is quoted or sold at one
+    that is stale, thin or halted by its own status, which comes much sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +88,10 @@ class Deps:
     """Risk-free, continuously compounded per year; the preset's."""
     replay_clock: bool = False
     """Whether the market's time is the end of the newest priced minute, as in a replay, and not the wall clock's."""
-    fallback_volatility: float | None = None
-    """Used while the rounds are too few to estimate from; None: then there is no premium."""
+    fallback_volatility: float = 0.6
+    """Per square-root year, while the rounds are too few to estimate from; the preset's."""
+    quote_seconds: int = QUOTE_SECONDS
+    """How long a premium that was shown is a limit to sell by."""
     anonymous_roles: frozenset[str] = frozenset({READ})
     """What a caller without a key may do."""
     programs: Path | None = None
@@ -110,3 +99,11 @@ class Deps:
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call; none by default."""
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def quote_rule(self) -> QuoteRule:
+        """What every premium that is shown is made by: the sale's own rule."""
+        return QuoteRule(
+            feed=Feed(self.feed), rate_bps=BasisPoints(round(self.rate * 10_000)), fixing=self.fixing,
+            fallback_volatility_bps=round(self.fallback_volatility * 10_000), quote_seconds=self.quote_seconds,
+        )  # fmt: skip

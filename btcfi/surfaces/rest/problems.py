@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.order import PriceMovedError
 from btcfi.surfaces.rest.errors import RateLimitedError
 from btcfi.surfaces.rest.schemas import Problem
 from btcfi.surfaces.status import status_of
@@ -52,8 +53,18 @@ def of_error(request: Request, error: BtcfiError) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, InvalidInputError):
         more = {"field": error.field, "expected": error.expected}
+    elif isinstance(error, PriceMovedError):
+        more = {"premium_cents": error.premium, "max_premium_cents": error.limit}
     detail = "the request failed inside; nothing about it is for outside" if internal else str(error)
     return problem(request, status=status, kind=name, title=title, detail=detail, headers=headers, **more)
+
+
+def unreadable(request: Request, error: InvalidInputError) -> JSONResponse:
+    """Return the problem of a body that is no JSON of one meaning: the kind that a wrong field has."""
+    return problem(
+        request, status=422, kind="invalid-request", title=WRONG_FIELD, detail=str(error), field=error.field,
+        expected=error.expected,
+    )  # fmt: skip
 
 
 def install(app: FastAPI) -> None:

@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, check_style, check_window, fixing_for, required_collateral
+from btcfi.options.order import Order, parse_time, refuse_twice
+from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import parse_fixing
-from btcfi.pricing.premium import CENTS_PER_USD, Book, collateral_ratio, fixing_codes, premiums
+from btcfi.pricing.premium import CENTS_PER_USD
 from btcfi.surfaces.rest import schemas
 from btcfi.surfaces.rest.auth import ROLE, Caller, Reader, Trader
-from btcfi.surfaces.rest.deps import READ, TRADE, Deps, OptionOrder
+from btcfi.surfaces.rest.deps import READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey, once, order_id
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.problems import documented
-from btcfi.surfaces.rest.times import iso, parse_time
-from btcfi.units import CentiBtc, CentsPerBtc, Slot
+from btcfi.surfaces.rest.read_once import ReadOnceRoute
+from btcfi.surfaces.rest.times import iso
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 
-WHOLE_BTC = CentiBtc(100)
+LATER: Final = ("fixing", "max_premium_cents", "quoted_at_unix")
+"""Fields of an order that came after the first release."""
+
 REFUSALS = documented(401, 403, 422, 429, 503)
 
 
 def router(deps: Deps, market: MarketReader) -> APIRouter:
     """Return the published endpoints, without a prefix."""
-    routes = APIRouter(tags=["published"])
+    routes = APIRouter(tags=["published"], route_class=ReadOnceRoute)
 
     @routes.get("/premium", responses=REFUSALS, openapi_extra={ROLE: READ})
-    async def premium(_caller: Reader, query: Annotated[schemas.PremiumQuery, Query()]) -> schemas.Premium:
-        """Price one option at the last agreed price and the realised volatility."""
-        expiry = parse_time(query.expiry, "expiry")
-        seen = await market.snapshot()
-        now = market.now(seen)
-        if expiry <= now:
-            raise InvalidInputError("expiry", f"{query.expiry} is not after now", f"a time after {iso(now)}")
-        named = None if query.fixing is None else parse_fixing(query.fixing)
-        fixing = fixing_for(named, american=query.american, preset=deps.fixing)
-        check_style(fixing, american=query.american)
-        check_window(fixing, expiry, now)
-        kind = OptionKind.from_label(query.type.value)
-        book = Book(
-            kind=np.array([kind], dtype=np.int8),
-            strike_cents=np.array([cents(query.strike)]),
-            expiry_unix=np.array([expiry]),
-            barrier_cents=np.array([cents(query.barrier) if query.barrier is not None else 0]),
-            american=np.array([query.american]),
-            # the payout is in bitcoin and stops at the collateral, which a put can outgrow
-            collateral_ratio=collateral_ratio([WHOLE_BTC], [required_collateral(kind, WHOLE_BTC)]),
-            fixing=fixing_codes([fixing]),
+    async def premium(
+        _caller: Reader, request: Request, query: Annotated[schemas.PremiumQuery, Query()]
+    ) -> schemas.Premium:  # fmt: skip
+        """Quote one option as a sale would charge it now: refused where the sale would be."""
+        refuse_twice(Counter(name for name, _ in request.query_params.multi_items()))
+        order = Order(
+            option_id="",
+            kind=OptionKind.from_label(query.type.value),
+            strike=CentsPerBtc(hundredths(query.strike)),
+            quantity=CentiBtc(hundredths(query.quantity)),
+            barrier=None if query.barrier is None else CentsPerBtc(hundredths(query.barrier)),
+            american=query.american,
+            expiry=Slot(parse_time(query.expiry, "expiry")),
+            fixing=None if query.fixing is None else parse_fixing(query.fixing),
         )
-        priced = premiums(book, spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=now)
+        quoted = await market.quote(order)
+        priced, seen = quoted.priced, quoted.market
         return schemas.Premium(
             premium_btc=float(priced.premium[0]) / (seen.spot / CENTS_PER_USD),
             delta=float(priced.delta[0]),
@@ -63,8 +60,13 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
             rho=float(priced.rho[0]),
             premium_cents=int(priced.premium_cents()[0]),
             spot_cents=seen.spot,
-            volatility=seen.volatility,
-            priced_at_unix=now,
+            volatility=seen.volatility / 10_000,
+            priced_at_unix=market.now(seen),
+            total_cents=quoted.premium,
+            total_sats=quoted.premium_sats,
+            collateral_sats=quoted.terms.collateral,
+            quoted_at_unix=quoted.at,
+            valid_until_unix=quoted.valid_until,
         )
 
     @routes.get("/market", responses=REFUSALS, openapi_extra={ROLE: READ})
@@ -73,11 +75,12 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
         seen = await market.snapshot()
         return schemas.Market(
             spot_price=seen.spot / CENTS_PER_USD,
-            volatility_30d=seen.volatility,
+            volatility_30d=seen.volatility / 10_000,
             last_update=iso(seen.slot),
             spot_cents=seen.spot,
             slot_unix=seen.slot,
             samples=seen.samples,
+            market_status=market.status(seen).value,
         )
 
     @routes.post(
@@ -89,8 +92,10 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
     async def create(
         caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
     ) -> Response | schemas.Created:
-        """Create an option at today's premium; the answer says where its contract is funded."""
-        await market.snapshot()  # no price, no sale
+        """Create an option at the premium of the moment, not above max_premium_cents if that is given.
+
+        The answer says where its contract is funded.
+        """
         return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 200)
 
     return routes
@@ -100,15 +105,17 @@ def create_once(  # noqa: PLR0917 - handed over by position to the thread
     deps: Deps, caller: Caller, path: str, response: Response, body: schemas.CreateOption, key: str | None, status: int
 ) -> Response | schemas.Created:
     """Create the option of ``body``, once per Idempotency-Key. Raises what the creator and ``once`` raise."""
-    order = OptionOrder(
-        order_id=order_id(caller, key) if key is not None else deps.new_id(),
+    order = Order(
+        option_id=order_id(caller, key) if key is not None else deps.new_id(),
         kind=OptionKind.from_label(body.type.value),
-        strike=CentsPerBtc(cents(body.strike)),
-        quantity=CentiBtc(int(body.quantity * 100)),
-        barrier=CentsPerBtc(cents(body.barrier)) if body.barrier is not None else None,
+        strike=CentsPerBtc(hundredths(body.strike)),
+        quantity=CentiBtc(hundredths(body.quantity)),
+        barrier=CentsPerBtc(hundredths(body.barrier)) if body.barrier is not None else None,
         american=body.american,
         expiry=Slot(body.expiry),
         fixing=None if body.fixing is None else parse_fixing(body.fixing),
+        max_premium=None if body.max_premium_cents is None else Cents(body.max_premium_cents),
+        quoted_at=None if body.quoted_at_unix is None else UnixSeconds(body.quoted_at_unix),
     )
 
     def work() -> schemas.Created:
@@ -122,12 +129,19 @@ def create_once(  # noqa: PLR0917 - handed over by position to the thread
             collateral_sats=made.collateral_sats,
         )
 
-    # without a field that is not there, as a client of an earlier release asked it
-    asked = f"POST {path}\n{body.model_dump_json(exclude={'fixing'} if body.fixing is None else None)}"
-    done = once(deps, caller, key, request=asked, status=status, response=response, work=work)
+    done = once(deps, caller, key, request=asked_as(path, body), status=status, response=response, work=work)
     return done if isinstance(done, Response) else schemas.Created.model_validate(done, from_attributes=True)
 
 
-def cents(usd: Decimal) -> int:
-    """Return dollars of at most two decimals as cents, exactly."""
-    return int(usd * CENTS_PER_USD)
+def asked_as(path: str, body: schemas.CreateOption) -> str:
+    """Return what tells one request under an Idempotency-Key from another: the same text as in earlier releases.
+
+    A field that came later and is not there is left out, as a client of an earlier release asked it.
+    """
+    absent = {name for name in LATER if getattr(body, name) is None}
+    return f"POST {path}\n{body.model_dump_json(exclude=absent)}"
+
+
+def hundredths(amount: Decimal) -> int:
+    """Return dollars or bitcoin of at most two decimals as cents or hundredths, exactly."""
+    return int(amount * 100)

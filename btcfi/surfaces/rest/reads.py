@@ -84,8 +84,9 @@ def latest_price(session: Session, feed: str, *, replay: bool, now: UnixSeconds)
         raise NotFoundError("price of feed", feed, "no minute has been priced")
     shown, at = price_of(newest), Slot(newest.slot)
     status = market_status(
-        at, thin=shown.thin, halted=pause_of(session, feed) is not None, now=market_time(at, replay=replay, now=now)
-    )
+        at, thin=shown.thin, halted=pause_of(session, feed) is not None, now=market_time(at, replay=replay, now=now),
+        closed_at=newest.closed_at_unix, wall=now,
+    )  # fmt: skip
     return schemas.LatestPrice(**shown.model_dump(), market_status=status.value)
 
 

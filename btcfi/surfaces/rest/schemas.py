@@ -6,22 +6,53 @@ numbers as they were published; an exact integer stands beside each.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from btcfi.adapters.store.options.tables import OptionState, SettlementState
+from btcfi.errors import InvalidInputError
+from btcfi.options.order import Number, parse_dollars, parse_quantity
 
 MAX_UNIX = 2**32 - 1
 
+
+def _as_written(parse: Callable[[object, str], int]) -> BeforeValidator:
+    """Return what reads a number as every door does, and gives pydantic its value to bound and to document."""
+
+    def read(value: object, info: ValidationInfo) -> Decimal:
+        try:
+            hundredths = parse(value, info.field_name or "value")
+        except InvalidInputError as e:
+            raise PydanticCustomError("number", "{problem}; expected {expected}", _parts(e)) from e
+        # the value's own digits, as an earlier release kept them: a repeated request's fingerprint is of these
+        text = str(float(value)) if isinstance(value, Number) else str(value)
+        try:
+            return Decimal(text)
+        except InvalidOperation:  # a dollar sign, groups of three
+            return Decimal(hundredths).scaleb(-2)
+
+    return BeforeValidator(read)
+
+
+def _parts(error: InvalidInputError) -> dict[str, str]:
+    return {"problem": error.problem, "expected": error.expected}
+
+
 Usd = Annotated[
-    Decimal, Field(gt=0, le=Decimal("42949672.95"), decimal_places=2, description="USD per BTC, at most two decimals.")
+    Decimal,
+    Field(gt=0, le=Decimal("42949672.95"), decimal_places=2, description="USD per BTC, at most two decimals."),
+    _as_written(parse_dollars),
 ]
 Bitcoin = Annotated[
-    Decimal, Field(gt=0, le=Decimal(21000000), decimal_places=2, description="BTC, in hundredths.")
-]  # fmt: skip
+    Decimal,
+    Field(gt=0, le=Decimal(21000000), decimal_places=2, description="BTC, in hundredths."),
+    _as_written(parse_quantity),
+]
 FixingText = Annotated[
     str,
     Field(
@@ -62,7 +93,7 @@ class Problem(BaseModel):
 
 
 class PremiumQuery(Request):
-    """The published query of a premium; the last three fields are ours."""
+    """The published query of a premium; the last four fields are ours."""
 
     strike: Usd
     expiry: str = Field(
@@ -75,10 +106,11 @@ class PremiumQuery(Request):
     )
     american: bool = False
     fixing: FixingText | None = None
+    quantity: Bitcoin = Field(default=Decimal(1), description="BTC, in hundredths: what total_cents is of.")
 
 
 class Premium(BaseModel):
-    """The published answer, and what it rests on. Per BTC of quantity."""
+    """The published answer, and what it rests on. Per BTC of quantity, but for the three fields of the whole."""
 
     premium_btc: float
     delta: float = Field(description="USD per USD of spot.")
@@ -89,7 +121,15 @@ class Premium(BaseModel):
     premium_cents: int = Field(description="US cents, rounded half-even.")
     spot_cents: int
     volatility: float = Field(description="Per square-root year: 0.65 is 65 %.")
-    priced_at_unix: int
+    priced_at_unix: int = Field(description="The market's time, a recording's in a replay.")
+    total_cents: int = Field(
+        description="US cents for the whole quantity, rounded up once: what a sale charges now, and max_premium_cents "
+        "of an order that wants no more."
+    )
+    total_sats: int = Field(description="What the funding pays for it.")
+    collateral_sats: int
+    quoted_at_unix: int = Field(description="The server's clock: quoted_at_unix of an order by this quote.")
+    valid_until_unix: int = Field(description="From this second on an order by this quote is refused.")
 
 
 class Market(BaseModel):
@@ -101,20 +141,31 @@ class Market(BaseModel):
     spot_cents: int
     slot_unix: int
     samples: int = Field(description="Returns that the volatility rests on; 0: the preset's value.")
+    market_status: Literal["trading", "thin", "stale", "halted"] = Field(
+        description="Only at a price that is trading is anything quoted or sold."
+    )
 
 
 class CreateOption(Request):
-    """The published body; the last three fields are ours."""
+    """The published body; the last five fields are ours."""
 
     type: OptionType
     strike: Usd
     expiry: Annotated[
-        int, Field(gt=0, le=MAX_UNIX, multiple_of=60, description="Seconds since 1970, on a whole minute.")
+        int, Field(gt=0, le=MAX_UNIX, multiple_of=60, strict=True, description="Seconds since 1970, on a whole minute.")
     ]
     quantity: Bitcoin
     barrier: Usd | None = None
-    american: bool = False
+    american: Annotated[bool, Field(strict=True)] = False
     fixing: FixingText | None = None
+    max_premium_cents: Annotated[int, Field(ge=1, le=MAX_UNIX, strict=True)] | None = Field(
+        default=None,
+        description="The total_cents that /premium showed, or another limit: at or below it the option is sold at the "
+        "premium of the moment, above it nothing is. Without it the premium of the moment is charged, whatever it is.",
+    )
+    quoted_at_unix: Annotated[int, Field(ge=0, le=MAX_UNIX, strict=True)] | None = Field(
+        default=None, description="The quoted_at_unix that /premium showed: an order by an old quote is refused."
+    )
 
 
 class Created(BaseModel):

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.premiums import open_book
+from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.options.tables import OPEN_OPTIONS, OptionState, RequestState, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
@@ -27,10 +28,11 @@ from btcfi.surfaces.rest import reads, schemas
 from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
-from btcfi.surfaces.rest.market import MarketReader, Snapshot
+from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.minutes import add_minutes
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
+from btcfi.surfaces.rest.read_once import ReadOnceRoute
 from btcfi.surfaces.rest.streams import Id
 from btcfi.units import UnixSeconds
 
@@ -78,15 +80,15 @@ class Nothing(schemas.Request):
 
 def router(deps: Deps, market: MarketReader) -> APIRouter:
     """Return the endpoints, without a prefix."""
-    routes = APIRouter()
-    _options(routes, deps, market)
+    routes = APIRouter(route_class=ReadOnceRoute)
+    _options(routes, deps)
     _settlements(routes, deps)
     _rest(routes, deps, market)
     add_minutes(routes, deps)
     return routes
 
 
-def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
+def _options(routes: APIRouter, deps: Deps) -> None:
     @routes.get("/options", tags=["options"], responses=REFUSALS, openapi_extra={ROLE: READ})
     def options(_caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
         """List options, newest first."""
@@ -105,7 +107,6 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
     ) -> Response | schemas.Created:
         """Create an option, as /option/create does, with the status of something new."""
-        await market.snapshot()  # no price, no sale
         return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
 
     @routes.get("/options/{option_id}", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
@@ -137,9 +138,9 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
 
 def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
     """Note that a caller wants an option settled, and return where that stands. Raises NotFoundError."""
-    row = ask_settlement(deps.store, option_id, requested_by=f"api {caller}", now=deps.clock()).row
+    asked = ask_settlement(deps.store, option_id, requested_by=f"api {caller}", now=deps.clock())
     return schemas.SettlementRequested(
-        option_id=option_id, state=row.state, answer=row.answer, requested_at_unix=row.requested_at_unix
+        option_id=option_id, state=asked.state, answer=asked.answer, requested_at_unix=asked.requested_at
     )
 
 
@@ -274,7 +275,7 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
     )
 
 
-def book_risk(deps: Deps, seen: Snapshot, now: UnixSeconds) -> schemas.BookRisk:
+def book_risk(deps: Deps, seen: Market, now: UnixSeconds) -> schemas.BookRisk:
     """Return the risk of all options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
         written = open_book(session, Feed(deps.feed), OPEN_OPTIONS)
@@ -283,14 +284,14 @@ def book_risk(deps: Deps, seen: Snapshot, now: UnixSeconds) -> schemas.BookRisk:
     positions = portfolio.Positions(
         book=written.book, quantity_centi_btc=quantity, collateral_sats=written.collateral_sats
     )  # fmt: skip
-    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility, rate=deps.rate, now=now)
+    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=now)
     greeks = portfolio.aggregate(positions, at)
     margin = portfolio.margin(positions, at)
     grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
     return schemas.BookRisk(
         options=len(written),
         spot_cents=seen.spot,
-        volatility=seen.volatility,
+        volatility=seen.volatility / 10_000,
         value_cents=int(to_cents(greeks.value)),
         delta_btc=greeks.delta_btc,
         gamma_btc=greeks.gamma_btc,

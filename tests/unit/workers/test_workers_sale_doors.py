@@ -1,7 +1,8 @@
 """Every door through which an option comes asks the same function whether its terms make sense, its window among them.
 
 The doors: the command line (``btcfi options create``), the REST API's two orders and the console's form, which all go
-through ``sell``; a premium asked by REST and the console's quote; a party's own option. gRPC and Flower sell nothing.
+through ``sell``; a premium asked by REST and the console's quote, which go through its ``quote_at``; a party's own
+option. gRPC and Flower sell nothing.
 """
 
 import ast
@@ -16,8 +17,6 @@ BUILDERS = {
     "btcfi/adapters/store/options/options.py": "validate_terms",
     "btcfi/adapters/store/options/sales.py": "validate_terms",
     "btcfi/surfaces/party/setting_up.py": "validate_terms",
-    "dashboards/operator/orders.py": "validate_terms",
-    "btcfi/surfaces/rest/published.py": "check_window",  # a premium's book has no terms, and a window all the same
     "tasks/machine.py": None,  # what a worker is warmed up with: nothing of it is sold
 }
 
@@ -31,13 +30,11 @@ def called(path):
 @pytest.mark.parametrize(("module", "check"), BUILDERS.items())
 def test_a_door_checks_the_life_of_an_option_against_its_window(module, check):
     assert check is None or check in called(ROOT / module)
-    # and that an American one settles on its minute: ``validate_terms`` asks both
-    assert check != "check_window" or "check_style" in called(ROOT / module)
 
 
 def test_there_is_no_other_door():
     every = [path for part in ("btcfi", "tasks", "workers", "dashboards") for path in (ROOT / part).rglob("*.py")]
     building = {str(path.relative_to(ROOT)) for path in every if "OptionTerms" in called(path)}
-    assert building | {"btcfi/surfaces/rest/published.py"} == set(BUILDERS)
+    assert building == set(BUILDERS)
     methods = settlement_pb2.DESCRIPTOR.services_by_name["SettlementEngine"].methods
     assert [one.name for one in methods] == ["InitiateSettlement", "GetProof", "VerifyProof"]

@@ -1,37 +1,75 @@
-"""Asking for a settlement, from wherever somebody may ask: one row an option, however many ask at the same moment."""
+"""Asking for a settlement, from wherever somebody may ask: one function, one row an option, one answer.
+
+The command line, the console, the REST API, gRPC and Flower's task call ``ask``; what each adds is who asked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
 from btcfi.adapters.store.options import views
+from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import request_settlement
-from btcfi.adapters.store.options.tables import RequestState, SettlementRequestRow
+from btcfi.adapters.store.options.tables import OptionRow, RequestState
 from btcfi.adapters.store.spine.database import Store
 from btcfi.units import UnixSeconds
+
+LONGEST_NAME: Final = 128
+"""Characters of who asked: one of the doors takes it from a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request as it stands, and whether it waits since just now."""
+    """Where a request stands, and whether it waits since just now."""
 
-    row: SettlementRequestRow
+    option_id: str
+    state: RequestState
+    answer: str | None
+    requested_at: UnixSeconds
     opened: bool
+
+    def __str__(self) -> str:
+        """Return it as a person reads it: ``open``, ``refused (the option has ended: EXERCISED)``."""
+        return str(self.state) + (f" ({self.answer})" if self.answer else "")
+
+
+def ask(session: Session, option_id: str, *, requested_by: str, now: UnixSeconds) -> Asked:
+    """Note that somebody wants an option settled. Raises NotFoundError, BacklogFullError.
+
+    Asking again changes nothing, or asks a refused or held request anew. Of an option that has ended nothing is noted:
+    the answer says how it ended.
+    """
+    option = find_option(session, option_id)
+    before = views.request(session, option_id)
+    if option.state in OptionRow.__machine__.ends:
+        return Asked(
+            option_id=option_id, state=RequestState.REFUSED, answer=_ended(session, option), opened=False,
+            requested_at=now if before is None else UnixSeconds(before.requested_at_unix),
+        )  # fmt: skip
+    was_open = before is not None and before.state == RequestState.OPEN
+    row = request_settlement(session, option_id, requested_by=requested_by[:LONGEST_NAME], now=now)
+    return Asked(
+        option_id=option_id, state=RequestState(row.state), answer=row.answer,
+        requested_at=UnixSeconds(row.requested_at_unix), opened=row.state == RequestState.OPEN and not was_open,
+    )  # fmt: skip
+
+
+def ask_each(session: Session, option_ids: Iterable[str], *, requested_by: str, now: UnixSeconds) -> list[Asked]:
+    """Ask for several, each once: all of them or, when one is unknown, none. Raises as ``ask``."""
+    return [ask(session, one, requested_by=requested_by, now=now) for one in dict.fromkeys(option_ids)]
 
 
 def ask_settlement(store: Store, option_id: str, *, requested_by: str, now: UnixSeconds) -> Asked:
-    """Note that somebody wants an option settled. Raises NotFoundError, BacklogFullError."""
-    try:
-        return _ask(store, option_id, requested_by, now)
-    except IntegrityError:  # somebody asked at the same moment; the second look finds the row
-        return _ask(store, option_id, requested_by, now)
-
-
-def _ask(store: Store, option_id: str, requested_by: str, now: UnixSeconds) -> Asked:
+    """Ask in a transaction of its own. Raises as ``ask``."""
     with store.transaction() as session:
-        before = views.request(session, option_id)
-        was_open = before is not None and before.state == RequestState.OPEN
-        row = request_settlement(session, option_id, requested_by=requested_by, now=now)
-        return Asked(row=row, opened=row.state == RequestState.OPEN and not was_open)
+        return ask(session, option_id, requested_by=requested_by, now=now)
+
+
+def _ended(session: Session, option: OptionRow) -> str:
+    settlement = views.settlement_of(session, option.id)
+    by = f", by transaction {settlement.txid}" if settlement is not None and settlement.txid else ""
+    return f"the option has ended: {option.state}{by}"

@@ -89,7 +89,7 @@ def create_option(
         id=order.option_id, feed=feed, kind=int(terms.kind), strike_cents=terms.strike,
         quantity_centi_btc=terms.quantity, barrier_cents=terms.barrier, american=terms.american,
         expiry_unix=terms.expiry, premium_cents=terms.premium,
-        premium_sats=max(MIN_PREMIUM_SATS, terms.premium * SATS_PER_BTC // last.price_cents),
+        premium_sats=sats_of(terms.premium, CentsPerBtc(last.price_cents)),
         collateral_sats=terms.collateral, volatility_bps=order.volatility, rate_bps=order.rate, preset=preset,
         preset_sha256=preset_sha256, program=program, program_sha256=program_sha256, created_at_unix=now,
         listed_slot=last.slot, updated_at_unix=now, fixing=None if terms.fixing is None else str(terms.fixing),
@@ -98,6 +98,19 @@ def create_option(
     record(session, "option", row.id, OptionState.CREATED, now=now)
     enqueue(session, [Work(flow="exchange")], now=now)
     return row
+
+
+def least_premium(spot: CentsPerBtc) -> Cents:
+    """Return the least that an option is sold for: what the least output of the funding is worth, in whole cents.
+
+    An option of less is sold at this, and the quote says so: what the buyer is shown is what the chain takes.
+    """
+    return Cents(-(-MIN_PREMIUM_SATS * spot // SATS_PER_BTC))
+
+
+def sats_of(premium: Cents, spot: CentsPerBtc) -> Sats:
+    """Return what the funding pays for a premium, rounded up to the satoshi as its dollars were to the cent."""
+    return Sats(max(MIN_PREMIUM_SATS, -(-premium * SATS_PER_BTC // spot)))
 
 
 def find_option(session: Session, option_id: str) -> OptionRow:

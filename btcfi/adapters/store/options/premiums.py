@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,18 @@ from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.oracle.fixing import MOST_MINUTES, parse_fixing
 from btcfi.oracle.quote import Feed
-from btcfi.pricing.premium import Book, Premiums, PriceableOption, collateral_ratio, fixing_codes, premiums
+from btcfi.pricing.domain import FloatArray, IntArray
+from btcfi.pricing.premium import (
+    CENTS_PER_USD,
+    Book,
+    Premiums,
+    collateral_ratio,
+    fixing_codes,
+    premiums,
+    to_cents,
+)
 from btcfi.pricing.volatility import close_to_close_with_gaps
-from btcfi.units import BasisPoints, Cents, CentsPerBtc, Slot, UnixSeconds
-
-if TYPE_CHECKING:
-    from btcfi.options.terms import OptionTerms
+from btcfi.units import BasisPoints, CentsPerBtc, Slot, UnixSeconds
 
 HOUR: Final = 3_600
 MINUTE: Final = 60
@@ -44,6 +50,9 @@ MAX_VOLATILITY_BPS: Final = 50_000
 MIN_VOLATILITY_BPS: Final = 100
 
 _fixing = lru_cache(maxsize=256)(parse_fixing)
+
+NOISE_DECIMALS: Final = 6
+"""Of a cent: a model's double has fifteen digits, and the largest premium of the guest ten before the point."""
 
 GREEKS: Final = ("delta", "gamma", "vega", "theta", "rho")
 
@@ -84,39 +93,16 @@ def estimate_volatility(session: Session, feed: Feed) -> Volatility | None:
     return None
 
 
-def realised_volatility(session: Session, feed: Feed, *, fallback_bps: int) -> BasisPoints:
-    """Return the annual volatility of the agreed prices, or the preset's while there are too few."""
-    found = estimate_volatility(session, feed)
-    return BasisPoints(fallback_bps) if found is None else found.level
+def volatility_of(session: Session, feed: Feed, *, fallback_bps: int) -> Volatility:
+    """Return what every premium, every sale and every risk is computed with now.
+
+    That is the realised volatility of the agreed prices, or the preset's while there are too few of them.
+    """
+    return estimate_volatility(session, feed) or Volatility(level=BasisPoints(fallback_bps), samples=0)
 
 
 def _within(bps: int) -> BasisPoints:
     return BasisPoints(min(max(bps, MIN_VOLATILITY_BPS), MAX_VOLATILITY_BPS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quoted:
-    """What one option costs now, the whole of it, by the one road of quote and sale."""
-
-    premium: Cents
-    volatility: BasisPoints
-    priced: Premiums
-    """A book of one: per BTC, its Greeks too."""
-
-
-def quote(
-    session: Session, terms: OptionTerms, *, feed: Feed, spot: CentsPerBtc, now: UnixSeconds, rate: float,
-    fallback_volatility_bps: int,
-) -> Quoted:  # fmt: skip
-    """Return what ``terms``, checked before, cost at ``spot`` with their own fixing; their premium is not read."""
-    volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
-    priced = premiums(
-        Book.of([cast("PriceableOption", terms)]), spot=spot, volatility=volatility / 10_000, rate=rate, now=now,
-        known=said_since(session, feed, open_windows(now)),
-    )  # fmt: skip
-    return Quoted(
-        premium=total_premium(int(priced.premium_cents()[0]), terms.quantity), volatility=volatility, priced=priced
-    )
 
 
 def open_windows(now: UnixSeconds) -> Slot:
@@ -221,7 +207,7 @@ def price_open_options(
     options = open_book(session, feed)
     if last is None or last.price_cents is None or not len(options):
         return None
-    volatility = realised_volatility(session, feed, fallback_bps=fallback_volatility_bps)
+    volatility = volatility_of(session, feed, fallback_bps=fallback_volatility_bps).level
     priced = premiums(
         options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
         now=now, known=said_since(session, feed, open_windows(now)),
@@ -246,7 +232,7 @@ def store_premiums(session: Session, priced: PricedBook, *, now: UnixSeconds) ->
     """Store the premiums of a priced book, one row an option."""
     options = priced.options
     alive = ~options.knocked_out
-    whole = -(-priced.premiums.premium_cents() * options.quantity_centi_btc // 100) * alive
+    whole = total_premium(priced.premiums.premium, options.quantity_centi_btc) * alive
     greeks = [(getattr(priced.premiums, name) * alive).tolist() for name in GREEKS]
     rows = [
         {"option_id": key, "slot": priced.slot, "premium_cents": cents, "priced_at_unix": now,
@@ -261,6 +247,13 @@ def store_premiums(session: Session, priced: PricedBook, *, now: UnixSeconds) ->
     )  # fmt: skip
 
 
-def total_premium(cents_per_btc: int, quantity_centi_btc: int) -> Cents:
-    """Return the premium of a whole option, cents, rounded up: never less than quoted."""
-    return Cents(-(-cents_per_btc * quantity_centi_btc // 100))
+def total_premium(usd_per_btc: FloatArray, quantity_centi_btc: npt.ArrayLike) -> IntArray:
+    """Return premiums of whole options in cents: the dollars of the whole quantity, rounded up once.
+
+    A cent a bitcoin would be a loss of precision that a hundred bitcoin multiply. What is above a whole cent by less
+    than a millionth of one is that cent: a double's own noise is no price.
+    Raises PricingDomainError for amounts of 2**53 cents or more (where a double skips cents).
+    """
+    cents = np.asarray(usd_per_btc, dtype=np.float64) * np.asarray(quantity_centi_btc, dtype=np.float64)
+    to_cents(cents / CENTS_PER_USD)  # its domain is ours
+    return np.ceil(np.round(cents, NOISE_DECIMALS)).astype(np.int64)

@@ -318,8 +318,15 @@ def request_settlement(
         return row
     refuse_requests_above(session)
     if row is None:
-        row = SettlementRequestRow(option_id=option_id, requested_by=requested_by, requested_at_unix=now)
-        session.add(row)
+        # somebody may ask at the same moment: the second sees the first one's row, which is the request
+        made = upsert(session, SettlementRequestRow).values(
+            option_id=option_id, state=str(RequestState.OPEN), requested_by=requested_by, requested_at_unix=now
+        )
+        quiet = made.on_conflict_do_nothing(index_elements=["option_id"]).returning(col(SettlementRequestRow.option_id))
+        ours = session.execute(quiet).first() is not None
+        row = session.get_one(SettlementRequestRow, option_id)
+        if not ours:
+            return row
     row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
     enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
     return row

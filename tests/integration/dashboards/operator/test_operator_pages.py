@@ -147,6 +147,7 @@ def test_the_form_quotes_as_the_sale_then_charges_and_pressing_twice_sells_one(w
     assert "<polyline" in quoted
     page = client.get("/options/new").text
     form = fields | {"csrf": csrf_of(client), "order": re.search(r'name="order" value="(\w+)"', page)[1]}
+    form["quote"] = re.search(r'name="quote" value="([^"]+)"', quoted)[1]
     first = client.post("/options", data=form, follow_redirects=False)
     again = client.post("/options", data=form, follow_redirects=False)
     assert first.status_code == again.status_code == 303
@@ -189,7 +190,8 @@ def test_a_sale_that_fails_inside_says_no_more_than_that(world):
     world.app = create_console(dataclasses.replace(world.deps, api=api))
     client = world.signed_in()
     fields = {"kind": "call", "strike": "60000", "quantity": "0.1", "expires": "60", "unit": "minutes"}
-    answer = client.post("/options", data=fields | {"csrf": csrf_of(client), "order": "0" * 32})
+    shown = re.search(r'name="quote" value="([^"]+)"', client.get("/options/quote", params=fields).text)[1]
+    answer = client.post("/options", data=fields | {"csrf": csrf_of(client), "order": "0" * 32, "quote": shown})
     assert answer.status_code == 503
     assert "60000" in answer.text, "what was typed is still there"
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlmodel import select
+from sqlmodel import select, update
 
 from btcfi.adapters.oracle_network.node_keys import read_node_key
 from btcfi.adapters.store.options.premiums import refresh_premiums
@@ -18,7 +18,9 @@ from btcfi.adapters.store.prices import pauses
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.options.order import read_body
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
 from btcfi.pricing import black_scholes
@@ -26,12 +28,15 @@ from btcfi.surfaces.grpc.messages import write_submission
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import revoke_key
 from btcfi.surfaces.rest.deps import Limits
+from btcfi.surfaces.rest.published import asked_as
+from btcfi.surfaces.rest.schemas import CreateOption
 from tests.support.oracle_support import quote
 from tests.support.oracles import DOLLARS, nodes, sign
 from tests.support.rest_world import FEED, NOW, SPOT, make_world
 
 EXPIRY = NOW // 60 * 60 + 30 * 86_400
 ORDER = {"type": "call", "strike": 70000, "expiry": EXPIRY, "quantity": 0.5}
+ASKED = {"type": "call", "strike": 70000, "expiry": str(EXPIRY), "quantity": "0.5"}
 PROBLEM = "application/problem+json"
 
 
@@ -187,6 +192,31 @@ def test_the_same_key_with_another_order_is_refused(api, trader):
     api.post("/api/v1/options", json=ORDER, headers=headers)
     other = api.post("/api/v1/options", json=ORDER | {"quantity": 1}, headers=headers)
     refused(other, 409, "idempotency-mismatch")
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (
+            '{"type":"call","strike":70000,"expiry":1798790400,"quantity":0.5}',
+            '{"type":"call","strike":"70000","expiry":1798790400,"quantity":"0.5","barrier":null,"american":false}',
+        ),
+        (
+            '{"type":"call","strike":70000.50,"expiry":1798790400,"quantity":"0.50","barrier":"80000.0","american":true}',
+            '{"type":"call","strike":"70000.5","expiry":1798790400,"quantity":"0.50","barrier":"80000.0","american":true}',
+        ),
+        (
+            '{"type":"put","strike":"70000.5","expiry":1798790400,"quantity":1.0,"fixing":"twap:30"}',
+            (
+                '{"type":"put","strike":"70000.5","expiry":1798790400,"quantity":"1.0","barrier":null,"american":false,'
+                '"fixing":"twap:30"}'
+            ),
+        ),
+    ],
+)
+def test_an_order_that_an_earlier_release_answered_is_the_same_request_today(body, kept):
+    # what the release of baf76ab made of the same bodies
+    assert asked_as("/p", CreateOption.model_validate(read_body(body.encode()))) == f"POST /p\n{kept}"
 
 
 def test_two_callers_may_use_the_same_idempotency_key(api, world):
@@ -365,7 +395,8 @@ def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, worl
     world.now += 400
     world.seconds += 2
     refused(api.get("/api/market"), 503, "no-price")
-    refused(api.post("/api/option/create", json=ORDER, headers=trader), 503, "no-price")
+    refused(api.post("/api/option/create", json=ORDER, headers=trader), 503, "unfit-price")
+    refused(api.get("/api/premium", params=ASKED), 503, "unfit-price")
     degraded = api.get("/api/v1/health")
     assert degraded.status_code == 503
     assert degraded.json()["status"] == "degraded"
@@ -382,7 +413,7 @@ def test_a_settlement_is_asked_for_by_one_row_however_often(api, world, trader, 
         (row,) = session.exec(select(SettlementRequestRow)).all()
         flows = {(one.flow, one.arguments) for one in session.exec(select(OutboxRow)).all()}
     assert row.requested_by.startswith("api ")
-    assert flows == {("answer_request", json.dumps([option]))}
+    assert flows - {("exchange", "[]")} == {("answer_request", json.dumps([option]))}
     refused(api.post("/api/v1/options/unknown/settle", headers=operator), 404, "not-found")
 
 
@@ -484,19 +515,13 @@ def test_an_unforeseen_failure_tells_nothing_about_itself(tmp_path):
     world.store.close()
 
 
-def test_a_market_without_history_uses_the_presets_volatility_or_has_no_premium(tmp_path):
-    for fallback in (None, 0.55):
-        folder = tmp_path / str(fallback)
-        folder.mkdir()
-        world = make_world(folder, minutes=5, fallback_volatility=fallback)
-        with TestClient(create_app(world.deps)) as api:
-            got = api.get("/api/market")
-            if fallback is None:
-                refused(got, 503, "no-price")
-            else:
-                assert got.json()["volatility_30d"] == fallback
-                assert got.json()["samples"] == 0
-        world.store.close()
+def test_a_market_without_history_uses_the_presets_volatility(tmp_path):
+    world = make_world(tmp_path, minutes=5, fallback_volatility=0.55)
+    with TestClient(create_app(world.deps)) as api:
+        got = api.get("/api/market").json()
+        assert (got["volatility_30d"], got["samples"]) == (0.55, 0)
+        assert api.get("/api/premium", params=ASKED).json()["volatility"] == 0.55
+    world.store.close()
 
 
 def _events(api, path, count, headers=None):
@@ -512,14 +537,21 @@ def _events(api, path, count, headers=None):
 def test_in_a_replay_the_markets_time_is_that_of_the_newest_minute(tmp_path):
     world = make_world(tmp_path, replay_clock=True)
     slot = NOW // 60 * 60 - 60
-    world.now += 400 * 86_400  # the recording is a year old
+    world.now += 400 * 86_400  # the recording is a year old, and played today
+    with world.store.transaction() as session:
+        session.exec(update(RoundRow).values(closed_at_unix=world.now))
     with TestClient(create_app(world.deps)) as api:
         assert api.get("/api/v1/market").json()["slot_unix"] == slot
         soon = {"strike": 70000, "expiry": str(slot + 120), "type": "call"}
         assert api.get("/api/v1/premium", params=soon).json()["priced_at_unix"] == slot + 60
         over = api.get("/api/v1/premium", params=soon | {"expiry": str(slot + 60)})
-        refused(over, 422, "invalid-input")
+        refused(over, 422, "invalid-terms")
         assert api.get("/api/v1/health").json()["status"] == "ok"
+        world.now += 120  # the recording is over
+        world.seconds += 2
+        refused(api.get("/api/v1/premium", params=soon), 503, "unfit-price")
+        assert api.get("/api/v1/prices/latest").json()["market_status"] == "stale"
+        assert api.get("/api/v1/market").json()["market_status"] == "stale"
     world.store.close()
 
 
@@ -548,10 +580,46 @@ def test_every_stored_premium_is_streamed_and_a_stream_resumes_within_a_refresh(
 def test_a_quote_is_what_the_refresh_stores_for_the_same_terms(api, world, trader):
     option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
     refresh(world)
-    asked = {"strike": ORDER["strike"], "expiry": str(EXPIRY), "type": "call"}
-    quoted = api.get("/api/premium", params=asked).json()["premium_cents"]
-    stored = api.get(f"/api/v1/options/{option}/premium").json()["premium_cents"]
-    assert stored == -(-quoted * 50 // 100)
+    quoted = api.get("/api/premium", params=ASKED).json()["total_cents"]
+    assert api.get(f"/api/v1/options/{option}/premium").json()["premium_cents"] == quoted
+
+
+def test_a_sale_just_after_a_new_minute_charges_what_was_quoted_a_moment_before(api, world, trader):
+    for minutes in range(3):
+        quoted = api.get("/api/premium", params=ASKED).json()
+        made = api.post("/api/v1/options", json=ORDER, headers=trader).json()
+        assert (made["premium_cents"], made["premium_sats"]) == (quoted["total_cents"], quoted["total_sats"])
+        option = api.get(f"/api/v1/options/{made['option_id']}").json()
+        assert option["premium_cents"] == quoted["total_cents"]
+        with world.store.reading() as session:
+            sold = session.get_one(OptionRow, made["option_id"])
+        assert sold.volatility_bps == round(quoted["volatility"] * 10_000) == round(10_000 * _volatility(api))
+        # a jump: the volatility is another one at once, at the quote as at the sale
+        world.price(NOW // 60 * 60 + 60 * minutes, SPOT + 100_000 * (minutes + 1))
+        world.now += 60
+        world.seconds += 2
+
+
+def _volatility(api):
+    return api.get("/api/v1/market").json()["volatility_30d"]
+
+
+def test_a_premium_is_what_a_sale_of_its_quantity_asks_and_says_until_when(api, world):
+    got = api.get("/api/premium", params=ASKED).json()
+    assert got["total_cents"] == math.ceil(round(got["premium_btc"] * got["spot_cents"] * 0.5, 6))
+    assert got["total_sats"] == math.ceil(got["total_cents"] * 10**8 / got["spot_cents"])
+    assert (got["quoted_at_unix"], got["valid_until_unix"]) == (world.now, world.now + 30)
+    whole = api.get("/api/premium", params={k: v for k, v in ASKED.items() if k != "quantity"}).json()
+    assert whole["collateral_sats"] == 2 * got["collateral_sats"] == 10**8
+
+
+def test_a_client_of_an_earlier_release_buys_at_the_premium_of_the_moment(api, world, trader):
+    quoted = api.get("/api/premium", params=ASKED).json()["total_cents"]
+    world.price(NOW // 60 * 60, SPOT + 200_000)
+    world.now += 60
+    made = api.post("/api/option/create", json=ORDER, headers=trader)
+    assert made.status_code == 200
+    assert made.json()["premium_cents"] > quoted
 
 
 def test_a_barrier_that_was_touched_once_leaves_a_premium_of_nothing(api, world, trader):

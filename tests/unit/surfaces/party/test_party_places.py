@@ -10,7 +10,7 @@ from btcfi.surfaces import party_cli
 from btcfi.surfaces.party.side import place
 from workers.commands import oracle
 
-OPTION = ["option", "--kind", "call", "--strike", "100000", "--quantity", "0.10", "--expiry", "+60"]
+OPTION = ["option", "--kind", "call", "--quantity", "0.10", "--expiry", "+60", "--strike"]
 KEPT = {
     "keystore.json": json.dumps({"type": "btcfi/keystore", "version": 1}),
     "oracle.key": "11" * 32,
@@ -33,7 +33,7 @@ def test_no_answer_is_written_over_a_key_or_what_a_party_remembers(tmp_path, nam
     path.write_text(KEPT[name])
     somewhere = tmp_path / "some.json"
     for app, words in [
-        (party_cli.app, OPTION),
+        (party_cli.app, [*OPTION, "100000"]),
         (party_cli.app, ["mandate", "new", "--threshold", 1]),
         (party_cli.app, ["mandate", "sign", somewhere]),
         (party_cli.app, ["accept", somewhere, "--announcement", somewhere]),
@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_done(tmp_p
 def test_a_message_is_written_over_a_message_of_its_own_name(tmp_path):
     path = tmp_path / "option.json"
     for strike in ("100000", "90000"):
-        assert CliRunner().invoke(party_cli.app, [*OPTION, "--strike", strike, "--out", str(path)]).exit_code == 0
+        assert CliRunner().invoke(party_cli.app, [*OPTION, strike, "--out", str(path)]).exit_code == 0
     assert json.loads(path.read_text())["strike_cents"] == 9_000_000
     for fine in ("-", "", "http://127.0.0.1/x", "/dev/null"):
         assert place(fine) == fine

@@ -44,7 +44,7 @@ def store(deployment):
         session.add(
             RoundRow(
                 feed="BTC/USD", slot=SLOT, state="priced", price_cents=5_700_000, low_cents=5_690_000,
-                high_cents=5_710_000, deadline_unix=SLOT, opened_at_unix=SLOT, closed_at_unix=SLOT,
+                high_cents=5_710_000, deadline_unix=SLOT, opened_at_unix=SLOT, closed_at_unix=int(time.time()),
             )
         )  # fmt: skip
     yield made
@@ -83,8 +83,9 @@ def test_the_published_create_makes_the_option_of_the_command_line_and_queues_it
     assert row.created_at_unix == created.at_unix == SLOT + 60
     assert row.volatility_bps == 6_000  # the preset's, since one minute says nothing
     assert woken
-    quoted = api.get("/api/premium", params={"strike": 55000, "expiry": str(SLOT + 3600), "type": "call"}).json()
-    assert made["premium_cents"] == -(-quoted["premium_cents"] * 5 // 100)
+    asked = {"strike": 55000, "expiry": str(SLOT + 3600), "type": "call", "quantity": "0.05"}
+    quoted = api.get("/api/premium", params=asked).json()
+    assert (made["premium_cents"], made["premium_sats"]) == (quoted["total_cents"], quoted["total_sats"])
 
 
 def test_a_settlement_asked_for_is_the_row_that_the_command_line_writes(api, store):

@@ -19,6 +19,7 @@ from btcfi.adapters.store.prices.rounds import Register
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import cross
 from btcfi.options.expiry import SettlementInput, SettlementOutput
+from btcfi.options.order import PriceMovedError, QuoteExpiredError
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import InvalidTermsError, OptionKind
 from btcfi.oracle import batch
@@ -305,7 +306,7 @@ def test_an_exercise_pays_no_price_from_before_the_sale(store):
         add_minute(session, LISTED - 120, 6_000_000)
         rounds.open_round(session, FEED, Slot(LISTED - 60), now=NOW, deadline_seconds=10)  # and stays open
         row = sold(session, kind=OptionKind.BINARY_CALL, strike=CentsPerBtc(5_500_000), american=True)
-        assert (row.fixing, row.premium_cents) == ("minute", 0)
+        assert (row.fixing, row.premium_cents) == ("minute", 50)  # worth nothing, sold for the least
         settlements.request_settlement(session, "one", requested_by="op", now=NOW)
         assert "waits" in settlements.answer_request(session, "one", RULE_OF, now=NOW)
         assert session.get(SettlementRow, "st-one") is None
@@ -319,6 +320,24 @@ def test_an_american_option_is_sold_on_its_minute_alone(store):
         assert sold(session, american=True).fixing == "minute"
         assert sold(session, "two", american=True, fixing=MINUTE).fixing == "minute"
         assert sold(session, "three").fixing == "twap:30"
+
+
+def test_a_quote_is_a_limit_for_its_seconds_and_the_same_order_comes_again_whatever_it_costs_by_then(store):
+    with store.transaction() as session:
+        premium = sold(session, active=False).premium_cents
+        for age in (SALE.quote_seconds, -SALE.quote_seconds):
+            asked = {"quoted_at": UnixSeconds(NOW - age), "max_premium": premium, "active": False}
+            assert sold(session, f"at{age}", **asked).premium_cents == premium
+        for age in (SALE.quote_seconds + 1, -SALE.quote_seconds - 1):
+            with pytest.raises(QuoteExpiredError) as old:
+                sold(session, "late", quoted_at=UnixSeconds(NOW - age))
+            assert old.value.age_seconds == age
+        with pytest.raises(PriceMovedError) as moved:
+            sold(session, "dear", max_premium=premium - 1)
+        assert (moved.value.premium, moved.value.limit) == (premium, premium - 1)
+        assert session.get(OptionRow, "dear") is None
+        # pressed twice: the option that it made, also where its limit is passed by now
+        assert sold(session, max_premium=1, quoted_at=UnixSeconds(0), active=False).id == "one"
 
 
 def test_nothing_is_sold_at_a_price_that_the_market_has_left(store):
