@@ -69,6 +69,7 @@ def create(
 ) -> None:
     """Quote an option at the newest agreed price, ask, and create it; the premium and the collateral are then fixed."""
     from btcfi.adapters.store.options.sales import quote, sell  # noqa: PLC0415 - numba: only a sale computes a premium
+    from btcfi.pricing.premium import warm_up  # noqa: PLC0415 - as above
 
     limit = None if max_premium is None else parse_amount(max_premium, "max-premium")
     wanted = read_wanted(
@@ -78,6 +79,7 @@ def create(
     deployment = load_deployment()
     rule = sale_rule(deployment)
     store = open_store()
+    warm_up()  # the first time in an installation that takes as long as a quote is good for
     with store.reading() as session:
         wall = _now()
         now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=wall)

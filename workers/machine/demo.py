@@ -41,6 +41,7 @@ from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind, fixing_for
 from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind
 from btcfi.oracle.quote import DOLLAR, parse_venue
+from btcfi.pricing.premium import warm_up
 from btcfi.proofs.settlement_proof import from_json, verify
 from btcfi.units import (
     SECONDS_PER_MINUTE,
@@ -340,6 +341,7 @@ def _coins_ready(run: Run) -> bool:
 def _sell(run: Run, *, expiries: tuple[Slot, Slot]) -> None:
     here = run.here
     rule = sale_rule(here.deployment)
+    warm_up()  # where nothing is compiled yet that takes a minute, in which nobody else could write
     with here.store.transaction() as session:
         last = rounds.latest_priced(session, here.feed)
         if last is None or last.price_cents is None:
