@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.options import event_of
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
+from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
@@ -38,7 +38,7 @@ from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
 from settings.preset import load_preset_by_hash
 
-SETTLED: Final = OptionRow.__machine__.ends
+SETTLED: Final = SETTLED_OPTIONS
 MAX_STEPS: Final = 1 << 20
 SATS_PER_BTC: Final = 100_000_000
 

@@ -1,8 +1,8 @@
 """A power cut on paper: what a folder would hold if the machine had gone dark, its unsynced pages lost.
 
-SIGKILL loses nothing that a process has written: the kernel still has it. So each process that writes into the folder is
-started with a small library (``power_cut.c``) that keeps a copy of every file at the moment of its last sync, made before
-that sync returns. What is left after the cut is made of those copies.
+SIGKILL loses nothing that a process has written: the kernel still has it. So each process that writes into the folder
+is started with a small library (``power_cut.c``) that keeps a copy of every file at the moment of its last sync, made
+before that sync returns. What is left after the cut is made of those copies.
 
 Of names (creations, renames, removals) the newest are taken, as a journalling file system may have them by then; a file
 that nobody has ever synced is there and empty, which is what such a file system leaves. SQLite's ``-shm`` files are

@@ -1,4 +1,4 @@
-"""``btcfi options create|list|show``: the book of options, over the store of DATABASE_URL."""
+"""``btcfi options create|list|show|cancel``: the book of options, over the store of DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.options.views import WhichOptions, soonest
@@ -47,7 +48,7 @@ WIDE: Final = 156
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
-app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help="Create, list, show and cancel options.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,16 @@ def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, 
     store = open_store()
     with store.reading() as session:
         row = find_option(session, option_id)
+    store.close()
+    _show(row, as_json=as_json)
+
+
+@app.command()
+def cancel(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
+    """Cancel a sale that is not funded: created, or failed; again changes nothing."""
+    store = open_store()
+    with store.transaction() as session:
+        row = cancel_sale(session, option_id, by="command line", now=_now())
     store.close()
     _show(row, as_json=as_json)
 

@@ -413,11 +413,24 @@ def test_a_settlement_without_a_proof_says_so(api, world):
     refused(api.get("/api/v1/settlements/none/proof"), 404, "not-found")
 
 
-def test_the_risk_of_the_book_is_that_of_its_writer(api, trader, operator):
+def test_an_operator_cancels_a_sale_that_is_not_funded_and_no_other(api, world, trader, operator):
+    sold = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    refused(api.post(f"/api/v1/options/{sold}/cancel", headers=trader), 403, "role-missing")
+    for _ in range(2):
+        assert api.post(f"/api/v1/options/{sold}/cancel", headers=operator).json()["state"] == "CANCELLED"
+    other = api.post("/api/v1/options", json=ORDER | {"strike": 71000}, headers=trader).json()["option_id"]
+    world.fund(other)
+    refused(api.post(f"/api/v1/options/{other}/cancel", headers=operator), 409, "conflict")
+    refused(api.post("/api/v1/options/none/cancel", headers=operator), 404, "not-found")
+
+
+def test_the_risk_of_the_book_is_that_of_its_writer_and_counts_nothing_that_is_not_funded(api, world, trader, operator):
     empty = api.get("/api/v1/risk", headers=operator).json()
     assert empty["options"] == 0
     assert empty["utilisation"] == 0
-    api.post("/api/v1/options", json=ORDER, headers=trader)
+    sold = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    assert api.get("/api/v1/risk", headers=operator).json() == empty
+    world.fund(sold)
     got = api.get("/api/v1/risk", headers=operator).json()
     assert got["options"] == 1
     assert got["value_cents"] < 0
