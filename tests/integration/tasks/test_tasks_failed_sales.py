@@ -14,8 +14,8 @@ from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.reading import read_store
 from btcfi.contracts.mandate import Bounds
 from btcfi.units import UnixSeconds
-from tasks import options
 from tasks import contracts as exchange_tasks
+from tasks import options
 from tests.support.contract_stage import EXPIRY
 from workers.audit import replay_events
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 def refused(stage, party="seller", collateral=1_000):
     """Sell what is outside the mandate of a party, and let both talk; return why it refused."""
-    stage.give_mandate(stage.mails[party]._desk, number=2, collateral=Bounds(least=1, most=collateral))  # noqa: SLF001
+    stage.give_mandate(stage.mails[party]._desk, number=2, collateral=Bounds(least=1, most=collateral))
     stage.sell("one")
     stage.talk()
     with stage.here.store.reading() as session:
@@ -61,7 +61,7 @@ def test_a_sale_that_a_party_refuses_has_failed_with_its_reason_locks_nothing_an
 def test_a_sale_that_had_failed_goes_on_when_its_party_takes_it_after_all(embedded):
     refused(embedded)
     seller = embedded.deployment.parties_dir / "seller" / "inbox"
-    embedded.give_mandate(embedded.mails["seller"]._desk, number=3)  # noqa: SLF001
+    embedded.give_mandate(embedded.mails["seller"]._desk, number=3)
     shutil.move(seller / "refused" / "one.proposal.json", seller / "one.proposal.json")
     (seller / "refused" / "one.proposal.reason").unlink()
     embedded.talk()

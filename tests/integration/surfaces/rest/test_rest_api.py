@@ -420,7 +420,7 @@ def test_an_operator_cancels_a_sale_that_is_not_funded_and_no_other(api, world, 
         assert api.post(f"/api/v1/options/{sold}/cancel", headers=operator).json()["state"] == "CANCELLED"
     other = api.post("/api/v1/options", json=ORDER | {"strike": 71000}, headers=trader).json()["option_id"]
     world.fund(other)
-    refused(api.post(f"/api/v1/options/{other}/cancel", headers=operator), 409, "conflict")
+    refused(api.post(f"/api/v1/options/{other}/cancel", headers=operator), 409, "not-cancellable")
     refused(api.post("/api/v1/options/none/cancel", headers=operator), 404, "not-found")
 
 
