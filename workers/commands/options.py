@@ -34,6 +34,7 @@ from btcfi.units import (
 )
 from settings.deployment import load_deployment
 from workers.deployed import open_store, sale_rule
+from workers.machine.attach import attached
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Order
@@ -112,7 +113,7 @@ def _sell(session: Session, wanted: Wanted) -> OptionRow:
     """Store the option that the command line asks for, by the deployment's preset and clock."""
     from btcfi.adapters.store.options.sales import sell  # noqa: PLC0415 - as above
 
-    deployment = load_deployment()
+    deployment = attached(load_deployment())
     rule = sale_rule(deployment)
     now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=_now())
     return sell(session, wanted.order(secrets.token_hex(8), now), rule, now=now)

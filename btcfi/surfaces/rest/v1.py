@@ -16,7 +16,6 @@ from btcfi.adapters.store.options.premiums import open_book
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionState, RequestState, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
-from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
@@ -247,15 +246,14 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         database: Literal["ok", "unreachable"] = "ok"
         try:
             with deps.store.reading() as session:
-                newest = prices_views.newest_close(session, deps.feed)
-            if newest is not None:
-                age = max(market_time(newest.slot, replay=deps.replay_clock, now=deps.clock()) - newest.slot, 0)
+                age = prices_views.price_age(session, deps.feed, replay=deps.replay_clock, now=deps.clock())
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds
         response.status_code = 200 if fine else 503
         return schemas.Health(
-            status="ok" if fine else "degraded", database=database, last_price_age_seconds=age
+            status="ok" if fine else "degraded", database=database, last_price_age_seconds=age,
+            market="simulated" if deps.replay_clock else "live",
         )  # fmt: skip
 
 

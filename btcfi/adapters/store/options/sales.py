@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,14 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.errors import ConflictError, InvalidInputError
-from btcfi.options.terms import OptionKind, OptionTerms, fixing_for, required_collateral, validate_terms
+from btcfi.options.terms import (
+    InvalidTermsError,
+    OptionKind,
+    OptionTerms,
+    fixing_for,
+    required_collateral,
+    validate_terms,
+)
 from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.oracle.freshness import MarketStatus, market_status
 from btcfi.oracle.quote import Feed
@@ -74,6 +82,8 @@ class SaleRule:
     """Of the guest's flat image, hex."""
     fixing: Fixing = MINUTE
     """What settles an option whose order names nothing else."""
+    refusal: Callable[[OptionTerms], InvalidTermsError | None] = lambda _: None
+    """Why the parties would refuse terms, or their expiry never comes (``contracts/sellable.py``)."""
     max_backlog: int = 5_000
     """Settlements and fundings that may wait; above it nothing is sold."""
 
@@ -98,6 +108,8 @@ def sell(session: Session, order: Order, rule: SaleRule, *, now: UnixSeconds) ->
         fixing=fixing_for(order.fixing, american=order.american, preset=rule.fixing),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=spot)  # before pricing, which knows no field's name
+    if (refusal := rule.refusal(terms)) is not None:
+        raise refusal
     quoted = quote(
         session, terms, feed=rule.feed, spot=spot, now=now, rate=rule.rate_bps / 10_000,
         fallback_volatility_bps=rule.fallback_volatility_bps,

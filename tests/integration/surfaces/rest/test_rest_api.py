@@ -6,6 +6,7 @@ import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +19,7 @@ from btcfi.adapters.store.prices import pauses
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.network import Submission as Stored
 from btcfi.adapters.store.prices.network import add_submissions
+from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.oracle.submission import signature_valid
 from btcfi.oracle.submission_json import decode_signed
@@ -358,9 +360,21 @@ def test_a_price_that_one_market_could_have_bent_is_thin_and_a_paused_feed_is_ha
     assert api.get("/api/v1/prices/latest").json()["market_status"] == "halted"
 
 
+def test_a_recording_that_is_over_is_unhealthy_however_new_its_last_minute_is_by_its_own_clock(world):
+    with world.store.reading() as session:
+        closed = max(session.exec(select(RoundRow.closed_at_unix)).all())
+    with TestClient(create_app(replace(world.deps, replay_clock=True))) as replayed:
+        world.now = closed + 300
+        fine = replayed.get("/api/v1/health")
+        assert (fine.status_code, fine.json()["market"]) == (200, "simulated")
+        world.now = closed + 301
+        degraded = replayed.get("/api/v1/health")
+    assert (degraded.status_code, degraded.json()["last_price_age_seconds"]) == (503, 301)
+
+
 def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, world, trader):
     assert api.get("/api/v1/health").json() == {
-        "status": "ok", "database": "ok", "last_price_age_seconds": NOW - (NOW // 60 * 60 - 60)
+        "status": "ok", "database": "ok", "last_price_age_seconds": NOW - (NOW // 60 * 60 - 60), "market": "live",
     }  # fmt: skip
     world.now += 400
     world.seconds += 2
