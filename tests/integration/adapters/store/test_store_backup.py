@@ -117,7 +117,7 @@ def test_a_message_that_waits_for_the_broker_waits_since_the_restore_and_rings_n
     )  # fmt: skip
     with restored.reading() as session:
         found = waiting(session)
-    assert (found.count, found.since_unix) == (1, days_after)
+    assert (found.count, found.since_unix) == (2, days_after)
 
 
 def test_a_secret_nonce_and_a_lease_are_left_behind(backup, tmp_path):
