@@ -31,10 +31,10 @@ def audit(
         raise InvalidInputError("NODE_URL", problem, "http://user:password@host:port of a bitcoind, or BTCFI_DATA_DIR")
     node = node_of(deployment)
     store = open_store()
-    states = states_of(store)
     view = ChainView()
     view.follow(node)
-    view.follow(node)  # a long chain takes a while: now nothing of what the store will say lies beyond the view
+    states = states_of(store)
+    view.follow(node)  # a long chain takes a while: now nothing of what the store says lies beyond the view
     found = audited(store, view, states, complete=False, now=UnixSeconds(int(time.time())))
     node.close()
     store.close()
