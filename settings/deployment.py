@@ -87,6 +87,7 @@ class Deployment(BaseSettings):
     fetch_backoff_seconds: Seconds = 0.5
     tick: bool = True
     replay_clock: bool = False
+    replay_until: int | None = Field(default=None, ge=0)
 
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")

@@ -200,7 +200,8 @@ def _say_refusals(here: Context, option_id: str, *sent: tuple[Mailbox, str]) -> 
     """Note on the option what a party has refused, and why: the first of these messages."""
     for box, name in sent:
         if (reason := box.refusal(name)) is not None:
-            note_contract_error(here, option_id, f"the {box.folder.name} refused: {reason}")
+            with here.store.transaction() as session:
+                contracts.note_refusal(session, option_id, box.folder.name, reason, now=here.now())
             return
 
 

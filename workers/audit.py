@@ -1,5 +1,8 @@
 """The promise, checked from outside: every due option settled once on chain, for what its program pays.
 
+What is not settled yet is judged by what it should be by now: what is active is funded and not spent, what expired has
+its settlement, what is over and priced has expired, what was never funded or was cancelled holds no coin.
+
 Nothing here trusts the pipeline. Spends are counted by walking the chain's blocks over JSON-RPC; payouts come from a
 fresh run of the guest; states are replayed from the event log. ``btcfi chaos`` asks after each fault, ``btcfi audit``
 any time.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,10 +20,19 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.options import event_of
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
-from btcfi.adapters.store.prices.fixings import fixing_of
+from btcfi.adapters.store.options.options import event_of, known_at
+from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
+    SETTLED_OPTIONS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
+from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
@@ -30,15 +42,22 @@ from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
+from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.proofs.window import check_window, read_window
-from btcfi.units import Sats, Slot
+from btcfi.units import Sats, Slot, UnixSeconds
 from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import Program, load_program_by_hash
 from settings.preset import load_preset_by_hash
 
-SETTLED: Final = OptionRow.__machine__.ends
+SETTLED: Final = SETTLED_OPTIONS
+DEEP: Final = 2
+"""Times the confirmations after which the service acts, below the newest block that it has walked."""
+
+LATE_SECONDS: Final = 600
+"""After which what should have followed is late: ten minutes of retries, restarts and repairs."""
+
 MAX_STEPS: Final = 1 << 20
 SATS_PER_BTC: Final = 100_000_000
 
@@ -73,6 +92,8 @@ class ChainView:
     """Address to the outpoints that pay it."""
     transactions: dict[str, Any] = field(default_factory=dict)
     """Decoded, by txid."""
+    heights: dict[str, int] = field(default_factory=dict)
+    """Of the block that a transaction is in, by txid."""
 
     def follow(self, node: Node) -> None:
         """Take in the blocks since the last one. The chain must not have been reorganised below it."""
@@ -85,6 +106,7 @@ class ChainView:
 
     def _take(self, transaction: Any) -> None:  # noqa: ANN401 - JSON
         txid = transaction["txid"]
+        self.heights[txid] = self.height
         self.transactions[txid] = transaction
         for spent in transaction["vin"]:
             if "txid" in spent:
@@ -95,13 +117,18 @@ class ChainView:
                 self.paid_to[address].append(f"{txid}:{output['n']}")
 
 
-def audit(store: Store, view: ChainView, ids: Iterable[str], *, complete: bool = True) -> list[Finding]:
+def audit(
+    store: Store, view: ChainView, ids: Iterable[str], *, complete: bool = True, now: UnixSeconds | None = None
+) -> list[Finding]:
     """Return every promise that is broken for these options; an empty list is the good answer.
 
-    complete: whether all of them should be settled by now; else what is settled is checked and the rest only counted.
+    complete: whether all of them should be settled by now; else each is judged by where it is. now: the wall clock, by
+    which what should have followed LATE_SECONDS ago is late; None: nothing is.
     """
     found: list[Finding] = []
     with store.reading() as session:
+        walked = chain_views.tip(session)
+        height = 0 if walked is None else walked.height
         for option_id in ids:
             option = session.get(OptionRow, option_id)
             if option is None:
@@ -111,6 +138,12 @@ def audit(store: Store, view: ChainView, ids: Iterable[str], *, complete: bool =
                 select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
             ).scalar_one_or_none()
             found += _option(session, view, option, settlement, complete=complete)
+            if not complete and option.state not in SETTLED:
+                try:
+                    problems = _unsettled(session, view, option, settlement, walked=height, now=now)
+                except NotHeldError as e:  # the others can still be audited
+                    problems = [str(e)]
+                found += [Finding(subject=option.id, what=problem) for problem in problems]
         found += replay_events(session)
     return found
 
@@ -129,10 +162,60 @@ def _option(
         return [Finding(subject=option.id, what=f"{option.state} without a settlement")]
     problems += _chain(view, option, settlement, _collaterals(session, option.address))
     try:
-        problems += _payout(session, view, option, settlement)
+        output = _output(option, settlement)
+        problems += _payout(session, option, settlement, output)
+        problems += _paid(view, option, settlement, output)
     except NotHeldError as e:  # the others can still be audited
         problems.append(str(e))
     return [Finding(subject=option.id, what=problem) for problem in problems]
+
+
+def _unsettled(
+    session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, walked: int,
+    now: UnixSeconds | None,
+) -> list[str]:  # fmt: skip
+    """Return what is wrong with an option that is not settled. walked: the height up to which the service has looked.
+
+    What lies DEEP times its confirmations below that the service has acted on; above, it may be about to. Raises
+    NotHeldError.
+    """
+    rule = load_preset_by_hash(option.preset_sha256, name=option.preset)
+    deep = walked - DEEP * rule.confirmations
+    collateral = f"{option.funding_txid}:0"
+    held = option.state in LOCKED_OPTIONS
+    funded = view.paid_to.get(option.address or "", []).count(collateral)
+    spenders = [txid for txid in view.spends.get(collateral, []) if view.heights[txid] <= deep]
+    ours = [] if settlement is None or settlement.txid is None else [settlement.txid]
+    problems = []
+    if held and funded != 1:
+        problems.append(f"{option.state}, and funded {funded} times by {collateral}")
+    if held and spenders and spenders != ours:
+        problems.append(f"{option.state}, and the chain spent it by {spenders}, the store says {ours or 'nobody'}")
+    if not held and view.heights.get(option.funding_txid or "", deep + 1) <= deep:
+        problems.append(f"{option.state}, and funded on the chain by {collateral}")
+    if (option.state == OptionState.EXPIRED) != (settlement is not None):
+        problems.append(f"{option.state} {'without a' if settlement is None else 'with a'} settlement")
+    if settlement is not None and settlement.payout_sats is not None:
+        problems += _payout(session, option, settlement, _output(option, settlement))
+    since = _known_since(session, option, rule.consensus) if option.state == OptionState.ACTIVE else None
+    if now is not None and since is not None and now - since >= LATE_SECONDS:
+        problems.append(f"its fixing is known since {now - since:,} s, and it has not expired")
+    return problems
+
+
+def _known_since(session: Session, option: OptionRow, rule: ConsensusRule) -> int | None:
+    """Return when the minute was closed with which an option's fixing was known, wall clock; None while it is not.
+
+    Nor while its event is held after a restore, which is the operator's to decide.
+    """
+    if event_of(option).id.hex() in holds.held_ids(session):
+        return None
+    last = closed_until(session, Feed(option.feed))
+    if last is None or last < option.expiry_unix:
+        return None
+    fixed = fixing_of(session, Feed(option.feed), event_of(option).fixing, Slot(option.expiry_unix), rule)
+    row = None if fixed is None else rounds.find_round(session, Feed(option.feed), known_at(fixed))
+    return None if row is None else row.closed_at_unix
 
 
 def _collaterals(session: Session, address: str | None) -> set[str]:
@@ -154,15 +237,19 @@ def _chain(view: ChainView, option: OptionRow, settlement: SettlementRow, expect
     return problems
 
 
-def _payout(session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
-    """Compare what the guest pays in a fresh run, what Python pays, what the store says and what the chain paid."""
+def _output(option: OptionRow, settlement: SettlementRow) -> SettlementOutput:
+    """Return what the guest pays in a fresh run. Raises NotHeldError."""
+    return fresh_run(load_program_by_hash(option.program_sha256, name=option.program), settlement.input_hex)
+
+
+def _payout(session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput) -> list[str]:
+    """Compare what the guest pays in a fresh run, what Python pays and what the store says."""
     given = SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex))
-    output = fresh_run(load_program_by_hash(option.program_sha256, name=option.program), settlement.input_hex)
     problems = _window(settlement)
     for what, expected, found in (
         ("payout in the store", output.payout_sats, settlement.payout_sats),
         ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
-        ("state", OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED, option.state),
+        ("state", _ended(option, output), option.state),
         ("price of the settlement", _price_of(session, option, settlement), given.spot),
         ("strike", option.strike_cents, given.strike),
     ):
@@ -170,12 +257,22 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
             problems.append(f"{what} is {found}, expected {expected}")
     if settlement.reason == "expiry" and Slot(settlement.slot) < option.expiry_unix:
         problems.append(f"settled at slot {settlement.slot}, before its expiry {option.expiry_unix}")
+    return problems
+
+
+def _ended(option: OptionRow, output: SettlementOutput) -> str:
+    """Return the state that an option's output leads to, once it is there."""
+    if option.state not in SETTLED:
+        return option.state
+    return OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED
+
+
+def _paid(view: ChainView, option: OptionRow, settlement: SettlementRow, output: SettlementOutput) -> list[str]:
+    """Compare what the guest pays in a fresh run and what the chain paid."""
     transaction = view.transactions.get(settlement.txid or "")
     if transaction is None:
-        problems.append("the settlement's transaction is not in the chain")
-    else:
-        problems += paid(option, settlement, output, transaction)
-    return problems
+        return ["the settlement's transaction is not in the chain"]
+    return paid(option, settlement, output, transaction)
 
 
 def _price_of(session: Session, option: OptionRow, settlement: SettlementRow) -> int | None:
@@ -272,10 +369,11 @@ def unpublished(store: Store, *, older_than: int) -> int:
         return len(list(session.execute(query).scalars()))
 
 
-def settled_ids(store: Store) -> Sequence[str]:
-    """Return every option that the store calls settled. Raises NotFoundError when there is none."""
+def states_of(store: Store) -> dict[str, str]:
+    """Return every option of the store and its state. Raises NotFoundError when there is none."""
     with store.reading() as session:
-        ids = list(session.execute(select(col(OptionRow.id)).where(col(OptionRow.state).in_(SETTLED))).scalars())
-    if not ids:
-        raise NotFoundError("settled option", "any", "nothing to audit yet")
-    return ids
+        query = select(col(OptionRow.id), col(OptionRow.state)).order_by(col(OptionRow.id))
+        states = {str(name): str(state) for name, state in session.execute(query)}
+    if not states:
+        raise NotFoundError("option", "any", "nothing was sold, so there is nothing to audit yet")
+    return states

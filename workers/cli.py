@@ -45,7 +45,7 @@ def _rows(*rows: Row) -> dict[str, Row]:
 
 # fmt: off
 COMMANDS: Final = _rows(
-    Row("options", Who.TRADER, "workers.commands.options:app", "Create, list and show options."),
+    Row("options", Who.TRADER, "workers.commands.options:app", "Create, list, show and cancel options."),
     Row("settle", Who.TRADER, "workers.commands.settle:settle",
         "Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."),
     Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from btcfi.adapters.chain.node import Node
@@ -11,6 +12,7 @@ from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
+from btcfi.units import Sats, Slot
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 
@@ -47,14 +49,19 @@ def consensus_rule() -> ConsensusRule:
 def sale_rule(deployment: Deployment) -> SaleRule:
     """Return what the deployment's preset and guest program say about every sale. Raises what its settings deserve."""
     from btcfi.adapters.store.options.sales import SaleRule  # noqa: PLC0415 - numba: only a sale computes a premium
+    from btcfi.contracts.sellable import unsellable  # noqa: PLC0415 - as above
     from btcfi.vm.program import load_program  # noqa: PLC0415 - numpy, for a sale alone
 
-    preset = load_preset(deployment.preset)
+    preset, program = load_preset(deployment.preset), load_program(deployment.program)
+    last = None if deployment.replay_until is None else Slot(deployment.replay_until)
     return SaleRule(
         feed=Feed(deployment.feed), preset=preset.name, preset_sha256=preset.sha256, rate_bps=preset.rate_bps,
         fallback_volatility_bps=preset.fallback_volatility_bps, program=deployment.program,
-        program_sha256=load_program(deployment.program).program_hash.hex(), max_backlog=deployment.max_backlog,
-        fixing=preset.fixing, quote_seconds=deployment.quote_seconds,
+        program_sha256=program.program_hash.hex(), max_backlog=deployment.max_backlog, fixing=preset.fixing,
+        quote_seconds=deployment.quote_seconds,
+        refusal=partial(
+            unsellable, program=program, step=Sats(preset.step_sats), rounding=preset.rounding, last=last
+        ),
     )  # fmt: skip
 
 

@@ -462,7 +462,7 @@ OPTIONS_FIGURES: Final = Figures(
         "btcfi_options_overdue": Spec("gauge", "Active options more than a minute past their expiry minute"),
         "btcfi_options_unpriced": Spec("gauge", "Open options without a premium"),
         "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
-        "btcfi_collateral_sats": Spec("gauge", "Locked or about to be, over the open options"),
+        "btcfi_collateral_sats": Spec("gauge", "Locked on the chain, over the funded options that are not settled"),
         "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
         "btcfi_contracts": Spec("gauge", "Contracts by state, until both parties' funding is on the chain", ("state",)),
         "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),

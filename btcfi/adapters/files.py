@@ -51,7 +51,13 @@ def make_private(folder: Path) -> None:
     """
     if not folder.parent.is_dir():
         make_private(folder.parent)
-    folder.mkdir(exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        sync_directory(folder.parent)  # what is synced inside is worth nothing in a folder that a power cut takes away
 
 
 def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:

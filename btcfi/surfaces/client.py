@@ -253,6 +253,8 @@ class Health:
     status: str
     database: str
     last_price_age_seconds: int | None
+    market: str = ""
+    """``live``, or ``simulated``: replayed or generated prices. Empty: an earlier release's service does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from btcfi.adapters.store.access import views as access
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.adapters.store.options import asking, settlements, views
+from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.tables import OptionState, RequestState, SettlementState
 from btcfi.adapters.store.prices.pauses import pause, pause_of, resume
 from btcfi.adapters.store.spine.database import Session
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.errors import WrongConfirmationError
 from dashboards.operator.gate import Form, Operator, OperatorForm
@@ -49,6 +50,7 @@ def router(console: Console) -> APIRouter:
 
     _settle(routes, console)
     _requeue(routes, console)
+    _cancel(routes, console)
     _feed_and_workers(routes, console)
     return routes
 
@@ -188,6 +190,18 @@ def _requeue(routes: APIRouter, console: Console) -> None:
         return _do(console, request, form, "requeue", " ".join(form.chosen), f"{len(form.chosen)} settlements", work)
 
 
+def _cancel(routes: APIRouter, console: Console) -> None:
+    @routes.post("/operate/cancel")
+    def cancel(request: Request, form: OperatorForm) -> RedirectResponse:
+        option_id = form["one"]
+        _confirm(console, form, f"cancel {option_id}", "cancel")
+
+        def work(session: Session) -> None:
+            cancel_sale(session, option_id, by=f"console {form.visitor.name}", now=console.now())
+
+        return _do(console, request, form, "cancel", option_id[:80], "", work)
+
+
 def _feed_and_workers(routes: APIRouter, console: Console) -> None:
     @routes.post("/operate/feed")
     def feed(request: Request, form: OperatorForm) -> RedirectResponse:
@@ -234,7 +248,7 @@ def _do(  # noqa: PLR0917 - one line a call
                 session, now=now, account=who.name, address=who.address, action=action, target=target,
                 outcome=outcome, detail=detail,
             )  # fmt: skip
-    except (InvalidInputError, NotFoundError) as e:
+    except (ConflictError, InvalidInputError, NotFoundError) as e:
         with console.store.transaction() as session:
             audit(
                 session, now=now, account=who.name, address=who.address, action=action, target=target,

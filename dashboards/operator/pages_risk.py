@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from btcfi.adapters.store.options.premiums import open_book, volatility_of
-from btcfi.adapters.store.options.tables import OPEN_OPTIONS
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS
+from btcfi.adapters.store.options.views import locked_book
 from btcfi.adapters.store.prices import views
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Session
@@ -38,6 +39,8 @@ RETURNS_OF_A_LARGE_BOOK: Final = 60
 class Risk:
     """The book's risk at one priced minute."""
 
+    book: str
+    """Which options it is of (``book_of``)."""
     slot: int
     spot: int
     volatility: float
@@ -52,7 +55,10 @@ class Risk:
 
 
 class Desk:
-    """Computes the risk in a thread of its own when a minute is newer than the last answer; pages never wait for it."""
+    """Computes the risk in a thread of its own when a minute or the book is another than the last answer's.
+
+    Pages never wait for it; an answer of another book is not shown.
+    """
 
     def __init__(self, console: Console) -> None:
         """``console``: where book and market are read."""
@@ -67,8 +73,12 @@ class Desk:
         console = self._console
         with console.reading() as session:
             last = views.newest_priced(session, console.feed)
+            book = locked_book(session, console.feed)
         with self._lock:
-            if self._busy or last is None or (self.risk is not None and self.risk.slot >= last.slot):
+            known = self.risk
+            if known is not None and known.book != book:  # something was funded, expired or settled since
+                known = self.risk = None
+            if self._busy or last is None or (known is not None and known.slot >= last.slot):
                 return self._busy
             self._busy = True
         threading.Thread(target=self._work, args=(last,), name="btcfi-console-risk", daemon=True).start()
@@ -109,12 +119,13 @@ def router(console: Console) -> APIRouter:
 
 
 def compute(console: Console, last: RoundRow) -> Risk:
-    """Return the risk of all open options at the price of ``last``. Raises what the pricing library raises."""
+    """Return the risk of all funded options at the price of ``last``. Raises what the pricing library raises."""
     deps = console.deps.api
     fallback = deps.quote_rule.fallback_volatility_bps
     with console.reading() as session:
         now = UnixSeconds(last.slot + 60)
-        written = open_book(session, Feed(console.feed), OPEN_OPTIONS)
+        book = locked_book(session, console.feed)
+        written = open_book(session, Feed(console.feed), LOCKED_OPTIONS)
         volatility = volatility_of(session, Feed(console.feed), fallback_bps=fallback).level / 10_000
         closes, interval = _closes(session, console.feed, last.slot)
     positions = portfolio.Positions(
@@ -136,6 +147,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
             positions, at, sample, confidence=min(CONFIDENCE, carried), interval_days=interval / 86_400
         )  # fmt: skip
     return Risk(
+        book=book,
         slot=last.slot,
         spot=at.spot,
         volatility=volatility,

@@ -9,7 +9,7 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import BlockRow
 from btcfi.adapters.store.options import views as options
 from btcfi.adapters.store.options.contract_tables import AttestationRow
-from btcfi.adapters.store.options.tables import OPEN_OPTIONS
+from btcfi.adapters.store.options.tables import OptionState
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.prices.pause_tables import PausedFeedRow
 from btcfi.adapters.store.prices.pauses import pause_of
@@ -45,8 +45,9 @@ class Pipeline:
 
     @property
     def open_options(self) -> int:
-        """Options that are written and not settled."""
-        return sum(self.options.get(state, 0) for state in OPEN_OPTIONS)
+        """Options that are sold and not settled; a sale that failed is none."""
+        open_ones = (OptionState.CREATED, OptionState.ACTIVE, OptionState.EXPIRED)
+        return sum(self.options.get(state, 0) for state in open_ones)
 
     @property
     def on_chain(self) -> int:

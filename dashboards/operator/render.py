@@ -24,7 +24,7 @@ STATIC: Final = HERE / "static"
 
 STATES: Final[dict[str, tuple[str, str]]] = {
     "CREATED": ("wait", "○"), "ACTIVE": ("go", "●"), "EXPIRED": ("work", "◐"), "EXERCISED": ("done", "✓"),
-    "ABANDONED": ("quiet", NONE),
+    "ABANDONED": ("quiet", NONE), "FAILED": ("bad", "✕"), "CANCELLED": ("quiet", NONE), "cancelled": ("quiet", NONE),
     "due": ("wait", "○"), "claimed": ("work", "◐"), "executed": ("work", "◑"), "proven": ("work", "◕"),
     "built": ("work", "◕"), "broadcast": ("go", "●"), "confirmed": ("done", "✓"), "parked": ("bad", "✕"),
     "final": ("done", "✓"), "conflicted": ("bad", "✕"), "replaced": ("quiet", NONE),

@@ -33,6 +33,12 @@ class World:
 
     def sell(self, *names):
         """Sell calls that end in the money at the next minute, and wait until they are funded."""
+        expiry = self.order(*names)
+        self.until("ACTIVE", *names)
+        return expiry
+
+    def order(self, *names):
+        """Sell calls that end in the money at the next minute; nobody has funded them yet."""
         here = self.cluster.here
         expiry = self.future()
         with here.store.transaction() as session:
@@ -44,7 +50,6 @@ class World:
                 )  # fmt: skip
                 sales.sell(session, order, sale_rule(here.deployment), now=UnixSeconds(last.slot + 60))
         self.sold += names
-        self.until("ACTIVE", *names)
         return expiry
 
     def future(self):
@@ -63,6 +68,10 @@ class World:
     def settlement(self, name):
         with self.cluster.store.reading() as session:
             return session.get(SettlementRow, f"st-{name}")
+
+    def mined_until(self, what, done, seconds=90):
+        """Mine until something is so."""
+        self.cluster.wait(what, lambda: (self.cluster.mine(), done())[1], seconds, pause=0.3)
 
     def until(self, state, *names, seconds=90):
         def there():

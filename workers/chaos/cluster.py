@@ -39,6 +39,7 @@ from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from workers.app import FAULTS
 from workers.chaos.points import Orders
+from workers.chaos.power_cut import PowerCut
 from workers.deployed import node_of
 from workers.machine import parties
 from workers.machine.cluster import Cluster
@@ -153,9 +154,11 @@ class ChaosCluster:
 
     def __init__(
         self, folder: Path, *, database_url: str | None = None, size: Size | None = None, candles: Path | None = None,
-        changes: dict[str, Any] | None = None,
+        changes: dict[str, Any] | None = None, mains: bool = False,
     ) -> None:  # fmt: skip
+        """mains: keep what each process of the fleet has synced, so that ``cut_power`` can be asked; SQLite alone."""
         self.folder = folder
+        fleet = folder / "fleet"
         self.size = size or Size()
         self.orders = Orders(folder / "orders")
         candles = candles or SYNTHETIC_CANDLES
@@ -164,9 +167,9 @@ class ChaosCluster:
         self.slots: list[Slot] = recorded.slots(None, None)
         self._candles = candles
         self._mined = 0.0
-        self._deployment = Deployment(data_dir=folder / "fleet").model_copy(
+        self._deployment = Deployment(data_dir=fleet).model_copy(
             update={
-                "database_url": database_url or f"sqlite:///{folder / 'btcfi.db'}",
+                "database_url": database_url or f"sqlite:///{(fleet if mains else folder) / 'btcfi.db'}",
                 "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
                 "tick": False, "replay_clock": True, "venue_rate_limit": False, "relay_seconds": 0.5,
                 "reconcile_seconds": 2.0, "premium_seconds": 10.0, "watch_seconds": 0.5, "exchange_seconds": 1.0,
@@ -182,6 +185,9 @@ class ChaosCluster:
         self._fleet: Cluster | None = None
         self._fleet_deployment = self._deployment
         self._proxy: NodeProxy | None = None
+        self._mains = mains
+        self._power: PowerCut | None = None
+        self._cuts = 0
         self.here: Context
         self.node: Node
 
@@ -211,6 +217,10 @@ class ChaosCluster:
     def start_fleet(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Start the workers, as many as wanted; again after ``stop_fleet``."""
         self._fleet = Cluster(self._fleet_deployment)
+        if self._mains:
+            self._cuts += 1
+            self._power = PowerCut(self._deployment.data_dir, self.folder / f"kept-{self._cuts}")
+            self._power.begin()
         with self._faults_named():
             self._fleet.start(progress)
             for role, many in (
@@ -231,13 +241,17 @@ class ChaosCluster:
     @contextmanager
     def _faults_named(self) -> Iterator[None]:
         # for the children alone: this process is no worker
-        before = dict(os.environ)
-        os.environ[FAULTS] = str(self.orders.folder)
+        ours = {FAULTS: str(self.orders.folder), **(self._power.environment() if self._power is not None else {})}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
         try:
             yield
         finally:
-            if FAULTS not in before:
-                del os.environ[FAULTS]
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     def add_worker(self, role: str, name: str) -> Part:
         """Start one more worker of a role."""
@@ -406,6 +420,25 @@ class ChaosCluster:
     def is_postgresql(self) -> bool:
         """Whether the store is a server."""
         return self._deployment.database_url.startswith("postgresql")
+
+    def cut_power(self) -> None:
+        """Kill the fleet at once, take away what it has not synced, and start it again on what is left.
+
+        Broker, node and exchanges are other machines': they stay. Raises StalledError without ``mains``.
+        """
+        if self._power is None:
+            raise StalledError("the power cut: nothing keeps what was synced", 0, self.logs)
+        for part in self.fleet.parts:
+            if part.process is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(part.process.pid, signal.SIGKILL)
+        self.stop_fleet()
+        data, before = self._deployment.data_dir, self.folder / f"before-{self._cuts}"
+        left = self.folder / f"left-{self._cuts}"
+        self._power.leave(left)
+        data.rename(before)
+        left.rename(data)
+        self.start_fleet()
 
     def fill_disk(self, *, full: bool) -> None:
         """Let no worker write into a file beyond its first page, as on a full disk; or again."""

@@ -25,12 +25,13 @@ import typer
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.ntp import measure_ntp
+from btcfi.adapters.store.options.attesting import unattested
 from btcfi.adapters.store.options.holds import held_ids
 from btcfi.adapters.store.options.options import open_bounds
 from btcfi.adapters.store.options.rules import Bound
 from btcfi.adapters.store.options.tables import SettlementState
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
-from btcfi.adapters.store.spine.database import Store, known_revisions
+from btcfi.adapters.store.spine.database import DatabaseError, Store, known_revisions
 from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, UnreachableError
 from btcfi.oracle.quote import DOLLAR, Feed, parse_venue
@@ -356,11 +357,26 @@ def oracles(deployment: Deployment) -> Iterator[Finding]:
     if len(deployment.oracles) != wanted:
         said = f"BTCFI_ORACLES names {len(deployment.oracles)}, the preset wants {wanted}"
         yield fail("oracles", said, "name as many: no contract is ordered meanwhile")
+    undecided = _held(deployment)
     for url in deployment.oracles:
-        yield _oracle(url)
+        yield _oracle(url, undecided=undecided)
 
 
-def _oracle(url: str) -> Finding:
+def _held(deployment: Deployment) -> bool:
+    """Return whether events wait for the operator, or for oracles that hold them; yes while the store cannot say."""
+    store = Store(deployment.database_url, busy_timeout_ms=3_000)
+    try:
+        with store.reading() as session:
+            if not has_table(session, "alembic_version") or schema_revision(session) != newest_revision():
+                return True
+            return bool(held_ids(session) or unattested(session))
+    except (BtcfiError, DatabaseError):
+        return True
+    finally:
+        store.close()
+
+
+def _oracle(url: str, *, undecided: bool) -> Finding:
     try:
         said = OracleClient(Web(url)).status()
         key, newest, away = str(said["oracle_key"])[:16], said["newest_slot"], said["aggregators"]
@@ -369,7 +385,7 @@ def _oracle(url: str) -> Finding:
         return fail("oracles", str(e), "start it: `btcfi oracle serve`; contracts settle while the others are enough")
     if problems:
         return warn("oracles", f"{key} at {url} lacks {'; '.join(problems)}"[:300], "start the aggregator: btcfi serve")
-    if said["held_until"] is not None:
+    if said["held_until"] is not None and undecided:  # it was restored, and that stays so; what it holds is decided
         return warn("oracles", f"{key} at {url} was restored and holds events", "btcfi oracle held")
     return ok("oracles", f"{key} at {url}, newest minute {newest or 'none yet'}")
 

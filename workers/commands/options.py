@@ -1,4 +1,4 @@
-"""``btcfi options create|list|show``: the book of options, over the store of DATABASE_URL."""
+"""``btcfi options create|list|show|cancel``: the book of options, over the store of DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.adapters.store.options.views import WhichOptions, soonest
@@ -29,6 +30,7 @@ from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds, unix_seconds
 from settings.deployment import load_deployment
 from workers.deployed import open_store, sale_rule
+from workers.machine.attach import attached
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Quote
@@ -43,7 +45,7 @@ WIDE: Final = 156
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
-app = typer.Typer(help="Create, list and show options.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help="Create, list, show and cancel options.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.command(cls=Once)
@@ -76,7 +78,7 @@ def create(
         kind=kind, strike=strike, quantity=quantity, expiry=parse_expiry(expiry), barrier=barrier, american=american,
         fixing=fixing,
     )  # fmt: skip
-    deployment = load_deployment()
+    deployment = attached(load_deployment())
     rule = sale_rule(deployment)
     store = open_store()
     warm_up()  # the first time in an installation that takes as long as a quote is good for
@@ -139,6 +141,16 @@ def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, 
     store = open_store()
     with store.reading() as session:
         row = find_option(session, option_id)
+    store.close()
+    _show(row, as_json=as_json)
+
+
+@app.command()
+def cancel(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
+    """Cancel a sale that is not funded: created, or failed; again changes nothing."""
+    store = open_store()
+    with store.transaction() as session:
+        row = cancel_sale(session, option_id, by="command line", now=_now())
     store.close()
     _show(row, as_json=as_json)
 

@@ -173,6 +173,7 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         replay_clock=deployment.replay_clock,
         fallback_volatility=rule.fallback_volatility_bps / 10_000,
         quote_seconds=rule.quote_seconds,
+        refusal=rule.refusal,
         anonymous_roles=frozenset(deployment.api_anonymous_roles),
         cors_origins=deployment.api_cors_origins,
     )

@@ -30,4 +30,6 @@ def attached(deployment: Deployment) -> Deployment:
     missing = {name: value for name, value in found.items() if not getattr(deployment, name)}
     if urls.get("replay_clock") and "replay_clock" not in deployment.model_fields_set:
         missing["replay_clock"] = True
+    if urls.get("replay_until") is not None and "replay_until" not in deployment.model_fields_set:
+        missing["replay_until"] = urls["replay_until"]
     return deployment.model_copy(update=missing)

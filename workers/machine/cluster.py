@@ -77,6 +77,7 @@ class Cluster:
         embedded_broker: bool = True,
         embedded_node: bool = True,
         replay_folder: Path | None = None,
+        simulated: int | None = None,
         roles: tuple[str, ...] = rows.ROLES,
         beat: bool = True,
         flower: bool = False,
@@ -86,17 +87,18 @@ class Cluster:
         run_oracles: bool = True,
         more: Sequence[Row] = (),
     ) -> None:
-        """more: parts of other systems. Raises InvalidInputError for one that needs what is not before it.
+        """Raise InvalidInputError for a part that needs what is not before it.
 
+        simulated: seed of a market without an end, instead of a folder. more: parts of other systems.
         run_oracles: start the preset's oracles, unless the deployment names others or nobody would ask them.
         """
-        self._deployment, self._replay_folder = deployment, replay_folder
+        self._deployment, self._replay_folder, self._simulated = deployment, replay_folder, simulated
         asked = run_oracles and CONTROL in roles and not deployment.oracles
         oracles = load_preset(deployment.preset).oracles if asked else 0
         wanted = {
             rows.BROKER: embedded_broker or deployment.broker_url is not None,
             rows.NODE: embedded_node or deployment.node_url is not None,
-            rows.REPLAY: replay_folder is not None,
+            rows.REPLAY: replay_folder is not None or simulated is not None,
             **dict.fromkeys(parties.PARTIES, run_parties),
             rows.BEAT: beat, rows.API: api, rows.FLOWER: flower, rows.METRICS: metrics,
         }  # fmt: skip
@@ -144,7 +146,10 @@ class Cluster:
         self._run_dir = _private_directory()
         if SUPPORTED and any(row.forked for row in self.rows):
             self._nursery.open()  # it imports while the broker and the node start
-        here = Here(deployment=self._deployment, run_dir=self._run_dir, replay_folder=self._replay_folder)
+        here = Here(
+            deployment=self._deployment, run_dir=self._run_dir, replay_folder=self._replay_folder,
+            simulated=self._simulated,
+        )  # fmt: skip
         for row in self.rows:
             here = self._here = self._bring(row, here, progress)
         self._write_down()  # with what the last of them filled in
@@ -288,7 +293,8 @@ class Cluster:
         """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (see attach.py); no password."""
         found = {name: getattr(self.deployment, name) for name in self._told}
         texts = {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}
-        return {"replay_clock": self._deployment.replay_clock, **texts}
+        clock = {"replay_clock": self._deployment.replay_clock, "replay_until": self._deployment.replay_until}
+        return {**clock, **texts}
 
     def _launch(
         self, name: str, command: list[str], *, forked: bool, stdin: bytes = b"",

@@ -26,7 +26,7 @@ from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import on_chain, options, settlements, views
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
+from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices import views as prices
@@ -298,7 +298,7 @@ def _drive(run: Run) -> dict[str, Any]:
     _play(run, [s for s in half if s not in early], "prices, to first expiry")
     _play(run, [s for s in life if s > middle], "prices, to last expiry")
     settled = run.progress.add_task("settle, six confirmations", total=len(run.ids))
-    run.wait("the settlements", lambda: _watch(run, settled, tuple(OptionRow.__machine__.ends)) == len(run.ids))
+    run.wait("the settlements", lambda: _watch(run, settled, SETTLED_OPTIONS) == len(run.ids))
     return _result(run)
 
 

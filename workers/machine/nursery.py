@@ -67,6 +67,11 @@ _PR_SET_PDEATHSIG: Final = 1
 """prctl(2)."""
 
 
+PRELOADED: Final = ("LD_PRELOAD", "BTCFI_POWER_CUT_OF", "BTCFI_POWER_CUT_KEPT")
+"""Of a process's environment, also where that is cut down to the least: what is loaded before libc, an allocator or the
+library of ``workers/chaos/power_cut.py``."""
+
+
 def of_our_code(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which ``python -m`` takes its code from where we have ours.
 
@@ -170,7 +175,7 @@ class Nursery:
         ours, its = socket.socketpair()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         # neither its environment nor its arguments say anything about the deployment
-        kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
+        kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH", *PRELOADED)
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
         environment = of_our_code(environment)

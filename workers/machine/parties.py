@@ -27,6 +27,7 @@ from settings.preset import load_preset
 from tasks.context import Context
 from workers.deployed import node_of
 from workers.machine import oracles
+from workers.machine.nursery import PRELOADED
 
 PARTIES: Final = ("seller", "buyer")
 
@@ -92,7 +93,7 @@ def environment(deployment: Deployment) -> dict[str, str]:
     """Return a party's environment: the node, and nothing else of the deployment."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "XDG_RUNTIME_DIR", "PYTHONPATH")
+        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "XDG_RUNTIME_DIR", "PYTHONPATH", *PRELOADED)
         if name in os.environ
     }
     node = {"BITCOIN_NODE_URL": deployment.node_url or "", "PYTHONUNBUFFERED": "1"}

@@ -59,6 +59,8 @@ class Here:
     run_dir: Path
     """The cluster's private directory, for sockets."""
     replay_folder: Path | None
+    simulated: int | None = None
+    """Seed of the simulated market that the exchanges' stand-in plays, where it plays no folder."""
     filled: Fields = field(default_factory=dict)
     """What rows of this start have filled in: a part that starts again finds its own port here."""
 
@@ -150,13 +152,20 @@ def _named_node(deployment: Deployment) -> Callable[[], object] | None:
     return node.chain_info
 
 
+def _market(here: Here) -> str:
+    if here.simulated is None:
+        return f"replay of {here.replay_folder}"
+    return f"SIMULATED market of seed {here.simulated}"
+
+
 def _replay_port_file(here: Here) -> Path:
     return here.run_dir / "replay.port"
 
 
 def _replay_command(here: Here) -> list[str]:
     return [
-        sys.executable, "-m", "btcfi.adapters.venues.replay_server", f"--folder={here.replay_folder}",
+        sys.executable, "-m", "btcfi.adapters.venues.replay_server",
+        f"--folder={here.replay_folder}" if here.simulated is None else f"--simulate={here.simulated}",
         f"--port-file={_replay_port_file(here)}", f"--port={_port_of(here, 'venue_base_url')}",
     ]  # fmt: skip
 
@@ -332,11 +341,11 @@ SERVICES: Final = (
     ),
     Row(
         name=REPLAY,
-        says=lambda here: f"starting the replay of {here.replay_folder}",
+        says=lambda here: f"starting the {_market(here)}",
         command=_replay_command,
         ready=_replay_ready,
         service="replay server",
-        where=lambda here: str(here.replay_folder),
+        where=_market,
     ),
     Row(name=DATABASE, says=lambda _: "bringing the database up to date", work=_migrate),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,24 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.units import Slot
+from btcfi.oracle.venues.synthetic import FIRST_SLOT, LEGS, MARKETS
+from btcfi.units import SECONDS_PER_MINUTE, Slot
 from settings.deployment import Deployment, load_deployment
 from tasks.context import Context, make_context
 from workers.deployed import node_of, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
 
 OVER = (
-    "the recording is over: its clock and price stand still, and what expires later stays open. "
-    "For another round: Ctrl-C, remove the data folder, start again"
+    "the recording is over: its clock and price stand still. To go on from here with a market without an end: "
+    "Ctrl-C, and start again without --recorded"
 )
 
 
-def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
-    """Start the parts and keep them running until Ctrl-C: live exchanges, or the synthetic recording, once.
+def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path | None) -> None:
+    """Start the parts and keep them running until Ctrl-C: live exchanges, the recording once, or a simulated market.
 
-    pace: seconds a recorded minute takes. Raises a BtcfiError for a part that does not start.
+    seed: of the simulated market, which has no end. pace: seconds that a minute of it, or of the recording, takes.
+    Raises a BtcfiError for a part that does not start.
     """
     from workers.machine.cluster import Cluster  # noqa: PLC0415 - starts processes
 
@@ -41,18 +43,21 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
-    slots: list[Slot] = []
+    slots: list[Slot] | None = None
     if not live:
-        folder = read_candle_folder(SYNTHETIC_CANDLES)
-        chosen = venues_for_replay(folder, None, None)
-        slots = folder.slots(None, None)
-        changes |= {
-            "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
-            "tick": False, "replay_clock": True, "venue_rate_limit": False,
-        }  # fmt: skip
+        changes |= {"tick": False, "replay_clock": True, "venue_rate_limit": False}
+        registered, legs = tuple(market.venue for market in MARKETS), LEGS
+        if recorded:
+            folder = read_candle_folder(SYNTHETIC_CANDLES)
+            chosen = venues_for_replay(folder, None, None)
+            registered, legs, slots = chosen.registered, chosen.legs, folder.slots(None, None)
+            changes |= {"replay_until": slots[-1]}
+        changes |= {"venues": tuple(map(str, registered)), "legs": tuple(map(str, legs))}
     deployment = base.within(where).model_copy(update=changes)
-    folder_played = None if live else SYNTHETIC_CANDLES
-    with Cluster(deployment, replay_folder=folder_played, flower=True, api=True, metrics=True) as cluster:
+    with Cluster(
+        deployment, replay_folder=SYNTHETIC_CANDLES if recorded else None,
+        simulated=None if live or recorded else seed, flower=True, api=True, metrics=True,
+    ) as cluster:  # fmt: skip
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
         node = node_of(here.deployment)
@@ -62,19 +67,26 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
         if empty:
             fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
-        _say_where(console, cluster.deployment, where, live=live)
+        prices = f"SIMULATED market of seed {seed}, without an end, a minute each {pace:g} s; no real market's"
+        if recorded:
+            prices = f"SIMULATED recording of {len(slots or ())} minutes, a minute each {pace:g} s, which ends"
+        _say_where(console, cluster.deployment, where, prices="live exchanges" if live else prices, live=live)
         try:
-            _keep_running(ticker(here), here, slots, pace, console)
+            if live:
+                _wait()
+            elif slots is not None:
+                _keep_running(ticker(here), here, slots, pace, console)
+            else:
+                _run_market(ticker(here), here, pace)
         except KeyboardInterrupt:
             console.print("stopping; a second Ctrl-C would not make it faster")
 
 
-def _say_where(console: Console, deployment: Deployment, where: Path, *, live: bool) -> None:
+def _say_where(console: Console, deployment: Deployment, where: Path, *, prices: str, live: bool) -> None:
     password = deployment.flower_password.get_secret_value() if deployment.flower_password else ""
     file = where / "flower.password"
     file.touch(mode=0o600)
     file.write_text(password + "\n")
-    prices = "live exchanges" if live else "synthetic recording (SIMULATED exchanges, real HTTP and ccxt)"
     console.print(
         f"running. prices: {prices}\n"
         f"  console   http://{deployment.api_host}:{deployment.api_port}/\n"
@@ -92,6 +104,32 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _wait() -> None:
+    while True:
+        time.sleep(1.0)
+
+
+def following(newest: Slot | None) -> Iterator[Slot]:
+    """Yield the minutes of a market without an end: after the newest one, or from where a new deployment begins."""
+    at = FIRST_SLOT if newest is None else Slot(newest + SECONDS_PER_MINUTE)
+    while True:
+        yield at
+        at = Slot(at + SECONDS_PER_MINUTE)
+
+
+def _run_market(tick: Callable[[int], None], here: Context, pace: float) -> None:
+    """Tick a minute each ``pace`` seconds, for ever.
+
+    None that is not over by the wall clock: once it is there, the market goes on in real time.
+    """
+    with here.store.reading() as session:
+        last = rounds.latest_priced(session, here.feed)
+    for at in following(None if last is None else Slot(last.slot)):
+        time.sleep(max(at + SECONDS_PER_MINUTE - time.time(), 0.0))
+        tick(at)
+        time.sleep(pace)
 
 
 def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float, console: Console) -> None:

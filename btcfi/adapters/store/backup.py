@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import secrets
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -23,15 +24,17 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, func, insert, inspect, select, text, update
+from sqlmodel import col
 
-from btcfi.adapters.files import UntrustedFileError, open_untrusted, read_untrusted_json, write_private
+from btcfi.adapters.files import UntrustedFileError, open_untrusted, read_untrusted_json, sync_directory, write_private
 from btcfi.adapters.keystore import Keystore, create_keystore, open_keystore
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.spine.database import NewerStoreError, Store, known_revisions
 from btcfi.adapters.store.spine.schema import load_tables
+from btcfi.adapters.store.spine.tables import OutboxRow
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.units import UnixSeconds
 
@@ -124,7 +127,10 @@ def write_backup(
             for path in [folder / MANIFEST, *parts]:
                 tar.add(path, arcname=path.name, recursive=False)
         whole.chmod(0o600)
+        with whole.open("rb") as file:
+            os.fsync(file.fileno())
         whole.rename(target)
+    sync_directory(target.resolve().parent)  # who is told that there is a backup may lose the machine now
     return Written(rows=rows, files=files, taken_at_unix=now)
 
 
@@ -216,6 +222,8 @@ def read_backup(
         _load(source, store, folder, manifest)
         taken_at = UnixSeconds(manifest["taken_at_unix"])
         with store.transaction() as session:
+            waiting = col(OutboxRow.published_at_unix).is_(None)  # since now, and not since the machine was lost
+            session.execute(update(OutboxRow).where(waiting).values(created_at_unix=now))
             held = [row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now)]
         for file, content in files.items():
             write_private(targets[file], content)

@@ -20,7 +20,7 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import (
-    OPEN_OPTIONS,
+    LOCKED_OPTIONS,
     UNEXPIRED_OPTIONS,
     OptionRow,
     OptionState,
@@ -200,6 +200,7 @@ class Reading:
     overdue_options: int
     """Active options whose expiry minute is over and priced or void, yet not expired."""
     collateral_sats: int
+    """Of the options that the chain holds, as ``premium_cents``: what is sold and not funded locks nothing."""
     premium_cents: int
     price: Price | None
     open_rounds: int
@@ -298,7 +299,7 @@ def _overdue(session: Session, market_now: UnixSeconds) -> int:
 def _book(session: Session) -> tuple[int, int]:
     query = select(
         func.coalesce(func.sum(OptionRow.collateral_sats), 0), func.coalesce(func.sum(OptionRow.premium_cents), 0)
-    ).where(col(OptionRow.state).in_(OPEN_OPTIONS))
+    ).where(col(OptionRow.state).in_(LOCKED_OPTIONS))
     locked, paid = session.execute(query).one()
     return int(locked), int(paid)
 

@@ -1,13 +1,13 @@
-"""A local HTTP server that answers the exchanges' real REST endpoints from recorded candles.
+"""A local HTTP server that answers the exchanges' real REST endpoints from recorded or SIMULATED candles.
 
-``python -m btcfi.adapters.venues.replay_server --folder FOLDER --port 0 --port-file FILE``
+``python -m btcfi.adapters.venues.replay_server --folder FOLDER --port 0 --port-file FILE``, or ``--simulate SEED``
 
 The first path segment names the exchange (``/kraken/0/public/OHLC``), the rest is the exchange's own path. The clock of
 the recording stands where the request's time window stands: a client that asks for a minute gets that minute's
 candle and the one after it, which at that moment would still be in progress, as the real exchanges send it.
 
 A folder may hold CSVs (``candle_folder.py``), raw responses (``recorder.py``), or both; a raw response, where there is
-one for the minute, is sent byte for byte.
+one for the minute, is sent byte for byte. A simulated market has every minute (``oracle/venues/synthetic.py``).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from btcfi.oracle.quote import VenueId
 from btcfi.oracle.venues import EXCHANGES, exchange_of
 from btcfi.oracle.venues.evidence import opened
 from btcfi.oracle.venues.recorded import Answer, Candle, Shelf, json_answer
+from btcfi.oracle.venues.synthetic import simulated_market
 from btcfi.units import SECONDS_PER_MINUTE, Slot
 
 LOOPBACK: Final = "127.0.0.1"
@@ -150,15 +151,22 @@ def load(folder: Path) -> Replay:
     return Replay(candles.candles, recording)
 
 
+def simulate(seed: int) -> Replay:
+    """Return the answers of the simulated market of a seed; a request without a window sees it up to this moment."""
+    return Replay(simulated_market(seed, lambda: Slot((int(time()) // SECONDS_PER_MINUTE - 1) * SECONDS_PER_MINUTE)))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Exit code 0, 2 for a broken folder, 71 for a port in use (surfaces/status.py)."""
     parser = argparse.ArgumentParser(prog="replay_server", description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--folder", type=Path, help="of CSVs, raw responses or both")
+    source.add_argument("--simulate", type=int, metavar="SEED", help="a market without an end instead")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
     options = parser.parse_args(arguments)
     try:
-        replay = load(options.folder)
+        replay = simulate(options.simulate) if options.folder is None else load(options.folder)
         server = ReplayServer(replay.answer, port=options.port)
     except BtcfiError as e:
         print(f"replay server: {e}", file=sys.stderr)  # noqa: T201 - a process's stderr

@@ -22,6 +22,8 @@ class OptionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXPIRED: _ClassVar[OptionStatus]
     EXERCISED: _ClassVar[OptionStatus]
     ABANDONED: _ClassVar[OptionStatus]
+    FAILED: _ClassVar[OptionStatus]
+    CANCELLED: _ClassVar[OptionStatus]
 CALL: OptionType
 PUT: OptionType
 BINARY_CALL: OptionType
@@ -31,6 +33,8 @@ ACTIVE: OptionStatus
 EXPIRED: OptionStatus
 EXERCISED: OptionStatus
 ABANDONED: OptionStatus
+FAILED: OptionStatus
+CANCELLED: OptionStatus
 
 class OptionContract(_message.Message):
     __slots__ = ("id", "type", "strike", "expiry_block", "premium_btc", "collateral_btc", "buyer_pubkey", "seller_pubkey", "taproot_address", "status")

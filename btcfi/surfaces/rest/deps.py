@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule
 from btcfi.adapters.store.spine.database import Store
 from btcfi.options.order import Order
+from btcfi.options.terms import InvalidTermsError, OptionTerms
 from btcfi.oracle.fixing import MINUTE, Fixing
 from btcfi.oracle.quote import Feed
 from btcfi.units import BasisPoints, UnixSeconds
@@ -92,6 +93,8 @@ class Deps:
     """Per square-root year, while the rounds are too few to estimate from; the preset's."""
     quote_seconds: int = QUOTE_SECONDS
     """How long a premium that was shown is a limit to sell by."""
+    refusal: Callable[[OptionTerms], InvalidTermsError | None] = lambda _: None
+    """Why the parties would refuse terms, or their expiry never comes; the sale's own."""
     anonymous_roles: frozenset[str] = frozenset({READ})
     """What a caller without a key may do."""
     programs: Path | None = None
@@ -106,4 +109,5 @@ class Deps:
         return QuoteRule(
             feed=Feed(self.feed), rate_bps=BasisPoints(round(self.rate * 10_000)), fixing=self.fixing,
             fallback_volatility_bps=round(self.fallback_volatility * 10_000), quote_seconds=self.quote_seconds,
+            refusal=self.refusal,
         )  # fmt: skip

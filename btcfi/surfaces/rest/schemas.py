@@ -365,6 +365,9 @@ class Health(BaseModel):
     status: Literal["ok", "degraded"]
     database: Literal["ok", "unreachable"]
     last_price_age_seconds: int | None
+    """By the wall clock: a replay's or a simulation's price counts from when it was agreed."""
+    market: Literal["live", "simulated"]
+    """simulated: prices are replayed or generated, and no market's of now."""
 
 
 Json = dict[str, Any]

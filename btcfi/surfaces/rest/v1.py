@@ -11,12 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
+from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.premiums import open_book
 from btcfi.adapters.store.options.sales import Market
-from btcfi.adapters.store.options.tables import OPEN_OPTIONS, OptionState, RequestState, SettlementState
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionState, RequestState, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
-from btcfi.adapters.store.prices.rounds import market_time
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
@@ -135,6 +135,17 @@ def _options(routes: APIRouter, deps: Deps) -> None:
             deps.submit("settlement_request", option_id)
         return asked
 
+    @routes.post(
+        "/options/{option_id}/cancel",
+        tags=["options"],
+        responses=MISSING | documented(409, 413, 415),
+        openapi_extra={ROLE: OPERATE},
+    )
+    def cancel(caller: Operator, option_id: Id) -> schemas.Option:
+        """Cancel a sale that is not funded; asking again changes nothing."""
+        with deps.store.transaction() as session:
+            return reads.option_of(cancel_sale(session, option_id, by=f"api {caller.id}", now=deps.clock()))
+
 
 def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
     """Note that a caller wants an option settled, and return where that stands. Raises NotFoundError."""
@@ -236,15 +247,14 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         database: Literal["ok", "unreachable"] = "ok"
         try:
             with deps.store.reading() as session:
-                newest = prices_views.newest_close(session, deps.feed)
-            if newest is not None:
-                age = max(market_time(newest.slot, replay=deps.replay_clock, now=deps.clock()) - newest.slot, 0)
+                age = prices_views.price_age(session, deps.feed, replay=deps.replay_clock, now=deps.clock())
         except StoreUnreachableError:
             database = "unreachable"
         fine = database == "ok" and age is not None and age <= deps.limits.stale_price_seconds
         response.status_code = 200 if fine else 503
         return schemas.Health(
-            status="ok" if fine else "degraded", database=database, last_price_age_seconds=age
+            status="ok" if fine else "degraded", database=database, last_price_age_seconds=age,
+            market="simulated" if deps.replay_clock else "live",
         )  # fmt: skip
 
 
@@ -276,9 +286,9 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
 
 
 def book_risk(deps: Deps, seen: Market, now: UnixSeconds) -> schemas.BookRisk:
-    """Return the risk of all options that are not settled, which the writer is short of."""
+    """Return the risk of all funded options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
-        written = open_book(session, Feed(deps.feed), OPEN_OPTIONS)
+        written = open_book(session, Feed(deps.feed), LOCKED_OPTIONS)
     # what is knocked out owes nothing any more, but its collateral is locked until it is settled
     quantity = np.where(written.knocked_out, 0, -written.quantity_centi_btc)
     positions = portfolio.Positions(

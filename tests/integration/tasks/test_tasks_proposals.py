@@ -161,7 +161,7 @@ def test_an_option_whose_party_s_mandate_says_no_shows_why_in_the_store_and_on_t
     embedded.talk()
     assert embedded.row(OptionRow).last_error.startswith(named)
     assert embedded.row(ContractRow).last_error == embedded.row(OptionRow).last_error
-    assert (embedded.state(), embedded.node.pool()) == ("CREATED", [])
+    assert (embedded.state(), embedded.node.pool()) == ("FAILED", [])
     assert named in shown_on_the_console(embedded)
 
 

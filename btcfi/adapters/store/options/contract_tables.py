@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sqlalchemy import Column, Index, Text
 from sqlmodel import Field, SQLModel
@@ -55,17 +55,28 @@ class ContractState(StrEnum):
     SIGNED = "signed"
     CHECKED = "checked"
     FUNDED = "funded"
+    CANCELLED = "cancelled"
+
+
+_SETTING_UP = (ContractState.ORDERED, ContractState.OFFERED, ContractState.ACCEPTED, ContractState.SIGNED)
+_WAY = (*_SETTING_UP, ContractState.CHECKED, ContractState.FUNDED)
+
+CANCELLABLE_CONTRACTS: Final = _SETTING_UP
+"""States in which no party has the other one's signatures from us: nobody can fund the contract."""
 
 
 class ContractRow(SQLModel, table=True):
-    """Two parties setting up one option: ``ordered -> offered -> accepted -> signed -> checked -> funded``."""
+    """Two parties setting up one option: ``ordered -> offered -> accepted -> signed -> checked -> funded``.
+
+    Until it is checked it may be ``cancelled``.
+    """
 
     __tablename__: ClassVar[str] = "contract"
     __machine__: ClassVar[Machine[ContractState]] = Machine(
         states=ContractState,
         key="option_id",
-        edges=edges(*pairwise(ContractState)),
-        ends=frozenset({ContractState.FUNDED}),
+        edges=edges(*pairwise(_WAY), (CANCELLABLE_CONTRACTS, ContractState.CANCELLED)),
+        ends=frozenset({ContractState.FUNDED, ContractState.CANCELLED}),
     )
     __table_args__ = (Index("ix_contract_state", "state"),)
 

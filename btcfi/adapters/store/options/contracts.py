@@ -19,7 +19,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.options.attesting import attestations_of, unattested
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState, OracleEventRow
-from btcfi.adapters.store.options.options import terms_of
+from btcfi.adapters.store.options.options import locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
 from btcfi.adapters.store.options.settled import adopt, settlement_of
@@ -109,7 +109,10 @@ def order_contract(
     """Write down what both parties are asked to sign up to: the first state of a contract.
 
     tip: the node's, not what was walked: from a height long past the collateral would return before the expiry.
+    A sale that was cancelled meanwhile is ordered no more.
     """
+    if locked_option(session, option.id).state != OptionState.CREATED:
+        return
     expiry = expected_height(tip, option.expiry_unix - option.listed_slot)
     terms = terms_of(option)
     contract = ContractTerms(
@@ -137,7 +140,7 @@ def order_contract(
 
 def unfinished(session: Session) -> list[ContractRow]:
     """Return the contracts that are not funded yet."""
-    query = select(ContractRow).where(col(ContractRow.state) != ContractState.FUNDED)
+    query = select(ContractRow).where(col(ContractRow.state).in_(ContractRow.__machine__.pending))
     return list(session.execute(query.order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))).scalars())
 
 
@@ -166,13 +169,9 @@ def take_offer(session: Session, option_id: str, message: dict[str, Any], *, now
     offer = decode_offer(message)
     if offer.terms != _ordered(row).terms or offer.role is not Role.SELLER:
         raise InvalidInputError("offer", "differs from the order", "the ordered terms, offered by the seller")
-    cross(
-        session,
-        row,
-        ContractState.OFFERED,
-        now=now,
-        changes={"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)} | _WENT_ON,
-    )
+    changes = {"offer_id": offer.id.hex(), "offer_sha256": _keep(session, message, now)} | _WENT_ON
+    if cross(session, row, ContractState.OFFERED, now=now, changes=changes):
+        _takes_heart(session, option_id, now)
 
 
 def take_accept(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
@@ -183,7 +182,8 @@ def take_accept(session: Session, option_id: str, message: dict[str, Any], *, no
     if decode_accept(message).offer_id.hex() != row.offer_id:
         raise InvalidInputError("accept.offer_id", "another offer's", f"{row.offer_id}")
     changes = {"accept_sha256": _keep(session, message, now)} | _WENT_ON
-    cross(session, row, ContractState.ACCEPTED, now=now, changes=changes)
+    if cross(session, row, ContractState.ACCEPTED, now=now, changes=changes):
+        _takes_heart(session, option_id, now)
 
 
 def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
@@ -194,7 +194,8 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
     decode_sign(message)
     changes = {"sign_sha256": _keep(session, message, now)} | _WENT_ON
     check = Work(flow="check_contract", arguments=(option_id,))
-    cross(session, row, ContractState.SIGNED, now=now, changes=changes, work=[check])
+    if cross(session, row, ContractState.SIGNED, now=now, changes=changes, work=[check]):
+        _takes_heart(session, option_id, now)
 
 
 def setup_of(session: Session, option_id: str) -> Setup | None:
@@ -239,7 +240,10 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     known = session.get(TransactionRow, option.funding_txid)
     option.last_error = None
     changes, work = {"last_error": None}, [Work(flow="send")]
-    if cross(session, row, ContractState.FUNDED, now=now, changes=changes, work=work) and known is None:
+    funded = cross(session, row, ContractState.FUNDED, now=now, changes=changes, work=work)
+    if funded:
+        _takes_heart(session, option_id, now)
+    if funded and known is None:
         signed = Signed(transaction=funding, purpose=FUNDING, subject=option_id, spends=spends, fee=Sats(0))
         put_transaction(session, signed, now=now)
 
@@ -265,6 +269,21 @@ def note_error(session: Session, option_id: str, error: str, *, now: UnixSeconds
     row.last_error, row.updated_at_unix = error, now
     option.last_error = error
     count(session, "refused_contract_messages")
+
+
+def note_refusal(session: Session, option_id: str, party: str, reason: str, *, now: UnixSeconds) -> None:
+    """Keep why a party refused, and call a sale failed that nothing is funded of; the party may take it after all."""
+    note_error(session, option_id, f"the {party} refused: {reason}", now=now)
+    option = session.get(OptionRow, option_id)
+    if option is not None and option.state == OptionState.CREATED:
+        cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} refused")
+
+
+def _takes_heart(session: Session, option_id: str, now: UnixSeconds) -> None:
+    """Take back that a sale had failed: its party has answered after all."""
+    option = session.get_one(OptionRow, option_id)
+    if option.state == OptionState.FAILED:
+        cross(session, option, OptionState.CREATED, now=now, changes={"last_error": None}, detail="the parties went on")
 
 
 def note_unheld(session: Session, option_id: str, reason: str) -> None:

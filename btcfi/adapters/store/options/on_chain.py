@@ -21,6 +21,7 @@ from btcfi.adapters.store.options.settled import find_settlement, settled, settl
 from btcfi.adapters.store.options.tables import (
     OPEN_OPTIONS,
     UNEXPIRED_OPTIONS,
+    UNFUNDED_OPTIONS,
     UNSENT_SETTLEMENTS,
     OptionRow,
     OptionState,
@@ -163,7 +164,7 @@ def busiest_minute(session: Session) -> int:
 
 def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
-        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state) == OptionState.CREATED,
+        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(UNFUNDED_OPTIONS),
         ~select(TransactionRow).where(col(TransactionRow.txid) == OptionRow.funding_txid).exists(),
     )  # fmt: skip
     return {str(txid): option_id for txid, option_id in session.execute(query)}
@@ -178,7 +179,7 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
 
 
 def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
-    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state) == OptionState.CREATED)
+    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(UNFUNDED_OPTIONS))
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
     cross_all(session, crossings, OptionState.ACTIVE, now=now)
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options.contract_tables import CANCELLABLE_CONTRACTS, ContractRow, ContractState
 from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     OptionRow,
@@ -32,6 +33,12 @@ from btcfi.proofs.window import encode_window, window_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 SATS_PER_BTC = 100_000_000
+SILENT_SECONDS = 600
+"""Since a contract last moved, or its sale: as the alert BtcfiContractStuck has it."""
+
+UNFUNDED_SECONDS = 6 * 3_600
+"""After which the side that has signed takes its coins home (``party/desk.py``, FUND_WITHIN_SECONDS)."""
+
 DUE_AT_ONCE = 5_000
 """Options that one transaction expires."""
 
@@ -111,6 +118,12 @@ def least_premium(spot: CentsPerBtc) -> Cents:
 def sats_of(premium: Cents, spot: CentsPerBtc) -> Sats:
     """Return what the funding pays for a premium, rounded up to the satoshi as its dollars were to the cent."""
     return Sats(max(MIN_PREMIUM_SATS, -(-premium * SATS_PER_BTC // spot)))
+def locked_option(session: Session, option_id: str) -> OptionRow:
+    """Return the option as it is now, to this transaction alone. Raises NotFoundError."""
+    find_option(session, option_id)
+    query = select(OptionRow).where(col(OptionRow.id) == option_id).with_for_update()
+    row: OptionRow = session.execute(query, execution_options={"populate_existing": True}).scalar_one()
+    return row
 
 
 def find_option(session: Session, option_id: str) -> OptionRow:
@@ -237,7 +250,39 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
     batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     enqueue(session, [Work(flow="attest", arguments=(event,)) for event in sorted(events)], now=now)
     enqueue(session, [Work(flow="settle", arguments=(batch,)) for batch in batches], now=now)
+    _fail_unfunded(session, feed, until=last, now=now)
     return len(ids)
+
+
+def _fail_unfunded(session: Session, feed: Feed, *, until: Slot, now: UnixSeconds) -> None:
+    """Call the sales failed that nobody has funded and whose expiry is over, once their parties have been silent.
+
+    What is checked the buyer may still fund for UNFUNDED_SECONDS; what is funded the chain will say.
+    """
+    silent, given_up = now - SILENT_SECONDS, now - UNFUNDED_SECONDS
+    contract = col(ContractRow.state)
+    query = (
+        select(OptionRow)
+        .outerjoin(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
+        .where(
+            col(OptionRow.state) == OptionState.CREATED, col(OptionRow.feed) == feed,
+            col(OptionRow.expiry_unix) <= until, col(OptionRow.updated_at_unix) <= silent,
+            or_(
+                contract.is_(None),
+                contract.in_(CANCELLABLE_CONTRACTS) & (col(ContractRow.updated_at_unix) <= silent),
+                (contract == ContractState.CHECKED) & (col(ContractRow.updated_at_unix) <= given_up),
+            ),
+        )
+    )  # fmt: skip
+    late = session.execute(query.order_by(col(OptionRow.id)).limit(DUE_AT_ONCE)).scalars()
+    crossings = [
+        Crossing(
+            row=row, detail="its expiry passed unfunded",
+            changes={"last_error": row.last_error or "its expiry passed, and its parties had not funded it"},
+        )
+        for row in late
+    ]  # fmt: skip
+    cross_all(session, crossings, OptionState.FAILED, now=now)
 
 
 def known_at(fixed: Fixed) -> Slot:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -30,7 +30,7 @@ from btcfi.adapters.store.prices.fixings import said_since
 from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.options.order import Order, PriceMovedError, QuoteExpiredError
-from btcfi.options.terms import OptionTerms, fixing_for, required_collateral, validate_terms
+from btcfi.options.terms import InvalidTermsError, OptionTerms, fixing_for, required_collateral, validate_terms
 from btcfi.oracle.fixing import MINUTE, Fixing, Said
 from btcfi.oracle.freshness import MarketStatus, market_status
 from btcfi.oracle.quote import Feed
@@ -75,6 +75,8 @@ class QuoteRule:
     """What settles an option whose order names nothing else."""
     quote_seconds: int = QUOTE_SECONDS
     """How long a premium that was shown is a limit to sell by."""
+    refusal: Callable[[OptionTerms], InvalidTermsError | None] = lambda _: None
+    """Why the parties would refuse terms, or their expiry never comes (``contracts/sellable.py``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,8 @@ def quote_at(
         fixing=fixing_for(order.fixing, american=order.american, preset=rule.fixing),
     )  # fmt: skip
     validate_terms(terms, now=now, spot=market.spot)  # before pricing, which knows no field's name
+    if (refusal := rule.refusal(terms)) is not None:
+        raise refusal
     priced = premiums(
         Book.of([cast("PriceableOption", terms)]), spot=market.spot, volatility=market.volatility / 10_000,
         rate=rule.rate_bps / 10_000, now=now, known=market.said,

@@ -20,10 +20,15 @@ class OptionState(StrEnum):
     EXPIRED = "EXPIRED"
     EXERCISED = "EXERCISED"
     ABANDONED = "ABANDONED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
 
 class OptionRow(SQLModel, table=True):
-    """An option: ``CREATED -> ACTIVE -> EXPIRED -> EXERCISED | ABANDONED``."""
+    """An option: ``CREATED -> ACTIVE -> EXPIRED -> EXERCISED | ABANDONED``.
+
+    A sale that comes to nothing is ``FAILED``, and may be ``CANCELLED``.
+    """
 
     __tablename__: ClassVar[str] = "option"
     __machine__: ClassVar[Machine[OptionState]] = Machine(
@@ -35,8 +40,12 @@ class OptionRow(SQLModel, table=True):
             (OptionState.EXPIRED, OptionState.EXERCISED),
             (OptionState.EXPIRED, OptionState.ABANDONED),
             ((OptionState.EXERCISED, OptionState.ABANDONED), OptionState.EXPIRED),  # its settlement was
+            (OptionState.CREATED, OptionState.FAILED),  # a party refused it, or its expiry passed without a contract
+            (OptionState.FAILED, OptionState.CREATED),  # the party took it after all
+            (OptionState.FAILED, OptionState.ACTIVE),  # what both had signed was funded after all
+            ((OptionState.CREATED, OptionState.FAILED), OptionState.CANCELLED),
         ),
-        ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED}),
+        ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED, OptionState.CANCELLED}),
     )
     __table_args__ = (
         Index("ix_option_due", "state", "expiry_unix"),
@@ -103,7 +112,16 @@ class PremiumRow(SQLModel, table=True):
 
 
 OPEN_OPTIONS: Final = OptionRow.__machine__.pending
-"""States in which collateral is locked or about to be."""
+"""States that something may still follow on: what the chain, the oracles or the parties say is looked at."""
+
+LOCKED_OPTIONS: Final = (OptionState.ACTIVE, OptionState.EXPIRED)
+"""States in which the chain holds an option's collateral, and its seller owes something."""
+
+UNFUNDED_OPTIONS: Final = (OptionState.CREATED, OptionState.FAILED)
+"""States in which nothing is on the chain yet: the sale may be cancelled, or be funded."""
+
+SETTLED_OPTIONS: Final = (OptionState.EXERCISED, OptionState.ABANDONED)
+"""States in which an option was settled."""
 
 UNEXPIRED_OPTIONS: Final = (OptionState.CREATED, OptionState.ACTIVE)
 """States in which an option has a premium."""

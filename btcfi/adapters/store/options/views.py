@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, func
@@ -16,6 +17,7 @@ from sqlmodel import Session, col, select
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
     UNEXPIRED_OPTIONS,
     OptionRow,
     PremiumRow,
@@ -158,6 +160,12 @@ def life_of(session: Session, option_id: str) -> Sequence[EventRow]:
         "chain_transaction": [row.txid for row in chain_views.transactions_of(session, option_id)],
     }
     return spine_views.events_of(session, subjects)
+
+
+def locked_book(session: Session, feed: str) -> str:
+    """Return what is another text whenever other options' collateral is on the chain: their hash, in order."""
+    query = select(OptionRow.id).where(OptionRow.feed == feed, col(OptionRow.state).in_(LOCKED_OPTIONS))
+    return sha256("\n".join(session.exec(query.order_by(col(OptionRow.id))).all()).encode()).hexdigest()
 
 
 # ---- premiums

@@ -15,7 +15,7 @@ from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.paging import Page, newest_page, stretch
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.oracle.quote import Feed
-from btcfi.units import CentsPerBtc, Slot
+from btcfi.units import CentsPerBtc, Slot, UnixSeconds
 
 
 class Close(NamedTuple):
@@ -35,6 +35,20 @@ def newest_close(session: Session, feed: str) -> Close | None:
     query = select(RoundRow.slot, RoundRow.price_cents).where(*_priced(feed))
     found = session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
     return None if found is None or found[1] is None else Close(Slot(found[0]), CentsPerBtc(found[1]))
+
+
+def price_age(session: Session, feed: str, *, replay: bool, now: UnixSeconds) -> int | None:
+    """Return for how many seconds of the wall clock the newest price has stood, None before the first.
+
+    replay: recorded minutes are old when they are priced, so that their price counts from when it was agreed: a
+    recording that is over is as stale as an exchange that is silent.
+    """
+    query = select(RoundRow.slot, RoundRow.closed_at_unix).where(*_priced(feed))
+    found = session.exec(query.order_by(col(RoundRow.slot).desc()).limit(1)).first()
+    if found is None:
+        return None
+    slot, closed = found
+    return max(now - (closed if replay and closed is not None else slot), 0)
 
 
 def newest_void(session: Session, feed: str) -> RoundRow | None:

@@ -15,8 +15,9 @@ from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine import leases
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.database import NewerStoreError, Store
-from btcfi.adapters.store.spine.edges import cross
+from btcfi.adapters.store.spine.edges import Work, cross, enqueue
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.adapters.store.spine.views import waiting
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
@@ -100,6 +101,23 @@ def test_what_was_backed_up_from_sqlite_is_restored_onto_either_database_and_wor
     with store.transaction() as session:  # numbers go on after the last
         assert open_round(session, FEED, Slot(SLOT + 6_000), now=UnixSeconds(NOW + 6_000), deadline_seconds=20)
         assert cross(session, find_round(session, FEED, SLOT), "void", now=NOW)
+
+
+def test_a_message_that_waits_for_the_broker_waits_since_the_restore_and_rings_no_alarm(
+    store, backup, tmp_path, secret
+):
+    with store.transaction() as session:
+        enqueue(session, [Work(flow="exchange")], now=NOW)
+    file = tmp_path / "later.btcfi"
+    write_backup(store, file, secret_files=secret, passphrase=PASSPHRASE, now=NOW)
+    restored, days_after = fresh(tmp_path), UnixSeconds(NOW + 3 * 86_400)
+    read_backup(
+        file, restored, secret_files=elsewhere(tmp_path), passphrase=PASSPHRASE,
+        rule_of=lambda _sha256: ConsensusRule(), now=days_after,
+    )  # fmt: skip
+    with restored.reading() as session:
+        found = waiting(session)
+    assert (found.count, found.since_unix) == (2, days_after)
 
 
 def test_a_secret_nonce_and_a_lease_are_left_behind(backup, tmp_path):

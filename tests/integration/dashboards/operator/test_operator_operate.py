@@ -169,3 +169,16 @@ def test_the_audit_shows_others_and_only_ones_own_deed_as_news(world, client):
     assert "rita" in page
     for bad in ("?done=x", "?before=0", "?done=99999999999999999999"):
         assert client.get("/operate" + bad).status_code == 422
+
+
+def test_a_sale_that_is_not_funded_is_cancelled_by_its_words_and_one_that_is_funded_stays(world, client, deep):
+    world.sell("mistake")
+    assert "cancel mistake" in client.get("/options/mistake").text
+    assert "cancel deep" not in client.get("/options/deep").text
+    assert post(client, "/operate/cancel", one="mistake", confirm="cancel").status_code == 422
+    assert post(client, "/operate/cancel", one="mistake", confirm="cancel mistake").status_code == 303
+    assert post(client, "/operate/cancel", one="deep", confirm="cancel deep").status_code == 409  # it is funded
+    states = {row.id: row.state for row in rows(world, OptionRow)}
+    assert (states["mistake"], states["deep"]) == ("CANCELLED", "ACTIVE")
+    said = [(row.target, row.outcome) for row in rows(world, AuditRow) if row.action == "cancel"]
+    assert said == [("", "refused"), ("mistake", "done"), ("deep", "refused")]

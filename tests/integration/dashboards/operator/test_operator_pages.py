@@ -314,17 +314,40 @@ def test_risk_is_computed_beside_the_page(world, client):
 
     for n in range(3):
         world.sell(f"opt-{n}", strike=CentsPerBtc(5_900_000 + 50_000 * n))
+        world.fund(f"opt-{n}")
+    world.sell("unfunded")
     page = client.get("/risk").text
     deadline = time.monotonic() + 30
     while "Stress" not in page and time.monotonic() < deadline:
         time.sleep(0.1)
         page = client.get("/risk/body").text
     said = words(page)
-    assert "3 open options" in said
+    assert "3 funded options" in said
     assert "Expected shortfall $" in said
     assert "mean loss of the worst 3 %" in said
     assert "38 past returns" in said
     assert len(re.findall(r"<td class=\"num", page)) == 27
+
+
+def test_risk_is_never_that_of_a_book_to_which_something_was_added_since(world, client):
+    """Within one minute: what was computed before an option was funded is shown no more."""
+
+    def computed():
+        deadline = time.monotonic() + 30
+        page = client.get("/risk/body").text
+        while "Value" not in page and time.monotonic() < deadline:
+            time.sleep(0.1)
+            page = client.get("/risk/body").text
+        return words(page)
+
+    world.sell("one")
+    world.fund("one")
+    assert "1 funded option at" in computed()
+    world.sell("two")
+    world.fund("two")
+    at_once = words(client.get("/risk/body").text)
+    assert "1 funded option" not in at_once
+    assert "2 funded options at" in computed()
 
 
 def test_text_from_outside_is_shown_as_text_wherever_it_lands(world, client):

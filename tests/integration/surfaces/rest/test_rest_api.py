@@ -6,6 +6,7 @@ import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -388,9 +389,21 @@ def test_a_price_that_one_market_could_have_bent_is_thin_and_a_paused_feed_is_ha
     assert api.get("/api/v1/prices/latest").json()["market_status"] == "halted"
 
 
+def test_a_recording_that_is_over_is_unhealthy_however_new_its_last_minute_is_by_its_own_clock(world):
+    with world.store.reading() as session:
+        closed = max(session.exec(select(RoundRow.closed_at_unix)).all())
+    with TestClient(create_app(replace(world.deps, replay_clock=True))) as replayed:
+        world.now = closed + 300
+        fine = replayed.get("/api/v1/health")
+        assert (fine.status_code, fine.json()["market"]) == (200, "simulated")
+        world.now = closed + 301
+        degraded = replayed.get("/api/v1/health")
+    assert (degraded.status_code, degraded.json()["last_price_age_seconds"]) == (503, 301)
+
+
 def test_an_old_price_is_no_price_to_trade_on_but_health_still_answers(api, world, trader):
     assert api.get("/api/v1/health").json() == {
-        "status": "ok", "database": "ok", "last_price_age_seconds": NOW - (NOW // 60 * 60 - 60)
+        "status": "ok", "database": "ok", "last_price_age_seconds": NOW - (NOW // 60 * 60 - 60), "market": "live",
     }  # fmt: skip
     world.now += 400
     world.seconds += 2
@@ -444,11 +457,24 @@ def test_a_settlement_without_a_proof_says_so(api, world):
     refused(api.get("/api/v1/settlements/none/proof"), 404, "not-found")
 
 
-def test_the_risk_of_the_book_is_that_of_its_writer(api, trader, operator):
+def test_an_operator_cancels_a_sale_that_is_not_funded_and_no_other(api, world, trader, operator):
+    sold = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    refused(api.post(f"/api/v1/options/{sold}/cancel", headers=trader), 403, "role-missing")
+    for _ in range(2):
+        assert api.post(f"/api/v1/options/{sold}/cancel", headers=operator).json()["state"] == "CANCELLED"
+    other = api.post("/api/v1/options", json=ORDER | {"strike": 71000}, headers=trader).json()["option_id"]
+    world.fund(other)
+    refused(api.post(f"/api/v1/options/{other}/cancel", headers=operator), 409, "not-cancellable")
+    refused(api.post("/api/v1/options/none/cancel", headers=operator), 404, "not-found")
+
+
+def test_the_risk_of_the_book_is_that_of_its_writer_and_counts_nothing_that_is_not_funded(api, world, trader, operator):
     empty = api.get("/api/v1/risk", headers=operator).json()
     assert empty["options"] == 0
     assert empty["utilisation"] == 0
-    api.post("/api/v1/options", json=ORDER, headers=trader)
+    sold = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
+    assert api.get("/api/v1/risk", headers=operator).json() == empty
+    world.fund(sold)
     got = api.get("/api/v1/risk", headers=operator).json()
     assert got["options"] == 1
     assert got["value_cents"] < 0
@@ -552,6 +578,9 @@ def test_in_a_replay_the_markets_time_is_that_of_the_newest_minute(tmp_path):
         refused(api.get("/api/v1/premium", params=soon), 503, "unfit-price")
         assert api.get("/api/v1/prices/latest").json()["market_status"] == "stale"
         assert api.get("/api/v1/market").json()["market_status"] == "stale"
+        world.now += 300
+        world.seconds += 2
+        assert api.get("/api/v1/health").json()["status"] == "degraded"  # nobody has agreed on a price for minutes
     world.store.close()
 
 

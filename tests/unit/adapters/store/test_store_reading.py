@@ -104,13 +104,14 @@ def test_an_option_is_overdue_when_its_minute_and_the_next_are_over(store):
     assert reading(store, replay=True).overdue_options == 0, "in a replay the market's clock is the recording's"
 
 
-def test_locked_collateral_is_that_of_the_open_options(store):
+def test_locked_collateral_is_that_of_the_options_that_the_chain_holds_and_not_of_what_is_only_sold(store):
     with store.transaction() as session:
         session.add_all([option("a"), option("b", state="EXPIRED"), option("c", state="ABANDONED")])
+        session.add_all([option("d", state="CREATED"), option("e", state="FAILED"), option("f", state="CANCELLED")])
     found = reading(store)
     assert found.collateral_sats == 10_000_000
     assert found.premium_cents == 2_000
-    assert found.options == {"ACTIVE": 1, "EXPIRED": 1, "ABANDONED": 1}
+    assert found.options == dict.fromkeys(("ACTIVE", "EXPIRED", "ABANDONED", "CREATED", "FAILED", "CANCELLED"), 1)
 
 
 def test_the_oldest_settlement_of_a_state_counts_from_when_it_became_due(store):
