@@ -15,7 +15,7 @@ from btcfi.contracts.payouts import breakpoints_of, encode_terms, guest_payouts
 from btcfi.surfaces import party_cli
 from btcfi.units import UnixSeconds
 from btcfi.vm.program import load_program
-from tests.support.contracts import Scene, event
+from tests.support.contracts import COARSE, Scene, event
 from tests.support.party_desk import EXPIRY, option
 
 
@@ -24,7 +24,7 @@ def agreed():
     program = load_program("option_settlement")
     watched = replace(event(), program_hash=program.program_hash)
     assert watched.expiry == EXPIRY
-    made = Scene(event=watched, payouts=guest_payouts(option(), program), step=500_000).with_terms(
+    made = Scene(event=watched, payouts=guest_payouts(option(), program), tolerance=COARSE).with_terms(
         option=encode_terms(option()), breakpoints=breakpoints_of(option())
     )
     _, accept, sign, _ = made.run()
