@@ -12,8 +12,9 @@ from scipy.special import ndtr
 
 from btcfi.contracts.buckets import payout_buckets
 from btcfi.contracts.option import split
-from btcfi.options.terms import SATS_PER_CENTIBTC, OptionKind, required_collateral
-from btcfi.units import CentiBtc, CentsPerBtc, Sats
+from btcfi.contracts.payouts import guest_payouts
+from btcfi.options.terms import SATS_PER_CENTIBTC, OptionKind, OptionTerms, required_collateral
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats
 from tests.support.contracts import event
 
 TOP = 1 << 18
@@ -25,7 +26,6 @@ YEAR = 365 * 24
 HOURS = {"1 h": 1, "1 d": 24, "7 d": 168, "90 d": 2_160}
 SIZES = (1, 10, 100)
 """Hundredths of a bitcoin."""
-FEES = Sats(1_240)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,14 @@ class Payoff:
     def payouts(self, prices):
         """As a contract asks: the payout function of ``payout_buckets``."""
         return [Sats(one) for one in self.at(np.array(prices, dtype=np.int64)).tolist()]
+
+    def guest(self, program):
+        """The payout function of the guest program itself."""
+        terms = OptionTerms(
+            kind=self.kind, strike=CentsPerBtc(self.strike), quantity=CentiBtc(self.quantity), barrier=self.barrier,
+            american=False, expiry=event().expiry, premium=Cents(100), collateral=self.collateral,
+        )  # fmt: skip
+        return guest_payouts(terms, program)
 
     @property
     def breakpoints(self):

@@ -166,7 +166,7 @@ def test_a_mandate_of_an_earlier_release_allows_a_tolerance_up_to_the_share_that
 
 
 @given(kind=st.sampled_from(OptionKind), tolerance=st.integers(1, 10_000), premium=st.integers(0, 7_000_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_payout_is_further_off_than_an_earlier_mandate_s_share_of_the_collateral(kind, tolerance, premium):
     """So that an owner who allowed a step of that share has allowed no less than such a tolerance."""
     payoff, rule = Payoff(kind=kind, strike=10_000_000, quantity=7), ToleranceRule(tolerance=BasisPoints(tolerance))

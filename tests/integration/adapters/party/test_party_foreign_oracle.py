@@ -69,7 +69,7 @@ def offered(stage, announcement, name, **more):
     here, offer = wallet.node.block_count(), folder / f"{name}-offer.json"
     desks["seller"].run(
         "offer", "--option", folder / "option.json", "--role", "seller", "--announcement", announcement,
-        "--premium-sats", 50_000, "--step-sats", 100_000, "--expiry-height", here + 8, "--refund-height", here + 160,
+        "--premium-sats", 50_000, "--tolerance-bps", 1_000, "--expiry-height", here + 8, "--refund-height", here + 160,
         "--out", offer, *more,
     )  # fmt: skip
     return offer
