@@ -25,9 +25,7 @@ def test_a_contract_on_a_window_settles_at_the_nearest_dollar_of_its_mean(wallet
     two = TwoParties(wallet, tmp_path, option=WINDOW)
     name, collateral = two.active()
     two.pass_until(two.store("buyer").load(name).offer.terms.expiry_height)
-    mean = CentsPerBtc(
-        13_107_150
-    )  # half a dollar below $131,072, where another digit and so another range begins
+    mean = CentsPerBtc(13_107_150)  # half a dollar below $131,072, where another digit and so another range begins
     assert two.event.outcome(mean) == 131_072
     buckets = two.store("buyer").load(name).buckets
     below, nearest = (buckets[bucket_of(buckets, price, 18)].payout for price in (131_071, 131_072))
