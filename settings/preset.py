@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import PayoutRule, Rounding, StepRule, ToleranceRule
 from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
-from btcfi.units import BasisPoints
+from btcfi.units import BasisPoints, Sats
 from settings.preset_files import PresetFile, every_preset_file, preset_file, preset_file_by_hash
 
 SYSTEM: Final = "options"
@@ -33,14 +33,20 @@ _RANGES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     },
     "pricing": {"rate_bps": (0, 10_000), "fallback_volatility_bps": (1, 50_000)},
     "chain": {"confirmations": (1, 1_000), "refund_delay_blocks": (1, 65_535), "fee_sats_per_vbyte": (1, 10_000)},
-    "contract": {"step_sats": (1_000, 100_000_000), "oracles": (1, 16), "oracle_threshold": (1, 16)},
+    "contract": {"oracles": (1, 16), "oracle_threshold": (1, 16)},
     "settlement": {"batch_size": (1, 1_024), "parallel_proof_steps": (1, 1 << 20), "max_steps": (1, 1 << 20)},
 }
 """Every number of a preset and its range. 65535 blocks is BIP68's limit, 2**20 steps the proof tree's 20 levels."""
 
 
-_WORDS: Final = {"consensus": ("method",), "contract": ("rounding", "fixing")}
-"""Fields that are no numbers."""
+_WORDS: Final = {"consensus": ("method",), "contract": ("fixing", "tolerance_bps", "step_sats", "rounding")}
+"""Fields that are no numbers, or stand in the place of one another."""
+
+_TOLERANCES: Final = (1, 1_000)
+"""Basis points: 10 % is coarse."""
+
+_STEPS: Final = (1_000, 100_000_000)
+"""Satoshis, of the presets of earlier releases."""
 
 _LATER: Final = {"least_dollar_markets": 0, "thin_bps": 0}
 """Numbers that presets of an earlier release lack, with what that says: not asked."""
@@ -63,9 +69,8 @@ class Preset:
     refund_delay_blocks: int
     """Blocks after expiry until the collateral can return without the oracle."""
     fee_sats_per_vbyte: int
-    step_sats: int
-    """Payouts on chain are whole steps, except the whole collateral."""
-    rounding: Rounding
+    payouts: PayoutRule
+    """How what the guest computes becomes what a contract pays: by a tolerance, in earlier presets in steps."""
     fixing: Fixing
     """What settles an option that does not name its own."""
     oracles: int
@@ -166,8 +171,7 @@ def _parsed(file: PresetFile) -> Preset:
         fallback_volatility_bps=numbers["fallback_volatility_bps"],
         refund_delay_blocks=numbers["refund_delay_blocks"],
         fee_sats_per_vbyte=numbers["fee_sats_per_vbyte"],
-        step_sats=numbers["step_sats"],
-        rounding=_choice(Rounding, "contract.rounding", document["contract"].get("rounding")),
+        payouts=_payouts(document["contract"]),
         fixing=_fixing(document["contract"].get("fixing", str(MINUTE))),
         oracles=numbers["oracles"],
         oracle_threshold=numbers["oracle_threshold"],
@@ -189,6 +193,18 @@ def _whole(field: str, value: object, low: int, high: int) -> int:
         problem = "missing" if value is None else repr(value)[:40]
         raise InvalidInputError(field, problem, f"a whole number from {low} to {high}")
     return value
+
+
+def _payouts(table: Mapping[str, Any]) -> PayoutRule:
+    """Return the rule of a preset's contracts; the form of earlier releases, a step and whom it favours, is read."""
+    if "tolerance_bps" in table or "step_sats" not in table:
+        for name in ("step_sats", "rounding"):
+            if name in table:
+                raise InvalidInputError(f"preset contract.{name}", "beside tolerance_bps", "one of the two")
+        tolerance = _whole("preset contract.tolerance_bps", table.get("tolerance_bps"), *_TOLERANCES)
+        return ToleranceRule(tolerance=BasisPoints(tolerance))
+    step = _whole("preset contract.step_sats", table.get("step_sats"), *_STEPS)
+    return StepRule(step=Sats(step), rounding=_choice(Rounding, "contract.rounding", table.get("rounding")))
 
 
 def _fixing(value: object) -> Fixing:

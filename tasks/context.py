@@ -31,11 +31,12 @@ from btcfi.adapters.store.spine.leases import LeaseHeldError
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey, wallet_key
+from btcfi.contracts.buckets import STANDARD_TOLERANCE, ToleranceRule
 from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, DigitPoints
 from btcfi.oracle.quote import Feed, parse_venue
-from btcfi.units import Sats, UnixSeconds
+from btcfi.units import UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import Preset, load_preset
 from tasks import pipeline
@@ -177,9 +178,13 @@ def mining_address(deployment: Deployment, height: int) -> str:
 
 
 def contract_rule(preset: Preset) -> ContractRule:
-    """Return what the preset says about contracts."""
+    """Return what the preset says about contracts.
+
+    None is made in steps any more: one whose option was sold by an earlier preset gets the standard tolerance.
+    """
+    sold, standard = preset.payouts, ToleranceRule(tolerance=STANDARD_TOLERANCE)
     return ContractRule(
-        step=Sats(preset.step_sats), rounding=preset.rounding, threshold=preset.oracle_threshold,
+        payouts=sold if isinstance(sold, ToleranceRule) else standard, threshold=preset.oracle_threshold,
         rate=SatsPerKvb(preset.fee_sats_per_vbyte * 1000), refund_delay_blocks=preset.refund_delay_blocks,
     )  # fmt: skip
 

@@ -147,6 +147,10 @@ PARTS: tuple[Part, ...] = (
         environment={"BTCFI_TEST_SEED": "{seed}", "BTCFI_MODEL_INTERLEAVINGS": "100"},
     ),
     Part(
+        name="ranges", about="the ranges of a contract against a run of the guest at each of 262,144 prices", minutes=1,
+        command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
+    ),
+    Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,
         command=("{python}", "-m", "tests.support.price_attacks", "--attacks", str(ATTACKS), "--seed", "{seed}"),
         figures=attack_figures,

@@ -22,7 +22,8 @@ from sqlmodel import Session, col
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.options import event_of, known_at
+from btcfi.adapters.store.options.contracts import agreed_terms
+from btcfi.adapters.store.options.options import event_of, known_at, terms_of
 from btcfi.adapters.store.options.tables import (
     LOCKED_OPTIONS,
     SETTLED_OPTIONS,
@@ -37,8 +38,9 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
-from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.option import split
+from btcfi.contracts.payouts import guest_payouts
+from btcfi.contracts.setup import paid_at
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import settle_in_python
@@ -164,7 +166,7 @@ def _option(
     try:
         output = _output(option, settlement)
         problems += _payout(session, option, settlement, output)
-        problems += _paid(view, option, settlement, output)
+        problems += _paid(session, view, option, settlement, output)
     except NotHeldError as e:  # the others can still be audited
         problems.append(str(e))
     return [Finding(subject=option.id, what=problem) for problem in problems]
@@ -242,7 +244,8 @@ def _output(option: OptionRow, settlement: SettlementRow) -> SettlementOutput:
     return fresh_run(load_program_by_hash(option.program_sha256, name=option.program), settlement.input_hex)
 
 
-def _payout(session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput) -> list[str]:
+def _payout(session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput
+) -> list[str]:  # fmt: skip
     """Compare what the guest pays in a fresh run, what Python pays and what the store says."""
     given = SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex))
     problems = _window(settlement)
@@ -267,12 +270,14 @@ def _ended(option: OptionRow, output: SettlementOutput) -> str:
     return OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED
 
 
-def _paid(view: ChainView, option: OptionRow, settlement: SettlementRow, output: SettlementOutput) -> list[str]:
+def _paid(
+    session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow, output: SettlementOutput
+) -> list[str]:  # fmt: skip
     """Compare what the guest pays in a fresh run and what the chain paid."""
     transaction = view.transactions.get(settlement.txid or "")
     if transaction is None:
         return ["the settlement's transaction is not in the chain"]
-    return paid(option, settlement, output, transaction)
+    return paid(session, option, settlement, output, transaction)
 
 
 def _price_of(session: Session, option: OptionRow, settlement: SettlementRow) -> int | None:
@@ -301,22 +306,36 @@ def _window(settlement: SettlementRow) -> list[str]:
     return []
 
 
-def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any) -> list[str]:  # noqa: ANN401 - JSON
+def owed(
+    session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput, *, costs: Sats
+) -> tuple[Sats, Sats]:
+    """Return what the chain must pay buyer and seller for what the guest computed; costs: fee and anchor.
+
+    Exercised early it is that amount, at expiry what the contract's rule makes of it: that of the offer which both have
+    signed, with the guest run where it asks. Raises NotFoundError, NotHeldError.
+    """
+    payout, terms = output.payout_sats, agreed_terms(session, option.id)
+    if payout and settlement.reason != "early_exercise":
+        guest = guest_payouts(terms_of(option), load_program_by_hash(option.program_sha256, name=option.program))
+        event, price = event_of(option), SettlementInput.from_bytes(bytes.fromhex(settlement.input_hex)).spot
+        payout = paid_at(terms, guest, event.outcome(price), event=event)
+    return split(Sats(option.collateral_sats), payout, costs, nearest=terms.nearest_dust)
+
+
+def paid(
+    session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any,  # noqa: ANN401 - JSON
+) -> list[str]:  # fmt: skip
     """Return what is wrong with the outputs of a settlement on chain: each party gets its share of the fee-less rest.
 
-    At expiry payouts are whole steps of the preset, the rest of a step stays with the seller; exercised early they are
-    exact.
+    At expiry payouts follow the rule of the contract; exercised early they are exact.
     """
     kept = json.loads(option.contract or "{}")
     sums: Counter[str] = Counter()
     for one in transaction["vout"]:
         sums[one["scriptPubKey"]["hex"]] += int(one["value"] * SATS_PER_BTC)
     found = {name: sums[kept.get(f"{name}_script", "")] for name in ("buyer", "seller")}
-    collateral = Sats(option.collateral_sats)
-    preset = load_preset_by_hash(option.preset_sha256, name=option.preset)
-    step = 1 if settlement.reason == "early_exercise" else preset.step_sats
-    payout = round_payout(output.payout_sats, step=Sats(step), rounding=preset.rounding, collateral=collateral)
-    buyer, seller = split(collateral, payout, Sats(collateral - sum(found.values())))
+    costs = Sats(option.collateral_sats - sum(found.values()))
+    buyer, seller = owed(session, option, settlement, output, costs=costs)
     return [
         f"{name} got {found[name]} sats on chain, expected {expected}"
         for name, expected in (("buyer", buyer), ("seller", seller))

@@ -12,7 +12,7 @@ from btcfi.adapters.store.spine.views import has_table
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
-from btcfi.units import Sats, Slot
+from btcfi.units import Slot
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset
 
@@ -59,9 +59,7 @@ def sale_rule(deployment: Deployment) -> SaleRule:
         fallback_volatility_bps=preset.fallback_volatility_bps, program=deployment.program,
         program_sha256=program.program_hash.hex(), max_backlog=deployment.max_backlog, fixing=preset.fixing,
         quote_seconds=deployment.quote_seconds,
-        refusal=partial(
-            unsellable, program=program, step=Sats(preset.step_sats), rounding=preset.rounding, last=last
-        ),
+        refusal=partial(unsellable, program=program, rule=preset.payouts, last=last),
     )  # fmt: skip
 
 

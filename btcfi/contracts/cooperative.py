@@ -70,7 +70,7 @@ def build_close(
     if rolled and rolled > contract.collateral - payout - fee:
         covered = contract.collateral - payout - fee
         raise InvalidInputError("roll", f"{rolled} sats", f"at most what is left to the seller, {covered} sats")
-    buyer, seller = split(Sats(contract.collateral - rolled), payout, fee)
+    buyer, seller = split(Sats(contract.collateral - rolled), payout, fee, nearest=contract.nearest_dust)
     outputs = [TxOut(value=buyer, script=contract.buyer_script)] if buyer else []
     outputs += [TxOut(value=seller, script=contract.seller_script)] if seller else []
     transaction = Transaction(

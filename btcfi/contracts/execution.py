@@ -91,7 +91,9 @@ class ExecutionPlan:
 
     def split_of(self, bucket: int) -> Split:
         """Return the amounts of a bucket's CET."""
-        buyer, seller = split(self.contract.collateral, self.buckets[bucket].payout, Sats(ANCHOR.value + self.cet_fee))
+        chain, payout = self.contract, self.buckets[bucket].payout
+        costs = Sats(ANCHOR.value + self.cet_fee)
+        buyer, seller = split(chain.collateral, payout, costs, nearest=chain.nearest_dust)
         return Split(buyer=buyer, seller=seller)
 
     def has(self, transaction: Transaction) -> bool:
@@ -192,5 +194,11 @@ def check_presignatures(
         for subset in plan.subsets:
             one = presignatures[at : at + ADAPTOR_SIZE]
             if not adaptor.presignature_is_valid(public, digest, plan.point(bucket, subset), one):
-                raise WrongAdaptorError(f"{party}, bucket {bucket}, oracles {subset}")
+                raise WrongAdaptorError(f"{party}, {_range(plan, bucket)}, oracles {subset}")
             at += ADAPTOR_SIZE
+
+
+def _range(plan: ExecutionPlan, bucket: int) -> str:
+    """Return the name of a bucket: its number, what it pays, and at which digits of the attestation."""
+    one = plan.buckets[bucket]
+    return f"bucket {bucket} ({one.payout:,} sats at the digits {one.prefix:0{one.length}b})"

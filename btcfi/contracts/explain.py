@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from btcfi.contracts import setup
-from btcfi.contracts.buckets import Payouts, bucket_of
+from btcfi.contracts.buckets import Payouts, StepRule, bucket_of, most_off
 from btcfi.contracts.execution import ANCHOR, check_presignatures
 from btcfi.contracts.mandate import check_event
 from btcfi.contracts.messages import Accept, ContractTerms, Offer, Party, Role, Sign
@@ -315,8 +315,21 @@ def _fees(terms: ContractTerms, agreement: Agreement) -> Section:
             f"The funding pays {agreement.funding.fee:,} sat, {terms.rate / 1000:g} sat/vB, each side its own part.",
             f"The transaction of the price {carried}; whoever sends it may add a child that pays more.",
             f"{ANCHOR.value} sat of the collateral are the output that this child spends.",
-            f"Payouts are rounded {terms.rounding.value} to steps of {terms.step:,} sat.",
+            _rounding(terms, agreement),
         ),
+    )
+
+
+def _rounding(terms: ContractTerms, agreement: Agreement) -> str:
+    rule = terms.rule
+    below, above = most_off(rule, agreement.plan.buckets, premium=terms.premium, collateral=terms.collateral)
+    if isinstance(rule, StepRule):
+        whose = f"{below:,} sat less" if below else f"{above:,} sat more"
+        return f"Payouts are rounded {rule.rounding.value} to steps of {rule.step:,} sat: the buyer may get {whose}."
+    return (
+        f"A range of prices pays half of the least and the most that the guest computes in it, which differ by at most "
+        f"{rule.tolerance / 100:g} % of the premium or the payout: the buyer may get {below:,} sat less or {above:,} "
+        "sat more than at the price itself; nothing where it computes nothing."
     )
 
 

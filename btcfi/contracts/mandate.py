@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.address import NETWORKS
+from btcfi.contracts.buckets import StepRule
 from btcfi.contracts.messages import ContractTerms, Role, canonical
 from btcfi.contracts.option import expected_height
 from btcfi.contracts.payouts import breakpoints_of, check_option_of, decode_terms
@@ -115,7 +116,7 @@ class Mandate:
     premium_share: Bounds
     """Of the collateral, in basis points."""
     step_share: Bounds
-    """Of the collateral, in basis points: payouts are rounded to a step."""
+    """Of the collateral, in basis points: payouts of contracts of versions 1 and 2 are rounded to a step."""
     funding_rate: Bounds
     """Of the funding, in sat/kvB."""
     cet_fee: Bounds
@@ -139,6 +140,14 @@ class Mandate:
     """Whether everything inside these bounds is wanted, from whomever; else only what an order or a bid says, too."""
     fixings: tuple[Fixing, ...] = ()
     """What a contract may settle on; none named: whatever the option says, as every mandate of an earlier release."""
+    tolerance: Bounds | None = None
+    """Of the premium or the payout, in basis points: what a range of prices may differ by. None, as in every mandate of
+    an earlier release: up to the most of ``step_share``, whose share of the collateral is never less."""
+
+    @property
+    def tolerances(self) -> Bounds:
+        """What a contract's tolerance may be, in basis points."""
+        return self.tolerance or Bounds(least=0, most=max(0, self.step_share.most))
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError for what allows nothing, or a threshold that its oracles cannot meet."""
@@ -282,7 +291,10 @@ class Authority:
         self._within("collateral_sats", terms.collateral, mandate.collateral)
         self._within("premium_sats", terms.premium, mandate.premium)
         self._share("premium_sats", terms.premium, terms.collateral, mandate.premium_share)
-        self._share("step_sats", terms.step, terms.collateral, mandate.step_share)
+        if isinstance(terms.rule, StepRule):
+            self._share("step_sats", terms.rule.step, terms.collateral, mandate.step_share)
+        else:
+            self._within("tolerance_bps", terms.rule.tolerance, mandate.tolerances)
         self._within("funding_sats_per_kvb", terms.rate, mandate.funding_rate)
         self._within("cet_fee_sats", terms.cet_fee, mandate.cet_fee)
         stake = stake_of(terms, role)
@@ -420,6 +432,8 @@ def encode_mandate(mandate: Mandate) -> dict[str, Any]:
     also: dict[str, Any] = {_BOUNDED[name]: values for name, values in pair.items()}
     if mandate.fixings:  # what names none stays the bytes that an earlier release signed
         also["fixings"] = [str(one) for one in mandate.fixings]
+    if mandate.tolerance is not None:
+        also["tolerance_basis_points"] = [mandate.tolerance.least, mandate.tolerance.most]
     return {
         "type": TYPE,
         "version": MANDATE_VERSION,
@@ -491,10 +505,11 @@ def _fields() -> dict[str, Any]:
         "close_fee": "close_fee_sats",
         "fixings": listed(Rule(parse_fixing, EXPECTED), MAX_ENTRIES),
         **{name: (written, _BOUNDS) for name, written in _BOUNDED.items()},
+        "tolerance": ("tolerance_basis_points", _BOUNDS),
     }
 
 
-_MANDATE: Final = record(Mandate, may_lack=("fixings",), **_fields())
+_MANDATE: Final = record(Mandate, may_lack=("fixings", "tolerance_basis_points"), **_fields())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,7 +536,7 @@ def decode_mandate(message: object) -> Mandate:
             "mandate", f"{head.type!r} version {head.version}", f"{TYPE!r} version {MANDATE_VERSION}"
         )
     mandate = _MANDATE.read(message, TYPE)
-    known = {*encode_mandate(mandate), "fixings", "identity", "signature"}
+    known = {*encode_mandate(mandate), "fixings", "tolerance_basis_points", "identity", "signature"}
     for name in message if isinstance(message, dict) else ():
         if name not in known:  # a misspelt field would say nothing, and its owner would think that it does
             raise InvalidInputError(f"{TYPE}.{name}", "unknown", "the fields of `btcfi party mandate new`")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE
+from btcfi.contracts.buckets import MAX_TOLERANCE, STANDARD_TOLERANCE
 from btcfi.contracts.mandate import Bounds, CloseRule, Mandate
 from btcfi.contracts.messages import CET_FEE, Role
 from btcfi.contracts.option import MIN_REFUND_DELAY
@@ -64,6 +65,7 @@ def careful_mandate(
         close_fee=Sats(50_000),
         unbidden=False,
         fixings=tuple(fixings),
+        tolerance=Bounds(least=0, most=STANDARD_TOLERANCE),
     )
 
 
@@ -105,6 +107,7 @@ def simulation_mandate(
         close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),
         close_fee=Sats(1_000_000),
         unbidden=True,
+        tolerance=Bounds(least=0, most=MAX_TOLERANCE),
     )
 
 

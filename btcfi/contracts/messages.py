@@ -17,7 +17,7 @@ from btcfi import secp256k1
 from btcfi.bitcoin.fees import MAX_FEE_RATE, MIN_RELAY_FEE_RATE, SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, TxOut
 from btcfi.bitcoin.wallet import Coin
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import MAX_TOLERANCE, PayoutRule, StepRule, ToleranceRule
 from btcfi.contracts.leaves import TREES
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
@@ -27,10 +27,11 @@ from btcfi.oracle.fixing import EXPECTED
 from btcfi.records import BASE64, HASH, TEXT, Refused, Rule, hexadecimal, listed, record, teach, unhex, whole
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Txid, cents_per_btc, display_txid
 
-VERSION: Final = 2
-"""Of contracts, and of the messages that set one up: since 2 a CET pays a fee of its own."""
+VERSION: Final = 3
+"""Of contracts, and of the messages that set one up: since 2 a CET pays a fee of its own, since 3 payouts follow a
+tolerance of premium and payout, and a part that is dust becomes the nearer of nothing and the dust limit."""
 
-VERSIONS: Final = (1, 2)
+VERSIONS: Final = (1, 2, 3)
 """What is read: contracts of an earlier version are watched to their end, and no new one is made."""
 
 CLOSE_VERSION: Final = 1
@@ -46,6 +47,9 @@ MAX_MESSAGE_BYTES: Final = 64 << 20
 
 MAX_COINS: Final = 100
 """Inputs that one party may bring: more would make a funding that no node relays cheaply."""
+
+_OF_TOLERANCE: Final = 3
+"""The first version whose payouts follow a tolerance; the ones before it have steps."""
 
 _OFFER_TAG: Final = "BTCFi/contract/offer/v1"
 _CONTRACT_TAG: Final = "BTCFi/contract/id/v1"
@@ -95,8 +99,8 @@ class ContractTerms:
     refund_height: Height
     rate: SatsPerKvb
     """Fee rate of the funding transaction."""
-    step: Sats
-    rounding: Rounding
+    rule: PayoutRule
+    """Steps in versions 1 and 2, a tolerance from version 3 on."""
     breakpoints: tuple[CentsPerBtc, ...]
     """Prices at which the payoff turns or jumps."""
     announcements: tuple[Announcement, ...]
@@ -108,9 +112,18 @@ class ContractTerms:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        """Raise InvalidInputError for a CET fee in version 1, which has none."""
+        """Raise InvalidInputError for a CET fee in version 1, which has none, and for another version's rule."""
         if self.version == 1 and self.cet_fee:
             raise InvalidInputError("cet_fee_sats", f"{self.cet_fee} in version 1", f"version {VERSION}, or no fee")
+        if self.version < _OF_TOLERANCE and isinstance(self.rule, ToleranceRule):
+            raise InvalidInputError("tolerance_bps", f"in version {self.version}", "step_sats, or version 3")
+        if self.version >= _OF_TOLERANCE and isinstance(self.rule, StepRule):
+            raise InvalidInputError("step_sats", f"in version {self.version}", "tolerance_bps, or an earlier version")
+
+    @property
+    def nearest_dust(self) -> bool:
+        """Whether a part that is dust becomes the nearer of nothing and the dust limit, and not always nothing."""
+        return self.version >= _OF_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,14 +237,19 @@ def _encode_terms(terms: ContractTerms) -> Json:
         "expiry_height": terms.expiry_height,
         "refund_height": terms.refund_height,
         "funding_sats_per_kvb": terms.rate,
-        "step_sats": terms.step,
-        "rounding": terms.rounding.value,
+        **_encode_rule(terms.rule),
         "breakpoint_cents": list(terms.breakpoints),
         "oracles": [encode_announcement(one) for one in terms.announcements],
         "threshold": terms.threshold,
         "tree": terms.tree,
         "release_hash": terms.release_hash.hex() if terms.release_hash else None,
     } | fee
+
+
+def _encode_rule(rule: PayoutRule) -> Json:
+    if isinstance(rule, ToleranceRule):
+        return {"tolerance_bps": rule.tolerance}
+    return {"step_sats": rule.step, "rounding": rule.rounding.value}
 
 
 def encode_accept(accept: Accept) -> Json:
@@ -439,13 +457,22 @@ _ANNOUNCEMENT: Final = record(
 
 _VERSION: Final = whole(VERSIONS[0], VERSIONS[-1])
 
+_STEP: Final = record(StepRule, step="step_sats")
+
+_TOLERANCE: Final = record(
+    ToleranceRule, tolerance=("tolerance_bps", Rule(whole(1, MAX_TOLERANCE).parse, "1 to 10000 basis points"))
+)
+
+_RULE: Final = "payout rule"
+"""Where ``_terms_of`` puts the rule that it has read: no field of a message has this name."""
+
 _TERMS: Final = record(
     ContractTerms,
     option=Rule(lambda value: dict(value.items()), "the option's terms, an object"),
     collateral="collateral_sats",
     premium="premium_sats",
     rate=("funding_sats_per_kvb", _RATE),
-    step="step_sats",
+    rule=(_RULE, Rule(lambda rule: rule, "a payout rule")),
     breakpoints=("breakpoint_cents", listed(Rule(cents_per_btc, "a price in cents"), 16)),
     announcements=("oracles", listed(_ANNOUNCEMENT, 16)),
     threshold=whole(1, 16),
@@ -502,11 +529,19 @@ def _body(rule: Rule[T], message: object, kind: str, versions: tuple[int, ...] =
 
 
 def _terms_of(message: object, kind: str) -> ContractTerms:
-    """Return the terms in an offer or an order. Version 1 knows no fee of a CET, later ones must say it."""
-    if _HEAD.read(message, kind).version == 1 and isinstance(message, dict):
-        if "cet_fee_sats" in message:
-            raise InvalidInputError(f"{kind}.cet_fee_sats", "in version 1", f"version {VERSION}, or no fee of a CET")
-        message = message | {"cet_fee_sats": 0}
+    """Return the terms in an offer or an order.
+
+    Version 1 knows no fee of a CET, later ones must say it; versions 1 and 2 pay in steps, later ones by a tolerance.
+    A field of another version is refused: its writer would think that it says something.
+    """
+    head = _HEAD.read(message, kind)
+    if head.type == kind and head.version in VERSIONS and isinstance(message, dict):
+        foreign = ("tolerance_bps",) if head.version < _OF_TOLERANCE else ("step_sats", "rounding")
+        for name in ("cet_fee_sats",) * (head.version == 1) + foreign:
+            if name in message:
+                raise InvalidInputError(f"{kind}.{name}", f"in version {head.version}", "a version that has it")
+        rule = _STEP if head.version < _OF_TOLERANCE else _TOLERANCE
+        message = message | {_RULE: rule.read(message, kind)} | ({"cet_fee_sats": 0} if head.version == 1 else {})
     return _body(_TERMS, message, kind, VERSIONS)
 
 

@@ -99,6 +99,8 @@ class OptionContract:
     release_hash: Hash32 | None = None
     min_refund_delay: int = MIN_REFUND_DELAY
     """From the preset; a demo that mines its own blocks may take less."""
+    nearest_dust: bool = False
+    """What ``split`` makes of a part below dust: from version 3 of contracts on the nearer of nothing and the limit."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError unless keys are points, heights are in order and the collateral is no dust."""
@@ -285,23 +287,25 @@ class Settlement:
         )
 
 
-def split(collateral: Sats, payout: Sats, fee: Sats) -> tuple[Sats, Sats]:
+def split(collateral: Sats, payout: Sats, fee: Sats, *, nearest: bool = False) -> tuple[Sats, Sats]:
     """Return (buyer's, seller's) part of the collateral after the fee, both 0 or at least 330 sats.
 
     The fee comes out of the seller's part, and out of the buyer's for what that cannot cover. A part below dust goes
-    to the other side. Raises PayoutOutOfRangeError, CollateralTooSmallError.
+    to the other side; with ``nearest`` (contracts from version 3 on) one of 165 to 329 sats becomes 330 instead, where
+    the collateral has as much for both. Raises PayoutOutOfRangeError, CollateralTooSmallError.
     """
     if not 0 <= payout <= collateral:
         raise PayoutOutOfRangeError(payout=payout, collateral=collateral)
     if collateral - fee < DUST_P2TR:
         raise CollateralTooSmallError(collateral=collateral, needed=Sats(fee + DUST_P2TR))
-    buyer = min(payout, collateral - fee)
-    seller = collateral - fee - buyer
+    both = collateral - fee
+    buyer = min(payout, both)
+    raised = nearest and both >= 2 * DUST_P2TR
     if buyer < DUST_P2TR:
-        buyer, seller = 0, seller + buyer
-    elif seller < DUST_P2TR:
-        buyer, seller = buyer + seller, 0
-    return Sats(buyer), Sats(seller)
+        buyer = DUST_P2TR if raised and 2 * buyer >= DUST_P2TR else 0
+    elif (seller := both - buyer) < DUST_P2TR:
+        buyer = both - DUST_P2TR if raised and 2 * seller >= DUST_P2TR else both
+    return Sats(buyer), Sats(both - buyer)
 
 
 def build_release(
@@ -315,7 +319,7 @@ def build_release(
     record = TxOut(value=Sats(0), script=record_script(RecordType.SETTLEMENT_PROOF, proof_root))
     weight = _spend_weight(contract, "release") + 2 * P2TR_OUTPUT_WEIGHT + 4 * len(record.to_bytes())
     fee = fee_for(vsize_of(weight), rate)
-    buyer, seller = split(contract.collateral, payout, fee)
+    buyer, seller = split(contract.collateral, payout, fee, nearest=contract.nearest_dust)
     outputs = [TxOut(value=buyer, script=contract.buyer_script)] if buyer else []
     outputs += [TxOut(value=seller, script=contract.seller_script)] if seller else []
     transaction = Transaction(

@@ -6,18 +6,27 @@ bounds are its owner's, and the service does not know them: what they refuse fai
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from btcfi.bitcoin.fees import DUST_P2TR
-from btcfi.contracts.buckets import Rounding, SingleOutcomeError, TooManyBucketsError, payout_buckets
+from btcfi.contracts.buckets import (
+    NOTHING,
+    PayoutRule,
+    SingleOutcomeError,
+    StepRule,
+    TooManyBucketsError,
+    check_outcomes,
+    payout_buckets,
+)
 from btcfi.contracts.execution import ANCHOR
 from btcfi.contracts.messages import CET_FEE
 from btcfi.contracts.payouts import breakpoints_of, condition_of, guest_payouts
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.options.terms import InvalidTermsError, OptionTerms
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
-from btcfi.units import Hash32, Sats, Slot
+from btcfi.units import Cents, Hash32, Sats, Slot
 
 if TYPE_CHECKING:
     from btcfi.vm.program import Program
@@ -27,12 +36,12 @@ _KNOWN = 256
 
 
 def unsellable(
-    terms: OptionTerms, *, program: Program, step: Sats, rounding: Rounding, last: Slot | None = None
-) -> InvalidTermsError | None:
+    terms: OptionTerms, *, program: Program, rule: PayoutRule, last: Slot | None = None
+) -> InvalidTermsError | None:  # fmt: skip
     """Return why the parties would refuse ``terms``, naming the field; None when they can be signed.
 
-    terms: with any premium, which the partition does not depend on. last: the last minute that will ever be priced, of
-    a recording that ends; None: there is no such minute.
+    terms: with any premium. last: the last minute that will ever be priced, of a recording that ends; None: there is
+    no such minute.
     """
     if last is not None and terms.expiry > last:
         return InvalidTermsError(
@@ -50,16 +59,21 @@ def unsellable(
             return InvalidTermsError(
                 field, f"{level} cents", f"below {highest} cents, the highest price that is attested"
             )
-    return _partition(terms, program, min(step, terms.collateral), rounding)
+    return _partition(replace(terms, premium=Cents(0)), program, rule)
 
 
 @lru_cache(maxsize=_KNOWN)
-def _partition(terms: OptionTerms, program: Program, step: Sats, rounding: Rounding) -> InvalidTermsError | None:
+def _partition(terms: OptionTerms, program: Program, rule: PayoutRule) -> InvalidTermsError | None:
+    event, payouts, breakpoints = _event(terms), guest_payouts(terms, program), breakpoints_of(terms)
     try:
-        payout_buckets(
-            _event(terms), guest_payouts(terms, program), collateral=terms.collateral, step=step, rounding=rounding,
-            breakpoints=breakpoints_of(terms), limit=SetupPolicy().max_buckets,
-        )  # fmt: skip
+        if isinstance(rule, StepRule):
+            rule = replace(rule, step=Sats(min(rule.step, terms.collateral)))
+            payout_buckets(
+                event, payouts, rule=rule, premium=NOTHING, collateral=terms.collateral, breakpoints=breakpoints,
+                limit=SetupPolicy().max_buckets,
+            )  # fmt: skip
+        else:  # its ranges are some hundreds, whatever the premium: docs/decisions/0054
+            check_outcomes(event, payouts, breakpoints)
     except TooManyBucketsError as e:
         return InvalidTermsError("quantity", f"{terms.quantity}/100 BTC: {e}", "a smaller one")
     except SingleOutcomeError as e:

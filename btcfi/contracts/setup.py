@@ -22,7 +22,7 @@ from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.script import is_known_program
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.witness import has_checkable_witness
-from btcfi.contracts.buckets import Bucket, Payouts, payout_buckets
+from btcfi.contracts.buckets import Bucket, Payouts, StepRule, payout_at, payout_buckets
 from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
 from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import VERSION, Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
@@ -97,7 +97,9 @@ def propose(terms: ContractTerms, *, role: Role, party: Party) -> Offer:
 def check_new(terms: ContractTerms) -> None:
     """Refuse terms of an earlier version: contracts of it are watched to their end, and no new one is made."""
     if terms.version != VERSION:
-        raise InvalidInputError("offer.version", f"{terms.version}", f"speak version {VERSION}: a CET pays a fee now")
+        raise InvalidInputError(
+            "offer.version", f"{terms.version}", f"speak version {VERSION}: payouts follow a tolerance now, not a step"
+        )
 
 
 def agree(
@@ -160,19 +162,36 @@ def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund
         tree=terms.tree,
         release_hash=terms.release_hash,
         min_refund_delay=min_refund_delay,
+        nearest_dust=terms.nearest_dust,
     )
 
 
 def buckets_of(terms: ContractTerms, payouts: Payouts, *, event: OracleEvent, limit: int) -> tuple[Bucket, ...]:
-    """Return the payout buckets of the terms: the guest, rounded to the step, compressed to digit prefixes."""
+    """Return the payout buckets of the terms: the guest by the rule of the terms, on digit prefixes."""
     return payout_buckets(
         event,
         payouts,
+        rule=terms.rule,
+        premium=terms.premium,
         collateral=terms.collateral,
-        step=terms.step,
-        rounding=terms.rounding,
         breakpoints=terms.breakpoints,
         limit=limit,
+    )
+
+
+def paid_at(terms: ContractTerms, payouts: Payouts, outcome: int, *, event: OracleEvent) -> Sats:
+    """Return what the terms pay the buyer at one outcome, by a few runs of the guest; dust and fees not counted.
+
+    It is what ``buckets_of`` has for it. Raises InvalidInputError, and what the guest raises.
+    """
+    return payout_at(
+        event,
+        payouts,
+        outcome,
+        rule=terms.rule,
+        premium=terms.premium,
+        collateral=terms.collateral,
+        breakpoints=terms.breakpoints,
     )
 
 
@@ -312,8 +331,8 @@ def _check_terms(terms: ContractTerms) -> None:
         raise InvalidInputError("cet_fee_sats", f"{terms.cet_fee}", f"{MIN_CET_FEE} to {MAX_CET_FEE}")
     if not terms.announcements:
         raise InvalidInputError("oracles", "none", "at least one announcement")
-    if not 1 <= terms.step <= terms.collateral:
-        raise InvalidInputError("step", f"{terms.step} sats", f"1 to the collateral, {terms.collateral} sats")
+    if isinstance(terms.rule, StepRule) and not 1 <= terms.rule.step <= terms.collateral:
+        raise InvalidInputError("step", f"{terms.rule.step} sats", f"1 to the collateral, {terms.collateral} sats")
 
 
 def check_announced(terms: ContractTerms) -> None:

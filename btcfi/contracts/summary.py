@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from btcfi.contracts.buckets import most_off
 from btcfi.contracts.cooperative import Close
 from btcfi.contracts.messages import Role
 from btcfi.contracts.setup import Agreement
@@ -52,6 +53,8 @@ class Summary:
     oracles: tuple[bytes, ...]
     threshold: int
     buckets: int
+    rounded_off: Sats
+    """The most that a settlement may pay this side less than the guest's own payout would; dust apart."""
     mandate: int
     """The number of the mandate under which it is signed."""
 
@@ -65,6 +68,7 @@ def summary_of(agreement: Agreement, role: Role, *, mandate: int) -> Summary:
     paid = terms.collateral - terms.premium if role is Role.SELLER else terms.premium
     contract = plan.contract
     event = terms.announcements[0].event
+    below, above = most_off(terms.rule, plan.buckets, premium=terms.premium, collateral=terms.collateral)
     return Summary(
         contract=agreement.id,
         role=role,
@@ -86,6 +90,7 @@ def summary_of(agreement: Agreement, role: Role, *, mandate: int) -> Summary:
         oracles=tuple(one.oracle_key for one in terms.announcements),
         threshold=terms.threshold,
         buckets=len(plan.buckets),
+        rounded_off=above if role is Role.SELLER else below,
         mandate=mandate,
     )
 

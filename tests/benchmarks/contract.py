@@ -1,4 +1,4 @@
-"""The contract: adaptor signatures, signature hashes, and a covered call of 18 digits and a 10,000 sat step set up.
+"""The contract: adaptor signatures, signature hashes, and a covered call of 18 digits set up.
 
 One core, one run. The adaptor rates stand against plain BIP340 signing and verifying through the same library; the
 prepared signature hash against the general one. Then the standard preset, and what every transaction weighs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from itertools import product
 from statistics import median
 from time import perf_counter
 
@@ -16,10 +16,13 @@ from btcfi import secp256k1
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.adaptor import AdaptorKey, presignature_is_valid
 from btcfi.contracts import anchor, cooperative, leaves, option, settle, setup
+from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule
 from btcfi.contracts.execution import CET_PATH
 from btcfi.contracts.messages import encode_accept
+from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import DigitPoints
 from btcfi.units import Sats
+from btcfi.vm.program import load_program
 from settings.preset import load_preset
 from tests.benchmarks import Row
 from tests.support.contracts import (
@@ -32,6 +35,7 @@ from tests.support.contracts import (
     Scene,
     coin,
 )
+from tests.support.rounding import HOURS, SIZES, Payoff, cost
 
 REPEATS = 5
 COUNT = 1_000
@@ -81,8 +85,7 @@ def _adaptor_rows() -> list[Row]:
 
 
 def _setup_rows() -> list[Row]:
-    scene = Scene(step=10_000)
-    scene.terms = replace(scene.terms, step=Sats(10_000))
+    scene = Scene()
 
     def accepting_side() -> None:
         # buckets from the payoff, transactions, points, both sides' pre-signatures made, one side's checked
@@ -120,9 +123,10 @@ def _setup_rows() -> list[Row]:
 
 
 def _preset_rows() -> list[Row]:
-    """Three oracles of which two must agree, in the standard preset's steps: what the pipeline sets up."""
+    """Three oracles of which two must agree, by the standard preset's tolerance: what the pipeline sets up."""
     preset = load_preset("standard")
-    scene = Scene(step=preset.step_sats, oracles=preset.oracles, threshold=preset.oracle_threshold)
+    assert isinstance(preset.payouts, ToleranceRule)
+    scene = Scene(tolerance=preset.payouts.tolerance, oracles=preset.oracles, threshold=preset.oracle_threshold)
     offer, agreement = scene.offer(), scene.agreement()
     points = tuple(DigitPoints(announcement=one) for one in scene.announcements)
 
@@ -142,9 +146,39 @@ def _preset_rows() -> list[Row]:
     ]
 
 
+def _rounding_rows() -> list[Row]:
+    """What the preset's rule costs a buyer, by the guest's own runs, and its signatures: the worst of 24 options.
+
+    Calls and puts at the money at $100,000, volatility 60 %, of 0.01, 0.1 and 1 BTC, from an hour to 90 days. The
+    attested whole dollar and dust are in it. Against it: steps of 50,000 sat, rounded down, as up to contracts of
+    version 2.
+    """
+    program, rule = load_program("option_settlement"), load_preset("standard").payouts
+    steps = StepRule(step=Sats(50_000), rounding=Rounding.DOWN)
+    found, before = [], []
+    for kind, quantity, hours in product((OptionKind.CALL, OptionKind.PUT), SIZES, HOURS.values()):
+        payoff = Payoff(kind=kind, strike=10_000_000, quantity=quantity)
+        found.append(cost(payoff, hours, rule, payouts=payoff.guest(program)))
+        before.append(cost(payoff, hours, steps, nearest=False))
+    rows = []
+    for name, unit, of in (
+        ("bias_pct", "% of the premium, the worst", lambda one: round(abs(one.bias), 4)),
+        ("rms_pct", "% of the premium, the worst", lambda one: round(one.rms, 3)),
+        ("signatures", "signatures a set of oracles, the most", lambda one: one.signatures),
+    ):
+        was, value = max(map(of, before)), max(map(of, found))
+        rows.append(
+            Row(
+                name=f"contract.rounding_{name}", value=value, unit=unit,
+                against=f"steps of 50,000 sat: {was:,}", ratio=round(was / value, 1),
+            )
+        )  # fmt: skip
+    return rows
+
+
 def _size_rows() -> list[Row]:
     """Virtual sizes of every transaction of a contract, built and signed as the pipeline does."""
-    scene = Scene(step=50_000, oracles=3, threshold=2)
+    scene = Scene(oracles=3, threshold=2)
     agreement, accepted, signed, funding = scene.run()
     contract, funded = agreement.plan.contract, agreement.plan.funding
     cet = settle.complete_cet(
@@ -172,4 +206,4 @@ def _size_rows() -> list[Row]:
 
 def rows() -> list[Row]:
     """Return the contract's rows."""
-    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_size_rows()]
+    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_rounding_rows(), *_size_rows()]

@@ -7,7 +7,7 @@ from btcfi.bitcoin.keys import wallet_key
 from btcfi.bitcoin.transaction import OutPoint, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import setup
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import STANDARD_TOLERANCE, Rounding, StepRule, ToleranceRule
 from btcfi.contracts.messages import ContractTerms, Party, Role
 from btcfi.contracts.payouts import encode_terms
 from btcfi.contracts.setup import SetupPolicy
@@ -15,7 +15,7 @@ from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, Txid
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, Txid
 
 SEED = bytes(range(32))
 BUYER, SELLER = wallet_key(SEED, 0, account=1), wallet_key(SEED, 0, account=2)
@@ -24,6 +24,8 @@ ORACLES = [bytes([100 + n]) * 32 for n in range(3)]
 COLLATERAL = Sats(10_000_000)
 STRIKE = CentsPerBtc(10_000_000)
 RATE = SatsPerKvb(2000)
+COARSE = 10_000
+"""Basis points: the widest tolerance, for tests to which two dozen buckets are enough."""
 PROOF_ROOT = Hash32(bytes(range(32)))
 POLICY = SetupPolicy(min_refund_delay=2)
 
@@ -87,8 +89,7 @@ class Scene:
     oracles: int = 1
     threshold: int = 1
     payouts: object = call_payouts
-    step: int = 10_000
-    rounding: Rounding = Rounding.DOWN
+    tolerance: int = STANDARD_TOLERANCE
     premium: int = 50_000
     expiry_height: int = 200
     refund_height: int = 350
@@ -110,8 +111,7 @@ class Scene:
             expiry_height=Height(self.expiry_height),
             refund_height=Height(self.refund_height),
             rate=RATE,
-            step=Sats(self.step),
-            rounding=self.rounding,
+            rule=ToleranceRule(tolerance=BasisPoints(self.tolerance)),
             breakpoints=(STRIKE,),
             announcements=self.announcements,
             threshold=self.threshold,
@@ -156,6 +156,11 @@ class Scene:
         outcome = self.event.outcome(CentsPerBtc(price), condition=condition)
         chosen = list(zip(ORACLES, self.announcements, strict=False))[:count]
         return [attest(secret, announcement, outcome, self.ledger) for secret, announcement in chosen]
+
+    def of_version(self, version, step=10_000):
+        """The same contract as an earlier release made it: in steps, and in version 1 without a fee of a CET."""
+        old = {"version": version, "rule": StepRule(step=Sats(step), rounding=Rounding.DOWN)}
+        return self.with_terms(**old | ({"cet_fee": Sats(0)} if version == 1 else {}))
 
     def with_terms(self, **changes):
         self.terms = replace(self.terms, **changes)

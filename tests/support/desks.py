@@ -14,7 +14,7 @@ from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.mandate import Bounds, CloseRule
 from btcfi.contracts.messages import CET_FEE, ContractTerms, Order, Role, encode_order
 from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
@@ -23,7 +23,7 @@ from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, MemoryLedger
@@ -43,7 +43,7 @@ def narrow_mandate(**changes):
         "american": False, "barrier": True, "kinds": (OptionKind.CALL, OptionKind.PUT),
         "collateral": Bounds(least=1_000_000, most=20_000_000), "exposure": Sats(50_000_000),
         "premium": Bounds(least=1_000, most=1_000_000), "premium_share": Bounds(least=0, most=1_000),
-        "step_share": Bounds(least=1, most=1_000), "funding_rate": Bounds(least=1_000, most=50_000),
+        "tolerance": Bounds(least=1, most=5_000), "funding_rate": Bounds(least=1_000, most=50_000),
         "cet_fee": Bounds(least=CET_FEE, most=CET_FEE), "life": Bounds(least=600, most=86_400),
         "window_slack": 7_200, "expiry_slack": Bounds(least=-6, most=12),
         "refund_delay": Bounds(least=5, most=2_016), "close": CloseRule.AGREED,
@@ -162,7 +162,7 @@ class Pair:
         given = {
             "option": encode_terms(option), "collateral": COLLATERAL, "premium": Sats(50_000),
             "expiry_height": Height(here + 8), "refund_height": Height(here + 20), "rate": SatsPerKvb(2_000),
-            "step": Sats(1_000_000), "rounding": Rounding.DOWN, "breakpoints": breakpoints_of(option),
+            "rule": ToleranceRule(tolerance=BasisPoints(5_000)), "breakpoints": breakpoints_of(option),
             "announcements": tuple(announce(secret, event) for secret in ORACLES[:oracles]), "threshold": threshold,
         }  # fmt: skip
         return ContractTerms(**given | changes)

@@ -11,6 +11,7 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import SEQUENCE_RBF, TRUC_VERSION, Transaction, TxIn, TxOut
 from btcfi.contracts import leaves, setup
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.execution import CET_PATH
 from btcfi.contracts.messages import (
@@ -36,7 +37,7 @@ from btcfi.contracts.settle import complete_cet
 from btcfi.errors import BtcfiError
 from btcfi.oracle.announcement import announce
 from btcfi.secp256k1 import ORDER, public_key_compressed
-from btcfi.units import CentsPerBtc, Height, Sats
+from btcfi.units import BasisPoints, CentsPerBtc, Height, Sats
 from tests.support.model_party import POLICY, guest
 
 # ---- messages changed on their way
@@ -119,7 +120,8 @@ def other_terms(rng, terms):
         {"refund_height": Height(terms.refund_height + 1_000_000)},
         {"refund_height": Height(terms.expiry_height + 1)},
         {"premium": Sats(0)}, {"premium": Sats(terms.premium + 10_000)}, {"premium": Sats(600_000)},
-        {"step": terms.collateral}, {"expiry_height": Height(terms.expiry_height + 500)}, {"cet_fee": Sats(20_000)},
+        {"rule": ToleranceRule(tolerance=BasisPoints(10_000))},
+        {"expiry_height": Height(terms.expiry_height + 500)}, {"cet_fee": Sats(20_000)},
         {"threshold": terms.threshold + 1}, {"announcements": terms.announcements * 2},
     ]  # fmt: skip
     return replace(terms, **rng.choice(changes))
@@ -206,7 +208,7 @@ class Mallory:
         return self._offer(instead, lambda coins: coins)
 
     def other_terms(self):
-        """It offers terms that nobody meant: a fee, a premium, a height or a step that eats the other side."""
+        """It offers terms that nobody meant: a fee, a premium, a height or a tolerance that eats the other side."""
         return self._offer(lambda terms: other_terms(self.model.rng, terms), lambda coins: coins)
 
     def _offer(self, changed, named):

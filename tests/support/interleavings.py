@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
-from btcfi.contracts.buckets import Rounding, bucket_of
+from btcfi.contracts.buckets import ToleranceRule, bucket_of
 from btcfi.contracts.mandate import Authority, Bounds, CloseRule, Situation, sign_mandate
 from btcfi.contracts.mandate_drafts import FEED, simulation_mandate
 from btcfi.contracts.messages import CET_FEE, CloseOrder, ContractTerms, Order, Role, encode_proposal
@@ -24,7 +24,7 @@ from btcfi.hashes import sha256
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds
 from tests.support.contracts import MemoryLedger
 from tests.support.hostile import Mallory, forged, junk, mutated, other_terms
 from tests.support.little_chain import FIRST_SECOND
@@ -54,20 +54,20 @@ class Kind:
     kind: OptionKind
     strike: int
     digits: int
-    step: int
+    tolerance: int
     quantity: int = 10
     oracles: int = 1
     threshold: int = 1
 
 
 SMALL = (
-    Kind(kind=OptionKind.CALL, strike=3_000, digits=6, step=2_500_000),
-    Kind(kind=OptionKind.BINARY_CALL, strike=1_500, digits=5, step=2_000_000),
-    Kind(kind=OptionKind.BINARY_PUT, strike=1_500, digits=5, step=2_000_000, quantity=5),
-    Kind(kind=OptionKind.PUT, strike=800, digits=4, step=5_000_000),
+    Kind(kind=OptionKind.CALL, strike=3_000, digits=6, tolerance=8_000),
+    Kind(kind=OptionKind.BINARY_CALL, strike=1_500, digits=5, tolerance=8_000),
+    Kind(kind=OptionKind.BINARY_PUT, strike=1_500, digits=5, tolerance=8_000, quantity=5),
+    Kind(kind=OptionKind.PUT, strike=800, digits=4, tolerance=8_000),
 )
-"""At most 8 buckets and one set of oracles each."""
-STANDARD = (Kind(kind=OptionKind.CALL, strike=6_000_000, digits=18, step=50_000, oracles=3, threshold=2),)
+"""At most a dozen buckets and one set of oracles each."""
+STANDARD = (Kind(kind=OptionKind.CALL, strike=6_000_000, digits=18, tolerance=200, oracles=3, threshold=2),)
 """The contract section of settings/presets/options/standard.toml; a test compares."""
 
 
@@ -204,7 +204,7 @@ class Interleaving:
         self.mandate = replace(
             wide, unbidden=unbidden, close=close, exposure=Sats(25_000_000),
             premium=Bounds(least=PREMIUM - 100_000, most=PREMIUM + 100_000), premium_share=Bounds(least=0, most=600),
-            step_share=Bounds(least=0, most=5_000), funding_rate=Bounds(least=1_000, most=5_000),
+            tolerance=Bounds(least=0, most=self.kind.tolerance), funding_rate=Bounds(least=1_000, most=5_000),
             cet_fee=Bounds(least=CET_FEE, most=CET_FEE), life=Bounds(least=0, most=1_200 * LIFE),
             expiry_slack=Bounds(least=-6, most=36), refund_delay=Bounds(least=REFUND_DELAY, most=3 * REFUND_DELAY),
             close_price=Bounds(least=self.spot, most=self.spot), close_rate=Bounds(least=1_000, most=5_000),
@@ -234,7 +234,7 @@ class Interleaving:
         return ContractTerms(
             option=encode_terms(option), collateral=option.collateral, premium=Sats(PREMIUM + number),
             expiry_height=self.expiry_height, refund_height=self.refund_height,
-            rate=SatsPerKvb(2000), step=Sats(self.kind.step), rounding=Rounding.DOWN,
+            rate=SatsPerKvb(2000), rule=ToleranceRule(tolerance=BasisPoints(self.kind.tolerance)),
             breakpoints=breakpoints_of(option), announcements=self.oracle.announcements,
             threshold=self.kind.threshold,
         )  # fmt: skip
@@ -638,7 +638,7 @@ class Interleaving:
             terms.rate in mandate.funding_rate
             and terms.premium in mandate.premium
             and terms.refund_height - terms.expiry_height in mandate.refund_delay
-            and terms.step * 10_000 <= mandate.step_share.most * terms.collateral
+            and terms.rule.tolerance in mandate.tolerances
             and terms.cet_fee in mandate.cet_fee
             and tuple(one.oracle_key for one in terms.announcements) == mandate.oracle_keys
             and terms.threshold == mandate.threshold

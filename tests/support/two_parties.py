@@ -7,16 +7,16 @@ from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.messages import ContractTerms, Role
 from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
 from btcfi.contracts.settle import complete_cet
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
-from tests.support.contracts import ORACLES, MemoryLedger
+from tests.support.contracts import COARSE, ORACLES, MemoryLedger
 from tests.support.mandates import give_mandate, mandate
 
 EXPIRY = Slot(60 * 29_000_000)
@@ -69,7 +69,7 @@ class TwoParties:
         return ContractTerms(
             option=encode_terms(self.option), collateral=self.option.collateral, premium=Sats(premium),
             expiry_height=Height(here + expiry_in), refund_height=Height(here + refund_in), rate=SatsPerKvb(rate),
-            step=Sats(1_000_000), rounding=Rounding.DOWN, breakpoints=breakpoints_of(self.option),
+            rule=ToleranceRule(tolerance=BasisPoints(COARSE)), breakpoints=breakpoints_of(self.option),
             announcements=(self.announcement,), threshold=1,
         )  # fmt: skip
 

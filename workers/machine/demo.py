@@ -33,9 +33,7 @@ from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import OptionKind, fixing_for
@@ -55,8 +53,9 @@ from btcfi.units import (
     parse_txid,
 )
 from settings.deployment import Deployment, load_deployment
-from settings.preset import Preset, load_preset, load_preset_by_hash
+from settings.preset import Preset, load_preset
 from tasks.context import Context, make_context
+from workers.audit import owed
 from workers.deployed import node_of, sale_rule, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
 
@@ -390,7 +389,9 @@ def _result(run: Run) -> dict[str, Any]:
             try:
                 proof = settlements.proof_of(session, settlement)
                 (proofs / f"{option.id}.json").write_bytes(proof)
-                verify_settlement(option, settlement, proof, row, node)
+                output = SettlementOutput.from_bytes(from_json(proof).output)
+                to_buyer, _ = owed(session, option, settlement, output, costs=Sats(row["fee_sats"]))
+                verify_settlement(option, settlement, proof, row, node, to_buyer=to_buyer)
             except BtcfiError as e:
                 failed.append({"id": option.id, "why": str(e)})
             rows.append(row)
@@ -452,25 +453,23 @@ class ResultMismatchError(BtcfiError):
 
 
 def verify_settlement(
-    option: OptionRow, settlement: SettlementRow, proof_file: bytes, row: dict[str, Any], node: Node
+    option: OptionRow, settlement: SettlementRow, proof_file: bytes, row: dict[str, Any], node: Node, *, to_buyer: Sats
 ) -> None:
     """Check one settlement from chain data and its proof file alone, the way an outsider would.
 
     Re-executes the guest, recomputes the root and finds it in the OP_RETURN of the settlement (or of the child that
-    pays its fee); then the sums. Raises a ProofError or ResultMismatchError.
+    pays its fee); then the sums. to_buyer: what the contract's rule gives the buyer. Raises a ProofError or
+    ResultMismatchError.
     """
     from btcfi.vm.program import load_program_by_hash  # noqa: PLC0415
 
     proof = from_json(proof_file)
     verify(proof, load_program_by_hash(option.program_sha256, name=option.program))
-    given, output = SettlementInput.from_bytes(proof.input_bytes), SettlementOutput.from_bytes(proof.output)
+    given = SettlementInput.from_bytes(proof.input_bytes)
     transaction = node.transaction(parse_txid(settlement.txid or "")).transaction
     funding = node.transaction(parse_txid(option.funding_txid or "")).transaction
     carrier = node.transaction(parse_txid(row["child_txid"])).transaction if row["child_txid"] else transaction
-    preset = load_preset_by_hash(option.preset_sha256, name=option.preset)
-    step = 1 if settlement.reason == "early_exercise" else preset.step_sats
     collateral = Sats(option.collateral_sats)
-    payout = round_payout(output.payout_sats, step=Sats(step), rounding=preset.rounding, collateral=collateral)
     spent = transaction.inputs[0].outpoint
     for what, expected, found in (
         (
@@ -487,7 +486,7 @@ def verify_settlement(
         ("collateral on chain", collateral, funding.outputs[0].value),
         ("settlement price", settlement.price_cents, given.spot),
         ("strike", option.strike_cents, given.strike),
-        ("buyer's output", split(collateral, payout, Sats(row["fee_sats"]))[0], row["paid_sats"]),
+        ("buyer's output", to_buyer, row["paid_sats"]),
         ("payout + return + fee", collateral, row["paid_sats"] + row["returned_sats"] + row["fee_sats"]),
         ("six confirmations", True, row["confirmations"] >= 6),  # noqa: PLR2004 - as the issue promises
     ):
@@ -517,7 +516,7 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         f"{priced} minutes priced, {void} void; {len(result['options'])} options settled once each, "
         f"{result['verified']} verified from chain data and proof file, {result['failed']} failed; "
         f"{result['elapsed_seconds']} s. * exercised early, closed by both parties; the others paid by attestation of "
-        "two of three oracles, in whole steps of the preset.\n"
+        "two of three oracles, within the tolerance of the preset.\n"
         f"`make up` keeps the parts running; its console is on http://127.0.0.1:{load_deployment().api_port}",
         highlight=False,
     )

@@ -81,6 +81,7 @@ def contract_screen(summary: Summary) -> str:
         "your fee": f"{_amount(summary.funding_fee)} for the funding",
         "a settlement pays": f"{_amount(summary.cet_fee)} in fees by itself",
         "you get back": f"{_amount(summary.least)} at least, {_amount(summary.best)} at most",
+        "rounding": f"pays you at most {_amount(summary.rounded_off)} less than the guest computes",
         "worst case": f"you lose {_amount(summary.worst_loss)}",
         "the other side": summary.counterparty.hex(),
         "oracles": _oracles(summary),
@@ -110,8 +111,8 @@ def close_screen(summary: CloseSummary) -> str:
 
 def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) -> str:
     """Return a mandate as its owner reads it, field by field. before: in force; what differs from it is marked."""
-    known = {} if before is None else {**_ANY_FIXING, **encode_mandate(before.mandate)}
-    mandate = {**_ANY_FIXING, **mandate}
+    known = {} if before is None else _said(encode_mandate(before.mandate))
+    mandate = _said(mandate)
     rows = {name: _field(name, value) for name, value in mandate.items() if name not in ("type", "version")}
     for name in rows:
         if name in known and known[name] != mandate[name]:
@@ -120,8 +121,11 @@ def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) 
     return _screen(f"What you let your software sign ({changed}).", rows)
 
 
-_ANY_FIXING: Final[Mapping[str, object]] = {"fixings": []}
-"""What a mandate that names none says."""
+def _said(mandate: Mapping[str, object]) -> dict[str, object]:
+    """Return a mandate with what it says of the fields that it lacks: any fixing, a tolerance up to its step's most."""
+    step = mandate.get("step_basis_points")
+    lacking = {"tolerance_basis_points": [0, step[1]]} if isinstance(step, list) else {}
+    return {"fixings": [], **lacking, **mandate}
 
 
 def _screen(title: str, rows: Mapping[str, str]) -> str:

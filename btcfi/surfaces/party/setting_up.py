@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import STANDARD_TOLERANCE, ToleranceRule
 from btcfi.contracts.mandate_drafts import STANDARD_FIXING
 from btcfi.contracts.messages import (
     ContractTerms,
@@ -47,7 +47,7 @@ from btcfi.surfaces.party.side import (
     write_message,
 )
 from btcfi.surfaces.rest.times import iso
-from btcfi.units import Cents, UnixSeconds, display_txid, height, sats
+from btcfi.units import BasisPoints, Cents, UnixSeconds, display_txid, height
 
 SLACK: Final = 12
 """Blocks that may come before the other side answers: two hours. It counts the delay from its own tip."""
@@ -127,8 +127,11 @@ def offer(
     refund_height: Annotated[
         int | None, typer.Option("--refund-height", help="From here on the seller is refunded; default: a day later.")
     ] = None,
-    step_sats: Annotated[int, typer.Option("--step-sats", help="Payouts are rounded to this.", min=1)] = 10_000,
-    rounding: Annotated[str, typer.Option("--rounding", help="down (to the seller) or up (to the buyer).")] = "down",
+    tolerance_bps: Annotated[
+        int, typer.Option("--tolerance-bps", help="By how much of premium or payout a range of prices may differ.")
+    ] = STANDARD_TOLERANCE,
+    step_sats: Annotated[int | None, typer.Option("--step-sats", hidden=True)] = None,
+    rounding: Annotated[str | None, typer.Option("--rounding", hidden=True)] = None,
     threshold: Annotated[int, typer.Option("--threshold", help="How many oracles must agree.", min=1)] = 1,
     rate: Annotated[int, typer.Option("--rate", help="Fee of the funding, sat/kvB.", min=1000)] = 2000,
     coin: Coins = None,
@@ -136,6 +139,7 @@ def offer(
     side: Side,
 ) -> None:
     """Offer a contract: terms, oracles, and coins of your wallet."""
+    _refuse_steps(step_sats, rounding)
     fields = read_message(str(option))
     terms = decode_terms(fields)
     desk = side.desk()
@@ -147,8 +151,7 @@ def offer(
         expiry_height=height(expected if expiry_height is None else expiry_height),
         refund_height=height(refund + SLACK if refund_height is None else refund_height),
         rate=SatsPerKvb(rate),
-        step=sats(step_sats),
-        rounding=choice(Rounding, "rounding", rounding),
+        rule=ToleranceRule(tolerance=BasisPoints(tolerance_bps)),
         breakpoints=breakpoints_of(terms),
         announcements=tuple(read_announcement(str(path)) for path in announcement),
         threshold=threshold,
@@ -157,6 +160,14 @@ def offer(
     made = desk.offer(contract, choice(Role, "role", role), outside=brought)
     write_message(out, encode_offer(made))
     say({"contract": made.id.hex(), "offer": out}, quiet=out == "-")
+
+
+def _refuse_steps(step_sats: int | None, rounding: str | None) -> None:
+    """Refuse the options of earlier releases: a step has no tolerance that equals it, and it was the owner's number."""
+    for name, value in (("--step-sats", step_sats), ("--rounding", rounding)):
+        if value is not None:
+            expected = f"--tolerance-bps N in its place ({STANDARD_TOLERANCE} is the standard); see docs/contract.md"
+            raise InvalidInputError(name, f"{value}, of contracts before version 3", expected)
 
 
 @command()

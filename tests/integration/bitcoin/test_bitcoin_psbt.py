@@ -12,7 +12,7 @@ from btcfi.contracts.option import WrongSignatureError
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 from tests.support.chain import Wallet, real_node
-from tests.support.contracts import BUYER_SECRET, SELLER, SELLER_SECRET, Scene
+from tests.support.contracts import BUYER_SECRET, COARSE, SELLER, SELLER_SECRET, Scene
 
 pytestmark = pytest.mark.regtest
 
@@ -34,7 +34,7 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
     (coin,) = wallet.coins_for(decode_address(address), [80_000])
     here = wallet.node.block_count()
     scene = Scene(
-        step=1_000_000,
+        tolerance=COARSE,
         expiry_height=here + 5,
         refund_height=here + 10,
         seller_coins=wallet.coins_for(SELLER.script, [10_100_000]),
@@ -66,7 +66,7 @@ def test_bitcoinds_wallet_signs_the_buyers_input_and_the_funding_confirms(outsid
 
 def test_a_psbt_of_another_transaction_is_refused(outside):
     _, rpc = outside
-    scene = Scene(step=1_000_000)
+    scene = Scene(tolerance=COARSE)
     funding = scene.agreement().funding
     text = export_psbt(funding.transaction, funding.spent)
     changed = Transaction(

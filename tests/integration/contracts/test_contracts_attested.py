@@ -23,7 +23,7 @@ from tests.support.contracts import (
 )
 
 pytestmark = pytest.mark.integration
-STEP = 100_000
+TOLERANCE = 500
 
 
 def scene(wallet, *, oracles=1, threshold=1, expiry_in=2, refund_in=5):
@@ -31,7 +31,7 @@ def scene(wallet, *, oracles=1, threshold=1, expiry_in=2, refund_in=5):
     return Scene(
         oracles=oracles,
         threshold=threshold,
-        step=STEP,
+        tolerance=TOLERANCE,
         expiry_height=here + expiry_in,
         refund_height=here + refund_in,
         seller_coins=wallet.coins_for(SELLER.script, [10_100_000]),
@@ -74,7 +74,7 @@ def test_an_option_settles_by_attestation_in_and_out_of_the_money(wallet, price)
     assert sum(output.value for output in settled.outputs) == COLLATERAL - CET_FEE
     assert cet.payout + cet.seller_return + cet.anchor + cet.fee == COLLATERAL
     (exact,) = call_payouts([contract.event.price_of(contract.event.outcome(CentsPerBtc(price)))])
-    assert cet.payout <= exact < cet.payout + STEP + 330
+    assert abs(cet.payout - exact) * 20_000 <= TOLERANCE * max(exact, 50_000) + 20_000
     assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, PROOF_ROOT)
     assert funding.outputs[1].value == 50_000
 

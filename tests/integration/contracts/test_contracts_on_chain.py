@@ -13,7 +13,7 @@ from btcfi.contracts.watch import ContractStatus, SpendStatus
 from btcfi.hashes import sha256
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats
-from tests.support.contracts import BUYER, BUYER_SECRET, PROOF_ROOT, RATE, SELLER, SELLER_SECRET, Scene
+from tests.support.contracts import BUYER, BUYER_SECRET, COARSE, PROOF_ROOT, RATE, SELLER, SELLER_SECRET, Scene
 from tests.support.mandates import authority
 
 pytestmark = pytest.mark.integration
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 def ready(wallet, **options):
     here = wallet.node.block_count() + 3
     scene = Scene(
-        step=1_000_000,
+        tolerance=COARSE,
         expiry_height=here + 2,
         refund_height=here + 8,
         seller_coins=wallet.coins_for(SELLER.script, [10_100_000]),

@@ -24,13 +24,26 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import announce
-from btcfi.units import Height, Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.units import Height, Sats, Slot, UnixSeconds, display_txid, parse_txid
+from btcfi.vm.program import load_program_by_hash
 from tasks import attest, chain, checks, context, control, options
 from tasks import contracts as exchange_tasks
 from tests.support.contract_stage import COINS, SLOT
 from tests.support.oracles import secrets_of
+from workers.audit import ChainView, audit, fresh_run, owed
 
 pytestmark = pytest.mark.integration
+
+
+PAID = pytest.approx(500_000, rel=0.01)
+"""0.02 BTC of a $15,000 profit at $60,000, by the standard tolerance half of 2 % off at most."""
+
+
+def findings(stage, names):
+    view = ChainView()
+    view.follow(stage.node)
+    found = audit(stage.here.store, view, names)
+    return [one.what for one in found if not one.subject.startswith("round ")]  # the stage puts prices there by hand
 
 
 def sums(stage, name="one"):
@@ -44,6 +57,27 @@ def sums(stage, name="one"):
     return paid
 
 
+def test_the_audit_finds_a_contract_that_paid_anything_else_than_its_range(embedded, monkeypatch):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    embedded.settle()
+    embedded.mine(6)
+    paid = sums(embedded)
+    with embedded.here.store.reading() as session:
+        option, settlement = session.get_one(OptionRow, "one"), session.exec(select(SettlementRow)).one()
+        computed = fresh_run(load_program_by_hash(option.program_sha256), settlement.input_hex)
+        assert owed(session, option, settlement, computed, costs=Sats(1_240))[0] == paid != computed.payout_sats
+    genuine = exchange_tasks.contracts.agreed_terms
+
+    def of_another_premium(session, option_id):
+        terms = genuine(session, option_id)
+        return replace(terms, premium=Sats(40 * terms.premium))
+
+    monkeypatch.setattr("workers.audit.agreed_terms", of_another_premium)
+    assert any(f"got {paid} sats on chain" in one for one in findings(embedded, ["one"]))
+
+
 def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_childs_record_is_the_proof(stage):
     stage.sell("one")
     stage.sell("two", OptionKind.PUT)
@@ -53,10 +87,10 @@ def test_in_and_out_of_the_money_options_are_settled_by_attestation_and_the_chil
     assert [stage.row(SettlementRow, option_id=name).state for name in ("one", "two")] == ["broadcast"] * 2
     stage.mine(6)
     assert (stage.state("one"), stage.state("two")) == ("EXERCISED", "ABANDONED")
-    # 0.02 BTC of a $15,000 profit at $60,000, in whole steps of 50,000 sats
-    assert (sums(stage, "one"), sums(stage, "two")) == (500_000, 0)
+    assert (sums(stage, "one"), sums(stage, "two")) == (PAID, 0)
     child = parse_transaction(bytes.fromhex(stage.row(TransactionRow, subject="one", purpose="child").raw_hex))
     root = bytes.fromhex(stage.row(SettlementRow, option_id="one").proof_root)
+    assert findings(stage, ["one", "two"]) == []
     assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)
     stage.talk(2)
     statuses = [json.loads((mail._outbox / "status.json").read_text())["contracts"] for mail in stage.mails.values()]
@@ -98,7 +132,7 @@ def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(sta
     stage.undo(6)
     assert (stage.state(), stage.row(SettlementRow).state) == ("EXPIRED", "broadcast")
     stage.mine(6)
-    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, PAID)
 
 
 def exercise_early(stage):
@@ -152,7 +186,7 @@ def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_optio
     assert embedded.row(TransactionRow, purpose="outside").state == "final"
     embedded.settle()
     assert embedded.state() == "EXERCISED"
-    assert sums(embedded) == 500_000
+    assert sums(embedded) == PAID
     child = parse_transaction(bytes.fromhex(embedded.row(TransactionRow, purpose="child").raw_hex))
     root = bytes.fromhex(embedded.row(SettlementRow).proof_root)
     assert read_record(child.outputs[-1].script) == (RecordType.SETTLEMENT_PROOF, root)  # the buyer's own proof
@@ -382,7 +416,7 @@ def test_a_reorganisation_below_the_funding_leaves_funding_settlement_and_child_
     for _ in range(4):
         again(stage)
         stage.mine(3)
-    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+    assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, PAID)
 
 
 def transactions(stage):

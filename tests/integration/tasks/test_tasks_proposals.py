@@ -16,6 +16,7 @@ from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.mandate import Bounds, CloseRule
 from btcfi.contracts.messages import (
     CloseOrder,
@@ -31,7 +32,7 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import announce
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Height, Sats, parse_txid
+from btcfi.units import BasisPoints, Height, Sats, parse_txid
 from dashboards.operator import accounts
 from tasks import chain, context, options
 from tasks import contracts as exchange_tasks
@@ -200,7 +201,7 @@ def absurd(terms):
         "funding_sats_per_kvb": replace(terms, rate=SatsPerKvb(1_000_000)),
         "refund_height": replace(terms, refund_height=Height(terms.refund_height + 900 * 52_560)),
         "premium_sats": replace(terms, premium=Sats(2_000_000_000)),
-        "step_sats": replace(terms, step=terms.collateral),
+        "tolerance_bps": replace(terms, rule=ToleranceRule(tolerance=BasisPoints(10_000))),
         "threshold": replace(terms, threshold=1),
         "oracles": replace(terms, announcements=stranger),
         "cet_fee_sats": replace(terms, cet_fee=Sats(9_000)),
@@ -209,7 +210,7 @@ def absurd(terms):
 
 @pytest.mark.parametrize(
     "field",
-    ["funding_sats_per_kvb", "refund_height", "premium_sats", "step_sats", "threshold", "oracles", "cet_fee_sats"],
+    ["funding_sats_per_kvb", "refund_height", "premium_sats", "tolerance_bps", "threshold", "oracles", "cet_fee_sats"],
 )
 def test_a_service_that_proposes_what_the_mandate_does_not_allow_gets_a_refusal_by_name_and_no_signature(
     embedded, field
@@ -217,7 +218,7 @@ def test_a_service_that_proposes_what_the_mandate_does_not_allow_gets_a_refusal_
     desk = embedded.mails["seller"]._desk
     embedded.give_mandate(
         desk, funding_rate=Bounds(least=1_000, most=50_000), refund_delay=Bounds(least=1, most=2_016),
-        premium=Bounds(least=0, most=2_000_000), step_share=Bounds(least=0, most=5_000),
+        premium=Bounds(least=0, most=2_000_000), tolerance=Bounds(least=0, most=5_000),
         cet_fee=Bounds(least=1_000, most=1_000),
     )  # fmt: skip
     before = desk.balance()

@@ -107,7 +107,7 @@ def replaced(tmp_path, monkeypatch):
     retired, _ = retire_preset(
         presets, "standard",
         # what would pay, wait, run or confirm otherwise
-        step=("step_sats = 50000", "step_sats = 70000"), rounding=('rounding = "down"', 'rounding = "up"'),
+        rule=("tolerance_bps = 200", "tolerance_bps = 1000"),
         steps=("max_steps = 1048576", "max_steps = 20000"), depth=("confirmations = 6", "confirmations = 1"),
     )  # fmt: skip
     retire_program(guests, "option_settlement", by="vanilla_option")
@@ -128,7 +128,7 @@ def test_after_preset_and_program_were_replaced_old_options_settle_by_their_own_
     commit, replaced, tmp_path
 ):
     with resumed_stage(tmp_path / "store", commit) as (stage, said):
-        assert stage.here.preset.step_sats == 70_000
+        assert stage.here.preset.payouts.tolerance == 1_000
         stage.mine(1)  # one confirmation is enough for the new preset, and not for the old options
         finish(stage, said)
         assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED

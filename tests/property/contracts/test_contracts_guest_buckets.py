@@ -2,7 +2,7 @@
 
 import pytest
 
-from btcfi.contracts.buckets import Rounding, bucket_of, payout_buckets, round_payout
+from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule, bucket_of, payout_buckets, round_payout
 from btcfi.contracts.payouts import (
     breakpoints_of,
     condition_of,
@@ -15,7 +15,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementOutput
 from btcfi.options.payoff import settle_in_python
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from btcfi.vm.interpreter import run_many
 from btcfi.vm.program import load_program
 from tests.support.contracts import event
@@ -43,19 +43,32 @@ def program():
 
 @pytest.mark.parametrize("kind", list(OptionKind))
 @pytest.mark.parametrize("barrier", [None, 1_234_567, 432_100])
-def test_every_price_pays_within_one_step_of_its_own_run(program, kind, barrier):
+def test_every_price_pays_within_one_step_or_the_tolerance_of_its_own_run(program, kind, barrier):
     terms, what = option(kind, barrier=barrier), event(DIGITS)
     payouts = guest_payouts(terms, program)
     every = payouts([what.price_of(outcome) for outcome in range(1 << DIGITS)])
     for step, rounding in ((1_000, Rounding.DOWN), (25_000, Rounding.UP)):
         buckets = payout_buckets(
-            what, payouts, collateral=terms.collateral, step=Sats(step), rounding=rounding,
-            breakpoints=breakpoints_of(terms),
+            what, payouts, rule=StepRule(step=Sats(step), rounding=rounding), premium=Sats(0),
+            collateral=terms.collateral, breakpoints=breakpoints_of(terms),
         )  # fmt: skip
         assert len(buckets) < 1 << DIGITS
         for outcome, exact in enumerate(every):
             paid = buckets[bucket_of(buckets, outcome, DIGITS)].payout
             assert paid == round_payout(exact, step=Sats(step), rounding=rounding, collateral=terms.collateral), outcome
+
+    for tolerance, premium in ((200, 30_000), (1, 1_000)):
+        buckets = payout_buckets(
+            what, payouts, rule=ToleranceRule(tolerance=BasisPoints(tolerance)), premium=Sats(premium),
+            collateral=terms.collateral, breakpoints=breakpoints_of(terms),
+        )  # fmt: skip
+        for bucket in buckets:
+            size = 1 << (DIGITS - bucket.length)
+            inside = every[bucket.prefix * size :][:size]
+            least, most = min(inside), max(inside)
+            assert bucket.payout == (least + most) // 2
+            assert (most - least) * 10_000 <= max(tolerance * max(premium, least), 10_000)
+            assert (least > 0 and most < terms.collateral) or least == most
 
 
 @pytest.mark.parametrize("barrier", [1_234_567, 432_100])

@@ -15,14 +15,14 @@ from btcfi.oracle.announcement import WrongAnnouncementError, announce, check_an
 from btcfi.oracle.attestation import WrongAttestationError, attest, check_attestation
 from btcfi.secp256k1 import ORDER
 from btcfi.units import CentsPerBtc
-from tests.support.contracts import BUYER_SECRET, ORACLES, SELLER, SELLER_SECRET, MemoryLedger, Scene, event
+from tests.support.contracts import BUYER_SECRET, COARSE, ORACLES, SELLER, SELLER_SECRET, MemoryLedger, Scene, event
 
 PRICE = CentsPerBtc(12_000_000)
 
 
 @pytest.fixture(scope="module")
 def ready():
-    scene = Scene(step=5_000_000, oracles=3, threshold=2)
+    scene = Scene(tolerance=COARSE, oracles=3, threshold=2)
     agreement, accepted, signed, _ = scene.run()
     return scene, agreement, accepted, signed
 
@@ -240,7 +240,7 @@ ANNOUNCEMENTS = {
 
 @pytest.mark.parametrize("how", ANNOUNCEMENTS)
 def test_nothing_is_built_on_an_announcement_with_a_wrong_nonce_proof_or_signature(how):
-    scene = Scene(step=5_000_000)
+    scene = Scene(tolerance=COARSE)
     hostile = ANNOUNCEMENTS[how](scene.announcements[0])
     with pytest.raises(WrongAnnouncementError):
         check_announcement(hostile, expected=scene.event)
@@ -249,7 +249,7 @@ def test_nothing_is_built_on_an_announcement_with_a_wrong_nonce_proof_or_signatu
 
 
 def test_one_oracle_announced_twice_makes_no_threshold():
-    scene = Scene(step=5_000_000, oracles=2, threshold=2)
+    scene = Scene(tolerance=COARSE, oracles=2, threshold=2)
     with pytest.raises(InvalidInputError) as refused:
         scene.with_terms(announcements=scene.announcements[:1] * 2).agreement()
     assert refused.value.field == "oracles"
@@ -257,7 +257,7 @@ def test_one_oracle_announced_twice_makes_no_threshold():
 
 @pytest.mark.parametrize("threshold", [0, 3, -1, 1 << 40])
 def test_a_threshold_that_no_oracles_or_nobody_meets_is_refused(threshold):
-    scene = Scene(step=5_000_000, oracles=2, threshold=2)
+    scene = Scene(tolerance=COARSE, oracles=2, threshold=2)
     with pytest.raises(InvalidInputError) as refused:
         scene.with_terms(threshold=threshold).agreement()
     assert refused.value.field == "threshold"

@@ -3,12 +3,14 @@
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btcfi.bitcoin.address import NETWORKS
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.buckets import ToleranceRule, most_off
 from btcfi.contracts.mandate import (
     Bounds,
     CloseRule,
@@ -29,9 +31,10 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import parse_fixing
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import CentsPerBtc, Hash32, Height, Sats, UnixSeconds
+from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Height, Sats, UnixSeconds
 from tests.support.contracts import ORACLES, Scene
 from tests.support.mandates import IDENTITY, IDENTITY_SECRET, authority, mandate
+from tests.support.rounding import CENTS, Payoff, table
 
 NUMBERS = st.integers(-(1 << 53), 1 << 53)
 BOUNDS = st.tuples(NUMBERS, NUMBERS).map(sorted).map(lambda ends: Bounds(least=ends[0], most=ends[1]))
@@ -60,7 +63,7 @@ MANDATES = st.builds(
     presets=st.lists(st.binary(min_size=32, max_size=32).map(Hash32), max_size=2).map(tuple), exposure=AMOUNTS,
     close_fee=AMOUNTS, window_slack=st.integers(0, 1 << 53), american=FLAGS, barrier=FLAGS, unbidden=FLAGS,
     close=st.sampled_from(CloseRule), fixings=st.lists(FIXINGS, max_size=3, unique=True).map(tuple),
-    **dict.fromkeys(sorted(PAIRS), BOUNDS),
+    tolerance=st.none() | BOUNDS, **dict.fromkeys(sorted(PAIRS), BOUNDS),
 )  # fmt: skip
 
 
@@ -117,17 +120,18 @@ LIFE = OPTION.expiry - NOW
 VALUES = {
     "collateral": TERMS.collateral, "premium": TERMS.premium, "funding_rate": TERMS.rate, "cet_fee": TERMS.cet_fee,
     "life": LIFE, "expiry_slack": TERMS.expiry_height - expected_height(HEIGHT, LIFE),
-    "refund_delay": TERMS.refund_height - TERMS.expiry_height,
+    "refund_delay": TERMS.refund_height - TERMS.expiry_height, "tolerance": TERMS.rule.tolerance,
 }  # fmt: skip
 """What the scene's contract has for each bound in a unit of its own."""
 
-SHARES = {"premium_share": TERMS.premium, "step_share": TERMS.step}
+STEPS = Scene().of_version(2)
+SHARES = {"premium_share": (TERMS, TERMS.premium), "step_share": (STEPS.terms, STEPS.terms.rule.step)}
 """What it has for the bounds in basis points of the collateral."""
 
 
-def allows(role=Role.SELLER, **changes):
+def allows(role=Role.SELLER, terms=TERMS, **changes):
     try:
-        SCENE.authority(**changes).check_contract(TERMS, role)
+        SCENE.authority(**changes).check_contract(terms, role)
     except OutsideMandateError:
         return False
     return True
@@ -143,11 +147,34 @@ def test_a_term_at_either_end_of_its_bound_is_allowed_and_one_beyond_either_end_
 
 @pytest.mark.parametrize("name", SHARES)
 def test_a_share_is_compared_exactly_at_both_its_ends(name):
-    part = SHARES[name] * 10_000
+    terms, share = SHARES[name]
+    part = share * 10_000
     below, above = part // TERMS.collateral, -(-part // TERMS.collateral)
-    assert allows(**{name: Bounds(least=below, most=above)})
-    assert not allows(**{name: Bounds(least=part // TERMS.collateral + 1, most=10_000)})
-    assert not allows(**{name: Bounds(least=-1, most=above - 1)})
+    assert allows(terms=terms, **{name: Bounds(least=below, most=above)})
+    assert not allows(terms=terms, **{name: Bounds(least=part // TERMS.collateral + 1, most=10_000)})
+    assert not allows(terms=terms, **{name: Bounds(least=-1, most=above - 1)})
+
+
+def test_a_mandate_of_an_earlier_release_allows_a_tolerance_up_to_the_share_that_its_step_may_have():
+    for most, allowed in ((200, True), (199, False)):
+        old = mandate(oracles=ORACLES[:1], tolerance=None, step_share=Bounds(least=150, most=most))
+        assert "tolerance_basis_points" not in encode_mandate(old)
+        assert decode_mandate(encode_mandate(old)) == old
+        assert allows(given=old) is allowed
+    told = mandate(oracles=ORACLES[:1], tolerance=Bounds(least=0, most=200), step_share=Bounds(least=0, most=0))
+    assert allows(given=told)  # a contract of today has no step
+
+
+@given(kind=st.sampled_from(OptionKind), tolerance=st.integers(1, 10_000), premium=st.integers(0, 7_000_000))
+@settings(max_examples=12, deadline=None)
+def test_no_payout_is_further_off_than_an_earlier_mandate_s_share_of_the_collateral(kind, tolerance, premium):
+    """So that an owner who allowed a step of that share has allowed no less than such a tolerance."""
+    payoff, rule = Payoff(kind=kind, strike=10_000_000, quantity=7), ToleranceRule(tolerance=BasisPoints(tolerance))
+    buckets = payoff.buckets(rule, premium)
+    off = np.abs(table(buckets) - payoff.at(CENTS)).max()
+    below, above = most_off(rule, buckets, premium=Sats(premium), collateral=payoff.collateral)
+    assert off <= max(below, above)
+    assert (off - 1) * 10_000 < tolerance * payoff.collateral
 
 
 def test_what_is_at_stake_is_the_collateral_for_a_seller_the_premium_for_a_buyer_and_counts_to_the_satoshi():

@@ -76,7 +76,7 @@ DOCUMENTS = every_document()
 COMPUTED = {"confidence_bps", "reach_bps"}
 """Written for people, and read by nobody."""
 
-MAY_LACK = {"least_dollar_markets", "thin_bps"}
+MAY_LACK = {"tolerance_basis_points", "least_dollar_markets", "thin_bps"}
 """An earlier release did not write them: a document without one is read, and written again, without it."""
 
 FREE = {"option", "funding_witnesses", "rates"}

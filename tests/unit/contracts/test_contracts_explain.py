@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.contracts import setup
-from btcfi.contracts.explain import Messages, verified
-from btcfi.contracts.messages import Role
+from btcfi.contracts.buckets import most_off
+from btcfi.contracts.explain import Messages, _fees, verified
+from btcfi.contracts.messages import Offer, Role
 from btcfi.contracts.option import RefundTooEarlyError, WrongSignatureError
 from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms
 from btcfi.oracle.announcement import WrongAnnouncementError, announce
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
-from tests.support.contracts import COLLATERAL, ORACLES, STRIKE, Scene, event
+from tests.support.contracts import COARSE, COLLATERAL, ORACLES, STRIKE, Scene, event
+from tests.support.rounding import table
 
 BARRIER = CentsPerBtc(15_000_000)
 
@@ -30,7 +33,7 @@ def option(**changes):
 def scene(about=None, **changes):
     about = about or option()
     watched = event(condition=condition_of(about, Slot(about.expiry - 3600)))
-    made = Scene(event=watched, step=500_000, oracles=3, threshold=2, **changes)
+    made = Scene(event=watched, tolerance=500, oracles=3, threshold=2, **changes)
     return made.with_terms(option=encode_terms(about), breakpoints=breakpoints_of(about))
 
 
@@ -40,7 +43,7 @@ def messages(made, *, signed=True):
 
 
 def payout_at(price):
-    return Sats(COLLATERAL * max(price - STRIKE, 0) // price // 500_000 * 500_000)
+    return Sats(COLLATERAL * max(price - STRIKE, 0) // price)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +62,33 @@ def test_the_table_says_what_the_transactions_pay(whole):
     assert [row.price for row in found.payoff] == sorted(row.price for row in found.payoff)
     assert {row.price for row in found.payoff} >= {STRIKE, STRIKE // 2, STRIKE * 2}
     for row in found.payoff:
-        assert row.buyer == payout_at(row.price)
+        exact = payout_at(row.price)  # half of the tolerance of premium or payout is what a range is off
+        assert abs(row.buyer - exact) * 20_000 <= 500 * max(50_000, exact) + 20_000
+        assert (row.buyer == 0) is (exact == 0)
         assert row.buyer + row.seller + 240 + made.terms.cet_fee == COLLATERAL
+
+
+def test_it_says_what_the_rounding_can_cost_and_no_range_costs_more(whole):
+    made, said = whole
+    text = words(verified(said, made.payouts))
+    plan = made.agreement().plan
+    below, above = most_off(made.terms.rule, plan.buckets, premium=made.terms.premium, collateral=COLLATERAL)
+    assert f"the buyer may get {below:,} sat less or {above:,} sat more" in text
+    assert "5 % of the premium or the payout" in text
+    exact = made.payouts([made.event.price_of(outcome) for outcome in range(1 << 18)])
+    off = table(plan.buckets) - np.array(exact)
+    assert -off.min() <= below
+    assert off.max() <= above
+    assert below < 500 * COLLATERAL // 20_000
+
+
+def test_an_older_contract_says_what_its_step_can_cost():
+    made = scene()
+    old = Scene(event=made.event, oracles=3, threshold=2).of_version(2, step=500_000)
+    offer = Offer(terms=old.terms, role=Role.SELLER, party=old.seller)
+    agreement = old.agreement(offer)
+    sections = _fees(old.terms, agreement).lines
+    assert "Payouts are rounded down to steps of 500,000 sat: the buyer may get 499,999 sat less." in sections
 
 
 def test_the_worst_of_each_side_is_what_its_coins_and_the_worst_transaction_give(whole):
@@ -159,7 +187,7 @@ def test_terms_that_are_not_the_option_s_are_refused_by_name(about):
 def test_an_event_that_watches_another_barrier_is_refused(condition):
     about = option(barrier=BARRIER)
     other = f"{condition} between {about.expiry - 3600} and {about.expiry}"
-    made = Scene(event=event(condition=other), step=500_000).with_terms(
+    made = Scene(event=event(condition=other), tolerance=COARSE).with_terms(
         option=encode_terms(about), breakpoints=breakpoints_of(about)
     )
     with pytest.raises(InvalidInputError):

@@ -34,7 +34,7 @@ from btcfi.oracle.fixing import MINUTE, parse_fixing
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.party import screen
 from btcfi.units import CentsPerBtc, Hash32, Slot, UnixSeconds
-from tests.support.contracts import ORACLES, Scene, event, option_terms
+from tests.support.contracts import COARSE, ORACLES, Scene, event, option_terms
 from tests.support.mandates import IDENTITY, IDENTITY_SECRET, authority, mandate
 
 TWAP, MEDIAN = parse_fixing("twap:30"), parse_fixing("median:30")
@@ -261,7 +261,7 @@ def test_an_owner_reads_what_settles_a_contract_before_it_signs():
 
 
 def test_a_contract_in_plain_words_says_its_window_what_it_needs_of_it_and_how_it_is_rounded():
-    made = scene(oracles=3, threshold=2, step=500_000)
+    made = scene(oracles=3, threshold=2, tolerance=COARSE)
     offer, (_, accept, sign, _) = made.offer(), made.run()
     found = verified(Messages(offer=offer, accept=accept, sign=sign), made.payouts, announcements=made.announcements)
     words = "\n".join(line for section in found.sections for line in section.lines)
@@ -271,7 +271,7 @@ def test_a_contract_in_plain_words_says_its_window_what_it_needs_of_it_and_how_i
         "attested the mean of the 30 minutes",
     ):  # fmt: skip
         assert part in words, part
-    old = Scene(oracles=3, threshold=2, step=500_000)
+    old = Scene(oracles=3, threshold=2, tolerance=COARSE)
     _, accept, sign, _ = old.run()
     found = verified(Messages(offer=old.offer(), accept=accept, sign=sign), old.payouts)
     words = "\n".join(line for section in found.sections for line in section.lines)

@@ -2,23 +2,23 @@
 
 import pytest
 
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule
 from btcfi.contracts.sellable import unsellable
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from btcfi.vm.program import load_program
 
 EXPIRY = Slot(1_800_000_000)
+TOLERANCE = ToleranceRule(tolerance=BasisPoints(200))
+STEPS = StepRule(step=Sats(50_000), rounding=Rounding.DOWN)
 
 
-def said(kind=OptionKind.CALL, *, strike=6_000_000, quantity=10, barrier=None, last=None):
+def said(kind=OptionKind.CALL, *, strike=6_000_000, quantity=10, barrier=None, last=None, rule=TOLERANCE):
     terms = OptionTerms(
         kind=kind, strike=CentsPerBtc(strike), quantity=CentiBtc(quantity), barrier=barrier, american=False,
         expiry=EXPIRY, premium=Cents(0), collateral=required_collateral(kind, CentiBtc(quantity)),
     )  # fmt: skip
-    found = unsellable(
-        terms, program=load_program("option_settlement"), step=Sats(50_000), rounding=Rounding.DOWN, last=last
-    )  # fmt: skip
+    found = unsellable(terms, program=load_program("option_settlement"), rule=rule, last=last)
     return None if found is None else found.field
 
 
@@ -34,11 +34,13 @@ def test_a_strike_or_a_barrier_that_no_attestation_reaches_is_refused_by_its_nam
 
 
 def test_a_size_of_more_payouts_than_the_parties_sign_is_refused():
-    assert said(quantity=100_000) == "quantity"
+    assert said(quantity=100_000, rule=STEPS) == "quantity"
+    assert said(quantity=100_000) is None, "a tolerance has as many ranges whatever the size"
 
 
-def test_a_strike_at_which_every_price_pays_the_same_is_refused():
-    assert said(OptionKind.BINARY_PUT, strike=1, quantity=1) == "strike"
+@pytest.mark.parametrize("rule", [TOLERANCE, STEPS])
+def test_a_strike_at_which_every_price_pays_the_same_is_refused(rule):
+    assert said(OptionKind.BINARY_PUT, strike=1, quantity=1, rule=rule) == "strike"
 
 
 def test_an_expiry_that_a_recording_never_reaches_is_refused_and_its_last_minute_is_not():

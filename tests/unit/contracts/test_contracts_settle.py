@@ -6,8 +6,10 @@ from btcfi import secp256k1
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import InsufficientFundsError
+from btcfi.contracts.buckets import bucket_of
 from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.mandate import CloseRule
+from btcfi.contracts.messages import Offer, Role
 from btcfi.contracts.metadata import (
     OptionMetadata,
     RecordType,
@@ -34,6 +36,7 @@ from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Hash32, Height, Sats
 from tests.support.contracts import (
     BUYER_SECRET,
+    COARSE,
     COLLATERAL,
     ORACLES,
     PROOF_ROOT,
@@ -52,7 +55,7 @@ AGREED = authority(close=CloseRule.AGREED)
 
 @pytest.fixture(scope="module")
 def ready():
-    scene = Scene(step=1_000_000, oracles=3, threshold=2)
+    scene = Scene(tolerance=COARSE, oracles=3, threshold=2)
     agreement, accepted, signed, _ = scene.run()
     return scene, agreement.plan, scene.presignatures(accepted, signed)
 
@@ -193,6 +196,30 @@ def test_a_side_signs_for_the_role_that_it_has_and_only_what_that_role_signs(rea
 )
 def test_the_fee_is_the_sellers_and_dust_goes_to_the_other_side(collateral, payout, fee, expected):
     assert split(Sats(collateral), Sats(payout), Sats(fee)) == expected
+
+
+@pytest.mark.parametrize(
+    ("collateral", "payout", "expected"),
+    [
+        (10_000, 0, (0, 9_760)), (10_000, 164, (0, 9_760)), (10_000, 165, (330, 9_430)), (10_000, 329, (330, 9_430)),
+        (10_000, 330, (330, 9_430)), (10_000, 9_430, (9_430, 330)), (10_000, 9_431, (9_430, 330)),
+        (10_000, 9_595, (9_430, 330)), (10_000, 9_596, (9_760, 0)), (10_000, 10_000, (9_760, 0)),
+        (900, 165, (330, 330)), (899, 165, (0, 659)), (899, 495, (659, 0)),
+    ],
+)  # fmt: skip
+def test_dust_becomes_the_nearer_of_nothing_and_330_sats_where_the_collateral_has_both(collateral, payout, expected):
+    assert split(Sats(collateral), Sats(payout), Sats(240), nearest=True) == expected
+
+
+def test_a_contract_of_version_3_pays_dust_to_the_nearer_and_earlier_ones_give_it_away():
+    """At $100,001 and $100,002, by 0.1 BTC: 99 and 199 sats."""
+    scene = Scene()
+    buckets = scene.agreement().plan.buckets
+    outcomes = [scene.event.outcome(CentsPerBtc(price)) for price in (10_000_100, 10_000_200)]
+    for made, expected in ((scene, [0, 330]), (Scene().of_version(2), [0, 0])):
+        offer = Offer(terms=made.terms, role=Role.SELLER, party=made.seller)
+        plan = made.agreement(offer, buckets=buckets).plan
+        assert [plan.split_of(bucket_of(buckets, one, 18)).buyer for one in outcomes] == expected
 
 
 def test_a_payout_above_the_collateral_or_a_collateral_below_its_fee_is_refused():

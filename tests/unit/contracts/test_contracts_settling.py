@@ -8,7 +8,7 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.settling import Again, Alone, Fresh, Wait, Waiting, next_refund, next_step
 from btcfi.contracts.settling import Version as Sent
 from btcfi.units import Height, Sats, Txid
-from tests.support.contracts import BUYER, Scene
+from tests.support.contracts import BUYER, COARSE, Scene
 from tests.support.settling import EXPIRY, REFUND, RULE, cet, coin, terms, version, view
 
 STRANGER = Txid(b"\x77" * 32)
@@ -147,7 +147,7 @@ def test_any_version_of_ours_on_the_anchor_counts_as_ours():
 
 
 def refund_scene():
-    plan = Scene(step=1_000_000, expiry_height=EXPIRY, refund_height=REFUND).agreement().plan
+    plan = Scene(tolerance=COARSE, expiry_height=EXPIRY, refund_height=REFUND).agreement().plan
     return plan.contract, plan.funding
 
 

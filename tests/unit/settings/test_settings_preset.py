@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule
 from btcfi.errors import InvalidInputError, NotFoundError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
-from btcfi.units import BasisPoints
+from btcfi.units import BasisPoints, Sats
 from settings import preset_files
 from settings.preset import load_preset, load_preset_by_hash, read_preset, rule_by_hash
 from settings.preset_files import PRESETS
@@ -23,6 +24,8 @@ SOLD_BY = (
     "775f198cca166ff9ccc84b5b21f720c3e81b0190b917206fc8b22a7eb6df48b8",
     "3ff8d659bc77f2a8032bac2104c7c1b495b5f82bbaf872cc569833d684a9ea3d",
     "e1ab14fbc5eabd07dcadcc3c095078b2867eb53fe8973fb6169d1c2e4c60c014",
+    "41e1ae6d7ba3ba1a8a73cae378feb3a5d08696a33a837305c12e549391af150d",
+    "8ae34062334a66229cf1d75dcd5bd894f9d60625dba9edbee7b897a138264351",
 )
 """Every preset that an option was ever sold by: add a hash when a preset changes, never take one away."""
 
@@ -57,6 +60,13 @@ def test_the_preset_for_studies_differs_from_the_standard_one_only_in_that_it_se
     assert (study.consensus.least_dollar_markets, study.consensus.thin_bps) == (0, 0)
 
 
+@pytest.mark.parametrize("sha256", SOLD_BY[:3])
+def test_what_was_sold_in_steps_keeps_its_steps_and_what_is_sold_today_follows_a_tolerance(sha256):
+    steps = StepRule(step=Sats(50_000), rounding=Rounding.DOWN)
+    assert load_preset_by_hash(sha256).payouts == steps
+    assert load_preset("standard").payouts == ToleranceRule(tolerance=BasisPoints(200))
+
+
 def test_a_preset_is_chosen_with_or_without_its_system():
     assert load_preset("options/standard") == load_preset("standard")
 
@@ -65,7 +75,7 @@ def test_a_preset_is_chosen_with_or_without_its_system():
 def folder(tmp_path, monkeypatch):
     """The presets after the standard one was replaced: (the folder, the retired file)."""
     (tmp_path / "options").mkdir()
-    (tmp_path / "options" / "standard.toml").write_text(STANDARD.replace("step_sats = 50000", "step_sats = 70000"))
+    (tmp_path / "options" / "standard.toml").write_text(STANDARD.replace("tolerance_bps = 200", "tolerance_bps = 300"))
     (tmp_path / "retired" / "options").mkdir(parents=True)
     retired = tmp_path / "retired" / "options" / f"standard-{SOLD_BY[-1][:8]}.toml"
     retired.write_text(STANDARD)
@@ -77,8 +87,8 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_retired_preset_is_found_by_its_hash_and_its_name_means_the_new_one(folder):
     old, new = load_preset_by_hash(SOLD_BY[-1]), load_preset("standard")
-    assert (old.name, old.step_sats, old.sha256) == ("standard", 50_000, SOLD_BY[-1])
-    assert (new.name, new.step_sats) == ("standard", 70_000)
+    assert (old.name, old.payouts.tolerance, old.sha256) == ("standard", 200, SOLD_BY[-1])
+    assert (new.name, new.payouts.tolerance) == ("standard", 300)
     assert load_preset_by_hash(new.sha256) == new
 
 
@@ -89,7 +99,7 @@ def test_a_preset_that_is_nowhere_is_named_by_its_hash(folder):
         load_preset_by_hash(SOLD_BY[-1], name="standard")
     assert (caught.value.kind, caught.value.sha256, caught.value.name) == ("preset", SOLD_BY[-1], "standard")
     retired.write_text(STANDARD)  # the operator puts it there: no restart
-    assert load_preset_by_hash(SOLD_BY[-1], name="standard").step_sats == 50_000
+    assert load_preset_by_hash(SOLD_BY[-1], name="standard").payouts.tolerance == 200
 
 
 def test_a_retired_preset_that_was_edited_is_not_held_and_the_message_names_the_file(folder):
@@ -145,6 +155,13 @@ def test_an_unknown_preset_is_not_found(name):
         ("least_dollar_markets = 4", "least_dollar_markets = 65", "preset consensus.least_dollar_markets"),
         ("thin_bps = 10", "thin_bps = -1", "preset consensus.thin_bps"),
         ('"twap:30"', '"twap:0"', "preset contract.fixing"),
+        ("tolerance_bps = 200", "tolerance_bps = 0", "preset contract.tolerance_bps"),
+        ("tolerance_bps = 200", "tolerance_bps = 1001", "preset contract.tolerance_bps"),
+        ("tolerance_bps = 200", "", "preset contract.tolerance_bps"),
+        ("tolerance_bps = 200", "tolerance_bps = 200\nstep_sats = 50000", "preset contract.step_sats"),
+        ("tolerance_bps = 200", 'tolerance_bps = 200\nrounding = "down"', "preset contract.rounding"),
+        ("tolerance_bps = 200", "step_sats = 50000", "preset contract.rounding"),
+        ("tolerance_bps = 200", 'step_sats = 1\nrounding = "down"', "preset contract.step_sats"),
         ("max_steps = 1048576", "max_steps = 1024", "preset settlement.parallel_proof_steps"),
         ("quorum_numerator = 2", "quorum_numerator = 4", "quorum"),
         ("[chain]", "[chain", "preset changed.toml"),

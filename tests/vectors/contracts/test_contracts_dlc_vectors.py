@@ -8,7 +8,7 @@ import json
 import pytest
 
 from btcfi import secp256k1
-from btcfi.contracts.buckets import Rounding, payout_buckets
+from btcfi.contracts.buckets import Rounding, StepRule, payout_buckets
 from btcfi.hashes import sha256, tagged_hash
 from btcfi.oracle.announcement import anticipation_point, digit_digest
 from btcfi.oracle.attestation import sign_with_nonce
@@ -67,7 +67,11 @@ def test_the_numeric_contracts_digit_compression_has_the_specifications_count():
         return results
 
     buckets = payout_buckets(
-        event(descriptor["numDigits"]), payouts, collateral=Sats(collateral), step=Sats(1), rounding=Rounding.DOWN
+        event(descriptor["numDigits"]),
+        payouts,
+        collateral=Sats(collateral),
+        premium=Sats(0),
+        rule=StepRule(step=Sats(1), rounding=Rounding.DOWN),
     )
     given = _numeric()["accept_message"]["message"]["cetAdaptorSignatures"]["ecdsaAdaptorSignatures"]
     assert len(buckets) == len(given) == 14

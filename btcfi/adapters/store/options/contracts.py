@@ -30,7 +30,7 @@ from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
-from btcfi.contracts.buckets import PackedBuckets, Rounding
+from btcfi.contracts.buckets import STANDARD_TOLERANCE, PackedBuckets, ToleranceRule
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
     CET_FEE,
@@ -55,7 +55,7 @@ from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
-from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
@@ -70,8 +70,7 @@ CLOSE_SUFFIX: Final = "~close"
 class ContractRule:
     """What a preset says about contracts."""
 
-    step: Sats
-    rounding: Rounding
+    payouts: ToleranceRule
     threshold: int
     rate: SatsPerKvb
     refund_delay_blocks: int
@@ -118,7 +117,7 @@ def order_contract(
     contract = ContractTerms(
         option=encode_terms(terms), collateral=terms.collateral, premium=Sats(option.premium_sats),
         expiry_height=expiry, refund_height=Height(expiry + rule.refund_delay_blocks), rate=rule.rate,
-        step=Sats(min(rule.step, terms.collateral)), rounding=rule.rounding, breakpoints=breakpoints_of(terms),
+        rule=rule.payouts, breakpoints=breakpoints_of(terms),
         announcements=announcements, threshold=rule.threshold,
     )  # fmt: skip
     session.add(
@@ -154,7 +153,8 @@ def _ordered(row: ContractRow) -> Order:
     order = decode_order(json.loads(row.order))
     if order.terms.version == VERSION or row.state != ContractState.ORDERED:
         return order
-    return replace(order, terms=replace(order.terms, version=VERSION, cet_fee=CET_FEE))
+    rule = ToleranceRule(tolerance=STANDARD_TOLERANCE)
+    return replace(order, terms=replace(order.terms, version=VERSION, cet_fee=CET_FEE, rule=rule))
 
 
 _WENT_ON: Final = {"last_error": None}
@@ -310,6 +310,14 @@ def message_of(session: Session, sha256: str | None) -> dict[str, Any]:
     return body
 
 
+def agreed_terms(session: Session, option_id: str) -> ContractTerms:
+    """Return the terms that both parties have signed for an option. Raises NotFoundError while there are none."""
+    row = session.get(ContractRow, option_id)
+    if row is None or row.offer_sha256 is None:
+        raise NotFoundError("contract", option_id, "an option whose seller has made an offer")
+    return decode_offer(message_of(session, row.offer_sha256)).terms
+
+
 def kept_messages(session: Session, option_id: str) -> dict[str, dict[str, Any]]:
     """Return what both parties have said so far to set a contract up, by kind: ``offer``, ``accept``, ``sign``."""
     row = session.get(ContractRow, option_id)
@@ -344,6 +352,7 @@ def _pack(agreement: Agreement, kept: Setup) -> bytes:
         "internal_key": contract.internal_key.hex(), "tree": contract.tree, "collateral": contract.collateral,
         "expiry_height": contract.expiry_height, "refund_height": contract.refund_height, "threshold": plan.threshold,
         "oracles": [one.oracle_key.hex() for one in plan.announcements], "cet_fee": plan.cet_fee,
+        "nearest_dust": contract.nearest_dust,
         "sizes": [len(buckets), len(signatures[Role.BUYER]), len(signatures[Role.SELLER])],
     }  # fmt: skip
     return json.dumps(head).encode() + b"\n" + buckets + signatures[Role.BUYER] + signatures[Role.SELLER]
@@ -388,6 +397,7 @@ def _executable(option: OptionRow, packed: bytes, announcements: str, attested: 
         collateral=Sats(head["collateral"]), expiry_height=Height(head["expiry_height"]),
         refund_height=Height(head["refund_height"]), internal_key=bytes.fromhex(head["internal_key"]),
         tree=head["tree"], min_refund_delay=head["refund_height"] - head["expiry_height"],
+        nearest_dust=head.get("nearest_dust", False),  # plans of versions 1 and 2 say none
     )  # fmt: skip
     announced = _announced(announcements)
     plan = ExecutionPlan(

@@ -118,6 +118,8 @@ def least_premium(spot: CentsPerBtc) -> Cents:
 def sats_of(premium: Cents, spot: CentsPerBtc) -> Sats:
     """Return what the funding pays for a premium, rounded up to the satoshi as its dollars were to the cent."""
     return Sats(max(MIN_PREMIUM_SATS, -(-premium * SATS_PER_BTC // spot)))
+
+
 def locked_option(session: Session, option_id: str) -> OptionRow:
     """Return the option as it is now, to this transaction alone. Raises NotFoundError."""
     find_option(session, option_id)

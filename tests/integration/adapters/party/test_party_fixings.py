@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from btcfi.contracts.buckets import bucket_of
 from btcfi.contracts.mandate import Bounds, OutsideMandateError
 from btcfi.contracts.messages import Role
 from btcfi.contracts.watch import Action, ContractStatus
@@ -24,12 +25,15 @@ def test_a_contract_on_a_window_settles_at_the_nearest_dollar_of_its_mean(wallet
     two = TwoParties(wallet, tmp_path, option=WINDOW)
     name, collateral = two.active()
     two.pass_until(two.store("buyer").load(name).offer.terms.expiry_height)
-    mean = CentsPerBtc(12_499_950)  # half a dollar below $125,000: up it is worth a whole step more
-    assert two.event.outcome(mean) == 125_000
+    mean = CentsPerBtc(13_107_150)  # half a dollar below $131,072, where another digit and so another range begins
+    assert two.event.outcome(mean) == 131_072
+    buckets = two.store("buyer").load(name).buckets
+    below, nearest = (buckets[bucket_of(buckets, price, 18)].payout for price in (131_071, 131_072))
+    assert nearest > below
     two.buyer.learn(two.attestation(mean))
     (report,) = two.buyer.watch()
     assert (report.action, report.note) == (Action.SETTLE, "")
-    assert two.spender(collateral).outputs[0].value == 2_000_000
+    assert two.spender(collateral).outputs[0].value == nearest
     two.wallet.mine(6)
     assert two.buyer.watch()[0].status is ContractStatus.SETTLED
 

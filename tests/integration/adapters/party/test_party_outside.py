@@ -61,7 +61,7 @@ def agreed(stage, name, kind, *, buyer_coin=None):
     home = seller.rpc.call("getnewaddress", "", kind)
     seller.run(
         "offer", "--option", folder / "option.json", "--role", "seller", "--announcement", folder / "oracle.json",
-        "--premium-sats", 50_000, "--step-sats", 500_000, "--expiry-height", here + 8, "--refund-height", here + 14,
+        "--premium-sats", 50_000, "--tolerance-bps", 1_000, "--expiry-height", here + 8, "--refund-height", here + 14,
         "--out", offer, "--coin", theirs, "--pay-to", home,
     )  # fmt: skip
     assert json.loads(offer.read_text())["party"]["payout_script"] == decode_address(home).hex()

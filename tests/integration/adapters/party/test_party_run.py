@@ -14,7 +14,7 @@ from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import SatsPerKvb
-from btcfi.contracts.buckets import Rounding
+from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.mandate import Bounds
 from btcfi.contracts.messages import (
     ContractTerms,
@@ -27,7 +27,7 @@ from btcfi.contracts.payouts import breakpoints_of, condition_of, encode_terms
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
 from btcfi.oracle.announcement import OracleEvent, announce
 from btcfi.oracle.attestation import attest
-from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
+from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Height, Sats, Slot
 from btcfi.vm.program import load_program
 from tests.support.chain import Wallet, embedded_node
 from tests.support.contracts import ORACLES, MemoryLedger
@@ -137,7 +137,7 @@ def order(kind, number, program, announcements, barrier=None, *, height):
     announcements |= {one.digest(): (secret, one) for secret, one in zip(ORACLES, given, strict=True)}
     contract = ContractTerms(
         option=encode_terms(terms), collateral=collateral, premium=Sats(50_000), expiry_height=Height(height + 4),
-        refund_height=Height(height + 2_000), rate=SatsPerKvb(2_000), step=Sats(200_000), rounding=Rounding.DOWN,
+        refund_height=Height(height + 2_000), rate=SatsPerKvb(2_000), rule=ToleranceRule(tolerance=BasisPoints(1_000)),
         breakpoints=breakpoints_of(terms), announcements=given, threshold=2,
     )  # fmt: skip
     return encode_order(Order(terms=contract, role=Role.SELLER))
@@ -182,7 +182,7 @@ def test_four_options_with_two_of_three_oracles_are_set_up_and_settled_though_a_
     wait_until(settled, (seller.statuses(), buyer.statuses()))
     for party in (seller, buyer):
         assert not list((party.folder / "inbox" / "refused").iterdir())
-    # the call 0.02 BTC, the put nothing, the binary 0.08, the other call 3 cents of strike and so a step less
+    # each call 0.02 BTC, the put nothing, the binary 0.08, and half of the tolerance off at most
     script = buyer.keystore.wallet_key(0).script
     paid = sorted(
         output.value
@@ -192,7 +192,7 @@ def test_four_options_with_two_of_three_oracles_are_set_up_and_settled_though_a_
         for output in transaction.outputs
         if output.script == script
     )
-    assert paid == [1_800_000, 2_000_000, 8_000_000]
+    assert paid == pytest.approx([2_000_000, 2_000_000, 8_000_000], rel=0.05)
 
 
 def test_an_offer_that_is_not_a_bid_is_refused_and_an_order_or_a_bid_serves_once(stage):

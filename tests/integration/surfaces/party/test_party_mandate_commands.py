@@ -305,7 +305,7 @@ def test_an_offer_is_checked_without_signing_and_the_field_that_is_not_allowed_i
         reader.said("init")
         assert reader.said("mandate", "check", offer, code=1)["field"] == "mandate"
         wide = {"kinds": ["call"], "feeds": ["BTC-USD"],
-                "step_basis_points": [0, 1_000], "refund_delay_blocks": [5, 2_016],
+                "tolerance_basis_points": [0, 10_000], "refund_delay_blocks": [5, 2_016],
                 "seconds_to_expiry": [0, 86_400]}  # fmt: skip
         reader.said("mandate", "sign", reader.draft(**wide, premium_sats=[0, 59_999]), "--yes")
         before = reader.files()

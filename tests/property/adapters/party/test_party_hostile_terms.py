@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from btcfi.bitcoin.fees import SatsPerKvb
+from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule
 from btcfi.contracts.mandate import CloseRule
 from btcfi.contracts.messages import (
     CloseOrder,
@@ -25,7 +26,7 @@ from btcfi.contracts.payouts import breakpoints_of, decode_terms, price_input
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.fixing import parse_fixing
-from btcfi.units import CentsPerBtc, Hash32, Height, Sats, Slot
+from btcfi.units import BasisPoints, CentsPerBtc, Hash32, Height, Sats, Slot
 from tests.support.contracts import ORACLES
 from tests.support.desks import EXPIRY, NOW, PRICE, open_chain, open_pair
 
@@ -86,6 +87,8 @@ def at_another_minute(minute):
 
 WINDOW = parse_fixing("twap:30")
 
+STEPS = StepRule(step=Sats(50_000), rounding=Rounding.DOWN)
+
 ROWS = {
     "10,000 sat/vB": (put(rate=SatsPerKvb(10_000_000)), "funding_sats_per_kvb"),
     "a sat more a vB than allowed": (put(rate=SatsPerKvb(50_001)), "funding_sats_per_kvb"),
@@ -97,15 +100,15 @@ ROWS = {
     "a premium of 20 BTC": (put(premium=Sats(2_000_000_000)), "premium_sats"),
     "no premium": (put(premium=Sats(0)), "premium_sats"),
     "a premium of a fifth of the collateral": (put(premium=Sats(2_000_000)), "premium_sats"),
-    "a step as large as the collateral": (put(step=Sats(10_000_000)), "step_sats"),
-    "a step of nothing": (put(step=Sats(0)), "step"),
+    "a tolerance as wide as the payout": (put(rule=ToleranceRule(tolerance=BasisPoints(10_000))), "tolerance_bps"),
     "a CET without a fee": (put(cet_fee=Sats(0)), "cet_fee_sats"),
     "a CET that pays all to the miner": (put(cet_fee=Sats(9_000_000)), "cet_fee_sats"),
     "a collateral that is not the option's": (put(collateral=Sats(11_000_000)), "collateral_sats"),
     "a collateral above the bound": (
         lambda terms: put(collateral=Sats(30_000_000))(option(collateral_sats=30_000_000)(terms)), "collateral_sats",
     ),
-    "version 1": (put(version=1, cet_fee=Sats(0)), "version"),
+    "version 1": (put(version=1, cet_fee=Sats(0), rule=STEPS), "version"),
+    "version 2": (put(version=2, rule=STEPS), "version"),
     "threshold 1 of 3": (announced(*ORACLES), "oracles"),
     "a threshold that nobody allowed": (put(threshold=2), "threshold"),
     "a stranger's oracle": (announced(STRANGER), "oracles"),

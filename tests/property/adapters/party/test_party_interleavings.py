@@ -116,8 +116,8 @@ def test_nor_does_one_on_the_standard_preset(batch):
 def test_the_model_s_standard_contract_is_the_preset_s():
     preset = tomllib.loads((ROOT / "settings/presets/options/standard.toml").read_text())["contract"]
     (kind,) = STANDARD
-    assert (kind.step, kind.oracles, kind.threshold) == (
-        preset["step_sats"], preset["oracles"], preset["oracle_threshold"],
+    assert (kind.tolerance, kind.oracles, kind.threshold) == (
+        preset["tolerance_bps"], preset["oracles"], preset["oracle_threshold"],
     )  # fmt: skip
 
 

@@ -1,13 +1,19 @@
 """One screen before a signature: amounts in both units, the other side, the worst case, the oracles, the heights."""
 
 import pytest
+from typer.testing import CliRunner
 
 from btcfi.contracts.cooperative import build_close
+from btcfi.contracts.mandate import Bounds, encode_mandate, sign_mandate
 from btcfi.contracts.messages import Role
 from btcfi.contracts.summary import DeclinedError, close_summary_of, summary_of
 from btcfi.errors import InvalidInputError
+from btcfi.options.terms import OptionKind
+from btcfi.surfaces import party_cli
 from btcfi.surfaces.party import screen
 from tests.support.contracts import Scene
+from tests.support.mandates import IDENTITY_SECRET, mandate
+from tests.support.rounding import CENTS, Payoff, table
 
 
 @pytest.fixture
@@ -76,3 +82,35 @@ def test_without_a_terminal_nobody_is_asked_and_with_one_only_a_yes_goes_on(agre
         else:
             with pytest.raises(DeclinedError):
                 screen.asking(yes=False)(summary)
+
+
+# ---- what the rounding may cost
+
+
+def test_either_side_reads_how_much_less_than_the_guest_computes_it_may_be_paid(agreement):
+    payoff = Payoff(kind=OptionKind.CALL, strike=10_000_000, quantity=10)
+    off = table(agreement.plan.buckets) - payoff.at(CENTS)
+    least = {Role.BUYER: -off.min(), Role.SELLER: off.max()}
+    for summary in summaries(agreement):
+        assert 0 < least[summary.role] <= summary.rounded_off <= 61_550  # 1 % of the largest payout
+        text = screen.contract_screen(summary)
+        assert f"pays you at most 0.{summary.rounded_off:08d} BTC ({summary.rounded_off:,} sat) less" in text
+
+
+def test_a_mandate_that_names_no_tolerance_is_shown_with_what_it_allows():
+    old = mandate(tolerance=None, step_share=Bounds(least=0, most=150))
+    new = mandate(tolerance=Bounds(least=0, most=90))
+    said = screen.mandate_screen(encode_mandate(old), None)
+    assert "tolerance_basis_points   0 to 150" in said
+    said = screen.mandate_screen(encode_mandate(new), sign_mandate(old, IDENTITY_SECRET))
+    assert "tolerance_basis_points   0 to 90   (was 0 to 150)" in said
+
+
+@pytest.mark.parametrize("words", [("--step-sats", "50000"), ("--rounding", "down")])
+def test_an_offer_in_steps_is_refused_by_the_name_of_its_option_and_told_what_has_taken_its_place(words, tmp_path):
+    needed = ["--option", tmp_path / "none", "--role", "seller", "--announcement", tmp_path / "none"]
+    needed += ["--premium-sats", "50000", "--out", "-", "--node", "http://127.0.0.1:1", *words]
+    made = CliRunner().invoke(party_cli.app, ["offer", *map(str, needed)])
+    assert isinstance(made.exception, InvalidInputError), made.output
+    assert made.exception.field == words[0]
+    assert "--tolerance-bps" in made.exception.expected
