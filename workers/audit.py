@@ -29,7 +29,7 @@ from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.options.payoff import settle_in_python
+from btcfi.options.payoff import twin_of
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
 from btcfi.proofs.window import check_window, read_window
@@ -161,7 +161,7 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
     problems = _window(settlement)
     for what, expected, found in (
         ("payout in the store", output.payout_sats, settlement.payout_sats),
-        ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
+        ("payout of the twin in Python", output.payout_sats, twin_of(option.program_sha256)(given).payout_sats),
         ("state", OptionState.EXERCISED if output.payout_sats else OptionState.ABANDONED, option.state),
         ("price of the settlement", _price_of(session, option, settlement), given.spot),
         ("strike", option.strike_cents, given.strike),

@@ -15,7 +15,7 @@ from btcfi.surfaces.vm_cli import _input_bytes
 from guest_programs.new import GuestCheckError, build_program, check_program, new_program
 from tests.support.paths import ROOT, VECTORS_FOLDER
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 
 
 def btcfi(*arguments, cwd=None, stdin=None):
@@ -55,7 +55,7 @@ def test_trace_show_says_how_the_payout_came_about(proofs):
     done = btcfi("trace", "show", proofs / "0.json")
     assert done.returncode == 0
     assert "ecall" in done.stdout
-    assert "pays $5,432.10, 8301888 sats" in done.stdout
+    assert "the payout is $5,432.10, 8301888 sats" in done.stdout
 
 
 def test_trace_diff_finds_the_load_of_the_other_price(proofs):

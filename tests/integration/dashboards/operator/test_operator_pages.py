@@ -260,7 +260,7 @@ def test_a_proof_is_taken_apart_verified_in_place_and_downloads_byte_for_byte(wo
     verify(proof, load_program(proof.program_name))
     for digest in (proof.proof_root, proof.execution_trace_root, proof.input_commitment, proof.final_state_hash):
         assert digest.hex() in page
-    assert "pays $200.00" in words(page)
+    assert "the payout is $200.00" in words(page)
     verified = client.post("/settlements/st-one/verify", data={"csrf": csrf_of(client)}).text
     assert "It holds" in verified
     last = proof.steps - 1

@@ -34,7 +34,7 @@ from tests.support.paths import VECTORS_FOLDER
 
 pytestmark = pytest.mark.integration
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 
 
 @pytest.fixture(scope="module")
