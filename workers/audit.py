@@ -17,14 +17,19 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options import holds
+from btcfi.adapters.store.options.on_chain import transaction_of
 from btcfi.adapters.store.options.options import event_of
+from btcfi.adapters.store.options.purposes import CHILD
+from btcfi.adapters.store.options.settled import pays
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
+from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.buckets import round_payout
 from btcfi.contracts.option import split
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
@@ -82,6 +87,15 @@ class ChainView:
             block = node.call("getblock", node.call("getblockhash", self.height), 2)
             for transaction in block["tx"]:
                 self._take(transaction)
+
+    def fee_of(self, txid: str) -> int | None:
+        """Return what a transaction pays in fees, sats; None unless the chain holds it and what it spends."""
+        transaction = self.transactions.get(txid)
+        if transaction is None or any(one.get("txid") not in self.transactions for one in transaction["vin"]):
+            return None
+        spent = [(self.transactions[one["txid"]], one["vout"]) for one in transaction["vin"]]
+        given = sum(_sats(parent["vout"][index]) for parent, index in spent)
+        return given - sum(_sats(output) for output in transaction["vout"])
 
     def _take(self, transaction: Any) -> None:  # noqa: ANN401 - JSON
         txid = transaction["txid"]
@@ -175,6 +189,7 @@ def _payout(session: Session, view: ChainView, option: OptionRow, settlement: Se
         problems.append("the settlement's transaction is not in the chain")
     else:
         problems += paid(option, settlement, output, transaction)
+        problems += books(session, view, option, settlement)
     return problems
 
 
@@ -204,6 +219,10 @@ def _window(settlement: SettlementRow) -> list[str]:
     return []
 
 
+def _sats(output: Any) -> int:  # noqa: ANN401 - JSON
+    return int(output["value"] * SATS_PER_BTC)
+
+
 def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any) -> list[str]:  # noqa: ANN401 - JSON
     """Return what is wrong with the outputs of a settlement on chain: each party gets its share of the fee-less rest.
 
@@ -213,7 +232,7 @@ def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput,
     kept = json.loads(option.contract or "{}")
     sums: Counter[str] = Counter()
     for one in transaction["vout"]:
-        sums[one["scriptPubKey"]["hex"]] += int(one["value"] * SATS_PER_BTC)
+        sums[one["scriptPubKey"]["hex"]] += _sats(one)
     found = {name: sums[kept.get(f"{name}_script", "")] for name in ("buyer", "seller")}
     collateral = Sats(option.collateral_sats)
     preset = load_preset_by_hash(option.preset_sha256, name=option.preset)
@@ -225,6 +244,27 @@ def paid(option: OptionRow, settlement: SettlementRow, output: SettlementOutput,
         for name, expected in (("buyer", buyer), ("seller", seller))
         if found[name] != expected
     ]
+
+
+def books(session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
+    """Return where the store's amounts are not the chain's: what was paid, and the fees.
+
+    The anchor's value is in no fee of the settlement, and once in its child's.
+    """
+    txid = settlement.txid or ""
+    found = pays(option, parse_transaction(bytes.fromhex(view.transactions[txid]["hex"])))
+    if found is None:
+        return ["the settlement's outputs do not tell who is paid"]
+    known, child = chain_views.transaction(session, txid), transaction_of(session, option.id, CHILD)
+    checks: list[tuple[str, int | None, int]] = [
+        ("paid to the buyer", settlement.paid_sats, found.buyer),
+        ("returned to the seller", settlement.returned_sats, found.seller),
+        ("the settlement's fee", settlement.fee_sats, found.fee),
+        ("its transaction's fee", None if known is None else known.fee_sats, found.fee),
+    ]
+    if child is not None and child.fee_sats and (spent := view.fee_of(child.txid)) is not None:
+        checks.append(("its child's fee", child.fee_sats, spent))
+    return [f"{what} is {said} sats in the store, {value} on chain" for what, said, value in checks if said != value]
 
 
 def fresh_run(program: Program, input_hex: str) -> SettlementOutput:

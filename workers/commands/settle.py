@@ -5,11 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from btcfi.adapters.store.options.settlements import request_settlement
+from btcfi.adapters.store.options.views import settlement_of
+from btcfi.adapters.store.spine.database import Session
 from btcfi.units import unix_seconds
 from workers.deployed import open_store
 
@@ -26,13 +29,29 @@ def settle(
         rows = [
             request_settlement(session, option_id, requested_by=who, now=now) for option_id in dict.fromkeys(option_ids)
         ]
-        said = [{"option_id": row.option_id, "state": row.state, "answer": row.answer} for row in rows]
+        said = [
+            {"option_id": row.option_id, "state": row.state, "answer": row.answer, **_amounts(session, row.option_id)}
+            for row in rows
+        ]
     store.close()
     if as_json:
         typer.echo(json.dumps({"requests": said}))
         return
     for one in said:
-        typer.echo(f"{one['option_id']}: {one['state']}" + (f" ({one['answer']})" if one["answer"] else ""))
+        answer = f" ({one['answer']})" if one["answer"] else ""
+        typer.echo(f"{one['option_id']}: {one['state']}{answer}{_words(one)}")
+
+
+def _amounts(session: Session, option_id: str) -> dict[str, int | None]:
+    """Return what the option's settlement computed and what its transaction pays; nothing before there is one."""
+    found = settlement_of(session, option_id)
+    return {} if found is None else {"payout_sats": found.payout_sats, "paid_sats": found.paid_sats}
+
+
+def _words(one: Mapping[str, Any]) -> str:
+    amounts = ((one.get("payout_sats"), "computed"), (one.get("paid_sats"), "paid"))
+    said = ", ".join(f"{value:,} sats {what}" for value, what in amounts if value is not None)
+    return f"; {said}" if said else ""
 
 
 def _user() -> str:

@@ -38,7 +38,8 @@ class ProgramMismatchError(InvalidInputError):
     """The contract is about a guest program that this party has neither as today's nor as a retired one."""
 
     def __init__(self, *, contract: Hash32, ours: Hash32) -> None:
-        super().__init__("guest program", contract.hex()[:16], f"{ours.hex()[:16]}, the one installed here, or a retired")
+        expected = f"{ours.hex()[:16]}, the one installed here, or a retired one"
+        super().__init__("guest program", contract.hex()[:16], expected)
 
 
 class Agreements:

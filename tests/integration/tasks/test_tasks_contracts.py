@@ -18,6 +18,7 @@ from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
@@ -40,7 +41,10 @@ def sums(stage, name="one"):
     paid = sum(o.value for o in transaction.outputs if o.script.hex() == kept["buyer_script"])
     returned = sum(o.value for o in transaction.outputs if o.script.hex() == kept["seller_script"])
     fee = stage.row(TransactionRow, subject=name, purpose="settlement").fee_sats
-    assert paid + returned + fee == option.collateral_sats
+    anchor = sum(o.value for o in transaction.outputs if o.script == P2A_SCRIPT)
+    assert paid + returned + anchor + fee == option.collateral_sats
+    settlement = stage.row(SettlementRow, option_id=name)
+    assert (settlement.paid_sats, settlement.returned_sats, settlement.fee_sats) == (paid, returned, fee)
     return paid
 
 
