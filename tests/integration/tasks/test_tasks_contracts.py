@@ -15,9 +15,11 @@ from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.adapters.store.spine.views import counters
 from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order
@@ -97,12 +99,27 @@ def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(sta
     stage.mine(1)
     stage.undo(1)
     assert (stage.state(), stage.row(TransactionRow, purpose="settlement").state) == ("EXPIRED", "broadcast")
+    assert not any(totals(stage).values())
     stage.mine(6)
     assert stage.state() == "EXERCISED"
+    child = stage.row(TransactionRow, purpose="child").fee_sats
+    whole = {"payout": 500_000, "paid": 500_000, "returned": 1_498_760, "fee": 1_000, "child_fee": child}
+    assert totals(stage) == whole
     stage.undo(6)
     assert (stage.state(), stage.row(SettlementRow).state) == ("EXPIRED", "broadcast")
+    assert not any(totals(stage).values())  # nothing is settled, so nothing is paid
     stage.mine(6)
+    child = stage.row(TransactionRow, purpose="child", replaced_by=None).fee_sats  # it waited, and pays more now
+    assert totals(stage) == whole | {"child_fee": child}
+    assert stage.row(EventRow, entity="settlement", to_state="built").detail.startswith("pays the buyer 500,000 sats;")
     assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+
+
+def totals(stage):
+    """What all confirmed settlements computed, paid and cost."""
+    with stage.here.store.reading() as session:
+        kept = counters(session)
+    return {name: kept.get(f"settled_{name}_sats", 0) for name in TOTALS}
 
 
 def exercise_early(stage):

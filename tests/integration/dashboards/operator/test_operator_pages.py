@@ -12,7 +12,7 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
@@ -261,6 +261,13 @@ def test_a_proof_is_taken_apart_verified_in_place_and_downloads_byte_for_byte(wo
     for digest in (proof.proof_root, proof.execution_trace_root, proof.input_commitment, proof.final_state_hash):
         assert digest.hex() in page
     assert "the payout is $200.00" in words(page)
+    with world.store.reading() as session:
+        row = session.get_one(SettlementRow, "st-one")
+    assert f"computed {row.payout_sats:,}" in words(page)
+    assert f"{row.paid_sats:,} sats" in words(page)
+    assert "fees: its own 500 sats" in words(page)
+    listed = words(client.get("/settlements").text)
+    assert ("Computed, sats" in listed, "Paid, sats" in listed) == (True, True)
     verified = client.post("/settlements/st-one/verify", data={"csrf": csrf_of(client)}).text
     assert "It holds" in verified
     last = proof.steps - 1
