@@ -32,6 +32,7 @@ from tasks import attest, chain, checks, context, control, options
 from tasks import contracts as exchange_tasks
 from tests.support.contract_stage import COINS, SLOT
 from tests.support.oracles import secrets_of
+from workers.audit import ChainView, audit
 
 pytestmark = pytest.mark.integration
 
@@ -113,6 +114,35 @@ def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(sta
     assert totals(stage) == whole | {"child_fee": child}
     assert stage.row(EventRow, entity="settlement", to_state="built").detail.startswith("pays the buyer 500,000 sats;")
     assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, 500_000)
+
+
+def test_what_the_store_says_was_paid_is_held_against_the_chain(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    embedded.settle()
+    embedded.mine(6)
+
+    def told():
+        view = ChainView()
+        view.follow(embedded.node)
+        said = audit(embedded.here.store, view, ["one"])
+        return [one.what for one in said if one.subject == "one"]
+
+    assert told() == []
+    for column, words in (("paid_sats", "paid to the buyer"), ("returned_sats", "returned"), ("fee_sats", "fee")):
+        with embedded.here.store.transaction() as session:
+            row = session.exec(select(SettlementRow)).one()
+            true = getattr(row, column)
+            setattr(row, column, true + 240)  # as if the anchor were a part of it
+        (problem,) = told()
+        assert words in problem
+        assert f"{true} on chain" in problem
+        with embedded.here.store.transaction() as session:
+            setattr(session.exec(select(SettlementRow)).one(), column, true)
+    with embedded.here.store.transaction() as session:
+        session.exec(select(TransactionRow).where(TransactionRow.purpose == "child")).one().fee_sats -= 240
+    assert "its child's fee" in told()[0]
 
 
 def totals(stage):
