@@ -52,7 +52,8 @@ def upgrade() -> None:
     )
     totals["child_fee"] = int(bind.execute(children).scalar_one())
     counters = sa.table("counter", sa.column("name", sa.String()), sa.column("value", sa.BigInteger()))
-    op.bulk_insert(counters, [{"name": f"settled_{name}_sats", "value": value} for name, value in totals.items()])
+    kept = [{"name": f"settled_{name}_sats", "value": value} for name, value in totals.items() if value]
+    op.bulk_insert(counters, kept)
 
 
 def downgrade() -> None:
