@@ -10,6 +10,7 @@ import time
 
 import pytest
 from sqlmodel import select
+from typer.testing import CliRunner
 
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
@@ -24,6 +25,7 @@ from btcfi.vm.program import load_program
 from dashboards.operator.app import create_console
 from settings.deployment import Deployment
 from tests.support.console_world import GAP, csrf_of, refresh
+from workers.commands import options
 
 XSS = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -370,3 +372,17 @@ def test_text_from_outside_is_shown_as_text_wherever_it_lands(world, client):
         assert "<img" not in page.text, page.url
         assert "<b>" not in page.text, page.url
     assert sum("&lt;script&gt;alert" in page.text for page in pages) >= 8
+
+
+def test_the_command_line_says_the_same_two_amounts_as_the_page(world, client, tmp_path, monkeypatch):
+    world.sell("one")
+    world.fund("one")
+    world.settle("one", 6_100_000)
+    monkeypatch.setenv("DATABASE_URL", str(world.store.engine.url))
+    shown = json.loads(CliRunner().invoke(options.app, ["show", "one", "--json"]).stdout)
+    page = words(client.get("/settlements/st-one").text)
+    assert f"computed {shown['payout_sats']:,}" in page
+    assert f"{shown['paid_sats']:,} sats" in page
+    parts = [shown[f"{name}_sats"] for name in ("paid", "returned", "anchor", "fee")]
+    assert sum(parts) == shown["collateral_sats"]
+    assert f"paid_sats: {shown['paid_sats']}" in CliRunner().invoke(options.app, ["show", "one"]).stdout
