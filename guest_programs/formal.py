@@ -7,8 +7,9 @@ symbolically (z3), all 15 input words unknown. Proved for all 2**480 inputs:
 - every load and store is aligned and inside the input page, the output page or its own RAM (addresses turn out to be
   constants on every path), and stores only go where stores may;
 - error word, exercise_type, barrier_hit, payout (64 bits) and profit_loss (64 bits) equal the specification below;
-- payout_sats equals min(collateral, whole * 10**8 + fraction) with whole, rest = divmod(payout, spot) and
-  fraction = rest * 10**8 // spot, which lemma 3 shows to be min(collateral, payout * 10**8 // spot).
+- payout_sats equals min(collateral, whole * 10**6 + fraction) with whole, rest = divmod(value, spot) and
+  fraction = rest * 10**6 // spot, which lemma 3 shows to be min(collateral, value * 10**6 // spot); value is the exact
+  product of what a bitcoin pays in cents and the quantity in 1/100 BTC, of which the payout is floor(value / 100).
 
 Multiplication and division of two unknowns are uninterpreted functions with true axioms (commutativity, bounds, the
 division identity), so that the solver compares what is multiplied, not 2**64 products; divisions by 100 are the
@@ -133,10 +134,14 @@ class State:
     memory: dict[int, Any]
     conditions: list[Any]
     steps: int = 0
+    payoff_at: int | None = None
+    """Where ``payoff`` was told to write, once it was called: first the exact value, two words."""
 
     def fork(self, condition: Any) -> State:
         """Return a copy under one more condition."""
-        return State(self.pc, list(self.registers), dict(self.memory), [*self.conditions, condition], self.steps)
+        return State(
+            self.pc, list(self.registers), dict(self.memory), [*self.conditions, condition], self.steps, self.payoff_at
+        )
 
 
 class Executor:
@@ -148,6 +153,7 @@ class Executor:
         self.facts = Facts()
         self.inputs = {name: z3.BitVec(name, 32) for name in INPUT_WORDS}
         self.divide_digits = program.elf.symbols["divide_digits"][0]
+        self.payoff = program.elf.symbols["payoff"][0]
         self.ends: list[State] = []
         self.obligations = 0
 
@@ -167,6 +173,8 @@ class Executor:
             if state.pc == self.divide_digits:
                 self._call_divide_digits(state)
                 continue
+            if state.pc == self.payoff:
+                state.payoff_at = _known(state.registers[10], "an address")
             code = self.program.elf.code
             if not code.address <= state.pc < code.end or state.pc % 4:
                 raise NotProvedError(f"execution leaves the code at 0x{state.pc:x}")
@@ -314,12 +322,12 @@ _TERMS: Final[dict[int, Callable[[Any, Any], Any]]] = {
 
 
 def specification(
-    name: str, x: dict[str, Any], facts: Facts, *, payout: Any = None, knocked: Any = None
+    name: str, x: dict[str, Any], facts: Facts, *, value: Any = None, payout: Any = None, knocked: Any = None
 ) -> dict[str, Any]:
     """Return what each output must be, as a term over the inputs: the contract, written without looking at the code.
 
-    payout, knocked: terms already proved equal to the specified ones on this path, for what follows from them; after a
-    refusal, where nothing follows, ``knocked`` is false.
+    value, payout, knocked: terms already proved equal to the specified ones on this path, for what follows from them;
+    after a refusal, where nothing follows, ``knocked`` is false.
     """
     put, binary = z3.Extract(0, 0, x["option_type"]) == 1, z3.Extract(1, 1, x["option_type"]) == 1
     strike, spot, barrier = x["strike"], x["spot"], x["barrier_level"]
@@ -352,32 +360,35 @@ def specification(
         )
     hold = z3.And(x["time_to_expiry"] != 0, z3.Not(knocked))
     in_the_money = z3.If(put, z3.ULT(spot, strike), z3.UGT(spot, strike))
-    value = z3.If(binary, strike, z3.If(put, strike - spot, spot - strike))
-    per_bitcoin = z3.If(z3.And(in_the_money, z3.Not(knocked)), value, bv(0))
+    if_paid = z3.If(binary, strike, z3.If(put, strike - spot, spot - strike))
+    per_bitcoin = z3.If(z3.And(in_the_money, z3.Not(knocked)), if_paid, bv(0))
     pays = z3.And(error == 0, z3.Not(hold))
+    if value is None:
+        quantity = x["quantity"]
+        value = z3.Concat(facts.product_high(per_bitcoin, quantity), facts.product_low(per_bitcoin, quantity))
+    low, high = z3.simplify(z3.Extract(31, 0, value)), z3.simplify(z3.Extract(63, 32, value))
     if payout is None:
-        cents_low, cents_high = _hundredths(facts, per_bitcoin, x["quantity"])
+        cents_low, cents_high = _hundredths(facts, low, high)
         payout = z3.If(pays, z3.Concat(cents_high, cents_low), z3.BitVecVal(0, 64))
-    cents_low, cents_high = z3.simplify(z3.Extract(31, 0, payout)), z3.simplify(z3.Extract(63, 32, payout))
     ended = z3.If(knocked, bv(0), z3.If(in_the_money, bv(1), z3.If(spot == strike, bv(3), bv(2))))
     return {
         "error": error,
         "abi_version": bv(1),
+        "value": value,
         "payout": payout,
         "exercise_type": z3.If(error != 0, bv(0), z3.If(hold, bv(5), ended)),
         "barrier_hit": z3.If(error != 0, bv(0), bit(knocked)),
         "profit_loss": z3.If(error != 0, z3.BitVecVal(0, 64), payout - z3.ZeroExt(32, x["premium"])),
-        "payout_sats": z3.If(pays, _sats(facts, cents_low, cents_high, spot, collateral), z3.BitVecVal(0, 64)),
+        "payout_sats": z3.If(pays, _sats(facts, low, high, spot, collateral), z3.BitVecVal(0, 64)),
     }
 
 
-def _hundredths(facts: Facts, a: Any, b: Any) -> tuple[Any, Any]:
-    """Return floor(a * b / 100) as two words: three digits of base 65536, each by lemma 1; lemma 2 joins them."""
+def _hundredths(facts: Facts, low: Any, high: Any) -> tuple[Any, Any]:
+    """Return a 64-bit value by 100, as two words: three digits of base 65536, each by lemma 1; lemma 2 joins them."""
 
     def by_100(value: Any) -> Any:
         return z3.LShR(facts.product_high(value, bv(_DIV100)), 5)
 
-    low, high = facts.product_low(a, b), facts.product_high(a, b)
     first = by_100(high)
     upper = ((high - first * 100) << 16) | z3.LShR(low, 16)
     second = by_100(upper)
@@ -388,7 +399,7 @@ def _hundredths(facts: Facts, a: Any, b: Any) -> tuple[Any, Any]:
 def _sats(facts: Facts, low: Any, high: Any, spot: Any, collateral: Any) -> Any:
     whole_high = facts.divided(high, spot)
     whole, rest = facts.digits(high - facts.product_low(whole_high, spot), low, spot)
-    coin = bv(100_000_000)
+    coin = bv(1_000_000)
     fraction, _ = facts.digits(facts.product_high(rest, coin), facts.product_low(rest, coin), spot)
     product = z3.Concat(facts.product_high(whole, coin), facts.product_low(whole, coin))
     sats = product + z3.ZeroExt(32, fraction)
@@ -410,14 +421,18 @@ def _prove_end(executor: Executor, state: State, name: str) -> int:
     # Cuts: once a value is proved, what follows from it is specified in terms of the binary's own value, which spares
     # the solver the same proof again inside a larger one.
     cuts: dict[str, Any] = {}
-    for output in ("error", "barrier_hit", "payout", "exercise_type", "profit_loss", "payout_sats", "abi_version"):
+    order = ["error", "barrier_hit", "payout", "exercise_type", "profit_loss", "payout_sats", "abi_version"]
+    if state.payoff_at is not None:
+        got["value"] = z3.Concat(bv(state.memory[state.payoff_at + 4]), bv(state.memory[state.payoff_at]))
+        order.insert(order.index("payout"), "value")
+    for output in order:
         wanted = specification(name, executor.inputs, executor.facts, **cuts)
         executor.prove(state, got[output] == wanted[output], output)
         if output == "barrier_hit":
             cuts["knocked"] = z3.simplify(got[output] == 1)
-        if output == "payout":
-            cuts["payout"] = got[output]
-    return len(_OUTPUT)
+        if output in ("value", "payout"):
+            cuts[output] = got[output]
+    return len(order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,11 +494,11 @@ def prove_lemmas() -> list[str]:
             b >= 0, b < 65536, c >= 0, c < 65536, ra * 65536 + m < two32, rb * 65536 + low < two32,
         ),
     )  # fmt: skip
-    cents, spot, whole, rest, fraction, left = z3.Ints("cents spot whole rest fraction left")
-    coin = 100_000_000
-    lemmas["3: whole * 10**8 + fraction == floor(cents * 10**8 / spot)"] = (
-        [cents == whole * spot + rest, rest * coin == fraction * spot + left, left >= 0, left < spot],
-        z3.And(cents * coin == (whole * coin + fraction) * spot + left, left >= 0, left < spot),
+    value, spot, whole, rest, fraction, left = z3.Ints("value spot whole rest fraction left")
+    coin = 1_000_000
+    lemmas["3: whole * 10**6 + fraction == floor(value * 10**6 / spot)"] = (
+        [value == whole * spot + rest, rest * coin == fraction * spot + left, left >= 0, left < spot],
+        z3.And(value * coin == (whole * coin + fraction) * spot + left, left >= 0, left < spot),
     )
     for name, (given, claim) in lemmas.items():
         solver = z3.Solver()

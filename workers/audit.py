@@ -23,7 +23,10 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contracts import agreed_terms
+from btcfi.adapters.store.options.on_chain import transaction_of
 from btcfi.adapters.store.options.options import event_of, known_at, terms_of
+from btcfi.adapters.store.options.purposes import CHILD
+from btcfi.adapters.store.options.settled import pays
 from btcfi.adapters.store.options.tables import (
     LOCKED_OPTIONS,
     SETTLED_OPTIONS,
@@ -38,12 +41,13 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.adapters.store.spine.tables import EventRow, OutboxRow
+from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.option import split
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import paid_at
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.options.payoff import settle_in_python
+from btcfi.options.payoff import twin_of
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import Feed
 from btcfi.proofs.errors import ProofWindowError
@@ -105,6 +109,15 @@ class ChainView:
             block = node.call("getblock", node.call("getblockhash", self.height), 2)
             for transaction in block["tx"]:
                 self._take(transaction)
+
+    def fee_of(self, txid: str) -> int | None:
+        """Return what a transaction pays in fees, sats; None unless the chain holds it and what it spends."""
+        transaction = self.transactions.get(txid)
+        if transaction is None or any(one.get("txid") not in self.transactions for one in transaction["vin"]):
+            return None
+        spent = [(self.transactions[one["txid"]], one["vout"]) for one in transaction["vin"]]
+        given = sum(_sats(parent["vout"][index]) for parent, index in spent)
+        return given - sum(_sats(output) for output in transaction["vout"])
 
     def _take(self, transaction: Any) -> None:  # noqa: ANN401 - JSON
         txid = transaction["txid"]
@@ -251,7 +264,7 @@ def _payout(session: Session, option: OptionRow, settlement: SettlementRow, outp
     problems = _window(settlement)
     for what, expected, found in (
         ("payout in the store", output.payout_sats, settlement.payout_sats),
-        ("payout of the twin in Python", output.payout_sats, settle_in_python(given).payout_sats),
+        ("payout of the twin in Python", output.payout_sats, twin_of(option.program_sha256)(given).payout_sats),
         ("state", _ended(option, output), option.state),
         ("price of the settlement", _price_of(session, option, settlement), given.spot),
         ("strike", option.strike_cents, given.strike),
@@ -277,7 +290,8 @@ def _paid(
     transaction = view.transactions.get(settlement.txid or "")
     if transaction is None:
         return ["the settlement's transaction is not in the chain"]
-    return paid(session, option, settlement, output, transaction)
+    problems = paid(session, option, settlement, output, transaction)
+    return problems + books(session, view, option, settlement)
 
 
 def _price_of(session: Session, option: OptionRow, settlement: SettlementRow) -> int | None:
@@ -322,6 +336,10 @@ def owed(
     return split(Sats(option.collateral_sats), payout, costs, nearest=terms.nearest_dust)
 
 
+def _sats(output: Any) -> int:  # noqa: ANN401 - JSON
+    return int(output["value"] * SATS_PER_BTC)
+
+
 def paid(
     session: Session, option: OptionRow, settlement: SettlementRow, output: SettlementOutput, transaction: Any,  # noqa: ANN401 - JSON
 ) -> list[str]:  # fmt: skip
@@ -332,7 +350,7 @@ def paid(
     kept = json.loads(option.contract or "{}")
     sums: Counter[str] = Counter()
     for one in transaction["vout"]:
-        sums[one["scriptPubKey"]["hex"]] += int(one["value"] * SATS_PER_BTC)
+        sums[one["scriptPubKey"]["hex"]] += _sats(one)
     found = {name: sums[kept.get(f"{name}_script", "")] for name in ("buyer", "seller")}
     costs = Sats(option.collateral_sats - sum(found.values()))
     buyer, seller = owed(session, option, settlement, output, costs=costs)
@@ -341,6 +359,27 @@ def paid(
         for name, expected in (("buyer", buyer), ("seller", seller))
         if found[name] != expected
     ]
+
+
+def books(session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow) -> list[str]:
+    """Return where the store's amounts are not the chain's: what was paid, and the fees.
+
+    The anchor's value is in no fee of the settlement, and once in its child's.
+    """
+    txid = settlement.txid or ""
+    found = pays(option, parse_transaction(bytes.fromhex(view.transactions[txid]["hex"])))
+    if found is None:
+        return ["the settlement's outputs do not tell who is paid"]
+    known, child = chain_views.transaction(session, txid), transaction_of(session, option.id, CHILD)
+    checks: list[tuple[str, int | None, int]] = [
+        ("paid to the buyer", settlement.paid_sats, found.buyer),
+        ("returned to the seller", settlement.returned_sats, found.seller),
+        ("the settlement's fee", settlement.fee_sats, found.fee),
+        ("its transaction's fee", None if known is None else known.fee_sats, found.fee),
+    ]
+    if child is not None and child.fee_sats and (spent := view.fee_of(child.txid)) is not None:
+        checks.append(("its child's fee", child.fee_sats, spent))
+    return [f"{what} is {said} sats in the store, {value} on chain" for what, said, value in checks if said != value]
 
 
 def fresh_run(program: Program, input_hex: str) -> SettlementOutput:

@@ -20,6 +20,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Reading, read_store
@@ -343,8 +344,9 @@ def _counters(counters: Mapping[str, int]) -> Iterator[Sample]:
     for kind, what in REPAIRS.items():
         yield "btcfi_repairs_total", counters.get(kind, 0), (what,)
     yield "btcfi_refused_messages_total", counters.get(refusals.COUNTER, 0), ()
+    shown = {*DUPLICATES, *REPAIRS, refusals.COUNTER, *(f"settled_{name}_sats" for name in TOTALS)}
     for name, value in {**dict.fromkeys(ALERTED, 0), **counters}.items():
-        if name not in {*DUPLICATES, *REPAIRS, refusals.COUNTER}:
+        if name not in shown:
             yield "btcfi_store_counter_total", value, (name,)
 
 
@@ -392,6 +394,8 @@ def _options(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
     yield "btcfi_premiums_age_seconds", reading.premiums_age, ()
     yield "btcfi_collateral_sats", reading.collateral_sats, ()
     yield "btcfi_premium_usd", reading.premium_cents / 100, ()
+    for name in TOTALS:
+        yield "btcfi_settled_sats", reading.counters.get(f"settled_{name}_sats", 0), (name,)
 
 
 def _put_broker(page: _Page, broker: BrokerReading) -> None:
@@ -464,6 +468,11 @@ OPTIONS_FIGURES: Final = Figures(
         "btcfi_premiums_age_seconds": Spec("gauge", "Of the oldest premium of an open option"),
         "btcfi_collateral_sats": Spec("gauge", "Locked on the chain, over the funded options that are not settled"),
         "btcfi_premium_usd": Spec("gauge", "Sold premium of the open options"),
+        "btcfi_settled_sats": Spec(
+            "gauge",
+            "Over the confirmed settlements: computed (payout), paid and returned on the chain, fees",
+            ("what",),
+        ),
         "btcfi_contracts": Spec("gauge", "Contracts by state, until both parties' funding is on the chain", ("state",)),
         "btcfi_contract_oldest_seconds": Spec("gauge", "Since the oldest one in the state was ordered", ("state",)),
         "btcfi_settlements": Spec("gauge", "Settlements by state", ("state",)),

@@ -68,8 +68,9 @@ def payouts_by(terms: OptionTerms, outputs_of: Callable[[Sequence[bytes]], Seque
 def breakpoints_of(terms: OptionTerms) -> tuple[CentsPerBtc, ...]:
     """Return the prices between which the payout is monotone: the strike, and the barrier if there is one.
 
-    Between them a whole-dollar step moves the payout in cents by one amount, so that dividing by the price keeps the
-    order (calls rise; puts and binaries fall).
+    Between them the payout is one fraction of the price, divided once and so rounded once: a call's rises with the
+    price, a put's and a binary's falls. (A retired guest rounds to cents first; a whole-dollar step moves its cents by
+    one amount, which keeps the order too.)
     """
     return (terms.strike,) if terms.barrier is None else (terms.strike, terms.barrier)
 

@@ -1,11 +1,13 @@
 """The settlement program again, in Python integers: the second road to every number that the machine produces.
 
-``settle_in_python`` equals ``guest_programs/option_settlement`` bit for bit, roundings of the exercise tree included;
-property tests keep the two equal. Letters as in Cox, Ross & Rubinstein (1979).
+``settle_in_python`` equals ``guest_programs/option_settlement`` bit for bit, roundings of the exercise tree included,
+and ``twin_of`` gives the twin of a retired image; property tests keep them equal. Letters as in Cox, Ross & Rubinstein
+(1979).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isqrt
 from typing import Final
 
@@ -22,12 +24,38 @@ LARGEST_STEP_Q32: Final = 805_306_368
 SMALLEST_STEP_Q32: Final = 4096
 """Below it the tree's width would be of the size of its rounding."""
 
+CENTS_FIRST: Final = frozenset({
+    "4ba389f7e94d0cb122fff4c31a7147ad32b932cb57364462c7223aeb724e1371",  # option_settlement
+    "0d01908038e8d812dbd3944ad5c2d2b9f4f3abcede1177f3e4c19493efdee75d",  # vanilla_option
+    "de5607a86dba1f0d742b9ac8107bccb03d038da0d57ff44e51b57fa1ba1846da",  # binary_option
+    "a5fca4d762419ba1c3b55014bd496bae9c1bd60ea1a986449aaacdebe8c6cf44",  # barrier_option
+})  # fmt: skip
+"""Images (SHA-256, hex) of retired guests that divided twice: first down to a whole cent, then by the price."""
+
 _Q32: Final = 1 << 32
 _SATS_PER_BTC: Final = 100_000_000
+_CENTIBTC_PER_BTC: Final = 100
+_SATS_PER_CENTIBTC: Final = _SATS_PER_BTC // _CENTIBTC_PER_BTC
+
+
+def twin_of(program_sha256: str) -> Callable[[SettlementInput], SettlementOutput]:
+    """Return the twin of the guest with this image (hex): what was sold by a retired one is computed as that one did.
+
+    For an image that is none of ours it is the twin of today's ``option_settlement``.
+    """
+    return _settle_cents_first if program_sha256 in CENTS_FIRST else settle_in_python
 
 
 def settle_in_python(given: SettlementInput) -> SettlementOutput:
     """Return what the guest returns for ``given``, computed without the machine."""
+    return _settle(given, cents_first=False)
+
+
+def _settle_cents_first(given: SettlementInput) -> SettlementOutput:
+    return _settle(given, cents_first=True)
+
+
+def _settle(given: SettlementInput, *, cents_first: bool) -> SettlementOutput:
     error = validate_input(given)
     if error is not GuestError.NONE:
         return _refused(error)
@@ -44,8 +72,10 @@ def settle_in_python(given: SettlementInput) -> SettlementOutput:
     if hold:
         payout, exercise_type, sats = 0, ExerciseType.HOLD, 0
     else:
-        payout, exercise_type = payoff(given, barrier_hit=barrier_hit)
-        sats = min(payout * _SATS_PER_BTC // given.spot, given.collateral)
+        value, exercise_type = payoff(given, barrier_hit=barrier_hit)
+        payout = value // _CENTIBTC_PER_BTC
+        exact = payout * _SATS_PER_BTC if cents_first else value * _SATS_PER_CENTIBTC
+        sats = min(exact // given.spot, given.collateral)
     return SettlementOutput(
         payout=Cents(payout),
         exercise_type=ExerciseType.EARLY_EXERCISE if early else exercise_type,
@@ -99,13 +129,13 @@ def knocked_out(given: SettlementInput) -> bool:
 
 
 def payoff(given: SettlementInput, *, barrier_hit: bool) -> tuple[int, ExerciseType]:
-    """Return the payout in cents (floor) and why."""
+    """Return the payout, exact, in cents times 1/100 BTC, and why."""
     if barrier_hit:
         return 0, ExerciseType.NO_EXERCISE
     kind = OptionKind(given.option_type)
     per_bitcoin = _exercise_value(kind, given.strike, given.spot)
     if per_bitcoin:
-        return per_bitcoin * given.quantity // 100, ExerciseType.IN_THE_MONEY
+        return per_bitcoin * given.quantity, ExerciseType.IN_THE_MONEY
     if given.spot == given.strike:
         return 0, ExerciseType.AT_THE_MONEY
     return 0, ExerciseType.OUT_OF_THE_MONEY

@@ -81,7 +81,7 @@ def payout_in_words(input_bytes: bytes, output: bytes) -> str | None:
         return None
     given, result = SettlementInput.from_bytes(input_bytes), SettlementOutput.from_bytes(output)
     if result.error is not GuestError.NONE:
-        return f"The program refused the input: {result.error.name.lower()} is out of range; nothing is paid."
+        return f"The program refused the input: {result.error.name.lower()} is out of range; there is no payout."
     kind = OptionKind(given.option_type)
     american = "American " if given.early_exercise else ""
     what = (
@@ -99,9 +99,9 @@ def payout_in_words(input_bytes: bytes, output: bytes) -> str | None:
             why = f"{given.time_to_expiry} minutes are left, but exercising is worth at least as much as holding"
         case other:
             why = other.name.lower().replace("_", " ")
-    paid = f"{usd(result.payout)}, {result.payout_sats} sats"
+    payout = f"{usd(result.payout)}, {result.payout_sats} sats"
     capped = " (all of the collateral)" if result.payout_sats == given.collateral else ""
-    return f"{what}: {why}; pays {paid}{capped}, profit {usd(result.profit_loss)} after the premium."
+    return f"{what}: {why}; the payout is {payout}{capped}, profit {usd(result.profit_loss)} after the premium."
 
 
 def usd(cents: int) -> str:

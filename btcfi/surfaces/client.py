@@ -159,6 +159,12 @@ class Settlement:
     attempts: int
     last_error: str | None
     updated_at_unix: int
+    paid_sats: int | None = None
+    """What ``txid`` pays the buyer; ``payout_sats`` is what the guest computed. None from an earlier release."""
+    returned_sats: int | None = None
+    anchor_sats: int | None = None
+    fee_sats: int | None = None
+    child_fee_sats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +213,9 @@ class Event:
     to_state: str
     at_unix: int
     detail: str
+    payout_sats: int | None = None
+    """What the guest computed, as known now; ``paid_sats``: what the settlement's transaction pays the buyer."""
+    paid_sats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

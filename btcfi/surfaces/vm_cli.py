@@ -92,6 +92,11 @@ def verify(
         Optional[Path],  # noqa: UP045 - typer reads it at run time
         typer.Option("--reports", help="A folder of minutes' reports, or of `anchor prove --price`: held against it."),
     ] = None,
+    payment: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option("--payment", help="The settlement's transaction as your node has it, hex: says what it paid."),
+    ] = None,
+    paid_to: Annotated[str, typer.Option("--paid-to", help="With --payment: the buyer's script, hex.")] = "",
     max_steps: Annotated[int, typer.Option("--max-steps", help="Refuse to run longer.", min=1)] = 1 << 24,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +105,7 @@ def verify(
         raise InvalidInputError("--depth", repr(depth), "execute, sample or paths")
     if root and not re.fullmatch("[0-9a-fA-F]{64}", root):
         raise InvalidInputError("--root", repr(root), "64 hexadecimal digits")
-    raw = _read(proof_file)
+    raw, paid = _read(proof_file), _paid(payment, paid_to)
     _announce_compilation()
     from btcfi.proofs.errors import ProofError, ProofRootError  # noqa: PLC0415 - numba, only when needed
     from btcfi.proofs.settlement_proof import Depth, from_json  # noqa: PLC0415 - as above
@@ -120,7 +125,28 @@ def verify(
         raise
     said = {"verified": True, "program": verified.program_name, "steps": verified.steps, "depth": depth}
     said |= {"proof_root": verified.proof_root.hex(), "checks": [*verified.checks, *beside]}
-    _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)}, as_json=as_json)
+    _say(said | {"output": verified.output.hex(), "result": _in_words(verified.output)} | paid, as_json=as_json)
+
+
+def _paid(payment: Path | None, paid_to: str) -> dict[str, Any]:
+    """Return what a payment's outputs give to one script; a proof says what was computed, and only a chain this."""
+    if payment is None:
+        if paid_to:
+            raise InvalidInputError("--paid-to", "without --payment", "the settlement's transaction beside it")
+        return {}
+    from btcfi.bitcoin.transaction import parse_transaction  # noqa: PLC0415 - for `verify --payment` alone
+    from btcfi.records import hexadecimal  # noqa: PLC0415 - as above
+    from btcfi.units import display_txid  # noqa: PLC0415 - as above
+
+    script = hexadecimal().read(paid_to, "--paid-to")
+    if not script:
+        raise InvalidInputError("--paid-to", "missing", "the buyer's script, as hex")
+    try:
+        transaction = parse_transaction(bytes.fromhex(_read(payment).decode("ascii").strip()))
+    except ValueError as e:
+        raise InvalidInputError("--payment", "is no hex", "what `bitcoin-cli getrawtransaction TXID` prints") from e
+    sats = sum(output.value for output in transaction.outputs if output.script == script)
+    return {"paid": {"paid_sats": sats, "txid": display_txid(transaction.txid)}}
 
 
 def _beside(proof: SettlementProof, announcement: Path | None, reports: Path | None) -> list[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.hashes import tagged_hash
-from btcfi.units import Hash32
+from btcfi.units import Hash32, hash32
 from btcfi.vm.elf import Elf, ElfError, parse_elf
 from btcfi.vm.isa import decode_table
 from btcfi.vm.machine import CODE_BASE, INPUT_BASE, MAX_MEMORY, OUTPUT_BASE, PAGE, GuestMismatchError
@@ -117,6 +117,16 @@ def load_program_by_hash(program_hash: str, root: Path | None = None, *, name: s
     except BtcfiError as e:
         raise NotHeldError("guest program", program_hash, name=name, hint=f"{e}; {hint}") from e
     raise NotHeldError("guest program", program_hash, name=name, hint=hint)
+
+
+def hashes_of(name: str, root: Path | None = None) -> list[Hash32]:
+    """Return by which programs of this name something may have been sold: today's, then the retired ones.
+
+    From the manifest alone, no file is read. Raises NotFoundError, InvalidInputError.
+    """
+    folder = _COMMITTED if root is None else root
+    rows = [manifest_row(name, folder), *(row for row in _manifest(folder, "retired") if row.get("name") == name)]
+    return [hash32(bytes.fromhex(str(_complete(row)["image_sha256"]))) for row in rows]
 
 
 def program_of_proof(name: str, program_hash: bytes, root: Path | None = None) -> Program:

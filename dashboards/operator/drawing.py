@@ -185,21 +185,6 @@ def graph(option: OptionRow, rows: Sequence[TransactionRow], tip: BlockRow | Non
     )  # fmt: skip
 
 
-def paid_to_buyer(option: OptionRow, row: TransactionRow | None) -> int | None:
-    """Return what a settlement transaction pays to the buyer, sats; None when it cannot be told.
-
-    It was signed before the price was known, for a bucket of prices, and so does not pay every satoshi.
-    """
-    owners = {script for script, (_, role) in _scripts(option).items() if role == "buyer"}
-    if row is None or not owners:
-        return None
-    try:
-        transaction = parse_transaction(bytes.fromhex(row.raw_hex))
-    except (BtcfiError, ValueError):
-        return None
-    return sum(out.value for out in transaction.outputs if out.script.hex() in owners)
-
-
 def _rank(tx: Transaction, by_id: dict[str, Transaction], depth: int = 0) -> int:
     """Return how long the longest chain of our transactions before this one is."""
     parents = {p for i in tx.inputs if (p := display_txid(i.outpoint.txid)) in by_id}

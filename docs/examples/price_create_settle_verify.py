@@ -47,8 +47,8 @@ def walk(url: str, key: str) -> None:
         print(f"settlement asked for: {btcfi.settle(made.option_id).state}")
         settlement = settled(btcfi, made)
         print(
-            f"settled at ${settlement.price_cents / 100:,.2f} for {settlement.payout_sats or 0:,} sats: "
-            f"state {settlement.state}, transaction {settlement.txid}"
+            f"settled at ${settlement.price_cents / 100:,.2f}: {settlement.payout_sats or 0:,} sats computed, "
+            f"{settlement.paid_sats or 0:,} paid; state {settlement.state}, transaction {settlement.txid}"
         )
 
         # %% The proof: download it, have it checked, and check what it was checked against.

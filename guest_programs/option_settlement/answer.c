@@ -21,7 +21,7 @@ static void write(volatile struct settlement_output *output, const struct payoff
 }
 
 void hold(const volatile struct settlement_input *input, volatile struct settlement_output *output) {
-    struct payoff nothing = {{0, 0}, HOLD};
+    struct payoff nothing = {{0, 0}, {0, 0}, HOLD};
     struct wide no_sats = {0, 0};
     write(output, &nothing, no_sats, input->premium, 0);
 }
@@ -34,6 +34,6 @@ void pay(const volatile struct settlement_input *input, volatile struct settleme
     if (early)
         result.exercise_type = EARLY_EXERCISE;
     struct wide collateral = {input->collateral_low, input->collateral_high};
-    struct wide sats = cents_to_sats(result.cents, spot, collateral);
+    struct wide sats = sats_at(result.value, spot, collateral);
     write(output, &result, sats, input->premium, barrier_hit);
 }

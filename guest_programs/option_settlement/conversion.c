@@ -1,15 +1,19 @@
 #include "settlement.h"
 
-#define SATS_PER_BTC 100000000u
+#define SATS_PER_CENTIBTC 1000000u
 
-/* floor(cents * 10^8 / spot) in two divisions: cents = whole * spot + rest, and rest * 10^8 < 2^59. */
-struct wide cents_to_sats(struct wide cents, u32 spot, struct wide collateral) {
+/*
+ * floor(value * 10^6 / spot), at most the collateral: the only division between the price and the satoshis. value is in
+ * cents times 1/100 BTC. value = whole * spot + rest, and rest * 10^6 < 2^52. From whole = 2^32 on it is 4.2 * 10^15
+ * satoshis, more than any collateral, so nothing that is multiplied here can wrap.
+ */
+struct wide sats_at(struct wide value, u32 spot, struct wide collateral) {
     u32 rest, ignored;
-    struct wide whole = divide(cents, spot, &rest);
+    struct wide whole = divide(value, spot, &rest);
     if (whole.high)
-        return collateral; /* more than 2^32 bitcoin */
-    struct wide sats = product(whole.low, SATS_PER_BTC);
-    u32 fraction = divide_digits(product(rest, SATS_PER_BTC), spot, &ignored);
+        return collateral;
+    struct wide sats = product(whole.low, SATS_PER_CENTIBTC);
+    u32 fraction = divide_digits(product(rest, SATS_PER_CENTIBTC), spot, &ignored);
     sats.low += fraction;
     sats.high += sats.low < fraction;
     u32 above = (sats.high > collateral.high) | ((sats.high == collateral.high) & (sats.low > collateral.low));

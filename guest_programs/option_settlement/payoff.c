@@ -25,7 +25,8 @@ __attribute__((noinline)) void payoff(struct payoff *result, u32 option_type, u3
     u32 difference = ((spot - strike) ^ put) - put; /* negated for a put */
     u32 per_bitcoin = ((difference & ~binary) | (strike & binary)) & mask(in_the_money);
 
-    result->cents = hundredths(product(per_bitcoin, quantity));
+    result->value = product(per_bitcoin, quantity);
+    result->cents = hundredths(result->value);
     result->exercise_type =
         in_the_money * IN_THE_MONEY + (out_of_the_money << 1) + (at_the_money * AT_THE_MONEY);
 }

@@ -17,7 +17,8 @@ struct terms {
 };
 
 struct payoff {
-    struct wide cents;
+    struct wide value; /* cents times 1/100 BTC, exact: what the satoshis are made of */
+    struct wide cents; /* its floor in cents, for people */
     u32 exercise_type;
 };
 
@@ -43,7 +44,7 @@ void pay(const volatile struct settlement_input *input, volatile struct settleme
 /* expiry.c: validate, barrier, payoff, conversion; an option with time left is held. */
 void settle_at_expiry(const volatile struct settlement_input *input, volatile struct settlement_output *output);
 
-/* conversion.c: cents at the settlement price in satoshis, at most the collateral. */
-struct wide cents_to_sats(struct wide cents, u32 spot, struct wide collateral);
+/* conversion.c: what `value` is worth in satoshis at the settlement price, at most the collateral. */
+struct wide sats_at(struct wide value, u32 spot, struct wide collateral);
 
 #endif

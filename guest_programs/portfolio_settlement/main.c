@@ -2,7 +2,7 @@
  * Up to 64 options of one expiry in one run: one trace, one proof, one root.
  *
  * Input: ABI version, count, then `count` settlement inputs of 60 bytes. Output: ABI version, error, count, sum of the
- * satoshis paid (u64), one spare word, then `count` settlement outputs of 40 bytes. All must be settled at the same
+ * payouts in satoshis (u64), one spare word, then `count` settlement outputs of 40 bytes. All must be settled at the same
  * price, at expiry; the error word says whether the batch as a whole was refused, each output whether that option was.
  */
 #include "settlement.h"
@@ -14,8 +14,8 @@ struct batch_output {
     u32 error;
     u32 count;
     u32 spare;
-    u32 paid_sats_low;
-    u32 paid_sats_high;
+    u32 payout_sats_low;
+    u32 payout_sats_high;
     struct settlement_output outputs[MOST];
 };
 
@@ -46,16 +46,16 @@ int main(void) {
             return 0;
         }
     }
-    struct wide paid = {0, 0};
+    struct wide sum = {0, 0};
     for (u32 k = 0; k < count; k++) {
         volatile struct settlement_output *output = &RESULTS->outputs[k];
         settle_at_expiry(&inputs[k], output);
         u32 low = output->payout_sats_low;
-        paid.low += low;
-        paid.high += output->payout_sats_high + (paid.low < low);
+        sum.low += low;
+        sum.high += output->payout_sats_high + (sum.low < low);
     }
     RESULTS->count = count;
-    RESULTS->paid_sats_low = paid.low;
-    RESULTS->paid_sats_high = paid.high;
+    RESULTS->payout_sats_low = sum.low;
+    RESULTS->payout_sats_high = sum.high;
     return 0;
 }

@@ -31,7 +31,7 @@ from tests.benchmarks import PICTURES, Row, row_of, seconds_of
 from tests.support.paths import ROOT
 from tests.support.vm_programs import counting_program
 
-VECTORS = json.loads((ROOT / "tests" / "vectors" / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((ROOT / "tests" / "vectors" / "settlement_v2.json").read_text())["tests"]
 PNG = PICTURES / "trace_cost.png"
 
 

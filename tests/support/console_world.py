@@ -144,7 +144,7 @@ class ConsoleWorld:
                 price_cents=at, input_hex=given.to_bytes().hex(), attempts=1, steps=proof.steps,
                 proof_root=proof.proof_root.hex(), proof_sha256=proof_sha256.hex(), payout_cents=paid.payout,
                 payout_sats=paid.payout_sats, txid=display_txid(made.txid), created_at_unix=self.now,
-                updated_at_unix=self.now,
+                updated_at_unix=self.now, paid_sats=paid.payout_sats, returned_sats=rest, fee_sats=500,
             )  # fmt: skip
             session.add(row)
             session.flush()

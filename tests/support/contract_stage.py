@@ -26,7 +26,7 @@ from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Height, Slot, UnixSeconds
-from btcfi.vm.program import load_program
+from btcfi.vm.program import hashes_of, load_program
 from settings.deployment import Deployment
 from tasks import attest, chain, checks, context, options, settlement
 from tasks import contracts as exchange_tasks
@@ -132,7 +132,7 @@ class Stage:
         """Have a desk sign what this service proposes: its owner is us."""
         preset = self.here.preset
         secrets = secrets_of(self.deployment)
-        programs = [load_program("option_settlement").program_hash]
+        programs = hashes_of("option_settlement")
         wide = mandate(oracles=secrets, threshold=preset.oracle_threshold, programs=programs, feeds=("BTC/USD",))
         delay, slack = Bounds(least=MIN_REFUND_DELAY, most=65_535), Bounds(least=-10_000, most=1_000_000)
         wide = replace(wide, refund_delay=delay, expiry_slack=slack)

@@ -6,7 +6,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -18,8 +18,9 @@ from rich.table import Table
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
-from btcfi.adapters.store.options.views import WhichOptions, soonest
+from btcfi.adapters.store.options.views import WhichOptions, anchor_of, child_fees, settlement_of, soonest
 from btcfi.adapters.store.prices import rounds
+from btcfi.adapters.store.spine.database import Session
 from btcfi.contracts.summary import DeclinedError
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import DECIMALS, Order, parse_amount, parse_expiry, read_wanted, usd
@@ -137,12 +138,13 @@ def list_(
 
 @app.command()
 def show(option_id: Annotated[str, typer.Argument(help="The option's id.")], *, as_json: AsJson = False) -> None:
-    """Show one option."""
+    """Show one option, and how it was settled: what was computed, what the chain pays, and the fees."""
     store = open_store()
     with store.reading() as session:
         row = find_option(session, option_id)
+        settled = settlement_fields(session, row)
     store.close()
-    _show(row, as_json=as_json)
+    _show(row, as_json=as_json, settled=settled)
 
 
 @app.command()
@@ -180,13 +182,32 @@ def fields_of(row: OptionRow) -> dict[str, Any]:
     }
 
 
+def settlement_fields(session: Session, row: OptionRow) -> dict[str, Any]:
+    """Return what is known of an option's settlement: what the guest computed, what the chain pays, the fees."""
+    found = settlement_of(session, row.id)
+    if found is None:
+        return {}
+    return {
+        "settlement_state": found.state,
+        "settlement_price_cents": found.price_cents,
+        "payout_cents": found.payout_cents,
+        "payout_sats": found.payout_sats,
+        "paid_sats": found.paid_sats,
+        "returned_sats": found.returned_sats,
+        "anchor_sats": anchor_of(found, row),
+        "fee_sats": found.fee_sats,
+        "child_fee_sats": child_fees(session, [row.id]).get(row.id),
+        "settlement_txid": found.txid,
+    }
+
+
 def units(hundredths: int | None) -> str:
     """Return hundredths (cents, 1/100 BTC) as units to read, exactly; nothing for None."""
     return "" if hundredths is None else f"{Decimal(hundredths).scaleb(-DECIMALS):,}"
 
 
-def _show(row: OptionRow, *, as_json: bool) -> None:
-    fields = fields_of(row)
+def _show(row: OptionRow, *, as_json: bool, settled: Mapping[str, Any] | None = None) -> None:
+    fields = fields_of(row) | dict(settled or {})
     if as_json:
         typer.echo(json.dumps(fields))
         return

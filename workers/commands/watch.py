@@ -17,6 +17,7 @@ from rich.text import Text
 
 from btcfi.adapters.store.chain.tables import TransactionState
 from btcfi.adapters.store.options.contract_tables import ContractState
+from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.tables import OptionState, SettlementState
 from btcfi.adapters.store.prices.tables import RoundState
 from btcfi.adapters.store.reading import Reading, newest_closed_round, newest_revision, read_store, schema_revision
@@ -201,9 +202,16 @@ def _waiting(reading: Reading) -> RenderableType:
         f"overdue    {reading.overdue_options} options",
         f"chain      watched to block {height}",
         f"locked     {reading.collateral_sats / 1e8:,.8f} BTC",
+        _settled(reading.counters),
         f"stopped    {stopped:,} duplicates; {repaired:,} repairs",
     )
     return Text("\n".join(lines))
+
+
+def _settled(counters: Mapping[str, int]) -> str:
+    """Return what all confirmed settlements computed, paid and cost: three words, for they are three amounts."""
+    payout, paid, _, fee, child = (counters.get(f"settled_{name}_sats", 0) for name in TOTALS)
+    return f"settled    {paid / 1e8:,.8f} BTC paid, {payout / 1e8:,.8f} computed, {(fee + child) / 1e8:,.8f} fees"
 
 
 def _queues(broker: BrokerReading, canaries: Mapping[str, int]) -> RenderableType:

@@ -26,6 +26,7 @@ from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import on_chain, options, settlements, views
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
+from btcfi.adapters.store.options.settled import pays
 from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.adapters.store.prices import rounds
@@ -390,7 +391,9 @@ def _result(run: Run) -> dict[str, Any]:
                 proof = settlements.proof_of(session, settlement)
                 (proofs / f"{option.id}.json").write_bytes(proof)
                 output = SettlementOutput.from_bytes(from_json(proof).output)
-                to_buyer, _ = owed(session, option, settlement, output, costs=Sats(row["fee_sats"]))
+                to_buyer, _ = owed(
+                    session, option, settlement, output, costs=Sats(row["fee_sats"] + row["anchor_sats"])
+                )
                 verify_settlement(option, settlement, proof, row, node, to_buyer=to_buyer)
             except BtcfiError as e:
                 failed.append({"id": option.id, "why": str(e)})
@@ -417,8 +420,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return one option's line of the result."""
     seen = node.transaction(parse_txid(settlement.txid)) if settlement.txid else None
-    kept = json.loads(option.contract or "{}")
-    outputs = seen.transaction.outputs if seen else ()
+    paid = pays(option, seen.transaction) if seen else None
     return {
         "id": option.id,
         "kind": OptionKind(option.kind).label,
@@ -429,10 +431,12 @@ def describe(
         "settlement_price_cents": settlement.price_cents,
         "payout_cents": settlement.payout_cents,
         "payout_sats": settlement.payout_sats,
-        "paid_sats": sum(o.value for o in outputs if o.script.hex() == kept.get("buyer_script")),
-        "returned_sats": sum(o.value for o in outputs if o.script.hex() == kept.get("seller_script")),
+        "paid_sats": paid.buyer if paid else None,
+        "returned_sats": paid.seller if paid else None,
+        "anchor_sats": paid.anchor if paid else None,
         "collateral_sats": option.collateral_sats,
         "fee_sats": transaction.fee_sats if transaction else None,
+        "child_fee_sats": child.fee_sats if child else None,
         "steps": settlement.steps,
         "proof_root": settlement.proof_root,
         "funding_txid": option.funding_txid,
@@ -471,6 +475,8 @@ def verify_settlement(
     carrier = node.transaction(parse_txid(row["child_txid"])).transaction if row["child_txid"] else transaction
     collateral = Sats(option.collateral_sats)
     spent = transaction.inputs[0].outpoint
+    if row["paid_sats"] is None:
+        raise ResultMismatchError(option.id, "who is paid", "its two parties", "others")
     for what, expected, found in (
         (
             "proof root on chain",
@@ -487,7 +493,12 @@ def verify_settlement(
         ("settlement price", settlement.price_cents, given.spot),
         ("strike", option.strike_cents, given.strike),
         ("buyer's output", to_buyer, row["paid_sats"]),
-        ("payout + return + fee", collateral, row["paid_sats"] + row["returned_sats"] + row["fee_sats"]),
+        ("paid in the store", row["paid_sats"], settlement.paid_sats),
+        (
+            "paid + returned + anchor + fee",
+            collateral,
+            row["paid_sats"] + row["returned_sats"] + row["anchor_sats"] + row["fee_sats"],
+        ),
         ("six confirmations", True, row["confirmations"] >= 6),  # noqa: PLR2004 - as the issue promises
     ):
         if expected != found:
@@ -512,7 +523,12 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     priced, void = result["rounds"]["priced"], result["rounds"]["void"]
+    computed, paid, fees, children = (
+        sum(row[name] or 0 for row in result["options"])
+        for name in ("payout_sats", "paid_sats", "fee_sats", "child_fee_sats")
+    )
     console.print(
+        f"{computed:,} sats computed, {paid:,} paid; fees: settlements {fees:,}, their children {children:,}.\n"
         f"{priced} minutes priced, {void} void; {len(result['options'])} options settled once each, "
         f"{result['verified']} verified from chain data and proof file, {result['failed']} failed; "
         f"{result['elapsed_seconds']} s. * exercised early, closed by both parties; the others paid by attestation of "

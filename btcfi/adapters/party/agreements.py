@@ -14,7 +14,7 @@ from btcfi.contracts.messages import Offer, Party, contract_id
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import check_option_of, decode_terms, price_input
 from btcfi.contracts.setup import Agreement, SetupPolicy
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.terms import OptionTerms
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.units import CentsPerBtc, Hash32, Sats
@@ -35,10 +35,11 @@ class StepOutOfOrderError(ConflictError):
 
 
 class ProgramMismatchError(InvalidInputError):
-    """The contract is about another guest program than the one that this party has."""
+    """The contract is about a guest program that this party has neither as today's nor as a retired one."""
 
     def __init__(self, *, contract: Hash32, ours: Hash32) -> None:
-        super().__init__("guest program", contract.hex()[:16], f"{ours.hex()[:16]}, the one installed here")
+        expected = f"{ours.hex()[:16]}, the one installed here, or a retired one"
+        super().__init__("guest program", contract.hex()[:16], expected)
 
 
 class Agreements:
@@ -103,9 +104,8 @@ class Agreements:
         self, offer: Offer, accepting: Party, policy: SetupPolicy, buckets: Sequence[Bucket] | None
     ) -> Agreement:
         terms, event = decode_terms(offer.terms.option), offer.terms.announcements[0].event
-        if buckets is None and event.program_hash != (ours := self._guest.program.program_hash):  # a new contract
-            raise ProgramMismatchError(contract=event.program_hash, ours=ours)
-        if buckets is None:
+        if buckets is None:  # a new contract; by which programs one may be signed is for the mandate to say
+            self._check_held(event.program_hash)
             check_option_of(offer.terms, terms)
         known = tuple(one.digest() for one in offer.terms.announcements)
         try:
@@ -118,6 +118,12 @@ class Agreements:
         _remember(self._points, known, agreement.plan.points)
         _remember(self._known, agreement.id, agreement)
         return agreement
+
+    def _check_held(self, program: Hash32) -> None:
+        try:
+            self._guest.of(program)
+        except NotHeldError as e:
+            raise ProgramMismatchError(contract=program, ours=self._guest.program.program_hash) from e
 
     def _payouts(self, terms: OptionTerms, event: OracleEvent) -> Payouts:
         """Return a contract's payouts, which are not asked for again once its buckets are kept."""

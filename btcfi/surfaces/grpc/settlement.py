@@ -181,6 +181,8 @@ def _status(session: Session, option_id: str) -> pb.SettlementStatus:
         status.payout_sats = settlement.payout_sats or 0
         status.settlement_txid = settlement.txid or ""
         status.proof_root = bytes.fromhex(settlement.proof_root) if settlement.proof_root else b""
+        if settlement.paid_sats is not None:
+            status.paid_sats = settlement.paid_sats
     return status
 
 

@@ -21,7 +21,7 @@ from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.records import hexadecimal
 from btcfi.surfaces.party.side import PROGRAM, IdentityPassphrase, Side, command, passphrase_of, say
 from btcfi.units import UnixSeconds
-from btcfi.vm.program import load_program
+from btcfi.vm.program import hashes_of
 
 SIMULATION: Final = "simulation"
 
@@ -131,7 +131,7 @@ def _simulation(owner: Owner, network: str, oracles: list[str], threshold: int, 
     """Return the mandate that is to be signed now, None where the one in force says the same or was taken back."""
     now = UnixSeconds(int(time.time()))
     wanted = simulation_mandate(
-        number=owner.next_number(), now=now, network=network, programs=[load_program(PROGRAM).program_hash],
+        number=owner.next_number(), now=now, network=network, programs=hashes_of(PROGRAM),
         oracle_keys=sorted(oracle_keys(oracles)), threshold=threshold, feeds=feeds,
     )  # fmt: skip
     signed = owner.in_force()

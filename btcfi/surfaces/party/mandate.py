@@ -47,7 +47,7 @@ from btcfi.surfaces.party.side import (
     say,
     write_message,
 )
-from btcfi.vm.program import load_program
+from btcfi.vm.program import hashes_of, load_program
 
 mandates = typer.Typer(help="What your software may sign: one file, signed by your identity.", no_args_is_help=True)
 identities = typer.Typer(help="The key by which you sign mandates.", no_args_is_help=True)
@@ -96,9 +96,10 @@ def new(
     keys = oracle_keys(oracle or []) + [one.oracle_key for one in announced]
     presets = [HASH.read(one, "--preset") for one in preset or []] + [one.event.preset_hash for one in announced]
     chain, owner = side.chain().chain_info(), _owner(side, passphrase_of(side.passphrase_file))
+    programs = hashes_of(PROGRAM) if like else [load_program(PROGRAM).program_hash]
     common: dict[str, Any] = {
         "number": owner.next_number(), "now": chain.median_time, "network": chain.chain, "oracle_keys": keys,
-        "threshold": threshold, "programs": [load_program(PROGRAM).program_hash], "feeds": feed or [FEED],
+        "threshold": threshold, "programs": programs, "feeds": feed or [FEED],
         "presets": sorted(set(presets)),
     }  # fmt: skip
     if like not in ("", SIMULATION):

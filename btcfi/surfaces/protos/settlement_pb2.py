@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&btcfi/surfaces/protos/settlement.proto\x12\x05\x62tcfi\"\xfb\x01\n\x0eOptionContract\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x1f\n\x04type\x18\x02 \x01(\x0e\x32\x11.btcfi.OptionType\x12\x0e\n\x06strike\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xpiry_block\x18\x04 \x01(\x03\x12\x13\n\x0bpremium_btc\x18\x05 \x01(\x01\x12\x16\n\x0e\x63ollateral_btc\x18\x06 \x01(\x01\x12\x14\n\x0c\x62uyer_pubkey\x18\x07 \x01(\x0c\x12\x15\n\rseller_pubkey\x18\x08 \x01(\x0c\x12\x17\n\x0ftaproot_address\x18\t \x01(\x0c\x12#\n\x06status\x18\n \x01(\x0e\x32\x13.btcfi.OptionStatus\"d\n\x11OracleAttestation\x12\x11\n\toracle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61ttested_price\x18\x02 \x01(\x01\x12\x11\n\ttimestamp\x18\x03 \x01(\x03\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x81\x01\n\x11SettlementRequest\x12\x11\n\toption_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66inal_price\x18\x02 \x01(\x01\x12.\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32\x18.btcfi.OracleAttestation\x12\x14\n\x0c\x62itvmx_proof\x18\x04 \x01(\x0c\"\xd9\x01\n\x10SettlementStatus\x12\x11\n\toption_id\x18\x01 \x01(\x0c\x12\r\n\x05state\x18\x02 \x01(\t\x12#\n\x06status\x18\x03 \x01(\x0e\x32\x13.btcfi.OptionStatus\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0c\n\x04slot\x18\x10 \x01(\x03\x12\x1e\n\x16settlement_price_cents\x18\x11 \x01(\r\x12\x13\n\x0bpayout_sats\x18\x12 \x01(\x03\x12\x17\n\x0fsettlement_txid\x18\x13 \x01(\t\x12\x12\n\nproof_root\x18\x14 \x01(\x0c\"!\n\x0cProofRequest\x12\x11\n\toption_id\x18\x01 \x01(\x0c\"\"\n\x12MerkleProofElement\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\"\xb2\x01\n\x0b\x42itVMXProof\x12\x14\n\x0cprogram_hash\x18\x01 \x01(\x0c\x12\x18\n\x10input_commitment\x18\x02 \x01(\x0c\x12\x1c\n\x14\x65xecution_trace_root\x18\x03 \x01(\x0c\x12\x18\n\x10\x66inal_state_hash\x18\x04 \x01(\x0c\x12\'\n\x04path\x18\x05 \x03(\x0b\x32\x19.btcfi.MerkleProofElement\x12\x12\n\nproof_file\x18\x10 \x01(\x0c\"6\n\x11ProofVerification\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.btcfi.BitVMXProof\"3\n\x12VerificationResult\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t*@\n\nOptionType\x12\x08\n\x04\x43\x41LL\x10\x00\x12\x07\n\x03PUT\x10\x01\x12\x0f\n\x0b\x42INARY_CALL\x10\x02\x12\x0e\n\nBINARY_PUT\x10\x03*m\n\x0cOptionStatus\x12\x0b\n\x07\x43REATED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0b\n\x07\x45XPIRED\x10\x02\x12\r\n\tEXERCISED\x10\x03\x12\r\n\tABANDONED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\r\n\tCANCELLED\x10\x06\x32\xd4\x01\n\x10SettlementEngine\x12G\n\x12InitiateSettlement\x12\x18.btcfi.SettlementRequest\x1a\x17.btcfi.SettlementStatus\x12\x33\n\x08GetProof\x12\x13.btcfi.ProofRequest\x1a\x12.btcfi.BitVMXProof\x12\x42\n\x0bVerifyProof\x12\x18.btcfi.ProofVerification\x1a\x19.btcfi.VerificationResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&btcfi/surfaces/protos/settlement.proto\x12\x05\x62tcfi\"\xfb\x01\n\x0eOptionContract\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x1f\n\x04type\x18\x02 \x01(\x0e\x32\x11.btcfi.OptionType\x12\x0e\n\x06strike\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xpiry_block\x18\x04 \x01(\x03\x12\x13\n\x0bpremium_btc\x18\x05 \x01(\x01\x12\x16\n\x0e\x63ollateral_btc\x18\x06 \x01(\x01\x12\x14\n\x0c\x62uyer_pubkey\x18\x07 \x01(\x0c\x12\x15\n\rseller_pubkey\x18\x08 \x01(\x0c\x12\x17\n\x0ftaproot_address\x18\t \x01(\x0c\x12#\n\x06status\x18\n \x01(\x0e\x32\x13.btcfi.OptionStatus\"d\n\x11OracleAttestation\x12\x11\n\toracle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61ttested_price\x18\x02 \x01(\x01\x12\x11\n\ttimestamp\x18\x03 \x01(\x03\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x81\x01\n\x11SettlementRequest\x12\x11\n\toption_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66inal_price\x18\x02 \x01(\x01\x12.\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32\x18.btcfi.OracleAttestation\x12\x14\n\x0c\x62itvmx_proof\x18\x04 \x01(\x0c\"\xff\x01\n\x10SettlementStatus\x12\x11\n\toption_id\x18\x01 \x01(\x0c\x12\r\n\x05state\x18\x02 \x01(\t\x12#\n\x06status\x18\x03 \x01(\x0e\x32\x13.btcfi.OptionStatus\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0c\n\x04slot\x18\x10 \x01(\x03\x12\x1e\n\x16settlement_price_cents\x18\x11 \x01(\r\x12\x13\n\x0bpayout_sats\x18\x12 \x01(\x03\x12\x17\n\x0fsettlement_txid\x18\x13 \x01(\t\x12\x12\n\nproof_root\x18\x14 \x01(\x0c\x12\x16\n\tpaid_sats\x18\x15 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_paid_sats\"!\n\x0cProofRequest\x12\x11\n\toption_id\x18\x01 \x01(\x0c\"\"\n\x12MerkleProofElement\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\"\xb2\x01\n\x0b\x42itVMXProof\x12\x14\n\x0cprogram_hash\x18\x01 \x01(\x0c\x12\x18\n\x10input_commitment\x18\x02 \x01(\x0c\x12\x1c\n\x14\x65xecution_trace_root\x18\x03 \x01(\x0c\x12\x18\n\x10\x66inal_state_hash\x18\x04 \x01(\x0c\x12\'\n\x04path\x18\x05 \x03(\x0b\x32\x19.btcfi.MerkleProofElement\x12\x12\n\nproof_file\x18\x10 \x01(\x0c\"6\n\x11ProofVerification\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.btcfi.BitVMXProof\"3\n\x12VerificationResult\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t*@\n\nOptionType\x12\x08\n\x04\x43\x41LL\x10\x00\x12\x07\n\x03PUT\x10\x01\x12\x0f\n\x0b\x42INARY_CALL\x10\x02\x12\x0e\n\nBINARY_PUT\x10\x03*m\n\x0cOptionStatus\x12\x0b\n\x07\x43REATED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0b\n\x07\x45XPIRED\x10\x02\x12\r\n\tEXERCISED\x10\x03\x12\r\n\tABANDONED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\r\n\tCANCELLED\x10\x06\x32\xd4\x01\n\x10SettlementEngine\x12G\n\x12InitiateSettlement\x12\x18.btcfi.SettlementRequest\x1a\x17.btcfi.SettlementStatus\x12\x33\n\x08GetProof\x12\x13.btcfi.ProofRequest\x1a\x12.btcfi.BitVMXProof\x12\x42\n\x0bVerifyProof\x12\x18.btcfi.ProofVerification\x1a\x19.btcfi.VerificationResultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'btcfi.surfaces.protos.settlement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPTIONTYPE']._serialized_start=1118
-  _globals['_OPTIONTYPE']._serialized_end=1182
-  _globals['_OPTIONSTATUS']._serialized_start=1184
-  _globals['_OPTIONSTATUS']._serialized_end=1293
+  _globals['_OPTIONTYPE']._serialized_start=1156
+  _globals['_OPTIONTYPE']._serialized_end=1220
+  _globals['_OPTIONSTATUS']._serialized_start=1222
+  _globals['_OPTIONSTATUS']._serialized_end=1331
   _globals['_OPTIONCONTRACT']._serialized_start=50
   _globals['_OPTIONCONTRACT']._serialized_end=301
   _globals['_ORACLEATTESTATION']._serialized_start=303
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTLEMENTREQUEST']._serialized_start=406
   _globals['_SETTLEMENTREQUEST']._serialized_end=535
   _globals['_SETTLEMENTSTATUS']._serialized_start=538
-  _globals['_SETTLEMENTSTATUS']._serialized_end=755
-  _globals['_PROOFREQUEST']._serialized_start=757
-  _globals['_PROOFREQUEST']._serialized_end=790
-  _globals['_MERKLEPROOFELEMENT']._serialized_start=792
-  _globals['_MERKLEPROOFELEMENT']._serialized_end=826
-  _globals['_BITVMXPROOF']._serialized_start=829
-  _globals['_BITVMXPROOF']._serialized_end=1007
-  _globals['_PROOFVERIFICATION']._serialized_start=1009
-  _globals['_PROOFVERIFICATION']._serialized_end=1063
-  _globals['_VERIFICATIONRESULT']._serialized_start=1065
-  _globals['_VERIFICATIONRESULT']._serialized_end=1116
-  _globals['_SETTLEMENTENGINE']._serialized_start=1296
-  _globals['_SETTLEMENTENGINE']._serialized_end=1508
+  _globals['_SETTLEMENTSTATUS']._serialized_end=793
+  _globals['_PROOFREQUEST']._serialized_start=795
+  _globals['_PROOFREQUEST']._serialized_end=828
+  _globals['_MERKLEPROOFELEMENT']._serialized_start=830
+  _globals['_MERKLEPROOFELEMENT']._serialized_end=864
+  _globals['_BITVMXPROOF']._serialized_start=867
+  _globals['_BITVMXPROOF']._serialized_end=1045
+  _globals['_PROOFVERIFICATION']._serialized_start=1047
+  _globals['_PROOFVERIFICATION']._serialized_end=1101
+  _globals['_VERIFICATIONRESULT']._serialized_start=1103
+  _globals['_VERIFICATIONRESULT']._serialized_end=1154
+  _globals['_SETTLEMENTENGINE']._serialized_start=1334
+  _globals['_SETTLEMENTENGINE']._serialized_end=1546
 # @@protoc_insertion_point(module_scope)

@@ -85,7 +85,7 @@ class SettlementRequest(_message.Message):
     def __init__(self, option_id: _Optional[bytes] = ..., final_price: _Optional[float] = ..., attestations: _Optional[_Iterable[_Union[OracleAttestation, _Mapping]]] = ..., bitvmx_proof: _Optional[bytes] = ...) -> None: ...
 
 class SettlementStatus(_message.Message):
-    __slots__ = ("option_id", "state", "status", "detail", "slot", "settlement_price_cents", "payout_sats", "settlement_txid", "proof_root")
+    __slots__ = ("option_id", "state", "status", "detail", "slot", "settlement_price_cents", "payout_sats", "settlement_txid", "proof_root", "paid_sats")
     OPTION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class SettlementStatus(_message.Message):
     PAYOUT_SATS_FIELD_NUMBER: _ClassVar[int]
     SETTLEMENT_TXID_FIELD_NUMBER: _ClassVar[int]
     PROOF_ROOT_FIELD_NUMBER: _ClassVar[int]
+    PAID_SATS_FIELD_NUMBER: _ClassVar[int]
     option_id: bytes
     state: str
     status: OptionStatus
@@ -104,7 +105,8 @@ class SettlementStatus(_message.Message):
     payout_sats: int
     settlement_txid: str
     proof_root: bytes
-    def __init__(self, option_id: _Optional[bytes] = ..., state: _Optional[str] = ..., status: _Optional[_Union[OptionStatus, str]] = ..., detail: _Optional[str] = ..., slot: _Optional[int] = ..., settlement_price_cents: _Optional[int] = ..., payout_sats: _Optional[int] = ..., settlement_txid: _Optional[str] = ..., proof_root: _Optional[bytes] = ...) -> None: ...
+    paid_sats: int
+    def __init__(self, option_id: _Optional[bytes] = ..., state: _Optional[str] = ..., status: _Optional[_Union[OptionStatus, str]] = ..., detail: _Optional[str] = ..., slot: _Optional[int] = ..., settlement_price_cents: _Optional[int] = ..., payout_sats: _Optional[int] = ..., settlement_txid: _Optional[str] = ..., proof_root: _Optional[bytes] = ..., paid_sats: _Optional[int] = ...) -> None: ...
 
 class ProofRequest(_message.Message):
     __slots__ = ("option_id",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, PremiumRow, SettlementRow, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
@@ -41,8 +43,8 @@ def option_of(row: OptionRow) -> schemas.Option:
     )
 
 
-def settlement_of(row: SettlementRow) -> schemas.Settlement:
-    """Return the outside's view of a settlement."""
+def settlement_of(row: SettlementRow, *, option: OptionRow, child_fee: int | None) -> schemas.Settlement:
+    """Return the outside's view of a settlement of ``option``; child_fee: of the service's child that stands."""
     return schemas.Settlement(
         id=row.id,
         option_id=row.option_id,
@@ -58,7 +60,19 @@ def settlement_of(row: SettlementRow) -> schemas.Settlement:
         attempts=row.attempts,
         last_error=row.last_error,
         updated_at_unix=row.updated_at_unix,
+        paid_sats=row.paid_sats,
+        returned_sats=row.returned_sats,
+        anchor_sats=options_views.anchor_of(row, option),
+        fee_sats=row.fee_sats,
+        child_fee_sats=child_fee,
     )
+
+
+def settlements_of(session: Session, rows: Sequence[SettlementRow]) -> list[schemas.Settlement]:
+    """Return the outside's view of settlements, each with what its child costs."""
+    ids = [row.option_id for row in rows]
+    options, fees = options_views.options_of(session, ids), options_views.child_fees(session, ids)
+    return [settlement_of(row, option=options[row.option_id], child_fee=fees.get(row.option_id)) for row in rows]
 
 
 def premium_of(row: PremiumRow) -> schemas.StoredPremium:
@@ -90,9 +104,16 @@ def latest_price(session: Session, feed: str, *, replay: bool, now: UnixSeconds)
     return schemas.LatestPrice(**shown.model_dump(), market_status=status.value)
 
 
-def event_of(row: EventRow) -> schemas.Event:
-    """Return the outside's view of an edge."""
-    return schemas.Event(**row.model_dump(exclude={"fence"}))
+def settlement_events_of(session: Session, rows: Sequence[EventRow]) -> list[schemas.SettlementEvent]:
+    """Return the outside's view of edges of settlements."""
+    known = options_views.settlements_of(session, {row.entity_id for row in rows})
+    found = []
+    for row in rows:
+        at = known.get(row.entity_id)
+        payout, paid = (None, None) if at is None else (at.payout_sats, at.paid_sats)
+        event = row.model_dump(exclude={"fence"})
+        found.append(schemas.SettlementEvent(**event, payout_sats=payout, paid_sats=paid))
+    return found
 
 
 def option(session: Session, option_id: str) -> OptionRow:
@@ -142,7 +163,7 @@ def settlements(
 ) -> schemas.SettlementPage:  # fmt: skip
     """Return one page of settlements, newest first. Raises NoSuchPageError."""
     page = options_views.settlement_page(session, which, limit=limit, cursor=cursor)
-    return schemas.SettlementPage(items=[settlement_of(row) for row in page.rows], next_cursor=page.following)
+    return schemas.SettlementPage(items=settlements_of(session, page.rows), next_cursor=page.following)
 
 
 def prices(

@@ -224,14 +224,26 @@ class Settlement(BaseModel):
     reason: str
     slot_unix: int
     price_cents: int
-    payout_cents: int | None
-    payout_sats: int | None
+    payout_cents: int | None = Field(description="What the guest computed, rounded down to a cent.")
+    payout_sats: int | None = Field(description="What the guest computed, rounded down to a satoshi.")
     steps: int | None
     proof_root: str | None
     txid: str | None
     attempts: int
     last_error: str | None
     updated_at_unix: int
+    paid_sats: int | None = Field(
+        default=None,
+        description="What the transaction `txid` pays the buyer. paid + returned + anchor + fee = collateral.",
+    )
+    returned_sats: int | None = Field(default=None, description="What it pays the seller.")
+    anchor_sats: int | None = Field(
+        default=None, description="In its anchor output, which a child spends; no fee of this transaction."
+    )
+    fee_sats: int | None = Field(default=None, description="Its own fee.")
+    child_fee_sats: int | None = Field(
+        default=None, description="Of the service's child of it, the anchor's value included; null without one."
+    )
 
 
 class SettlementRequested(BaseModel):
@@ -253,6 +265,13 @@ class Event(BaseModel):
     to_state: str
     at_unix: int
     detail: str
+
+
+class SettlementEvent(Event):
+    """One edge that a settlement crossed, with its amounts as they are known now."""
+
+    payout_sats: int | None = Field(default=None, description="What the guest computed.")
+    paid_sats: int | None = Field(default=None, description="What its transaction pays the buyer.")
 
 
 class Price(BaseModel):

@@ -100,7 +100,8 @@ def router(deps: Deps) -> APIRouter:
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
                 rows = spine_views.events_after(session, entity="settlement", after=int(last), limit=100)
-            return [(str(row.id), "settlement", reads.event_of(row).model_dump_json()) for row in rows]
+                found = reads.settlement_events_of(session, rows)
+            return [(str(one.id), "settlement", one.model_dump_json()) for one in found]
 
         start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, after, start, count)

@@ -177,17 +177,17 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
     def settlement(_caller: Reader, settlement_id: Id) -> schemas.Settlement:
         """Return one settlement."""
         with deps.store.reading() as session:
-            return reads.settlement_of(reads.settlement(session, settlement_id))
+            return reads.settlements_of(session, [reads.settlement(session, settlement_id)])[0]
 
     @routes.get(
         "/settlements/{settlement_id}/events", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ}
     )
-    def events(_caller: Reader, settlement_id: Id) -> list[schemas.Event]:
+    def events(_caller: Reader, settlement_id: Id) -> list[schemas.SettlementEvent]:
         """Return every edge that the settlement crossed, in order."""
         with deps.store.reading() as session:
             reads.settlement(session, settlement_id)
             rows = spine_views.events_of(session, {"settlement": [settlement_id]})
-        return [reads.event_of(row) for row in rows]
+            return reads.settlement_events_of(session, rows)
 
     @routes.get(
         "/settlements/{settlement_id}/proof",

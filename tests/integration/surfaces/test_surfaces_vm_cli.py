@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import SettlementInput
+from btcfi.surfaces import vm_cli
 from btcfi.surfaces.vm_cli import _input_bytes
 from guest_programs.new import GuestCheckError, build_program, check_program, new_program
 from tests.support.paths import ROOT, VECTORS_FOLDER
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 
 
 def btcfi(*arguments, cwd=None, stdin=None):
@@ -44,6 +47,21 @@ def test_what_prove_wrote_verify_accepts(proofs, depth):
     assert said["result"]["payout_sats"] == VECTORS[0]["payout_sats"]
 
 
+def test_verify_says_what_the_chain_paid_beside_what_the_guest_computed(proofs, tmp_path):
+    script = b"\x51\x20" + b"b" * 32
+    outputs = (TxOut(value=8_300_000, script=script), TxOut(value=91_698_760, script=b"\x51\x20" + b"s" * 32))
+    coin = TxIn(outpoint=OutPoint(txid=bytes(32), index=0))
+    (tmp_path / "payment.hex").write_text(Transaction(version=3, inputs=(coin,), outputs=outputs).to_bytes().hex())
+    wanted = ["verify", str(proofs / "0.json"), "--depth", "paths", "--json"]
+    asked = [*wanted, "--payment", str(tmp_path / "payment.hex"), "--paid-to", script.hex()]
+    said = json.loads(CliRunner().invoke(vm_cli.app, asked).stdout)
+    assert (said["result"]["payout_sats"], said["paid"]["paid_sats"]) == (8_301_888, 8_300_000)
+    assert "paid" not in json.loads(CliRunner().invoke(vm_cli.app, wanted).stdout)
+    (tmp_path / "payment.hex").write_text("no hex")
+    for wrong in (asked, [*wanted, "--paid-to", script.hex()]):
+        assert isinstance(CliRunner().invoke(vm_cli.app, wrong).exception, InvalidInputError)
+
+
 def test_the_input_may_be_json_with_the_fields_names(tmp_path):
     given = SettlementInput.from_bytes(bytes.fromhex(VECTORS[0]["input"]))
     (tmp_path / "in.json").write_text(json.dumps(asdict(given)))
@@ -55,7 +73,7 @@ def test_trace_show_says_how_the_payout_came_about(proofs):
     done = btcfi("trace", "show", proofs / "0.json")
     assert done.returncode == 0
     assert "ecall" in done.stdout
-    assert "pays $5,432.10, 8301888 sats" in done.stdout
+    assert "the payout is $5,432.10, 8301888 sats" in done.stdout
 
 
 def test_trace_diff_finds_the_load_of_the_other_price(proofs):

@@ -15,9 +15,12 @@ from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.settlements import request_settlement
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
+from btcfi.adapters.store.spine.views import counters
+from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.messages import Role, decode_order
 from btcfi.contracts.metadata import RecordType, read_record
@@ -53,7 +56,10 @@ def sums(stage, name="one"):
     paid = sum(o.value for o in transaction.outputs if o.script.hex() == kept["buyer_script"])
     returned = sum(o.value for o in transaction.outputs if o.script.hex() == kept["seller_script"])
     fee = stage.row(TransactionRow, subject=name, purpose="settlement").fee_sats
-    assert paid + returned + fee == option.collateral_sats
+    anchor = sum(o.value for o in transaction.outputs if o.script == P2A_SCRIPT)
+    assert paid + returned + anchor + fee == option.collateral_sats
+    settlement = stage.row(SettlementRow, option_id=name)
+    assert (settlement.paid_sats, settlement.returned_sats, settlement.fee_sats) == (paid, returned, fee)
     return paid
 
 
@@ -127,12 +133,58 @@ def test_after_a_reorganisation_at_every_state_the_same_option_settles_again(sta
     stage.mine(1)
     stage.undo(1)
     assert (stage.state(), stage.row(TransactionRow, purpose="settlement").state) == ("EXPIRED", "broadcast")
+    assert not any(totals(stage).values())
     stage.mine(6)
     assert stage.state() == "EXERCISED"
+    child = stage.row(TransactionRow, purpose="child").fee_sats
+    paid = sums(stage)
+    whole = {"payout": 500_000, "paid": paid, "returned": 1_998_760 - paid, "fee": 1_000, "child_fee": child}
+    assert totals(stage) == whole
     stage.undo(6)
     assert (stage.state(), stage.row(SettlementRow).state) == ("EXPIRED", "broadcast")
+    assert not any(totals(stage).values())  # nothing is settled, so nothing is paid
     stage.mine(6)
+    child = stage.row(TransactionRow, purpose="child", replaced_by=None).fee_sats  # it waited, and pays more now
+    assert totals(stage) == whole | {"child_fee": child}
+    said = stage.row(EventRow, entity="settlement", to_state="built").detail
+    assert said.startswith(f"pays the buyer {paid:,} sats;")
     assert (stage.state(), stage.row(SettlementRow).txid, sums(stage)) == ("EXERCISED", first, PAID)
+
+
+def test_what_the_store_says_was_paid_is_held_against_the_chain(embedded):
+    embedded.sell("one")
+    embedded.fund("one")
+    embedded.price(6_000_000)
+    embedded.settle()
+    embedded.mine(6)
+
+    def told():
+        view = ChainView()
+        view.follow(embedded.node)
+        said = audit(embedded.here.store, view, ["one"])
+        return [one.what for one in said if one.subject == "one"]
+
+    assert told() == []
+    for column, words in (("paid_sats", "paid to the buyer"), ("returned_sats", "returned"), ("fee_sats", "fee")):
+        with embedded.here.store.transaction() as session:
+            row = session.exec(select(SettlementRow)).one()
+            true = getattr(row, column)
+            setattr(row, column, true + 240)  # as if the anchor were a part of it
+        (problem,) = told()
+        assert words in problem
+        assert f"{true} on chain" in problem
+        with embedded.here.store.transaction() as session:
+            setattr(session.exec(select(SettlementRow)).one(), column, true)
+    with embedded.here.store.transaction() as session:
+        session.exec(select(TransactionRow).where(TransactionRow.purpose == "child")).one().fee_sats -= 240
+    assert "its child's fee" in told()[0]
+
+
+def totals(stage):
+    """What all confirmed settlements computed, paid and cost."""
+    with stage.here.store.reading() as session:
+        kept = counters(session)
+    return {name: kept.get(f"settled_{name}_sats", 0) for name in TOTALS}
 
 
 def exercise_early(stage):

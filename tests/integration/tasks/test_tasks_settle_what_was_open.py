@@ -11,10 +11,14 @@ from contextlib import suppress
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.options import event_of
 from btcfi.adapters.store.options.settlements import proof_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.spine.views import counters
+from btcfi.bitcoin.script import P2A_SCRIPT
+from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.errors import NotHeldError
 from btcfi.units import Slot
 from btcfi.vm import program as programs
@@ -99,6 +103,27 @@ def test_every_open_option_of_an_older_store_settles_and_its_event_is_the_same(c
         assert findings(stage, FINISHED) == []
 
 
+def test_what_an_older_release_had_settled_says_after_the_migration_what_was_paid_and_the_anchor_is_no_fee(
+    commit, tmp_path
+):
+    with resumed_stage(tmp_path, commit) as (stage, _):
+        rows = {name: stage.row(SettlementRow, option_id=name) for name in ("settled", "sent", "due")}
+        for name in ("settled", "sent"):
+            row, option = rows[name], stage.row(OptionRow, id=name)
+            sent = stage.row(TransactionRow, txid=row.txid)
+            *parties, anchor = parse_transaction(bytes.fromhex(sent.raw_hex)).outputs
+            assert (anchor.script, anchor.value) == (P2A_SCRIPT, 240)
+            assert row.paid_sats + row.returned_sats == sum(one.value for one in parties)
+            assert row.paid_sats + row.returned_sats + 240 + row.fee_sats == option.collateral_sats
+            assert sent.fee_sats == row.fee_sats
+            assert 0 <= row.payout_sats - row.paid_sats < 50_000  # the preset's step
+        assert rows["due"].paid_sats is None
+        with stage.here.store.reading() as session:
+            kept = counters(session)
+        assert kept["settled_paid_sats"] == rows["settled"].paid_sats  # alone confirmed
+        assert kept["settled_payout_sats"] == rows["settled"].payout_sats
+
+
 @pytest.fixture
 def replaced(tmp_path, monkeypatch):
     """Presets and programs of a deployment that has replaced both: (retired preset, folder of the programs)."""
@@ -152,9 +177,8 @@ def test_without_its_preset_an_option_waits_with_the_hash_that_is_missing_until_
         finish(stage, said)
         missing = said["options"]["call"]["preset_sha256"]
         before = {name: row["state"] for name, row in said["options"].items()}
-        assert states(stage) == before | {"sent": "EXERCISED"}  # it was complete before
-        # its buyer had not signed yet, and its mandate names the guest of today
-        assert "the buyer refused: event.program_hash" in stage.row(OptionRow, id="signed").last_error
+        # complete before, or about to be signed by parties that hold the retired guest and whose mandate names it
+        assert states(stage) == before | {"sent": "EXERCISED", "signed": "ACTIVE", "ordered": "ACTIVE"}
         assert missing in stage.row(OptionRow, id="call").last_error
         doctor_says = [finding.said for finding in doctor.database(stage.deployment) if finding.name == "open options"]
         assert [missing in said for said in doctor_says] == [True]
@@ -187,5 +211,5 @@ def test_without_its_program_a_settlement_waits_with_the_hash_that_is_missing_an
         manifest.write_text(whole)
         go_on(stage)
         assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
-        assert stage.row(ContractRow, option_id="signed").state == "checked"  # as above: the mandate's guest is another
+        assert stage.row(ContractRow, option_id="signed").state == "funded"
         assert findings(stage, FINISHED) == []

@@ -31,7 +31,7 @@ from tests.support.vm_programs import (
     random_words,
 )
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 QEMU = os.environ.get("BTCFI_TEST_QEMU_RISCV32") or shutil.which("qemu-riscv32")
 SPIKE = os.environ.get("BTCFI_TEST_SPIKE") or shutil.which("spike")
 CLEAR = [i_type(0, 0, 0, register) for register in range(1, 32)]

@@ -3,15 +3,17 @@
 import random
 import struct
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btcfi.options.expiry import ExerciseType, GuestError, SettlementInput, SettlementOutput
-from btcfi.options.payoff import settle_in_python
+from btcfi.options.payoff import settle_in_python, twin_of
 from btcfi.vm.interpreter import Machine, run_many, run_untraced
-from btcfi.vm.program import load_program
+from btcfi.vm.program import load_program, load_program_by_hash
+from guest_programs.build import ROOT, read_manifest
 
 PROGRAM = load_program("option_settlement")
 U32 = st.integers(0, 2**32 - 1)
@@ -44,6 +46,34 @@ def test_the_guest_equals_python_on_sensible_inputs():
         assert output == expected.to_bytes(), one
         seen.add(expected.exercise_type)
     assert seen == set(ExerciseType)
+
+
+def test_between_the_price_and_the_satoshis_lies_one_division():
+    """Exact rationals, floored once: neither the cent nor anything else is rounded on the way."""
+    rng = random.Random(17)
+    given_inputs = [replace(sensible(rng), early_exercise=0, time_to_expiry=0, barrier_level=0) for _ in range(4000)]
+    outputs = run_many(PROGRAM, [one.to_bytes() for one in given_inputs])
+    cent_lost = 0
+    for one, raw in zip(given_inputs, outputs, strict=True):
+        output, put, binary = SettlementOutput.from_bytes(raw), one.option_type & 1, one.option_type >> 1
+        gain = max(one.strike - one.spot if put else one.spot - one.strike, 0)
+        exact = Fraction((one.strike if binary and gain else gain) * one.quantity, 100)  # cents
+        assert output.payout == exact.__floor__()
+        assert output.payout_sats == min((exact * 10**8 / one.spot).__floor__(), one.collateral), one
+        cent_lost += output.payout_sats > output.payout * 10**8 // one.spot
+    assert cent_lost > 100
+
+
+@pytest.mark.parametrize("row", [row for row in read_manifest(ROOT)["retired"] if row["output_size"] == 40])
+def test_a_retired_guest_equals_its_own_twin_and_not_todays(row):
+    program = load_program_by_hash(row["image_sha256"])
+    rng = random.Random(23)
+    inputs = [sensible(rng) for _ in range(1500)]
+    outputs = [SettlementOutput.from_bytes(one) for one in run_many(program, [one.to_bytes() for one in inputs])]
+    twin = twin_of(row["image_sha256"])
+    settled = [(one, output) for one, output in zip(inputs, outputs, strict=True) if output.error is GuestError.NONE]
+    assert all(output == twin(one) for one, output in settled)
+    assert any(output != settle_in_python(one) for one, output in settled)
 
 
 @settings(max_examples=400, deadline=None)

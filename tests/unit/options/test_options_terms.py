@@ -76,7 +76,9 @@ def test_the_required_collateral_covers_every_payout_down_to_half_the_strike(kin
     terms = replace(TERMS, kind=kind, collateral=required_collateral(kind, 100))
     given = settlement_input(terms, price=price, low=price, high=price, at=terms.expiry, volatility=0, rate=0)
     output = settle_in_python(given)
-    assert output.payout_sats == output.payout * 10**8 // price
+    difference = price - TERMS.strike if kind in (OptionKind.CALL, OptionKind.BINARY_CALL) else TERMS.strike - price
+    per_bitcoin = 0 if difference < 0 else TERMS.strike if kind.is_binary else difference
+    assert output.payout_sats == per_bitcoin * TERMS.quantity * 10**6 // price
 
 
 def test_labels_are_the_names_users_type():

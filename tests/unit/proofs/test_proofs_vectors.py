@@ -6,13 +6,17 @@ from hashlib import sha256
 import pytest
 
 from btcfi.options.expiry import SettlementInput, SettlementOutput
-from btcfi.options.payoff import settle_in_python
+from btcfi.options.payoff import twin_of
 from btcfi.proofs.settlement_proof import build_proof, verify
 from btcfi.vm.agreement import Emulator, execute
-from btcfi.vm.program import Program, load_program
+from btcfi.vm.program import Program, load_program, load_program_by_hash
 from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())
+RETIRED = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())
+"""Of the guest that divided twice: options sold by it still settle by it."""
+
+SOLD_BY = {one["source"]["program_hash"]: one for one in (VECTORS, RETIRED)}
 
 
 @pytest.fixture(scope="module")
@@ -20,28 +24,26 @@ def program() -> Program:
     return load_program("option_settlement")
 
 
-@pytest.fixture(scope="module")
-def emulator(program):
-    return Emulator(program)
-
-
 def test_the_vectors_are_about_the_committed_program(program):
     assert program.program_hash.hex() == VECTORS["source"]["program_hash"]
 
 
-@pytest.mark.parametrize("vector", VECTORS["tests"], ids=lambda v: v["comment"])
-def test_a_fixed_input_has_its_steps_payout_and_proof_root(vector, program, emulator):
-    data = bytes.fromhex(vector["input"])
-    execution = execute(program, emulator, data)
-    assert execution.steps == vector["steps"]
-    assert execution.output.hex() == vector["output"]
-    output = SettlementOutput.from_bytes(execution.output)
-    assert (output.payout, output.payout_sats) == (vector["payout_cents"], vector["payout_sats"])
-    assert settle_in_python(SettlementInput.from_bytes(data)) == output
-    proof = build_proof(execution)
-    assert proof.execution_trace_root.hex() == vector["execution_trace_root"]
-    assert proof.proof_root.hex() == vector["proof_root"]
-    assert verify(proof, program).proof_root == proof.proof_root
+@pytest.mark.parametrize("sha256", SOLD_BY, ids=lambda sha256: sha256[:8])
+def test_a_fixed_input_has_its_steps_payout_and_proof_root(sha256):
+    program = load_program_by_hash(sha256)
+    emulator = Emulator(program)
+    for vector in SOLD_BY[sha256]["tests"]:
+        data = bytes.fromhex(vector["input"])
+        execution = execute(program, emulator, data)
+        assert execution.steps == vector["steps"], vector["comment"]
+        assert execution.output.hex() == vector["output"], vector["comment"]
+        output = SettlementOutput.from_bytes(execution.output)
+        assert (output.payout, output.payout_sats) == (vector["payout_cents"], vector["payout_sats"])
+        assert twin_of(sha256)(SettlementInput.from_bytes(data)) == output
+        proof = build_proof(execution)
+        assert proof.execution_trace_root.hex() == vector["execution_trace_root"]
+        assert proof.proof_root.hex() == vector["proof_root"]
+        assert verify(proof, program).proof_root == proof.proof_root
 
 
 def test_a_root_follows_from_the_written_format_and_hashlib_alone(program):

@@ -31,7 +31,7 @@ from btcfi.proofs.window import (
 from btcfi.proofs.wire import from_wire, to_wire
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Hash32, Minutes, Sats, Slot
 from btcfi.vm.interpreter import run
-from btcfi.vm.program import load_program
+from btcfi.vm.program import load_program, load_program_by_hash
 from tests.support.oracle_support import BINANCE, COINBASE, KRAKEN, quote
 from tests.unit.proofs.test_proofs_file_vectors import VECTORS
 
@@ -220,7 +220,7 @@ def test_a_file_of_version_1_verifies_as_before():
         made = from_json(vector["proof"])
         assert made.window is None
         assert to_json(made) == vector["proof"]
-        verify(made, load_program(VECTORS["source"]["program"]))
+        verify(made, load_program_by_hash(VECTORS["source"]["program_hash"]))
 
 
 def edited(change):

@@ -15,7 +15,7 @@ from btcfi.vm.program import load_program
 from btcfi.vm.trace import Trace
 from tests.support.paths import VECTORS_FOLDER
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 
 
 @cache

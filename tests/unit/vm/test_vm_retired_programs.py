@@ -13,7 +13,10 @@ from btcfi.vm.program import load_program, load_program_by_hash, program_of_proo
 from guest_programs.build import ROOT, read_manifest, write_manifest
 from tests.support.retired import retire_program
 
-SOLD_BY = ("4ba389f7e94d0cb122fff4c31a7147ad32b932cb57364462c7223aeb724e1371",)
+SOLD_BY = (
+    "4ba389f7e94d0cb122fff4c31a7147ad32b932cb57364462c7223aeb724e1371",
+    "1577593ce397c863482ebfdc569819a2053ff12b1012319b1ba06c5987d1440f",
+)
 """Every program that an option was ever sold by: add a hash when a program changes, never take one away."""
 
 
@@ -34,9 +37,9 @@ def test_what_is_sold_today_will_be_found_later():
 
 
 def test_a_retired_program_is_found_by_its_hash_and_its_name_means_the_new_one(programs):
-    assert load_program("option_settlement", programs).program_hash.hex() != SOLD_BY[0]
-    old = load_program_by_hash(SOLD_BY[0], programs)
-    assert (old.name, old.program_hash.hex()) == ("option_settlement", SOLD_BY[0])
+    assert load_program("option_settlement", programs).program_hash.hex() != SOLD_BY[-1]
+    old = load_program_by_hash(SOLD_BY[-1], programs)
+    assert (old.name, old.program_hash.hex()) == ("option_settlement", SOLD_BY[-1])
 
 
 def test_a_program_that_is_nowhere_is_named_by_its_hash(programs):
@@ -47,10 +50,10 @@ def test_a_program_that_is_nowhere_is_named_by_its_hash(programs):
 
 @pytest.mark.parametrize("change", [lambda f: f.write_bytes(f.read_bytes() + b"x"), lambda f: f.unlink()])
 def test_a_retired_program_whose_bytes_changed_or_are_gone_is_not_held_and_the_message_says_why(programs, change):
-    (file,) = (programs / "retired").glob("*.elf")
+    file = programs / "retired" / f"option_settlement-{SOLD_BY[-1][:8]}.elf"
     change(file)
     with pytest.raises(NotHeldError, match=r"ELF|elf"):
-        load_program_by_hash(SOLD_BY[0], programs)
+        load_program_by_hash(SOLD_BY[-1], programs)
 
 
 def test_a_proof_of_a_retired_program_is_still_checked_by_it_and_a_lie_about_it_is_found(programs):

@@ -75,6 +75,7 @@ class TransactionRow(SQLModel, table=True):
     spends: str
     """The watched outpoint, ``txid:vout`` in display order."""
     fee_sats: int = Field(sa_column=big_integer())
+    """Its own, inputs less outputs; 0 for a stranger's, whose coins are unknown."""
     built_height: int | None = None
     """The newest block that was walked when its first version was built: how long it has waited."""
     height: int | None = None

@@ -25,7 +25,7 @@ class Signed:
     spends: OutPoint
     """The outpoint that is watched."""
     fee: Sats
-    """What leaves in it, the pay-to-anchor output included."""
+    """Its own: inputs less outputs, a pay-to-anchor output among them. 0 for a stranger's, whose coins are unknown."""
     waits_since: int | None = None
     """The newest block that was walked when its first version was built, if this is not the first."""
 

@@ -15,7 +15,7 @@ from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import terms_of as option_terms
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
-from btcfi.adapters.store.options.settled import adopt
+from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
@@ -23,6 +23,7 @@ from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, parse_outpoint
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
+from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
@@ -61,11 +62,17 @@ class Ready:
         """The CET's, in display order."""
         return display_txid(self.cet.transaction.txid)
 
+    @property
+    def paid(self) -> Paid:
+        """What the CET pays to whom."""
+        cet = self.cet
+        return Paid(buyer=cet.payout, seller=cet.seller_return, anchor=cet.anchor, fee=cet.fee)
+
     def signed_cet(self) -> Signed:
         """Return the CET as it is stored."""
         return Signed(
             transaction=self.cet.transaction, purpose=SETTLEMENT, subject=self.option.id,
-            spends=contracts.funding_outpoint(self.option), fee=Sats(self.cet.anchor + self.cet.fee),
+            spends=contracts.funding_outpoint(self.option), fee=self.cet.fee,
         )  # fmt: skip
 
 
@@ -178,16 +185,19 @@ def paid_child(
 
 def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
     crossings = [
-        Crossing(row=one.settlement, fence=one.settlement.fence, changes={"txid": one.txid, "last_error": None})
+        Crossing(
+            row=one.settlement, fence=one.settlement.fence, detail=in_words(one.settlement, one.paid),
+            changes={"txid": one.txid, "last_error": None, **paid_columns(one.paid)},
+        )
         for one in ready
-    ]
+    ]  # fmt: skip
     moved = {one.row.id for one in cross_all(session, crossings, SettlementState.BUILT, now=now)}
     ours = [one for one in ready if one.settlement.id in moved]
     known = rows_of(session, [one.txid for one in ours])
     fresh = [one for one in ours if one.txid not in known]
     for one in ours:
         if one.txid in known:  # a party was faster with the same CET
-            adopt(session, known[one.txid], one.settlement, fee=Sats(one.cet.anchor + one.cet.fee), now=now)
+            adopt(session, known[one.txid], one.settlement, fee=one.cet.fee, now=now)
     query = select(col(TransactionRow.subject)).where(
         col(TransactionRow.purpose) == CHILD, col(TransactionRow.subject).in_([one.option.id for one in fresh]),
         col(TransactionRow.replaced_by).is_(None),

@@ -22,7 +22,7 @@ from btcfi.adapters.store.options.contract_tables import ContractRow, ContractSt
 from btcfi.adapters.store.options.options import locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
-from btcfi.adapters.store.options.settled import adopt, settlement_of
+from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, pays, settlement_of
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
@@ -459,9 +459,11 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     closed = _transaction(message)
     fee = _check_close(option, row, closed)
     txid = display_txid(closed.txid)
-    changes = {"txid": txid}
+    paid = pays(option, closed)
+    changes = {"txid": txid, **paid_columns(paid)}
     if not cross(
-        session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes, work=[Work(flow="send")]
+        session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes, work=[Work(flow="send")],
+        detail=in_words(row, paid),
     ):  # fmt: skip
         return
     if (known := session.get(TransactionRow, txid)) is not None:
@@ -477,12 +479,15 @@ def close_seen(
     """Take a mined spend as the close of an early exercise whose message has not come; False when it is none."""
     if not _waits_for_close(row):
         return False
+    closed = parse_transaction(bytes.fromhex(mined.raw_hex))
     try:
-        fee = _check_close(option, row, parse_transaction(bytes.fromhex(mined.raw_hex)))
+        fee = _check_close(option, row, closed)
     except InvalidInputError:
         return False
-    changes = {"txid": mined.txid, "last_error": None}
-    if cross(session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes):
+    paid = pays(option, closed)
+    changes = {"txid": mined.txid, "last_error": None, **paid_columns(paid)}
+    said = in_words(row, paid)
+    if cross(session, row, SettlementState.BUILT, now=now, fence=row.fence, changes=changes, detail=said):
         adopt(session, mined, row, fee=fee, now=now)
     return True
 

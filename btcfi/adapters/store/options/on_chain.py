@@ -17,7 +17,7 @@ from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
-from btcfi.adapters.store.options.settled import find_settlement, settled, settlement_of
+from btcfi.adapters.store.options.settled import count_settled, find_settlement, settled, settlement_of
 from btcfi.adapters.store.options.tables import (
     OPEN_OPTIONS,
     UNEXPIRED_OPTIONS,
@@ -138,9 +138,10 @@ class OptionsOnChain:
             cross(session, option, OptionState.CREATED, now=now, detail="funding reorganised")
         if row.purpose == SETTLEMENT:
             settlement = settlement_of(session, option.id)
-            cross(
+            if cross(
                 session, settlement, SettlementState.BROADCAST, now=now, fence=settlement.fence, detail="reorganised"
-            )  # fmt: skip
+            ):  # fmt: skip
+                count_settled(session, [settlement], by=-1)
             cross(session, option, OptionState.EXPIRED, now=now, detail="settlement reorganised")
 
     def coins_needed(self, session: Session) -> int:

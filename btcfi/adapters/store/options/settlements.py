@@ -39,7 +39,7 @@ from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
-from btcfi.options.payoff import settle_in_python
+from btcfi.options.payoff import twin_of
 from btcfi.oracle.attestation import EventHeldError
 from btcfi.oracle.fixing import MINUTE, Fixed
 from btcfi.oracle.quote import Feed
@@ -369,7 +369,7 @@ def _decide(  # noqa: PLR0911 - one return an answer
         found, reason = _exercising(session, option, rule_of), "early_exercise"
         if isinstance(found, str):
             return RequestState.OPEN, found
-        outcome = settle_in_python(SettlementInput.from_bytes(input_at(session, option, found)))
+        outcome = twin_of(option.program_sha256)(SettlementInput.from_bytes(input_at(session, option, found)))
         if outcome.exercise_type is not ExerciseType.EARLY_EXERCISE:
             return RequestState.HELD, f"{outcome.exercise_type.name.lower()}: holding is worth more than exercising"
     else:

@@ -187,6 +187,7 @@ class SettlementRow(SQLModel, table=True):
     last_error: str | None = Field(default=None, sa_column=Column(Text))
     payout_cents: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     payout_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """What the guest computed."""
     exercise_type: int | None = None
     steps: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     parts: int | None = None
@@ -200,6 +201,12 @@ class SettlementRow(SQLModel, table=True):
     updated_at_unix: int = Field(sa_column=big_integer())
     window: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of every minute that its price is made of, for the proof file; NULL: of an earlier release's option."""
+    paid_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """What its transaction pays the buyer (``btcfi.contracts.paid``); NULL before there is one, as the next two."""
+    returned_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """What it pays the seller."""
+    fee_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """Its own fee, neither the anchor's value nor its child's fee."""
 
 
 class ProofPartRow(SQLModel, table=True):

@@ -15,7 +15,9 @@ from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain import views as chain_views
+from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
+from btcfi.adapters.store.options.purposes import CHILD
 from btcfi.adapters.store.options.tables import (
     LOCKED_OPTIONS,
     UNEXPIRED_OPTIONS,
@@ -227,6 +229,42 @@ def settlement_page(
     return newest_page(
         session, query, col(SettlementRow.created_at_unix), col(SettlementRow.id), limit=limit, cursor=cursor
     )  # fmt: skip
+
+
+def settlements_of(session: Session, ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return some settlements by their ids."""
+    query = select(SettlementRow).where(col(SettlementRow.id).in_(list(ids)))
+    return {row.id: row for row in session.exec(query).all()}
+
+
+def options_of(session: Session, option_ids: Iterable[str]) -> dict[str, OptionRow]:
+    """Return some options by their ids."""
+    query = select(OptionRow).where(col(OptionRow.id).in_(list(option_ids)))
+    return {row.id: row for row in session.exec(query).all()}
+
+
+def anchor_of(row: SettlementRow, option: OptionRow) -> int | None:
+    """Return what lies in the anchor of an option's settlement, sats; None before there is a transaction."""
+    if row.paid_sats is None or row.returned_sats is None or row.fee_sats is None:
+        return None
+    return option.collateral_sats - row.paid_sats - row.returned_sats - row.fee_sats
+
+
+def child_fees(session: Session, option_ids: Iterable[str]) -> dict[str, int]:
+    """Return what the child that stands pays in fees, of each of some options that has one; a stranger's is not known.
+
+    It is the anchor and a coin less the change: the anchor's value is in it, and in no fee of the settlement.
+    """
+    query = select(TransactionRow).where(
+        col(TransactionRow.subject).in_(list(option_ids)), TransactionRow.purpose == CHILD
+    )
+    return child_fees_in(session.exec(query).all())
+
+
+def child_fees_in(rows: Iterable[TransactionRow]) -> dict[str, int]:
+    """Return the same of transactions that were read already."""
+    standing = [row for row in rows if row.purpose == CHILD and row.replaced_by is None and row.fee_sats]
+    return {str(row.subject): row.fee_sats for row in standing}
 
 
 def settlements_by_state(session: Session) -> dict[str, int]:

@@ -10,9 +10,10 @@ import time
 
 import pytest
 from sqlmodel import select
+from typer.testing import CliRunner
 
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRequestRow, SettlementRow
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
@@ -24,6 +25,7 @@ from btcfi.vm.program import load_program
 from dashboards.operator.app import create_console
 from settings.deployment import Deployment
 from tests.support.console_world import GAP, csrf_of, refresh
+from workers.commands import options
 
 XSS = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -262,7 +264,14 @@ def test_a_proof_is_taken_apart_verified_in_place_and_downloads_byte_for_byte(wo
     verify(proof, load_program(proof.program_name))
     for digest in (proof.proof_root, proof.execution_trace_root, proof.input_commitment, proof.final_state_hash):
         assert digest.hex() in page
-    assert "pays $200.00" in words(page)
+    assert "the payout is $200.00" in words(page)
+    with world.store.reading() as session:
+        row = session.get_one(SettlementRow, "st-one")
+    assert f"computed {row.payout_sats:,}" in words(page)
+    assert f"{row.paid_sats:,} sats" in words(page)
+    assert "fees: its own 500 sats" in words(page)
+    listed = words(client.get("/settlements").text)
+    assert ("Computed, sats" in listed, "Paid, sats" in listed) == (True, True)
     verified = client.post("/settlements/st-one/verify", data={"csrf": csrf_of(client)}).text
     assert "It holds" in verified
     last = proof.steps - 1
@@ -388,3 +397,17 @@ def test_text_from_outside_is_shown_as_text_wherever_it_lands(world, client):
         assert "<img" not in page.text, page.url
         assert "<b>" not in page.text, page.url
     assert sum("&lt;script&gt;alert" in page.text for page in pages) >= 8
+
+
+def test_the_command_line_says_the_same_two_amounts_as_the_page(world, client, tmp_path, monkeypatch):
+    world.sell("one")
+    world.fund("one")
+    world.settle("one", 6_100_000)
+    monkeypatch.setenv("DATABASE_URL", str(world.store.engine.url))
+    shown = json.loads(CliRunner().invoke(options.app, ["show", "one", "--json"]).stdout)
+    page = words(client.get("/settlements/st-one").text)
+    assert f"computed {shown['payout_sats']:,}" in page
+    assert f"{shown['paid_sats']:,} sats" in page
+    parts = [shown[f"{name}_sats"] for name in ("paid", "returned", "anchor", "fee")]
+    assert sum(parts) == shown["collateral_sats"]
+    assert f"paid_sats: {shown['paid_sats']}" in CliRunner().invoke(options.app, ["show", "one"]).stdout

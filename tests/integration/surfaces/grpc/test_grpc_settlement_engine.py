@@ -34,7 +34,7 @@ from tests.support.paths import VECTORS_FOLDER
 
 pytestmark = pytest.mark.integration
 
-VECTORS = json.loads((VECTORS_FOLDER / "settlement_v1.json").read_text())["tests"]
+VECTORS = json.loads((VECTORS_FOLDER / "settlement_v2.json").read_text())["tests"]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def engine(tmp_path: Path, proof_file: bytes):
         session.add(
             SettlementRow(
                 id="s1", option_id="settled", state="confirmed", reason="expiry", slot=SLOT, price_cents=65_000_00,
-                input_hex="", payout_sats=123, txid="ab" * 32, proof_root="cd" * 32, proof_sha256=name,
+                input_hex="", payout_sats=123, paid_sats=100, txid="ab" * 32, proof_root="cd" * 32, proof_sha256=name,
                 created_at_unix=0, updated_at_unix=0,
             )
         )  # fmt: skip
@@ -141,6 +141,7 @@ def test_asking_again_while_a_request_waits_queues_nothing_more_and_does_not_cha
 def test_a_settled_option_tells_how_it_was_settled(engine) -> None:
     status = engine[0].InitiateSettlement(pb.SettlementRequest(option_id=b"settled"))
     assert (status.state, status.settlement_price_cents, status.payout_sats) == ("confirmed", 65_000_00, 123)
+    assert (status.HasField("paid_sats"), status.paid_sats) == (True, 100)
     assert (status.settlement_txid, status.proof_root.hex(), status.slot) == ("ab" * 32, "cd" * 32, SLOT)
 
 

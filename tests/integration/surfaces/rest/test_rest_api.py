@@ -435,7 +435,15 @@ def test_a_proof_is_downloaded_byte_for_byte_and_verified(api, world, trader):
     settlement = world.settle(option, 8_000_000)
     got = api.get(f"/api/v1/settlements/{settlement}").json()
     assert got["option_id"] == option
-    states = [one["to_state"] for one in api.get(f"/api/v1/settlements/{settlement}/events").json()]
+    assert (got["payout_sats"], got["paid_sats"]) == (1_000, 900)
+    parts = [got[f"{name}_sats"] for name in ("paid", "returned", "anchor", "fee")]
+    assert (sum(parts), parts[2:]) == (api.get(f"/api/v1/options/{option}").json()["collateral_sats"], [240, 60])
+    assert got["child_fee_sats"] is None
+    (listed,) = api.get("/api/v1/settlements", params={"option_id": option}).json()["items"]
+    assert listed == got
+    events = api.get(f"/api/v1/settlements/{settlement}/events").json()
+    assert {(one["payout_sats"], one["paid_sats"]) for one in events} == {(1_000, 900)}
+    states = [one["to_state"] for one in events]
     assert states[0] == "due"
     assert states[-1] == "confirmed"
     proof = api.get(f"/api/v1/settlements/{settlement}/proof")
@@ -496,7 +504,8 @@ def test_settlement_progress_is_streamed(api, world, trader):
     option = api.post("/api/v1/options", json=ORDER, headers=trader).json()["option_id"]
     world.settle(option, 8_000_000)
     events = _events(api, "/api/v1/settlements/stream", 7, {"Last-Event-ID": "0"})
-    assert [json.loads(one["data"])["to_state"] for one in events][-1] == "confirmed"
+    last = json.loads(events[-1]["data"])
+    assert (last["to_state"], last["payout_sats"], last["paid_sats"]) == ("confirmed", 1_000, 900)
 
 
 def test_an_options_premium_is_stored_and_streamed(api, world, trader):

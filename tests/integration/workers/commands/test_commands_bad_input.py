@@ -20,7 +20,7 @@ from tests.support.paths import ROOT
 from workers import cli
 from workers.machine import parties
 
-VECTORS = ROOT / "tests" / "vectors" / "settlement_v1.json"
+VECTORS = ROOT / "tests" / "vectors" / "settlement_v2.json"
 SPOT_CENTS = 6_000_000
 CREATE = {"--kind": "call", "--strike": "60000", "--expiry": "+31", "--quantity": "0.50"}
 HEADER = "open_time_unix,open,high,low,close,volume\n"

@@ -43,8 +43,11 @@ def check(result):
     for option in result["options"]:
         assert option["confirmations"] >= 6
         assert (option["payout_sats"] > 0) == (option["status"] == "EXERCISED")
-        assert option["paid_sats"] + option["returned_sats"] + option["fee_sats"] == option["collateral_sats"]
-        assert 0 <= option["payout_sats"] - option["paid_sats"] < 50_000 + option["fee_sats"]  # the preset's step
+        anchor, fee = option["anchor_sats"], option["fee_sats"]
+        assert option["paid_sats"] + option["returned_sats"] + anchor + fee == option["collateral_sats"]
+        assert anchor == (0 if option["reason"] == "early_exercise" else 240)
+        assert option["child_fee_sats"] is None or option["child_fee_sats"] >= anchor
+        assert 0 <= option["payout_sats"] - option["paid_sats"] < 50_000 + anchor + fee  # the preset's step
     assert len({o["settlement_txid"] for o in result["options"]}) == len(result["options"])
 
 
