@@ -22,6 +22,12 @@ from typing import Any, BinaryIO, Final
 from btcfi.documents import parse_json
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 
+PRIVATE_FILE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
+"""Modes: their owner's alone, whatever the shell's mask says."""
+
+_REGULAR: Final = "a regular file of ours: remove what lies there"
+
 _REAL_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,29 +50,61 @@ class UntrustedFileError(InvalidInputError):
 # ---- private files
 
 
-def make_private(folder: Path) -> None:
+def make_private(folder: Path, *, named: bool = False) -> None:
     """Make a folder that its owner alone may enter, and every folder above it that is not there yet in the same way.
 
-    ``mkdir(parents=True, mode=0o700)`` gives its mode to the last one only.
+    named: a person named this very folder, so it may be a link of theirs or of root's. Otherwise a link in its place is
+    refused: what is written into it would lie elsewhere. ``mkdir(parents=True, mode=0o700)`` gives its mode to the last
+    one only, and none that the umask takes away. Raises UntrustedFileError for a link or what is no folder.
     """
     if not folder.parent.is_dir():
-        make_private(folder.parent)
-    folder.mkdir(exist_ok=True, mode=0o700)
+        make_private(folder.parent, named=True)  # above it lies what the machine's owner has made
+    with suppress(FileExistsError):
+        folder.mkdir(mode=PRIVATE_FOLDER)
+        _set_mode(folder, PRIVATE_FOLDER)
+        return
+    if folder.is_symlink() and not (named and folder.lstat().st_uid in {0, os.geteuid()}):
+        raise UntrustedFileError(folder, "is a link", "a folder; mount one there, or name where the link leads")
+    if not folder.is_dir():
+        raise UntrustedFileError(folder, "is no folder", "a folder, or nothing yet")
+
+
+def _set_mode(folder: Path, mode: int) -> None:
+    """Give a folder that we have just made its mode, where the umask took some of it; never one that a link names."""
+    # O_PATH asks for no permission of the folder itself, which may have none yet
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101 - a descriptor of O_PATH takes no fchmod
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
-    make_private(path.parent)
+    make_private(path.parent, named=True)
+    with writing_private(path, fresh=fresh) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing_private(path: Path, *, fresh: bool = False) -> Iterator[BinaryIO]:
+    """Give a file to write that takes its name when all is written and synced; its mode is 0600 under any umask.
+
+    What lay under the name is replaced, a link too, and what that led to stays as it is. Raises KeystoreExistsError if
+    ``fresh`` and something lies there.
+    """
     # a new file of a name that nobody can foresee: where others write too, a link of theirs may lie under any other
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)  # O_EXCL and O_NOFOLLOW
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            os.fchmod(descriptor, PRIVATE_FILE)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if fresh:
-            path.hardlink_to(temporary)  # fails when the name is taken: no gap between asking and writing
+            _take_name(temporary, path)
         else:
             temporary.replace(path)
     except FileExistsError as e:
@@ -76,13 +114,65 @@ def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     sync_directory(path.parent)
 
 
+def _take_name(temporary: Path, path: Path) -> None:
+    """Give a file its name, and fail when that is taken: no gap between asking and writing."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as e:
+        if e.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+        # a file system without hard links, as on a stick: the name is claimed by an empty file, then that is replaced
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE))
+        temporary.replace(path)
+
+
+@contextmanager
+def open_private(path: Path, *, append: bool = False, fresh: bool = False) -> Iterator[BinaryIO]:
+    """Open a file of ours for reading and writing, made with mode 0600 under any umask where it is missing.
+
+    For what stays open or grows in its place: ledgers, locks, logs. append: every write goes to the end. fresh: it
+    must not be there yet. Its bytes are on the disk when its caller has synced them. Raises UntrustedFileError for a
+    link or what is no regular file in its place, FileExistsError.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_APPEND if append else 0)
+    with os.fdopen(_opened(path, flags, fresh=fresh), "ab" if append else "r+b") as file:
+        yield file
+
+
+def _opened(path: Path, flags: int, *, fresh: bool) -> int:
+    try:
+        descriptor, made = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), True
+    except FileExistsError:
+        if fresh:
+            raise
+        descriptor, made = _opened_there(path, flags), False
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UntrustedFileError(path, "is no regular file", _REGULAR)
+    if made:
+        os.fchmod(descriptor, PRIVATE_FILE)
+    return descriptor
+
+
+def _opened_there(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CREAT, PRIVATE_FILE)
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise UntrustedFileError(path, "is a link", _REGULAR) from e
+        if e.errno in {errno.EISDIR, errno.ENXIO}:
+            raise UntrustedFileError(path, "is no regular file", _REGULAR) from e
+        raise
+
+
 def private_folder(path: Path) -> Path:
     """Return a folder that is ours alone, made with mode 0700 where it is missing. Raises UntrustedFileError.
 
     For a place into which others write, as the temporary folder: what lies there under our name may be theirs.
     """
     with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
+        path.mkdir(mode=PRIVATE_FOLDER)
+        _set_mode(path, PRIVATE_FOLDER)
     expected = "a folder of ours of mode 0700, no link: remove it, or have its owner do so"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -120,7 +210,9 @@ def real_folder(path: Path, *, rooms: Sequence[str] = ()) -> Iterator[int]:
     try:
         for room in rooms:
             with suppress(FileExistsError):
-                os.mkdir(room, mode=0o700, dir_fd=descriptor)
+                os.mkdir(room, mode=PRIVATE_FOLDER, dir_fd=descriptor)
+                # by way of the descriptor: the folder may be replaced meanwhile, and its link is not followed
+                _set_mode(Path(f"/proc/self/fd/{descriptor}/{room}"), PRIVATE_FOLDER)
             os.close(os.open(room, _REAL_FOLDER, dir_fd=descriptor))
         yield descriptor
     finally:
