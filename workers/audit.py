@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.options import holds
-from btcfi.adapters.store.options.options import event_of
+from btcfi.adapters.store.options.options import changed, contract_event, event_of
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.database import Store
@@ -121,6 +121,8 @@ def _option(
     problems: list[str] = []
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
+    if (error := changed(option, contract_event(session, option.id))) is not None:
+        problems.append(str(error))
     if option.state not in SETTLED:
         if complete:
             problems.append(f"not settled: option {option.state}, settlement {settlement.state if settlement else '-'}")

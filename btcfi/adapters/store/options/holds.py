@@ -127,6 +127,8 @@ def _signed(row: AttestationRow, announced: Announcement) -> bool:
 def _decided(session: Session, event: OracleEventRow, rule_of: RuleOf) -> bool:
     (announced, *_) = json.loads(event.announcements)
     promised = decode_announcement(announced).event
+    if promised.id.hex() != event.id:
+        return False  # what the row says of its event is another's
     try:
         rule = rule_of(promised.preset_hash.hex())
     except NotHeldError:

@@ -91,7 +91,7 @@ def attested(store, event, secret=SECRETS[0]):
     Raises EventHeldError where it asks for nothing.
     """
     with store.reading() as session:
-        announced = attesting.to_collect(session, event.id.hex())
+        announced, _ = attesting.to_collect(session, event.id.hex())
         if not announced:
             raise EventHeldError(event.id)
         outcome = holds.imported_outcome(session, event)
