@@ -1,5 +1,7 @@
 """Files of two kinds: private ones, which only we write, and ones that somebody else may have written.
 
+Every file and folder of the project is made here (``tests/unit/adapters/test_adapters_one_writer.py``).
+
 A private file has mode 0600 and is there whole or not at all. A file from outside is read by one function: it must be a
 regular one, its size is looked at before its bytes, and whatever is wrong becomes one refusal that names the file and
 says what would be right. In a folder into which others write, a link is refused too: it would make us read a file of
@@ -12,6 +14,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +29,9 @@ from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
 """Modes: their owner's alone, whatever the shell's mask says."""
+
+OTHERS: Final = 0o077
+"""The umask of what we start: programs of others make files too, and they hold what ours do."""
 
 _REGULAR: Final = "a regular file of ours: remove what lies there"
 
@@ -126,8 +133,7 @@ def _take_name(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-@contextmanager
-def open_private(path: Path, *, append: bool = False, fresh: bool = False) -> Iterator[BinaryIO]:
+def open_private(path: Path, *, append: bool = False, fresh: bool = False) -> BinaryIO:
     """Open a file of ours for reading and writing, made with mode 0600 under any umask where it is missing.
 
     For what stays open or grows in its place: ledgers, locks, logs. append: every write goes to the end. fresh: it
@@ -135,8 +141,7 @@ def open_private(path: Path, *, append: bool = False, fresh: bool = False) -> It
     link or what is no regular file in its place, FileExistsError.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_APPEND if append else 0)
-    with os.fdopen(_opened(path, flags, fresh=fresh), "ab" if append else "r+b") as file:
-        yield file
+    return os.fdopen(_opened(path, flags, fresh=fresh), "ab" if append else "r+b")
 
 
 def _opened(path: Path, flags: int, *, fresh: bool) -> int:
@@ -151,6 +156,7 @@ def _opened(path: Path, flags: int, *, fresh: bool) -> int:
         raise UntrustedFileError(path, "is no regular file", _REGULAR)
     if made:
         os.fchmod(descriptor, PRIVATE_FILE)
+    os.set_blocking(descriptor, True)  # not to wait was for the opening alone
     return descriptor
 
 
@@ -186,6 +192,60 @@ def private_folder(path: Path) -> Path:
         problem = f"belongs to user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}"
         raise UntrustedFileError(path, problem, expected)
     return path
+
+
+def new_private(prefix: str, parent: Path | None = None) -> Path:
+    """Return a new folder of a name that nobody can foresee, mode 0700 under any umask; by default a temporary one."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    _set_mode(folder, PRIVATE_FOLDER)
+    return folder
+
+
+def remade_private(folder: Path) -> None:
+    """Make a folder of ours anew, empty, for what is worth nothing after this process; a link's target stays whole."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    make_private(folder)
+
+
+# ---- what a person asked for
+
+
+def write_named(path: Path, data: bytes | str) -> None:
+    """Write what a person asked for into the file that they named: a link, a pipe or a terminal too, of their mode.
+
+    Never for a secret, nor for anything that we read back as ours.
+    """
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def replace_named(path: Path, data: bytes) -> None:
+    """Write what a person asked for under the name that they gave, whole or not at all, in the place of what lay there.
+
+    Its mode is of their umask: a message for the other side is read by another user. Never for a secret.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(part, flags, 0o666), "wb") as file:
+            file.write(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def open_named(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open the file that a person named for writing, as ``write_named``; append: behind what is there."""
+    return path.open("ab" if append else "wb")
+
+
+def make_named(folder: Path) -> None:
+    """Make the folder that a person named for what is no secret, such as a recording or proof files."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+# ----
 
 
 def sync_directory(folder: Path) -> None:
