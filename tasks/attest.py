@@ -14,7 +14,7 @@ def attest(event_id: str) -> None:
     """Collect what the oracles attest of an event, every signature checked, and keep why one does not."""
     here = context()
     with here.store.reading() as session:
-        announced = attesting.to_collect(session, event_id)
+        announced, damaged = attesting.to_collect(session, event_id)
     found = collect(oracles(here.deployment), announced)
     with here.work() as session:
-        attesting.publish(session, event_id, found.attestations, found.problems, now=here.now())
+        attesting.publish(session, event_id, found.attestations, [*damaged, *found.problems], now=here.now())

@@ -45,6 +45,10 @@ BUILD_AT_ONCE = 32
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 
+# The fee rule of today's preset decides what the service's own coins pay at the least, of old settlements too: it is no
+# term of an option. What both parties signed has the fee of their own preset in it.
+
+
 @shared_task(name="chain.settle")
 @where_nobody_else_signs
 def settle() -> None:

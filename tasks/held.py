@@ -67,7 +67,12 @@ def emulator_of(_pid: int, sha256: str) -> Emulator:
 
 
 def missing(bound: Bound) -> str | None:
-    """Return what this process does not hold of what an option's run needs, None when it can be run here."""
+    """Return what this process does not hold of what an option's run needs, None when it can be run here.
+
+    Nobody holds it where the row was changed after the sale.
+    """
+    if bound.changed is not None:
+        return str(bound.changed)
     try:
         preset_of(bound.preset_sha256, bound.preset)
         program_of(bound.program_sha256)

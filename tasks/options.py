@@ -14,7 +14,7 @@ from tasks.held import rule_of
 
 @shared_task(name="options.expire_due")
 def expire_due(feed: str) -> None:
-    """Expire what is due at the newest price and fan its settlements out in batches."""
+    """Expire what is due at the newest price, each by its own rule, and fan its settlements out in batches."""
     here = context()
     with here.work() as session:
         options.expire_due(session, Feed(feed), rule_of, now=here.now(), batch_size=here.preset.batch_size)

@@ -10,7 +10,10 @@ from tasks.context import context
 
 @shared_task(name="pricing.refresh")
 def refresh() -> None:
-    """Price every open option at the newest agreed price."""
+    """Price every open option at the newest agreed price.
+
+    By today's rate and volatility, whatever it was sold by: what it is worth now, which settles nothing.
+    """
     here = context()
     with here.store.reading() as session:  # pricing ten thousand options must not keep others from writing
         now = here.market_now(session)

@@ -107,4 +107,6 @@ def _run_by(here: Context, settlement_id: str) -> tuple[Program, Preset, bytes, 
     if (lacking := missing(bound)) is not None:
         with here.store.transaction() as session:
             settlements.note_unheld(session, settlement_id, lacking)
+    if bound.changed is not None:
+        raise bound.changed
     return program_of(bound.program_sha256), preset_of(bound.preset_sha256, bound.preset), input_bytes, window

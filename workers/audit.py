@@ -24,7 +24,7 @@ from btcfi.adapters.store.chain import views as chain_views
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
-from btcfi.adapters.store.options.options import event_of, known_at, terms_of
+from btcfi.adapters.store.options.options import changed, contract_event, event_of, known_at, terms_of
 from btcfi.adapters.store.options.purposes import CHILD
 from btcfi.adapters.store.options.settled import pays
 from btcfi.adapters.store.options.tables import (
@@ -169,6 +169,8 @@ def _option(
     problems: list[str] = []
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
+    if (error := changed(option, contract_event(session, option.id))) is not None:
+        problems.append(str(error))
     if option.state not in SETTLED:
         if complete:
             problems.append(f"not settled: option {option.state}, settlement {settlement.state if settlement else '-'}")

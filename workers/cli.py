@@ -65,7 +65,7 @@ COMMANDS: Final = _rows(
     Row("prepare", Who.OPERATOR, "workers.commands.prepare:prepare",
         "Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."),
     Row("backup", Who.OPERATOR, "workers.commands.backup:backup",
-        "Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."),
+        "Write store, evidence, proofs and keys into one file, while everything runs. All of it is encrypted."),
     Row("restore", Who.OPERATOR, "workers.commands.restore:restore",
         "Restore a backup into the deployment's empty data folder and database; then start it as usual."),
     Row("oracle", Who.OPERATOR, "workers.commands.oracle:app",

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
+from btcfi.adapters.files import UntrustedFileError, open_private, writing_private
 from settings.deployment import Deployment
 
 HIDDEN: Final = "[hidden]"
@@ -92,11 +93,12 @@ def bound_log(file: Path, limit: int = MAX_LOG_BYTES) -> bool:
 
     The writer goes on undisturbed, since it appends; a line written between the copy and the cut is lost.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UntrustedFileError):
         if file.stat().st_size <= limit:
             return False
-        shutil.copyfile(file, file.with_name(file.name + ".1"))
-        with file.open("r+b") as log:
+        with open_private(file) as log:
+            with writing_private(file.with_name(file.name + ".1")) as before:
+                shutil.copyfileobj(log, before)
             log.truncate(0)
         return True
     return False

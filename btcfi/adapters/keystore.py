@@ -23,12 +23,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from btcfi.adapters.files import (
+    UntrustedFileError,
     make_private,
-    read_untrusted_json,
+    open_private,
+    read_untrusted,
     sync_directory,
     write_private,
 )
 from btcfi.bitcoin.keys import HARDENED, TaprootKey, master_key, wallet_key
+from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.records import BASE64, Rule, hexadecimal, record, whole
@@ -58,7 +61,7 @@ _LEAST_SEED, _MOST_SEED = 16, 64
 
 MIN_PASSPHRASE: Final = 8
 
-_MAX_FILE_BYTES: Final = 1 << 16
+MAX_KEYSTORE_BYTES: Final = 1 << 16
 """Of a keystore, which has a few hundred."""
 
 _VERSION: Final = 1
@@ -102,6 +105,13 @@ class Keystore:
     def box(self) -> AESGCM:
         """Return the cipher for small secrets of this keystore's owner."""
         return AESGCM(tagged_hash("BTCFi/keystore/box/v1", self._seed))
+
+    def stream(self) -> AESGCM:
+        """Return the cipher for one stream of this keystore, whose nonces are counted (``adapters.sealed``).
+
+        It has a key of its own: what the box sealed is no block of a stream, and no block is anything of the box.
+        """
+        return AESGCM(tagged_hash("BTCFi/keystore/stream/v1", self._seed))
 
     def label(self, about: bytes) -> Hash32:
         """Return a name for something of this keystore's: it says nothing to others, and no other keystore has it."""
@@ -182,8 +192,18 @@ _FILE: Final = record(
 def create_keystore(path: Path, passphrase: str, seed: bytes | None = None, *, cost: int | None = None) -> Keystore:
     """Write a new keystore, mode 0600, and return it opened; without ``seed`` it gets 32 random bytes.
 
-    cost: scrypt's n, SCRYPT_N unless a test wants it cheap. Raises KeystoreExistsError, InvalidInputError for a
-    passphrase below 8 characters, a seed that is not of 16 to 64 bytes, or a cost that no keystore may have.
+    Raises KeystoreExistsError, and InvalidInputError as ``seal_keystore`` does.
+    """
+    document, keystore = seal_keystore(passphrase, seed, cost=cost)
+    write_private(path, document, fresh=True)
+    return keystore
+
+
+def seal_keystore(passphrase: str, seed: bytes | None = None, *, cost: int | None = None) -> tuple[bytes, Keystore]:
+    """Return a new keystore as its file's bytes, and opened; without ``seed`` it gets 32 random bytes.
+
+    cost: scrypt's n, SCRYPT_N unless a test wants it cheap. Raises InvalidInputError for a passphrase below 8
+    characters, a seed that is not of 16 to 64 bytes, or a cost that no keystore may have.
     """
     if len(passphrase) < MIN_PASSPHRASE:
         raise InvalidInputError("passphrase", f"{len(passphrase)} characters", f"at least {MIN_PASSPHRASE}")
@@ -199,8 +219,7 @@ def create_keystore(path: Path, passphrase: str, seed: bytes | None = None, *, c
         "nonce": nonce.hex(),
     }
     sealed = AESGCM(kdf.stretch(passphrase)).encrypt(nonce, secret, _bound(header))
-    write_private(path, json.dumps(header | {"ciphertext": b64encode(sealed).decode()}, indent=1).encode(), fresh=True)
-    return Keystore(secret)
+    return json.dumps(header | {"ciphertext": b64encode(sealed).decode()}, indent=1).encode(), Keystore(secret)
 
 
 def open_keystore(path: Path, passphrase: str) -> Keystore:
@@ -210,9 +229,22 @@ def open_keystore(path: Path, passphrase: str) -> Keystore:
     WrongPassphraseError for another passphrase, and for a field that was changed to what another keystore may have.
     """
     hint = "create it with `btcfi party init`"
-    stored = read_untrusted_json(path, at_most=_MAX_FILE_BYTES, what="keystore", hint=hint, named=True)
-    found = _FILE.read(stored, path.name)
-    header = {name: value for name, value in stored.items() if name != "ciphertext"}
+    raw = read_untrusted(path, at_most=MAX_KEYSTORE_BYTES, what="keystore", hint=hint, named=True)
+    try:
+        stored = parse_json(raw, "keystore")
+    except InvalidInputError as e:
+        raise UntrustedFileError(path, e.problem, e.expected) from e
+    return _opened(stored, passphrase, path, path.name)
+
+
+def unseal_keystore(document: bytes, passphrase: str, *, inside: Path) -> Keystore:
+    """Return the keystore whose file's bytes these are, found ``inside`` another file. Raises as ``open_keystore``."""
+    return _opened(parse_json(document, "keystore"), passphrase, inside, "keystore.json")
+
+
+def _opened(stored: Any, passphrase: str, path: Path, name: str) -> Keystore:  # noqa: ANN401 - JSON
+    found = _FILE.read(stored, name)
+    header = {field: value for field, value in stored.items() if field != "ciphertext"}
     try:
         box = AESGCM(found.kdf.stretch(passphrase))
         return Keystore(box.decrypt(found.nonce, found.ciphertext, _bound(header)))
@@ -283,7 +315,7 @@ class FileLedger:
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
-        make_private(self._path.parent)
-        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        make_private(self._path.parent, named=True)
+        with open_private(self._path) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from btcfi.adapters.files import make_private, read_untrusted, write_private
+from btcfi.adapters.files import make_private, open_private, read_untrusted, write_private
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.fixing import LeftOut, Said
 from btcfi.oracle.minute_event import MinuteBook
@@ -77,16 +77,16 @@ class FileMinuteLedger:
             # what is claimed now is written, however late it is
             _write_whole(path, book.pruned(Slot(max(0, min(oldest, slot - SECONDS_PER_MINUTE)))))
             return
-        with path.open("ab") as file:
+        with open_private(path, append=True) as file:
             file.write(json.dumps([slot, book.said[slot]]).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
-        make_private(self._folder)
+        make_private(self._folder, named=True)
         # beside the file, which is replaced when it is written anew
-        with os.fdopen(os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
+        with open_private(path.with_suffix(".lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -101,7 +101,7 @@ def _read(path: Path) -> MinuteBook:
     # a torn last line is a claim that never returned: nothing was signed on it, and it is cut off
     whole = raw[: raw.rfind(b"\n") + 1]
     if len(whole) != len(raw):
-        with path.open("r+b") as file:
+        with open_private(path) as file:
             file.truncate(len(whole))
             os.fsync(file.fileno())
     try:

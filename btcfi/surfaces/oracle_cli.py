@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import signal
 import threading
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from btcfi.adapters.files import make_private, write_private
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.oracle.consensus import AgreedPrice, ConsensusRule
 from btcfi.oracle.quote import BTC_USD, Observation, VenueId, parse_venue
@@ -229,9 +229,7 @@ async def _serve(
 
 def _write_port(file: Path | None, port: int) -> None:
     if file is not None:
-        unfinished = file.with_suffix(".new")
-        unfinished.write_text(str(port))
-        os.replace(unfinished, file)  # noqa: PTH105 - atomic: a reader sees all or nothing
+        write_private(file, str(port).encode())  # whole or not at all: a reader sees no half of it
 
 
 @app.command()
@@ -353,24 +351,23 @@ def oracle_init(
             wanted = {node_id: venue for node_id, _, venue in pairs}
         if (folder / "network.toml").exists():
             raise InvalidInputError("folder", f"{folder}/network.toml exists", "a new folder; keys are not overwritten")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder, named=True)
         lines = [f'feed = "{BTC_USD}"', ""]
         for node_id, text in wanted.items():
             venue = parse_venue(text)
             secret = secrets.token_bytes(32)
             key_file = folder / f"{node_id}.key"
-            with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secret.hex() + "\n")
+            write_private(key_file, secret.hex().encode() + b"\n", fresh=True)
             own = [f'key_file = "{key_file.name}"', 'network = "network.toml"']
             own += [f'base_url = "{base_url}"'] if base_url else []
-            (folder / f"{node_id}.toml").write_text("\n".join(own) + "\n")
+            write_private(folder / f"{node_id}.toml", "\n".join(own).encode() + b"\n")
             lines += [
                 f"[nodes.{node_id}]",
                 f'venue = "{venue}"',
                 f'public_key = "{public_key_xonly(secret).hex()}"',
                 "",
             ]
-        (folder / "network.toml").write_text("\n".join(lines))
+        write_private(folder / "network.toml", "\n".join(lines).encode())
         typer.echo(f"{len(wanted)} nodes in {folder}; keep the .key files secret", err=True)
 
 

@@ -8,7 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from btcfi.adapters.files import read_untrusted, read_untrusted_json
+from btcfi.adapters.files import (
+    read_untrusted,
+    read_untrusted_json,
+    write_named,
+)
 from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
 from btcfi.errors import InvalidInputError
 from btcfi.oracle import dlc_messages
@@ -74,7 +78,7 @@ def export(
         if key is None:
             raise InvalidInputError("--key", "missing", "the oracle's secret: the specification signs other bytes")
         tlv = dlc_messages.encode_announcement(export_announcement(announced, read_secret(key)))
-    out.write_text(tlv.hex() + "\n")
+    write_named(out, tlv.hex() + "\n")
     typer.echo(json.dumps({"event_id": name_of(announced), "bytes": len(tlv), "tlv": str(out)}, indent=1))
 
 
@@ -87,5 +91,5 @@ def _needed(path: Path | None) -> Announcement:
 
 
 def _say(out: Path, message: dict[str, Any], **found: object) -> None:
-    out.write_text(json.dumps(message) + "\n")
+    write_named(out, json.dumps(message) + "\n")
     typer.echo(json.dumps({**found, "written": str(out)}, indent=1))

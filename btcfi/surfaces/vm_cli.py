@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from btcfi.adapters.files import read_untrusted
+from btcfi.adapters.files import (
+    read_untrusted,
+    write_named,
+)
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.options.expiry import SettlementInput, SettlementOutput
@@ -65,7 +68,7 @@ def prove(
     if str(out) == "-":
         typer.echo(text, nl=False)
         return
-    out.write_text(text, encoding="ascii")
+    write_named(out, text)
     said: dict[str, Any] = {"program": program, "steps": proof.steps, "proof_root": proof.proof_root.hex()}
     said |= {"output": proof.output.hex(), "result": _in_words(proof.output), "file": str(out)}
     _say(said, as_json=as_json)
@@ -332,7 +335,7 @@ def guest_run(
         from btcfi.vm.interpreter import signature_of  # noqa: PLC0415 - as above
 
         words = signature_of(loaded, data, max_steps=max_steps)
-        signature.write_text("".join(f"{word:08x}\n" for word in words), encoding="ascii")
+        write_named(signature, "".join(f"{word:08x}\n" for word in words))
     registers = zip(REGISTER_NAMES, execution.final_registers, strict=True)
     said: dict[str, Any] = {"program": loaded.name, "program_hash": loaded.program_hash.hex(), "steps": execution.steps}
     said |= {"output": execution.output.hex(), "result": _in_words(execution.output)}

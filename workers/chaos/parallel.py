@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from btcfi.adapters.files import new_private
 from workers.chaos.cluster import ChaosCluster, long_recording
 from workers.chaos.matrix import HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
 
@@ -173,7 +173,7 @@ def _work(share: Share, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True, name="btcfi-chaos-parent").start()
-    folder = Path(tempfile.mkdtemp(prefix="btcfi-chaos-"))
+    folder = new_private("btcfi-chaos-")
     pipe.send(folder)
     try:
         candles = long_recording(folder / "candles", HISTORY_SLOTS + minutes_needed(share.cells))

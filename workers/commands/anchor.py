@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import write_named
 from btcfi.adapters.store.options.anchors import (
     Anchored,
     AnchorNotFinalError,
@@ -57,7 +58,7 @@ def prove(
         about = _about(session, known)
     store.close()
     proof = _proof(known, _node(deployment), f"{kind.name.lower()} {subject}", confirmations)
-    out.write_text(json.dumps(proof | {"subject": about}, indent=1) + "\n")
+    write_named(out, json.dumps(proof | {"subject": about}, indent=1) + "\n")
     typer.echo(f"{out}: {proof['kind']} {subject}, {known.index + 1} of {len(known.items)} items", err=True)
 
 

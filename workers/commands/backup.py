@@ -27,8 +27,8 @@ def backup(
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write store, evidence, proofs and keys into one file, while everything runs. The keys are encrypted."""
-    if file.exists():
+    """Write store, evidence, proofs and keys into one file, while everything runs. All of it is encrypted."""
+    if file.exists() or file.is_symlink():
         raise InvalidInputError("FILE", f"{file} exists", "a file that does not: a backup overwrites nothing")
     deployment = load_deployment()
     passphrase = passphrase_of(passphrase_file, confirm=True)
@@ -62,11 +62,13 @@ def passphrase_of(file: Path | None, *, confirm: bool) -> str:
 
 
 def say(what: str, file: Path, written: Written, *, as_json: bool) -> None:
-    """Print what is in the file, and what a restored deployment has to decide."""
+    """Print what is in the file, what a restored deployment has to decide, and what nobody vouches for."""
     facts: dict[str, Any] = {
         "file": str(file), "bytes": file.stat().st_size, "rows": dict(written.rows), "key_files": written.files,
-        "taken_at_unix": written.taken_at_unix, "held_events": list(written.held),
+        "taken_at_unix": written.taken_at_unix, "held_events": list(written.held), "warnings": list(written.warnings),
     }  # fmt: skip
+    for warning in written.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if as_json:
         typer.echo(json.dumps(facts))
         return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from btcfi.adapters.files import new_private
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import parse_venue
 from btcfi.surfaces.oracle_cli import parse_slot
@@ -46,6 +46,6 @@ def demo(
 
 def _kept() -> Path:
     """Return a new folder that stays, and say where it is."""
-    folder = Path(tempfile.mkdtemp(prefix="btcfi-demo-"))
+    folder = new_private("btcfi-demo-")
     typer.echo(f"btcfi: the data stay in {folder}", err=True)
     return folder

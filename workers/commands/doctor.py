@@ -27,8 +27,8 @@ from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.attesting import unattested
 from btcfi.adapters.store.options.holds import held_ids
-from btcfi.adapters.store.options.options import open_bounds
-from btcfi.adapters.store.options.rules import Bound
+from btcfi.adapters.store.options.options import changed_rows, open_bounds
+from btcfi.adapters.store.options.rules import Bound, ChangedRowError
 from btcfi.adapters.store.options.tables import SettlementState
 from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
 from btcfi.adapters.store.spine.database import DatabaseError, Store, known_revisions
@@ -445,11 +445,13 @@ def database(deployment: Deployment) -> Iterator[Finding]:
             there = has_table(session, "alembic_version")
             at = schema_revision(session) if there else None
             reading, held, bounds = None, 0, frozenset[Bound]()
+            changed = list[ChangedRowError]()
             if at == newest_revision():
                 reading = read_store(
                     session, Feed(deployment.feed), now=UnixSeconds(int(time.time())), replay=deployment.replay_clock
                 )
                 held, bounds = len(held_ids(session)), open_bounds(session)
+                changed = changed_rows(session)
     finally:
         store.close()
     yield ok("database", f"{store.where} answers")
@@ -461,6 +463,8 @@ def database(deployment: Deployment) -> Iterator[Finding]:
     yield ok("schema", f"at {at}")
     if held:
         yield fail("restore", f"{held} events may have been attested after the backup", "btcfi oracle held")
+    for row in changed:
+        yield fail("open options", str(row), "put the row back: nothing is settled by another one")
     yield from settles_by(bounds)
     yield from pipeline(reading)
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from btcfi.adapters.files import make_private
 from settings.deployment import load_deployment
 from workers.deployed import open_store
 
 
 def migrate(*, revision: Annotated[str, typer.Option(help="Alembic revision; default: the newest")] = "head") -> None:
     """Bring the store's tables to the newest form; what is in them stays."""
-    load_deployment().data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(load_deployment().data_dir, named=True)
     store = open_store(migrated=False)
     at = store.migrate(revision)
     typer.echo(f"{store.where} is at {at}", err=True)

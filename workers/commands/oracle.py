@@ -14,7 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from btcfi.adapters.files import read_untrusted_json, write_private
+from btcfi.adapters.files import (
+    read_untrusted_json,
+    write_named,
+    write_private,
+)
 from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.store.options import holds
 from btcfi.contracts.explain import fixing_in_words
@@ -165,7 +169,7 @@ def _fixing_price(event: OracleEvent, price: str, minutes: Path | None) -> Cents
 
 
 def _write(path: Path, message: dict[str, Any]) -> None:
-    path.write_text(json.dumps(message) + "\n")
+    write_named(path, json.dumps(message) + "\n")
 
 
 @app.command()

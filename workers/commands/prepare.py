@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import make_private
 from btcfi.errors import UnreachableError
 from settings.deployment import Deployment, load_deployment
 from workers.deployed import node_of, open_store
@@ -29,7 +30,7 @@ def prepare(
 ) -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
     deployment = load_deployment()
-    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(deployment.data_dir, named=True)
     store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)

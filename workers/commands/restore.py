@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from btcfi.adapters.files import make_private
 from btcfi.adapters.store.backup import read_backup
 from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.prices.rounds import market_now
@@ -33,14 +34,15 @@ def restore(
     """
     deployment = load_deployment()
     passphrase = passphrase_of(passphrase_file, confirm=False)
-    deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(deployment.data_dir, named=True)
     store = open_store(migrated=False)
     written = read_backup(
         file, store, secret_files=secret_files(deployment), passphrase=passphrase,
         rule_of=lambda sha256: load_preset_by_hash(sha256).consensus, now=UnixSeconds(int(time.time())),
     )  # fmt: skip
     with store.reading() as session:
-        decided = set(attesting.event_ids(session)) - set(written.held)
+        # what nobody vouches for decides nothing: then the oracles hold all that their own ledgers do not say
+        decided = set(attesting.event_ids(session)) - set(written.held) if written.authentic else set[str]()
         until = market_now(
             session, Feed(deployment.feed), replay=deployment.replay_clock, now=UnixSeconds(int(time.time()))
         )

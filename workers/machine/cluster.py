@@ -26,7 +26,13 @@ from typing import IO, Any, Final, Self
 import psutil
 
 from btcfi.adapters.chain.node import DatadirInUseError
-from btcfi.adapters.files import write_private
+from btcfi.adapters.files import (
+    UntrustedFileError,
+    make_private,
+    new_private,
+    open_private,
+    write_private,
+)
 from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from settings.preset import load_preset
@@ -139,7 +145,7 @@ class Cluster:
     def _start(self, progress: Callable[[str], None]) -> None:
         self._stop_on_sigterm()
         data_dir = self._deployment.data_dir
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(data_dir, named=True)
         self._lock(data_dir)
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
@@ -253,7 +259,7 @@ class Cluster:
         self._old_handler = signal.signal(signal.SIGTERM, leave)
 
     def _lock(self, data_dir: Path) -> None:
-        file = (data_dir / "cluster.lock").open("wb")
+        file = open_private(data_dir / "cluster.lock")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
@@ -334,11 +340,13 @@ class Cluster:
             wait = _backoff(part.failures)
             part.retry_at = now + wait
             # a full disk must not end the supervision of all
-            with contextlib.suppress(OSError), part.log.open("a") as log:
-                log.write(f"btcfi: {part.name} ended with {part.exit_code}; starting again in {wait:.0f} s\n")
+            with contextlib.suppress(OSError, UntrustedFileError), open_private(part.log, append=True) as log:
+                said = f"btcfi: {part.name} ended with {part.exit_code}; starting again in {wait:.0f} s\n"
+                log.write(said.encode())
         elif now >= part.retry_at:
             part.kill()  # what its group left
-            with contextlib.suppress(OSError, UnreachableError):  # no process or no memory: the next round tries again
+            # no process, no memory, a link in the log's place: the next round tries again
+            with contextlib.suppress(OSError, UnreachableError, UntrustedFileError):
                 part.start()
                 self._write_down()
 
@@ -356,7 +364,7 @@ def _filled(here: Here, fields: rows.Fields) -> Here:
 
 def _private_directory() -> Path:
     """Return a new directory, mode 0700, whose sockets the kernel can name."""
-    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp's name is fresh and its mode 0700
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - its name is fresh and its mode 0700
         if len(parent) + len(f"/{_RUN_PREFIX}12345678/broker.sock") < MAX_SOCKET_PATH:
-            return Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=parent))
+            return new_private(_RUN_PREFIX, Path(parent))
     raise BtcfiError("the path of the temporary directory is too long for a unix socket; set TMPDIR to a shorter one")

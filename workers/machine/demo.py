@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.files import make_named, make_private, write_named
 from btcfi.adapters.store.chain import wallet
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import on_chain, options, settlements, views
@@ -250,7 +251,7 @@ def _preset(request: DemoRequest, registered: tuple[str, ...]) -> Preset:
 @contextmanager
 def _data_dir(request: DemoRequest) -> Iterator[Path]:
     if request.data_dir is not None:
-        request.data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(request.data_dir, named=True)
         yield request.data_dir.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="btcfi-demo-") as folder:
@@ -378,7 +379,7 @@ def _result(run: Run) -> dict[str, Any]:
     node = node_of(run.here.deployment)
     rows, failed = [], []
     proofs = run.logs.parent / "proofs"
-    proofs.mkdir(exist_ok=True)
+    make_named(proofs)
     check = run.progress.add_task("verify from chain and proof", total=len(run.ids))
     with run.here.store.reading() as session:
         closed = prices.rounds_by_state(session)
@@ -389,7 +390,7 @@ def _result(run: Run) -> dict[str, Any]:
             row = describe(option, settlement, transaction, child, node)
             try:
                 proof = settlements.proof_of(session, settlement)
-                (proofs / f"{option.id}.json").write_bytes(proof)
+                write_named(proofs / f"{option.id}.json", proof)
                 output = SettlementOutput.from_bytes(from_json(proof).output)
                 to_buyer, _ = owed(
                     session, option, settlement, output, costs=Sats(row["fee_sats"] + row["anchor_sats"])

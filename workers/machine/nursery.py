@@ -30,6 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
+from btcfi.adapters.files import OTHERS, make_private, open_private
 from btcfi.adapters.store.spine.schema import map_tables
 from btcfi.errors import UnreachableError
 
@@ -173,13 +174,13 @@ class Nursery:
         if self._socket is not None:
             return self._socket
         ours, its = socket.socketpair()
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._log.parent, named=True)
         # neither its environment nor its arguments say anything about the deployment
         kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH", *PRELOADED)
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
         environment = of_our_code(environment)
-        with its, self._log.open("ab") as log:
+        with its, open_private(self._log, append=True) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", __name__, str(its.fileno()), ROOM],
                 pass_fds=[its.fileno()],
@@ -188,6 +189,7 @@ class Nursery:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                umask=OTHERS,
             )
         self._socket, self._read = ours, b""
         return ours

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from btcfi.adapters.files import make_private, write_private
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
 from btcfi.adapters.oracle.folder import OracleFolder
@@ -91,7 +92,7 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> list[str]:
             return _asked(deployment, _named(store), wait)
         old = _old_keys(deployment)
         _refuse_lost_oracles(deployment, old, _named(store))
-        (deployment.data_dir / "oracles").mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(deployment.data_dir / "oracles")
         return [_oracle(deployment, number, old, registry, store) for number in range(_many(deployment, old))]
     finally:
         if store is not None:
@@ -240,7 +241,7 @@ def _note_trust(deployment: Deployment, store: Store) -> None:
     with store.reading() as session:
         feed = Feed(deployment.feed)
         newest = served.newest_unsigned(session, feed) if has_table(session, "oracle_submission") else None
-    file.write_text(f"{0 if newest is None else newest + SECONDS_PER_MINUTE}\n")
+    write_private(file, b"%d\n" % (0 if newest is None else newest + SECONDS_PER_MINUTE))
 
 
 def trust_before(deployment: Deployment) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from btcfi.adapters.files import OTHERS, make_private, open_private
 from btcfi.errors import UnreachableError
 from workers.machine.nursery import Forked, Nursery, of_our_code
 
@@ -40,8 +41,8 @@ class Part:
 
     def start(self) -> None:
         """Start the process in a session of its own, its output appended to the log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        make_private(self.log.parent, named=True)
+        with open_private(self.log, append=True) as log:
             self.offset = log.tell()
             if self.nursery is not None:
                 self.process = self.nursery.fork(self.command, self.environment, log.fileno())
@@ -53,6 +54,7 @@ class Part:
                     stderr=subprocess.STDOUT,
                     env=of_our_code(self.environment),
                     start_new_session=True,
+                    umask=OTHERS,
                 )
         if self.stdin and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):

@@ -13,10 +13,15 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import write_private
+from btcfi.adapters.files import (
+    UntrustedFileError,
+    make_private,
+    write_private,
+)
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.keys import wallet_key
@@ -52,8 +57,10 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
-        for place in (mailbox, *(mailbox / name for name in FOLDERS)):  # a parent made by the way is open to others
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(mailbox, named=True)
+        for name in FOLDERS:
+            with suppress(UntrustedFileError):  # what a party left in its place: who uses it says so
+                make_private(mailbox / name, named=True)
     if keys:
         tell_oracles(deployment, keys)
     return bool(keys)

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from btcfi.adapters.chain.node import Node, PortInUseError
+from btcfi.adapters.files import make_private, write_private
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.store.spine.database import Store
@@ -111,9 +112,9 @@ def _broker_socket(here: Here) -> Path:
 
 
 def _broker_input(here: Here) -> bytes:
-    folder = (here.deployment.data_dir / "broker").resolve()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return valkey_configuration(_broker_socket(here), folder)
+    folder = here.deployment.data_dir / "broker"
+    make_private(folder)
+    return valkey_configuration(_broker_socket(here), folder.resolve())
 
 
 def _broker_ready(here: Here, _: Part) -> Fields | None:
@@ -215,7 +216,7 @@ def _minutes_port(here: Here) -> int:
     """Return the port of the aggregator: decided once a start, and kept in the cluster's private folder."""
     file = here.run_dir / "minutes.port"
     if not file.exists():
-        file.write_text(str(free_port(0)))
+        write_private(file, str(free_port(0)).encode())
     return int(file.read_text())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 from rich.console import Console
 
+from btcfi.adapters.files import make_private, write_private
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
@@ -39,7 +40,7 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
     console = Console(stderr=True)
     base = load_deployment()
     where = (data_dir or base.data_dir).resolve()
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(where, named=True)
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
@@ -85,8 +86,7 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
 def _say_where(console: Console, deployment: Deployment, where: Path, *, prices: str, live: bool) -> None:
     password = deployment.flower_password.get_secret_value() if deployment.flower_password else ""
     file = where / "flower.password"
-    file.touch(mode=0o600)
-    file.write_text(password + "\n")
+    write_private(file, password.encode() + b"\n")
     console.print(
         f"running. prices: {prices}\n"
         f"  console   http://{deployment.api_host}:{deployment.api_port}/\n"

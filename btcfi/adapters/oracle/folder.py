@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
@@ -26,7 +25,7 @@ from typing import Any, Final
 
 import structlog
 
-from btcfi.adapters.files import make_private, read_untrusted_json, write_private
+from btcfi.adapters.files import PRIVATE_FOLDER, make_private, open_private, read_untrusted_json, write_private
 from btcfi.adapters.keystore import FileLedger
 from btcfi.adapters.minute_ledger import FileMinuteLedger
 from btcfi.adapters.oracle_network.network_file import read_registry
@@ -87,8 +86,8 @@ class OracleFolder:
         A key without its ledger may have attested anything: all that expired until now is held, as after a restore.
         Raises LostKeyError where everything but the key is there, ConflictError where another key lies there.
         """
-        make_private(self.path)
-        self.path.chmod(0o700)
+        make_private(self.path, named=True)
+        self.path.chmod(PRIVATE_FOLDER)
         key = self.path / KEY
         if not key.exists():
             if self.was_used() and secret is None:
@@ -147,8 +146,8 @@ class OracleFolder:
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Hold the folder for this process. Raises FolderInUseError."""
-        make_private(self.path)
-        with os.fdopen(os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
+        make_private(self.path, named=True)
+        with open_private(self.path / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as e:
@@ -247,7 +246,7 @@ class OracleFolder:
             "submissions": [encode_signed(one) for one in minute.submissions],
             "stated": None if minute.stated is None else encode_outcome(minute.stated),
         }
-        (self.path / MINUTES).mkdir(exist_ok=True, mode=0o700)
+        make_private(self.path / MINUTES)
         write_private(self._minute(minute.slot), json.dumps(document, separators=(",", ":")).encode())
 
     def newest(self) -> Slot | None:

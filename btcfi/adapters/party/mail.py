@@ -19,7 +19,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from btcfi.adapters.files import move_within, read_untrusted_json, real_folder, write_private
+from btcfi.adapters.files import (
+    UntrustedFileError,
+    make_private,
+    move_within,
+    read_untrusted_json,
+    real_folder,
+    write_private,
+)
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.watching import Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
@@ -101,8 +108,8 @@ class PartyMail:
             "btcfi/attestation": self._attestation,
         }
         for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
-            with suppress(FileExistsError):  # something else lies there: the chain is watched all the same
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(UntrustedFileError):  # something else lies there: the chain is watched all the same
+                make_private(folder, named=True)
         for folder in self._sources:
             self._waiting_in(folder)
 

@@ -10,10 +10,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from btcfi.adapters.files import read_untrusted_json, read_untrusted_text, real_folder, remove_within, write_private
+from btcfi.adapters.files import (
+    UntrustedFileError,
+    make_private,
+    read_untrusted_json,
+    read_untrusted_text,
+    real_folder,
+    remove_within,
+    write_private,
+)
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.errors import InvalidInputError, NotFoundError
 
@@ -39,7 +48,8 @@ class Mailbox:
 
     def put(self, name: str, message: dict[str, Any]) -> None:
         """Put a message into the inbox, all or nothing. Raises OSError where a link leads elsewhere."""
-        self._inbox.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(UntrustedFileError):  # what else lies there is refused by the next line
+            make_private(self._inbox, named=True)
         with real_folder(self._inbox):
             write_private(self._inbox / f"{name}.json", json.dumps(message).encode())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any, Final
 from btcfi.adapters.files import (
     UntrustedFileError,
     make_private,
+    open_private,
     read_untrusted,
     read_untrusted_json,
     sync_directory,
@@ -172,17 +172,13 @@ class PartyStore:
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        make_private(self.folder)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.folder / name, flags, 0o600)
-        try:
+        make_private(self.folder, named=True)
+        with open_private(self.folder / name) as file:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
                 raise FolderInUseError(self.folder) from e
             yield
-        finally:
-            os.close(descriptor)
 
     def drop_old_nonces(self) -> None:
         """Remove the nonces that the release before kept in this folder: a copy of it may have signed with them."""
@@ -208,7 +204,7 @@ class PartyStore:
         """Write an attestation down for good: evidence outlives the message that brought it, and a restart."""
         known = self.attestations()
         name = f"{attestation.event.hex()}-{attestation.oracle_key.hex()}.json"
-        self._evidence.mkdir(mode=0o700, exist_ok=True)
+        make_private(self._evidence)
         write_private(self._evidence / name, json.dumps(encode_attestation(attestation)).encode())
         known[attestation.event, attestation.oracle_key] = attestation
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from btcfi.adapters.files import make_named, open_named, write_named
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.oracle.quote import Missing, Observation, VenueId, parse_venue
@@ -82,16 +83,16 @@ def store_response(folder: Path, observation: Observation, raw: bytes) -> None:
         return
     digest = sha256(raw)
     responses = folder / RESPONSES
-    responses.mkdir(parents=True, exist_ok=True)
-    (responses / digest.hex()).write_bytes(raw)
+    make_named(responses)
+    write_named(responses / digest.hex(), raw)
     row = {
         "venue": str(observation.venue),
         "slot": observation.slot,
         "observed_at_unix": observation.observed_at,
         "sha256": digest.hex(),
     }
-    with (folder / INDEX).open("a") as index:
-        index.write(json.dumps(row) + "\n")
+    with open_named(folder / INDEX, append=True) as index:
+        index.write(json.dumps(row).encode() + b"\n")
 
 
 def record(
@@ -110,8 +111,8 @@ def record(
     Raises InvalidInputError for a folder that cannot be written, before the first minute.
     """
     try:
-        (folder / RESPONSES).mkdir(parents=True, exist_ok=True)
-        (folder / INDEX).touch()
+        make_named(folder / RESPONSES)
+        open_named(folder / INDEX, append=True).close()
     except OSError as e:
         raise InvalidInputError("folder", f"{folder} ({e.strerror})", "a folder that can be written") from e
     everyone = list(clients)

@@ -13,7 +13,6 @@ one for the minute, is sent byte for byte. A simulated market has every minute (
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from time import time
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from btcfi.adapters.files import write_private
 from btcfi.adapters.venues.candle_folder import CandleFolder, read_candle_folder
 from btcfi.adapters.venues.recorder import Recording, read_recording
 from btcfi.adapters.venues.rest import MINUTE_HEADER
@@ -177,9 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     if options.port_file is not None:
-        unfinished = options.port_file.with_suffix(".new")
-        unfinished.write_text(str(server.server_port))
-        os.replace(unfinished, options.port_file)  # noqa: PTH105 - atomic: a reader sees all or nothing
+        # whole or not at all: a reader sees no half of it
+        write_private(options.port_file, str(server.server_port).encode())
     print(f"replay server on {server.base_url}", flush=True)  # noqa: T201 - tells a human where it is
     server.serve_forever(poll_interval=0.2)
     server.server_close()

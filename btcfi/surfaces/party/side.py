@@ -16,7 +16,12 @@ import typer
 from typer.core import TyperCommand
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.files import read_untrusted, read_untrusted_json, write_private
+from btcfi.adapters.files import (
+    read_untrusted,
+    read_untrusted_json,
+    replace_named,
+    write_private,
+)
 from btcfi.adapters.keystore import open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
@@ -245,9 +250,7 @@ def write_message(target: str, message: dict[str, Any]) -> None:
     elif _is_url(target):
         _http("POST", target, raw)
     else:  # whole or not at all: half a message, where the disk was full, would take the place of a good one
-        part = Path(target).with_name(f".{Path(target).name}.part")
-        part.write_bytes(raw)
-        part.replace(target)
+        replace_named(Path(target), raw)
 
 
 def carry(message: dict[str, Any], name: str, to: str) -> None:

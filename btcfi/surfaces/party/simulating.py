@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import typer
 
-from btcfi.adapters.files import private_folder, read_untrusted, read_untrusted_json, write_private
+from btcfi.adapters.files import make_private, private_folder, read_untrusted, read_untrusted_json, write_private
 from btcfi.contracts.mandate import MAX_ENTRIES
 from btcfi.records import TEXT, hexadecimal, listed, record, whole
 from btcfi.surfaces.party.beginning import init
@@ -80,7 +80,7 @@ def _wait_for(oracles: Path) -> None:
 
 
 def _with_parents(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder.parent, named=True)
     return folder
 
 

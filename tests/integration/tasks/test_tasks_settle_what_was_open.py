@@ -12,7 +12,7 @@ import pytest
 from sqlmodel import select
 
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.contract_tables import ContractRow
+from btcfi.adapters.store.options.contract_tables import ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import event_of
 from btcfi.adapters.store.options.settlements import proof_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
@@ -213,3 +213,62 @@ def test_without_its_program_a_settlement_waits_with_the_hash_that_is_missing_an
         assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
         assert stage.row(ContractRow, option_id="signed").state == "funded"
         assert findings(stage, FINISHED) == []
+
+
+def change(stage, name, **columns):
+    """What an operator with a database client does; returns what stood there."""
+    with stage.here.store.transaction() as session:
+        row = session.get_one(OptionRow, name)
+        before = {column: getattr(row, column) for column in columns}
+        for column, value in columns.items():
+            setattr(row, column, value)
+    return before
+
+
+OTHER_RULES = {
+    "call": {"preset_sha256": preset.load_preset("replay-study").sha256},  # it is running
+    "due": {"preset_sha256": "ab" * 32},  # nobody has run it
+    "early": {"program_sha256": programs.load_program("vanilla_option").program_hash.hex()},  # its proof is missing
+    "proven": {"preset_sha256": preset.load_preset("replay-study").sha256},  # its oracles have not attested
+}
+
+
+def test_an_option_whose_row_was_given_another_rule_after_the_sale_settles_by_neither_until_it_is_put_back(
+    commit, tmp_path
+):
+    touched = tuple(OTHER_RULES)
+    with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        before = {name: change(stage, name, **columns) for name, columns in OTHER_RULES.items()}
+        was = {name: states(stage)[name] for name in touched}
+        finish(stage, said)
+        settled = {name: state for name, state in states(stage).items() if name in FINISHED}
+        assert settled == {name: state for name, state in FINISHED.items() if name not in touched} | was
+        for name in touched:
+            row = stage.row(OptionRow, id=name) if name == "call" else stage.row(SettlementRow, option_id=name)
+            assert "was changed after the sale" in row.last_error, name
+        assert stage.row(SettlementRow, option_id="due").attempts == 0
+        assert {one.subject for one in findings(stage, touched) if "was changed after" in one.what} == set(touched)
+        told = [one.said for one in doctor.database(stage.deployment) if "was changed after" in one.said]
+        assert len(told) == len(touched)
+        for name in touched:
+            change(stage, name, **before[name])
+        go_on(stage)
+        assert {name: state for name, state in states(stage).items() if name in FINISHED} == FINISHED
+        assert findings(stage, FINISHED) == []
+        assert stage.row(OptionRow, id="call").last_error is None
+
+
+def test_announcements_of_another_event_in_an_event_s_row_attest_and_settle_nothing(commit, tmp_path):
+    with resumed_stage(tmp_path / "store", commit) as (stage, said):
+        event, other = (said["options"][name]["event_id"] for name in ("call", "put"))
+        with stage.here.store.transaction() as session:
+            mine, theirs = session.get_one(OracleEventRow, event), session.get_one(OracleEventRow, other)
+            assert event != other
+            kept, mine.announcements = mine.announcements, theirs.announcements
+        finish(stage, said)
+        assert states(stage)["call"] == "EXPIRED"
+        assert "announcements of" in stage.row(OptionRow, id="call").last_error
+        with stage.here.store.transaction() as session:
+            session.get_one(OracleEventRow, event).announcements = kept
+        go_on(stage)
+        assert states(stage)["call"] == "EXERCISED"

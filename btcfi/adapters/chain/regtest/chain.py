@@ -44,6 +44,7 @@ from btcfi.adapters.chain.regtest.policy import (
     feerate,
     improves,
 )
+from btcfi.adapters.files import open_private, remade_private
 from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import (
     INCREMENTAL_FEE_RATE,
@@ -133,7 +134,7 @@ class Journal:
         if good < len(raw):
             log.warning("journal %s: %d bytes after the last whole record cut off", self._path.name, len(raw) - good)
         # kept open for the node's life
-        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
+        self._file = open_private(self._path)
         self._file.truncate(good)
         self._file.seek(good)
 
@@ -177,8 +178,7 @@ class Chain:
     # ---- kernel and journal
 
     def _new_kernel(self) -> Any:  # noqa: ANN401 - pbk has no types
-        shutil.rmtree(self._kernel_dir, ignore_errors=True)
-        self._kernel_dir.mkdir(parents=True)
+        remade_private(self._kernel_dir)
         context = pbk.make_context(pbk.ChainType.REGTEST)
         options = pbk.ChainstateManagerOptions(context, str(self._kernel_dir), str(self._kernel_dir / "blocks"))
         options.set_worker_threads_num(0)  # scripts of a regtest block are few; threads would cost more

@@ -20,7 +20,6 @@ import fcntl
 import hmac
 import json
 import logging
-import os
 import secrets
 import signal
 import sys
@@ -34,6 +33,7 @@ from btcfi.adapters.chain.regtest.chain import Chain
 from btcfi.adapters.chain.regtest.policy import Policy, Truc
 from btcfi.adapters.chain.regtest.rpc import RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RPC_PARSE_ERROR, Rpc, encode
 from btcfi.adapters.chain.regtest.template import COINBASE_RESERVE
+from btcfi.adapters.files import make_private, open_private, write_private
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.errors import BtcfiError
 
@@ -123,17 +123,12 @@ def write_cookie(datadir: Path) -> str:
     """Write ``user:password`` with a fresh random password to ``datadir/.cookie``, mode 0600, and return it."""
     credentials = f"__cookie__:{secrets.token_hex(32)}"
     path = datadir / ".cookie"
-    fresh = path.with_name(".cookie.tmp")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(credentials)
-    fresh.replace(path)
+    write_private(path, credentials.encode())
     return credentials
 
 
 def _lock(datadir: Path) -> IO[bytes]:
-    file = (datadir / ".lock").open("wb")
+    file = open_private(datadir / ".lock")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
@@ -204,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     try:
-        arguments.datadir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(arguments.datadir, named=True)
         with _lock(arguments.datadir):
             asyncio.run(_run(arguments.datadir, arguments.host, arguments.port, policy))
     except (BtcfiError, OSError) as e:

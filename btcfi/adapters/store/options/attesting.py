@@ -22,6 +22,7 @@ from btcfi.contracts.messages import (
     encode_announcement,
     encode_attestation,
 )
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, OracleEvent
 from btcfi.oracle.attestation import Attestation
 from btcfi.units import Hash32, UnixSeconds
@@ -38,7 +39,22 @@ def announcements_of(session: Session, event: OracleEvent) -> tuple[Announcement
 def announcements_by_id(session: Session, event_id: str) -> tuple[Announcement, ...]:
     """Return what the oracles announced of the event with this id, nothing before they did."""
     row = session.get(OracleEventRow, event_id)
-    return () if row is None else tuple(decode_announcement(one) for one in json.loads(row.announcements))
+    return () if row is None else announced_in(row)
+
+
+def announced_in(row: OracleEventRow) -> tuple[Announcement, ...]:
+    """Return the announcements of a row. Raises InvalidInputError for one of another event than the row's.
+
+    An id is the hash of all that an event says: a row whose announcements were exchanged would have the oracles asked
+    for, and a contract settled by, what nobody sold.
+    """
+    announced = tuple(decode_announcement(one) for one in json.loads(row.announcements))
+    for one in announced:
+        if (said := one.event.id.hex()) != row.id:
+            raise InvalidInputError(
+                "oracle_event", f"announcements of {said[:16]} in the row of {row.id[:16]}", "its own"
+            )
+    return announced
 
 
 def store_event(
@@ -86,9 +102,15 @@ def _settles_by_attestation() -> ColumnElement[bool]:
     return and_(col(OptionRow.state) == OptionState.EXPIRED, at_expiry.exists())
 
 
-def to_collect(session: Session, event_id: str) -> tuple[Announcement, ...]:
-    """Return what was announced of an event, for its attestations to be checked against; nothing while it is held."""
-    return () if event_id in holds.held_ids(session) else announcements_by_id(session, event_id)
+def to_collect(session: Session, event_id: str) -> tuple[tuple[Announcement, ...], tuple[str, ...]]:
+    """Return what was announced of an event, for its attestations to be checked against, and what is wrong with it.
+
+    Nothing while it is held.
+    """
+    try:
+        return (() if event_id in holds.held_ids(session) else announcements_by_id(session, event_id)), ()
+    except InvalidInputError as e:
+        return (), (str(e),)
 
 
 def note_unheld(session: Session, event_id: str, reason: str | None) -> None:

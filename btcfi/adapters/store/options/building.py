@@ -13,6 +13,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.options import changed
 from btcfi.adapters.store.options.options import terms_of as option_terms
 from btcfi.adapters.store.options.purposes import CHILD, SETTLEMENT
 from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns
@@ -113,10 +114,14 @@ def _check_computed(
 ) -> None:  # fmt: skip
     """Raise AttestedOtherwiseError unless the run that was proven is of the outcome that the oracles attest.
 
+    Raises ChangedRowError where the row names another event than the one that they announced for it.
+
     They computed it from what the nodes signed, we from what we stored: where both differ, our proof would speak of
     another price than the CET pays. The parties settle by themselves meanwhile, and the operator is told.
     """
     event = executable.plan.announcements[0].event
+    if (error := changed(option, event.id.hex())) is not None:
+        raise error
     attested = price_input(
         option_terms(option), event.price_of(cet.outcome), touched=cet.outcome > event.max_price
     ).to_bytes()

@@ -19,7 +19,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.options.attesting import attestations_of, unattested
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState, OracleEventRow
-from btcfi.adapters.store.options.options import locked_option, terms_of
+from btcfi.adapters.store.options.options import changed, locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
 from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, pays, settlement_of
@@ -428,7 +428,7 @@ def closes(
     rate_of: the fee rate of a preset, by its hash (hex); what it does not have is left out, and noted.
     """
     query = (
-        select(SettlementRow, ContractRow, col(OptionRow.preset_sha256))
+        select(SettlementRow, ContractRow, OptionRow)
         .join(ContractRow, col(ContractRow.option_id) == col(SettlementRow.option_id))
         .join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     )
@@ -436,9 +436,11 @@ def closes(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise"
     )
     proposals = []
-    for row, contract, preset_sha256 in session.execute(query.limit(200)):
+    for row, contract, option in session.execute(query.limit(200)):
         try:
-            rate = rate_of(preset_sha256)
+            if (error := changed(option, contract.event_id)) is not None:
+                raise error
+            rate = rate_of(option.preset_sha256)
         except NotHeldError as e:  # the others can still be closed
             note_waiting(row, str(e))
             continue

@@ -19,9 +19,9 @@ from btcfi.adapters.store.options.hold_tables import HeldEventRow, HoldState
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.spine.edges import Work, enqueue, record
-from btcfi.contracts.messages import decode_announcement, encode_attestation
-from btcfi.errors import NotFoundError, NotHeldError
-from btcfi.oracle.announcement import OracleEvent
+from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_attestation
+from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
+from btcfi.oracle.announcement import Announcement, OracleEvent, check_announcement
 from btcfi.oracle.attestation import (
     AlreadyAttestedError,
     Attestation,
@@ -49,18 +49,86 @@ def hold_undecided(session: Session, rule_of: RuleOf, *, taken_at: UnixSeconds, 
         row = session.get(HeldEventRow, event.id) or HeldEventRow(event_id=event.id)
         if row.state == HoldState.IMPORTED or _decided(session, event, rule_of):
             continue
-        row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HoldState.HELD, taken_at, now, None
-        session.add(row)
-        record(session, "held_event", event.id, HoldState.HELD, now=now, detail=f"restored from a backup of {taken_at}")
+        _hold(session, row, taken_at=taken_at, now=now, detail=f"restored from a backup of {taken_at}")
         rows.append(row)
     session.flush()
     session.info.pop(_KNOWN, None)
     return rows
 
 
+def _hold(session: Session, row: HeldEventRow, *, taken_at: UnixSeconds, now: UnixSeconds, detail: str) -> None:
+    row.state, row.taken_at_unix, row.held_at_unix, row.decided_at_unix = HoldState.HELD, taken_at, now, None
+    session.add(row)
+    record(session, "held_event", row.event_id, HoldState.HELD, now=now, detail=detail)
+
+
+def forget_unsigned(session: Session) -> int:
+    """Delete, from tables that nobody vouches for, each attestation that its oracle has not signed; return how many.
+
+    An oracle of an earlier release takes what it attested from these rows (``attesting.claimed_by``).
+    """
+    many = 0
+    for event in session.execute(select(col(AttestationRow.event_id)).distinct()).scalars().all():
+        row, announced = session.get(OracleEventRow, event), dict[str, Announcement]()
+        if row is not None:
+            announced = {one.oracle_key.hex(): one for one in _announced(row)}
+        for said in session.execute(select(AttestationRow).where(col(AttestationRow.event_id) == event)).scalars():
+            if said.oracle_key not in announced or not _signed(said, announced[said.oracle_key]):
+                session.delete(said)
+                many += 1
+    session.flush()
+    return many
+
+
+def hold_unattested(session: Session, *, taken_at: UnixSeconds, now: UnixSeconds) -> list[HeldEventRow]:
+    """Hold, as ``hold_undecided`` does, by tables that nobody vouches for: no price of theirs decides an event.
+
+    Call it behind ``forget_unsigned``. What all of its oracles have signed is left alone, and what one of them has and
+    was imported; so is what expires later, by the event that they announced.
+    """
+    rows = []
+    for event in session.execute(select(OracleEventRow).order_by(col(OracleEventRow.id))).scalars().all():
+        announced = _announced(event)
+        said = select(AttestationRow).where(col(AttestationRow.event_id) == event.id)
+        signed = {one.oracle_key: one.outcome for one in session.execute(said).scalars()}
+        row = session.get(HeldEventRow, event.id) or HeldEventRow(event_id=event.id)
+        imported = row.state == HoldState.IMPORTED and row.outcome in signed.values()
+        later = bool(announced) and announced[0].event.expiry > max(now, taken_at)
+        if imported or later or (announced and all(one.oracle_key.hex() in signed for one in announced)):
+            continue
+        row.outcome = None
+        _hold(session, row, taken_at=taken_at, now=now, detail=f"restored from a backup of {taken_at}, of version 1")
+        rows.append(row)
+    session.flush()
+    session.info.pop(_KNOWN, None)
+    return rows
+
+
+def _announced(row: OracleEventRow) -> list[Announcement]:
+    """Return the announcements of a row that its oracles signed for this event; nothing where one is another's."""
+    try:
+        announced = [decode_announcement(one) for one in json.loads(row.announcements)]
+        for one in announced:
+            check_announcement(one, expected=announced[0].event)
+    except (BtcfiError, ValueError, TypeError, KeyError, AttributeError):
+        return []
+    return announced if announced and announced[0].event.id.hex() == row.id else []
+
+
+def _signed(row: AttestationRow, announced: Announcement) -> bool:
+    try:
+        said = decode_attestation(json.loads(row.body or ""))
+        check_attestation(said, announced)
+    except (BtcfiError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return said.outcome == row.outcome
+
+
 def _decided(session: Session, event: OracleEventRow, rule_of: RuleOf) -> bool:
     (announced, *_) = json.loads(event.announcements)
     promised = decode_announcement(announced).event
+    if promised.id.hex() != event.id:
+        return False  # what the row says of its event is another's
     try:
         rule = rule_of(promised.preset_hash.hex())
     except NotHeldError:

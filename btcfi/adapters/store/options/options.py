@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contract_tables import CANCELLABLE_CONTRACTS, ContractRow, ContractState
-from btcfi.adapters.store.options.rules import Bound, RuleOf, note_waiting
+from btcfi.adapters.store.options.rules import Bound, ChangedRowError, RuleOf, note_waiting
 from btcfi.adapters.store.options.tables import (
     OptionRow,
     OptionState,
@@ -23,7 +23,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.fixings import Read, closed_until, fixing_of
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.contracts.payouts import condition_of, price_input
-from btcfi.errors import NotFoundError, NotHeldError, RetryableError
+from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral, validate_terms
 from btcfi.oracle.announcement import OracleEvent
@@ -188,6 +188,43 @@ def event_of(row: OptionRow) -> OracleEvent:
     )  # fmt: skip
 
 
+def changed(row: OptionRow, contract_event: str | None) -> ChangedRowError | None:
+    """Return that a row names another event than its contract was made for, None where they agree.
+
+    An event's id commits to the feed, the minute, the fixing, the barrier, the preset and the program. contract_event:
+    None of an option for which no contract was ordered, which nobody has signed yet.
+    """
+    if contract_event is None:
+        return None
+    try:
+        ours = event_of(row).id.hex()
+    except (BtcfiError, ValueError) as e:
+        ours = str(e)  # a row that names no event at all
+    if ours == contract_event:
+        return None
+    return ChangedRowError(
+        row.id, preset=row.preset_sha256, program=row.program_sha256, event=ours, contract=contract_event
+    )  # fmt: skip
+
+
+def contract_event(session: Session, option_id: str) -> str | None:
+    """Return the event that an option's contract was made for, None before it was ordered."""
+    query = select(col(ContractRow.event_id)).where(col(ContractRow.option_id) == option_id)
+    return session.execute(query).scalar_one_or_none()
+
+
+def changed_rows(session: Session) -> list[ChangedRowError]:
+    """Return every option that is not settled and whose row names another event than its contract."""
+    query = (
+        select(OptionRow, col(ContractRow.event_id))
+        .join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
+        .where(col(OptionRow.state).in_(OptionRow.__machine__.pending))
+    )
+    ordered = query.order_by(col(OptionRow.id)).execution_options(yield_per=1_000)
+    found = (changed(row, event) for row, event in session.execute(ordered))
+    return [one for one in found if one is not None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fixings:
     """The fixings of one feed in one transaction, each made once."""
@@ -199,8 +236,13 @@ class Fixings:
     _read: dict[str, Read] = field(default_factory=dict)
     """By preset: what minutes said, which many windows look for after an outage."""
 
-    def of(self, option: OptionRow) -> Fixed | NotHeldError | None:
-        """Return an option's fixing by its own rule, None while it cannot be known; or that its preset is not here."""
+    def of(self, option: OptionRow, contract_event: str | None) -> Fixed | NotHeldError | None:
+        """Return an option's fixing by its own rule, None while it cannot be known.
+
+        Or that its preset is not here, or that its row is not what its contract was made for (``contract_event``).
+        """
+        if (error := changed(option, contract_event)) is not None:
+            return error
         bound = (option.expiry_unix, option.preset_sha256, option.fixing)
         if bound not in self._known:
             self._known[bound] = self._made(option)
@@ -226,17 +268,20 @@ def expire_due(session: Session, feed: Feed, rule_of: RuleOf, *, now: UnixSecond
     last = closed_until(session, feed)
     if last is None:
         return 0
-    query = select(OptionRow).where(
-        col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed, col(OptionRow.expiry_unix) <= last
-    )
+    query = (
+        select(OptionRow, col(ContractRow.event_id))
+        .join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id), isouter=True)
+        .where(col(OptionRow.state) == OptionState.ACTIVE, col(OptionRow.feed) == feed,
+               col(OptionRow.expiry_unix) <= last)
+    )  # fmt: skip
     due: list[tuple[OptionRow, Fixed]] = []
     fixings = Fixings(session=session, feed=feed, rule_of=rule_of)
     held = holds.held_ids(session)
     # without a limit on what is read: those that wait come first as often as not, and must keep no other one back
-    for option in session.execute(query.order_by(col(OptionRow.id)).execution_options(yield_per=1_000)).scalars():
+    for option, event in session.execute(query.order_by(col(OptionRow.id)).execution_options(yield_per=1_000)):
         if len(due) == DUE_AT_ONCE:
             break
-        fixed = fixings.of(option)
+        fixed = fixings.of(option, event)
         if isinstance(fixed, NotHeldError):
             note_waiting(option, str(fixed))
             continue

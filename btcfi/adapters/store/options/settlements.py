@@ -11,9 +11,12 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.backlog import refuse_requests_above
+from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.options import (
     Fixings,
     add_settlements,
+    changed,
+    contract_event,
     event_of,
     find_option,
     input_at,
@@ -106,9 +109,13 @@ def claim(
 
 def _bounds(session: Session, ids: list[str]) -> dict[str, Bound]:
     """Return, by option, what the options of these settlements name."""
-    query = select(OptionRow).join(SettlementRow, col(SettlementRow.option_id) == col(OptionRow.id))
-    rows = session.execute(query.where(col(SettlementRow.id).in_(ids))).scalars()
-    return {row.id: Bound.of(row) for row in rows}
+    query = (
+        select(OptionRow, col(ContractRow.event_id))
+        .join(SettlementRow, col(SettlementRow.option_id) == col(OptionRow.id))
+        .join(ContractRow, col(ContractRow.option_id) == col(OptionRow.id), isouter=True)
+    )
+    rows = session.execute(query.where(col(SettlementRow.id).in_(ids)))
+    return {row.id: Bound.of(row, changed(row, event)) for row, event in rows}
 
 
 def _park(session: Session, row: SettlementRow, now: UnixSeconds) -> bool:
@@ -182,7 +189,9 @@ def find_settlement(session: Session, settlement_id: str) -> SettlementRow:
 def bound_of(session: Session, settlement_id: str) -> tuple[Bound, bytes, str | None]:
     """Return what a settlement is run by, its input, and JSON of the minutes behind its price. Raises NotFoundError."""
     row = find_settlement(session, settlement_id)
-    return Bound.of(session.get_one(OptionRow, row.option_id)), bytes.fromhex(row.input_hex), row.window
+    option = session.get_one(OptionRow, row.option_id)
+    bound = Bound.of(option, changed(option, contract_event(session, option.id)))
+    return bound, bytes.fromhex(row.input_hex), row.window
 
 
 def note_unheld(session: Session, settlement_id: str, reason: str) -> None:
@@ -284,7 +293,8 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
     )  # fmt: skip
     done = 0
     for row, option in session.execute(waiting.limit(100)):
-        fixed = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option)
+        event = contract_event(session, option.id)
+        fixed = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option, event)
         if isinstance(fixed, NotHeldError):
             note_waiting(row, str(fixed))
             continue
@@ -396,6 +406,8 @@ def _exercising(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed |
     least = option.listed_slot + (window != MINUTE)
     if last is None or window.window(Slot(last.slot))[0] < least:
         return f"waits until the window of {window} lies in the option's life"
+    if (error := changed(option, contract_event(session, option.id))) is not None:
+        return str(error)
     try:
         rule = rule_of(option.preset_sha256)
     except NotHeldError as e:
@@ -406,7 +418,8 @@ def _exercising(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed |
 
 def _settling(session: Session, option: OptionRow, rule_of: RuleOf) -> Fixed | str:
     """Return the fixing of an option at its expiry, or why there is none."""
-    found = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option)
+    event_id = contract_event(session, option.id)
+    found = Fixings(session=session, feed=Feed(option.feed), rule_of=rule_of).of(option, event_id)
     if isinstance(found, NotHeldError):
         return str(found)
     if found is None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.files import make_named, open_named, write_named
 from btcfi.adapters.store.prices.observations import observations_of, store_observation
 from btcfi.adapters.store.prices.tables import QuoteRow, RoundRow, RoundState
 from btcfi.adapters.store.spine.blobs import store_blob
@@ -256,15 +257,15 @@ def export_span(session: Session, folder: Path, feed: Feed, start: Slot, end: Sl
         .order_by(col(RoundRow.slot))
     ).scalars()
     responses = folder / RESPONSES
-    responses.mkdir(parents=True, exist_ok=True)
+    make_named(responses)
     count = 0
-    with (folder / ROUNDS).open("wb") as rounds, (folder / INDEX).open("wb") as index:
+    with open_named(folder / ROUNDS) as rounds, open_named(folder / INDEX) as index:
         for row in rows:
             observations = observations_of(session, feed, Slot(row.slot))
             for o in observations:
                 if o.evidence is None:
                     continue
-                (responses / o.evidence.hex()).write_bytes(_blob(session, o))
+                write_named(responses / o.evidence.hex(), _blob(session, o))
                 line = {"venue": str(o.venue), "slot": o.slot, "observed_at_unix": o.observed_at}
                 index.write(canonical_json({**line, "sha256": o.evidence.hex()}) + b"\n")
             rule = _rule_of(session, row)

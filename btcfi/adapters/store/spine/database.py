@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError as BrokenDatabaseError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlmodel import Session
 
+from btcfi.adapters.files import open_private
 from btcfi.errors import ConflictError, InvalidInputError, UnreachableError
 
 if TYPE_CHECKING:
@@ -131,6 +132,17 @@ class Store:
         self.engine.dispose()
 
 
+def _made_private(file: Path) -> None:
+    """Make a database's file that is not there yet, for its owner alone: SQLite would ask the umask, for its log too.
+
+    One that is there is a person's, and may be a link of theirs. Raises UntrustedFileError for a link to nothing.
+    """
+    if file.exists():
+        return
+    with suppress(FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError):  # the driver says which
+        open_private(file, fresh=not file.is_symlink()).close()
+
+
 @cache
 def known_revisions() -> tuple[str, ...]:
     """Return every migration that this code has, newest first."""
@@ -151,6 +163,12 @@ def _engine(url: str, busy_timeout_ms: int) -> Engine:
     if backend != "sqlite":
         raise InvalidInputError("DATABASE_URL", f"{backend} is not supported", "sqlite or postgresql+psycopg")
     engine = create_engine(url, connect_args={"timeout": busy_timeout_ms / 1000})
+    file = make_url(url).database
+
+    @event.listens_for(engine, "do_connect")
+    def _private(*_: object) -> None:
+        if file is not None and file not in {"", ":memory:"} and not file.startswith("file:"):
+            _made_private(Path(file))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class

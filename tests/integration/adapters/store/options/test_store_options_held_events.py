@@ -9,9 +9,11 @@ import pytest
 from sqlmodel import delete, select
 from typer.testing import CliRunner
 
-from btcfi.adapters.store.backup import read_backup, write_backup
+from btcfi.adapters.oracle.folder import OracleFolder
+from btcfi.adapters.store.backup import NotABackupError, read_backup, write_backup
 from btcfi.adapters.store.options import attesting, holds, options, settlements
-from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow, OracleEventRow
+from btcfi.adapters.store.options.hold_tables import HeldEventRow, HoldState
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices.fixings import fixing_of
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -30,6 +32,7 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.status import status_of
 from btcfi.units import BasisPoints, CentiBtc, Cents, CentsPerBtc, Slot, UnixSeconds
 from settings.deployment import Deployment
+from tests.support.backup_v1 import pack_v1, unpack_v1, write_v1
 from tests.support.contracts import MemoryLedger
 from tests.support.rounds import add_minute
 from workers.cli import build
@@ -88,7 +91,7 @@ def attested(store, event, secret=SECRETS[0]):
     Raises EventHeldError where it asks for nothing.
     """
     with store.reading() as session:
-        announced = attesting.to_collect(session, event.id.hex())
+        announced, _ = attesting.to_collect(session, event.id.hex())
         if not announced:
             raise EventHeldError(event.id)
         outcome = holds.imported_outcome(session, event)
@@ -295,6 +298,93 @@ def test_either_database_holds_imports_and_releases(store):
     assert (attested(store, event).outcome, attested(store, other).outcome) == (61_000, 70_000)
 
 
+# ---- a backup of version 1, whose tables nobody vouches for
+
+
+def forged(origin, tmp_path, *, secret_files=None):
+    """A backup of version 1 of a store, into whose tables somebody wrote a minute of their own afterwards."""
+    true = tmp_path / "true.backup"
+    manifest, parts = unpack_v1(
+        write_v1(origin, true, secret_files=secret_files or {}, passphrase=PASSPHRASE, now=NOW)
+    )  # fmt: skip
+    price(origin, EXPIRY, 7_000_000)
+    changed, theirs = unpack_v1(
+        write_v1(origin, tmp_path / "theirs", secret_files={}, passphrase="another's own", now=NOW)
+    )  # fmt: skip
+    kept = {name: parts[name] for name in ("keystore.json", "sealed.bin")}
+    return pack_v1(true, manifest | {"rows": changed["rows"]}, theirs | kept)
+
+
+def restored(file, tmp_path, now=RESTORED):
+    after = Store(f"sqlite:///{tmp_path}/after.db")
+    return after, read_backup(file, after, secret_files={}, passphrase=PASSPHRASE, rule_of=rule_of, now=now)
+
+
+def test_a_minute_that_somebody_wrote_into_a_backup_of_version_1_decides_nothing(origin, tmp_path):
+    price(origin, SLOT, 5_000_000)
+    event = sold(origin)
+    after, written = restored(forged(origin, tmp_path), tmp_path)
+    assert written.held == (event.id.hex(),)
+    with pytest.raises(EventHeldError):
+        attested(after, event)
+    after.close()
+
+
+def test_of_a_backup_of_version_1_what_every_oracle_has_signed_is_not_held(origin, tmp_path):
+    price(origin, SLOT, 5_000_000)
+    price(origin, EXPIRY, 6_100_000)
+    event, later, alone = (
+        sold(origin),
+        sold(origin, "late", Slot(RESTORED + 660)),
+        sold(origin, "two", Slot(EXPIRY + 60)),
+    )
+    said = [attest(secret, announce(secret, event), 61_000, MemoryLedger()) for secret in SECRETS]
+    said.append(attest(SECRETS[0], announce(SECRETS[0], alone), 61_000, MemoryLedger()))
+    with origin.transaction() as session:
+        for one in said:
+            attesting.publish(session, one.event.hex(), [one], [], now=NOW)
+    file = write_v1(origin, tmp_path / "old", secret_files={}, passphrase=PASSPHRASE, now=NOW)
+    after, written = restored(file, tmp_path)
+    assert written.held == (alone.id.hex(),)
+    assert later.id.hex() not in written.held
+    after.close()
+
+
+@pytest.mark.parametrize("how", ["another outcome", "claimed and not signed", "another's signature"])
+def test_of_a_backup_of_version_1_an_attestation_without_its_oracle_s_signature_is_left_out(origin, tmp_path, how):
+    price(origin, SLOT, 5_000_000)
+    event = sold(origin)
+    said = [attest(secret, announce(secret, event), 61_000, MemoryLedger()) for secret in SECRETS]
+    with origin.transaction() as session:
+        attesting.publish(session, event.id.hex(), said, [], now=NOW)
+        row = session.get(AttestationRow, (said[0].oracle_key.hex(), event.id.hex()))
+        row.outcome = 70_000 if how == "another outcome" else row.outcome
+        row.body = {"claimed and not signed": None, "another's signature": json.dumps(encode_attestation(said[1]))}.get(
+            how, row.body
+        )
+    file = write_v1(origin, tmp_path / "old", secret_files={}, passphrase=PASSPHRASE, now=NOW)
+    after, written = restored(file, tmp_path)
+    assert written.held == (event.id.hex(),)
+    with after.reading() as session:
+        assert session.get(AttestationRow, (said[0].oracle_key.hex(), event.id.hex())) is None
+        assert attesting.claimed_by(session, said[1].oracle_key.hex()) == [(event.id, 61_000)]
+    after.close()
+
+
+def test_an_event_that_a_backup_of_version_1_calls_imported_or_of_another_day_is_held(origin, tmp_path):
+    price(origin, SLOT, 5_000_000)
+    imported, moved = sold(origin), sold(origin, "two", Slot(EXPIRY + 60))
+    with origin.transaction() as session:
+        session.add(HeldEventRow(event_id=imported.id.hex(), state=HoldState.IMPORTED, outcome=70_000))
+        session.get(OracleEventRow, moved.id.hex()).expiry_unix = RESTORED + 86_400
+    file = write_v1(origin, tmp_path / "old", secret_files={}, passphrase=PASSPHRASE, now=NOW)
+    after, written = restored(file, tmp_path)
+    assert set(written.held) == {imported.id.hex(), moved.id.hex()}
+    with after.reading() as session:
+        assert holds.imported_outcome(session, imported) is None
+    after.close()
+
+
 # ---- the commands
 
 
@@ -339,3 +429,38 @@ def test_a_release_needs_the_operators_word(lost):
         attested(after, event)
     assert operator(after, "oracle", "release", "--all", "--none-published").stdout == "1 released\n"
     assert attested(after, event).outcome == 70_000
+
+
+def restored_by_command(tmp_path, file):
+    there = Deployment(data_dir=tmp_path / "data", database_url=f"sqlite:///{tmp_path}/data/btcfi.db")
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    words = ("restore", str(file), "--passphrase-file", str(tmp_path / "passphrase"))
+    return there, CliRunner().invoke(build(), words, env=there.environment(), catch_exceptions=False)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_after_a_restore_no_oracle_signs_by_a_table_that_somebody_changed_in_the_backup(origin, tmp_path, version):
+    price(origin, SLOT, 5_000_000)
+    event = sold(origin)
+    for number, secret in enumerate(SECRETS):
+        OracleFolder(tmp_path / "lost" / f"oracle-{number}").create(secret)
+    secret_files = {"oracles": tmp_path / "lost"}
+    file = tmp_path / "sealed.backup"
+    if version == 1:
+        file = forged(origin, tmp_path, secret_files=secret_files)
+    else:
+        write_backup(origin, file, secret_files=secret_files, passphrase=PASSPHRASE, now=NOW)
+        price(origin, EXPIRY, 7_000_000)
+        write_backup(origin, tmp_path / "theirs", secret_files={}, passphrase="another's own", now=NOW)
+        whole, theirs = file.read_bytes(), (tmp_path / "theirs").read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] + theirs[len(whole) // 2 :])
+        with pytest.raises(NotABackupError):
+            restored_by_command(tmp_path, file)
+        assert not (tmp_path / "data" / "oracles").exists()
+        return
+    there, done = restored_by_command(tmp_path, file)
+    assert "its tables are not" in done.stderr
+    for folder in oracles.folders_of(there):
+        assert folder.public_key() in {public_key_xonly(secret) for secret in SECRETS}
+        with pytest.raises(EventHeldError):
+            folder.ledger().allow(event.id, event.expiry, folder.public_key())
