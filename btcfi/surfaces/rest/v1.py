@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
@@ -32,6 +34,7 @@ from btcfi.surfaces.rest.minutes import add_minutes
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.streams import Id
+from btcfi.surfaces.rest.turns import Turns
 from btcfi.units import UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
@@ -42,6 +45,13 @@ Cursor = Annotated[
 ]  # fmt: skip
 SPOT_MOVES = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
 VOLATILITY_MOVES = (-0.25, 0.0, 0.25)
+
+
+PROOF_FILE = {
+    "required": True,
+    "description": "A proof file, as downloaded.",
+    "content": {"application/json": {"schema": {"type": "object", "title": "Proof file"}}},
+}
 
 
 class _Page(schemas.Request):
@@ -192,19 +202,25 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
         return Response(content=body, media_type="application/json", headers=headers)
 
+    turns = Turns(each=1, most=deps.limits.verifications_at_once)
+
     @routes.post(
-        "/proofs/verify", tags=["proofs"], responses=REFUSALS | documented(413, 415), openapi_extra={ROLE: READ}
+        "/proofs/verify",
+        tags=["proofs"],
+        responses=REFUSALS | documented(413, 415),
+        # read by the verifier alone, in its thread: four megabytes of JSON would hold up everybody
+        openapi_extra={ROLE: READ, "requestBody": PROOF_FILE},
     )
-    def verify(
-        _caller: Reader,
+    async def verify(
+        caller: Reader,
         request: Request,
-        _file: Annotated[schemas.Json, Body(description="A proof file, as downloaded.")],
         depth: Annotated[
-            Literal["execute", "sample", "paths"], Query(description="How much is done again.")
+            Literal["execute", "sample", "paths"], Query(description="How much is done again.", examples=["execute"])
         ] = "execute",
     ) -> schemas.Check:
         """Check a proof file: the answer says whether it holds, and which check failed if not."""
-        return check(bytes(request.state.body), depth, deps)
+        async with turns.of(caller.counted, seconds=deps.limits.wait_seconds):
+            return await run_in_threadpool(check_document, bytes(request.state.body), depth, deps)
 
 
 def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
@@ -245,6 +261,18 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         return schemas.Health(
             status="ok" if fine else "degraded", database=database, last_price_age_seconds=age
         )  # fmt: skip
+
+
+def check_document(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
+    """Return what a verifier says of a body. Raises RequestValidationError for one that is no JSON object."""
+    try:
+        is_object = isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        problem = {"type": "dict_type", "loc": ("body", "body"), "msg": "Input should be a JSON object", "input": None}
+        raise RequestValidationError([problem])
+    return check(body, depth, deps)
 
 
 def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
