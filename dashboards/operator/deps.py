@@ -47,7 +47,7 @@ class ConsoleLimits:
     failure_seconds: int = 300
     sign_ins_at_once: int = 2
     """Passwords that one process hashes at the same time, each with 64 MiB, one of an address; the others wait."""
-    requests_at_once: int = 16
+    requests_at_once: int = 8
     """Under way of one address, live streams aside; more of them wait, without their bodies."""
     wait_seconds: float = 20.0
     """So long; then they are refused."""

@@ -1,7 +1,7 @@
 """``btcfi serve`` under a flood: 150 bodies that never end and 30 sign-ins at once, while others ask for premiums.
 
 The server is the real process, with API and console, on the loopback. The flood comes from 127.1.0.1 and its
-neighbours, those who measure are four others. An attacker that is turned away comes again at once. A request of the
+neighbours, those who measure are four others. An attacker that is turned away comes again after a second. A request of the
 others is due on the clock whether or not earlier ones were answered, and its latency counts from when it was due.
 """
 
@@ -166,7 +166,7 @@ async def _sign_ins(port: int, counts: dict[str, int]) -> None:
             *(_say(port, head, address="127.2.0.1") for _ in range(SIGN_INS)), return_exceptions=True
         )
         counts["hashed"] += sum(isinstance(one, str) and one.startswith("HTTP/1.1 401") for one in said)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
 
 
 async def _others(port: int) -> list[float]:

@@ -72,7 +72,7 @@ class Limits:
     """The library's own limit of a proof file."""
     anonymous_requests_per_minute: int = 600
     """Of one address without a key; a keyed caller's limit stands in its key."""
-    requests_at_once: int = 32
+    requests_at_once: int = 16
     """Under way of one caller, streams aside; more of them wait, without their bodies."""
     wait_seconds: float = 20.0
     """So long; then they are refused."""
