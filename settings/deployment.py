@@ -125,7 +125,10 @@ class Deployment(BaseSettings):
     listen_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:\[\]-]+$")
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
 
-    @field_validator("venues", "legs", "oracles", "api_anonymous_roles", "api_cors_origins", "api_hosts", "trusted_proxies", mode="before")
+    @field_validator(
+        "venues", "legs", "oracles", "api_anonymous_roles", "api_cors_origins", "api_hosts", "trusted_proxies",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

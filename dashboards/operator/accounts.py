@@ -13,7 +13,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from btcfi.adapters.store.access import accounts, views
-from btcfi.adapters.store.access.accounts import SIGN_IN
 from btcfi.adapters.store.access.console_tables import ConsoleAccountRow, audit
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import InvalidInputError, NotFoundError

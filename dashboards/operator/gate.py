@@ -61,7 +61,7 @@ class Form:
         return self.fields.get(name, "").strip()
 
 
-def refuse(request: Request, error: BtcfiError) -> Response:
+def refuse(_request: Request, error: BtcfiError) -> Response:
     """Answer what is turned away before there is a page to answer with."""
     if isinstance(error, WrongHostError):
         return PlainTextResponse("this host name is not served here\n", status_code=421)

@@ -1,8 +1,8 @@
 """``btcfi serve`` under a flood: 150 bodies that never end and 30 sign-ins at once, while others ask for premiums.
 
 The server is the real process, with API and console, on the loopback. The flood comes from 127.1.0.1 and its
-neighbours, those who measure are four others. An attacker that is turned away comes again after a second. A request of the
-others is due on the clock whether or not earlier ones were answered, and its latency counts from when it was due.
+neighbours, those who measure are four others. An attacker that is turned away comes again after a second. A request
+of the others is due on the clock whether or not earlier ones were answered, and its latency counts from then.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Operations:
         for template, methods in self._document()["paths"].items():
             for method, said in methods.items():
                 content = said["responses"].get("200", {}).get("content", {})
-                known = Operation(role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content)
+                known = Operation(
+                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content
+                )
                 if "{" in template:
                     self._patterns.append((method.upper(), template, known))
                 else:

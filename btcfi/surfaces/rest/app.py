@@ -17,6 +17,7 @@ from btcfi.surfaces.rest import published, reference, streams, v1
 from btcfi.surfaces.rest.admission import Admission, Operations
 from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.examples import illustrate
 from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.problems import documented, install, of_error
@@ -107,6 +108,7 @@ def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
                         response["headers"] = {
                             name: {"description": about, "schema": {"type": "string"}} for name, about in said.items()
                         } | response.get("headers", {})
+        illustrate(written)
         finished.append(written)
         return written
 

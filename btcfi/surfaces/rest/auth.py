@@ -134,7 +134,11 @@ class Gate:
             anonymous=True,
         )
         header = request.headers.get("authorization", "")
-        caller = stranger if not header else await self._keyed(header, replace(stranger, counted=f"guess {who_counts(host)}"))
+        caller = (
+            stranger
+            if not header
+            else await self._keyed(header, replace(stranger, counted=f"guess {who_counts(host)}"))
+        )
         self._take(caller)
         return caller
 

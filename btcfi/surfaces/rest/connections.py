@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -31,78 +31,82 @@ class ConnectionLimits:
     """In which a reader must take something of an answer."""
 
 
-def guarded(limits: ConnectionLimits, *, proxies: Iterable[Network] = ()) -> type[H11Protocol]:
-    """Return the protocol of a server's connections, one for each server: its connections are counted together."""
-    trusted = tuple(proxies)
-    open_by: Counter[str] = Counter()
+class Guarded(H11Protocol):
+    """One connection. Its class is one server's: ``guarded`` makes it."""
 
-    class Guarded(H11Protocol):
-        """One connection."""
+    _limits: ClassVar[ConnectionLimits]
+    _trusted: ClassVar[tuple[Network, ...]]
+    _open: ClassVar[Counter[str]]
+    """Connections by address, over the whole server."""
 
-        _counted: str | None = None
-        _head: asyncio.TimerHandle | None = None
-        _stall: asyncio.TimerHandle | None = None
+    _counted: str | None = None
+    _head: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Count the connection, or turn it away."""
-            peer = transport.get_extra_info("peername")
-            host = str(peer[0]) if isinstance(peer, tuple) else "local"
-            address = who_counts(host)
-            of_one = 0 if among(host, trusted) else open_by[address]
-            if open_by.total() >= limits.most or of_one >= limits.each:
-                transport.write(_BUSY)
-                transport.close()
-                return
-            open_by[address] += 1
-            self._counted = address
-            super().connection_made(transport)
-            self._watch_head()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, or turn it away."""
+        peer = transport.get_extra_info("peername")
+        host = str(peer[0]) if isinstance(peer, tuple) else "local"
+        address = who_counts(host)
+        of_one = 0 if among(host, self._trusted) else self._open[address]
+        if self._open.total() >= self._limits.most or of_one >= self._limits.each:
+            transport.write(_BUSY)
+            transport.close()
+            return
+        self._open[address] += 1
+        self._counted = address
+        super().connection_made(transport)
+        self._watch_head()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Give the place back."""
-            if self._counted is None:
-                return
-            open_by[self._counted] -= 1
-            if not open_by[self._counted]:
-                del open_by[self._counted]
-            for timer in (self._head, self._stall):
-                if timer is not None:
-                    timer.cancel()
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        if self._counted is None:
+            return
+        self._open[self._counted] -= 1
+        if not self._open[self._counted]:
+            del self._open[self._counted]
+        for timer in (self._head, self._stall):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            """Take what came."""
-            if self._counted is None:
-                return
-            super().data_received(data)
-            self._watch_head()
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        if self._counted is None:
+            return
+        super().data_received(data)
+        self._watch_head()
 
-        def _watch_head(self) -> None:
-            # idle with bytes in hand is a head under way: one timer from its first byte, whatever comes meanwhile
-            if self.conn.their_state is h11.IDLE:
-                if self._head is None:
-                    self._head = self.loop.call_later(limits.head_seconds, self._head_is_late)
-            elif self._head is not None:
-                self._head.cancel()
-                self._head = None
-
-        def _head_is_late(self) -> None:
+    def _watch_head(self) -> None:
+        # idle with bytes in hand is a head under way: one timer from its first byte, whatever comes meanwhile
+        if self.conn.their_state is h11.IDLE:
+            if self._head is None:
+                self._head = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
+        elif self._head is not None:
+            self._head.cancel()
             self._head = None
-            if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
-                self.transport.write(_LATE)
-                self.transport.close()
 
-        def pause_writing(self) -> None:
-            """Wait for a reader, not for ever."""
-            super().pause_writing()
-            if self._stall is None:
-                self._stall = self.loop.call_later(limits.stall_seconds, self.transport.abort)
+    def _head_is_late(self) -> None:
+        self._head = None
+        if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
+            self.transport.write(_LATE)
+            self.transport.close()
 
-        def resume_writing(self) -> None:
-            """Go on."""
-            super().resume_writing()
-            if self._stall is not None:
-                self._stall.cancel()
-                self._stall = None
+    def pause_writing(self) -> None:
+        """Wait for a reader, not for ever."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(self._limits.stall_seconds, self.transport.abort)
 
-    return Guarded
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+
+def guarded(limits: ConnectionLimits, *, proxies: Iterable[Network] = ()) -> type[Guarded]:
+    """Return the protocol of one server's connections, which are counted together."""
+    own = {"_limits": limits, "_trusted": tuple(proxies), "_open": Counter()}
+    return type("Connection", (Guarded,), own)

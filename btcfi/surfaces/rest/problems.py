@@ -106,7 +106,9 @@ def install(app: FastAPI) -> None:
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         said = getattr(request.state, "request_id", "none")
-        log.error("%s %s failed inside: %s, request id %s", request.method, request.url.path, type(error).__name__, said)
+        log.error(
+            "%s %s failed inside: %s, request id %s", request.method, request.url.path, type(error).__name__, said
+        )
         return problem(
             request, status=500, kind="internal", title="The request failed inside.",
             detail="the request failed inside; nothing about it is for outside",

@@ -40,7 +40,12 @@ BOOK_POLL_SECONDS: Final = 2.0
 Item = tuple[str, str, str]
 """Event id, event name, JSON."""
 
-Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Id = Annotated[
+    str,
+    Path(
+        min_length=1, max_length=128, pattern=r"^[!-~]+$", description="As the lists and a creation's answer have it."
+    ),
+]
 
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}$")

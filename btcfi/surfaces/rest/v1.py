@@ -56,6 +56,7 @@ PROOF_FILE = {
 
 class _Page(schemas.Request):
     limit: int = Field(default=100, ge=1, le=500)
+    """Rows of the page."""
     cursor: Cursor
 
 
@@ -63,23 +64,31 @@ class OptionFilter(_Page):
     """Which options."""
 
     state: OptionState | None = None
+    """Only those in this state."""
     type: schemas.OptionType | None = None
-    expiry_from: schemas.UnixTime | None = None
-    expiry_to: schemas.UnixTime | None = None
+    """Only those of this payoff."""
+    expiry_from: schemas.When | None = None
+    """Only those that expire from then on: seconds since 1970, or ISO 8601 with a zone."""
+    expiry_to: schemas.When | None = None
+    """Only those that expire up to then, in the same forms."""
 
 
 class SettlementFilter(_Page):
     """Which settlements."""
 
     state: SettlementState | None = None
+    """Only those in this state."""
     option_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[!-~]+$")
+    """Only those of this option."""
 
 
 class PriceFilter(_Page):
     """Which minutes: from ``start`` to before ``end``."""
 
-    start: schemas.UnixTime = 0
-    end: schemas.UnixTime = schemas.MAX_UNIX
+    start: schemas.When = 0
+    """From then on: seconds since 1970, or ISO 8601 with a zone."""
+    end: schemas.When = schemas.MAX_UNIX
+    """Before then, in the same forms."""
 
 
 class Nothing(schemas.Request):
@@ -116,7 +125,9 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     ) -> Response | schemas.Created:
         """Create an option, as /option/create does, with the status of something new."""
         await market.snapshot()  # no price, no sale
-        return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
+        made = await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
+        _say_where(request, response, made)
+        return made
 
     @routes.get("/options/{option_id}", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
     def option(_caller: Reader, option_id: Id) -> schemas.Option:
@@ -137,12 +148,23 @@ def _options(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         responses=MISSING | documented(413, 415),
         openapi_extra={ROLE: OPERATE},
     )
-    def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
+    def settle(
+        caller: Operator, at: Request, response: Response, option_id: Id
+    ) -> schemas.SettlementRequested:  # fmt: skip
         """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
         asked = request(deps, caller.id, option_id)
+        response.headers["Location"] = at.url.path.removesuffix("/settle")
         if asked.state == RequestState.OPEN:
             deps.submit("settlement_request", option_id)
         return asked
+
+
+def _say_where(request: Request, response: Response, made: Response | schemas.Created) -> None:
+    """Name the new option's own path in the answer, in a repeated one too."""
+    if isinstance(made, Response):
+        made.headers["Location"] = f"{request.url.path}/{json.loads(bytes(made.body))['option_id']}"
+    else:
+        response.headers["Location"] = f"{request.url.path}/{made.option_id}"
 
 
 def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
