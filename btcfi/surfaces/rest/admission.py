@@ -69,7 +69,7 @@ class Operations:
 
 
 class Admission:
-    """The layer that knows callers. What it lets through has ``state.caller`` and, where a body came, ``state.body``."""
+    """The layer that knows callers. What it lets through has ``state.caller``, and ``state.body`` where one came."""
 
     def __init__(
         self, app: Callable[..., Awaitable[None]], *, gate: Gate, limits: Limits, operations: Operations

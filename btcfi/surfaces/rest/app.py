@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Event
 from typing import Any, Final
 
@@ -64,11 +65,11 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(published.router(deps, market), prefix="/api/v1")
     app.include_router(streams.router(deps, gate), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
-    app.include_router(reference.router(lambda: app.openapi()), prefix="/api")
+    app.include_router(reference.router(partial(_document_of, app)), prefix="/api")
     install(app)
     _complete_document(app, deps.anonymous_roles)
     # the last one added is the first that a request meets
-    app.add_middleware(Admission, gate=gate, limits=deps.limits, operations=Operations(lambda: app.openapi()))
+    app.add_middleware(Admission, gate=gate, limits=deps.limits, operations=Operations(partial(_document_of, app)))
     if deps.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -86,6 +87,11 @@ async def _ready(_app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(warm_up)
     _app.openapi()  # what the first request would wait for
     yield
+
+
+def _document_of(app: FastAPI) -> dict[str, Any]:
+    """Return the finished document; asked late, for it is completed after the routes have been added."""
+    return app.openapi()
 
 
 def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:

@@ -182,12 +182,12 @@ class Streams:
         *, poll_seconds: float = POLL_SECONDS,
     ) -> StreamingResponse:  # fmt: skip
         """Return the response that sends what ``after`` finds; sent, it raises TooManyStreamsError without a place."""
-        events = self._events(request, caller, after, start, count, poll_seconds)
+        events = self._events(request, caller, after, start, count, poll_seconds=poll_seconds)
         return Placed(events, places=self._places, caller=caller.counted, seconds=self._deps.limits.stream_seconds)
 
     async def _events(
         self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
-        poll_seconds: float,
+        *, poll_seconds: float,
     ) -> AsyncIterator[str]:  # fmt: skip
         yield ": connected\n\n"
         last = start
@@ -214,7 +214,7 @@ class Placed(StreamingResponse):
     """A stream that holds a place from its first byte to its end."""
 
     def __init__(self, events: AsyncIterator[str], *, places: Places, caller: str, seconds: float) -> None:
-        """seconds: after which the stream ends by itself; one that cannot, because nobody reads, is cut a little later."""
+        """seconds: after which the stream ends by itself; where nobody reads it is cut a little later."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type=MEDIA_TYPE, headers=headers)
         self._places, self._caller, self._seconds = places, caller, seconds

@@ -18,7 +18,7 @@ class _Line:
 
 
 class Turns:
-    """Work under way: at most ``each`` of one caller and ``most`` of all. Who comes later waits in its caller's line."""
+    """Work under way: at most ``each`` of a caller and ``most`` of all. Who comes later waits in its caller's line."""
 
     def __init__(self, *, each: int, most: int | None = None) -> None:
         """``most``: None: as many as the callers bring."""
@@ -49,7 +49,7 @@ class Turns:
 
 
 class Room:
-    """Bytes in hand: at most ``each`` of one caller and ``most`` of all. Only what has come counts, not what was told."""
+    """Bytes in hand: at most ``each`` of a caller and ``most`` of all. What has come counts, not what was told."""
 
     def __init__(self, *, each: int, most: int) -> None:
         """In bytes."""
@@ -98,7 +98,7 @@ class Places:
     """Open streams: at most ``each`` of one caller and ``most`` of all."""
 
     def __init__(self, *, each: int, most: int) -> None:
-        """A place is taken when a stream begins and free when it ends, whatever ended it."""
+        """Take a place when a stream begins; it is free when it ends, whatever ended it."""
         self.each, self.most = each, most
         self._held: Counter[str] = Counter()
         self._all = 0
