@@ -66,6 +66,8 @@ class Frame:
         try:
             self._check(exchange.scope)
         except BtcfiError as e:
+            # where this request ends is not agreed on: nothing after it on this connection is one
+            exchange.last = exchange.last or isinstance(e, AmbiguousLengthError)
             await self._refuse(request, e)(exchange.scope, exchange.receive, exchange.send)
             return
         try:
@@ -92,7 +94,7 @@ def host_name(text: bytes) -> str:
     """Return the name of a Host header, without port and brackets, in lower case."""
     name = text.decode("latin-1").strip().lower()
     if name.startswith("["):
-        return name[1:].partition("]")[0]
+        return name[1:].partition("]")[0] if "]" in name else name
     return name.rpartition(":")[0] if name.count(":") == 1 else name
 
 
@@ -109,6 +111,8 @@ class _Exchange:
         self._unread = has_body(scope)
         self._ended = False
         self.started = False
+        self.last = False
+        """Whether the connection ends with this answer."""
 
     async def receive(self) -> Message:
         """Pass on a part of the body."""
@@ -140,7 +144,7 @@ class _Exchange:
             headers.append((b"cache-control", b"no-store"))
         if self._unread and message["status"] >= HTTPStatus.BAD_REQUEST:
             await self._drain()
-        if self._unread:
+        if self._unread or self.last:
             # whoever goes on sending what nobody reads keeps no connection by it
             headers.append((b"connection", b"close"))
         message["headers"] = headers

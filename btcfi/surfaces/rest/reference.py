@@ -54,7 +54,12 @@ def draw(document: Document, *, base: str = "") -> str:
         if "properties" in schema
     ]
     return environment.get_template("reference.html").render(
-        info=document["info"], sections=sections, records=records, base=base, style=STYLE
+        info=document["info"],
+        sections=sections,
+        records=records,
+        base=base,
+        style=STYLE,
+        linked={record["name"] for record in records},
     )
 
 
@@ -73,13 +78,13 @@ def _operations(document: Document) -> Iterator[Document]:
                 "parameters": [
                     {
                         "name": one["name"], "place": one["in"], "required": one.get("required", False),
-                        "type": type_of(one["schema"]), "record": _record(one["schema"]),
+                        "type": type_of(one["schema"], document), "record": _record(one["schema"]),
                         "about": one.get("description", one["schema"].get("description", "")),
                         "example": _example(one["schema"]),
                     }
                     for one in said.get("parameters", ())
                 ],
-                "body": _record(content.get("schema", {})) or type_of(content["schema"]) if content else "",
+                "body": _record(content.get("schema", {})) or type_of(content["schema"], document) if content else "",
                 "answers": [
                     {"status": status, "about": one.get("description", ""), "record": _answer(one)}
                     for status, one in sorted(said["responses"].items())
@@ -94,24 +99,26 @@ def _fields(schema: Document, document: Document) -> Iterator[Document]:
         if name_of := _record(field):
             whole = document["components"]["schemas"].get(name_of, {}) | field
         yield {
-            "name": name, "required": name in required, "type": type_of(field), "record": _record(field),
+            "name": name, "required": name in required, "type": type_of(field, document), "record": _record(field),
             "about": whole.get("description", ""), "example": _example(whole),
             "deprecated": field.get("deprecated", False),
         }  # fmt: skip
 
 
-def type_of(schema: Document) -> str:
-    """Return a schema's type in words."""
+def type_of(schema: Document, document: Document) -> str:
+    """Return a schema's type in words; a record is its name, an enumeration its values."""
     if "$ref" in schema:
-        return _record(schema)
+        name = _record(schema)
+        whole = document["components"]["schemas"].get(name, {})
+        return name if "properties" in whole else type_of(whole, document)
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(type_of(one) for one in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(type_of(one, document) for one in schema["anyOf"]))
     if "enum" in schema:
         return "one of " + ", ".join(str(one) for one in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
-        return f"list of {type_of(schema.get('items', {}))}"
+        return f"list of {type_of(schema.get('items', {}), document)}"
     words = str(schema.get("type", "any"))
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     bounds = [f"{word} {bound:.10g}" for word, bound in (("from", low), ("to", high)) if bound is not None]

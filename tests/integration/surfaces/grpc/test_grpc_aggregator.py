@@ -576,7 +576,7 @@ def test_keys_in_plain_text_beyond_the_loopback_are_warned_of(running) -> None:
         for host in ("::1", "[::1]", "localhost"):
             aggregator_module.warn_of_plaintext(host)
         assert not said
-        for host in ("0.0.0.0", "192.0.2.7", "oracle.example"):  # noqa: S104 - what it is about
+        for host in ("0.0.0.0", "192.0.2.7", "oracle.example"):
             aggregator_module.warn_of_plaintext(host)
     assert [line["event"] for line in said] == ["plaintext_beyond_the_loopback"] * 3
 

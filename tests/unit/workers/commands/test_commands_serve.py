@@ -24,7 +24,7 @@ from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.commands.serve import Publisher, Site, listen, make_deps
+from workers.commands.serve import LOOPBACK, Publisher, Site, hosts_of, listen, make_deps
 from workers.deployed import sale_rule
 
 SLOT = 1_767_571_200
@@ -117,7 +117,7 @@ def test_an_order_that_comes_again_is_the_same_option_and_with_other_terms_a_con
 
 
 def test_a_port_in_use_and_an_address_of_somebody_else_are_told_apart():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError, match="BTCFI_API_PORT"):
         listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InvalidInputError, match="BTCFI_API_HOST"):
         listen("192.0.2.1", 0)
@@ -159,3 +159,16 @@ def test_the_api_is_under_its_path_and_the_console_elsewhere(api):
         assert site.post("/sign-in", data={"name": "x"}).text == "console"
         assert site.get("/apiary").text == "console"
         assert site.get("/api/market").json()["spot_cents"] == 5_700_000
+
+
+@pytest.mark.parametrize(
+    ("named", "local", "served"),
+    [
+        ((), True, LOOPBACK),
+        (("api.example",), True, (*LOOPBACK, "api.example")),
+        (("api.example",), False, (*LOOPBACK, "api.example")),
+        ((), False, ()),
+    ],
+)
+def test_the_served_names_are_the_loopbacks_and_those_that_are_set_and_any_only_beyond_it(named, local, served):
+    assert hosts_of(Deployment(api_hosts=named), local=local) == served
