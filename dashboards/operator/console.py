@@ -74,6 +74,8 @@ class Console:
         self.deps = deps
         self.templates: Environment = environment()
         self.roster = Roster(ask=deps.workers)
+        self.counting = Turns(each=1, most=4)
+        """Whose turn it is to have a sign-in written down: one of an address, or they would fight for the database."""
         self.hashing = Turns(each=1, most=deps.limits.sign_ins_at_once)
         """Whose turn it is to have a password hashed."""
         self.live = Live(deps, lambda problem: self.draw("parts/problem.html", problem=problem))

@@ -41,10 +41,12 @@ def router(console: Console) -> APIRouter:
         to, name = local(fields.get("to", "")), fields.get("name", "")[:80]
         deps, address = console.deps, address_of(request)
         # counted first, then in line for the hasher, whose 64 MiB are the dearest thing a stranger can ask for
-        attempt = await run_in_threadpool(
-            accounts.begin_sign_in, console.store, name, address=address, limits=deps.limits, now=console.now()
-        )
-        async with console.hashing.of(who_counts(address), seconds=deps.limits.wait_seconds):
+        counted, seconds = who_counts(address), deps.limits.wait_seconds
+        async with console.counting.of(counted, seconds=seconds):
+            attempt = await run_in_threadpool(
+                accounts.begin_sign_in, console.store, name, address=address, limits=deps.limits, now=console.now()
+            )
+        async with console.hashing.of(counted, seconds=seconds):
             verdict = await run_in_threadpool(accounts.weigh, attempt, fields.get("password", ""))
         try:
             token = await run_in_threadpool(
