@@ -71,7 +71,7 @@ SUBSCRIBERS: Final = 256
 SUBSCRIBERS_OF_ONE: Final = 64
 """Open price streams of one server, and of one address."""
 
-SUBSCRIPTION_SECONDS: Final = 3_600.0
+SUBSCRIPTION_SECONDS: Final = 86_400.0
 """A price stream is ended then, with OUT_OF_RANGE; its reader subscribes again."""
 
 KEY_CHECK_SECONDS: Final = 5.0
@@ -200,7 +200,7 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
                         yield update
         finally:
             self._subscribers.discard(queue)
-        await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the stream has had its hour; subscribe again")
+        await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the stream has had its day; subscribe again")
 
     async def _still_admitted(self, shown: str | bytes | None, context: Any) -> None:  # noqa: ANN401
         try:

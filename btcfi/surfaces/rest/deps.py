@@ -88,7 +88,7 @@ class Limits:
     """Open event streams of one process."""
     streams_per_caller: int = 12
     """Of them of one key, or of one address without a key."""
-    stream_seconds: float = 3_600.0
+    stream_seconds: float = 86_400.0
     """A stream is ended then; its reader resumes with Last-Event-ID."""
     page: int = 500
     """Rows of one page."""

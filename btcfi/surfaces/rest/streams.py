@@ -29,6 +29,9 @@ POLL_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 15.0
 """Comments that keep proxies from closing a silent stream."""
 
+RESUME: Final = ": resume"
+"""Said, as a comment, where nothing but the stream's time is over: the reader opens it again after its last event."""
+
 CUT_SECONDS: Final = 30.0
 """After its time a stream is cut that did not end by itself: its reader takes nothing."""
 
@@ -208,6 +211,8 @@ class Streams:
                 yield ": still here\n\n"
             if left and not found:
                 await asyncio.sleep(poll_seconds)
+        if left and self._deps.monotonic() >= ends:
+            yield f"{RESUME}\n\n"
 
 
 class Placed(StreamingResponse):
