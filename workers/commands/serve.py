@@ -24,7 +24,7 @@ import typer
 import uvicorn
 from celery import Celery
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.store.options.sales import Order, SaleRule, sell
@@ -98,18 +98,7 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
         local = ipaddress.ip_address(address).is_loopback
         deps = replace(make_deps(deployment, store, publisher.wake), hosts=hosts_of(deployment, local=local))
         site = _site(deployment, deps, celery, local=local)
-        config = uvicorn.Config(
-            site,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            http=guarded(ConnectionLimits(), proxies=map(ipaddress.ip_network, deployment.trusted_proxies)),
-            ws="none",
-            # from anybody else an X-Forwarded-For is of the caller's own making, and would be a rate limit of its own
-            proxy_headers=bool(deployment.trusted_proxies),
-            forwarded_allow_ips=list(deployment.trusted_proxies),
-        )
+        config = server_config(site, deployment)
         _say_where(address, port, any_host=not deps.hosts)
 
         class Server(uvicorn.Server):
@@ -121,6 +110,22 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
     finally:
         publisher.stop()
         store.close()
+
+
+def server_config(site: ASGIApp, deployment: Deployment) -> uvicorn.Config:
+    """Return how the server treats connections, and whose word it takes for where they come from."""
+    return uvicorn.Config(
+        site,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        http=guarded(ConnectionLimits(), proxies=map(ipaddress.ip_network, deployment.trusted_proxies)),
+        ws="none",
+        # from anybody else an X-Forwarded-For is of the caller's own making, and would be a rate limit of its own
+        proxy_headers=bool(deployment.trusted_proxies),
+        forwarded_allow_ips=list(deployment.trusted_proxies),
+    )
 
 
 def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from btcfi.errors import BtcfiError
+from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.api_keys import raise_without
 from btcfi.surfaces.rest.auth import ROLE, Caller, Gate
 from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, has_body, header
@@ -82,12 +83,13 @@ class Admission:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        operation = self._operation(scope)
-        if operation is None or operation.role is None:
-            # not found, or everybody's: nobody reads a body there
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        operation, request = self._operation(scope), Request(scope)
+        if operation is None or operation.role is None:
+            await self._everybodys(request, receive, send)
+            return
         try:
             caller = await self._gate.admit(request)
             scope.setdefault("state", {})["caller"] = caller
@@ -113,9 +115,20 @@ class Admission:
                 return
             await self._app(scope, receive, send)
 
+    async def _everybodys(self, request: Request, receive: Receive, send: Send) -> None:
+        """Answer what needs no role, or is not here: no body is read, and an address has its share of the work."""
+        address = who_counts(request.client.host if request.client else "unknown")
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(
+                    self._turns.of(f"anonymous {address}", seconds=self._limits.wait_seconds)
+                )
+            except BtcfiError as e:
+                await of_error(request, e)(request.scope, receive, send)
+                return
+            await self._app(request.scope, receive, send)
+
     def _operation(self, scope: Message) -> Operation | None:
-        if scope["type"] != "http":
-            return None
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return self._operations.find(scope["method"], path)
 
