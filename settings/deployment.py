@@ -6,7 +6,9 @@ main function, never at import.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -119,11 +121,16 @@ class Deployment(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65_535)
     api_anonymous_roles: Annotated[tuple[Literal["read", "trade", "operate"], ...], NoDecode] = ("read",)
     api_cors_origins: Texts = ()
+    api_hosts: Texts = ()
+    trusted_proxies: Texts = ()
     log_format: Literal["pretty", "json"] = "pretty"
     listen_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:\[\]-]+$")
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
 
-    @field_validator("venues", "legs", "oracles", "api_anonymous_roles", "api_cors_origins", mode="before")
+    @field_validator(
+        "venues", "legs", "oracles", "api_anonymous_roles", "api_cors_origins", "api_hosts", "trusted_proxies",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -140,6 +147,24 @@ class Deployment(BaseSettings):
                 raise ValueError(str(e)) from e
         if len(set(texts)) != len(texts):
             raise ValueError("a market is named twice")
+        return texts
+
+    @field_validator("api_hosts")
+    @classmethod
+    def _are_host_names(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            if not re.fullmatch(r"[0-9a-z._-]+|[0-9a-f:]+", text.lower()):
+                raise ValueError("no host name: as a browser sends it, without scheme and port")
+        return tuple(text.lower() for text in texts)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as e:
+                raise ValueError("no address or network of a proxy, e.g. 127.0.0.1 or 10.0.0.0/24") from e
         return texts
 
     @field_validator("oracles")

@@ -32,11 +32,18 @@ def read_key(text: str) -> KeyText:
     return KeyText(id=parts[1], secret_sha256=sha256(parts[2].encode()).hexdigest())
 
 
+def holds_secret(shown: KeyText, row: ApiKeyRow | None, *, now: UnixSeconds) -> bool:
+    """Return whether a key is the stored one and has not ended. row: the stored key of its id."""
+    if row is None or not hmac.compare_digest(shown.secret_sha256, row.secret_sha256):
+        return False
+    return row.revoked_at_unix is None and (row.expires_at_unix is None or row.expires_at_unix > now)
+
+
 def roles_of(shown: KeyText, row: ApiKeyRow | None, *, now: UnixSeconds) -> frozenset[str]:
     """Return what the holder of a key may do. row: the stored key of its id. Raises UnauthenticatedError."""
     if row is None or not hmac.compare_digest(shown.secret_sha256, row.secret_sha256):
         raise UnauthenticatedError("the API key is not valid")
-    if row.revoked_at_unix is not None or (row.expires_at_unix is not None and row.expires_at_unix <= now):
+    if not holds_secret(shown, row, now=now):
         raise UnauthenticatedError("the API key is not valid any more")
     return frozenset(row.roles.split())
 

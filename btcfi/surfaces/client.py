@@ -18,7 +18,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import wraps
 from itertools import count
@@ -100,6 +100,9 @@ class Market:
     market_status: str | None = None
     """Whether anything is sold at it: trading, thin, stale or halted; None from a server of an earlier release."""
 
+
+RESUME: Final = ": resume"
+"""A comment in a stream: its time is over, and nothing else."""
 
 PRICES: Final = "/api/v1/prices/stream"
 PREMIUMS: Final = "/api/v1/premiums/stream"
@@ -580,9 +583,31 @@ class _Calls:
         return ApiUnreachableError(self.url, str(error) or type(error).__name__)
 
 
-def _event(feed: _Feed[T], line: str) -> list[T]:
-    """Return the record that a line of a stream carries, if it carries one."""
-    return [_made(feed.kind, json.loads(line[6:]))] if line.startswith("data: ") else []
+class _Place(Generic[T]):
+    """How far a stream was read, so that it can be opened again where its server ends it for its age alone."""
+
+    def __init__(self, feed: _Feed[T]) -> None:
+        self.feed = feed
+        self._last: int | str | None = feed.after
+        self._count = 0
+        self._resume = False
+
+    def take(self, line: str) -> list[T]:
+        """Return the record that a line carries, if it carries one."""
+        if line.startswith("id: "):
+            self._last = line[4:]
+        self._resume = self._resume or line == RESUME
+        if not line.startswith("data: "):
+            return []
+        self._count += 1
+        return [_made(self.feed.kind, json.loads(line[6:]))]
+
+    def following(self) -> _Place[T] | None:
+        """Return where to read on, None when the stream is over."""
+        if not self._resume:
+            return None
+        left = None if self.feed.limit is None else self.feed.limit - self._count
+        return _Place(replace(self.feed, after=self._last, limit=left))
 
 
 def refusal(response: httpx.Response) -> ApiError:
@@ -631,13 +656,17 @@ class Client(_Calls):
 
     def follow(self, feed: _Feed[T]) -> Iterator[T]:
         """Give a stream's records. Raises ApiError, ApiUnreachableError."""
+        place: _Place[T] | None = _Place(feed)
         try:
-            with self._http.stream(**self._stream_parts(feed)) as response:
-                if response.status_code != OK:
-                    response.read()
-                    raise refusal(response)
-                for line in response.iter_lines():
-                    yield from _event(feed, line)
+            while place is not None:
+                read, place = place, None
+                with self._http.stream(**self._stream_parts(read.feed)) as response:
+                    if response.status_code != OK:
+                        response.read()
+                        raise refusal(response)
+                    for line in response.iter_lines():
+                        yield from read.take(line)
+                place = read.following()
         except httpx.TransportError as e:
             raise self._unreachable(e) from e
 
@@ -678,13 +707,17 @@ class AsyncClient(_Calls):
 
     async def follow(self, feed: _Feed[T]) -> AsyncIterator[T]:
         """See ``Client.follow``."""
+        place: _Place[T] | None = _Place(feed)
         try:
-            async with self._http.stream(**self._stream_parts(feed)) as response:
-                if response.status_code != OK:
-                    await response.aread()
-                    raise refusal(response)
-                async for line in response.aiter_lines():
-                    for one in _event(feed, line):
-                        yield one
+            while place is not None:
+                read, place = place, None
+                async with self._http.stream(**self._stream_parts(read.feed)) as response:
+                    if response.status_code != OK:
+                        await response.aread()
+                        raise refusal(response)
+                    async for line in response.aiter_lines():
+                        for one in read.take(line):
+                            yield one
+                place = read.following()
         except httpx.TransportError as e:
             raise self._unreachable(e) from e

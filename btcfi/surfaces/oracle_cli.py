@@ -137,6 +137,10 @@ def aggregator(
     tls_key: Annotated[Path | None, typer.Option(help="PEM; with --tls-certificate")] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM; clients must then show a certificate")] = None,
+    anonymous_roles: Annotated[
+        str, typer.Option(help="What callers without a key may do: read, or none", envvar="BTCFI_API_ANONYMOUS_ROLES")
+    ] = "read",
+    reflection: Annotated[bool, typer.Option("--reflection", help="Tell callers which messages there are")] = False,
 ) -> None:
     """Collect signed prices from the oracle nodes and agree on one price a minute (gRPC)."""
     with _told():
@@ -156,6 +160,8 @@ def aggregator(
                 database=database,
                 tls=tls,
                 settlement_engine=settlement_engine,
+                anonymous=frozenset() if anonymous_roles == "none" else frozenset(anonymous_roles.split(",")),
+                reflection=reflection,
             )
         )
 
@@ -192,24 +198,32 @@ async def _serve(
     database: str,
     tls: Any,  # noqa: ANN401 - TlsFiles, imported late
     settlement_engine: bool,
+    anonymous: frozenset[str],
+    reflection: bool,
 ) -> None:
     from btcfi.adapters.store.spine.database import Store  # noqa: PLC0415 - as above
     from btcfi.oracle.round_book import RoundBook  # noqa: PLC0415
     from btcfi.surfaces.grpc.aggregator import Aggregator, start_server  # noqa: PLC0415
+    from btcfi.surfaces.grpc.keys import Keys  # noqa: PLC0415
     from btcfi.surfaces.grpc.store import AggregatorStore  # noqa: PLC0415
 
     book = RoundBook(registry=network.registry, rule=network.rule, policy=network.policy, feed=network.feed)
     store = AggregatorStore(Store(database), network.feed) if database else None
     if store is not None:
         store.create_tables()
-    service = Aggregator(book, store=store, clock=network.clock(time.time))
+    # keys expire by the real clock, also where a network replays another day
+    keys = Keys(Store(database) if database else None, clock=time.time, anonymous_roles=anonymous)
+    service = Aggregator(book, store=store, clock=network.clock(time.time), keys=keys)
     await service.resume()
     engine = None
     if settlement_engine:
         from btcfi.surfaces.grpc.settlement import SettlementEngine  # noqa: PLC0415
 
-        engine = SettlementEngine(Store(database), clock=network.clock(time.time)).register
-    server, bound = await start_server(service, host=host, port=port, tls=tls, register=engine)
+        clock = network.clock(time.time)
+        engine = SettlementEngine(Store(database), clock=clock, anonymous_roles=anonymous).register
+    server, bound = await start_server(
+        service, host=host, port=port, tls=tls, register=engine, with_reflection=reflection
+    )
     closing = asyncio.create_task(service.close_rounds(every_seconds=max(0.02, 0.25 / network.speed)))
     _write_port(port_file, bound)
     typer.echo(f"aggregator on {host}:{bound}, {len(network.registry.nodes)} nodes registered", err=True)
@@ -259,6 +273,17 @@ def oracle_node(
         typer.echo(f"{node_id}: {done} minutes accepted", err=True)
 
 
+def _api_key(config: Path, own: dict[str, Any]) -> str | None:
+    """Return the key that a node shows to read reports, where its file names one. Raises InvalidInputError."""
+    if "api_key_file" not in own:
+        return None
+    file = config.parent / str(own["api_key_file"])
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as e:
+        raise InvalidInputError("api_key_file", str(file), "a readable file with a key of the role read") from e
+
+
 def _node(
     venue: VenueId, node_id: str, url: str, interval: int, config: Path, *, stream: bool, stop: threading.Event
 ) -> Any:  # noqa: ANN401 - OracleNode, imported late
@@ -269,7 +294,8 @@ def _node(
     from btcfi.surfaces.grpc.client import AggregatorClient  # noqa: PLC0415
 
     own = read_toml(config)
-    known = {"key_file", "network", "base_url", "ws_url", "ntp_servers", "grace_seconds", "tls", "clock_offset_seconds"}
+    known = {"key_file", "network", "base_url", "ws_url", "ntp_servers", "grace_seconds", "tls", "clock_offset_seconds",
+             "api_key_file"}  # fmt: skip
     if unknown := sorted(own.keys() - known):
         raise NetworkFileError(f"{config.name}: {unknown[0]}", "unknown", f"one of {', '.join(sorted(known))}")
     network = read_network(config.parent / str(own.get("network", "network.toml")))
@@ -309,7 +335,7 @@ def _node(
         ),
         secret=read_secret(config.parent / str(own.get("key_file", f"{node_id}.key"))),
         client=client,
-        aggregator=AggregatorClient(url, **files),
+        aggregator=AggregatorClient(url, api_key=_api_key(config, own), **files),
         clock=clock,
         wait=wait,
         entropy=secrets.token_bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -13,7 +13,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from btcfi.adapters.store.access import accounts, views
-from btcfi.adapters.store.access.accounts import REFUSED, SIGN_IN
 from btcfi.adapters.store.access.console_tables import ConsoleAccountRow, audit
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import InvalidInputError, NotFoundError
@@ -117,36 +116,86 @@ def list_accounts(store: Store) -> Sequence[ConsoleAccountRow]:
         return views.accounts(session)
 
 
-def sign_in(
-    store: Store, name: str, password: str, *, address: str, entropy: bytes, limits: ConsoleLimits, now: UnixSeconds
-) -> str:
-    """Open a session and return its token. Takes a tenth of a second of hashing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A sign-in that is written down and counted, its password not yet looked at."""
 
-    Raises SignInNeededError, the same for an unknown name and a wrong password, and TooManySignInsError.
+    number: int
+    """Of its row in the audit."""
+    name: str
+    stored: str | None = field(repr=False)
+    """The hash of the account's password; None when there is no such account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What hashing a password said."""
+
+    right: bool
+    renewed: str | None = field(default=None, repr=False)
+    """The hash at today's cost, where the stored one was made at another."""
+
+
+def begin_sign_in(store: Store, name: str, *, address: str, limits: ConsoleLimits, now: UnixSeconds) -> Attempt:
+    """Write down that somebody tries to sign in, before any hashing. Raises TooManySignInsError.
+
+    Each attempt is committed before it counts itself and those before it, so that many at once, in many processes, are
+    no more than as many one after another.
     """
     name = name.strip().lower()[:64]
     with store.reading() as session:
-        _raise_if_guessing(session, name, address, limits, now)
-        row = accounts.find_account(session, name)
-        stored = row.password_hash if row is not None and row.disabled_at_unix is None else None
-    right = _matches(stored or _NOBODY, password[: LONGEST_PASSWORD + 1])
+        _raise_if_guessing(session, name, address, limits, now, mine=0)
     with store.transaction() as session:
-        account = accounts.find_account(session, name)
-        if account is not None and account.disabled_at_unix is not None:
-            account = None
-        if not right or account is None or account.password_hash != stored:
-            audit(session, now=now, account=name, address=address, action=SIGN_IN, outcome=REFUSED)
-            token = None
-        else:
+        number = accounts.begin_attempt(session, name=name, address=address, now=now)
+    try:
+        with store.reading() as session:
+            _raise_if_guessing(session, name, address, limits, now, mine=1)
+            row = accounts.find_account(session, name)
+            stored = row.password_hash if row is not None and row.disabled_at_unix is None else None
+    except TooManySignInsError:
+        with store.transaction() as session:
+            accounts.withdraw_attempt(session, number)
+        raise
+    return Attempt(number=number, name=name, stored=stored)
+
+
+def weigh(attempt: Attempt, password: str) -> Verdict:
+    """Hold a password against an attempt's account: a tenth of a second and 64 MiB, the same for an unknown name."""
+    right = _matches(attempt.stored or _NOBODY, password[: LONGEST_PASSWORD + 1])
+    if right and attempt.stored is not None and _HASHER.check_needs_rehash(attempt.stored):
+        return Verdict(right=True, renewed=_HASHER.hash(password))
+    return Verdict(right=right)
+
+
+def finish_sign_in(
+    store: Store, attempt: Attempt, verdict: Verdict, *, entropy: bytes, limits: ConsoleLimits, now: UnixSeconds
+) -> str:
+    """Open a session and return its token. Raises SignInNeededError, the same for a name and a password."""
+    token = None
+    with store.transaction() as session:
+        account = accounts.find_account(session, attempt.name)
+        open_ = account is not None and account.disabled_at_unix is None and account.password_hash == attempt.stored
+        if verdict.right and account is not None and open_:
             token = entropy.hex()
-            if _HASHER.check_needs_rehash(account.password_hash):
-                account.password_hash = _HASHER.hash(password)
+            if verdict.renewed is not None:
+                account.password_hash = verdict.renewed
             expires_at = UnixSeconds(now + limits.session_seconds)
-            accounts.add_session(session, _digest(token), name, now=now, expires_at=expires_at)
-            audit(session, now=now, account=name, address=address, action=SIGN_IN)
+            accounts.add_session(session, _digest(token), attempt.name, now=now, expires_at=expires_at)
+            accounts.attempt_succeeded(session, attempt.number)
     if token is None:
         raise SignInNeededError("name or password is wrong")
     return token
+
+
+def sign_in(
+    store: Store, name: str, password: str, *, address: str, entropy: bytes, limits: ConsoleLimits, now: UnixSeconds
+) -> str:
+    """Open a session and return its token, all three steps at once.
+
+    Raises SignInNeededError, the same for an unknown name and a wrong password, and TooManySignInsError.
+    """
+    attempt = begin_sign_in(store, name, address=address, limits=limits, now=now)
+    return finish_sign_in(store, attempt, weigh(attempt, password), entropy=entropy, limits=limits, now=now)
 
 
 def visitor_of(store: Store, token: str, *, address: str, limits: ConsoleLimits, now: UnixSeconds) -> Visitor:
@@ -171,11 +220,15 @@ def sign_out(store: Store, visitor: Visitor, *, now: UnixSeconds) -> None:
         audit(session, now=now, account=visitor.name, address=visitor.address, action="sign-out")
 
 
-def _raise_if_guessing(session: Session, name: str, address: str, limits: ConsoleLimits, now: UnixSeconds) -> None:
+def _raise_if_guessing(
+    session: Session, name: str, address: str, limits: ConsoleLimits, now: UnixSeconds, *, mine: int
+) -> None:
+    """Raise TooManySignInsError when the limit is reached by others than ``mine``, which are written down already."""
     since = UnixSeconds(now - limits.failure_seconds)
     failed = accounts.failures(session, name=name, address=address, since=since)
-    if failed.by_name >= limits.failures_per_name or failed.by_address >= limits.failures_per_address:
-        raise TooManySignInsError(failures=max(failed.by_name, failed.by_address), seconds=limits.failure_seconds)
+    by_name, by_address = failed.by_name - mine, failed.by_address - mine
+    if by_name >= limits.failures_per_name or by_address >= limits.failures_per_address:
+        raise TooManySignInsError(failures=max(by_name, by_address), seconds=limits.failure_seconds)
 
 
 def _matches(stored: str, password: str) -> bool:

@@ -16,16 +16,18 @@ from starlette.types import Scope
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
 from btcfi.surfaces.rest.errors import RateLimitedError
+from btcfi.surfaces.rest.frame import Frame
 from btcfi.surfaces.status import status_of
 from dashboards.operator import pages_now, pages_operate, pages_sign_in
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
 from dashboards.operator.errors import ForgedFormError, SignInNeededError
-from dashboards.operator.gate import Shell
+from dashboards.operator.gate import Shell, refuse
 from dashboards.operator.render import STATIC
 
 TITLES: Final = {
-    401: "Sign in first", 403: "Not allowed", 404: "Not here", 405: "Not like this", 409: "Not possible now",
+    401: "Sign in first", 403: "Not allowed", 404: "Not here", 405: "Not like this", 408: "Too slow",
+    409: "Not possible now",
     413: "Too large", 415: "Not a form", 422: "Something is wrong with the input", 429: "Too many attempts",
     503: "Not available right now",
 }  # fmt: skip
@@ -44,6 +46,7 @@ def create_console(deps: ConsoleDeps) -> FastAPI:
     app.mount("/static", _Static(directory=STATIC), name="static")
     _Refusals(console).install(app)
     app.add_middleware(Shell, deps=deps)
+    app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.api.new_id, refuse=refuse)
     return app
 
 

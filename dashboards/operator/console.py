@@ -17,6 +17,7 @@ from btcfi.adapters.store.prices.rounds import market_now
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
+from btcfi.surfaces.rest.turns import Turns
 from btcfi.units import UnixSeconds
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
@@ -73,6 +74,10 @@ class Console:
         self.deps = deps
         self.templates: Environment = environment()
         self.roster = Roster(ask=deps.workers)
+        self.counting = Turns(each=1, most=4)
+        """Whose turn it is to have a sign-in written down: one of an address, or they would fight for the database."""
+        self.hashing = Turns(each=1, most=deps.limits.sign_ins_at_once)
+        """Whose turn it is to have a password hashed."""
         self.live = Live(deps, lambda problem: self.draw("parts/problem.html", problem=problem))
 
     @property

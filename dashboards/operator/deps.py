@@ -45,8 +45,22 @@ class ConsoleLimits:
     failures_per_address: int = 20
     """Refused sign-ins of one address, whatever the names."""
     failure_seconds: int = 300
+    sign_ins_at_once: int = 2
+    """Passwords that one process hashes at the same time, each with 64 MiB, one of an address; the others wait."""
+    requests_at_once: int = 8
+    """Under way of one address, live streams aside; more of them wait, without their bodies."""
+    wait_seconds: float = 20.0
+    """So long; then they are refused."""
+    body_seconds: float = 10.0
+    """In which a form may come as it likes; from then on at least 64 KiB a second."""
+    room_bytes: int = 8 << 20
+    """Of all forms that are still coming or being worked on, in one process."""
+    room_bytes_per_address: int = 1 << 20
+    """Of them of one address."""
     streams: int = 64
     """Open live streams of one process."""
+    streams_per_visitor: int = 12
+    """Of them of one account."""
     stream_seconds: float = 600.0
     """A stream is ended then and the browser opens it again: a client that never reads holds its place no longer."""
     selection: int = 200

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.errors import InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.surfaces.addresses import who_counts
+from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, has_body, header
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
-from btcfi.surfaces.rest.errors import BodyTooLargeError, RoleMissingError
+from btcfi.surfaces.rest.errors import (
+    BodyTooLargeError,
+    BusyError,
+    NoRoomError,
+    RoleMissingError,
+    SlowBodyError,
+    WrongHostError,
+)
+from btcfi.surfaces.rest.turns import Room, Turns
+from btcfi.surfaces.status import status_of
 from dashboards.operator.accounts import Visitor, visitor_of
 from dashboards.operator.deps import ConsoleDeps
 from dashboards.operator.errors import ForgedFormError, NotAFormError, SignInNeededError
@@ -31,25 +43,8 @@ MAX_FIELDS: Final = 500
 
 FORM: Final = "application/x-www-form-urlencoded"
 
-POLICY: Final = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-
-HEADERS: Final = (
-    (b"content-security-policy", POLICY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    # not no-referrer: with it browsers send "Origin: null" with our own forms
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"),
-)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+LIVE: Final = "/live/"
+"""Streams: they have places of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,66 +64,59 @@ class Form:
         return self.fields.get(name, "").strip()
 
 
+def refuse(_request: Request, error: BtcfiError) -> Response:
+    """Answer what is turned away before there is a page to answer with."""
+    if isinstance(error, WrongHostError):
+        return PlainTextResponse("this host name is not served here\n", status_code=421)
+    return PlainTextResponse(f"{error}\n", status_code=status_of(error).http)
+
+
 class Shell:
-    """Around everything: headers on every answer, a bound on every body, a check of the host name."""
+    """Around the pages: a share of each address, and a bound on every body, in size, time and number."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], *, deps: ConsoleDeps) -> None:
         """``app``: what comes after."""
-        self._app, self._deps = app, deps
+        self._app, self._limits = app, deps.limits
+        room = Room(each=deps.limits.room_bytes_per_address, most=deps.limits.room_bytes)
+        self._bodies = Bodies(room, seconds=deps.limits.body_seconds)
+        self._turns = Turns(each=deps.limits.requests_at_once)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def dressed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                known = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(h for h in HEADERS if h[0] not in known)]
-                if b"cache-control" not in known:
-                    message["headers"].append((b"cache-control", b"no-store"))
-            await send(message)
-
         request = Request(scope)
-        if self._deps.hosts and (request.url.hostname or "") not in self._deps.hosts:
-            await PlainTextResponse("this host name is not served here\n", status_code=421)(scope, receive, dressed)
+        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(LIVE):
+            await self._app(scope, receive, send)
             return
-        if scope["method"] == "POST":
+        address = who_counts(address_of(request))
+        async with AsyncExitStack() as held:
             try:
-                scope.setdefault("state", {})["body"] = await self._body(request, receive)
-            except (BodyTooLargeError, NotAFormError) as e:
-                # known to the exception handler, which gives the page that belongs to it
-                scope["state"]["refused"] = e
-            except _GoneError:
+                await held.enter_async_context(self._turns.of(address, seconds=self._limits.wait_seconds))
+            except BusyError as e:
+                await refuse(request, e)(scope, receive, send)
                 return
-            receive = _nothing
-        await self._app(scope, receive, dressed)
+            if scope["method"] == "POST":
+                try:
+                    await self._take_body(held, scope, receive, address)
+                except (BodyTooLargeError, NotAFormError, SlowBodyError, NoRoomError) as e:
+                    # known to the exception handler, which gives the page that belongs to it
+                    scope["state"]["refused"] = e
+                except GoneError:
+                    return
+                else:
+                    receive = _nothing
+            await self._app(scope, receive, send)
 
-    async def _body(self, request: Request, receive: Receive) -> bytes:
-        limit = self._deps.limits.body_bytes
-        declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared[:20]) > limit:
-            raise BodyTooLargeError(limit_bytes=limit)
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _GoneError
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > limit:
-                raise BodyTooLargeError(limit_bytes=limit)
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if body and kind != FORM:
+    async def _take_body(self, held: AsyncExitStack, scope: Message, receive: Receive, address: str) -> None:
+        state = scope.setdefault("state", {})
+        kind = header(scope, b"content-type").split(b";")[0].strip().lower().decode("latin-1")
+        if has_body(scope) and kind != FORM:
             raise NotAFormError(kind)
-        return bytes(body)
-
-
-class _GoneError(Exception):
-    """The client hung up while it sent."""
+        state["body"] = await held.enter_async_context(
+            self._bodies.of(scope, receive, caller=address, limit=self._limits.body_bytes)
+        )
 
 
 async def _nothing() -> Message:
@@ -172,14 +160,16 @@ def sign_in_token(cookie: str) -> str:
 
 
 async def visitor(request: Request) -> Visitor:
-    """Return who is signed in. Raises SignInNeededError."""
+    """Return who is signed in, and note it as ``state.visitor``. Raises SignInNeededError."""
     deps: ConsoleDeps = request.app.state.deps
     token = request.cookies.get(COOKIE)
     if token is None:
         raise SignInNeededError("nobody is signed in here")
-    return await run_in_threadpool(
+    who = await run_in_threadpool(
         visitor_of, deps.api.store, token, address=address_of(request), limits=deps.limits, now=deps.api.clock()
     )
+    request.state.visitor = who
+    return who
 
 
 def needs(role: str) -> Callable[..., Awaitable[Visitor]]:

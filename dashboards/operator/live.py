@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.reading import fingerprint
 from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
-from btcfi.surfaces.rest.errors import TooManyStreamsError
-from btcfi.surfaces.rest.streams import MEDIA_TYPE
+from btcfi.surfaces.rest.streams import Placed
+from btcfi.surfaces.rest.turns import Places
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps
 from dashboards.operator.errors import SignInNeededError
@@ -100,28 +100,24 @@ class Live:
         self._deps = deps
         self._pulse = Pulse(deps.api.store)
         self._problem_html = problem_html
-        self._open = 0
+        self._places = Places(each=deps.limits.streams_per_visitor, most=deps.limits.streams)
         self._drawn: dict[str, tuple[int, float, Fragments]] = {}
 
     def stream(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> StreamingResponse:
         """Return the response that sends what ``draw`` gives, whenever it differs from what was sent.
 
-        topic: pages of one topic share their drawing. Raises TooManyStreamsError.
+        topic: pages of one topic share their drawing. Sent, it raises TooManyStreamsError without a place.
         """
-        if self._open >= self._deps.limits.streams:
-            raise TooManyStreamsError(self._deps.limits.streams)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(request, topic, draw), media_type=MEDIA_TYPE, headers=headers)
+        who: Visitor | None = getattr(request.state, "visitor", None)
+        events = self._events(request, topic, draw)
+        seconds = self._deps.limits.stream_seconds
+        return Placed(events, places=self._places, caller="" if who is None else who.name, seconds=seconds)
 
     async def _events(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> AsyncIterator[str]:
-        self._open += 1
-        try:
-            async with self._pulse as pulse:
-                yield f"retry: {RETRY_MS}\n\n"
-                async for part in self._changes(request, pulse, topic, draw):
-                    yield part
-        finally:
-            self._open -= 1
+        async with self._pulse as pulse:
+            yield f"retry: {RETRY_MS}\n\n"
+            async for part in self._changes(request, pulse, topic, draw):
+                yield part
 
     async def _changes(
         self, request: Request, pulse: Pulse, topic: str, draw: Callable[[], Fragments]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from btcfi.surfaces.addresses import who_counts
 from dashboards.operator import accounts
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.errors import ForgedFormError, SignInNeededError
@@ -30,17 +32,26 @@ def router(console: Console) -> APIRouter:
         return _form(console, request, to=local(to))
 
     @routes.post("/sign-in")
-    def enter(request: Request) -> Response:
+    async def enter(request: Request) -> Response:
         fields = dict(fields_of(request))
         cookie = request.cookies.get(SIGN_IN_COOKIE)
         if cookie is None:
             raise ForgedFormError("the browser sent no cookie; from another machine it keeps ours over TLS only")
         raise_if_forged(request, fields.get("csrf", ""), sign_in_token(cookie))
         to, name = local(fields.get("to", "")), fields.get("name", "")[:80]
+        deps, address = console.deps, address_of(request)
+        # counted first, then in line for the hasher, whose 64 MiB are the dearest thing a stranger can ask for
+        counted, seconds = who_counts(address), deps.limits.wait_seconds
+        async with console.counting.of(counted, seconds=seconds):
+            attempt = await run_in_threadpool(
+                accounts.begin_sign_in, console.store, name, address=address, limits=deps.limits, now=console.now()
+            )
+        async with console.hashing.of(counted, seconds=seconds):
+            verdict = await run_in_threadpool(accounts.weigh, attempt, fields.get("password", ""))
         try:
-            token = accounts.sign_in(
-                console.store, name, fields.get("password", ""), address=address_of(request),
-                entropy=console.deps.entropy(accounts.TOKEN_BYTES), limits=console.deps.limits, now=console.now(),
+            token = await run_in_threadpool(
+                accounts.finish_sign_in, console.store, attempt, verdict,
+                entropy=deps.entropy(accounts.TOKEN_BYTES), limits=deps.limits, now=console.now(),
             )  # fmt: skip
         except SignInNeededError as e:
             return _form(console, request, to=to, name=name, problem=f"{e.why}.", status=401)
@@ -75,7 +86,7 @@ def _form(
 def _set(answer: Response, console: Console, request: Request, *, name: str, value: str, seconds: int) -> None:
     answer.set_cookie(
         name, value, max_age=seconds, path=base_of(request) or "/", httponly=True, samesite="strict",
-        secure=console.deps.secure_cookies,
+        secure=console.deps.secure_cookies or request.url.scheme == "https",
     )  # fmt: skip
 
 

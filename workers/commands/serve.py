@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 from typing import Annotated, Final
 
@@ -23,7 +24,7 @@ import typer
 import uvicorn
 from celery import Celery
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
 from btcfi.adapters.store.options.sales import SaleRule, sell
@@ -32,6 +33,7 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.options.order import Order
 from btcfi.surfaces.rest.app import create_app as create_api
+from btcfi.surfaces.rest.connections import ConnectionLimits, guarded
 from btcfi.surfaces.rest.deps import CreatedOption, Deps
 from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
@@ -45,6 +47,9 @@ from workers.app import create_app
 from workers.deployed import open_store, sale_rule
 from workers.fleet import Fleet
 from workers.systems import console_pages
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine, as a browser on it or a health check sends them."""
 
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
@@ -78,7 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as e:
         if e.errno == errno.EADDRINUSE:
-            raise PortInUseError(host=host, port=port) from e
+            raise PortInUseError(host=host, port=port, variable="BTCFI_API_PORT") from e
         # without the address, which the socket module adds
         why = (e.strerror or str(e)).partition(" (while")[0]
         problem = f"{host} port {port} cannot be listened on ({why})"
@@ -91,18 +96,11 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
     publisher = Publisher(_publish(store) if celery is not None else None)
     try:
         address, port = listening.getsockname()[:2]
-        deps = make_deps(deployment, store, publisher.wake)
-        site = _site(deployment, deps, celery, local=ipaddress.ip_address(address).is_loopback)
-        config = uvicorn.Config(
-            site,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            # an X-Forwarded-For of the caller's own making would be a rate limit of its own
-            proxy_headers=False,
-        )
-        _say_where(address, port)
+        local = ipaddress.ip_address(address).is_loopback
+        deps = replace(make_deps(deployment, store, publisher.wake), hosts=hosts_of(deployment, local=local))
+        site = _site(deployment, deps, celery, local=local)
+        config = server_config(site, deployment)
+        _say_where(address, port, any_host=not deps.hosts)
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -113,6 +111,22 @@ def _run(deployment: Deployment, listening: socket.socket) -> None:
     finally:
         publisher.stop()
         store.close()
+
+
+def server_config(site: ASGIApp, deployment: Deployment) -> uvicorn.Config:
+    """Return how the server treats connections, and whose word it takes for where they come from."""
+    return uvicorn.Config(
+        site,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        http=guarded(ConnectionLimits(), proxies=map(ipaddress.ip_network, deployment.trusted_proxies)),
+        ws="none",
+        # from anybody else an X-Forwarded-For is of the caller's own making, and would be a rate limit of its own
+        proxy_headers=bool(deployment.trusted_proxies),
+        forwarded_allow_ips=list(deployment.trusted_proxies),
+    )
 
 
 def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:
@@ -133,10 +147,18 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         api_url="/api/docs",
         canary_seconds=deployment.canary_seconds,
         secure_cookies=not local,
-        # a page elsewhere whose name resolves to the loopback gets no answer
-        hosts=("127.0.0.1", "localhost", "::1") if local else (),
+        hosts=deps.hosts,
     )
     return Site(api=create_api(deps), console=create_console(console))
+
+
+def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
+    """Return the host names that are served, on the loopback its own and those that are set; empty: any.
+
+    A page elsewhere whose name resolves to the loopback gets no answer so.
+    """
+    own = deployment.api_hosts
+    return (*LOOPBACK, *own) if local or own else ()
 
 
 class Site:
@@ -248,13 +270,15 @@ def _publish(store: Store) -> Callable[[], object]:
     return lambda: publish_pending(store, _now())
 
 
-def _say_where(address: str, port: int) -> None:
+def _say_where(address: str, port: int, *, any_host: bool) -> None:
     shown = f"[{address}]" if ":" in address else address
     sys.stderr.write(f"btcfi: serving http://{shown}:{port}, the API under /api (documentation: /api/docs)\n")
     if not ipaddress.ip_address(address).is_loopback:
         sys.stderr.write(
             "btcfi: this address is reachable by others, and keys travel as they are typed; put TLS in front\n"
         )
+        if any_host:
+            sys.stderr.write("btcfi: any host name is answered; name yours in BTCFI_API_HOSTS\n")
     sys.stderr.flush()
 
 

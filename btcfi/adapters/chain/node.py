@@ -54,8 +54,10 @@ _EACH_BY_ITSELF: Final = ("success", "transaction failed")
 class PortInUseError(BtcfiError):
     """Another program listens on the port."""
 
-    def __init__(self, *, host: str, port: int) -> None:
-        super().__init__(f"port {port} on {host} is in use; stop what listens there or choose another port")
+    def __init__(self, *, host: str, port: int, variable: str = "") -> None:
+        """``variable``: what sets the port, where a setting does."""
+        how = f" ({variable}; 0 picks a free one)" if variable else ""
+        super().__init__(f"port {port} on {host} is in use; stop what listens there or choose another port{how}")
         self.host, self.port = host, port
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import socket
 import time
 from collections import deque
@@ -31,6 +33,7 @@ from btcfi.oracle.submission import (
     submission_hash,
 )
 from btcfi.secp256k1 import schnorr_verify
+from btcfi.surfaces.grpc.keys import AUTHORIZATION, Keys, KeysNeeded
 from btcfi.surfaces.grpc.messages import (
     MAX_MESSAGE_BYTES,
     read_commitment,
@@ -43,6 +46,9 @@ from btcfi.surfaces.grpc.messages import (
 from btcfi.surfaces.grpc.store import AggregatorStore
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.surfaces.protos import oracle_pb2_grpc
+from btcfi.surfaces.rest.deps import READ
+from btcfi.surfaces.rest.errors import RequestRefusedError, TooManyStreamsError
+from btcfi.surfaces.rest.turns import Places
 from btcfi.surfaces.status import status_of
 from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, slot, slot_of
 
@@ -61,6 +67,16 @@ MINUTES_RESUMED: Final = 10
 SUBSCRIBER_BACKLOG: Final = 64
 """Updates that wait for a slow subscriber; the oldest go first, a price stream is about now."""
 
+SUBSCRIBERS: Final = 256
+SUBSCRIBERS_OF_ONE: Final = 64
+"""Open price streams of one server, and of one address."""
+
+SUBSCRIPTION_SECONDS: Final = 86_400.0
+"""A price stream is ended then, with OUT_OF_RANGE; its reader subscribes again."""
+
+KEY_CHECK_SECONDS: Final = 5.0
+"""A stream of a key that has ended lives this long."""
+
 log = structlog.get_logger()
 
 
@@ -77,8 +93,12 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
     """Both services. ``clock`` gives unix seconds as a float: the wall clock, or a replay's."""
 
     def __init__(
-        self, book: RoundBook, *, store: AggregatorStore | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+        self, book: RoundBook, *, store: AggregatorStore | None = None, clock: Callable[[], float] = time.time,
+        keys: Keys | None = None,
+    ) -> None:  # fmt: skip
+        """keys: who may read; None: everybody, as where callers without a key may."""
+        self.keys = keys or Keys(None, clock=clock)
+        self._places = Places(each=SUBSCRIBERS_OF_ONE, most=SUBSCRIBERS)
         self._book, self._store, self._clock = book, store, clock
         self._final: dict[Slot, RoundReport] = {}
         self._signatures: dict[Slot, dict[str, bytes]] = {}
@@ -158,15 +178,35 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         """Return the newest final price. NOT_FOUND before the first."""
         return pb.ConsensusPrice(price=await self._newest(context))
 
-    async def SubscribePrices(self, _request: pb.Empty, _context: Any) -> AsyncIterator[pb.PriceUpdate]:  # noqa: ANN401, N802
+    async def SubscribePrices(self, _request: pb.Empty, context: Any) -> AsyncIterator[pb.PriceUpdate]:  # noqa: ANN401, N802
         """Stream every round from now on: complete (not final), then final, priced or void."""
+        address = str(context.peer()).rpartition(":")[0]
+        if not self._places.free(address):
+            await _abort(context, TooManyStreamsError(self._places.each, of_caller=True))
+        shown = dict(context.invocation_metadata()).get(AUTHORIZATION)
         queue: asyncio.Queue[pb.PriceUpdate] = asyncio.Queue(SUBSCRIBER_BACKLOG)
         self._subscribers.add(queue)
+        loop = asyncio.get_running_loop()
+        checked = begun = loop.time()
         try:
-            while True:
-                yield await queue.get()
+            with self._places.place(address):
+                while loop.time() < begun + SUBSCRIPTION_SECONDS:
+                    if loop.time() >= checked + KEY_CHECK_SECONDS:
+                        await self._still_admitted(shown, context)
+                        checked = loop.time()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(KEY_CHECK_SECONDS):
+                            update = await queue.get()
+                        yield update
         finally:
             self._subscribers.discard(queue)
+        await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the stream has had its day; subscribe again")
+
+    async def _still_admitted(self, shown: str | bytes | None, context: Any) -> None:  # noqa: ANN401
+        try:
+            await self.keys.admitted(shown, READ)
+        except RequestRefusedError as e:
+            await _abort(context, e)
 
     async def GetPriceHistory(self, request: pb.TimeRange, context: Any) -> pb.PriceHistory:  # noqa: ANN401, N802
         """Return the final prices of a range, and by name the minutes without one."""
@@ -356,17 +396,20 @@ async def start_server(
     port: int,
     tls: TlsFiles | None = None,
     register: Callable[[Any], str] | None = None,
+    with_reflection: bool = False,
 ) -> tuple[Any, int]:
-    """Start serving with the health and reflection services; return the server and its port (0 picks a free one).
+    """Start serving with the health service; return the server and its port (0 picks a free one).
 
-    register: adds further services to the server and returns its full name for reflection. Raises PortInUseError, or
-    InvalidInputError when the host is none of ours or a TLS file is unreadable.
+    register: adds further services to the server and returns its full name. with_reflection: also tell callers which
+    messages there are, which the proto files do too. Raises PortInUseError, or InvalidInputError when the host is none
+    of ours or a TLS file is unreadable.
     """
     server = grpc.aio.server(
+        interceptors=[KeysNeeded(aggregator.keys)],
         options=[
             ("grpc.max_receive_message_length", MAX_TRANSPORT_BYTES),
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     oracle_pb2_grpc.add_OracleAggregatorServicer_to_server(aggregator, server)  # type: ignore[no-untyped-call]
     oracle_pb2_grpc.add_OracleServiceServicer_to_server(aggregator, server)  # type: ignore[no-untyped-call]
@@ -377,7 +420,8 @@ async def start_server(
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     for name in ("", *names):
         await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    if with_reflection:
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
         address = f"{host}:{port}"
         bound = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
@@ -390,7 +434,19 @@ async def start_server(
             "address", f"{host}:{port}", "an address of this machine, and a key with its own PEM"
         ) from e
     await server.start()
+    if tls is None:
+        warn_of_plaintext(host)
     return server, bound
+
+
+def warn_of_plaintext(host: str) -> None:
+    """Say so where others than this machine reach an address; a name other than localhost may lead anywhere."""
+    try:
+        local = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local:
+        log.warning("plaintext_beyond_the_loopback", host=host, advice="give --tls-key and --tls-certificate")
 
 
 def _taken(host: str, port: int) -> bool:

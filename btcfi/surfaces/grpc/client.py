@@ -47,11 +47,14 @@ class AggregatorClient:
         ca: Path | None = None,
         key: Path | None = None,
         certificate: Path | None = None,
+        api_key: str | None = None,
     ) -> None:
+        """api_key: shown with every call, where the aggregator lets nobody read without one."""
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not parts.port:
             raise InvalidInputError("aggregator url", url, "http://host:port or https://host:port")
         self.url, self._timeout = url, timeout_seconds
+        self._metadata = () if api_key is None else (("authorization", f"Bearer {api_key}"),)
         address = f"{parts.hostname}:{parts.port}"
         if parts.scheme == "https":
             pem = [p.read_bytes() if p is not None else None for p in (ca, key, certificate)]
@@ -123,7 +126,9 @@ class AggregatorClient:
     def updates(self, timeout_seconds: float | None = None) -> Iterator[pb.PriceUpdate]:
         """Yield rounds as they happen, until the time is over. Raises RefusedError, UnreachableError."""
         try:
-            yield from self._aggregator.SubscribePrices(pb.Empty(), timeout=timeout_seconds, wait_for_ready=True)
+            yield from self._aggregator.SubscribePrices(
+                pb.Empty(), timeout=timeout_seconds, wait_for_ready=True, metadata=self._metadata
+            )
         except grpc.RpcError as e:
             if timeout_seconds is None or e.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise self._translated(e) from e
@@ -134,7 +139,7 @@ class AggregatorClient:
 
     def _call(self, method: Any, request: Any) -> Any:  # noqa: ANN401 - grpc has no types
         try:
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as e:
             raise self._translated(e) from e
 

@@ -13,26 +13,20 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
-from btcfi.adapters.store.access.keys import find_key
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.surfaces.api_keys import raise_without, read_key, roles_of
+from btcfi.surfaces.grpc.keys import AUTHORIZATION, Keys
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
 from btcfi.surfaces.rest.deps import OPERATE, READ
-from btcfi.surfaces.rest.errors import UnauthenticatedError
 from btcfi.surfaces.status import status_of
 from btcfi.units import UnixSeconds
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-AUTHORIZATION: Final = "authorization"
-BEARER: Final = "Bearer "
-"""The metadata of a call that shows a key, as the header of the REST API: ``Bearer btcfi_ID_SECRET``."""
 
 MAX_OPTION_ID: Final = 128
 """Bytes of an option's id."""
@@ -54,7 +48,7 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
     ) -> None:
         """anonymous_roles: what a caller without a key may do."""
         self._store, self._clock, self._submit = store, clock, submit
-        self._anonymous = anonymous_roles
+        self._keys = Keys(store, clock=clock, anonymous_roles=anonymous_roles)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="settlement-engine")
 
     def register(self, server: Any) -> str:  # noqa: ANN401 - grpc has no types
@@ -76,26 +70,13 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
 
     async def _run(self, context: Any, role: str, work: Callable[[A, str], R], argument: A) -> R:  # noqa: ANN401
         def admitted() -> R:
-            return work(argument, self._admit(shown, role))
+            return work(argument, self._keys.admit(shown, role))
 
         shown = dict(context.invocation_metadata()).get(AUTHORIZATION)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, admitted)
         except BtcfiError as e:
             await _abort(context, e)
-
-    def _admit(self, header: str | bytes | None, role: str) -> str:
-        """Return the id of a caller's key. Raises UnauthenticatedError, RoleMissingError, as the REST API does."""
-        if header is None:
-            raise_without(role, self._anonymous, anonymous=True)
-            return "anonymous"
-        if not isinstance(header, str) or not header.startswith(BEARER):
-            raise UnauthenticatedError("the authorization metadata holds no key")
-        shown = read_key(header.removeprefix(BEARER))
-        with self._store.reading() as session:
-            held = roles_of(shown, find_key(session, shown.id), now=self._now())
-        raise_without(role, held | self._anonymous, anonymous=False)
-        return shown.id
 
     def _now(self) -> UnixSeconds:
         return UnixSeconds(int(self._clock()))

@@ -1,31 +1,40 @@
-"""The application: routers, the gate, limits on bodies, problems, the OpenAPI document."""
+"""The application: routers, what stands before them, problems, the OpenAPI document and its page."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Event
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from btcfi.pricing.premium import warm_up
-from btcfi.surfaces.rest import published, streams, v1
+from btcfi.surfaces.rest import published, reference, streams, v1
+from btcfi.surfaces.rest.admission import Admission, Operations
 from btcfi.surfaces.rest.auth import ROLE, Gate
 from btcfi.surfaces.rest.deps import Deps
-from btcfi.surfaces.rest.errors import BodyTooLargeError, WrongContentTypeError
+from btcfi.surfaces.rest.examples import illustrate
+from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
-from btcfi.surfaces.rest.problems import install, of_error
+from btcfi.surfaces.rest.problems import documented, install, of_error
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+COMMON: Final = documented(400, 408, 421)
+"""What any operation may answer: a length in two ways, a body that stops, another host's name."""
 
-PROOFS: Final = "/api/v1/proofs/verify"
-WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+ANSWERED: Final = {
+    REQUEST_ID: "The request's id: the caller's own, where it sent one of up to 64 letters, digits, . _ ~ -.",
+}
+COUNTED: Final = {
+    "RateLimit-Limit": "Requests a minute.",
+    "RateLimit-Remaining": "Requests that would be let in now.",
+    "RateLimit-Reset": "Seconds until that is at its most.",
+}
+"""Headers of every answer, and of those that know their caller."""
 
 ABOUT: Final = (
     "Options on Bitcoin whose settlement anybody can check. Errors are application/problem+json; every POST that "
@@ -43,48 +52,70 @@ def create_app(deps: Deps) -> FastAPI:
         version="1.0.0",
         description=ABOUT,
         openapi_url="/api/v1/openapi.json",
-        docs_url="/api/docs",
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
+        responses=COMMON,
         lifespan=_ready,
     )
-    app.state.gate = Gate(deps)
+    gate = app.state.gate = Gate(deps)
     app.state.closing = Event()
     market = MarketReader(deps)
     app.include_router(published.router(deps, market), prefix="/api")
     app.include_router(published.router(deps, market), prefix="/api/v1")
-    app.include_router(streams.router(deps), prefix="/api/v1")
+    app.include_router(streams.router(deps, gate), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
+    app.include_router(reference.router(partial(_document_of, app)), prefix="/api")
     install(app)
-    _say_where_a_key_is_optional(app, deps.anonymous_roles)
-    app.add_middleware(BoundedBody, body_bytes=deps.limits.body_bytes, proof_bytes=deps.limits.proof_bytes)
+    _complete_document(app, deps.anonymous_roles)
+    # the last one added is the first that a request meets
+    app.add_middleware(Admission, gate=gate, limits=deps.limits, operations=Operations(partial(_document_of, app)))
     if deps.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(deps.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID],
+            expose_headers=[*ANSWERED, *COUNTED, "Retry-After", "Location"],
         )
+    app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.new_id, refuse=of_error)
     return app
 
 
 @asynccontextmanager
 async def _ready(_app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(warm_up)
+    _app.openapi()  # what the first request would wait for
     yield
 
 
-def _say_where_a_key_is_optional(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
-    """Make the document say which operations a caller without a key may use."""
+def _document_of(app: FastAPI) -> dict[str, Any]:
+    """Return the finished document; asked late, for it is completed after the routes have been added."""
+    return app.openapi()
+
+
+def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
+    """Make the document say which operations a caller without a key may use, and which headers an answer has."""
     plain = app.openapi
+    finished: list[dict[str, Any]] = []
 
     def document() -> dict[str, Any]:
+        if finished:
+            return finished[0]
         written = plain()
         for path in written["paths"].values():
             for operation in path.values():
                 role = operation.get(ROLE)
-                if role in anonymous_roles and {} not in operation["security"]:
+                if role in anonymous_roles:
                     operation["security"].append({})
+                said = ANSWERED | (COUNTED if role is not None else {})
+                for status, response in operation["responses"].items():
+                    if status[0] == "2":
+                        response["headers"] = {
+                            name: {"description": about, "schema": {"type": "string"}} for name, about in said.items()
+                        } | response.get("headers", {})
+        illustrate(written)
+        finished.append(written)
         return written
 
     app.openapi = document  # type: ignore[method-assign]
@@ -94,48 +125,3 @@ def _operation_id(route: APIRoute) -> str:
     """Return the name that generated clients use; the published path has the plain one."""
     versioned = route.path_format.startswith("/api/v1/") and "published" in route.tags
     return f"{route.name}_v1" if versioned else route.name
-
-
-class BoundedBody:
-    """Reads a request's body before anything else, up to its path's limit, and insists that it is JSON."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], *, body_bytes: int, proof_bytes: int) -> None:
-        """``app``: what comes after."""
-        self._app, self._body_bytes, self._proof_bytes = app, body_bytes, proof_bytes
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http" or scope["method"] not in WITH_BODY:
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        limit = self._proof_bytes if scope["path"] == PROOFS else self._body_bytes
-        declared = request.headers.get("content-length", "0")
-        body = bytearray()
-        more = True
-        too_large = declared.isdigit() and int(declared[:20]) > limit
-        while more and not too_large:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            too_large = len(body) > limit
-        if too_large:
-            await of_error(request, BodyTooLargeError(limit_bytes=limit))(scope, receive, send)
-            return
-        content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if body and content_type != "application/json":
-            await of_error(request, WrongContentTypeError(content_type))(scope, receive, send)
-            return
-        scope.setdefault("state", {})["body"] = bytes(body)
-        given = False
-
-        async def replay() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-        await self._app(scope, replay, send)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.surfaces.api_keys import raise_without, read_key, roles_of
+from btcfi.surfaces.addresses import who_counts
+from btcfi.surfaces.api_keys import KeyText, holds_secret, raise_without, read_key, roles_of
 from btcfi.surfaces.rest.deps import OPERATE, READ, ROLES, TRADE, Deps
-from btcfi.surfaces.rest.errors import RateLimitedError, UnauthenticatedError
+from btcfi.surfaces.rest.errors import RateLimitedError, RequestRefusedError, UnauthenticatedError
 from btcfi.units import UnixSeconds
 
 KEY_CACHE_SECONDS: Final = 5.0
@@ -42,7 +44,31 @@ class Caller:
     """The key's id, or ``anonymous`` with the address."""
     roles: frozenset[str]
     requests_per_minute: int
+    counted: str
+    """By what limits know the caller: the key's id, or the address without a key, an IPv6 one by its /64."""
     anonymous: bool = False
+    shown: KeyText | None = field(default=None, repr=False)
+    """The key that was shown, to be asked for again while a stream is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What is left of a caller's rate."""
+
+    limit: int
+    """Requests a minute."""
+    remaining: int
+    """Requests that would be let in now, one after another."""
+    reset_seconds: int
+    """Until ``remaining`` is at its most."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the answer's headers."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_seconds),
+        }
 
 
 def create_key(
@@ -93,39 +119,64 @@ class Gate:
         self._keys: OrderedDict[str, tuple[float, ApiKeyRow | None]] = OrderedDict()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    async def admit(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+    async def admit(self, request: Request) -> Caller:
         """Return who calls, and take one request from its allowance.
 
-        Raises UnauthenticatedError, RateLimitedError.
+        Raises UnauthenticatedError, RateLimitedError. A key that was not seen before costs its address a guess before
+        the store is asked, and has it back when it is a good one: many guesses at once are no more than one by one.
         """
-        address = request.client.host if request.client else "unknown"
+        host = request.client.host if request.client else "unknown"
         stranger = Caller(
-            id=f"anonymous {address}",
+            id=f"anonymous {host}",
             roles=self._deps.anonymous_roles,
             requests_per_minute=self._deps.limits.anonymous_requests_per_minute,
+            counted=f"anonymous {who_counts(host)}",
             anonymous=True,
         )
-        try:
-            caller = await self._who(request, credentials) or stranger
-        except UnauthenticatedError:
-            self._take(stranger)  # guessing keys costs the guesser's address
-            raise
+        header = request.headers.get("authorization", "")
+        caller = (
+            stranger
+            if not header
+            else await self._keyed(header, replace(stranger, counted=f"guess {who_counts(host)}"))
+        )
         self._take(caller)
         return caller
 
-    async def _who(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller | None:
-        if credentials is not None:
-            return await self._keyed(credentials.credentials)
-        if request.headers.get("authorization"):
-            raise UnauthenticatedError("the Authorization header holds no key")
-        return None
-
-    async def _keyed(self, text: str) -> Caller:
-        shown = read_key(text)
+    async def _keyed(self, header: str, guesser: Caller) -> Caller:
+        scheme, text = get_authorization_scheme_param(header)
+        try:
+            if scheme.lower() != "bearer":
+                raise UnauthenticatedError("the Authorization header holds no key")  # noqa: TRY301 - costs a guess
+            shown = read_key(text)
+        except UnauthenticatedError:
+            self._take(guesser)
+            raise
+        known = self._keys.get(shown.id)
+        proven = known is not None and holds_secret(shown, known[1], now=self._deps.clock())
+        if not proven:
+            self._take(guesser)
         row = await self._row(shown.id)
         roles = roles_of(shown, row, now=self._deps.clock()) | self._deps.anonymous_roles
+        if not proven:
+            self._give_back(guesser)
         limit = row.requests_per_minute if row is not None else 0
-        return Caller(id=shown.id, roles=roles, requests_per_minute=limit)
+        return Caller(id=shown.id, roles=roles, requests_per_minute=limit, counted=shown.id, shown=shown)
+
+    async def still_holds(self, caller: Caller, role: str) -> bool:
+        """Return whether the caller, let in before, would be let in now: its key may have ended meanwhile."""
+        if caller.shown is None:
+            return role in self._deps.anonymous_roles
+        try:
+            held = roles_of(caller.shown, await self._row(caller.shown.id), now=self._deps.clock())
+        except RequestRefusedError:
+            return False
+        return role in held | self._deps.anonymous_roles
+
+    def allowance(self, caller: Caller) -> Allowance:
+        """Return what is left to a caller."""
+        tokens, full, per_second = self._level(caller)
+        reset = math.ceil((full - tokens) / per_second) if per_second else 60
+        return Allowance(limit=caller.requests_per_minute, remaining=int(tokens), reset_seconds=reset)
 
     async def _row(self, key_id: str) -> ApiKeyRow | None:
         known = self._keys.get(key_id)
@@ -144,26 +195,41 @@ class Gate:
 
     def _take(self, caller: Caller) -> None:
         """Take a token from the caller's bucket, which holds a tenth of a minute's and refills evenly."""
+        tokens, _, per_second = self._level(caller)
+        if tokens < 1.0:
+            self._put(caller, tokens)
+            wait = math.ceil((1.0 - tokens) / per_second) if per_second else 60
+            raise RateLimitedError(requests_per_minute=caller.requests_per_minute, retry_after_seconds=wait)
+        self._put(caller, tokens - 1.0)
+
+    def _give_back(self, caller: Caller) -> None:
+        tokens, full, _ = self._level(caller)
+        self._put(caller, min(tokens + 1.0, full))
+
+    def _level(self, caller: Caller) -> tuple[float, float, float]:
+        """Return a bucket's tokens now, its size, and what it gains a second."""
         now = self._deps.monotonic()
         per_second = caller.requests_per_minute / 60.0
         full = max(caller.requests_per_minute / 10.0, 1.0)
-        tokens, since = self._buckets.get(caller.id, (full, now))
-        tokens = min(full, tokens + (now - since) * per_second)
-        if tokens < 1.0:
-            self._buckets[caller.id] = (tokens, now)
-            wait = math.ceil((1.0 - tokens) / per_second) if per_second else 60
-            raise RateLimitedError(requests_per_minute=caller.requests_per_minute, retry_after_seconds=wait)
-        self._buckets[caller.id] = (tokens - 1.0, now)
-        self._buckets.move_to_end(caller.id)
+        tokens, since = self._buckets.get(caller.counted, (full, now))
+        return min(full, tokens + (now - since) * per_second), full, per_second
+
+    def _put(self, caller: Caller, tokens: float) -> None:
+        self._buckets[caller.counted] = (tokens, self._deps.monotonic())
+        self._buckets.move_to_end(caller.counted)
         while len(self._buckets) > REMEMBERED_CALLERS:
             self._buckets.popitem(last=False)
 
 
 async def _caller(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    request: Request,
+    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],  # for the document
 ) -> Caller:
+    admitted: Caller | None = getattr(request.state, "caller", None)
+    if admitted is not None:
+        return admitted
     gate: Gate = request.app.state.gate
-    return await gate.admit(request, credentials)
+    return await gate.admit(request)
 
 
 def needs(role: str) -> Callable[[Caller], Caller]:

@@ -59,8 +59,24 @@ class Limits:
     """The library's own limit of a proof file."""
     anonymous_requests_per_minute: int = 600
     """Of one address without a key; a keyed caller's limit stands in its key."""
+    requests_at_once: int = 16
+    """Under way of one caller, streams aside; more of them wait, without their bodies."""
+    wait_seconds: float = 20.0
+    """So long; then they are refused."""
+    verifications_at_once: int = 2
+    """Proofs that are run again by one process, one of a caller; the others wait."""
+    body_seconds: float = 10.0
+    """In which a body may come as it likes; from then on at least 64 KiB a second."""
+    room_bytes: int = 32 << 20
+    """Of all bodies that are still coming or being worked on, in one process."""
+    room_bytes_per_caller: int = 9 << 20
+    """Of them of one caller: two proofs."""
     streams: int = 64
     """Open event streams of one process."""
+    streams_per_caller: int = 12
+    """Of them of one key, or of one address without a key."""
+    stream_seconds: float = 86_400.0
+    """A stream is ended then; its reader resumes with Last-Event-ID."""
     page: int = 500
     """Rows of one page."""
     stale_price_seconds: int = 300
@@ -101,6 +117,8 @@ class Deps:
     """Folder of guest programs that proofs are verified against; None: the committed ones."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call; none by default."""
+    hosts: tuple[str, ...] = ()
+    """Host names it answers to, without port; any when empty."""
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -82,11 +82,53 @@ class NoPriceError(RetryableError):
 
 
 class TooManyStreamsError(RetryableError):
-    """Every place for a stream is taken."""
+    """Every place for a stream is taken: of the process, or of this caller."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"all {limit} streams are taken; try again later, or poll")
-        self.limit = limit
+    def __init__(self, limit: int, *, of_caller: bool = False) -> None:
+        whose = "of this caller " if of_caller else ""
+        super().__init__(f"all {limit} streams {whose}are taken; end one, try again later, or poll")
+        self.limit, self.of_caller = limit, of_caller
+
+
+class BusyError(RetryableError):
+    """As much is under way for this caller as one may have at once, and none of it ended in time."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(f"more than {at_once} at once; wait for an answer before the next request")
+        self.at_once = at_once
+
+
+class NoRoomError(RetryableError):
+    """Bodies that are still coming hold all the memory that there is for them."""
+
+    def __init__(self, each: int) -> None:
+        super().__init__(f"bodies under way hold what a caller may have, {each} bytes; send them one after another")
+        self.each = each
+
+
+class SlowBodyError(RequestRefusedError):
+    """The body came too slowly, or stopped."""
+
+    def __init__(self, *, seconds: float, bytes_per_second: int) -> None:
+        super().__init__(
+            f"the body came too slowly; expected {bytes_per_second} bytes a second after the first {seconds:g} s"
+        )
+        self.seconds, self.bytes_per_second = seconds, bytes_per_second
+
+
+class WrongHostError(RequestRefusedError):
+    """A request under a host name that is not served here."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"host name {host[:80]!r} is not served here; BTCFI_API_HOSTS names those that are")
+        self.host = host
+
+
+class AmbiguousLengthError(RequestRefusedError):
+    """A request that says its length in two ways: where it ends is a matter of opinion."""
+
+    def __init__(self) -> None:
+        super().__init__("Content-Length and Transfer-Encoding came together; expected one of them")
 
 
 class NotProvenError(NotFoundError):

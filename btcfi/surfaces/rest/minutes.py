@@ -25,10 +25,12 @@ REFUSALS = documented(401, 403, 422, 429, 503)
 class MinuteFilter(schemas.Request):
     """Which minutes."""
 
-    start: schemas.UnixTime | None = Field(
-        default=None, description="The first minute's opening second; without it, the newest minutes."
-    )  # fmt: skip
+    start: schemas.When | None = Field(
+        default=None,
+        description="The first minute's opening second, since 1970 or in ISO 8601 with a zone; without it, the newest.",
+    )
     minutes: int = Field(default=MOST_MINUTES, ge=1, le=MOST_MINUTES)
+    """How many."""
 
 
 def add_minutes(routes: APIRouter, deps: Deps) -> None:

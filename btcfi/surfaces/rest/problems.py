@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 WRONG_FIELD: Final = "A field of the request is wrong."
 
+log = logging.getLogger("btcfi.api")
+
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -31,6 +35,8 @@ def problem(
     """Return the response of one problem; ``more`` adds fields, None ones are left out."""
     body = {"type": f"urn:btcfi:error:{kind}", "title": title, "status": status, "detail": detail}
     body |= {"instance": request.url.path} | {k: v for k, v in more.items() if v is not None}
+    if request_id := getattr(request.state, "request_id", None):
+        body["request_id"] = request_id
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -44,7 +50,8 @@ def of_error(request: Request, error: BtcfiError) -> JSONResponse:
         title = (type(error).__doc__ or "An error.").splitlines()[0].split(". ")[0].rstrip(".") + "."
     headers = {}
     if isinstance(error, RateLimitedError):
-        headers["Retry-After"] = str(error.retry_after_seconds)
+        headers["Retry-After"] = headers["RateLimit-Reset"] = str(error.retry_after_seconds)
+        headers |= {"RateLimit-Limit": str(error.requests_per_minute), "RateLimit-Remaining": "0"}
     elif status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "5"
     elif status == HTTPStatus.UNAUTHORIZED:
@@ -102,10 +109,17 @@ def install(app: FastAPI) -> None:
         if status == HTTPStatus.BAD_REQUEST:
             # the framework's answer to a body that is no JSON at all
             return problem(request, status=422, kind="invalid-request", title=WRONG_FIELD, detail=detail, field="body")
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            # the router knows the methods of the first route of the path alone
+            headers["Allow"] = ", ".join(allowed(request)) or headers.get("Allow", "")
         kind = phrase.lower().replace(" ", "-")
         return problem(request, status=status, kind=kind, title=f"{phrase}.", detail=detail, headers=headers)
 
-    async def unforeseen(request: Request, _error: Exception) -> Response:
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        said = getattr(request.state, "request_id", "none")
+        log.error(
+            "%s %s failed inside: %s, request id %s", request.method, request.url.path, type(error).__name__, said
+        )
         return problem(
             request, status=500, kind="internal", title="The request failed inside.",
             detail="the request failed inside; nothing about it is for outside",
@@ -115,6 +129,24 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def allowed(request: Request) -> list[str]:
+    """Return the methods that a path has, by the document."""
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    methods = {
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if path_pattern(template).fullmatch(path)
+        for method in operations
+    }
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+@cache
+def path_pattern(template: str) -> re.Pattern[str]:
+    """Return what matches the paths of a template: a parameter is anything without a slash, as for the router."""
+    return re.compile("[^/]+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", template)))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

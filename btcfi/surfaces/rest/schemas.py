@@ -11,12 +11,21 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    computed_field,
+)
 from pydantic_core import PydanticCustomError
 
 from btcfi.adapters.store.options.tables import OptionState, SettlementState
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import Number, parse_dollars, parse_quantity
+from btcfi.surfaces.rest.times import iso, parse_time
 
 MAX_UNIX = 2**32 - 1
 
@@ -64,6 +73,38 @@ FixingText = Annotated[
 UnixTime = Annotated[int, Field(ge=0, le=MAX_UNIX, description="Seconds since 1970.")]
 
 
+def _seconds(value: object) -> object:
+    """Return a time's seconds; what is no text passes, for the field to judge. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_time(value, "time")
+    except InvalidInputError as e:
+        raise ValueError(f"{e.problem}; expected {e.expected}") from e
+
+
+def _either(**bounds: int) -> WithJsonSchema:
+    seconds = {"type": "integer", "minimum": 0, "maximum": MAX_UNIX} | bounds
+    return WithJsonSchema({"anyOf": [seconds, {"type": "string", "format": "date-time", "maxLength": 40}]})
+
+
+When = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=MAX_UNIX), _either()]
+"""A time of a request, in either form."""
+
+
+def _as_itself(value: object) -> object:
+    """Return a time's seconds, of an order: a number is a number and no text. Raises ValueError."""
+    if isinstance(value, str) and value.strip().isdigit():
+        raise ValueError("a number as text; expected an integer, or ISO 8601 with a zone")
+    return _seconds(value)
+
+
+WholeMinute = Annotated[
+    int, BeforeValidator(_as_itself), Field(gt=0, le=MAX_UNIX, multiple_of=60, strict=True),
+    _either(minimum=60, multipleOf=60),
+]  # fmt: skip
+
+
 class OptionType(StrEnum):
     """The four payoffs."""
 
@@ -76,20 +117,32 @@ class OptionType(StrEnum):
 class Request(BaseModel):
     """A body or a query: nothing unknown in it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """What is answered. Under each field stands its description; its example stands in ``examples.py``."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Problem(BaseModel):
     """What went wrong, as RFC 9457 has it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
     type: str = Field(description="A URN that names the kind of error and does not change.")
     title: str
+    """The kind in a sentence."""
     status: int
+    """Of the answer."""
     detail: str = Field(description="One line that says what would be right.")
     instance: str = Field(description="The path that was asked.")
     field: str | None = None
+    """The field that is wrong, where it is one."""
     expected: str | None = None
+    """What that field may be."""
+    request_id: str | None = None
+    """The request's id, also in the answer's X-Request-Id: the log has it where something failed inside."""
 
 
 class PremiumQuery(Request):
@@ -101,18 +154,22 @@ class PremiumQuery(Request):
         examples=["2026-12-31T08:00:00Z"],
     )  # fmt: skip
     type: OptionType
+    """Which payoff."""
     barrier: Usd | None = Field(
         default=None, description="Knock-out level in USD per BTC: above the strike up-and-out, below it down-and-out."
     )
     american: bool = False
+    """Whether it may be exercised before its expiry."""
     fixing: FixingText | None = None
+    """What settles it; the preset's where it is not given."""
     quantity: Bitcoin = Field(default=Decimal(1), description="BTC, in hundredths: what total_cents is of.")
 
 
-class Premium(BaseModel):
+class Premium(Answer):
     """The published answer, and what it rests on. Per BTC of quantity, but for the three fields of the whole."""
 
     premium_btc: float
+    """Bitcoin per bitcoin of quantity."""
     delta: float = Field(description="USD per USD of spot.")
     gamma: float = Field(description="Delta per USD of spot.")
     theta: float = Field(description="USD per calendar day.")
@@ -120,44 +177,72 @@ class Premium(BaseModel):
     rho: float = Field(description="USD per percentage point of the interest rate.")
     premium_cents: int = Field(description="US cents, rounded half-even.")
     spot_cents: int
+    """The agreed price in US cents."""
     volatility: float = Field(description="Per square-root year: 0.65 is 65 %.")
-    priced_at_unix: int = Field(description="The market's time, a recording's in a replay.")
+    priced_at_unix: int
+    """The market's time, a recording's in a replay, in seconds since 1970."""
     total_cents: int = Field(
         description="US cents for the whole quantity, rounded up once: what a sale charges now, and max_premium_cents "
         "of an order that wants no more."
     )
     total_sats: int = Field(description="What the funding pays for it.")
     collateral_sats: int
+    """What the seller would lock."""
     quoted_at_unix: int = Field(description="The server's clock: quoted_at_unix of an order by this quote.")
     valid_until_unix: int = Field(description="From this second on an order by this quote is refused.")
 
+    @computed_field
+    def priced_at(self) -> str:
+        """ISO 8601: the market's time."""
+        return iso(self.priced_at_unix)
 
-class Market(BaseModel):
+    @computed_field
+    def quoted_at(self) -> str:
+        """ISO 8601: the server's clock."""
+        return iso(self.quoted_at_unix)
+
+    @computed_field
+    def valid_until(self) -> str:
+        """ISO 8601: from this moment on an order by this quote is refused."""
+        return iso(self.valid_until_unix)
+
+
+class Market(Answer):
     """The published answer, and the integers behind it."""
 
     spot_price: float = Field(description="USD per BTC.")
     volatility_30d: float = Field(description="Realised, per square-root year; of what history there is.")
     last_update: str = Field(description="ISO 8601: the minute that the price is of.")
     spot_cents: int
+    """The agreed price in US cents."""
     slot_unix: int
+    """The minute that the price is of, in seconds since 1970."""
     samples: int = Field(description="Returns that the volatility rests on; 0: the preset's value.")
     market_status: Literal["trading", "thin", "stale", "halted"] = Field(
         description="Only at a price that is trading is anything quoted or sold."
     )
+
+    @computed_field
+    def slot_at(self) -> str:
+        """ISO 8601: the minute that the price is of."""
+        return iso(self.slot_unix)
 
 
 class CreateOption(Request):
     """The published body; the last five fields are ours."""
 
     type: OptionType
+    """Which payoff."""
     strike: Usd
-    expiry: Annotated[
-        int, Field(gt=0, le=MAX_UNIX, multiple_of=60, strict=True, description="Seconds since 1970, on a whole minute.")
-    ]
+    expiry: WholeMinute
+    """On a whole minute: seconds since 1970, or ISO 8601 with a zone."""
     quantity: Bitcoin
     barrier: Usd | None = None
+    """Knock-out level in USD per BTC: above the strike up-and-out, below it down-and-out."""
     american: Annotated[bool, Field(strict=True)] = False
+    """Whether it may be exercised before its expiry."""
     fixing: FixingText | None = None
+    """What settles it; the preset's where it is not given."""
     max_premium_cents: Annotated[int, Field(ge=1, le=MAX_UNIX, strict=True)] | None = Field(
         default=None,
         description="The total_cents that /premium showed, or another limit: at or below it the option is sold at the "
@@ -168,70 +253,143 @@ class CreateOption(Request):
     )
 
 
-class Created(BaseModel):
+class Created(Answer):
     """The published answer, and the exact amounts."""
 
     option_id: str
+    """The option's id."""
     premium: float = Field(description="USD for the whole quantity.")
     taproot_address: str | None = Field(
         description="Where the contract is funded. Null until both parties' keys are known; the option shows it then."
     )
     premium_cents: int
+    """The premium for the whole quantity in US cents."""
     premium_sats: int
+    """The premium in satoshis."""
     collateral_sats: int
+    """What the contract locks up, in satoshis."""
 
 
-class Option(BaseModel):
+class Option(Answer):
     """An option as it stands."""
 
     id: str
+    """The option's id."""
     state: OptionState
+    """Where it stands in its life."""
     type: OptionType
+    """Which payoff."""
     strike_cents: int
+    """US cents per bitcoin."""
     quantity_centi_btc: int
+    """Hundredths of a bitcoin."""
     barrier_cents: int | None
+    """US cents per bitcoin; null without a barrier."""
     american: bool
+    """Whether it may be exercised before its expiry."""
     expiry_unix: int
+    """Seconds since 1970, on a whole minute."""
     fixing: str = Field(description="What settles it: minute, twap:N or median:N.")
     premium_cents: int
+    """For the whole quantity in US cents."""
     premium_sats: int
+    """The premium in satoshis."""
     collateral_sats: int
+    """What the contract locks up, in satoshis."""
     taproot_address: str | None
+    """Where the contract is funded; null until both parties' keys are known."""
     funding_txid: str | None
+    """The transaction that funded it; null before."""
     created_at_unix: int
+    """When it was sold, in seconds since 1970."""
+
+    @computed_field
+    def strike(self) -> float:
+        """USD per BTC, as in an order."""
+        return self.strike_cents / 100
+
+    @computed_field
+    def quantity(self) -> float:
+        """BTC, as in an order."""
+        return self.quantity_centi_btc / 100
+
+    @computed_field
+    def barrier(self) -> float | None:
+        """USD per BTC, as in an order; null without a barrier."""
+        return None if self.barrier_cents is None else self.barrier_cents / 100
+
+    @computed_field
+    def expiry(self) -> str:
+        """ISO 8601."""
+        return iso(self.expiry_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was sold."""
+        return iso(self.created_at_unix)
 
 
-class StoredPremium(BaseModel):
+class StoredPremium(Answer):
     """The newest premium that the premium service stored. The Greeks are per BTC of quantity."""
 
     option_id: str
+    """The option's id."""
     slot_unix: int
+    """The minute whose price it rests on, in seconds since 1970."""
     premium_cents: int = Field(description="US cents for the whole quantity; 0 once the barrier was touched.")
     delta: float
+    """USD per USD of spot."""
     gamma: float
+    """Delta per USD of spot."""
     vega: float
+    """USD per percentage point of volatility."""
     theta: float
+    """USD per calendar day."""
     rho: float
+    """USD per percentage point of the interest rate."""
     priced_at_unix: int
+    """When it was stored, in seconds since 1970."""
+
+    @computed_field
+    def slot_at(self) -> str:
+        """ISO 8601: the minute whose price it rests on."""
+        return iso(self.slot_unix)
+
+    @computed_field
+    def priced_at(self) -> str:
+        """ISO 8601: when it was stored."""
+        return iso(self.priced_at_unix)
 
 
-class Settlement(BaseModel):
+class Settlement(Answer):
     """A settlement as it stands."""
 
     id: str
+    """The settlement's id."""
     option_id: str
+    """The option that it is of."""
     state: SettlementState
+    """Where it stands on its way to the chain."""
     reason: str
+    """Why it is settled: at its expiry, early, or asked for."""
     slot_unix: int
+    """The minute whose price settles it, in seconds since 1970."""
     price_cents: int
-    payout_cents: int | None = Field(description="What the guest computed, rounded down to a cent.")
+    """That price in US cents per bitcoin."""
+    payout_cents: int | None = Field(description="What the guest computed, rounded down to a cent; null before it ran.")
     payout_sats: int | None = Field(description="What the guest computed, rounded down to a satoshi.")
     steps: int | None
+    """Instructions that the guest program ran."""
     proof_root: str | None
+    """Root of the proof's tree, in hex."""
     txid: str | None
+    """The transaction that settles it; null before."""
     attempts: int
+    """How often a worker has claimed it."""
     last_error: str | None
+    """What the last attempt failed by."""
     updated_at_unix: int
+    """Its last step, in seconds since 1970."""
     paid_sats: int | None = Field(
         default=None,
         description="What the transaction `txid` pays the buyer. paid + returned + anchor + fee = collateral.",
@@ -245,26 +403,56 @@ class Settlement(BaseModel):
         default=None, description="Of the service's child of it, the anchor's value included; null without one."
     )
 
+    @computed_field
+    def slot_at(self) -> str:
+        """ISO 8601: the minute whose price settles it."""
+        return iso(self.slot_unix)
 
-class SettlementRequested(BaseModel):
+    @computed_field
+    def updated_at(self) -> str:
+        """ISO 8601: its last step."""
+        return iso(self.updated_at_unix)
+
+
+class SettlementRequested(Answer):
     """An ad hoc settlement that was asked for."""
 
     option_id: str
+    """The option that is to be settled."""
     state: str = Field(description="open, accepted, held or refused.")
     answer: str | None
+    """What was answered, in words; null while open."""
     requested_at_unix: int
+    """When it was first asked for, in seconds since 1970."""
+
+    @computed_field
+    def requested_at(self) -> str:
+        """ISO 8601: when it was first asked for."""
+        return iso(self.requested_at_unix)
 
 
-class Event(BaseModel):
+class Event(Answer):
     """One edge that was crossed."""
 
     id: int
+    """Grows with every edge; a stream resumes after it."""
     entity: str
+    """Of what kind."""
     entity_id: str
+    """Whose edge it is."""
     from_state: str
+    """Empty for the first."""
     to_state: str
+    """The state that it is in since."""
     at_unix: int
+    """When, in seconds since 1970."""
     detail: str
+    """Why, where that needs words."""
+
+    @computed_field
+    def at(self) -> str:
+        """ISO 8601: when."""
+        return iso(self.at_unix)
 
 
 class SettlementEvent(Event):
@@ -274,13 +462,17 @@ class SettlementEvent(Event):
     paid_sats: int | None = Field(default=None, description="What its transaction pays the buyer.")
 
 
-class Price(BaseModel):
+class Price(Answer):
     """One agreed minute."""
 
     slot_unix: int
+    """The minute, in seconds since 1970."""
     price_cents: int
+    """The agreed price in US cents per bitcoin."""
     low_cents: int | None
+    """The lowest price in the minute."""
     high_cents: int | None
+    """The highest price in the minute."""
     confidence_cents: int | None = Field(
         default=None, description="More than half of the venues lie within it of the price."
     )
@@ -292,6 +484,16 @@ class Price(BaseModel):
     thin: list[str] = Field(default_factory=list, description="Why nothing settles on this price; empty where it may.")
     expires_at_unix: int = Field(default=0, description="From this second on the price is stale.")
 
+    @computed_field
+    def slot_at(self) -> str:
+        """ISO 8601: the minute."""
+        return iso(self.slot_unix)
+
+    @computed_field
+    def expires_at(self) -> str:
+        """ISO 8601: from then on the price is stale."""
+        return iso(self.expires_at_unix)
+
 
 class LatestPrice(Price):
     """The newest agreed minute, and whether it may still be used."""
@@ -302,31 +504,38 @@ class LatestPrice(Price):
     )
 
 
-class OptionPage(BaseModel):
+class OptionPage(Answer):
     """Some options, newest first."""
 
     items: list[Option]
+    """The options."""
     next_cursor: str | None
+    """Names the next page; null on the last."""
 
 
-class SettlementPage(BaseModel):
+class SettlementPage(Answer):
     """Some settlements, newest first."""
 
     items: list[Settlement]
+    """The settlements."""
     next_cursor: str | None
+    """Names the next page; null on the last."""
 
 
-class PricePage(BaseModel):
+class PricePage(Answer):
     """Some prices, newest first."""
 
     items: list[Price]
+    """The minutes."""
     next_cursor: str | None
+    """Names the next page; null on the last."""
 
 
-class MinuteSubmissions(BaseModel):
+class MinuteSubmissions(Answer):
     """What was signed of one minute. Nothing here has to be believed: each submission carries its signature."""
 
     slot: int
+    """The minute, in seconds since 1970."""
     state: Literal["open", "closed", "unsigned", "never_asked", "unknown"] = Field(
         description="Where the round stands: `unsigned` is one of which nothing was signed."
     )
@@ -335,58 +544,86 @@ class MinuteSubmissions(BaseModel):
     )
     report: dict[str, Any] | None = Field(description="What this service concluded, for comparison.")
 
+    @computed_field
+    def slot_at(self) -> str:
+        """ISO 8601: the minute."""
+        return iso(self.slot)
 
-class SubmissionsPage(BaseModel):
+
+class SubmissionsPage(Answer):
     """Some minutes in their order."""
 
     feed: str
+    """What is priced."""
     newest_slot: int | None = Field(description="The newest minute that has a round.")
     minutes: list[MinuteSubmissions]
+    """The minutes."""
 
 
-class Check(BaseModel):
+class Check(Answer):
     """What a verifier found. A proof that does not hold is an answer, not an error."""
 
     valid: bool
+    """Whether the proof holds."""
     depth: Literal["execute", "sample", "paths"]
+    """How much was done again."""
     proof_root: str | None
+    """Root of the proof's tree, in hex; null for one that does not hold."""
     program: str | None
+    """The guest program that it is of."""
     steps: int | None
+    """Instructions that it ran."""
     output_hex: str | None
+    """What it gave, as bytes in hex."""
     checks: list[str]
+    """What was checked, in order."""
     failed_check: str | None
+    """The check that failed, in words; null when none did."""
 
 
-class BookRisk(BaseModel):
+class BookRisk(Answer):
     """The writer's book: all options that are not settled."""
 
     options: int
+    """How many."""
     spot_cents: int
+    """The agreed price in US cents per bitcoin."""
     volatility: float
+    """Per square-root year: 0.65 is 65 %."""
     value_cents: int
+    """What the book is worth to its writer in US cents: negative."""
     delta_btc: float
+    """Bitcoin."""
     gamma_btc: float = Field(description="Change of delta per 1 % of spot.")
     vega: float
+    """USD per percentage point of volatility."""
     theta: float
+    """USD per calendar day."""
     rho: float
+    """USD per percentage point of the interest rate."""
     required_margin_cents: int
+    """US cents that the stress grid asks for."""
     collateral_cents: int
+    """US cents that are locked up."""
     liability_cents: int
+    """US cents that the options are worth to their buyers."""
     utilisation: float | None
+    """Required margin by collateral; null without any."""
     spot_moves: list[float]
+    """Of the stress grid: 0.1 is up by 10 %."""
     volatility_moves: list[float]
+    """Of the stress grid: 0.25 is up by a quarter."""
     profit_cents: list[list[int]] = Field(description="By volatility move, then spot move, now.")
 
 
-class Health(BaseModel):
+class Health(Answer):
     """Whether the API can do its work."""
 
     status: Literal["ok", "degraded"]
+    """ok, or degraded."""
     database: Literal["ok", "unreachable"]
+    """Whether it answers."""
     last_price_age_seconds: int | None
-    """By the wall clock: a replay's or a simulation's price counts from when it was agreed."""
+    """By the wall clock: a replay's or a simulation's price counts from when it was agreed; null before the first."""
     market: Literal["live", "simulated"]
     """simulated: prices are replayed or generated, and no market's of now."""
-
-
-Json = dict[str, Any]

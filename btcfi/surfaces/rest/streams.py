@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from threading import Event
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.surfaces.rest import reads
-from btcfi.surfaces.rest.auth import ROLE, Reader
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader
 from btcfi.surfaces.rest.deps import READ, Deps
 from btcfi.surfaces.rest.errors import TooManyStreamsError
 from btcfi.surfaces.rest.problems import documented
+from btcfi.surfaces.rest.turns import Places
 
 POLL_SECONDS: Final = 0.5
 """Between two looks into the store: a price comes once a minute, a settlement takes seconds."""
 
 HEARTBEAT_SECONDS: Final = 15.0
 """Comments that keep proxies from closing a silent stream."""
+
+RESUME: Final = ": resume"
+"""Said, as a comment, where nothing but the stream's time is over: the reader opens it again after its last event."""
+
+CUT_SECONDS: Final = 30.0
+"""After its time a stream is cut that did not end by itself: its reader takes nothing."""
 
 MEDIA_TYPE: Final = "text/event-stream"
 
@@ -34,7 +43,12 @@ BOOK_POLL_SECONDS: Final = 2.0
 Item = tuple[str, str, str]
 """Event id, event name, JSON."""
 
-Id = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Id = Annotated[
+    str,
+    Path(
+        min_length=1, max_length=128, pattern=r"^[!-~]+$", description="As the lists and a creation's answer have it."
+    ),
+]
 
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Resume after this event.", pattern=r"^[0-9]{1,18}$")
@@ -55,17 +69,17 @@ STREAMED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(deps: Deps) -> APIRouter:
-    """Return the stream endpoints, without a prefix."""
+def router(deps: Deps, gate: Gate) -> APIRouter:
+    """Return the stream endpoints, without a prefix. ``gate``: who lets in, and is asked again meanwhile."""
     routes = APIRouter(tags=["streams"])
-    places = Places(deps.limits.streams)
+    places = Streams(deps, gate)
     refusals = documented(401, 403, 422, 429, 503)
 
     @routes.get(
         "/prices/stream", response_class=StreamingResponse, responses=STREAMED | refusals, openapi_extra={ROLE: READ}
     )
     async def stream_prices(
-        _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
+        caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every minute that is priced, from the newest on."""
 
@@ -80,7 +94,7 @@ def router(deps: Deps) -> APIRouter:
             return [(str(row.slot), "price", reads.price_of(row).model_dump_json()) for row in rows]
 
         start = last_event_id or str(await run_in_threadpool(newest))
-        return places.stream(request, after, start, count)
+        return places.stream(request, caller, after, start, count)
 
     @routes.get(
         "/settlements/stream",
@@ -89,7 +103,7 @@ def router(deps: Deps) -> APIRouter:
         openapi_extra={ROLE: READ},
     )
     async def stream_settlements(
-        _caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
+        caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every edge that a settlement crosses, from now on or after Last-Event-ID."""
 
@@ -104,13 +118,13 @@ def router(deps: Deps) -> APIRouter:
             return [(str(one.id), "settlement", one.model_dump_json()) for one in found]
 
         start = last_event_id or str(await run_in_threadpool(newest))
-        return places.stream(request, after, start, count)
+        return places.stream(request, caller, after, start, count)
 
     _premium(routes, deps, places)
     return routes
 
 
-def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
+def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
     refusals = documented(401, 403, 422, 429, 503)
 
     @routes.get(
@@ -120,7 +134,7 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
         openapi_extra={ROLE: READ},
     )
     async def stream_premium(
-        _caller: Reader, request: Request, option_id: Id, last_event_id: LastEventId = None, count: Count = None
+        caller: Reader, request: Request, option_id: Id, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream an open option's premium each time that the premium service stores it; the id is its time."""
 
@@ -136,13 +150,13 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
             return [(str(row.priced_at_unix), "premium", reads.premium_of(row).model_dump_json())]
 
         await run_in_threadpool(exists)
-        return places.stream(request, after, last_event_id or "0", count)
+        return places.stream(request, caller, after, last_event_id or "0", count)
 
     @routes.get(
         "/premiums/stream", response_class=StreamingResponse, responses=STREAMED | refusals, openapi_extra={ROLE: READ}
     )
     async def stream_premiums(
-        _caller: Reader, request: Request, last_event_id: LastPremiumId = None, count: Count = None
+        caller: Reader, request: Request, last_event_id: LastPremiumId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream the premium of every open option, each time that the premium service stores them anew."""
 
@@ -155,49 +169,67 @@ def _premium(routes: APIRouter, deps: Deps, places: Places) -> None:
                 for row in rows
             ]
 
-        return places.stream(request, after, last_event_id or "0", count, poll_seconds=BOOK_POLL_SECONDS)
+        return places.stream(request, caller, after, last_event_id or "0", count, poll_seconds=BOOK_POLL_SECONDS)
 
 
-class Places:
-    """The open streams of one process, at most ``limit``."""
+class Streams:
+    """The open streams of one process: each in a place of its caller's, for a time, while its key holds."""
 
-    def __init__(self, limit: int) -> None:
-        """``limit``: streams at once."""
-        self._limit = limit
-        self._taken = 0
+    def __init__(self, deps: Deps, gate: Gate) -> None:
+        """``gate``: who is asked whether a caller would still be let in."""
+        self._deps, self._gate = deps, gate
+        limits = deps.limits
+        self._places = Places(each=limits.streams_per_caller, most=limits.streams)
 
     def stream(
-        self, request: Request, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
+        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
         *, poll_seconds: float = POLL_SECONDS,
     ) -> StreamingResponse:  # fmt: skip
-        """Return the response that sends what ``after`` finds. Raises TooManyStreamsError."""
-        if self._taken >= self._limit:
-            raise TooManyStreamsError(self._limit)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        events = self._events(request, after, start, count, poll_seconds)
-        return StreamingResponse(events, media_type=MEDIA_TYPE, headers=headers)
+        """Return the response that sends what ``after`` finds; sent, it raises TooManyStreamsError without a place."""
+        events = self._events(request, caller, after, start, count, poll_seconds=poll_seconds)
+        return Placed(events, places=self._places, caller=caller.counted, seconds=self._deps.limits.stream_seconds)
 
     async def _events(
-        self, request: Request, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
-        poll_seconds: float,
+        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
+        *, poll_seconds: float,
     ) -> AsyncIterator[str]:  # fmt: skip
-        self._taken += 1
-        try:
-            yield ": connected\n\n"
-            last = start
-            left = count if count is not None else -1
-            silent = 0.0
-            closing: Event = request.app.state.closing
-            while left and not closing.is_set() and not await request.is_disconnected():
-                found = await run_in_threadpool(after, last)
-                for last, name, body in found[: left if left > 0 else None]:
-                    yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"
-                    left -= 1
-                silent = 0.0 if found else silent + poll_seconds
-                if silent >= HEARTBEAT_SECONDS:
-                    silent = 0.0
-                    yield ": still here\n\n"
-                if left and not found:
-                    await asyncio.sleep(poll_seconds)
-        finally:
-            self._taken -= 1
+        yield ": connected\n\n"
+        last = start
+        left = count if count is not None else -1
+        silent = 0.0
+        closing: Event = request.app.state.closing
+        ends = self._deps.monotonic() + self._deps.limits.stream_seconds
+        while left and self._deps.monotonic() < ends and not closing.is_set() and not await request.is_disconnected():
+            if not await self._gate.still_holds(caller, READ):
+                return
+            found = await run_in_threadpool(after, last)
+            for last, name, body in found[: left if left > 0 else None]:
+                yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"
+                left -= 1
+            silent = 0.0 if found else silent + poll_seconds
+            if silent >= HEARTBEAT_SECONDS:
+                silent = 0.0
+                yield ": still here\n\n"
+            if left and not found:
+                await asyncio.sleep(poll_seconds)
+        if left and self._deps.monotonic() >= ends:
+            yield f"{RESUME}\n\n"
+
+
+class Placed(StreamingResponse):
+    """A stream that holds a place from its first byte to its end."""
+
+    def __init__(self, events: AsyncIterator[str], *, places: Places, caller: str, seconds: float) -> None:
+        """seconds: after which the stream ends by itself; where nobody reads it is cut a little later."""
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type=MEDIA_TYPE, headers=headers)
+        self._places, self._caller, self._seconds = places, caller, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream. Raises TooManyStreamsError before its first byte."""
+        if not self._places.free(self._caller):
+            whole = self._places.free("")
+            raise TooManyStreamsError(self._places.each if whole else self._places.most, of_caller=whole)
+        with self._places.place(self._caller), suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds + CUT_SECONDS):
+                await super().__call__(scope, receive, send)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
@@ -34,6 +36,7 @@ from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.read_once import ReadOnceRoute
 from btcfi.surfaces.rest.streams import Id
+from btcfi.surfaces.rest.turns import Turns
 from btcfi.units import UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
@@ -46,8 +49,16 @@ SPOT_MOVES = (-0.30, -0.20, -0.10, -0.05, 0.0, 0.05, 0.10, 0.20, 0.30)
 VOLATILITY_MOVES = (-0.25, 0.0, 0.25)
 
 
+PROOF_FILE = {
+    "required": True,
+    "description": "A proof file, as downloaded.",
+    "content": {"application/json": {"schema": {"type": "object", "title": "Proof file"}}},
+}
+
+
 class _Page(schemas.Request):
     limit: int = Field(default=100, ge=1, le=500)
+    """Rows of the page."""
     cursor: Cursor
 
 
@@ -55,23 +66,31 @@ class OptionFilter(_Page):
     """Which options."""
 
     state: OptionState | None = None
+    """Only those in this state."""
     type: schemas.OptionType | None = None
-    expiry_from: schemas.UnixTime | None = None
-    expiry_to: schemas.UnixTime | None = None
+    """Only those of this payoff."""
+    expiry_from: schemas.When | None = None
+    """Only those that expire from then on: seconds since 1970, or ISO 8601 with a zone."""
+    expiry_to: schemas.When | None = None
+    """Only those that expire up to then, in the same forms."""
 
 
 class SettlementFilter(_Page):
     """Which settlements."""
 
     state: SettlementState | None = None
+    """Only those in this state."""
     option_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[!-~]+$")
+    """Only those of this option."""
 
 
 class PriceFilter(_Page):
     """Which minutes: from ``start`` to before ``end``."""
 
-    start: schemas.UnixTime = 0
-    end: schemas.UnixTime = schemas.MAX_UNIX
+    start: schemas.When = 0
+    """From then on: seconds since 1970, or ISO 8601 with a zone."""
+    end: schemas.When = schemas.MAX_UNIX
+    """Before then, in the same forms."""
 
 
 class Nothing(schemas.Request):
@@ -107,7 +126,9 @@ def _options(routes: APIRouter, deps: Deps) -> None:
         caller: Trader, request: Request, response: Response, body: schemas.CreateOption, key: IdempotencyKey = None
     ) -> Response | schemas.Created:
         """Create an option, as /option/create does, with the status of something new."""
-        return await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
+        made = await run_in_threadpool(create_once, deps, caller, request.url.path, response, body, key, 201)
+        _say_where(request, response, made)
+        return made
 
     @routes.get("/options/{option_id}", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
     def option(_caller: Reader, option_id: Id) -> schemas.Option:
@@ -128,9 +149,12 @@ def _options(routes: APIRouter, deps: Deps) -> None:
         responses=MISSING | documented(413, 415),
         openapi_extra={ROLE: OPERATE},
     )
-    def settle(caller: Operator, option_id: Id) -> schemas.SettlementRequested:
+    def settle(
+        caller: Operator, at: Request, response: Response, option_id: Id
+    ) -> schemas.SettlementRequested:  # fmt: skip
         """Ask for an option to be settled now; asking again changes nothing, or asks a refused request anew."""
         asked = request(deps, caller.id, option_id)
+        response.headers["Location"] = at.url.path.removesuffix("/settle")
         if asked.state == RequestState.OPEN:
             deps.submit("settlement_request", option_id)
         return asked
@@ -145,6 +169,14 @@ def _options(routes: APIRouter, deps: Deps) -> None:
         """Cancel a sale that is not funded; asking again changes nothing."""
         with deps.store.transaction() as session:
             return reads.option_of(cancel_sale(session, option_id, by=f"api {caller.id}", now=deps.clock()))
+
+
+def _say_where(request: Request, response: Response, made: Response | schemas.Created) -> None:
+    """Name the new option's own path in the answer, in a repeated one too."""
+    if isinstance(made, Response):
+        made.headers["Location"] = f"{request.url.path}/{json.loads(bytes(made.body))['option_id']}"
+    else:
+        response.headers["Location"] = f"{request.url.path}/{made.option_id}"
 
 
 def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementRequested:
@@ -204,19 +236,25 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
         return Response(content=body, media_type="application/json", headers=headers)
 
+    turns = Turns(each=1, most=deps.limits.verifications_at_once)
+
     @routes.post(
-        "/proofs/verify", tags=["proofs"], responses=REFUSALS | documented(413, 415), openapi_extra={ROLE: READ}
+        "/proofs/verify",
+        tags=["proofs"],
+        responses=REFUSALS | documented(413, 415),
+        # read by the verifier alone, in its thread: four megabytes of JSON would hold up everybody
+        openapi_extra={ROLE: READ, "requestBody": PROOF_FILE},
     )
-    def verify(
-        _caller: Reader,
+    async def verify(
+        caller: Reader,
         request: Request,
-        _file: Annotated[schemas.Json, Body(description="A proof file, as downloaded.")],
         depth: Annotated[
-            Literal["execute", "sample", "paths"], Query(description="How much is done again.")
+            Literal["execute", "sample", "paths"], Query(description="How much is done again.", examples=["execute"])
         ] = "execute",
     ) -> schemas.Check:
         """Check a proof file: the answer says whether it holds, and which check failed if not."""
-        return check(bytes(request.state.body), depth, deps)
+        async with turns.of(caller.counted, seconds=deps.limits.wait_seconds):
+            return await run_in_threadpool(check_document, bytes(request.state.body), depth, deps)
 
 
 def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
@@ -256,6 +294,18 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             status="ok" if fine else "degraded", database=database, last_price_age_seconds=age,
             market="simulated" if deps.replay_clock else "live",
         )  # fmt: skip
+
+
+def check_document(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:
+    """Return what a verifier says of a body. Raises RequestValidationError for one that is no JSON object."""
+    try:
+        is_object = isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        problem = {"type": "dict_type", "loc": ("body", "body"), "msg": "Input should be a JSON object", "input": None}
+        raise RequestValidationError([problem])
+    return check(body, depth, deps)
 
 
 def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps) -> schemas.Check:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.access.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow
+from btcfi.adapters.store.access.console_tables import AuditRow, ConsoleAccountRow, ConsoleSessionRow, audit
 from btcfi.units import UnixSeconds
 
 SIGN_IN: Final = "sign-in"
 """The action under which the audit has sign-ins, and counts the refused ones."""
 
 REFUSED: Final = "refused"
+DONE: Final = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,25 @@ def end_session(session: Session, token_sha256: str) -> None:
 def end_sessions(session: Session, account: str) -> None:
     """End every sign-in of an account."""
     session.execute(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.account) == account))
+
+
+def begin_attempt(session: Session, *, name: str, address: str, now: UnixSeconds) -> int:
+    """Write down a sign-in before its password is looked at, as refused: so it counts, whatever becomes of it."""
+    entry = audit(session, now=now, account=name, address=address, action=SIGN_IN, outcome=REFUSED)
+    session.flush()
+    if entry.id is None:
+        raise AssertionError  # pragma: no cover - a stored row has its number
+    return entry.id
+
+
+def attempt_succeeded(session: Session, number: int) -> None:
+    """Note that the password of an attempt was right."""
+    session.execute(update(AuditRow).where(col(AuditRow.id) == number).values(outcome=DONE))
+
+
+def withdraw_attempt(session: Session, number: int) -> None:
+    """Forget an attempt whose password nobody looked at, because there were too many: it does not count as one."""
+    session.execute(delete(AuditRow).where(col(AuditRow.id) == number))
 
 
 def failures(session: Session, *, name: str, address: str, since: UnixSeconds) -> Failures:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
+import threading
+import time
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -15,6 +19,7 @@ from btcfi.adapters.store.options.tables import SettlementRequestRow
 from btcfi.adapters.store.prices.pause_tables import PausedFeedRow
 from dashboards.operator import accounts
 from dashboards.operator.app import create_console
+from dashboards.operator.errors import TooManySignInsError
 from tests.support.console_world import csrf_of, sign_in
 
 PAGES = ("/", "/prices", "/options", "/options/new", "/settlements", "/risk", "/operate", "/prices/data")
@@ -224,3 +229,87 @@ def test_behind_a_path_every_link_stays_behind_it(world):
     assert answer.status_code == 200
     assert str(answer.url).endswith("/console/options")
     assert all(link.startswith("/console/") for link in re.findall(r'(?:href|src|action)="(/[^"]*)"', answer.text))
+
+
+def test_thirty_sign_ins_at_once_are_no_more_than_one_after_another_and_few_are_hashed_together(world, monkeypatch):
+    now, most, hashed, lock = 0, 0, 0, threading.Lock()
+    plain = accounts.weigh
+
+    def weigh(attempt, password):
+        nonlocal now, most, hashed
+        with lock:
+            now, hashed = now + 1, hashed + 1
+            most = max(most, now)
+        time.sleep(0.01)
+        try:
+            return plain(attempt, password)
+        finally:
+            with lock:
+                now -= 1
+
+    monkeypatch.setattr(accounts, "weigh", weigh)
+    codes = asyncio.run(_sign_ins(world, [("198.51.100.1", "ada", "guess")] * 30))
+    assert hashed == codes.count(401) <= world.deps.limits.failures_per_name
+    assert codes.count(429) == 30 - hashed
+    # many addresses at once are many, but not together
+    hashed = 0
+    codes = asyncio.run(_sign_ins(world, [(f"198.51.100.{n}", f"name-{n}", "guess") for n in range(2, 10)]))
+    assert (codes, hashed) == ([401] * 8, 8)
+    assert most <= world.deps.limits.sign_ins_at_once
+
+
+def test_a_sign_in_that_nobody_finishes_counts_and_one_that_succeeds_does_not(world):
+    for _ in range(7):
+        assert sign_in(world.client(), "ada").status_code == 303
+    now, limits = world.now, world.deps.limits
+    for _ in range(5):  # their process dies while it hashes
+        accounts.begin_sign_in(world.store, "ada", address="192.0.2.1", limits=limits, now=now)
+    with pytest.raises(TooManySignInsError):
+        accounts.begin_sign_in(world.store, "ada", address="192.0.2.1", limits=limits, now=now)
+    assert world.audited()[-6:] == [("ada", "sign-in", "done")] + [("ada", "sign-in", "refused")] * 5
+    accounts.begin_sign_in(world.store, "ada", address="192.0.2.2", limits=limits, now=now)
+
+
+async def _sign_ins(world, attempts):
+    """Send the forms of these sign-ins, each from its address, all at once; return the statuses."""
+
+    async def one(address, name, password):
+        transport = httpx.ASGITransport(world.app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://console.test") as client:
+            token = re.search(r'name="csrf" value="([^"]+)"', (await client.get("/sign-in")).text)[1]
+            form = {"csrf": token, "name": name, "password": password}
+            return (await client.post("/sign-in", data=form)).status_code
+
+    return await asyncio.gather(*(one(*attempt) for attempt in attempts))
+
+
+def test_a_form_that_stops_is_refused_after_its_time(world):
+    limits = dataclasses.replace(world.deps.limits, body_seconds=0.1)
+    app = create_console(dataclasses.replace(world.deps, limits=limits))
+
+    async def slowly():
+        yield b"name="
+        await asyncio.sleep(60)
+
+    async def send():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://console.test") as client:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return await client.post("/sign-in", content=slowly(), headers=headers)
+
+    assert asyncio.run(send()).status_code == 408
+
+
+def test_a_page_has_a_head_and_an_id_and_one_length(world):
+    client = world.signed_in()
+    got = client.head("/", headers={"X-Request-Id": "page-1"})
+    assert (got.status_code, got.content, got.headers["x-request-id"]) == (200, b"", "page-1")
+    both = client.get("/", headers={"Content-Length": "3", "Transfer-Encoding": "chunked"})
+    assert (both.status_code, both.headers["connection"]) == (400, "close")
+
+
+def test_over_a_proxys_tls_the_cookie_is_secure(world):
+    client = TestClient(world.app, base_url="https://console.test")
+    cookies = client.get("/sign-in").headers.get_list("set-cookie")
+    assert all("Secure" in cookie for cookie in cookies)
+    assert not any("Secure" in cookie for cookie in world.client().get("/sign-in").headers.get_list("set-cookie"))

@@ -124,6 +124,23 @@ def test_unknown_ids_have_no_stream_and_places_are_limited(world):
     asyncio.run(watch())
 
 
+def test_an_account_has_so_many_streams_and_another_still_gets_one(world):
+    limits = dataclasses.replace(world.deps.limits, streams=3, streams_per_visitor=1)
+    world.app = create_console(dataclasses.replace(world.deps, limits=limits))
+    ada, rita = world.signed_in("ada"), world.signed_in("rita")
+
+    async def watch():
+        async with Stream(world, ada, "/live/now") as one:
+            await one.until("pipeline", "Funding")
+            async with Stream(world, ada, "/live/now") as two:
+                await two.until("end", "")
+                assert two.status == 503
+            async with Stream(world, rita, "/live/now") as other:
+                await other.until("pipeline", "Funding")
+
+    asyncio.run(watch())
+
+
 def test_a_stream_ends_after_its_time_and_when_its_session_ends(world, monkeypatch):
     monkeypatch.setattr(live, "SESSION_CHECK_SECONDS", 0.2)
     client = world.signed_in()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,12 +36,17 @@ from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.quote import BTC_USD
 from btcfi.oracle.report import sign_report
 from btcfi.oracle.round_book import RoundBook, SubmissionPolicy
+from btcfi.surfaces.grpc import aggregator as aggregator_module
 from btcfi.surfaces.grpc.aggregator import Aggregator, TlsFiles, start_server
 from btcfi.surfaces.grpc.client import AggregatorClient, RefusedError
+from btcfi.surfaces.grpc.keys import Keys
 from btcfi.surfaces.grpc.messages import MAX_MESSAGE_BYTES, write_submission
 from btcfi.surfaces.grpc.store import AggregatorStore
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.surfaces.protos import oracle_pb2_grpc
+from btcfi.surfaces.rest.auth import create_key, revoke_key
+from btcfi.surfaces.rest.deps import READ, TRADE
+from btcfi.surfaces.rest.turns import Places
 from btcfi.units import Slot
 from tests.support.oracle_support import (
     BINANCE,
@@ -69,7 +75,10 @@ WORDS = {
 class Running:
     """An aggregator in this process, on a real port, with a clock that the test turns."""
 
-    def __init__(self, *, database: str = "", tls: TlsFiles | None = None, **policy) -> None:
+    def __init__(
+        self, *, database: str = "", tls: TlsFiles | None = None, keys: Keys | None = None, reflection: bool = False,
+        **policy,
+    ) -> None:  # fmt: skip
         self.now = float(SLOT + 63)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -78,9 +87,11 @@ class Running:
         self.store = AggregatorStore(Store(database, busy_timeout_ms=200), BTC_USD) if database else None
         if self.store is not None:
             self.store.create_tables()
-        self.service = Aggregator(self.book, store=self.store, clock=lambda: self.now)
+        self.service = Aggregator(self.book, store=self.store, clock=lambda: self.now, keys=keys)
         self.do(self.service.resume())
-        self.server, self.port = self.do(start_server(self.service, host="127.0.0.1", port=0, tls=tls))
+        self.server, self.port = self.do(
+            start_server(self.service, host="127.0.0.1", port=0, tls=tls, with_reflection=reflection)
+        )
         self.closing = asyncio.run_coroutine_threadsafe(self.service.close_rounds(every_seconds=0.01), self.loop)
         self.client = AggregatorClient(f"http://127.0.0.1:{self.port}")
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
@@ -489,14 +500,85 @@ def test_a_signature_of_another_report_is_refused(running) -> None:
         running.client.sign("k", Slot(SLOT + 600), bytes(64))
 
 
-def test_health_and_reflection_services_answer(running) -> None:
+def test_health_answers_everybody_and_what_messages_there_are_is_told_where_it_was_asked_for(running) -> None:
     health = health_pb2_grpc.HealthStub(running.channel)
     answer = health.Check(health_pb2.HealthCheckRequest(service="btcfi.OracleAggregator"))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    reflection = reflection_pb2_grpc.ServerReflectionStub(running.channel)
-    (listed,) = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-    names = {s.name for s in listed.list_services_response.service}
-    assert {"btcfi.OracleAggregator", "btcfi.OracleService", "grpc.health.v1.Health"} <= names
+    with pytest.raises(grpc.RpcError) as caught:
+        _listed(running)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    told = Running(reflection=True)
+    try:
+        assert {"btcfi.OracleAggregator", "btcfi.OracleService", "grpc.health.v1.Health"} <= _listed(told)
+    finally:
+        told.stop()
+
+
+def _listed(of) -> set[str]:
+    stub = reflection_pb2_grpc.ServerReflectionStub(of.channel)
+    (listed,) = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    return {s.name for s in listed.list_services_response.service}
+
+
+def test_where_nobody_reads_without_a_key_each_read_asks_for_one_and_nodes_still_submit(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(aggregator_module, "KEY_CHECK_SECONDS", 0.05)
+    store = Store(f"sqlite:///{tmp_path / 'keys.db'}")
+    store.migrate()
+    good, other = (
+        create_key(store, name="t", roles=(role,), entropy=bytes([n] * 40), now=1, requests_per_minute=60)
+        for n, role in enumerate((READ, TRADE))
+    )
+    made = Running(keys=Keys(store, clock=lambda: 2.0, anonymous_roles=frozenset()))
+    try:
+        made.everybody()
+        assert made.client.health().healthy
+        made.end_of_round()
+        reads = (
+            lambda client: client.price(), lambda client: client.history(SLOT, SLOT + 60),
+            lambda client: client.report(SLOT), lambda client: next(client.updates(5)),
+        )  # fmt: skip
+        for key, code in ((None, "UNAUTHENTICATED"), (other, "PERMISSION_DENIED"), ("x", "UNAUTHENTICATED")):
+            client = AggregatorClient(f"http://127.0.0.1:{made.port}", api_key=key)
+            for read in reads:
+                with pytest.raises(RefusedError) as caught:
+                    read(client)
+                assert caught.value.code == code
+            client.close()
+        reader = AggregatorClient(f"http://127.0.0.1:{made.port}", api_key=good)
+        assert reader.price().num_sources == 3
+        # and a key that ends while its stream is open ends the stream
+        stream = reader.updates(20)
+        revoke_key(store, good.split("_")[1], now=2)
+        with pytest.raises(RefusedError) as caught:
+            next(stream)
+        assert caught.value.code == "UNAUTHENTICATED"
+        reader.close()
+    finally:
+        made.stop()
+        store.close()
+
+
+def test_an_address_has_so_many_price_streams_and_no_more(running, monkeypatch) -> None:
+    running.service._places = Places(each=1, most=8)
+    first = running.stub.SubscribePrices(pb.Empty())
+    while not running.service._subscribers:
+        threading.Event().wait(0.01)
+    with pytest.raises(RefusedError) as caught:
+        next(running.client.updates(5))
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    first.cancel()
+
+
+def test_keys_in_plain_text_beyond_the_loopback_are_warned_of(running) -> None:
+    with structlog.testing.capture_logs() as said:
+        server, _ = running.do(start_server(Aggregator(running.book), host="127.0.0.1", port=0))
+        running.do(server.stop(0))
+        for host in ("::1", "[::1]", "localhost"):
+            aggregator_module.warn_of_plaintext(host)
+        assert not said
+        for host in ("0.0.0.0", "192.0.2.7", "oracle.example"):
+            aggregator_module.warn_of_plaintext(host)
+    assert [line["event"] for line in said] == ["plaintext_beyond_the_loopback"] * 3
 
 
 def test_the_raw_response_that_comes_along_is_read_again_and_kept_by_its_hash(running) -> None:

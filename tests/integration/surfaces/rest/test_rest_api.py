@@ -694,7 +694,7 @@ def test_a_refusal_says_which_values_the_document_allows(api, asked, expected):
 
 def test_a_refused_page_and_a_refused_body_say_their_range_too(api, trader):
     body = refused(api.get("/api/v1/options", params={"limit": 10**9}), 422, "invalid-request")
-    assert body["expected"] == "integer, from 1, to 500"
+    assert body["expected"] == "integer, from 1, to 500: Rows of the page"
     body = refused(api.post("/api/v1/options", json=ORDER | {"quantity": -1}, headers=trader), 422, "invalid-request")
     assert body["expected"] == "number, above 0, to 21000000: BTC, in hundredths"
 

@@ -16,6 +16,7 @@ import uvicorn
 from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.surfaces.client import ApiError, ApiUnreachableError, AsyncClient, Client
 from btcfi.surfaces.rest.app import create_app
+from btcfi.surfaces.rest.deps import Limits
 from tests.support.rest_world import FEED, NOW, SPOT, make_world
 
 pytestmark = pytest.mark.integration
@@ -154,3 +155,25 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent():
             btcfi.option()
         with pytest.raises(TypeError):
             btcfi.options(colour="red")
+
+
+def test_a_stream_that_is_ended_for_its_age_goes_on_after_its_last_event(tmp_path):
+    world = make_world(tmp_path, monotonic=time.monotonic, limits=Limits(stream_seconds=0.2))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    opened = []
+    with Client(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+        client._http.event_hooks["request"].append(lambda request: opened.append(request.headers.get("Last-Event-ID")))
+        slots = []
+        for price in client.stream_prices(limit=4):
+            slots.append(price.slot_unix)
+            world.price(price.slot_unix + 60, 7_000_000)
+            time.sleep(0.3)
+    assert slots == [slots[0] + 60 * n for n in range(4)]
+    assert len(opened) > 1
+    assert opened[-1] in {str(slot) for slot in slots}
+    server.should_exit = True
+    thread.join(10)
+    world.store.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
@@ -24,7 +26,7 @@ from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
-from workers.commands.serve import Publisher, Site, listen, make_deps
+from workers.commands.serve import LOOPBACK, Publisher, Site, hosts_of, listen, make_deps, server_config
 from workers.deployed import sale_rule
 
 SLOT = 1_767_571_200
@@ -118,7 +120,7 @@ def test_an_order_that_comes_again_is_the_same_option_and_with_other_terms_a_con
 
 
 def test_a_port_in_use_and_an_address_of_somebody_else_are_told_apart():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError, match="BTCFI_API_PORT"):
         listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InvalidInputError, match="BTCFI_API_HOST"):
         listen("192.0.2.1", 0)
@@ -160,3 +162,45 @@ def test_the_api_is_under_its_path_and_the_console_elsewhere(api):
         assert site.post("/sign-in", data={"name": "x"}).text == "console"
         assert site.get("/apiary").text == "console"
         assert site.get("/api/market").json()["spot_cents"] == 5_700_000
+
+
+@pytest.mark.parametrize(
+    ("named", "local", "served"),
+    [
+        ((), True, LOOPBACK),
+        (("api.example",), True, (*LOOPBACK, "api.example")),
+        (("api.example",), False, (*LOOPBACK, "api.example")),
+        ((), False, ()),
+    ],
+)
+def test_the_served_names_are_the_loopbacks_and_those_that_are_set_and_any_only_beyond_it(named, local, served):
+    assert hosts_of(Deployment(api_hosts=named), local=local) == served
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "said", "seen"),
+    [
+        ((), "127.0.0.1", "198.51.100.1", ("127.0.0.1", "http")),
+        (("127.0.0.1",), "127.0.0.1", "198.51.100.1", ("198.51.100.1", "https")),
+        (("127.0.0.1",), "192.0.2.9", "198.51.100.1", ("192.0.2.9", "http")),
+        (("127.0.0.1", "10.0.0.0/24"), "127.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.7", ("198.51.100.1", "https")),
+    ],
+)
+def test_where_a_visitor_comes_from_is_told_by_trusted_proxies_alone(trusted, peer, said, seen):
+    found = []
+
+    async def site(scope, _receive, send):
+        found.append((scope["client"][0], scope["scheme"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = server_config(site, Deployment(trusted_proxies=trusted))
+    config.load()
+
+    async def ask():
+        transport = httpx.ASGITransport(config.loaded_app, client=(peer, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            await client.get("/", headers={"X-Forwarded-For": said, "X-Forwarded-Proto": "https"})
+
+    asyncio.run(ask())
+    assert found == [seen]

@@ -1,0 +1,166 @@
+"""Who comes in with what: the gate before the body, the body before the work, and each within its caller's share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+
+from btcfi.errors import BtcfiError
+from btcfi.surfaces.addresses import who_counts
+from btcfi.surfaces.api_keys import raise_without
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate
+from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, has_body, header
+from btcfi.surfaces.rest.deps import Limits
+from btcfi.surfaces.rest.errors import WrongContentTypeError
+from btcfi.surfaces.rest.problems import of_error, path_pattern
+from btcfi.surfaces.rest.turns import Room, Turns
+
+PROOFS: Final = "/api/v1/proofs/verify"
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What admission knows of an operation."""
+
+    role: str | None
+    """None: everybody's."""
+    body: bool
+    stream: bool
+
+
+class Operations:
+    """The operations of a document, found by method and path as the router finds them."""
+
+    def __init__(self, document: Callable[[], dict[str, Any]]) -> None:
+        """``document``: gives the OpenAPI document; asked once, when the first request comes."""
+        self._document = document
+        self._plain: dict[tuple[str, str], Operation] = {}
+        self._patterns: list[tuple[str, str, Operation]] = []
+        self._read = False
+
+    def find(self, method: str, path: str) -> Operation | None:
+        """Return the operation of a request, or None when there is none."""
+        if not self._read:
+            self._read_all()
+        plain = self._plain.get((method, path))
+        if plain is not None:
+            return plain
+        return next((o for m, t, o in self._patterns if m == method and path_pattern(t).fullmatch(path)), None)
+
+    def _read_all(self) -> None:
+        for template, methods in self._document()["paths"].items():
+            for method, said in methods.items():
+                content = said["responses"].get("200", {}).get("content", {})
+                known = Operation(
+                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content
+                )
+                if "{" in template:
+                    self._patterns.append((method.upper(), template, known))
+                else:
+                    self._plain[method.upper(), template] = known
+        self._read = True
+
+
+class Admission:
+    """The layer that knows callers. What it lets through has ``state.caller``, and ``state.body`` where one came."""
+
+    def __init__(
+        self, app: Callable[..., Awaitable[None]], *, gate: Gate, limits: Limits, operations: Operations
+    ) -> None:
+        """``app``: what comes after."""
+        self._app, self._gate, self._limits, self._operations = app, gate, limits, operations
+        room = Room(each=limits.room_bytes_per_caller, most=limits.room_bytes)
+        self._bodies = Bodies(room, seconds=limits.body_seconds)
+        self._turns = Turns(each=limits.requests_at_once)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        operation, request = self._operation(scope), Request(scope)
+        if operation is None or operation.role is None:
+            await self._everybodys(request, receive, send)
+            return
+        try:
+            caller = await self._gate.admit(request)
+            scope.setdefault("state", {})["caller"] = caller
+            raise_without(operation.role, caller.roles, anonymous=caller.anonymous)
+        except BtcfiError as e:
+            await of_error(request, e)(scope, receive, send)
+            return
+        send = self._counted(caller, send)
+        if operation.stream:
+            await self._app(scope, receive, send)
+            return
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._turns.of(caller.counted, seconds=self._limits.wait_seconds))
+                if operation.body:
+                    body = await held.enter_async_context(self._body(scope, receive, caller))
+                    scope["state"]["body"] = body
+                    receive = _given(body, receive)
+            except BtcfiError as e:
+                await of_error(request, e)(scope, receive, send)
+                return
+            except GoneError:
+                return
+            await self._app(scope, receive, send)
+
+    async def _everybodys(self, request: Request, receive: Receive, send: Send) -> None:
+        """Answer what needs no role, or is not here: no body is read, and an address has its share of the work."""
+        address = who_counts(request.client.host if request.client else "unknown")
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(
+                    self._turns.of(f"anonymous {address}", seconds=self._limits.wait_seconds)
+                )
+            except BtcfiError as e:
+                await of_error(request, e)(request.scope, receive, send)
+                return
+            await self._app(request.scope, receive, send)
+
+    def _operation(self, scope: Message) -> Operation | None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return self._operations.find(scope["method"], path)
+
+    def _body(self, scope: Message, receive: Receive, caller: Caller) -> Any:  # noqa: ANN401 - a context manager of bytes
+        kind = header(scope, b"content-type").split(b";")[0].strip().lower().decode("latin-1")
+        if has_body(scope) and kind != JSON:
+            raise WrongContentTypeError(kind)
+        proof = scope["path"].removeprefix(scope.get("root_path", "")) == PROOFS
+        limit = self._limits.proof_bytes if proof else self._limits.body_bytes
+        return self._bodies.of(scope, receive, caller=caller.counted, limit=limit)
+
+    def _counted(self, caller: Caller, send: Send) -> Send:
+        allowance = self._gate.allowance(caller)
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] != HTTPStatus.TOO_MANY_REQUESTS:
+                message.setdefault("headers", [])
+                MutableHeaders(raw=message["headers"]).update(allowance.headers())
+            await send(message)
+
+        return counted
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Return what gives the body that was read, once, and then what comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
