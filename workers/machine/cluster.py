@@ -30,6 +30,7 @@ from btcfi.adapters.files import write_private
 from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from settings.preset import load_preset
+from workers import seal
 from workers.logs import bound_log
 from workers.machine import parties, rows
 from workers.machine.nursery import SUPPORTED, Nursery
@@ -141,6 +142,7 @@ class Cluster:
         self._lock(data_dir)
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
+        seal.prepare(self._deployment)
         self._run_dir = _private_directory()
         if SUPPORTED and any(row.forked for row in self.rows):
             self._nursery.open()  # it imports while the broker and the node start
