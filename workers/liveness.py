@@ -28,6 +28,9 @@ from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 NOTE_SECONDS: Final = 5.0
 """Between two notes of a process."""
 
+ALSO_SECONDS: Final = 1.0
+"""Between two calls of what else a worker's main loop does beside its work."""
+
 STANDSTILL_SECONDS: Final = 60.0
 """Without a note a worker's main loop stands still: the longest wait in it is for an answer of the broker, 30 s."""
 
@@ -189,7 +192,7 @@ def progress() -> None:
 
 
 def connect(app: Any, data_dir: Path, *, also: Callable[[], None]) -> None:  # noqa: ANN401 - Celery has no types
-    """Have the workers of an application note what they do. also: called as often, in their main loop."""
+    """Have the workers of an application note what they do. also: called every second in their main loop."""
     from celery import bootsteps  # noqa: PLC0415 - who judges needs no Celery
 
     class Liveness(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -198,27 +201,32 @@ def connect(app: Any, data_dir: Path, *, also: Callable[[], None]) -> None:  # n
         requires = ("celery.worker.components:Timer",)
 
         def __init__(self, worker: Any, **_: Any) -> None:  # noqa: ANN401, ARG002 - Celery's
-            self._timer: Any = None
+            self._timers: list[Any] = []
 
         def start(self, worker: Any) -> None:  # noqa: ANN401 - as above
             LIFE.name(data_dir, str(worker.hostname))
             LIFE.queues = tuple(worker.app.amqp.queues.consume_from)
             progress()
-            self._timer = worker.timer.call_repeatedly(NOTE_SECONDS, _note, (worker, also))
+            self._timers = [
+                worker.timer.call_repeatedly(NOTE_SECONDS, _note, (worker,)),
+                worker.timer.call_repeatedly(ALSO_SECONDS, _quietly, (also,)),
+            ]
 
         def stop(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - as above
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            while self._timers:
+                self._timers.pop().cancel()
 
     app.steps["worker"].add(Liveness)
 
 
-def _note(worker: Any, also: Callable[[], None]) -> None:  # noqa: ANN401 - as above
+def _quietly(work: Callable[[], None]) -> None:
+    with contextlib.suppress(Exception):  # whatever it is, it may not end the main loop's timer
+        work()
+
+
+def _note(worker: Any) -> None:  # noqa: ANN401 - as above
     from celery.worker import state  # noqa: PLC0415 - as above
 
-    with contextlib.suppress(Exception):  # whatever it is, the note is written
-        also()
     active = list(state.active_requests)
     finished = state.all_total_count[0] - len(active)
     if finished != LIFE.finished:

@@ -289,7 +289,8 @@ class Seal:
         self._nonces: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return "Seal()"  # kombu compares connections by the text of their options
+        # kombu shares a pool among connections whose options have the same text: those of the same keys, and no others
+        return f"Seal({self._keys}, {self._operator}, accept_unsigned={self.accept_unsigned})"
 
     def __json__(self) -> str:
         """Return what a worker's answer to ``stats``, which names the options of its connection, says of it."""
