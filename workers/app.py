@@ -119,7 +119,7 @@ def configuration(deployment: Deployment, systems: Sequence[System] = SYSTEMS) -
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         # beat: in memory, so no file stays behind; every entry is harmless when sent twice
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "workers.beat:NotingScheduler",
         "beat_max_loop_interval": 5,
         "beat_schedule": schedule(deployment, systems),
     }

@@ -46,6 +46,8 @@ LONGEST_TASK_SECONDS: Final = 360.0
 KEEP_SECONDS: Final = 7 * 86_400
 """After which the notes of a name that nobody has any more are removed: containers never have the same twice."""
 
+BEAT: Final = "beat"
+
 FOLDER: Final = "alive"
 MAX_NOTE_BYTES: Final = 4_096
 
@@ -89,6 +91,19 @@ def stuck(note: Note, *, now: float, canary_seconds: float, standstill: float = 
     if without > patience:
         return f"{note.waiting} messages wait and it has finished nothing for {now - note.progress_at:,.0f} s"
     return None
+
+
+def judged(file: Path, *, canary_seconds: float, pid: int | None = None) -> str | None:
+    """Return why the process of this note is to be started anew, None while it works or has said nothing yet.
+
+    pid: whose note it must be; one of a process before it is no note.
+    """
+    note = read_note(file)
+    if note is None or (pid is not None and note.pid != pid):
+        return None
+    beat = file.name.startswith(f"{BEAT}@")
+    standstill = BEAT_STANDSTILL_SECONDS if beat else STANDSTILL_SECONDS
+    return stuck(note, now=time.monotonic(), canary_seconds=canary_seconds, standstill=standstill)
 
 
 def node_name(name: str) -> str:

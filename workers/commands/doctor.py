@@ -489,6 +489,8 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
         )
     else:
         yield ok("settlements", f"{sum(reading.settlements.values()):,}, none parked")
+    if reading.outbox_set_aside:
+        yield warn("outbox", f"{reading.outbox_set_aside} rows could not be started", "btcfi parked outbox")
     if reading.outbox_lag > OUTBOX_SECONDS:
         yield fail(
             "outbox",

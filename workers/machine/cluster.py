@@ -30,7 +30,7 @@ from btcfi.adapters.files import write_private
 from btcfi.errors import BtcfiError, UnreachableError
 from settings.deployment import Deployment, variable
 from settings.preset import load_preset
-from workers import seal
+from workers import liveness, seal
 from workers.logs import bound_log
 from workers.machine import parties, rows
 from workers.machine.nursery import SUPPORTED, Nursery
@@ -308,6 +308,7 @@ class Cluster:
             log=self._logs / f"{name}.log",
             stdin=stdin,
             nursery=self._nursery if forked and SUPPORTED else None,
+            works_as=_works_as(name, command),
         )
         self._shared.parts.append(part)
         part.start()
@@ -320,8 +321,19 @@ class Cluster:
                 for part in self._shared.parts:
                     if part.exit_code is not None and not self._shared.stopping.is_set():
                         self._restart(part)
+                    elif (reason := self._stuck(part)) is not None:
+                        part.give_up(reason)  # ended, so it starts anew in the next round
                     elif bound_log(part.log):
                         part.offset = 0
+
+    def _stuck(self, part: Part) -> str | None:
+        """Return why a worker or beat is to be ended, by what it notes of its work; None for every other part."""
+        now = time.monotonic()
+        if part.process is None or part.works_as is None or now - part.judged < liveness.NOTE_SECONDS:
+            return None
+        part.judged = now
+        file = liveness.path_of(self._deployment.data_dir.resolve(), part.works_as)
+        return liveness.judged(file, canary_seconds=self._deployment.canary_seconds, pid=part.process.pid)
 
     def _restart(self, part: Part) -> None:
         now = time.monotonic()
@@ -337,6 +349,12 @@ class Cluster:
             with contextlib.suppress(OSError, UnreachableError):  # no process or no memory: the next round tries again
                 part.start()
                 self._write_down()
+
+
+def _works_as(name: str, command: Sequence[str]) -> str | None:
+    """Return the name under which a part notes what it does; None for one that notes nothing."""
+    ours = tuple(command[: len(rows.CLI)]) == rows.CLI and command[len(rows.CLI)] in {"worker", "beat"}
+    return liveness.node_name(rows.BEAT if command[len(rows.CLI)] == "beat" else name) if ours else None
 
 
 def _backoff(failures: int) -> float:
