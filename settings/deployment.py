@@ -113,6 +113,7 @@ class Deployment(BaseSettings):
     anchor_seconds: float = Field(default=3_600.0, ge=0, le=604_800, allow_inf_nan=False)
 
     flower_port: int = Field(default=5555, ge=0, le=65_535)
+    flower_url: str | None = Field(default=None, pattern=r"^https?://")
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
     evidence_keep_days: int = Field(default=400, ge=0, le=36_500)

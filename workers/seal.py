@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from btcfi.adapters.files import read_untrusted_text, write_private
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256
@@ -95,6 +97,9 @@ CONTROL: Final = "control"
 EVENT: Final = "event"
 QUEUE: Final = "queue"
 REPLY: Final = "reply"
+
+
+log = structlog.get_logger("btcfi.seal")
 
 
 class NoOperatorKeyError(BtcfiError):
@@ -422,6 +427,11 @@ def seal_of(deployment: Deployment) -> Seal:
     """
     accept = deployment.broker_unsigned == "accept"
     keys: KeyFile | None = KeyFile(deployment.broker_key_file)
+    if accept:
+        log.warning(
+            "messages without a seal are taken: whoever reaches the broker can start any task",
+            setting="BTCFI_BROKER_UNSIGNED",
+        )
     if keys is not None and keys.there():
         keys.load()
     elif accept:

@@ -28,7 +28,7 @@ import psutil
 from btcfi.adapters.chain.node import DatadirInUseError
 from btcfi.adapters.files import write_private
 from btcfi.errors import BtcfiError, UnreachableError
-from settings.deployment import Deployment, variable
+from settings.deployment import SECRETS, Deployment, variable
 from settings.preset import load_preset
 from workers import liveness, seal
 from workers.logs import bound_log
@@ -48,6 +48,9 @@ FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 """A part that ran so long starts again with the first backoff."""
+
+FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
+"""Flower's own variable for a login; of all processes it alone is told."""
 
 _RUN_PREFIX: Final = "btcfi-run-"
 
@@ -168,9 +171,9 @@ class Cluster:
         if row.command is None:
             return here
         self._here = here
-        environment = None if row.environment is None else row.environment(here.deployment)
         part = self._launch(
-            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=environment
+            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=row.environment,
+            secrets=row.secrets,
         )  # fmt: skip
         if row.ready is None:
             return here
@@ -294,17 +297,12 @@ class Cluster:
 
     def _launch(
         self, name: str, command: list[str], *, forked: bool, stdin: bytes = b"",
-        environment: dict[str, str] | None = None,
+        environment: Callable[[Deployment], dict[str, str]] | None = None, secrets: frozenset[str] = rows.WORKING,
     ) -> Part:  # fmt: skip
-        if environment is None:
-            ours = {variable(known) for known in Deployment.model_fields}
-            environment = {key: value for key, value in os.environ.items() if key not in ours}
-            environment |= self.deployment.environment()
-            environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
         part = Part(
             name=name,
             command=command,
-            environment=environment,
+            environment=self.environment_of(environment, secrets),
             log=self._logs / f"{name}.log",
             stdin=stdin,
             nursery=self._nursery if forked and SUPPORTED else None,
@@ -314,6 +312,22 @@ class Cluster:
         part.start()
         self._write_down()
         return part
+
+    def environment_of(
+        self, own: Callable[[Deployment], dict[str, str]] | None, secrets: frozenset[str]
+    ) -> dict[str, str]:
+        """Return what a part is told: by its row's own function, or the deployment with these of its secrets alone."""
+        if own is not None:
+            return own(self.deployment)
+        ours = {variable(known) for known in Deployment.model_fields} | {FLOWER_BASIC_AUTH}
+        ours |= {f"{variable(secret)}_FILE" for secret in SECRETS}
+        environment = {key: value for key, value in os.environ.items() if key not in ours}
+        untold = {name: None for name in SECRETS if name not in secrets}
+        environment |= self.deployment.model_copy(update=untold).environment()
+        environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
+        if "flower_password" in secrets and FLOWER_BASIC_AUTH in os.environ:
+            environment[FLOWER_BASIC_AUTH] = os.environ[FLOWER_BASIC_AUTH]
+        return environment
 
     def _supervise(self) -> None:
         while not self._shared.stopping.wait(0.5):

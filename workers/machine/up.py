@@ -41,6 +41,8 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
+    if base.flower_url is None and base.flower_port:
+        changes["flower_url"] = f"http://127.0.0.1:{base.flower_port}"
     slots: list[Slot] = []
     if not live:
         folder = read_candle_folder(SYNTHETIC_CANDLES)

@@ -80,6 +80,25 @@ def test_no_secret_is_in_the_file_and_every_secret_is_a_file():
     assert "secrets/" in (ROOT / ".gitignore").read_text().split()
 
 
+def test_a_service_has_the_secrets_that_it_needs_and_no_other():
+    holders = {
+        secret: {name for name, service in OURS.items() if secret in service.get("secrets", [])}
+        for secret in ("flower_password", "operator_key", "database_url", "broker_key")
+    }
+    workers = set(roles(Deployment()))
+    assert holders["flower_password"] == {"flower"}
+    assert holders["operator_key"] == {*workers, "api", "prepare", "coins"}
+    assert not {"beat", "beat-live", "flower"} & holders["database_url"]
+    assert "metrics" not in holders["broker_key"]
+    for name, service in OURS.items():  # a variable that names a file which is not mounted would stop the process
+        for variable_, path in service.get("environment", {}).items():
+            if str(path).startswith("/run/secrets/") and variable_ != "BTCFI_OPERATOR_KEY_FILE":
+                assert path.rpartition("/")[2] in service["secrets"] or variable_ == "BTCFI_BROKER_KEY_FILE", (
+                    name,
+                    variable_,
+                )
+
+
 def test_only_the_loopback_is_published():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports

@@ -5,21 +5,27 @@ The forger has the password of the broker and our code, and none of our keys. Wh
 
 import base64
 import json
+import os
+import signal
 import time
 import uuid
+from dataclasses import asdict, replace
 
 import pytest
 from celery import Celery
 from kombu.connection import Connection
 from sqlalchemy import update
 from sqlmodel import col, select
+from typer.testing import CliRunner
 
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow
 from btcfi.adapters.store.spine.views import refused
+from btcfi.errors import UnreachableError
 from settings.deployment import Deployment
 from workers import liveness, seal
 from workers.app import configuration, create_app
+from workers.cli import build
 from workers.fleet import Fleet
 from workers.machine.cluster import Cluster
 from workers.roles import CONTROL
@@ -69,7 +75,7 @@ class World:
         """Prove by a canary of our own that the worker takes and finishes what is ours."""
         self.forget()
         self.app.send_task("control.canary", args=[CONTROL])
-        until(self.seen)
+        until(self.seen, 30)
         return True
 
     def queues(self):
@@ -272,4 +278,23 @@ def test_a_change_of_the_key_accepts_both_for_one_visibility_timeout(world):
     before = world.refused()
     world.push(unsent)
     until(lambda: world.refused() > before)
+    assert world.works()
+
+
+def test_a_worker_that_stands_still_is_unhealthy_and_started_anew(world):
+    environment = world.deployment.environment()
+    file = liveness.path_of(world.deployment.data_dir.resolve(), world.name())
+    until(file.exists)
+    before = liveness.read_note(file)
+    assert world.works()
+    until(lambda: liveness.read_note(file).progress_at > before.progress_at)
+    assert CliRunner().invoke(build(), ["health", CONTROL], env=environment).exit_code == 0
+    pid = world.worker.process.pid
+    os.killpg(pid, signal.SIGSTOP)
+    long_ago = replace(before, at=before.at - 10 * liveness.STANDSTILL_SECONDS)
+    file.write_text(json.dumps(asdict(long_ago)))  # as if it had stood so long
+    told = CliRunner().invoke(build(), ["health", CONTROL], env=environment)
+    assert isinstance(told.exception, UnreachableError)
+    until(lambda: world.worker.process.pid != pid, 30)
+    assert "stood still" in world.worker.log.read_text()
     assert world.works()
