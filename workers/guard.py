@@ -308,7 +308,7 @@ def refusal(message: Any, known: Container[str]) -> str | None:  # noqa: ANN401,
         return "compressed"
     task = headers.get("task")
     if not isinstance(task, str) or task not in known:
-        return f"no task {printable(task, 60)}"
+        return f"no task {printable(repr(task), 60)}"
     for name, fits in _HEADERS.items():
         if not fits(headers.get(name)):
             return f"header {name}: {printable(repr(headers.get(name)), 40)}"

@@ -34,7 +34,7 @@ def health(
     ] = False,
     port: Annotated[int, typer.Option("--port", help="Of an oracle of this machine.", min=1, max=65_535)] = 9100,
 ) -> None:
-    """Judge one process of this machine by the work it does or the page it answers; exit 69 when it does neither."""
+    """Judge one process of this machine by its work or its page; exit 69 when there is none."""
     deployment = load_deployment()
     pages = {
         "api": f"http://{_local(deployment.api_host)}:{deployment.api_port}/api/v1/health",

@@ -1,7 +1,5 @@
 """A message that was recorded and is sent again, whole and sealed: the database decides, and nothing changes."""
 
-import json
-
 import pytest
 from celery import current_app
 from sqlalchemy import text
@@ -74,14 +72,14 @@ def test_a_recording_of_every_message_of_a_settled_option_changes_no_row_of_any_
     embedded.settle()
     embedded.mine(6)
     assert embedded.state() == "EXERCISED"
-    for name, args in ONCE.items():  # once, so that what a first run would do is done
-        _quietly(name, args)
+    for _ in range(2):  # what a first run sets going, a second brings to its end
+        for name, args in ONCE.items():
+            _quietly(name, args)
     before, pool = everything(embedded.here.store, but=COUNTERS), embedded.node.pool()
     for name, args in ONCE.items():
         _quietly(name, args)
-        assert json.dumps(everything(embedded.here.store, but=COUNTERS), default=repr) == json.dumps(
-            before, default=repr
-        ), name
+        now = everything(embedded.here.store, but=COUNTERS)
+        assert {table: (before[table], rows) for table, rows in now.items() if rows != before[table]} == {}, name
     assert embedded.node.pool() == pool
 
 

@@ -48,7 +48,7 @@ def test_flower_s_password_is_in_flower_s_environment_alone(tmp_path, monkeypatc
     assert {*rows.ROLES, rows.BEAT, rows.FLOWER} <= holders["broker-word"]
 
 
-def test_flower_s_figures_want_the_login_of_its_pages(monkeypatch):
+def test_flower_s_figures_want_the_login_of_its_pages():
     from flower.app import Flower  # noqa: PLC0415 - Flower, in the one test of it
     from tornado.httpserver import HTTPServer  # noqa: PLC0415 - as above
     from tornado.ioloop import IOLoop  # noqa: PLC0415 - as above
@@ -57,7 +57,7 @@ def test_flower_s_figures_want_the_login_of_its_pages(monkeypatch):
 
     from workers.commands import flower  # noqa: PLC0415 - as above
 
-    monkeypatch.setattr(options, "basic_auth", [f"operator:{PASSWORD}"])
+    options.basic_auth = [f"operator:{PASSWORD}"]
     flower._close_metrics()
     ready, found = threading.Event(), {}
 
@@ -81,6 +81,7 @@ def test_flower_s_figures_want_the_login_of_its_pages(monkeypatch):
         asked = urllib.request.Request(where, headers={"Authorization": f"Basic {login}"})
         assert urllib.request.urlopen(asked, timeout=5).status == 200
     finally:
+        options.basic_auth = []
         found["loop"].add_callback(found["loop"].stop)
 
 
