@@ -175,6 +175,16 @@ def connect() -> None:
         if seal is not None:
             seal.sign(message, exchange, routing_key)
 
+    restore = transport.QoS.restore_by_tag
+
+    def restore_by_tag(self: Any, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - as kombu's
+        try:
+            restore(self, tag, client, leftmost)
+        except (ValueError, TypeError, KeyError) as e:  # one that cannot be read keeps those behind it from returning
+            self._remove_from_indices(tag).execute()  # noqa: SLF001 - as above
+            _drop(_raw(_text(tag)), f"held for a worker, and not readable: {type(e).__name__}", QUEUE)
+
+    transport.QoS.restore_by_tag = restore_by_tag
     transport.Transport._deliver = _deliver  # noqa: SLF001 - as above
     transport.Channel._inplace_augment_message = _inplace_augment_message  # noqa: SLF001 - as above
 
