@@ -181,7 +181,7 @@ def connect() -> None:
         try:
             restore(self, tag, client, leftmost)
         except (ValueError, TypeError, KeyError) as e:  # one that cannot be read keeps those behind it from returning
-            self._remove_from_indices(tag).execute()  # noqa: SLF001 - as above
+            self._remove_from_indices(tag).execute()
             _drop(_raw(_text(tag)), f"held for a worker, and not readable: {type(e).__name__}", QUEUE)
 
     transport.QoS.restore_by_tag = restore_by_tag
