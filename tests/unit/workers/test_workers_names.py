@@ -18,7 +18,7 @@ from workers.cli import build
 from workers.exporter import Exporter
 from workers.logs import MAX_LINE, configure_logging
 
-HUGE = "\x1b]0;owned\x07\x1b[2J\u202e" + "x" * 8_000_000
+HUGE = "\x1b]0;owned\x07\x1b[2J\u202e" + "x" * 1_000_000
 ORDERS = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202e]")
 
 

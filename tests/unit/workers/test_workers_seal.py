@@ -16,6 +16,7 @@ from workers.seal import CONTROL, EVENT, QUEUE, REPLY, Key, KeyFile, Seal, parse
 
 NOW = 1_800_000_000.0
 A, B, C = (bytes([n]) * 32 for n in (1, 2, 3))
+OURS, OPERATORS = A.hex(), B.hex()
 
 
 class Clock:
@@ -32,7 +33,7 @@ def clock():
 
 @pytest.fixture
 def made(tmp_path, clock):
-    def make(keys=A.hex(), operator=B.hex(), **more):
+    def make(keys=OURS, operator=OPERATORS, **more):
         paths = []
         for name, text in (("broker.key", keys), ("operator.key", operator)):
             paths.append(tmp_path / os.urandom(4).hex() / name)
@@ -70,7 +71,8 @@ PIDBOX = ("celery.pidbox", "")
 @pytest.mark.parametrize(
     ("published", "delivered", "kind"),
     [
-        (("", "settle"), "settle", QUEUE), (("settle", "settle"), "settle", QUEUE), (PIDBOX, "w@h.celery.pidbox", CONTROL),
+        (("", "settle"), "settle", QUEUE), (("settle", "settle"), "settle", QUEUE),
+        (PIDBOX, "w@h.celery.pidbox", CONTROL),
         (("reply.celery.pidbox", "oid"), "oid.reply.celery.pidbox", REPLY),
         (("celeryev", "task.multi"), "celeryev.8a1", EVENT),
     ],
