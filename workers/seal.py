@@ -17,9 +17,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -276,11 +274,6 @@ def change_key(path: Path, *, now: float) -> str:
 def prepare(deployment: Deployment) -> bool:
     """Make the deployment's two keys where they are missing; return whether any was made."""
     return any([make_key(deployment.broker_key_file), make_key(deployment.operator_key_file)])
-
-
-def open_to_others(path: Path) -> bool:
-    """Return whether others than its owner may read a key."""
-    return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)) and path.stat().st_uid == os.geteuid()
 
 
 class Seal:

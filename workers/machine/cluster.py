@@ -145,7 +145,9 @@ class Cluster:
         self._lock(data_dir)
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
-        seal.prepare(self._deployment)
+        if seal.prepare(self._deployment) and self._deployment.broker_url is None:
+            # what an embedded broker of before there was a key holds has no seal; the reconciler sends it again
+            shutil.rmtree(data_dir / "broker", ignore_errors=True)
         self._run_dir = _private_directory()
         if SUPPORTED and any(row.forked for row in self.rows):
             self._nursery.open()  # it imports while the broker and the node start
