@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from btcfi.adapters.files import read_untrusted_text, write_private
+from btcfi.adapters.files import KeystoreExistsError, read_untrusted_text, write_private
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import sha256
 
@@ -228,13 +228,15 @@ class KeyFile:
     def accepted(self, key_id: str) -> Key | None:
         """Return the key of this id, if it is accepted now."""
         self._refresh()
+        if key_id not in self._by_id:
+            self._refresh(at_once=True)  # who sends may have read a change a moment before us
         key = self._by_id.get(key_id)
         if key is None or (key.until_unix is not None and self._clock() > key.until_unix):
             return None
         return key
 
-    def _refresh(self) -> None:
-        if time.monotonic() - self._looked < RELOAD_SECONDS:
+    def _refresh(self, *, at_once: bool = False) -> None:
+        if not at_once and time.monotonic() - self._looked < RELOAD_SECONDS:
             return
         self._looked = time.monotonic()
         try:
@@ -252,7 +254,10 @@ def make_key(path: Path) -> bool:
     """Make a key where none is, readable by its owner alone; return whether it was made."""
     if path.exists():
         return False
-    write_private(path, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
+    try:
+        write_private(path, f"{secrets.token_hex(KEY_BYTES)}\n".encode(), fresh=True)
+    except KeystoreExistsError:  # another process made it at the same moment, and it may be in use
+        return False
     return True
 
 

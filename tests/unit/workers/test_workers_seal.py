@@ -163,6 +163,16 @@ def test_a_key_is_accepted_before_it_seals_and_until_its_time_is_over(made, cloc
     assert after.refusal(sealed(after, envelope()), "settle") is None
 
 
+def test_a_change_is_known_to_who_receives_as_soon_as_somebody_sends_by_it(tmp_path):
+    deployment = Deployment(data_dir=tmp_path)
+    seal.prepare(deployment)
+    receiver = seal.seal_of(deployment)
+    assert receiver.refusal(sealed(receiver, envelope()), "settle") is None  # it has looked just now
+    seal.change_key(deployment.broker_key_file, now=time.time())
+    sender = seal.seal_of(deployment)
+    assert receiver.refusal(sealed(sender, envelope()), "settle") is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "zz", A.hex()[:-2], f"{A.hex()}\n{B.hex()}", f"next {A.hex()}", f"{A.hex()}\nold {B.hex()}",
              f"{A.hex()}\nold {B.hex()} soon", "\n".join([A.hex(), *([f"next {B.hex()}"] * 9)])],
