@@ -93,3 +93,13 @@ def _shallow(value: object) -> bool:
         if not level:
             return True
     return False
+
+
+def printable(value: object, at_most: int) -> str:
+    """Return text of somebody else's so that a terminal, a log or a page can show it: bounded, one line, no commands.
+
+    at_most: characters. What does not print becomes a question mark; what is cut ends with an ellipsis.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    clean = "".join(sign if sign.isprintable() else "?" for sign in text[: at_most + 1])
+    return clean if len(clean) <= at_most else clean[: at_most - 1] + "…"

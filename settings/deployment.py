@@ -67,6 +67,9 @@ class Deployment(BaseSettings):
         pattern=r"^(rediss?(\+socket)?|cache\+memory)://",
         repr=False,
     )
+    broker_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "broker.key")
+    operator_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "operator.key")
+    broker_unsigned: Literal["refuse", "accept"] = "refuse"
     node_url: str | None = Field(
         default=None, validation_alias=AliasChoices("NODE_URL"), pattern=r"^https?://", repr=False
     )
@@ -114,6 +117,7 @@ class Deployment(BaseSettings):
     anchor_seconds: float = Field(default=3_600.0, ge=0, le=604_800, allow_inf_nan=False)
 
     flower_port: int = Field(default=5555, ge=0, le=65_535)
+    flower_url: str | None = Field(default=None, pattern=r"^https?://")
     flower_user: str = Field(default="operator", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
     evidence_keep_days: int = Field(default=400, ge=0, le=36_500)
@@ -186,7 +190,9 @@ class Deployment(BaseSettings):
     def within(self, folder: Path) -> Deployment:
         """Return this deployment with its data in another folder, wherever nothing else was asked for."""
         moved = Deployment(data_dir=folder)
-        names = ("data_dir", "database_url", "wallet_seed_file", "parties_dir")
+        names = (
+            "data_dir", "database_url", "broker_key_file", "operator_key_file", "wallet_seed_file", "parties_dir",
+        )  # fmt: skip
         asked = self.model_fields_set - {"data_dir"}
         return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})
 

@@ -20,6 +20,7 @@ def relay() -> None:
     """Publish outbox rows that their own transaction's process did not get to."""
     here = context()
     pipeline.publish_pending(here.store, here.now())
+    pipeline.set_unknown_aside(here.store, here.now())
 
 
 @shared_task(name="control.reconcile")

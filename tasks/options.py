@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from celery import current_task, shared_task
 
 from btcfi.adapters.store.options import asking, contracts, options, settlements
 from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
+from btcfi.adapters.store.spine.orders import take_order
 from btcfi.oracle.quote import Feed
 from tasks.context import Context, context
 from tasks.held import rule_of
@@ -30,9 +31,14 @@ def answer_request(option_id: str) -> None:
 
 @shared_task(name="options.settle", ignore_result=False)
 def settle(option_id: str, requested_by: str = "flower") -> str:
-    """Ask for an ad hoc settlement and say where it stands, as `btcfi settle` does. Flower's API applies this."""
+    """Ask for an ad hoc settlement and say where it stands, as `btcfi settle` does. Flower's API applies this.
+
+    A message asks once: the same one again, redelivered or recorded, says how it stands and asks for nothing.
+    """
     here = context()
     with here.work() as session:
+        if not take_order(session, current_task.request.id, now=here.now()):
+            return str(asking.stands(session, option_id, now=here.now()))
         return str(asking.ask(session, option_id, requested_by=requested_by, now=here.now()))
 
 

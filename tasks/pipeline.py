@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 
 from btcfi.adapters.store.spine import outbox
 from btcfi.adapters.store.spine.database import Store
+from btcfi.documents import printable
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.units import UnixSeconds
 
@@ -97,7 +98,7 @@ class UnknownFlowError(BtcfiError):
     """An outbox row names a flow that no system of this deployment has."""
 
     def __init__(self, flow: str) -> None:
-        super().__init__(f"no system has a flow {flow!r}; its rows wait in the outbox")
+        super().__init__(f"no system here has a flow {printable(flow, 60)!r}")
         self.flow = flow
 
 
@@ -121,31 +122,46 @@ def flows() -> dict[str, str]:
 def publish_pending(store: Store, now: UnixSeconds) -> int:
     """Publish what the outbox holds and mark it; return how many. The broker being away loses nothing: it waits.
 
-    So does a row that cannot be started, such as newer code's with other arguments; it holds nothing else up.
+    A row that cannot be started, such as newer code's with other arguments, is set aside: it holds nothing else up.
     """
     with store.reading() as session:
-        messages = outbox.unpublished(session, flows())
-    published = []
+        messages = outbox.unpublished(session, flows(), now=now)
+    published, aside = [], {}
     try:
         for message in messages:
-            published += [message.id] if _started(message) else []
+            if (problem := _not_started(message)) is None:
+                published.append(message.id)
+            else:
+                aside[message.id] = problem
     except (OperationalError, OSError):
         pass  # the relay tries again; what was sent is marked below
-    if published:
+    if published or aside:
         with store.transaction() as session:
             outbox.mark_published(session, published, now=now)
+            outbox.set_aside(session, aside, now=now)
     return len(published)
 
 
-def _started(message: outbox.Message) -> bool:
+def set_unknown_aside(store: Store, now: UnixSeconds) -> None:
+    """Set aside what names a flow that no system here has: of one that was taken out, or that newer code brings."""
+    with store.reading() as session:
+        found = outbox.unknown(session, flows())
+    if found:
+        with store.transaction() as session:
+            outbox.set_aside(session, {one.id: str(UnknownFlowError(one.flow)) for one in found}, now=now)
+
+
+def _not_started(message: outbox.Message) -> str | None:
+    """Return why a row could not be started, None for one that was. Raises what the broker's being away raises."""
     try:
         start(message)
     except (OperationalError, OSError):
         raise
     except Exception as e:  # noqa: BLE001 - whatever is wrong with this row is no reason to keep the others
-        log.warning("outbox row not started", flow=message.flow, row=message.id, problem=str(e) or type(e).__name__)
-        return False
-    return True
+        problem = printable(str(e) or type(e).__name__, outbox.MAX_PROBLEM)
+        log.warning("outbox row not started", flow=message.flow, row=message.id, problem=problem)
+        return problem
+    return None
 
 
 def start(message: outbox.Message) -> Any:  # noqa: ANN401 - a result handle nobody waits for

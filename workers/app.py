@@ -17,7 +17,7 @@ from kombu.entity import Exchange, Queue
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import guard, signals, warm
+from workers import guard, liveness, seal, signals, warm
 from workers.roles import CONTROL, QUEUES
 from workers.systems import SYSTEMS, System, all_modules, flows, quiet, route_of, said, schedule
 
@@ -41,7 +41,7 @@ def create_app(
     """Return the application: its queues, routes and schedule; tasks find what they need of the table on ``conf``.
 
     modules: what a worker imports when it starts, ``modules_of`` its role; who only sends needs none. Default: all.
-    Raises InvalidInputError when the deployment names no broker.
+    Raises InvalidInputError when the deployment names no broker or has no key for its messages.
     """
     if deployment.broker_url is None:
         raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0 or redis+socket:///PATH?virtual_host=0")
@@ -49,6 +49,9 @@ def create_app(
     app = Celery("btcfi", set_as_current=True, include=list(included))
     app.conf.update(configuration(deployment, systems))
     app.conf.deployment = deployment
+    if not deployment.broker_url.startswith("memory:"):  # a broker that nobody else reaches
+        app.conf.broker_transport_options |= {seal.OPTION: seal.seal_of(deployment)}
+        liveness.connect(app, deployment.data_dir, also=guard.flush)
     # names, not things: each is imported by the process that comes to need it
     app.conf.flows = flows(systems)
     app.conf.repairs = tuple(one for system in systems for one in system.repairs)
@@ -116,7 +119,7 @@ def configuration(deployment: Deployment, systems: Sequence[System] = SYSTEMS) -
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         # beat: in memory, so no file stays behind; every entry is harmless when sent twice
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "workers.beat:NotingScheduler",
         "beat_max_loop_interval": 5,
         "beat_schedule": schedule(deployment, systems),
     }

@@ -6,8 +6,10 @@ import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from celery.beat import BeatLazyFunc
+from celery.beat import BeatLazyFunc, Scheduler
 from celery.schedules import BaseSchedule, schedstate
+
+from workers.liveness import LIFE, NOTE_SECONDS, progress
 
 SLOT_SECONDS: Final = 60
 
@@ -45,6 +47,18 @@ class EveryMinute(BaseSchedule):  # type: ignore[misc]
 
 def _last_boundary(at: float, offset: int) -> int:
     return int(at - offset) // SLOT_SECONDS * SLOT_SECONDS + offset
+
+
+class NotingScheduler(Scheduler):  # type: ignore[misc]
+    """Celery's scheduler, in memory, which notes that it ticks (``workers/liveness.py``)."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's
+        """Send what is due; return the seconds until the next."""
+        wait = super().tick(*args, **kwargs)
+        if time.monotonic() - LIFE.progress_at >= NOTE_SECONDS - 1:
+            progress()
+            LIFE.write()
+        return wait
 
 
 def closed_slot(now: float) -> int:

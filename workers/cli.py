@@ -109,7 +109,7 @@ COMMANDS: Final = _rows(
     Row("bench", Who.DEVELOPER, "workers.commands.bench:bench",
         "Measure the project on this machine: medians, one run, ratios against what was measured beside."),
     Row("health", None, "workers.commands.health:health",
-        "Ask one process of this machine for a sign of life; exit 69 when it gives none."),
+        "Judge one process of this machine by its work or its page; exit 69 when there is none."),
 )
 # fmt: on
 """Every command, in the order of the list."""

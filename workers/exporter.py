@@ -28,6 +28,7 @@ from btcfi.adapters.store.spine import refusals
 from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
+from btcfi.documents import printable
 from btcfi.oracle.quote import Feed
 from btcfi.units import UnixSeconds
 from settings.deployment import Deployment
@@ -53,6 +54,10 @@ DUPLICATES: Final = (
 REPAIRS: Final = {"repairs": "settlement", "repaired_rounds": "round"}
 """Counters of the store: what the reconciler took up again, and what it was."""
 
+
+LONGEST_LABEL: Final = 120
+MOST_SAMPLES: Final = 1_000
+"""Of one metric: what stands in a row may have come by a message, and a page must stay one."""
 
 ALERTED: Final = ("outside_spends",)
 """Other counters that are 0 before their first event: a series that starts at 1 has no increase to alert on."""
@@ -164,8 +169,10 @@ class _Page:
     def put(self, name: str, value: float | None, *labels: str) -> None:
         """Add a sample; None is left out: unknown is not zero."""
         family = self._families[name]
-        if value is not None and isinstance(family, GaugeMetricFamily | CounterMetricFamily):
-            family.add_metric(labels, float(value))
+        if value is None or len(family.samples) >= MOST_SAMPLES:
+            return
+        if isinstance(family, GaugeMetricFamily | CounterMetricFamily):
+            family.add_metric([printable(label, LONGEST_LABEL) for label in labels], float(value))
 
     def add(self, sample: Sample) -> None:
         """Add a sample of a system."""
@@ -183,7 +190,8 @@ class _Page:
             for bound, count in zip((*map(str, map(float, BUCKETS)), "+Inf"), histogram.counts, strict=True):
                 below += count
                 buckets.append((bound, below))
-            family.add_metric(labels, buckets, histogram.total)
+            if len(family.samples) < MOST_SAMPLES * len(buckets):
+                family.add_metric([printable(label, LONGEST_LABEL) for label in labels], buckets, histogram.total)
 
     def families(self) -> Iterator[Metric]:
         """Yield them in the order of the table."""
@@ -320,6 +328,7 @@ def _spine(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
         yield "btcfi_api_keys", count, (status,)
     yield "btcfi_outbox_waiting", reading.outbox_waiting, ()
     yield "btcfi_outbox_lag_seconds", reading.outbox_lag, ()
+    yield "btcfi_outbox_set_aside", reading.outbox_set_aside, ()
     yield "btcfi_schema_current", int(reading.schema_current), ()
     yield "btcfi_database_bytes", reading.database_bytes, ()
     yield from _counters(reading.counters)
@@ -432,6 +441,7 @@ SPINE_FIGURES: Final = Figures(
         "btcfi_store_counter_total": Spec("counter", "Every other counter of the store", ("name",)),
         "btcfi_outbox_waiting": Spec("gauge", "Messages not published yet"),
         "btcfi_outbox_lag_seconds": Spec("gauge", "Age of the oldest message not published; 0 when none waits"),
+        "btcfi_outbox_set_aside": Spec("gauge", "Rows that could not be started; `btcfi parked outbox` lists them"),
         "btcfi_canary_age_seconds": Spec("gauge", "Since the queue last proved that it is consumed", ("queue",)),
         "btcfi_schema_current": Spec("gauge", "1 when the database is at this code's newest migration"),
         "btcfi_database_bytes": Spec("gauge", "Size of the database"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
-from btcfi.errors import NotFoundError, UnreachableError
+from btcfi.documents import printable
+from btcfi.errors import BtcfiError, NotFoundError, UnreachableError
 from dashboards.operator.deps import WorkerHealth
 from workers.roles import roles
 
@@ -31,7 +32,9 @@ class Fleet:
         busy = self._asked(lambda control: control.inspect(timeout=ANSWER_SECONDS).active()) or {}
         return [
             WorkerHealth(
-                name=name, queues=tuple(sorted(queue["name"] for queue in queues)), active=len(busy.get(name) or ())
+                name=printable(name, 200),
+                queues=tuple(sorted(printable(queue["name"], 200) for queue in queues)),
+                active=len(busy.get(name) or ()),
             )
             for name, queues in sorted(consumed.items())
         ]
@@ -58,6 +61,8 @@ class Fleet:
     def _asked(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - Celery has no types
         try:
             return question(self._app.control)
+        except BtcfiError:  # a key that is not here: nothing that the broker could do about
+            raise
         except Exception as e:  # each transport has errors of its own
             problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
             where = self._app.connection_for_write().as_uri()  # without its password

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -28,8 +29,17 @@ CHATTY: Final = ("celery", "kombu", "httpx", "alembic", "urllib3", "opentelemetr
 """Libraries whose INFO is about themselves."""
 
 
+MAX_LINE: Final = 32_768
+"""Characters of one record, its traceback included."""
+
+_ORDERS: Final = re.compile(
+    r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+"""What a terminal obeys, colours left out; what others write may hold anything."""
+
+
 class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a record and takes known secrets out of the finished line, whoever wrote them into it."""
+    """Renders a record; takes known secrets and what a terminal obeys out of the line, whoever wrote them into it."""
 
     hidden: tuple[str, ...] = ()
 
@@ -38,7 +48,8 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
         line = super().format(record)
         for secret in self.hidden:
             line = line.replace(secret, HIDDEN)
-        return line
+        line = _ORDERS.sub("?", line)
+        return line if len(line) <= MAX_LINE else line[:MAX_LINE] + "…"
 
 
 def configure_logging(log_format: str, hidden: Iterable[str] = ()) -> None:

@@ -17,6 +17,7 @@ from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.spine.refusals import COUNTER
 from btcfi.adapters.store.spine.tables import CanaryRow, CounterRow
 from btcfi.adapters.store.spine.views import refused
+from workers import seal
 from workers.chaos.points import KILL_CHILD, PAUSE, Order
 from workers.cli import build
 from workers.guard import SCHEMA_HEADER
@@ -62,18 +63,20 @@ def test_poison_is_parked_after_five_attempts_and_the_rest_of_its_batch_is_settl
     assert world.broken() == []
 
 
-def envelope(task, *, body=None, content_type="application/json", **headers):
-    """Return a message as kombu puts it into Redis."""
+def envelope(world, task, *, body=None, content_type="application/json", **headers):
+    """Return a message as kombu puts it into Redis, sealed: what a process of ours gone mad writes."""
     body = json.dumps([["settle"], {}, {}]).encode() if body is None else body
     given = {"lang": "py", "task": task, "id": str(uuid.uuid4()), "root_id": None, "argsrepr": "", **headers}
-    return json.dumps({
+    made = {
         "body": base64.b64encode(body).decode(), "content-encoding": "utf-8", "content-type": content_type,
         "headers": given,
         "properties": {
             "correlation_id": given["id"], "delivery_mode": 2, "priority": 0, "body_encoding": "base64",
             "delivery_tag": str(uuid.uuid4()), "delivery_info": {"exchange": "", "routing_key": "settle"},
         },
-    }).encode()  # fmt: skip
+    }  # fmt: skip
+    seal.seal_of(world.cluster.fleet.deployment).sign(made, "", "settle")
+    return json.dumps(made).encode()
 
 
 class Explodes:
@@ -87,15 +90,15 @@ class Explodes:
 def test_what_is_not_ours_is_refused_counted_and_kept_and_never_executed(world, tmp_path):
     trace = tmp_path / "executed"
     foreign = {
-        "no task 'os.system'": envelope("os.system", body=json.dumps([[f"touch {trace}"], {}, {}]).encode()),
-        "no task 'celery.backend_cleanup'": envelope("celery.backend_cleanup", body=b"[[], {}, {}]"),
+        "no task 'os.system'": envelope(world, "os.system", body=json.dumps([[f"touch {trace}"], {}, {}]).encode()),
+        "no task 'celery.backend_cleanup'": envelope(world, "celery.backend_cleanup", body=b"[[], {}, {}]"),
         "only JSON is read": envelope(
-            "control.canary", content_type="application/x-python-serialize", body=pickle.dumps(Explodes(trace))
+            world, "control.canary", content_type="application/x-python-serialize", body=pickle.dumps(Explodes(trace))
         ),
-        "the body is not JSON": envelope("control.canary", body=b'[["settle"], {'),
-        "the body is not [arguments": envelope("control.canary", body=b'{"queue": "settle"}'),
-        "schema 99": envelope("control.canary", **{SCHEMA_HEADER: 99}),
-        "bytes, at most": envelope("control.canary", body=b"[" + b" " * 400_000 + b"[], {}, {}]"),
+        "the body is not JSON": envelope(world, "control.canary", body=b'[["settle"], {'),
+        "the body is not [arguments": envelope(world, "control.canary", body=b'{"queue": "settle"}'),
+        "schema 99": envelope(world, "control.canary", **{SCHEMA_HEADER: 99}),
+        "bytes, at most": envelope(world, "control.canary", body=b"[" + b" " * 400_000 + b"[], {}, {}]"),
         "not an envelope": b"\xff\xfe not even text",
     }
     more = [b"{}", b"[1, 2, 3]", b"null", b"[" * 5_000, b'{"body": 1, "headers": [], "properties": {}}']
@@ -122,7 +125,7 @@ def test_a_body_of_a_hundred_megabytes_does_not_even_reach_the_queue(world):
 def test_a_message_from_before_the_schema_header_is_still_understood(world):
     with world.cluster.store.transaction() as session:
         session.execute(update(CanaryRow).where(col(CanaryRow.queue) == "settle").values(seen_at_unix=0))
-    world.cluster.push_raw("settle", envelope("control.canary"))
+    world.cluster.push_raw("settle", envelope(world, "control.canary"))
 
     def seen():
         with world.cluster.store.reading() as session:

@@ -48,6 +48,7 @@ from workers.machine import oracles as machine_oracles
 from workers.machine.attach import attached
 from workers.machine.broker import valkey_server
 from workers.roles import QUEUES
+from workers.seal import KeyFile
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -327,7 +328,7 @@ def hashing() -> Iterator[Finding]:
 
 def keys(deployment: Deployment) -> Iterator[Finding]:
     """Check who may read the files that hold keys."""
-    patterns = ("*.seed", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
+    patterns = ("*.seed", "*.key", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
     inside = [path for pattern in patterns for path in sorted(deployment.data_dir.glob(pattern))]
     found = [path for path in dict.fromkeys([deployment.wallet_seed_file, *inside]) if path.is_file()]
     open_ones = [str(path) for path in found if path.stat().st_mode & 0o077]
@@ -406,6 +407,24 @@ def broker(deployment: Deployment) -> Iterator[Finding]:
         yield fail("broker", said + f"; evicts ({found.eviction_policy})", "CONFIG SET maxmemory-policy noeviction")
     else:
         yield ok("broker", said + "; append-only file, no eviction")
+    yield from broker_keys(deployment)
+
+
+def broker_keys(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether what we send is sealed, and whether anything without a seal is taken."""
+    name, keys = "broker key", KeyFile(deployment.broker_key_file)
+    if not keys.there():
+        said, todo = f"{keys.path} is not there", "btcfi prepare, or copy it from a host of the fleet that has it"
+        yield fail(name, said, todo)
+        return
+    keys.load()
+    if deployment.broker_unsigned == "accept":
+        said = "BTCFI_BROKER_UNSIGNED=accept: whoever reaches the broker can start any task"
+        yield warn(name, said, "unset it once every process of the fleet runs this version")
+    if not deployment.operator_key_file.exists():
+        said = f"{deployment.operator_key_file} is not there: no worker can be drained from here"
+        yield warn(name, said, "copy it, or set BTCFI_OPERATOR_KEY_FILE, where `btcfi serve` and the workers run")
+    yield ok(name, f"messages are sealed with {keys.sealing().id}, which every host must say")
 
 
 def node(deployment: Deployment) -> Iterator[Finding]:
@@ -509,6 +528,8 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
         )
     else:
         yield ok("settlements", f"{sum(reading.settlements.values()):,}, none parked")
+    if reading.outbox_set_aside:
+        yield warn("outbox", f"{reading.outbox_set_aside} rows could not be started", "btcfi parked outbox")
     if reading.outbox_lag > OUTBOX_SECONDS:
         yield fail(
             "outbox",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import socket
+import os
+import signal
+import time
 import urllib.error
 import urllib.request
 from typing import Annotated, Final
@@ -12,18 +15,26 @@ import typer
 
 from btcfi.errors import NotFoundError, UnreachableError
 from settings.deployment import Deployment, load_deployment
+from workers import liveness
 from workers.roles import roles
 
 SECONDS: Final = 5.0
 """For one answer."""
 
+END_SECONDS: Final = 10.0
+"""From SIGTERM to SIGKILL for a process that is stuck: a health check has 15 s in compose.yaml."""
+
 
 def health(
-    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, api, flower, metrics or oracle")],
+    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, beat, api, flower, metrics or oracle")],
     *,
+    name: Annotated[str | None, typer.Option("--name", help="Of a worker, as `btcfi worker --name` has it.")] = None,
+    end: Annotated[
+        bool, typer.Option("--end", help="End a worker or beat that is stuck, for its manager to start anew.")
+    ] = False,
     port: Annotated[int, typer.Option("--port", help="Of an oracle of this machine.", min=1, max=65_535)] = 9100,
 ) -> None:
-    """Ask one process of this machine for a sign of life; exit 69 when it gives none."""
+    """Judge one process of this machine by its work or its page; exit 69 when there is none."""
     deployment = load_deployment()
     pages = {
         "api": f"http://{_local(deployment.api_host)}:{deployment.api_port}/api/v1/health",
@@ -33,11 +44,11 @@ def health(
     }
     if part in pages:
         _ask_page(part, pages[part])
-    elif part in roles(deployment):
-        _ask_worker(part, deployment)
+    elif part in {*roles(deployment), liveness.BEAT}:
+        _judge(name or part, deployment, end=end)
     else:
-        raise NotFoundError("part", part, f"there are: {', '.join([*roles(deployment), *pages])}")
-    typer.echo(f"{part}: answers")
+        raise NotFoundError("part", part, f"there are: {', '.join([*roles(deployment), liveness.BEAT, *pages])}")
+    typer.echo(f"{part}: {'answers' if part in pages else 'works'}")
 
 
 def _local(host: str) -> str:
@@ -58,17 +69,26 @@ def _ask_page(part: str, url: str) -> None:
         raise UnreachableError(part, url, str(getattr(e, "reason", e)), "see its log") from e
 
 
-def _ask_worker(role: str, deployment: Deployment) -> None:
-    from kombu.connection import Connection  # noqa: PLC0415 - as the next
-    from kombu.exceptions import OperationalError  # noqa: PLC0415 - as the next
+def _judge(name: str, deployment: Deployment, *, end: bool) -> None:
+    """Judge a worker or beat by what it last noted of its work; ``end`` it if it is stuck, so that it starts anew."""
+    full = liveness.node_name(name)
+    file = liveness.path_of(deployment.data_dir, full)
+    note = liveness.read_note(file)
+    if note is None or not liveness.alive(note.pid):
+        raise UnreachableError(full, str(file), "no process has noted that it works", "see its log")
+    reason = liveness.judged(file, canary_seconds=deployment.canary_seconds)
+    if reason is None:
+        return
+    if end:
+        _end(note.pid)
+    raise UnreachableError(full, str(file), reason, "docs/runbook.md, BtcfiQueueUnconsumed")
 
-    from workers.app import create_app  # noqa: PLC0415 - Celery: a page is asked every few seconds, and needs none
 
-    name = f"{role}@{socket.gethostname()}"
-    try:  # patience for the answer, not for the broker
-        answers = create_app(deployment).control.ping(destination=[name], timeout=SECONDS, limit=1)
-    except (OperationalError, OSError) as e:
-        where = Connection(deployment.broker_url).as_uri()  # type: ignore[no-untyped-call]
-        raise UnreachableError("broker", where, str(e), "check BROKER_URL and that it runs") from e
-    if not answers:
-        raise UnreachableError(f"worker {name}", "the broker", f"no answer in {SECONDS:g} s", "see its log")
+def _end(pid: int) -> None:
+    """End a process that is stuck: it is asked first, and has no say a little later."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_SECONDS
+        while liveness.alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from btcfi.adapters.store.options import settlements, views
 from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import Session
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.times import iso
 from btcfi.units import UnixSeconds
@@ -20,6 +21,9 @@ from workers.deployed import open_store
 app = typer.Typer(
     help="Settlements that wait for an operator.", no_args_is_help=True, pretty_exceptions_enable=False
 )  # fmt: skip
+
+LONGEST_FIELD = 1 << 20
+"""Characters of one field of a settlement: its input is run again from here."""
 
 LONGEST_EXCERPT = 100
 """Characters of a refused message in the list; the JSON has what was kept of it."""
@@ -40,7 +44,8 @@ def list_(*, as_json: AsJson = False) -> None:
         return
     for row in rows:
         typer.echo(
-            f"{row.id}  {iso(row.updated_at_unix)}  {row.attempts} attempts  {row.last_error or 'no error noted'}"
+            f"{printable(row.id, 100)}  {iso(row.updated_at_unix)}  {row.attempts} attempts  "
+            f"{printable(row.last_error or 'no error noted', 1_000)}"
         )
     typer.echo(f"{len(rows)} parked", err=True)
 
@@ -58,7 +63,7 @@ def show(settlement_id: SettlementId, *, as_json: AsJson = False) -> None:
         return
     for name, value in fields.items():
         if value is not None:
-            typer.echo(f"{name}: {value}")
+            typer.echo(f"{name}: {printable(str(value), LONGEST_FIELD)}")
 
 
 @app.command()
@@ -83,10 +88,26 @@ def messages(*, as_json: AsJson = False) -> None:
         return
     for row in rows:
         typer.echo(
-            f"{iso(row.last_seen_unix)}  {row.times} times  {row.queue}  {row.size_bytes:,} bytes  {row.reason}\n"
-            f"    {row.excerpt[:LONGEST_EXCERPT]}"
+            f"{iso(row.last_seen_unix)}  {row.times} times  {printable(row.queue, 100)}  {row.size_bytes:,} bytes  "
+            f"{printable(row.reason, 200)}\n    {printable(row.excerpt, LONGEST_EXCERPT)}"
         )
     typer.echo(f"{len(rows)} different messages refused")
+
+
+@app.command()
+def outbox(*, as_json: AsJson = False) -> None:
+    """List the outbox rows that could not be started, with the reason; newer code may start them yet."""
+    store = open_store()
+    with store.reading() as session:
+        rows = spine_views.set_aside(session)
+    store.close()
+    if as_json:
+        typer.echo(json.dumps({"set_aside": [row.model_dump(mode="json") for row in rows]}))
+        return
+    for row in rows:
+        flow, arguments = printable(row.flow, 60), printable(row.arguments, LONGEST_EXCERPT)
+        typer.echo(f"{printable(row.id, 60)}  {iso(row.created_at_unix)}  {flow} {arguments}\n    {row.problem}")
+    typer.echo(f"{len(rows)} set aside", err=True)
 
 
 def _parked(session: Session, settlement_id: str) -> SettlementRow:

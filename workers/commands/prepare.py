@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Final
 
 import typer
@@ -10,6 +11,7 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import make_private
 from btcfi.errors import UnreachableError
 from settings.deployment import Deployment, load_deployment
+from workers import seal
 from workers.deployed import node_of, open_store
 from workers.machine import parties
 
@@ -27,6 +29,13 @@ def prepare(
             min=0,
         ),
     ] = 0.0,
+    change_broker_key: Annotated[
+        bool,
+        typer.Option(
+            "--change-broker-key",
+            help="Seal what goes over the broker with a new key; the old one is accepted for 15 minutes more.",
+        ),
+    ] = False,
 ) -> None:
     """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
     deployment = load_deployment()
@@ -37,6 +46,11 @@ def prepare(
     store.close()
     if not parties.prepare(deployment, wait=wait):
         typer.echo("not every oracle of BTCFI_ORACLES answers: `btcfi prepare` again once they run", err=True)
+    if seal.prepare(deployment):
+        typer.echo(f"made the broker's key, {deployment.broker_key_file}: every host of a fleet has the same", err=True)
+    elif change_broker_key:
+        for path in (deployment.broker_key_file, deployment.operator_key_file):
+            typer.echo(f"{path}: seals with {seal.change_key(path, now=time.time())} now", err=True)
     typer.echo(f"our keys are in {deployment.data_dir}", err=True)
     if deployment.node_url is None:
         return

@@ -132,7 +132,6 @@ def server_config(site: ASGIApp, deployment: Deployment) -> uvicorn.Config:
 def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: bool) -> Site:
     fleet = Fleet(celery, deployment) if celery is not None else None
     preset = load_preset(deployment.preset)
-    flower = deployment.flower_port if deployment.flower_password is not None else 0
     console = ConsoleDeps(
         api=deps,
         entropy=secrets.token_bytes,
@@ -143,7 +142,7 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         workers=fleet.workers if fleet else None,
         drain=fleet.drain if fleet else None,
         resume=fleet.resume if fleet else None,
-        flower_url=f"http://127.0.0.1:{flower}" if flower else None,
+        flower_url=deployment.flower_url,
         api_url="/api/docs",
         canary_seconds=deployment.canary_seconds,
         secure_cookies=not local,

@@ -194,6 +194,7 @@ def _waiting(reading: Reading) -> RenderableType:
     stopped = sum(n for name, n in reading.counters.items() if name.startswith(("duplicate", "late", "stale")))
     repaired = reading.counters.get("repairs", 0) + reading.counters.get("repaired_rounds", 0)
     lag = f", the oldest {age(reading.outbox_lag)}" if reading.outbox_waiting else ""
+    lag += f"; {reading.outbox_set_aside} set aside" if reading.outbox_set_aside else ""
     premiums = "none" if reading.premiums_age is None else f"oldest {age(reading.premiums_age)}"
     height = "none" if reading.walked_height is None else f"{reading.walked_height:,}"
     lines = (

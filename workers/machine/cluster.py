@@ -34,8 +34,9 @@ from btcfi.adapters.files import (
     write_private,
 )
 from btcfi.errors import BtcfiError, UnreachableError
-from settings.deployment import Deployment, variable
+from settings.deployment import SECRETS, Deployment, variable
 from settings.preset import load_preset
+from workers import liveness, seal
 from workers.logs import bound_log
 from workers.machine import parties, rows
 from workers.machine.nursery import SUPPORTED, Nursery
@@ -53,6 +54,9 @@ FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 """A part that ran so long starts again with the first backoff."""
+
+FLOWER_BASIC_AUTH: Final = "FLOWER_BASIC_AUTH"
+"""Flower's own variable for a login; of all processes it alone is told."""
 
 _RUN_PREFIX: Final = "btcfi-run-"
 
@@ -149,6 +153,9 @@ class Cluster:
         self._lock(data_dir)
         self._end_leftovers(data_dir)
         parties.prepare(self._deployment)
+        if seal.prepare(self._deployment) and self._deployment.broker_url is None:
+            # what an embedded broker of before there was a key holds has no seal; the reconciler sends it again
+            shutil.rmtree(data_dir / "broker", ignore_errors=True)
         self._run_dir = _private_directory()
         if SUPPORTED and any(row.forked for row in self.rows):
             self._nursery.open()  # it imports while the broker and the node start
@@ -177,9 +184,9 @@ class Cluster:
         if row.command is None:
             return here
         self._here = here
-        environment = None if row.environment is None else row.environment(here.deployment)
         part = self._launch(
-            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=environment
+            row.name, row.command(here), forked=row.forked, stdin=row.stdin(here), environment=row.environment,
+            secrets=row.secrets,
         )  # fmt: skip
         if row.ready is None:
             return here
@@ -304,25 +311,37 @@ class Cluster:
 
     def _launch(
         self, name: str, command: list[str], *, forked: bool, stdin: bytes = b"",
-        environment: dict[str, str] | None = None,
+        environment: Callable[[Deployment], dict[str, str]] | None = None, secrets: frozenset[str] = rows.WORKING,
     ) -> Part:  # fmt: skip
-        if environment is None:
-            ours = {variable(known) for known in Deployment.model_fields}
-            environment = {key: value for key, value in os.environ.items() if key not in ours}
-            environment |= self.deployment.environment()
-            environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
         part = Part(
             name=name,
             command=command,
-            environment=environment,
+            environment=self.environment_of(environment, secrets),
             log=self._logs / f"{name}.log",
             stdin=stdin,
             nursery=self._nursery if forked and SUPPORTED else None,
+            works_as=_works_as(name, command),
         )
         self._shared.parts.append(part)
         part.start()
         self._write_down()
         return part
+
+    def environment_of(
+        self, own: Callable[[Deployment], dict[str, str]] | None, secrets: frozenset[str]
+    ) -> dict[str, str]:
+        """Return what a part is told: by its row's own function, or the deployment with these of its secrets alone."""
+        if own is not None:
+            return own(self.deployment)
+        ours = {variable(known) for known in Deployment.model_fields} | {FLOWER_BASIC_AUTH}
+        ours |= {f"{variable(secret)}_FILE" for secret in SECRETS}
+        environment = {key: value for key, value in os.environ.items() if key not in ours}
+        untold = {name: None for name in SECRETS if name not in secrets}
+        environment |= self.deployment.model_copy(update=untold).environment()
+        environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}
+        if "flower_password" in secrets and FLOWER_BASIC_AUTH in os.environ:
+            environment[FLOWER_BASIC_AUTH] = os.environ[FLOWER_BASIC_AUTH]
+        return environment
 
     def _supervise(self) -> None:
         while not self._shared.stopping.wait(0.5):
@@ -330,8 +349,19 @@ class Cluster:
                 for part in self._shared.parts:
                     if part.exit_code is not None and not self._shared.stopping.is_set():
                         self._restart(part)
+                    elif (reason := self._stuck(part)) is not None:
+                        part.give_up(reason)  # ended, so it starts anew in the next round
                     elif bound_log(part.log):
                         part.offset = 0
+
+    def _stuck(self, part: Part) -> str | None:
+        """Return why a worker or beat is to be ended, by what it notes of its work; None for every other part."""
+        now = time.monotonic()
+        if part.process is None or part.works_as is None or now - part.judged < liveness.NOTE_SECONDS:
+            return None
+        part.judged = now
+        file = liveness.path_of(self._deployment.data_dir.resolve(), part.works_as)
+        return liveness.judged(file, canary_seconds=self._deployment.canary_seconds, pid=part.process.pid)
 
     def _restart(self, part: Part) -> None:
         now = time.monotonic()
@@ -349,6 +379,12 @@ class Cluster:
             with contextlib.suppress(OSError, UnreachableError, UntrustedFileError):
                 part.start()
                 self._write_down()
+
+
+def _works_as(name: str, command: Sequence[str]) -> str | None:
+    """Return the name under which a part notes what it does; None for one that notes nothing."""
+    ours = tuple(command[: len(rows.CLI)]) == rows.CLI and command[len(rows.CLI)] in {"worker", "beat"}
+    return liveness.node_name(rows.BEAT if command[len(rows.CLI)] == "beat" else name) if ours else None
 
 
 def _backoff(failures: int) -> float:

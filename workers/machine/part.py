@@ -36,6 +36,10 @@ class Part:
     """Monotonic seconds."""
     failures: int = 0
     retry_at: float | None = None
+    works_as: str | None = None
+    """The name under which it notes what it does (``workers/liveness.py``); None for one that notes nothing."""
+    judged: float = 0.0
+    """When its note was last looked at, in monotonic seconds."""
     offset: int = 0
     """Where in the log this start's lines begin."""
 
@@ -82,6 +86,12 @@ class Part:
         """Send a signal to the process alone."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
+
+    def give_up(self, reason: str) -> None:
+        """End a process that runs and does not work; its log says why."""
+        with contextlib.suppress(OSError), self.log.open("ab") as log:
+            log.write(f"btcfi: {self.name} is ended to be started anew: {reason}\n".encode())
+        self.kill()
 
     def kill(self) -> None:
         """End the process and whatever is left of its group, and reap it."""

@@ -24,7 +24,7 @@ from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
-from settings.deployment import Deployment
+from settings.deployment import SECRETS, Deployment
 from workers.machine import oracles, parties
 from workers.machine.broker import ping_broker, valkey_configuration, valkey_server
 from workers.machine.part import Part
@@ -46,6 +46,12 @@ MINUTES: Final = "minutes"
 CLI: Final = (sys.executable, "-m", "workers.cli")
 
 _NODE_LINE: Final = re.compile(rb"btcfi regtest node: (http://[\d.]+:(\d+)) ")
+
+WORKING: Final = frozenset(SECRETS) - {"flower_password"}
+"""What a worker and whoever reads the whole deployment needs of its secrets: every address."""
+
+TALKING: Final = frozenset({"broker_url", "result_backend_url"})
+"""What is needed by whoever only sends."""
 
 Fields = Mapping[str, object]
 """Fields of the deployment."""
@@ -84,6 +90,8 @@ class Row:
     stdin: Callable[[Here], bytes] = lambda _: b""
     environment: Callable[[Deployment], dict[str, str]] | None = None
     """None: the deployment, as ``Cluster`` hands it to every process of ours."""
+    secrets: frozenset[str] = WORKING
+    """Of the deployment's fields that may hold a password (``settings.deployment.SECRETS``): those that it is told."""
     before: Callable[[Here], Fields] = _nothing
     """What is decided before the start and filled into the deployment, such as a free port."""
     work: Callable[[Here], None] | None = None
@@ -355,7 +363,14 @@ SERVICES: Final = (
 PARTIES: Final = tuple(_party(name) for name in parties.PARTIES)
 
 LOOKOUTS: Final = (
-    Row(name=BEAT, says=lambda _: "starting beat", needs=(BROKER,), command=lambda _: [*CLI, "beat"], forked=True),
+    Row(
+        name=BEAT,
+        says=lambda _: "starting beat",
+        needs=(BROKER,),
+        command=lambda _: [*CLI, "beat"],
+        forked=True,
+        secrets=TALKING,
+    ),
     Row(
         name=API,
         says=lambda here: f"starting the API on http://{here.deployment.api_host}:{here.deployment.api_port}",
@@ -374,6 +389,7 @@ LOOKOUTS: Final = (
         before=lambda here: {"flower_port": free_port(here.deployment.flower_port)},
         command=lambda _: [*CLI, "flower"],
         forked=True,
+        secrets=TALKING | {"flower_password"},
     ),
     Row(
         name=METRICS,

@@ -44,6 +44,8 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
+    if base.flower_url is None and base.flower_port:
+        changes["flower_url"] = f"http://127.0.0.1:{base.flower_port}"
     slots: list[Slot] | None = None
     if not live:
         changes |= {"tick": False, "replay_clock": True, "venue_rate_limit": False}

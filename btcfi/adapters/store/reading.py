@@ -212,6 +212,8 @@ class Reading:
     outbox_waiting: int
     outbox_lag: int
     """Age of the oldest message that is not published; 0 when none waits."""
+    outbox_set_aside: int
+    """Rows that could not be started; they are not among those that wait."""
     canaries: dict[str, int]
     """By queue: seconds since it last proved that it is consumed."""
     counters: dict[str, int]
@@ -248,6 +250,7 @@ def read_store(session: Session, feed: Feed, *, now: UnixSeconds, replay: bool =
         unpriced_options=unpriced,
         outbox_waiting=waiting.count,
         outbox_lag=0 if waiting.since_unix is None else max(now - waiting.since_unix, 0),
+        outbox_set_aside=spine.count_set_aside(session),
         canaries={row.queue: max(now - row.seen_at_unix, 0) for row in spine.canaries(session)},
         counters=spine.counters(session),
         requests=spine.by_state(session, SettlementRequestRow),

@@ -79,9 +79,14 @@ class Running:
         secrets.mkdir(mode=0o700)
         (secrets / "database_url").write_text(stand_ins.database_url + "\n")
         (secrets / "flower_password").write_text(FLOWER_PASSWORD + "\n")
+        for name in ("broker_key", "operator_key"):
+            source = stand_ins.broker_key_file if name == "broker_key" else stand_ins.operator_key_file
+            (secrets / name).write_bytes(source.read_bytes())
         self.replaced = {
             "DATABASE_URL_FILE": str(secrets / "database_url"),
             "BTCFI_ORACLES": ",".join(f"http://127.0.0.1:{port}" for port in self.oracles.values()),
+            "BTCFI_BROKER_KEY_FILE": str(secrets / "broker_key"),
+            "BTCFI_OPERATOR_KEY_FILE": str(secrets / "operator_key"),
             "BTCFI_FLOWER_PASSWORD_FILE": str(secrets / "flower_password"),
             "BROKER_URL": stand_ins.broker_url,
             "RESULT_BACKEND_URL": stand_ins.result_backend_url,
@@ -223,6 +228,13 @@ class RunningInImage(Running):
     def command(self, name, arguments=None):
         arguments = self.here(name, OURS[name]["command"]) if arguments is None else arguments
         mounted = [(self.broker.parent, str(Path(BROKER_IN_IMAGE).parent), True)]
+        for place in (one.partition(":")[0] for one in OURS[name]["tmpfs"]):
+            if place != "/tmp":  # the container's own, which its health check sees too
+                here = self.volumes / f"{name}{place.replace('/', '-')}"
+                if not here.exists():
+                    here.mkdir(mode=0o700)
+                    os.chown(here, USER, USER)
+                mounted.append((here, place, True))
         for volume in OURS[name].get("volumes", []):
             source, target, *how = volume.split(":")
             mounted.append((self.volumes / source, target, how != ["ro"]))

@@ -29,7 +29,14 @@ def test_every_setting_has_a_row_and_every_row_is_a_setting():
     assert set(rows(DEPLOYMENT)) == {variable(name) for name in Deployment.model_fields}
 
 
-DERIVED = {"database_url", "wallet_seed_file", "parties_dir", "result_backend_url"}
+DERIVED = {
+    "database_url",
+    "wallet_seed_file",
+    "parties_dir",
+    "result_backend_url",
+    "broker_key_file",
+    "operator_key_file",
+}
 """From other settings: their rows say how."""
 
 

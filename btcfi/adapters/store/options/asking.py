@@ -13,8 +13,8 @@ from sqlmodel import Session
 
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.options import find_option
-from btcfi.adapters.store.options.settlements import request_settlement
-from btcfi.adapters.store.options.tables import OptionRow, RequestState
+from btcfi.adapters.store.options.settlements import find_request, request_settlement
+from btcfi.adapters.store.options.tables import OptionRow, RequestState, SettlementRequestRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.units import UnixSeconds
 
@@ -43,19 +43,17 @@ def ask(session: Session, option_id: str, *, requested_by: str, now: UnixSeconds
     Asking again changes nothing, or asks a refused or held request anew. Of an option that has ended nothing is noted:
     the answer says how it ended.
     """
-    option = find_option(session, option_id)
+    if (ended := _ended(session, option_id, now=now)) is not None:
+        return ended
     before = views.request(session, option_id)
-    if option.state in OptionRow.__machine__.ends:
-        return Asked(
-            option_id=option_id, state=RequestState.REFUSED, answer=_ended(session, option), opened=False,
-            requested_at=now if before is None else UnixSeconds(before.requested_at_unix),
-        )  # fmt: skip
     was_open = before is not None and before.state == RequestState.OPEN
     row = request_settlement(session, option_id, requested_by=requested_by[:LONGEST_NAME], now=now)
-    return Asked(
-        option_id=option_id, state=RequestState(row.state), answer=row.answer,
-        requested_at=UnixSeconds(row.requested_at_unix), opened=row.state == RequestState.OPEN and not was_open,
-    )  # fmt: skip
+    return _stands(row, opened=row.state == RequestState.OPEN and not was_open)
+
+
+def stands(session: Session, option_id: str, *, now: UnixSeconds) -> Asked:
+    """Return where what was asked before stands, and ask for nothing. Raises NotFoundError."""
+    return _ended(session, option_id, now=now) or _stands(find_request(session, option_id), opened=False)
 
 
 def ask_each(session: Session, option_ids: Iterable[str], *, requested_by: str, now: UnixSeconds) -> list[Asked]:
@@ -69,7 +67,21 @@ def ask_settlement(store: Store, option_id: str, *, requested_by: str, now: Unix
         return ask(session, option_id, requested_by=requested_by, now=now)
 
 
-def _ended(session: Session, option: OptionRow) -> str:
-    settlement = views.settlement_of(session, option.id)
+def _stands(row: SettlementRequestRow, *, opened: bool) -> Asked:
+    return Asked(
+        option_id=row.option_id, state=RequestState(row.state), answer=row.answer, opened=opened,
+        requested_at=UnixSeconds(row.requested_at_unix),
+    )  # fmt: skip
+
+
+def _ended(session: Session, option_id: str, *, now: UnixSeconds) -> Asked | None:
+    """Return how an option ended, None for one that has not. Raises NotFoundError."""
+    option = find_option(session, option_id)
+    if option.state not in OptionRow.__machine__.ends:
+        return None
+    before, settlement = views.request(session, option_id), views.settlement_of(session, option_id)
     by = f", by transaction {settlement.txid}" if settlement is not None and settlement.txid else ""
-    return f"the option has ended: {option.state}{by}"
+    return Asked(
+        option_id=option_id, state=RequestState.REFUSED, answer=f"the option has ended: {option.state}{by}",
+        opened=False, requested_at=now if before is None else UnixSeconds(before.requested_at_unix),
+    )  # fmt: skip

@@ -40,6 +40,7 @@ from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.documents import printable
 from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
 from btcfi.options.payoff import twin_of
@@ -315,6 +316,10 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
     return done
 
 
+MAX_REQUESTED_BY: Final = 100
+"""Characters that are kept of who asked: it comes by Flower's API as anything."""
+
+
 def request_settlement(
     session: Session, option_id: str, *, requested_by: str, now: UnixSeconds
 ) -> SettlementRequestRow:
@@ -323,6 +328,7 @@ def request_settlement(
     One that waits for its answer changes nothing: neither who asked nor what is queued.
     """
     find_option(session, option_id)
+    requested_by = printable(requested_by, MAX_REQUESTED_BY)
     row = session.get(SettlementRequestRow, option_id)
     if row is not None and row.state in {RequestState.OPEN, RequestState.ACCEPTED}:
         return row
@@ -339,6 +345,14 @@ def request_settlement(
             return row
     row.state, row.requested_by, row.requested_at_unix = RequestState.OPEN, requested_by, now
     enqueue(session, [Work(flow="answer_request", arguments=(option_id,))], now=now)
+    return row
+
+
+def find_request(session: Session, option_id: str) -> SettlementRequestRow:
+    """Return an operator's request to settle an option. Raises NotFoundError."""
+    row = session.get(SettlementRequestRow, option_id)
+    if row is None:
+        raise NotFoundError("request to settle", option_id)
     return row
 
 

@@ -21,6 +21,16 @@ class LeaseRow(SQLModel, table=True):
     until_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
+class TakenOrderRow(SQLModel, table=True):
+    """A message by which a person ordered something, so that a recording of it orders nothing again."""
+
+    __tablename__: ClassVar[str] = "taken_order"
+
+    id: str = Field(primary_key=True)
+    """Of the message."""
+    at_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
 class RefusedMessageRow(SQLModel, table=True):
     """A message that was not ours, once for each content: it was never executed and is kept to be looked at."""
 

@@ -56,6 +56,10 @@ class OutboxRow(SQLModel, table=True):
     """JSON list, ids only."""
     created_at_unix: int = Field(sa_column=big_integer())
     published_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    problem: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    """Why it could not be started; None for one that waits its turn."""
+    tried_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """When that was."""
 
 
 class CanaryRow(SQLModel, table=True):

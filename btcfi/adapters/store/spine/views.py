@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, func, inspect, or_
 from sqlmodel import Session, col, select
@@ -73,9 +73,12 @@ def events_of(session: Session, subjects: Mapping[str, Sequence[str]], *, limit:
     return stretch(session, select(EventRow).where(or_(*ours)), col(EventRow.id), beyond=None, limit=limit)
 
 
+MOST_QUEUES: Final = 50
+
+
 def canaries(session: Session) -> Sequence[CanaryRow]:
-    """Return when each queue was last seen to be consumed, by name."""
-    return session.exec(select(CanaryRow).order_by(col(CanaryRow.queue))).all()
+    """Return when each queue was last seen to be consumed, by name; so many at most as anybody has queues."""
+    return session.exec(select(CanaryRow).order_by(col(CanaryRow.queue)).limit(MOST_QUEUES)).all()
 
 
 def counters(session: Session) -> dict[str, int]:
@@ -84,10 +87,23 @@ def counters(session: Session) -> dict[str, int]:
 
 
 def waiting(session: Session) -> Waiting:
-    """Return what the relay has not published yet."""
+    """Return what the relay has not published yet, without what was set aside."""
     query = select(func.count(), func.min(OutboxRow.created_at_unix))
-    count, since = session.exec(query.where(col(OutboxRow.published_at_unix).is_(None))).one()
+    wait = query.where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.problem).is_(None))
+    count, since = session.exec(wait).one()
     return Waiting(count=int(count), since_unix=since)
+
+
+def set_aside(session: Session, *, limit: int = 100) -> Sequence[OutboxRow]:
+    """Return the outbox rows that could not be started, the oldest first."""
+    query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.problem).is_not(None))
+    return session.exec(query.order_by(col(OutboxRow.created_at_unix)).limit(limit)).all()
+
+
+def count_set_aside(session: Session) -> int:
+    """Return how many outbox rows could not be started."""
+    query = select(func.count()).where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.problem).is_not(None))
+    return int(session.exec(query).one())
 
 
 def refused(session: Session, *, limit: int = 100) -> Sequence[RefusedMessageRow]:

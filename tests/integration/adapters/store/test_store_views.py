@@ -132,6 +132,8 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (spine, "counters"): {"": spine.counters},
     (spine, "waiting"): {"": spine.waiting},
     (spine, "refused"): {"": spine.refused},
+    (spine, "set_aside"): {"": spine.set_aside},
+    (spine, "count_set_aside"): {"": spine.count_set_aside},
 }
 CASES = {
     f"{module.__name__.split('.')[-2]}.{name}" + (f": {case}" if case else ""): call

@@ -238,10 +238,10 @@ def test_a_file_that_is_no_database_is_named(inline, tmp_path, command):
     assert_refused(inline(*command, url=f"sqlite:///{tmp_path}/file"), 69, f"{tmp_path}/file", "not a database")
 
 
-def test_health_without_a_broker_is_one_line_without_its_password(monkeypatch, inline):
+def test_health_of_a_worker_that_is_not_there_is_one_line_without_a_password(monkeypatch, inline):
     monkeypatch.setenv("BROKER_URL", "redis://:geheim@127.0.0.1:1/0")
     done = inline("health", "settle")
-    assert_refused(done, 69, "broker", "127.0.0.1")
+    assert_refused(done, 69, "settle@", "no process has noted that it works")
     assert "geheim" not in done.stderr
 
 

@@ -79,7 +79,8 @@ def test_of_several_that_ask_at_once_exactly_one_gets_the_lease(store):
 
 def refuse(store, body, now=NOW):
     with store.transaction() as session:
-        refusals.refuse(session, body, queue="settle", reason="not ours", now=UnixSeconds(now))
+        one = refusals.Refused(body=body, queue="settle", reason="not ours")
+        refusals.refuse(session, [one], now=UnixSeconds(now))
 
 
 def test_the_same_rubbish_a_thousand_times_is_one_row_and_a_count(store):
