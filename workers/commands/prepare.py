@@ -9,8 +9,10 @@ import typer
 from btcfi.adapters.chain.node import Node
 from btcfi.errors import UnreachableError
 from settings.deployment import Deployment, load_deployment
+from workers import preconditions
 from workers.deployed import node_of, open_store
 from workers.machine import parties
+from workers.preconditions import line
 
 COINS: Final = 64
 """Mature coins for each party of a new regtest chain."""
@@ -27,13 +29,15 @@ def prepare(
         ),
     ] = 0.0,
 ) -> None:
-    """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
+    """Migrate the store, check what must hold, make missing keys, fill an empty regtest chain's wallets; repeatable."""
     deployment = load_deployment()
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
+    # before anything is made: a key that is missing is not a first start where the store names it
+    preconditions.require(deployment, preconditions.PREPARE, lambda found: typer.echo(line(found), err=True))
     if not parties.prepare(deployment, wait=wait):
         typer.echo("not every oracle of BTCFI_ORACLES answers: `btcfi prepare` again once they run", err=True)
     typer.echo(f"our keys are in {deployment.data_dir}", err=True)
