@@ -39,6 +39,7 @@ BEAT: Final = "beat"
 API: Final = "api"
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
+MARKET: Final = "market"
 ADDRESSES: Final = "addresses"
 MINUTES: Final = "minutes"
 
@@ -262,6 +263,18 @@ def worker(role: str) -> Row:
         service=f"worker {role}",
         where=lambda _: "the broker",
         answers=lambda deployment: _worker_answers(deployment, role),
+    )
+
+
+def market(folder: Path, pace: float) -> Row:
+    """Return the row of what plays a recording, a minute in ``pace`` seconds: its troubles end no other part."""
+    command = [sys.executable, "-m", "workers.market_process", f"--folder={folder}", f"--pace={pace}"]
+    return Row(
+        name=MARKET,
+        says=lambda _: "",
+        needs=(BROKER, DATABASE, REPLAY),
+        command=lambda _: command,
+        forked=True,
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
 
-from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.units import Slot
 from settings.deployment import Deployment, load_deployment
-from tasks.context import Context, make_context
-from workers.deployed import node_of, ticker
+from tasks.context import make_context
+from workers import preconditions
+from workers.deployed import node_of
+from workers.machine import rows
 from workers.machine.parties import COINS_EACH, fill_parties
+from workers.market_process import OVER_FILE
 
 OVER = (
     "the recording is over: its clock and price stand still, and what expires later stays open. "
@@ -41,18 +42,18 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
-    slots: list[Slot] = []
     if not live:
-        folder = read_candle_folder(SYNTHETIC_CANDLES)
-        chosen = venues_for_replay(folder, None, None)
-        slots = folder.slots(None, None)
+        chosen = venues_for_replay(read_candle_folder(SYNTHETIC_CANDLES), None, None)
         changes |= {
             "venues": tuple(str(v) for v in chosen.registered), "legs": tuple(str(v) for v in chosen.legs),
             "tick": False, "replay_clock": True, "venue_rate_limit": False,
         }  # fmt: skip
     deployment = base.within(where).model_copy(update=changes)
-    folder_played = None if live else SYNTHETIC_CANDLES
-    with Cluster(deployment, replay_folder=folder_played, flower=True, api=True, metrics=True) as cluster:
+    preconditions.require(
+        deployment, preconditions.UP, lambda found: console.print(preconditions.line(found), highlight=False)
+    )
+    played = None if live else SYNTHETIC_CANDLES
+    with Cluster(deployment, replay_folder=played, flower=True, api=True, metrics=True) as cluster:
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
         node = node_of(here.deployment)
@@ -62,9 +63,12 @@ def run_up(*, live: bool, pace: float, data_dir: Path | None) -> None:
         if empty:
             fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
+        here.store.close()
+        if played is not None:
+            cluster.add(rows.market(played, pace))
         _say_where(console, cluster.deployment, where, live=live)
         try:
-            _keep_running(ticker(here), here, slots, pace, console)
+            _keep_running(where / OVER_FILE, console)
         except KeyboardInterrupt:
             console.print("stopping; a second Ctrl-C would not make it faster")
 
@@ -94,16 +98,17 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, live: b
     )
 
 
-def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float, console: Console) -> None:
-    played = 0
-    if slots:
-        with here.store.reading() as session:
-            last = rounds.latest_priced(session, here.feed)
-        played = sum(1 for s in slots if last is not None and s <= last.slot)
+def _keep_running(over: Path, console: Console) -> None:
+    """Wait for Ctrl-C. This process supervises: it works on nothing, so no full disk and no broker ends it."""
+    told = False
     while True:
-        if played < len(slots):
-            tick(slots[played])
-            played += 1
-            if played == len(slots):
-                console.print(OVER, highlight=False, soft_wrap=True)
-        time.sleep(pace if played < len(slots) else 1.0)
+        if not told and _is_there(over):
+            told = True
+            console.print(OVER, highlight=False, soft_wrap=True)
+        time.sleep(1.0)
+
+
+def _is_there(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return file.exists()
+    return False

@@ -1,4 +1,4 @@
-"""What beat sends is stale by the database's clock: no worker's own clock, and no beat's, makes the chain stand still."""
+"""What beat sends is stale by the database's clock: no worker's clock, and no beat's, makes the chain stand still."""
 
 import time
 from datetime import UTC, datetime, timedelta
