@@ -220,7 +220,9 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
     try:
         refuse_lost(deployment)
     except BtcfiError as e:
-        do = "put it back: btcfi restore FILE --data-dir FOLDER, from your backup; a new key would be another oracle"
+        do = (
+            "put it back from your backup (BTCFI_DATA_DIR=FOLDER btcfi restore FILE): a new key would be another oracle"
+        )
         yield Finding(name="keys", status=Status.FAIL, said=str(e), do=do, error=e)
         return
     yield ok("keys", "every key that the store names is here")

@@ -22,8 +22,8 @@ class StoreDamagedError(StoreUnreachableError):
     """The database is there, and what it holds cannot be read: no database of ours, or pages that are not whole."""
 
     HINT = HINT_FOR_A_FILE = (
-        "stop everything, keep the damaged database, and restore a backup into an empty folder: "
-        "btcfi restore FILE --data-dir FOLDER"
+        "stop everything, keep the damaged database, and restore a backup into an empty "
+        "folder: BTCFI_DATA_DIR=FOLDER btcfi restore FILE"
     )
 
 
