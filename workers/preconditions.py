@@ -52,9 +52,6 @@ BUSY_MS: Final = 3_000
 SKEW_SECONDS: Final = 2.0
 """A tick comes 5 s after its minute; a clock that is off by more eats that up."""
 
-SKEW_KNOWN_MS: Final = 600_000
-"""How old a worker's word about its clock may be."""
-
 ELSEWHERE: Final = frozenset(
     {
         "BTCFI_HASHING", "BTCFI_CONSOLE_PASSWORD", "BTCFI_PARTY_PASSPHRASE_FILE", "BTCFI_ORACLE_KEYS_DIR",
@@ -196,11 +193,9 @@ def clocks(deployment: Deployment) -> Iterator[Finding]:
         with store.reading() as session:
             now = clock_of(session)
             ahead = time.time() - now
-            noted = ticks.ticks(session) if has_table(session, "tick") else []
+            by_worker = ticks.clocks(session, now_ms=int(now * 1_000)) if has_table(session, "tick") else {}
     finally:
         store.close()
-    fresh = [one for one in noted if 0 <= now * 1000 - one.ended_ms < SKEW_KNOWN_MS]
-    by_worker = {one.worker: one.ahead_ms / 1000 for one in sorted(fresh, key=lambda one: one.ended_ms)}
     wrong = {who: off for who, off in {"this machine": ahead, **by_worker}.items() if abs(off) > SKEW_SECONDS}
     if wrong:
         shown = ", ".join(f"{who} {off:+.1f} s" for who, off in sorted(wrong.items()))

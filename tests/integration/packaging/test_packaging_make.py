@@ -22,9 +22,10 @@ def pins(lock):
 
 
 def make(folder, *words, **variables):
+    file = "Makefile" if (folder / "Makefile").exists() else str(ROOT / "Makefile")
     return subprocess.run(
-        ["make", "-f", "Makefile" if (folder / "Makefile").exists() else str(ROOT / "Makefile"), *words], cwd=folder, capture_output=True, text=True, timeout=120,
-        input="", env={"PATH": os.environ["PATH"], "HOME": str(folder), **variables}, check=False,
+        ["make", "-f", file, *words], cwd=folder, capture_output=True, text=True, timeout=120, input="",
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **variables}, check=False,
     )  # fmt: skip
 
 

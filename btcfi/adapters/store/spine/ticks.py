@@ -6,11 +6,16 @@ host's clock wrote into a message is compared with this host's.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.spine.fleet_tables import TickRow
+
+KNOWN_MS: Final = 600_000
+"""How old a worker's word about its clock may be."""
 
 
 def is_due(session: Session, name: str, *, now_ms: int, rest_ms: int) -> bool:
@@ -29,6 +34,12 @@ def note_end(session: Session, name: str, *, now_ms: int, ahead_ms: int, worker:
     values = {"ended_ms": now_ms, "ahead_ms": ahead_ms, "worker": worker}
     statement = upsert(session, TickRow).values(name=name, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def clocks(session: Session, *, now_ms: int) -> dict[str, float]:
+    """Return by worker how many seconds its clock was ahead of the database's, where it said so lately."""
+    fresh = [one for one in ticks(session) if 0 <= now_ms - one.ended_ms + 1_000 < KNOWN_MS]
+    return {one.worker: one.ahead_ms / 1_000 for one in sorted(fresh, key=lambda one: one.ended_ms)}
 
 
 def ticks(session: Session) -> list[TickRow]:
