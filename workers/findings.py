@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.errors import BtcfiError, RetryableError, UnreachableError
 
 
 class Status(StrEnum):
@@ -57,5 +57,5 @@ def safely(name: str, check: Check) -> Iterator[Finding]:
         yield Finding(name=name, status=Status.FAIL, said=said, do=e.hint, error=e)
     except BtcfiError as e:
         yield Finding(name=name, status=Status.FAIL, said=str(e), do="as the line says", error=e)
-    except OSError as e:
-        yield fail(name, str(e), "as the line says")
+    except OSError as e:  # a full disk, no more descriptors: it may pass
+        yield Finding(name=name, status=Status.FAIL, said=str(e), do="as the line says", error=RetryableError(str(e)))

@@ -55,7 +55,7 @@ SKEW_SECONDS: Final = 2.0
 ELSEWHERE: Final = frozenset(
     {
         "BTCFI_HASHING", "BTCFI_CONSOLE_PASSWORD", "BTCFI_PARTY_PASSPHRASE_FILE", "BTCFI_ORACLE_KEYS_DIR",
-        "BTCFI_BITCOIND_SUITE", "BTCFI_ENV_FILE", "BTCFI_IMAGE",
+        "BTCFI_BITCOIND_SUITE",
     }
 )  # fmt: skip
 """Variables of ours that are no field of the deployment; a test compares with what the code reads."""
@@ -383,16 +383,15 @@ def broken(deployment: Deployment, who: str) -> list[tuple[Precondition, Finding
 def require(deployment: Deployment, who: str, say: Callable[[Finding], None]) -> None:
     """Say what does not hold; stop at what no waiting mends.
 
-    say: is told each finding. Raises the store's own error, or PreconditionError, for the first row at which ``who``
-    stops.
+    say: is told each finding. Raises what the check of the first row at which ``who`` stops has raised, or
+    PreconditionError for what it found.
     """
     found = broken(deployment, who)
     for _, finding in found:
         say(finding)
     for row, finding in found:
         if row.severity is Severity.STOP and finding.status is Status.FAIL and _stays(finding):
-            ours = PreconditionError(finding.name, finding.said, finding.do)
-            raise finding.error if isinstance(finding.error, _STAYS) else ours
+            raise finding.error or PreconditionError(finding.name, finding.said, finding.do)
 
 
 def _stays(finding: Finding) -> bool:
