@@ -28,7 +28,7 @@ from btcfi.adapters.store.spine.errors import NewerStoreError, StoreDamagedError
 from btcfi.adapters.store.spine.leases import prove_writable
 from btcfi.adapters.store.spine.views import has_table, revision_of
 from btcfi.bitcoin.keys import wallet_key
-from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, RetryableError
+from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, RetryableError, UnreachableError
 from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.oracle.venues import exchange_of
 from settings.deployment import PREFIX, SECRETS, UNPREFIXED, Deployment, variable
@@ -261,17 +261,27 @@ def _foreign(coins: Mapping[str, bytes | None], script: bytes, deployment: Deplo
 # ---- broker and node
 
 
+_FULL: Final = ("MISCONF", "OOM", "READONLY")
+"""Words with which a broker refuses even a ping: its disk or memory is full, or it is a replica."""
+
+
 def broker(deployment: Deployment) -> Iterator[Finding]:
     """Check that the broker is there, takes messages and keeps what it accepts."""
     if deployment.broker_url is None:
         yield ok("broker", "none named; `btcfi up` starts one")
         return
-    found = read_broker(deployment, QUEUES)
+    room = "make room for it (CONFIG SET maxmemory 0, or its disk), or name the primary in BROKER_URL"
+    try:
+        found = read_broker(deployment, QUEUES)
+    except UnreachableError as e:
+        if not e.problem.startswith(_FULL):
+            raise
+        yield fail("broker", f"{e.where} takes no message ({e.problem})", room)
+        return
     waiting = sum(queue.waiting for queue in found.queues.values())
     said = f"version {found.version}, {waiting} messages wait, {found.unacked} held by workers"
     if (problem := prove_broker_writable(deployment)) is not None:
-        todo = "make room for it (CONFIG SET maxmemory 0, or its disk), or name the primary in BROKER_URL"
-        yield fail("broker", f"{said}; it takes no message ({problem})", todo)
+        yield fail("broker", f"{said}; it takes no message ({problem})", room)
     elif not found.aof_enabled:
         yield fail("broker", said + "; no append-only file", "CONFIG SET appendonly yes, and in its configuration")
     elif not found.aof_ok:

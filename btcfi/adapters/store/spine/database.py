@@ -66,6 +66,9 @@ _SQLITE_KINDS: Final[dict[int, type[StoreUnreachableError]]] = {
 }
 """By primary result code. Source: sqlite.org/rescode.html."""
 
+_SQLITE_NO_ROOM: Final = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
+"""What opening a database says on a full disk: its shared memory is a file beside it."""
+
 _POSTGRES_KINDS: Final[dict[str, type[StoreUnreachableError]]] = {
     "25006": StoreReadOnlyError,  # read_only_sql_transaction
     "42501": StoreReadOnlyError,  # insufficient_privilege
@@ -192,6 +195,8 @@ def _kind_of(e: Exception) -> tuple[type[StoreUnreachableError] | None, str]:
     problem = next(iter(str(cause).splitlines()), "") or type(cause).__name__
     code = getattr(cause, "sqlite_errorcode", None)
     # the primary code is the low byte of an extended one
+    if code in _SQLITE_NO_ROOM:
+        return StoreFullError, problem
     known = _POSTGRES_KINDS.get(str(getattr(cause, "sqlstate", ""))) if code is None else _SQLITE_KINDS.get(code & 0xFF)
     if known is not None:
         return known, problem
