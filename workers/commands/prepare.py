@@ -29,7 +29,10 @@ def prepare(
         ),
     ] = 0.0,
 ) -> None:
-    """Migrate the store, check what must hold, make missing keys, fill an empty regtest chain's wallets; repeatable."""
+    """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless.
+
+    Nothing is made where a precondition does not hold that no waiting mends; each of the others is said.
+    """
     deployment = load_deployment()
     deployment.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = open_store(migrated=False)

@@ -17,7 +17,10 @@ def worker(
     *,
     name: Annotated[str | None, typer.Option(help="Tells workers of one role apart")] = None,
 ) -> None:
-    """Run the Celery worker of one role in this process; it stops at once where a precondition does not hold."""
+    """Run the Celery worker of one role in this process.
+
+    It ends at once where a precondition of its role does not hold that no waiting mends; each of the others is said.
+    """
     # SIGTERM finishes what is at hand first; Celery reads this while it is imported
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from workers import logs, preconditions  # noqa: PLC0415 - as the next
