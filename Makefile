@@ -5,10 +5,10 @@ ARGS ?=
 AT_ONCE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test browser image images faults-ci faults soak fuzz night check docs bench load lock clean
+.PHONY: help demo up test browser image images faults-ci faults soak fuzz night check docs bench load lock install clean delete-data
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed  ## run the whole pipeline once and print what was settled
 	@$(BIN)/btcfi demo $(ARGS)
@@ -59,11 +59,21 @@ load: .venv/installed-dev  ## 1,000 contracts of one minute, memory over 20,000 
 	@$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
 lock: .venv/installed-dev  ## rewrite both lock files from pyproject.toml, keeping versions that still fit
-	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build --extra otel --extra dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile $(UV_FLAGS) --extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
 
-clean:  ## remove .venv, caches and var/ (the embedded cluster's data)
-	rm -rf .venv var build dist *.egg-info .*_cache .hypothesis
+install:  ## install what the lock file says once more, where `btcfi doctor` finds other versions
+	@goal=.venv/installed; test ! -e .venv/installed-dev || goal=.venv/installed-dev; \
+	rm -f .venv/installed .venv/installed-dev; $(MAKE) --no-print-directory $$goal
+
+clean:  ## remove .venv, caches and what was built; var/, where database, wallet seed and keys are, stays
+	rm -rf .venv build dist *.egg-info .*_cache .hypothesis
+
+delete-data:  ## delete var/ with its database, wallet seed and keys; asks first, or says CONFIRM=delete
+	@test ! -d var || ls var
+	@answer="$(CONFIRM)"; test -n "$$answer" || { printf 'Nobody can bring the keys in var/ back. Type "delete": '; read -r answer; }; \
+	test "$$answer" = delete || { echo "var/ stays" >&2; exit 1; }
+	rm -rf var
 
 UV_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 

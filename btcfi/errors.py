@@ -71,6 +71,14 @@ class NotHeldError(BtcfiError):
         self.kind, self.sha256, self.name = kind, sha256, name
 
 
+class PreconditionError(BtcfiError):
+    """What must hold before a process starts does not, and no waiting mends it: an operator has to."""
+
+    def __init__(self, name: str, said: str, mend: str) -> None:
+        super().__init__(f"{name}: {said}; {mend}")
+        self.name, self.said, self.mend = name, said, mend
+
+
 class ConflictError(BtcfiError):
     """What was asked for contradicts what is already there; asking again does not help."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,8 +63,11 @@ class Context:
         return self.register.feed
 
     def now(self) -> UnixSeconds:
-        """Return the wall clock: leases and repairs are about our time, also in a replay."""
-        return UnixSeconds(int(time.time()))
+        """Return the database's clock: leases, repairs and deadlines are judged by one clock, also in a replay.
+
+        Raises StoreUnreachableError.
+        """
+        return self.store.now()
 
     def market_now(self, session: Session) -> UnixSeconds:
         """Return the market's clock: the end of the newest priced minute in a replay, else the wall clock."""

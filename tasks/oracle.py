@@ -40,6 +40,8 @@ def prune() -> None:
 
 
 def repair(here: Context, session: Session) -> None:
-    """Close overdue rounds."""
-    deadline = here.deployment.round_deadline_seconds
-    rounds.repair_rounds(session, here.register, now=here.now(), deadline_seconds=deadline)
+    """Open the last minute that is over, where its tick did not come or came by a wrong clock; close overdue rounds."""
+    now, deadline = here.now(), here.deployment.round_deadline_seconds
+    if here.deployment.tick and (slot := rounds.last_over(now)) is not None:
+        rounds.open_round(session, here.feed, slot, now=now, deadline_seconds=deadline)
+    rounds.repair_rounds(session, here.register, now=now, deadline_seconds=deadline)

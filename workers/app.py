@@ -17,7 +17,7 @@ from kombu.entity import Exchange, Queue
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import guard, liveness, seal, signals, warm
+from workers import guard, liveness, seal, signals, ticks, warm
 from workers.roles import CONTROL, QUEUES
 from workers.systems import SYSTEMS, System, all_modules, flows, quiet, route_of, said, schedule
 
@@ -46,8 +46,9 @@ def create_app(
     if deployment.broker_url is None:
         raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0 or redis+socket:///PATH?virtual_host=0")
     included = all_modules(systems) if modules is None else tuple(modules)
-    app = Celery("btcfi", set_as_current=True, include=list(included))
+    app = Celery("btcfi", set_as_current=True, include=list(included), task_cls="workers.ticks:TimedTask")
     app.conf.update(configuration(deployment, systems))
+    app.conf.tick_intervals = ticks.intervals(app.conf.beat_schedule.values())
     app.conf.deployment = deployment
     if not deployment.broker_url.startswith("memory:"):  # a broker that nobody else reaches
         app.conf.broker_transport_options |= {seal.OPTION: seal.seal_of(deployment)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kombu.connection import Connection
+from redis.exceptions import ResponseError
 
 from btcfi.errors import InvalidInputError, UnreachableError
 from settings.deployment import Deployment
@@ -67,6 +68,27 @@ def read_broker(deployment: Deployment, queues: Sequence[str]) -> BrokerReading:
         except Exception as e:  # each transport has errors of its own
             problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
             raise UnreachableError("broker", connection.as_uri(), problem, "start it, or correct BROKER_URL") from e
+
+
+def prove_broker_writable(deployment: Deployment) -> str | None:
+    """Have the broker keep a key for a second; return why it does not: it is full, or a replica.
+
+    Raises UnreachableError, InvalidInputError as ``read_broker``.
+    """
+    if deployment.broker_url is None:
+        raise InvalidInputError("BROKER_URL", "not set", "redis://HOST:PORT/0; `btcfi up` prints its own")
+    prefix = configuration(deployment)["broker_transport_options"]["global_keyprefix"]
+    options = {"socket_connect_timeout": ANSWER_SECONDS, "socket_timeout": ANSWER_SECONDS}
+    with Connection(deployment.broker_url, connect_timeout=ANSWER_SECONDS, transport_options=options) as connection:  # type: ignore[no-untyped-call]
+        try:
+            connection.connect()
+            connection.channel().client.set(f"{prefix}precondition", "", px=1_000)
+        except ResponseError as e:
+            return str(e).splitlines()[0][:120]
+        except Exception as e:  # as above
+            problem = str(e).splitlines()[0][:120] if str(e) else type(e).__name__
+            raise UnreachableError("broker", connection.as_uri(), problem, "start it, or correct BROKER_URL") from e
+    return None
 
 
 def _read(client: Any, prefix: str, queues: Sequence[str], now: float) -> BrokerReading:  # noqa: ANN401 - redis-py's

@@ -1,6 +1,7 @@
 """What happens by the clock, as entries for Celery's beat.
 
-Every entry expires about when the next is due, so that nothing piles up unread.
+Every entry expires about when the next is due, so that nothing piles up unread: that marks it as a tick, and whether
+it is stale is read from the store (``workers/ticks.py``), by whose clock alone that is judged.
 """
 
 from __future__ import annotations

@@ -20,17 +20,17 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from btcfi.adapters.chain.relay import relay_problems
 from btcfi.adapters.store.options.settled import TOTALS
 from btcfi.adapters.store.options.tables import RequestState
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.reading import BUCKETS, SETTLED, Edge, EventLog, Histogram, Reading, read_store
-from btcfi.adapters.store.spine import refusals
+from btcfi.adapters.store.spine import refusals, ticks
 from btcfi.adapters.store.spine.database import DatabaseError, Session, Store
 from btcfi.adapters.store.spine.machines import machines
 from btcfi.adapters.store.spine.schema import load_tables
 from btcfi.documents import printable
 from btcfi.oracle.quote import Feed
-from btcfi.units import UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from workers.broker import BrokerReading, read_broker
@@ -80,6 +80,7 @@ _OF_THE_PARTS: Final[dict[str, Spec]] = {
     "btcfi_build_info": Spec("gauge", "Always 1; what runs", ("version", "preset", "preset_sha256")),
     "btcfi_chain_height": Spec("gauge", "Of the node's newest block"),
     "btcfi_chain_tip_age_seconds": Spec("gauge", "Since the time in its header"),
+    "btcfi_node_relays": Spec("gauge", "1 when the node relays what a settlement is made of (`btcfi doctor`: node)"),
     "btcfi_queue_messages": Spec("gauge", "Messages that wait", ("queue",)),
     "btcfi_queue_oldest_seconds": Spec("gauge", "Age of the message that is next; 0 when none waits", ("queue",)),
     "btcfi_unacked_messages": Spec("gauge", "Messages that workers hold"),
@@ -116,10 +117,12 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tip:
-    """The node's newest block."""
+    """The node's newest block, and whether it is a node for us."""
 
     height: int
     age_seconds: float
+    relays: bool
+    """Whether nothing of ours is refused for its form."""
 
 
 _Answer = TypeVar("_Answer")
@@ -250,6 +253,7 @@ class Exporter(Collector):
         if tip is not None:
             page.put("btcfi_chain_height", tip.height)
             page.put("btcfi_chain_tip_age_seconds", tip.age_seconds)
+            page.put("btcfi_node_relays", int(tip.relays))
         return page
 
     def _answer(self, page: _Page, source: Source[_Answer], running: Future[_Answer]) -> _Answer | None:
@@ -268,7 +272,7 @@ class Exporter(Collector):
         return running.result() if up else None
 
     def _read_store(self) -> list[Sample]:
-        now = UnixSeconds(int(time.time()))
+        now = self._store.now()
         more = True
         while more:
             with self._store.reading() as session:
@@ -284,7 +288,8 @@ class Exporter(Collector):
             raise RuntimeError("no node is configured")
         info = self._node.chain_info()
         header = self._node.block_header(info.best_hash)
-        return Tip(height=info.height, age_seconds=max(time.time() - header.time, 0.0))
+        relays = next(relay_problems(self._node), None) is None
+        return Tip(height=info.height, age_seconds=max(time.time() - header.time, 0.0), relays=relays)
 
 
 def figures_of(systems: Iterable[System]) -> dict[str, Figures]:
@@ -320,10 +325,13 @@ def _by_state(name: str, entity: str, found: Mapping[str, int]) -> Iterator[Samp
         yield name, found.get(state, 0), (state,)
 
 
-def _spine(_session: Session, seen: StoreFigures) -> Iterator[Sample]:
+def _spine(session: Session, seen: StoreFigures) -> Iterator[Sample]:
     reading = seen.reading
     for queue, age in reading.canaries.items():
         yield "btcfi_canary_age_seconds", age, (queue,)
+    if reading.schema_current:  # while a fleet is upgraded the table may not be there yet
+        for worker, seconds in ticks.clocks(session, now_ms=reading.at * 1_000).items():
+            yield "btcfi_clock_ahead_seconds", seconds, (worker,)
     for status, count in reading.api_keys.items():
         yield "btcfi_api_keys", count, (status,)
     yield "btcfi_outbox_waiting", reading.outbox_waiting, ()
@@ -443,6 +451,7 @@ SPINE_FIGURES: Final = Figures(
         "btcfi_outbox_lag_seconds": Spec("gauge", "Age of the oldest message not published; 0 when none waits"),
         "btcfi_outbox_set_aside": Spec("gauge", "Rows that could not be started; `btcfi parked outbox` lists them"),
         "btcfi_canary_age_seconds": Spec("gauge", "Since the queue last proved that it is consumed", ("queue",)),
+        "btcfi_clock_ahead_seconds": Spec("gauge", "A worker's clock minus the database's", ("worker",)),
         "btcfi_schema_current": Spec("gauge", "1 when the database is at this code's newest migration"),
         "btcfi_database_bytes": Spec("gauge", "Size of the database"),
         "btcfi_api_keys": Spec("gauge", "API keys: usable, expired, revoked", ("status",)),

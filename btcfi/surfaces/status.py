@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from btcfi import errors
 from btcfi.adapters import keystore
 from btcfi.adapters.chain import node
+from btcfi.adapters.store.spine import errors as store_errors
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, mandate, option, setup, summary
 from btcfi.options import expiry, order
@@ -34,9 +35,14 @@ ROWS: dict[type[Exception], Row] = {
     errors.InvalidInputError: Row(exit_code=2, http=422, grpc="INVALID_ARGUMENT"),
     errors.NotFoundError: Row(exit_code=3, http=404, grpc="NOT_FOUND"),
     errors.NotHeldError: Row(exit_code=78, http=500, grpc="FAILED_PRECONDITION"),
+    errors.PreconditionError: Row(exit_code=78, http=500, grpc="FAILED_PRECONDITION"),
     errors.ConflictError: Row(exit_code=65, http=409, grpc="ALREADY_EXISTS"),
     errors.RetryableError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     errors.UnreachableError: Row(exit_code=69, http=503, grpc="UNAVAILABLE"),
+    store_errors.StoreDamagedError: Row(exit_code=65, http=503, grpc="DATA_LOSS"),
+    store_errors.StoreFullError: Row(exit_code=74, http=503, grpc="RESOURCE_EXHAUSTED"),
+    store_errors.StoreReadOnlyError: Row(exit_code=77, http=503, grpc="FAILED_PRECONDITION"),
+    store_errors.StoreBusyError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     node.PortInUseError: Row(exit_code=71, http=500, grpc="INTERNAL"),
     node.DatadirInUseError: Row(exit_code=73, http=500, grpc="INTERNAL"),
     node.TxRejectedError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),

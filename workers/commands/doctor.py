@@ -12,10 +12,8 @@ import tempfile
 import textwrap
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,27 +26,23 @@ from btcfi.adapters.oracle_network.ntp import measure_ntp
 from btcfi.adapters.store.options.attesting import unattested
 from btcfi.adapters.store.options.holds import held_ids
 from btcfi.adapters.store.options.options import changed_rows, open_bounds
-from btcfi.adapters.store.options.rules import Bound, ChangedRowError
+from btcfi.adapters.store.options.rules import Bound
 from btcfi.adapters.store.options.tables import SettlementState
-from btcfi.adapters.store.reading import Reading, newest_revision, read_store, schema_revision
-from btcfi.adapters.store.spine.database import DatabaseError, Store, known_revisions
-from btcfi.adapters.store.spine.views import has_table
-from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, UnreachableError
-from btcfi.oracle.quote import DOLLAR, Feed, parse_venue
-from btcfi.oracle.venues import exchange_of
+from btcfi.adapters.store.reading import Reading, newest_revision, read_store
+from btcfi.adapters.store.spine.database import Store, clock_of
+from btcfi.adapters.store.spine.views import revision_of
+from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
+from btcfi.oracle.quote import Feed
 from btcfi.proofs.lanes import hashing_in_use
 from btcfi.units import UnixSeconds
 from btcfi.vm.program import load_program, load_program_by_hash
 from settings.deployment import Deployment, load_deployment
 from settings.preset import load_preset, load_preset_by_hash
-from workers.broker import read_broker
+from workers import preconditions
 from workers.commands.watch import age
 from workers.deployed import node_of
-from workers.machine import oracles as machine_oracles
+from workers.findings import Check, Finding, Status, fail, ok, safely, warn
 from workers.machine.attach import attached
-from workers.machine.broker import valkey_server
-from workers.roles import QUEUES
-from workers.seal import KeyFile
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -72,40 +66,6 @@ TIP_SECONDS: Final = 7_200
 _PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(;)?")
 
 
-class Status(StrEnum):
-    """How a check went."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a check found."""
-
-    name: str
-    status: Status
-    said: str
-    do: str = ""
-    """What would mend it; empty when nothing has to."""
-
-
-def ok(name: str, said: str) -> Finding:
-    """Return that all is well."""
-    return Finding(name=name, status=Status.OK, said=said)
-
-
-def warn(name: str, said: str, do: str) -> Finding:
-    """Return something that works and should not stay so."""
-    return Finding(name=name, status=Status.WARN, said=said, do=do)
-
-
-def fail(name: str, said: str, do: str) -> Finding:
-    """Return something that does not work."""
-    return Finding(name=name, status=Status.FAIL, said=said, do=do)
-
-
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -115,13 +75,13 @@ def doctor(
     deployment = attached(load_deployment())
     findings: list[Finding] = []
     for name, check in checks(deployment, network=not no_network):
-        for finding in _safely(name, check):
+        for finding in safely(name, check):
             findings.append(finding)
             if not as_json:
                 _say(finding)
     worst = {finding.status for finding in findings}
     if as_json:
-        typer.echo(json.dumps({"ok": Status.FAIL not in worst, "checks": [asdict(f) for f in findings]}))
+        typer.echo(json.dumps({"ok": Status.FAIL not in worst, "checks": [_shown(f) for f in findings]}))
     else:
         counted = [f"{sum(f.status is s for f in findings)} {s}" for s in Status]
         typer.echo(", ".join(counted), err=True)
@@ -129,11 +89,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-Check = Callable[[], Iterator[Finding]]
-
-
 def checks(deployment: Deployment, *, network: bool) -> list[tuple[str, Check]]:
-    """Return the checks in their order: this machine, then the parts, then whether the pipeline moves."""
+    """Return the checks in their order: this machine, every precondition, the parts, whether the pipeline moves."""
     return [
         ("python", python),
         ("dependencies", dependencies),
@@ -141,24 +98,14 @@ def checks(deployment: Deployment, *, network: bool) -> list[tuple[str, Check]]:
         ("ports", lambda: ports(deployment)),
         ("clock", lambda: clock(network=network)),
         ("preset", lambda: preset(deployment)),
-        ("venues", lambda: venues(deployment)),
         ("guests", guests),
         ("hashing", hashing),
-        ("keys", lambda: keys(deployment)),
+        ("key files", lambda: key_files(deployment)),
+        *preconditions.checks(deployment),
         ("oracles", lambda: oracles(deployment)),
-        ("broker", lambda: broker(deployment)),
-        ("node", lambda: node(deployment)),
-        ("database", lambda: database(deployment)),
+        ("tip", lambda: tip(deployment)),
+        ("pipeline", lambda: database(deployment)),
     ]
-
-
-def _safely(name: str, check: Check) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except UnreachableError as e:
-        yield fail(name, f"{e.where} does not answer ({e.problem})", e.hint)
-    except (BtcfiError, OSError) as e:
-        yield fail(name, str(e), "as the line says")
 
 
 def python() -> Iterator[Finding]:
@@ -188,7 +135,7 @@ def dependencies(lock: Path = ROOT / "requirements.lock") -> Iterator[Finding]:
             wrong.append(f"{name} {installed}, locked {pinned}")
     if wrong:
         said = f"{len(wrong)} of {len(pins)} differ: {', '.join(wrong[:3])}"
-        yield warn("dependencies", said, "make clean, then make demo")
+        yield warn("dependencies", said, "make install")
     else:
         yield ok("dependencies", f"{len(pins)} packages as locked")
 
@@ -266,28 +213,6 @@ def preset(deployment: Deployment) -> Iterator[Finding]:
     yield ok("preset", f"{found.name}, SHA-256 {found.sha256[:16]}…")
 
 
-def venues(deployment: Deployment) -> Iterator[Finding]:
-    """Check that we can read every registered market, and that by the preset their prices can settle anything."""
-    markets = [parse_venue(text) for text in deployment.venues]
-    for name, named in (("BTCFI_VENUES", deployment.venues), ("BTCFI_LEGS", deployment.legs)):
-        for market in map(parse_venue, named):
-            try:
-                exchange_of(market.exchange)
-            except NotFoundError as e:
-                yield fail("venues", f"{market}: {e}", f"name another in {name}: this one is absent in every minute")
-    dollars = sum(market.quote == DOLLAR for market in markets)
-    least = load_preset(deployment.preset).consensus.least_dollar_markets
-    said = f"{len(markets)} registered, {dollars} of them dollar markets"
-    if dollars < max(least, 1):
-        todo = "register more in BTCFI_VENUES: every price is thin or none, and nothing that is sold settles"
-        yield fail("venues", f"{said}; preset {deployment.preset} settles on {max(least, 1)} or more", todo)
-    elif least and dollars == least:
-        todo = "register one more in BTCFI_VENUES: one that is silent makes a minute thin"
-        yield warn("venues", f"{said}, as many as preset {deployment.preset} needs", todo)
-    else:
-        yield ok("venues", said)
-
-
 def guests() -> Iterator[Finding]:
     """Check every guest program's bytes against the manifest."""
     manifest = tomllib.loads((ROOT / "guest_programs" / "manifest.toml").read_text(encoding="utf-8"))
@@ -326,7 +251,7 @@ def hashing() -> Iterator[Finding]:
         yield ok("hashing", {"sha": "compiled, SHA instructions", "avx2": "compiled, AVX2"}.get(used, used))
 
 
-def keys(deployment: Deployment) -> Iterator[Finding]:
+def key_files(deployment: Deployment) -> Iterator[Finding]:
     """Check who may read the files that hold keys."""
     patterns = ("*.seed", "*.key", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
     inside = [path for pattern in patterns for path in sorted(deployment.data_dir.glob(pattern))]
@@ -334,23 +259,18 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
     open_ones = [str(path) for path in found if path.stat().st_mode & 0o077]
     if open_ones:
         yield fail(
-            "keys",
+            "key files",
             f"others may read {', '.join(open_ones[:3])}",
             "chmod 600, and take the keys for known: make new ones",
         )
     elif found:
-        yield ok("keys", f"{len(found)} files, readable by their owner alone")
+        yield ok("key files", f"{len(found)} files, readable by their owner alone")
     else:
-        yield ok("keys", "none yet: `btcfi up` makes them")
+        yield ok("key files", "none yet: `btcfi up` makes them")
 
 
 def oracles(deployment: Deployment) -> Iterator[Finding]:
-    """Look whether a key was lost that the store names, and ask every oracle how it goes."""
-    try:
-        machine_oracles.refuse_lost(deployment)
-    except BtcfiError as e:
-        yield fail("oracles", str(e), "restore it: a new key would be another oracle")
-        return
+    """Ask every oracle how it goes."""
     wanted = load_preset(deployment.preset).oracles
     if not deployment.oracles:
         yield ok("oracles", "none answers now; `btcfi up` starts them")
@@ -368,10 +288,10 @@ def _held(deployment: Deployment) -> bool:
     store = Store(deployment.database_url, busy_timeout_ms=3_000)
     try:
         with store.reading() as session:
-            if not has_table(session, "alembic_version") or schema_revision(session) != newest_revision():
+            if revision_of(session) != newest_revision():
                 return True
             return bool(held_ids(session) or unattested(session))
-    except (BtcfiError, DatabaseError):
+    except BtcfiError:
         return True
     finally:
         store.close()
@@ -391,95 +311,47 @@ def _oracle(url: str, *, undecided: bool) -> Finding:
     return ok("oracles", f"{key} at {url}, newest minute {newest or 'none yet'}")
 
 
-def broker(deployment: Deployment) -> Iterator[Finding]:
-    """Ask the broker whether it is there and keeps what it accepts."""
-    if deployment.broker_url is None:
-        yield ok("broker", f"none named; `btcfi up` starts {valkey_server().name}")
-        return
-    found = read_broker(deployment, QUEUES)
-    waiting = sum(queue.waiting for queue in found.queues.values())
-    said = f"version {found.version}, {waiting} messages wait, {found.unacked} held by workers"
-    if not found.aof_enabled:
-        yield fail("broker", said + "; no append-only file", "CONFIG SET appendonly yes, and in its configuration")
-    elif not found.aof_ok:
-        yield fail("broker", said + "; it cannot write its append-only file", "make room on its disk")
-    elif found.eviction_policy != "noeviction":
-        yield fail("broker", said + f"; evicts ({found.eviction_policy})", "CONFIG SET maxmemory-policy noeviction")
-    else:
-        yield ok("broker", said + "; append-only file, no eviction")
-    yield from broker_keys(deployment)
-
-
-def broker_keys(deployment: Deployment) -> Iterator[Finding]:
-    """Look whether what we send is sealed, and whether anything without a seal is taken."""
-    name, keys = "broker key", KeyFile(deployment.broker_key_file)
-    if not keys.there():
-        said, todo = f"{keys.path} is not there", "btcfi prepare, or copy it from a host of the fleet that has it"
-        yield fail(name, said, todo)
-        return
-    keys.load()
-    if deployment.broker_unsigned == "accept":
-        said = "BTCFI_BROKER_UNSIGNED=accept: whoever reaches the broker can start any task"
-        yield warn(name, said, "unset it once every process of the fleet runs this version")
-    if not deployment.operator_key_file.exists():
-        said = f"{deployment.operator_key_file} is not there: no worker can be drained from here"
-        yield warn(name, said, "copy it, or set BTCFI_OPERATOR_KEY_FILE, where `btcfi serve` and the workers run")
-    yield ok(name, f"messages are sealed with {keys.sealing().id}, which every host must say")
-
-
-def node(deployment: Deployment) -> Iterator[Finding]:
-    """Ask the node where its chain stands."""
+def tip(deployment: Deployment) -> Iterator[Finding]:
+    """Ask the node where its chain stands; whether it is one for us, ``preconditions.node`` says."""
     if deployment.node_url is None:
-        yield ok("node", "none named; `btcfi up` starts a regtest node")
         return
     client = node_of(deployment, timeout_seconds=min(deployment.node_timeout_seconds, NODE_SECONDS))
-    info = client.call("getblockchaininfo")
-    version = "unknown version"
-    with suppress(BtcfiError):
-        version = str(client.call("getnetworkinfo").get("subversion") or version)
-    header = client.block_header(client.best_block_hash())
-    client.close()
+    try:
+        info = client.call("getblockchaininfo")
+        version = "unknown version"
+        with suppress(BtcfiError):
+            version = str(client.call("getnetworkinfo").get("subversion") or version)
+        header = client.block_header(client.best_block_hash())
+    except UnreachableError:
+        return  # said already
+    finally:
+        client.close()
     since = time.time() - header.time
     said = f"{info['chain']}, height {info['blocks']:,}, {version}, newest block {age(since)} old"
-    if info["chain"] != deployment.network:
-        todo = f"BTCFI_NETWORK={info['chain']}, or the URL of a node on {deployment.network}"
-        yield fail("node", said + f"; addresses are written for {deployment.network}", todo)
-    elif info.get("initialblockdownload") and info["chain"] != "regtest":
-        yield fail("node", said + "; still syncing", "wait until it is in sync: nothing confirms before")
+    if info.get("initialblockdownload") and info["chain"] != "regtest":
+        yield fail("tip", said + "; still syncing", "wait until it is in sync: nothing confirms before")
     elif since > TIP_SECONDS and info["chain"] != "regtest":
-        yield warn("node", said, "look at its connections: a block every ten minutes is normal")
+        yield warn("tip", said, "look at its connections: a block every ten minutes is normal")
     else:
-        yield ok("node", said)
+        yield ok("tip", said)
 
 
 def database(deployment: Deployment) -> Iterator[Finding]:
-    """Look into the store: there, at the right migration, and whether the pipeline moves."""
+    """Look into the store for whether the pipeline moves; whether it can be, ``preconditions.database`` says."""
     path = deployment.database_url.removeprefix("sqlite:///")
     if deployment.database_url.startswith("sqlite") and not Path(path).exists():
-        yield warn("database", f"no file {path} yet", "btcfi migrate, or btcfi up")
         return
     store = Store(deployment.database_url, busy_timeout_ms=3_000)
     try:
         with store.reading() as session:
-            there = has_table(session, "alembic_version")
-            at = schema_revision(session) if there else None
-            reading, held, bounds = None, 0, frozenset[Bound]()
-            changed = list[ChangedRowError]()
-            if at == newest_revision():
-                reading = read_store(
-                    session, Feed(deployment.feed), now=UnixSeconds(int(time.time())), replay=deployment.replay_clock
-                )
-                held, bounds = len(held_ids(session)), open_bounds(session)
-                changed = changed_rows(session)
+            if revision_of(session) != newest_revision():
+                return
+            now = UnixSeconds(int(clock_of(session)))
+            reading = read_store(session, Feed(deployment.feed), now=now, replay=deployment.replay_clock)
+            held, bounds = len(held_ids(session)), open_bounds(session)
+            changed = changed_rows(session)
     finally:
         store.close()
-    yield ok("database", f"{store.where} answers")
-    if reading is None:
-        newer = at is not None and at not in known_revisions()
-        todo = "this code is older; use code that is as new" if newer else "btcfi migrate"
-        yield fail("schema", f"at {at or 'nothing'}, the code wants {newest_revision()}", todo)
-        return
-    yield ok("schema", f"at {at}")
     if held:
         yield fail("restore", f"{held} events may have been attested after the backup", "btcfi oracle held")
     for row in changed:
@@ -538,6 +410,10 @@ def pipeline(reading: Reading) -> Iterator[Finding]:
         )
     else:
         yield ok("outbox", f"{reading.outbox_waiting} messages wait")
+
+
+def _shown(finding: Finding) -> dict[str, str]:
+    return {"name": finding.name, "status": finding.status, "said": finding.said, "do": finding.do}
 
 
 def _working(what: str) -> None:

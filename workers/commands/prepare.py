@@ -11,9 +11,10 @@ from btcfi.adapters.chain.node import Node
 from btcfi.adapters.files import make_private
 from btcfi.errors import UnreachableError
 from settings.deployment import Deployment, load_deployment
-from workers import seal
+from workers import preconditions, seal
 from workers.deployed import node_of, open_store
 from workers.machine import parties
+from workers.preconditions import line
 
 COINS: Final = 64
 """Mature coins for each party of a new regtest chain."""
@@ -37,13 +38,18 @@ def prepare(
         ),
     ] = False,
 ) -> None:
-    """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."""
+    """Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless.
+
+    Nothing is made where a precondition does not hold that no waiting mends; each of the others is said.
+    """
     deployment = load_deployment()
     make_private(deployment.data_dir, named=True)
     store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
+    # before anything is made: a key that is missing is not a first start where the store names it
+    preconditions.require(deployment, preconditions.PREPARE, lambda found: typer.echo(line(found), err=True))
     if not parties.prepare(deployment, wait=wait):
         typer.echo("not every oracle of BTCFI_ORACLES answers: `btcfi prepare` again once they run", err=True)
     if seal.prepare(deployment):

@@ -33,7 +33,7 @@ from btcfi.adapters.files import (
     open_private,
     write_private,
 )
-from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from settings.deployment import SECRETS, Deployment, variable
 from settings.preset import load_preset
 from workers import liveness, seal
@@ -72,6 +72,8 @@ class _Supervised:
     parts: list[Part] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
+    unwritten: bool = False
+    """Whether ``cluster.json`` lacks a process, such as one that was started while the disk was full."""
 
 
 class Cluster:
@@ -201,6 +203,13 @@ class Cluster:
         """Start one more process of ours: ``launch("settle-2", "worker", "settle", "--name", "settle-2")``."""
         return self._launch(name, [*rows.CLI, *arguments], forked=True)
 
+    def add(self, row: Row) -> None:
+        """Start one part more, once the others run; it is supervised and stopped like them. Raises as ``start``."""
+        if self._here is None:
+            raise InvalidInputError(f"part {row.name}", "nothing runs yet", "a cluster that was started")
+        self.rows = (*self.rows, row)
+        self._here = self._bring(row, self._here, _silent)
+
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when every worker and the API answer. Raises UnreachableError that names the first that does not."""
         deadline = time.monotonic() + timeout
@@ -301,6 +310,7 @@ class Cluster:
         known = {"run_dir": str(self._run_dir), "parts": rows, "urls": self._own_urls()}
         # whole or not at all: the next start ends what stands here, and an empty file would hide all of them
         write_private(self._deployment.data_dir / "cluster.json", json.dumps(known).encode())
+        self._shared.unwritten = False
 
     def _own_urls(self) -> dict[str, object]:
         """Return what `btcfi doctor`, `watch` and `metrics` need to find this cluster (see attach.py); no password."""
@@ -347,12 +357,20 @@ class Cluster:
         while not self._shared.stopping.wait(0.5):
             with self._shared.lock:
                 for part in self._shared.parts:
-                    if part.exit_code is not None and not self._shared.stopping.is_set():
-                        self._restart(part)
-                    elif (reason := self._stuck(part)) is not None:
-                        part.give_up(reason)  # ended, so it starts anew in the next round
-                    elif bound_log(part.log):
-                        part.offset = 0
+                    # whatever one part's files or the nursery do to us: the others are watched, and it, again
+                    with contextlib.suppress(Exception):
+                        self._look_after(part)
+                if self._shared.unwritten:
+                    with contextlib.suppress(OSError):
+                        self._write_down()
+
+    def _look_after(self, part: Part) -> None:
+        if part.exit_code is not None and not self._shared.stopping.is_set():
+            self._restart(part)
+        elif (reason := self._stuck(part)) is not None:
+            part.give_up(reason)  # ended, so it starts anew in the next round
+        elif bound_log(part.log):
+            part.offset = 0
 
     def _stuck(self, part: Part) -> str | None:
         """Return why a worker or beat is to be ended, by what it notes of its work; None for every other part."""
@@ -378,7 +396,7 @@ class Cluster:
             # no process, no memory, a link in the log's place: the next round tries again
             with contextlib.suppress(OSError, UnreachableError, UntrustedFileError):
                 part.start()
-                self._write_down()
+                self._shared.unwritten = True
 
 
 def _works_as(name: str, command: Sequence[str]) -> str | None:

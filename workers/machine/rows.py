@@ -40,6 +40,7 @@ BEAT: Final = "beat"
 API: Final = "api"
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
+MARKET: Final = "market"
 ADDRESSES: Final = "addresses"
 MINUTES: Final = "minutes"
 
@@ -280,6 +281,22 @@ def worker(role: str) -> Row:
         service=f"worker {role}",
         where=lambda _: "the broker",
         answers=lambda deployment: _worker_answers(deployment, role),
+    )
+
+
+def market(folder: Path | None, pace: float) -> Row:
+    """Return the row of what plays a market, a minute in ``pace`` seconds: its troubles end no other part.
+
+    folder: of a recording, which ends; None: the simulated market without an end.
+    """
+    played = [] if folder is None else [f"--folder={folder}"]
+    command = [sys.executable, "-m", "workers.market_process", *played, f"--pace={pace}"]
+    return Row(
+        name=MARKET,
+        says=lambda _: "",
+        needs=(BROKER, DATABASE, REPLAY),
+        command=lambda _: command,
+        forked=True,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from btcfi.adapters.files import make_private, write_private
-from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.candle_folder import read_candle_folder, venues_for_replay
 from btcfi.adapters.venues.synthetic_candles import SYNTHETIC_CANDLES
-from btcfi.oracle.venues.synthetic import FIRST_SLOT, LEGS, MARKETS
-from btcfi.units import SECONDS_PER_MINUTE, Slot
+from btcfi.oracle.venues.synthetic import LEGS, MARKETS
 from settings.deployment import Deployment, load_deployment
-from tasks.context import Context, make_context
-from workers.deployed import node_of, ticker
+from tasks.context import make_context
+from workers import preconditions
+from workers.deployed import node_of
+from workers.machine import rows
 from workers.machine.parties import COINS_EACH, fill_parties
+from workers.market_process import OVER_FILE
 
 OVER = (
     "the recording is over: its clock and price stand still. To go on from here with a market without an end: "
@@ -46,7 +47,7 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
         changes["flower_password"] = SecretStr(secrets.token_urlsafe(12))
     if base.flower_url is None and base.flower_port:
         changes["flower_url"] = f"http://127.0.0.1:{base.flower_port}"
-    slots: list[Slot] | None = None
+    minutes = 0
     if not live:
         changes |= {"tick": False, "replay_clock": True, "venue_rate_limit": False}
         registered, legs = tuple(market.venue for market in MARKETS), LEGS
@@ -54,11 +55,15 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
             folder = read_candle_folder(SYNTHETIC_CANDLES)
             chosen = venues_for_replay(folder, None, None)
             registered, legs, slots = chosen.registered, chosen.legs, folder.slots(None, None)
-            changes |= {"replay_until": slots[-1]}
+            minutes, changes = len(slots), changes | {"replay_until": slots[-1]}
         changes |= {"venues": tuple(map(str, registered)), "legs": tuple(map(str, legs))}
     deployment = base.within(where).model_copy(update=changes)
+    preconditions.require(
+        deployment, preconditions.UP, lambda found: console.print(preconditions.line(found), highlight=False)
+    )
+    played = SYNTHETIC_CANDLES if recorded and not live else None
     with Cluster(
-        deployment, replay_folder=SYNTHETIC_CANDLES if recorded else None,
+        deployment, replay_folder=played,
         simulated=None if live or recorded else seed, flower=True, api=True, metrics=True,
     ) as cluster:  # fmt: skip
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
@@ -70,17 +75,17 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
         if empty:
             fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
+        here.store.close()
         prices = f"SIMULATED market of seed {seed}, without an end, a minute each {pace:g} s; no real market's"
-        if recorded:
-            prices = f"SIMULATED recording of {len(slots or ())} minutes, a minute each {pace:g} s, which ends"
-        _say_where(console, cluster.deployment, where, prices="live exchanges" if live else prices, live=live)
+        if live:
+            prices = "live exchanges"
+        else:
+            cluster.add(rows.market(played, pace))
+        if played is not None:
+            prices = f"SIMULATED recording of {minutes} minutes, a minute each {pace:g} s, which ends"
+        _say_where(console, cluster.deployment, where, prices=prices, live=live)
         try:
-            if live:
-                _wait()
-            elif slots is not None:
-                _keep_running(ticker(here), here, slots, pace, console)
-            else:
-                _run_market(ticker(here), here, pace)
+            _keep_running(where / OVER_FILE, console)
         except KeyboardInterrupt:
             console.print("stopping; a second Ctrl-C would not make it faster")
 
@@ -108,42 +113,17 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, prices:
     )
 
 
-def _wait() -> None:
+def _keep_running(over: Path, console: Console) -> None:
+    """Wait for Ctrl-C. This process supervises: it works on nothing, so no full disk and no broker ends it."""
+    told = False
     while True:
+        if not told and _is_there(over):
+            told = True
+            console.print(OVER, highlight=False, soft_wrap=True)
         time.sleep(1.0)
 
 
-def following(newest: Slot | None) -> Iterator[Slot]:
-    """Yield the minutes of a market without an end: after the newest one, or from where a new deployment begins."""
-    at = FIRST_SLOT if newest is None else Slot(newest + SECONDS_PER_MINUTE)
-    while True:
-        yield at
-        at = Slot(at + SECONDS_PER_MINUTE)
-
-
-def _run_market(tick: Callable[[int], None], here: Context, pace: float) -> None:
-    """Tick a minute each ``pace`` seconds, for ever.
-
-    None that is not over by the wall clock: once it is there, the market goes on in real time.
-    """
-    with here.store.reading() as session:
-        last = rounds.latest_priced(session, here.feed)
-    for at in following(None if last is None else Slot(last.slot)):
-        time.sleep(max(at + SECONDS_PER_MINUTE - time.time(), 0.0))
-        tick(at)
-        time.sleep(pace)
-
-
-def _keep_running(tick: Callable[[int], None], here: Context, slots: list[Slot], pace: float, console: Console) -> None:
-    played = 0
-    if slots:
-        with here.store.reading() as session:
-            last = rounds.latest_priced(session, here.feed)
-        played = sum(1 for s in slots if last is not None and s <= last.slot)
-    while True:
-        if played < len(slots):
-            tick(slots[played])
-            played += 1
-            if played == len(slots):
-                console.print(OVER, highlight=False, soft_wrap=True)
-        time.sleep(pace if played < len(slots) else 1.0)
+def _is_there(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return file.exists()
+    return False

@@ -395,9 +395,12 @@ class PartyDesk:
         return now + min(FUND_WITHIN_SECONDS, (expiry - now) // 2) if now < expiry else None
 
     def _keep(self, contract: PartyContract) -> None:
-        known, name = self.orders(), self._store.save(contract)
+        # while it is being written nothing is known: a disk that is full a moment later leaves a file that stands
+        known, self._known_orders = self.orders(), None
+        name = self._store.save(contract)
         if contract.order:
             known[contract.order] = name
+        self._known_orders = known
 
     def _check_refund(self, terms: ContractTerms) -> None:
         """Refuse terms whose refund opens before the option can be settled, by our own node's height and time.

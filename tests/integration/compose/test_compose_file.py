@@ -138,6 +138,8 @@ KEYS = {
     "seller": {"seller"}, "buyer": {"buyer"},
     "oracle-a": {"oracle-a"}, "oracle-b": {"oracle-b"}, "oracle-c": {"oracle-c"},
 }  # fmt: skip
+
+
 @pytest.mark.parametrize("volume", list(KEYS))
 def test_a_volume_of_keys_is_mounted_by_those_that_use_them_and_only_those_that_make_them_may_write(volume):
     mounting = {n: v for n, s in SERVICES.items() for v in s.get("volumes", []) if v.split(":")[0] == volume}

@@ -352,6 +352,7 @@ class Rpc:
             "minrelaytxfee": _btc(self._chain.policy.relay_fee),
             "incrementalrelayfee": _btc(INCREMENTAL_FEE_RATE),
             "fullrbf": True,
+            "truc_policy": str(self._chain.policy.truc),  # Knots' word; Core, which has one policy, says nothing
         }
 
     def sendrawtransaction(self, hexstring: str, maxfeerate: object = "0.10", maxburnamount: object = 0) -> str:

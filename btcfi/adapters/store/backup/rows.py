@@ -26,7 +26,7 @@ CHUNK_BYTES: Final = 1 << 23
 MAX_LINE_BYTES: Final = 1 << 28
 """Of a row; the largest that we store are of some megabytes."""
 
-MOMENTARY: Final = frozenset({"lease", "canary", "console_session"})
+MOMENTARY: Final = frozenset({"lease", "canary", "console_session", "tick"})
 """Tables about who runs now: a restored deployment starts without them."""
 
 

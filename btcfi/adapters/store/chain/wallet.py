@@ -18,7 +18,7 @@ from btcfi.bitcoin.fees import (
     vsize_of,
 )
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut, parse_outpoint
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut, parse_outpoint, parse_transaction
 from btcfi.errors import RetryableError
 from btcfi.units import Height, Sats, UnixSeconds
 
@@ -131,3 +131,22 @@ def free_coins(session: Session, txid: str) -> None:
     for coin in session.execute(kept).scalars():
         coin.state, coin.reserved_by = CoinState.AVAILABLE.value, None
     session.flush()
+
+
+LOOKED_AT: Final = 8
+"""Coins whose scripts tell whose the wallet is: they are all of one key."""
+
+
+def coin_scripts(session: Session) -> dict[str, bytes | None]:
+    """Return by outpoint the script of a few coins of the service that it can spend; None where another paid it."""
+    query = select(col(WalletOutpointRow.outpoint)).where(
+        col(WalletOutpointRow.party) == SERVICE, col(WalletOutpointRow.state) != CoinState.SPENT
+    )
+    newest = col(WalletOutpointRow.height).desc()
+    found: dict[str, bytes | None] = {}
+    for outpoint in session.execute(query.order_by(newest, col(WalletOutpointRow.outpoint)).limit(LOOKED_AT)).scalars():
+        txid, _, index = outpoint.partition(":")
+        row = session.get(TransactionRow, txid)
+        outputs = () if row is None else parse_transaction(bytes.fromhex(row.raw_hex)).outputs
+        found[outpoint] = outputs[int(index)].script if outputs else None
+    return found

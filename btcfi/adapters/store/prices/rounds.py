@@ -60,6 +60,16 @@ class Register:
         return self.venues + self.legs
 
 
+TICK_PATIENCE_SECONDS: Final = 15
+"""After a minute's end, that its tick has to come before the minute is opened without it."""
+
+
+def last_over(now: UnixSeconds) -> Slot | None:
+    """Return the last minute that is over; None while its tick may still come."""
+    slot = Slot(now // SECONDS_PER_MINUTE * SECONDS_PER_MINUTE - SECONDS_PER_MINUTE)
+    return slot if now - slot - SECONDS_PER_MINUTE >= TICK_PATIENCE_SECONDS else None
+
+
 def open_round(session: Session, feed: Feed, slot: Slot, *, now: UnixSeconds, deadline_seconds: int) -> bool:
     """Open the round of a minute and queue its fetches; return False when that was done: two beats are harmless.
 

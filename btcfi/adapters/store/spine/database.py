@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import DatabaseError as BrokenDatabaseError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session
 
 from btcfi.adapters.files import open_private
-from btcfi.errors import ConflictError, InvalidInputError, UnreachableError
+from btcfi.adapters.store.spine.errors import (
+    NewerStoreError,
+    StoreBusyError,
+    StoreDamagedError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnreachableError,
+)
+from btcfi.errors import InvalidInputError
+from btcfi.units import UnixSeconds
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -34,21 +47,40 @@ __all__ = [
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-class StoreUnreachableError(UnreachableError):
-    """The database does not answer."""
+CLOCK_SECONDS: Final = 10.0
+"""How long the database's clock is taken to go as this machine's monotonic one: an oscillator drifts 1 ms in that."""
 
-    def __init__(self, where: str, problem: str) -> None:
-        file = where.startswith("sqlite")
-        hint = "check BTCFI_DATA_DIR and DATABASE_URL" if file else "check DATABASE_URL and that the server runs"
-        super().__init__("database", where, problem, hint)
+_CLOCKS: Final = {
+    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8",
+}
+"""Unix seconds by the database. SQLite is a file of this host and reads the kernel's clock, not the process's."""
 
+_SQLITE_KINDS: Final[dict[int, type[StoreUnreachableError]]] = {
+    sqlite3.SQLITE_BUSY: StoreBusyError,
+    sqlite3.SQLITE_LOCKED: StoreBusyError,
+    sqlite3.SQLITE_PERM: StoreReadOnlyError,
+    sqlite3.SQLITE_READONLY: StoreReadOnlyError,
+    sqlite3.SQLITE_FULL: StoreFullError,
+    sqlite3.SQLITE_CORRUPT: StoreDamagedError,
+    sqlite3.SQLITE_NOTADB: StoreDamagedError,
+}
+"""By primary result code. Source: sqlite.org/rescode.html."""
 
-class NewerStoreError(ConflictError):
-    """A store, or a backup of one, is at a migration that this code does not have."""
+_SQLITE_NO_ROOM: Final = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
+"""What opening a database says on a full disk: its shared memory is a file beside it."""
 
-    def __init__(self, where: str, *, at: str, newest: str) -> None:
-        super().__init__(f"{where} is at migration {at}, this code ends at {newest}; use code that is as new")
-        self.where, self.at, self.newest = where, at, newest
+_POSTGRES_KINDS: Final[dict[str, type[StoreUnreachableError]]] = {
+    "25006": StoreReadOnlyError,  # read_only_sql_transaction
+    "42501": StoreReadOnlyError,  # insufficient_privilege
+    "53100": StoreFullError,  # disk_full
+    "40P01": StoreBusyError,  # deadlock_detected
+    "55P03": StoreBusyError,  # lock_not_available
+    "57014": StoreBusyError,  # query_canceled, by a timeout
+    "XX001": StoreDamagedError,  # data_corrupted
+    "XX002": StoreDamagedError,  # index_corrupted
+}
+"""By SQLSTATE. Source: PostgreSQL, appendix A."""
 
 
 class Store:
@@ -59,6 +91,7 @@ class Store:
         self.url = url
         self.engine = _engine(url, busy_timeout_ms)
         self._reader = self.engine.execution_options(btcfi_reading=True)
+        self._ahead: tuple[float, float] | None = None
 
     @property
     def where(self) -> str:
@@ -81,10 +114,28 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except BrokenDatabaseError as e:
-            if type(e) not in {OperationalError, BrokenDatabaseError}:
-                raise  # of its other kinds each is a statement that is wrong: ours, or refused
-            raise StoreUnreachableError(self.where, str(e.orig).splitlines()[0]) from e
+        except (BrokenDatabaseError, PoolTimeoutError, sqlite3.DatabaseError) as e:
+            kind, problem = _kind_of(e)
+            if kind is None:
+                raise  # a statement that is wrong: ours, or refused
+            raise kind(self.where, problem) from e
+
+    def clock(self) -> float:
+        """Return the database's clock, in unix seconds: the one clock of a deployment, whatever each host's shows.
+
+        Asked at most every CLOCK_SECONDS. Raises StoreUnreachableError.
+        """
+        if self._ahead is None or time.monotonic() - self._ahead[0] > CLOCK_SECONDS:
+            began = time.monotonic()
+            with self.reading() as session:
+                said = clock_of(session)
+            ended = time.monotonic()
+            self._ahead = ended, said - (began + ended) / 2
+        return time.monotonic() + self._ahead[1]
+
+    def now(self) -> UnixSeconds:
+        """Return the whole seconds of the database's clock. Raises StoreUnreachableError."""
+        return UnixSeconds(int(self.clock()))
 
     def migrate(self, revision: str = "head") -> str:
         """Bring the schema up to ``revision`` (default: the newest); return where it is then.
@@ -143,12 +194,44 @@ def _made_private(file: Path) -> None:
         open_private(file, fresh=not file.is_symlink()).close()
 
 
+def clock_of(session: Session) -> float:
+    """Return the database's clock at this statement, in unix seconds."""
+    return float(session.execute(text(_CLOCKS[session.get_bind().dialect.name])).scalar_one())
+
+
+def _kind_of(e: Exception) -> tuple[type[StoreUnreachableError] | None, str]:
+    """Return what is the matter with the database, None where it is the statement, and the first line of why."""
+    if isinstance(e, PoolTimeoutError):
+        return StoreBusyError, "every connection of this process is in use"
+    cause = e.orig if isinstance(e, DBAPIError) else e
+    problem = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    code = getattr(cause, "sqlite_errorcode", None)
+    # the primary code is the low byte of an extended one
+    if code in _SQLITE_NO_ROOM:
+        return StoreFullError, problem
+    known = _POSTGRES_KINDS.get(str(getattr(cause, "sqlstate", ""))) if code is None else _SQLITE_KINDS.get(code & 0xFF)
+    if known is not None:
+        return known, problem
+    broken = type(e) in {OperationalError, BrokenDatabaseError, sqlite3.OperationalError, sqlite3.DatabaseError}
+    return (StoreUnreachableError if broken else None), problem
+
+
+_REVISION: Final = re.compile(r'^revision = "(\w+)"$.*?^down_revision = (?:None|"(\w+)")$', re.DOTALL | re.MULTILINE)
+"""The two lines of a migration that make the chain; a test compares what is found by them with alembic's own walk."""
+
+
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """Return every migration that this code has, newest first."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - ten megabytes that only a migration needs
-
-    return tuple(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    """Return every migration that this code has, newest first. Read as text: alembic is ten megabytes."""
+    files = (MIGRATIONS / "versions").glob("[0-9]*.py")
+    found = (match for file in files if (match := _REVISION.search(file.read_text(encoding="utf-8"))))
+    after = {match[2]: match[1] for match in found}
+    chain: list[str] = []
+    at = after.get(None)
+    while at is not None:
+        chain.append(at)
+        at = after.get(at)
+    return tuple(reversed(chain))
 
 
 def _engine(url: str, busy_timeout_ms: int) -> Engine:

@@ -1,4 +1,4 @@
-"""A fleet's own tables: who may act alone for a while, and what was refused at the broker's door."""
+"""A fleet's own tables: who may act alone for a while, what ran by the clock, what was refused at the broker's door."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ class TakenOrderRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     """Of the message."""
     at_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class TickRow(SQLModel, table=True):
+    """What happens by the clock: when it last ended by the database's clock, and what the worker's own clock said."""
+
+    __tablename__: ClassVar[str] = "tick"
+
+    name: str = Field(primary_key=True)
+    """The task, with its arguments where it has some: ``chain.watch``, ``control.canary chain``."""
+    ended_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    ahead_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    """The worker's clock minus the database's."""
+    worker: str
+    """Its name on the broker."""
 
 
 class RefusedMessageRow(SQLModel, table=True):

@@ -68,3 +68,15 @@ def release(session: Session, name: str, *, holder: str) -> None:
 def forget(session: Session, name: str) -> None:
     """Remove a lease altogether: after a restore nobody holds anything."""
     session.execute(delete(LeaseRow).where(col(LeaseRow.name) == name))
+
+
+_PROBE: Final = "precondition"
+"""Name of a lease that nobody holds."""
+
+
+def prove_writable(session: Session) -> None:
+    """Write and take away a row, so that the commit shows whether the database takes anything at all."""
+    forget(session, _PROBE)
+    row = upsert(session, LeaseRow).values(name=_PROBE, holder="", fence=0, until_unix=0)
+    session.execute(row.on_conflict_do_nothing(index_elements=["name"]))
+    forget(session, _PROBE)

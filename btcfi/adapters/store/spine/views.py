@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, func, inspect, or_
+from sqlalchemy import and_, func, inspect, or_, text
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.spine.fleet_tables import RefusedMessageRow
@@ -26,6 +26,14 @@ class Waiting:
 def has_table(session: Session, name: str) -> bool:
     """Return whether the database has a table: it may be anybody's, or older than this code."""
     return bool(inspect(session.connection()).has_table(name))
+
+
+def revision_of(session: Session) -> str | None:
+    """Return the migration that the database is at; None where it has no tables of ours."""
+    if not has_table(session, "alembic_version"):
+        return None
+    found: str | None = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
 
 
 def blob(session: Session, sha256: str | None) -> BlobRow | None:

@@ -17,9 +17,11 @@ from btcfi.adapters.store.spine.tables import CanaryRow, OutboxRow
 from settings.deployment import Deployment
 from tests.support.chain import embedded_node
 from tests.support.paths import ROOT
+from workers import preconditions
 from workers.cli import every_command
 from workers.commands import doctor, watch
-from workers.commands.doctor import Status, checks
+from workers.commands.doctor import checks
+from workers.findings import Status, safely
 from workers.machine.cluster import Cluster
 from workers.machine.rows import free_port
 
@@ -79,7 +81,7 @@ def test_a_node_on_another_network_than_the_addresses_is_a_failure_that_says_wha
     with embedded_node(tmp_path / "chain") as (node, _):
         given = {"data_dir": tmp_path, "node_url": node.where, "node_cookie_file": tmp_path / "chain" / ".cookie"}
         for network, status in (("regtest", Status.OK), ("main", Status.FAIL)):
-            finding = found(doctor.node(Deployment(**given, network=network)))["node"]
+            finding = found(preconditions.node(Deployment(**given, network=network)))["node"]
             assert finding.status is status, finding
         assert "BTCFI_NETWORK=regtest" in finding.do
 
@@ -94,7 +96,7 @@ def test_a_database_at_another_migration_is_named(deployment):
     store = Store(deployment.database_url)
     store.downgrade("0002")
     store.close()
-    schema = found(doctor.database(deployment))["schema"]
+    schema = found(preconditions.database(deployment))["schema"]
     assert schema.status is Status.FAIL
     assert "0002" in schema.said
     assert str(newest_revision()) in schema.said
@@ -104,7 +106,7 @@ def test_a_database_at_another_migration_is_named(deployment):
     with store.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     store.close()
-    assert "migrate" not in found(doctor.database(deployment))["schema"].do.split()
+    assert "migrate" not in found(preconditions.database(deployment))["schema"].do.split()
 
 
 def test_a_pipeline_that_stands_still_is_found_by_its_canaries_price_and_outbox(deployment):
@@ -130,9 +132,9 @@ def test_keys_that_others_may_read_are_a_failure(deployment):
     seed = deployment.wallet_seed_file
     seed.write_bytes(b"x" * 32)
     seed.chmod(0o600)
-    assert found(doctor.keys(deployment))["keys"].status is Status.OK
+    assert found(doctor.key_files(deployment))["key files"].status is Status.OK
     seed.chmod(0o640)
-    finding = found(doctor.keys(deployment))["keys"]
+    finding = found(doctor.key_files(deployment))["key files"]
     assert finding.status is Status.FAIL
     assert "chmod 600" in finding.do
 
@@ -162,21 +164,21 @@ def test_a_broker_that_forgets_is_a_failure(tmp_path):
     ) as cluster:
         cluster.start()
         here = cluster.deployment
-        assert found(doctor.broker(here))["broker"].status is Status.OK
+        assert found(preconditions.broker(here))["broker"].status is Status.OK
         import redis  # noqa: PLC0415 - to break the broker with
 
         client = redis.Redis(unix_socket_path=here.broker_url.removeprefix("redis+socket://").partition("?")[0])
         client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "noeviction" in found(doctor.broker(here))["broker"].do
+        assert "noeviction" in found(preconditions.broker(here))["broker"].do
         client.config_set("appendonly", "no")
-        assert "appendonly yes" in found(doctor.broker(here))["broker"].do
+        assert "appendonly yes" in found(preconditions.broker(here))["broker"].do
         client.close()
 
 
 def test_every_check_has_its_turn_and_none_raises(deployment):
     secret = deployment.model_copy(update={"flower_password": SecretStr("x" * 12)})
     for name, check in checks(secret, network=False):
-        for finding in doctor._safely(name, check):
+        for finding in safely(name, check):
             assert finding.status is Status.OK or finding.do
 
 
@@ -243,14 +245,14 @@ FIVE = ("bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD", "gem
     ],
 )
 def test_venues_by_which_nothing_could_settle_are_a_failure_before_anything_is_sold(deployment, preset, venues, status):
-    said = found(doctor.venues(deployment.model_copy(update={"preset": preset, "venues": venues})))["venues"]
+    said = found(preconditions.venues(deployment.model_copy(update={"preset": preset, "venues": venues})))["venues"]
     assert said.status is status
     assert bool(said.do) is (status is not Status.OK)
 
 
 def test_an_exchange_that_we_cannot_read_is_named_with_its_variable(deployment):
     wrong = deployment.model_copy(update={"venues": (*FIVE, "huobi:BTC/USD"), "legs": ("huobi:USDT/USD",)})
-    first, second, *_ = doctor.venues(wrong)
+    first, second, *_ = preconditions.venues(wrong)
     assert (first.status, second.status) == (Status.FAIL, Status.FAIL)
     assert "no exchange 'huobi'" in first.said
     assert "BTCFI_VENUES" in first.do

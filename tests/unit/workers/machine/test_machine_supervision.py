@@ -64,3 +64,26 @@ def test_what_is_known_of_the_parts_is_never_half_written(cluster, tmp_path, mon
     with pytest.raises(OSError, match="space"):
         cluster._write_down()
     assert json.loads((tmp_path / "cluster.json").read_text()) == before
+
+
+def test_whatever_one_part_s_files_do_the_others_are_watched_and_it_again(cluster, tmp_path, monkeypatch):
+    looked = []
+
+    class Broken:
+        name, log = "broken", tmp_path / "broken.log"
+
+        @property
+        def exit_code(self):
+            looked.append("broken")
+            raise RuntimeError("whatever")
+
+    class Fine:
+        name, log, exit_code = "fine", tmp_path / "fine.log", None
+
+    cluster._shared.parts[:] = [Broken(), Fine()]
+    monkeypatch.setattr("workers.machine.cluster.bound_log", lambda log: looked.append(log.name))
+    rounds = iter([False, False, True])
+    monkeypatch.setattr(cluster._shared.stopping, "wait", lambda _: next(rounds))
+    cluster._supervise()
+    assert looked == ["broken", "fine.log"] * 2
+    cluster._shared.parts.clear()

@@ -1,0 +1,443 @@
+"""What must hold before money moves, as one table. `btcfi prepare`, `btcfi doctor` and each worker's start read it.
+
+A row says what is looked at, for whom it matters, and whether they stop at it or only say so. What mends it stands in
+the finding, and a test does what the line says (``tests/integration/workers/test_workers_preconditions.py``). Two kinds
+of trouble never stop a worker: what may pass by itself (a database that is starting, a full disk), since a worker waits
+better than it is restarted, and what another process has to mend.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.chain.wallet import coin_scripts
+from btcfi.adapters.store.spine import ticks
+from btcfi.adapters.store.spine.database import Store, clock_of, known_revisions
+from btcfi.adapters.store.spine.errors import NewerStoreError, StoreDamagedError, StoreReadOnlyError
+from btcfi.adapters.store.spine.leases import prove_writable
+from btcfi.adapters.store.spine.views import has_table, revision_of
+from btcfi.bitcoin.keys import wallet_key
+from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, RetryableError, UnreachableError
+from btcfi.oracle.quote import DOLLAR, parse_venue
+from btcfi.oracle.venues import exchange_of
+from settings.deployment import PREFIX, SECRETS, UNPREFIXED, Deployment, variable
+from settings.preset import load_preset
+from workers.broker import prove_broker_writable, read_broker
+from workers.deployed import StoreNotReadyError, node_of
+from workers.findings import Check, Finding, Status, fail, ok, safely, warn
+from workers.roles import CHAIN, CONTROL, PRICES, QUEUES, SETTLE
+from workers.seal import KeyFile
+
+PREPARE: Final = "prepare"
+"""`btcfi prepare`, before any worker is there."""
+
+UP: Final = "up"
+"""`btcfi up`, which starts broker, node and database itself."""
+
+WORKERS: Final = frozenset({PRICES, SETTLE, CHAIN, CONTROL})
+
+NODE_SECONDS: Final = 5.0
+BUSY_MS: Final = 3_000
+
+SKEW_SECONDS: Final = 2.0
+"""A tick comes 5 s after its minute; a clock that is off by more eats that up."""
+
+ELSEWHERE: Final = frozenset(
+    {
+        "BTCFI_HASHING", "BTCFI_CONSOLE_PASSWORD", "BTCFI_PARTY_PASSPHRASE_FILE", "BTCFI_ORACLE_KEYS_DIR",
+        "BTCFI_BITCOIND_SUITE",
+    }
+)  # fmt: skip
+"""Variables of ours that are no field of the deployment; a test compares with what the code reads."""
+
+OTHERS: Final = ("BTCFI_TEST_", "BTCFI_MODEL_")
+"""Prefixes of what only our tests read."""
+
+CLOSE: Final = 0.8
+"""How like a name must be to be suggested: one or two letters of it are wrong."""
+
+log = structlog.get_logger("btcfi.preconditions")
+
+
+class Severity(StrEnum):
+    """What a worker does that finds a precondition broken; `doctor` says both, `prepare` stops at both."""
+
+    STOP = "stop"
+    SAY = "say"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    """One row of the table."""
+
+    name: str
+    looks_at: str
+    """In words, for documents."""
+    severity: Severity
+    needs: frozenset[str]
+    """Roles of workers, ``prepare``, ``up``: `doctor` looks at all."""
+    check: Callable[[Deployment], Iterator[Finding]]
+
+
+# ---- settings
+
+
+def settings(_deployment: Deployment, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Name variables that nothing reads: one that is misspelt is a setting that was never made."""
+    given = os.environ if environment is None else environment
+    known = _known_variables()
+    strangers = [
+        name for name in sorted(given)
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(OTHERS)
+    ]  # fmt: skip
+    likely = {name: get_close_matches(name.upper(), sorted(known), n=1, cutoff=CLOSE) for name in strangers}
+    # the four names that platforms set, too: DATABSE_URL is nobody's
+    unprefixed = sorted(variable(field) for field in UNPREFIXED)
+    for name in sorted(given.keys() - set(unprefixed)):
+        if name.endswith("_URL") and (close := get_close_matches(name, unprefixed, n=1, cutoff=0.9)):
+            likely[name] = close
+    for name, close in likely.items():
+        if close:
+            yield fail("settings", f"nothing reads {name}", f"unset {name}, and set {close[0]} if it was meant")
+        else:
+            yield warn("settings", f"nothing reads {name}", f"unset {name}; settings/README.md has every name")
+    if not likely:
+        yield ok("settings", "every BTCFI_ variable is one that is read")
+
+
+def _known_variables() -> set[str]:
+    fields = {variable(field) for field in Deployment.model_fields}
+    return fields | {f"{variable(field)}_FILE" for field in SECRETS} | ELSEWHERE
+
+
+# ---- exchanges
+
+
+def venues(deployment: Deployment) -> Iterator[Finding]:
+    """Check that we can read every registered market, and that by the preset their prices can settle anything."""
+    from btcfi.adapters.venues.one_exchange import exchange_class  # noqa: PLC0415 - ccxt, for prices alone
+
+    markets = [parse_venue(text) for text in deployment.venues]
+    for name, named in (("BTCFI_VENUES", deployment.venues), ("BTCFI_LEGS", deployment.legs)):
+        for market in map(parse_venue, named):
+            try:
+                exchange_class(exchange_of(market.exchange).name)
+            except NotFoundError as e:
+                yield fail("venues", f"{market}: {e}", f"name another in {name}: this one is absent in every minute")
+    dollars = sum(market.quote == DOLLAR for market in markets)
+    least = load_preset(deployment.preset).consensus.least_dollar_markets
+    said = f"{len(markets)} registered, {dollars} of them dollar markets"
+    if dollars < max(least, 1):
+        todo = "register more in BTCFI_VENUES: every price is thin or none, and nothing that is sold settles"
+        yield fail("venues", f"{said}; preset {deployment.preset} settles on {max(least, 1)} or more", todo)
+    elif least and dollars == least:
+        todo = "register one more in BTCFI_VENUES: one that is silent makes a minute thin"
+        yield warn("venues", f"{said}, as many as preset {deployment.preset} needs", todo)
+    else:
+        yield ok("venues", said)
+
+
+# ---- the database, and its clock
+
+
+def database(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the database is there, at this code's migration, and takes what is written."""
+    if (path := _missing_file(deployment)) is not None:
+        yield warn("database", f"no file {path} yet", "btcfi migrate, or btcfi up")
+        return
+    store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
+    try:
+        with store.reading() as session:
+            at = revision_of(session)
+            there = has_table(session, "lease")
+        if there:
+            with store.transaction() as session:
+                prove_writable(session)
+    finally:
+        store.close()
+    yield ok("database", f"{store.where} answers" + (" and can be written to" if there else ""))
+    newest = known_revisions()[0]
+    if at == newest:
+        yield ok("schema", f"at {at}")
+    elif at is not None and at not in known_revisions():
+        newer = NewerStoreError(store.where, at=at, newest=newest)
+        said = f"at {at}, the code wants {newest}"
+        do = "this code is older; use code that is as new"
+        yield Finding(name="schema", status=Status.FAIL, said=said, do=do, error=newer)
+    else:
+        said, old = f"at {at or 'nothing'}, the code wants {newest}", StoreNotReadyError(store.where, at=at)
+        yield Finding(name="schema", status=Status.FAIL, said=said, do="btcfi migrate", error=old)
+
+
+def _missing_file(deployment: Deployment) -> str | None:
+    path = deployment.database_url.removeprefix("sqlite:///")
+    return path if deployment.database_url.startswith("sqlite") and not Path(path).exists() else None
+
+
+def clocks(deployment: Deployment) -> Iterator[Finding]:
+    """Hold this machine's clock, and what each worker has said of its own, against the database's."""
+    if _missing_file(deployment) is not None:
+        return
+    store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
+    try:
+        with store.reading() as session:
+            now = clock_of(session)
+            ahead = time.time() - now
+            by_worker = ticks.clocks(session, now_ms=int(now * 1_000)) if has_table(session, "tick") else {}
+    finally:
+        store.close()
+    wrong = {who: off for who, off in {"this machine": ahead, **by_worker}.items() if abs(off) > SKEW_SECONDS}
+    if wrong:
+        shown = ", ".join(f"{who} {off:+.1f} s" for who, off in sorted(wrong.items()))
+        yield fail("clocks", f"beside the database's: {shown}", "set that machine's clock (chrony, timesyncd)")
+    else:
+        many = f" and {len(by_worker)} workers" if by_worker else ""
+        yield ok("clocks", f"this machine{many} within {SKEW_SECONDS:g} s of the database's")
+
+
+# ---- keys
+
+
+def keys(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the keys that the store names are here: of oracles, and of nodes that sign prices."""
+    from workers.machine.oracles import refuse_lost  # noqa: PLC0415 - what only a whole deployment has
+
+    try:
+        refuse_lost(deployment)
+    except BtcfiError as e:
+        do = (
+            "put it back from your backup (BTCFI_DATA_DIR=FOLDER btcfi restore FILE): a new key would be another oracle"
+        )
+        yield Finding(name="keys", status=Status.FAIL, said=str(e), do=do, error=e)
+        return
+    yield ok("keys", "every key that the store names is here")
+
+
+def wallet(deployment: Deployment) -> Iterator[Finding]:
+    """Hold the service's wallet against the coins that the store says are its own."""
+    if _missing_file(deployment) is not None:
+        return
+    store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
+    try:
+        with store.reading() as session:
+            coins = coin_scripts(session) if has_table(session, "wallet_outpoint") else {}
+    finally:
+        store.close()
+    seed, many = deployment.wallet_seed_file, len(coins)
+    do = f"put the seed of these coins back as {seed}, from your backup, or name it in BTCFI_WALLET_SEED_FILE"
+    if not coins:
+        yield ok("wallet", "the store knows no coin yet")
+    elif not seed.is_file():
+        yield fail("wallet", f"the store knows coins of a wallet, and there is no {seed}", do)
+    elif (foreign := _foreign(coins, wallet_key(seed.read_bytes(), 0).script, deployment)) is not None:
+        yield fail("wallet", f"coin {foreign} of the store is not of the wallet of {seed}", do)
+    else:
+        yield ok("wallet", f"{many} of its coins looked at, all of {seed.name}")
+
+
+def _foreign(coins: Mapping[str, bytes | None], script: bytes, deployment: Deployment) -> str | None:
+    """Return the first coin that pays another script, by our own transactions, or else by the node's word."""
+    from btcfi.bitcoin.transaction import parse_outpoint  # noqa: PLC0415 - as the node below
+
+    unknown = [outpoint for outpoint, found in coins.items() if found is None]
+    known: dict[str, bytes | None] = dict(coins)
+    if unknown and deployment.node_url is not None:
+        with _node(deployment) as asked:
+            answers = asked.unspent_many([parse_outpoint(one) for one in unknown])
+        known |= {one: None if out is None else out.output.script for one, out in zip(unknown, answers, strict=True)}
+    return next((outpoint for outpoint, found in known.items() if found is not None and found != script), None)
+
+
+# ---- broker and node
+
+
+_FULL: Final = ("MISCONF", "OOM", "READONLY")
+"""Words with which a broker refuses even a ping: its disk or memory is full, or it is a replica."""
+
+
+def broker(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the broker is there, takes messages and keeps what it accepts."""
+    if deployment.broker_url is None:
+        yield ok("broker", "none named; `btcfi up` starts one")
+        return
+    room = "make room for it (CONFIG SET maxmemory 0, or its disk), or name the primary in BROKER_URL"
+    try:
+        found = read_broker(deployment, QUEUES)
+    except UnreachableError as e:
+        if not e.problem.startswith(_FULL):
+            raise
+        yield fail("broker", f"{e.where} takes no message ({e.problem})", room)
+        return
+    waiting = sum(queue.waiting for queue in found.queues.values())
+    said = f"version {found.version}, {waiting} messages wait, {found.unacked} held by workers"
+    if (problem := prove_broker_writable(deployment)) is not None:
+        yield fail("broker", f"{said}; it takes no message ({problem})", room)
+    elif not found.aof_enabled:
+        yield fail("broker", said + "; no append-only file", "CONFIG SET appendonly yes, and in its configuration")
+    elif not found.aof_ok:
+        yield fail("broker", said + "; it cannot write its append-only file", "make room on its disk")
+    elif found.eviction_policy != "noeviction":
+        yield fail("broker", said + f"; evicts ({found.eviction_policy})", "CONFIG SET maxmemory-policy noeviction")
+    else:
+        yield ok("broker", said + "; takes messages; append-only file, no eviction")
+
+
+class _node:  # noqa: N801 - used like the function it stands for
+    """A connection for a few questions, closed after them."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def __enter__(self) -> Node:
+        seconds = min(self._deployment.node_timeout_seconds, NODE_SECONDS)
+        self._open = node_of(self._deployment, timeout_seconds=seconds)
+        return self._open
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+
+def broker_keys(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether what we send is sealed, and whether anything without a seal is taken."""
+    if deployment.broker_url is None:
+        return
+    name, keys = "broker key", KeyFile(deployment.broker_key_file)
+    if not keys.there():
+        said, todo = f"{keys.path} is not there", "btcfi prepare, or copy it from a host of the fleet that has it"
+        yield fail(name, said, todo)
+        return
+    keys.load()
+    if deployment.broker_unsigned == "accept":
+        said = "BTCFI_BROKER_UNSIGNED=accept: whoever reaches the broker can start any task"
+        yield warn(name, said, "unset it once every process of the fleet runs this version")
+    if not deployment.operator_key_file.exists():
+        said = f"{deployment.operator_key_file} is not there: no worker can be drained from here"
+        yield warn(name, said, "copy it, or set BTCFI_OPERATOR_KEY_FILE, where `btcfi serve` and the workers run")
+    yield ok(name, f"messages are sealed with {keys.sealing().id}, which every host must say")
+
+
+def node(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the node is of the network, and relays what a settlement is made of."""
+    if deployment.node_url is None:
+        yield ok("node", "no node named; `btcfi up` starts one that relays")
+        return
+    from btcfi.adapters.chain.relay import relay_problems  # noqa: PLC0415 - contracts, for who sends them alone
+
+    with _node(deployment) as asked:
+        if (chain := asked.chain_info().chain) != deployment.network:
+            todo = f"BTCFI_NETWORK={chain}, or the URL of a node on {deployment.network}"
+            yield fail("node", f"the node is of {chain}; addresses are written for {deployment.network}", todo)
+            return
+        problems = list(relay_problems(asked))
+    for said, do in problems:
+        yield fail("node", said, do)
+    if not problems:
+        yield ok("node", f"of {chain}; takes version-3 transactions without a fee, their children, and packages")
+
+
+# ---- the table
+
+# fmt: off
+TABLE: Final = (
+    Precondition(
+        name="settings", severity=Severity.SAY, needs=WORKERS | {PREPARE, UP}, check=settings,
+        looks_at="every BTCFI_ variable is one that something reads",
+    ),
+    Precondition(
+        name="venues", severity=Severity.SAY, needs=frozenset({PRICES, PREPARE, UP}), check=venues,
+        looks_at="every registered exchange is one that we and ccxt know, and enough are dollar markets to settle by",
+    ),
+    Precondition(
+        name="broker", severity=Severity.SAY, needs=WORKERS | {PREPARE}, check=broker,
+        looks_at="the broker takes messages and keeps what it accepts",
+    ),
+    Precondition(
+        name="broker key", severity=Severity.SAY, needs=WORKERS, check=broker_keys,
+        looks_at="what goes over the broker is sealed with a key that is here, and nothing unsealed is taken",
+    ),
+    Precondition(
+        name="database", severity=Severity.STOP, needs=WORKERS, check=database,
+        looks_at="the database is whole, at this code's migration, and can be written to",
+    ),
+    Precondition(
+        name="clocks", severity=Severity.SAY, needs=WORKERS | {PREPARE}, check=clocks,
+        looks_at="this machine's clock, and those of all workers, go as the database's",
+    ),
+    Precondition(
+        name="keys", severity=Severity.STOP, needs=frozenset({PREPARE}), check=keys,
+        looks_at="the oracles' and nodes' keys that the store's announcements and minutes name are here",
+    ),
+    Precondition(
+        name="wallet", severity=Severity.STOP, needs=frozenset({CHAIN, PREPARE, UP}), check=wallet,
+        looks_at="the coins that the store knows are of the wallet whose seed is here",
+    ),
+    Precondition(
+        name="node", severity=Severity.STOP, needs=frozenset({CHAIN, PREPARE, UP}), check=node,
+        looks_at="the node is of the network, enforces TRUC, takes our records, and takes packages",
+    ),
+)
+# fmt: on
+"""Every precondition, in the order in which one needs those before it."""
+
+_STAYS: Final = (StoreDamagedError, StoreReadOnlyError, StoreNotReadyError, NewerStoreError)
+"""Of what a check raises: what no waiting mends."""
+
+
+def rows_for(who: str) -> tuple[Precondition, ...]:
+    """Return the rows that matter to a role, to ``prepare`` or to ``up``."""
+    return tuple(row for row in TABLE if who in row.needs)
+
+
+def checks(deployment: Deployment, rows: Iterable[Precondition] = TABLE) -> list[tuple[str, Check]]:
+    """Return rows as checks of a deployment."""
+    return [(row.name, partial(row.check, deployment)) for row in rows]
+
+
+def broken(deployment: Deployment, who: str) -> list[tuple[Precondition, Finding]]:
+    """Return what does not hold of what matters to ``who``, in the order of the table."""
+    return [
+        (row, finding)
+        for row in rows_for(who)
+        for finding in safely(row.name, partial(row.check, deployment))
+        if finding.status is not Status.OK
+    ]
+
+
+def require(deployment: Deployment, who: str, say: Callable[[Finding], None]) -> None:
+    """Say what does not hold; stop at what no waiting mends.
+
+    say: is told each finding. Raises what the check of the first row at which ``who`` stops has raised, or
+    PreconditionError for what it found.
+    """
+    found = broken(deployment, who)
+    for _, finding in found:
+        say(finding)
+    for row, finding in found:
+        if row.severity is Severity.STOP and finding.status is Status.FAIL and _stays(finding):
+            raise finding.error or PreconditionError(finding.name, finding.said, finding.do)
+
+
+def _stays(finding: Finding) -> bool:
+    """Return whether waiting does not help: what a check found itself, and what it raised of that kind."""
+    return isinstance(finding.error, _STAYS) or not isinstance(finding.error, RetryableError)
+
+
+def log_finding(finding: Finding) -> None:
+    """Say a finding in a worker's log."""
+    log.warning("precondition does not hold", name=finding.name, found=finding.said, do=finding.do)
+
+
+def line(finding: Finding) -> str:
+    """Return a finding as a line for a terminal."""
+    return f"{finding.status:<4}  {finding.name}: {finding.said}\n      -> {finding.do}"
