@@ -102,7 +102,8 @@ def settle_1(tmp_path):
     file = liveness.path_of(tmp_path, liveness.node_name("settle-1"))
     file.parent.mkdir()
     file.write_text(json.dumps(asdict(Note(pid=os.getpid(), at=now, progress_at=now))))
-    return lambda *words: CliRunner().invoke(build(), ["health", *words], env=Deployment(data_dir=tmp_path).environment())
+    environment = Deployment(data_dir=tmp_path).environment()
+    return lambda *words: CliRunner().invoke(build(), ["health", *words], env=environment)
 
 
 @pytest.mark.parametrize("words", [("settle", "--name", "settle-1"), ("settle-1",)])
