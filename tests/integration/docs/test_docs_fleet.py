@@ -41,7 +41,7 @@ STAYS = (
 )  # fmt: skip
 """Commands that do not end by themselves."""
 
-ASKED_AGAIN = ("btcfi health", "btcfi doctor", "btcfi options", "curl")
+ASKED_AGAIN = ("btcfi prepare --wait", "btcfi health", "btcfi doctor", "btcfi options", "curl")
 """What somebody who has just started a process asks until the answer is there."""
 
 UsageError = typer.BadParameter.__base__
