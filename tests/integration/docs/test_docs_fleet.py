@@ -18,8 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
+from sqlmodel import select
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.store.options.tables import SettlementRow, SettlementState
+from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.venues.replay_server import ReplayServer, simulate
 from btcfi.errors import BtcfiError
 from btcfi.oracle.venues.synthetic import LEGS, MARKETS
@@ -177,7 +180,7 @@ class Fleet:
     """The shells, and how the page's words become this run's."""
 
     def __init__(self, folder, database_url, market_url):
-        self.folder, self.shells = folder, {}
+        self.folder, self.shells, self.database_url = folder, {}, database_url
         self.ports = {p: free_port() for p in (6379, 8332, 9101, 9102, 9103, 8000, 5555, 9464)}
         self.words = {
             "postgresql+psycopg://btcfi:PASSWORD@main/btcfi": database_url,
@@ -291,6 +294,16 @@ class Fleet:
         return left
 
 
+def settlements(database_url):
+    """Return the state of every settlement of a store."""
+    store = Store(database_url)
+    try:
+        with store.reading() as session:
+            return [row.state for row in session.exec(select(SettlementRow)).all()]
+    finally:
+        store.close()
+
+
 def _listens(port):
     return any(one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in psutil.net_connections("tcp"))
 
@@ -330,4 +343,5 @@ def test_a_fleet_that_is_started_as_printed_sells_and_settles_an_option(fleet):
         lambda: re.search(r"(?i)exercised|abandoned|failed", fleet.typed(who, printed)), SETTLED_SECONDS,
     )  # fmt: skip
     assert settled[0].lower() != "failed"
+    assert settlements(fleet.database_url) == [SettlementState.CONFIRMED]
     assert fleet.stop() == []
