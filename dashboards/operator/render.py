@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,6 +36,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 
 
+_TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Unicode's marks, embeddings, overrides and isolates: UAX 9, table 3."""
+
+
 @cache
 def environment() -> Environment:
     """Return the templates with their filters. Text is escaped everywhere; an unknown name is an error."""
@@ -48,10 +53,22 @@ def environment() -> Environment:
     found.filters |= {
         "usd": usd, "btc": btc, "sats": thousands, "n": thousands, "iso": iso, "time": time_tag, "short": short,
         "ago": ago, "kind": kind_label, "state": state_tag, "path": path_segment, "signed": signed, "query": urlencode,
-        "percent": percent,
+        "percent": percent, "said": said,
     }  # fmt: skip
     found.globals["assets"] = _fingerprint()
     return found
+
+
+def said(text: str | None) -> Markup:
+    """Return a text that somebody else wrote, apart from the sentence around it: it may run from right to left.
+
+    What would turn the order of the letters around is shown as what it is. Nothing for no text.
+    """
+    return Markup("<bdi>{}</bdi>").format(_TURNING.sub(_shown, str(text))) if text else Markup("")
+
+
+def _shown(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 def usd(cents: int | None) -> str:
