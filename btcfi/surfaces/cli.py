@@ -66,29 +66,31 @@ def _ended(app: typer.Typer, name: str) -> tuple[int, dict[str, str | None] | No
     for given in sys.argv[1:]:
         if not _is_text(given):  # a shell hands on whatever bytes there are; no store and no JSON takes them
             return 2, _failure(f"argument {given!a} is not UTF-8; try `{name} --help`", expected="UTF-8")
+    failure: dict[str, str | None] | None = None
     try:
-        code = app(prog_name=name, standalone_mode=False)
+        done = app(prog_name=name, standalone_mode=False)
+        code = done if isinstance(done, int) else 0
     except BtcfiError as e:
         from btcfi.surfaces.status import status_of  # noqa: PLC0415 - it imports half the library, and --help errs not
 
         parts = {}
         if isinstance(e, InvalidInputError):
             parts = {"field": e.field, "problem": e.problem, "expected": e.expected}
-        return status_of(e).exit_code, _failure(str(e), **parts)
+        code, failure = status_of(e).exit_code, _failure(str(e), **parts)
     except (typer.Abort, KeyboardInterrupt):
-        return _INTERRUPTED, _failure("interrupted")
+        code, failure = _INTERRUPTED, _failure("interrupted")
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0, None
+        code = 0
     except typer.Exit as e:
-        return e.exit_code, None
+        code = e.exit_code
     except _USAGE_ERROR as e:
-        return getattr(e, "exit_code", 2), _usage(e, name)
+        code, failure = getattr(e, "exit_code", 2), _usage(e, name)
     except OSError as e:
         where = f" ({e.filename})" if e.filename else ""
-        return 74, _failure(f"{e.strerror or e}{where}", field=str(e.filename) if e.filename else None)
-    return code if isinstance(code, int) else 0, None
+        code, failure = 74, _failure(f"{e.strerror or e}{where}", field=str(e.filename) if e.filename else None)
+    return code, failure
 
 
 def _failure(

@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import bidirectional
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -60,11 +61,14 @@ def environment() -> Environment:
 
 
 def said(text: str | None) -> Markup:
-    """Return a text that somebody else wrote, apart from the sentence around it: it may run from right to left.
+    """Return a text that somebody else wrote; one that runs from right to left apart from the sentence around it.
 
     What would turn the order of the letters around is shown as what it is. Nothing for no text.
     """
-    return Markup("<bdi>{}</bdi>").format(_TURNING.sub(_shown, str(text))) if text else Markup("")
+    whole = _TURNING.sub(_shown, text or "")
+    if not any(bidirectional(one) in {"R", "AL", "AN"} for one in whole):
+        return escape(whole)
+    return Markup("<bdi>{}</bdi>").format(whole)
 
 
 def _shown(found: re.Match[str]) -> str:

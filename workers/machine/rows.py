@@ -335,7 +335,7 @@ def _own_port(here: Here, field: str, host: str = LOOPBACK) -> dict[str, object]
 
 
 def free_port(port: int, host: str = LOOPBACK, *, variable: str = "") -> int:
-    """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError naming the ``variable``."""
+    """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError with the ``variable``."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

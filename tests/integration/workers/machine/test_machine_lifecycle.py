@@ -164,7 +164,7 @@ def test_a_port_in_use_is_told_apart(tmp_path):
 
 @pytest.mark.parametrize("name", ["api", "flower", "metrics"])
 def test_a_port_in_use_names_the_variable_that_sets_it(name, tmp_path):
-    row = next(row for row in rows.SERVICES if row.name == getattr(rows, name.upper()))
+    row = next(row for row in rows.LOOKOUTS if row.name == getattr(rows, name.upper()))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         deployment = Deployment(data_dir=tmp_path, **{f"{name}_port": taken.getsockname()[1]})
         with pytest.raises(PortInUseError, match=f"BTCFI_{name.upper()}_PORT"):
