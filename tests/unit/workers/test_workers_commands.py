@@ -119,7 +119,7 @@ def test_a_command_for_machines_runs_without_being_in_the_list():
         (["anchor", "prov"], "btcfi: No such command 'prov'. Did you mean 'prove'? Try `btcfi anchor --help`"),
         (["anchor", "health"], "btcfi: No such command 'health'; try `btcfi anchor --help`"),
         (["help"], "btcfi: No such command 'help'; try `btcfi --help`"),
-        (["--json"], "btcfi: No such option: --json (Possible options: --version); try `btcfi --help`"),
+        (["--versio"], "btcfi: No such option: --versio (Possible options: --version); try `btcfi --help`"),
         (["options", "create"], "btcfi: Missing option '--kind'; try `btcfi options create --help`"),
         (["worker"], "btcfi: Missing argument 'role'; try `btcfi worker --help`"),
     ],
