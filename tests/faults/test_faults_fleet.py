@@ -13,7 +13,9 @@ from btcfi.adapters.store.spine.fleet_tables import LeaseRow
 from btcfi.options.expiry import SettlementInput
 from workers.chaos.points import KILL_WORKER, Order
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("one cluster")
+]  # fmt: skip
 
 
 def drain(world, name):

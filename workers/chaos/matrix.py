@@ -37,6 +37,9 @@ of more cases, the last ones would find their options refunded."""
 CASE_SECONDS: Final = 75.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
 
+LAST_SECONDS: Final = 5.0
+"""For the last wait of a case that has used up its time."""
+
 FUNDING_SECONDS: Final = 120.0
 FUNDING_SECONDS_EACH: Final = 3.0
 """Patience with the funding of a lot: both parties sign for each option, on cores shared with others."""
@@ -269,8 +272,26 @@ def all_cases(*, postgresql: bool) -> list[tuple[str, str]]:
 
 def choose(seed: int, many: int, *, postgresql: bool) -> list[tuple[str, str]]:
     """Return a seeded subset: every kind and every point as evenly as ``many`` allows."""
+    return _evenly(random.Random(seed), all_cases(postgresql=postgresql), many)
+
+
+def choose_for_both(seed: int, many: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return ``many`` cases cut in two, for SQLite and for PostgreSQL, which has each kind of one of them alone.
+
+    Every kind is there where ``many`` allows, on one of the two; which one, the seed decides.
+    """
     rng = random.Random(seed)
-    every = all_cases(postgresql=postgresql)
+    every = [*all_cases(postgresql=False)]
+    every += [one for one in all_cases(postgresql=True) if one not in every]
+    on_sqlite, on_postgresql = [], []
+    for number, cell in enumerate(_evenly(rng, every, many)):
+        kind = KINDS[cell[1]]
+        there = kind.postgresql_only or (not kind.sqlite_only and number % 2 == 1)
+        (on_postgresql if there else on_sqlite).append(cell)
+    return on_sqlite, on_postgresql
+
+
+def _evenly(rng: random.Random, every: list[tuple[str, str]], many: int) -> list[tuple[str, str]]:
     rng.shuffle(every)
     seen: dict[str, int] = {}
     chosen = []
@@ -288,17 +309,23 @@ def choose(seed: int, many: int, *, postgresql: bool) -> list[tuple[str, str]]:
 
 def run_cases(
     cluster: ChaosCluster, wanted: Sequence[tuple[str, str]], *, seed: int, said: Callable[[Outcome], None],
-    options_each: int = 2,
+    options_each: int = 2, begins: Callable[[str, int], None] = lambda *_: None,
 ) -> list[Outcome]:  # fmt: skip
-    """Run cases one after another on a started cluster; ``said`` is told each as it ends."""
+    """Run cases one after another on a started cluster; ``said`` is told each as it ends.
+
+    begins: is told what comes next, and how many options are sold for it at once: 0 for a case.
+    """
     run = Run(cluster=cluster)
     for slot in cluster.slots[:HISTORY_SLOTS]:
         _price(run, slot)
     outcomes = []
     for lot in _lots(_scheduled(wanted, cluster.slots[HISTORY_SLOTS:], seed)):
-        ids = {case.slot: sell(run, case, options_each) for case in lot if case.edge not in FUNDING}
+        together = [case for case in lot if case.edge not in FUNDING]
+        begins(f"the sale and funding of {len(together) * options_each} options", len(together) * options_each)
+        ids = {case.slot: sell(run, case, options_each) for case in together}
         _fund(run, [one for many in ids.values() for one in many])
         for case in lot:
+            begins(case.name, 0)
             outcome = _case(run, case, ids.get(case.slot), options_each)
             outcomes.append(outcome)
             said(outcome)
@@ -439,15 +466,20 @@ def _answers(run: Run) -> bool:
 
 def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each: int) -> bool:
     """Take a case's options to their end, with its fault on the way; return whether the fault happened."""
-    cluster = run.cluster
+    cluster, over_at = run.cluster, time.monotonic() + CASE_SECONDS
     fault = Fault(run, case, kind)
+
+    def left() -> float:
+        """Return what remains of the case's time: its waits share it."""
+        return max(over_at - time.monotonic(), LAST_SECONDS)
+
     if ids is None:  # the fault is about the funding
         ids = sell(run, case, options_each)
         sold = ids
         cluster.wait(
             "the funding",
             lambda: _mined(run, fault) and len(_states(run, sold, OptionState.ACTIVE)) == len(sold),
-            CASE_SECONDS,
+            left(),
         )
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
@@ -458,8 +490,8 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
         over = time.monotonic() + NEXT_MINUTE_SECONDS
         if case.edge in EARLY:
             _ask_early(run, ids, case)
-        cluster.wait("the settlements", lambda: _settled(run, fault, ids or (), case, over), CASE_SECONDS)
-        cluster.wait("the price", lambda: priced(run, case.slot), CASE_SECONDS)
+        cluster.wait("the settlements", lambda: _settled(run, fault, ids or (), case, over), left())
+        cluster.wait("the price", lambda: priced(run, case.slot), left())
         _last_look(fault)
     finally:
         if second is not None:
