@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Final
+
+import structlog
 
 from btcfi.adapters.files import new_private
 from workers.chaos.cluster import ChaosCluster, long_recording
@@ -245,6 +248,8 @@ def _work(share: Share, pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True, name="btcfi-chaos-parent").start()
     folder = new_private("btcfi-chaos-")
+    # whoever asked for JSON has our output; what the exporter logs of a fault is not it
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     pipe.send(folder)
     try:
         candles = long_recording(folder / "candles", HISTORY_SLOTS + minutes_needed(share.cells))
