@@ -358,7 +358,7 @@ _ORDINARY: Final = (
 )  # fmt: skip
 """What is worth forging: a queue, a task of ours, its arguments."""
 
-_ODD: Final = (
+_ODD: Final[tuple[tuple[str, str, object], ...]] = (
     ("headers", "expires", {}), ("headers", "id", [1]), ("properties", "body_encoding", "rot13"),
     ("headers", "eta", [2]), ("headers", "retries", "many"), ("headers", "timelimit", "soon"),
 )  # fmt: skip
@@ -448,7 +448,8 @@ def choose_for_both(seed: int, many: int) -> tuple[list[tuple[str, str]], list[t
     rng = random.Random(seed)
     every = [*all_cases(postgresql=False)]
     every += [one for one in all_cases(postgresql=True) if one not in every]
-    on_sqlite, on_postgresql = [], []
+    on_sqlite: list[tuple[str, str]] = []
+    on_postgresql: list[tuple[str, str]] = []
     for number, cell in enumerate(_evenly(rng, every, many)):
         kind = KINDS[cell[1]]
         there = kind.postgresql_only or (not kind.sqlite_only and number % 2 == 1)
