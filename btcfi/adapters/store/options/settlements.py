@@ -270,7 +270,9 @@ def _standing(
     again = col(SettlementRow.retry_at_unix)
     query = select(col(SettlementRow.id)).where(
         col(SettlementRow.state).in_(states),
-        lapsed(lease, now), lapsed(moved, now, stale_seconds), lapsed(again, now),
+        lapsed(lease, now),
+        lapsed(moved, now, stale_seconds),
+        lapsed(again, now),
     )
     ids = list(session.execute(query.order_by(moved, col(SettlementRow.id)).limit(limit)).scalars())
     stood = now - moved
