@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlmodel import select
+from typer.testing import CliRunner
 
 from btcfi.adapters import files
 from btcfi.adapters.oracle.folder import OracleFolder
@@ -32,6 +33,7 @@ from tests.integration.adapters.store.options.test_store_options_held_events imp
 from tests.support.backup_v1 import write_v1
 from tests.support.little_chain import LittleChain
 from tests.support.stores import store_on_sqlite
+from workers.cli import build
 from workers.commands import restore as command
 from workers.machine import oracles
 
@@ -207,3 +209,25 @@ def test_in_a_replay_what_is_named_is_held_and_what_is_sold_after_the_restore_is
     assert refuses(folder, event)
     folder.ledger().allow(Hash32(b"\x07" * 32), Slot(EXPIRY + 60), folder.public_key())
     after.close()
+
+
+def test_a_folder_reads_what_it_holds_however_many_events_the_backup_s_minutes_decide(tmp_path):
+    folder = OracleFolder(tmp_path / "oracle")
+    folder.create()
+    decided = [Hash32(number.to_bytes(32)) for number in range(20_000)]
+    folder.hold(taken_at=TAKEN, now=RESTORED, decided=decided)
+    assert len(folder.held().released) == len(decided)
+
+
+def test_what_is_backed_up_and_restored_by_clocks_that_are_right_holds_nothing(tmp_path):
+    there = Deployment(data_dir=tmp_path / "here", database_url=f"sqlite:///{tmp_path}/here/btcfi.db")
+    there.data_dir.mkdir()
+    made = Store(there.database_url)
+    made.migrate()
+    made.close()
+    oracles.folder_of(there, 0).create(SECRETS[0])
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    words = ("backup", str(tmp_path / "b"), "--passphrase-file", str(tmp_path / "passphrase"))
+    assert CliRunner().invoke(build(), words, env=there.environment()).exit_code == 0
+    _, done = restored_by_command(tmp_path, tmp_path / "b")
+    assert (done.exit_code, "held" in done.stdout) == (0, False)
