@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,6 @@ import typer
 
 from btcfi.adapters.store.backup import Written, write_backup
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.units import UnixSeconds
 from settings.deployment import Deployment, load_deployment
 from workers.deployed import open_store
 
@@ -33,9 +31,7 @@ def backup(
     deployment = load_deployment()
     passphrase = passphrase_of(passphrase_file, confirm=True)
     store = open_store()
-    written = write_backup(
-        store, file, secret_files=secret_files(deployment), passphrase=passphrase, now=UnixSeconds(int(time.time()))
-    )
+    written = write_backup(store, file, secret_files=secret_files(deployment), passphrase=passphrase, now=store.now())
     store.close()
     say("backed up", file, written, as_json=as_json)
 

@@ -18,8 +18,8 @@ import structlog
 
 from btcfi.adapters.files import make_private, write_private
 from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.folder import KEY, NEVER, Held, OracleFolder
 from btcfi.adapters.oracle.folder import NETWORK as NETWORK_FILE
-from btcfi.adapters.oracle.folder import OracleFolder
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.oracle_network.network_file import read_registry, write_registry
 from btcfi.adapters.oracle_network.node_keys import make_node_keys, node_of
@@ -31,7 +31,7 @@ from btcfi.errors import ConflictError, InvalidInputError, RetryableError
 from btcfi.oracle.quote import Feed, VenueId, parse_venue
 from btcfi.oracle.round_book import Registry
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import SECONDS_PER_MINUTE
+from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
 from workers.machine.nursery import PRELOADED
@@ -126,14 +126,30 @@ def _oracle(
 ) -> str:  # fmt: skip
     folder = folder_of(deployment, number)
     mine = old.get(f"oracle-{number}")
-    fresh = not folder.path.exists()
-    key = folder.create(mine)
+    fresh = not (folder.path / KEY).exists()  # a restore writes what is held before there is a key
+    key = folder.create(mine, now=_latest(store))
     folder.write_network(write_registry(Feed(deployment.feed), registry))
     if store is not None and fresh:
         _note_trust(deployment, store)
     if mine is not None:
         take_over(folder, store, _old_folder(deployment) / f"oracle-{number}.key")
     return key.hex()
+
+
+def hold(deployment: Deployment, held: Held) -> None:
+    """Note what a restore has every oracle of ours hold, one that is made of another release's key later, too."""
+    here = 0 if deployment.oracles else _many(deployment, _old_keys(deployment))
+    paths = {folder.path for folder in (*folders_of(deployment), *(folder_of(deployment, n) for n in range(here)))}
+    for path in sorted(paths):
+        OracleFolder(path).keep_held(held)
+
+
+def _latest(store: Store | None) -> UnixSeconds:
+    """Return what the database's clock says, where one answers."""
+    try:
+        return NEVER if store is None else store.now()
+    except StoreUnreachableError:
+        return NEVER  # the next step's to name
 
 
 def take_over(folder: OracleFolder, store: Store | None, file: Path) -> int:
@@ -202,7 +218,7 @@ def _signed_by(store: Store, deployment: Deployment, name: str) -> bool:
 def _refuse_lost_oracles(deployment: Deployment, old: dict[str, bytes], named: frozenset[str]) -> None:
     here = {public_key_xonly(secret).hex() for secret in old.values()}
     for folder in folders_of(deployment):
-        if (folder.path / "oracle.key").exists():
+        if (folder.path / KEY).exists():
             here.add(public_key_xonly(folder.secret()).hex())
         elif folder.was_used():
             folder.secret()  # raises: everything but the key is here

@@ -37,7 +37,7 @@ from btcfi.oracle.quote import Feed
 from btcfi.oracle.round_book import Registry
 from btcfi.oracle.submission_json import decode_signed, encode_signed
 from btcfi.secp256k1 import public_key_xonly
-from btcfi.units import Hash32, Slot, UnixSeconds, slot_of
+from btcfi.units import SECONDS_PER_MINUTE, Hash32, Slot, UnixSeconds, slot_of
 
 KEY: Final = "oracle.key"
 PUBLIC: Final = "public.json"
@@ -49,6 +49,12 @@ MINUTE_EVENTS: Final = "minute-events"
 
 MAX_MINUTE_BYTES: Final = 1 << 20
 """Of a minute's file: a thousand submissions."""
+
+MAX_HELD_BYTES: Final = 1 << 27
+"""Of what a restore has left to decide: it names every event that the backup's own minutes decide, 68 bytes each."""
+
+NEVER: Final = UnixSeconds(0)
+"""Of a clock that was not asked."""
 
 _DAY: Final = 86_400
 
@@ -80,11 +86,13 @@ class OracleFolder:
 
     # ---- made once
 
-    def create(self, secret: bytes | None = None) -> bytes:
+    def create(self, secret: bytes | None = None, *, now: UnixSeconds = NEVER) -> bytes:
         """Make the folder with ``secret`` or a new key, or leave the one that is there; return the public key.
 
         A key without its ledger may have attested anything: all that expired until now is held, as after a restore.
-        Raises LostKeyError where everything but the key is there, ConflictError where another key lies there.
+        Now is the latest of this machine's clock, ``now`` and the newest minute that is kept here: one is attested
+        with the minutes up to its expiry at hand. Raises LostKeyError where everything but the key is there,
+        ConflictError where another key lies there.
         """
         make_private(self.path, named=True)
         self.path.chmod(PRIVATE_FOLDER)
@@ -99,7 +107,7 @@ class OracleFolder:
         elif secret is not None and key.read_bytes() != secret:
             raise ConflictError(f"another key lies in {self.path}; nothing was replaced")
         if not (self.path / LEDGER).exists():
-            self.hold(taken_at=UnixSeconds(0), now=UnixSeconds(int(time.time())))
+            self._hold_all_until(UnixSeconds(max(now, int(time.time()))))
             write_private(self.path / LEDGER, b"", fresh=True)
             log.warning("ledger_lost", folder=str(self.path), reason="what expired until now is held")
         public = public_key_xonly(self.secret())
@@ -181,16 +189,30 @@ class OracleFolder:
     ) -> None:
         """Note that the folder was restored: what expired before ``now`` may have been attested after the backup.
 
+        What expired before ``taken_at`` may have been too, whatever the clock says that gave ``now``.
+
         decided: events whose outcome the backup's own minutes decide, so that it can only be the same. named: events
         that are held whenever they expire: in a replay ``now`` is the recording's time, which the lost machine may
         have been ahead of.
         """
-        held = Held(
-            taken_at=taken_at, until=now, released=frozenset(event.hex() for event in decided),
-            named=frozenset(event.hex() for event in named),
-        )  # fmt: skip
+        self.keep_held(Held(
+            taken_at=taken_at, until=UnixSeconds(max(now, taken_at)),
+            released=frozenset(event.hex() for event in decided), named=frozenset(event.hex() for event in named),
+        ))  # fmt: skip
+
+    def keep_held(self, held: Held) -> None:
+        """Note what the folder holds, in the place of what it held, and sign no minute that had begun by then."""
         write_private(self.path / HELD, json.dumps(held.document()).encode() + b"\n")
-        self.minute_ledger().forget_up_to(slot_of(now))
+        self.minute_ledger().forget_up_to(slot_of(held.until))
+
+    def _hold_all_until(self, now: UnixSeconds) -> None:
+        """Hold all that this key may have attested, what was held or released before too: its ledger is gone."""
+        before = self.held()
+        named = frozenset[str]() if before is None else before.named
+        until = max(now, self.was_already())
+        self.keep_held(Held(
+            taken_at=UnixSeconds(0), until=UnixSeconds(until), released=frozenset(), named=named
+        ))  # fmt: skip
 
     def release(self, events: Iterable[Hash32]) -> None:
         """Release events on their owner's word that no attestation of them was published."""
@@ -204,7 +226,7 @@ class OracleFolder:
         file = self.path / HELD
         if not file.exists():
             return None
-        raw = read_untrusted_json(file, at_most=MAX_MINUTE_BYTES, what="held events")
+        raw = read_untrusted_json(file, at_most=MAX_HELD_BYTES, what="held events")
         return Held(
             taken_at=UnixSeconds(int(raw["taken_at_unix"])), until=UnixSeconds(int(raw["until_unix"])),
             released=frozenset(raw.get("released", ())), named=frozenset(raw.get("named", ())),
@@ -255,6 +277,13 @@ class OracleFolder:
             if slots := [int(file.stem) for file in day.glob("[0-9]*.json")]:
                 return Slot(max(slots))
         return None
+
+    def was_already(self) -> UnixSeconds:
+        """Return the latest time that the folder bears witness of, whatever a clock says: its newest minute, a hold."""
+        newest, held = self.newest(), self.held()
+        return UnixSeconds(max(
+            0 if newest is None else newest + SECONDS_PER_MINUTE, 0 if held is None else held.until,
+        ))  # fmt: skip
 
     def prune(self, before: Slot) -> int:
         """Delete the days that ended before ``before``; return how many minutes."""

@@ -69,6 +69,8 @@ class MinuteEvents:
     _due: dict[Slot, OwnMinute | None] = field(init=False, default_factory=dict)
     """Minutes that are over and not decided, as they were when they were looked at last."""
     _next: Slot | None = field(init=False, default=None)
+    _begins_after: Slot = field(init=False)
+    """By what the folder bears witness of: the clock may be behind the one that signed with a ledger that was lost."""
 
     def __post_init__(self) -> None:
         """Begin the ledger: a minute that may have been signed by one that was lost is not signed again.
@@ -79,6 +81,7 @@ class MinuteEvents:
         self._rule = self.oracle.settings.rule_of(self.preset_hash.hex())
         self._ledger = self.oracle.folder.minute_ledger()
         self._announce = lru_cache(maxsize=ANNOUNCED)(lambda event: announce_minute(self._secret, event))
+        self._begins_after = slot_of(self.oracle.folder.was_already())
         self._book()
 
     def announcement(self, at: Slot) -> MinuteAnnouncement:
@@ -171,7 +174,8 @@ class MinuteEvents:
 
     def _book(self) -> MinuteBook:
         now = slot_of(self.oracle.clock())
-        return self._ledger.book(oracle_key=self.oracle.key, series=self._event(now).series, begins_after=now)
+        after = max(now, self._begins_after)
+        return self._ledger.book(oracle_key=self.oracle.key, series=self._event(now).series, begins_after=after)
 
     def _event(self, at: Slot) -> MinuteEvent:
         return MinuteEvent(feed=self.oracle.feed, slot=at, preset_hash=self.preset_hash)

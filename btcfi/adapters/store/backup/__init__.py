@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, unquote_to_bytes
@@ -28,8 +29,11 @@ from btcfi.adapters.keystore import Keystore, seal_keystore, unseal_keystore
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.adapters.sealed import BLOCK_BYTES, BrokenStreamError, SealedReader, SealedWriter, read_head
 from btcfi.adapters.store.backup import rows, version_1
+from btcfi.adapters.store.backup.before_keys import BeforeKeys, Moment, held_since
 from btcfi.adapters.store.backup.moved import (
     FORMAT,
+    ORACLES,
+    ClockBehindError,
     NotABackupError,
     NotEmptyError,
     Written,
@@ -43,7 +47,10 @@ from btcfi.documents import parse_json
 from btcfi.errors import NotFoundError
 from btcfi.units import UnixSeconds
 
-__all__ = ["FORMAT", "VERSION", "NotABackupError", "NotEmptyError", "Written", "read_backup", "write_backup"]
+__all__ = [
+    "FORMAT", "VERSION", "ClockBehindError", "Moment", "NotABackupError", "NotEmptyError", "Written", "read_backup",
+    "write_backup",
+]  # fmt: skip
 
 VERSION: Final = 2
 
@@ -56,9 +63,6 @@ KEYS: Final = "keys/"
 
 NONCES: Final = "nonces"
 """Folders of this name held one-time secrets, and may still in a party's folder that no release has opened since."""
-
-ORACLES: Final = "oracles"
-"""What the oracles' folders are called inside a backup."""
 
 FETCHED: Final = frozenset({"minutes", "lock"})
 """In an oracle's folder: what it fetches again from any aggregator, and what is nothing."""
@@ -166,21 +170,23 @@ def read_backup(
     secret_files: Mapping[str, Path],
     passphrase: str,
     rule_of: RuleOf,
-    now: UnixSeconds,
+    now: UnixSeconds | Moment,
 ) -> Written:
     """Restore a backup onto an empty store and into folders that do not exist yet; all is checked before.
 
     rule_of: a preset's rule, by its hash; it tells which events the backup's prices decide. The others that expired
-    before ``now`` are held, before any key is written; of a backup whose tables nobody vouches for, all that are not
-    attested by their oracles' own signatures. Raises NotABackupError, NewerStoreError, WrongPassphraseError,
-    NotEmptyError, NotFoundError, StoreUnreachableError.
+    before ``now`` are held, in the store and in each oracle's folder, before any key is written; of a backup whose
+    tables nobody vouches for, all that are not attested by their oracles' own signatures. Raises NotABackupError,
+    NewerStoreError, WrongPassphraseError, NotEmptyError, NotFoundError, StoreUnreachableError, and ClockBehindError
+    where ``now`` is before the backup.
     """
+    moment = now if isinstance(now, Moment) else Moment(now=now)
     with _named(source), _opened(source) as file:
         magic = file.read(len(MAGIC))
         file.seek(0)
         if magic.startswith(version_1.MAGIC):
             return version_1.read(
-                source, file, store, secret_files=secret_files, passphrase=passphrase, now=now
+                source, file, store, secret_files=secret_files, passphrase=passphrase, moment=moment
             )  # fmt: skip
         if magic != MAGIC:
             told = magic.startswith(f"{FORMAT}/".encode())
@@ -188,7 +194,7 @@ def read_backup(
                 source, f"is of version {magic[13:-1].decode(errors='replace')}" if told else "is none"
             )
         return _restore(
-            source, file, store, secret_files=secret_files, passphrase=passphrase, rule_of=rule_of, now=now
+            source, file, store, secret_files=secret_files, passphrase=passphrase, rule_of=rule_of, moment=moment
         )  # fmt: skip
 
 
@@ -226,13 +232,14 @@ def _opened(source: Path) -> Iterator[BinaryIO]:
 
 def _restore(
     source: Path, file: BinaryIO, store: Store, *, secret_files: Mapping[str, Path], passphrase: str, rule_of: RuleOf,
-    now: UnixSeconds,
+    moment: Moment,
 ) -> Written:  # fmt: skip
     file.seek(len(MAGIC))
     document = read_head(file)
     keystore = unseal_keystore(document, passphrase, inside=source)
     about, facts = _checked(source, file, document, keystore, secret_files)
     taken_at = UnixSeconds(int(about["taken_at_unix"]))
+    now = moment.after(taken_at)
     refuse_filled(secret_files)
     rows.refuse_used(store)
     store.migrate(str(about["revision"]))
@@ -241,11 +248,14 @@ def _restore(
     store.migrate()
     with store.transaction() as session:
         rows.wait_from(session, now)
-        held = [row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now)]
+        held = tuple(row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now))
+        oracles_hold = held_since(session, moment, taken_at=taken_at, named=held, authentic=True)
     if first is not None:
-        _put_keys(source, [first], secret_files)
-        _put_keys(source, parts, secret_files)
-    return Written(rows=facts["rows"], files=int(facts["files"]), taken_at_unix=taken_at, held=tuple(held))
+        before = BeforeKeys(oracles_hold, secret_files)
+        _put_keys(source, chain([first], parts), secret_files, before)
+    return Written(
+        rows=facts["rows"], files=int(facts["files"]), taken_at_unix=taken_at, held=held, oracles_hold=oracles_hold
+    )
 
 
 def _again(file: BinaryIO, document: bytes, keystore: Keystore) -> SealedReader:
@@ -308,11 +318,11 @@ def _load_tables(
 
 
 def _put_keys(
-    source: Path, parts: Iterator[tuple[str, Iterator[bytes]]] | list[tuple[str, Iterator[bytes]]],
-    secret_files: Mapping[str, Path],
+    source: Path, parts: Iterator[tuple[str, Iterator[bytes]]], secret_files: Mapping[str, Path], before: BeforeKeys
 ) -> None:  # fmt: skip
     for name, pieces in parts:
         target = target_of(source, _key_file(name), secret_files)
+        before(target)
         make_private(target.parent, named=target in secret_files.values())
         with writing_private(target, fresh=True) as file:
             for piece in pieces:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.errors import ConflictError, InvalidInputError, PreconditionError
 from btcfi.units import UnixSeconds
 
+if TYPE_CHECKING:
+    from btcfi.adapters.oracle.folder import Held
+
 FORMAT: Final = "btcfi-backup"
+
+ORACLES: Final = "oracles"
+"""What the oracles' folders are called inside a backup."""
 
 
 class NotABackupError(InvalidInputError):
@@ -29,6 +36,19 @@ class NotEmptyError(ConflictError):
         self.what = what
 
 
+class ClockBehindError(PreconditionError):
+    """A clock says that it is before the backup was taken: what is over by it is not all that is over."""
+
+    def __init__(self, clock: str, *, said: UnixSeconds, taken_at: UnixSeconds) -> None:
+        shown, then = (datetime.fromtimestamp(at, UTC).isoformat() for at in (said, taken_at))
+        super().__init__(
+            clock, f"it says {shown}, and the backup was taken at {then}; oracles restored by it could attest twice, "
+            "and so give their keys away: nothing was restored",
+            "set that clock and restore again; if it is right and the lost machine's was ahead, `--clocks-are-right`",
+        )  # fmt: skip
+        self.clock, self.at, self.taken_at = clock, said, taken_at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What a backup or a restore moved."""
@@ -41,6 +61,8 @@ class Written:
     """Events that a restore holds, for they may have been attested after the backup."""
     warnings: tuple[str, ...] = ()
     """What nobody vouches for in a backup of version 1, and what to check; none of one that is sealed as a whole."""
+    oracles_hold: Held | None = None
+    """After a restore: what every oracle of the deployment has to hold, as the restored folders do already."""
 
     @property
     def total(self) -> int:

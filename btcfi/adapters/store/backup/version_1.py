@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidTag
 from btcfi.adapters.files import write_private, writing_private
 from btcfi.adapters.keystore import MAX_KEYSTORE_BYTES, Keystore, unseal_keystore
 from btcfi.adapters.store.backup import rows
+from btcfi.adapters.store.backup.before_keys import BeforeKeys, Moment, held_since
 from btcfi.adapters.store.backup.moved import FORMAT, NotABackupError, Written, refuse_filled, target_of
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.spine.database import NewerStoreError, Store, known_revisions
@@ -59,13 +60,15 @@ _BROKEN: Final = (OSError, tarfile.TarError, EOFError, ValueError, KeyError, Typ
 
 
 def read(
-    source: Path, raw: BinaryIO, store: Store, *, secret_files: Mapping[str, Path], passphrase: str, now: UnixSeconds
+    source: Path, raw: BinaryIO, store: Store, *, secret_files: Mapping[str, Path], passphrase: str, moment: Moment
 ) -> Written:  # fmt: skip
     """Restore a backup of version 1, as ``read_backup`` does; nothing is unpacked before the passphrase opens it."""
     manifest, document, sealed = _looked_at(source, raw)
     if (at := str(manifest["revision"])) not in known_revisions():
         raise NewerStoreError(f"the backup {source.name}", at=at, newest=known_revisions()[0])
     files = _unsealed(source, sealed, unseal_keystore(document, passphrase, inside=source))
+    taken_at = UnixSeconds(int(manifest["taken_at_unix"]))
+    now = moment.after(taken_at)
     targets = {file: target_of(source, file, secret_files) for file in files}
     refuse_filled(secret_files)
     rows.refuse_used(store)
@@ -73,16 +76,18 @@ def read(
         folder = Path(name)
         _unpack(source, raw, folder, manifest)
         _load(source, store, folder, manifest)
-    taken_at = UnixSeconds(int(manifest["taken_at_unix"]))
     with store.transaction() as session:
         rows.wait_from(session, now)
         dropped = holds.forget_unsigned(session)
-        held = [row.event_id for row in holds.hold_unattested(session, taken_at=taken_at, now=now)]
-    for file, content in files.items():
-        write_private(targets[file], content, fresh=True)
+        held = tuple(row.event_id for row in holds.hold_unattested(session, taken_at=taken_at, now=now))
+        oracles_hold = held_since(session, moment, taken_at=taken_at, named=held, authentic=False)
+    before = BeforeKeys(oracles_hold, secret_files)
+    for file in sorted(files):  # an oracle's ledgers before its key
+        before(targets[file])
+        write_private(targets[file], files[file], fresh=True)
     return Written(
-        rows=manifest["rows"], files=len(files), taken_at_unix=taken_at, held=tuple(held),
-        warnings=warnings_of(len(held), dropped),
+        rows=manifest["rows"], files=len(files), taken_at_unix=taken_at, held=held,
+        warnings=warnings_of(len(held), dropped), oracles_hold=oracles_hold,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.chain.handlers import Handlers
 from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.spine.edges import Crossing, cross_all
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.units import Txid, UnixSeconds, display_txid
 
@@ -28,7 +29,7 @@ def to_send(
     """
     fresh = (col(TransactionRow.state) == TransactionState.BUILT) | (
         (col(TransactionRow.state) == TransactionState.BROADCAST)
-        & (col(TransactionRow.updated_at_unix) <= now - RESEND_SECONDS)
+        & lapsed(col(TransactionRow.updated_at_unix), now, RESEND_SECONDS)
     )
     query = select(TransactionRow).where(fresh, col(TransactionRow.purpose).not_in(handlers.not_ours))
     order = (col(TransactionRow.updated_at_unix), col(TransactionRow.created_at_unix))

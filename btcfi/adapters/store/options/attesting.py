@@ -16,6 +16,7 @@ from btcfi.adapters.store.options.options import Condition
 from btcfi.adapters.store.options.rules import note_waiting
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.spine.edges import Work, enqueue, upsert
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.contracts.messages import (
     decode_announcement,
     decode_attestation,
@@ -240,7 +241,7 @@ def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestat
     query = select(AttestationRow).where(
         col(AttestationRow.body).is_not(None),
         col(AttestationRow.claimed_at_unix) > now - 2 * PARTIES_WAIT_SECONDS,
-        ~alive | (col(AttestationRow.claimed_at_unix) <= now - PARTIES_WAIT_SECONDS),
+        ~alive | lapsed(col(AttestationRow.claimed_at_unix), now, PARTIES_WAIT_SECONDS),
     )
     rows = session.execute(query.limit(500)).scalars()
     return [(row.event_id, _attested(row.body or "")) for row in rows]

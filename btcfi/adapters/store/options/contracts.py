@@ -27,6 +27,7 @@ from btcfi.adapters.store.options.tables import OptionRow, OptionState, Settleme
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
 from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
@@ -252,7 +253,7 @@ def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Wo
     """Return what must be started again: checks that nobody finished, events that nobody attested."""
     query = select(col(ContractRow.option_id)).where(
         col(ContractRow.state) == ContractState.SIGNED,
-        col(ContractRow.updated_at_unix) <= now - stale_seconds,
+        lapsed(col(ContractRow.updated_at_unix), now, stale_seconds),
         col(ContractRow.last_error).is_(None),  # what failed its check is the parties' to mend
     )
     unchecked = session.execute(query.limit(100)).scalars()

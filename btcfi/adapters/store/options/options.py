@@ -22,6 +22,7 @@ from btcfi.adapters.store.options.tables import (
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.fixings import Read, closed_until, fixing_of
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input
@@ -306,18 +307,17 @@ def _fail_unfunded(session: Session, feed: Feed, *, until: Slot, now: UnixSecond
 
     What is checked the buyer may still fund for UNFUNDED_SECONDS; what is funded the chain will say.
     """
-    silent, given_up = now - SILENT_SECONDS, now - UNFUNDED_SECONDS
     contract = col(ContractRow.state)
     query = (
         select(OptionRow)
         .outerjoin(ContractRow, col(ContractRow.option_id) == col(OptionRow.id))
         .where(
             col(OptionRow.state) == OptionState.CREATED, col(OptionRow.feed) == feed,
-            col(OptionRow.expiry_unix) <= until, col(OptionRow.updated_at_unix) <= silent,
+            col(OptionRow.expiry_unix) <= until, lapsed(col(OptionRow.updated_at_unix), now, SILENT_SECONDS),
             or_(
                 contract.is_(None),
-                contract.in_(CANCELLABLE_CONTRACTS) & (col(ContractRow.updated_at_unix) <= silent),
-                (contract == ContractState.CHECKED) & (col(ContractRow.updated_at_unix) <= given_up),
+                contract.in_(CANCELLABLE_CONTRACTS) & lapsed(col(ContractRow.updated_at_unix), now, SILENT_SECONDS),
+                (contract == ContractState.CHECKED) & lapsed(col(ContractRow.updated_at_unix), now, UNFUNDED_SECONDS),
             ),
         )
     )  # fmt: skip

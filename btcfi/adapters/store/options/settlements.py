@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import case, delete, func, or_, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
@@ -40,6 +40,7 @@ from btcfi.adapters.store.prices.fixings import closed_until, fixing_of
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross_all, enqueue, upsert
 from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.times import LONGEST_SECONDS, lapsed
 from btcfi.documents import printable
 from btcfi.errors import NotFoundError, NotHeldError
 from btcfi.options.expiry import ExerciseType, SettlementInput, SettlementOutput
@@ -56,7 +57,7 @@ CLOSE_PATIENCE_SECONDS = 120
 """How long both parties may take to co-sign an early exercise before the attestation decides instead."""
 
 
-LONGEST_LEASE_SECONDS: Final = 600
+LONGEST_LEASE_SECONDS: Final = LONGEST_SECONDS
 """No deployment may ask for a longer lease; also the longest between two repairs of the same settlement."""
 
 
@@ -269,10 +270,9 @@ def _standing(
     again = col(SettlementRow.retry_at_unix)
     query = select(col(SettlementRow.id)).where(
         col(SettlementRow.state).in_(states),
-        # times in the future were written by a clock that was wrong
-        or_(lease <= now, lease > now + LONGEST_LEASE_SECONDS),
-        or_(moved <= now - stale_seconds, moved > now + LONGEST_LEASE_SECONDS),
-        or_(again <= now, again > now + LONGEST_LEASE_SECONDS),
+        lapsed(lease, now),
+        lapsed(moved, now, stale_seconds),
+        lapsed(again, now),
     )
     ids = list(session.execute(query.order_by(moved, col(SettlementRow.id)).limit(limit)).scalars())
     stood = now - moved
@@ -290,7 +290,7 @@ def fall_back_to_expiry(session: Session, rule_of: RuleOf, *, now: UnixSeconds) 
     query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     waiting = query.where(
         col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "early_exercise",
-        col(SettlementRow.updated_at_unix) <= now - CLOSE_PATIENCE_SECONDS,
+        lapsed(col(SettlementRow.updated_at_unix), now, CLOSE_PATIENCE_SECONDS),
     )  # fmt: skip
     done = 0
     for row, option in session.execute(waiting.limit(100)):

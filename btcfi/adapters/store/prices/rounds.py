@@ -15,6 +15,7 @@ from btcfi.adapters.store.prices.pauses import pause_of, resumed_at
 from btcfi.adapters.store.prices.tables import RoundRow, RoundState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, enqueue, record_all, upsert
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.oracle.consensus import (
     AgreedPrice,
     ConsensusRule,
@@ -186,7 +187,8 @@ def repair_rounds(session: Session, register: Register, *, now: UnixSeconds, dea
     most exchanges is asked for again until it has: no clock of ours that runs ahead makes a minute void.
     """
     query = select(RoundRow).where(
-        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN, col(RoundRow.deadline_unix) <= now,
+        col(RoundRow.feed) == register.feed, col(RoundRow.state) == RoundState.OPEN,
+        lapsed(col(RoundRow.deadline_unix), now, longest=LONGEST_PAUSE),
         col(RoundRow.slot) <= now - SECONDS_PER_MINUTE,
     )  # fmt: skip
     rows = list(session.execute(query.order_by(col(RoundRow.slot)).limit(100)).scalars())

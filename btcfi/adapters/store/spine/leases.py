@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy import CursorResult, delete, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.adapters.store.spine.fleet_tables import LeaseRow
+from btcfi.adapters.store.spine.times import LONGEST_SECONDS, lapsed
 from btcfi.errors import RetryableError
 from btcfi.units import UnixSeconds
 
 WALLET: Final = "wallet"
 """Signing for the service's wallet, and walking the chain for it."""
-
-LONGEST_SECONDS: Final = 600
-"""No lease is given for longer, so one that claims to be is the work of a clock that was wrong."""
 
 
 class LeaseHeldError(RetryableError):
@@ -52,8 +50,7 @@ def _renewed(session: Session, name: str, holder: str, until: int) -> bool:
 
 
 def _taken(session: Session, name: str, holder: str, until: int, now: UnixSeconds) -> bool:
-    lapsed = or_(col(LeaseRow.until_unix) <= now, col(LeaseRow.until_unix) > now + LONGEST_SECONDS)
-    statement = update(LeaseRow).where(col(LeaseRow.name) == name, lapsed)
+    statement = update(LeaseRow).where(col(LeaseRow.name) == name, lapsed(col(LeaseRow.until_unix), now))
     values = statement.values(holder=holder, until_unix=until, fence=LeaseRow.fence + 1)
     result = session.execute(values.execution_options(synchronize_session=False))
     return isinstance(result, CursorResult) and result.rowcount == 1

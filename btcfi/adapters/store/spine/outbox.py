@@ -16,6 +16,7 @@ from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.spine.tables import OutboxRow
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.documents import printable
 from btcfi.units import UnixSeconds
 
@@ -47,7 +48,7 @@ def unpublished(session: Session, flows: Collection[str], *, now: UnixSeconds, l
     query = select(OutboxRow).where(col(OutboxRow.published_at_unix).is_(None), col(OutboxRow.flow).in_(flows))
     query = query.order_by(col(OutboxRow.created_at_unix), col(OutboxRow.id))
     rows = list(session.execute(query.where(col(OutboxRow.problem).is_(None)).limit(limit)).scalars())
-    aside = query.where(col(OutboxRow.problem).is_not(None), col(OutboxRow.tried_at_unix) <= now - AGAIN_SECONDS)
+    aside = query.where(col(OutboxRow.problem).is_not(None), lapsed(col(OutboxRow.tried_at_unix), now, AGAIN_SECONDS))
     rows += session.execute(aside.limit(AGAIN_AT_ONCE)).scalars()
     return [Message(id=r.id, flow=r.flow, arguments=_list(r.arguments)) for r in rows]
 

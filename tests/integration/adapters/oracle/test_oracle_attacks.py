@@ -8,10 +8,12 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from btcfi.adapters.keystore import FileLedger
+from btcfi.adapters.oracle import folder as folder_module
 from btcfi.adapters.oracle.asking import collect
 from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.folder import OracleFolder
@@ -409,6 +411,24 @@ def test_an_oracle_whose_ledger_was_lost_attests_nothing_that_it_may_have_attest
         scene.oracle(scene.aggregator({0: flat(7_000_000)})).attestation(event(0))
     scene.folder.release([event(0).id])
     assert scene.oracle(source).attestation(event(0)).outcome == 60_000
+
+
+@pytest.mark.parametrize("knows", ["its newest minute", "the database's clock", "what it held"])
+def test_an_oracle_whose_ledger_was_lost_on_a_machine_whose_clock_is_behind_attests_nothing_twice(
+    scene, monkeypatch, knows
+):
+    source = scene.aggregator({n: flat(6_000_000) for n in range(3)})
+    assert scene.oracle(source).attestation(event(2)).outcome == 60_000
+    if knows != "its newest minute":
+        shutil.rmtree(scene.folder.path / "minutes")
+    if knows == "what it held":
+        scene.folder.hold(taken_at=UnixSeconds(minute(3)), now=UnixSeconds(minute(1)))
+        scene.folder.release([event(2).id])
+    (scene.folder.path / "ledger.jsonl").unlink()
+    monkeypatch.setattr(folder_module, "time", SimpleNamespace(time=lambda: START - 86_400.0))
+    scene.folder.create(**({"now": UnixSeconds(minute(3))} if knows == "the database's clock" else {}))
+    with pytest.raises(EventHeldError):
+        scene.oracle(scene.aggregator({n: flat(7_000_000) for n in range(3)})).attestation(event(2))
 
 
 def test_a_first_start_that_was_killed_before_it_had_a_key_starts_again(tmp_path):

@@ -1,6 +1,7 @@
 """Minute events of an oracle: announced ahead, signed once when its own minute is final, never when it is unfit."""
 
 import json
+import shutil
 import stat
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -206,6 +207,25 @@ def test_a_ledger_that_is_lost_signs_no_minute_that_had_begun(scene):
     scene.show(3, FLAT)
     scene.look(again, 4)
     assert again.attestation(minute(3)).price == 6_000_000
+
+
+@pytest.mark.parametrize("knows", ["its newest minute", "what it holds"])
+def test_a_ledger_that_is_lost_signs_no_minute_that_had_begun_by_a_clock_that_is_behind(scene, knows):
+    events = scene.start()
+    for number in (1, 2):
+        scene.show(number, FLAT)
+    scene.look(events, 3)
+    events.attestation(minute(2))
+    shutil.rmtree(scene.folder.path / MINUTE_EVENTS)
+    if knows == "what it holds":
+        shutil.rmtree(scene.folder.path / "minutes")
+        scene.folder.hold(taken_at=UnixSeconds(minute(3)), now=UnixSeconds(minute(0)))
+    scene.now = minute(0)
+    again = scene.start()
+    scene.now = minute(3) + 5  # the clock is mended while it runs
+    scene.show(2, [7_000_000] * 5)
+    with pytest.raises(MinuteForgottenError):
+        again.attestation(minute(2))
 
 
 def test_a_restored_oracle_signs_no_minute_of_before_its_restore(scene):

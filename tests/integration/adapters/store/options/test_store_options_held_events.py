@@ -431,10 +431,10 @@ def test_a_release_needs_the_operators_word(lost):
     assert attested(after, event).outcome == 70_000
 
 
-def restored_by_command(tmp_path, file):
+def restored_by_command(tmp_path, file, *more):
     there = Deployment(data_dir=tmp_path / "data", database_url=f"sqlite:///{tmp_path}/data/btcfi.db")
     (tmp_path / "passphrase").write_text(PASSPHRASE)
-    words = ("restore", str(file), "--passphrase-file", str(tmp_path / "passphrase"))
+    words = ("restore", str(file), "--passphrase-file", str(tmp_path / "passphrase"), *more)
     return there, CliRunner().invoke(build(), words, env=there.environment(), catch_exceptions=False)
 
 
