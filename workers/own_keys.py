@@ -16,7 +16,6 @@ from queue import Empty
 from typing import Any, Final
 
 import redis
-from kombu.transport.virtual.base import Channel as VirtualChannel
 from redis.exceptions import ResponseError
 
 from workers.liveness import LIFE
@@ -168,7 +167,7 @@ def _whole_pipeline(run: Callable[..., Any], clear: Callable[..., None]) -> Call
             for at in failed:
                 args, options = stack[at]
                 try:
-                    found[at] = again.execute_command(*args, **options)
+                    found[at] = again.execute_command(*args, **options)  # type: ignore[no-untyped-call]
                 except ResponseError as e:
                     found[at] = e
         if raise_on_error:
@@ -183,7 +182,7 @@ def _install_channel(transport: Any, clear: Callable[..., None], refused: Refuse
     read, table, visible = channel._brpop_read, channel.get_table, qos.restore_visible  # noqa: SLF001 - no other place
 
     @wraps(read)
-    def _brpop_read(self: VirtualChannel, **options: Any) -> Any:  # noqa: ANN401 - as above
+    def _brpop_read(self: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
         try:
             return read(self, **options)
         except ResponseError as e:
@@ -194,7 +193,7 @@ def _install_channel(transport: Any, clear: Callable[..., None], refused: Refuse
             raise Empty from e  # asked for again in the next round
 
     @wraps(table)
-    def get_table(self: VirtualChannel, exchange: str) -> list[tuple[str, ...]]:
+    def get_table(self: Any, exchange: str) -> list[tuple[str, ...]]:  # noqa: ANN401 - as above
         return [row for row in table(self, exchange) if len(row) == 3]  # noqa: PLR2004 - key, pattern, queue
 
     @wraps(visible)

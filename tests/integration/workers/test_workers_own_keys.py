@@ -36,8 +36,14 @@ def broker(tmp_path_factory):
     try:
         while not socket.exists():
             time.sleep(0.02)
-        yield process, Deployment(
-            data_dir=folder, broker_url=f"redis+socket://{socket}?virtual_host=0", node_url=None, result_backend_url=None
+        yield (
+            process,
+            Deployment(
+                data_dir=folder,
+                broker_url=f"redis+socket://{socket}?virtual_host=0",
+                node_url=None,
+                result_backend_url=None,
+            ),
         )
     finally:
         process.send_signal(signal.SIGCONT)
@@ -96,9 +102,7 @@ def foreign(raw, key, kind):
         (f"btcfi:_kombu.binding.{CONTROL}", "string"), (f"btcfi:_kombu.binding_permanent.{CONTROL}", "hash"),
     ],
 )  # fmt: skip
-def test_a_key_of_ours_of_another_kind_is_moved_aside_counted_and_what_is_ours_goes_through(
-    app, raw, told, key, kind
-):
+def test_a_key_of_ours_of_another_kind_is_moved_aside_counted_and_what_is_ours_goes_through(app, raw, told, key, kind):
     goes_through(app)
     foreign(raw, key, kind)
     goes_through(app)
@@ -161,14 +165,18 @@ def test_making_way_takes_nothing_that_is_as_it_should_be(app, raw, told):
     assert told == []
 
 
+def dated(moment, more=""):
+    return f'{{"headers": {{"{SENT_AT}": {moment}}}, "x": "{more}"}}'
+
+
 BAD = {
-    "a moment of 400 digits": '{"headers": {"%s": 1%s}}' % (SENT_AT, "0" * 400),
-    "a moment of 5,000 digits": '{"headers": {"%s": 1%s}}' % (SENT_AT, "0" * 5_000),
+    "a moment of 400 digits": dated("1" + "0" * 400),
+    "a moment of 5,000 digits": dated("1" + "0" * 5_000),
     "nested": "[" * 100_000 + "]" * 100_000,
-    "no number": '{"headers": {"%s": NaN}}' % SENT_AT,
-    "before all time": '{"headers": {"%s": -Infinity}}' % SENT_AT,
-    "true": '{"headers": {"%s": true}}' % SENT_AT,
-    "too long": '{"headers": {"%s": 1}, "x": "%s"}' % (SENT_AT, "x" * MAX_HEAD_BYTES),
+    "no number": dated("NaN"),
+    "before all time": dated("-Infinity"),
+    "true": dated("true"),
+    "too long": dated("1", "x" * MAX_HEAD_BYTES),
 }
 
 

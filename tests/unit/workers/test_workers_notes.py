@@ -1,4 +1,4 @@
-"""Notes of liveness that say what is not so: of another start of the machine, another process, a full or frozen place."""
+"""Notes of liveness that say what is not so: of another start, of another process, from a full or frozen place."""
 
 import json
 import os
