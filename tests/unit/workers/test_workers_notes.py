@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import threading
 import time
 from dataclasses import asdict, replace
 
@@ -69,6 +71,11 @@ def test_the_health_check_ends_the_process_whose_note_it_is_and_that_alone():
         assert stuck.poll() is None
         assert liveness.may_be_ended(note)
         assert not liveness.may_be_ended(replace(note, born=None))
+        reaper = threading.Thread(target=stuck.wait)
+        reaper.start()
+        health._end(note)
+        reaper.join(20)
+        assert stuck.returncode == -signal.SIGTERM
     finally:
         stuck.kill()
         stuck.wait()
