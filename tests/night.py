@@ -193,6 +193,11 @@ PARTS: tuple[Part, ...] = (
         command=(*CHAOS, "--soak", "30", "--report", "docs/reliability.md"), figures=soak_figures,
     ),
     Part(
+        name="faults-tests", about="poison, fleets, disasters, power cuts, each at every moment", minutes=20,
+        command=(*PYTEST, "-n", "2", "--dist=loadgroup", "--no-loadscope-reorder", "-m", "faults", "tests/faults"),
+        figures=pytest_figures,
+    ),
+    Part(
         name="faults", about="every fault at every point", minutes=55,
         command=(*CHAOS, "--full", "--at-once", "3", "--report", "docs/reliability.md"), figures=chaos_figures,
     ),
