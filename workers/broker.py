@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from redis.exceptions import ResponseError
 from btcfi.errors import InvalidInputError, UnreachableError
 from settings.deployment import Deployment
 from workers.app import configuration
+from workers.own_keys import wrong_kind
 from workers.signals import SENT_AT
 
 ANSWER_SECONDS: Final = 3.0
@@ -22,6 +24,16 @@ ANSWER_SECONDS: Final = 3.0
 UNACKED: Final = "unacked"
 UNACKED_INDEX: Final = "unacked_index"
 """kombu's own keys: what was handed to a worker, and when."""
+
+MAX_HEAD_BYTES: Final = 1_048_576
+"""Of a message that is read to tell its age: of ours the largest, in its envelope, has a third of it."""
+
+_HEAD: Final = """
+local message = redis.call('LINDEX', KEYS[1], -1)
+if message and #message > tonumber(ARGV[1]) then return '' end
+return message
+"""
+"""The message that workers take next, empty if it is longer than it may be: a stranger's may have half a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +107,20 @@ def _read(client: Any, prefix: str, queues: Sequence[str], now: float) -> Broker
     pipe = client.pipeline(transaction=False)
     for queue in queues:
         pipe.llen(prefix + queue)
-        pipe.lindex(prefix + queue, -1)  # workers take from this end
+        pipe.eval(_HEAD, 1, prefix + queue, MAX_HEAD_BYTES)  # workers take from this end
     pipe.hlen(prefix + UNACKED)
     pipe.zrange(prefix + UNACKED_INDEX, 0, 0, withscores=True)
     pipe.info()
-    *pairs, unacked, first, info = pipe.execute()
+    *pairs, unacked, first, info = pipe.execute(raise_on_error=False)
+    if isinstance(info, ResponseError):
+        raise info
     return BrokerReading(
         queues={
-            queue: QueueReading(waiting=int(pairs[2 * i]), oldest_seconds=_age(pairs[2 * i + 1], now))
+            queue: QueueReading(waiting=_count(pairs[2 * i]), oldest_seconds=_age(pairs[2 * i + 1], now))
             for i, queue in enumerate(queues)
         },
-        unacked=int(unacked),
-        oldest_unacked_seconds=max(now - float(first[0][1]), 0.0) if first else None,
+        unacked=_count(unacked),
+        oldest_unacked_seconds=_since(first[0][1], now) if isinstance(first, list) and first else None,
         version=str(info.get("valkey_version") or info.get("redis_version") or "unknown"),
         aof_enabled=bool(info.get("aof_enabled")),
         aof_ok=info.get("aof_last_write_status", "ok") == "ok",
@@ -116,12 +130,36 @@ def _read(client: Any, prefix: str, queues: Sequence[str], now: float) -> Broker
     )
 
 
-def _age(message: bytes | None, now: float) -> float | None:
-    """Return the age of a message by the header that ``workers.signals`` gives it."""
-    if message is None:
+def _count(found: object) -> int:
+    """Return how many lie under a key. Raises ResponseError, unless a stranger's key of another kind lies there.
+
+    Such a one holds no message of ours, and the first worker that comes to it moves it aside.
+    """
+    if isinstance(found, ResponseError) and not wrong_kind(found):
+        raise found
+    return found if isinstance(found, int) else 0
+
+
+def _since(then: object, now: float) -> float | None:
+    """Return the seconds since a moment that somebody wrote; None for what is no moment."""
+    if isinstance(then, bool) or not isinstance(then, int | float):
+        return None
+    try:
+        found = max(now - float(then), 0.0)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _age(message: object, now: float) -> float | None:
+    """Return the age of a message by the header that ``workers.signals`` gives it; None for a stranger's that has none.
+
+    Nothing that lies there may keep the rest of the broker from being read.
+    """
+    if not isinstance(message, bytes | str):
         return None
     try:
         headers: Mapping[str, Any] = json.loads(message)["headers"]
-        return max(now - float(headers[SENT_AT]), 0.0)
-    except (ValueError, TypeError, KeyError):
+        return _since(headers[SENT_AT], now)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -27,6 +27,7 @@ from kombu.transport import redis as redis_transport
 from btcfi.documents import printable
 from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
+from workers import own_keys
 from workers.liveness import LIFE, progress
 from workers.seal import (
     AT_HEADER,
@@ -153,6 +154,7 @@ def connect() -> None:
     _GUARDED.append(transport)
     transport.loads = _reads(json.loads)  # kombu's own would make more than JSON of JSON
     transport.bytes_to_str = _text
+    own_keys.install(transport, lambda key, reason: _drop(key, reason, QUEUE))
     deliver = transport.Transport._deliver  # noqa: SLF001 - the one place that every envelope passes
     augment = transport.Channel._inplace_augment_message  # noqa: SLF001 - and the one before it is written
 
@@ -352,8 +354,7 @@ class _Book:
         self._lock = threading.Lock()
 
     def note(self, body: bytes, *, queue: str, reason: str) -> None:
-        """Take in one."""
-        progress()
+        """Take in one. That is no work of the worker's: anybody can broadcast what is refused."""
         with self._lock:
             if len(self._kept) < MOST_KEPT:
                 self._kept.append((body, queue, reason))
@@ -400,6 +401,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
             reason = refusal(message, known)
             if reason is None:
                 return handle(message)
+            progress()  # it came by a queue of the worker's own, and would have waited for it
             body = message.body if isinstance(message.body, bytes) else _encoded(message.body)
             queue = str((message.delivery_info or {}).get("routing_key"))
             _BOOK.note(body, queue=queue, reason=reason)

@@ -4,25 +4,32 @@ A worker's main loop writes down every few seconds what it finished, what it hol
 when it last ticked. Who judges reads that file and nothing else: `btcfi health` for a container's health check, and the
 supervisor of `btcfi up`. A worker is stuck when work has waited for a while and it finished none, though nothing in its
 hands is young enough to explain that, no operator has drained it and the broker answers; or when its main loop stands
-still. Times are of this machine's steady clock, which all its processes share: no clock of another host is compared.
+still. Times are of this machine's steady clock, which all its processes share: no clock of another host is compared,
+and a note of before the machine started anew is none. A number is given again: a note says when its process was born,
+too, and nothing is ended that was not born then. On an overloaded machine everybody is given more time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import structlog
 
-from btcfi.adapters.files import UntrustedFileError, make_private, read_untrusted_json
+from btcfi.adapters.files import UntrustedFileError, make_private, read_untrusted
+from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 
 NOTE_SECONDS: Final = 5.0
@@ -31,8 +38,12 @@ NOTE_SECONDS: Final = 5.0
 ALSO_SECONDS: Final = 1.0
 """Between two calls of what else a worker's main loop does beside its work."""
 
-STANDSTILL_SECONDS: Final = 60.0
-"""Without a note a worker's main loop stands still: the longest wait in it is for an answer of the broker, 30 s."""
+STANDSTILL_SECONDS: Final = 180.0
+"""Without a note a worker's main loop stands still. Its longest waits are for the broker, and those are noted."""
+
+BROKER_WAIT_SECONDS: Final = 600.0
+"""For which waiting for an answer of the broker explains that there is no note: redis-py asks four times, 30 s each,
+and some questions follow each other."""
 
 BEAT_STANDSTILL_SECONDS: Final = 300.0
 """The same of beat, which waits for a broker that is away inside its only loop."""
@@ -43,6 +54,13 @@ IDLE_SECONDS: Final = 90.0
 LONGEST_TASK_SECONDS: Final = 360.0
 """What is in hand for so long explains nothing: a task is ended after 300 s (``workers.app``; a test compares)."""
 
+MOST_STRAIN: Final = 5.0
+"""How many times as patient as on an idle machine it is on one that is overloaded: who gets the processor rarely is
+slow and not stuck, and a stuck one is still found in a quarter of an hour."""
+
+BORN_SECONDS: Final = 1.0
+"""By which two readings of the moment of a process's birth may differ: the kernel counts it in hundredths."""
+
 KEEP_SECONDS: Final = 7 * 86_400
 """After which the notes of a name that nobody has any more are removed: containers never have the same twice."""
 
@@ -50,6 +68,16 @@ BEAT: Final = "beat"
 
 FOLDER: Final = "alive"
 MAX_NOTE_BYTES: Final = 4_096
+
+NOTE_BYTES: Final = 1_024
+"""Of a note, filled up with blanks: where there is no room for a new file, one is written over the old in its place."""
+
+_ASKS: Final = b"\n"
+_IDLE: Final = b" "
+"""The last byte of a note: whether its process is waiting for an answer of the broker. One byte is written before each
+question and after it, which costs less than the question."""
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,200}")
 
@@ -74,19 +102,30 @@ class Note:
     """Whether it is waiting for the broker, which no restart would help."""
     drained: tuple[str, ...] = ()
     """Queues that an operator told it to leave alone."""
+    boot: str | None = None
+    """Which start of the machine its times are of; None where the system gives that no name."""
+    born: float | None = None
+    """When the process began, in seconds from the machine's start; None in a note of older code."""
+    asking: bool = False
+    """Whether it waits for an answer of the broker this moment, which may take longer than the next note."""
 
 
-def stuck(note: Note, *, now: float, canary_seconds: float, standstill: float = STANDSTILL_SECONDS) -> str | None:
-    """Return why a process is to be started anew, None while it works or nothing is there to be done."""
+def stuck(
+    note: Note, *, now: float, canary_seconds: float, standstill: float = STANDSTILL_SECONDS, strain: float = 1.0
+) -> str | None:
+    """Return why a process is to be started anew, None while it works or nothing is there to be done.
+
+    strain: how many times more time than on an idle machine it has.
+    """
     if note.connecting:
         return None
-    if now - note.at > standstill:
+    if now - note.at > strain * (max(standstill, BROKER_WAIT_SECONDS) if note.asking else standstill):
         return f"its main loop has stood still for {now - note.at:,.0f} s"
     if note.drained or note.waiting_since is None:
         return None
     if note.busy_since is not None and now - note.busy_since <= LONGEST_TASK_SECONDS:
         return None
-    patience = max(IDLE_SECONDS, 3 * canary_seconds)
+    patience = strain * max(IDLE_SECONDS, 3 * canary_seconds)
     without = now - max(note.progress_at, note.waiting_since)
     if without > patience:
         return f"{note.waiting} messages wait and it has finished nothing for {now - note.progress_at:,.0f} s"
@@ -99,11 +138,30 @@ def judged(file: Path, *, canary_seconds: float, pid: int | None = None) -> str 
     pid: whose note it must be; one of a process before it is no note.
     """
     note = read_note(file)
-    if note is None or (pid is not None and note.pid != pid):
+    if note is None or (pid is not None and note.pid != pid) or not lives(note):
         return None
     beat = file.name.startswith(f"{BEAT}@")
     standstill = BEAT_STANDSTILL_SECONDS if beat else STANDSTILL_SECONDS
-    return stuck(note, now=time.monotonic(), canary_seconds=canary_seconds, standstill=standstill)
+    now = time.monotonic()
+    reason = stuck(note, now=now, canary_seconds=canary_seconds, standstill=standstill, strain=strain())
+    # what nobody can write to says nothing of who would
+    return None if reason is not None and _read_only(file.parent) else reason
+
+
+def strain() -> float:
+    """Return how many times more is to be done here than processors can do, at least 1 and at most ``MOST_STRAIN``."""
+    try:
+        waiting = os.getloadavg()[0]
+    except OSError:
+        return 1.0
+    return min(max(waiting / (os.cpu_count() or 1), 1.0), MOST_STRAIN)
+
+
+def _read_only(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def node_name(name: str) -> str:
@@ -119,19 +177,62 @@ def path_of(data_dir: Path, name: str) -> Path:
 
 
 def read_note(file: Path) -> Note | None:
-    """Return what a process said, None where nothing of use stands. It was written by ourselves, on this machine."""
+    """Return what a process said, None where nothing of use stands. It was written by ourselves, on this machine.
+
+    Of no use, too: times of before the machine started anew, which are of another clock, and times to come.
+    """
     try:
-        found = read_untrusted_json(file, at_most=MAX_NOTE_BYTES, what="a note of liveness")
-        return Note(**{**found, "drained": tuple(found["drained"])})
+        data = read_untrusted(file, at_most=MAX_NOTE_BYTES, what="a note of liveness")
+        found = parse_json(data, "a note of liveness")
+        known = {one.name: found[one.name] for one in fields(Note) if one.name in found}
+        note = Note(**{**known, "drained": tuple(found["drained"]), "asking": data.endswith(_ASKS)})
+        if note.at > time.monotonic() or (note.boot is not None and note.boot != boot()):
+            return None
     except (NotFoundError, UntrustedFileError, InvalidInputError, TypeError, KeyError, ValueError):
         return None
+    return note
+
+
+@cache
+def boot() -> str | None:
+    """Return the name of this start of the machine, None where the system has none."""
+    try:
+        return _BOOT_ID.read_text().strip()[:64]
+    except (OSError, ValueError):
+        return None
+
+
+def born(pid: int) -> float | None:
+    """Return when a process began, in seconds from the machine's start; None where none has this number.
+
+    Both terms move with the wall clock, their difference does not: setting a clock makes nobody a stranger.
+    """
+    try:
+        return float(psutil.Process(pid).create_time() - psutil.boot_time())
+    except (psutil.Error, OSError, ValueError):
+        return None
+
+
+def lives(note: Note) -> bool:
+    """Return whether the process of a note runs; another one that was given its number since is not it."""
+    return alive(note.pid) and (note.born is None or _is_born_at(note.pid, note.born))
+
+
+def may_be_ended(note: Note) -> bool:
+    """Return whether what has a note's number is known to be its process; of an older note that is not known."""
+    return note.born is not None and lives(note)
+
+
+def _is_born_at(pid: int, moment: float) -> bool:
+    found = born(pid)
+    return found is not None and abs(found - moment) <= BORN_SECONDS
 
 
 def alive(pid: int) -> bool:
     """Return whether a process of this number runs here."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
@@ -155,6 +256,12 @@ class Life:
     """Those that it was started for, whether it still takes them or not."""
     file: Path | None = None
     _said: bool = False
+    _descriptor: int | None = None
+    """Of the note as it lies there now."""
+    _writer: tuple[int, float | None] = (0, None)
+    """Who writes: a forked child has all of this, too, and notes nothing in its parent's name."""
+    _asking: bool = False
+    _size: int = NOTE_BYTES
 
     def name(self, data_dir: Path, name: str) -> None:
         """Say where the notes go; remove those of names that are long gone."""
@@ -177,25 +284,83 @@ class Life:
             self.waiting_since = time.monotonic()
 
     def write(self, *, busy_since: float | None = None) -> None:
-        """Write the note, whole or not at all; a folder that cannot be written to is said once."""
+        """Write the note, whole or not at all, in the old one's place where there is no room for a new one.
+
+        A folder that cannot be written to at all is said once.
+        """
         if self.file is None:
             return
+        if self._writer[0] != os.getpid():
+            self._writer, self._descriptor = (os.getpid(), born(os.getpid())), None
         note = Note(
             pid=os.getpid(), at=time.monotonic(), progress_at=self.progress_at, waiting_since=self.waiting_since,
             waiting=self.waiting, busy_since=busy_since, connecting=self.connecting,
-            drained=tuple(sorted(self.drained)),
+            drained=tuple(sorted(self.drained)), boot=boot(), born=self._writer[1],
         )  # fmt: skip
-        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
+        data = json.dumps(asdict(note)).encode().ljust(NOTE_BYTES - 1) + (_ASKS if self._asking else _IDLE)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(json.dumps(asdict(note)))
-            temporary.replace(self.file)  # no sync: after a power cut nobody runs
+            try:
+                descriptor = self._anew(self.file, data)
+            except OSError:  # no room, or no right to a new name
+                descriptor = self._over(self.file, data)
             self._said = False
         except OSError as e:
             if not self._said:
                 self._said = True
                 log.warning("not noted that this process works", file=str(self.file), problem=e.strerror)
+            return
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._size = descriptor, len(data)
+
+    @staticmethod
+    def _anew(file: Path, data: bytes) -> int:
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _whole(descriptor, data)
+            temporary.replace(file)  # no sync: after a power cut nobody runs
+        except OSError:
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+            raise
+        return descriptor
+
+    @staticmethod
+    def _over(file: Path, data: bytes) -> int:
+        descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _whole(descriptor, data)
+            os.ftruncate(descriptor, len(data))
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have the note say meanwhile that the main loop waits for an answer of the broker."""
+        here = self._descriptor is not None and not self._asking and self._writer[0] == os.getpid()
+        if not here or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._asking = True
+        self._mark(_ASKS)
+        try:
+            yield
+        finally:
+            self._asking = False
+            self._mark(_IDLE)
+
+    def _mark(self, byte: bytes) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._descriptor, byte, self._size - 1)
+
+
+def _whole(descriptor: int, data: bytes) -> None:
+    if os.pwrite(descriptor, data, 0) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 LIFE: Final = Life()

@@ -15,6 +15,7 @@ is: that it changes nothing is the database's business (docs/decisions/0055).
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
 import json
 import secrets
@@ -264,7 +265,8 @@ def make_key(path: Path) -> bool:
 def change_key(path: Path, *, now: float) -> str:
     """Put a new key before the one that seals, which is accepted for ``KEY_CHANGE_SECONDS`` more; return the new id.
 
-    Raises as ``KeyFile.load``. For processes that read this very file: on several hosts, write the lines by hand.
+    Raises as ``KeyFile.load``, and InvalidInputError for a file that is mounted by itself, as a container's secret: it
+    cannot be replaced. For processes that read this very file: on several hosts, write the lines by hand.
     """
     file = KeyFile(path)
     file.load()
@@ -272,7 +274,15 @@ def change_key(path: Path, *, now: float) -> str:
     fresh = Key(secrets.token_bytes(KEY_BYTES))
     lines = [fresh.secret.hex(), f"old {file.sealing().secret.hex()} {int(now) + KEY_CHANGE_SECONDS}"]
     lines += [f"old {k.secret.hex()} {int(k.until_unix)}" for k in old if k.until_unix is not None]
-    write_private(path, ("\n".join(lines[:MAX_KEYS]) + "\n").encode())
+    try:
+        write_private(path, ("\n".join(lines[:MAX_KEYS]) + "\n").encode())
+    except OSError as e:
+        if e.errno not in {errno.EBUSY, errno.EROFS, errno.EXDEV}:
+            raise
+        raise InvalidInputError(
+            str(path), f"cannot be replaced here ({e.strerror}): a file that is mounted into a container",
+            "the change where the file itself lies, and all containers made anew: docs/operating.md, Compose",
+        ) from e  # fmt: skip
     return fresh.id
 
 

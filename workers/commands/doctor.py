@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import time
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -255,18 +255,32 @@ def key_files(deployment: Deployment) -> Iterator[Finding]:
     """Check who may read the files that hold keys."""
     patterns = ("*.seed", "*.key", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
     inside = [path for pattern in patterns for path in sorted(deployment.data_dir.glob(pattern))]
-    found = [path for path in dict.fromkeys([deployment.wallet_seed_file, *inside]) if path.is_file()]
-    open_ones = [str(path) for path in found if path.stat().st_mode & 0o077]
-    if open_ones:
+    broker = [deployment.broker_key_file, deployment.operator_key_file]
+    found = [path for path in dict.fromkeys([deployment.wallet_seed_file, *inside, *broker]) if path.is_file()]
+    open_ones = [path for path in found if path.stat().st_mode & 0o077]
+    # what we made lies in the data folder, 0600; a secret that compose mounts is 0644 behind a folder that is closed
+    mounted = [path for path in open_ones if path in broker and deployment.data_dir not in path.parents]
+    ours = [path for path in open_ones if path not in mounted]
+    if ours:
         yield fail(
             "key files",
-            f"others may read {', '.join(open_ones[:3])}",
+            f"others may read {_names(ours)}",
             "chmod 600, and take the keys for known: make new ones",
+        )
+    elif mounted:
+        yield warn(
+            "key files",
+            f"others may read {_names(mounted)}: whoever has it speaks as any of our processes",
+            "chmod 600; where a container mounts it, close its folder on the host (chmod 700)",
         )
     elif found:
         yield ok("key files", f"{len(found)} files, readable by their owner alone")
     else:
         yield ok("key files", "none yet: `btcfi up` makes them")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths[:3])
 
 
 def oracles(deployment: Deployment) -> Iterator[Finding]:

@@ -84,21 +84,23 @@ def _judge(name: str, deployment: Deployment, *, end: bool) -> None:
     full = liveness.node_name(name)
     file = liveness.path_of(deployment.data_dir, full)
     note = liveness.read_note(file)
-    if note is None or not liveness.alive(note.pid):
+    if note is None or not liveness.lives(note):
         raise UnreachableError(full, str(file), "no process has noted that it works", "see its log")
     reason = liveness.judged(file, canary_seconds=deployment.canary_seconds)
     if reason is None:
         return
     if end:
-        _end(note.pid)
+        _end(note)
     raise UnreachableError(full, str(file), reason, "docs/runbook.md, BtcfiQueueUnconsumed")
 
 
-def _end(pid: int) -> None:
-    """End a process that is stuck: it is asked first, and has no say a little later."""
+def _end(note: liveness.Note) -> None:
+    """End a process that is stuck: it is asked first, and has no say a little later. Never another of its number."""
+    deadline = time.monotonic() + END_SECONDS
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + END_SECONDS
-        while liveness.alive(pid) and time.monotonic() < deadline:
+        if liveness.may_be_ended(note):
+            os.kill(note.pid, signal.SIGTERM)
+        while liveness.may_be_ended(note) and time.monotonic() < deadline:
             time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
+        if liveness.may_be_ended(note):
+            os.kill(note.pid, signal.SIGKILL)

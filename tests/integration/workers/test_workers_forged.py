@@ -261,6 +261,28 @@ def test_poison_stops_no_role_and_what_is_shown_of_it_is_short_and_prints(world)
     assert all(row.reason.isprintable() and len(row.reason) <= 200 and row.excerpt.isprintable() for row in rows)
 
 
+@pytest.mark.parametrize("key", ["btcfi:unacked_index", "btcfi:unacked", QUEUE, f"{QUEUE}\x06\x163"])
+def test_a_key_of_another_kind_ends_no_worker_and_stops_no_work(world, key):
+    assert world.works()
+    aside, pid = len(world.redis.keys("btcfi:aside.*")), world.worker.process.pid
+    world.redis.delete(key)
+    if key.endswith("3"):
+        world.redis.hset(key, "a", "x")
+    else:
+        world.redis.set(key, "x")
+    assert world.works()
+    until(lambda: len(world.redis.keys("btcfi:aside.*")) == aside + 1)
+    assert world.worker.exit_code is None
+    assert world.worker.process.pid == pid
+
+
+def test_a_binding_that_a_stranger_wrote_silences_no_worker_s_answers(world):
+    for exchange in ("reply.celery.pidbox", CONTROL):
+        world.redis.sadd(f"btcfi:_kombu.binding.{exchange}", "garbage")
+    assert world.queues() == [CONTROL]
+    assert world.works()
+
+
 def test_a_flood_of_strangers_messages_is_counted_whole_and_what_is_ours_is_taken_behind_it(world):
     before = world.refused()
     world.push(*(json.dumps({"n": n}).encode() for n in range(500)))

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import errno
 import json
 import os
 import time
@@ -196,6 +197,21 @@ def test_a_change_of_the_key_keeps_the_old_one_for_a_visibility_timeout_and_thos
     assert all(key.until_unix > time.time() + 800 for key in keys[1:])
     assert path.stat().st_mode & 0o777 == 0o600
     assert keys[0].secret.hex() not in repr(Key(keys[0].secret)) + repr(KeyFile(path))
+
+
+def test_a_key_that_a_container_mounts_is_changed_where_it_lies_and_the_refusal_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "broker.key"
+    seal.make_key(path)
+    before = path.read_bytes()
+
+    def mounted(*_args, **_options):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))  # what renaming over a mounted file says
+
+    monkeypatch.setattr(seal, "write_private", mounted)
+    with pytest.raises(InvalidInputError, match=r"docs/operating\.md") as refused:
+        seal.change_key(path, now=NOW)
+    assert before.decode().strip() not in str(refused.value)
+    assert path.read_bytes() == before
 
 
 def test_a_process_without_a_key_does_not_start_and_says_what_makes_one(tmp_path):

@@ -139,6 +139,25 @@ def test_keys_that_others_may_read_are_a_failure(deployment):
     assert "chmod 600" in finding.do
 
 
+@pytest.mark.parametrize("which", ["broker_key_file", "operator_key_file"])
+def test_a_broker_s_or_operator_s_key_that_others_may_read_is_said_wherever_it_lies(deployment, tmp_path, which):
+    inside = getattr(deployment, which)
+    inside.write_text("00" * 32)
+    inside.chmod(0o644)
+    assert found(doctor.key_files(deployment))["key files"].status is Status.FAIL
+    inside.chmod(0o600)
+    # as a container has it: a secret that the host keeps in a folder of its own
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-secret"
+    elsewhere.write_text("00" * 32)
+    elsewhere.chmod(0o644)
+    there = deployment.model_copy(update={which: elsewhere})
+    finding = found(doctor.key_files(there))["key files"]
+    assert finding.status is Status.WARN
+    assert str(elsewhere) in finding.said
+    elsewhere.chmod(0o600)
+    assert found(doctor.key_files(there))["key files"].status is Status.OK
+
+
 def test_a_dependency_that_is_not_the_locked_one_is_named(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text(
