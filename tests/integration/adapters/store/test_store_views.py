@@ -45,6 +45,12 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (chain, "transactions_of"): {"": lambda s: chain.transactions_of(s, "o1")},
     (chain, "newest_confirmed_height"): {"": chain.newest_confirmed_height},
     (options, "option"): {"": lambda s: options.option(s, "o1")},
+    (options, "options_of"): {"": lambda s: options.options_of(s, ["o1", "o2"])},
+    (options, "settlements_of"): {"": lambda s: options.settlements_of(s, ["st-o1"])},
+    (options, "child_fees"): {"": lambda s: options.child_fees(s, ["o1"])},
+    (options, "locked_book"): {"": lambda s: options.locked_book(s, FEED)},
+    (prices, "price_age"): {"": lambda s: prices.price_age(s, FEED, replay=False, now=NOW)},
+    (spine, "revision_of"): {"": spine.revision_of},
     (options, "option_page"): {
         name: lambda s, which=which, cursor=cursor: options.option_page(s, FEED, which, limit=50, cursor=cursor)
         for name, which, cursor in (

@@ -70,11 +70,11 @@ def test_what_does_not_answer_is_a_failure_with_a_hint_and_without_the_password(
     )
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    for part in ("broker", "node"):
+    for part in ("broker", "broker key", "node"):
         at = next(i for i, line in enumerate(lines) if line.startswith(f"fail  {part}"))
         assert "->" in lines[at + 1]
     assert "hunter22" not in done.stdout + done.stderr
-    assert "2 fail" in done.stderr
+    assert "3 fail" in done.stderr
 
 
 def test_a_node_on_another_network_than_the_addresses_is_a_failure_that_says_what_to_set(tmp_path):
