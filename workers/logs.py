@@ -7,9 +7,10 @@ import logging
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -32,10 +33,34 @@ CHATTY: Final = ("celery", "kombu", "httpx", "alembic", "urllib3", "opentelemetr
 MAX_LINE: Final = 32_768
 """Characters of one record, its traceback included."""
 
+MAX_FRAMES: Final = 40
+"""Of each exception of a chain, the ones nearest to what failed: a framework's own stand before them."""
+
+MAX_TRACEBACK: Final = 8_192
+"""Characters. A log is written in the event loop of whoever serves, and nobody is served meanwhile: with the source
+around each frame and the values of its names, as structlog draws it by itself, one took seconds."""
+
 _ORDERS: Final = re.compile(
     r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 """What a terminal obeys, colours left out; what others write may hold anything."""
+
+
+def traceback_text(exc_info: structlog.typing.ExcInfo) -> str:
+    """Return an exception's traceback, without values, of few frames and characters: its beginning and its end."""
+    kind, error, frames = exc_info
+    told = traceback.TracebackException(
+        kind, error, frames, limit=-MAX_FRAMES, max_group_width=5, max_group_depth=3, compact=True
+    )
+    text = "".join(told.format()).rstrip("\n")
+    if len(text) <= MAX_TRACEBACK:
+        return text
+    half = MAX_TRACEBACK // 2
+    return f"{text[:half]}\n…\n{text[-half:]}"
+
+
+def _write_traceback(into: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    into.write("\n" + traceback_text(exc_info))
 
 
 class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
@@ -66,9 +91,9 @@ def configure_logging(log_format: str, hidden: Iterable[str] = ()) -> None:
     ]
     final: list[structlog.typing.Processor]
     if log_format == "json":
-        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        final = [structlog.processors.ExceptionRenderer(traceback_text), structlog.processors.JSONRenderer()]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -19,6 +20,12 @@ def who_counts(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def who_calls(peer: str) -> str:
+    """Return what a gRPC call's peer is counted as; ``ipv4:192.0.2.7:5``, ``ipv6:%5B::1%5D:5``, or another kind."""
+    kind, _, rest = unquote(peer).partition(":")
+    return who_counts(rest.rpartition(":")[0].strip("[]")) if kind in {"ipv4", "ipv6"} else peer[:64]
 
 
 def among(host: str, networks: Iterable[Network]) -> bool:

@@ -83,6 +83,7 @@ ROWS: dict[type[Exception], Row] = {
     rest_errors.NoRoomError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.SlowBodyError: Row(exit_code=75, http=408, grpc="DEADLINE_EXCEEDED"),
     rest_errors.WrongHostError: Row(exit_code=65, http=421, grpc="INVALID_ARGUMENT"),
+    rest_errors.UnprintablePathError: Row(exit_code=65, http=400, grpc="INVALID_ARGUMENT"),
     rest_errors.AmbiguousLengthError: Row(exit_code=65, http=400, grpc="INVALID_ARGUMENT"),
     rest_errors.WrongContentTypeError: Row(exit_code=65, http=415, grpc="INVALID_ARGUMENT"),
     rest_errors.IdempotencyMismatchError: Row(exit_code=65, http=409, grpc="ALREADY_EXISTS"),

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -91,7 +91,10 @@ class _Refusals:
         why, base = getattr(error, "why", "nobody is signed in here"), base_of(request)
         if request.headers.get("hx-request") == "true":
             return self.show(request, 401, f"{why}", {"HX-Redirect": f"{base}/sign-in"})
-        if request.method != "GET" or request.url.path.startswith(f"{base}/live/"):
+        if request.url.path.startswith(f"{base}/live/"):
+            # nobody reads a page here, and drawing one is dearer than asking
+            return PlainTextResponse(f"{why}\n", status_code=401)
+        if request.method != "GET":
             return self.show(request, 401, f"{why}. Nothing was done.")
         to = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
         back = f"?{urlencode({'to': to})}" if to != "/" else ""

@@ -48,7 +48,9 @@ class ConsoleLimits:
     sign_ins_at_once: int = 2
     """Passwords that one process hashes at the same time, each with 64 MiB, one of an address; the others wait."""
     requests_at_once: int = 8
-    """Under way of one address, live streams aside; more of them wait, without their bodies."""
+    """Under way of one address, open live streams aside; more of them wait, without their bodies."""
+    requests_per_minute: int = 1_800
+    """Of one address, whoever is signed in there; a tenth of it at once."""
     wait_seconds: float = 20.0
     """So long; then they are refused."""
     body_seconds: float = 10.0

@@ -18,17 +18,18 @@ from starlette.responses import PlainTextResponse, Response
 from btcfi.adapters.store.access.console_tables import audit
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.addresses import who_counts
-from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, has_body, header
+from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, bodiless, has_body, header
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
 from btcfi.surfaces.rest.errors import (
     BodyTooLargeError,
     BusyError,
     NoRoomError,
+    RateLimitedError,
     RoleMissingError,
     SlowBodyError,
     WrongHostError,
 )
-from btcfi.surfaces.rest.turns import Room, Turns
+from btcfi.surfaces.rest.turns import Rates, Room, Turns
 from btcfi.surfaces.status import status_of
 from dashboards.operator.accounts import Visitor, visitor_of
 from dashboards.operator.deps import ConsoleDeps
@@ -44,7 +45,7 @@ MAX_FIELDS: Final = 500
 FORM: Final = "application/x-www-form-urlencoded"
 
 LIVE: Final = "/live/"
-"""Streams: they have places of their own."""
+"""Streams: once their visitor is known they have places of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,8 @@ def refuse(_request: Request, error: BtcfiError) -> Response:
     """Answer what is turned away before there is a page to answer with."""
     if isinstance(error, WrongHostError):
         return PlainTextResponse("this host name is not served here\n", status_code=421)
-    return PlainTextResponse(f"{error}\n", status_code=status_of(error).http)
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, RateLimitedError) else {}
+    return PlainTextResponse(f"{error}\n", status_code=status_of(error).http, headers=headers)
 
 
 class Shell:
@@ -80,6 +82,7 @@ class Shell:
         room = Room(each=deps.limits.room_bytes_per_address, most=deps.limits.room_bytes)
         self._bodies = Bodies(room, seconds=deps.limits.body_seconds)
         self._turns = Turns(each=deps.limits.requests_at_once)
+        self._rates = Rates(deps.api.monotonic, each_per_minute=deps.limits.requests_per_minute)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -87,14 +90,12 @@ class Shell:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(LIVE):
-            await self._app(scope, receive, send)
-            return
         address = who_counts(address_of(request))
         async with AsyncExitStack() as held:
             try:
+                self._rates.take(address)
                 await held.enter_async_context(self._turns.of(address, seconds=self._limits.wait_seconds))
-            except BusyError as e:
+            except (BusyError, RateLimitedError) as e:
                 await refuse(request, e)(scope, receive, send)
                 return
             if scope["method"] == "POST":
@@ -107,6 +108,13 @@ class Shell:
                     return
                 else:
                     receive = _nothing
+            else:
+                try:
+                    receive = await bodiless(scope, receive)
+                except GoneError:
+                    return
+                if scope["path"].removeprefix(scope.get("root_path", "")).startswith(LIVE):
+                    send = _leaving(held, send)
             await self._app(scope, receive, send)
 
     async def _take_body(self, held: AsyncExitStack, scope: Message, receive: Receive, address: str) -> None:
@@ -117,6 +125,17 @@ class Shell:
         state["body"] = await held.enter_async_context(
             self._bodies.of(scope, receive, caller=address, limit=self._limits.body_bytes)
         )
+
+
+def _leaving(turn: AsyncExitStack, send: Send) -> Send:
+    """Return a ``send`` that gives the turn back when the answer begins: an open stream has its place by then."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await turn.aclose()
+        await send(message)
+
+    return sent
 
 
 async def _nothing() -> Message:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,7 @@ from btcfi.oracle.submission import (
     submission_hash,
 )
 from btcfi.secp256k1 import schnorr_verify
+from btcfi.surfaces.addresses import who_calls
 from btcfi.surfaces.grpc.keys import AUTHORIZATION, Keys, KeysNeeded
 from btcfi.surfaces.grpc.messages import (
     MAX_MESSAGE_BYTES,
@@ -47,16 +49,23 @@ from btcfi.surfaces.grpc.store import AggregatorStore
 from btcfi.surfaces.protos import oracle_pb2 as pb
 from btcfi.surfaces.protos import oracle_pb2_grpc
 from btcfi.surfaces.rest.deps import READ
-from btcfi.surfaces.rest.errors import RequestRefusedError, TooManyStreamsError
-from btcfi.surfaces.rest.turns import Places
+from btcfi.surfaces.rest.errors import RequestRefusedError
+from btcfi.surfaces.rest.turns import Places, Turns
 from btcfi.surfaces.status import status_of
 from btcfi.units import SECONDS_PER_MINUTE, Slot, UnixSeconds, slot, slot_of
 
 MAX_TRANSPORT_BYTES: Final = 16 * MAX_MESSAGE_BYTES
 """Above this gRPC itself refuses (RESOURCE_EXHAUSTED) without reading on; from the other limit on we do, and count."""
 
-MAX_HISTORY_MINUTES: Final = 1440 * 7
-"""Minutes of one history query: a week."""
+MAX_HISTORY_MINUTES: Final = 1440
+"""Minutes of one history query: a day. Each round is decoded and its signatures checked again."""
+
+HISTORY_PART: Final = 60 * SECONDS_PER_MINUTE
+"""Seconds of it that are read and checked in one go: others are served in between, and who hangs up is heard."""
+
+HISTORIES: Final = 2
+HISTORY_WAIT_SECONDS: Final = 20.0
+"""Histories under way, one of a caller; so long the others wait."""
 
 REPORTS_KEPT: Final = ROUNDS_KEPT
 """Final reports in memory, for signatures and latecomers; as long as their submissions are."""
@@ -99,6 +108,8 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
         """keys: who may read; None: everybody, as where callers without a key may."""
         self.keys = keys or Keys(None, clock=clock)
         self._places = Places(each=SUBSCRIBERS_OF_ONE, most=SUBSCRIBERS)
+        self._histories = Turns(each=1, most=HISTORIES)
+        self._checking = ThreadPoolExecutor(1, thread_name_prefix="aggregator-checking")
         self._book, self._store, self._clock = book, store, clock
         self._final: dict[Slot, RoundReport] = {}
         self._signatures: dict[Slot, dict[str, bytes]] = {}
@@ -180,10 +191,12 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
 
     async def SubscribePrices(self, _request: pb.Empty, context: Any) -> AsyncIterator[pb.PriceUpdate]:  # noqa: ANN401, N802
         """Stream every round from now on: complete (not final), then final, priced or void."""
-        address = str(context.peer()).rpartition(":")[0]
-        if not self._places.free(address):
-            await _abort(context, TooManyStreamsError(self._places.each, of_caller=True))
+        address = who_calls(str(context.peer()))
         shown = dict(context.invocation_metadata()).get(AUTHORIZATION)
+        # a key that is shown has been asked about before: see KeysNeeded
+        refusal = self._places.refusal(address, stranger=shown is None)
+        if refusal is not None:
+            await _abort(context, refusal)
         queue: asyncio.Queue[pb.PriceUpdate] = asyncio.Queue(SUBSCRIBER_BACKLOG)
         self._subscribers.add(queue)
         loop = asyncio.get_running_loop()
@@ -209,7 +222,7 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
             await _abort(context, e)
 
     async def GetPriceHistory(self, request: pb.TimeRange, context: Any) -> pb.PriceHistory:  # noqa: ANN401, N802
-        """Return the final prices of a range, and by name the minutes without one."""
+        """Return the final prices of a range of a day or less, and by name the minutes without one."""
         try:
             first = slot(-(-request.start // SECONDS_PER_MINUTE) * SECONDS_PER_MINUTE)
             minutes = (request.end - first + SECONDS_PER_MINUTE - 1) // SECONDS_PER_MINUTE
@@ -217,11 +230,14 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
                 raise InvalidInputError("time range", f"{minutes} minutes", f"at most {MAX_HISTORY_MINUTES}")  # noqa: TRY301
         except InvalidInputError as e:
             await _abort(context, e)
-        reports = await self._reports(first, request.end)
-        history = pb.PriceHistory()
-        for report, signatures in reports:
-            if isinstance(report.outcome, AgreedPrice):
-                history.prices.append(self._price(report.outcome, report, signatures))
+        history, loop = pb.PriceHistory(), asyncio.get_running_loop()
+        try:
+            async with self._histories.of(who_calls(str(context.peer())), seconds=HISTORY_WAIT_SECONDS):
+                for begin in range(first, request.end, HISTORY_PART):
+                    reports = await self._reports(begin, min(begin + HISTORY_PART, request.end))
+                    history.prices.extend(await loop.run_in_executor(self._checking, self._priced, reports))
+        except BtcfiError as e:
+            await _abort(context, e)
         known = {p.timestamp for p in history.prices}
         history.gaps.extend(s for s in range(first, first + minutes * 60, SECONDS_PER_MINUTE) if s not in known)
         return history
@@ -376,7 +392,10 @@ class Aggregator(oracle_pb2_grpc.OracleAggregatorServicer, oracle_pb2_grpc.Oracl
     async def _reports(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
         if self._store is not None:
             return await self._store.history(start, end)
-        return [(self._final[s], self._signatures[s]) for s in sorted(self._final) if start <= s < end]
+        return [(self._final[s], dict(self._signatures[s])) for s in sorted(self._final) if start <= s < end]
+
+    def _priced(self, reports: list[tuple[RoundReport, dict[str, bytes]]]) -> list[pb.AggregatedPrice]:
+        return [self._price(r.outcome, r, held) for r, held in reports if isinstance(r.outcome, AgreedPrice)]
 
     def _price(self, agreed: AgreedPrice, report: RoundReport, signatures: dict[str, bytes]) -> pb.AggregatedPrice:
         keys = {n.node_id: n.public_key for n in self._book.registry.nodes.values()}

@@ -119,7 +119,10 @@ class AggregatorClient:
         return answer.price
 
     def history(self, start: int, end: int) -> pb.PriceHistory:
-        """Return the prices of start <= slot < end and the gaps. Raises RefusedError, UnreachableError."""
+        """Return the prices of start <= slot < end, a day at most, and the gaps.
+
+        Raises RefusedError, UnreachableError.
+        """
         answer: pb.PriceHistory = self._call(self._aggregator.GetPriceHistory, pb.TimeRange(start=start, end=end))
         return answer
 

@@ -18,10 +18,13 @@ from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.surfaces.addresses import who_calls
 from btcfi.surfaces.grpc.keys import AUTHORIZATION, Keys
 from btcfi.surfaces.protos import settlement_pb2 as pb
 from btcfi.surfaces.protos import settlement_pb2_grpc
 from btcfi.surfaces.rest.deps import OPERATE, READ
+from btcfi.surfaces.rest.errors import BusyError
+from btcfi.surfaces.rest.turns import Turns
 from btcfi.surfaces.status import status_of
 from btcfi.units import UnixSeconds
 
@@ -33,6 +36,10 @@ MAX_OPTION_ID: Final = 128
 
 MAX_STEPS: Final = 1 << 22
 """Steps that a proof may make this server run again: a fraction of a second, many times the longest settlement."""
+
+
+VERIFY_WAIT_SECONDS: Final = 20.0
+"""For a caller's turn to have a proof verified: one at a time."""
 
 
 class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
@@ -50,6 +57,9 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
         self._store, self._clock, self._submit = store, clock, submit
         self._keys = Keys(store, clock=clock, anonymous_roles=anonymous_roles)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="settlement-engine")
+        # a thread of its own, and a turn each: who asks for a settlement waits for nobody's proof
+        self._verifier = ThreadPoolExecutor(1, thread_name_prefix="settlement-verifier")
+        self._verifications = Turns(each=1)
 
     def register(self, server: Any) -> str:  # noqa: ANN401 - grpc has no types
         """Add the service to a server and return its full name, for reflection."""
@@ -66,15 +76,22 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
 
     async def VerifyProof(self, request: pb.ProofVerification, context: Any) -> pb.VerificationResult:  # noqa: ANN401, N802
         """Run a proof's program again and compare everything; say which check failed."""
-        return await self._run(context, READ, self._verify, request.proof)
+        try:
+            async with self._verifications.of(who_calls(str(context.peer())), seconds=VERIFY_WAIT_SECONDS):
+                return await self._run(context, READ, self._verify, request.proof, thread=self._verifier)
+        except BusyError as e:
+            await _abort(context, e)
 
-    async def _run(self, context: Any, role: str, work: Callable[[A, str], R], argument: A) -> R:  # noqa: ANN401
+    async def _run(
+        self, context: Any, role: str, work: Callable[[A, str], R], argument: A,  # noqa: ANN401
+        *, thread: ThreadPoolExecutor | None = None,
+    ) -> R:  # fmt: skip
         def admitted() -> R:
             return work(argument, self._keys.admit(shown, role))
 
         shown = dict(context.invocation_metadata()).get(AUTHORIZATION)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, admitted)
+            return await asyncio.get_running_loop().run_in_executor(thread or self._thread, admitted)
         except BtcfiError as e:
             await _abort(context, e)
 

@@ -39,11 +39,15 @@ class _Accepted:
 
 
 class AggregatorStore:
-    """The aggregator's side of the database. One event loop owns it; the writes run on one thread."""
+    """The aggregator's side of the database. One event loop owns it; the writes run on one thread.
+
+    History runs on another: what is asked about the past keeps no submission from its acknowledgment.
+    """
 
     def __init__(self, store: Store, feed: Feed) -> None:
         self._store, self._feed = store, feed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aggregator-store")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="aggregator-history")
         self._waiting: list[_Accepted] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -133,8 +137,8 @@ class AggregatorStore:
 
     async def history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
         """Return the final reports of start <= slot < end with their signatures, oldest first."""
-        read: list[tuple[RoundReport, dict[str, bytes]]] = await self._run(self._read_history, start, end)
-        return read
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, self._read_history, start, end)
 
     def _read_history(self, start: int, end: int) -> list[tuple[RoundReport, dict[str, bytes]]]:
         with self._store.reading() as session:
@@ -171,6 +175,7 @@ class AggregatorStore:
         if self._writer is not None:
             await self._writer
         self._thread.shutdown()
+        self._reader.shutdown()
         self._store.close()
 
     async def _run(self, work: Any, *arguments: Any) -> Any:  # noqa: ANN401 - as run_in_executor

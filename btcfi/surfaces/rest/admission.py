@@ -15,7 +15,7 @@ from btcfi.errors import BtcfiError
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.api_keys import raise_without
 from btcfi.surfaces.rest.auth import ROLE, Caller, Gate
-from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, has_body, header
+from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, bodiless, given, has_body, header
 from btcfi.surfaces.rest.deps import Limits
 from btcfi.surfaces.rest.errors import WrongContentTypeError
 from btcfi.surfaces.rest.problems import of_error, path_pattern
@@ -107,7 +107,9 @@ class Admission:
                 if operation.body:
                     body = await held.enter_async_context(self._body(scope, receive, caller))
                     scope["state"]["body"] = body
-                    receive = _given(body, receive)
+                    receive = given(body, receive)
+                else:
+                    receive = await bodiless(scope, receive)
             except BtcfiError as e:
                 await of_error(request, e)(scope, receive, send)
                 return
@@ -126,6 +128,10 @@ class Admission:
             except BtcfiError as e:
                 await of_error(request, e)(request.scope, receive, send)
                 return
+            try:
+                receive = await bodiless(request.scope, receive)
+            except GoneError:
+                return
             await self._app(request.scope, receive, send)
 
     def _operation(self, scope: Message) -> Operation | None:
@@ -138,7 +144,7 @@ class Admission:
             raise WrongContentTypeError(kind)
         proof = scope["path"].removeprefix(scope.get("root_path", "")) == PROOFS
         limit = self._limits.proof_bytes if proof else self._limits.body_bytes
-        return self._bodies.of(scope, receive, caller=caller.counted, limit=limit)
+        return self._bodies.of(scope, receive, caller=caller.counted, limit=limit, stranger=caller.anonymous)
 
     def _counted(self, caller: Caller, send: Send) -> Send:
         allowance = self._gate.allowance(caller)
@@ -150,17 +156,3 @@ class Admission:
             await send(message)
 
         return counted
-
-
-def _given(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body that was read, once, and then what comes after it."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

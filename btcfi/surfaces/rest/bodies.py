@@ -19,7 +19,7 @@ BYTES_PER_SECOND: Final = 64 << 10
 
 
 class GoneError(Exception):
-    """The caller hung up while it sent: nobody is there to be answered."""
+    """The caller hung up while it sent or waited: nobody is there to be answered."""
 
 
 def header(scope: Message, name: bytes) -> bytes:
@@ -32,6 +32,30 @@ def has_body(scope: Message) -> bool:
     return bool(header(scope, b"transfer-encoding")) or header(scope, b"content-length") not in {b"", b"0"}
 
 
+async def bodiless(scope: Message, receive: Receive) -> Receive:
+    """Return what gives an empty body, where none is taken. Raises GoneError when the caller has hung up already.
+
+    What it announced is not read, and nothing behind this can read it past the bounds.
+    """
+    if not has_body(scope) and (await receive())["type"] == "http.disconnect":
+        raise GoneError
+    return given(b"", receive)
+
+
+def given(body: bytes, receive: Receive) -> Receive:
+    """Return what gives the body that was read, once, and then what comes after it."""
+    done = False
+
+    async def replay() -> Message:
+        nonlocal done
+        if done:
+            return await receive()
+        done = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
 class Bodies:
     """Reads bodies for one application."""
 
@@ -40,17 +64,20 @@ class Bodies:
         self._room, self._seconds = room, seconds
 
     @asynccontextmanager
-    async def of(self, scope: Message, receive: Receive, *, caller: str, limit: int) -> AsyncIterator[bytes]:
+    async def of(
+        self, scope: Message, receive: Receive, *, caller: str, limit: int, stranger: bool = False
+    ) -> AsyncIterator[bytes]:
         """Give a request's body, which counts as its caller's until the block ends.
 
-        Raises BodyTooLargeError, SlowBodyError, NoRoomError, and GoneError when the caller hangs up.
+        stranger: a caller without a key, who fills no more than the strangers' part of the room. Raises
+        BodyTooLargeError, SlowBodyError, NoRoomError, and GoneError when the caller hangs up.
         """
         declared = header(scope, b"content-length")
         if declared.isdigit() and int(declared[:20]) > limit:
             raise BodyTooLargeError(limit_bytes=limit)
         # what could not be held is refused before it comes
-        self._room.check(caller, int(declared[:20]) if declared.isdigit() else 0)
-        with self._room.share(caller) as share:
+        self._room.check(caller, int(declared[:20]) if declared.isdigit() else 0, stranger=stranger)
+        with self._room.share(caller, stranger=stranger) as share:
             yield await self._read(receive, share.grow, limit)
 
     async def _read(self, receive: Receive, grow: Callable[[int], None], limit: int) -> bytes:

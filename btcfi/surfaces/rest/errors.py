@@ -101,9 +101,13 @@ class BusyError(RetryableError):
 class NoRoomError(RetryableError):
     """Bodies that are still coming hold all the memory that there is for them."""
 
-    def __init__(self, each: int) -> None:
-        super().__init__(f"bodies under way hold what a caller may have, {each} bytes; send them one after another")
-        self.each = each
+    def __init__(self, limit: int, *, of_caller: bool = False) -> None:
+        if of_caller:
+            said = f"bodies under way hold what a caller may have, {limit} bytes; send them one after another"
+        else:
+            said = f"bodies of all callers hold the {limit} bytes that there are for them; try again in some seconds"
+        super().__init__(said)
+        self.limit, self.of_caller = limit, of_caller
 
 
 class SlowBodyError(RequestRefusedError):
@@ -129,6 +133,13 @@ class AmbiguousLengthError(RequestRefusedError):
 
     def __init__(self) -> None:
         super().__init__("Content-Length and Transfer-Encoding came together; expected one of them")
+
+
+class UnprintablePathError(RequestRefusedError):
+    """A path with a control character in it: no path of ours has one, and readers disagree where it ends."""
+
+    def __init__(self) -> None:
+        super().__init__("the path holds a control character; expected printable ones")
 
 
 class NotProvenError(NotFoundError):

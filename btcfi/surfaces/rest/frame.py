@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from btcfi.errors import BtcfiError
-from btcfi.surfaces.rest.bodies import Message, Receive, Send, has_body, header
-from btcfi.surfaces.rest.errors import AmbiguousLengthError, WrongHostError
+from btcfi.surfaces.rest.bodies import GoneError, Message, Receive, Send, has_body, header
+from btcfi.surfaces.rest.errors import AmbiguousLengthError, UnprintablePathError, WrongHostError
 
 POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -35,6 +35,9 @@ HEADERS: Final = (
 REQUEST_ID: Final = "X-Request-Id"
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
+
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""In no path of ours. A router's ``$`` matches before a line feed at the end: what matches whole would disagree."""
 
 DRAINED_BYTES: Final = 64 << 10
 DRAIN_SECONDS: Final = 0.5
@@ -72,7 +75,11 @@ class Frame:
             return
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
+        except (ClientDisconnect, GoneError):
+            return  # nobody is there to be answered, and nothing of ours has failed
         except Exception as e:
+            # whoever serves writes it down, once, and then the id stands in it
+            e.add_note(f"{scope['method']} {scope['path'][:200]!r} failed inside, request id {exchange.id}")
             # here and not farther out, so that this answer too has its headers
             unforeseen = exchange.scope["app"].exception_handlers.get(Exception)
             if unforeseen is not None and not exchange.started:
@@ -86,6 +93,8 @@ class Frame:
     def _check(self, scope: Message) -> None:
         if header(scope, b"content-length") and header(scope, b"transfer-encoding"):
             raise AmbiguousLengthError
+        if _CONTROLS.search(scope["path"]):
+            raise UnprintablePathError
         if self._hosts and (name := host_name(header(scope, b"host"))) not in self._hosts:
             raise WrongHostError(name)
 
@@ -104,7 +113,7 @@ class _Exchange:
     def __init__(self, scope: Message, receive: Receive, send: Send, request_id: str) -> None:
         self._receive, self._send = receive, send
         self._head = scope["method"] == "HEAD"
-        self._id = request_id
+        self.id = request_id
         # a HEAD is answered as its GET, without the body
         self.scope: Message = {**scope, "method": "GET"} if self._head else scope
         self.scope.setdefault("state", {})["request_id"] = request_id
@@ -139,7 +148,7 @@ class _Exchange:
         headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
         known = {name.lower() for name, _ in headers}
         headers += [one for one in HEADERS if one[0] not in known]
-        headers.append((REQUEST_ID.lower().encode(), self._id.encode()))
+        headers.append((REQUEST_ID.lower().encode(), self.id.encode()))
         if b"cache-control" not in known:
             headers.append((b"cache-control", b"no-store"))
         if self._unread and message["status"] >= HTTPStatus.BAD_REQUEST:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from functools import cache
 from http import HTTPStatus
@@ -22,8 +21,6 @@ from btcfi.surfaces.status import status_of
 MEDIA_TYPE: Final = "application/problem+json"
 
 WRONG_FIELD: Final = "A field of the request is wrong."
-
-log = logging.getLogger("btcfi.api")
 
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -115,11 +112,8 @@ def install(app: FastAPI) -> None:
         kind = phrase.lower().replace(" ", "-")
         return problem(request, status=status, kind=kind, title=f"{phrase}.", detail=detail, headers=headers)
 
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        said = getattr(request.state, "request_id", "none")
-        log.error(
-            "%s %s failed inside: %s, request id %s", request.method, request.url.path, type(error).__name__, said
-        )
+    async def unforeseen(request: Request, _error: Exception) -> Response:
+        # not written down here: the frame lets it through to whoever serves, who does
         return problem(
             request, status=500, kind="internal", title="The request failed inside.",
             detail="the request failed inside; nothing about it is for outside",

@@ -17,6 +17,10 @@ OWN_READER: Final = "/proofs/verify"
 """A proof file has a reader of its own, whose refusal is the answer."""
 
 
+BODILESS: Final = frozenset({"GET", "HEAD"})
+"""What takes no body waits for none, and does not fail where its caller is gone before it began."""
+
+
 class _Read(Request):
     """A request whose body has been read."""
 
@@ -35,6 +39,8 @@ class ReadOnceRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            if request.method in BODILESS:
+                return await handle(request)
             raw = await request.body()
             if not raw or self.path_format.endswith(OWN_READER):
                 return await handle(request)

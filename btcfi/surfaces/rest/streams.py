@@ -19,7 +19,6 @@ from btcfi.adapters.store.spine import views as spine_views
 from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader
 from btcfi.surfaces.rest.deps import READ, Deps
-from btcfi.surfaces.rest.errors import TooManyStreamsError
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.turns import Places
 
@@ -187,7 +186,8 @@ class Streams:
     ) -> StreamingResponse:  # fmt: skip
         """Return the response that sends what ``after`` finds; sent, it raises TooManyStreamsError without a place."""
         events = self._events(request, caller, after, start, count, poll_seconds=poll_seconds)
-        return Placed(events, places=self._places, caller=caller.counted, seconds=self._deps.limits.stream_seconds)
+        seconds = self._deps.limits.stream_seconds
+        return Placed(events, places=self._places, caller=caller.counted, stranger=caller.anonymous, seconds=seconds)
 
     async def _events(
         self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
@@ -219,17 +219,19 @@ class Streams:
 class Placed(StreamingResponse):
     """A stream that holds a place from its first byte to its end."""
 
-    def __init__(self, events: AsyncIterator[str], *, places: Places, caller: str, seconds: float) -> None:
+    def __init__(
+        self, events: AsyncIterator[str], *, places: Places, caller: str, seconds: float, stranger: bool = False
+    ) -> None:
         """seconds: after which the stream ends by itself; where nobody reads it is cut a little later."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type=MEDIA_TYPE, headers=headers)
-        self._places, self._caller, self._seconds = places, caller, seconds
+        self._places, self._caller, self._seconds, self._stranger = places, caller, seconds, stranger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Raises TooManyStreamsError before its first byte."""
-        if not self._places.free(self._caller):
-            whole = self._places.free("")
-            raise TooManyStreamsError(self._places.each if whole else self._places.most, of_caller=whole)
+        refusal = self._places.refusal(self._caller, stranger=self._stranger)
+        if refusal is not None:
+            raise refusal
         with self._places.place(self._caller), suppress(TimeoutError):
             async with asyncio.timeout(self._seconds + CUT_SECONDS):
                 await super().__call__(scope, receive, send)

@@ -8,7 +8,7 @@ import structlog
 from pydantic import SecretStr
 
 from settings.deployment import Deployment
-from workers.logs import HIDDEN, bound_log, configure_logging, secrets_of
+from workers.logs import HIDDEN, MAX_FRAMES, MAX_TRACEBACK, bound_log, configure_logging, secrets_of, traceback_text
 from workers.signals import SHOWN_IDS, about
 from workers.systems import all_modules, said
 
@@ -49,6 +49,37 @@ def test_a_password_is_hidden_whoever_logs_it_and_in_a_traceback_too(stderr):
         assert secret not in said
     assert said.count(HIDDEN) >= 4
     assert "cannot reach" in said, "only the secret goes"
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_a_traceback_has_no_values_of_names_and_few_frames_whatever_failed(stderr, style):
+    def deeper(held):
+        return deeper(held) + len(held)
+
+    configure_logging(style)
+    held = "seen only in the frame " * 1_000
+    try:
+        deeper(held)
+    except RecursionError:
+        logging.getLogger("uvicorn.error").exception("failed")
+    said = stderr()
+    assert "RecursionError" in said
+    assert "seen only in the frame" not in said
+    assert said.count("in deeper") <= MAX_FRAMES
+    assert len(said) < MAX_TRACEBACK + 1_000
+
+
+def test_a_traceback_keeps_its_beginning_and_its_end_where_the_error_s_text_is_long():
+    try:
+        try:
+            raise ValueError("the cause")  # noqa: TRY301 - a traceback is wanted
+        except ValueError as e:
+            raise RuntimeError("x" * 100_000 + " the end") from e
+    except RuntimeError as e:
+        text = traceback_text((type(e), e, e.__traceback__))
+    assert len(text) < MAX_TRACEBACK + 10
+    assert "the cause" in text
+    assert text.endswith("the end")
 
 
 def test_a_library_s_chatter_is_not_logged(stderr):

@@ -36,6 +36,24 @@ def test_a_page_sends_a_stranger_to_the_sign_in_and_back(world, path):
     assert sign_in(entered, to=to or "/").headers["location"] == path
 
 
+def test_a_stranger_at_a_stream_has_a_share_and_a_rate_of_its_address_and_no_page_is_drawn(world):
+    limits = dataclasses.replace(world.deps.limits, requests_per_minute=100)
+    world.app = create_console(dataclasses.replace(world.deps, limits=limits))
+    stranger = world.client()
+    stranger.cookies.set("btcfi_session", "a" * 64)
+    answers = [stranger.get("/live/now") for _ in range(12)]
+    assert [a.status_code for a in answers] == [401] * 10 + [429] * 2
+    assert "<" not in answers[0].text
+    assert answers[-1].headers["retry-after"] == "1"
+    world.now += 60
+    assert stranger.get("/live/now").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/sign-in%0A", "/static/x%00"])
+def test_a_path_with_a_control_character_is_refused(world, path):
+    assert world.client().get(path).status_code == 400
+
+
 @pytest.mark.parametrize("path", STREAMS)
 def test_a_stream_tells_a_stranger_nothing(world, path):
     assert world.client().get(path).status_code == 401

@@ -635,6 +635,36 @@ def test_history_is_bounded(running) -> None:
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
+def test_a_day_is_told_at_once_and_a_minute_more_is_refused(running) -> None:
+    assert len(running.client.history(SLOT, SLOT + 86_400).gaps) == 1440
+    with pytest.raises(RefusedError) as caught:
+        running.client.history(SLOT, SLOT + 86_460)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_submission_is_acknowledged_while_somebody_s_history_is_checked(running, monkeypatch) -> None:
+    running.everybody()
+    running.end_of_round()
+    go, begun, checked = threading.Event(), threading.Event(), aggregator_module.certified
+
+    def slow(*given, **more):
+        begun.set()
+        go.wait(20)
+        return checked(*given, **more)
+
+    monkeypatch.setattr(aggregator_module, "certified", slow)
+    history = running.stub.GetPriceHistory.future(pb.TimeRange(start=SLOT, end=SLOT + 60))
+    try:
+        assert begun.wait(10)
+        later = Slot(SLOT + 60)
+        running.now = float(later + 63)
+        running.client.submit(signed("k", quote(KRAKEN, 60_000_00, slot=later), at=running.now))
+        assert not history.done()
+    finally:
+        go.set()
+    assert [p.timestamp for p in history.result(10).prices] == [SLOT]
+
+
 def test_with_tls_only_a_client_that_trusts_the_server_gets_through(tmp_path: Path) -> None:
     key, certificate = self_signed(tmp_path)
     made = Running(tls=TlsFiles(key=key, certificate=certificate))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -19,6 +20,7 @@ from btcfi.adapters.store.spine.tables import BlobRow, OutboxRow
 from btcfi.hashes import sha256
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.oracle.round_book import RoundBook
+from btcfi.proofs import settlement_proof
 from btcfi.proofs.settlement_proof import build_proof, to_json
 from btcfi.surfaces.grpc.aggregator import Aggregator, start_server
 from btcfi.surfaces.grpc.settlement import SettlementEngine, proof_message
@@ -160,6 +162,28 @@ def test_an_unknown_or_malformed_option_id_has_its_status(engine, option_id: byt
         with pytest.raises(grpc.RpcError) as caught:
             call(request)
         assert caught.value.code() is code
+
+
+def test_who_asks_for_a_settlement_does_not_wait_for_anybody_s_proof(engine, proof_file: bytes, monkeypatch) -> None:
+    stub, _, _ = engine
+    go, begun, read = threading.Event(), threading.Event(), settlement_proof.from_json
+
+    def slow(raw: bytes):
+        begun.set()
+        go.wait(20)
+        return read(raw)
+
+    monkeypatch.setattr(settlement_proof, "from_json", slow)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            proof = pb.BitVMXProof(proof_file=proof_file)
+            verdict = pool.submit(lambda: stub.VerifyProof(pb.ProofVerification(proof=proof)))
+            assert begun.wait(10)
+            assert stub.InitiateSettlement(pb.SettlementRequest(option_id=b"settled")).option_id == b"settled"
+            assert not verdict.done()
+        finally:
+            go.set()
+        assert verdict.result(10).valid
 
 
 def test_a_proof_is_fetched_and_verified_by_running_it_again_and_a_forged_one_says_which_check_failed(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
-from btcfi.surfaces.addresses import among, who_counts
+from btcfi.surfaces.addresses import among, who_calls, who_counts
 from btcfi.surfaces.rest.bodies import Bodies
-from btcfi.surfaces.rest.errors import BodyTooLargeError, BusyError, NoRoomError, SlowBodyError
-from btcfi.surfaces.rest.turns import Places, Room, Turns
+from btcfi.surfaces.rest.errors import BodyTooLargeError, BusyError, NoRoomError, RateLimitedError, SlowBodyError
+from btcfi.surfaces.rest.turns import Places, Rates, Room, Turns
 from settings.deployment import Deployment
 
 
@@ -71,6 +72,57 @@ def test_places_of_one_caller_leave_places_for_others():
             assert not places.free("c")
         assert places.free("c")
     assert places.free("a")
+
+
+def test_strangers_leave_a_part_of_the_room_and_of_the_places_to_callers_with_a_key():
+    room, places = Room(each=10, most=40), Places(each=10, most=40)
+    with ExitStack() as held:
+        for n in range(3):
+            held.enter_context(room.share(f"stranger {n}", stranger=True)).grow(10)
+            for _ in range(10):
+                held.enter_context(places.place(f"stranger {n}"))
+        with pytest.raises(NoRoomError) as full:
+            room.check("stranger 4", 1, stranger=True)
+        assert not full.value.of_caller
+        assert not places.refusal("stranger 4", stranger=True).of_caller
+        room.check("key", 10)
+        assert places.free("key")
+
+
+def test_a_refusal_says_whether_the_caller_s_own_or_everybody_s_limit_is_reached():
+    room = Room(each=10, most=15)
+    with room.share("a") as one:
+        one.grow(10)
+        with pytest.raises(NoRoomError, match="what a caller may have, 10 bytes"):
+            room.check("a", 1)
+        with pytest.raises(NoRoomError, match="all callers hold the 15 bytes"):
+            room.check("b", 6)
+
+
+def test_an_address_has_a_rate_which_refills_and_another_has_its_own():
+    now = [0.0]
+    rates = Rates(lambda: now[0], each_per_minute=60)
+    for _ in range(6):
+        rates.take("a")
+    with pytest.raises(RateLimitedError) as caught:
+        rates.take("a")
+    assert caught.value.retry_after_seconds == 1
+    rates.take("b")
+    now[0] += 1
+    rates.take("a")
+
+
+@pytest.mark.parametrize(
+    ("peer", "counted"),
+    [
+        ("ipv4:192.0.2.7:5000", "192.0.2.7"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:5000", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2::1]:5000", "2001:db8:1:2::/64"),
+        ("unix:/run/oracle", "unix:/run/oracle"),
+    ],
+)
+def test_a_grpc_caller_is_counted_as_at_the_other_doors(peer, counted):
+    assert who_calls(peer) == counted
 
 
 def _body(*parts, stops=False, length=b"8"):
