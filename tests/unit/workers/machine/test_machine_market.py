@@ -14,7 +14,7 @@ from btcfi.units import CentiBtc, Cents, CentsPerBtc, Slot
 from settings.deployment import Deployment
 from workers.deployed import sale_rule
 from workers.machine.attach import attached
-from workers.machine.up import following
+from workers.market_process import following
 
 
 def test_a_new_deployment_begins_where_the_round_trip_does_and_an_old_one_goes_on_after_its_newest_minute():
