@@ -65,7 +65,8 @@ def create(
         typer.Option(help="What settles it: minute, twap:N or median:N; the preset's (American: minute) if not given"),
     ] = None,
     max_premium: Annotated[
-        str | None, typer.Option(help="USD for the whole; above it nothing is sold. Without it you are asked, at a terminal")
+        str | None,
+        typer.Option(help="USD for the whole; above it nothing is sold. Without it you are asked, at a terminal"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take the quote without being asked")] = False,
     as_json: AsJson = False,

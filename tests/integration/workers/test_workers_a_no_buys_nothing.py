@@ -10,7 +10,7 @@ from workers.commands import options as commands
 
 pytestmark = pytest.mark.integration
 
-WORDS = "--kind call --strike 60000 --quantity 0.1 --expiry +60 --fixing minute".split()
+WORDS = ["--kind", "call", "--strike", "60000", "--quantity", "0.1", "--expiry", "+60", "--fixing", "minute"]
 
 
 @pytest.fixture
