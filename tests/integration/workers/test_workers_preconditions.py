@@ -91,8 +91,12 @@ def holds(name, deployment):
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("BTCFI_VENUE", "BTCFI_VENUES"), ("BTCFI_API_PROT", "BTCFI_API_PORT"), ("DATABSE_URL", "DATABASE_URL")],
-)
+    [
+        ("BTCFI_VENUE", "BTCFI_VENUES"), ("BTCFI_API_PROT", "BTCFI_API_PORT"), ("DATABSE_URL", "DATABASE_URL"),
+        ("BROKER_ULR", "BROKER_URL"), ("NODE_ULR", "NODE_URL"), ("DATABASE_URI", "DATABASE_URL"),
+        ("BROKER_URL_FIEL", "BROKER_URL_FILE"),
+    ],
+)  # fmt: skip
 def test_a_setting_that_is_misspelt_is_named_with_the_one_it_is_like(monkeypatch, migrated, wrong, right):
     monkeypatch.setenv(wrong, "8001")
     do = broken("settings", migrated).do
@@ -106,6 +110,41 @@ def test_a_setting_that_is_like_none_is_named_too(monkeypatch, migrated):
     do = broken("settings", migrated, Status.WARN).do
     monkeypatch.delenv(re.search(r"unset (\w+)", do)[1])
     assert holds("settings", migrated)
+
+
+def test_a_name_of_somebody_else_s_beside_the_right_one_is_not_ours_to_judge(monkeypatch, migrated):
+    monkeypatch.setenv("DATABASE_URL2", "postgresql://elsewhere/other")
+    broken("settings", migrated)
+    monkeypatch.setenv("DATABASE_URL", migrated.database_url)
+    assert holds("settings", migrated)
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong"),
+    [("BTCFI_PRESET", "standart"), ("BTCFI_PRESET", "zzz"), ("BTCFI_PROGRAM", "option_settlment")],
+)
+def test_a_preset_or_a_program_that_is_not_there_is_mended_by_the_name_of_the_line(
+    monkeypatch, migrated, variable, wrong
+):
+    monkeypatch.setenv(variable, wrong)
+    finding = broken("settings", load_deployment())
+    assert (wrong in finding.said, "there are" in finding.do) == (True, True)
+    monkeypatch.setenv(*re.search(r"(BTCFI_\w+)=(\w+)", finding.do).groups())
+    assert (holds("settings", load_deployment()), holds("venues", migrated)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("BROKER_ULR", "redis://127.0.0.1:1/0"), ("BTCFI_PRESET", "standart"), ("BTCFI_API_PROT", "1")]
+)
+def test_prepare_makes_nothing_of_a_misspelt_setting(btcfi, tmp_path, name, value):
+    code, said = btcfi(f"{name}={value} btcfi prepare")
+    assert (code, name in said.err, "fail  settings" in said.err) == (78, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_says_in_which_folder(btcfi, tmp_path):
+    code, said = btcfi("btcfi prepare")
+    assert (code, f"data in {tmp_path}/var\n" in said.err) == (0, True)
 
 
 def test_every_variable_of_ours_that_the_code_names_is_known_to_the_check():
