@@ -43,6 +43,7 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 """Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
+FLEET = "tests/integration/docs/test_docs_fleet.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -132,6 +133,11 @@ def no_bitcoind() -> str:
     return "" if "BTCFI_TEST_BITCOIND" in os.environ else "BTCFI_TEST_BITCOIND, the path of a bitcoind"
 
 
+def no_servers() -> str:
+    """Say what the fleet of the how-to lacks."""
+    return no_bitcoind() or no_postgresql()
+
+
 CHAOS = ("{python}", "-m", "workers.cli", "chaos", "--json", "--seed", "{seed}")
 PYTEST = ("{python}", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=7200")
 
@@ -166,6 +172,10 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, WALK), figures=pytest_figures, environment={"BTCFI_TEST_WALK_ON_BITCOIND": "1"},
         lacks=no_bitcoind,
     ),
+    Part(
+        name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,
+        command=(*PYTEST, "-n", "0", "-m", "slow", FLEET), figures=pytest_figures, lacks=no_servers,
+    ),
     *(
         Part(
             name=f"fuzz-{target}", about=f"coverage-guided fuzzing of the decoders, target {target}",
@@ -181,6 +191,11 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="soak", about="30 minutes of sales and settlements, a random fault in each", minutes=35,
         command=(*CHAOS, "--soak", "30", "--report", "docs/reliability.md"), figures=soak_figures,
+    ),
+    Part(
+        name="faults-tests", about="poison, fleets, disasters, power cuts, each at every moment", minutes=20,
+        command=(*PYTEST, "-n", "2", "--dist=loadgroup", "--no-loadscope-reorder", "-m", "faults", "tests/faults"),
+        figures=pytest_figures,
     ),
     Part(
         name="faults", about="every fault at every point", minutes=55,

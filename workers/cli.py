@@ -90,7 +90,7 @@ COMMANDS: Final = _rows(
         "Prove that a price, a proof root or an announcement is anchored in a block that is 6 deep."),
     Row("prices", Who.AUDITOR, "workers.commands.prices:app", "Agreed prices and the evidence behind them."),
     Row("audit", Who.AUDITOR, "workers.commands.audit:audit",
-        "Check every settled option of the store against the chain, a fresh run of its program, and the event log."),
+        "Check every option of the store against the chain, a fresh run of its program, and the event log."),
     Row("oracle-init", Who.ORACLE, "btcfi.surfaces.oracle_cli:oracle_init",
         "Write the files of a new oracle network: one key a node, the registry, a configuration each."),
     Row("oracle-node", Who.ORACLE, "btcfi.surfaces.oracle_cli:oracle_node",

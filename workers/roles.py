@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from btcfi.errors import NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from settings.deployment import Deployment
 
 PRICES: Final = "prices"
@@ -43,15 +44,41 @@ def roles(deployment: Deployment) -> dict[str, Role]:
     return {role.name: role for role in table}
 
 
-def worker_arguments(role: str, deployment: Deployment, name: str) -> list[str]:
-    """Return the arguments of ``app.worker_main`` for a worker called ``name``; no secret is among them.
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
-    Raises NotFoundError for an unknown role.
+
+def role_of(name: str, deployment: Deployment) -> str | None:
+    """Return the role that a worker's name begins with, ``settle`` of ``settle`` and ``settle-1``; None of others."""
+    role = name.partition("-")[0]
+    return role if role in roles(deployment) and _NAME.fullmatch(name) else None
+
+
+def worker_name(role: str, deployment: Deployment, name: str | None) -> str:
+    """Return the name of a worker of ``role``: what is asked for, the role's own by default.
+
+    The name says the role, to whoever asks how it does or drains it. One without a role is taken; such a worker cannot
+    be drained from the console. Raises NotFoundError for an unknown role, InvalidInputError for a name that Celery or a
+    file could not have, and for one that says another role or beat.
     """
     known = roles(deployment)
     if role not in known:
         raise NotFoundError("worker role", role, f"there are: {', '.join(known)}")
-    row = known[role]
+    if name is None:
+        return role
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError("--name", repr(name), f"{role}-1: letters, digits, . _ -, 100 of them at most")
+    if name.partition("-")[0] in {*known, "beat"} - {role}:
+        raise InvalidInputError("--name", f"{name!r} of a worker of {role}", f"{role}-1, and not another role's name")
+    return name
+
+
+def worker_arguments(role: str, deployment: Deployment, name: str) -> list[str]:
+    """Return the arguments of ``app.worker_main`` for a worker called ``name``; no secret is among them.
+
+    Raises as ``worker_name``.
+    """
+    name = worker_name(role, deployment, name)
+    row = roles(deployment)[role]
     return [
         "--quiet",  # no banner among the JSON lines
         "worker",

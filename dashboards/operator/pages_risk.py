@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from btcfi.adapters.store.options.premiums import open_book, volatility_of
+from btcfi.adapters.store.options.premiums import counted_from, open_book, volatility_of
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS
 from btcfi.adapters.store.options.views import locked_book
 from btcfi.adapters.store.prices import views
@@ -20,7 +20,7 @@ from btcfi.errors import BtcfiError
 from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
 from btcfi.pricing.premium import to_cents
-from btcfi.units import CentsPerBtc, UnixSeconds
+from btcfi.units import CentsPerBtc, Slot
 from dashboards.operator.console import Console
 from dashboards.operator.gate import Operator
 
@@ -123,7 +123,7 @@ def compute(console: Console, last: RoundRow) -> Risk:
     deps = console.deps.api
     fallback = deps.quote_rule.fallback_volatility_bps
     with console.reading() as session:
-        now = UnixSeconds(last.slot + 60)
+        now = counted_from(Slot(last.slot))
         book = locked_book(session, console.feed)
         written = open_book(session, Feed(console.feed), LOCKED_OPTIONS)
         volatility = volatility_of(session, Feed(console.feed), fallback_bps=fallback).level / 10_000

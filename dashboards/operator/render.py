@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import bidirectional
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,6 +37,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 
 
+_TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Unicode's marks, embeddings, overrides and isolates: UAX 9, table 3."""
+
+
 @cache
 def environment() -> Environment:
     """Return the templates with their filters. Text is escaped everywhere; an unknown name is an error."""
@@ -48,10 +54,25 @@ def environment() -> Environment:
     found.filters |= {
         "usd": usd, "btc": btc, "sats": thousands, "n": thousands, "iso": iso, "time": time_tag, "short": short,
         "ago": ago, "kind": kind_label, "state": state_tag, "path": path_segment, "signed": signed, "query": urlencode,
-        "percent": percent,
+        "percent": percent, "said": said,
     }  # fmt: skip
     found.globals["assets"] = _fingerprint()
     return found
+
+
+def said(text: str | None) -> Markup:
+    """Return a text that somebody else wrote; one that runs from right to left apart from the sentence around it.
+
+    What would turn the order of the letters around is shown as what it is. Nothing for no text.
+    """
+    whole = _TURNING.sub(_shown, text or "")
+    if not any(bidirectional(one) in {"R", "AL", "AN"} for one in whole):
+        return escape(whole)
+    return Markup("<bdi>{}</bdi>").format(whole)
+
+
+def _shown(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 def usd(cents: int | None) -> str:

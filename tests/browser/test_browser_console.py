@@ -18,7 +18,8 @@ from tests.browser.conftest import AXE, ROOT, sign_in
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.timeout(120)]
 
 IMAGES = ROOT / "docs" / "images"
-SERIOUS = {"serious", "critical"}
+SERIOUS = {"moderate", "serious", "critical"}
+"""Impacts, in axe-core's words: all but `minor`."""
 XSS = "<img src=x onerror=\"document.title='broken into'\"><script>document.title='broken into'</script>"
 LONG = 60_000
 
@@ -31,7 +32,7 @@ def picture(page, name: str, *, full: bool = False) -> None:
 
 
 def faults(page) -> list[str]:
-    """Return what axe-core finds seriously wrong on the page."""
+    """Return what axe-core finds wrong on the page, landmarks of one name among it."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
@@ -235,6 +236,9 @@ def test_every_page_has_no_serious_fault_and_fits_its_window(browser, console, s
             page.locator("#chart .u-legend").wait_for()
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        # nobody scrolls a list sideways with a thumb: each row is a card
+        wide = "[...document.querySelectorAll('.scroll:has(> .rows)')].filter(one => one.scrollWidth > one.clientWidth)"
+        assert width > 760 or page.evaluate(f"{wide}.length") == 0, path
         if path in {"/", "/prices", "/operate"} and width < 500:
             picture(page, f"{path.strip('/') or 'now'}-phone-dark")
     context.close()
@@ -257,6 +261,38 @@ def test_the_console_is_used_without_a_mouse(page, console, written):
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("id="))
     assert page.locator("tbody tr").count() == 1
+
+
+def test_a_live_update_leaves_focus_selection_and_scrolling_where_they_are(browser, console, signed_in, written):
+    context = browser.new_context(viewport={"width": 765, "height": 700}, storage_state=signed_in)
+    page = context.new_page()
+    page.goto(f"{console.url}/prices")
+    page.locator("#link[data-state=live]").wait_for()
+    page.evaluate(HELD)
+    page.wait_for_function("() => document.querySelectorAll('#rounds tbody tr')[2].contains(window.held)", timeout=LONG)
+    assert page.evaluate("document.activeElement === window.held && window.held.isConnected")
+    assert page.evaluate("window.held.getAttribute('href') === window.address")
+    assert page.evaluate("getSelection().toString()") == page.evaluate("window.words")
+    assert page.evaluate("document.querySelector('#rounds .scroll').scrollLeft") == page.evaluate("window.left") > 0
+    # the list is full, and what has the focus is its oldest row: it goes, and the reader stays at the list
+    page.evaluate("document.querySelector('#rounds tbody tr:last-child a').focus({preventScroll: true})")
+    page.wait_for_function("() => document.activeElement.tagName !== 'A'", timeout=LONG)
+    assert page.evaluate("document.activeElement.matches('#rounds .scroll')")
+    context.close()
+
+
+HELD = """() => {
+  const row = document.querySelector('#rounds tbody tr');
+  window.held = row.querySelector('a');
+  window.address = window.held.getAttribute('href');
+  const area = document.querySelector('#rounds .scroll');
+  area.scrollLeft = 20;
+  window.left = area.scrollLeft;
+  getSelection().selectAllChildren(row.cells[2]);
+  window.words = getSelection().toString();
+  window.held.focus({ preventScroll: true });
+}"""
+"""What a reader holds in the newest row: its link, a selected price, the table scrolled sideways."""
 
 
 def test_a_live_fragment_does_not_shift_the_page(page, console, written):

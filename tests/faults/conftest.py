@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from btcfi.adapters.store.options import sales
@@ -10,9 +12,11 @@ from workers import audit
 from workers.chaos.cluster import ChaosCluster
 from workers.deployed import sale_rule
 
+HERE = Path(__file__).parent
+
 
 class World:
-    """One cluster for the tests of a module: sells, prices, waits, audits."""
+    """One cluster for the tests of a module, or of two: sells, prices, waits, audits."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -85,7 +89,22 @@ class World:
         return [str(finding) for finding in audit.audit(self.cluster.store, self.view, names or self.sold)]
 
 
-@pytest.fixture(scope="module")
+FIRST = ("matrix", "poison", "fleet", "power_cut", "disaster")
+"""The three longest units first, one for each process of `make faults-ci`; poison before the fleet, whose drained
+workers stay away."""
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        name = item.path.stem.removeprefix("test_faults_")
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    ours = [item for item in items if item.path.parent == HERE]
+    ordered = iter(sorted(ours, key=place))
+    items[:] = [next(ordered) if item.path.parent == HERE else item for item in items]
+
+
+@pytest.fixture(scope="session")
 def world(tmp_path_factory):
     with ChaosCluster(tmp_path_factory.mktemp("chaos")) as cluster:
         cluster.start()

@@ -10,12 +10,27 @@ from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices import rounds
+from tests.faults.conftest import World
+from workers.chaos.cluster import ChaosCluster
 from workers.chaos.points import PAUSE, Order
 from workers.cli import build
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("a lost machine")
+]  # fmt: skip
 
-MOMENTS = ("settlement.proven:after", "node.send:after")
+MOMENTS = (pytest.param("settlement.proven:after", marks=pytest.mark.night), "node.send:after")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A cluster of its own: it is lost three times over."""
+    with ChaosCluster(tmp_path_factory.mktemp("lost")) as cluster:
+        cluster.start()
+        made = World(cluster)
+        for _ in range(3):
+            made.price()
+        yield made
 
 
 def operator(deployment, *words):

@@ -11,9 +11,12 @@ from sqlalchemy import select
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.fleet_tables import LeaseRow
 from btcfi.options.expiry import SettlementInput
+from btcfi.oracle.announcement import PriceRounding, attested_price
 from workers.chaos.points import KILL_WORKER, Order
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("one cluster")
+]  # fmt: skip
 
 
 def drain(world, name):
@@ -69,7 +72,8 @@ def test_a_minute_whose_tick_died_with_its_worker_is_priced_by_the_next_tick_and
     with cluster.store.reading() as session:
         own = rounds.find_round(session, cluster.here.feed, expiry)
         following = rounds.find_round(session, cluster.here.feed, expiry + 60)
-    assert given.spot // 100 == own.price_cents // 100 != following.price_cents // 100
+    dollars = [attested_price(row.price_cents, PriceRounding.NEAREST, digits=18) for row in (own, following)]
+    assert given.spot == dollars[0] != dollars[1]
     assert world.broken("lost-tick") == []
 
 

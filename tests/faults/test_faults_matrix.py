@@ -4,11 +4,15 @@ import os
 
 import pytest
 
-from workers.chaos.matrix import ANYWHERE, KINDS, POINTS, all_cases, choose
-from workers.chaos.parallel import CASES_PER_CLUSTER, run_all, shares
+from workers.chaos.matrix import ANYWHERE, KINDS, POINTS, all_cases, choose, choose_for_both
+from workers.chaos.parallel import CASES_PER_CLUSTER, STOP_SECONDS, limit_seconds, run_all, shares
 
 SEED = int(os.environ.get("BTCFI_TEST_SEED", "20261121"))
-MANY = 44
+MANY = len(KINDS) + 3
+SERVER = os.environ.get("BTCFI_TEST_DATABASE_URL")
+
+ON_SQLITE, ON_POSTGRESQL = choose_for_both(SEED, MANY) if SERVER else (choose(SEED, MANY, postgresql=False), [])
+"""Where there is a server, the two share the cases, so that the whole stays within minutes."""
 
 
 def test_a_seed_chooses_the_same_cases_and_another_seed_others():
@@ -40,20 +44,34 @@ def test_every_case_of_the_matrix_is_in_one_share():
     assert shares([], at_once=3) == []
 
 
-SERVER = os.environ.get("BTCFI_TEST_DATABASE_URL")
+def test_the_two_databases_share_the_cases_of_a_seed_and_every_kind_is_on_one_of_them():
+    on_sqlite, on_postgresql = choose_for_both(SEED, MANY)
+    assert len({*on_sqlite, *on_postgresql}) == len(on_sqlite) + len(on_postgresql) == MANY
+    assert {kind for _, kind in (*on_sqlite, *on_postgresql)} == set(KINDS)
+    assert set(on_sqlite) <= set(all_cases(postgresql=False))
+    assert set(on_postgresql) <= set(all_cases(postgresql=True))
+    assert abs(len(on_sqlite) - len(on_postgresql)) <= 4
+
+
+def limit(cells):
+    """What pytest waits for: longer than ``run_all`` does, so that what stalls is named with its case."""
+    return pytest.mark.timeout(limit_seconds(cells, options_each=1) + 2 * STOP_SECONDS)
 
 
 @pytest.mark.faults
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize(
+    "store",
+    [
+        pytest.param("sqlite", marks=limit(ON_SQLITE)),
+        pytest.param("postgresql", marks=[pytest.mark.postgres, limit(ON_POSTGRESQL)]),
+    ],
+)
 def test_no_fault_of_a_seeded_subset_loses_or_doubles_a_settlement(store):
     on_postgresql = store == "postgresql"
     if on_postgresql and not SERVER:
         pytest.skip("no PostgreSQL: run .ci/run as root on Debian, or set BTCFI_TEST_DATABASE_URL")
-    # where both are there they share the cases, so that the whole stays within minutes
-    many = MANY if not SERVER else MANY * 2 // 5 if on_postgresql else MANY - MANY * 2 // 5
-    wanted = choose(SEED + on_postgresql, many, postgresql=on_postgresql)
+    wanted = ON_POSTGRESQL if on_postgresql else ON_SQLITE
     outcomes = run_all(wanted, seed=SEED, database_url=SERVER if on_postgresql else None, options_each=1)
     assert [(o.case.name, o.problems) for o in outcomes if not o.ok] == []
-    assert len(outcomes) == many
+    assert len(outcomes) == len(wanted)

@@ -22,7 +22,9 @@ from workers.chaos.points import KILL_CHILD, PAUSE, Order
 from workers.cli import build
 from workers.guard import SCHEMA_HEADER
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("one cluster")
+]  # fmt: skip
 
 
 def operator(world, *words):

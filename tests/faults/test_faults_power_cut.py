@@ -6,9 +6,14 @@ from tests.faults.conftest import World
 from workers.chaos.cluster import ChaosCluster
 from workers.chaos.points import PAUSE, Order
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("a power cut")
+]  # fmt: skip
 
-MOMENTS = ("option.active:after", "settlement.built:after", "node.send:after")
+MOMENTS = (
+    *(pytest.param(one, marks=pytest.mark.night) for one in ("option.active:after", "settlement.built:after")),
+    "node.send:after",
+)
 
 
 @pytest.fixture(scope="module")

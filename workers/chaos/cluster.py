@@ -6,7 +6,9 @@ harness can kill the first under the second. The workers reach the node through 
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import random
 import resource
@@ -15,7 +17,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +41,16 @@ from btcfi.units import SECONDS_PER_MINUTE, Slot
 from settings.deployment import Deployment
 from tasks.context import Context, make_context, mining_address
 from workers.app import FAULTS
-from workers.chaos.points import Orders
+from workers.chaos.points import SKEW, Orders
 from workers.chaos.power_cut import PowerCut
+from workers.chaos.skew import Skew
 from workers.deployed import node_of
 from workers.machine import parties
 from workers.machine.cluster import Cluster
 from workers.machine.part import Part
 from workers.machine.rows import LOOPBACK
+from workers.roles import QUEUES
+from workers.seal import KeyFile, Seal
 
 PREFIX: Final = b"btcfi:"
 """Of the broker's keys: ``global_keyprefix`` of workers/app.py."""
@@ -204,6 +210,7 @@ class ChaosCluster:
     def _start(self, progress: Callable[[str], None]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.orders.prepare()
+        self._skew = Skew(self.orders.folder / SKEW)
         parties.prepare(self._deployment)
         self._base.start(progress)
         base = self._base.deployment
@@ -242,6 +249,8 @@ class ChaosCluster:
     def _faults_named(self) -> Iterator[None]:
         # for the children alone: this process is no worker
         ours = {FAULTS: str(self.orders.folder), **(self._power.environment() if self._power is not None else {})}
+        # the loader takes several; one that keeps what is synced comes first
+        ours["LD_PRELOAD"] = ":".join(filter(None, [ours.get("LD_PRELOAD", ""), *self._skew.preload]))
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:
@@ -442,16 +451,70 @@ class ChaosCluster:
 
     def fill_disk(self, *, full: bool) -> None:
         """Let no worker write into a file beyond its first page, as on a full disk; or again."""
-        for part in self.workers():
-            if part.process is None:
-                continue
-            with contextlib.suppress(psutil.Error):
-                top = psutil.Process(part.process.pid)
-                for process in (top, *top.children(recursive=True)):
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        _soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-                        limit = 4096 if full else hard
-                        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, hard))
+        _limit_files(self.workers(), full=full)
+
+    def fill_disks(self, *, full: bool) -> None:
+        """As ``fill_disk``, of every process of the fleet: workers, beat, oracles and parties, their logs included."""
+        _limit_files(self.fleet.parts, full=full)
+
+    def skew(self, role: str, seconds: int) -> None:
+        """Have the wall clock of one role's workers go ``seconds`` ahead of every other."""
+        self._skew.set(role, seconds)
+
+    def clocks_right(self) -> None:
+        """Set the clocks of all roles right."""
+        self._skew.right()
+
+    def kill_part(self, name: str) -> None:
+        """Kill a process of the fleet with its children; the supervisor starts it again."""
+        part = self.part(name)
+        if part.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(part.process.pid, signal.SIGKILL)
+            part.process.wait(5)
+        part.failures = 0
+
+    @contextmanager
+    def node_of_another_policy(self) -> Iterator[None]:
+        """Restart the node so that it does not enforce TRUC: no parent without a fee; and as it was, afterwards."""
+        part = self.part("node")
+        usual = part.command
+        part.command = [*usual, "-mempooltruc=accept"]
+        self.kill_node()
+        try:
+            yield
+        finally:
+            part.command = usual
+            self.kill_node()
+
+    def held(self) -> list[tuple[str, bytes]]:
+        """Return what lies in the queues and what workers hold, as it was written: each with its queue."""
+        found = [(queue, raw) for queue in QUEUES for raw in self.waiting(queue)]
+        for kept in self._redis().hvals(PREFIX + b"unacked"):
+            message, _exchange, queue = json.loads(kept)
+            found.append((str(queue), json.dumps(message).encode()))
+        return found
+
+    def envelope(self, queue: str, task: str, *args: object) -> dict[str, Any]:
+        """Return a message as kombu writes it for a task of ours, unsealed."""
+        given = {"lang": "py", "task": task, "id": str(uuid.uuid4()), "root_id": None, "argsrepr": ""}
+        return {
+            "body": base64.b64encode(json.dumps([list(args), {}, {}]).encode()).decode(),
+            "content-encoding": "utf-8", "content-type": "application/json", "headers": given,
+            "properties": {
+                "correlation_id": given["id"], "delivery_mode": 2, "priority": 0, "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()), "delivery_info": {"exchange": "", "routing_key": queue},
+            },
+        }  # fmt: skip
+
+    def sealed(self, envelope: dict[str, Any], queue: str, *, key: Path | None = None) -> bytes:
+        """Return an envelope sealed for a queue, with the deployment's key or with another file's."""
+        deployment = self.fleet.deployment
+        keys = KeyFile(deployment.broker_key_file if key is None else key)
+        seal = Seal(keys, KeyFile(deployment.operator_key_file), accept_unsigned=False)
+        made: dict[str, Any] = json.loads(json.dumps(envelope))
+        seal.sign(made, "", queue)
+        return json.dumps(made).encode()
 
     def slow_node(self, *, seconds: float) -> None:
         """Make the node slow for a while."""
@@ -472,6 +535,19 @@ class ChaosCluster:
         """Return whether these parts, or all, run."""
         parts = [p for p in self.fleet.parts if names is None or p.name in names]
         return all(p.exit_code is None for p in parts)
+
+
+def _limit_files(parts: Iterable[Part], *, full: bool) -> None:
+    for part in parts:
+        if part.process is None:
+            continue
+        with contextlib.suppress(psutil.Error):
+            top = psutil.Process(part.process.pid)
+            for process in (top, *top.children(recursive=True)):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    _soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+                    limit = 4096 if full else hard
+                    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, hard))
 
 
 def _continue(part: Part) -> None:

@@ -6,6 +6,7 @@ is used for many cases, one after another: each audits its own options and the w
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,10 +23,11 @@ from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, CentsPerBtc, Slot, UnixSeconds
-from workers import audit
-from workers.chaos import points
+from workers import audit, liveness
+from workers.chaos import points, told
 from workers.chaos.cluster import LEASE_SECONDS, ChaosCluster
 from workers.chaos.points import KILL_CHILD, KILL_WORKER, PAUSE
+from workers.seal import make_key
 
 HISTORY_SLOTS: Final = 3
 """Minutes priced before the first option is sold."""
@@ -37,12 +39,22 @@ of more cases, the last ones would find their options refunded."""
 CASE_SECONDS: Final = 75.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
 
+LAST_SECONDS: Final = 5.0
+"""For the last wait of a case that has used up its time."""
+
 FUNDING_SECONDS: Final = 120.0
 FUNDING_SECONDS_EACH: Final = 3.0
 """Patience with the funding of a lot: both parties sign for each option, on cores shared with others."""
 
 FUNDING_PAUSE_SECONDS: Final = 0.6
 """Between two looks, and blocks, meanwhile."""
+
+TOLD_SECONDS: Final = 20.0
+"""For those who must tell of a fault: a scrape takes 4 s at the most."""
+
+SKEW_SECONDS: Final = 8
+SKEW_MINUTES: Final = 7
+"""By which the clock of one role is wrong."""
 
 NEXT_MINUTE_SECONDS: Final = 12.0
 """After which a case's minute is over and the next one is ticked, as beat would: a tick can be lost with its worker."""
@@ -100,6 +112,10 @@ class Kind:
     fault: Callable[[Run, Case, int], None] | None = None
     """Done by the harness while the process that reached the point stands still; given its pid."""
     undo: Callable[[Run], None] | None = None
+    told: tuple[told.Witness, ...] = ()
+    """Who must say so, while it is on: each is looked for, and one that is silent breaks the case."""
+    untold: str = ""
+    """Of a kind that nobody tells of: why, and what would if it lasted."""
     pointless: bool = False
     postgresql_only: bool = False
     sqlite_only: bool = False
@@ -133,6 +149,8 @@ class Outcome:
     seconds: float
     problems: tuple[str, ...]
     reached: bool
+    told: tuple[str, ...] = ()
+    """Who said so, by name."""
 
     @property
     def ok(self) -> bool:
@@ -148,6 +166,23 @@ class Run:
     view: audit.ChainView = field(default_factory=audit.ChainView)
     ticked: int = 0
     """The newest minute whose tick was sent."""
+    heard: set[str] = field(default_factory=set)
+    """Who has told of the case's fault so far."""
+    _listener: told.Listener | None = None
+
+    @property
+    def listener(self) -> told.Listener:
+        """Return who listens to this cluster."""
+        if self._listener is None:
+            self._listener = told.Listener(self.cluster.fleet.deployment)
+        return self._listener
+
+    def listen(self, kind: Kind) -> bool:
+        """Return whether everybody who must tell of a kind has told."""
+        wanted = {one.name for one in kind.told}
+        if wanted - self.heard:
+            self.heard |= self.listener.hears([one for one in kind.told if one.name not in self.heard])
+        return wanted <= self.heard
 
     @property
     def store(self) -> Any:  # noqa: ANN401 - the cluster's store
@@ -228,26 +263,159 @@ def _main(run: Run, case: Case, pid: int) -> None:
         part.process.kill()
 
 
+def _party(run: Run, case: Case, _pid: int) -> None:
+    chosen = random.Random(case.seed).choice((("seller",), ("buyer",), ("seller", "buyer")))
+    for name in chosen:
+        run.cluster.kill_part(name)
+
+
+def _forged(run: Run, _case: Case, _pid: int) -> None:
+    """Write what somebody can who reaches the broker without our keys: unsealed, or sealed with a key of his."""
+    cluster, key = run.cluster, run.cluster.folder / "stranger.key"
+    make_key(key)
+    for queue, task, args in _ORDINARY:
+        cluster.push_raw(
+            queue, json.dumps(cluster.envelope(queue, task, *args)).encode(),
+            cluster.sealed(cluster.envelope(queue, task, *args), queue, key=key), b"not an envelope",
+        )  # fmt: skip
+
+
+def _poisoned(run: Run, _case: Case, _pid: int) -> None:
+    """Write messages under our own seal whose headers and properties end a consumer that trusts them."""
+    cluster = run.cluster
+    for queue, task, args in _ORDINARY:
+        for place, name, value in _ODD:
+            envelope = cluster.envelope(queue, task, *args)
+            envelope[place][name] = value
+            cluster.push_raw(queue, cluster.sealed(envelope, queue))
+
+
+def _replayed(run: Run, case: Case, _pid: int) -> None:
+    """Write everything that lies in the broker again, as it was sealed, five times each and in another order."""
+    recorded = run.cluster.held() * 5
+    random.Random(case.seed).shuffle(recorded)
+    for queue, raw in recorded:
+        run.cluster.push_raw(queue, raw)
+
+
+def _control(run: Run, case: Case, _pid: int) -> None:
+    """Order by remote control: a stranger, a process with the deployment's key, and for a moment the operator."""
+    from celery import Celery  # noqa: PLC0415 - as in ``tick``: only a started cluster has a broker
+
+    from workers.app import configuration, create_app  # noqa: PLC0415 - as above
+
+    deployment = run.cluster.fleet.deployment
+    stranger = Celery("stranger", set_as_current=False)
+    stranger.conf.update(configuration(deployment))
+    ours = create_app(deployment, modules=())
+    for queue in ("prices", "settle", "chain", "control"):
+        stranger.control.cancel_consumer(queue)
+    for app in (stranger, ours):
+        app.control.broadcast("shutdown")
+        app.control.broadcast("pool_restart", arguments={"reload": True})
+    run.cluster.orders.release(order_name(case))
+    ours.control.cancel_consumer("settle")  # with the operator's key: it is followed
+    time.sleep(1.5)
+    for name in ("settle", "settle-2"):
+        ours.control.add_consumer("settle", destination=[liveness.node_name(name)])
+    stranger.close()
+    ours.close()
+
+
+def _skewed(seconds: int) -> Callable[[Run, Case, int], None]:
+    def skew(run: Run, case: Case, _pid: int) -> None:
+        rng = random.Random(case.seed)
+        run.cluster.skew(rng.choice(("chain", "control")), rng.choice((-seconds, seconds)))
+
+    return skew
+
+
+def _clocks_right(run: Run) -> None:
+    run.cluster.clocks_right()
+
+
+def _disks(run: Run, case: Case, _pid: int) -> None:
+    run.cluster.fill_disks(full=True)
+    run.cluster.orders.release(order_name(case))
+    time.sleep(3.0)
+    run.cluster.fill_disks(full=False)
+
+
+def _disks_free(run: Run) -> None:
+    run.cluster.fill_disks(full=False)
+
+
+def _policy(run: Run, case: Case, _pid: int) -> None:
+    """Keep another policy until it is told: settlements wait meanwhile."""
+    run.cluster.orders.release(order_name(case))
+    with run.cluster.node_of_another_policy():
+        run.cluster.wait("the node's policy to be told", lambda: run.listen(KINDS[case.kind]), NODE_SECONDS)
+
+
+_ORDINARY: Final = (
+    ("settle", "settlement.execute_batch", ()), ("chain", "chain.settle", ()),
+    ("control", "control.canary", ("prices",)), ("prices", "control.canary", ("settle",)),
+)  # fmt: skip
+"""What is worth forging: a queue, a task of ours, its arguments."""
+
+_ODD: Final[tuple[tuple[str, str, object], ...]] = (
+    ("headers", "expires", {}), ("headers", "id", [1]), ("properties", "body_encoding", "rot13"),
+    ("headers", "eta", [2]), ("headers", "retries", "many"), ("headers", "timelimit", "soon"),
+)  # fmt: skip
+
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        Kind(name="kill-child", about="SIGKILL to the prefork child that works", action=KILL_CHILD),
-        Kind(name="kill-worker", about="SIGKILL to the worker and all its children", action=KILL_WORKER),
-        Kind(name="kill-main", about="SIGKILL to the worker's main process alone", fault=_main),
-        Kind(name="broker-restart", about="SIGKILL to the broker, started again on its file", fault=_broker_restart),
-        Kind(name="broker-wipe", about="SIGKILL to the broker, started again empty", fault=_broker_wipe),
-        Kind(name="flushall", about="FLUSHALL on the running broker", fault=_flush),
-        Kind(name="node-restart", about="SIGKILL to the node, started again without its mempool", fault=_node),
-        Kind(name="database-cut", about="every connection ended by the server", fault=_database, postgresql_only=True),
-        Kind(name="deliver-again", about="every message again, queues doubled and shuffled", fault=_again),
+        Kind(name="kill-child", about="SIGKILL to the prefork child that works", action=KILL_CHILD,
+             untold="over within seconds; `BtcfiQueueUnconsumed` if no child comes again"),
+        Kind(name="kill-worker", about="SIGKILL to the worker and all its children", action=KILL_WORKER,
+             untold="over within seconds; `BtcfiQueueUnconsumed` if it stays away"),
+        Kind(name="kill-main", about="SIGKILL to the worker's main process alone", fault=_main,
+             untold="over within seconds; `BtcfiQueueUnconsumed` if it stays away"),
+        Kind(name="broker-restart", about="SIGKILL to the broker, started again on its file", fault=_broker_restart,
+             untold="over within seconds; `BtcfiPartDown` if it stays away"),
+        Kind(name="broker-wipe", about="SIGKILL to the broker, started again empty", fault=_broker_wipe,
+             untold="the restart as above; that messages are gone, `BtcfiRepairsFrequent` when it happens often"),
+        Kind(name="flushall", about="FLUSHALL on the running broker", fault=_flush,
+             untold="repaired within seconds; `BtcfiRepairsFrequent` when it happens often"),
+        Kind(name="node-restart", about="SIGKILL to the node, started again without its mempool", fault=_node,
+             untold="over within seconds; `BtcfiPartDown` if it stays away"),
+        Kind(name="database-cut", about="every connection ended by the server", fault=_database, postgresql_only=True,
+             untold="over at the next connection; `BtcfiPartDown` if it stays away"),
+        Kind(name="deliver-again", about="every message again, queues doubled and shuffled", fault=_again,
+             untold="a second delivery is ordinary and changes nothing"),
         Kind(name="clock-forward", about="the workers' clock two hours ahead, then right", fault=_clock_forward,
-             undo=_clock_right),
+             undo=_clock_right,
+             untold="the one clock itself is wrong, and nothing is there to hold it against"),
         Kind(name="clock-back", about="the workers' clock two hours behind, then right", fault=_clock_back,
-             undo=_clock_right),
-        Kind(name="disk-full", about="no file may grow for 1.5 s", fault=_disk, undo=_disk_free, sqlite_only=True),
-        Kind(name="slow-node", about="every answer of the node 1.5 s late, for 5 s", fault=_slow),
-        Kind(name="frozen", about="SIGSTOP beyond the lease, then SIGCONT", fault=_freeze),
-        Kind(name="two-beats", about="a second beat, ticks of other minutes, each twice", pointless=True),
+             undo=_clock_right,
+             untold="the one clock itself is wrong, and nothing is there to hold it against"),
+        Kind(name="disk-full", about="no file may grow for 1.5 s", fault=_disk, undo=_disk_free, sqlite_only=True,
+             untold="over within seconds; `BtcfiSettlementLate` if it lasts"),
+        Kind(name="slow-node", about="every answer of the node 1.5 s late, for 5 s", fault=_slow,
+             untold="over within seconds; `BtcfiPaymentLate` if it lasts"),
+        Kind(name="frozen", about="SIGSTOP beyond the lease, then SIGCONT", fault=_freeze,
+             untold="over within seconds; `BtcfiQueueUnconsumed` if it lasts"),
+        Kind(name="party-killed", about="SIGKILL to seller, buyer or both, started again", fault=_party,
+             untold="over within seconds; `BtcfiContractStuck` if one stays away"),
+        Kind(name="forged", about="unsealed messages, and sealed ones of a strange key, in every queue", fault=_forged,
+             told=(told.FOREIGN,)),
+        Kind(name="poisoned", about="odd headers and properties under our own seal", fault=_poisoned,
+             told=(told.FOREIGN,)),
+        Kind(name="replayed", about="what lies in the broker, recorded, five times again", fault=_replayed,
+             untold="a recording is what redelivery is: it is taken and changes nothing"),
+        Kind(name="remote-control", about="cancel_consumer, shutdown, pool_restart by a stranger and by ours; an "
+             "operator's cancel_consumer, taken back", fault=_control, told=(told.FOREIGN,)),
+        Kind(name="skew-seconds", about=f"the clock of one role {SKEW_SECONDS} s ahead or behind",
+             fault=_skewed(SKEW_SECONDS), undo=_clocks_right, told=(told.SKEW, told.CLOCKS)),
+        Kind(name="skew-minutes", about=f"the clock of one role {SKEW_MINUTES} minutes ahead or behind",
+             fault=_skewed(60 * SKEW_MINUTES), undo=_clocks_right, told=(told.SKEW, told.CLOCKS)),
+        Kind(name="disks-full", about="no file of any process of the fleet may grow for 3 s", fault=_disks,
+             undo=_disks_free, untold="over within seconds; `BtcfiSettlementLate` or `BtcfiPartDown` if it lasts"),
+        Kind(name="node-policy", about="the node starts again without TRUC, until somebody tells", fault=_policy,
+             told=(told.POLICY, told.NODE)),
+        Kind(name="two-beats", about="a second beat, ticks of other minutes, each twice", pointless=True,
+             untold="harmless, and nobody counts beats"),
     )
 }  # fmt: skip
 
@@ -269,8 +437,27 @@ def all_cases(*, postgresql: bool) -> list[tuple[str, str]]:
 
 def choose(seed: int, many: int, *, postgresql: bool) -> list[tuple[str, str]]:
     """Return a seeded subset: every kind and every point as evenly as ``many`` allows."""
+    return _evenly(random.Random(seed), all_cases(postgresql=postgresql), many)
+
+
+def choose_for_both(seed: int, many: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return ``many`` cases cut in two, for SQLite and for PostgreSQL, which has each kind of one of them alone.
+
+    Every kind is there where ``many`` allows, on one of the two; which one, the seed decides.
+    """
     rng = random.Random(seed)
-    every = all_cases(postgresql=postgresql)
+    every = [*all_cases(postgresql=False)]
+    every += [one for one in all_cases(postgresql=True) if one not in every]
+    on_sqlite: list[tuple[str, str]] = []
+    on_postgresql: list[tuple[str, str]] = []
+    for number, cell in enumerate(_evenly(rng, every, many)):
+        kind = KINDS[cell[1]]
+        there = kind.postgresql_only or (not kind.sqlite_only and number % 2 == 1)
+        (on_postgresql if there else on_sqlite).append(cell)
+    return on_sqlite, on_postgresql
+
+
+def _evenly(rng: random.Random, every: list[tuple[str, str]], many: int) -> list[tuple[str, str]]:
     rng.shuffle(every)
     seen: dict[str, int] = {}
     chosen = []
@@ -288,17 +475,23 @@ def choose(seed: int, many: int, *, postgresql: bool) -> list[tuple[str, str]]:
 
 def run_cases(
     cluster: ChaosCluster, wanted: Sequence[tuple[str, str]], *, seed: int, said: Callable[[Outcome], None],
-    options_each: int = 2,
+    options_each: int = 2, begins: Callable[[str, int], None] = lambda *_: None,
 ) -> list[Outcome]:  # fmt: skip
-    """Run cases one after another on a started cluster; ``said`` is told each as it ends."""
+    """Run cases one after another on a started cluster; ``said`` is told each as it ends.
+
+    begins: is told what comes next, and how many options are sold for it at once: 0 for a case.
+    """
     run = Run(cluster=cluster)
     for slot in cluster.slots[:HISTORY_SLOTS]:
         _price(run, slot)
     outcomes = []
     for lot in _lots(_scheduled(wanted, cluster.slots[HISTORY_SLOTS:], seed)):
-        ids = {case.slot: sell(run, case, options_each) for case in lot if case.edge not in FUNDING}
+        together = [case for case in lot if case.edge not in FUNDING]
+        begins(f"the sale and funding of {len(together) * options_each} options", len(together) * options_each)
+        ids = {case.slot: sell(run, case, options_each) for case in together}
         _fund(run, [one for many in ids.values() for one in many])
         for case in lot:
+            begins(case.name, 0)
             outcome = _case(run, case, ids.get(case.slot), options_each)
             outcomes.append(outcome)
             said(outcome)
@@ -411,7 +604,12 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
         _price(run, case.slot - 60 * (1 + (case.edge in FUNDING)))
         if not kind.pointless:
             run.cluster.orders.arm(points.Order(name=order_name(case), point=case.point, action=kind.action))
+        run.heard = set()
+        if kind.told:
+            run.listener.remember()
         reached = _drive(run, case, kind, ids, options_each)
+        if reached and kind.told:
+            run.cluster.wait("somebody to tell of it", lambda: run.listen(kind), TOLD_SECONDS)
     except Exception as e:  # noqa: BLE001 - one case's failure must not take the ones after it along
         problems.append(str(e) if isinstance(e, BtcfiError) else f"{type(e).__name__}: {e}")
         reached = run.cluster.orders.reached(order_name(case)) is not None
@@ -428,7 +626,8 @@ def _case(run: Run, case: Case, ids: list[str] | None, options_each: int) -> Out
         problems.append(f"no audit: {type(e).__name__}: {e}")
     if not reached and not kind.pointless:
         problems.append("the point was never reached: nothing was tested")
-    return Outcome(case=case, seconds=time.monotonic() - began, problems=tuple(problems), reached=reached)
+    return Outcome(case=case, seconds=time.monotonic() - began, problems=tuple(problems), reached=reached,
+                   told=tuple(sorted(run.heard)))  # fmt: skip
 
 
 def _answers(run: Run) -> bool:
@@ -439,15 +638,20 @@ def _answers(run: Run) -> bool:
 
 def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each: int) -> bool:
     """Take a case's options to their end, with its fault on the way; return whether the fault happened."""
-    cluster = run.cluster
+    cluster, over_at = run.cluster, time.monotonic() + CASE_SECONDS
     fault = Fault(run, case, kind)
+
+    def left() -> float:
+        """Return what remains of the case's time: its waits share it."""
+        return max(over_at - time.monotonic(), LAST_SECONDS)
+
     if ids is None:  # the fault is about the funding
         ids = sell(run, case, options_each)
         sold = ids
         cluster.wait(
             "the funding",
             lambda: _mined(run, fault) and len(_states(run, sold, OptionState.ACTIVE)) == len(sold),
-            CASE_SECONDS,
+            left(),
         )
     second = cluster.add_beat("beat-2") if case.kind == "two-beats" else None
     try:
@@ -458,8 +662,8 @@ def _drive(run: Run, case: Case, kind: Kind, ids: list[str] | None, options_each
         over = time.monotonic() + NEXT_MINUTE_SECONDS
         if case.edge in EARLY:
             _ask_early(run, ids, case)
-        cluster.wait("the settlements", lambda: _settled(run, fault, ids or (), case, over), CASE_SECONDS)
-        cluster.wait("the price", lambda: priced(run, case.slot), CASE_SECONDS)
+        cluster.wait("the settlements", lambda: _settled(run, fault, ids or (), case, over), left())
+        cluster.wait("the price", lambda: priced(run, case.slot), left())
         _last_look(fault)
     finally:
         if second is not None:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,15 +22,33 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import structlog
+
 from btcfi.adapters.files import new_private
 from workers.chaos.cluster import ChaosCluster, long_recording
-from workers.chaos.matrix import HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
+from workers.chaos.matrix import CASE_SECONDS, CASES_A_LOT, HISTORY_SLOTS, Case, Outcome, minutes_needed, run_cases
 
 CASES_PER_CLUSTER: Final = 60
 """At most: the next cases of one that dies are not run."""
 
 STOP_SECONDS: Final = 60.0
 """From SIGTERM to SIGKILL of a cluster's process: it stops two clusters softly, one after the other."""
+
+START_LIMIT: Final = 240.0
+"""For a cluster's start and its first prices, on cores shared with others: a quiet machine takes 30 s."""
+
+LOT_LIMIT: Final = 90.0
+SALE_LIMIT: Final = 12.0
+"""For selling and funding a lot, and for each of its options more."""
+
+CASE_LIMIT: Final = 40.0
+"""Of a share's time for each of its cases, on average: the slowest of the whole matrix took 30 s, most take 5 to 10."""
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks whether one has stalled."""
+
+SILENCE_LIMIT: Final = 2.5 * CASE_SECONDS
+"""For one case, its prices and its audit included: each wait in it ends by itself before that."""
 
 Cell = tuple[str, str]
 """A point and a kind."""
@@ -47,6 +66,19 @@ class Share:
     keep: bool
     options_each: int
 
+    @property
+    def limit_seconds(self) -> float:
+        """After which its cluster is ended: what a start, its sales and its cases may take."""
+        return limit_seconds(self.cells, options_each=self.options_each)
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """What a cluster's process has come to; ``seconds`` is what that may take."""
+
+    what: str
+    seconds: float
+
 
 @dataclass(slots=True, kw_only=True)
 class _Team:
@@ -56,6 +88,35 @@ class _Team:
     process: SpawnProcess
     outcomes: list[Outcome] = field(default_factory=list)
     reason: str = ""
+    doing: Began = Began("its start", START_LIMIT)
+    began: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+    """When it came to what it is doing."""
+
+    ended_at: float = 0.0
+    """When it was told to end for having stalled; 0 while it was not."""
+
+    def stalled(self) -> str:
+        """Return why it is to be ended; empty while it is in time."""
+        now = time.monotonic()
+        if now - self.since > self.doing.seconds:
+            return f"{self.doing.what} took more than {self.doing.seconds:g} s"
+        if now - self.began > self.share.limit_seconds:
+            return (
+                f"its {len(self.share.cells)} cases took more than {self.share.limit_seconds:g} s together; "
+                f"it was at {self.doing.what}"
+            )
+        return ""
+
+    def comes_to(self, doing: Began) -> None:
+        """Note what it does from now on."""
+        self.doing, self.since = doing, time.monotonic()
+
+
+def limit_seconds(cells: Sequence[Cell], *, options_each: int) -> float:
+    """Return what a cluster may take for these cases; a test's own limit follows from it."""
+    lots = -(-len(cells) // CASES_A_LOT)
+    return START_LIMIT + lots * LOT_LIMIT + len(cells) * (options_each * SALE_LIMIT + CASE_LIMIT)
 
 
 def shares(wanted: Sequence[Cell], at_once: int) -> list[tuple[int, tuple[Cell, ...]]]:
@@ -71,8 +132,8 @@ def run_all(
     """Run cases on as many clusters as they need, ``at_once`` of them side by side; return them in the order asked for.
 
     database_url: of a PostgreSQL server for tests. ``said`` hears each outcome as it comes, ``told`` what is started.
-    A cluster that does not start, stalls or dies makes its unfinished cases broken ones, with the reason. Interrupted,
-    it stops every cluster first.
+    A cluster that does not start, dies, or takes longer than its cases may is ended and makes its unfinished cases
+    broken ones, with the reason: nothing here waits for ever. Interrupted, it stops every cluster first.
     """
     waiting = [
         Share(first=first, cells=cells, seed=seed + first, database_url=database_url, keep=keep,
@@ -93,7 +154,8 @@ def run_all(
                 while waiting and len(running) < at_once:
                     pipe, team = _begin(waiting.pop(0))
                     running[pipe] = team
-                ready = wait(list(running))
+                ready = wait(list(running), timeout=LOOK_SECONDS)
+                _end_stalled(running.values())
                 for pipe in [pipe for pipe in running if pipe in ready]:
                     team = running[pipe]
                     try:
@@ -104,13 +166,25 @@ def run_all(
                         continue
                     if isinstance(message, Outcome):
                         take(team, message)
+                    elif isinstance(message, Began):
+                        team.comes_to(message)
                     elif isinstance(message, Path):
                         told(f"a cluster in {message}")
                     else:
-                        team.reason = str(message)
+                        team.reason = team.reason or str(message)
         finally:
             _stop(running.values())
     return [found[place] for place in sorted(found)]
+
+
+def _end_stalled(teams: Iterable[_Team]) -> None:
+    """End what has taken too long: softly first, so that it stops its own parts, and then for good."""
+    for team in teams:
+        if not team.ended_at and (reason := team.stalled()):
+            team.reason, team.ended_at = f"stalled: {reason}", time.monotonic()
+            team.process.terminate()
+        elif team.ended_at and time.monotonic() - team.ended_at > STOP_SECONDS:
+            team.process.kill()
 
 
 def _begin(share: Share) -> tuple[Connection, _Team]:
@@ -174,6 +248,8 @@ def _work(share: Share, pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True, name="btcfi-chaos-parent").start()
     folder = new_private("btcfi-chaos-")
+    # whoever asked for JSON has our output; what the exporter logs of a fault is not it
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     pipe.send(folder)
     try:
         candles = long_recording(folder / "candles", HISTORY_SLOTS + minutes_needed(share.cells))
@@ -182,7 +258,10 @@ def _work(share: Share, pipe: Connection) -> None:
             ChaosCluster(folder, database_url=url, candles=candles) as cluster,
         ):
             cluster.start()
-            outcomes = run_cases(cluster, share.cells, seed=share.seed, said=pipe.send, options_each=share.options_each)
+            outcomes = run_cases(
+                cluster, share.cells, seed=share.seed, said=pipe.send, options_each=share.options_each,
+                begins=lambda what, sales: pipe.send(Began(what, _may_take(sales))),
+            )  # fmt: skip
     except Exception as e:  # noqa: BLE001 - whatever it is, it is the reason of this share's cases
         pipe.send(f"{type(e).__name__}: {e}")
     else:
@@ -190,6 +269,11 @@ def _work(share: Share, pipe: Connection) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         pipe.close()
+
+
+def _may_take(sales: int) -> float:
+    """Return the seconds for selling and funding so many options, or, of none, for one case."""
+    return LOT_LIMIT + sales * SALE_LIMIT if sales else SILENCE_LIMIT
 
 
 def _leave_with_parent() -> None:

@@ -44,8 +44,8 @@ _DEVICE: Final = 136
 class NoPowerCutError(BtcfiError):
     """The library that keeps what was synced cannot be built."""
 
-    def __init__(self, said: str) -> None:
-        super().__init__(f"{SOURCE.name} does not compile: {said.strip()[-500:] or 'no compiler'}")
+    def __init__(self, said: str, source: Path = SOURCE) -> None:
+        super().__init__(f"{source.name} does not compile: {said.strip()[-500:] or 'no compiler'}")
 
 
 class PowerCut:
@@ -56,7 +56,7 @@ class PowerCut:
         self.folder, self._kept = folder.resolve(), kept.resolve()
         self._kept.mkdir(parents=True, mode=0o700)
         self._library = self._kept / _LIBRARY
-        _build(self._library)
+        build(SOURCE, self._library)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which every process that writes into the folder must be started."""
@@ -134,11 +134,11 @@ def _identity(path: Path) -> str:
     return f"{major:x}:{minor:x}-{inode:x}-{seconds:x}.{nanoseconds:x}"
 
 
-def _build(out: Path) -> None:
-    """Compile the library: by the machine's compiler where there is one, else by the pinned one, which is slower."""
+def build(source: Path, out: Path) -> None:
+    """Compile what is loaded before libc: by the machine's compiler, else by the pinned one, which is slower."""
     cc = shutil.which("cc")
     compiler = [cc] if cc else [sys.executable, "-m", "ziglang", "cc"]
-    command = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(out), str(SOURCE)]
+    command = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
     if done.returncode:
-        raise NoPowerCutError(done.stderr)
+        raise NoPowerCutError(done.stderr, source)

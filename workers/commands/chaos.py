@@ -23,7 +23,7 @@ from rich.table import Table
 from btcfi.errors import InvalidInputError
 from workers.audit import PromiseBrokenError
 from workers.chaos.cluster import ChaosCluster, long_recording
-from workers.chaos.matrix import Outcome, all_cases, choose
+from workers.chaos.matrix import KINDS, Outcome, all_cases, choose
 from workers.chaos.parallel import own_database, run_all
 from workers.chaos.soak import Minute, Soak, run_soak, slots_needed
 
@@ -275,8 +275,23 @@ def _write(report: Path, outcomes: Sequence[Outcome], summary: dict[str, Any]) -
     points, kinds, cells = _cells(outcomes)
     lines = [_verdict(summary) + ".", "", f"| point | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
     lines += [f"| `{point}` | " + " | ".join(cells.get((point, kind), "") for kind in kinds) + " |" for point in points]
-    lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"])]
+    lines += ["", *(f"- {one['case']}: {'; '.join(one['problems'])}" for one in summary["broken"]), *_told(outcomes)]
     _put(report, BEGIN, END, lines)
+
+
+def _told(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return by kind what the fault is, and who tells of it or why nobody does."""
+    lines = ["", "| kind | the fault | told by |", "|---|---|---|"]
+    for kind in KINDS.values():
+        these = [outcome for outcome in outcomes if outcome.case.kind == kind.name]
+        if not these:
+            continue
+        wanted = {one.name for one in kind.told}
+        seen = sum(wanted <= set(outcome.told) for outcome in these)
+        by = ", ".join(f"`{name}`" for name in sorted(wanted))
+        said = f"{by}, in {seen} of {len(these)} cases" if wanted else f"nobody: {kind.untold}"
+        lines.append(f"| {kind.name} | {kind.about} | {said} |")
+    return lines
 
 
 def _put(report: Path, begin: str, end: str, lines: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""``btcfi health PART``: whether one process of this machine answers, for a container's health check."""
+"""``btcfi health PART``: whether one process of this machine works or answers, for a container's health check."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Annotated, Final
 
 import typer
 
-from btcfi.errors import NotFoundError, UnreachableError
+from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from settings.deployment import Deployment, load_deployment
 from workers import liveness
-from workers.roles import roles
+from workers.roles import role_of, roles, worker_name
 
 SECONDS: Final = 5.0
 """For one answer."""
@@ -26,7 +26,12 @@ END_SECONDS: Final = 10.0
 
 
 def health(
-    part: Annotated[str, typer.Argument(help="prices, settle, chain, control, beat, api, flower, metrics or oracle")],
+    part: Annotated[
+        str,
+        typer.Argument(
+            help="prices, settle, chain, control, beat, api, flower, metrics or oracle; or a worker's name: settle-1"
+        ),
+    ],
     *,
     name: Annotated[str | None, typer.Option("--name", help="Of a worker, as `btcfi worker --name` has it.")] = None,
     end: Annotated[
@@ -42,13 +47,18 @@ def health(
         "metrics": f"http://{_local(deployment.listen_host)}:{deployment.metrics_port}/metrics",
         "oracle": f"http://127.0.0.1:{port}/v1/oracle",
     }
+    role = role_of(part, deployment)
+    if part not in pages and role is None and part != liveness.BEAT:
+        raise NotFoundError("part", part, f"there are: {', '.join([*roles(deployment), liveness.BEAT, *pages])}")
+    if name is not None and role != part:  # a page, beat, or two names
+        raise InvalidInputError("--name", f"{name!r} of {part}", "only a role has workers with names")
     if part in pages:
         _ask_page(part, pages[part])
-    elif part in {*roles(deployment), liveness.BEAT}:
-        _judge(name or part, deployment, end=end)
-    else:
-        raise NotFoundError("part", part, f"there are: {', '.join([*roles(deployment), liveness.BEAT, *pages])}")
-    typer.echo(f"{part}: {'answers' if part in pages else 'works'}")
+        typer.echo(f"{part}: answers")
+        return
+    judged = part if name is None else worker_name(part, deployment, name)
+    _judge(judged, deployment, end=end)
+    typer.echo(f"{judged}: works")
 
 
 def _local(host: str) -> str:

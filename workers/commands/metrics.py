@@ -36,7 +36,7 @@ def metrics(
     try:
         server, thread = start_http_server(wanted, addr=deployment.listen_host, registry=registry)
     except OSError as e:
-        raise PortInUseError(host=deployment.listen_host, port=wanted) from e
+        raise PortInUseError(host=deployment.listen_host, port=wanted, variable="--port, BTCFI_METRICS_PORT") from e
     typer.echo(f"metrics on http://{deployment.listen_host}:{server.server_port}/metrics", err=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.options import find_option
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
 
 STATES: Final = tuple(map(str, OptionState))
 
-PIPE_WIDTH: Final = 200
-"""Columns: enough for every column of the list in full."""
+PIPE_WIDTH: Final = 320
+"""Columns: enough for every column of the list in full, with ids of 128 characters."""
 
 WIDE: Final = 156
-"""Columns from which on a terminal gets the same table as a pipe; a narrower one gets the terms in one column."""
+"""Columns from which on a terminal gets the same table as a pipe, with short ids; a narrower one gets the terms in one
+column."""
+
+SHORT_ID: Final = 16
+"""Characters of an id beside which a narrow terminal has room for the terms: what `create` and the API give."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -225,17 +230,21 @@ def _show(row: OptionRow, *, as_json: bool, settled: Mapping[str, Any] | None = 
 def _table(rows: Sequence[OptionRow]) -> None:
     # a pipe has no width of its own, and who reads one wants whole ids
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    wide = console.width >= WIDE
+    longer = max((len(row.id) for row in rows), default=0) - SHORT_ID
+    wide = console.width >= WIDE + max(0, longer)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2 if wide else 1, 0, 0))
-    for heading in ("id", "state"):
-        table.add_column(heading, no_wrap=True)
+    # the page's ids are of 32 characters and a caller's own of 128: beside them nothing else would have room
+    under = not wide and longer > 0
+    table.add_column("id", no_wrap=not under, overflow="fold")
+    table.add_column("state", no_wrap=True)
     if wide:
         table.add_column("kind", no_wrap=True)
         for heading in ("strike USD", "barrier USD", "BTC", "premium USD", "collateral sats"):
             table.add_column(heading, justify="right", no_wrap=True)
     else:
-        table.add_column("terms, USD")
-        table.add_column("premium", justify="right", no_wrap=True)
+        if not under:
+            table.add_column("terms, USD")
+        table.add_column("premium" if not under else "premium USD", justify="right", no_wrap=True)
     table.add_column("expiry", no_wrap=True)
     if wide:
         table.add_column("fixing", no_wrap=True)
@@ -250,8 +259,9 @@ def _table(rows: Sequence[OptionRow]) -> None:
         else:
             knock_out = f" out {barrier}" if barrier else ""
             window = f", {row.fixing}" if row.fixing not in {None, str(MINUTE)} else ""
-            cells = [f"{kind} {strike}{knock_out} x {btc}{window}", premium, f"{iso(row.expiry_unix)[:16]}Z"]
-        table.add_row(row.id, row.state, *cells)
+            terms = f"{kind} {strike}{knock_out} x {btc}{window}"
+            cells = [*([] if under else [terms]), premium, f"{iso(row.expiry_unix)[:16]}Z"]
+        table.add_row(Text(f"{row.id}\n  {terms}" if under else row.id), row.state, *cells)
     console.print(table)
 
 

@@ -15,7 +15,7 @@ from workers.systems import modules_of
 def worker(
     role: Annotated[str, typer.Argument(help="prices, settle, chain or control")],
     *,
-    name: Annotated[str | None, typer.Option(help="Tells workers of one role apart")] = None,
+    name: Annotated[str | None, typer.Option(help="Tells workers of one role apart: settle-1")] = None,
 ) -> None:
     """Run the Celery worker of one role in this process.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from btcfi.adapters.files import OTHERS, make_private, open_private
+from btcfi.adapters.files import OTHERS, UntrustedFileError, make_private, open_private
 from btcfi.errors import UnreachableError
 from workers.machine.nursery import Forked, Nursery, of_our_code
 
@@ -89,7 +89,7 @@ class Part:
 
     def give_up(self, reason: str) -> None:
         """End a process that runs and does not work; its log says why."""
-        with contextlib.suppress(OSError), self.log.open("ab") as log:
+        with contextlib.suppress(OSError, UntrustedFileError), open_private(self.log, append=True) as log:
             log.write(f"btcfi: {self.name} is ended to be started anew: {reason}\n".encode())
         self.kill()
 

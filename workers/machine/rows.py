@@ -24,7 +24,7 @@ from btcfi.adapters.oracle.client import OracleClient
 from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
-from settings.deployment import SECRETS, Deployment
+from settings.deployment import SECRETS, Deployment, variable
 from workers.machine import oracles, parties
 from workers.machine.broker import ping_broker, valkey_configuration, valkey_server
 from workers.machine.part import Part
@@ -330,14 +330,18 @@ def _api_host(deployment: Deployment) -> str:
     return LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
 
 
-def free_port(port: int, host: str = LOOPBACK) -> int:
-    """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError."""
+def _own_port(here: Here, field: str, host: str = LOOPBACK) -> dict[str, object]:
+    return {field: free_port(getattr(here.deployment, field), host, variable=variable(field))}
+
+
+def free_port(port: int, host: str = LOOPBACK, *, variable: str = "") -> int:
+    """Return ``port`` when nothing listens on it, or a free one for 0. Raises PortInUseError with the ``variable``."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as e:
-            raise PortInUseError(host=host, port=port) from e
+            raise PortInUseError(host=host, port=port, variable=variable) from e
         return int(probe.getsockname()[1])
 
 
@@ -392,7 +396,7 @@ LOOKOUTS: Final = (
         name=API,
         says=lambda here: f"starting the API on http://{here.deployment.api_host}:{here.deployment.api_port}",
         needs=(BROKER, NODE, DATABASE),
-        before=lambda here: {"api_port": free_port(here.deployment.api_port, here.deployment.api_host)},
+        before=lambda here: _own_port(here, "api_port", here.deployment.api_host),
         command=lambda _: [*CLI, "serve"],
         forked=True,
         service="API",
@@ -403,7 +407,7 @@ LOOKOUTS: Final = (
         name=FLOWER,
         says=lambda here: f"starting Flower on http://{LOOPBACK}:{here.deployment.flower_port}",
         needs=(BROKER,),
-        before=lambda here: {"flower_port": free_port(here.deployment.flower_port)},
+        before=lambda here: _own_port(here, "flower_port"),
         command=lambda _: [*CLI, "flower"],
         forked=True,
         secrets=TALKING | {"flower_password"},
@@ -412,7 +416,7 @@ LOOKOUTS: Final = (
         name=METRICS,
         says=lambda here: f"starting the metrics on http://{LOOPBACK}:{here.deployment.metrics_port}/metrics",
         needs=(BROKER, NODE, DATABASE),
-        before=lambda here: {"metrics_port": free_port(here.deployment.metrics_port)},
+        before=lambda here: _own_port(here, "metrics_port"),
         command=lambda _: [*CLI, "metrics"],
         forked=True,
     ),

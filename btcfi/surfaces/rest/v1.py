@@ -14,7 +14,7 @@ from pydantic import Field
 
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.cancelling import cancel_sale
-from btcfi.adapters.store.options.premiums import open_book
+from btcfi.adapters.store.options.premiums import counted_from, open_book
 from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionState, RequestState, SettlementState
 from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
@@ -37,7 +37,6 @@ from btcfi.surfaces.rest.published import create_once
 from btcfi.surfaces.rest.read_once import ReadOnceRoute
 from btcfi.surfaces.rest.streams import Id
 from btcfi.surfaces.rest.turns import Turns
-from btcfi.units import UnixSeconds
 
 REFUSALS = documented(401, 403, 422, 429, 503)
 MISSING = REFUSALS | documented(404)
@@ -276,7 +275,7 @@ def _rest(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     async def risk(_caller: Operator) -> schemas.BookRisk:
         """Return the risk of the writer's book, priced now."""
         seen = await market.snapshot()
-        return await run_in_threadpool(book_risk, deps, seen, market.now(seen))
+        return await run_in_threadpool(book_risk, deps, seen)
 
     @routes.get("/health", tags=["health"], responses={503: {"model": schemas.Health, "description": "Degraded"}})
     def health(response: Response) -> schemas.Health:
@@ -335,7 +334,7 @@ def check(body: bytes, depth: Literal["execute", "sample", "paths"], deps: Deps)
     )
 
 
-def book_risk(deps: Deps, seen: Market, now: UnixSeconds) -> schemas.BookRisk:
+def book_risk(deps: Deps, seen: Market) -> schemas.BookRisk:
     """Return the risk of all funded options that are not settled, which the writer is short of."""
     with deps.store.reading() as session:
         written = open_book(session, Feed(deps.feed), LOCKED_OPTIONS)
@@ -344,7 +343,9 @@ def book_risk(deps: Deps, seen: Market, now: UnixSeconds) -> schemas.BookRisk:
     positions = portfolio.Positions(
         book=written.book, quantity_centi_btc=quantity, collateral_sats=written.collateral_sats
     )  # fmt: skip
-    at = portfolio.Market(spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=now)
+    at = portfolio.Market(
+        spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=counted_from(seen.slot)
+    )  # fmt: skip
     greeks = portfolio.aggregate(positions, at)
     margin = portfolio.margin(positions, at)
     grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)

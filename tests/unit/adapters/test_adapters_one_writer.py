@@ -32,6 +32,9 @@ ALLOWED = {
     "guest_programs/new.py": "writes files of this repository, for its author",
     "workers/chaos/cluster.py": "scratch of the harness, in a folder of its own",
     "workers/chaos/points.py": "orders of the harness, in a folder of its own",
+    "workers/chaos/power_cut.py": "what it keeps and leaves is scratch of the harness, in folders of its own",
+    "workers/chaos/skew.py": "the clocks of the harness, in a folder of its own",
+    "workers/liveness.py": "a note of a process every few seconds, not synced, and its own link-proof replacement",
     "workers/commands/doctor.py": "asks whether a file can be made in the data folder, and keeps none",
     "workers/commands/chaos.py": "writes a page of this repository, for its author",
 }

@@ -65,6 +65,18 @@ def test_there_are_boards_and_each_panel_asks_something():
         assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_no_panel_lies_over_another_and_none_stands_behind_a_hole(board):
+    cells = {}
+    for panel in json.loads(board.read_text())["panels"]:
+        at = panel["gridPos"]
+        for cell in ((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])):
+            assert cell not in cells, f"{panel['title']} lies over {cells[cell]}"
+            cells[cell] = panel["title"]
+    behind = {title for (x, y), title in cells.items() if x and (x - 1, y) not in cells}
+    assert behind == set(), "nothing is to the left of these"
+
+
 def test_every_metric_is_on_a_dashboard_or_in_an_alert():
     asked = {name for _, expression in expressions() for name, _ in labels_of(expression)}
     shown = {name for name, spec in METRICS.items() if {name, f"{name}_bucket", f"{name}_count"} & asked}

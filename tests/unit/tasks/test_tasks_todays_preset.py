@@ -19,7 +19,7 @@ READS = {
     ("workers/commands/anchor.py", "prove"): "how deep an anchor of ours must lie; of no option",
     ("workers/commands/doctor.py", "oracles"): "whether what is sold today can be attested",
     ("workers/commands/doctor.py", "preset"): "whether what is sold today is here",
-    ("workers/commands/doctor.py", "venues"): "whether what is sold today can be priced",
+    ("workers/preconditions.py", "venues"): "whether what is sold today can be priced",
     ("workers/commands/oracle.py", "announce"): "the preset that a person names for a new event",
     ("workers/commands/serve.py", "_site"): "taken for a rule only where its hash is the row's; else how deep is final",
     ("workers/deployed.py", "consensus_rule"): "by what minutes are agreed today",

@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 import pytest
 from typer.testing import CliRunner
 
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import InvalidInputError, NotFoundError, UnreachableError
 from settings.deployment import Deployment
 from workers import liveness
 from workers.app import TIME_LIMIT_SECONDS, VISIBILITY_TIMEOUT_SECONDS
 from workers.cli import build
 from workers.liveness import IDLE_SECONDS, LONGEST_TASK_SECONDS, STANDSTILL_SECONDS, Life, Note, stuck
+from workers.roles import worker_arguments
 from workers.seal import KEY_CHANGE_SECONDS
 
 NOW = 100_000.0
@@ -92,3 +93,54 @@ def test_health_judges_by_the_note_of_this_machine_s_process(tmp_path, role, age
     done = CliRunner().invoke(build(), ["health", role], env=Deployment(data_dir=tmp_path).environment())
     assert (done.exit_code == 0) is works, done.output
     assert works or isinstance(done.exception, UnreachableError)
+
+
+@pytest.fixture
+def settle_1(tmp_path):
+    """Ask `btcfi health` on a machine where a worker ``settle-1`` works, and no other."""
+    now = liveness.time.monotonic()
+    file = liveness.path_of(tmp_path, liveness.node_name("settle-1"))
+    file.parent.mkdir()
+    file.write_text(json.dumps(asdict(Note(pid=os.getpid(), at=now, progress_at=now))))
+    environment = Deployment(data_dir=tmp_path).environment()
+    return lambda *words: CliRunner().invoke(build(), ["health", *words], env=environment)
+
+
+@pytest.mark.parametrize("words", [("settle", "--name", "settle-1"), ("settle-1",)])
+def test_a_named_worker_is_asked_for_by_its_name(settle_1, words):
+    done = settle_1(*words)
+    assert (done.exit_code, done.output) == (0, "settle-1: works\n")
+
+
+@pytest.mark.parametrize("words", [("settle",), ("settle-2",), ("settle", "--name", "settle-2"), ("chain",)])
+def test_another_worker_s_work_says_nothing_of_one_that_is_not_there(settle_1, words):
+    assert isinstance(settle_1(*words).exception, UnreachableError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("chain", "--name", "settle-1"), ("settle-1", "--name", "settle-1"), ("beat", "--name", "settle-1"),
+        ("api", "--name", "settle-1"), ("settle", "--name", "../settle-1"), ("settle", "--name", ""),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_worker_of_the_part_has_is_refused(settle_1, words):
+    assert isinstance(settle_1(*words).exception, InvalidInputError)
+
+
+@pytest.mark.parametrize("part", ["settled", "settle-/x", "king-1", "-1", ""])
+def test_what_begins_with_no_role_is_no_part(settle_1, part):
+    assert isinstance(settle_1("--", part).exception, NotFoundError)
+
+
+@pytest.mark.parametrize("name", ["settle", "settle-1", "settle-a.b_c", "settle1", "fast"])
+def test_a_worker_notes_its_work_under_every_name_that_it_is_started_with(tmp_path, name):
+    (hostname,) = [one for one in worker_arguments("settle", Deployment(), name) if one.startswith("--hostname=")]
+    assert hostname == f"--hostname={name}@%h"
+    liveness.path_of(tmp_path, liveness.node_name(name))
+
+
+@pytest.mark.parametrize("name", ["chain", "prices-1", "beat", "settle 1", "settle/1", "a@b", "%h", "", "x" * 101])
+def test_a_name_that_health_or_draining_would_take_for_another_s_is_refused_at_the_start(name):
+    with pytest.raises(InvalidInputError):
+        worker_arguments("settle", Deployment(), name)

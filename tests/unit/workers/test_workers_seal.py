@@ -10,7 +10,7 @@ import pytest
 
 from btcfi.errors import InvalidInputError
 from settings.deployment import Deployment
-from workers import seal
+from workers import preconditions, seal
 from workers.app import create_app
 from workers.commands import doctor
 from workers.seal import CONTROL, EVENT, QUEUE, REPLY, Key, KeyFile, Seal, parse_keys, place_delivered, place_published
@@ -209,10 +209,10 @@ def test_a_process_without_a_key_does_not_start_and_says_what_makes_one(tmp_path
 
 
 def test_doctor_says_what_is_wrong_with_the_keys_and_its_advice_mends_it(tmp_path):
-    deployment = Deployment(data_dir=tmp_path)
+    deployment = Deployment(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0")
 
     def found(**changes):
-        return {str(f.status): f for f in doctor.broker_keys(deployment.model_copy(update=changes))}
+        return {str(f.status): f for f in preconditions.broker_keys(deployment.model_copy(update=changes))}
 
     assert "btcfi prepare" in found()["fail"].do
     seal.prepare(deployment)
@@ -222,4 +222,4 @@ def test_doctor_says_what_is_wrong_with_the_keys_and_its_advice_mends_it(tmp_pat
     assert "BTCFI_BROKER_UNSIGNED" in found(broker_unsigned="accept")["warn"].said
     assert "drained" in found(operator_key_file=tmp_path / "none")["warn"].said
     deployment.broker_key_file.chmod(0o644)
-    assert [f.status for f in doctor.keys(deployment)] == [doctor.Status.FAIL]
+    assert [f.status for f in doctor.key_files(deployment)] == [doctor.Status.FAIL]

@@ -74,7 +74,7 @@ def test_a_sender_that_knows_no_task_listens_for_no_result():
 
 
 def test_every_folder_of_tables_and_of_presets_belongs_to_one_system():
-    folders = {one.name for one in pkgutil.iter_modules(store.__path__) if one.ispkg}
+    folders = {one.name for one in pkgutil.iter_modules(store.__path__) if one.ispkg} - {"backup"}  # of all tables
     assert sorted(folder for system in SYSTEMS for folder in system.store) == sorted(folders)
     presets = {path.name for path in PRESETS.iterdir() if path.is_dir()} - {RETIRED}
     assert sorted(system.presets for system in SYSTEMS if system.presets) == sorted(presets)

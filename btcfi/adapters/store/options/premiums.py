@@ -199,6 +199,16 @@ class PricedBook:
     premiums: Premiums
 
 
+def counted_from(slot: Slot) -> UnixSeconds:
+    """Return the moment that a premium at the price of ``slot`` is of, on the scale of expiries.
+
+    That price is the close of its minute, and the price that settles is the close of the expiry's: the price can still
+    move for as long as one minute begins before the other, however late somebody asks. Counted from the clock, each
+    premium would leave out a minute or two, which a buyer who sees the market is paid for.
+    """
+    return UnixSeconds(slot)
+
+
 def price_open_options(
     session: Session, feed: Feed, *, now: UnixSeconds, rate_bps: int, fallback_volatility_bps: int
 ) -> PricedBook | None:
@@ -210,7 +220,7 @@ def price_open_options(
     volatility = volatility_of(session, feed, fallback_bps=fallback_volatility_bps).level
     priced = premiums(
         options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
-        now=now, known=said_since(session, feed, open_windows(now)),
+        now=counted_from(Slot(last.slot)), known=said_since(session, feed, open_windows(now)),
     )  # fmt: skip
     return PricedBook(slot=Slot(last.slot), options=options, premiums=priced)
 

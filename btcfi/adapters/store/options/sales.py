@@ -23,7 +23,7 @@ from btcfi.adapters.store.options.options import (
     sats_of,
     terms_of,
 )
-from btcfi.adapters.store.options.premiums import open_windows, total_premium, volatility_of
+from btcfi.adapters.store.options.premiums import counted_from, open_windows, total_premium, volatility_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.fixings import said_since
@@ -198,7 +198,7 @@ def quote_at(
         raise refusal
     priced = premiums(
         Book.of([cast("PriceableOption", terms)]), spot=market.spot, volatility=market.volatility / 10_000,
-        rate=rule.rate_bps / 10_000, now=now, known=market.said,
+        rate=rule.rate_bps / 10_000, now=counted_from(market.slot), known=market.said,
     )  # fmt: skip
     whole = Cents(int(total_premium(priced.premium, terms.quantity)[0]))
     asked = Cents(max(whole, least_premium(market.spot)))

@@ -55,6 +55,36 @@ def test_now_counts_each_stage_and_names_the_oldest_due(world, client):
     assert "stale: 5 min 8 s old" in words(client.get("/").text)
 
 
+HEBREW = "הארנק ריק"
+TURNED = f"{HEBREW} \u202etxt.exe\u202c and on"
+
+
+def test_a_text_of_somebody_else_stands_apart_and_turns_no_letter_around(world, client):
+    world.sell("a")
+    world.fund("a")
+    world.park("a", TURNED)
+    with world.store.transaction() as session:
+        session.get_one(OptionRow, "a").last_error = TURNED
+    for path in ("/operate", "/options/a", "/settlements/st-a"):
+        page = client.get(path).text
+        assert page.count(HEBREW) == page.count(f"<bdi>{HEBREW} \\u202etxt.exe\\u202c and on</bdi>") > 0, path
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", page), path
+
+
+def test_each_cell_of_a_list_names_its_column_for_a_phone(world, client):
+    world.sell("a")
+    world.fund("a")
+    world.settle("a")
+    for path in ("/", "/prices", "/options", "/settlements", "/operate"):
+        table = re.search(r'<table class="rows.*?</table>', client.get(path).text, re.DOTALL)[0]
+        columns = [words(one).strip() for one in re.findall(r"<th scope=\"col\".*?</th>", table)]
+        rows = re.findall(r"<tr[^>]*><t[dh][^>]*(?:class=\"pick\"|scope=\"row\").*?</tr>", table, re.DOTALL)
+        assert rows, path
+        for row in rows:
+            labels = [html.unescape(one) for one in re.findall(r'<td data-label="([^"]+)"', row)]
+            assert labels == [one for one in columns if one != "Select"][1:], path
+
+
 def test_now_of_an_empty_store_says_what_will_come(world, client):
     with world.store.transaction() as session:
         for table in (QuoteRow, RoundRow):
@@ -176,7 +206,7 @@ def test_the_form_quotes_as_the_sale_then_charges_and_pressing_twice_sells_one(w
 )  # fmt: skip
 def test_a_wrong_field_is_named_and_nothing_is_sold(world, client, field, value, said):
     fields = {"kind": "call", "strike": "60000", "quantity": "0.1", "expires": "60", "unit": "minutes", field: value}
-    assert f"No quote.</strong> {said}" in client.get("/options/quote", params=fields).text
+    assert f"No quote. {said}" in words(client.get("/options/quote", params=fields).text)
     answer = client.post("/options", data=fields | {"csrf": csrf_of(client), "order": "0" * 32})
     assert answer.status_code == 422
     assert said in answer.text

@@ -20,16 +20,22 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("length", [16, 32, 128])
 @pytest.mark.parametrize("width", [80, 100, 155, 156, 200])
-def test_the_list_of_options_fits_and_is_complete(width, monkeypatch, capsys):
+def test_the_list_of_options_fits_and_is_complete(width, length, monkeypatch, capsys):
+    """The command line's ids have 16 characters, the page's 32, a caller's own up to 128, and any of them a bracket."""
     monkeypatch.setattr(options, "PIPE_WIDTH", width)
-    options._table(ROWS)
+    ids = [f"{number:016x}".ljust(length, "f") for number in range(len(ROWS))]
+    options._table([row.model_copy(update={"id": one}) for row, one in zip(ROWS, ids, strict=True)])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown
     together = re.sub(r"\s+", " ", shown)
+    if length > 32:  # too long for a line: folded, and whole when its pieces are put together
+        pieces = re.findall(r"^([0-9a-f]+)", shown, re.MULTILINE)
+        assert "".join(pieces).startswith(ids[0])
     for whole in (
-        "0000000000000003",
+        *(ids if length <= 32 else ()),
         "ABANDONED",
         "12,345,678.90",
         "23,456,789.01",

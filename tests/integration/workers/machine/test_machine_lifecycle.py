@@ -17,6 +17,7 @@ from btcfi.adapters.chain.node import DatadirInUseError, Node, NodeUnreachableEr
 from btcfi.errors import UnreachableError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment
+from workers.machine import rows
 from workers.machine.broker import ping_broker
 from workers.machine.cluster import MAX_SOCKET_PATH, Cluster
 from workers.machine.rows import free_port
@@ -159,6 +160,15 @@ def test_a_port_in_use_is_told_apart(tmp_path):
         with pytest.raises(PortInUseError) as caught:
             free_port(taken.getsockname()[1])
     assert status_of(caught.value).exit_code == 71
+
+
+@pytest.mark.parametrize("name", ["api", "flower", "metrics"])
+def test_a_port_in_use_names_the_variable_that_sets_it(name, tmp_path):
+    row = next(row for row in rows.LOOKOUTS if row.name == getattr(rows, name.upper()))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        deployment = Deployment(data_dir=tmp_path, **{f"{name}_port": taken.getsockname()[1]})
+        with pytest.raises(PortInUseError, match=f"BTCFI_{name.upper()}_PORT"):
+            row.before(rows.Here(deployment=deployment, run_dir=tmp_path, replay_folder=None))
 
 
 def test_a_worker_that_cannot_start_is_named_with_its_last_words(tmp_path):

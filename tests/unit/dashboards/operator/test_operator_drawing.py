@@ -9,7 +9,6 @@ import pytest
 from btcfi.adapters.store.chain.tables import BlockRow, TransactionRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxIn, TxOut
-from btcfi.errors import InvalidInputError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot, display_txid
 from dashboards.operator import drawing, orders, render
@@ -56,19 +55,6 @@ def test_the_diagram_says_in_words_what_it_shows():
     assert "at worst -$1,000.00, at best $11,000." in shown.words
     assert len(shown.xs) == 5
     assert len(shown.marks) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("0.01", 1), ("1,234.5", 123_450), (" $60000 ", 6_000_000), ("1e2", 10_000)]
-)
-def test_numbers_are_read_exactly(text, expected):
-    assert orders.hundredths(text, "strike", highest=2**32 - 1) == expected
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "0.001", "1e99999999", "nan", "inf", "42949672.96", "x", "1_0" * 20])
-def test_what_is_no_amount_is_refused(text):
-    with pytest.raises(InvalidInputError, match="strike"):
-        orders.hundredths(text, "strike", highest=2**32 - 1)
 
 
 def option(**known):

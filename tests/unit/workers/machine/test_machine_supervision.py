@@ -78,7 +78,7 @@ def test_whatever_one_part_s_files_do_the_others_are_watched_and_it_again(cluste
             raise RuntimeError("whatever")
 
     class Fine:
-        name, log, exit_code = "fine", tmp_path / "fine.log", None
+        name, log, exit_code, process, works_as = "fine", tmp_path / "fine.log", None, None, None
 
     cluster._shared.parts[:] = [Broken(), Fine()]
     monkeypatch.setattr("workers.machine.cluster.bound_log", lambda log: looked.append(log.name))
