@@ -60,8 +60,8 @@ ELSEWHERE: Final = frozenset(
 )  # fmt: skip
 """Variables of ours that are no field of the deployment; a test compares with what the code reads."""
 
-OTHERS: Final = ("BTCFI_TEST_", "BTCFI_MODEL_")
-"""Prefixes of what only our tests read."""
+OTHERS: Final = ("BTCFI_TEST_", "BTCFI_MODEL_", "BTCFI_POWER_CUT_")
+"""Prefixes of what only our tests and `btcfi chaos` read."""
 
 CLOSE: Final = 0.8
 """How like a name must be to be suggested: one or two letters of it are wrong."""

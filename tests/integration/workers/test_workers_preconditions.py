@@ -26,7 +26,7 @@ from btcfi.errors import PreconditionError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment, load_deployment
 from tests.support.chain import bitcoind_command, embedded_node, real_node
-from workers import cli, preconditions
+from workers import cli, preconditions, seal
 from workers.findings import Status, safely
 from workers.machine import parties
 from workers.machine.cluster import Cluster
@@ -411,6 +411,7 @@ def test_a_node_without_packages_is_replaced_by_a_newer_one(migrated, tmp_path):
 
 def test_a_worker_ends_with_the_exit_code_of_what_stops_it(btcfi, migrated, monkeypatch):
     monkeypatch.setenv("BROKER_URL", "redis://127.0.0.1:1/0")
+    seal.prepare(migrated)
     with contextlib.closing(Store(migrated.database_url)) as store:
         store.downgrade("0005")
     code, said = btcfi("btcfi worker settle")
@@ -427,6 +428,7 @@ def test_what_may_pass_by_itself_stops_no_worker_and_is_said(migrated):
         update={"broker_url": "redis://127.0.0.1:1/0", "node_url": "http://u:hunter22@127.0.0.1:1"}
     )
     said = []
+    seal.prepare(migrated)
     require(away, CHAIN, said.append)
     assert {one.name for one in said} == {"broker", "node"}
     assert "hunter22" not in str(said)
