@@ -27,6 +27,8 @@ UNPREFIXED = frozenset({"database_url", "broker_url", "result_backend_url", "nod
 SECRETS = ("database_url", "broker_url", "result_backend_url", "node_url", "flower_password")
 """Fields that may hold a password; each can be given as a file instead, by its variable with ``_FILE`` behind it."""
 
+TILDE = "a path that begins with ~, which only a shell expands"
+
 NONE = "none"
 """An empty list, as text: an empty variable means the default."""
 
@@ -141,6 +143,17 @@ class Deployment(BaseSettings):
             return value
         return () if value.strip() == NONE else tuple(part.strip() for part in value.split(","))
 
+    @field_validator(
+        "data_dir", "broker_key_file", "operator_key_file", "node_cookie_file", "wallet_seed_file", "parties_dir",
+        "database_url", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _is_expanded(cls, value: object) -> object:
+        """Refuse ``~/x``, which only a shell makes a home folder of: a folder of that name would be made here."""
+        if str(value or "").removeprefix("sqlite:///").startswith("~"):
+            raise ValueError(f"{TILDE}: write $HOME/…")
+        return value
+
     @field_validator("venues", "legs")
     @classmethod
     def _are_markets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -206,6 +219,12 @@ class Deployment(BaseSettings):
             for name in type(self).model_fields
             if (value := getattr(self, name)) is not None
         }
+
+
+def refuse_tilde(name: str, path: Path) -> None:
+    """Raise InvalidInputError for ``~/x`` of an option, as in ``--data-dir=~/x``, which no shell expands."""
+    if str(path).startswith("~"):
+        raise InvalidInputError(name, f"{path}: {TILDE}", "$HOME/…")
 
 
 def variable(field: str) -> str:

@@ -16,7 +16,7 @@ from btcfi.errors import InvalidInputError, NotHeldError
 from btcfi.oracle.consensus import ConsensusRule, Method
 from btcfi.oracle.fixing import MINUTE, Fixing, parse_fixing
 from btcfi.units import BasisPoints, Sats
-from settings.preset_files import PresetFile, every_preset_file, preset_file, preset_file_by_hash
+from settings.preset_files import PRESETS, PresetFile, every_preset_file, preset_file, preset_file_by_hash
 
 SYSTEM: Final = "options"
 """Whose presets these are: the folder below ``presets``."""
@@ -93,6 +93,11 @@ def load_preset(name: str) -> Preset:
     Raises NotFoundError when there is none, InvalidInputError that names the wrong field.
     """
     return _parsed(preset_file(name, system=SYSTEM))
+
+
+def preset_names() -> list[str]:
+    """Return the presets that a deployment can choose."""
+    return sorted(path.stem for path in (PRESETS / SYSTEM).glob("*.toml"))
 
 
 @cache

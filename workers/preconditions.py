@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,8 +30,8 @@ from btcfi.bitcoin.keys import wallet_key
 from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, RetryableError, UnreachableError
 from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.oracle.venues import exchange_of
-from settings.deployment import PREFIX, SECRETS, UNPREFIXED, Deployment, variable
-from settings.preset import load_preset
+from settings.deployment import PREFIX, SECRETS, Deployment, variable
+from settings.preset import load_preset, preset_names
 from workers.broker import prove_broker_writable, read_broker
 from workers.deployed import StoreNotReadyError, node_of
 from workers.findings import Check, Finding, Status, fail, ok, safely, warn
@@ -61,20 +60,20 @@ ELSEWHERE: Final = frozenset(
 )  # fmt: skip
 """Variables of ours that are no field of the deployment; a test compares with what the code reads."""
 
-OTHERS: Final = ("BTCFI_TEST_", "BTCFI_MODEL_")
-"""Prefixes of what only our tests read."""
+OTHERS: Final = ("BTCFI_TEST_", "BTCFI_MODEL_", "BTCFI_POWER_CUT_")
+"""Prefixes of what only our tests and `btcfi chaos` read."""
 
 CLOSE: Final = 0.8
 """How like a name must be to be suggested: one or two letters of it are wrong."""
 
+CLOSE_UNPREFIXED: Final = 0.87
+"""The same of a name that is not ours alone, so may be somebody else's: one letter, or two that changed places
+(NODE_ULR is 0.875 like NODE_URL)."""
+
+CLOSE_VALUE: Final = 0.6
+"""The same of a value, which a list of all stands beside."""
+
 log = structlog.get_logger("btcfi.preconditions")
-
-
-class Severity(StrEnum):
-    """What a worker does that finds a precondition broken; `doctor` says both, `prepare` stops at both."""
-
-    STOP = "stop"
-    SAY = "say"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +83,20 @@ class Precondition:
     name: str
     looks_at: str
     """In words, for documents."""
-    severity: Severity
     needs: frozenset[str]
-    """Roles of workers, ``prepare``, ``up``: `doctor` looks at all."""
+    """Roles of workers, ``prepare``, ``up``: each says what it finds broken. `doctor` looks at all."""
+    stops: frozenset[str] = frozenset()
+    """Who of them ends at what is broken and no waiting mends; the others go on."""
+    reads_store: bool = False
+    """Whether it reads our tables, so that `prepare` can only look once they are at this code's migration."""
     check: Callable[[Deployment], Iterator[Finding]]
 
 
 # ---- settings
 
 
-def settings(_deployment: Deployment, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """Name variables that nothing reads: one that is misspelt is a setting that was never made."""
+def settings(deployment: Deployment, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Name variables that nothing reads, and values that name nothing: what is misspelt was never set."""
     given = os.environ if environment is None else environment
     known = _known_variables()
     strangers = [
@@ -102,18 +104,40 @@ def settings(_deployment: Deployment, environment: Mapping[str, str] | None = No
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(OTHERS)
     ]  # fmt: skip
     likely = {name: get_close_matches(name.upper(), sorted(known), n=1, cutoff=CLOSE) for name in strangers}
-    # the four names that platforms set, too: DATABSE_URL is nobody's
-    unprefixed = sorted(variable(field) for field in UNPREFIXED)
-    for name in sorted(given.keys() - set(unprefixed)):
-        if name.endswith("_URL") and (close := get_close_matches(name, unprefixed, n=1, cutoff=0.9)):
+    # the four names that platforms set, too: DATABSE_URL is nobody's. Where the right one is set, it is somebody's
+    missing = sorted(name for name in known - {name.upper() for name in given} if not name.startswith(PREFIX))
+    for name in sorted(given):
+        if name.upper() in known or name.upper().startswith(PREFIX):
+            continue
+        if close := get_close_matches(name.upper(), missing, n=1, cutoff=CLOSE_UNPREFIXED):
             likely[name] = close
     for name, close in likely.items():
         if close:
             yield fail("settings", f"nothing reads {name}", f"unset {name}, and set {close[0]} if it was meant")
         else:
             yield warn("settings", f"nothing reads {name}", f"unset {name}; settings/README.md has every name")
-    if not likely:
+    wrong = list(_named_nothing(deployment))
+    yield from wrong
+    if not likely and not wrong:
         yield ok("settings", "every BTCFI_ variable is one that is read")
+
+
+def _named_nothing(deployment: Deployment) -> Iterator[Finding]:
+    """Look whether the preset and the guest program that the settings choose are there."""
+    from btcfi.vm.program import hashes_of, program_names  # noqa: PLC0415 - not for a broker and a node alone
+
+    looks: tuple[tuple[str, Callable[[str], object], Callable[[], list[str]]], ...] = (
+        ("preset", load_preset, preset_names), ("program", hashes_of, program_names),
+    )  # fmt: skip
+    for field, look, names in looks:
+        name, chosen = variable(field), str(getattr(deployment, field))
+        try:
+            look(chosen)
+        except NotFoundError:
+            there = names()
+            close = get_close_matches(chosen, there, n=1, cutoff=CLOSE_VALUE)
+            best = close[0] if close else str(Deployment.model_fields[field].default)
+            yield fail("settings", f"{name}={chosen} names no {field}", f"{name}={best}; there are {', '.join(there)}")
 
 
 def _known_variables() -> set[str]:
@@ -136,7 +160,10 @@ def venues(deployment: Deployment) -> Iterator[Finding]:
             except NotFoundError as e:
                 yield fail("venues", f"{market}: {e}", f"name another in {name}: this one is absent in every minute")
     dollars = sum(market.quote == DOLLAR for market in markets)
-    least = load_preset(deployment.preset).consensus.least_dollar_markets
+    try:
+        least = load_preset(deployment.preset).consensus.least_dollar_markets
+    except NotFoundError:
+        return  # ``settings`` says so, and which there are
     said = f"{len(markets)} registered, {dollars} of them dollar markets"
     if dollars < max(least, 1):
         todo = "register more in BTCFI_VENUES: every price is thin or none, and nothing that is sold settles"
@@ -351,39 +378,40 @@ def node(deployment: Deployment) -> Iterator[Finding]:
 # fmt: off
 TABLE: Final = (
     Precondition(
-        name="settings", severity=Severity.SAY, needs=WORKERS | {PREPARE, UP}, check=settings,
-        looks_at="every BTCFI_ variable is one that something reads",
+        name="settings", needs=WORKERS | {PREPARE, UP}, stops=frozenset({PREPARE, UP}), check=settings,
+        looks_at="every BTCFI_ variable is one that something reads, and what it names is there",
     ),
     Precondition(
-        name="venues", severity=Severity.SAY, needs=frozenset({PRICES, PREPARE, UP}), check=venues,
+        name="venues", needs=frozenset({PRICES, PREPARE, UP}), check=venues,
         looks_at="every registered exchange is one that we and ccxt know, and enough are dollar markets to settle by",
     ),
     Precondition(
-        name="broker", severity=Severity.SAY, needs=WORKERS | {PREPARE}, check=broker,
+        name="broker", needs=WORKERS | {PREPARE}, check=broker,
         looks_at="the broker takes messages and keeps what it accepts",
     ),
     Precondition(
-        name="broker key", severity=Severity.SAY, needs=WORKERS, check=broker_keys,
+        name="broker key", needs=WORKERS, check=broker_keys,
         looks_at="what goes over the broker is sealed with a key that is here, and nothing unsealed is taken",
     ),
     Precondition(
-        name="database", severity=Severity.STOP, needs=WORKERS, check=database,
+        name="database", needs=WORKERS, stops=WORKERS, check=database, reads_store=True,
         looks_at="the database is whole, at this code's migration, and can be written to",
     ),
     Precondition(
-        name="clocks", severity=Severity.SAY, needs=WORKERS | {PREPARE}, check=clocks,
+        name="clocks", needs=WORKERS | {PREPARE}, check=clocks, reads_store=True,
         looks_at="this machine's clock, and those of all workers, go as the database's",
     ),
     Precondition(
-        name="keys", severity=Severity.STOP, needs=frozenset({PREPARE}), check=keys,
+        name="keys", needs=frozenset({PREPARE}), stops=frozenset({PREPARE}), check=keys, reads_store=True,
         looks_at="the oracles' and nodes' keys that the store's announcements and minutes name are here",
     ),
     Precondition(
-        name="wallet", severity=Severity.STOP, needs=frozenset({CHAIN, PREPARE, UP}), check=wallet,
+        name="wallet", needs=frozenset({CHAIN, PREPARE, UP}), stops=frozenset({CHAIN, PREPARE, UP}), check=wallet,
+        reads_store=True,
         looks_at="the coins that the store knows are of the wallet whose seed is here",
     ),
     Precondition(
-        name="node", severity=Severity.STOP, needs=frozenset({CHAIN, PREPARE, UP}), check=node,
+        name="node", needs=frozenset({CHAIN, PREPARE, UP}), stops=frozenset({CHAIN, PREPARE, UP}), check=node,
         looks_at="the node is of the network, enforces TRUC, takes our records, and takes packages",
     ),
 )
@@ -404,27 +432,29 @@ def checks(deployment: Deployment, rows: Iterable[Precondition] = TABLE) -> list
     return [(row.name, partial(row.check, deployment)) for row in rows]
 
 
-def broken(deployment: Deployment, who: str) -> list[tuple[Precondition, Finding]]:
-    """Return what does not hold of what matters to ``who``, in the order of the table."""
+def broken(deployment: Deployment, rows: Iterable[Precondition]) -> list[tuple[Precondition, Finding]]:
+    """Return what does not hold of some rows, in their order."""
     return [
         (row, finding)
-        for row in rows_for(who)
+        for row in rows
         for finding in safely(row.name, partial(row.check, deployment))
         if finding.status is not Status.OK
     ]
 
 
-def require(deployment: Deployment, who: str, say: Callable[[Finding], None]) -> None:
+def require(
+    deployment: Deployment, who: str, say: Callable[[Finding], None], *, reads_store: bool | None = None
+) -> None:
     """Say what does not hold; stop at what no waiting mends.
 
-    say: is told each finding. Raises what the check of the first row at which ``who`` stops has raised, or
-    PreconditionError for what it found.
+    say: is told each finding. reads_store: only the rows that do, or only those that do not; None: all.
+    Raises what the check of the first row at which ``who`` stops has raised, or PreconditionError for what it found.
     """
-    found = broken(deployment, who)
+    found = broken(deployment, [row for row in rows_for(who) if reads_store in {None, row.reads_store}])
     for _, finding in found:
         say(finding)
     for row, finding in found:
-        if row.severity is Severity.STOP and finding.status is Status.FAIL and _stays(finding):
+        if who in row.stops and finding.status is Status.FAIL and _stays(finding):
             raise finding.error or PreconditionError(finding.name, finding.said, finding.do)
 
 

@@ -129,6 +129,11 @@ def hashes_of(name: str, root: Path | None = None) -> list[Hash32]:
     return [hash32(bytes.fromhex(str(_complete(row)["image_sha256"]))) for row in rows]
 
 
+def program_names(root: Path | None = None) -> list[str]:
+    """Return the programs of the manifest that are not retired. Raises NotFoundError, InvalidInputError."""
+    return sorted(str(row.get("name")) for row in _manifest(_COMMITTED if root is None else root, "program"))
+
+
 def program_of_proof(name: str, program_hash: bytes, root: Path | None = None) -> Program:
     """Return the program that a proof names: of its hash, retired or not; if none has both, the newest of that name.
 

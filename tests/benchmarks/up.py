@@ -142,7 +142,7 @@ def _sell(folder: Path) -> None:
     known = os.environ | {"BTCFI_DATA_DIR": str(folder), "BTCFI_REPLAY_CLOCK": "true"}
     for number in range(CONTRACTS):
         strike = f"--strike={55_000 + 100 * number}"
-        order = ["--kind=call", strike, "--expiry=+5", "--quantity=0.05", "--fixing=minute"]
+        order = ["--kind=call", strike, "--expiry=+5", "--quantity=0.05", "--fixing=minute", "--yes"]
         command = [sys.executable, "-m", "workers.cli", "options", "create", *order]
         deadline = time.monotonic() + START_SECONDS
         while subprocess.run(command, cwd=ROOT, env=known, check=False, capture_output=True).returncode:

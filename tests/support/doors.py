@@ -146,7 +146,7 @@ class Doors:
         return Refused(field[1] if field else lines[0].removeprefix("btcfi: "))
 
     def _cli(self, wanted: dict[str, str]) -> Refused | None:
-        code, _, err = self.run("options", "create", *self._words(wanted), "--json")
+        code, _, err = self.run("options", "create", *self._words(wanted), "--yes", "--json")
         return self._command(code, err)
 
     def _party(self, wanted: dict[str, str]) -> Refused | dict[str, Any]:

@@ -11,6 +11,7 @@ from btcfi.adapters.files import new_private
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.quote import parse_venue
 from btcfi.surfaces.oracle_cli import parse_slot
+from settings.deployment import refuse_tilde
 from workers.machine.demo import DemoRequest, run_demo
 
 
@@ -31,6 +32,8 @@ def demo(
     """Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."""
     if live and (replay is not None or start):
         raise InvalidInputError("--live", "given together with --replay or --start", "either live prices or a replay")
+    if data_dir is not None:
+        refuse_tilde("--data-dir", data_dir)
     request = DemoRequest(
         replay=replay,
         start=parse_slot(start) if start else None,

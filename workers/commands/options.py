@@ -70,7 +70,8 @@ def create(
         typer.Option(help="What settles it: minute, twap:N or median:N; the preset's (American: minute) if not given"),
     ] = None,
     max_premium: Annotated[
-        str | None, typer.Option(help="USD for the whole; above it nothing is sold. Without it you are asked")
+        str | None,
+        typer.Option(help="USD for the whole; above it nothing is sold. Without it you are asked, at a terminal"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take the quote without being asked")] = False,
     as_json: AsJson = False,
@@ -84,6 +85,10 @@ def create(
         kind=kind, strike=strike, quantity=quantity, expiry=parse_expiry(expiry), barrier=barrier, american=american,
         fixing=fixing,
     )  # fmt: skip
+    asked = not yes and limit is None
+    if asked and not sys.stdin.isatty():  # who wrote "n" into a pipe has not said yes
+        said = "neither is given, and there is no terminal to ask at: nothing is sold"
+        raise InvalidInputError("--yes or --max-premium", said, "--yes, or --max-premium USD")
     deployment = attached(load_deployment())
     rule = sale_rule(deployment)
     store = open_store()
@@ -94,13 +99,14 @@ def create(
         # of the expiry that was shown, also where the answer comes in the next minute
         order = wanted.order(secrets.token_hex(8), now)
         quoted = quote(session, order, rule, now=now, wall=wall)
-    asked = sys.stdin.isatty() and not yes and limit is None
     if asked:
         typer.echo(_quote_line(quoted, order), err=True)
         if not typer.confirm("Buy it at this premium, or less?", default=False, err=True):
             raise DeclinedError("the option")
-    # who named a limit is held to that one, who was asked to what was shown
-    order = replace(order, max_premium=quoted.premium if limit is None else limit, quoted_at=quoted.at)
+    # who named a limit is held to that one, who was asked to what was shown, and only what was shown becomes old
+    order = replace(
+        order, max_premium=quoted.premium if limit is None else limit, quoted_at=quoted.at if asked else None
+    )
     with store.transaction() as session:
         wall = _now()
         now = rounds.market_now(session, rule.feed, replay=deployment.replay_clock, now=wall)

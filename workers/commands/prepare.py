@@ -13,6 +13,7 @@ from btcfi.errors import UnreachableError
 from settings.deployment import Deployment, load_deployment
 from workers import preconditions, seal
 from workers.deployed import node_of, open_store
+from workers.findings import Finding
 from workers.machine import parties
 from workers.preconditions import line
 
@@ -43,13 +44,20 @@ def prepare(
     Nothing is made where a precondition does not hold that no waiting mends; each of the others is said.
     """
     deployment = load_deployment()
+
+    def say(found: Finding) -> None:
+        typer.echo(line(found), err=True)
+
+    # before anything is made: what was misspelt would be made somewhere else
+    preconditions.require(deployment, preconditions.PREPARE, say, reads_store=False)
+    typer.echo(f"data in {deployment.data_dir.resolve()}", err=True)
     make_private(deployment.data_dir, named=True)
     store = open_store(migrated=False)
     store.migrate()
     typer.echo(f"{store.where} is migrated", err=True)
     store.close()
-    # before anything is made: a key that is missing is not a first start where the store names it
-    preconditions.require(deployment, preconditions.PREPARE, lambda found: typer.echo(line(found), err=True))
+    # before a key is made: one that is missing is not a first start where the store names it
+    preconditions.require(deployment, preconditions.PREPARE, say, reads_store=True)
     if not parties.prepare(deployment, wait=wait):
         typer.echo("not every oracle of BTCFI_ORACLES answers: `btcfi prepare` again once they run", err=True)
     if seal.prepare(deployment):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from btcfi.errors import InvalidInputError
+from settings.deployment import refuse_tilde
 from workers.machine.up import run_up
 
 
@@ -29,4 +30,6 @@ def up(
     """Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."""
     if live and recorded:
         raise InvalidInputError("--recorded", "with --live", "one of them: where the prices come from")
+    if data_dir is not None:
+        refuse_tilde("--data-dir", data_dir)
     run_up(live=live, recorded=recorded, seed=seed, pace=pace, data_dir=data_dir)

@@ -40,7 +40,7 @@ from workers import liveness, seal
 from workers.logs import bound_log
 from workers.machine import parties, rows
 from workers.machine.nursery import SUPPORTED, Nursery
-from workers.machine.part import Part, end, until_answered
+from workers.machine.part import Part, end, todo, until_answered
 from workers.machine.rows import Here, Row
 from workers.roles import CONTROL
 
@@ -218,7 +218,7 @@ class Cluster:
                 if time.monotonic() > deadline:
                     part = next(p for p in self._shared.parts if p.name == row.name)
                     where = "" if self._here is None else row.where(self._here)
-                    raise UnreachableError(row.service, where, part.last_line(), f"see {part.log}")
+                    raise UnreachableError(row.service, where, part.last_line(), todo(part))
                 time.sleep(0.1)
 
     def stop(self) -> None:

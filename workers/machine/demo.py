@@ -60,6 +60,7 @@ from tasks.context import Context, make_context
 from workers.audit import owed
 from workers.deployed import node_of, sale_rule, ticker
 from workers.machine.parties import COINS_EACH, fill_parties
+from workers.machine.sources import note_market, of_folder, refuse_other_market
 
 TEN: Final = Fixing(FixingKind.TWAP, Minutes(10))
 MEDIAN: Final = Fixing(FixingKind.MEDIAN, Minutes(30))
@@ -199,6 +200,7 @@ def run_demo(request: DemoRequest) -> None:
                 "mine_seconds": 1.0, "lease_seconds": 20, "round_deadline_seconds": 15,
             }
         )  # fmt: skip
+        refuse_other_market(deployment, of_folder(folder))
         result = _run(request, deployment, folder, slots, progress, started)
     if request.as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
@@ -273,6 +275,7 @@ def _run(  # noqa: PLR0917 - called once, right above
     with Cluster(deployment, replay_folder=folder) as cluster:
         cluster.start(lambda what: progress.update(step, description=what[:28]))
         here = make_context(cluster.deployment)
+        note_market(here.store, here.deployment, of_folder(folder))
         fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
         progress.update(step, description="parts are running", total=1, completed=1)

@@ -110,7 +110,14 @@ def until_answered(part: Part, service: str, where: str) -> Iterator[None]:
         yield
         time.sleep(0.05)
     problem = "no answer in time" if part.exit_code is None else f"ended with {part.exit_code}: {part.last_line()}"
-    raise UnreachableError(service, where, problem, f"see {part.log}")
+    raise UnreachableError(service, where, problem, todo(part))
+
+
+def todo(part: Part) -> str:
+    """Return what to do about a part that does not answer: one that still runs may only have had too little time."""
+    if part.exit_code is not None:
+        return f"see {part.log}"
+    return f"a slow or busy machine needs longer: start again, it goes on where it was; else see {part.log}"
 
 
 def end(parts: Sequence[Part], seconds: float) -> None:

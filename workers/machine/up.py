@@ -20,13 +20,13 @@ from settings.deployment import Deployment, load_deployment
 from tasks.context import make_context
 from workers import preconditions
 from workers.deployed import node_of
-from workers.machine import rows
+from workers.machine import rows, sources
 from workers.machine.parties import COINS_EACH, fill_parties
 from workers.market_process import OVER_FILE
 
 OVER = (
-    "the recording is over: its clock and price stand still. To go on from here with a market without an end: "
-    "Ctrl-C, and start again without --recorded"
+    "the recording is over: its clock and price stand still. For a market without an end: Ctrl-C, and start again "
+    "without --recorded and with another --data-dir; another market never settles what this one priced"
 )
 
 
@@ -34,13 +34,16 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
     """Start the parts and keep them running until Ctrl-C: live exchanges, the recording once, or a simulated market.
 
     seed: of the simulated market, which has no end. pace: seconds that a minute of it, or of the recording, takes.
-    Raises a BtcfiError for a part that does not start.
+    Raises a BtcfiError for a part that does not start, and where the folder's store has another market's prices.
     """
     from workers.machine.cluster import Cluster  # noqa: PLC0415 - starts processes
 
     console = Console(stderr=True)
     base = load_deployment()
     where = (data_dir or base.data_dir).resolve()
+    source = sources.chosen(live=live, recorded=recorded, seed=seed)
+    sources.refuse_other_market(base.within(where), source)
+    console.print(f"data in {where}", highlight=False, soft_wrap=True)
     make_private(where, named=True)
     changes: dict[str, Any] = {"mine_seconds": base.mine_seconds or 2.0}
     if base.flower_password is None:
@@ -68,11 +71,8 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
     ) as cluster:  # fmt: skip
         cluster.start(lambda what: console.print(f"  {what}", highlight=False))
         here = make_context(cluster.deployment)
-        node = node_of(here.deployment)
-        chain = node.chain_info()
-        node.close()
-        empty = chain.chain == "regtest" and chain.height < COINS_EACH
-        if empty:
+        sources.note_market(here.store, here.deployment, source)
+        if _is_empty_regtest(here.deployment):
             fill_parties(here, COINS_EACH)
         cluster.wait_ready(90)
         here.store.close()
@@ -88,6 +88,13 @@ def run_up(*, live: bool, recorded: bool, seed: int, pace: float, data_dir: Path
             _keep_running(where / OVER_FILE, console)
         except KeyboardInterrupt:
             console.print("stopping; a second Ctrl-C would not make it faster")
+
+
+def _is_empty_regtest(deployment: Deployment) -> bool:
+    node = node_of(deployment)
+    chain = node.chain_info()
+    node.close()
+    return chain.chain == sources.REGTEST and chain.height < COINS_EACH
 
 
 def _say_where(console: Console, deployment: Deployment, where: Path, *, prices: str, live: bool) -> None:

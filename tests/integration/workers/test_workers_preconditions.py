@@ -26,7 +26,7 @@ from btcfi.errors import PreconditionError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment, load_deployment
 from tests.support.chain import bitcoind_command, embedded_node, real_node
-from workers import cli, preconditions
+from workers import cli, preconditions, seal
 from workers.findings import Status, safely
 from workers.machine import parties
 from workers.machine.cluster import Cluster
@@ -91,8 +91,12 @@ def holds(name, deployment):
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("BTCFI_VENUE", "BTCFI_VENUES"), ("BTCFI_API_PROT", "BTCFI_API_PORT"), ("DATABSE_URL", "DATABASE_URL")],
-)
+    [
+        ("BTCFI_VENUE", "BTCFI_VENUES"), ("BTCFI_API_PROT", "BTCFI_API_PORT"), ("DATABSE_URL", "DATABASE_URL"),
+        ("BROKER_ULR", "BROKER_URL"), ("NODE_ULR", "NODE_URL"), ("DATABASE_URI", "DATABASE_URL"),
+        ("BROKER_URL_FIEL", "BROKER_URL_FILE"),
+    ],
+)  # fmt: skip
 def test_a_setting_that_is_misspelt_is_named_with_the_one_it_is_like(monkeypatch, migrated, wrong, right):
     monkeypatch.setenv(wrong, "8001")
     do = broken("settings", migrated).do
@@ -106,6 +110,41 @@ def test_a_setting_that_is_like_none_is_named_too(monkeypatch, migrated):
     do = broken("settings", migrated, Status.WARN).do
     monkeypatch.delenv(re.search(r"unset (\w+)", do)[1])
     assert holds("settings", migrated)
+
+
+def test_a_name_of_somebody_else_s_beside_the_right_one_is_not_ours_to_judge(monkeypatch, migrated):
+    monkeypatch.setenv("DATABASE_URL2", "postgresql://elsewhere/other")
+    broken("settings", migrated)
+    monkeypatch.setenv("DATABASE_URL", migrated.database_url)
+    assert holds("settings", migrated)
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong"),
+    [("BTCFI_PRESET", "standart"), ("BTCFI_PRESET", "zzz"), ("BTCFI_PROGRAM", "option_settlment")],
+)
+def test_a_preset_or_a_program_that_is_not_there_is_mended_by_the_name_of_the_line(
+    monkeypatch, migrated, variable, wrong
+):
+    monkeypatch.setenv(variable, wrong)
+    finding = broken("settings", load_deployment())
+    assert (wrong in finding.said, "there are" in finding.do) == (True, True)
+    monkeypatch.setenv(*re.search(r"(BTCFI_\w+)=(\w+)", finding.do).groups())
+    assert (holds("settings", load_deployment()), holds("venues", migrated)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("BROKER_ULR", "redis://127.0.0.1:1/0"), ("BTCFI_PRESET", "standart"), ("BTCFI_API_PROT", "1")]
+)
+def test_prepare_makes_nothing_of_a_misspelt_setting(btcfi, tmp_path, name, value):
+    code, said = btcfi(f"{name}={value} btcfi prepare")
+    assert (code, name in said.err, "fail  settings" in said.err) == (78, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_says_in_which_folder(btcfi, tmp_path):
+    code, said = btcfi("btcfi prepare")
+    assert (code, f"data in {tmp_path}/var\n" in said.err) == (0, True)
 
 
 def test_every_variable_of_ours_that_the_code_names_is_known_to_the_check():
@@ -372,6 +411,7 @@ def test_a_node_without_packages_is_replaced_by_a_newer_one(migrated, tmp_path):
 
 def test_a_worker_ends_with_the_exit_code_of_what_stops_it(btcfi, migrated, monkeypatch):
     monkeypatch.setenv("BROKER_URL", "redis://127.0.0.1:1/0")
+    seal.prepare(migrated)
     with contextlib.closing(Store(migrated.database_url)) as store:
         store.downgrade("0005")
     code, said = btcfi("btcfi worker settle")
@@ -388,6 +428,7 @@ def test_what_may_pass_by_itself_stops_no_worker_and_is_said(migrated):
         update={"broker_url": "redis://127.0.0.1:1/0", "node_url": "http://u:hunter22@127.0.0.1:1"}
     )
     said = []
+    seal.prepare(migrated)
     require(away, CHAIN, said.append)
     assert {one.name for one in said} == {"broker", "node"}
     assert "hunter22" not in str(said)

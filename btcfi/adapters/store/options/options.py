@@ -23,6 +23,7 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices.fixings import Read, closed_until, fixing_of
 from btcfi.adapters.store.spine.edges import Crossing, Work, cross_all, enqueue, record, record_all
 from btcfi.adapters.store.spine.times import lapsed
+from btcfi.adapters.store.spine.views import has_table
 from btcfi.contracts.payouts import condition_of, price_input
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError, RetryableError
 from btcfi.options.expiry import SettlementInput, settlement_input
@@ -346,6 +347,14 @@ def open_bounds(session: Session) -> frozenset[Bound]:
         Bound(preset=preset, preset_sha256=preset_sha256, program=program, program_sha256=program_sha256)
         for preset, preset_sha256, program, program_sha256 in session.execute(query.distinct())
     )
+
+
+def is_anything_open(session: Session) -> bool:
+    """Return whether an option waits for a price, or for what follows from one; also of a store of earlier releases."""
+    if not has_table(session, OptionRow.__tablename__):
+        return False
+    waiting = select(col(OptionRow.id)).where(col(OptionRow.state).in_(OptionRow.__machine__.pending)).limit(1)
+    return session.execute(waiting).first() is not None
 
 
 def settlement_input_of(session: Session, option: OptionRow, fixed: Fixed, reason: str) -> bytes:

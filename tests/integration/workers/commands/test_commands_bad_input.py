@@ -65,7 +65,7 @@ def assert_refused(done, code, *parts):
 
 def create(run, url, **changed):
     wanted = CREATE | {f"--{name}": value for name, value in changed.items()}
-    return run("options", "create", *(word for pair in wanted.items() for word in pair), url=url)
+    return run("options", "create", *(word for pair in wanted.items() for word in pair), "--yes", url=url)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_option_is_created_listed_and_shown_with_exact_amounts(url):
     made = json.loads(
         btcfi(
             "options", "create", "--kind", "put", "--strike", "60000.01 USD", "--expiry", "+31", "--quantity", "0.07",
-            "--barrier", "50000", "--american", "--json", url=url,
+            "--barrier", "50000", "--american", "--yes", "--json", url=url,
         ).stdout
     )  # fmt: skip
     assert (made["strike_cents"], made["quantity_centi_btc"], made["barrier_cents"]) == (6_000_001, 7, 5_000_000)
