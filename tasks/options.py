@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery import current_task, shared_task
+from celery import Task, shared_task
 
 from btcfi.adapters.store.options import asking, contracts, options, settlements
 from btcfi.adapters.store.spine.database import Session
@@ -29,15 +29,15 @@ def answer_request(option_id: str) -> None:
         settlements.answer_request(session, option_id, rule_of, now=here.now())
 
 
-@shared_task(name="options.settle", ignore_result=False)
-def settle(option_id: str, requested_by: str = "flower") -> str:
+@shared_task(name="options.settle", bind=True, ignore_result=False)
+def settle(self: Task, option_id: str, requested_by: str = "flower") -> str:
     """Ask for an ad hoc settlement and say where it stands, as `btcfi settle` does. Flower's API applies this.
 
     A message asks once: the same one again, redelivered or recorded, says how it stands and asks for nothing.
     """
     here = context()
     with here.work() as session:
-        if not take_order(session, current_task.request.id, now=here.now()):
+        if not take_order(session, self.request.id, now=here.now()):
             return str(asking.stands(session, option_id, now=here.now()))
         return str(asking.ask(session, option_id, requested_by=requested_by, now=here.now()))
 

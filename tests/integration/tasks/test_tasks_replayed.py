@@ -36,7 +36,7 @@ def test_an_order_to_settle_asks_once_however_often_its_message_comes(embedded):
     assert answered.state == RequestState.REFUSED  # European, before its expiry
     before = everything(embedded.here.store)
     for _ in range(3):
-        assert replay("options.settle", "one", "flower:me") == RequestState.REFUSED
+        assert replay("options.settle", "one", "flower:me").startswith(RequestState.REFUSED)
     assert everything(embedded.here.store) == before
     # a person who asks anew sends another message
     assert replay("options.settle", "one", "flower:me", message="another") == RequestState.OPEN
