@@ -53,6 +53,9 @@ log = structlog.get_logger("btcfi.contracts")
 TAKE_SECONDS: Final = 10
 """After so long the rest of a party's outbox waits for the next look."""
 
+WITHDRAWN: Final = ("proposal", "offer", "accept")
+"""Messages of a sale that are taken back with it, where they are not handled yet."""
+
 CARRIED: Final = ("close-request", "close-answer")
 """Kinds that only go to the other side."""
 
@@ -65,6 +68,7 @@ def exchange() -> None:
     _order(here)
     for role in boxes:
         _take_all(here, role, boxes)
+    _withdraw(here, boxes)
     _deliver(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _close(here, boxes[Role.SELLER], boxes[Role.BUYER])
     _publish(here, list(boxes.values()))
@@ -156,6 +160,26 @@ def _apart(here: Context, option_id: str, undone: str) -> Iterator[None]:
         note_contract_error(here, option_id, f"{undone}: {type(e).__name__}")
 
 
+def _withdraw(here: Context, boxes: Mapping[Role, Mailbox]) -> None:
+    """Tell both parties which sales have come to nothing: what they named for one is free again."""
+    with here.store.reading() as session:
+        gone = contracts.withdrawn(session)
+    for row in gone:
+        with _apart(here, row.option_id, "not withdrawn yet"):
+            _withdraw_one(here, row, boxes)
+
+
+def _withdraw_one(here: Context, row: ContractRow, boxes: Mapping[Role, Mailbox]) -> None:
+    name = f"{row.option_id}.withdrawal"
+    for box in boxes.values():
+        if not box.holds(name):
+            box.put(name, contracts.withdrawal_of(row))
+        for kind in WITHDRAWN:
+            box.take_back(f"{row.option_id}.{kind}")
+    with here.store.transaction() as session:
+        contracts.note_withdrawn(session, row.option_id, now=here.now())
+
+
 def _deliver(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
     """Put each contract's next message where it belongs, unless it lies there; says what a party has refused."""
     with here.store.reading() as session:
@@ -177,9 +201,8 @@ def _deliver_one(here: Context, row: ContractRow, seller: Mailbox, buyer: Mailbo
         if row.state == state and not box.holds(f"{name}.{kind}"):
             with here.store.reading() as session:
                 box.put(f"{name}.{kind}", contracts.message_of(session, kept))
-    if row.last_error is None:
-        _say_refusals(here, name, (seller, f"{name}.proposal"), (buyer, f"{name}.offer"), (seller, f"{name}.accept"),
-                      (buyer, f"{name}.sign"))  # fmt: skip
+    _say_refusals(here, name, row.last_error, (seller, f"{name}.proposal"), (buyer, f"{name}.offer"),
+                  (seller, f"{name}.accept"), (buyer, f"{name}.sign"))  # fmt: skip
 
 
 def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
@@ -191,17 +214,26 @@ def _close(here: Context, seller: Mailbox, buyer: Mailbox) -> None:
         with _apart(here, option_id, "close not proposed yet"):
             if not buyer.holds(f"{name}.close-proposal"):
                 buyer.put(f"{name}.close-proposal", proposal)
-            if last_error is None:
-                _say_refusals(here, option_id, (buyer, f"{name}.close-proposal"), (seller, f"{name}.close-request"),
-                              (buyer, f"{name}.close-answer"))  # fmt: skip
+            _say_refusals(here, option_id, last_error, (buyer, f"{name}.close-proposal"),
+                          (seller, f"{name}.close-request"), (buyer, f"{name}.close-answer"))  # fmt: skip
 
 
-def _say_refusals(here: Context, option_id: str, *sent: tuple[Mailbox, str]) -> None:
-    """Note on the option what a party has refused, and why: the first of these messages."""
+def _say_refusals(here: Context, option_id: str, known: str | None, *sent: tuple[Mailbox, str]) -> None:
+    """Note on the option what a party has refused or waits for, and why: the first of these messages.
+
+    known: the contract's error. One that is known stays, but a party that waited may refuse in the end.
+    """
+    if known is not None and not contracts.is_waiting(known):
+        return
     for box, name in sent:
         if (reason := box.refusal(name)) is not None:
             with here.store.transaction() as session:
                 contracts.note_refusal(session, option_id, box.folder.name, reason, now=here.now())
+            return
+    for box, name in sent if known is None else ():
+        if (reason := box.waits(name)) is not None:
+            with here.store.transaction() as session:
+                contracts.note_waits(session, option_id, box.folder.name, reason, now=here.now())
             return
 
 

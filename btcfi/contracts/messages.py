@@ -203,6 +203,14 @@ class CloseOrder:
     guest_input: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """What the service says of a sale that has come to nothing: what was named for it is free again."""
+
+    offer_id: str
+    """Of the offer that was made for it, as hex; empty where the service has seen none."""
+
+
 def contract_id(offer: Offer, party: Party) -> Hash32:
     """Return the identity of a contract: the offer and the accepting side's half."""
     return tagged_hash(_CONTRACT_TAG, offer.id + canonical(_encode_party(party)))
@@ -296,6 +304,11 @@ def encode_proposal(proposal: Order) -> Json:
 def encode_close_proposal(proposal: CloseOrder) -> Json:
     """Return as JSON what the service asks one side to close."""
     return encode_close_order(proposal) | {"type": "btcfi/close-proposal"}
+
+
+def encode_withdrawal(withdrawal: Withdrawal) -> Json:
+    """Return as JSON that a sale has come to nothing."""
+    return {"type": "btcfi/withdrawal", "version": CLOSE_VERSION, "offer_id": withdrawal.offer_id}
 
 
 def encode_close_request(request: CloseRequest) -> Json:
@@ -397,6 +410,12 @@ def _tree(name: object) -> str:
     return name
 
 
+def _offer_name(text: str) -> str:
+    if text != "" and len(unhex(text)) != len(Hash32(bytes(32))):
+        raise ValueError(text)
+    return text
+
+
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
     found = {int(index): tuple(unhex(item) for item in witness) for index, witness in value.items()}
     if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
@@ -494,6 +513,8 @@ _CLOSE_ORDER: Final = record(
     CloseOrder, offer_id=HASH, payout="payout_sats", rate=("sats_per_kvb", _RATE), guest_input=_HEX
 )
 
+_WITHDRAWAL: Final = record(Withdrawal, offer_id=Rule(_offer_name, "an offer's id, 64 hex digits, or nothing"))
+
 _CLOSE_REQUEST: Final = record(
     CloseRequest, payout="payout_sats", rate=("sats_per_kvb", _RATE), guest_input=_HEX, nonce=hexadecimal(66)
 )
@@ -585,6 +606,11 @@ def decode_proposal(message: object) -> Order:
 def decode_close_proposal(message: object) -> CloseOrder:
     """Return what the service proposes to close. Raises InvalidInputError naming the field."""
     return _body(_CLOSE_ORDER, message, "btcfi/close-proposal")
+
+
+def decode_withdrawal(message: object) -> Withdrawal:
+    """Return what the service says of a sale that has come to nothing. Raises InvalidInputError naming the field."""
+    return _body(_WITHDRAWAL, message, "btcfi/withdrawal")
 
 
 def decode_accept(message: object) -> Accept:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from btcfi.bitcoin.script import P2A_SCRIPT
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.metadata import read_record
+from btcfi.contracts.option import split
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
 
@@ -55,3 +56,21 @@ def paid_by(transaction: Transaction, *, collateral: Sats, buyer_script: bytes, 
     if fee < 0:
         raise InvalidInputError("settlement", f"pays {-fee} sats more than the collateral", f"{collateral} at most")
     return Paid(buyer=buyer, seller=seller, anchor=Sats(sum(anchors)), fee=Sats(fee))
+
+
+def check_close_pays(
+    closed: Transaction, *, payout: Sats, collateral: Sats, nearest: bool, buyer_script: bytes, seller_script: bytes
+) -> None:
+    """Refuse a close that pays the buyer anything else than ``option.split`` does, at the close's own fee.
+
+    payout: what the guest computed. nearest: the contract's dust rule. A part that is dust counts as what the rule
+    makes of it, on either side. Raises InvalidInputError.
+    """
+    fee = Sats(collateral - sum(output.value for output in closed.outputs))
+    if fee < 0:
+        raise InvalidInputError("closed.transaction", f"pays {-fee} sats more than the collateral", f"{collateral}")
+    buyer, seller = split(collateral, payout, fee, nearest=nearest)
+    owed = buyer + seller if buyer_script == seller_script else buyer
+    paid = sum(output.value for output in closed.outputs if output.script == buyer_script)
+    if paid != owed:
+        raise InvalidInputError("closed.transaction", f"pays {paid:,} sats", f"{owed:,}, for a payout of {payout:,}")

@@ -45,6 +45,8 @@ _DOLLARS: Final = re.compile(r"\$?(?P<prefixed>[0-9.,]+)|(?P<plain>[0-9.,]+) ?US
 _BITCOIN: Final = re.compile(r"(?P<plain>[0-9.,]+)(?: ?BTC)?", re.ASCII | re.IGNORECASE)
 _MINUTES: Final = re.compile(r"\+[0-9]{1,8}")
 _SECONDS: Final = re.compile(r"[0-9]{1,19}")
+_FRACTION: Final = re.compile(r"[.,][0-9]*[1-9]")
+"""Of a second, in ISO 8601; one of zeros says nothing, and JavaScript writes it."""
 
 UNITS: Final = {"minutes": 1, "hours": 60, "days": 1_440}
 """In which a distance to the expiry may be given."""
@@ -230,13 +232,19 @@ def parse_distance(count: object, unit: str) -> Expiry:
 
 
 def parse_time(text: str, field: str) -> UnixSeconds:
-    """Return a time given in ISO 8601 with a zone, or in seconds since 1970. Raises InvalidInputError."""
+    """Return a time given in ISO 8601 with a zone, or in seconds since 1970; whole seconds.
+
+    Raises InvalidInputError, also for a fraction of a second, since what is cut off is another time.
+    """
     text = text.strip(" ")
     try:
         if _SECONDS.fullmatch(text):
             return unix_seconds(int(text))
         # a calendar may read other digits than ours, and a thin space between date and time
         moment = datetime.fromisoformat(text if text.isascii() else "")
+        if _FRACTION.search(text):  # also one that the calendar cuts off
+            problem = f"{text[:_SHOWN]!r} has a fraction of a second"
+            raise InvalidInputError(field, problem, "whole seconds, e.g. 2026-12-31T08:00:00Z")
         if moment.tzinfo is None:
             raise InvalidInputError(field, f"{text[:_SHOWN]!r} names no time zone", "a zone, e.g. 2026-12-31T08:00:00Z")
         return unix_seconds(int(moment.timestamp()))

@@ -34,6 +34,14 @@ class StepOutOfOrderError(ConflictError):
         self.contract, self.missing = contract, missing
 
 
+class WithdrawnError(ConflictError):
+    """A step of a contract whose sale came to nothing, and whose coins are free again."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]}: its sale came to nothing, its coins are free; make a new offer")
+        self.contract = contract
+
+
 class ProgramMismatchError(InvalidInputError):
     """The contract is about a guest program that this party has neither as today's nor as a retired one."""
 

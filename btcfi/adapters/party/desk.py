@@ -12,7 +12,7 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
-from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
+from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
@@ -123,9 +123,12 @@ class PartyDesk:
         Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
         """
         if order in self.orders():
-            known = self._store.load(self.orders()[order]).offer
+            answered = self._store.load(self.orders()[order])
+            known = answered.offer
             if (known.terms, known.role) != (terms, role):
                 raise OrderTakenError(order, known.id.hex())
+            if answered.withdrawn:
+                raise WithdrawnError(known.id.hex())
             return known
         setup.check_new(terms)
         self._authority().check_contract(terms, role)
@@ -200,6 +203,30 @@ class PartyDesk:
         known = self._store.load(name)
         _check_not_cancelled(known)
         return known.accept if known.role is not offer.role else None
+
+    def withdraw(self, order: str, offer_id: str = "") -> list[str]:
+        """Free the coins of a sale that has come to nothing, without a fee; return the contracts that are withdrawn.
+
+        order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
+        signature of ours on the funding has left is kept as it is, since the other side may still fund it. What is
+        withdrawn is never signed. Raises StepOutOfOrderError when there was nothing else than that.
+        """
+        names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
+        done, kept = [], []
+        for name in names:
+            with self._store.alone():
+                contract = self._store.load(name)
+                if contract.may_be_funded or contract.cancelled is not None:
+                    kept.append(name)
+                    continue
+                if not contract.withdrawn:
+                    contract.withdrawn = True
+                    self._store.save(contract)
+                done.append(name)
+        if kept and not done:
+            what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
+            raise StepOutOfOrderError(kept[0], what)
+        return done
 
     def sign(self, accepted: Accept) -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
@@ -438,7 +465,12 @@ class PartyDesk:
 
 
 def _check_not_cancelled(contract: PartyContract) -> None:
-    """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel."""
+    """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel.
+
+    What was withdrawn is not signed either: its coins may be another contract's by now.
+    """
+    if contract.withdrawn:
+        raise WithdrawnError(contract.offer.id.hex())
     if contract.cancelled is not None:
         raise StepOutOfOrderError(contract.offer.id.hex(), "it was cancelled: a new offer")
 
@@ -449,6 +481,8 @@ def _ended(contract: PartyContract, coins: Collection[OutPoint]) -> bool:
     The collateral was spent, or a coin of the funding went elsewhere, for good; or our offer was never signed and its
     coins are spent, as ``cancel`` does.
     """
+    if contract.withdrawn:
+        return True
     if contract.watch is None:
         return contract.ours is not None and not any(coin.outpoint in coins for coin in contract.ours.coins)
     return contract.ended

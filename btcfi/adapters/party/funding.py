@@ -10,7 +10,7 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node, PoolEntry
 from btcfi.adapters.chain.pool import asking_rate, waiting_on
-from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError
+from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import (
@@ -84,15 +84,18 @@ class Funder:
 
         A funding that waits in the pool is replaced, unless what the other side has put on it makes that dearer than
         our fee rule and half of the coins; one that the other side could still send cannot replace the cancel.
-        Raises StepOutOfOrderError, CannotBumpError, InsufficientFundsError, TxRejectedError, also where the node
-        replaces nothing that does not signal it (-mempoolfullrbf=0).
+        Raises WithdrawnError where the coins are free already, and may be another contract's; StepOutOfOrderError,
+        CannotBumpError, InsufficientFundsError, TxRejectedError, also where the node replaces nothing that does not
+        signal it (-mempoolfullrbf=0).
         """
         with self._store.alone():
             return self._cancel(name)
 
     def _cancel(self, name: str) -> Transaction:
         contract = self._store.load(name)
-        coins = contract.ours.coins if contract.ours is not None else ()
+        if contract.withdrawn:
+            raise WithdrawnError(name)
+        coins = contract.named
         if not coins:
             raise StepOutOfOrderError(name, "a contract with coins of ours")
         if strangers := [str(coin.outpoint) for coin in coins if coin.output.script not in self._wallet.by_script]:

@@ -25,6 +25,7 @@ from btcfi.adapters.files import (
     move_within,
     read_untrusted_json,
     real_folder,
+    remove_within,
     write_private,
 )
 from btcfi.adapters.party.desk import PartyDesk
@@ -45,6 +46,7 @@ from btcfi.contracts.messages import (
     decode_order,
     decode_proposal,
     decode_sign,
+    decode_withdrawal,
     encode_accept,
     encode_close_answer,
     encode_close_request,
@@ -52,7 +54,7 @@ from btcfi.contracts.messages import (
     encode_sign,
 )
 from btcfi.contracts.watch import Action
-from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,14 @@ STATUS_FILE: Final = "status.json"
 _Answer = tuple[str, dict[str, Any]] | None
 
 
+class SaleWithdrawnError(ConflictError):
+    """A proposal or an offer of a sale that has come to nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the sale {name[:64]!a} came to nothing before this was answered")
+        self.name = name
+
+
 class PartyMail:
     """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
@@ -93,6 +103,8 @@ class PartyMail:
         self._walked: tuple[Height, int] | None = None
         self._look_again = inf
         self._waiting: dict[str, str] = {}
+        self._short: set[str] = set()
+        """Messages that wait for coins, as their files say."""
         self._orders_to: dict[str, Callable[[Any, str], _Answer]] = {
             "btcfi/order": self._order,
             "btcfi/close-order": self._close_order,
@@ -106,6 +118,7 @@ class PartyMail:
             "btcfi/proposal": self._proposal,
             "btcfi/close-proposal": self._close_proposal,
             "btcfi/attestation": self._attestation,
+            "btcfi/withdrawal": self._withdrawal,
         }
         for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
             with suppress(UntrustedFileError):  # something else lies there: the chain is watched all the same
@@ -155,15 +168,32 @@ class PartyMail:
 
     def _refuse(self, path: Path, why: str) -> bool:
         """Move a message aside, with its reason."""
-        with suppress(OSError):  # its name may leave no room; what it says stands in the log
-            reason = f"{why}\n".encode(errors="backslashreplace")
-            write_private(path.parent / "refused" / f"{path.stem}.reason", reason)
+        self._write_why(path, "reason", why)
+        self._waits_no_more(path)
         try:
             move_within(path, "refused")
         except OSError as e:
             self._say_once(path, e)
             return False
         return True
+
+    @staticmethod
+    def _write_why(path: Path, kind: str, why: str) -> None:
+        with suppress(OSError):  # its name may leave no room; what it says stands in the log
+            reason = f"{why}\n".encode(errors="backslashreplace")
+            write_private(path.parent / "refused" / f"{path.stem}.{kind}", reason)
+
+    def _waits_for_coins(self, path: Path, e: InsufficientFundsError) -> None:
+        """Say in the log and beside the refusals that a message waits for coins; how many there are is nobody's."""
+        if path.name not in self._short:
+            self._short.add(path.name)
+            self._write_why(path, "waiting", f"it has not the coins: {e.needed:,} sats are needed, fee included")
+        self._say_once(path, e)
+
+    def _waits_no_more(self, path: Path) -> None:
+        self._short.discard(path.name)
+        with suppress(OSError):  # it never did
+            remove_within(path.parent / "refused" / f"{path.stem}.waiting")
 
     def _say_once(self, path: Path, e: Exception) -> None:
         if self._waiting.get(path.name) != str(e):
@@ -184,7 +214,10 @@ class PartyMail:
                     "message", f"{path.name} is none that is answered here", "a setup message"
                 ) from e
             answer = answer_to(message, path.name.split(".")[0])
-        except (RetryableError, InsufficientFundsError) as e:  # a coin may confirm
+        except InsufficientFundsError as e:  # a coin may confirm
+            self._waits_for_coins(path, e)
+            return False
+        except RetryableError as e:
             self._say_once(path, e)
             return False
         except BtcfiError as e:
@@ -194,6 +227,7 @@ class PartyMail:
             kind, body = answer
             name = path.name.split(".")[0]
             self._put(f"{name}.{kind}.json", body)
+        self._waits_no_more(path)
         move_within(path, "done")
         return True
 
@@ -210,6 +244,7 @@ class PartyMail:
 
     def _offer(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         offer = decode_offer(message)
+        self._check_not_withdrawn(name)
         accepted = self._desk.accepted(offer)
         if accepted is None:
             found = self._bid(offer, name)
@@ -239,8 +274,20 @@ class PartyMail:
     def _proposal(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         """Offer what the service proposes, where our owner has said that what is inside the mandate needs no order."""
         proposal = decode_proposal(message)
+        self._check_not_withdrawn(name)
         self._needs_no_bid("proposal", "an order of our own")
         return "offer", encode_offer(self._desk.offer(proposal.terms, proposal.role, order=name))
+
+    def _check_not_withdrawn(self, name: str) -> None:
+        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first."""
+        withdrawal = f"{name}.withdrawal.json"
+        if any((self._inbox / room / withdrawal).exists() for room in ("", *_ROOMS)):
+            raise SaleWithdrawnError(name)
+
+    def _withdrawal(self, message: Any, name: str) -> None:  # noqa: ANN401 - JSON
+        for kind in ("proposal", "offer"):
+            self._waits_no_more(self._inbox / f"{name}.{kind}.json")
+        self._desk.withdraw(name, decode_withdrawal(message).offer_id)
 
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)

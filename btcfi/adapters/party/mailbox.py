@@ -72,7 +72,19 @@ class Mailbox:
 
     def refusal(self, name: str) -> str | None:
         """Return why the party refused a message of this name, if it did."""
-        reason = self._inbox / "refused" / f"{name}.reason"
+        return self._said(name, "reason")
+
+    def waits(self, name: str) -> str | None:
+        """Return what the party waits for before it answers a message of this name, if it has said so."""
+        return self._said(name, "waiting")
+
+    def take_back(self, name: str) -> None:
+        """Remove a message that the party has not handled. Raises OSError where a link leads elsewhere."""
+        with suppress(FileNotFoundError):
+            remove_within(self._inbox / f"{name}.json")
+
+    def _said(self, name: str, kind: str) -> str | None:
+        reason = self._inbox / "refused" / f"{name}.{kind}"
         try:
             return read_untrusted_text(reason, at_most=MAX_REASON_BYTES, what="reason of a refusal").strip()
         except NotFoundError:

@@ -110,11 +110,7 @@ def _coin(point: OutPoint, seen: UnspentOutput | None, taken: Mapping[OutPoint, 
 
 def coins_named_in(store: PartyStore) -> dict[OutPoint, str]:
     """Return the coins that our messages name, each with its contract."""
-    return {
-        coin.outpoint: contract.offer.id.hex()
-        for contract in store.contracts()
-        for coin in (contract.ours.coins if contract.ours is not None else ())
-    }
+    return {coin.outpoint: contract.offer.id.hex() for contract in store.contracts() for coin in contract.named}
 
 
 def _outpoint(text: str) -> OutPoint:

@@ -97,6 +97,8 @@ class PartyContract:
     """Every refund that this party has signed, likewise."""
     cancelled: Transaction | None = None
     """What took the contract's coins home before it was funded: the funding is not sent again after it."""
+    withdrawn: bool = False
+    """Its sale came to nothing before we gave a signature of its funding: its coins are free, and we never sign it."""
     watch: WatchState | None = None
     fund_by: int | None = None
     """Time of the chain by which a block must hold the funding, else its coins go home. None: there was no such time
@@ -126,6 +128,17 @@ class PartyContract:
         if self.role is self.offer.role:
             return self.offer.party
         return None if self.accept is None else self.accept.party
+
+    @property
+    def named(self) -> tuple[Coin, ...]:
+        """Our coins that it names and that are therefore not to be named again; none once it is withdrawn."""
+        return () if self.ours is None or self.withdrawn else self.ours.coins
+
+    @property
+    def may_be_funded(self) -> bool:
+        """Whether a signature of ours on its funding has left, or may have: handed to an outside wallet counts."""
+        handed_over = self.role is self.offer.role and self.accept is not None
+        return handed_over or self.sign is not None or self.funding is not None or self.watch is not None
 
     @property
     def ended(self) -> bool:
@@ -297,6 +310,7 @@ class PartyStore:
             "children": [_encode_version(one) for one in contract.children],
             "refunds": [_encode_version(one) for one in contract.refunds],
             "cancelled": _if(contract.cancelled, _hex),
+            "withdrawn": contract.withdrawn,
             "watch": _if(contract.watch, _encode_watch),
             "fund_by": contract.fund_by,
             "funded": contract.funded,
@@ -451,6 +465,7 @@ _CONTRACT: Final = record(
         "children",
         "refunds",
         "cancelled",
+        "withdrawn",
         "fund_by",
         "funded",
         "asked_at",

@@ -84,12 +84,12 @@ class PartyWallet:
     def held_back(self, coins: PartyCoins) -> set[OutPoint]:
         """Return the outpoints that are not to be spent: our coins that contracts name, and what is reserved.
 
-        A contract names them in whatever state it is; the coin of its children is free again once it has ended.
+        A contract names them in whatever state it is, but withdrawn; the coin of its children is free again once it has
+        ended.
         """
         named, paying, idle = set[OutPoint](), set[OutPoint](), set[OutPoint]()
         for contract in self._store.contracts():
-            if contract.ours is not None:
-                named |= {coin.outpoint for coin in contract.ours.coins}
+            named |= {coin.outpoint for coin in contract.named}
             used = {outpoint for one in contract.children if (outpoint := coin_of(one)) is not None}
             (idle if contract.ended else paying).update(used)
         return named | paying | (coins.reserved - idle)

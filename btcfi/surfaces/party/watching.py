@@ -57,6 +57,7 @@ def status(*, side: Side) -> None:
                 "signed": contract.sign is not None,
                 "funding_txid": display_txid(contract.funding.txid) if contract.funding else None,
                 "cancelled_txid": display_txid(contract.cancelled.txid) if contract.cancelled else None,
+                "withdrawn": contract.withdrawn,
                 "settlement_txid": display_txid(contract.settlement.txid) if contract.settlement else None,
             }
         )

@@ -132,6 +132,7 @@ def test_an_older_releases_contract_lacks_buckets_policy_and_versions_and_nothin
             "funded",
             "asked_at",
             "asked_knowing",
+            "withdrawn",
         }
         if lacking in later:
             assert not getattr(PartyStore(tmp_path).load(name), lacking)

@@ -98,6 +98,14 @@ def test_a_time_is_read_as_it_was_in_earlier_releases():
     assert parse_time("2027-01-01 09:00+01:00", "expiry") == 1_798_790_400
 
 
+@pytest.mark.parametrize("text", ["12:00:00.9Z", "12:00:00,9Z", "12:00:00.000000001Z", "12:00:00.5+01:00"])
+def test_a_fraction_of_a_second_is_refused_and_not_cut_off(text):
+    with pytest.raises(InvalidInputError) as caught:
+        parse_time(f"2030-01-01T{text}", "expiry")
+    assert caught.value.field == "expiry"
+    assert parse_time("2030-01-01T12:00:00.000Z", "expiry") == parse_time("2030-01-01T12:00:00Z", "expiry")
+
+
 def test_a_body_keeps_its_fractions_as_they_were_written_and_names_the_key_that_stands_twice():
     body = read_body(b'{"a": 1.50, "b": 6e4, "c": 7, "d": "1.5"}')
     assert {name: (type(value), value) for name, value in body.items()} == {

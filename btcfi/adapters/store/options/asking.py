@@ -69,7 +69,8 @@ def ask_settlement(store: Store, option_id: str, *, requested_by: str, now: Unix
 
 def _stands(row: SettlementRequestRow, *, opened: bool) -> Asked:
     return Asked(
-        option_id=row.option_id, state=RequestState(row.state), answer=row.answer, opened=opened,
+        option_id=row.option_id, state=RequestState(row.state), opened=opened,
+        answer=None if row.state == RequestState.OPEN else row.answer,  # an earlier one's, until there is another
         requested_at=UnixSeconds(row.requested_at_unix),
     )  # fmt: skip
 

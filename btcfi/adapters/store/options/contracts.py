@@ -26,7 +26,7 @@ from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, 
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
-from btcfi.adapters.store.spine.tables import BlobRow
+from btcfi.adapters.store.spine.tables import BlobRow, EventRow
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -43,6 +43,7 @@ from btcfi.contracts.messages import (
     Order,
     Role,
     Sign,
+    Withdrawal,
     decode_accept,
     decode_announcement,
     decode_offer,
@@ -51,9 +52,11 @@ from btcfi.contracts.messages import (
     encode_close_proposal,
     encode_order,
     encode_proposal,
+    encode_withdrawal,
 )
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.contracts.option import FUNDING_OUTPUT, OptionContract, expected_height
+from btcfi.contracts.paid import check_close_pays
 from btcfi.contracts.payouts import breakpoints_of, encode_terms
 from btcfi.contracts.setup import Agreement
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, NotHeldError
@@ -142,6 +145,41 @@ def unfinished(session: Session) -> list[ContractRow]:
     """Return the contracts that are not funded yet."""
     query = select(ContractRow).where(col(ContractRow.state).in_(ContractRow.__machine__.pending))
     return list(session.execute(query.order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))).scalars())
+
+
+_WITHDRAWAL: Final = "withdrawal"
+"""Entity of the event that says that both parties were told of a sale that came to nothing."""
+
+
+def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
+    """Return the contracts whose parties are to be told that the sale came to nothing, and were not told yet.
+
+    Those of cancelled sales, and of failed ones for which the seller has named coins; one whose buyer waits for coins
+    may go on by itself.
+    """
+    told = select(EventRow).where(
+        col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
+    )
+    offered = (ContractState.OFFERED, ContractState.ACCEPTED, ContractState.SIGNED)
+    failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered)
+    query = (
+        select(ContractRow)
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where((col(ContractRow.state) == ContractState.CANCELLED) | failed, ~told.exists())
+        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+    )
+    gone = session.execute(query.limit(limit)).scalars()
+    return [row for row in gone if row.state == ContractState.CANCELLED or not is_waiting(row.last_error)]
+
+
+def withdrawal_of(row: ContractRow) -> dict[str, Any]:
+    """Return what both parties are told of a sale that came to nothing."""
+    return encode_withdrawal(Withdrawal(offer_id=row.offer_id or ""))
+
+
+def note_withdrawn(session: Session, option_id: str, *, now: UnixSeconds) -> None:
+    """Write down that both parties were told."""
+    record(session, _WITHDRAWAL, option_id, "told", now=now)
 
 
 def proposal_of(row: ContractRow) -> dict[str, Any]:
@@ -278,6 +316,26 @@ def note_refusal(session: Session, option_id: str, party: str, reason: str, *, n
     option = session.get(OptionRow, option_id)
     if option is not None and option.state == OptionState.CREATED:
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} refused")
+
+
+def _waits(party: str) -> str:
+    return f"the {party} waits: "
+
+
+def is_waiting(error: str | None) -> bool:
+    """Return whether a contract's error is what one of its parties waits for: it may go on by itself."""
+    return error is not None and error.startswith(tuple(_waits(role.value) for role in Role))
+
+
+def note_waits(session: Session, option_id: str, party: str, reason: str, *, now: UnixSeconds) -> None:
+    """Keep what a party waits for, and call a sale failed that nothing is funded of, until its party goes on."""
+    row, option = session.get(ContractRow, option_id), session.get(OptionRow, option_id)
+    if row is None or option is None:
+        return
+    row.last_error = option.last_error = f"{_waits(party)}{reason}"
+    row.updated_at_unix = now
+    if option.state == OptionState.CREATED:
+        cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} waits for coins")
 
 
 def _takes_heart(session: Session, option_id: str, now: UnixSeconds) -> None:
@@ -460,7 +518,7 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
     if not _waits_for_close(row):
         return
     closed = _transaction(message)
-    fee = _check_close(option, row, closed)
+    fee = _check_close(session, option, row, closed)
     txid = display_txid(closed.txid)
     paid = pays(option, closed)
     changes = {"txid": txid, **paid_columns(paid)}
@@ -484,7 +542,7 @@ def close_seen(
         return False
     closed = parse_transaction(bytes.fromhex(mined.raw_hex))
     try:
-        fee = _check_close(option, row, closed)
+        fee = _check_close(session, option, row, closed)
     except InvalidInputError:
         return False
     paid = pays(option, closed)
@@ -499,20 +557,22 @@ def _waits_for_close(row: SettlementRow) -> bool:
     return row.state == SettlementState.PROVEN and row.reason == "early_exercise"
 
 
-def _check_close(option: OptionRow, row: SettlementRow, closed: Transaction) -> Sats:
-    """Return the fee of a close that pays what the guest computed. Raises InvalidInputError for any other."""
-    kept = json.loads(option.contract or "{}")
-    paid = sum(o.value for o in closed.outputs if o.script.hex() == kept["buyer_script"])
-    fee = option.collateral_sats - sum(o.value for o in closed.outputs)
+def _check_close(session: Session, option: OptionRow, row: SettlementRow, closed: Transaction) -> Sats:
+    """Return the fee of a close that pays what the guest computed, by the dust rule of the contract's version.
+
+    Raises InvalidInputError for any other.
+    """
     said = read_record(closed.outputs[-1].script)
     root = bytes.fromhex(row.proof_root or "")
     if closed.inputs[0].outpoint != funding_outpoint(option) or said != (RecordType.SETTLEMENT_PROOF, root):
         raise InvalidInputError("closed.transaction", "another contract's or another proof's", "this early exercise's")
-    if not (row.payout_sats or 0) - fee <= paid <= (row.payout_sats or 0):
-        raise InvalidInputError(
-            "closed.transaction", f"pays {paid} sats", f"{row.payout_sats} sats less the fee at most"
-        )
-    return Sats(fee)
+    kept = json.loads(option.contract or "{}")
+    collateral, nearest = Sats(option.collateral_sats), agreed_terms(session, option.id).nearest_dust
+    check_close_pays(
+        closed, payout=Sats(row.payout_sats or 0), collateral=collateral, nearest=nearest,
+        buyer_script=bytes.fromhex(kept["buyer_script"]), seller_script=bytes.fromhex(kept["seller_script"]),
+    )  # fmt: skip
+    return Sats(collateral - sum(output.value for output in closed.outputs))
 
 
 def _transaction(message: dict[str, Any]) -> Transaction:

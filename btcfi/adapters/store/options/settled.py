@@ -92,7 +92,8 @@ def in_words(row: SettlementRow, paid: Paid | None) -> str:
     """Return what stands beside a settlement's edge to its transaction: computed and paid, each by its word."""
     if paid is None:
         return ""
-    return f"pays the buyer {paid.buyer:,} sats; {row.payout_sats or 0:,} computed"
+    dust = ", dust" if row.payout_sats and not paid.buyer else ""
+    return f"pays the buyer {paid.buyer:,} sats{dust}; {row.payout_sats or 0:,} computed"
 
 
 def _missing(session: Session, settlement: SettlementRow, option: OptionRow) -> dict[str, Any]:
