@@ -171,7 +171,7 @@ class Doors:
     def shown(self, fields: dict[str, str]) -> str | Refused:
         """The console's quote: what its page has the form send back, or the field that it names."""
         page = self.web.get("/options/quote", params=fields).text
-        if (no := re.search(r"No quote\.</strong> (?:(\w+):)?([^<]*)", page)) is not None:
+        if (no := re.search(r"No quote\.</strong> (?:<bdi[^>]*>)?(?:(\w+):)?([^<]*)", page)) is not None:
             return Refused(no[1] or no[2].strip())
         found = re.search(r'name="quote" value="([^"]+)"', page)
         return found[1] if found else ""
@@ -183,7 +183,7 @@ class Doors:
         answer = self.web.post("/options", data=form, follow_redirects=False)
         if answer.status_code == 303:
             return None
-        no = re.search(r"Not created\.</strong> (?:(\w+):)?([^<]*)", answer.text)
+        no = re.search(r"Not created\.</strong> (?:<bdi[^>]*>)?(?:(\w+):)?([^<]*)", answer.text)
         return Refused(no[1] or no[2].strip())
 
     def _console(self, wanted: dict[str, str]) -> Refused | None:

@@ -116,6 +116,19 @@ EXAMPLES: Final[dict[str, Any]] = {
     "volatility": 0.65,
     "volatility_30d": 0.65,
     "volatility_moves": [-0.25, 0.0, 0.25],
+    "max_premium_cents": 25_155,
+    "quoted_at_unix": 1_790_000_045,
+    "quoted_at": "2026-09-21T14:14:05Z",
+    "valid_until_unix": 1_790_000_075,
+    "valid_until": "2026-09-21T14:14:35Z",
+    "total_cents": 25_155,
+    "total_sats": 419_250,
+    "paid_sats": 450_596,
+    "returned_sats": 4_548_164,
+    "anchor_sats": 240,
+    "fee_sats": 1_000,
+    "child_fee_sats": 574,
+    "market": "live",
 }
 
 OF_RECORD: Final[dict[tuple[str, str], Any]] = {
