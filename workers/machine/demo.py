@@ -439,6 +439,7 @@ def describe(
         "returned_sats": paid.seller if paid else None,
         "anchor_sats": paid.anchor if paid else None,
         "collateral_sats": option.collateral_sats,
+        "premium_sats": option.premium_sats,
         "fee_sats": transaction.fee_sats if transaction else None,
         "child_fee_sats": child.fee_sats if child else None,
         "steps": settlement.steps,
