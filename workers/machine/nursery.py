@@ -72,6 +72,10 @@ PRELOADED: Final = ("LD_PRELOAD", "BTCFI_POWER_CUT_OF", "BTCFI_POWER_CUT_KEPT")
 """Of a process's environment, also where that is cut down to the least: what is loaded before libc, an allocator or the
 library of ``workers/chaos/power_cut.py``."""
 
+MACHINES: Final = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH", "NUMBA_CACHE_DIR", *PRELOADED)
+"""Variables of the machine, not of the deployment: what every part has of them. Where compiled code may be kept is one,
+for in an image nothing can be written beside the code."""
+
 
 def of_our_code(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which ``python -m`` takes its code from where we have ours.
@@ -176,7 +180,7 @@ class Nursery:
         ours, its = socket.socketpair()
         make_private(self._log.parent, named=True)
         # neither its environment nor its arguments say anything about the deployment
-        kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH", *PRELOADED)
+        kept = MACHINES
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
         environment = of_our_code(environment)

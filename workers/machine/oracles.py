@@ -34,7 +34,7 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
-from workers.machine.nursery import PRELOADED
+from workers.machine.nursery import MACHINES
 
 OLD_KEYS: Final = "BTCFI_ORACLE_KEYS_DIR"
 """Of earlier releases, whose service had the oracles' keys: they are taken over from there once."""
@@ -296,5 +296,4 @@ def command(deployment: Deployment, number: int, *, aggregator: str) -> list[str
 
 def environment(_deployment: Deployment) -> dict[str, str]:
     """Return an oracle's environment: nothing of the deployment."""
-    kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH", *PRELOADED)
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    return {name: os.environ[name] for name in MACHINES if name in os.environ} | {"PYTHONUNBUFFERED": "1"}

@@ -32,7 +32,7 @@ from settings.preset import load_preset
 from tasks.context import Context
 from workers.deployed import node_of
 from workers.machine import oracles
-from workers.machine.nursery import PRELOADED
+from workers.machine.nursery import MACHINES
 
 PARTIES: Final = ("seller", "buyer")
 
@@ -98,11 +98,7 @@ def addresses(deployment: Deployment, *, wait: float = START_SECONDS) -> tuple[s
 
 def environment(deployment: Deployment) -> dict[str, str]:
     """Return a party's environment: the node, and nothing else of the deployment."""
-    kept = {
-        name: os.environ[name]
-        for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "XDG_RUNTIME_DIR", "PYTHONPATH", *PRELOADED)
-        if name in os.environ
-    }
+    kept = {name: os.environ[name] for name in (*MACHINES, "XDG_RUNTIME_DIR") if name in os.environ}
     node = {"BITCOIN_NODE_URL": deployment.node_url or "", "PYTHONUNBUFFERED": "1"}
     if deployment.node_cookie_file is not None:
         node["BITCOIN_COOKIE_FILE"] = str(deployment.node_cookie_file)

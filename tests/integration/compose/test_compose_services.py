@@ -449,6 +449,7 @@ def test_an_ad_hoc_settlement_through_flower_s_api_is_a_row_with_an_answer(runni
         "+30",
         "--quantity",
         "0.05",
+        "--yes",
         "--json",
     )
     assert created.returncode == 0, created.stderr

@@ -18,7 +18,7 @@ from btcfi.adapters.store.spine.tables import OutboxRow
 from settings.deployment import Deployment
 from tests.support.paths import ROOT
 from workers import cli
-from workers.machine import parties
+from workers.machine import oracles, parties
 
 VECTORS = ROOT / "tests" / "vectors" / "settlement_v2.json"
 SPOT_CENTS = 6_000_000
@@ -252,6 +252,12 @@ def test_health_of_a_worker_that_is_not_there_is_one_line_without_a_password(mon
 def test_a_party_and_its_guest_s_child_find_the_code_where_the_cluster_found_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "/a/checkout")
     assert parties.environment(Deployment(data_dir=tmp_path))["PYTHONPATH"] == "/a/checkout"
+
+
+def test_every_part_keeps_compiled_code_where_the_machine_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/tmp/numba")
+    for told in (parties.environment, oracles.environment):
+        assert told(Deployment(data_dir=tmp_path))["NUMBA_CACHE_DIR"] == "/tmp/numba"
 
 
 def test_more_days_than_a_store_can_count_are_refused(inline, url):
