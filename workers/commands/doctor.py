@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -148,7 +149,12 @@ def data_folder(deployment: Deployment) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as e:
-        yield fail("data folder", f"{folder}: {e.strerror}", "give this user the folder, or set BTCFI_DATA_DIR")
+        volumes = sorted(one for one in there.glob("*") if one.is_mount() and os.access(one, os.W_OK))
+        if e.errno == errno.EROFS and volumes:  # a container's, whose files are the image's
+            named = ", ".join(one.name for one in volumes)
+            yield ok("data folder", f"{folder} is read-only, and its volumes can be written to: {named}")
+        else:
+            yield fail("data folder", f"{folder}: {e.strerror}", "give this user the folder, or set BTCFI_DATA_DIR")
         return
     free = shutil.disk_usage(there).free
     said = f"{folder}, {free / (1 << 30):.1f} GiB free"

@@ -49,7 +49,7 @@ RUNNING = (
 FLOWER_PASSWORD = "flower-password-of-the-test"
 BROKER_IN_IMAGE = "/run/btcfi/broker.sock"
 MINUTES = 3
-PATIENCE = 60
+PATIENCE = 180 if os.environ.get("BTCFI_TEST_IMAGE") else 60  # an image has compiled nothing yet
 IMAGE = os.environ.get("BTCFI_TEST_IMAGE")
 SERVER = os.environ.get("BTCFI_TEST_DATABASE_URL")
 
@@ -402,7 +402,7 @@ def test_recorded_minutes_become_prices_that_metrics_and_the_api_show(priced):
 def test_doctor_finds_nothing_wrong_with_it(running):
     done = running.run("coins", "doctor", "--no-network", "--json")
     said = json.loads(done.stdout)
-    assert said["ok"], said
+    assert [one for one in said["checks"] if one["status"] == "fail"] == []
     status = {check["name"]: check["status"] for check in said["checks"]}
     assert {status[name] for name in ("broker", "node", "database", "schema", "canaries", "guests")} == {"ok"}
     assert FLOWER_PASSWORD not in done.stdout + done.stderr
