@@ -77,7 +77,7 @@ def written(browser, console, signed_in):
     call = write_option(page, console, kind="call", strike="50000", minutes=30)
     binary = write_option(page, console, kind="binary call", strike="45000", minutes=80, american=True)
     page.goto(f"{console.url}/risk")
-    page.get_by_text("2 open options at").wait_for(timeout=LONG)
+    page.get_by_text("2 funded options at").wait_for(timeout=LONG)
     picture(page, "risk")
     context.close()
     return call, binary

@@ -36,7 +36,7 @@ CASES_A_LOT: Final = 24
 """Whose options are sold together. They can be refunded some thousand blocks after the sale, and each case mines:
 of more cases, the last ones would find their options refunded."""
 
-CASE_SECONDS: Final = 75.0
+CASE_SECONDS: Final = 150.0
 """After which a case counts as stalled: leases, backoffs and restarts take 20 s together at the worst."""
 
 LAST_SECONDS: Final = 5.0
