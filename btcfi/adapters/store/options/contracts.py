@@ -155,7 +155,7 @@ def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
     """Return the contracts whose parties are to be told that the sale came to nothing, and were not told yet.
 
     Those of cancelled sales, and of failed ones for which the seller has named coins; one whose buyer waits for coins
-    may go on by itself, and so may one that the seller has signed: its coins are not free, so the buyer is told nothing.
+    may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told.
     """
     told = select(EventRow).where(
         col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
