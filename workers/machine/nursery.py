@@ -77,6 +77,11 @@ MACHINES: Final = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH"
 for in an image nothing can be written beside the code."""
 
 
+def of_the_machine(*also: str) -> dict[str, str]:
+    """Return our environment as far as it is the machine's; also: variables that one part has besides."""
+    return {name: os.environ[name] for name in (*MACHINES, *also) if name in os.environ}
+
+
 def of_our_code(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which ``python -m`` takes its code from where we have ours.
 
@@ -180,9 +185,10 @@ class Nursery:
         ours, its = socket.socketpair()
         make_private(self._log.parent, named=True)
         # neither its environment nor its arguments say anything about the deployment
-        kept = MACHINES
-        environment = {name: os.environ[name] for name in kept if name in os.environ}
-        environment |= {"REMAP_SIGTERM": "SIGQUIT", "PYTHONUNBUFFERED": "1"}  # Celery reads it as it is imported
+        environment = of_the_machine() | {
+            "REMAP_SIGTERM": "SIGQUIT",
+            "PYTHONUNBUFFERED": "1",
+        }  # Celery reads it as it is imported
         environment = of_our_code(environment)
         with its, open_private(self._log, append=True) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program

@@ -34,7 +34,7 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import SECONDS_PER_MINUTE, UnixSeconds
 from settings.deployment import Deployment
 from settings.preset import load_preset
-from workers.machine.nursery import MACHINES
+from workers.machine.nursery import of_the_machine
 
 OLD_KEYS: Final = "BTCFI_ORACLE_KEYS_DIR"
 """Of earlier releases, whose service had the oracles' keys: they are taken over from there once."""
@@ -296,4 +296,4 @@ def command(deployment: Deployment, number: int, *, aggregator: str) -> list[str
 
 def environment(_deployment: Deployment) -> dict[str, str]:
     """Return an oracle's environment: nothing of the deployment."""
-    return {name: os.environ[name] for name in MACHINES if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    return of_the_machine() | {"PYTHONUNBUFFERED": "1"}

@@ -8,7 +8,6 @@ know its address, and it knows the oracles' public keys.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import time
@@ -32,7 +31,7 @@ from settings.preset import load_preset
 from tasks.context import Context
 from workers.deployed import node_of
 from workers.machine import oracles
-from workers.machine.nursery import MACHINES
+from workers.machine.nursery import of_the_machine
 
 PARTIES: Final = ("seller", "buyer")
 
@@ -98,7 +97,7 @@ def addresses(deployment: Deployment, *, wait: float = START_SECONDS) -> tuple[s
 
 def environment(deployment: Deployment) -> dict[str, str]:
     """Return a party's environment: the node, and nothing else of the deployment."""
-    kept = {name: os.environ[name] for name in (*MACHINES, "XDG_RUNTIME_DIR") if name in os.environ}
+    kept = of_the_machine("XDG_RUNTIME_DIR")
     node = {"BITCOIN_NODE_URL": deployment.node_url or "", "PYTHONUNBUFFERED": "1"}
     if deployment.node_cookie_file is not None:
         node["BITCOIN_COOKIE_FILE"] = str(deployment.node_cookie_file)
