@@ -320,7 +320,7 @@ RULE = OfferRule(
         ({"valid_until": AT}, "valid_until"),
         ({"valid_until": AT + 600}, None),
         ({"valid_until": AT + 601}, "valid_until"),
-        ({"instrument": parse_instrument("BTC-18NOV26T1107-60000-C")}, "valid_until"),
+        ({"instrument": parse_instrument("BTC-18NOV20-60000-C")}, None),  # of a market that is played again
         ({"quantity": 1_001}, "quantity"),
         ({"minimum": 1}, "minimum"),
         ({"price": 10_000, "price_cents": 600, "minimum": 9}, "minimum"),
