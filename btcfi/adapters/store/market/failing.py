@@ -1,0 +1,120 @@
+"""How a take fails: by whose fault, what becomes of its contract, and when nothing of it can be funded any more.
+
+A contract that the buyer can fund is not taken back by a word: both sides are told, each takes its coins home, and the
+take has failed once the chain has spent one of them elsewhere.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import or_, select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.market import takes
+from btcfi.adapters.store.market.carrying import AT_ONCE, has_written, owners_of, sent_at, take_of, turn_of
+from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, TakeState
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.cancelling import NotCancellableError
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
+from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow
+from btcfi.adapters.store.spine.times import lapsed
+from btcfi.bitcoin.transaction import OutPoint
+from btcfi.contracts.messages import Role
+from btcfi.units import UnixSeconds
+
+
+def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: UnixSeconds) -> bool:
+    """Note that a side has not done its part of a take, and return whether there was one under way.
+
+    The sale is taken back; where the buyer could fund it already, both are told to take their coins home.
+    """
+    take = take_of(session, option_id)
+    if take is None or take.state not in PENDING_TAKES:
+        return False
+    contracts.note_refusal(session, option_id, role.value, problem, now=now)
+    try:
+        takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
+    except NotCancellableError:
+        pass  # the option has failed, so both are told; ``lost_fundings`` says when the take has, too
+    return True
+
+
+def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
+    """Return whose fault a side's silence or lie is."""
+    owners = owners_of(session, take.option_id)
+    return Fault.MAKER if owners is not None and owners.of(role) == take.maker else Fault.TAKER
+
+
+def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str, Role, str]]:
+    """Return the takes whose turn somebody has let pass: the option, the side, what it has not answered.
+
+    A side's time runs from our letter to it. Whose answer waits for us is not late, however late we are.
+    """
+    query = (
+        select(ContractRow)
+        .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(
+            col(TakeRow.state).in_(PENDING_TAKES),
+            col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+        )
+        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+    )
+    found = []
+    for row in session.execute(query.limit(AT_ONCE)).scalars():
+        turn, owners = turn_of(row.state), owners_of(session, row.option_id)
+        if turn is None or owners is None or (account := owners.of(turn[0])) is None:
+            continue
+        sent = sent_at(session, account, f"{row.option_id}.{turn[1]}")
+        if sent is not None and now - sent >= seconds and not has_written(session, account, row.option_id):
+            found.append((row.option_id, *turn))
+    return found
+
+
+def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[str]:
+    """Return the options of takes for which we have not ordered a contract, or not checked one, for so long."""
+    ordered = select(ContractRow).where(col(ContractRow.option_id) == col(TakeRow.option_id))
+    with_us = ordered.where(
+        or_(col(ContractRow.state) != ContractState.SIGNED, ~lapsed(col(ContractRow.updated_at_unix), now, seconds))
+    )
+    query = select(col(TakeRow.option_id)).where(
+        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.updated_at_unix), now, seconds), ~with_us.exists()
+    )
+    return list(session.execute(query.limit(AT_ONCE)).scalars())
+
+
+def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> dict[str, tuple[OutPoint, ...]]:
+    """Return, by option, the coins of takes whose funding was signed by the seller and that no block holds for so long.
+
+    Where a block has spent one of them otherwise, it can confirm no more.
+    """
+    query = (
+        select(ContractRow)
+        .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(
+            col(TakeRow.state).in_((*PENDING_TAKES, TakeState.FUNDED)),
+            col(ContractRow.state).in_((ContractState.CHECKED, ContractState.FUNDED)),
+            col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+        )
+        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+    )
+    found = {}
+    for row in session.execute(query.limit(100)).scalars():
+        offer, accepted = contracts.halves_of(session, row)
+        coins = (*offer.party.coins, *accepted.party.coins)
+        found[row.option_id] = tuple(coin.outpoint for coin in coins)
+    return found
+
+
+def fail_lost(session: Session, option_id: str, *, now: UnixSeconds) -> None:
+    """Note that the funding of a take can confirm no more: a block has spent one of its coins otherwise."""
+    take = take_of(session, option_id)
+    if take is None or take.state == TakeState.FAILED:
+        return
+    problem = "a block has spent a coin of its funding otherwise"
+    contracts.note_refusal(session, option_id, Role.BUYER.value, problem, now=now)
+    takes.fail_take(
+        session, option_id, fault=fault_of(session, take, Role.BUYER), problem=problem, now=now, dead=True
+    )  # fmt: skip
