@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, exists, func, literal, or_, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market import takes
 from btcfi.adapters.store.market.tables import (
     DESK,
     PENDING_TAKES,
@@ -272,6 +273,13 @@ def owners_by_event(session: Session, events: Sequence[str]) -> dict[str, set[st
 def take_of(session: Session, option_id: str) -> TakeRow | None:
     """Return the take that made an option, None of one that none made."""
     return session.execute(select(TakeRow).where(col(TakeRow.option_id) == option_id)).scalar_one_or_none()
+
+
+def follow_funding(session: Session, option_id: str, *, now: UnixSeconds) -> None:
+    """Have a take follow its contract, whose funding is signed by both."""
+    contract = session.get(ContractRow, option_id)
+    if contract is not None and contract.state == ContractState.FUNDED and take_of(session, option_id) is not None:
+        takes.mark_funded(session, option_id, now=now)
 
 
 def funded_unseen(session: Session, *, limit: int = AT_ONCE) -> list[str]:

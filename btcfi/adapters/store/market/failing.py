@@ -6,6 +6,9 @@ take has failed once the chain has spent one of them elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
@@ -15,7 +18,7 @@ from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, Ta
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
-from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow
+from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow, OptionState
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
@@ -83,13 +86,21 @@ def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[s
     return list(session.execute(query.limit(AT_ONCE)).scalars())
 
 
-def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> dict[str, tuple[OutPoint, ...]]:
-    """Return, by option, the coins of takes whose funding was signed by the seller and that no block holds for so long.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfunded:
+    """A take whose funding the seller has signed, and no block holds."""
 
-    Where a block has spent one of them otherwise, it can confirm no more.
-    """
+    option_id: str
+    coins: Mapping[OutPoint, Role]
+    """Whose coins it spends: where a block spends one of them otherwise, it can confirm no more."""
+    blamed: Role | None
+    """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
+
+
+def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unfunded]:
+    """Return the takes whose funding the seller has signed and no block holds, for so long."""
     query = (
-        select(ContractRow)
+        select(ContractRow, col(OptionRow.state))
         .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .where(
@@ -100,21 +111,28 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> dict[str
         )
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
     )
-    found = {}
-    for row in session.execute(query.limit(100)).scalars():
+    found = []
+    for row, state in session.execute(query.limit(100)):
         offer, accepted = contracts.halves_of(session, row)
-        coins = (*offer.party.coins, *accepted.party.coins)
-        found[row.option_id] = tuple(coin.outpoint for coin in coins)
+        coins = {coin.outpoint: offer.role for coin in offer.party.coins}
+        coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
+        blamed = Role.BUYER if state == OptionState.FAILED else None
+        found.append(Unfunded(option_id=row.option_id, coins=coins, blamed=blamed))
     return found
 
 
-def fail_lost(session: Session, option_id: str, *, now: UnixSeconds) -> None:
-    """Note that the funding of a take can confirm no more: a block has spent one of its coins otherwise."""
+def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds) -> None:
+    """Note that the funding of a take can confirm no more: a block has spent a coin of it otherwise.
+
+    role: whose fault it is.
+    """
     take = take_of(session, option_id)
     if take is None or take.state == TakeState.FAILED:
         return
-    problem = "a block has spent a coin of its funding otherwise"
-    contracts.note_refusal(session, option_id, Role.BUYER.value, problem, now=now)
+    problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
+    if option.last_error is None:
+        contracts.note_refusal(session, option_id, role.value, problem, now=now)
+    fault = fault_of(session, take, role)
     takes.fail_take(
-        session, option_id, fault=fault_of(session, take, Role.BUYER), problem=problem, now=now, dead=True
+        session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip
