@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from btcfi.adapters.store.market import carrying, failing, takes
+from btcfi.adapters.store.market import failing, takes
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import event_of, terms_of
 from btcfi.adapters.store.options.tables import OptionRow
@@ -44,7 +44,7 @@ def _check(here: Context, setup: contracts.Setup) -> None:
         check_signed(agreement, setup.signed, sealed=setup.sealed)
         with here.work() as session:
             contracts.mark_checked(session, option_id, agreement, now=here.now(), network=here.deployment.network)
-            if carrying.take_of(session, option_id) is not None:
+            if takes.take_of_option(session, option_id) is not None:
                 takes.mark_checked(session, option_id, now=here.now())
     except NotHeldError as e:  # no party can mend that: the contract stays as it is
         note_unheld_contract(here, option_id, str(e))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -20,8 +21,8 @@ from celery import shared_task
 from btcfi.adapters.oracle.asking import OraclesAwayError, announcements
 from btcfi.adapters.party.mailbox import read_message, take_away
 from btcfi.adapters.sealed_letters import SealedToAnotherError
-from btcfi.adapters.store.market import carrying, failing, letters
-from btcfi.adapters.store.market.carrying import Owners, Waiting, turn_of
+from btcfi.adapters.store.market import carrying, failing, letters, takes
+from btcfi.adapters.store.market.carrying import Waiting, turn_of
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
@@ -193,6 +194,17 @@ def _take_one(here: Context, option_id: str, kind: str, message: dict[str, Any])
 # ---- letters
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Word:
+    """What a letter is about, by its name and its sender."""
+
+    id: int
+    option_id: str
+    kind: str
+    role: Role
+    """As whom its sender speaks."""
+
+
 def _take_letters(here: Context, carriers: Carriers) -> None:
     """Take what accounts have written, each one's first letter first, for TAKE_SECONDS in all."""
     with here.store.reading() as session:
@@ -220,6 +232,7 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> None:
     if owners is None or role is None:
         _put_away(here, one, "speaks of an option that is none of its")
         return
+    word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
     with _apart(here, option_id, "not taken yet"):
         try:
             said = carriers.opened(one.sender, one.name, sealed)
@@ -227,14 +240,14 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> None:
             _put_away(here, one, str(e))
             return
         if last == REFUSED:
-            _take_refusal(here, one, option_id, kind, role, _reason(said))
+            _take_refusal(here, word, _reason(said))
         elif last == WAITS:
-            _take_wait(here, one, option_id, kind, role, _reason(said))
+            _take_wait(here, word, _reason(said))
         elif kind in CARRIED:
             carriers.of(owners)[role.other].put(one.name, said.letter.body, said=said)
             _put_away(here, one)
         elif kind in TAKE and FROM.get(kind, role) is role:
-            _take_said(here, one, option_id, kind, role, said.letter.body)
+            _take_said(here, word, said.letter.body)
         else:
             _put_away(here, one, f"says {kind!a}, which is not its to say")
 
@@ -246,22 +259,23 @@ def _put_away(here: Context, one: Waiting, problem: str = "") -> None:
         letters.acknowledge(session, None, [one.id], now=here.now())
 
 
-def _take_said(here: Context, one: Waiting, option_id: str, kind: str, role: Role, message: dict[str, Any]) -> None:
+def _take_said(here: Context, word: _Word, message: dict[str, Any]) -> None:
     """Take what an account has said; what says anything else than was asked ends its take."""
+    name = word.option_id
     try:
-        _check_said(kind, message)
+        _check_said(word.kind, message)
         with here.work() as session:
-            TAKE[kind](session, option_id, message, now=here.now())
-            if kind == "funded":
-                carrying.follow_funding(session, option_id, now=here.now())
-            letters.acknowledge(session, None, [one.id], now=here.now())
+            TAKE[word.kind](session, name, message, now=here.now())
+            if word.kind == "funded":
+                carrying.follow_funding(session, name, now=here.now())
+            letters.acknowledge(session, None, [word.id], now=here.now())
     except RetryableError:
         raise
     except BtcfiError as e:
         with here.work() as session:
-            if not failing.fail_by(session, option_id, role, str(e), now=here.now()):
-                contracts.note_error(session, option_id, str(e), now=here.now())
-            letters.acknowledge(session, None, [one.id], now=here.now())
+            if not failing.fail_by(session, name, word.role, str(e), now=here.now()):
+                contracts.note_error(session, name, str(e), now=here.now())
+            letters.acknowledge(session, None, [word.id], now=here.now())
 
 
 def _check_said(kind: str, message: dict[str, Any]) -> None:
@@ -272,25 +286,25 @@ def _check_said(kind: str, message: dict[str, Any]) -> None:
         check_sealed(message)
 
 
-def _take_refusal(here: Context, one: Waiting, option_id: str, kind: str, role: Role, reason: str) -> None:
+def _take_refusal(here: Context, word: _Word, reason: str) -> None:
     """Take that a side has refused our message of a kind, where that is what we wait for."""
     with here.work() as session:
-        row = session.get(ContractRow, option_id)
-        if row is not None and turn_of(row.state) == (role, kind):
-            _refused(here, session, row, kind, role, reason)
-        elif kind.startswith("close-"):
-            contracts.note_refusal(session, option_id, role.value, reason, now=here.now())
-        letters.acknowledge(session, None, [one.id], now=here.now())
+        row = session.get(ContractRow, word.option_id)
+        if row is not None and turn_of(row.state) == (word.role, word.kind):
+            _refused(here, session, row, word, reason)
+        elif word.kind.startswith("close-"):
+            contracts.note_refusal(session, word.option_id, word.role.value, reason, now=here.now())
+        letters.acknowledge(session, None, [word.id], now=here.now())
 
 
-def _refused(here: Context, session: Session, row: ContractRow, kind: str, role: Role, reason: str) -> None:
+def _refused(here: Context, session: Session, row: ContractRow, word: _Word, reason: str) -> None:
     """Note a refusal. Of a take it is looked at before who is to blame: a message that lies is rightly refused."""
-    name = row.option_id
-    if carrying.take_of(session, name) is None:
+    name, role = word.option_id, word.role
+    if takes.take_of_option(session, name) is None:
         contracts.note_refusal(session, name, role.value, reason, now=here.now())
-    elif kind in ("offer", "accept") and not _coins_are_there(session, row, kind):
+    elif word.kind in {"offer", "accept"} and not _coins_are_there(session, row, word.kind):
         failing.fail_by(session, name, role.other, f"its coins are not there: {reason}", now=here.now())
-    elif kind == "accept":  # the guest has to be run to know whether its signatures are sound
+    elif word.kind == "accept":  # the guest has to be run to know whether its signatures are sound
         enqueue(session, [Work(flow="check_accept", arguments=(name, reason))], now=here.now())
     else:
         failing.fail_by(session, name, role, reason, now=here.now())
@@ -306,12 +320,12 @@ def _coins_are_there(session: Session, row: ContractRow, kind: str) -> bool:
     )
 
 
-def _take_wait(here: Context, one: Waiting, option_id: str, kind: str, role: Role, reason: str) -> None:
+def _take_wait(here: Context, word: _Word, reason: str) -> None:
     with here.work() as session:
-        row = session.get(ContractRow, option_id)
-        if row is not None and turn_of(row.state) == (role, kind):
-            contracts.note_waits(session, option_id, role.value, reason, now=here.now())
-        letters.acknowledge(session, None, [one.id], now=here.now())
+        row = session.get(ContractRow, word.option_id)
+        if row is not None and turn_of(row.state) == (word.role, word.kind):
+            contracts.note_waits(session, word.option_id, word.role.value, reason, now=here.now())
+        letters.acknowledge(session, None, [word.id], now=here.now())
 
 
 def _reason(said: SignedLetter) -> str:

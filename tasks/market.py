@@ -58,12 +58,9 @@ def _lapse(here: Context) -> None:
 
 def _follow(here: Context) -> None:
     """Have takes follow what became of their options without a word to them: funded on the chain, cancelled."""
-    with here.store.reading() as session:
-        funded, cancelled = carrying.funded_unseen(session), carrying.come_to_nothing(session)
     with here.work() as session:
-        for option_id in funded:
-            takes.mark_funded(session, option_id, now=here.now())
-        for option_id in cancelled:
+        takes.follow(session, now=here.now())
+        for option_id in carrying.come_to_nothing(session):
             takes.fail_take(session, option_id, fault=Fault.DESK, problem="the sale was cancelled", now=here.now())
 
 
@@ -98,8 +95,8 @@ def _fail_lost(here: Context, seconds: int) -> None:
 
 def _fail_if_lost(here: Context, one: Unfunded) -> None:
     points = list(one.coins)
-    found = node(os.getpid()).unspent_many(points, include_pool=False)
+    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
     gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
-    if gone and len(gone) < len(points):  # all of them: its own funding, which the walk has yet to see
+    if gone and held is None:
         with here.work() as session:
             failing.fail_lost(session, one.option_id, one.blamed or one.coins[gone[0]], now=here.now())

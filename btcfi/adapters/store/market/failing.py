@@ -7,13 +7,14 @@ take has failed once the chain has spent one of them elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
-from btcfi.adapters.store.market.carrying import AT_ONCE, has_written, owners_of, sent_at, take_of, turn_of
+from btcfi.adapters.store.market.carrying import AT_ONCE, has_written, owners_of, sent_at, turn_of
 from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, TakeState
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
@@ -30,14 +31,12 @@ def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: 
 
     The sale is taken back; where the buyer could fund it already, both are told to take their coins home.
     """
-    take = take_of(session, option_id)
+    take = takes.take_of_option(session, option_id)
     if take is None or take.state not in PENDING_TAKES:
         return False
     contracts.note_refusal(session, option_id, role.value, problem, now=now)
-    try:
+    with suppress(NotCancellableError):  # the option has failed, so both are told; ``fail_lost`` ends the take, too
         takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
-    except NotCancellableError:
-        pass  # the option has failed, so both are told; ``lost_fundings`` says when the take has, too
     return True
 
 
@@ -59,6 +58,8 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
         .where(
             col(TakeRow.state).in_(PENDING_TAKES),
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+            # whose buyer was late already: both were told, and the chain says what becomes of it
+            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED),
             lapsed(col(ContractRow.updated_at_unix), now, seconds),
         )
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
@@ -93,6 +94,8 @@ class Unfunded:
     option_id: str
     coins: Mapping[OutPoint, Role]
     """Whose coins it spends: where a block spends one of them otherwise, it can confirm no more."""
+    funding: OutPoint
+    """Its collateral: where that is there, a block holds it after all."""
     blamed: Role | None
     """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
 
@@ -100,7 +103,7 @@ class Unfunded:
 def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unfunded]:
     """Return the takes whose funding the seller has signed and no block holds, for so long."""
     query = (
-        select(ContractRow, col(OptionRow.state))
+        select(ContractRow, OptionRow)
         .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .where(
@@ -112,12 +115,13 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unf
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
     )
     found = []
-    for row, state in session.execute(query.limit(100)):
+    for row, option in session.execute(query.limit(100)):
         offer, accepted = contracts.halves_of(session, row)
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
-        blamed = Role.BUYER if state == OptionState.FAILED else None
-        found.append(Unfunded(option_id=row.option_id, coins=coins, blamed=blamed))
+        blamed = Role.BUYER if option.state == OptionState.FAILED else None
+        funding = contracts.funding_outpoint(option)
+        found.append(Unfunded(option_id=row.option_id, coins=coins, funding=funding, blamed=blamed))
     return found
 
 
@@ -126,7 +130,7 @@ def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds)
 
     role: whose fault it is.
     """
-    take = take_of(session, option_id)
+    take = takes.take_of_option(session, option_id)
     if take is None or take.state == TakeState.FAILED:
         return
     problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
