@@ -57,30 +57,32 @@ class Agreed:
     """
 
 
+def part_of(value: object, member: Membership) -> tuple[MarketPart, Deal]:
+    """Return the market part of a JSON value with its deal, all signatures checked, one side of it ours.
+
+    Raises InvalidInputError, and what ``market.part.check_part`` raises.
+    """
+    part = decode_part(value)
+    deal = check_part(part, desk=member.desk)
+    if member.identity not in (deal.seller, deal.buyer):
+        raise InvalidInputError(WHERE, "a deal between two others", f"one of {member.identity.hex()[:16]}")
+    return part, deal
+
+
 class MarketDeals:
     """One party's deals at the desk that it has joined."""
 
     def __init__(self, member: Membership, ledger: MarketLedger, *, clock: Callable[[], float] = time.time) -> None:
         self._member, self._ledger, self._clock = member, ledger, clock
 
-    def part_of(self, value: object) -> tuple[MarketPart, Deal]:
-        """Return the market part of a JSON value with its deal, all signatures checked, one side of it ours.
-
-        Raises InvalidInputError, and what ``market.part.check_part`` raises.
-        """
-        part = decode_part(value)
-        deal = check_part(part, desk=self._member.desk)
-        if self._member.identity not in (deal.seller, deal.buyer):
-            raise InvalidInputError(WHERE, "a deal between two others", f"one of {self._member.identity.hex()[:16]}")
-        return part, deal
-
     def agree(self, value: object, *, terms: ContractTerms, role: Role, name: str) -> Agreed:
         """Return what a contract's market part makes of it. terms, role: what we are asked to sign, on which side.
 
         name: of the contract's messages. Raises InvalidInputError for another's deal or other terms, NotFoundError for
-        an offer or a take that is not in our ledger, OfferWithdrawnError, LapsedError, and as ``part_of``.
+        an offer or a take that is not in our ledger, OfferWithdrawnError, LapsedError, and as
+        ``part_of``.
         """
-        part, deal = self.part_of(value)
+        part, deal = part_of(value, self._member)
         offer, take = part.offer.offer, part.take.take
         mine = deal.seller if role is Role.SELLER else deal.buyer
         if mine != self._member.identity:

@@ -28,7 +28,7 @@ from btcfi.adapters.files import (
     write_private,
 )
 from btcfi.adapters.keystore import Keystore
-from btcfi.adapters.party.market_deals import MarketDeals
+from btcfi.adapters.party.market_deals import part_of
 from btcfi.adapters.party.membership import Membership
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.signed_http import DeskAwayError, DeskBusyError, DeskRefusedError
@@ -113,23 +113,24 @@ class Postman:
     """One party's letters. ``fetch`` and ``deliver`` may run in a thread each; ``start`` does so."""
 
     def __init__(
-        self, fetching: Desk, sending: Desk, *, member: Membership, keystore: Keystore, deals: MarketDeals,
-        inbox: Path, outbox: Path, say: Callable[[str], object] = log.warning,
+        self, fetching: Desk, sending: Desk, *, member: Membership, keystore: Keystore,
+        inbox: Path, outbox: Path, arrived: Event | None = None, say: Callable[[str], object] = log.warning,
     ) -> None:  # fmt: skip
         """Take two connections to the desk, of which one waits most of the time, and the party's own two folders.
 
-        say: is told once when the desk is away, and once when it is back.
+        arrived: is set when a letter came. say: is told once when the desk is away, and once when it is back.
         """
         self._fetching, self._sending, self._say = fetching, sending, say
-        self._member, self._keystore, self._deals = member, keystore, deals
+        self._member, self._keystore = member, keystore
         self._inbox, self._outbox = inbox, outbox
         self._others: dict[str, Registration] = {}
         self._at_once = MOST_AT_ONCE
         self._told_to_wait: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self._stopping, self._lock = Event(), Lock()
-        self.arrived, self.handled = Event(), Event()
+        self.arrived, self.handled = arrived or Event(), Event()
         """Set when a letter came; to be set when something lies in the outbox."""
+        self.url = member.url
         for folder in (inbox, outbox):
             make_private(folder)
         with real_folder(inbox, rooms=_DONE[1:]):
@@ -279,7 +280,7 @@ class Postman:
 
     def _remember(self, option: str, part: object) -> Registration:
         """Return the other side of a market part of ours, and remember it. Raises BtcfiError."""
-        checked, deal = self._deals.part_of(part)
+        checked, deal = part_of(part, self._member)
         if checked.take.take.option_id != option:
             raise NotOursError(option, f"is the deal {checked.take.take.option_id[:16]}")
         other = checked.buyer if deal.seller == self._member.identity else checked.seller
