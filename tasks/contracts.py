@@ -95,17 +95,17 @@ def exchange() -> None:
     _publish(here, carriers)
 
 
-def carry(here: Context) -> None:
-    """Do of an exchange what letters and takes wait for, if there is any: one question to the store where not."""
+def carry(here: Context) -> bool:
+    """Do of an exchange what letters and takes wait for, if there is any; return whether a take is under way."""
     with here.store.reading() as session:
-        idle = not carrying.has_work(session)
-    if idle:
-        return
-    carriers = Carriers(here)
-    _order(here)
-    _take_letters(here, carriers)
-    _withdraw(here, carriers)
-    _deliver(here, carriers)
+        waits, under_way = carrying.has_work(session), carrying.under_way(session)
+    if waits:
+        carriers = Carriers(here)
+        _order(here)
+        _take_letters(here, carriers)
+        _withdraw(here, carriers)
+        _deliver(here, carriers)
+    return under_way
 
 
 def _take_folders(here: Context, carriers: Carriers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic, sleep
 from typing import Final
 
 import structlog
@@ -25,10 +26,19 @@ OURS: Final = 6
 log = structlog.get_logger("btcfi.market")
 
 
+LINGER_SECONDS: Final = 0.6
+"""How long one run goes on looking while a take is under way: below its interval, so that others have their turn."""
+
+LOOK_SECONDS: Final = 0.05
+"""Between two looks of it: three letters are on the way of a take, and each waits for one."""
+
+
 @shared_task(name="market.carry")
 def carry() -> None:
     """Carry letters between the two sides of each contract, where any wait."""
-    contracts.carry(context())
+    here, until = context(), monotonic() + LINGER_SECONDS
+    while contracts.carry(here) and monotonic() < until:
+        sleep(LOOK_SECONDS)
 
 
 @shared_task(name="market.tick")

@@ -126,6 +126,25 @@ def test_a_silent_maker_loses_its_take_and_its_rank_and_the_taker_s_coins_are_fr
     )
 
 
+def test_one_run_carries_what_comes_while_it_looks(stage, ada, bob, monkeypatch):
+    name = bob.take(ada.offer())
+    looks = iter(range(100))
+
+    def answered(_):
+        ada.work()
+        bob.work()
+        if next(looks) == 3:
+            monkeypatch.setattr(market, "monotonic", lambda: float("inf"))
+
+    monkeypatch.setattr(market, "sleep", answered)
+    monkeypatch.setattr(market, "monotonic", lambda: 0.0)
+    market.carry()
+    assert stage.contract(name).state == "signed"
+    monkeypatch.undo()
+    stage.trade(2)
+    assert stage.contract(name).state == "funded"
+
+
 def changed(path, change):
     message = json.loads(path.read_text())
     change(message)

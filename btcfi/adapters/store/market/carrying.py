@@ -19,6 +19,7 @@ from btcfi.adapters.store.market.tables import (
     FirmOfferRow,
     LetterRow,
     TakeRow,
+    TakeState,
 )
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
@@ -141,6 +142,11 @@ def has_work(session: Session) -> bool:
     if session.execute(select(or_(mail, ordered))).scalar_one():
         return True
     return bool(undelivered(session, limit=1))
+
+
+def under_way(session: Session) -> bool:
+    """Return whether a take waits for signatures: then letters come soon."""
+    return bool(session.execute(select(exists().where(col(TakeRow.state) == TakeState.TAKEN))).scalar_one())
 
 
 def undelivered(session: Session, *, limit: int = AT_ONCE) -> list[ContractRow]:
