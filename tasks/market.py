@@ -14,7 +14,8 @@ from celery import shared_task
 from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
-from btcfi.units import UnixSeconds
+from btcfi.errors import UnreachableError
+from btcfi.units import Height, UnixSeconds
 from settings.market_preset import load_market_preset
 from tasks import contracts
 from tasks.context import Context, context, node
@@ -93,12 +94,31 @@ def _fail_late(here: Context, seconds: int) -> None:
 
 
 def _fail_lost(here: Context, seconds: int) -> None:
-    """End the takes whose funding no block can hold any more, since one has spent a coin of it otherwise."""
+    """End the takes whose funding no block can hold any more, since one has spent a coin of it otherwise.
+
+    Only a new block can have.
+    """
+    tip = _tip()
+    if tip is None or tip == _looked.get(os.getpid()):
+        return
     with here.store.reading() as session:
-        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds)
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
+    _looked[os.getpid()] = tip
     for one in unfunded:
         with _apart(here, one.option_id) as session:
             _fail_if_lost(here, session, one)
+
+
+_looked: Final[dict[int, Height]] = {}
+"""By process: the block at which it looked last."""
+
+
+def _tip() -> Height | None:
+    try:
+        return node(os.getpid()).block_count()
+    except UnreachableError as e:
+        log.warning("no funding is looked up", reason=str(e))
+        return None
 
 
 def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:

@@ -307,8 +307,7 @@ def test_attestations_go_to_the_two_sides_of_their_event_alone(stage, ada, bob, 
     assert not list(folder.rglob("*.attestation.json"))
 
 
-def test_an_account_whose_messages_are_files_trades_with_one_that_writes_letters(stage, ada):
-    """What an owner of one of the two folders is after `btcfi migrate parties`."""
+def test_only_its_two_sides_are_heard_of_an_option_by_letter_or_by_file(stage, ada, bob):
     with stage.here.store.transaction() as session:
         registered = trader("eve").registered(desk=stage.desk.public.desk_key)
         eve = accounts.register(session, registered, now=stage.here.now(), carrier="folder").id
@@ -325,6 +324,8 @@ def test_an_account_whose_messages_are_files_trades_with_one_that_writes_letters
     for folder in ("seller", "buyer"):
         outbox = stage.deployment.parties_dir / folder / "outbox"
         (outbox / "filed.offer.json").write_text(json.dumps(offer))
+    (bob.outbox / "filed.offer.json").write_text(json.dumps(offer))
+    bob.work()
     exchange_tasks.exchange()
     assert stage.contract("filed").last_error is None
     outbox = make_outbox(inbox)
