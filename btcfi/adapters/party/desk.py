@@ -152,6 +152,8 @@ class PartyDesk:
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
             _remember_deal(contract, agreed)
             self._keep(contract)
+        if agreed is not None:  # the other side has seconds to answer, and then our own guest is asked
+            self._agreements.guest_of(terms.announcements[0].event).begin()
         return offer
 
     def accept(
@@ -253,7 +255,8 @@ class PartyDesk:
         StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
-        done, kept = [], []
+        done: list[str] = []
+        kept: list[str] = []
         for name in names:
             with self._store.alone():
                 contract = self._store.load(name)
