@@ -6,7 +6,7 @@ Locks are taken in one order: the option, its contract, the take, the counter of
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
@@ -34,7 +34,6 @@ from btcfi.adapters.store.options.backlog import refuse_above
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import NoPriceYetError, Owners, store_option
-from btcfi.adapters.store.options.sales import Market, SaleRule, read_market
 from btcfi.adapters.store.options.tables import (
     LOCKED_OPTIONS,
     SETTLED_OPTIONS,
@@ -47,6 +46,9 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import Deal, SignedTake, deal_of, encode_signed_take
 from btcfi.options.terms import validate_terms
 from btcfi.units import UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.adapters.store.options.sales import Market, SaleRule
 
 MAX_PROBLEM: Final = 300
 """Characters of why a take failed, which may repeat what somebody else wrote."""
@@ -87,6 +89,8 @@ def _fit_market(
     session: Session, deal: Deal, rule: SaleRule, *, now: UnixSeconds, wall: UnixSeconds, before: Market | None
 ) -> Market:
     """Return the market that a deal may be made in, as any sale. Raises NoPriceYetError and as ``take``."""
+    from btcfi.adapters.store.options.sales import read_market  # noqa: PLC0415 - numpy, which only taking needs
+
     market = read_market(session, rule, now=now, before=before)
     if market is None:
         raise NoPriceYetError(rule.feed)
