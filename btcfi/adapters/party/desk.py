@@ -155,6 +155,8 @@ class PartyDesk:
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
             _remember_deal(contract, agreed)
             self._keep(contract)
+        if agreed is not None:  # the other side has seconds to answer, and then our own guest is asked
+            self._agreements.guest_of(terms.announcements[0].event).begin()
         return offer
 
     def accept(

@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, func, insert, literal_column, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState
-from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
 from btcfi.adapters.store.spine.tables import CounterRow
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
 from btcfi.units import UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.adapters.store.options.sales import Market
 
 RANKS: Final = "offer_ranks"
 """The counter that numbers offers in the order of their posting."""
