@@ -119,6 +119,47 @@ def test_a_deal_that_is_not_signed_in_time_frees_both_sides_coins_by_itself(worl
     assert all(one.withdrawn and not one.may_be_funded for one in world.buyer.contracts())
 
 
+def signed_by_the_seller(world):
+    offer = world.post()
+    part = world.part(offer, world.take(offer))
+    name = world.propose(part)
+    world.turn(name, part)
+    world.seller.work()
+    assert world.seller.contracts()[0].sign is not None
+    return name, part
+
+
+def late(world, part, seconds):
+    world.clock.at = part.take.take.valid_until + seconds
+    world.seller.mail._let_go_at = 0.0
+    world.seller.work()
+
+
+def test_what_a_stranger_leaves_unfunded_is_taken_home_a_minute_after_the_deal_s_time(world):
+    """Else it would hold an option on the deal for hours, paid by nobody."""
+    _, part = signed_by_the_seller(world)
+    late(world, part, 59)
+    assert world.seller.contracts()[0].cancelled is None
+    late(world, part, 60)
+    (contract,) = world.seller.contracts()
+    pool = world.parties.node.pool_entry(contract.cancelled.txid)
+    assert pool is not None
+    world.parties.wallet.mine()
+    late(world, part, 90)
+    assert world.seller.contracts()[0].cancelled == contract.cancelled
+
+
+def test_a_funding_that_waits_in_the_pool_is_left_alone_however_late_it_is(world):
+    name, part = signed_by_the_seller(world)
+    world.carry(name, part)
+    world.buyer.work()
+    late(world, part, 600)
+    assert world.seller.contracts()[0].cancelled is None
+    world.parties.wallet.mine()
+    late(world, part, 700)
+    assert world.seller.contracts()[0].funded
+
+
 def until(condition):
     deadline = time.monotonic() + 20
     while not condition():
