@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic, sleep
 from typing import Final
 
 import structlog
@@ -10,7 +11,6 @@ from celery import shared_task
 
 from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
 from btcfi.adapters.store.market.failing import Unfunded
-from btcfi.adapters.store.market.tables import Fault
 from btcfi.errors import BtcfiError, UnreachableError
 from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
@@ -26,10 +26,19 @@ OURS: Final = 6
 log = structlog.get_logger("btcfi.market")
 
 
+LINGER_SECONDS: Final = 0.6
+"""How long one run goes on looking while a take is under way: below its interval, so that others have their turn."""
+
+LOOK_SECONDS: Final = 0.05
+"""Between two looks of it: three letters are on the way of a take, and each waits for one."""
+
+
 @shared_task(name="market.carry")
 def carry() -> None:
     """Carry letters between the two sides of each contract, where any wait."""
-    contracts.carry(context())
+    here, until = context(), monotonic() + LINGER_SECONDS
+    while contracts.carry(here) and monotonic() < until:
+        sleep(LOOK_SECONDS)
 
 
 @shared_task(name="market.tick")
@@ -61,7 +70,7 @@ def _follow(here: Context) -> None:
     with here.work() as session:
         takes.follow(session, now=here.now())
         for option_id in carrying.come_to_nothing(session):
-            takes.fail_take(session, option_id, fault=Fault.DESK, problem="the sale was cancelled", now=here.now())
+            failing.fail_by_us(session, option_id, "the sale was cancelled", now=here.now())
 
 
 def _fail_late(here: Context, seconds: int) -> None:
@@ -76,7 +85,7 @@ def _fail_late(here: Context, seconds: int) -> None:
     for option_id in ours:
         with here.work() as session:
             problem = f"the service has not done its part in {OURS * seconds} s"
-            takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=here.now())
+            failing.fail_by_us(session, option_id, problem, now=here.now())
 
 
 def _fail_lost(here: Context, seconds: int) -> None:
