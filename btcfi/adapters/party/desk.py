@@ -321,13 +321,14 @@ class PartyDesk:
         self._store.save(contract)
         return True
 
-    def sign(self, accepted: Accept) -> Sign:
+    def sign(self, accepted: Accept, *, named: str = "") -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
 
-        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another,
-        and WrongMandateError, OutsideMandateError.
+        One answer an offer is signed; the same again gets the same signatures. named: as its message is: whom a deal
+        is with says its name. Raises AlreadySignedError for another, and WrongMandateError, OutsideMandateError.
         """
         contract = self._answered(accepted)
+        _check_named(contract, named)
         if contract.sign is not None:
             return contract.sign
         return self._give_signatures(contract, self._about_to_sign(contract))
@@ -398,13 +399,14 @@ class PartyDesk:
         if any(coin.outpoint in held for coin in party.coins):
             raise CoinsPromisedError
 
-    def complete(self, signed: Sign) -> Transaction:
+    def complete(self, signed: Sign, *, named: str = "") -> Transaction:
         """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast.
 
-        The same again broadcasts the same again. Raises WrongMandateError, OutsideMandateError, and what
-        ``setup.complete`` raises.
+        The same again broadcasts the same again. named: as in ``sign``. Raises WrongMandateError, OutsideMandateError,
+        and what ``setup.complete`` raises.
         """
         contract = self._countersigned(signed)
+        _check_named(contract, named)
         if contract.funding is None:
             contract.sign = signed
             return self._fund(contract, self._about_to_sign(contract))
@@ -565,6 +567,12 @@ class PartyDesk:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
+
+
+def _check_named(contract: PartyContract, named: str) -> None:
+    """Refuse a message of one deal inside another's: it would be of somebody whom this deal is not with."""
+    if named and contract.firm_offer and contract.order != named:
+        raise setup.WrongMessageError("the", f"is of {contract.order[:16]}, and came as one of {named[:16]!a}")
 
 
 def _remember_deal(contract: PartyContract, agreed: Agreed | None) -> None:

@@ -337,11 +337,11 @@ class PartyMail:
 
     def _accept(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         self._check_not_withdrawn(name, rooms=("",))
-        return "sign", encode_sign(self._desk.sign(decode_accept(message)))
+        return "sign", encode_sign(self._desk.sign(decode_accept(message), named=name))
 
     def _sign(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         self._check_not_withdrawn(name, rooms=("",))
-        return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
+        return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message), named=name))
 
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         request = decode_close_request(message)

@@ -216,7 +216,7 @@ def postman_of(member: Membership, keystore: Keystore, inbox: Path, outbox: Path
     from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - as above
 
     fetching, sending = (
-        SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk, attempts=1) for _ in range(2)
+        SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk, attempts=2) for _ in range(2)
     )
     return Postman(
         fetching, sending, member=member, keystore=keystore, inbox=inbox, outbox=outbox, arrived=arrived,

@@ -313,6 +313,27 @@ def test_a_second_offer_of_one_deal_is_not_accepted(wallet, tmp_path):
     assert (world.buyer.free(), len(world.buyer.contracts())) == (held, 1)
 
 
+def test_an_answer_to_one_deal_does_not_answer_another(wallet, tmp_path):
+    """Who is the other side of one deal would become that of a second one, which somebody else has taken."""
+    world = LetterWorld(wallet, tmp_path)
+    offer = world.post(number=next(_number))
+    parts = [world.part(offer, world.take(offer, number=next(_number))) for _ in range(2)]
+    names = [world.propose(part) for part in parts]
+    world.seller.work()
+    for name, part in zip(names, parts, strict=True):
+        world.carry(name, part)
+    world.buyer.work()
+    answer = world.desk.said(world.buyer.trader, f"{names[1]}.accept")
+    forged = sign_letter(
+        dataclasses.replace(world.desk.letter(world.buyer.trader, f"{names[0]}.accept").letter, body=answer),
+        world.buyer.trader.keystore.request_secret(),
+    )
+    world.desk.send(world.seller.trader, f"{names[0]}.accept", {}, said=forged)
+    world.seller.work()
+    assert names[1][:16] in world.seller.refused(f"{names[0]}.accept")
+    assert [one.sign for one in world.seller.contracts()] == [None, None]
+
+
 def test_what_was_agreed_in_time_is_signed_in_time_or_never(wallet, tmp_path):
     """A desk that holds the last letter back holds an option on the deal; it ends with the take."""
     world = LetterWorld(wallet, tmp_path)
