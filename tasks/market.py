@@ -23,6 +23,12 @@ from tasks.context import Context, context, node
 KEEP_LETTERS_SECONDS: Final = 7 * 86_400
 """After it was read; longer than any attestation is delivered, so that none comes a second time."""
 
+KEEP_OFFERS_SECONDS: Final = 86_400
+"""After an offer lapsed of which nothing was taken: a maker that quotes all day writes hundreds of thousands."""
+
+AT_MOST_PRUNED: Final = 100_000
+"""Offers that one hour forgets: 27 a second, posted for good."""
+
 OURS: Final = 6
 """Times the seconds of a side, in which a take is checked or over: three turns of a side, and as much for us."""
 
@@ -57,10 +63,19 @@ def tick() -> None:
 
 @shared_task(name="market.prune")
 def prune() -> None:
-    """Forget letters that were read long ago."""
+    """Forget letters that were read long ago, and offers that lapsed untaken."""
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+    _forget_offers(here)
+
+
+def _forget_offers(here: Context) -> None:
+    for _ in range(AT_MOST_PRUNED // offers.AT_ONCE):  # each by itself, so that nobody waits long for the store
+        with here.store.transaction() as session:
+            many = offers.prune_offers(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
+        if many < offers.AT_ONCE:
+            return
 
 
 def _lapse(here: Context) -> None:
