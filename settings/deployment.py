@@ -98,6 +98,7 @@ class Deployment(BaseSettings):
 
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
+    desk_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "desk.key")
     oracles: Texts = ()
     minute_events: bool = False
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")
@@ -145,7 +146,7 @@ class Deployment(BaseSettings):
 
     @field_validator(
         "data_dir", "broker_key_file", "operator_key_file", "node_cookie_file", "wallet_seed_file", "parties_dir",
-        "database_url", mode="before",
+        "desk_key_file", "database_url", mode="before",
     )  # fmt: skip
     @classmethod
     def _is_expanded(cls, value: object) -> object:
@@ -205,6 +206,7 @@ class Deployment(BaseSettings):
         moved = Deployment(data_dir=folder)
         names = (
             "data_dir", "database_url", "broker_key_file", "operator_key_file", "wallet_seed_file", "parties_dir",
+            "desk_key_file",
         )  # fmt: skip
         asked = self.model_fields_set - {"data_dir"}
         return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})

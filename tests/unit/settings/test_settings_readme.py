@@ -36,6 +36,7 @@ DERIVED = {
     "result_backend_url",
     "broker_key_file",
     "operator_key_file",
+    "desk_key_file",
 }
 """From other settings: their rows say how."""
 
