@@ -80,6 +80,7 @@ class Deployment(BaseSettings):
     network: Literal["main", "test", "testnet4", "signet", "regtest"] = "regtest"
 
     preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
+    market_preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
     feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")
     venues: Texts = (
         "binance:BTC/USDT", "binanceus:BTC/USD", "bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD",
