@@ -190,7 +190,9 @@ class Gate:
         if not proven:
             self._take(guesser)
         row = await self._account(shown.account, anew=not proven)
-        if row is None or not (proven and known is not None and row.request_key == known.request_key or signed_by(row)):
+        if row is None or not (
+            (proven and known is not None and row.request_key == known.request_key) or signed_by(row)
+        ):
             raise UnauthenticatedError("the request is not signed by the key that its account has now", EXPECTED)
         if not proven:
             self._give_back(guesser)
@@ -205,8 +207,13 @@ class Gate:
     def _holds(self, shown: Shown, request_key: str, request: Request, body: bytes) -> bool:
         desk = self._deps.desk
         return desk is not None and holds(
-            shown, request_key, desk=desk.key, method=request.method, at=request.scope, body=body
+            shown, request_key, desk=desk.public.desk_key, method=request.method, at=request.scope, body=body
         )
+
+    @property
+    def anonymous_roles(self) -> frozenset[str]:
+        """What a caller without a key may do."""
+        return self._deps.anonymous_roles
 
     def forget_account(self, identity: str) -> None:
         """Ask the store for an account's keys the next time: they may have been replaced."""

@@ -22,7 +22,9 @@ SCHEME: Final = "btcfi-signature"
 
 EXPECTED: Final = "Authorization: BTCFi-Signature account=IDENTITY,at=UNIX,signature=HEX of a registered account"
 
-_SHOWN: Final = re.compile(r"(?i:btcfi-signature) account=([0-9a-f]{64}),at=([1-9][0-9]{0,9}),signature=([0-9a-f]{128})")
+_SHOWN: Final = re.compile(
+    r"(?i:btcfi-signature) account=([0-9a-f]{64}),at=([1-9][0-9]{0,9}),signature=([0-9a-f]{128})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,5 +61,6 @@ def holds(
     shown: Shown, request_key: str, *, desk: bytes, method: str, at: MutableMapping[str, Any], body: bytes
 ) -> bool:
     """Return whether ``request_key``, hex, has signed this request. at: its scope."""
-    digest = request_digest(desk=desk, method=method, target=target(at), body=body, at=shown.at)
+    account = bytes.fromhex(shown.account)
+    digest = request_digest(desk=desk, account=account, method=method, target=target(at), body=body, at=shown.at)
     return secp256k1.schnorr_verify(bytes.fromhex(request_key), digest, shown.signature)

@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from btcfi.adapters.sealed_letters import OVERHEAD
 from btcfi.adapters.store.market import letters
 from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.errors import InvalidInputError
 from btcfi.market.letter import LETTER_NAME
 from btcfi.options.order import read_body
@@ -104,10 +105,14 @@ def _post(deps: Deps, account: str, raw: bytes, wake: Callable[[], None]) -> sha
     posted = _POSTED.read(read_body(raw), "")
     if len(posted.sealed) <= OVERHEAD:
         raise InvalidInputError("sealed", f"{len(posted.sealed)} bytes", f"a sealed letter, above {OVERHEAD} bytes")
+    now = deps.clock()
     with deps.store.transaction() as session:
-        row = letters.post(
-            session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=deps.clock()
-        )
+        row = letters.said(session, account, posted.name)
+        if row is None:
+            row = letters.post(
+                session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=now
+            )  # fmt: skip
+            enqueue(session, [Work(flow="exchange")], now=now)
         answer = shapes.LetterPosted(name=row.name, sent_at_unix=row.sent_at_unix)
     wake()
     return answer
