@@ -21,10 +21,10 @@ from btcfi.adapters.store.market.tables import AccountRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_counts
-from btcfi.surfaces.api_keys import KeyText, holds_secret, raise_without, read_key, roles_of
+from btcfi.surfaces.api_keys import SIGNED_HEADER, KeyText, holds_secret, raise_without, read_key, roles_of
 from btcfi.surfaces.rest.deps import ACCOUNT, OPERATE, READ, ROLES, SIGNED, TRADE, Deps
 from btcfi.surfaces.rest.errors import RateLimitedError, RequestRefusedError, UnauthenticatedError
-from btcfi.surfaces.rest.signed import EXPECTED, SCHEME, Shown, holds, read_signature
+from btcfi.surfaces.rest.signed import SCHEME, Shown, holds, read_signature
 from btcfi.units import UnixSeconds
 
 KEY_CACHE_SECONDS: Final = 5.0
@@ -168,7 +168,7 @@ class Gate:
     def _signed(self, header: str, guesser: Caller) -> Unproven:
         try:
             if self._deps.desk is None:
-                raise UnauthenticatedError("this service has no desk, and no accounts", EXPECTED)  # noqa: TRY301 - as below
+                raise UnauthenticatedError("this service has no desk, and no accounts", SIGNED_HEADER)  # noqa: TRY301 - as below
             return Unproven(shown=read_signature(header, now=self._deps.clock()), stranger=guesser)
         except UnauthenticatedError:
             self._take(guesser)
@@ -193,7 +193,7 @@ class Gate:
         if row is None or not (
             (proven and known is not None and row.request_key == known.request_key) or signed_by(row)
         ):
-            raise UnauthenticatedError("the request is not signed by the key that its account has now", EXPECTED)
+            raise UnauthenticatedError("the request is not signed by the key that its account has now", SIGNED_HEADER)
         if not proven:
             self._give_back(guesser)
         caller = Caller(
