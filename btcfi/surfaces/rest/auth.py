@@ -18,6 +18,7 @@ from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market.tables import AccountRow
+from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_counts
@@ -355,6 +356,13 @@ def needs(role: str) -> Callable[[Caller], Caller]:
 Reader = Annotated[Caller, Depends(needs(READ))]
 Trader = Annotated[Caller, Depends(needs(TRADE))]
 Operator = Annotated[Caller, Depends(needs(OPERATE))]
+
+
+def sight_of(caller: Caller) -> Sight:
+    """Return what a caller may see of options and settlements."""
+    return Sight(everything=OPERATE in caller.roles, account=caller.account)
+
+
 Owner = Annotated[Caller, Depends(needs(ACCOUNT))]
 """Who sees an account's things: itself, a key that is bound to it, or an operator."""
 Signer = Annotated[Caller, Depends(needs(SIGNED))]
