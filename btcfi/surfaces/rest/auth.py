@@ -96,11 +96,12 @@ def create_key(
     now: UnixSeconds,
     expires_at: UnixSeconds | None = None,
     requests_per_minute: int = 6_000,
+    account_id: str | None = None,
 ) -> str:
     """Store a new key and return its text, which is shown once and never stored.
 
-    entropy: 40 bytes from the system's generator. Raises InvalidInputError for an unknown role, another length of
-    entropy, or an expiry in the past.
+    entropy: 40 bytes from the system's generator. account_id: whose things in the market it reads. Raises
+    InvalidInputError for an unknown role, another length of entropy, or an expiry in the past.
     """
     chosen = sorted(set(roles), key=lambda role: ROLES.index(role) if role in ROLES else -1)
     unknown = [role for role in chosen if role not in ROLES]
@@ -114,7 +115,7 @@ def create_key(
     with store.transaction() as session:
         keys.add_key(
             session, key_id, secret_sha256=sha256(secret.encode()).hexdigest(), name=name, roles=chosen,
-            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at,
+            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at, account_id=account_id,
         )  # fmt: skip
     return f"btcfi_{key_id}_{secret}"
 
