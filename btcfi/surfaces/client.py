@@ -515,6 +515,8 @@ class _Call(Generic[T]):
     headers: Mapping[str, str] | None = None
     good: tuple[int, ...] = (200, 201, 202)
     again: frozenset[int] = AGAIN
+    unsigned: bool = False
+    """Made by nobody, whoever the client signs for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -746,7 +748,9 @@ def _desk() -> _Call[Desk]:
 
 def _register(registration: SignedRegistration) -> _Call[MarketAccount]:
     """Register an account, or newer keys of it."""
-    return _act("POST", "/accounts", _record(MarketAccount), encode_signed_registration(registration))
+    # what its identity signed needs no request key's word, and an account that is not there yet has none
+    call = _act("POST", "/accounts", _record(MarketAccount), encode_signed_registration(registration))
+    return replace(call, unsigned=True)
 
 
 def _account() -> _Call[MarketAccount]:
@@ -961,7 +965,8 @@ class _Calls:
         headers = dict(call.headers or {})
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        return {"method": call.method, "url": call.path, "params": call.query, "content": call.body, "headers": headers}
+        parts = {"method": call.method, "url": call.path, "params": call.query, "content": call.body, "headers": headers}
+        return parts | ({"auth": None} if call.unsigned else {})
 
     def _stream_parts(self, feed: _Feed[Any]) -> dict[str, Any]:
         # a stream is silent for up to 15 s between its heartbeats

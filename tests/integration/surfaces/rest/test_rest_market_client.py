@@ -145,7 +145,7 @@ def test_the_bot_of_the_documentation_takes_what_is_below_its_limit_and_bids_for
     signs = Account(found.identity, found.request_secret, found.desk, clock=lambda: world.now)
     with Client(where, account=signs) as client:
         client.register(registered)
-        assert bot["step"](client, signs, ledger, name, 50, 1_500_000) == 20
+        assert bot["step"](client, signs, ledger, name=name, wanted=50, limit=1_500_000) == 20
         (position,) = client.positions().items
         (bid,) = client.offers().items
     assert (position.role, position.instrument, position.option.quantity_centi_btc) == ("holder", name, 20)
