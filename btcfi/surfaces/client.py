@@ -965,8 +965,8 @@ class _Calls:
         headers = dict(call.headers or {})
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        parts = {"method": call.method, "url": call.path, "params": call.query, "content": call.body, "headers": headers}
-        return parts | ({"auth": None} if call.unsigned else {})
+        given = {"method": call.method, "url": call.path, "params": call.query, "content": call.body}
+        return given | {"headers": headers} | ({"auth": None} if call.unsigned else {})
 
     def _stream_parts(self, feed: _Feed[Any]) -> dict[str, Any]:
         # a stream is silent for up to 15 s between its heartbeats

@@ -44,8 +44,9 @@ def step(btcfi: Client, me: Account, ledger: MarketLedger, *, name: str, wanted:
             taker=me.identity, offer_id=best.signed.offer.id, quantity=CentiBtc(size), price=best.signed.offer.price,
             price_cents=best.signed.offer.price_cents, valid_until=UnixSeconds(now + 30), number=ledger.next_number(),
         )  # fmt: skip
-        ledger.add_take(sign_take(take, me.request_secret), best.signed)
-        made = btcfi.take(ledger.take(take.id))
+        signed = sign_take(take, me.request_secret)
+        ledger.add_take(signed, best.signed)
+        made = btcfi.take(signed)
         print(f"bought {size / 100} at {best.price_sats:,} sats: option {made.option_id}, {made.state}")
         taken += size
     if taken < wanted and (spot := btcfi.chain().spot_cents) is not None:
@@ -54,8 +55,9 @@ def step(btcfi: Client, me: Account, ledger: MarketLedger, *, name: str, wanted:
             price_cents=Cents(limit * spot // 10**8), quantity=CentiBtc(wanted - taken), minimum=CentiBtc(1),
             valid_until=UnixSeconds(now + 60), number=ledger.next_number(),
         )  # fmt: skip
-        ledger.add_offer(sign_offer(bid, me.request_secret))
-        (posted,) = btcfi.post_offers([ledger.offer(bid.id)])
+        ours = sign_offer(bid, me.request_secret)
+        ledger.add_offer(ours)
+        (posted,) = btcfi.post_offers([ours])
         print(f"bid for {bid.quantity / 100} at {limit:,} sats: {posted.state or posted.problem}")
     return taken
 

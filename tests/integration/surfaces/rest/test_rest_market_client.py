@@ -13,6 +13,7 @@ import uvicorn
 
 from btcfi.adapters.files import make_private
 from btcfi.adapters.keystore import LEAST_N, create_keystore
+from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import Membership, keep
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.store.market import letters
@@ -141,7 +142,8 @@ def test_the_bot_of_the_documentation_takes_what_is_below_its_limit_and_bids_for
         Membership(url=url, network="regtest", desk_box=box_key(DESK_BOX_SECRET), registered=registered),
     )
     bot = runpy.run_path(str(ROOT / "docs/examples/market_bot.py"))
-    where, found, ledger = bot["opened"](folder, "correct horse")
+    where, found, _ = bot["opened"](folder, "correct horse")
+    ledger = MarketLedger(folder / MARKET_FOLDER, clock=lambda: world.now)
     signs = Account(found.identity, found.request_secret, found.desk, clock=lambda: world.now)
     with Client(where, account=signs) as client:
         client.register(registered)
