@@ -9,16 +9,20 @@ from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.spine.database import Store
+from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import Registration, encode_signed_registration, sign_registration
 from btcfi.market.firm_offer import Side, encode_signed_offer, encode_signed_take, sign_offer
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
+from btcfi.surfaces.rest.key_cli import make_app
 from tests.support.accounts import DESK_BOX_SECRET, trader
 from tests.support.market_world import CALL, PUT, market, with_market
 from tests.support.paths import ROOT
@@ -553,6 +557,17 @@ def test_a_key_that_is_bound_to_an_account_reads_its_things_and_signs_nothing(st
     assert problem(posted) == (401, "unauthenticated")
     assert problem(stand.api.delete("/api/v1/offers", headers=key)) == (401, "unauthenticated")
     assert problem(stand.api.get("/api/v1/letters", headers=key)) == (401, "unauthenticated")
+
+
+def test_the_operator_binds_a_key_to_an_account_by_its_name(stand):
+    maker = stand.join("maker-4")
+    commands = make_app(lambda: Store(stand.world.store.url))
+    asked = ["create", "page", "--role", "read", "--account"]
+    made = CliRunner().invoke(commands, [*asked, "maker-4"])
+    assert made.exit_code == 0, made.output
+    assert isinstance(CliRunner().invoke(commands, [*asked, "nobody"]).exception, NotFoundError)
+    key = {"Authorization": f"Bearer {made.output.strip()}"}
+    assert stand.api.get("/api/v1/accounts/me", headers=key).json()["identity"] == maker.identity.hex()
 
 
 def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_may(stand):
