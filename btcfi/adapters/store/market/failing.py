@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
@@ -26,6 +26,9 @@ from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
 from btcfi.units import UnixSeconds
+
+LOOKED_UP: Final = 100
+"""Fundings whose coins are asked of the node at one block: each has two messages to be read."""
 
 _TELL: Final = Work(flow="exchange")
 """Both sides' coins are free once they know."""
@@ -88,13 +91,14 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
 
 
 def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[str]:
-    """Return the options of takes for which we have not ordered a contract, or not checked one, for so long."""
+    """Return the options of takes that are not checked so long after they were made: no side was late, so we are.
+
+    Counted from the contract's order, and of one that is not ordered from the take.
+    """
     ordered = select(ContractRow).where(col(ContractRow.option_id) == col(TakeRow.option_id))
-    with_us = ordered.where(
-        or_(col(ContractRow.state) != ContractState.SIGNED, ~lapsed(col(ContractRow.updated_at_unix), now, seconds))
-    )
+    lately = ordered.where(~lapsed(col(ContractRow.created_at_unix), now, seconds))
     query = select(col(TakeRow.option_id)).where(
-        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.updated_at_unix), now, seconds), ~with_us.exists()
+        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.created_at_unix), now, seconds), ~lately.exists()
     )
     return list(session.execute(query.limit(AT_ONCE)).scalars())
 
@@ -112,8 +116,11 @@ class Unfunded:
     """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
 
 
-def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unfunded]:
-    """Return the takes whose funding the seller has signed and no block holds, for so long."""
+def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) -> list[Unfunded]:
+    """Return the takes whose funding the seller has signed and no block holds, for so long.
+
+    turn: where there are more than LOOKED_UP, each turn gives others.
+    """
     query = (
         select(ContractRow, OptionRow)
         .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
@@ -124,10 +131,11 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unf
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
             lapsed(col(ContractRow.updated_at_unix), now, seconds),
         )
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+        .order_by(col(ContractRow.option_id))
     )
+    many = session.execute(select(func.count()).select_from(query.subquery())).scalar_one()
     found = []
-    for row, option in session.execute(query.limit(100)):
+    for row, option in session.execute(query.offset(turn * LOOKED_UP % max(many, 1)).limit(LOOKED_UP)):
         offer, accepted = contracts.halves_of(session, row)
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}

@@ -130,6 +130,23 @@ def test_an_account_withdraws_its_own_and_what_was_taken_stays_taken(market_stor
         assert len(market.offers_of(session, MAKER.id, state="withdrawn", limit=9).rows) == 2
 
 
+def test_what_lapsed_untaken_is_forgotten_with_its_events_and_cannot_be_posted_again(market_store):
+    gone, taken, standing = (MAKER.offer(valid_until=UnixSeconds(NOW + more)) for more in (50, 50, 500))
+    post(market_store, MAKER, gone, taken, standing)
+    take(market_store, TAKER.take(taken))
+    later = UnixSeconds(NOW + 100)
+    with market_store.transaction() as session:
+        assert offers.expire_offers(session, now=later) == 2
+        assert offers.prune_offers(session, before=UnixSeconds(NOW + 50)) == 0
+        assert offers.prune_offers(session, before=later) == 1
+        assert offers.prune_offers(session, before=later) == 0
+    with market_store.reading() as session:
+        left = {row.number for row in market.offers_of(session, MAKER.id, limit=9).rows}
+        broken = [one for one in replay_events(session) if not one.subject.startswith("round ")]
+    assert (left, broken) == ({taken.offer.number, standing.offer.number}, [])
+    assert post(market_store, MAKER, gone, now=later)[0].field == "valid_until"
+
+
 def test_pages_of_an_account_s_takes_hold_each_once_whichever_side_it_was(market_store):
     ask, bid = MAKER.offer(), TAKER.offer(side=Side.BID)
     post(market_store, MAKER, ask)

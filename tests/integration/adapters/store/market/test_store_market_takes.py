@@ -14,7 +14,6 @@ from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.backlog import BacklogFullError
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
-from btcfi.adapters.store.options.contracts import note_error
 from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.sales import UnfitPriceError
 from btcfi.adapters.store.options.tables import OptionRow
@@ -79,11 +78,6 @@ def contract(store, option_id, state, *, at=NOW):
 def failed(store, option_id, fault, **more):
     with store.transaction() as session:
         return takes.fail_take(session, option_id, fault=fault, problem="it was silent", now=LATER, **more)
-
-
-def whose(store, now=LATER, seconds=20):
-    with store.reading() as session:
-        return [who for _, who in takes.overdue(session, now=now, seconds=seconds)]
 
 
 @pytest.mark.parametrize("side", [Side.ASK, Side.BID])
@@ -247,7 +241,6 @@ def test_what_is_on_the_chain_does_not_fail_whatever_somebody_says(market_store)
         cross(session, session.get_one(OptionRow, row.option_id), "ACTIVE", now=NOW)
     with pytest.raises(NotCancellableError):
         failed(market_store, row.option_id, "taker", dead=True)
-    assert whose(market_store) == []
     with market_store.transaction() as session:
         assert takes.follow(session, now=LATER) == 1
         assert takes.follow(session, now=LATER) == 0
@@ -255,34 +248,13 @@ def test_what_is_on_the_chain_does_not_fail_whatever_somebody_says(market_store)
         assert session.get_one(TakeRow, row.id).state == "funded"
 
 
-@pytest.mark.parametrize("side", [Side.ASK, Side.BID])
-def test_whose_turn_it_is_follows_from_the_contract(market_store, side):
-    seller, buyer = ("maker", "taker") if side is Side.ASK else ("taker", "maker")
-    _, _, row = traded(market_store, side=side)
-    turns = {None: "desk", "ordered": seller, "offered": buyer, "accepted": seller, "signed": "desk", "checked": buyer}
-    for state, who in turns.items():
-        if state is not None:
-            contract(market_store, row.option_id, state)
-        assert whose(market_store, now=UnixSeconds(NOW + 19)) == []
-        assert whose(market_store, now=UnixSeconds(NOW + 20)) == [who]
-
-
-def test_who_sends_wrong_messages_wins_no_time_and_a_lie_in_the_signatures_is_the_seller_s(market_store):
-    _, _, row = traded(market_store)
-    contract(market_store, row.option_id, "signed")
-    with market_store.transaction() as session:
-        note_error(session, row.option_id, "a signature is wrong", now=UnixSeconds(NOW + 25))
-    assert whose(market_store) == ["maker"]
-
-
-def test_a_sale_that_somebody_cancelled_is_to_be_ended_at_once(market_store):
-    _, _, row = traded(market_store)
+def test_a_take_whose_sale_somebody_else_cancelled_can_be_ended(market_store):
+    offer, _, row = traded(market_store)
     contract(market_store, row.option_id, "ordered")
-    assert whose(market_store, now=NOW) == []
     with market_store.transaction() as session:
         cancel_sale(session, row.option_id, by="the operator", now=NOW)
-    assert whose(market_store, now=NOW) == ["desk"]
     assert failed(market_store, row.option_id, "desk").state == "failed"
+    assert offer_row(market_store, offer).remaining == 100
 
 
 def test_an_option_that_no_take_made_has_none(market_store):
