@@ -111,6 +111,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (prices, "recent_rounds"): {"": lambda s: prices.recent_rounds(s, FEED, 30)},
     (prices, "recent_states"): {"": lambda s: prices.recent_states(s, FEED, 60)},
     (prices, "round_at"): {"": lambda s: prices.round_at(s, FEED, NOW)},
+    (prices, "price_range"): {"": lambda s: prices.price_range(s, FEED, since=NOW)},
     (prices, "price_page"): {
         "first": lambda s: prices.price_page(s, FEED, start=0, end=NOW, limit=100),
         "deep": lambda s: prices.price_page(s, FEED, start=0, end=NOW, limit=100, cursor=encode_cursor(NOW - 60, "")),
