@@ -158,7 +158,7 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
 
     @routes.get("/fills", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
     def my_fills(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.TakePage:
-        """List takes of the account whose contract is signed by both and funded, newest first."""
+        """List takes of the account that have not failed, newest first."""
         account = whose(caller, query.account)
         with deps.store.reading() as session:
             page = views.fills(session, account, limit=query.limit, cursor=query.cursor)
