@@ -25,7 +25,17 @@ from btcfi.pricing.domain import SECONDS_PER_YEAR, FloatArray, IntArray
 from btcfi.pricing.portfolio import Market
 from btcfi.pricing.premium import CENTS_PER_USD, Book, Premiums, premiums
 from btcfi.pricing.surface import VolatilitySurface
-from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, UnixSeconds, cents_per_btc
+from btcfi.units import (
+    MAX_MONEY_SATS,
+    MAX_U32,
+    SECONDS_PER_MINUTE,
+    CentiBtc,
+    Cents,
+    CentsPerBtc,
+    Sats,
+    UnixSeconds,
+    cents_per_btc,
+)
 
 CENTI: Final = 100
 SATS_PER_BTC: Final = 100_000_000
@@ -85,7 +95,7 @@ class MakingRule:
     fee_sats: Sats = FEE
     """Kept aside for each quote: what its funding may cost beside."""
     least_life_seconds: int = 3_600
-    """An instrument that settles sooner is not quoted; beyond the longest window, which is an hour."""
+    """An instrument that settles sooner, or whose window opens sooner, is not quoted."""
     least_premium_sats: Sats = LEAST_PREMIUM
     """Of a take's whole: less is dust on the chain."""
     price_distance_bps: int = 100
@@ -96,6 +106,8 @@ class MakingRule:
     """An offer that is good for less than this is made anew."""
     requote_ticks: int = 2
     """A price that moved by no more stays as it is."""
+    requote_share: float = 0.25
+    """Nor is one made anew that moved by no more than this share of its distance from the mark, at most a half."""
     keep_share: float = 0.8
     """Of its quantity: an offer of which less remains is made anew."""
     most_offers: int = 500
@@ -122,7 +134,7 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("shortfall_limit_usd", 0.0, 1e12), ("shortfall_confidence", 0.5, 1.0), ("shortfall_days", 0.01, 30.0),
     ("coin_share", 0.0, 1.0), ("fee_sats", 0, MAX_MONEY_SATS), ("least_life_seconds", 60, SECONDS_PER_YEAR),
     ("least_premium_sats", 1, MAX_MONEY_SATS), ("price_distance_bps", 1, BPS), ("validity_seconds", 2, 86_400),
-    ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0),
+    ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0), ("requote_share", 0.0, 0.5),
     ("most_offers", 2, 100_000),
 )  # fmt: skip
 
@@ -157,6 +169,8 @@ class Draft:
     """For one bitcoin."""
     quantity: CentiBtc
     minimum: CentiBtc
+    away: Sats = NO_COINS
+    """Between the price and the mark, for one bitcoin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +237,7 @@ def quotes(
     """
     if status is not MarketStatus.TRADING:
         return paused(status)
-    far = [one for one in instruments if one.expiry - market.now >= rule.least_life_seconds]
+    far = [one for one in instruments if _opens(one) - market.now >= rule.least_life_seconds]
     out = [LeftOut(reason="life: it settles too soon", instrument=one) for one in instruments if one not in set(far)]
     alive = [one for one in far if not _knocked(one, market.spot)]
     out += [LeftOut(reason="barrier: it is reached", instrument=one) for one in far if one not in set(alive)]
@@ -246,7 +260,7 @@ def quotes(
             drafts.append(
                 Draft(
                     instrument=one.instrument, side=one.side, price=one.price, price_cents=one.price_cents,
-                    quantity=quantity, minimum=one.minimum,
+                    quantity=quantity, minimum=one.minimum, away=one.away,
                 )
             )  # fmt: skip
     marks = tuple(
@@ -326,7 +340,8 @@ def _close(rule: MakingRule, offer: FirmOffer, remaining: int, draft: Draft, wal
     moved = abs(offer.price - draft.price)
     return (
         offer.side is draft.side
-        and moved <= rule.requote_ticks * TICK_SATS
+        # half of the distance at most: the older price is on the right side of the newer mark
+        and moved <= min(max(rule.requote_ticks * TICK_SATS, rule.requote_share * draft.away), draft.away / 2)
         and draft.quantity * rule.keep_share <= remaining <= draft.quantity
         and offer.valid_until - wall > rule.renew_seconds
     )
@@ -395,6 +410,11 @@ class _Chain:
         )
 
 
+def _opens(instrument: Instrument) -> int:
+    """Return when the first minute begins that settles it."""
+    return instrument.expiry - (instrument.fixing.minutes - 1) * SECONDS_PER_MINUTE
+
+
 def _knocked(instrument: Instrument, spot: CentsPerBtc) -> bool:
     barrier = instrument.barrier
     if barrier is None:
@@ -416,6 +436,7 @@ class _Candidate:
     price: Sats
     price_cents: Cents
     minimum: CentiBtc
+    away: Sats
 
     @property
     def sign(self) -> int:
@@ -451,7 +472,8 @@ def _candidates(
                 before = last.get((i, side))
                 if before is not None:  # the floor or the tick may make two levels of one price
                     price = min(price, before - TICK_SATS) if side is Side.BID else max(price, before + TICK_SATS)
-                one = _candidate(rule, i, where, side, price=price, spot=spot)
+                away = Sats(round(abs(price - float(mark[i]) * CENTS_PER_USD * SATS_PER_BTC / spot)))
+                one = _candidate(rule, i, where, side, price=price, away=away, spot=spot)
                 if isinstance(one, str):
                     out.append(LeftOut(reason=one, instrument=where, side=side))
                 else:
@@ -461,7 +483,8 @@ def _candidates(
 
 
 def _candidate(
-    rule: MakingRule, place: int, instrument: Instrument, side: Side, *, price: int, spot: CentsPerBtc
+    rule: MakingRule, place: int, instrument: Instrument, side: Side, *, price: int, away: Sats,
+    spot: CentsPerBtc,
 ) -> _Candidate | str:  # fmt: skip
     """Return a quote at a price, or why there is none."""
     if price < TICK_SATS:
@@ -476,7 +499,7 @@ def _candidate(
         return "price: too low to fund the size"
     return _Candidate(
         place=place, instrument=instrument, side=side, price=Sats(price), price_cents=Cents(cents),
-        minimum=CentiBtc(minimum),
+        minimum=CentiBtc(minimum), away=away,
     )  # fmt: skip
 
 
