@@ -134,8 +134,8 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("shortfall_limit_usd", 0.0, 1e12), ("shortfall_confidence", 0.5, 1.0), ("shortfall_days", 0.01, 30.0),
     ("coin_share", 0.0, 1.0), ("fee_sats", 0, MAX_MONEY_SATS), ("least_life_seconds", 60, SECONDS_PER_YEAR),
     ("least_premium_sats", 1, MAX_MONEY_SATS), ("price_distance_bps", 1, BPS), ("validity_seconds", 2, 86_400),
-    ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0), ("requote_share", 0.0, 0.5),
-    ("most_offers", 2, 100_000),
+    ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0),
+    ("requote_share", 0.0, 0.5), ("most_offers", 2, 100_000),
 )  # fmt: skip
 
 
@@ -396,7 +396,10 @@ class _Chain:
             least, most = np.minimum(least, np.minimum(down, up)), np.maximum(most, np.maximum(down, up))
             low.append(least)
             high.append(most)
-        moves = scenario_returns(market.volatility, rule.shortfall_days) if returns is None else np.asarray(returns)
+        typical = float(
+            np.median(market.volatility)
+        )  # one market's scenarios are one's, whatever each option's smile is
+        moves = scenario_returns(typical, rule.shortfall_days) if returns is None else np.asarray(returns)
         later = round(rule.shortfall_days * SECONDS_PER_YEAR / 365)
         losses = np.stack(
             [

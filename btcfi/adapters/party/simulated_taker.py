@@ -1,0 +1,94 @@
+"""A taker that is nobody: now and then it takes a little of the best offer of some instrument, whichever side it is.
+
+It gives a simulated market somebody to trade with, and nothing else; a real party's coins have no business with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from btcfi.adapters.party.market_ledger import MarketLedger
+from btcfi.adapters.party.market_maker import Http
+from btcfi.market.firm_offer import SignedOffer, Take, decode_signed_offer, encode_signed_take, sign_take
+from btcfi.units import CentiBtc, UnixSeconds
+
+TAKE_SECONDS: Final = 60
+"""How long a take is good: two slow cores may run every party of a simulation."""
+
+PEACEFUL: Final = "trading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What was taken."""
+
+    option_id: str
+    instrument: str
+    buys: bool
+    quantity: CentiBtc
+
+
+@dataclass(kw_only=True)
+class SimulatedTaker:
+    """One simulated taker at one desk."""
+
+    http: Http
+    identity: bytes
+    """x-only: the account."""
+    request_secret: bytes
+    ledger: MarketLedger
+    random: Random
+    """Seeded: the same market and seed, the same wishes. It decides no key and no nonce."""
+    most: CentiBtc = CentiBtc(5)  # noqa: RUF009 - a number
+    """Of one take."""
+    clock: Callable[[], float] = time.time
+
+    def take_one(self) -> Taken | None:
+        """Take something, or nothing where nothing suits.
+
+        Raises DeskAwayError, DeskRefusedError (somebody was faster, the market is not trading), InvalidInputError.
+        """
+        chain = self.http.get("/chain")
+        if chain["expiries_unix"]:
+            chain = self.http.get("/chain", expiry=self.random.choice(chain["expiries_unix"]))
+        if chain["market_status"] != PEACEFUL:
+            return None
+        wishes = [(line["instrument"], side) for line in chain["lines"] for side in ("ask", "bid") if line[side]]
+        if not wishes:
+            return None
+        name, side = self.random.choice(wishes)
+        found = self._best(self.http.get(f"/book/{name}")[f"{side}s"])
+        return None if found is None else self._take(found, name)
+
+    def _best(self, offers: list[dict[str, Any]]) -> tuple[SignedOffer, int] | None:
+        """Return the first offer of another that may be taken of in a small amount, and how much is left of it."""
+        for one in offers:
+            signed, left = decode_signed_offer(one["signed"]), int(one["quantity_centi_btc"])
+            offer = signed.offer
+            ours = offer.taker in (None, self.identity) and offer.maker != self.identity
+            if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1:
+                return signed, left
+        return None
+
+    def _take(self, found: tuple[SignedOffer, int], name: str) -> Taken:
+        signed, left = found
+        offer = signed.offer
+        take = sign_take(
+            Take(
+                taker=self.identity, offer_id=offer.id,
+                quantity=CentiBtc(self.random.randint(offer.minimum, min(left, self.most))),
+                price=offer.price, price_cents=offer.price_cents,
+                valid_until=UnixSeconds(int(self.clock()) + TAKE_SECONDS), number=self.ledger.next_number(),
+            ),
+            self.request_secret,
+        )  # fmt: skip
+        self.ledger.add_take(take, signed)
+        said = self.http.post("/takes", encode_signed_take(take))
+        return Taken(
+            option_id=str(said["option_id"]), instrument=name, buys=offer.side.value == "ask",
+            quantity=take.take.quantity,
+        )  # fmt: skip
