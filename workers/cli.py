@@ -49,6 +49,8 @@ COMMANDS: Final = _rows(
     Row("settle", Who.TRADER, "workers.commands.settle:settle",
         "Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."),
     Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),
+    Row("maker", Who.TRADER, "btcfi.surfaces.maker_cli:app",
+        "A market maker of a party's account, and a simulation's taker."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
         "Print the risk of BOOK at one market, and draw it with --plot."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",

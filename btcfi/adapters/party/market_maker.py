@@ -201,10 +201,11 @@ class MarketMaker:
 
     def _instruments(self, market: Market) -> tuple[Instrument, ...]:
         """Return what is listed, asked once a minute of the market's."""
-        if self._listed is None or self._listed[0] != market.now:
+        at = Slot(market.now)
+        if self._listed is None or self._listed[0] != at:
             items = self.http.get("/instruments")["items"]
             found = listed(Rule(_INSTRUMENT, "an instrument")).read(items, "instruments")
-            self._listed = Slot(market.now), tuple(one.name for one in found)
+            self._listed = at, tuple(one.name for one in found)
         return self._listed[1]
 
     def _inventory(self, market: Market | None, positions: Sequence[_PositionSaid]) -> Inventory:
@@ -233,10 +234,10 @@ class MarketMaker:
                 standing.append((offer, said.remaining_centi_btc))
         return standing, strange
 
-    def _all(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+    def _all(self, path: str, *, state: str | None = None) -> Iterator[dict[str, Any]]:
         cursor = None
         for _ in range(MOST_PAGES):
-            page = self.http.get(path, limit=PAGE, cursor=cursor, **query)
+            page = self.http.get(path, limit=PAGE, cursor=cursor, state=state)
             yield from page["items"]
             cursor = page["next_cursor"]
             if cursor is None:
