@@ -27,13 +27,13 @@ def check(option_id: str) -> None:
 
 
 @shared_task(name="contracts.check_accept")
-def check_accept(option_id: str, reason: str) -> None:
+def check_accept(option_id: str) -> None:
     """Check an answer that its seller refuses to sign: who is to blame follows from that."""
     here = context()
     with here.store.reading() as session:
         found = contracts.accepted_of(session, option_id)
     if found is not None:
-        _judge(here, *found, reason)
+        _judge(here, *found)
 
 
 def _check(here: Context, setup: contracts.Setup) -> None:
@@ -55,8 +55,8 @@ def _check(here: Context, setup: contracts.Setup) -> None:
             note_contract_error(here, option_id, str(e))
 
 
-def _judge(here: Context, option: OptionRow, offer: Offer, accepted: Accept, reason: str) -> None:
-    liar, said = offer.role, reason
+def _judge(here: Context, option: OptionRow, offer: Offer, accepted: Accept) -> None:
+    liar, said = offer.role, "refuses an answer that is sound"
     try:
         _agreed(option, offer, accepted)
     except NotHeldError as e:

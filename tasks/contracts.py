@@ -305,7 +305,8 @@ def _refused(here: Context, session: Session, row: ContractRow, word: _Word, rea
     elif word.kind in {"offer", "accept"} and not _coins_are_there(session, row, word.kind):
         failing.fail_by(session, name, role.other, f"its coins are not there: {reason}", now=here.now())
     elif word.kind == "accept":  # the guest has to be run to know whether its signatures are sound
-        enqueue(session, [Work(flow="check_accept", arguments=(name, reason))], now=here.now())
+        contracts.note_error(session, name, f"the seller refused: {reason}", now=here.now())
+        enqueue(session, [Work(flow="check_accept", arguments=(name,))], now=here.now())
     else:
         failing.fail_by(session, name, role, reason, now=here.now())
 

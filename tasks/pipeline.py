@@ -81,9 +81,9 @@ def check_contract(option_id: str) -> Signature:
     return _task("contracts.check", option_id)
 
 
-def check_accept(option_id: str, reason: str) -> Signature:
+def check_accept(option_id: str) -> Signature:
     """Check an answer that its seller refuses to sign."""
-    return _task("contracts.check_accept", option_id, reason)
+    return _task("contracts.check_accept", option_id)
 
 
 def attest(event_id: str) -> Signature:

@@ -218,7 +218,7 @@ MARKET: Final = System(
     tasks={CONTROL: ("tasks.market",)},
     beat=_market_beat,
     flows={"check_accept": "tasks.pipeline:check_accept"},
-    said={"contracts.check_accept": ("option_id", None)},
+    said={"contracts.check_accept": ("option_id",)},
     quiet=("market.",),
     presets="market",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -37,7 +37,7 @@ from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
-from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, UnixSeconds
@@ -248,8 +248,9 @@ class PartyDesk:
         """Free the coins of a sale that has come to nothing, without a fee; return the contracts that are withdrawn.
 
         order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
-        signature of ours on the funding has left is kept as it is, since the other side may still fund it. What is
-        withdrawn is never signed. Raises StepOutOfOrderError when there was nothing else than that.
+        signature of ours on the funding has left is kept as it is, since the other side may still fund it; of a
+        market's deal its coins go home at the next watch, by spending them. What is withdrawn is never signed. Raises
+        StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
         done, kept = [], []
@@ -257,7 +258,7 @@ class PartyDesk:
             with self._store.alone():
                 contract = self._store.load(name)
                 if contract.may_be_funded or contract.cancelled is not None:
-                    kept.append(name)
+                    (done if self._goes_home(contract) else kept).append(name)
                     continue
                 if not contract.withdrawn:
                     contract.withdrawn = True
@@ -267,6 +268,24 @@ class PartyDesk:
             what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
             raise StepOutOfOrderError(kept[0], what)
         return done
+
+    def _goes_home(self, contract: PartyContract) -> bool:
+        """Have the watch take the coins of a deal home that we have signed and nobody has funded; False of any other.
+
+        Who tells us that it came to nothing may lie: then both sides' coins are where they were, less a fee within our
+        fee rule. A funding that our node knows goes on.
+        """
+        if not contract.firm_offer or contract.watch is None or contract.funded or contract.cancelled is not None:
+            return False
+        funding = self._agreements.of(contract).funding
+        with suppress(NotFoundError):
+            self._node.pool_entry(funding.transaction.txid)
+            return False
+        if self._node.unspent(funding.outpoint, include_pool=False) is not None:
+            return False
+        contract.fund_by = self._node.chain_info().median_time
+        self._store.save(contract)
+        return True
 
     def sign(self, accepted: Accept) -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.

@@ -321,6 +321,7 @@ class PartyMail:
         for kind in ("proposal", "offer"):
             self._waits_no_more(self._inbox / f"{name}.{kind}.json")
         self._desk.withdraw(name, decode_withdrawal(message).offer_id)
+        self._walked = None  # what was signed goes home by the watch
 
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)

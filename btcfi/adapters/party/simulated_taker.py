@@ -52,17 +52,17 @@ class SimulatedTaker:
 
         Raises DeskAwayError, DeskRefusedError (somebody was faster, the market is not trading), InvalidInputError.
         """
-        chain = self.http.get("/chain")
-        if chain["expiries_unix"]:
-            chain = self.http.get("/chain", expiry=self.random.choice(chain["expiries_unix"]))
-        if chain["market_status"] != PEACEFUL:
+        whole = self.http.get("/chain")
+        if whole["market_status"] != PEACEFUL:
             return None
-        wishes = [(line["instrument"], side) for line in chain["lines"] for side in ("ask", "bid") if line[side]]
-        if not wishes:
-            return None
-        name, side = self.random.choice(wishes)
-        found = self._best(self.http.get(f"/book/{name}")[f"{side}s"])
-        return None if found is None else self._take(found, name)
+        expiries = whole["expiries_unix"]
+        for expiry in self.random.sample(expiries, len(expiries)):
+            lines = self.http.get("/chain", expiry=expiry)["lines"]
+            if wishes := [(line["instrument"], side) for line in lines for side in ("ask", "bid") if line[side]]:
+                name, side = self.random.choice(wishes)
+                found = self._best(self.http.get(f"/book/{name}")[f"{side}s"])
+                return None if found is None else self._take(found, name)
+        return None
 
     def _best(self, offers: list[dict[str, Any]]) -> tuple[SignedOffer, int] | None:
         """Return the first offer of another that may be taken of in a small amount, and how much is left of it."""

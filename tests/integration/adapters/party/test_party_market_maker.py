@@ -17,7 +17,7 @@ from btcfi.units import CentiBtc, Sats
 from tests.support.accounts import DESK
 from tests.support.market_world import CALL, market
 
-RULE = MakingRule(levels=1, most_offers=40, size=CentiBtc(10))
+RULE = MakingRule(levels=1, most_offers=12, size=CentiBtc(10))
 VAST = MakingRule(
     levels=1, most_offers=4, size=CentiBtc(20_000), minimum=CentiBtc(20_000), delta_limit_btc=1e6, gamma_limit_btc=1e6,
     vega_limit_usd=1e9, shortfall_limit_usd=1e12,
@@ -69,17 +69,20 @@ def move_price(stand, cents):
     stand.world.price(stand.world.now - stand.world.now % 60 - 60, cents)
 
 
-def test_what_a_maker_quotes_stands_at_the_desk_and_the_next_round_leaves_it_there(stand, tmp_path):
+def test_what_a_maker_quotes_stands_at_the_desk_until_it_moves_or_another_process_begins(stand, tmp_path):
     maker = maker_of(stand, tmp_path)
     first = maker.round()
     assert first.refused == ()
-    assert first.posted == len(first.quoted.drafts) == 40
+    assert first.posted == len(first.quoted.drafts) == 12
     there = open_offers(stand)
     assert {one["side"] for one in there.values()} == {"bid", "ask"}
     assert {one.offer.id.hex() for one in maker.ledger.offers()} == there.keys()
     second = maker.round()
-    assert (second.posted, second.withdrawn, second.kept) == (0, 0, 40)
+    assert (second.posted, second.withdrawn, second.kept) == (0, 0, 12)
     assert open_offers(stand).keys() == there.keys()
+    again = maker_of(stand, tmp_path)  # one that starts anew takes back what it does not know
+    assert again.round().withdrawn == len(there)
+    assert not open_offers(stand).keys() & there.keys()
 
 
 def test_when_the_price_moves_far_all_is_quoted_anew_and_the_old_offers_can_be_signed_no_more(stand, tmp_path):
@@ -136,14 +139,6 @@ def test_in_a_market_that_is_not_trading_a_maker_pulls_every_offer_and_says_why(
     assert maker.round().withdrawn == 0
 
 
-def test_a_maker_that_starts_again_takes_back_what_the_one_before_left(stand, tmp_path):
-    maker_of(stand, tmp_path).round()
-    before = open_offers(stand)
-    again = maker_of(stand, tmp_path)
-    assert again.round().withdrawn == len(before)
-    assert not open_offers(stand).keys() & before.keys()
-
-
 def test_an_offer_that_the_desk_refuses_is_said_with_its_reason_and_is_not_signable(stand, tmp_path):
     maker = maker_of(stand, tmp_path, rule=VAST, free=lambda: Sats(10**15))
     found = maker.round()
@@ -151,12 +146,6 @@ def test_an_offer_that_the_desk_refuses_is_said_with_its_reason_and_is_not_signa
     assert all("quantity" in one.reason for one in found.refused)
     assert found.refused
     assert maker.ledger.offers() == []
-
-
-def test_a_maker_without_coins_posts_nothing(stand, tmp_path):
-    found = maker_of(stand, tmp_path, free=lambda: Sats(0)).round()
-    assert found.posted == 0
-    assert {one.reason for one in found.quoted.left_out} >= {"coins: collateral of asks", "coins: premium of bids"}
 
 
 def test_a_simulated_taker_takes_a_little_of_the_best_offer_and_writes_it_down_first(stand, tmp_path):
