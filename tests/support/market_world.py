@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from btcfi.market.account import encode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, encode_signed_offer, encode_signed_take
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import DeskCard, MarketRules
+from btcfi.surfaces.rest.market_desk.waiting import Bell
 from settings.market_preset import load_market_preset
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader, trader
 from tests.support.rest_world import World, make_world
@@ -35,6 +37,16 @@ class Stand:
     api: TestClient
     traders: dict[str, Trader] = field(default_factory=dict)
     numbers: int = 0
+
+    @property
+    def bell(self) -> Bell:
+        """What rings when a letter comes."""
+        return self.api.app.state.bell
+
+    @property
+    def closing(self) -> threading.Event:
+        """Set when the server stops."""
+        return self.api.app.state.closing
 
     def join(self, name: str) -> Trader:
         """Register an account, once."""

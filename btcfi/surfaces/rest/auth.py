@@ -18,6 +18,7 @@ from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market.tables import AccountRow
+from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_counts
@@ -95,11 +96,12 @@ def create_key(
     now: UnixSeconds,
     expires_at: UnixSeconds | None = None,
     requests_per_minute: int = 6_000,
+    account_id: str | None = None,
 ) -> str:
     """Store a new key and return its text, which is shown once and never stored.
 
-    entropy: 40 bytes from the system's generator. Raises InvalidInputError for an unknown role, another length of
-    entropy, or an expiry in the past.
+    entropy: 40 bytes from the system's generator. account_id: whose things in the market it reads. Raises
+    InvalidInputError for an unknown role, another length of entropy, or an expiry in the past.
     """
     chosen = sorted(set(roles), key=lambda role: ROLES.index(role) if role in ROLES else -1)
     unknown = [role for role in chosen if role not in ROLES]
@@ -113,7 +115,7 @@ def create_key(
     with store.transaction() as session:
         keys.add_key(
             session, key_id, secret_sha256=sha256(secret.encode()).hexdigest(), name=name, roles=chosen,
-            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at,
+            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at, account_id=account_id,
         )  # fmt: skip
     return f"btcfi_{key_id}_{secret}"
 
@@ -355,6 +357,13 @@ def needs(role: str) -> Callable[[Caller], Caller]:
 Reader = Annotated[Caller, Depends(needs(READ))]
 Trader = Annotated[Caller, Depends(needs(TRADE))]
 Operator = Annotated[Caller, Depends(needs(OPERATE))]
+
+
+def sight_of(caller: Caller) -> Sight:
+    """Return what a caller may see of options and settlements."""
+    return Sight(everything=OPERATE in caller.roles, account=caller.account)
+
+
 Owner = Annotated[Caller, Depends(needs(ACCOUNT))]
 """Who sees an account's things: itself, a key that is bound to it, or an operator."""
 Signer = Annotated[Caller, Depends(needs(SIGNED))]
