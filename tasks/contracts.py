@@ -212,11 +212,11 @@ def _take_letters(here: Context, carriers: Carriers) -> None:
     until, spent = monotonic() + TAKE_SECONDS, dict.fromkeys((one.sender for one in waiting), 0.0)
     for one in waiting:
         started = monotonic()
-        if started >= until:
-            break
         if spent[one.sender] < ACCOUNT_SECONDS:
             _take_letter(here, one, carriers)
             spent[one.sender] += monotonic() - started
+        if monotonic() >= until:
+            break
 
 
 def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> None:

@@ -10,7 +10,6 @@ from celery import shared_task
 
 from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
 from btcfi.adapters.store.market.failing import Unfunded
-from btcfi.adapters.store.market.tables import Fault
 from btcfi.errors import BtcfiError, UnreachableError
 from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
@@ -61,7 +60,7 @@ def _follow(here: Context) -> None:
     with here.work() as session:
         takes.follow(session, now=here.now())
         for option_id in carrying.come_to_nothing(session):
-            takes.fail_take(session, option_id, fault=Fault.DESK, problem="the sale was cancelled", now=here.now())
+            failing.fail_by_us(session, option_id, "the sale was cancelled", now=here.now())
 
 
 def _fail_late(here: Context, seconds: int) -> None:
@@ -76,7 +75,7 @@ def _fail_late(here: Context, seconds: int) -> None:
     for option_id in ours:
         with here.work() as session:
             problem = f"the service has not done its part in {OURS * seconds} s"
-            takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=here.now())
+            failing.fail_by_us(session, option_id, problem, now=here.now())
 
 
 def _fail_lost(here: Context, seconds: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
@@ -20,10 +21,14 @@ from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
 from btcfi.units import UnixSeconds
+
+_TELL: Final = Work(flow="exchange")
+"""Both sides' coins are free once they know."""
 
 
 def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: UnixSeconds) -> bool:
@@ -37,7 +42,14 @@ def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: 
     contracts.note_refusal(session, option_id, role.value, problem, now=now)
     with suppress(NotCancellableError):  # the option has failed, so both are told; ``fail_lost`` ends the take, too
         takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
+    enqueue(session, [_TELL], now=now)
     return True
+
+
+def fail_by_us(session: Session, option_id: str, problem: str, *, now: UnixSeconds) -> None:
+    """Note that a take has failed by none of its sides."""
+    takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=now)
+    enqueue(session, [_TELL], now=now)
 
 
 def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
@@ -140,3 +152,4 @@ def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds)
     takes.fail_take(
         session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip
+    enqueue(session, [_TELL], now=now)
