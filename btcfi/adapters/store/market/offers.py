@@ -263,7 +263,7 @@ def lose_rank(session: Session, account_id: str, *, now: UnixSeconds) -> int:
     take_ranks(session, 0)  # nobody posts meanwhile
     query = select(col(FirmOfferRow.rank), col(FirmOfferRow.id)).where(col(FirmOfferRow.account_id) == account_id)
     locked = query.where(still_open()).order_by(col(FirmOfferRow.id)).with_for_update(key_share=True)
-    ids = [name for _, name in sorted(session.execute(locked).tuples())]
+    ids = [name for _, name in sorted(session.execute(locked).all())]
     if ids:
         first = take_ranks(session, len(ids)) - len(ids) + 1
         rows = [{"id": name, "rank": rank, "updated_at_unix": now} for rank, name in enumerate(ids, start=first)]

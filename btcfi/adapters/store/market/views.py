@@ -112,7 +112,7 @@ def chain(session: Session, expiry: int, now: UnixSeconds) -> list[ChainRow]:
     query = query.where(col(FirmOfferRow.expiry_unix) == expiry, still_open(now=now), col(FirmOfferRow.taker).is_(None))
     levels: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
     # plain tuples of the driver: five thousand rows of mapped classes take five times as long
-    for instrument, side, price, rank, cents, remaining in session.execute(query).tuples():
+    for instrument, side, price, rank, cents, remaining in session.execute(query):
         levels.setdefault((instrument, side), []).append((price, rank, cents, remaining))
     return [
         ChainRow(
@@ -133,12 +133,6 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
         quantity=sum(remaining for *_, remaining in at_best), depth=sum(remaining for *_, remaining in levels),
         offers=len(levels),
     )  # fmt: skip
-
-
-def expiries(session: Session, now: UnixSeconds) -> Sequence[int]:
-    """Return the expiries that have an open offer, the next first."""
-    at = col(FirmOfferRow.expiry_unix)
-    return session.exec(select(at).where(still_open(now=now)).distinct().order_by(at)).all()
 
 
 # ---- one account's; the operator's where there is no account
@@ -270,4 +264,4 @@ def times_to_check(session: Session, *, limit: int = 1_000) -> Sequence[int]:
     checked = aside(TakeRow.checked_ms).is_not(None)
     query = select_columns(col(TakeRow.created_ms), col(TakeRow.checked_ms)).where(checked)
     newest = query.order_by(col(TakeRow.created_at_unix).desc(), col(TakeRow.id).desc()).limit(limit)
-    return [(end or 0) - start for start, end in session.execute(newest).tuples()]
+    return [(end or 0) - start for start, end in session.execute(newest)]
