@@ -165,6 +165,35 @@ def test_a_signed_text_with_one_bit_changed_is_refused(which, data):
         check(other)
 
 
+READERS = {
+    "registration": (decode_signed_registration, encode_signed_registration),
+    "offer": (decode_signed_offer, encode_signed_offer),
+    "take": (decode_signed_take, encode_signed_take),
+    "letter": (decode_signed_letter, encode_signed_letter),
+}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("which", SIGNED)
+@given(data=st.data())
+def test_what_is_read_at_all_is_written_again_as_it_was(which, data):
+    text, (read, write) = SIGNED[which][0], READERS[which]
+    name = data.draw(st.sampled_from([*text, "more"]))
+    number = st.just(text.get(name)).map(lambda v: v + data.draw(st.integers(-3, 3)) if type(v) is int else v)
+    changed = text | {name: data.draw(ANYTHING | number)}
+    try:
+        found = read(changed)
+    except InvalidInputError as e:
+        refused = e.field
+        assert name in refused or refused in {"price_sats", "price_cents", "minimum", "quantity"}
+        return
+    assert repr(sorted(write(found).items())) == repr(sorted(changed.items()))
+
+
 # ---- listing
 
 

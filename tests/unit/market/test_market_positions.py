@@ -7,6 +7,7 @@ import pytest
 
 from btcfi.errors import InvalidInputError
 from btcfi.market.instrument import parse_instrument
+from btcfi.market.listing import listed
 from btcfi.market.positions import (
     Position,
     View,
@@ -26,6 +27,7 @@ from btcfi.market.positions import (
 from btcfi.pricing import portfolio
 from btcfi.pricing.surface import VolatilityQuote, fit_surface, flat_surface
 from btcfi.units import MAX_U32
+from settings.market_preset import load_market_preset
 
 EXPIRY = 1_795_766_400
 NOW = EXPIRY - 10 * 86_400
@@ -123,6 +125,18 @@ def test_an_implied_volatility_is_the_one_that_made_the_price():
         assert (level is not None) == plain
         if level is not None:
             assert level == pytest.approx(one.volatility, abs=0.01 / one.vega / 100 + 1e-9)  # a cent's rounding
+
+
+def test_a_whole_chains_implied_volatilities_cost_its_prices_again():
+    rule = load_market_preset("standard").listing
+    chain = [one for one in listed(rule, NOW, VIEW.spot) if one.expiry > NOW]
+    prices = [one.price_cents for one in mark_instruments(chain, VIEW)]
+    found = implied_volatilities(chain, prices, FLAT)  # the search begins elsewhere than the truth
+    told = [(one, cents, level) for one, cents, level in zip(chain, prices, found, strict=True) if level is not None]
+    assert len(told) > len(chain) / 2  # the others are worth their intrinsic value to the cent
+    for one, cents, level in told:
+        again = mark_instruments([one], replace(FLAT, surface=flat_surface(level)))[0]
+        assert abs(again.price_cents - cents) <= 1
 
 
 def test_a_price_that_no_volatility_has_implies_none():
