@@ -253,7 +253,8 @@ class PartyDesk:
         StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
-        done, kept = [], []
+        done: list[str] = []
+        kept: list[str] = []
         for name in names:
             with self._store.alone():
                 contract = self._store.load(name)
