@@ -523,7 +523,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             assert stand.api.get(f"/api/v1/settlements/{settlement}", **how).status_code == 200
             assert len(stand.api.get("/api/v1/settlements", **how).json()["items"]) == 1
         operator = {"Authorization": f"Bearer {stand.world.key('operate')}"}
-        for path in ("/takes", f"/takes?account={taker.identity.hex()}", "/positions", "/fills"):
+        for path in ("/takes", f"/takes?account={taker.identity.hex()}", "/fills"):
             assert taken["option_id"] in stand.api.get(f"/api/v1{path}", headers=operator).text
         assert len(stand.api.get("/api/v1/accounts", headers=operator).json()["items"]) == 3
         assert stand.api.get(f"/api/v1/takes?account={eve.identity.hex()}", headers=operator).json()["items"] == []
