@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from btcfi.market.book import Standing, best, depth, ordered, walk
@@ -12,18 +12,26 @@ from tests.support.market import key
 MAKERS = [key(n) for n in (1, 2, 3)]
 
 
-@st.composite
-def books(draw):
-    count = draw(st.integers(0, 12))
-    return [
-        Standing(
-            id=n.to_bytes(32, "big"), maker=draw(st.sampled_from(MAKERS)), side=draw(st.sampled_from(Side)),
-            price=draw(st.integers(100, 104)) * 1_000, price_cents=draw(st.integers(1, 10**6)),
-            remaining=draw(st.integers(0, 40)), minimum=draw(st.integers(1, 20)), rank=draw(st.integers(0, 6)),
-        )
-        for n in range(count)
-    ]  # fmt: skip
+ROWS = st.tuples(
+    st.sampled_from(MAKERS), st.sampled_from(Side), st.integers(100, 104), st.integers(0, 40), st.integers(1, 20),
+    st.integers(0, 6),
+)  # fmt: skip
 
+
+def standing(place, row):
+    maker, side, ticks, remaining, minimum, rank = row
+    return Standing(
+        id=place.to_bytes(32, "big"), maker=maker, side=side, price=ticks * 1_000, price_cents=ticks * 60 + place,
+        remaining=remaining, minimum=minimum, rank=rank,
+    )  # fmt: skip
+
+
+def books():
+    return st.lists(ROWS, max_size=10).map(lambda rows: [standing(place, row) for place, row in enumerate(rows)])
+
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine changes no law."""
 
 SIDES = st.sampled_from(Side)
 QUANTITIES = st.integers(1, 200)
@@ -34,6 +42,7 @@ def is_better_or_same(side, price, than):
     return price <= than if side is Side.ASK else price >= than
 
 
+@unhurried
 @given(books(), SIDES, QUANTITIES, LIMITS, st.sampled_from([None, *MAKERS]))
 def test_an_order_gets_what_stands_within_its_limit_and_no_more(book, side, quantity, limit, me):
     walked = walk(book, side, quantity, limit, but=me)
@@ -51,6 +60,7 @@ def test_an_order_gets_what_stands_within_its_limit_and_no_more(book, side, quan
         assert part.premium >= 1_000
 
 
+@unhurried
 @given(books(), SIDES, QUANTITIES, LIMITS, st.sampled_from([None, *MAKERS]))
 def test_nobody_who_was_first_is_passed_over_but_for_a_minimum(book, side, quantity, limit, me):
     walked = walk(book, side, quantity, limit, but=me)
@@ -66,6 +76,7 @@ def test_nobody_who_was_first_is_passed_over_but_for_a_minimum(book, side, quant
         left -= got.get(one.id, 0)
 
 
+@unhurried
 @given(books(), SIDES)
 def test_one_side_is_in_order_of_price_then_rank(book, side):
     found = ordered(book, side)
@@ -75,6 +86,7 @@ def test_one_side_is_in_order_of_price_then_rank(book, side):
     assert {one.id for one in found} == {one.id for one in book if one.side is side and one.remaining >= one.least}
 
 
+@unhurried
 @given(books(), SIDES)
 def test_depth_holds_all_that_can_be_taken_best_first(book, side):
     levels = depth(book, side)
@@ -86,6 +98,7 @@ def test_depth_holds_all_that_can_be_taken_best_first(book, side):
     assert best(book, side) == (levels[0] if levels else None)
 
 
+@unhurried
 @given(books(), SIDES, QUANTITIES, LIMITS, st.randoms())
 def test_the_order_of_the_rows_changes_nothing(book, side, quantity, limit, random):
     mixed = list(book)

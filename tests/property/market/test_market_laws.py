@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from btcfi.errors import BtcfiError, InvalidInputError
@@ -39,6 +39,9 @@ from tests.support.market import (
     take,
 )
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine changes no law."""
+
 PRICES = st.one_of(st.integers(1, (1 << 32) - 1), st.integers(1, 429_000).map(lambda dollars: dollars * 10_000))
 MINUTES_OF_THE_CENTURY = st.integers(946_684_800 // 60, 4_102_444_740 // 60).map(lambda minute: minute * 60)
 WINDOWS = st.builds(Fixing, st.sampled_from([FixingKind.TWAP, FixingKind.MEDIAN]), st.integers(2, 60))
@@ -56,12 +59,14 @@ def instruments(draw):
     )  # fmt: skip
 
 
+@unhurried
 @given(instruments())
 def test_an_instrument_is_the_one_that_its_name_says(one):
     assert parse_instrument(one.name) == one
     assert instrument_of(one.terms(1, 1)) == one
 
 
+@unhurried
 @given(instruments(), st.data())
 def test_a_name_with_one_sign_changed_is_another_instruments_or_nobodys(one, data):
     place = data.draw(st.integers(0, len(one.name)))
@@ -79,6 +84,7 @@ def test_a_name_with_one_sign_changed_is_another_instruments_or_nobodys(one, dat
     assert (found == one) == (name == one.name)
 
 
+@unhurried
 @given(st.text() | st.integers() | st.none() | st.binary())
 def test_whatever_is_no_name_is_refused_and_never_crashes(name):
     with pytest.raises(UnknownInstrumentError):
@@ -90,6 +96,7 @@ def test_whatever_is_no_name_is_refused_and_never_crashes(name):
 PRICES_SATS = st.integers(1, 100_000).map(lambda ticks: ticks * 1_000)
 
 
+@unhurried
 @given(PRICES_SATS, st.integers(1, 10**7), st.lists(st.integers(1, 5_000), min_size=1, max_size=8))
 def test_a_deal_taken_in_parts_pays_what_the_whole_pays_and_its_dollars_a_cent_a_part_more_at_most(price, cents, sizes):
     least = least_takeable(price)
@@ -103,6 +110,7 @@ def test_a_deal_taken_in_parts_pays_what_the_whole_pays_and_its_dollars_a_cent_a
     assert all(type(one.premium) is int and one.premium >= 1_000 and one.terms.premium >= 1 for one in parts)
 
 
+@unhurried
 @given(PRICES_SATS, st.integers(1, 10**7), st.integers(0, 5_000), st.integers(1, 5_000))
 def test_more_of_an_offer_costs_more(price, cents, size, more):
     least = least_takeable(price)
@@ -147,6 +155,7 @@ SIGNED = {
 
 
 @pytest.mark.parametrize("which", SIGNED)
+@unhurried
 @given(data=st.data())
 def test_a_signed_text_with_one_bit_changed_is_refused(which, data):
     text, check = SIGNED[which]
@@ -179,6 +188,7 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.parametrize("which", SIGNED)
+@unhurried
 @given(data=st.data())
 def test_what_is_read_at_all_is_written_again_as_it_was(which, data):
     text, (read, write) = SIGNED[which][0], READERS[which]
@@ -197,6 +207,7 @@ def test_what_is_read_at_all_is_written_again_as_it_was(which, data):
 # ---- listing
 
 
+@unhurried
 @given(
     st.integers(100_000, 50_000_000), st.integers(100_000, 50_000_000), st.integers(100_000, 50_000_000),
     st.integers(1_700_000_000, 1_900_000_000), st.integers(0, 40 * 86_400),
@@ -212,6 +223,7 @@ def test_a_listed_strike_stays_while_prices_are_added_and_time_passes(spot, othe
             assert before <= set(ladder(rule, third, expiry, now + later, low=low, high=high))
 
 
+@unhurried
 @given(st.integers(1_000_000_000, 4_000_000_000))
 def test_every_listed_expiry_is_at_eight_and_friday_weeks_follow_each_other(now):
     rule = load_market_preset("standard").listing

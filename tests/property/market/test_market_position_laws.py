@@ -1,6 +1,6 @@
 """Laws of positions: parts are the whole to the cent, two sides of one contract sum to nothing, nobody owes more."""
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from btcfi.market.instrument import Instrument
@@ -10,8 +10,8 @@ from btcfi.pricing.surface import flat_surface
 
 NOW = 1_795_000_020
 
-compiled = settings(deadline=None)
-"""The first example compiles the kernels."""
+compiled = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The first example compiles the kernels, and a busy machine changes no law."""
 
 
 @st.composite
