@@ -10,8 +10,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from btcfi.adapters.store.spine.database import StoreUnreachableError
 from btcfi.errors import BtcfiError
@@ -22,8 +20,9 @@ from dashboards.operator import pages_now, pages_operate, pages_sign_in
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
 from dashboards.operator.errors import ForgedFormError, SignInNeededError
-from dashboards.operator.gate import Shell, refuse
-from dashboards.operator.render import STATIC
+from dashboards.operator.render import HERE
+from dashboards.shared.shell import FORM, Shell, refuse
+from dashboards.shared.static_files import Static
 
 TITLES: Final = {
     401: "Sign in first", 403: "Not allowed", 404: "Not here", 405: "Not like this", 408: "Too slow",
@@ -43,22 +42,11 @@ def create_console(deps: ConsoleDeps) -> FastAPI:
     own = (pages_sign_in.router, pages_now.router, pages_operate.router)
     for router in (*own, *(page.router for page in deps.pages)):
         app.include_router(router(console))
-    app.mount("/static", _Static(directory=STATIC), name="static")
+    app.mount("/static", Static(HERE), name="static")
     _Refusals(console).install(app)
-    app.add_middleware(Shell, deps=deps)
+    app.add_middleware(Shell, limits=deps.limits, monotonic=deps.api.monotonic, kinds={FORM: deps.limits.body_bytes})
     app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.api.new_id, refuse=refuse)
     return app
-
-
-class _Static(StaticFiles):
-    """Files under a path that names their content, so that they may be kept for good."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file's response. Raises HTTPException."""
-        answer = await super().get_response(path, scope)
-        known = b"v=" in scope.get("query_string", b"")
-        answer.headers["cache-control"] = "public, max-age=31536000, immutable" if known else "no-cache"
-        return answer
 
 
 class _Refusals:
