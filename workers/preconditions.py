@@ -31,6 +31,7 @@ from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, Retryable
 from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.oracle.venues import exchange_of
 from settings.deployment import PREFIX, SECRETS, Deployment, variable
+from settings.market_preset import load_market_preset, market_preset_names
 from settings.preset import load_preset, preset_names
 from workers.broker import prove_broker_writable, read_broker
 from workers.deployed import StoreNotReadyError, node_of
@@ -123,11 +124,12 @@ def settings(deployment: Deployment, environment: Mapping[str, str] | None = Non
 
 
 def _named_nothing(deployment: Deployment) -> Iterator[Finding]:
-    """Look whether the preset and the guest program that the settings choose are there."""
+    """Look whether the presets and the guest program that the settings choose are there."""
     from btcfi.vm.program import hashes_of, program_names  # noqa: PLC0415 - not for a broker and a node alone
 
     looks: tuple[tuple[str, Callable[[str], object], Callable[[], list[str]]], ...] = (
-        ("preset", load_preset, preset_names), ("program", hashes_of, program_names),
+        ("preset", load_preset, preset_names), ("market_preset", load_market_preset, market_preset_names),
+        ("program", hashes_of, program_names),
     )  # fmt: skip
     for field, look, names in looks:
         name, chosen = variable(field), str(getattr(deployment, field))

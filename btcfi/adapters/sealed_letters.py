@@ -29,14 +29,28 @@ class SealedToAnotherError(BtcfiError):
         self.what = what
 
 
+class UnsealableError(BtcfiError):
+    """A box key that nothing can be sealed to."""
+
+    def __init__(self, to: bytes) -> None:
+        super().__init__(f"nothing can be sealed to the box key {to.hex()[:64]}; its owner has to register another")
+        self.to = to
+
+
 def box_key(secret: bytes) -> bytes:
     """Return the public half, 32 bytes, of an X25519 secret."""
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
 def seal(plain: bytes, *, to: bytes, about: bytes) -> bytes:
-    """Return bytes that only the holder of ``to``'s secret can open. about: what both sides know it to be."""
-    return _SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(to), info=_INFO + about)
+    """Return bytes that only the holder of ``to``'s secret can open. about: what both sides know it to be.
+
+    Raises UnsealableError for a key of small order, which no registration has (``market.account``).
+    """
+    try:
+        return _SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(to), info=_INFO + about)
+    except ValueError as e:
+        raise UnsealableError(to) from e
 
 
 def unseal(sealed: bytes, *, secret: bytes, about: bytes) -> bytes:

@@ -16,11 +16,22 @@ from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.market.account import XONLY, WrongSignatureError
-from btcfi.market.instrument import Instrument, parse_instrument
-from btcfi.options.terms import MAX_QUANTITY, OptionTerms
+from btcfi.market.instrument import EXPECTED, Instrument, parse_instrument
+from btcfi.market.signed_text import MAX_NUMBER, read_signed
+from btcfi.options.terms import MAX_QUANTITY, OptionTerms, required_collateral
 from btcfi.oracle.report import canonical_json
-from btcfi.records import HASH, Rule, hexadecimal, one_of, optional, record, whole
-from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, Hash32, Sats, UnixSeconds
+from btcfi.records import HASH, Rule, one_of, record, whole
+from btcfi.units import (
+    MAX_MONEY_SATS,
+    MAX_U32,
+    BasisPoints,
+    CentiBtc,
+    Cents,
+    CentsPerBtc,
+    Hash32,
+    Sats,
+    UnixSeconds,
+)
 
 OFFER_TYPE: Final = "btcfi/firm-offer"
 TAKE_TYPE: Final = "btcfi/take"
@@ -31,8 +42,12 @@ TICK_SATS: Final = 1_000
 
 _OFFER_TAG: Final = "BTCFi/firm-offer/v1"
 _TAKE_TAG: Final = "BTCFi/take/v1"
+LEAST_PREMIUM: Final = Sats(1_000)
+"""Of a deal: the least that a funding pays, a little above what a node passes on."""
+
 _CENTI: Final = 100
-_LAST: Final = (1 << 63) - 1
+_BASIS: Final = 10_000
+_SATS_PER_BTC: Final = 100_000_000
 
 
 class Side(StrEnum):
@@ -70,18 +85,22 @@ class FirmOffer:
     valid_until: UnixSeconds
     """From this second on it is no more."""
     number: int
-    """The maker's own: no two offers of one maker have the same."""
+    """The maker's own, below 2**53: no two offers of one maker have the same."""
     taker: bytes | None = None
     """x-only identity of who alone may take it: an answer to a request. None: whoever comes first."""
 
     def __post_init__(self) -> None:
         """Check what needs nothing else. Raises InvalidInputError naming the field."""
+        required_collateral(self.instrument.kind, self.quantity)
         if not 1 <= self.minimum <= self.quantity:
             raise InvalidInputError("minimum", f"{self.minimum}", f"1 to the quantity, {self.quantity}")
-        if self.price % TICK_SATS or not TICK_SATS <= self.price <= MAX_MONEY_SATS:
+        if self.price % TICK_SATS or not TICK_SATS <= self.price <= MAX_MONEY_SATS * _CENTI // self.quantity:
             raise InvalidInputError("price_sats", f"{self.price}", f"a multiple of {TICK_SATS:,}")
-        if not 1 <= self.price_cents <= MAX_U32:
-            raise InvalidInputError("price_cents", f"{self.price_cents}", f"1 to {MAX_U32}")
+        most = min(MAX_U32, MAX_U32 * _CENTI // self.quantity)
+        if not 1 <= self.price_cents <= most:
+            raise InvalidInputError("price_cents", f"{self.price_cents}", f"1 to {most}")
+        if self.taker == self.maker:
+            raise InvalidInputError("taker", "the maker itself", "another account, or nobody")
 
     @property
     def id(self) -> Hash32:
@@ -104,7 +123,7 @@ class Take:
     valid_until: UnixSeconds
     """From this second on neither side signs anything of it that it has not signed before."""
     number: int
-    """The taker's own: the same one again is the same take."""
+    """The taker's own, below 2**53: the same one again is the same take."""
 
     @property
     def id(self) -> Hash32:
@@ -148,7 +167,7 @@ class Deal:
 def deal_of(offer: FirmOffer, take: Take) -> Deal:
     """Return the one deal of both. Raises InvalidInputError where the take is no take of this offer.
 
-    The dollars are rounded half up to the cent; the satoshis come out whole.
+    The dollars of the whole are rounded up to the cent once, as every premium of ours; the satoshis come out whole.
     """
     if take.offer_id != offer.id:
         raise InvalidInputError("take.offer_id", take.offer_id.hex()[:16], f"{offer.id.hex()[:16]}, the offer's")
@@ -161,7 +180,12 @@ def deal_of(offer: FirmOffer, take: Take) -> Deal:
     if (take.price, take.price_cents) != (offer.price, offer.price_cents):
         problem = f"{take.price:,} sats and {take.price_cents:,} cents"
         raise InvalidInputError("take.price", problem, f"{offer.price:,} sats and {offer.price_cents:,} cents")
-    premium_cents = Cents((offer.price_cents * take.quantity + _CENTI // 2) // _CENTI)
+    if take.quantity < least_takeable(offer.price):
+        problem = f"{take.quantity}, at {offer.price:,} sats a bitcoin"
+        raise InvalidInputError(
+            "take.quantity", problem, f"at least {least_takeable(offer.price)}: {LEAST_PREMIUM} sats"
+        )
+    premium_cents = Cents(-(-offer.price_cents * take.quantity // _CENTI))
     sells = offer.side is Side.ASK
     return Deal(
         terms=offer.instrument.terms(take.quantity, premium_cents),
@@ -169,6 +193,59 @@ def deal_of(offer: FirmOffer, take: Take) -> Deal:
         seller=offer.maker if sells else take.taker,
         buyer=take.taker if sells else offer.maker,
     )
+
+
+def least_takeable(price: Sats) -> CentiBtc:
+    """Return the least quantity whose premium a funding can pay. price: for one bitcoin, above 0."""
+    return CentiBtc(-(-LEAST_PREMIUM * _CENTI // price))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferRule:
+    """What a market's preset says about offers and takes (``settings/presets/market``)."""
+
+    most_open: int
+    """Offers of one account that stand at once."""
+    longest_seconds: int
+    """From posting to ``valid_until``."""
+    least_quantity: CentiBtc
+    most_quantity: CentiBtc
+    most_apart: BasisPoints
+    """How far an offer's satoshis, at the newest spot, may lie from its cents when it is posted; a tick is free."""
+    answer_seconds: int
+    """In which a side has to do its step of a take; then the take fails, by its fault."""
+    last_blocks: int
+    """Before expiry, in which nothing is transferred."""
+    confirmations: int
+    """Of a transfer, until which both states are shown and the old one's signatures are kept."""
+
+    def refusal(self, offer: FirmOffer, *, now: UnixSeconds, spot: CentsPerBtc | None) -> InvalidInputError | None:
+        """Return why an offer may not be posted at ``now``, None where it may.
+
+        spot: the newest agreed price; None: not known, and then the two prices are not compared.
+        """
+        if not now < offer.valid_until <= now + self.longest_seconds:
+            return InvalidInputError(
+                "valid_until", f"{offer.valid_until - now} s ahead", f"1 to {self.longest_seconds} s ahead"
+            )
+        if offer.valid_until > offer.instrument.expiry:
+            return InvalidInputError("valid_until", "after the expiry", f"at most {offer.instrument.expiry}")
+        if not self.least_quantity <= offer.quantity <= self.most_quantity:
+            bounds = f"{self.least_quantity} to {self.most_quantity} hundredths of a bitcoin"
+            return InvalidInputError("quantity", f"{offer.quantity}", bounds)
+        least = max(self.least_quantity, least_takeable(offer.price))
+        if offer.minimum < least:
+            return InvalidInputError("minimum", f"{offer.minimum}", f"at least {least}: {LEAST_PREMIUM} sats a take")
+        return None if spot is None else self._apart(offer, spot)
+
+    def _apart(self, offer: FirmOffer, spot: CentsPerBtc) -> InvalidInputError | None:
+        """Return why the two prices are not one, in whole numbers: 10**8 * 10**4 times a cent."""
+        worth, said = offer.price * spot, offer.price_cents * _SATS_PER_BTC
+        away = max(abs(worth - said) - TICK_SATS * spot, 0)
+        if away * _BASIS <= self.most_apart * said:
+            return None
+        near = f"near {worth // _SATS_PER_BTC:,} cents, what {offer.price:,} sats are worth at the newest price"
+        return InvalidInputError("price_cents", f"{offer.price_cents:,}", near)
 
 
 # ---- signing
@@ -244,45 +321,28 @@ def encode_signed_take(signed: SignedTake) -> dict[str, Any]:
     return encode_take(signed.take) | {"signature": signed.signature.hex()}
 
 
-_NUMBER: Final = whole(0, _LAST)
+_NUMBER: Final = whole(0, MAX_NUMBER)
 _QUANTITY: Final = whole(1, MAX_QUANTITY)
 
 _OFFER: Final = record(
-    FirmOffer, maker=XONLY, desk=XONLY, instrument=Rule(parse_instrument, "an instrument's name"), side=one_of(Side),
+    FirmOffer, exact=True, maker=XONLY, desk=XONLY, instrument=Rule(parse_instrument, EXPECTED), side=one_of(Side),
     price="price_sats", quantity=("quantity_centi_btc", _QUANTITY), minimum=("minimum_centi_btc", _QUANTITY),
-    valid_until="valid_until_unix", number=_NUMBER, taker=optional(XONLY), may_lack=("taker",),
+    valid_until="valid_until_unix", number=_NUMBER, taker=XONLY, may_lack=("taker",),
 )  # fmt: skip
 
 _TAKE: Final = record(
-    Take, taker=XONLY, offer_id=HASH, quantity=("quantity_centi_btc", _QUANTITY), price="price_sats",
+    Take, exact=True, taker=XONLY, offer_id=HASH, quantity=("quantity_centi_btc", _QUANTITY), price="price_sats",
     valid_until="valid_until_unix", number=_NUMBER,
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Signed:
-    type: str
-    version: int
-    signature: bytes
-
-
-_SIGNED: Final = record(_Signed, version=whole(VERSION, VERSION), signature=hexadecimal(64))
-
-
 def decode_signed_offer(message: object) -> SignedOffer:
     """Return a signed offer, its signature unchecked. Raises InvalidInputError naming the field."""
-    signature = _signature(message, OFFER_TYPE)
-    return SignedOffer(offer=_OFFER.read(message, OFFER_TYPE), signature=signature)
+    offer, signature = read_signed(_OFFER, message, kind=OFFER_TYPE, version=VERSION)
+    return SignedOffer(offer=offer, signature=signature)
 
 
 def decode_signed_take(message: object) -> SignedTake:
     """Return a signed take, its signature unchecked. Raises InvalidInputError naming the field."""
-    signature = _signature(message, TAKE_TYPE)
-    return SignedTake(take=_TAKE.read(message, TAKE_TYPE), signature=signature)
-
-
-def _signature(message: object, kind: str) -> bytes:
-    signed = _SIGNED.read(message, kind)
-    if signed.type != kind:
-        raise InvalidInputError(f"{kind}.type", repr(signed.type), repr(kind))
-    return signed.signature
+    take, signature = read_signed(_TAKE, message, kind=TAKE_TYPE, version=VERSION)
+    return SignedTake(take=take, signature=signature)

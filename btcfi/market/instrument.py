@@ -2,8 +2,9 @@
 
 The name says everything that decides money, so a name is a contract's terms but for its size:
 ``BTC-DATE[THHMM]-STRIKE-KIND[-KOBARRIER][-AM][-FIXING]``. Date and minute are UTC; 08:00 is left out. Cents of
-a strike or a barrier stand behind a ``d``, where there are any. KIND is ``C``, ``P``, ``BC``, ``BP``. FIXING is left out where
-it is the standard one: ``TWAP30`` of a European, ``MINUTE`` of an American option.
+a strike or a barrier stand behind a ``d``, where there are any (``0d50`` is half a dollar). KIND is ``C``, ``P``,
+``BC``, ``BP``. FIXING is left out where it is the standard one: ``TWAP30`` of a European, ``MINUTE`` of an American
+option. The year has two digits and is of this century: an instrument of another has no name, so there is none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from btcfi.errors import InvalidInputError
-from btcfi.options.terms import OptionKind, OptionTerms, check_style, required_collateral
+from btcfi.options.terms import InvalidTermsError, OptionKind, OptionTerms, check_style, required_collateral
 from btcfi.oracle.fixing import MINUTE, Fixing, FixingKind, WrongFixingError, parse_fixing
 from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, CentiBtc, Cents, CentsPerBtc, Minutes, Slot, slot
 
@@ -32,7 +33,9 @@ _MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP",
 _CODES: Final = {OptionKind.CALL: "C", OptionKind.PUT: "P", OptionKind.BINARY_CALL: "BC", OptionKind.BINARY_PUT: "BP"}
 _KINDS: Final = {code: kind for kind, code in _CODES.items()}
 _USUAL_TIME: Final = "0800"
-_PRICE: Final = r"[1-9][0-9]{0,7}(?:d[0-9]{2})?"
+_FIRST, _LAST = 946_684_800, 4_102_444_740
+"""The minutes that a name can say: 2000-01-01 00:00 to 2099-12-31 23:59 UTC."""
+_PRICE: Final = r"(?:0|[1-9][0-9]{0,7})(?:d[0-9]{2})?"
 _NAME: Final = re.compile(
     rf"BTC-(?P<day>[1-9][0-9]?)(?P<month>[A-Z]{{3}})(?P<year>[0-9]{{2}})(?:T(?P<time>[0-9]{{4}}))?-(?P<strike>{_PRICE})"
     rf"-(?P<kind>C|P|BC|BP)(?:-KO(?P<barrier>{_PRICE}))?(?P<american>-AM)?(?:-(?P<fixing>MINUTE|(?:TWAP|MEDIAN)[0-9]{{1,2}}))?"
@@ -48,7 +51,10 @@ class UnknownInstrumentError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """Terms without quantity and premium. Raises UnknownInstrumentError, InvalidTermsError for impossible ones."""
+    """Terms without quantity and premium. Raises UnknownInstrumentError, InvalidTermsError for impossible ones.
+
+    The collateral is no part of it: it is what ``required_collateral`` says, and no more.
+    """
 
     kind: OptionKind
     strike: CentsPerBtc
@@ -62,8 +68,8 @@ class Instrument:
     def __post_init__(self) -> None:
         """Check what no market decides."""
         check_style(self.fixing, american=self.american)
-        if self.expiry % SECONDS_PER_MINUTE or not 0 < self.expiry <= MAX_U32:
-            raise UnknownInstrumentError(self.expiry, "is no minute", "an expiry on a whole minute before 2106")
+        if self.expiry % SECONDS_PER_MINUTE or not _FIRST <= self.expiry <= _LAST:
+            raise UnknownInstrumentError(self.expiry, "has no name", "an expiry on a whole minute of 2000 to 2099")
         for field, price in (("strike", self.strike), ("barrier", self.barrier)):
             if price is not None and not 0 < price <= MAX_U32:
                 raise UnknownInstrumentError(price, f"is no {field}", f"a {field} of 1 to {MAX_U32} cents")
@@ -100,7 +106,7 @@ class Instrument:
 
 def parse_instrument(name: str) -> Instrument:
     """Return the instrument of a name in its one spelling. Raises UnknownInstrumentError."""
-    found = _NAME.fullmatch(name) if len(name) <= LONGEST_NAME and name.isascii() else None
+    found = _NAME.fullmatch(name) if isinstance(name, str) and len(name) <= LONGEST_NAME else None
     if found is None:
         raise UnknownInstrumentError(name, "cannot be read")
     american = found["american"] is not None
@@ -115,6 +121,8 @@ def parse_instrument(name: str) -> Instrument:
         )
     except (ValueError, WrongFixingError) as e:
         raise UnknownInstrumentError(name, "names no minute or no window that there is") from e
+    except InvalidTermsError as e:  # an American option on a window
+        raise UnknownInstrumentError(name, f"cannot be: {e.problem}", e.expected) from e
     if instrument.name != name:  # one instrument, one name: a book must not be split in two
         raise UnknownInstrumentError(name, "is written in another way", instrument.name)
     return instrument

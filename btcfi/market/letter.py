@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from btcfi import secp256k1
+from btcfi.documents import MAX_DEPTH
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256, tagged_hash
 from btcfi.market.account import XONLY, WrongSignatureError
@@ -40,7 +41,7 @@ class Letter:
     body: dict[str, Any]
     """JSON of integers, texts, lists and objects."""
     said: SignedLetter | None = None
-    """Of another account, whose word this hands on; its body is then what counts, and ours is empty."""
+    """Of another account, whose word this hands on: its body is that one's, and ours says only what we add."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,20 @@ def check_letter(signed: SignedLetter, *, sender: bytes, recipient: bytes) -> Le
     if not secp256k1.schnorr_verify(sender, letter_digest(letter), signed.signature):
         raise WrongSignatureError(f"letter {letter.name}", "not signed by its sender", "its request key's signature")
     return letter
+
+
+def check_said(letter: Letter, *, sender: bytes) -> Letter:
+    """Return what a checked letter hands on, once ``sender`` wrote it to the carrier under the same name.
+
+    sender: x-only request key of whose word it must be. A word about another contract is not handed on as one about
+    this. Raises WrongSignatureError.
+    """
+    if letter.said is None:
+        raise WrongSignatureError(f"letter {letter.name}", "hands nothing on", "the other side's own letter inside")
+    said = check_letter(letter.said, sender=sender, recipient=letter.sender)
+    if said.name != letter.name:
+        raise WrongSignatureError(f"letter {letter.name}", f"hands on {said.name}", "a letter of the same name")
+    return said
 
 
 def encode_signed_letter(signed: SignedLetter) -> dict[str, Any]:
@@ -112,10 +127,27 @@ def letter_name(value: Any) -> str:  # noqa: ANN401 - JSON
     return value
 
 
+def _body(value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    body = OBJECT.parse(value)
+    _check_plain(body, MAX_DEPTH)
+    return body
+
+
+def _check_plain(value: Any, depth: int) -> None:  # noqa: ANN401 - JSON
+    """Refuse what has no canonical text, before it is hashed. Raises ValueError."""
+    if isinstance(value, float) or depth < 0:
+        raise ValueError(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        _check_plain(one, depth - 1)
+
+
+BODY: Final = Rule(_body, f"an object of texts, whole numbers, lists and objects, at most {MAX_DEPTH} deep")
+
 LETTER_NAME: Final = Rule(letter_name, "1 to 181 letters, digits, and _ - . ~, neither . nor ~ first")
 
 _WIRE: Final = record(
-    _Wire, version=whole(VERSION, VERSION), sender=XONLY, recipient=XONLY, name=LETTER_NAME, body=OBJECT,
+    _Wire, exact=True, version=whole(VERSION, VERSION), sender=XONLY, recipient=XONLY, name=LETTER_NAME, body=BODY,
     said=optional(OBJECT), signature=hexadecimal(64),
 )  # fmt: skip
 
@@ -126,8 +158,10 @@ def decode_signed_letter(message: object, *, inside: bool = False) -> SignedLett
     inside: whether it is one that another hands on, and then hands on none itself.
     """
     wire = _WIRE.read(message, TYPE)
-    if wire.type != TYPE or (inside and wire.said is not None):
-        raise InvalidInputError(f"{TYPE}.type", repr(wire.type)[:40], f"{TYPE!r}, one inside another at most")
+    if wire.type != TYPE:
+        raise InvalidInputError(f"{TYPE}.type", repr(wire.type)[:40], repr(TYPE))
+    if inside and wire.said is not None:
+        raise InvalidInputError(f"{TYPE}.said", "a letter in a letter in a letter", "one inside another at most")
     letter = Letter(
         sender=wire.sender, recipient=wire.recipient, name=wire.name, body=wire.body,
         said=None if wire.said is None else decode_signed_letter(wire.said, inside=True),

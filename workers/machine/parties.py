@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.desk_key import make_desk_key
 from btcfi.adapters.files import (
     UntrustedFileError,
     make_private,
@@ -46,7 +47,7 @@ POLL_SECONDS: Final = 0.2
 
 
 def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
-    """Make what is missing, readable by its owner alone: wallet, node keys, the oracles' folders; the mailboxes.
+    """Make what is missing, readable by its owner alone: wallet, desk and node keys, oracles' folders; the mailboxes.
 
     Returns whether the parties were told the oracles: not while those of other people do not answer for ``wait``
     seconds. Raises LostKeysError where the store names keys that are not here.
@@ -54,6 +55,7 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
     keys = oracles.prepare(deployment, wait=wait)
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
+    make_desk_key(deployment.desk_key_file)
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
         make_private(mailbox, named=True)

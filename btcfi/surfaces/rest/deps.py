@@ -21,6 +21,10 @@ OPERATE: Final = "operate"
 ROLES: Final = (READ, TRADE, OPERATE)
 """See everything that is not secret; create options; ask for a settlement and read the book's risk."""
 
+ACCOUNT: Final = "account"
+SIGNED: Final = "signed"
+"""See an account's things; act for it. No key is made with them: they follow from who calls."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedOption:

@@ -12,8 +12,8 @@ class RequestRefusedError(BtcfiError):
 class UnauthenticatedError(RequestRefusedError):
     """No API key, or one that is unknown, expired or revoked. One class, so that a guess learns nothing."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"{problem}; expected the header Authorization: Bearer btcfi_ID_SECRET of a valid key")
+    def __init__(self, problem: str, expected: str = "Authorization: Bearer btcfi_ID_SECRET of a valid key") -> None:
+        super().__init__(f"{problem}; expected the header {expected}")
         self.problem = problem
 
 

@@ -1,0 +1,141 @@
+"""Accounts: registered by what their identity signed, found by identity or name, suspended by the operator."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.market.offers import withdraw_offers
+from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier
+from btcfi.adapters.store.spine.edges import upsert
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.market.account import (
+    Registration,
+    SignedRegistration,
+    check_registration,
+    decode_signed_registration,
+    encode_signed_registration,
+)
+from btcfi.units import UnixSeconds
+
+REQUESTS_PER_MINUTE: Final = 6_000
+"""Of an account that the operator said nothing of: a maker that requotes 100 strikes a second in batches has room."""
+
+
+class NameTakenError(ConflictError):
+    """Another identity has this name here."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {name} belongs to another account; register another one: --name")
+        self.name = name
+
+
+class StaleRegistrationError(ConflictError):
+    """An account has a registration of this number or a higher one, which says something else."""
+
+    def __init__(self, name: str, number: int, known: int) -> None:
+        super().__init__(
+            f"the registration of {name} is number {number}, and number {known} is known; sign one above {known}"
+        )
+        self.name, self.number, self.known = name, number, known
+
+
+class SuspendedError(ConflictError):
+    """An account that the operator has suspended wants something new."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the account {name} is suspended; what it owns stays its own; ask the service's operator")
+        self.name = name
+
+
+def register(
+    session: Session, signed: SignedRegistration, *, now: UnixSeconds, carrier: str = Carrier.LETTERS,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
+) -> AccountRow:  # fmt: skip
+    """Store an account, or the newer keys of one that is there; the same registration again changes nothing.
+
+    Its signature is checked here, whom it is for (``desk``) by the caller. What stood open under older keys is
+    withdrawn: nobody could check it any more. Raises WrongRegistrationError, NameTakenError, StaleRegistrationError,
+    and InvalidInputError where an account would change its name.
+    """
+    registration = check_registration(signed)
+    identity, text = registration.identity.hex(), json.dumps(encode_signed_registration(signed))
+    born = upsert(session, AccountRow).values(
+        id=identity, name=registration.name, **_keys(registration, text), carrier=str(carrier),
+        state=AccountState.OPEN.value, requests_per_minute=requests_per_minute, joined_at_unix=now, updated_at_unix=now,
+    )  # fmt: skip
+    made = session.execute(born.on_conflict_do_nothing().returning(AccountRow.id)).first()
+    if made is not None:
+        return session.get_one(AccountRow, identity)
+    locked = select(AccountRow).where(col(AccountRow.id) == identity).with_for_update()
+    row = session.execute(locked, execution_options={"populate_existing": True}).scalar_one_or_none()
+    if row is None:
+        raise NameTakenError(registration.name)
+    if row.name != registration.name:
+        raise InvalidInputError("name", repr(registration.name), f"{row.name!r}, as the account is called")
+    if decode_signed_registration(json.loads(row.registration)).registration == registration:
+        return row
+    if registration.number <= row.number:
+        raise StaleRegistrationError(row.name, registration.number, row.number)
+    session.execute(
+        update(AccountRow)
+        .where(col(AccountRow.id) == identity)
+        .values(**_keys(registration, text), updated_at_unix=now)
+        .execution_options(synchronize_session=False)
+    )
+    withdraw_offers(session, identity, None, now=now)
+    session.refresh(row)
+    return row
+
+
+def _keys(registration: Registration, text: str) -> dict[str, str | int]:
+    return {
+        "request_key": registration.request_key.hex(), "box_key": registration.box_key.hex(),
+        "number": registration.number, "registration": text,
+    }  # fmt: skip
+
+
+def registration_of(row: AccountRow) -> SignedRegistration:
+    """Return what an account's identity signed."""
+    return decode_signed_registration(json.loads(row.registration))
+
+
+def account(session: Session, identity: str) -> AccountRow:
+    """Return an account by its identity key, hex. Raises NotFoundError."""
+    row = session.get(AccountRow, identity)
+    if row is None:
+        raise NotFoundError("account", identity[:64], "`btcfi party join` registers one")
+    return row
+
+
+def account_by_name(session: Session, name: str) -> AccountRow:
+    """Return an account by its name. Raises NotFoundError."""
+    row: AccountRow | None = session.execute(
+        select(AccountRow).where(col(AccountRow.name) == name)
+    ).scalar_one_or_none()
+    if row is None:
+        raise NotFoundError("account", name[:64], "`btcfi party join` registers one")
+    return row
+
+
+def suspend(session: Session, identity: str, *, now: UnixSeconds) -> AccountRow:
+    """Keep an account from offering and taking, and withdraw what it offers; what it owns goes on. Raises NotFoundError."""
+    return _turn(session, identity, AccountState.SUSPENDED, now)
+
+
+def reopen(session: Session, identity: str, *, now: UnixSeconds) -> AccountRow:
+    """Let a suspended account trade again. Raises NotFoundError."""
+    return _turn(session, identity, AccountState.OPEN, now)
+
+
+def _turn(session: Session, identity: str, state: AccountState, now: UnixSeconds) -> AccountRow:
+    row = account(session, identity)
+    if row.state != state:
+        row.state, row.updated_at_unix = state.value, now
+        session.flush()
+    if state is AccountState.SUSPENDED:
+        withdraw_offers(session, identity, None, now=now)
+    return row

@@ -1,0 +1,163 @@
+"""What everybody sees of the market: the desk's keys, what is listed, books, trades."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query
+from fastapi.concurrency import run_in_threadpool
+
+from btcfi.adapters.store.market import views
+from btcfi.adapters.store.market.tables import FirmOfferRow
+from btcfi.adapters.store.options.options import NoPriceYetError
+from btcfi.adapters.store.options.sales import Market
+from btcfi.market import instrument as instruments
+from btcfi.market.instrument import parse_instrument
+from btcfi.options.terms import OptionKind, required_collateral
+from btcfi.surfaces.rest.auth import ROLE, Reader
+from btcfi.surfaces.rest.deps import READ, Deps
+from btcfi.surfaces.rest.errors import NoDeskError
+from btcfi.surfaces.rest.market import MarketReader
+from btcfi.surfaces.rest.market_desk import shapes
+from btcfi.surfaces.rest.problems import documented
+from btcfi.surfaces.rest.schemas import OptionType
+from btcfi.units import CentiBtc
+
+REFUSALS: Final = documented(401, 403, 422, 429, 503)
+
+ONE_BITCOIN: Final = CentiBtc(100)
+
+Name = Annotated[shapes.Name, Path(description="An instrument's one name.")]
+
+
+def add_public(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
+    """Add the routes."""
+
+    @routes.get("/desk", responses=REFUSALS, openapi_extra={ROLE: READ})
+    def desk(_caller: Reader) -> shapes.Desk:
+        """Return what a party pins before it trades here."""
+        return _desk(deps)
+
+    @routes.get("/instruments", responses=REFUSALS, openapi_extra={ROLE: READ})
+    async def listed(_caller: Reader) -> shapes.Instruments:
+        """Return what is listed now."""
+        return shapes.Instruments(items=[_instrument(one, listed=True) for one in await _listed(deps, market)])
+
+    @routes.get("/instruments/{instrument}", responses=REFUSALS, openapi_extra={ROLE: READ})
+    async def one_instrument(_caller: Reader, instrument: Name) -> shapes.Instrument:
+        """Return what a name means."""
+        found = parse_instrument(instrument)
+        return _instrument(found, listed=found in await _listed(deps, market))
+
+    @routes.get("/chain", responses=REFUSALS, openapi_extra={ROLE: READ})
+    async def chain(_caller: Reader, query: Annotated[shapes.ChainQuery, Query()]) -> shapes.Chain:
+        """Return what is listed or offered of one expiry: the best of each side, and how much there is."""
+        seen = await _newest(market)
+        return await run_in_threadpool(_chain, deps, market, seen, query.expiry)
+
+    @routes.get("/book/{instrument}", responses=REFUSALS, openapi_extra={ROLE: READ})
+    def book(
+        caller: Reader, instrument: Name, query: Annotated[shapes.BookQuery, Query()]
+    ) -> shapes.Book:  # fmt: skip
+        """Return the open offers of an instrument; those for one account alone are that account's to see."""
+        name = parse_instrument(instrument).name
+        with deps.store.reading() as session:
+            sides = views.book(session, name, deps.clock(), account=caller.account, limit=query.limit)
+        return shapes.Book(instrument=name, bids=_offers(sides.bids), asks=_offers(sides.asks))
+
+    @routes.get("/trades", responses=REFUSALS, openapi_extra={ROLE: READ})
+    def trades(_caller: Reader, query: Annotated[shapes.TradeQuery, Query()]) -> shapes.TradePage:
+        """List trades, newest first: what and for how much, not who."""
+        name = None if query.instrument is None else parse_instrument(query.instrument).name
+        with deps.store.reading() as session:
+            page = views.trades(session, instrument=name, limit=query.limit, cursor=query.cursor)
+        return shapes.TradePage(items=[_trade(one) for one in page.rows], next_cursor=page.following)
+
+
+def _desk(deps: Deps) -> shapes.Desk:
+    card = deps.desk
+    if card is None:
+        raise NoDeskError
+    rules = deps.market_rules
+    return shapes.Desk(
+        desk_key=card.public.desk_key.hex(), box_key=card.public.box_key.hex(), network=card.network, feed=deps.feed,
+        oracles=[shapes.DeskOracle(url=url, key=key) for url, key in card.oracles()],
+        oracle_threshold=card.oracle_threshold, programs=dict(card.programs), preset=card.preset,
+        preset_sha256=card.preset_sha256, market_preset=None if rules is None else rules.preset,
+        market_preset_sha256=None if rules is None else rules.preset_sha256, simulated=deps.replay_clock,
+        advice="btcfi party join URL --name NAME",
+    )  # fmt: skip
+
+
+async def _newest(market: MarketReader) -> Market | None:
+    try:
+        return await market.newest()
+    except NoPriceYetError:
+        return None
+
+
+async def _listed(deps: Deps, market: MarketReader) -> Sequence[instruments.Instrument]:
+    seen = await _newest(market)
+    if seen is None or deps.market_rules is None:
+        return ()
+    return deps.market_rules.listed(market.now(seen), seen.spot)
+
+
+def _chain(deps: Deps, market: MarketReader, seen: Market | None, expiry: int | None) -> shapes.Chain:
+    rules = deps.market_rules
+    listed = () if seen is None or rules is None else rules.listed(market.now(seen), seen.spot)
+    expiries = sorted({int(one.expiry) for one in listed})
+    at = expiry if expiry is not None else expiries[0] if expiries else 0
+    with deps.store.reading() as session:
+        rows = {row.instrument: row for row in views.chain(session, at, deps.clock())}
+    known = {one.name: one for one in listed if one.expiry == at}
+    known |= {name: parse_instrument(name) for name in rows if name not in known}
+    lines = []
+    for name, one in sorted(known.items(), key=lambda item: (item[1].strike, item[1].kind, item[0])):
+        row = rows.get(name)
+        lines.append(
+            shapes.ChainLine(
+                instrument=name, type=OptionType(OptionKind(one.kind).label), strike_cents=one.strike,
+                bid=_top(row.bid) if row else None, ask=_top(row.ask) if row else None,
+            )
+        )  # fmt: skip
+    return shapes.Chain(
+        expiry_unix=at, expiries_unix=expiries, spot_cents=None if seen is None else seen.spot,
+        market_status=None if seen is None else market.status(seen).value, lines=lines,
+    )  # fmt: skip
+
+
+def _top(top: views.Top | None) -> shapes.Top | None:
+    if top is None:
+        return None
+    return shapes.Top(
+        price_sats=top.price_sats, price_cents=top.price_cents, quantity_centi_btc=top.quantity,
+        depth_centi_btc=top.depth, offers=top.offers,
+    )  # fmt: skip
+
+
+def _instrument(one: instruments.Instrument, *, listed: bool) -> shapes.Instrument:
+    return shapes.Instrument(
+        name=one.name, type=OptionType(OptionKind(one.kind).label), strike_cents=one.strike,
+        barrier_cents=one.barrier, american=one.american, fixing=str(one.fixing), expiry_unix=one.expiry,
+        collateral_sats=required_collateral(one.kind, ONE_BITCOIN), listed=listed,
+    )  # fmt: skip
+
+
+def _offers(rows: Sequence[FirmOfferRow]) -> list[shapes.BookOffer]:
+    return [
+        shapes.BookOffer(
+            id=row.id, price_sats=row.price_sats, price_cents=row.price_cents, quantity_centi_btc=row.remaining,
+            minimum_centi_btc=row.minimum, valid_until_unix=row.valid_until_unix, signed=json.loads(row.body),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _trade(one: views.Trade) -> shapes.Trade:
+    return shapes.Trade(
+        at_unix=one.at_unix, instrument=one.instrument, side="buy" if one.side == "buy" else "sell",
+        quantity_centi_btc=one.quantity, price_sats=one.price_sats, price_cents=one.price_cents,
+    )  # fmt: skip
