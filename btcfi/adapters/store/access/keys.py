@@ -18,7 +18,8 @@ def add_key(
     session.add(
         ApiKeyRow(
             id=key_id, secret_sha256=secret_sha256, name=name, roles=" ".join(roles),
-            requests_per_minute=requests_per_minute, created_at_unix=now, expires_at_unix=expires_at, account_id=account_id,
+            requests_per_minute=requests_per_minute, created_at_unix=now, expires_at_unix=expires_at,
+            account_id=account_id,
         )
     )  # fmt: skip
 

@@ -53,15 +53,15 @@ class SuspendedError(ConflictError):
 
 def register(
     session: Session, signed: SignedRegistration, *, now: UnixSeconds, carrier: str = Carrier.LETTERS,
-    requests_per_minute: int = REQUESTS_PER_MINUTE,
+    requests_per_minute: int = REQUESTS_PER_MINUTE, desk: bytes | None = None,
 ) -> AccountRow:  # fmt: skip
     """Store an account, or the newer keys of one that is there; the same registration again changes nothing.
 
-    Its signature is checked here, whom it is for (``desk``) by the caller. What stood open under older keys is
-    withdrawn: nobody could check it any more. Raises WrongRegistrationError, NameTakenError, StaleRegistrationError,
-    and InvalidInputError where an account would change its name.
+    Its signature is checked here. desk: x-only key of this service, which it must be for. What stood open under older
+    keys is withdrawn: nobody could check it any more. Raises WrongRegistrationError, AnotherDeskError, NameTakenError,
+    StaleRegistrationError, and InvalidInputError where an account would change its name.
     """
-    registration = check_registration(signed)
+    registration = check_registration(signed, desk=desk)
     identity, text = registration.identity.hex(), json.dumps(encode_signed_registration(signed))
     born = upsert(session, AccountRow).values(
         id=identity, name=registration.name, **_keys(registration, text), carrier=str(carrier),
@@ -70,8 +70,9 @@ def register(
     made = session.execute(born.on_conflict_do_nothing().returning(AccountRow.id)).first()
     if made is not None:
         return session.get_one(AccountRow, identity)
-    locked = select(AccountRow).where(col(AccountRow.id) == identity).with_for_update()
-    row = session.execute(locked, execution_options={"populate_existing": True}).scalar_one_or_none()
+    locked = select(AccountRow).where(col(AccountRow.id) == identity).with_for_update(key_share=True)
+    found = session.execute(locked, execution_options={"populate_existing": True}).scalar_one_or_none()
+    row: AccountRow | None = found
     if row is None:
         raise NameTakenError(registration.name)
     if row.name != registration.name:
@@ -122,7 +123,10 @@ def account_by_name(session: Session, name: str) -> AccountRow:
 
 
 def suspend(session: Session, identity: str, *, now: UnixSeconds) -> AccountRow:
-    """Keep an account from offering and taking, and withdraw what it offers; what it owns goes on. Raises NotFoundError."""
+    """Keep an account from offering and taking, and withdraw what it offers; what it owns goes on.
+
+    Raises NotFoundError.
+    """
     return _turn(session, identity, AccountState.SUSPENDED, now)
 
 

@@ -50,11 +50,9 @@ def post(
     if session.get_bind().dialect.name == "postgresql":  # its sequences hand numbers out before the commit
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _IN_ORDER[sender is None]})
     made = upsert(session, LetterRow).values(sender=given, recipient=to, name=name, sealed=sealed, sent_at_unix=now)
-    session.execute(made.on_conflict_do_nothing())
-    row = _letter(session, given, to, name)
-    if row is None:
-        raise MailboxFullError(0)
-    return row
+    # one that came meanwhile stays as it is, and is returned
+    kept = made.on_conflict_do_update(index_elements=["sender", "recipient", "name"], set_={"name": name})
+    return session.get_one(LetterRow, session.execute(kept.returning(LetterRow.id)).scalar_one())
 
 
 def _letter(session: Session, sender: str, recipient: str, name: str) -> LetterRow | None:

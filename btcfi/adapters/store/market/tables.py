@@ -117,7 +117,10 @@ class FirmOfferRow(SQLModel, table=True):
               postgresql_where=text("state = 'open'")),
         Index("ix_firm_offer_open_of", "account_id", "id", sqlite_where=text("state = 'open'"),
               postgresql_where=text("state = 'open'")),
+        Index("ix_firm_offer_taken_of", "account_id", "valid_until_unix", sqlite_where=text("state = 'taken'"),
+              postgresql_where=text("state = 'taken'")),
         Index("ix_firm_offer_of", "account_id", "created_at_unix", "id"),
+        Index("ix_firm_offer_newest", "created_at_unix", "id"),
         Index("ix_firm_offer_state", "state"),
     )  # fmt: skip
 

@@ -1,16 +1,30 @@
-"""What people read of the market."""
+"""What people read of the market: the book and the chain, an account's own things, what everybody may see.
+
+``account``, where a view takes one, is whose things alone are shown; None shows all, for the operator.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final
 
-from sqlmodel import Session
+from sqlalchemy import or_
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow
-from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.adapters.store.spine.paging import Page
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.market.offers import still_open
+from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow, TakeState
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
+from btcfi.market.firm_offer import Side
 from btcfi.units import UnixSeconds
+
+STANDING: Final = (OptionState.CREATED, *LOCKED_OPTIONS)
+"""States of an option that is a position, or is about to be one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,41 +86,188 @@ class Held:
 def book(
     session: Session, instrument: str, now: UnixSeconds, *, account: str | None = None, limit: int = 200
 ) -> BookSides:  # fmt: skip
-    raise NotImplementedError
+    """Return the best open offers of an instrument that anybody may take, ``limit`` a side.
+
+    account: whose own offers, and those that are for it alone, are shown as well.
+    """
+    for_all, for_it = col(FirmOfferRow.taker).is_(None), col(FirmOfferRow.taker) == account
+    theirs = for_all if account is None else or_(for_all, for_it, col(FirmOfferRow.account_id) == account)
+    sides = []
+    for side in (Side.BID, Side.ASK):
+        price = col(FirmOfferRow.price_sats)
+        query = select(FirmOfferRow).where(
+            FirmOfferRow.instrument == instrument, FirmOfferRow.side == side.value, still_open(now=now), theirs
+        )
+        order = price.desc() if side is Side.BID else price.asc()
+        sides.append(session.exec(query.order_by(order, col(FirmOfferRow.rank)).limit(limit)).all())
+    return BookSides(bids=sides[0], asks=sides[1])
 
 
 def chain(session: Session, expiry: int, now: UnixSeconds) -> list[ChainRow]:
-    raise NotImplementedError
+    """Return the best bid and ask, and the depth, of each instrument of an expiry that has an open offer."""
+    query = select_columns(
+        col(FirmOfferRow.instrument), col(FirmOfferRow.side), col(FirmOfferRow.price_sats), col(FirmOfferRow.rank),
+        col(FirmOfferRow.price_cents), col(FirmOfferRow.remaining),
+    )  # fmt: skip
+    query = query.where(col(FirmOfferRow.expiry_unix) == expiry, still_open(now=now), col(FirmOfferRow.taker).is_(None))
+    levels: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
+    # plain tuples of the driver: five thousand rows of mapped classes take five times as long
+    for instrument, side, price, rank, cents, remaining in session.execute(query).tuples():
+        levels.setdefault((instrument, side), []).append((price, rank, cents, remaining))
+    return [
+        ChainRow(
+            instrument=name, bid=_top(levels.get((name, Side.BID)), highest=True),
+            ask=_top(levels.get((name, Side.ASK)), highest=False),
+        )
+        for name in sorted({name for name, _ in levels})
+    ]  # fmt: skip
+
+
+def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -> Top | None:
+    if not levels:
+        return None
+    best = (max if highest else min)(price for price, *_ in levels)
+    at_best = [one for one in levels if one[0] == best]
+    return Top(
+        price_sats=best, price_cents=min(at_best, key=itemgetter(1))[2],
+        quantity=sum(remaining for *_, remaining in at_best), depth=sum(remaining for *_, remaining in levels),
+        offers=len(levels),
+    )  # fmt: skip
+
+
+def expiries(session: Session, now: UnixSeconds) -> Sequence[int]:
+    """Return the expiries that have an open offer, the next first."""
+    at = col(FirmOfferRow.expiry_unix)
+    return session.exec(select(at).where(still_open(now=now)).distinct().order_by(at)).all()
+
+
+# ---- one account's; the operator's where there is no account
 
 
 def offers_of(
     session: Session, account: str | None, *, state: str | None = None, limit: int, cursor: str | None = None
 ) -> Page[FirmOfferRow]:  # fmt: skip
-    """account: None: everybody's, for the operator; as everywhere below."""
-    raise NotImplementedError
+    """Return one page of the offers of an account, newest first. account: None: of all. Raises NoSuchPageError."""
+    query = select(FirmOfferRow)
+    if account is not None:
+        query = query.where(FirmOfferRow.account_id == account)
+    if state is not None:
+        query = query.where(aside(FirmOfferRow.state) == state)
+    at, key = col(FirmOfferRow.created_at_unix), col(FirmOfferRow.id)
+    return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+
+
+def offer_of_account(session: Session, account: str | None, offer_id: str) -> FirmOfferRow | None:
+    """Return an offer of an account. account: None: of any."""
+    row = session.get(FirmOfferRow, offer_id)
+    return row if row is not None and account in (None, row.account_id) else None
 
 
 def takes_of(session: Session, account: str | None, *, limit: int, cursor: str | None = None) -> Page[TakeRow]:
-    raise NotImplementedError
+    """Return one page of the takes that an account made, or others of its offers, newest first.
+
+    account: None: of all. Raises NoSuchPageError.
+    """
+    return _takes(session, select(TakeRow), account, limit=limit, cursor=cursor)
 
 
 def take_of(session: Session, account: str | None, take_id: str) -> TakeRow | None:
-    raise NotImplementedError
+    """Return a take that an account is a side of. account: None: of any."""
+    row = session.get(TakeRow, take_id)
+    return row if row is not None and account in (None, row.maker, row.taker) else None
 
 
 def fills(session: Session, account: str | None, *, limit: int, cursor: str | None = None) -> Page[TakeRow]:
-    raise NotImplementedError
+    """Return the same as ``takes_of`` without those that failed."""
+    stands = select(TakeRow).where(aside(TakeRow.state) != TakeState.FAILED.value)
+    return _takes(session, stands, account, limit=limit, cursor=cursor)
 
 
-def positions(session: Session, account: str | None, *, limit: int, cursor: str | None = None) -> Page[Held]:
-    raise NotImplementedError
+def _takes(
+    session: Session, query: SelectOfScalar[TakeRow], account: str | None, *, limit: int, cursor: str | None
+) -> Page[TakeRow]:
+    at, key = col(TakeRow.created_at_unix), col(TakeRow.id)
+    if account is None:
+        return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+    both = [query.where(TakeRow.maker == account), query.where(TakeRow.taker == account)]
+    return either_page(session, both, at, key, limit=limit, cursor=cursor)
+
+
+def positions(
+    session: Session, account: str | None, *, states: Collection[str] = STANDING, limit: int, cursor: str | None = None
+) -> Page[Held]:  # fmt: skip
+    """Return one page of the options that an account wrote or holds, newest first.
+
+    account: None: of every account. states: of the options. Raises NoSuchPageError.
+    """
+    query = select(OptionRow).where(aside(OptionRow.state).in_(list(states)))
+    at, key = col(OptionRow.created_at_unix), col(OptionRow.id)
+    if account is None:
+        page = newest_page(
+            session, query.where(col(OptionRow.writer).is_not(None)), at, key, limit=limit, cursor=cursor
+        )
+    else:
+        both = [query.where(OptionRow.writer == account), query.where(OptionRow.holder == account)]
+        page = either_page(session, both, at, key, limit=limit, cursor=cursor)
+    taken = [row.take_id for row in page.rows if row.take_id is not None]
+    found = session.exec(select(TakeRow).where(col(TakeRow.id).in_(taken))).all() if taken else []
+    takes = {row.id: row for row in found}
+    rows = [
+        Held(option=row, role="holder" if row.holder == account else "writer", take=takes.get(row.take_id or ""))
+        for row in page.rows
+    ]  # fmt: skip
+    return Page(rows=rows, following=page.following)
+
+
+def is_of(row: OptionRow, account: str) -> bool:
+    """Return whether an account is a side of an option."""
+    return account in (row.writer, row.holder)
+
+
+# ---- everybody's
 
 
 def trades(
     session: Session, *, instrument: str | None = None, limit: int, cursor: str | None = None
 ) -> Page[Trade]:  # fmt: skip
-    raise NotImplementedError
+    """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError."""
+    query = select(TakeRow).where(aside(TakeRow.state) != TakeState.FAILED.value)
+    if instrument is not None:
+        query = query.where(TakeRow.instrument == instrument)
+    at, key = col(TakeRow.created_at_unix), col(TakeRow.id)
+    page = newest_page(session, query, at, key, limit=limit, cursor=cursor)
+    rows = [
+        Trade(
+            at_unix=row.created_at_unix, id=row.id, instrument=row.instrument,
+            side="buy" if row.side == Side.ASK else "sell", quantity=row.quantity, price_sats=row.price_sats,
+            price_cents=row.price_cents,
+        )
+        for row in page.rows
+    ]  # fmt: skip
+    return Page(rows=rows, following=page.following)
 
 
 def accounts(session: Session, *, limit: int, cursor: str | None = None) -> Page[AccountRow]:
-    raise NotImplementedError
+    """Return one page of the accounts, newest first. Raises NoSuchPageError."""
+    at, key = col(AccountRow.joined_at_unix), col(AccountRow.id)
+    return newest_page(session, select(AccountRow), at, key, limit=limit, cursor=cursor)
+
+
+def names_of(session: Session, identities: Collection[str]) -> dict[str, str]:
+    """Return the names of some accounts, by identity."""
+    query = select(AccountRow.id, AccountRow.name).where(col(AccountRow.id).in_(list(identities)))
+    return dict(session.exec(query).all())
+
+
+def api_keys_of(session: Session, account: str) -> Sequence[ApiKeyRow]:
+    """Return the API keys that are bound to an account, the oldest first."""
+    query = select(ApiKeyRow).where(ApiKeyRow.account_id == account)
+    return session.exec(query.order_by(col(ApiKeyRow.created_at_unix), col(ApiKeyRow.id))).all()
+
+
+def times_to_check(session: Session, *, limit: int = 1_000) -> Sequence[int]:
+    """Return how long the newest takes took from their commit to both sides' checked signatures, milliseconds."""
+    checked = aside(TakeRow.checked_ms).is_not(None)
+    query = select_columns(col(TakeRow.created_ms), col(TakeRow.checked_ms)).where(checked)
+    newest = query.order_by(col(TakeRow.created_at_unix).desc(), col(TakeRow.id).desc()).limit(limit)
+    return [(end or 0) - start for start, end in session.execute(newest).tuples()]

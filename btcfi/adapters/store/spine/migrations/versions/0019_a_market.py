@@ -112,6 +112,9 @@ def _offers() -> None:
     op.create_index("ix_firm_offer_chain", "firm_offer", ["expiry_unix"], **still_open)
     op.create_index("ix_firm_offer_lapsing", "firm_offer", ["valid_until_unix"], **still_open)
     op.create_index("ix_firm_offer_open_of", "firm_offer", ["account_id", "id"], **still_open)
+    whole = ["account_id", "valid_until_unix"]
+    op.create_index("ix_firm_offer_taken_of", "firm_offer", whole, **_only("state = 'taken'"))
+    op.create_index("ix_firm_offer_newest", "firm_offer", ["created_at_unix", "id"])
     op.create_index("ix_firm_offer_of", "firm_offer", ["account_id", "created_at_unix", "id"])
     op.create_index("ix_firm_offer_state", "firm_offer", ["state"])
 
