@@ -1,9 +1,9 @@
 """A chain as a trader reads it: what stands at each strike, what it is worth, and the volatility that each price means.
 
 A mark is the middle of best bid and best ask where both stand. Elsewhere it is the model's price at the volatility that
-the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the realised volatility;
+the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the view's own, the realised;
 each says from which of the three it is. Implied volatilities invert this library's own premium, window and collateral
-included; a binary option's premium does not grow with volatility, so it has none. Pure: the caller reads what stands.
+included; binaries and barriers have none. Pure: the caller reads what stands.
 """
 
 from __future__ import annotations
@@ -12,24 +12,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from btcfi.market.instrument import Instrument
-from btcfi.options.terms import OptionKind, required_collateral
-from btcfi.pricing.domain import SECONDS_PER_YEAR, FloatArray, IntArray
-from btcfi.pricing.portfolio import Market
-from btcfi.pricing.premium import Book, collateral_ratio, fixing_codes, premiums
+from btcfi.market.positions import View, implied_volatilities
+from btcfi.options.terms import OptionKind
+from btcfi.pricing.domain import SECONDS_PER_YEAR, FloatArray
+from btcfi.pricing.premium import Book, PriceableOption, premiums
 from btcfi.pricing.surface import SviSlice, VolatilityQuote, fit_surface
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
-
-LEAST_VOLATILITY: Final = 0.01
-MOST_VOLATILITY: Final = 5.0
-"""Between these a volatility is looked for: 1 % to 500 %, wider than bitcoin's has been quoted."""
-
-HALVINGS: Final = 30
-"""Of the range of volatilities: 5e-9 is left of it, far below what a cent of premium tells apart."""
 
 PLAIN: Final = (OptionKind.CALL, OptionKind.PUT)
 """Kinds whose premium grows with volatility."""
@@ -92,35 +85,34 @@ class Line:
 
 
 def priced_cells(
-    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], market: Market
+    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], view: View
 ) -> tuple[Cell, ...]:
     """Return each instrument with its best bid and ask (``tops``, by name), mark, volatilities and delta.
 
-    market: its volatility is the realised one. Raises what ``pricing.premium.premiums`` raises.
+    view: its surface is what is priced by where nobody offers. Raises what ``pricing.premium.premiums`` raises.
     """
     if not instruments:
         return ()
-    book = book_of(instruments)
     sides = [tops.get(one.name, (None, None)) for one in instruments]
-    bids = np.array([float(bid.price_cents) if bid else math.nan for bid, _ in sides])
-    asks = np.array([float(ask.price_cents) if ask else math.nan for _, ask in sides])
-    middle = (bids + asks) / 2.0
-    bid_vols, ask_vols, mid_vols = (implied_volatilities(book, cents, market) for cents in (bids, asks, middle))
-    vols, sources = _volatilities(instruments, mid_vols, np.isfinite(middle), market.volatility)
-    at = premiums(
-        book, spot=market.spot, volatility=vols, rate=market.rate, now=market.now, known=market.known
-    )  # fmt: skip
+    bids = [bid.price_cents if bid else None for bid, _ in sides]
+    asks = [ask.price_cents if ask else None for _, ask in sides]
+    middle = [None if b is None or a is None else Cents((b + a + 1) // 2) for b, a in zip(bids, asks, strict=True)]
+    bid_vols, ask_vols, mid_vols = _implied(instruments, (bids, asks, middle), view)
+    book = Book.of(cast("PriceableOption", one.terms(_ONE_BITCOIN, Cents(0))) for one in instruments)
+    told = [one is not None for one in middle]
+    vols, sources = _volatilities(instruments, mid_vols, told, view.volatilities(book))
+    at = premiums(book, spot=view.spot, volatility=vols, rate=view.rate, now=view.now, known=view.known)
     model = at.premium_cents()
     cells = []
     for i, (one, (bid, ask)) in enumerate(zip(instruments, sides, strict=True)):
-        quoted = math.isfinite(middle[i])
-        volatility = float(vols[i]) if not quoted else _finite(mid_vols[i])
+        halfway = middle[i]
+        volatility = float(vols[i]) if halfway is None else mid_vols[i]
         cells.append(
             Cell(
                 instrument=one, bid=bid, ask=ask, mark_from=sources[i],
-                mark_cents=Cents(math.floor(middle[i] + 0.5) if quoted else int(model[i])),
-                bid_volatility=_finite(bid_vols[i]), ask_volatility=_finite(ask_vols[i]),
-                volatility=volatility if one.kind in PLAIN else None, delta=float(at.delta[i]),
+                mark_cents=Cents(int(model[i])) if halfway is None else halfway,
+                bid_volatility=bid_vols[i], ask_volatility=ask_vols[i],
+                volatility=volatility if one.kind in PLAIN and one.barrier is None else None, delta=float(at.delta[i]),
             )
         )  # fmt: skip
     return tuple(cells)
@@ -137,49 +129,6 @@ def lines_of(cells: Sequence[Cell]) -> tuple[Line, ...]:
         Line(strike=CentsPerBtc(strike), calls=tuple(calls.get(strike, ())), puts=tuple(puts.get(strike, ())))
         for strike in sorted(calls.keys() | puts.keys())
     )
-
-
-def book_of(instruments: Sequence[Instrument]) -> Book:
-    """Return instruments as the pricing library takes them."""
-    locked = [required_collateral(one.kind, _ONE_BITCOIN) for one in instruments]
-    return Book(
-        kind=np.array([int(one.kind) for one in instruments], dtype=np.int8),
-        strike_cents=_whole([one.strike for one in instruments]),
-        expiry_unix=_whole([one.expiry for one in instruments]),
-        barrier_cents=_whole([one.barrier or 0 for one in instruments]),
-        american=np.array([one.american for one in instruments], dtype=np.bool_),
-        collateral_ratio=collateral_ratio([_ONE_BITCOIN] * len(locked), locked),
-        fixing=fixing_codes(one.fixing for one in instruments),
-    )
-
-
-def implied_volatilities(book: Book, price_cents: FloatArray, market: Market) -> FloatArray:
-    """Return the volatility at which each option of ``book`` costs its price; NaN where none within the range does.
-
-    price_cents: for one bitcoin; NaN for none. By halving: an option's premium grows with volatility, but for binaries
-    and barriers, which get none. Raises what ``pricing.premium.premiums`` raises.
-    """
-    wanted = np.asarray(price_cents, dtype=np.float64) / 100.0
-    plain = (np.isin(book.kind, [int(kind) for kind in PLAIN])) & (book.barrier_cents == 0)
-
-    def worth(volatility: FloatArray) -> FloatArray:
-        at = premiums(
-            book, spot=market.spot, volatility=volatility, rate=market.rate, now=market.now, known=market.known
-        )  # fmt: skip
-        return at.premium
-
-    low, high = np.full(len(book), LEAST_VOLATILITY), np.full(len(book), MOST_VOLATILITY)
-    with np.errstate(invalid="ignore"):
-        fits = plain & (wanted > worth(low)) & (wanted < worth(high))
-    if not fits.any():
-        return np.full(len(book), np.nan)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2.0
-        with np.errstate(invalid="ignore"):
-            above = worth(middle) > wanted
-        high = np.where(above, middle, high)
-        low = np.where(above, low, middle)
-    return np.where(fits, (low + high) / 2.0, np.nan)
 
 
 # ---- the smile
@@ -219,12 +168,12 @@ class Smile:
         return math.sqrt(max(float(total[0]), 0.0) / self.tau_years)
 
 
-def smile_of(expiry: Slot, cells: Sequence[Cell], market: Market) -> Smile | None:
+def smile_of(expiry: Slot, cells: Sequence[Cell], view: View) -> Smile | None:
     """Return the smile of an expiry's plain European options; None at or after the expiry."""
-    tau = (expiry - market.now) / SECONDS_PER_YEAR
+    tau = (expiry - view.now) / SECONDS_PER_YEAR
     if tau <= 0.0:
         return None
-    forward = market.spot / 100.0 * math.exp(market.rate * tau)
+    forward = view.spot / 100.0 * math.exp(view.rate * tau)
     points = []
     for cell in cells:
         one = cell.instrument
@@ -233,7 +182,7 @@ def smile_of(expiry: Slot, cells: Sequence[Cell], market: Market) -> Smile | Non
         if (one.strike / 100.0 >= forward) != (one.kind is OptionKind.CALL):
             continue
         middle = cell.volatility if cell.mark_from is MarkFrom.OFFERS else None
-        if cell.bid_volatility or cell.ask_volatility:
+        if cell.bid_volatility is not None or cell.ask_volatility is not None:
             points.append(
                 SmilePoint(strike=one.strike, bid=cell.bid_volatility, ask=cell.ask_volatility, middle=middle)
             )  # fmt: skip
@@ -241,9 +190,10 @@ def smile_of(expiry: Slot, cells: Sequence[Cell], market: Market) -> Smile | Non
     quotes = [
         VolatilityQuote(strike=one.strike / 100.0, tau_years=tau, volatility=one.middle, forward=forward)
         for one in points
-        if one.middle
+        if one.middle is not None
     ]
-    curve, found = None, ()
+    curve: SviSlice | None = None
+    found: tuple[str, ...] = ()
     if len(quotes) > 1:
         surface = fit_surface(quotes, refuse_arbitrage=False)
         curve = surface.slices[0]
@@ -263,14 +213,26 @@ def _with_level(made: Smile, level: float) -> Smile:
     )  # fmt: skip
 
 
+def _implied(
+    instruments: Sequence[Instrument], columns: Sequence[Sequence[Cents | None]], view: View
+) -> list[list[float | None]]:
+    """Return the volatility of each price of each column, by one bisection over all of them."""
+    asked = [(c, i, price) for c, column in enumerate(columns) for i, price in enumerate(column) if price is not None]
+    found = implied_volatilities([instruments[i] for _, i, _ in asked], [price for *_, price in asked], view)
+    filled: list[list[float | None]] = [[None] * len(instruments) for _ in columns]
+    for (c, i, _), level in zip(asked, found, strict=True):
+        filled[c][i] = level
+    return filled
+
+
 def _volatilities(
-    instruments: Sequence[Instrument], found: FloatArray, quoted: np.ndarray[tuple[int], np.dtype[np.bool_]], realised: float
-) -> tuple[FloatArray, list[MarkFrom]]:  # fmt: skip
+    instruments: Sequence[Instrument], found: Sequence[float | None], quoted: Sequence[bool], model: FloatArray
+) -> tuple[FloatArray, list[MarkFrom]]:
     """Return by which volatility each is priced, and where each mark comes from."""
     known: dict[tuple[Slot, CentsPerBtc], list[float]] = {}
-    for one, volatility in zip(instruments, found, strict=True):
-        if math.isfinite(volatility):
-            known.setdefault((one.expiry, one.strike), []).append(float(volatility))
+    for one, level in zip(instruments, found, strict=True):
+        if level is not None:
+            known.setdefault((one.expiry, one.strike), []).append(level)
     curves: dict[Slot, tuple[list[float], list[float]]] = {}
     for (expiry, strike), values in sorted(known.items()):
         strikes, levels = curves.setdefault(expiry, ([], []))
@@ -278,18 +240,10 @@ def _volatilities(
         levels.append(sum(values) / len(values))
     volatilities, sources = np.empty(len(instruments)), []
     for i, one in enumerate(instruments):
-        curve = curves.get(one.expiry)
-        if math.isfinite(found[i]):
-            volatilities[i] = found[i]
+        curve, own = curves.get(one.expiry), found[i]
+        if own is not None:
+            volatilities[i] = own
         else:
-            volatilities[i] = realised if curve is None else np.interp(math.log(one.strike), *curve)
+            volatilities[i] = model[i] if curve is None else np.interp(math.log(one.strike), *curve)
         sources.append(MarkFrom.OFFERS if quoted[i] else MarkFrom.MODEL if curve is None else MarkFrom.NEIGHBOURS)
     return volatilities, sources
-
-
-def _whole(numbers: Sequence[int]) -> IntArray:
-    return np.array(numbers, dtype=np.int64)
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if math.isfinite(number) else None

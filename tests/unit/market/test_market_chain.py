@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from btcfi.market.chain import Best, MarkFrom, book_of, implied_volatilities, lines_of, priced_cells, smile_of
+from btcfi.market.chain import Best, MarkFrom, lines_of, priced_cells, smile_of
 from btcfi.market.instrument import Instrument, parse_instrument
+from btcfi.market.positions import View
 from btcfi.options.terms import OptionKind
-from btcfi.pricing.portfolio import Market
-from btcfi.pricing.premium import premiums
+from btcfi.pricing.premium import Book, premiums
+from btcfi.pricing.surface import flat_surface
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds
 
 NOW = UnixSeconds(1_790_000_000)
 EXPIRY = Slot((NOW // 86_400 + 7) * 86_400 + 8 * 3_600)
-MARKET = Market(spot=CentsPerBtc(6_000_000), volatility=0.5, rate=0.03, now=NOW)
+MARKET = View(spot=CentsPerBtc(6_000_000), surface=flat_surface(0.5), rate=0.03, now=NOW)
 STRIKES = [CentsPerBtc(usd * 100) for usd in range(52_000, 69_000, 2_000)]
 
 
@@ -28,28 +31,14 @@ def best(cents: float) -> Best:
 
 
 def worth(many: list[Instrument], volatility: float | np.ndarray) -> np.ndarray:
-    at = premiums(book_of(many), spot=MARKET.spot, volatility=volatility, rate=MARKET.rate, now=NOW)
+    book = Book.of(one.terms(CentiBtc(100), Cents(0)) for one in many)
+    at = premiums(book, spot=MARKET.spot, volatility=volatility, rate=MARKET.rate, now=NOW)
     return at.premium * 100
 
 
 def two_sided(many: list[Instrument], volatility: float = 0.7, spread: float = 0.02) -> dict:
     low, high = worth(many, volatility - spread), worth(many, volatility + spread)
     return {one.name: (best(low[i]), best(high[i])) for i, one in enumerate(many)}
-
-
-@pytest.mark.parametrize("volatility", [0.05, 0.6, 2.5])
-def test_an_implied_volatility_is_the_one_whose_premium_is_the_price_window_and_collateral_included(volatility):
-    many = instruments(OptionKind.CALL, OptionKind.PUT)
-    cents = worth(many, volatility)
-    found = implied_volatilities(book_of(many), cents, MARKET)
-    told = worth(many, 0.01) + 1e-6 < cents  # what is worth the same at every small volatility has none
-    assert told.any()
-    assert found[told] == pytest.approx(volatility, abs=1e-5)
-
-
-def test_a_price_outside_every_volatility_and_a_binarys_have_none():
-    many = [*instruments(OptionKind.CALL)[:1], *instruments(OptionKind.BINARY_CALL)[:2]]
-    assert np.isnan(implied_volatilities(book_of(many), np.array([1e9, 30.0, np.nan]), MARKET)).all()
 
 
 def test_a_mark_is_the_middle_of_two_sides_and_says_where_else_it_comes_from():
@@ -91,7 +80,7 @@ def test_a_smile_goes_through_the_middles_of_the_side_that_is_out_of_the_money()
     assert smile.arbitrage == ()
     alone = smile_of(EXPIRY, priced_cells(many, {}, MARKET), MARKET)
     assert (alone.points, alone.curve, alone.at_the_money) == ((), None, None)
-    assert smile_of(EXPIRY, (), Market(spot=MARKET.spot, volatility=0.5, rate=0.03, now=UnixSeconds(EXPIRY))) is None
+    assert smile_of(EXPIRY, (), replace(MARKET, now=UnixSeconds(EXPIRY))) is None
 
 
 def test_a_barrier_has_no_implied_volatility_and_no_place_on_the_smile():
