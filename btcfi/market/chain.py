@@ -1,8 +1,8 @@
 """A chain as a trader reads it: what stands at each strike, what it is worth, and the volatility that each price means.
 
 A mark is the middle of best bid and best ask where both stand. Elsewhere it is the model's price at the volatility that
-the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the view's own, the realised;
-each says from which of the three it is. Implied volatilities invert this library's own premium, window and collateral
+the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the view's own; each
+says from which of the three it is. Implied volatilities invert this library's own premium, window and collateral
 included; binaries and barriers have none. Pure: the caller reads what stands.
 """
 
