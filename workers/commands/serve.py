@@ -38,8 +38,11 @@ from btcfi.surfaces.rest.deps import CreatedOption, Deps
 from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps
+from dashboards.trader.app import create_desk
+from dashboards.trader.deps import ContractFacts, DeskDeps
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset, rule_by_hash
+from settings.market_preset import load_market_preset
+from settings.preset import Preset, load_preset, rule_by_hash
 from tasks.context import make_context
 from tasks.pipeline import publish_pending
 from workers import logs
@@ -148,7 +151,23 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         secure_cookies=not local,
         hosts=deps.hosts,
     )
-    return Site(api=create_api(deps), console=create_console(console))
+    return Site(
+        api=create_api(deps), console=create_console(console), desk=create_desk(_desk(deployment, deps, preset))
+    )
+
+
+def _desk(deployment: Deployment, deps: Deps, preset: Preset) -> DeskDeps:
+    """Return the surroundings of the trader's desk: what is listed, and what a new contract is bound to."""
+    market = load_market_preset(deployment.market_preset)
+    facts = ContractFacts(
+        oracle_urls=tuple(deployment.oracles), oracles=preset.oracles, oracle_threshold=preset.oracle_threshold,
+        fee_sats_per_vbyte=preset.fee_sats_per_vbyte, refund_delay_blocks=preset.refund_delay_blocks,
+        confirmations=preset.confirmations, program=deployment.program, preset=preset.name,
+        answer_seconds=market.offers.answer_seconds,
+    )  # fmt: skip
+    return DeskDeps(
+        api=deps, listing=market.listing, facts=facts, network=deployment.network, api_url="/api/docs", hosts=deps.hosts
+    )  # fmt: skip
 
 
 def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
@@ -160,19 +179,30 @@ def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
     return (*LOOPBACK, *own) if local or own else ()
 
 
-class Site:
-    """The API under /api, the console elsewhere: one port, and each with its own rules about bodies."""
+DESK: Final = "/desk"
+"""Where the trader's desk is."""
 
-    def __init__(self, *, api: FastAPI, console: FastAPI) -> None:
-        self._api, self._console = api, console
+
+class Site:
+    """The API under /api, the trader's desk under /desk, the operator's console elsewhere, on one port.
+
+    Each has its own rules about bodies and callers.
+    """
+
+    def __init__(self, *, api: FastAPI, console: ASGIApp, desk: ASGIApp | None = None) -> None:
+        self._api, self._console, self._desk = api, console, desk
         self.closing: threading.Event = api.state.closing
         """Set when the server stops: event streams end then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the server's start and stop are the API's, which has kernels to compile."""
         path = scope.get("path", "")
-        ours = scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/")
-        await (self._api if ours else self._console)(scope, receive, send)
+        if scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/"):
+            await self._api(scope, receive, send)
+        elif self._desk is not None and (path == DESK or path.startswith(f"{DESK}/")):
+            await self._desk({**scope, "root_path": scope.get("root_path", "") + DESK}, receive, send)
+        else:
+            await self._console(scope, receive, send)
 
 
 def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) -> Deps:
