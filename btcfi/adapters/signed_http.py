@@ -86,7 +86,7 @@ class RequestSigner(httpx.Auth):
     def header(self, method: str, target: str, body: bytes) -> str:
         """Return the header's value for a request that is sent now. target: path and query as sent."""
         at = UnixSeconds(int(self._clock()))
-        digest = request_digest(desk=self._desk, method=method, target=target, body=body, at=at)
+        digest = request_digest(desk=self._desk, account=self._identity, method=method, target=target, body=body, at=at)
         signature = secp256k1.schnorr_sign(self._secret, digest, secrets.token_bytes(32))
         return f"{SCHEME} account={self._identity.hex()},at={at},signature={signature.hex()}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from btcfi.market.listing import ListingRule
 from btcfi.surfaces.rest.deps import Deps
 from dashboards.shared.limits import PageLimits
 
@@ -37,8 +36,6 @@ class ContractFacts:
     fee_sats_per_vbyte: int = 1
     refund_delay_blocks: int = 144
     confirmations: int = 6
-    program: str = ""
-    preset: str = ""
     answer_seconds: int = 20
     """In which each side has to do its step of a take."""
 
@@ -48,9 +45,7 @@ class DeskDeps:
     """The desk's surroundings."""
 
     api: Deps
-    """Store, feed, clock, rate and limits, as the REST application has them."""
-    listing: ListingRule | None
-    """What is listed; None: nothing, and only what is offered is shown."""
+    """Store, feed, clock, rate, limits and the market's rules, as the REST application has them."""
     facts: ContractFacts = field(default_factory=ContractFacts)
     network: str = "regtest"
     """Named on every page; addresses are read as its own."""

@@ -13,16 +13,15 @@ from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.premiums import counted_from
 from btcfi.adapters.store.options.sales import Market, read_market
 from btcfi.adapters.store.prices import rounds
-from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import NotFoundError
 from btcfi.market.book import Standing
 from btcfi.market.chain import Best, Cell, Line, Smile, lines_of, priced_cells, smile_of
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument, parse_instrument
-from btcfi.market.listing import day_start, listed
 from btcfi.market.positions import View
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.surface import flat_surface
+from btcfi.surfaces.rest.market_desk.listing import Listing
 from btcfi.units import CentiBtc, Cents, Hash32, Sats, Slot, UnixSeconds
 from dashboards.trader.deps import DeskDeps
 
@@ -109,6 +108,7 @@ class PublicMarket:
         """``deps``: the application's."""
         self._deps = deps
         self._kept = Kept(deps.api.monotonic)
+        self._listing = Listing(deps.api)
         self._last: Market | None = None
 
     def seen(self) -> Seen:
@@ -149,24 +149,13 @@ class PublicMarket:
             now = rounds.market_now(session, api.quote_rule.feed, replay=api.replay_clock, now=wall)
             market = read_market(session, api.quote_rule, now=now, before=self._last)
             offered = views.expiries(session, wall)
-            instruments = self._listed(session, market, now)
         self._last = market
+        instruments = tuple(self._listing.current().by_name.values())
         expiries = {one.expiry for one in instruments} | {Slot(one) for one in offered if one > now}
         return Seen(
             market=market, status=None if market is None else market.status(now=now, wall=wall), now=now,
             instruments=instruments, expiries=tuple(sorted(expiries)),
         )  # fmt: skip
-
-    def _listed(self, session: Session, market: Market | None, now: UnixSeconds) -> tuple[Instrument, ...]:
-        rule = self._deps.listing
-        if rule is None or market is None:
-            return ()
-        # since the day began: a strike that was listed in the morning is still there in the evening
-        seen = rounds.observed_range(
-            session, market.feed, after=Slot(day_start(now) - 1), until=market.slot
-        )  # fmt: skip
-        low, high = seen or (market.spot, market.spot)
-        return listed(rule, now, market.spot, low=low, high=high)
 
     def _chain(self, seen: Seen, expiry: Slot) -> Chain:
         with self._deps.api.store.reading() as session:

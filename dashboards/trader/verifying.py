@@ -234,13 +234,19 @@ class Verifier:
         return alone
 
 
+def is_private(option: OptionRow) -> bool:
+    """Return whether an option is its two accounts' own: who is neither finds it no more than one that is not there."""
+    return option.take_id is not None or option.writer is not None or option.holder is not None
+
+
 def read_option(session: Session, text: str) -> Kept:
     """Return what the store has of an option, by its whole id or by a transaction's. Raises NotFoundError."""
     option = views.option(session, text)
     if option is None:
         option = views.option_of_transaction(session, text.lower())
-    if option is None:
-        raise NotFoundError("option or transaction", text[:_SHORT], "a whole id of one that was made here")
+    if option is None or is_private(option):
+        hint = "a whole id; of a deal between two accounts, the files that one of them gives you"
+        raise NotFoundError("option or transaction", text[:_SHORT], hint)
     row = views.contract(session, option.id)
     settlement = views.settlement_of(session, option.id)
     blob = None if settlement is None else views.proof_file(session, settlement)

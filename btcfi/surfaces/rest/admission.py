@@ -102,8 +102,14 @@ class Admission:
             raise_without(operation.role, caller.roles, anonymous=caller.anonymous)
         except BtcfiError as e:
             await of_error(request, e)(scope, receive, send)
-            return
-        send = self._counted(caller, send)
+        else:
+            await self._known(operation, caller, request, receive, self._counted(caller, send))
+
+    async def _known(
+        self, operation: Operation, caller: Caller, request: Request, receive: Receive, send: Send
+    ) -> None:  # fmt: skip
+        """Serve a caller who may ask this: a turn of its own, then its body, then the work."""
+        scope = request.scope
         if operation.stream:
             await self._app(scope, receive, send)
             return

@@ -21,6 +21,7 @@ from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.examples import illustrate
 from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
+from btcfi.surfaces.rest.market_desk import routes as market_desk
 from btcfi.surfaces.rest.problems import documented, install, of_error
 
 COMMON: Final = documented(400, 408, 421)
@@ -65,6 +66,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(published.router(deps, market), prefix="/api/v1")
     app.include_router(streams.router(deps, gate), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
+    app.state.bell = market_desk.bell(deps, app.state.closing)
+    app.include_router(market_desk.router(deps, market, gate, app.state.bell), prefix="/api/v1")
     app.include_router(reference.router(partial(_document_of, app)), prefix="/api")
     install(app)
     _complete_document(app, deps.anonymous_roles)
@@ -74,7 +77,7 @@ def create_app(deps: Deps) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(deps.cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID],
             expose_headers=[*ANSWERED, *COUNTED, "Retry-After", "Location"],
         )

@@ -18,13 +18,14 @@ from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market.tables import AccountRow
+from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_counts
-from btcfi.surfaces.api_keys import KeyText, holds_secret, raise_without, read_key, roles_of
+from btcfi.surfaces.api_keys import SIGNED_HEADER, KeyText, holds_secret, raise_without, read_key, roles_of
 from btcfi.surfaces.rest.deps import ACCOUNT, OPERATE, READ, ROLES, SIGNED, TRADE, Deps
 from btcfi.surfaces.rest.errors import RateLimitedError, RequestRefusedError, UnauthenticatedError
-from btcfi.surfaces.rest.signed import EXPECTED, SCHEME, Shown, holds, read_signature
+from btcfi.surfaces.rest.signed import SCHEME, Shown, holds, read_signature
 from btcfi.units import UnixSeconds
 
 KEY_CACHE_SECONDS: Final = 5.0
@@ -95,11 +96,12 @@ def create_key(
     now: UnixSeconds,
     expires_at: UnixSeconds | None = None,
     requests_per_minute: int = 6_000,
+    account_id: str | None = None,
 ) -> str:
     """Store a new key and return its text, which is shown once and never stored.
 
-    entropy: 40 bytes from the system's generator. Raises InvalidInputError for an unknown role, another length of
-    entropy, or an expiry in the past.
+    entropy: 40 bytes from the system's generator. account_id: whose things in the market it reads. Raises
+    InvalidInputError for an unknown role, another length of entropy, or an expiry in the past.
     """
     chosen = sorted(set(roles), key=lambda role: ROLES.index(role) if role in ROLES else -1)
     unknown = [role for role in chosen if role not in ROLES]
@@ -113,7 +115,7 @@ def create_key(
     with store.transaction() as session:
         keys.add_key(
             session, key_id, secret_sha256=sha256(secret.encode()).hexdigest(), name=name, roles=chosen,
-            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at,
+            requests_per_minute=requests_per_minute, now=now, expires_at=expires_at, account_id=account_id,
         )  # fmt: skip
     return f"btcfi_{key_id}_{secret}"
 
@@ -168,7 +170,7 @@ class Gate:
     def _signed(self, header: str, guesser: Caller) -> Unproven:
         try:
             if self._deps.desk is None:
-                raise UnauthenticatedError("this service has no desk, and no accounts", EXPECTED)  # noqa: TRY301 - as below
+                raise UnauthenticatedError("this service has no desk, and no accounts", SIGNED_HEADER)  # noqa: TRY301 - as below
             return Unproven(shown=read_signature(header, now=self._deps.clock()), stranger=guesser)
         except UnauthenticatedError:
             self._take(guesser)
@@ -190,8 +192,10 @@ class Gate:
         if not proven:
             self._take(guesser)
         row = await self._account(shown.account, anew=not proven)
-        if row is None or not (proven and known is not None and row.request_key == known.request_key or signed_by(row)):
-            raise UnauthenticatedError("the request is not signed by the key that its account has now", EXPECTED)
+        if row is None or not (
+            (proven and known is not None and row.request_key == known.request_key) or signed_by(row)
+        ):
+            raise UnauthenticatedError("the request is not signed by the key that its account has now", SIGNED_HEADER)
         if not proven:
             self._give_back(guesser)
         caller = Caller(
@@ -205,8 +209,13 @@ class Gate:
     def _holds(self, shown: Shown, request_key: str, request: Request, body: bytes) -> bool:
         desk = self._deps.desk
         return desk is not None and holds(
-            shown, request_key, desk=desk.key, method=request.method, at=request.scope, body=body
+            shown, request_key, desk=desk.public.desk_key, method=request.method, at=request.scope, body=body
         )
+
+    @property
+    def anonymous_roles(self) -> frozenset[str]:
+        """What a caller without a key may do."""
+        return self._deps.anonymous_roles
 
     def forget_account(self, identity: str) -> None:
         """Ask the store for an account's keys the next time: they may have been replaced."""
@@ -348,6 +357,13 @@ def needs(role: str) -> Callable[[Caller], Caller]:
 Reader = Annotated[Caller, Depends(needs(READ))]
 Trader = Annotated[Caller, Depends(needs(TRADE))]
 Operator = Annotated[Caller, Depends(needs(OPERATE))]
+
+
+def sight_of(caller: Caller) -> Sight:
+    """Return what a caller may see of options and settlements."""
+    return Sight(everything=OPERATE in caller.roles, account=caller.account)
+
+
 Owner = Annotated[Caller, Depends(needs(ACCOUNT))]
 """Who sees an account's things: itself, a key that is bound to it, or an operator."""
 Signer = Annotated[Caller, Depends(needs(SIGNED))]

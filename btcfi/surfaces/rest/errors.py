@@ -90,6 +90,22 @@ class TooManyStreamsError(RetryableError):
         self.limit, self.of_caller = limit, of_caller
 
 
+class TooManyWaitingError(RetryableError):
+    """Every place to wait for a letter is taken: of the process, or of this account."""
+
+    def __init__(self, limit: int, *, of_account: bool) -> None:
+        whose = "of this account " if of_account else ""
+        super().__init__(f"{limit} requests {whose}wait for letters already; ask without `wait`, or try again later")
+        self.limit, self.of_account = limit, of_account
+
+
+class NoDeskError(RetryableError):
+    """The service has no desk: no key that parties could pin, or no rules of a market."""
+
+    def __init__(self) -> None:
+        super().__init__("this service has no market; its operator makes one with `btcfi prepare`")
+
+
 class BusyError(RetryableError):
     """As much is under way for this caller as one may have at once, and none of it ended in time."""
 

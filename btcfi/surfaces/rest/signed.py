@@ -14,15 +14,16 @@ from urllib.parse import quote
 
 from btcfi import secp256k1
 from btcfi.market.account import WrongSignatureError, check_time, request_digest
+from btcfi.surfaces.api_keys import SIGNED_HEADER
 from btcfi.surfaces.rest.errors import UnauthenticatedError
 from btcfi.units import UnixSeconds
 
 SCHEME: Final = "btcfi-signature"
 """As it is compared: schemes know no case."""
 
-EXPECTED: Final = "Authorization: BTCFi-Signature account=IDENTITY,at=UNIX,signature=HEX of a registered account"
-
-_SHOWN: Final = re.compile(r"(?i:btcfi-signature) account=([0-9a-f]{64}),at=([1-9][0-9]{0,9}),signature=([0-9a-f]{128})")
+_SHOWN: Final = re.compile(
+    r"(?i:btcfi-signature) account=([0-9a-f]{64}),at=([1-9][0-9]{0,9}),signature=([0-9a-f]{128})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,12 @@ def read_signature(header: str, *, now: UnixSeconds) -> Shown:
     """Return what a header shows. Raises UnauthenticatedError for another form, and for another time than ``now``."""
     parts = _SHOWN.fullmatch(header)
     if parts is None:
-        raise UnauthenticatedError("the signature is malformed", EXPECTED)
+        raise UnauthenticatedError("the signature is malformed", SIGNED_HEADER)
     at = UnixSeconds(int(parts[2]))
     try:
         check_time("request", at, now)
     except WrongSignatureError as e:
-        raise UnauthenticatedError(f"{e}", EXPECTED) from e
+        raise UnauthenticatedError(f"{e}", SIGNED_HEADER) from e
     return Shown(account=parts[1], at=at, signature=bytes.fromhex(parts[3]))
 
 
@@ -59,5 +60,6 @@ def holds(
     shown: Shown, request_key: str, *, desk: bytes, method: str, at: MutableMapping[str, Any], body: bytes
 ) -> bool:
     """Return whether ``request_key``, hex, has signed this request. at: its scope."""
-    digest = request_digest(desk=desk, method=method, target=target(at), body=body, at=shown.at)
+    account = bytes.fromhex(shown.account)
+    digest = request_digest(desk=desk, account=account, method=method, target=target(at), body=body, at=shown.at)
     return secp256k1.schnorr_verify(bytes.fromhex(request_key), digest, shown.signature)

@@ -41,7 +41,12 @@ def is_signed(request):
     scheme, _, rest = request.headers["Authorization"].partition(" ")
     said = dict(part.split("=") for part in rest.split(","))
     digest = request_digest(
-        desk=DESK, method=request.method, target=request.url.raw_path.decode(), body=request.content, at=int(said["at"])
+        desk=DESK,
+        account=TRADER.identity,
+        method=request.method,
+        target=request.url.raw_path.decode(),
+        body=request.content,
+        at=int(said["at"]),
     )
     who = said["account"] == TRADER.identity.hex()
     return (

@@ -7,7 +7,6 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Event
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -16,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from btcfi.adapters.sealed_letters import OVERHEAD
 from btcfi.adapters.store.market import letters
 from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.errors import InvalidInputError
 from btcfi.market.letter import LETTER_NAME
 from btcfi.options.order import read_body
@@ -43,14 +43,8 @@ class _Posted:
 _POSTED: Final = record(_Posted, exact=True, name=LETTER_NAME, sealed=BASE64)
 
 
-def add_letters(routes: APIRouter, deps: Deps, closing: Event, wake: Callable[[], None]) -> None:
-    """Add the routes. ``closing``: set when the server stops. ``wake``: told that a letter came."""
-
-    def newest() -> int:
-        with deps.store.reading() as session:
-            return letters.newest(session)
-
-    bell = Bell(newest, closing)
+def add_letters(routes: APIRouter, deps: Deps, bell: Bell, wake: Callable[[], None]) -> None:
+    """Add the routes. ``wake``: told that a letter came."""
     limits = deps.limits
     places = Places(each=limits.waiting_per_account, most=limits.waiting)
 
@@ -78,7 +72,7 @@ def add_letters(routes: APIRouter, deps: Deps, closing: Event, wake: Callable[[]
         if not query.wait:
             return await run_in_threadpool(read)
         if places.refusal(account) is not None:
-            of_account = not places.free(account) and bell.waiting < limits.waiting
+            of_account = places.held(account) >= places.each
             raise TooManyWaitingError(places.each if of_account else places.most, of_account=of_account)
         ends = asyncio.get_running_loop().time() + query.wait
         with ExitStack() as held:
@@ -88,7 +82,7 @@ def add_letters(routes: APIRouter, deps: Deps, closing: Event, wake: Callable[[]
                 rung = bell.next()
                 found = await run_in_threadpool(read)
                 left = ends - asyncio.get_running_loop().time()
-                if found.letters or left <= 0 or closing.is_set() or await request.is_disconnected():
+                if found.letters or left <= 0 or bell.closing or await request.is_disconnected():
                     return found
                 await bell.wait(rung, left)
 
@@ -104,10 +98,14 @@ def _post(deps: Deps, account: str, raw: bytes, wake: Callable[[], None]) -> sha
     posted = _POSTED.read(read_body(raw), "")
     if len(posted.sealed) <= OVERHEAD:
         raise InvalidInputError("sealed", f"{len(posted.sealed)} bytes", f"a sealed letter, above {OVERHEAD} bytes")
+    now = deps.clock()
     with deps.store.transaction() as session:
-        row = letters.post(
-            session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=deps.clock()
-        )
+        row = letters.said(session, account, posted.name)
+        if row is None:
+            row = letters.post(
+                session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=now
+            )  # fmt: skip
+            enqueue(session, [Work(flow="exchange")], now=now)
         answer = shapes.LetterPosted(name=row.name, sent_at_unix=row.sent_at_unix)
     wake()
     return answer

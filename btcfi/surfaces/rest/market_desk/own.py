@@ -10,12 +10,21 @@ from fastapi.concurrency import run_in_threadpool
 from btcfi.adapters.store.market import accounts, offers, takes, views
 from btcfi.adapters.store.market.accounts import SuspendedError
 from btcfi.adapters.store.market.offers import Posted
-from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier, Fault, FirmOfferRow, OfferState
-from btcfi.adapters.store.market.tables import TakeRow, TakeState
+from btcfi.adapters.store.market.tables import (
+    AccountRow,
+    AccountState,
+    Carrier,
+    Fault,
+    FirmOfferRow,
+    OfferState,
+    TakeRow,
+    TakeState,
+)
+from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.prices.rounds import market_now
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.market.account import WrongSignatureError, decode_signed_registration
+from btcfi.market.account import WrongSignatureError, check_registration, decode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, check_offer, check_take, decode_signed_offer, decode_signed_take
 from btcfi.market.instrument import instrument_of
 from btcfi.options.order import read_body
@@ -56,9 +65,7 @@ def add_accounts(routes: APIRouter, deps: Deps, gate: Gate) -> None:
         """Register an account, or the newer keys of one; the same registration again changes nothing."""
         rates.take(caller.counted)
         signed = decode_signed_registration(body.model_dump(mode="json"))
-        desk = _desk_key(deps)
-        if signed.registration.desk != desk:
-            raise InvalidInputError("desk", signed.registration.desk.hex()[:16], f"{desk.hex()}, this service's key")
+        check_registration(signed, desk=_desk_key(deps))
         with deps.store.transaction() as session:
             made = _account(accounts.register(session, signed, now=deps.clock()))
         gate.forget_account(made.identity)
@@ -123,9 +130,7 @@ def add_offers(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
 def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     """Add the routes of takes, and of what became of them."""
 
-    @routes.post(
-        "/takes", status_code=201, responses=MISSING | documented(409, 413, 415), openapi_extra={ROLE: SIGNED}
-    )
+    @routes.post("/takes", status_code=201, responses=MISSING | documented(409, 413, 415), openapi_extra={ROLE: SIGNED})
     async def post_take(caller: Signer, body: shapes.SignedTake, response: Response) -> shapes.Take:
         """Take an offer at its price, or not at all; the same take again is the same one."""
         seen = await market.newest()
@@ -153,7 +158,7 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
 
     @routes.get("/fills", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
     def my_fills(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.TakePage:
-        """List takes of the account whose contract is signed by both and funded, newest first."""
+        """List takes of the account that have not failed, newest first."""
         account = whose(caller, query.account)
         with deps.store.reading() as session:
             page = views.fills(session, account, limit=query.limit, cursor=query.cursor)
@@ -286,8 +291,6 @@ def _taken(row: TakeRow) -> shapes.Take:
 
 
 def _position(held: views.Held) -> shapes.Position:
-    from btcfi.adapters.store.options.options import terms_of  # noqa: PLC0415
-
     return shapes.Position(
         instrument=instrument_of(terms_of(held.option)).name, role="writer" if held.role == "writer" else "holder",
         take_id=None if held.take is None else held.take.id, option=reads.option_of(held.option),

@@ -21,6 +21,7 @@ from btcfi.surfaces.rest.deps import READ, Deps
 from btcfi.surfaces.rest.errors import NoDeskError
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.market_desk import shapes
+from btcfi.surfaces.rest.market_desk.listing import Listed, Listing
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.schemas import OptionType
 from btcfi.units import CentiBtc
@@ -34,6 +35,7 @@ Name = Annotated[shapes.Name, Path(description="An instrument's one name.")]
 
 def add_public(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     """Add the routes."""
+    listing = Listing(deps)
 
     @routes.get("/desk", responses=REFUSALS, openapi_extra={ROLE: READ})
     def desk(_caller: Reader) -> shapes.Desk:
@@ -41,21 +43,21 @@ def add_public(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         return _desk(deps)
 
     @routes.get("/instruments", responses=REFUSALS, openapi_extra={ROLE: READ})
-    async def listed(_caller: Reader) -> shapes.Instruments:
-        """Return what is listed now."""
-        return shapes.Instruments(items=[_instrument(one, listed=True) for one in await _listed(deps, market)])
+    def listed(_caller: Reader) -> shapes.Instruments:
+        """Return what is listed now, by expiry, strike and kind."""
+        now = listing.current()
+        return shapes.Instruments(items=[_instrument(one, listed=True) for one in now.by_name.values()])
 
     @routes.get("/instruments/{instrument}", responses=REFUSALS, openapi_extra={ROLE: READ})
-    async def one_instrument(_caller: Reader, instrument: Name) -> shapes.Instrument:
+    def one_instrument(_caller: Reader, instrument: Name) -> shapes.Instrument:
         """Return what a name means."""
-        found = parse_instrument(instrument)
-        return _instrument(found, listed=found in await _listed(deps, market))
+        return _instrument(parse_instrument(instrument), listed=instrument in listing.current().by_name)
 
     @routes.get("/chain", responses=REFUSALS, openapi_extra={ROLE: READ})
     async def chain(_caller: Reader, query: Annotated[shapes.ChainQuery, Query()]) -> shapes.Chain:
         """Return what is listed or offered of one expiry: the best of each side, and how much there is."""
-        seen = await _newest(market)
-        return await run_in_threadpool(_chain, deps, market, seen, query.expiry)
+        seen = await newest_or_none(market)
+        return await run_in_threadpool(_chain, deps, market, seen, listing, query.expiry)
 
     @routes.get("/book/{instrument}", responses=REFUSALS, openapi_extra={ROLE: READ})
     def book(
@@ -91,28 +93,23 @@ def _desk(deps: Deps) -> shapes.Desk:
     )  # fmt: skip
 
 
-async def _newest(market: MarketReader) -> Market | None:
+async def newest_or_none(market: MarketReader) -> Market | None:
+    """Return the market, None before the first priced minute."""
     try:
         return await market.newest()
     except NoPriceYetError:
         return None
 
 
-async def _listed(deps: Deps, market: MarketReader) -> Sequence[instruments.Instrument]:
-    seen = await _newest(market)
-    if seen is None or deps.market_rules is None:
-        return ()
-    return deps.market_rules.listed(market.now(seen), seen.spot)
-
-
-def _chain(deps: Deps, market: MarketReader, seen: Market | None, expiry: int | None) -> shapes.Chain:
-    rules = deps.market_rules
-    listed = () if seen is None or rules is None else rules.listed(market.now(seen), seen.spot)
-    expiries = sorted({int(one.expiry) for one in listed})
+def _chain(
+    deps: Deps, market: MarketReader, seen: Market | None, listing: Listing, expiry: int | None
+) -> shapes.Chain:  # fmt: skip
+    now: Listed = listing.current()
+    expiries = list(now.by_expiry)
     at = expiry if expiry is not None else expiries[0] if expiries else 0
     with deps.store.reading() as session:
         rows = {row.instrument: row for row in views.chain(session, at, deps.clock())}
-    known = {one.name: one for one in listed if one.expiry == at}
+    known = dict(now.by_expiry.get(at, {}))
     known |= {name: parse_instrument(name) for name in rows if name not in known}
     lines = []
     for name, one in sorted(known.items(), key=lambda item: (item[1].strike, item[1].kind, item[0])):

@@ -34,6 +34,16 @@ class Bell:
         """How many wait."""
         return self._waiting
 
+    @property
+    def asleep(self) -> bool:
+        """Whether no poller looks."""
+        return self._poller is None or self._poller.done()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server stops."""
+        return self._closing.is_set()
+
     @contextmanager
     def heard(self) -> Iterator[None]:
         """Keep the poller looking until the block ends."""

@@ -17,7 +17,7 @@ from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.options import views as options
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
-from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
+from btcfi.adapters.store.options.views import Sight, WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices
 from btcfi.adapters.store.spine import views as spine
 from btcfi.adapters.store.spine.paging import encode_cursor
@@ -67,6 +67,8 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
             ("by id and state", WhichOptions(id_prefix="o1", state="EXERCISED"), DEEP),
             ("by expiry", WhichOptions(expiry_from=NOW, expiry_to=NOW + 60), None),
             ("by state and expiry", WhichOptions(state="ACTIVE", expiry_from=NOW, expiry_to=NOW + 60), None),
+            ("of nobody", WhichOptions(sight=Sight()), DEEP),
+            ("of an account", WhichOptions(sight=Sight(account="aa"), state="ACTIVE"), DEEP),
         )
     },
     (options, "soonest"): {
@@ -83,7 +85,10 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "life_of"): {"": lambda s: options.life_of(s, "o1")},
     (options, "premium"): {"": lambda s: options.premium(s, "o1")},
     (options, "premiums_of"): {"": lambda s: options.premiums_of(s, ["o1", "o2"])},
-    (options, "premiums_after"): {"": lambda s: options.premiums_after(s, feed=FEED, at=NOW, option_id="o1")},
+    (options, "premiums_after"): {
+        "": lambda s: options.premiums_after(s, feed=FEED, at=NOW, option_id="o1"),
+        "of nobody": lambda s: options.premiums_after(s, feed=FEED, at=NOW, option_id="o1", sight=Sight()),
+    },
     (options, "premiums_at"): {"": lambda s: options.premiums_at(s, NOW)},
     (options, "newest_premium_unix"): {"": options.newest_premium_unix},
     (options, "settlement"): {"": lambda s: options.settlement(s, "st-o1")},
@@ -98,6 +103,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
             ("of an option", WhichSettlements(option_id="o1"), DEEP),
             ("by option", WhichSettlements(option_prefix="o1"), None),
             ("by option and state", WhichSettlements(option_prefix="o1", state="confirmed"), DEEP),
+            ("of an account", WhichSettlements(sight=Sight(account="aa"), state="confirmed"), DEEP),
         )
     },
     (options, "settlements_by_state"): {"": options.settlements_by_state},
@@ -114,6 +120,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (prices, "recent_rounds"): {"": lambda s: prices.recent_rounds(s, FEED, 30)},
     (prices, "recent_states"): {"": lambda s: prices.recent_states(s, FEED, 60)},
     (prices, "round_at"): {"": lambda s: prices.round_at(s, FEED, NOW)},
+    (prices, "price_range"): {"": lambda s: prices.price_range(s, FEED, since=NOW)},
     (prices, "price_page"): {
         "first": lambda s: prices.price_page(s, FEED, start=0, end=NOW, limit=100),
         "deep": lambda s: prices.price_page(s, FEED, start=0, end=NOW, limit=100, cursor=encode_cursor(NOW - 60, "")),
