@@ -49,6 +49,8 @@ COMMANDS: Final = _rows(
     Row("settle", Who.TRADER, "workers.commands.settle:settle",
         "Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."),
     Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),
+    Row("market", Who.TRADER, "btcfi.surfaces.market_cli:app",
+        "A desk's market: chains, books, offers, takes, positions."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
         "Print the risk of BOOK at one market, and draw it with --plot."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",

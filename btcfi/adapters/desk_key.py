@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -70,10 +71,8 @@ def make_desk_key(path: Path) -> DeskKey:
 
     Raises InvalidInputError for a file that is none.
     """
-    try:
+    with suppress(KeystoreExistsError):  # it stays what parties have pinned
         write_private(path, secrets.token_bytes(_SIZE), fresh=True)
-    except KeystoreExistsError:
-        pass  # it stays what parties have pinned
     key = load_desk_key(path)
     public = json.dumps(encode_desk(key.public)).encode()
     if not (beside := public_path(path)).exists() or beside.read_bytes() != public:

@@ -43,8 +43,10 @@ _AGAIN: Final = frozenset({429, 502, 503, 504})
 class DeskAwayError(UnreachableError):
     """The desk does not answer, or not as a desk does."""
 
-    def __init__(self, where: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str, *, too_large: bool = False) -> None:
         super().__init__("desk", where, problem, "check the URL, and that `btcfi up` or `btcfi serve` runs there")
+        self.too_large = too_large
+        """Whether its answer was longer than any that is read."""
 
 
 class DeskRefusedError(ConflictError):
@@ -170,7 +172,7 @@ class SignedHttp:
             for part in answer.iter_bytes():
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:
-                    raise DeskAwayError(self.url, f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+                    raise DeskAwayError(self.url, f"an answer of more than {MAX_ANSWER_BYTES:,} bytes", too_large=True)
                 parts.append(part)
             return answer.status_code, answer.headers, b"".join(parts)
 

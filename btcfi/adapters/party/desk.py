@@ -7,7 +7,8 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
@@ -16,6 +17,7 @@ from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, Wit
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.market_deals import Agreed, LapsedError, OfferExhaustedError
 from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyContract, PartyStore
@@ -35,13 +37,16 @@ from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
-from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, UnixSeconds
 
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
+
+LAPSED_SECONDS: Final = 5
+"""After a deal's time its coins are free, where nothing that spends them was signed."""
 
 
 class AlreadySignedError(ConflictError):
@@ -74,10 +79,13 @@ class PartyDesk:
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, fees: FeeRule,
-        show: Callable[[Summary | CloseSummary], None] = lambda _: None,
+        show: Callable[[Summary | CloseSummary], None] = lambda _: None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising."""
-        self._store, self._keystore, self._node, self._show = store, keystore, node, show
+        """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising.
+
+        clock: this machine's, in Unix seconds.
+        """
+        self._store, self._keystore, self._node, self._show, self._clock = store, keystore, node, show, clock
         self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)
@@ -115,12 +123,16 @@ class PartyDesk:
         expected = expected_height(chain.height, expiry - chain.median_time)
         return expected, Height(expected + max(self._policy().min_refund_delay, MIN_REFUND_DELAY))
 
-    def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
+    def offer(
+        self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None,
+        agreed: Agreed | None = None,
+    ) -> Offer:  # fmt: skip
         """Make an offer with coins of our wallet, and remember it; its file reserves them.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
-        outside: coins of another wallet instead, which signs them by PSBT.
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        outside: coins of another wallet instead, which signs them by PSBT. agreed: the market's deal that it is.
+        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError, and for a deal LapsedError,
+        OfferWithdrawnError, OfferExhaustedError; then nothing is reserved.
         """
         if order in self.orders():
             answered = self._store.load(self.orders()[order])
@@ -134,48 +146,76 @@ class PartyDesk:
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
         self._check_refund(terms)
-        with self._store.alone():
+        with self._alone(agreed):
             number = self._store.take_number()
             offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
+            _remember_deal(contract, agreed)
             self._keep(contract)
         return offer
 
     def accept(
         self, offer: Offer, announcements: Sequence[Announcement] | None, *, bid: str = "",
-        outside: OutsideCoins | None = None,
+        outside: OutsideCoins | None = None, agreed: Agreed | None = None,
     ) -> Accept:  # fmt: skip
         """Check an offer against our mandate, pre-sign every CET, and remember both; our file reserves our coins.
 
         announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
-        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside: as in
-        ``offer``. An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError,
-        WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside,
+        agreed: as in ``offer``; of a deal only one offer is accepted. An offer that was accepted before gets the same
+        answer again. Raises WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError,
+        OrderTakenError, and for a deal as ``offer``; then nothing is reserved.
         """
         if (before := self.accepted(offer)) is not None:
             return before
         role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
+        if agreed is not None and bid in self.orders():
+            raise OrderTakenError(bid, self.orders()[bid])
         self._check_coins(offer.party.coins)
         with self._store.alone():
             number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role, outside)
         agreement = self._agreements.new(offer, party, policy)
         self._show(summary_of(agreement, role, mandate=authority.mandate.number))
-        with self._store.alone():  # the owner may have read for an hour: what was checked is checked again
+        with self._alone(agreed):  # the owner may have read for an hour: what was checked is checked again
             if (before := self.accepted(offer)) is not None:
                 return before
             self._check_unpromised(party)
             authority, secret = self.check(offer), self._keystore.contract_secret(number)
             accepted = setup.accept(offer, agreement, party, secret, authority=authority)
-            buckets = agreement.plan.buckets
-            self._keep(
-                PartyContract(
-                    number=number, role=role, offer=offer, accept=accepted, buckets=buckets, order=bid, policy=policy
-                )
+            contract = PartyContract(
+                number=number, role=role, offer=offer, accept=accepted, buckets=agreement.plan.buckets, order=bid,
+                policy=policy,
             )  # fmt: skip
+            _remember_deal(contract, agreed)
+            self._keep(contract)
         return accepted
+
+    @contextmanager
+    def _alone(self, agreed: Agreed | None) -> Iterator[None]:
+        """Hold the folder; for a deal hold the ledger too, once all takes of its offer together are within it."""
+        with self._store.alone():
+            if agreed is None:
+                yield
+                return
+            with agreed.held():
+                name = agreed.offer.hex()
+                same = [one for one in self._store.contracts() if one.firm_offer == name and not one.withdrawn]
+                taken = sum(decode_terms(one.offer.terms.option).quantity for one in same)
+                if taken + agreed.quantity > agreed.most:
+                    raise OfferExhaustedError(agreed.offer, taken=taken, wanted=agreed.quantity, most=agreed.most)
+                yield
+
+    def let_go_lapsed(self) -> list[str]:
+        """Free the coins of deals whose time is over and that spend nothing of ours; return the contracts' names."""
+        since, gone = self._clock() - LAPSED_SECONDS, []
+        for contract in self._store.contracts():
+            if contract.sign_by is None or contract.sign_by > since or contract.withdrawn or contract.may_be_funded:
+                continue
+            gone += self.withdraw("", contract.offer.id.hex())
+        return gone
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
@@ -208,8 +248,9 @@ class PartyDesk:
         """Free the coins of a sale that has come to nothing, without a fee; return the contracts that are withdrawn.
 
         order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
-        signature of ours on the funding has left is kept as it is, since the other side may still fund it. What is
-        withdrawn is never signed. Raises StepOutOfOrderError when there was nothing else than that.
+        signature of ours on the funding has left is kept as it is, since the other side may still fund it; of a
+        market's deal its coins go home at the next watch, by spending them. What is withdrawn is never signed. Raises
+        StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
         done, kept = [], []
@@ -217,7 +258,7 @@ class PartyDesk:
             with self._store.alone():
                 contract = self._store.load(name)
                 if contract.may_be_funded or contract.cancelled is not None:
-                    kept.append(name)
+                    (done if self._goes_home(contract) else kept).append(name)
                     continue
                 if not contract.withdrawn:
                     contract.withdrawn = True
@@ -227,6 +268,24 @@ class PartyDesk:
             what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
             raise StepOutOfOrderError(kept[0], what)
         return done
+
+    def _goes_home(self, contract: PartyContract) -> bool:
+        """Have the watch take the coins of a deal home that we have signed and nobody has funded; False of any other.
+
+        Who tells us that it came to nothing may lie: then both sides' coins are where they were, less a fee within our
+        fee rule. A funding that our node knows goes on.
+        """
+        if not contract.firm_offer or contract.watch is None or contract.funded or contract.cancelled is not None:
+            return False
+        funding = self._agreements.of(contract).funding
+        with suppress(NotFoundError):
+            self._node.pool_entry(funding.transaction.txid)
+            return False
+        if self._node.unspent(funding.outpoint, include_pool=False) is not None:
+            return False
+        contract.fund_by = self._node.chain_info().median_time
+        self._store.save(contract)
+        return True
 
     def sign(self, accepted: Accept) -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
@@ -248,6 +307,7 @@ class PartyDesk:
         contract = self._store.load(name)
         if contract.sign is None:
             _check_not_cancelled(contract)
+            self._check_in_time(contract)
         if contract.role is not contract.offer.role:
             raise StepOutOfOrderError(name, "the other side signs our answer; `btcfi party sign` its sign message")
         if contract.accept is not None and contract.accept != accepted:
@@ -276,6 +336,7 @@ class PartyDesk:
         with self._store.alone():
             if (signed := self._as_kept(contract).sign) is not None:
                 return signed
+            self._check_in_time(contract)
             authority = self._authority(contract.offer.id.hex())  # the owner may have revoked it while it read
             contract.sign = setup.sign(
                 contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
@@ -322,7 +383,14 @@ class PartyDesk:
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
         _check_not_cancelled(contract)
+        if contract.funding is None:
+            self._check_in_time(contract)
         return contract
+
+    def _check_in_time(self, contract: PartyContract) -> None:
+        """Refuse to sign what of a market's deal was not signed in time. Raises LapsedError."""
+        if contract.sign_by is not None and self._clock() >= contract.sign_by:
+            raise LapsedError(f"the deal {contract.order[:16]}", UnixSeconds(contract.sign_by), self._clock())
 
     def _fund(
         self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
@@ -332,6 +400,7 @@ class PartyDesk:
         self._require_signed(contract, agreement, outside)
         with self._store.alone():
             self._as_kept(contract)
+            self._check_in_time(contract)
             authority = self._authority(contract.offer.id.hex())  # as above
             contract.funding = setup.complete(
                 agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
@@ -401,7 +470,7 @@ class PartyDesk:
         exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
-            clock=UnixSeconds(int(time.time())),
+            clock=UnixSeconds(int(self._clock())),
         )  # fmt: skip
         return self.owner.authority(situation)
 
@@ -462,6 +531,11 @@ class PartyDesk:
                 raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
+
+
+def _remember_deal(contract: PartyContract, agreed: Agreed | None) -> None:
+    if agreed is not None:
+        contract.firm_offer, contract.sign_by = agreed.offer.hex(), agreed.sign_by
 
 
 def _check_not_cancelled(contract: PartyContract) -> None:

@@ -30,6 +30,9 @@ from btcfi.market.firm_offer import (
 )
 from btcfi.units import Hash32, UnixSeconds, hash32
 
+MARKET_FOLDER: Final = "market"
+"""Of a party's folder."""
+
 KEPT_SECONDS: Final = 3_600
 """After an offer or a take has lapsed its row may go: nothing of it is signed by then."""
 

@@ -115,6 +115,10 @@ class PartyContract:
     """Closes that this party has signed."""
     order: str = ""
     """Which order or bid of the owner's this contract answers: one that is read twice is answered once."""
+    firm_offer: str = ""
+    """Id of the market's offer that it is a take of, as hex; empty where no market made it."""
+    sign_by: int | None = None
+    """From this second of our own clock on nothing of it is signed that was not signed before. None: no such time."""
     policy: SetupPolicy | None = None
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
     buckets: Sequence[Bucket] | None = None
@@ -319,6 +323,8 @@ class PartyStore:
             "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
+            "firm_offer": contract.firm_offer,
+            "sign_by": contract.sign_by,
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
@@ -470,6 +476,8 @@ _CONTRACT: Final = record(
         "funded",
         "asked_at",
         "asked_knowing",
+        "firm_offer",
+        "sign_by",
         "seen",
     ),
     seen=Rule(lambda _: None, "nothing"),
@@ -484,6 +492,7 @@ _CONTRACT: Final = record(
     cancelled=optional(_TRANSACTION),
     watch=optional(_WATCH),
     fund_by=optional(WHOLE),
+    sign_by=optional(WHOLE),
     closing=optional(Rule(decode_close_request, "a close request")),
     asked_at=optional(WHOLE),
     closes=listed(_TXID),

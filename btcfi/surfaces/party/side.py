@@ -22,7 +22,7 @@ from btcfi.adapters.files import (
     replace_named,
     write_private,
 )
-from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.keystore import Keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
@@ -149,16 +149,24 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None) -> PartyDesk:
+    def opened(self) -> Keystore:
+        """Return the party's keystore, opened with the passphrase."""
+        return open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+
+    def desk(
+        self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None,
+        keystore: Keystore | None = None,
+    ) -> PartyDesk:  # fmt: skip
         """Return the party's desk, its keystore opened with the passphrase.
 
-        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising.
+        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising. keystore:
+        opened already.
         """
         if self.min_refund_delay is not None:
             typer.echo(
                 "btcfi party: --min-refund-delay does nothing: the mandate says it, refund_delay_blocks", err=True
             )
-        keystore = open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+        keystore = keystore or self.opened()
         guest = guest or Guest(load_program(PROGRAM))
         return PartyDesk(self.store, keystore, self.chain(), guest, fees=FeeRule(), show=show)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, exists, func, literal, or_, select
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market import takes
 from btcfi.adapters.store.market.tables import (
     DESK,
     PENDING_TAKES,
@@ -19,7 +20,7 @@ from btcfi.adapters.store.market.tables import (
     TakeRow,
 )
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
-from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, SETTLED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.options.tables import OptionRow, OptionState
 from btcfi.contracts.messages import Role
 from btcfi.units import UnixSeconds
 
@@ -269,24 +270,15 @@ def owners_by_event(session: Session, events: Sequence[str]) -> dict[str, set[st
 # ---- takes
 
 
-def take_of(session: Session, option_id: str) -> TakeRow | None:
-    """Return the take that made an option, None of one that none made."""
-    return session.execute(select(TakeRow).where(col(TakeRow.option_id) == option_id)).scalar_one_or_none()
-
-
-def funded_unseen(session: Session, *, limit: int = AT_ONCE) -> list[str]:
-    """Return the options of takes under way whose funding is signed by both, or seen on the chain without a word."""
-    query = (
-        select(col(TakeRow.option_id))
-        .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
-        .join(ContractRow, col(ContractRow.option_id) == col(TakeRow.option_id))
-        .where(
-            col(TakeRow.state).in_(PENDING_TAKES),
-            or_(col(ContractRow.state) == ContractState.FUNDED,
-                col(OptionRow.state).in_((*LOCKED_OPTIONS, *SETTLED_OPTIONS))),
-        )
-    )  # fmt: skip
-    return list(session.execute(query.limit(limit)).scalars())
+def follow_funding(session: Session, option_id: str, *, now: UnixSeconds) -> None:
+    """Have a take follow its contract, whose funding is signed by both."""
+    contract = session.get(ContractRow, option_id)
+    if (
+        contract is not None
+        and contract.state == ContractState.FUNDED
+        and takes.take_of_option(session, option_id) is not None
+    ):
+        takes.mark_funded(session, option_id, now=now)
 
 
 def come_to_nothing(session: Session, *, limit: int = AT_ONCE) -> list[str]:

@@ -31,10 +31,12 @@ from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
+from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.buckets import STANDARD_TOLERANCE, PackedBuckets, ToleranceRule
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
     CET_FEE,
+    SEALED_WITNESSES,
     VERSION,
     Accept,
     CloseOrder,
@@ -88,6 +90,8 @@ class Setup:
     offer: Offer
     accepted: Accept
     signed: Sign
+    sealed: bool
+    """Whether the seller's witnesses of the funding are sealed to the buyer, so that we cannot check them."""
 
 
 # ---- announcing and attesting
@@ -155,17 +159,20 @@ def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
     """Return the contracts whose parties are to be told that the sale came to nothing, and were not told yet.
 
     Those of cancelled sales, and of failed ones for which the seller has named coins; one whose buyer waits for coins
-    may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told.
+    may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told. But of a
+    take both are, also then: who has signed its funding takes its coins home by spending them.
     """
     told = select(EventRow).where(
         col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
     )
     offered = (ContractState.OFFERED, ContractState.ACCEPTED)
     failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered)
+    signed = col(ContractRow.state).in_((ContractState.CHECKED, ContractState.FUNDED))
+    taken = col(OptionRow.take_id).is_not(None) & col(OptionRow.state).in_((OptionState.FAILED, OptionState.CANCELLED))
     query = (
         select(ContractRow)
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where((col(ContractRow.state) == ContractState.CANCELLED) | failed, ~told.exists())
+        .where((col(ContractRow.state) == ContractState.CANCELLED) | failed | (taken & signed), ~told.exists())
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
     )
     gone = session.execute(query.limit(limit)).scalars()
@@ -241,6 +248,27 @@ def setup_of(session: Session, option_id: str) -> Setup | None:
     """Return the messages of a contract that waits for its check, None when it does not."""
     row = session.get_one(ContractRow, option_id)
     return _messages(session, row) if row.state == ContractState.SIGNED else None
+
+
+def accepted_of(session: Session, option_id: str) -> tuple[OptionRow, Offer, Accept] | None:
+    """Return an offer and its answer that the seller has still to sign, None where it has."""
+    row = session.get_one(ContractRow, option_id)
+    if row.state != ContractState.ACCEPTED:
+        return None
+    return session.get_one(OptionRow, option_id), *halves_of(session, row)
+
+
+def coins_of(session: Session, row: ContractRow, kind: str) -> tuple[Coin, ...]:
+    """Return the coins that one side's message names. kind: ``offer`` or ``accept``."""
+    if kind == "offer":
+        return decode_offer(message_of(session, row.offer_sha256)).party.coins
+    return decode_accept(message_of(session, row.accept_sha256)).party.coins
+
+
+def halves_of(session: Session, row: ContractRow) -> tuple[Offer, Accept]:
+    """Return an offer and its answer, as they were kept."""
+    offer, answer = message_of(session, row.offer_sha256), message_of(session, row.accept_sha256)
+    return decode_offer(offer), decode_accept(answer)
 
 
 def mark_checked(
@@ -351,12 +379,12 @@ def note_unheld(session: Session, option_id: str, reason: str) -> None:
 
 
 def _messages(session: Session, row: ContractRow) -> Setup:
+    option, (offer, accepted) = session.get_one(OptionRow, row.option_id), halves_of(session, row)
+    message = message_of(session, row.sign_sha256)
     return Setup(
-        option=session.get_one(OptionRow, row.option_id),
-        offer=decode_offer(message_of(session, row.offer_sha256)),
-        accepted=decode_accept(message_of(session, row.accept_sha256)),
-        signed=decode_sign(message_of(session, row.sign_sha256)),
-    )
+        option=option, offer=offer, accepted=accepted, signed=decode_sign(message),
+        sealed=option.writer is not None and SEALED_WITNESSES in message,
+    )  # fmt: skip
 
 
 def _keep(session: Session, message: dict[str, Any], now: UnixSeconds) -> str:

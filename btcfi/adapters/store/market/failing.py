@@ -1,0 +1,142 @@
+"""How a take fails: by whose fault, what becomes of its contract, and when nothing of it can be funded any more.
+
+A contract that the buyer can fund is not taken back by a word: both sides are told, each takes its coins home, and the
+take has failed once the chain has spent one of them elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select
+from sqlmodel import Session, col
+
+from btcfi.adapters.store.market import takes
+from btcfi.adapters.store.market.carrying import AT_ONCE, has_written, owners_of, sent_at, turn_of
+from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, TakeState
+from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.cancelling import NotCancellableError
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
+from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.spine.times import lapsed
+from btcfi.bitcoin.transaction import OutPoint
+from btcfi.contracts.messages import Role
+from btcfi.units import UnixSeconds
+
+
+def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: UnixSeconds) -> bool:
+    """Note that a side has not done its part of a take, and return whether there was one under way.
+
+    The sale is taken back; where the buyer could fund it already, both are told to take their coins home.
+    """
+    take = takes.take_of_option(session, option_id)
+    if take is None or take.state not in PENDING_TAKES:
+        return False
+    contracts.note_refusal(session, option_id, role.value, problem, now=now)
+    with suppress(NotCancellableError):  # the option has failed, so both are told; ``fail_lost`` ends the take, too
+        takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
+    return True
+
+
+def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
+    """Return whose fault a side's silence or lie is."""
+    owners = owners_of(session, take.option_id)
+    return Fault.MAKER if owners is not None and owners.of(role) == take.maker else Fault.TAKER
+
+
+def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str, Role, str]]:
+    """Return the takes whose turn somebody has let pass: the option, the side, what it has not answered.
+
+    A side's time runs from our letter to it. Whose answer waits for us is not late, however late we are.
+    """
+    query = (
+        select(ContractRow)
+        .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(
+            col(TakeRow.state).in_(PENDING_TAKES),
+            col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+            # whose buyer was late already: both were told, and the chain says what becomes of it
+            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED),
+            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+        )
+        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+    )
+    found = []
+    for row in session.execute(query.limit(AT_ONCE)).scalars():
+        turn, owners = turn_of(row.state), owners_of(session, row.option_id)
+        if turn is None or owners is None or (account := owners.of(turn[0])) is None:
+            continue
+        sent = sent_at(session, account, f"{row.option_id}.{turn[1]}")
+        if sent is not None and now - sent >= seconds and not has_written(session, account, row.option_id):
+            found.append((row.option_id, *turn))
+    return found
+
+
+def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[str]:
+    """Return the options of takes for which we have not ordered a contract, or not checked one, for so long."""
+    ordered = select(ContractRow).where(col(ContractRow.option_id) == col(TakeRow.option_id))
+    with_us = ordered.where(
+        or_(col(ContractRow.state) != ContractState.SIGNED, ~lapsed(col(ContractRow.updated_at_unix), now, seconds))
+    )
+    query = select(col(TakeRow.option_id)).where(
+        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.updated_at_unix), now, seconds), ~with_us.exists()
+    )
+    return list(session.execute(query.limit(AT_ONCE)).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfunded:
+    """A take whose funding the seller has signed, and no block holds."""
+
+    option_id: str
+    coins: Mapping[OutPoint, Role]
+    """Whose coins it spends: where a block spends one of them otherwise, it can confirm no more."""
+    funding: OutPoint
+    """Its collateral: where that is there, a block holds it after all."""
+    blamed: Role | None
+    """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
+
+
+def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unfunded]:
+    """Return the takes whose funding the seller has signed and no block holds, for so long."""
+    query = (
+        select(ContractRow, OptionRow)
+        .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
+        .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+        .where(
+            col(TakeRow.state).in_((*PENDING_TAKES, TakeState.FUNDED)),
+            col(ContractRow.state).in_((ContractState.CHECKED, ContractState.FUNDED)),
+            col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+        )
+        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+    )
+    found = []
+    for row, option in session.execute(query.limit(100)):
+        offer, accepted = contracts.halves_of(session, row)
+        coins = {coin.outpoint: offer.role for coin in offer.party.coins}
+        coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
+        blamed = Role.BUYER if option.state == OptionState.FAILED else None
+        funding = contracts.funding_outpoint(option)
+        found.append(Unfunded(option_id=row.option_id, coins=coins, funding=funding, blamed=blamed))
+    return found
+
+
+def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds) -> None:
+    """Note that the funding of a take can confirm no more: a block has spent a coin of it otherwise.
+
+    role: whose fault it is.
+    """
+    take = takes.take_of_option(session, option_id)
+    if take is None or take.state == TakeState.FAILED:
+        return
+    problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
+    if option.last_error is None:
+        contracts.note_refusal(session, option_id, role.value, problem, now=now)
+    fault = fault_of(session, take, role)
+    takes.fail_take(
+        session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
+    )  # fmt: skip

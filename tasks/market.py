@@ -1,0 +1,102 @@
+"""The market by the clock: letters carried, offers that lapse, takes whose sides are silent, coins that are gone."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import structlog
+from celery import shared_task
+
+from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
+from btcfi.adapters.store.market.failing import Unfunded
+from btcfi.adapters.store.market.tables import Fault
+from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.units import UnixSeconds
+from settings.market_preset import load_market_preset
+from tasks import contracts
+from tasks.context import Context, context, node
+
+KEEP_LETTERS_SECONDS: Final = 7 * 86_400
+"""After it was read; longer than any attestation is delivered, so that none comes a second time."""
+
+OURS: Final = 6
+"""Times the seconds of a side that we have for our own part of a take: to order it, to check it."""
+
+log = structlog.get_logger("btcfi.market")
+
+
+@shared_task(name="market.carry")
+def carry() -> None:
+    """Carry letters between the two sides of each contract, where any wait."""
+    contracts.carry(context())
+
+
+@shared_task(name="market.tick")
+def tick() -> None:
+    """Let offers lapse, and end the takes that have come to nothing."""
+    here = context()
+    seconds = load_market_preset(here.deployment.market_preset).offers.answer_seconds
+    _lapse(here)
+    _follow(here)
+    _fail_late(here, seconds)
+    _fail_lost(here, seconds)
+
+
+@shared_task(name="market.prune")
+def prune() -> None:
+    """Forget letters that were read long ago."""
+    here = context()
+    with here.store.transaction() as session:
+        letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+
+
+def _lapse(here: Context) -> None:
+    with here.work() as session:
+        offers.expire_offers(session, now=here.now())
+
+
+def _follow(here: Context) -> None:
+    """Have takes follow what became of their options without a word to them: funded on the chain, cancelled."""
+    with here.work() as session:
+        takes.follow(session, now=here.now())
+        for option_id in carrying.come_to_nothing(session):
+            takes.fail_take(session, option_id, fault=Fault.DESK, problem="the sale was cancelled", now=here.now())
+
+
+def _fail_late(here: Context, seconds: int) -> None:
+    """End the takes of which a side has not done its part in time, and those of which we have not done ours."""
+    with here.store.reading() as session:
+        late = failing.late(session, now=here.now(), seconds=seconds)
+        ours = failing.stuck_with_us(session, now=here.now(), seconds=OURS * seconds)
+    for option_id, role, kind in late:
+        with here.work() as session:
+            problem = f"no answer to its {kind} in {seconds} s"
+            failing.fail_by(session, option_id, role, problem, now=here.now())
+    for option_id in ours:
+        with here.work() as session:
+            problem = f"the service has not done its part in {OURS * seconds} s"
+            takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=here.now())
+
+
+def _fail_lost(here: Context, seconds: int) -> None:
+    """End the takes whose funding no block can hold any more, since one has spent a coin of it otherwise."""
+    with here.store.reading() as session:
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds)
+    for one in unfunded:
+        try:
+            _fail_if_lost(here, one)
+        except UnreachableError as e:
+            log.warning("nothing is looked up", reason=str(e))
+            return
+        except BtcfiError as e:
+            log.warning("a take waits", option=one.option_id, reason=str(e))
+
+
+def _fail_if_lost(here: Context, one: Unfunded) -> None:
+    points = list(one.coins)
+    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
+    gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
+    if gone and held is None:
+        with here.work() as session:
+            failing.fail_lost(session, one.option_id, one.blamed or one.coins[gone[0]], now=here.now())
