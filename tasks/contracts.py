@@ -67,7 +67,7 @@ TAKE_SECONDS: Final = 10
 ACCOUNT_SECONDS: Final = 2
 """Of them for one account's letters: whose letters are slow to read waits for the next look, too."""
 
-WITHDRAWN: Final = ("proposal", "offer", "accept")
+WITHDRAWN: Final = ("proposal", "offer", "accept", "sign")
 """Messages of a sale that are taken back with it, where they are not handled yet."""
 
 CARRIED: Final = ("close-request", "close-answer")

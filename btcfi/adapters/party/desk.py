@@ -6,6 +6,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,10 +38,12 @@ from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, UnixSeconds
+
+log = logging.getLogger(__name__)
 
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
@@ -249,29 +252,36 @@ class PartyDesk:
 
         order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
         signature of ours on the funding has left is kept as it is, since the other side may still fund it; of a
-        market's deal its coins go home at the next watch, by spending them. What is withdrawn is never signed. Raises
+        market's deal its coins go home by spending them. What is withdrawn is never signed. Raises
         StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
         done: list[str] = []
         kept: list[str] = []
+        going: list[str] = []
         for name in names:
             with self._store.alone():
                 contract = self._store.load(name)
                 if contract.may_be_funded or contract.cancelled is not None:
-                    (done if self._goes_home(contract) else kept).append(name)
+                    (going if self._goes_home(contract) else kept).append(name)
                     continue
                 if not contract.withdrawn:
                     contract.withdrawn = True
                     self._store.save(contract)
                 done.append(name)
+        for name in going:
+            try:
+                self.cancel(name)
+            except BtcfiError as e:
+                log.warning("contract %s came to nothing, and its coins are not home yet: %s", name[:16], e)
+        done += going
         if kept and not done:
             what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
             raise StepOutOfOrderError(kept[0], what)
         return done
 
     def _goes_home(self, contract: PartyContract) -> bool:
-        """Have the watch take the coins of a deal home that we have signed and nobody has funded; False of any other.
+        """Return whether it is a deal that we have signed and nobody has funded: the watch sends its funding no more.
 
         Who tells us that it came to nothing may lie: then both sides' coins are where they were, less a fee within our
         fee rule. A funding that our node knows goes on.

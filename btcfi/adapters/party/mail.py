@@ -321,7 +321,6 @@ class PartyMail:
         for kind in ("proposal", "offer"):
             self._waits_no_more(self._inbox / f"{name}.{kind}.json")
         self._desk.withdraw(name, decode_withdrawal(message).offer_id)
-        self._walked = None  # what was signed goes home by the watch
 
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
@@ -332,10 +331,12 @@ class PartyMail:
         )
         return "close-request", encode_close_request(request)
 
-    def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+    def _accept(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name)
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
 
-    def _sign(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+    def _sign(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name)
         return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
 
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
