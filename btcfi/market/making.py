@@ -609,7 +609,6 @@ def locked_by(side: Side, instrument: Instrument, price: Sats, quantity: CentiBt
 
 
 def _fitting(free: float, each: float) -> int:
-    """Return how many hundredths fit; all there could be of one that adds nothing."""
-    if each <= 0.0:
-        return MAX_U32
-    return max(math.floor((free + EPSILON) / each), 0)
+    """Return how many hundredths fit; all there could be of one that adds nothing, or next to it."""
+    room = max(free + EPSILON, 0.0)
+    return MAX_U32 if each * MAX_U32 <= room else math.floor(room / each)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.adapters.party.market_ledger import MarketLedger
-from btcfi.adapters.party.market_maker import Http
 from btcfi.market.firm_offer import SignedOffer, Take, decode_signed_offer, encode_signed_take, sign_take
 from btcfi.units import CentiBtc, UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.adapters.party.market_maker import Http
 
 TAKE_SECONDS: Final = 60
 """How long a take is good: two slow cores may run every party of a simulation."""

@@ -20,6 +20,7 @@ from btcfi.market.making import (
     quotes,
     shortfall,
 )
+from btcfi.oracle.fixing import MINUTE
 from btcfi.pricing.portfolio import Market, Positions, historical_risk
 from btcfi.pricing.premium import Book
 from btcfi.pricing.surface import flat_surface
@@ -138,6 +139,13 @@ def test_what_settles_too_soon_is_not_quoted_and_a_price_below_a_tick_has_no_bid
     found = quoted(instruments=(replace(FAR, strike=CentsPerBtc(40_000_000)),))
     assert {one.side for one in found.drafts} <= {Side.ASK}
     assert "price: below a tick" in reasons(found)
+
+
+def test_an_option_so_far_away_that_its_greeks_vanish_is_bound_by_its_size_alone():
+    soon = replace(CALL, expiry=Slot(NOW + 7_200 - (NOW + 7_200) % 60), fixing=MINUTE)
+    gone = [replace(soon, strike=CentsPerBtc(strike)) for strike in range(6_400_000, 9_000_000, 50_000)]
+    found = quoted(MakingRule(least_premium_sats=Sats(1)), instruments=(*gone, CALL))
+    assert {one.instrument for one in found.drafts} > {CALL}
 
 
 def test_an_option_that_costs_little_is_sold_in_takes_that_the_chain_can_fund():
