@@ -44,9 +44,6 @@ MAX_RULE_BYTES: Final = 1 << 16
 REQUEST_SECONDS: Final = 10.0
 """Of one answer: a desk that hangs does not keep a maker that is asked to end."""
 
-MARKET_FOLDER: Final = "market"
-"""In a party's folder: the ledger that its other processes read."""
-
 RATE: Final = 0.05
 PLOT_FORMATS: Final = (".png", ".svg")
 SHOWN: Final = 400
@@ -126,7 +123,7 @@ def simulate(
     """Be a SIMULATED taker, on regtest: take a little of somebody's offer now and then, until SIGTERM."""
     from random import Random  # noqa: PLC0415 - as below
 
-    from btcfi.adapters.party.market_ledger import MarketLedger  # noqa: PLC0415 - what `--help` should not load
+    from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.simulated_taker import SimulatedTaker  # noqa: PLC0415 - as above
 
     stopping = _until_a_signal()
@@ -154,7 +151,7 @@ def simulate(
 
 
 def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
-    from btcfi.adapters.party.market_ledger import MarketLedger  # noqa: PLC0415 - what `--help` should not load
+    from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.market_maker import MarketMaker  # noqa: PLC0415 - as above
     from btcfi.units import Sats  # noqa: PLC0415 - as above
 
@@ -293,16 +290,18 @@ def _show(look: Look, quoted: Quoted) -> None:
     console = Console()
     spot = "no price yet" if look.market is None else f"${look.market.spot / 100:,.2f}"
     table = Table(title=f"{len(quoted.drafts)} quotes at {spot}, market {look.status.value}")
-    for name in ("instrument", "mark $", "volatility", "bid $", "size", "ask $", "size "):
-        table.add_column(name, justify="left" if name == "instrument" else "right", no_wrap=True)
-    first: dict[tuple[str, str], tuple[str, str]] = {}
+    widest = max((len(one.instrument.name) for one in quoted.marks), default=0)
+    table.add_column("instrument", min_width=widest, no_wrap=True)
+    for name in ("mark $", "volatility", "bid $ x BTC", "ask $ x BTC"):
+        table.add_column(name, justify="right", no_wrap=True)
+    first: dict[tuple[str, str], str] = {}
     for one in quoted.drafts:
-        shown = f"{one.price_cents / 100:,.2f}", f"{one.quantity / 100:.2f}"
+        shown = f"{one.price_cents / 100:,.2f} x {one.quantity / 100:.2f}"
         first.setdefault((one.instrument.name, one.side.value), shown)
     for mark in quoted.marks:
         name = mark.instrument.name
-        bid, ask = (first.get((name, which), ("-", "-")) for which in ("bid", "ask"))
-        table.add_row(name, f"{mark.mark:,.2f}", f"{mark.volatility:.1%}", *bid, *ask)
+        bid, ask = (first.get((name, which), "-") for which in ("bid", "ask"))
+        table.add_row(name, f"{mark.mark:,.2f}", f"{mark.volatility:.1%}", bid, ask)
     console.print(table)
     at = quoted.exposure
     console.print(
