@@ -51,11 +51,11 @@ RULES: Final = {
 
 RULE: Final = (
     "levels = 1\nmost_offers = 60\nvalidity_seconds = 60\nrenew_seconds = 20\nleast_life_seconds = 600\n"
-    "requote_share = 0.4\ndelta_limit_btc = 20\ngamma_limit_btc = 20\nvega_limit_usd = 20000\n"
-    "shortfall_limit_usd = 500000\n"
+    "requote_share = 0.4\ndelta_limit_btc = 500\ngamma_limit_btc = 5000\nvega_limit_usd = 200000\n"
+    "shortfall_limit_usd = 5000000\n"
 )
-"""A chain that fits on a screen; no instrument that settles within ten of its minutes; limits that a wallet of hundreds
-of simulated bitcoins bears."""
+"""A chain that fits on a screen; no instrument that settles within ten of its minutes. Of a binary that settles
+within the hour one bitcoin has the delta of fifty: the limits are those of coins that cost nothing."""
 
 SAYS: Final = (
     "  market    SIMULATED: makers {makers} and takers {takers}, each with keys of its own in {folder}\n"

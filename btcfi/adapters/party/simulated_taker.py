@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 TAKE_SECONDS: Final = 60
 """How long a take is good: two slow cores may run every party of a simulation."""
 
+TRIES: Final = 4
+"""Books of one expiry that are looked into: some offers' least amounts are more than it takes."""
+
 PEACEFUL: Final = "trading"
 
 
@@ -60,10 +63,10 @@ class SimulatedTaker:
         expiries = whole["expiries_unix"]
         for expiry in self.random.sample(expiries, len(expiries)):
             lines = self.http.get("/chain", expiry=expiry)["lines"]
-            if wishes := [(line["instrument"], side) for line in lines for side in ("ask", "bid") if line[side]]:
-                name, side = self.random.choice(wishes)
-                found = self._best(self.http.get(f"/book/{name}")[f"{side}s"])
-                return None if found is None else self._take(found, name)
+            wishes = [(line["instrument"], side) for line in lines for side in ("ask", "bid") if line[side]]
+            for name, side in self.random.sample(wishes, min(len(wishes), TRIES)):
+                if (found := self._best(self.http.get(f"/book/{name}")[f"{side}s"])) is not None:
+                    return self._take(found, name)
         return None
 
     def _best(self, offers: list[dict[str, Any]]) -> tuple[SignedOffer, int] | None:
