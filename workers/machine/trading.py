@@ -44,14 +44,14 @@ TAKES_PER_MINUTE: Final = 1.0
 MARKET_PRESET: Final = "simulation"
 
 RULES: Final = {
-    "maker-0": "half_spread_points = 2.0\nsize = 20\n",
-    "maker-1": "half_spread_points = 3.0\nsize = 40\n",
+    "maker-0": "half_spread_points = 4.0\nsize = 20\n",
+    "maker-1": "half_spread_points = 6.0\nsize = 40\n",
 }
 """What differs between the two makers."""
 
 RULE: Final = (
-    "levels = 1\nmost_offers = 60\nvalidity_seconds = 60\nrenew_seconds = 20\nleast_life_seconds = 600\n"
-    "requote_share = 0.4\ndelta_limit_btc = 500\ngamma_limit_btc = 5000\nvega_limit_usd = 200000\n"
+    "levels = 1\nmost_offers = 40\nvalidity_seconds = 60\nrenew_seconds = 20\nleast_life_seconds = 600\n"
+    "requote_share = 0.5\ndelta_limit_btc = 500\ngamma_limit_btc = 5000\nvega_limit_usd = 200000\n"
     "shortfall_limit_usd = 5000000\n"
 )
 """A chain that fits on a screen; no instrument that settles within ten of its minutes. Of a binary that settles

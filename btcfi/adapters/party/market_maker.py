@@ -41,7 +41,7 @@ PAGE: Final = 500
 MOST_PAGES: Final = 40
 """Of one list: 20,000 rows are no maker's."""
 
-ONE_BY_ONE: Final = 20
+ONE_BY_ONE: Final = 30
 """So many withdrawals at most are asked for each by itself; above it all offers go, and those that stay come again."""
 
 UNFINISHED: Final = frozenset({"taken", "checked"})
