@@ -70,6 +70,17 @@ def make(
     maker = _maker(side, desk, rule)
     typer.echo(json.dumps({"making": maker.identity.hex()}))
     sys.stdout.flush()
+    try:
+        _quote(maker, stopping, every)
+    finally:  # whatever ends it: what stands is withdrawn, or lapses
+        try:
+            ended: dict[str, Any] = {"withdrawn": maker.withdraw_all()}
+        except (BtcfiError, OSError) as e:
+            ended = {"problem": f"{str(e)[:SHOWN]}; what stands lapses within {maker.rule.validity_seconds} s"}
+        typer.echo(json.dumps(ended | {"ended": True}))
+
+
+def _quote(maker: MarketMaker, stopping: Event, every: float) -> None:
     said: dict[str, Any] = {}
     while not stopping.is_set():
         try:
@@ -82,11 +93,6 @@ def make(
             typer.echo(json.dumps({"at_unix": int(time.time())} | line))
             sys.stdout.flush()
         stopping.wait(every)
-    try:
-        typer.echo(json.dumps({"withdrawn": maker.withdraw_all(), "ended": True}))
-    except (BtcfiError, OSError) as e:
-        problem = f"{str(e)[:SHOWN]}; what stands lapses within {maker.rule.validity_seconds} s"
-        typer.echo(json.dumps({"problem": problem, "ended": True}))
 
 
 @command("quotes", of=app)

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.signed_http import DeskRefusedError
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import FirmOffer, encode_signed_offer, sign_offer
 from btcfi.market.instrument import Instrument, parse_instrument
@@ -32,7 +33,7 @@ from btcfi.market.making import (
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
 from btcfi.pricing.surface import VolatilitySurface, flat_surface
-from btcfi.records import Rule, listed, one_of, optional, record, whole
+from btcfi.records import OBJECT, TEXT, Rule, listed, one_of, optional, record, whole
 from btcfi.units import CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 PAGE: Final = 500
@@ -43,6 +44,9 @@ MOST_PAGES: Final = 40
 
 ONE_BY_ONE: Final = 30
 """So many withdrawals at most are asked for each by itself; above it all offers go, and those that stay come again."""
+
+SHOWN: Final = 200
+"""Characters of what a desk says."""
 
 UNFINISHED: Final = frozenset({"taken", "checked"})
 """States of a take in which our signature may still be asked for."""
@@ -113,12 +117,37 @@ class _TakeSaid:
     state: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    items: tuple[dict[str, Any], ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ResultSaid:
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PostedSaid:
+    results: tuple[_ResultSaid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WithdrawnSaid:
+    withdrawn: int
+
+
 _QUANTITY: Final = whole(0, 1 << 53)
 _OPTION: Final = record(_OptionSaid, quantity_centi_btc=_QUANTITY, funding_txid=optional(Rule(str, "a txid")))
 _INSTRUMENT: Final = record(_InstrumentSaid, name=_NAME)
 _POSITION: Final = record(_PositionSaid, instrument=_NAME, option=Rule(_OPTION, "an option"))
 _OFFER: Final = record(_OfferSaid, remaining_centi_btc=_QUANTITY)
 _TAKE: Final = record(_TakeSaid)
+_PAGE: Final = record(_Page, items=listed(OBJECT), next_cursor=optional(TEXT), may_lack=("next_cursor",))
+_RESULT: Final = record(_ResultSaid, problem=optional(TEXT))
+_RESULTS: Final = record(_PostedSaid, results=listed(Rule(_RESULT, "a result"), PAGE))
+_WITHDRAWN: Final = record(_WithdrawnSaid, withdrawn=_QUANTITY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +232,8 @@ class MarketMaker:
         """Return what is listed, asked once a minute of the market's."""
         at = Slot(market.now)
         if self._listed is None or self._listed[0] != at:
-            items = self.http.get("/instruments")["items"]
-            found = listed(Rule(_INSTRUMENT, "an instrument")).read(items, "instruments")
-            self._listed = at, tuple(one.name for one in found)
+            page = _PAGE.read(self.http.get("/instruments"), "instruments")
+            self._listed = at, tuple(_INSTRUMENT.read(one, "instruments").name for one in page.items)
         return self._listed[1]
 
     def _inventory(self, market: Market | None, positions: Sequence[_PositionSaid]) -> Inventory:
@@ -237,9 +265,9 @@ class MarketMaker:
     def _all(self, path: str, *, state: str | None = None) -> Iterator[dict[str, Any]]:
         cursor = None
         for _ in range(MOST_PAGES):
-            page = self.http.get(path, limit=PAGE, cursor=cursor, state=state)
-            yield from page["items"]
-            cursor = page["next_cursor"]
+            page = _PAGE.read(self.http.get(path, limit=PAGE, cursor=cursor, state=state), path)
+            yield from page.items
+            cursor = page.next_cursor
             if cursor is None:
                 return
         raise InvalidInputError(path, f"more than {MOST_PAGES * PAGE:,} rows", "a maker's")
@@ -283,10 +311,10 @@ class MarketMaker:
 
     def withdraw_all(self) -> int:
         """Withdraw every offer that is open, and return how many the desk says there were. Raises as ``look``."""
-        said = self.http.delete("/offers")
+        said = _WITHDRAWN.read(self.http.delete("/offers"), "withdrawn")
         self._going |= {name: offer.valid_until for name, offer in self._posted.items()}
         self._settle_withdrawn()
-        return int(said["withdrawn"])
+        return said.withdrawn
 
     def _withdraw(self, names: Sequence[str]) -> None:
         for name in names:
@@ -318,15 +346,19 @@ class MarketMaker:
             ]  # fmt: skip
             self.ledger.add_offers(signed)
             self._posted |= {one.offer.id.hex(): one.offer for one in signed}
-            results = self.http.post("/offers", {"offers": [encode_signed_offer(one) for one in signed]})["results"]
+            said = _RESULTS.read(
+                self.http.post("/offers", {"offers": [encode_signed_offer(one) for one in signed]}), "offers"
+            )
+            if len(said.results) != len(signed):
+                raise InvalidInputError("offers.results", f"{len(said.results)} of {len(signed)}", "one for each")
             bad: list[Hash32] = []
-            for one, result in zip(signed, results, strict=True):
-                if result["problem"] is not None:
+            for one, result in zip(signed, said.results, strict=True):
+                if result.problem is not None:
                     bad.append(one.offer.id)
                     self._posted.pop(one.offer.id.hex())
                     refused.append(
                         LeftOut(
-                            reason=f"desk: {result['problem']}"[:200], instrument=one.offer.instrument,
+                            reason=printable(f"desk: {result.problem}", SHOWN), instrument=one.offer.instrument,
                             side=one.offer.side,
                         )
                     )  # fmt: skip
@@ -343,10 +375,11 @@ class MarketMaker:
         """
         if not self._going:
             return
-        page = self.http.get("/takes", limit=PAGE)  # the newest: older ones have ended, or their offers have lapsed
+        # the newest: older ones have ended, or their offers have lapsed
+        page = _PAGE.read(self.http.get("/takes", limit=PAGE), "takes")
         unfinished = {
             said.offer_id
-            for said in (_TAKE.read(one, "takes") for one in page["items"])
+            for said in (_TAKE.read(one, "takes") for one in page.items)
             if said.state in UNFINISHED
         }  # fmt: skip
         done = [name for name in self._going if name not in unfinished]

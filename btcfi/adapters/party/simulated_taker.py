@@ -12,8 +12,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.adapters.party.market_ledger import MarketLedger
-from btcfi.market.firm_offer import SignedOffer, Take, decode_signed_offer, encode_signed_take, sign_take
-from btcfi.units import CentiBtc, UnixSeconds
+from btcfi.market.firm_offer import Side, SignedOffer, Take, decode_signed_offer, encode_signed_take, sign_take
+from btcfi.market.instrument import Instrument, parse_instrument
+from btcfi.records import OBJECT, TEXT, WHOLE, Rule, listed, optional, record, whole
+from btcfi.units import MAX_U32, CentiBtc, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.market_maker import Http
@@ -37,6 +39,45 @@ class Taken:
     quantity: CentiBtc
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    instrument: Instrument
+    bid: dict[str, Any] | None
+    ask: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    expiries_unix: tuple[int, ...]
+    market_status: str | None
+    lines: tuple[_Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Offered:
+    signed: SignedOffer
+    quantity_centi_btc: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Book:
+    bids: tuple[_Offered, ...]
+    asks: tuple[_Offered, ...]
+
+
+_LINE: Final = record(
+    _Line, instrument=Rule(parse_instrument, "an instrument's name"), bid=optional(OBJECT), ask=optional(OBJECT)
+)
+_CHAIN: Final = record(
+    _Chain, expiries_unix=listed(WHOLE), market_status=optional(TEXT), lines=listed(Rule(_LINE, "a line"))
+)
+_OFFERED: Final = record(
+    _Offered, signed=Rule(decode_signed_offer, "a signed offer"), quantity_centi_btc=whole(0, MAX_U32)
+)
+_SIDE: Final = listed(Rule(_OFFERED, "an offer"))
+_BOOK: Final = record(_Book, bids=_SIDE, asks=_SIDE)
+
+
 @dataclass(kw_only=True)
 class SimulatedTaker:
     """One simulated taker at one desk."""
@@ -57,26 +98,26 @@ class SimulatedTaker:
 
         Raises DeskAwayError, DeskRefusedError (somebody was faster, the market is not trading), InvalidInputError.
         """
-        whole = self.http.get("/chain")
-        if whole["market_status"] != PEACEFUL:
+        whole = _CHAIN.read(self.http.get("/chain"), "chain")
+        if whole.market_status != PEACEFUL:
             return None
-        expiries = whole["expiries_unix"]
-        for expiry in self.random.sample(expiries, len(expiries)):
-            lines = self.http.get("/chain", expiry=expiry)["lines"]
-            wishes = [(line["instrument"], side) for line in lines for side in ("ask", "bid") if line[side]]
+        for expiry in self.random.sample(whole.expiries_unix, len(whole.expiries_unix)):
+            lines = _CHAIN.read(self.http.get("/chain", expiry=expiry), "chain").lines
+            wishes = [(line.instrument.name, Side.ASK) for line in lines if line.ask]
+            wishes += [(line.instrument.name, Side.BID) for line in lines if line.bid]
             for name, side in self.random.sample(wishes, min(len(wishes), TRIES)):
-                if (found := self._best(self.http.get(f"/book/{name}")[f"{side}s"])) is not None:
+                book = _BOOK.read(self.http.get(f"/book/{name}"), "book")
+                if (found := self._best(book.asks if side is Side.ASK else book.bids)) is not None:
                     return self._take(found, name)
         return None
 
-    def _best(self, offers: list[dict[str, Any]]) -> tuple[SignedOffer, int] | None:
+    def _best(self, offers: tuple[_Offered, ...]) -> tuple[SignedOffer, int] | None:
         """Return the first offer of another that may be taken of in a small amount, and how much is left of it."""
         for one in offers:
-            signed, left = decode_signed_offer(one["signed"]), int(one["quantity_centi_btc"])
-            offer = signed.offer
+            offer, left = one.signed.offer, one.quantity_centi_btc
             ours = offer.taker in (None, self.identity) and offer.maker != self.identity
             if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1:
-                return signed, left
+                return one.signed, left
         return None
 
     def _take(self, found: tuple[SignedOffer, int], name: str) -> Taken:
@@ -92,8 +133,7 @@ class SimulatedTaker:
             self.request_secret,
         )  # fmt: skip
         self.ledger.add_take(take, signed)
-        said = self.http.post("/takes", encode_signed_take(take))
+        self.http.post("/takes", encode_signed_take(take))
         return Taken(
-            option_id=str(said["option_id"]), instrument=name, buys=offer.side.value == "ask",
-            quantity=take.take.quantity,
-        )  # fmt: skip
+            option_id=take.take.option_id, instrument=name, buys=offer.side is Side.ASK, quantity=take.take.quantity
+        )

@@ -11,6 +11,7 @@ from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.market_maker import MarketMaker
 from btcfi.adapters.party.simulated_taker import SimulatedTaker
 from btcfi.adapters.signed_http import SignedHttp
+from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import Side
 from btcfi.market.making import MakingRule
 from btcfi.units import CentiBtc, Sats
@@ -176,3 +177,20 @@ def test_a_simulated_taker_finds_nothing_in_an_empty_book_and_takes_no_offer_of_
     stand.post(own, stand.offer(own, CALL))
     for seed in range(5):
         assert taker_of(stand, tmp_path, seed=seed).take_one() is None
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"items": 5}, {"items": [5], "next_cursor": None}, "offers"])
+def test_a_desk_that_answers_nonsense_is_refused_in_words(answer, tmp_path):
+    class Nonsense:
+        def get(self, *_, **__):
+            return answer
+
+        post = delete = get
+
+    given = {"http": Nonsense(), "identity": DESK, "request_secret": DESK, "ledger": MarketLedger(tmp_path)}
+    with pytest.raises(InvalidInputError):
+        MarketMaker(**given, desk=DESK, free=lambda: COINS).round()
+    with pytest.raises(InvalidInputError):
+        MarketMaker(**given, desk=DESK, free=lambda: COINS).withdraw_all()
+    with pytest.raises(InvalidInputError):
+        SimulatedTaker(**given, random=Random(1)).take_one()
