@@ -38,7 +38,7 @@ JOIN_SECONDS: Final = 180.0
 EVERY_SECONDS: Final = 0.5
 """Between two looks of a party at its chain and its folder; a letter wakes it at once."""
 
-TAKES_PER_MINUTE: Final = 1.0
+TAKES_PER_MINUTE: Final = 2.0
 """Of each taker."""
 
 MARKET_PRESET: Final = "simulation"
