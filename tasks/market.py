@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Final
 
 import structlog
@@ -10,7 +13,7 @@ from celery import shared_task
 
 from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
 from btcfi.adapters.store.market.failing import Unfunded
-from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.adapters.store.spine.database import Session
 from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
 from tasks import contracts
@@ -20,15 +23,24 @@ KEEP_LETTERS_SECONDS: Final = 7 * 86_400
 """After it was read; longer than any attestation is delivered, so that none comes a second time."""
 
 OURS: Final = 6
-"""Times the seconds of a side that we have for our own part of a take: to order it, to check it."""
+"""Times the seconds of a side, in which a take is checked or over: three turns of a side, and as much for us."""
 
 log = structlog.get_logger("btcfi.market")
+
+
+LINGER_SECONDS: Final = 0.6
+"""How long one run goes on looking while a take is under way: below its interval, so that others have their turn."""
+
+LOOK_SECONDS: Final = 0.05
+"""Between two looks of it: three letters are on the way of a take, and each waits for one."""
 
 
 @shared_task(name="market.carry")
 def carry() -> None:
     """Carry letters between the two sides of each contract, where any wait."""
-    contracts.carry(context())
+    here, until = context(), monotonic() + LINGER_SECONDS
+    while contracts.carry(here) and monotonic() < until:
+        sleep(LOOK_SECONDS)
 
 
 @shared_task(name="market.tick")
@@ -59,7 +71,9 @@ def _follow(here: Context) -> None:
     """Have takes follow what became of their options without a word to them: funded on the chain, cancelled."""
     with here.work() as session:
         takes.follow(session, now=here.now())
-        for option_id in carrying.come_to_nothing(session):
+        cancelled = carrying.come_to_nothing(session)
+    for option_id in cancelled:
+        with _apart(here, option_id) as session:
             failing.fail_by_us(session, option_id, "the sale was cancelled", now=here.now())
 
 
@@ -69,12 +83,12 @@ def _fail_late(here: Context, seconds: int) -> None:
         late = failing.late(session, now=here.now(), seconds=seconds)
         ours = failing.stuck_with_us(session, now=here.now(), seconds=OURS * seconds)
     for option_id, role, kind in late:
-        with here.work() as session:
+        with _apart(here, option_id) as session:
             problem = f"no answer to its {kind} in {seconds} s"
             failing.fail_by(session, option_id, role, problem, now=here.now())
     for option_id in ours:
-        with here.work() as session:
-            problem = f"the service has not done its part in {OURS * seconds} s"
+        with _apart(here, option_id) as session:
+            problem = f"not checked within {OURS * seconds} s, and no side was late"
             failing.fail_by_us(session, option_id, problem, now=here.now())
 
 
@@ -83,19 +97,23 @@ def _fail_lost(here: Context, seconds: int) -> None:
     with here.store.reading() as session:
         unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds)
     for one in unfunded:
-        try:
-            _fail_if_lost(here, one)
-        except UnreachableError as e:
-            log.warning("nothing is looked up", reason=str(e))
-            return
-        except BtcfiError as e:
-            log.warning("a take waits", option=one.option_id, reason=str(e))
+        with _apart(here, one.option_id) as session:
+            _fail_if_lost(here, session, one)
 
 
-def _fail_if_lost(here: Context, one: Unfunded) -> None:
+def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
     points = list(one.coins)
     *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
     gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
     if gone and held is None:
+        failing.fail_lost(session, one.option_id, one.blamed or one.coins[gone[0]], now=here.now())
+
+
+@contextmanager
+def _apart(here: Context, option_id: str) -> Iterator[Session]:
+    """Give one take's transaction: its trouble is no other's, and the next tick tries again."""
+    try:
         with here.work() as session:
-            failing.fail_lost(session, one.option_id, one.blamed or one.coins[gone[0]], now=here.now())
+            yield session
+    except Exception as e:  # noqa: BLE001 - whatever it is, it holds up no other take
+        log.warning("a take waits", option=option_id, reason=f"{type(e).__name__}: {e}")

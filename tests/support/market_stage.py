@@ -33,7 +33,7 @@ from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentsPerBtc, UnixSeconds
 from btcfi.vm.program import load_program
 from settings.market_preset import load_market_preset
-from tasks import checks, market
+from tasks import checks
 from tasks import contracts as exchange_tasks
 from tests.support.accounts import Trader
 from tests.support.contract_stage import EXPIRY, SLOT, Stage
@@ -184,7 +184,7 @@ class MarketStage(Stage):
     def trade(self, rounds=6):
         """Carry letters and let every account answer, and have done what the queue of checks would carry."""
         for _ in range(rounds):
-            market.carry()
+            exchange_tasks.carry(self.here)
             with self.here.store.reading() as session:
                 under_way = {row.option_id: (row.state, row.last_error) for row in contracts.unfinished(session)}
             for name, (state, error) in under_way.items():
@@ -195,7 +195,7 @@ class MarketStage(Stage):
             exchange_tasks.exchange()  # as a take that failed asks for
             for one in self.accounts.values():
                 one.work()
-        market.carry()
+        exchange_tasks.carry(self.here)
 
     def option(self, name):
         return self.row(OptionRow, id=name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -311,10 +311,13 @@ class PartyMail:
             raise InvalidInputError(WHERE, "of a market that we have not joined", JOIN)
         return self._deals.agree(message[WHERE], terms=terms, role=role, name=name)
 
-    def _check_not_withdrawn(self, name: str) -> None:
-        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first."""
+    def _check_not_withdrawn(self, name: str, *, rooms: Sequence[str] = ("", *_ROOMS)) -> None:
+        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first.
+
+        rooms: of the inbox in which its withdrawal lies; once that was handled, a contract says so itself.
+        """
         withdrawal = f"{name}.withdrawal.json"
-        if any((self._inbox / room / withdrawal).exists() for room in ("", *_ROOMS)):
+        if any((self._inbox / room / withdrawal).exists() for room in rooms):
             raise SaleWithdrawnError(name)
 
     def _withdrawal(self, message: Any, name: str) -> None:  # noqa: ANN401 - JSON
@@ -332,11 +335,11 @@ class PartyMail:
         return "close-request", encode_close_request(request)
 
     def _accept(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
-        self._check_not_withdrawn(name)
+        self._check_not_withdrawn(name, rooms=("",))
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
 
     def _sign(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
-        self._check_not_withdrawn(name)
+        self._check_not_withdrawn(name, rooms=("",))
         return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
 
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON

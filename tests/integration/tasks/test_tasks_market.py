@@ -6,12 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from btcfi.adapters.store.market import letters
+from btcfi.adapters.store.market import accounts, letters
+from btcfi.adapters.store.options.cancelling import cancel_sale
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.market.firm_offer import Side
 from btcfi.units import Sats
 from tasks import contracts as exchange_tasks
 from tasks import market
+from tests.support.accounts import trader
 from tests.support.chain import embedded_node
 from tests.support.market_stage import MarketStage
 
@@ -124,6 +127,25 @@ def test_a_silent_maker_loses_its_take_and_its_rank_and_the_taker_s_coins_are_fr
     assert ada.desk.orders().get(one) is None or all(
         kept.withdrawn for kept in ada.desk._store.contracts() if kept.order == one
     )
+
+
+def test_one_run_carries_what_comes_while_it_looks(stage, ada, bob, monkeypatch):
+    name = bob.take(ada.offer())
+    looks = iter(range(100))
+
+    def answered(_):
+        ada.work()
+        bob.work()
+        if next(looks) == 3:
+            monkeypatch.setattr(market, "monotonic", lambda: float("inf"))
+
+    monkeypatch.setattr(market, "sleep", answered)
+    monkeypatch.setattr(market, "monotonic", lambda: 0.0)
+    market.carry()
+    assert stage.contract(name).state == "signed"
+    monkeypatch.undo()
+    stage.trade(2)
+    assert stage.contract(name).state == "funded"
 
 
 def changed(path, change):
@@ -259,7 +281,7 @@ def spend_elsewhere(stage, account, name):
 def test_a_flood_of_one_account_s_letters_holds_up_no_other(stage, ada, bob, cyd, monkeypatch):
     monkeypatch.setattr(exchange_tasks, "TAKE_SECONDS", 0.5)
     with stage.here.store.transaction() as session:
-        for number in range(300):
+        for number in range(120):
             letters.post(
                 session, sender=cyd.id, recipient=None, name=f"x{number}.offer", sealed=b"x" * 60, now=stage.here.now()
             )  # fmt: skip
@@ -283,3 +305,41 @@ def test_attestations_go_to_the_two_sides_of_their_event_alone(stage, ada, bob, 
         assert len([found for found in one.received() if found.startswith(event[:32])]) == expected
     folder = stage.deployment.parties_dir / "seller" / "inbox"
     assert not list(folder.rglob("*.attestation.json"))
+
+
+def test_an_account_whose_messages_are_files_trades_with_one_that_writes_letters(stage, ada):
+    """What an owner of one of the two folders is after `btcfi migrate parties`."""
+    with stage.here.store.transaction() as session:
+        registered = trader("eve").registered(desk=stage.desk.public.desk_key)
+        eve = accounts.register(session, registered, now=stage.here.now(), carrier="folder").id
+    stage.sell("filed")
+    with stage.here.store.transaction() as session:
+        option = session.get_one(OptionRow, "filed")
+        option.writer, option.holder = eve, ada.id
+    exchange_tasks.exchange()
+    inbox = stage.deployment.parties_dir / "eve" / "inbox"
+    assert [path.name for path in inbox.glob("*.json")] == ["filed.proposal.json"]
+    assert not (stage.deployment.parties_dir / "seller" / "inbox" / "filed.proposal.json").exists()
+    # neither of the two old folders is heard about it, nor is another account
+    offer = json.loads((inbox / "filed.proposal.json").read_text()) | {"type": "btcfi/offer"}
+    for folder in ("seller", "buyer"):
+        outbox = stage.deployment.parties_dir / folder / "outbox"
+        (outbox / "filed.offer.json").write_text(json.dumps(offer))
+    exchange_tasks.exchange()
+    assert stage.contract("filed").last_error is None
+    outbox = make_outbox(inbox)
+    (outbox / "filed.offer.json").write_text(json.dumps(offer))
+    exchange_tasks.exchange()
+    assert stage.contract("filed").last_error is not None  # its own folder is heard
+    with stage.here.store.transaction() as session:
+        cancel_sale(session, "filed", by="test", now=stage.here.now())
+    exchange_tasks.exchange()
+    stage.trade(1)
+    assert {path.name for path in inbox.glob("*.json")} == {"filed.withdrawal.json"}
+    assert "filed.withdrawal" in ada.received()
+
+
+def make_outbox(inbox):
+    outbox = inbox.parent / "outbox"
+    outbox.mkdir()
+    return outbox

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
@@ -88,13 +88,14 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
 
 
 def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[str]:
-    """Return the options of takes for which we have not ordered a contract, or not checked one, for so long."""
+    """Return the options of takes that are not checked so long after they were made: no side was late, so we are.
+
+    Counted from the contract's order, and of one that is not ordered from the take.
+    """
     ordered = select(ContractRow).where(col(ContractRow.option_id) == col(TakeRow.option_id))
-    with_us = ordered.where(
-        or_(col(ContractRow.state) != ContractState.SIGNED, ~lapsed(col(ContractRow.updated_at_unix), now, seconds))
-    )
+    lately = ordered.where(~lapsed(col(ContractRow.created_at_unix), now, seconds))
     query = select(col(TakeRow.option_id)).where(
-        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.updated_at_unix), now, seconds), ~with_us.exists()
+        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.created_at_unix), now, seconds), ~lately.exists()
     )
     return list(session.execute(query.limit(AT_ONCE)).scalars())
 
