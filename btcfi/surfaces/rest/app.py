@@ -44,7 +44,7 @@ SIGNATURE: Final = {
 
 ABOUT: Final = (
     "Options on Bitcoin whose settlement anybody can check. Errors are application/problem+json; every POST that "
-    "creates takes an Idempotency-Key, or is signed. A key goes into Authorization: Bearer; accounts sign their requests."
+    "creates takes an Idempotency-Key, or is signed. A key goes into Authorization: Bearer; an account signs requests."
 )
 
 

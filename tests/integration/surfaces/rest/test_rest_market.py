@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from base64 import b64decode, b64encode
 from dataclasses import replace
@@ -9,16 +10,19 @@ from dataclasses import replace
 import pytest
 from fastapi.testclient import TestClient
 
+from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import LetterRow
 from btcfi.hashes import sha256
-from btcfi.market.account import encode_signed_registration
+from btcfi.market.account import Registration, encode_signed_registration, sign_registration
 from btcfi.market.firm_offer import Side, encode_signed_offer, encode_signed_take, sign_offer
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from tests.support.accounts import DESK_BOX_SECRET, trader
-from tests.support.market_world import CALL, PUT, market
+from tests.support.market_world import CALL, PUT, market, with_market
+from tests.support.paths import ROOT
+from tests.support.rest_world import make_world
 
 pytestmark = pytest.mark.integration
 
@@ -563,3 +567,31 @@ def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_ma
             if who == "nobody":
                 continue  # nothing comes: the stream is open, and ends with its reader
             assert settlement in "".join(r.iter_text())
+
+
+# ---- the documentation
+
+
+def test_the_documentation_s_signed_request_is_let_in_as_it_is_printed(tmp_path):
+    world = make_world(tmp_path)
+    with_market(world)
+    identity, request, desk = (secp256k1.public_key_xonly(bytes([n]) * 32) for n in (1, 2, 3))
+    public = replace(world.deps.desk.public, desk_key=desk)
+    deps = replace(world.deps, desk=replace(world.deps.desk, public=public))
+    registered = Registration(
+        name="example", identity=identity, request_key=request, box_key=public.box_key, desk=desk, number=1,
+        at=world.now,
+    )  # fmt: skip
+    with world.store.transaction() as session:
+        accounts.register(session, sign_registration(registered, bytes([1]) * 32), now=world.now)
+    text = (ROOT / "docs/api.md").read_text()
+    printed = re.findall(r"^Authorization: (BTCFi-Signature account=[0-9a-f]+,\S+)$", text, re.MULTILINE)
+    assert len(printed) == 1
+    api = TestClient(create_app(deps))
+    with world.store.transaction() as session:  # so that nothing is waited for
+        letters.post(
+            session, sender=None, recipient=identity.hex(), name="t1.proposal", sealed=b"sealed", now=world.now
+        )  # fmt: skip
+    answer = api.get("/api/v1/letters?after=0&wait=25", headers={"Authorization": printed[0]})
+    assert (answer.status_code, len(answer.json()["letters"])) == (200, 1)
+    world.store.close()
