@@ -62,7 +62,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-At = Annotated[str, typer.Option("--at", help="Only look, at this URL, as nobody: no folder is asked.")]
+At = Annotated[str, typer.Option("--desk", help="Only look, at this URL, as nobody: no folder is asked.")]
 Name = Annotated[str, typer.Argument(help="The instrument, such as BTC-27NOV26-60000-C.")]
 Seconds = Annotated[str, typer.Option("--valid", help="How long it stands: 90s, 10m, 2h.")]
 

@@ -51,6 +51,10 @@ FUND_WITHIN_SECONDS: Final = 6 * 3_600
 LAPSED_SECONDS: Final = 5
 """After a deal's time its coins are free, where nothing that spends them was signed."""
 
+UNFUNDED_SECONDS: Final = 60
+"""After a deal's time what we have signed and nobody has broadcast goes home: until then the buyer, a stranger, holds
+an option that it has not paid for. An honest one broadcasts within the deal's time, and is at once seen in the pool."""
+
 
 class AlreadySignedError(ConflictError):
     """A second answer to an offer whose first one was signed: what left the house is a fact."""
@@ -155,6 +159,8 @@ class PartyDesk:
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
             _remember_deal(contract, agreed)
             self._keep(contract)
+        if agreed is not None:  # the other side has seconds to answer, and then our own guest is asked
+            self._agreements.guest_of(terms.announcements[0].event).begin()
         return offer
 
     def accept(
@@ -212,13 +218,30 @@ class PartyDesk:
                 yield
 
     def let_go_lapsed(self) -> list[str]:
-        """Free the coins of deals whose time is over and that spend nothing of ours; return the contracts' names."""
-        since, gone = self._clock() - LAPSED_SECONDS, []
+        """Free the coins of deals whose time is over and that nobody has funded; return the contracts' names.
+
+        Where we have signed the funding, the next watch spends them.
+        """
+        now, gone = self._clock(), []
         for contract in self._store.contracts():
-            if contract.sign_by is None or contract.sign_by > since or contract.withdrawn or contract.may_be_funded:
+            if contract.sign_by is None or now < contract.sign_by + LAPSED_SECONDS or contract.withdrawn:
                 continue
-            gone += self.withdraw("", contract.offer.id.hex())
+            late = now >= contract.sign_by + UNFUNDED_SECONDS
+            try:
+                if not contract.may_be_funded or (late and self._waits_unfunded(contract)):
+                    gone += self.withdraw("", contract.offer.id.hex())
+            except BtcfiError as e:  # one contract's trouble is its own: an outside wallet has it, or its file is lost
+                log.warning("the coins of contract %s are not let go: %s", contract.offer.id.hex()[:16], e)
         return gone
+
+    def _waits_unfunded(self, contract: PartyContract) -> bool:
+        """Return whether our signed half waits for the other side: our own coins lie there, also as the pool knows."""
+        if contract.funding is not None or contract.funded or contract.cancelled is not None or contract.ours is None:
+            return False
+        coins = [coin.outpoint for coin in contract.ours.coins]
+        if contract.fund_by is not None and contract.fund_by <= self._node.chain_info().median_time:
+            return False  # it goes home already
+        return all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.

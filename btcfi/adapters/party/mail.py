@@ -163,7 +163,8 @@ class PartyMail:
         """Free what a deal that came to nothing holds: a service that never says so must not hold our coins."""
         if self._deals is not None and monotonic() >= self._let_go_at:
             for name in self._desk.let_go_lapsed():
-                log.info("contract %s was not signed in time; its coins are free", name[:16])
+                log.info("contract %s came to nothing in its time; its coins are free", name[:16])
+                self._walked = None  # what was signed goes home by the watch, which waits for no block
             self._let_go_at = monotonic() + LOOK_AGAIN_SECONDS
 
     def _waiting_in(self, folder: Path) -> list[Path]:

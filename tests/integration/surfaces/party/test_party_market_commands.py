@@ -262,7 +262,7 @@ def test_every_list_is_a_table_or_json_and_no_text_of_the_desk_moves_the_cursor(
     assert "you bought" in said["positions"]
     assert "wrote" in said["fills"]
     assert json.loads(done(party.market("fills", "--json")).stdout)["items"]
-    done(CliRunner().invoke(market_cli.app, ["book", NAME, "--at", desk.url, "--dir", "/nowhere"]))
+    done(CliRunner().invoke(market_cli.app, ["book", NAME, "--desk", desk.url, "--dir", "/nowhere"]))
     assert offered.offer.id.hex()[:16] in party.market("book", NAME).stdout
 
 
