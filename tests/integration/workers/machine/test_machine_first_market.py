@@ -41,8 +41,16 @@ def test_simulated_owners_trade_at_the_desk_and_leave_no_offer_behind(tmp_path):
         owners = tmp_path / "up" / "owners"
         for name in trading.COINS:
             assert stat.S_IMODE((owners / name).stat().st_mode) == 0o700
-        shown = [line for line in _get(f"{url}/chain")["lines"] if line["bid"] or line["ask"]]
-        assert shown
+        assert [line for line in _get(f"{url}/chain")["lines"] if line["bid"] or line["ask"]]
+        advice = (tmp_path / "said").read_text().splitlines()[-1].split()  # what it says to look with
+        looked = subprocess.run(
+            [sys.executable, "-m", "workers.cli", *advice[1:]],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert (advice[0], looked.returncode) == ("btcfi", 0), looked.stderr
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
