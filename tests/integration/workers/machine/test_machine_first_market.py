@@ -41,7 +41,7 @@ def test_simulated_owners_trade_at_the_desk_and_leave_no_offer_behind(tmp_path):
         owners = tmp_path / "up" / "owners"
         for name in trading.COINS:
             assert stat.S_IMODE((owners / name).stat().st_mode) == 0o700
-        assert [line for line in _get(f"{url}/chain")["lines"] if line["bid"] or line["ask"]]
+        until(lambda: any(_quoted(url, expiry) for expiry in _get(f"{url}/chain")["expiries_unix"]), 60)
         advice = (tmp_path / "said").read_text().splitlines()[-1].split()  # what it says to look with
         looked = subprocess.run(
             [sys.executable, "-m", "workers.cli", *advice[1:]],
@@ -57,6 +57,10 @@ def test_simulated_owners_trade_at_the_desk_and_leave_no_offer_behind(tmp_path):
     for name in trading.MAKERS:
         last = (tmp_path / "up" / "logs" / f"{name}-quotes.log").read_text().splitlines()[-1]
         assert json.loads(last)["ended"] is True
+
+
+def _quoted(url, expiry):
+    return [line for line in _get(f"{url}/chain?expiry={expiry}")["lines"] if line["bid"] or line["ask"]]
 
 
 def _get(url):
