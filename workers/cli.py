@@ -51,6 +51,8 @@ COMMANDS: Final = _rows(
     Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),
     Row("market", Who.TRADER, "btcfi.surfaces.market_cli:app",
         "A desk's market: chains, books, offers, takes, positions."),
+    Row("maker", Who.TRADER, "btcfi.surfaces.maker_cli:app",
+        "A market maker of a party's account, and a simulation's taker."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
         "Print the risk of BOOK at one market, and draw it with --plot."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",

@@ -7,7 +7,6 @@ from btcfi.surfaces.rest.errors import (
     RateLimitedError,
     RequestRefusedError,
     UnauthenticatedError,
-    WrongContentTypeError,
 )
 
 
@@ -25,14 +24,6 @@ class ForgedFormError(RequestRefusedError):
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; expected a form of a page that this session opened: load the page again")
         self.why = why
-
-
-class NotAFormError(WrongContentTypeError):
-    """A body that is no form of ours."""
-
-    def __init__(self, content_type: str) -> None:
-        super().__init__(content_type)
-        self.args = (f"content-type {content_type or 'missing'!r}; expected application/x-www-form-urlencoded",)
 
 
 class WrongConfirmationError(InvalidInputError):

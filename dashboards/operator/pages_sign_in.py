@@ -16,11 +16,11 @@ from dashboards.operator.gate import (
     COOKIE,
     SIGN_IN_COOKIE,
     ReaderForm,
-    address_of,
     fields_of,
     raise_if_forged,
     sign_in_token,
 )
+from dashboards.shared.shell import address_of
 
 
 def router(console: Console) -> APIRouter:

@@ -43,9 +43,11 @@ from btcfi.surfaces.rest.deps import CreatedOption, Deps, DeskCard, MarketRules
 from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps
+from dashboards.trader.app import create_desk
+from dashboards.trader.deps import ContractFacts, DeskDeps
 from settings.deployment import Deployment, load_deployment
 from settings.market_preset import load_market_preset
-from settings.preset import load_preset, rule_by_hash
+from settings.preset import Preset, load_preset, rule_by_hash
 from tasks.context import make_context
 from tasks.pipeline import publish_pending
 from workers import logs
@@ -56,6 +58,9 @@ from workers.systems import console_pages
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 """Names of this machine, as a browser on it or a health check sends them."""
+
+DESK: Final = "/desk"
+"""Where the trader's desk is."""
 
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
@@ -157,7 +162,21 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         secure_cookies=not local,
         hosts=deps.hosts,
     )
-    return Site(api=create_api(deps), console=create_console(console))
+    return Site(
+        api=create_api(deps), console=create_console(console), desk=create_desk(_desk(deployment, deps, preset))
+    )
+
+
+def _desk(deployment: Deployment, deps: Deps, preset: Preset) -> DeskDeps:
+    """Return the surroundings of the trader's desk: the API's, and what a new contract is bound to."""
+    rules = deps.market_rules
+    facts = ContractFacts(
+        oracle_urls=tuple(deployment.oracles), oracles=preset.oracles, oracle_threshold=preset.oracle_threshold,
+        fee_sats_per_vbyte=preset.fee_sats_per_vbyte, refund_delay_blocks=preset.refund_delay_blocks,
+        confirmations=preset.confirmations,
+        answer_seconds=0 if rules is None else rules.offers.answer_seconds,
+    )  # fmt: skip
+    return DeskDeps(api=deps, facts=facts, network=deployment.network, api_url="/api/docs", hosts=deps.hosts)
 
 
 def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
@@ -170,18 +189,25 @@ def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
 
 
 class Site:
-    """The API under /api, the console elsewhere: one port, and each with its own rules about bodies."""
+    """The API under /api, the trader's desk under /desk, the operator's console elsewhere, on one port.
 
-    def __init__(self, *, api: FastAPI, console: FastAPI) -> None:
-        self._api, self._console = api, console
+    Each has its own rules about bodies and callers.
+    """
+
+    def __init__(self, *, api: FastAPI, console: ASGIApp, desk: ASGIApp | None = None) -> None:
+        self._api, self._console, self._desk = api, console, desk
         self.closing: threading.Event = api.state.closing
         """Set when the server stops: event streams end then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the server's start and stop are the API's, which has kernels to compile."""
         path = scope.get("path", "")
-        ours = scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/")
-        await (self._api if ours else self._console)(scope, receive, send)
+        if scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/"):
+            await self._api(scope, receive, send)
+        elif self._desk is not None and (path == DESK or path.startswith(f"{DESK}/")):
+            await self._desk({**scope, "root_path": scope.get("root_path", "") + DESK}, receive, send)
+        else:
+            await self._console(scope, receive, send)
 
 
 def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) -> Deps:

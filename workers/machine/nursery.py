@@ -52,7 +52,7 @@ SHARED: Final = (
     "btcfi.adapters.store.spine.outbox",
     "btcfi.adapters.store.options.contracts", "btcfi.adapters.store.options.settlements",
     "btcfi.contracts.cooperative", "btcfi.contracts.setup", "btcfi.contracts.watch", "btcfi.oracle.report",
-    "btcfi.surfaces.cli",
+    "btcfi.surfaces.cli", "btcfi.market.firm_offer", "httpx",
 )  # fmt: skip
 """Imported once, before the first fork: what most parts need, and nothing that only one does."""
 

@@ -138,6 +138,14 @@ def option(session: Session, option_id: str) -> OptionRow | None:
     return session.get(OptionRow, option_id)
 
 
+def option_of_transaction(session: Session, txid: str) -> OptionRow | None:
+    """Return the option that a transaction of ours is for, or whose funding it is. txid: in display order."""
+    row = session.get(TransactionRow, txid)
+    if row is not None and row.subject is not None and (found := session.get(OptionRow, row.subject)) is not None:
+        return found
+    return session.exec(select(OptionRow).where(OptionRow.funding_txid == txid).limit(1)).first()
+
+
 def option_page(
     session: Session, feed: str, which: WhichOptions, *, limit: int, cursor: str | None = None
 ) -> Page[OptionRow]:
