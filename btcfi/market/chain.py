@@ -27,6 +27,9 @@ from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
 PLAIN: Final = (OptionKind.CALL, OptionKind.PUT)
 """Kinds whose premium grows with volatility."""
 
+DRAWN: Final = 1e-6
+"""Relative improvement at which a smile's fit ends: it is looked at, not traded on."""
+
 _ONE_BITCOIN: Final = CentiBtc(100)
 
 
@@ -154,22 +157,29 @@ class Smile:
     """USD per BTC."""
     points: tuple[SmilePoint, ...]
     curve: SviSlice | None
-    """None with fewer than two strikes that have both sides."""
+    """None with fewer than two strikes that have both sides, and where none was asked for."""
     arbitrage: tuple[str, ...]
     """What the curve would pay for nothing, in the words of ``pricing.surface``; empty for none."""
     at_the_money: float | None
-    """Of the curve, at the forward."""
+    """At the forward."""
 
     def volatility(self, strike: float) -> float | None:
-        """Return the curve's volatility at a strike, in USD per BTC."""
+        """Return the volatility at a strike, in USD per BTC: the curve's, else the line's between two middles."""
         if self.curve is None:
-            return None
+            told = [(math.log(p.strike / 100.0), p.middle) for p in self.points if p.middle is not None]
+            at = math.log(strike)
+            if not told or not told[0][0] <= at <= told[-1][0]:
+                return None
+            return float(np.interp(at, *zip(*told, strict=True)))
         total = self.curve.total_variance(np.array([math.log(strike / self.forward)]))
         return math.sqrt(max(float(total[0]), 0.0) / self.tau_years)
 
 
-def smile_of(expiry: Slot, cells: Sequence[Cell], view: View) -> Smile | None:
-    """Return the smile of an expiry's plain European options; None at or after the expiry."""
+def smile_of(expiry: Slot, cells: Sequence[Cell], view: View, *, fitted: bool = True) -> Smile | None:
+    """Return the smile of an expiry's plain European options; None at or after the expiry.
+
+    fitted: with a curve, which takes a quarter of a second; else what lies between two strikes is on their line.
+    """
     tau = (expiry - view.now) / SECONDS_PER_YEAR
     if tau <= 0.0:
         return None
@@ -194,8 +204,8 @@ def smile_of(expiry: Slot, cells: Sequence[Cell], view: View) -> Smile | None:
     ]
     curve: SviSlice | None = None
     found: tuple[str, ...] = ()
-    if len(quotes) > 1:
-        surface = fit_surface(quotes, refuse_arbitrage=False)
+    if fitted and len(quotes) > 1:
+        surface = fit_surface(quotes, refuse_arbitrage=False, tolerance=DRAWN)
         curve = surface.slices[0]
         found = tuple(f"{one.kind} at log-moneyness {one.log_moneyness:+.2f}" for one in surface.arbitrage())
     made = Smile(

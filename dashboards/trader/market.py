@@ -29,7 +29,7 @@ LOOK_SECONDS: Final = 1.0
 """A chain is at most so old; whoever takes names the offer and its price, so an older one costs nobody anything."""
 
 SMILE_SECONDS: Final = 5.0
-"""A smile is fitted to all expiries at once."""
+"""A curve takes a quarter of a second to fit."""
 
 KEPT: Final = 64
 """Looks in memory: one an expiry, and a few books."""
@@ -129,8 +129,16 @@ class PublicMarket:
         return self._kept.of(("chain", at), LOOK_SECONDS, lambda: self._chain(seen, at))
 
     def smiles(self) -> tuple[Smile, ...]:
-        """Return the smile of every expiry, the next one first."""
+        """Return the smile of every expiry, the next one first, without curves."""
         return self._kept.of("smiles", SMILE_SECONDS, self._smiles)
+
+    def smile(self, expiry: Slot) -> Smile | None:
+        """Return the smile of an expiry with its curve; None at its end. Raises NotFoundError as ``chain`` does."""
+        chain = self.chain(expiry)
+        view = chain.seen.view(self._deps.api.rate)
+        if view is None:
+            return None
+        return self._kept.of(("smile", expiry), SMILE_SECONDS, lambda: smile_of(expiry, chain.cells, view))
 
     def offers(self, instrument: Instrument, *, limit: int) -> views.BookSides:
         """Return the open offers of an instrument that anybody may take, the best first."""
@@ -174,7 +182,7 @@ class PublicMarket:
         view = seen.view(self._deps.api.rate)
         if view is None:
             return ()
-        found = (smile_of(expiry, self.chain(expiry).cells, view) for expiry in seen.expiries)
+        found = (smile_of(expiry, self.chain(expiry).cells, view, fitted=False) for expiry in seen.expiries)
         return tuple(one for one in found if one is not None)
 
 

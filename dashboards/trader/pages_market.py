@@ -19,7 +19,7 @@ from btcfi.market.positions import Ticket, View, ticket
 from btcfi.options.order import parse_quantity
 from btcfi.oracle.fixing import FixingKind
 from btcfi.pricing.surface import flat_surface
-from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats
+from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of
@@ -74,15 +74,16 @@ def router(desk: Desk) -> APIRouter:
     _book(routes, desk)
 
     @routes.get("/smile")
-    def smile(request: Request) -> HTMLResponse:
-        smiles = desk.market.smiles()
-        seen = desk.market.seen()
+    def smile(request: Request, expiry: Expiry = None) -> HTMLResponse:
+        smiles, seen = desk.market.smiles(), desk.market.seen()
+        told = [one for one in smiles if one.points]
+        at = Slot(expiry) if expiry is not None else told[0].expiry if told else None
+        one = None if at is None else desk.market.smile(at)
         realised = None if seen.market is None else seen.market.volatility / 10_000
-        drawn = [(one, drawing.smile(one)) for one in smiles if one.points]
         return desk.page(
-            request, "smile.html", seen=seen, drawn=drawn, realised=realised, moneyness=MONEYNESS,
-            surface=[(one.expiry, _row(one)) for one in smiles if one.curve is not None],
-            term=drawing.term(smiles, realised), bare=[one.expiry for one in smiles if not one.points],
+            request, "smile.html", seen=seen, smiles=told, one=one, realised=realised, moneyness=MONEYNESS,
+            drawn=drawing.smile(one) if one is not None and one.points else None,
+            surface=[(one.expiry, _row(one)) for one in told], term=drawing.term(smiles, realised),
         )  # fmt: skip
 
     return routes
@@ -208,7 +209,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
-            valid_until=lapse[part.offer_id.hex()], command=take_command(part.offer_id.hex(), part.quantity),
+            valid_until=lapse[part.offer_id.hex()], command=take_command(one, part.offer_id.hex(), part.quantity),
         )
         for part in found.parts
     )  # fmt: skip
@@ -235,9 +236,9 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
     return Sats(cents * 100_000_000 // spot), Cents(cents)
 
 
-def take_command(offer_id: str, quantity: CentiBtc) -> str:
+def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
     """Return what takes an offer: its price is in the offer, and no other is ever signed."""
-    return f"btcfi market take {offer_id} --quantity {btc(quantity)}"
+    return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
 
 
 def window_in_words(one: Instrument) -> str:
