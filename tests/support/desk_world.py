@@ -1,4 +1,4 @@
-"""The trader's desk beside the API of a market whose accounts have real keys, behind the dispatcher that serves both."""
+"""The trader's desk over a market whose accounts have real keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from fastapi.testclient import TestClient
 
 from btcfi.adapters.store.market import accounts, offers
