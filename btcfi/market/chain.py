@@ -3,7 +3,8 @@
 A mark is the middle of best bid and best ask where both stand. Elsewhere it is the model's price at the volatility that
 the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the view's own; each
 says from which of the three it is. Implied volatilities invert this library's own premium, window and collateral
-included; binaries and barriers have none. Pure: the caller reads what stands.
+included; binaries and barriers have none, nor has a price whose own step blurs it by more than a point. Pure: the
+caller reads what stands.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, cast
 
 import numpy as np
 
+from btcfi.market.firm_offer import TICK_SATS
 from btcfi.market.instrument import Instrument
 from btcfi.market.positions import View, implied_volatilities
 from btcfi.options.terms import OptionKind
@@ -228,11 +230,28 @@ def _implied(
 ) -> list[list[float | None]]:
     """Return the volatility of each price of each column, by one bisection over all of them."""
     asked = [(c, i, price) for c, column in enumerate(columns) for i, price in enumerate(column) if price is not None]
-    found = implied_volatilities([instruments[i] for _, i, _ in asked], [price for *_, price in asked], view)
+    many = [instruments[i] for _, i, _ in asked]
+    found = _told_apart(many, implied_volatilities(many, [price for *_, price in asked], view), view)
     filled: list[list[float | None]] = [[None] * len(instruments) for _ in columns]
     for (c, i, _), level in zip(asked, found, strict=True):
         filled[c][i] = level
     return filled
+
+
+def _told_apart(
+    instruments: Sequence[Instrument], found: Sequence[float | None], view: View
+) -> list[float | None]:  # fmt: skip
+    """Return the volatilities without those that a price's own step blurs by more than a point: deep in the money."""
+    known = [i for i, level in enumerate(found) if level is not None]
+    kept: list[float | None] = [None] * len(found)
+    if known:
+        book = Book.of(cast("PriceableOption", instruments[i].terms(_ONE_BITCOIN, Cents(0))) for i in known)
+        levels = np.array([found[i] for i in known], dtype=np.float64)
+        at = premiums(book, spot=view.spot, volatility=levels, rate=view.rate, now=view.now, known=view.known)
+        tick = TICK_SATS * view.spot / 1e10
+        for i, level, vega in zip(known, levels, at.vega, strict=True):
+            kept[i] = float(level) if vega >= tick else None
+    return kept
 
 
 def _volatilities(

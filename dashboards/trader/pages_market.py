@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -15,7 +15,7 @@ from btcfi.market.book import Walk, depth, walk
 from btcfi.market.chain import PLAIN, Cell, Line, Smile, lines_of, priced_cells
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
-from btcfi.market.positions import Ticket, View, ticket
+from btcfi.market.positions import Ticket, View, curves, ticket
 from btcfi.options.order import parse_quantity
 from btcfi.oracle.fixing import FixingKind
 from btcfi.pricing.surface import flat_surface
@@ -220,6 +220,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     assert base is not None  # noqa: S101 - there is a market
     view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
+    made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),

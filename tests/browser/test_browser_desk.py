@@ -1,4 +1,4 @@
-"""The trader's desk in a real Chromium: chain to ticket to command, a dropped file verified, both windows without fault.
+"""The trader's desk in a real Chromium: chain to ticket to command, dropped files verified, both windows without fault.
 
 Screenshots for docs/images are written when BTCFI_TEST_IMAGES is set.
 """
