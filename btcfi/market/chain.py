@@ -32,6 +32,9 @@ PLAIN: Final = (OptionKind.CALL, OptionKind.PUT)
 DRAWN: Final = 1e-6
 """Relative improvement at which a smile's fit ends: it is looked at, not traded on."""
 
+Levels = dict[tuple[str, Cents], float | None]
+"""Volatilities by instrument and price in cents, of one view."""
+
 _ONE_BITCOIN: Final = CentiBtc(100)
 
 
@@ -90,11 +93,13 @@ class Line:
 
 
 def priced_cells(
-    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], view: View
-) -> tuple[Cell, ...]:
+    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], view: View,
+    *, told: Levels | None = None,
+) -> tuple[Cell, ...]:  # fmt: skip
     """Return each instrument with its best bid and ask (``tops``, by name), mark, volatilities and delta.
 
-    view: its surface is what is priced by where nobody offers. Raises what ``pricing.premium.premiums`` raises.
+    view: its surface is what is priced by where nobody offers. told: volatilities that were found under this very view,
+    which are not looked for again; what is found is added. Raises what ``pricing.premium.premiums`` raises.
     """
     if not instruments:
         return ()
@@ -102,10 +107,10 @@ def priced_cells(
     bids = [bid.price_cents if bid else None for bid, _ in sides]
     asks = [ask.price_cents if ask else None for _, ask in sides]
     middle = [None if b is None or a is None else Cents((b + a + 1) // 2) for b, a in zip(bids, asks, strict=True)]
-    bid_vols, ask_vols, mid_vols = _implied(instruments, (bids, asks, middle), view)
+    bid_vols, ask_vols, mid_vols = _implied(instruments, (bids, asks, middle), view, {} if told is None else told)
     book = Book.of(cast("PriceableOption", one.terms(_ONE_BITCOIN, Cents(0))) for one in instruments)
-    told = [one is not None for one in middle]
-    vols, sources = _volatilities(instruments, mid_vols, told, view.volatilities(book))
+    quoted = [one is not None for one in middle]
+    vols, sources = _volatilities(instruments, mid_vols, quoted, view.volatilities(book))
     at = premiums(book, spot=view.spot, volatility=vols, rate=view.rate, now=view.now, known=view.known)
     model = at.premium_cents()
     cells = []
@@ -226,16 +231,21 @@ def _with_level(made: Smile, level: float) -> Smile:
 
 
 def _implied(
-    instruments: Sequence[Instrument], columns: Sequence[Sequence[Cents | None]], view: View
+    instruments: Sequence[Instrument], columns: Sequence[Sequence[Cents | None]], view: View, told: Levels
 ) -> list[list[float | None]]:
-    """Return the volatility of each price of each column, by one bisection over all of them."""
-    asked = [(c, i, price) for c, column in enumerate(columns) for i, price in enumerate(column) if price is not None]
-    many = [instruments[i] for _, i, _ in asked]
-    found = _told_apart(many, implied_volatilities(many, [price for *_, price in asked], view), view)
-    filled: list[list[float | None]] = [[None] * len(instruments) for _ in columns]
-    for (c, i, _), level in zip(asked, found, strict=True):
-        filled[c][i] = level
-    return filled
+    """Return the volatility of each price of each column, by one bisection over all that are not told yet."""
+    asked = {
+        (one.name, price): one
+        for column in columns
+        for one, price in zip(instruments, column, strict=True)
+        if price is not None and (one.name, price) not in told
+    }
+    many, prices = list(asked.values()), [price for _, price in asked]
+    told.update(zip(asked, _told_apart(many, implied_volatilities(many, prices, view), view), strict=True))
+    return [
+        [None if price is None else told[one.name, price] for one, price in zip(instruments, column, strict=True)]
+        for column in columns
+    ]
 
 
 def _told_apart(

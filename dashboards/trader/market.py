@@ -15,7 +15,7 @@ from btcfi.adapters.store.options.sales import Market, read_market
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import NotFoundError
 from btcfi.market.book import Standing
-from btcfi.market.chain import Best, Cell, Line, Smile, lines_of, priced_cells, smile_of
+from btcfi.market.chain import Best, Cell, Levels, Line, Smile, lines_of, priced_cells, smile_of
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument, parse_instrument
 from btcfi.market.positions import View
@@ -33,6 +33,9 @@ SMILE_SECONDS: Final = 5.0
 
 KEPT: Final = 64
 """Looks in memory: one an expiry, and a few books."""
+
+MOST_LEVELS: Final = 20_000
+"""Volatilities in memory: of an hour's prices of every listed instrument."""
 
 T = TypeVar("T")
 
@@ -110,6 +113,7 @@ class PublicMarket:
         self._kept = Kept(deps.api.monotonic)
         self._listing = Listing(deps.api)
         self._last: Market | None = None
+        self._levels: tuple[View | None, Levels] = (None, {})
 
     def seen(self) -> Seen:
         """Return the market now."""
@@ -174,8 +178,14 @@ class PublicMarket:
         view = seen.view(self._deps.api.rate)
         if view is None:
             return Chain(seen=seen, expiry=expiry)
-        cells = priced_cells(list(named.values()), tops, view)
+        cells = priced_cells(list(named.values()), tops, view, told=self._levels_of(view))
         return Chain(seen=seen, expiry=expiry, cells=cells, lines=lines_of(cells))
+
+    def _levels_of(self, view: View) -> Levels:
+        """Return the volatilities that were found under this very view: the next priced minute has others."""
+        if self._levels[0] != view or len(self._levels[1]) > MOST_LEVELS:
+            self._levels = (view, {})
+        return self._levels[1]
 
     def _smiles(self) -> tuple[Smile, ...]:
         seen = self.seen()
