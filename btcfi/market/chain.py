@@ -177,7 +177,7 @@ class Smile:
             at = math.log(strike)
             if not told or not told[0][0] <= at <= told[-1][0]:
                 return None
-            return float(np.interp(at, *zip(*told, strict=True)))
+            return float(np.interp(at, [strike for strike, _ in told], [level for _, level in told]))
         total = self.curve.total_variance(np.array([math.log(strike / self.forward)]))
         return math.sqrt(max(float(total[0]), 0.0) / self.tau_years)
 
