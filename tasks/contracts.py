@@ -67,7 +67,7 @@ TAKE_SECONDS: Final = 10
 ACCOUNT_SECONDS: Final = 2
 """Of them for one account's letters: whose letters are slow to read waits for the next look, too."""
 
-WITHDRAWN: Final = ("proposal", "offer", "accept")
+WITHDRAWN: Final = ("proposal", "offer", "accept", "sign")
 """Messages of a sale that are taken back with it, where they are not handled yet."""
 
 CARRIED: Final = ("close-request", "close-answer")
@@ -95,17 +95,17 @@ def exchange() -> None:
     _publish(here, carriers)
 
 
-def carry(here: Context) -> None:
-    """Do of an exchange what letters and takes wait for, if there is any: one question to the store where not."""
+def carry(here: Context) -> bool:
+    """Do of an exchange what letters and takes wait for, if there is any; return whether a take is under way."""
     with here.store.reading() as session:
-        idle = not carrying.has_work(session)
-    if idle:
-        return
-    carriers = Carriers(here)
-    _order(here)
-    _take_letters(here, carriers)
-    _withdraw(here, carriers)
-    _deliver(here, carriers)
+        waits, under_way = carrying.has_work(session), carrying.under_way(session)
+    if waits:
+        carriers = Carriers(here)
+        _order(here)
+        _take_letters(here, carriers)
+        _withdraw(here, carriers)
+        _deliver(here, carriers)
+    return under_way
 
 
 def _take_folders(here: Context, carriers: Carriers) -> None:
@@ -210,35 +210,41 @@ def _take_letters(here: Context, carriers: Carriers) -> None:
     with here.store.reading() as session:
         waiting = carrying.waiting_in_turn(session)
     until, spent = monotonic() + TAKE_SECONDS, dict.fromkeys((one.sender for one in waiting), 0.0)
+    passed_over: dict[str, list[str]] = {}
     for one in waiting:
         started = monotonic()
-        if started >= until:
-            break
         if spent[one.sender] < ACCOUNT_SECONDS:
-            _take_letter(here, one, carriers)
+            if problem := _take_letter(here, one, carriers):
+                passed_over.setdefault(one.sender, []).append(f"{one.name}: {problem}")
             spent[one.sender] += monotonic() - started
+        if monotonic() >= until:
+            break
+    for account, problems in passed_over.items():  # one line, however many
+        log.warning("letters are not taken", account=account, many=len(problems), first=problems[0])
 
 
-def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> None:
-    """Take one letter; what cannot be taken yet stays for the next look, and what is nobody's word is put away."""
+def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
+    """Take one letter, and return why it is nobody's word and was put away, where it is.
+
+    What cannot be taken yet stays for the next look.
+    """
     head, _, last = one.name.rpartition(".")
-    name, _, kind = (head if last in (REFUSED, WAITS) else one.name).rpartition(".")
+    name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
     option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
     role = None if owners is None else owners.role_of(one.sender)
     if sealed is None:
-        return
-    if owners is None or role is None:
-        _put_away(here, one, "speaks of an option that is none of its")
-        return
-    word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
+        return ""
+    if role is None:
+        return _put_away(here, one, "speaks of an option that is none of its")
+    problem = ""
     with _apart(here, option_id, "not taken yet"):
         try:
             said = carriers.opened(one.sender, one.name, sealed)
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
-            _put_away(here, one, str(e))
-            return
+            return _put_away(here, one, str(e))
+        word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
         if last == REFUSED:
             _take_refusal(here, word, _reason(said))
         elif last == WAITS:
@@ -249,14 +255,14 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> None:
         elif kind in TAKE and FROM.get(kind, role) is role:
             _take_said(here, word, said.letter.body)
         else:
-            _put_away(here, one, f"says {kind!a}, which is not its to say")
+            problem = _put_away(here, one, f"says {kind[:20]!a}, which is not its to say")
+    return problem
 
 
-def _put_away(here: Context, one: Waiting, problem: str = "") -> None:
-    if problem:
-        log.warning("a letter is not taken", account=one.sender, letter=one.name, problem=problem)
+def _put_away(here: Context, one: Waiting, problem: str = "") -> str:
     with here.store.transaction() as session:
         letters.acknowledge(session, None, [one.id], now=here.now())
+    return problem
 
 
 def _take_said(here: Context, word: _Word, message: dict[str, Any]) -> None:

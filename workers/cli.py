@@ -63,7 +63,7 @@ COMMANDS: Final = _rows(
     Row("users", Who.OPERATOR, "workers.commands.users:app", "Who may sign in to the operator console."),
     Row("keys", Who.OPERATOR, "workers.commands.keys:app", "Make, list and revoke API keys."),
     Row("migrate", Who.OPERATOR, "workers.commands.migrate:migrate",
-        "Bring the store's tables to the newest form; what is in them stays."),
+        "Bring the store's tables to the newest form, what is in them stays; or make the two parties accounts."),
     Row("prepare", Who.OPERATOR, "workers.commands.prepare:prepare",
         "Migrate the store, make missing keys, fill the wallets of an empty regtest chain; repeating it is harmless."),
     Row("backup", Who.OPERATOR, "workers.commands.backup:backup",

@@ -197,8 +197,8 @@ OPTIONS: Final = System(
 )
 """Options: sold, set up between two parties, expired, run, proven, settled."""
 
-CARRY_SECONDS: Final = 0.25
-"""Between two looks whether a letter waits: three of them are on the way of a take."""
+CARRY_SECONDS: Final = 1.0
+"""Between two looks whether a letter waits; a look goes on while a take is under way (``tasks/market.py``)."""
 
 LATE_SECONDS: Final = 2.0
 """Between two looks who has let its time pass."""

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import httpx
 
 from btcfi import secp256k1
-from btcfi.documents import parse_json
+from btcfi.documents import parse_json, printable
 from btcfi.errors import ConflictError, InvalidInputError, RetryableError, UnreachableError
 from btcfi.market.account import request_digest
 from btcfi.units import UnixSeconds
@@ -53,7 +53,7 @@ class DeskRefusedError(ConflictError):
     """The desk refused a request, and says why."""
 
     def __init__(self, problem: Mapping[str, Any], *, status: int) -> None:
-        said = str(problem.get("detail") or problem.get("title") or "no reason")[:500]
+        said = printable(problem.get("detail") or problem.get("title") or "no reason", 500)
         super().__init__(f"the desk answered {status}: {said}")
         self.status, self.detail = status, said
         self.type = str(problem.get("type", ""))[:200]

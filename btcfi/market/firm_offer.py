@@ -222,14 +222,13 @@ class OfferRule:
     def refusal(self, offer: FirmOffer, *, now: UnixSeconds, spot: CentsPerBtc | None) -> InvalidInputError | None:
         """Return why an offer may not be posted at ``now``, None where it may.
 
-        spot: the newest agreed price; None: not known, and then the two prices are not compared.
+        spot: the newest agreed price; None: not known, and then the two prices are not compared. Whether the
+        instrument is over the caller knows: a played market's minutes, in which it expires, are not the wall's.
         """
         if not now < offer.valid_until <= now + self.longest_seconds:
             return InvalidInputError(
                 "valid_until", f"{offer.valid_until - now} s ahead", f"1 to {self.longest_seconds} s ahead"
             )
-        if offer.valid_until > offer.instrument.expiry:
-            return InvalidInputError("valid_until", "after the expiry", f"at most {offer.instrument.expiry}")
         if not self.least_quantity <= offer.quantity <= self.most_quantity:
             bounds = f"{self.least_quantity} to {self.most_quantity} hundredths of a bitcoin"
             return InvalidInputError("quantity", f"{offer.quantity}", bounds)

@@ -157,11 +157,12 @@ def decode_signed_letter(message: object, *, inside: bool = False) -> SignedLett
 
     inside: whether it is one that another hands on, and then hands on none itself.
     """
-    wire = _WIRE.read(message, TYPE)
+    where = f"{TYPE}.said" if inside else TYPE
+    wire = _WIRE.read(message, where)
     if wire.type != TYPE:
-        raise InvalidInputError(f"{TYPE}.type", repr(wire.type)[:40], repr(TYPE))
+        raise InvalidInputError(f"{where}.type", repr(wire.type)[:40], repr(TYPE))
     if inside and wire.said is not None:
-        raise InvalidInputError(f"{TYPE}.said", "a letter in a letter in a letter", "one inside another at most")
+        raise InvalidInputError(f"{where}.said", "a letter in a letter in a letter", "one inside another at most")
     letter = Letter(
         sender=wire.sender, recipient=wire.recipient, name=wire.name, body=wire.body,
         said=None if wire.said is None else decode_signed_letter(wire.said, inside=True),

@@ -21,7 +21,7 @@ from btcfi.market.instrument import Instrument
 from btcfi.options.terms import OptionTerms
 from btcfi.oracle.fixing import Said
 from btcfi.pricing import portfolio
-from btcfi.pricing.domain import RANGES, SECONDS_PER_YEAR, ArrayLike, FloatArray
+from btcfi.pricing.domain import RANGES, SECONDS_PER_YEAR, ArrayLike, FloatArray, IntArray
 from btcfi.pricing.portfolio import BookGreeks, ScenarioGrid
 from btcfi.pricing.premium import CENTS_PER_USD, Book, Premiums, PriceableOption, premiums, to_cents
 from btcfi.pricing.surface import VolatilitySurface
@@ -36,9 +36,12 @@ CURVE_WIDTH: Final = 0.5
 _CENTI: Final = 100
 _SATS_PER_BTC: Final = 100_000_000
 _SECONDS_PER_DAY: Final = 86_400
-_BISECTIONS: Final = 50
-_LEAST_VOLATILITY, _MOST_VOLATILITY = 1e-3, 20.0
-"""Per square-root year: where an implied volatility is looked for."""
+_MOST_STEPS: Final = 60
+"""Of a search for a volatility: halving alone needs forty."""
+_CLOSE_USD: Final = 1e-5
+"""A thousandth of a cent: prices are whole cents."""
+_LEAST_VOLATILITY, _MOST_VOLATILITY = 1e-3, 5.0
+"""Per square-root year: where an implied volatility is looked for; a window's premium at 2,000 % overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,31 +206,42 @@ def implied_volatilities(
     """Return the volatility at which one bitcoin of each costs its price, windows and caps included.
 
     prices: cents for one bitcoin. None where no volatility has that price, and for what can have two: binaries,
-    barriers; American options are left out as well. One bisection over all of them.
+    barriers; American options are left out as well. One search for all of them.
     """
     if len(instruments) != len(prices):
         raise InvalidInputError("prices", f"{len(prices)} of {len(instruments)} instruments", "one each")
-    plain = [i for i, one in enumerate(instruments) if _has_one_volatility(one, view.now)]
     found: list[float | None] = [None] * len(instruments)
-    if not plain:
+    todo = np.array([i for i, one in enumerate(instruments) if _has_one_volatility(one, view.now)], dtype=np.int64)
+    if not todo.size:
         return tuple(found)
-    book = _book(instruments[i].terms(CentiBtc(_CENTI), Cents(0)) for i in plain)
-    wanted = np.array([prices[i] for i in plain], dtype=np.float64) / CENTS_PER_USD
 
-    def cost(level: FloatArray) -> FloatArray:
-        return premiums(
-            book, spot=view.spot, volatility=level, rate=view.rate, now=view.now, known=view.known
-        ).premium  # fmt: skip
+    def search(which: IntArray) -> tuple[Book, FloatArray]:
+        book = _book(instruments[i].terms(CentiBtc(_CENTI), Cents(0)) for i in which)
+        return book, np.array([prices[i] for i in which], dtype=np.float64) / CENTS_PER_USD
 
-    low, high = np.full(len(plain), _LEAST_VOLATILITY), np.full(len(plain), _MOST_VOLATILITY)
-    inside = (cost(low) < wanted) & (wanted < cost(high))
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        above = cost(middle) >= wanted
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    for place, i in enumerate(plain):
-        if inside[place]:
-            found[i] = float(0.5 * (low[place] + high[place]))
+    def at(book: Book, level: FloatArray) -> Premiums:
+        return premiums(book, spot=view.spot, volatility=level, rate=view.rate, now=view.now, known=view.known)
+
+    book, wanted = search(todo)
+    low, high = np.full(todo.size, _LEAST_VOLATILITY), np.full(todo.size, _MOST_VOLATILITY)
+    level = np.clip(view.volatilities(book), 2.0 * _LEAST_VOLATILITY, 0.5 * _MOST_VOLATILITY)
+    open_ = (at(book, low).premium < wanted) & (wanted < at(book, high).premium)
+    for _ in range(_MOST_STEPS):
+        todo, low, high, level = todo[open_], low[open_], high[open_], level[open_]
+        if not todo.size:
+            break
+        if not open_.all():
+            book, wanted = search(todo)
+        here = at(book, level)
+        away = here.premium - wanted
+        low, high = np.where(away < 0.0, level, low), np.where(away < 0.0, high, level)
+        for i, its in zip(todo, level, strict=True):
+            found[i] = float(its)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            step = level - away / (100.0 * here.vega)
+        # Newton where it stays between what is known, else halves
+        level = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        open_ = np.abs(away) > _CLOSE_USD
     return tuple(found)
 
 

@@ -21,6 +21,7 @@ from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
 from btcfi.contracts.messages import Role
+from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import (
     TICK_SATS,
@@ -100,7 +101,7 @@ def _account(side: party_side.Side) -> Iterator[Account]:
 
     keystore = side.opened()
     member = require_joined(side.folder, keystore)
-    with SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk) as http:
+    with SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk) as http, _read(member.url):
         yield Account(
             member=member, keystore=keystore, ledger=MarketLedger(side.folder / MARKET_FOLDER), http=http
         )  # fmt: skip
@@ -114,8 +115,19 @@ def _looking(side: party_side.Side, at: str) -> Iterator[SignedHttp]:
         return
     from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - as above
 
-    with SignedHttp(at) as http:
+    with SignedHttp(at) as http, _read(at):
         yield http
+
+
+@contextmanager
+def _read(url: str) -> Iterator[None]:
+    """Turn an answer of another shape into what it is: one of something else than a desk."""
+    from btcfi.adapters.signed_http import DeskAwayError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as e:
+        raise DeskAwayError(url, f"an answer of another shape: {type(e).__name__}") from e
 
 
 # ---- looking
@@ -133,19 +145,19 @@ def chain(
     when = None if not expiry else parse_time(expiry, "expiry")
     with _looking(side, at) as http:
         found = http.get("/chain", expiry=when)
-    if as_json:
-        say(found)
-        return
-    spot = found.get("spot_cents")
-    typer.echo(
-        f"expiry {_when(found['expiry_unix'])}, spot {'unknown' if spot is None else usd(spot)}, "
-        f"market {found.get('market_status') or 'unknown'}"
-    )
-    rows = [[line["instrument"], *_top(line.get("bid")), *_top(line.get("ask"))] for line in found["lines"]]
-    _table(["instrument", "bid BTC", "bid USD", "size", "ask BTC", "ask USD", "size"], rows)
-    others = [_when(one) for one in found.get("expiries_unix", []) if one != found["expiry_unix"]]
-    if others:
-        typer.echo("other expiries: " + ", ".join(others))
+        if as_json:
+            say(found)
+            return
+        spot = found.get("spot_cents")
+        typer.echo(
+            f"expiry {_when(found['expiry_unix'])}, spot {'unknown' if spot is None else usd(spot)}, "
+            f"market {printable(found.get('market_status') or 'unknown', 20)}"
+        )
+        rows = [[line["instrument"], *_top(line.get("bid")), *_top(line.get("ask"))] for line in found["lines"]]
+        _table(["instrument", "bid BTC", "bid USD", "size", "ask BTC", "ask USD", "size"], rows)
+        others = [_when(one) for one in found.get("expiries_unix", []) if one != found["expiry_unix"]]
+        if others:
+            typer.echo("other expiries: " + ", ".join(others))
 
 
 @command(of=app)
@@ -154,15 +166,15 @@ def book(*, instrument: Name, at: At = "", as_json: AsJson = False, side: party_
     name = parse_instrument(instrument).name
     with _looking(side, at) as http:
         found = http.get(f"/book/{name}")
-    if as_json:
-        say(found)
-        return
-    rows = [
-        [word, _btc(one["price_sats"]), usd(one["price_cents"]), _size(one["quantity_centi_btc"]),
-         _size(one["minimum_centi_btc"]), _when(one["valid_until_unix"]), f"{name}/{one['id'][:16]}"]
-        for word, many in (("ask", reversed(found["asks"])), ("bid", found["bids"])) for one in many
-    ]  # fmt: skip
-    _table(["side", "BTC", "USD", "size", "least", "until", "take"], rows)
+        if as_json:
+            say(found)
+            return
+        rows = [
+            [word, _btc(one["price_sats"]), usd(one["price_cents"]), _size(one["quantity_centi_btc"]),
+             _size(one["minimum_centi_btc"]), _when(one["valid_until_unix"]), f"{name}/{one['id'][:16]}"]
+            for word, many in (("ask", reversed(found["asks"])), ("bid", found["bids"])) for one in many
+        ]  # fmt: skip
+        _table(["side", "BTC", "USD", "size", "least", "until", "take"], rows)
 
 
 # ---- offers
@@ -213,13 +225,13 @@ def offers(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List your offers, the newest first."""
     with _account(side) as account:
         found = account.http.get("/offers")
-    rows = [
-        [one["id"][:16], one["instrument"], one["side"], _btc(one["price_sats"]), usd(one["price_cents"]),
-         f"{_size(one['remaining_centi_btc'])} of {_size(one['quantity_centi_btc'])}", one["state"],
-         _when(one["valid_until_unix"])]
-        for one in found["items"]
-    ]  # fmt: skip
-    _listed(found, ["offer", "instrument", "side", "BTC", "USD", "left", "state", "until"], rows, as_json=as_json)
+        rows = [
+            [one["id"][:16], one["instrument"], one["side"], _btc(one["price_sats"]), usd(one["price_cents"]),
+             f"{_size(one['remaining_centi_btc'])} of {_size(one['quantity_centi_btc'])}", one["state"],
+             _when(one["valid_until_unix"])]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["offer", "instrument", "side", "BTC", "USD", "left", "state", "until"], rows, as_json=as_json)
 
 
 @command(of=app)
@@ -237,7 +249,7 @@ def withdraw(
         standing = [one.offer.id for one in account.ledger.offers()]
         wanted = standing if everything else [_one_of(standing, text) for text in ids or []]
         with side.store.alone():  # what is being agreed to right now is agreed to before this, or not at all
-            account.ledger.withdraw(*wanted)
+            account.ledger.withdraw(*(one for one in wanted if one in standing))
         if everything:
             withdrawn = account.http.delete("/offers")["withdrawn"]
         else:
@@ -287,13 +299,13 @@ def positions(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the options that you wrote or hold, the newest first."""
     with _account(side) as account:
         found = account.http.get("/positions")
-    words = {"writer": "you wrote", "holder": "you bought"}
-    rows = [
-        [str(one["option"].get("id", "")), one["instrument"], words.get(one["role"], str(one["role"])),
-         str(one["option"].get("state", ""))]
-        for one in found["items"]
-    ]  # fmt: skip
-    _listed(found, ["option", "instrument", "side", "state"], rows, as_json=as_json)
+        words = {"writer": "you wrote", "holder": "you bought"}
+        rows = [
+            [str(one["option"].get("id", "")), one["instrument"], words.get(one["role"], str(one["role"])),
+             str(one["option"].get("state", ""))]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["option", "instrument", "side", "state"], rows, as_json=as_json)
 
 
 @command(of=app)
@@ -301,12 +313,12 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the trades that you made and that others made with you, the newest first."""
     with _account(side) as account:
         found, ours = account.http.get("/fills"), account.member.identity.hex()
-    rows = [
-        [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
-         _btc(one["price_sats"]), usd(one["price_cents"]), one["state"], one["option_id"]]
-        for one in found["items"]
-    ]  # fmt: skip
-    _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
+        rows = [
+            [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
+             _btc(one["price_sats"]), usd(one["price_cents"]), one["state"], one["option_id"]]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
 
 
 # ---- prices, offers, screens
@@ -423,8 +435,9 @@ def _seconds(text: str) -> int:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(str(row[at])) for row in (names, *rows)) for at in range(len(names))]
-    for row in (names, *rows):
+    shown = [[printable(cell, 80) for cell in row] for row in (names, *rows)]
+    widths = [max(len(row[at]) for row in shown) for at in range(len(names))]
+    for row in shown:
         typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -441,7 +454,7 @@ def _said(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(value)
     else:
-        typer.echo("\n".join(f"{name}: {one}" for name, one in value.items()))
+        typer.echo("\n".join(f"{name}: {printable(one, 200)}" for name, one in value.items()))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "final": ("done", "✓"), "conflicted": ("bad", "✕"), "replaced": ("quiet", NONE),
     "ordered": ("wait", "○"), "offered": ("work", "◔"), "signed": ("work", "◑"), "checked": ("work", "◕"),
     "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
-    "taken": ("work", "◑"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
+    "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""

@@ -16,11 +16,12 @@ from contextlib import suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
-from btcfi.adapters.desk_key import make_desk_key
+from btcfi.adapters.desk_key import encode_desk, make_desk_key, public_path
 from btcfi.adapters.files import (
     UntrustedFileError,
     make_private,
     write_private,
+    write_public,
 )
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
@@ -55,7 +56,9 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
     keys = oracles.prepare(deployment, wait=wait)
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
-    make_desk_key(deployment.desk_key_file)
+    desk = make_desk_key(deployment.desk_key_file)
+    network = deployment.data_dir / oracles.NETWORK  # public keys alone: the API may mount it, and not the key's folder
+    write_public(public_path(network / deployment.desk_key_file.name), json.dumps(encode_desk(desk.public)).encode())
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
         make_private(mailbox, named=True)

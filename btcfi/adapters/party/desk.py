@@ -6,6 +6,7 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,16 +38,22 @@ from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, UnixSeconds
+
+log = logging.getLogger(__name__)
 
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
 
 LAPSED_SECONDS: Final = 5
 """After a deal's time its coins are free, where nothing that spends them was signed."""
+
+UNFUNDED_SECONDS: Final = 60
+"""After a deal's time what we have signed and nobody has broadcast goes home: until then the buyer, a stranger, holds
+an option that it has not paid for. An honest one broadcasts within the deal's time, and is at once seen in the pool."""
 
 
 class AlreadySignedError(ConflictError):
@@ -152,6 +159,8 @@ class PartyDesk:
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
             _remember_deal(contract, agreed)
             self._keep(contract)
+        if agreed is not None:  # the other side has seconds to answer, and then our own guest is asked
+            self._agreements.guest_of(terms.announcements[0].event).begin()
         return offer
 
     def accept(
@@ -209,13 +218,30 @@ class PartyDesk:
                 yield
 
     def let_go_lapsed(self) -> list[str]:
-        """Free the coins of deals whose time is over and that spend nothing of ours; return the contracts' names."""
-        since, gone = self._clock() - LAPSED_SECONDS, []
+        """Free the coins of deals whose time is over and that nobody has funded; return the contracts' names.
+
+        Where we have signed the funding, the next watch spends them.
+        """
+        now, gone = self._clock(), []
         for contract in self._store.contracts():
-            if contract.sign_by is None or contract.sign_by > since or contract.withdrawn or contract.may_be_funded:
+            if contract.sign_by is None or now < contract.sign_by + LAPSED_SECONDS or contract.withdrawn:
                 continue
-            gone += self.withdraw("", contract.offer.id.hex())
+            late = now >= contract.sign_by + UNFUNDED_SECONDS
+            try:
+                if not contract.may_be_funded or (late and self._waits_unfunded(contract)):
+                    gone += self.withdraw("", contract.offer.id.hex())
+            except BtcfiError as e:  # one contract's trouble is its own: an outside wallet has it, or its file is lost
+                log.warning("the coins of contract %s are not let go: %s", contract.offer.id.hex()[:16], e)
         return gone
+
+    def _waits_unfunded(self, contract: PartyContract) -> bool:
+        """Return whether our signed half waits for the other side: our own coins lie there, also as the pool knows."""
+        if contract.funding is not None or contract.funded or contract.cancelled is not None or contract.ours is None:
+            return False
+        coins = [coin.outpoint for coin in contract.ours.coins]
+        if contract.fund_by is not None and contract.fund_by <= self._node.chain_info().median_time:
+            return False  # it goes home already
+        return all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
@@ -249,28 +275,36 @@ class PartyDesk:
 
         order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
         signature of ours on the funding has left is kept as it is, since the other side may still fund it; of a
-        market's deal its coins go home at the next watch, by spending them. What is withdrawn is never signed. Raises
+        market's deal its coins go home by spending them. What is withdrawn is never signed. Raises
         StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
-        done, kept = [], []
+        done: list[str] = []
+        kept: list[str] = []
+        going: list[str] = []
         for name in names:
             with self._store.alone():
                 contract = self._store.load(name)
                 if contract.may_be_funded or contract.cancelled is not None:
-                    (done if self._goes_home(contract) else kept).append(name)
+                    (going if self._goes_home(contract) else kept).append(name)
                     continue
                 if not contract.withdrawn:
                     contract.withdrawn = True
                     self._store.save(contract)
                 done.append(name)
+        for name in going:
+            try:
+                self.cancel(name)
+            except BtcfiError as e:
+                log.warning("contract %s came to nothing, and its coins are not home yet: %s", name[:16], e)
+        done += going
         if kept and not done:
             what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
             raise StepOutOfOrderError(kept[0], what)
         return done
 
     def _goes_home(self, contract: PartyContract) -> bool:
-        """Have the watch take the coins of a deal home that we have signed and nobody has funded; False of any other.
+        """Return whether it is a deal that we have signed and nobody has funded: the watch sends its funding no more.
 
         Who tells us that it came to nothing may lie: then both sides' coins are where they were, less a fee within our
         fee rule. A funding that our node knows goes on.

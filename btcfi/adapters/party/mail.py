@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -163,7 +163,8 @@ class PartyMail:
         """Free what a deal that came to nothing holds: a service that never says so must not hold our coins."""
         if self._deals is not None and monotonic() >= self._let_go_at:
             for name in self._desk.let_go_lapsed():
-                log.info("contract %s was not signed in time; its coins are free", name[:16])
+                log.info("contract %s came to nothing in its time; its coins are free", name[:16])
+                self._walked = None  # what was signed goes home by the watch, which waits for no block
             self._let_go_at = monotonic() + LOOK_AGAIN_SECONDS
 
     def _waiting_in(self, folder: Path) -> list[Path]:
@@ -311,17 +312,19 @@ class PartyMail:
             raise InvalidInputError(WHERE, "of a market that we have not joined", JOIN)
         return self._deals.agree(message[WHERE], terms=terms, role=role, name=name)
 
-    def _check_not_withdrawn(self, name: str) -> None:
-        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first."""
+    def _check_not_withdrawn(self, name: str, *, rooms: Sequence[str] = ("", *_ROOMS)) -> None:
+        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first.
+
+        rooms: of the inbox in which its withdrawal lies; once that was handled, a contract says so itself.
+        """
         withdrawal = f"{name}.withdrawal.json"
-        if any((self._inbox / room / withdrawal).exists() for room in ("", *_ROOMS)):
+        if any((self._inbox / room / withdrawal).exists() for room in rooms):
             raise SaleWithdrawnError(name)
 
     def _withdrawal(self, message: Any, name: str) -> None:  # noqa: ANN401 - JSON
         for kind in ("proposal", "offer"):
             self._waits_no_more(self._inbox / f"{name}.{kind}.json")
         self._desk.withdraw(name, decode_withdrawal(message).offer_id)
-        self._walked = None  # what was signed goes home by the watch
 
     def _close_proposal(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         proposal = decode_close_proposal(message)
@@ -332,10 +335,12 @@ class PartyMail:
         )
         return "close-request", encode_close_request(request)
 
-    def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+    def _accept(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name, rooms=("",))
         return "sign", encode_sign(self._desk.sign(decode_accept(message)))
 
-    def _sign(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+    def _sign(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name, rooms=("",))
         return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
 
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON

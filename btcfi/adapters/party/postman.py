@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from btcfi.adapters.files import (
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 25
 """Of a long poll; a proxy on the way cuts off what takes half a minute."""
+
+LEAST_WAIT_SECONDS: Final = 1.0
+"""Of a long poll that brings nothing."""
 
 MOST_AT_ONCE: Final = 32
 """Letters of one answer."""
@@ -152,6 +156,7 @@ class Postman:
     def _keep_fetching(self) -> None:
         tries = 0
         while not self._stopping.is_set():
+            began = monotonic()
             try:
                 new = self.fetch(WAIT_SECONDS)
             except (BtcfiError, OSError) as e:
@@ -159,8 +164,9 @@ class Postman:
                 tries += 1
             else:
                 self._note("fetch", None)
-                # a desk that repeats itself is asked no more often than one that is away
-                tries = 0 if new is None or new else tries + 1
+                # a desk that repeats itself, or that has nothing to say at once, is asked no more than one that is away
+                waited = new is None and monotonic() >= began + LEAST_WAIT_SECONDS
+                tries = 0 if new or waited else tries + 1
             if tries:
                 self._stopping.wait(PAUSES[min(tries, len(PAUSES)) - 1])
 

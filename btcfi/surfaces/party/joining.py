@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +17,7 @@ from btcfi.adapters.party.identity import IDENTITY_FILE, identity_secret
 from btcfi.adapters.party.membership import Membership, OtherDeskJoinedError, forget, joined, keep
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.sealed_letters import box_key
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.market.account import (
     ACCOUNT_NAME,
@@ -63,6 +66,44 @@ _DESK: Final = record(
 )  # fmt: skip
 
 
+def register(
+    side: Side, url: str, name: str, words: str, found: DeskInfo, *, identity: Path | None = None,
+    identity_words: str | None = None, ask: Callable[[bytes, bool], None] = lambda *_: None,
+) -> tuple[Membership, bool]:  # fmt: skip
+    """Pin a desk and register there; return what is pinned, and whether it was before.
+
+    url: empty where the party's messages are files: then nobody is told. ask: sees whom it is about, and whether the
+    identity is to sign, and refuses by raising. Raises OtherDeskJoinedError, and what the desk answers.
+    """
+    keystore = open_keystore(side.store.keystore_path, words)
+    owner, before = Owner(side.store, keystore).pin().identity, joined(side.folder, keystore)
+    _check_before(before, found)
+    member = None if before is None else replace(before, url=url)
+    same = (
+        member is not None and member.is_of(keystore) and (member.identity, member.registration.name) == (owner, name)
+    )
+    ask(owner, not same)
+    if member is None or not same:
+        path = side.folder / IDENTITY_FILE if identity is None else identity
+        secret = identity_secret(path, words if identity_words is None else identity_words)
+        _check_identity(secret, owner)
+        registered = _registered(keystore, secret, found.desk_key, name, before)
+        member = Membership(url=url, network=found.network, desk_box=found.box_key, registered=registered)
+    if member != before:  # kept first, so that the same one is sent again
+        keep(side.folder, keystore, member)
+    if url:
+        _tell(side, keystore, member, before)
+    return member, member == before
+
+
+def desk_info(url: str) -> DeskInfo:
+    """Return what a desk says of itself. Raises DeskAwayError, InvalidInputError."""
+    from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - httpx; most commands need none
+
+    with SignedHttp(url) as http:
+        return _DESK.read(http.get("/desk"), "desk")
+
+
 @command()
 def join(
     *,
@@ -78,44 +119,33 @@ def join(
 
     Again it shows what is pinned and changes nothing.
     """
-    from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - httpx; most commands need none
+    ACCOUNT_NAME.read(name, "--name")
+    found = desk_info(url)
+    _check_network(side, found)
+
+    def ask(owner: bytes, signs: bool) -> None:  # noqa: FBT001 - two words of a callback
+        if not as_json:
+            typer.echo(_screen(url, found, owner, name), err=True)
+        if signs:
+            confirm("Pin these keys, and register?", f"desk {found.desk_key.hex()[:16]}", yes=yes)
 
     words = passphrase_of(side.passphrase_file)
-    keystore = open_keystore(side.store.keystore_path, words)
-    owner = Owner(side.store, keystore).pin().identity
-    ACCOUNT_NAME.read(name, "--name")
-    with SignedHttp(url) as http:
-        found = _DESK.read(http.get("/desk"), "desk")
-    before = joined(side.folder, keystore)
-    _check_before(before, found)
-    _check_network(side, found)
-    if not as_json:
-        typer.echo(_screen(url, found, owner, name), err=True)
-    member = None if before is None else replace(before, url=url)
-    if member is None or not member.is_of(keystore) or (member.identity, member.registration.name) != (owner, name):
-        confirm("Pin these keys, and register?", f"desk {found.desk_key.hex()[:16]}", yes=yes)
-        secret = identity_secret(
-            identity or side.folder / IDENTITY_FILE,
-            words if identity_passphrase_file is None else passphrase_of(identity_passphrase_file),
-        )
-        _check_identity(secret, owner)
-        registered = _registered(keystore, secret, found.desk_key, name, before)
-        member = Membership(url=url, network=found.network, desk_box=found.box_key, registered=registered)
-    _register(side, keystore, member, before)
-    _say_joined(member, found, again=member == before)
+    identity_words = None if identity_passphrase_file is None else passphrase_of(identity_passphrase_file)
+    member, again = register(
+        side, url, name, words, found, identity=identity, identity_words=identity_words, ask=ask
+    )  # fmt: skip
+    _say_joined(member, found, again=again)
 
 
-def _register(side: Side, keystore: Keystore, member: Membership, before: Membership | None) -> None:
-    """Pin a desk and tell it who we are; the registration is kept first, so that the same one is sent again."""
+def _tell(side: Side, keystore: Keystore, member: Membership, before: Membership | None) -> None:
+    """Tell the desk who we are; where it does not take that, what was pinned before stays."""
     from btcfi.adapters.signed_http import DeskRefusedError, SignedHttp  # noqa: PLC0415 - as above
 
-    if member != before:
-        keep(side.folder, keystore, member)
     try:
         with SignedHttp(member.url) as http:
             http.post("/accounts", encode_signed_registration(member.registered))
     except DeskRefusedError:
-        if member != before:  # it has not taken it: what was pinned before stays
+        if member != before:
             forget(side.folder) if before is None else keep(side.folder, keystore, before)
         raise
 
@@ -162,9 +192,9 @@ def _screen(url: str, found: DeskInfo, owner: bytes, name: str) -> str:
         "desk key": found.desk_key.hex(),
         "letters to it": f"are sealed to {found.box_key.hex()}",
         "network": found.network,
-        "feed": found.feed,
-        "oracles": f"{found.oracle_threshold} of {len(keys)} must agree: " + ", ".join(keys),
-        "rules of the price": found.preset_sha256,
+        "feed": printable(found.feed, 40),
+        "oracles": f"{found.oracle_threshold} of {len(keys)} must agree: " + printable(", ".join(keys), 4_000),
+        "rules of the price": printable(found.preset_sha256, 64),
         "you are": f"{name}, {owner.hex()}",
         "what it can do": "carry letters, or not; it signs nothing for you, and your mandate bounds what you sign",
     })  # fmt: skip

@@ -16,8 +16,8 @@ from fastapi.routing import APIRoute
 from btcfi.pricing.premium import warm_up
 from btcfi.surfaces.rest import published, reference, streams, v1
 from btcfi.surfaces.rest.admission import Admission, Operations
-from btcfi.surfaces.rest.auth import ROLE, Gate
-from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.auth import ROLE, SIGNERS, Gate, widened
+from btcfi.surfaces.rest.deps import SIGNED, Deps
 from btcfi.surfaces.rest.examples import illustrate
 from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
@@ -37,9 +37,14 @@ COUNTED: Final = {
 }
 """Headers of every answer, and of those that know their caller."""
 
+SIGNATURE: Final = {
+    "type": "apiKey", "in": "header", "name": "Authorization",
+    "description": "BTCFi-Signature account=IDENTITY,at=UNIX,signature=HEX: an account's request key over the request.",
+}  # fmt: skip
+
 ABOUT: Final = (
     "Options on Bitcoin whose settlement anybody can check. Errors are application/problem+json; every POST that "
-    "creates takes an Idempotency-Key; a key goes into Authorization: Bearer."
+    "creates takes an Idempotency-Key, or is signed. A key goes into Authorization: Bearer; an account signs requests."
 )
 
 
@@ -109,7 +114,11 @@ def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
         for path in written["paths"].values():
             for operation in path.values():
                 role = operation.get(ROLE)
-                if role in anonymous_roles:
+                if role in SIGNERS:
+                    # no key is a signature, and what everybody may ask an account may
+                    keys = [] if role == SIGNED else operation["security"]
+                    operation["security"] = [*keys, {"Signature": []}]
+                if role in widened(anonymous_roles):
                     operation["security"].append({})
                 said = ANSWERED | (COUNTED if role is not None else {})
                 for status, response in operation["responses"].items():
@@ -117,6 +126,7 @@ def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
                         response["headers"] = {
                             name: {"description": about, "schema": {"type": "string"}} for name, about in said.items()
                         } | response.get("headers", {})
+        written["components"]["securitySchemes"]["Signature"] = SIGNATURE
         illustrate(written)
         finished.append(written)
         return written

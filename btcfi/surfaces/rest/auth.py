@@ -154,7 +154,7 @@ class Gate:
         host = request.client.host if request.client else "unknown"
         stranger = Caller(
             id=f"anonymous {host}",
-            roles=_widened(self._deps.anonymous_roles),
+            roles=widened(self._deps.anonymous_roles),
             requests_per_minute=self._deps.limits.anonymous_requests_per_minute,
             counted=f"anonymous {who_counts(host)}",
             anonymous=True,
@@ -240,7 +240,7 @@ class Gate:
             self._give_back(guesser)
         limit, account = (row.requests_per_minute, row.account_id) if row is not None else (0, None)
         return Caller(
-            id=shown.id, roles=_widened(roles, account), requests_per_minute=limit, counted=shown.id, shown=shown,
+            id=shown.id, roles=widened(roles, account), requests_per_minute=limit, counted=shown.id, shown=shown,
             account=account,
         )  # fmt: skip
 
@@ -327,7 +327,7 @@ def _remember(known: OrderedDict[str, T], name: str, value: T) -> None:
         known.popitem(last=False)
 
 
-def _widened(roles: frozenset[str], account: str | None = None) -> frozenset[str]:
+def widened(roles: frozenset[str], account: str | None = None) -> frozenset[str]:
     """Return a caller's roles with what they bring: an operator, and who reads for an account, sees its things."""
     return roles | {ACCOUNT} if OPERATE in roles or (account is not None and READ in roles) else roles
 

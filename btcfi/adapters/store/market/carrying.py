@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from btcfi.adapters.store.market.tables import (
     FirmOfferRow,
     LetterRow,
     TakeRow,
+    TakeState,
 )
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.tables import OptionRow, OptionState
@@ -98,10 +100,10 @@ def folder_accounts(session: Session) -> list[AccountRow]:
     return list(session.execute(query.order_by(col(AccountRow.id))).scalars())
 
 
-def named_desks(session: Session) -> frozenset[str]:
-    """Return the ids of at most a few accounts' services, as their registrations have them: JSON texts."""
-    query = select(col(AccountRow.registration)).order_by(col(AccountRow.updated_at_unix).desc())
-    return frozenset(session.execute(query.limit(20)).scalars())
+def named_desks(session: Session, *, limit: int = 20) -> frozenset[str]:
+    """Return the keys, hex, of the services that the newest registrations are for: ours alone, or it was exchanged."""
+    query = select(col(AccountRow.registration)).order_by(col(AccountRow.joined_at_unix).desc(), col(AccountRow.id))
+    return frozenset(json.loads(text)["desk"] for text in session.execute(query.limit(limit)).scalars())
 
 
 # ---- letters
@@ -140,6 +142,11 @@ def has_work(session: Session) -> bool:
     if session.execute(select(or_(mail, ordered))).scalar_one():
         return True
     return bool(undelivered(session, limit=1))
+
+
+def under_way(session: Session) -> bool:
+    """Return whether a take waits for signatures: then letters come soon."""
+    return bool(session.execute(select(exists().where(col(TakeRow.state) == TakeState.TAKEN))).scalar_one())
 
 
 def undelivered(session: Session, *, limit: int = AT_ONCE) -> list[ContractRow]:

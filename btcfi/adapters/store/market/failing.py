@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
@@ -20,10 +21,17 @@ from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
 from btcfi.units import UnixSeconds
+
+LOOKED_UP: Final = 100
+"""Fundings whose coins are asked of the node at one block: each has two messages to be read."""
+
+_TELL: Final = Work(flow="exchange")
+"""Both sides' coins are free once they know."""
 
 
 def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: UnixSeconds) -> bool:
@@ -37,7 +45,14 @@ def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: 
     contracts.note_refusal(session, option_id, role.value, problem, now=now)
     with suppress(NotCancellableError):  # the option has failed, so both are told; ``fail_lost`` ends the take, too
         takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
+    enqueue(session, [_TELL], now=now)
     return True
+
+
+def fail_by_us(session: Session, option_id: str, problem: str, *, now: UnixSeconds) -> None:
+    """Note that a take has failed by none of its sides."""
+    takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=now)
+    enqueue(session, [_TELL], now=now)
 
 
 def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
@@ -76,13 +91,14 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
 
 
 def stuck_with_us(session: Session, *, now: UnixSeconds, seconds: int) -> list[str]:
-    """Return the options of takes for which we have not ordered a contract, or not checked one, for so long."""
+    """Return the options of takes that are not checked so long after they were made: no side was late, so we are.
+
+    Counted from the contract's order, and of one that is not ordered from the take.
+    """
     ordered = select(ContractRow).where(col(ContractRow.option_id) == col(TakeRow.option_id))
-    with_us = ordered.where(
-        or_(col(ContractRow.state) != ContractState.SIGNED, ~lapsed(col(ContractRow.updated_at_unix), now, seconds))
-    )
+    lately = ordered.where(~lapsed(col(ContractRow.created_at_unix), now, seconds))
     query = select(col(TakeRow.option_id)).where(
-        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.updated_at_unix), now, seconds), ~with_us.exists()
+        col(TakeRow.state) == TakeState.TAKEN, lapsed(col(TakeRow.created_at_unix), now, seconds), ~lately.exists()
     )
     return list(session.execute(query.limit(AT_ONCE)).scalars())
 
@@ -100,8 +116,11 @@ class Unfunded:
     """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
 
 
-def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unfunded]:
-    """Return the takes whose funding the seller has signed and no block holds, for so long."""
+def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) -> list[Unfunded]:
+    """Return the takes whose funding the seller has signed and no block holds, for so long.
+
+    turn: where there are more than LOOKED_UP, each turn gives others.
+    """
     query = (
         select(ContractRow, OptionRow)
         .join(TakeRow, col(TakeRow.option_id) == col(ContractRow.option_id))
@@ -112,10 +131,11 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int) -> list[Unf
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
             lapsed(col(ContractRow.updated_at_unix), now, seconds),
         )
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+        .order_by(col(ContractRow.option_id))
     )
+    many = session.execute(select(func.count()).select_from(query.subquery())).scalar_one()
     found = []
-    for row, option in session.execute(query.limit(100)):
+    for row, option in session.execute(query.offset(turn * LOOKED_UP % max(many, 1)).limit(LOOKED_UP)):
         offer, accepted = contracts.halves_of(session, row)
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
@@ -140,3 +160,4 @@ def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds)
     takes.fail_take(
         session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip
+    enqueue(session, [_TELL], now=now)

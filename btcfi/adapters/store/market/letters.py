@@ -75,21 +75,17 @@ def _unhandled() -> Any:  # noqa: ANN401 - a column expression, as the partial i
 
 
 def waiting(
-    session: Session, recipient: str | None, *, after: int = 0, limit: int = 50, each: int | None = None
+    session: Session, recipient: str | None, *, after: int = 0, limit: int = 50
 ) -> list[LetterRow]:  # fmt: skip
     """Return letters that are not acknowledged, of a number above ``after``, in order.
 
-    each: the most of one sender, so that none stands before all the others. A number that this store has not reached
-    (it was restored) counts as 0; who acknowledges what it reads needs no other.
+    A number that this store has not reached (it was restored) counts as 0; who acknowledges what it reads needs no
+    other.
     """
     if after > newest(session):
         after = 0
     where = (col(LetterRow.recipient) == (recipient or DESK), _unhandled(), col(LetterRow.id) > after)
     query = select(LetterRow).where(*where)
-    if each is not None:
-        place = func.row_number().over(partition_by=col(LetterRow.sender), order_by=col(LetterRow.id))
-        placed = select(col(LetterRow.id).label("id"), place.label("place")).where(*where).subquery()
-        query = select(LetterRow).join(placed, placed.c.id == col(LetterRow.id)).where(placed.c.place <= each)
     return list(session.execute(query.order_by(col(LetterRow.id)).limit(limit)).scalars())
 
 

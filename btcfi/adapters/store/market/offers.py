@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState
-from btcfi.adapters.store.options.sales import Market
+from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState, TakeRow
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
-from btcfi.adapters.store.spine.tables import CounterRow
+from btcfi.adapters.store.spine.tables import CounterRow, EventRow
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
 from btcfi.units import UnixSeconds
+
+if TYPE_CHECKING:
+    from btcfi.adapters.store.options.sales import Market
 
 RANKS: Final = "offer_ranks"
 """The counter that numbers offers in the order of their posting."""
@@ -225,6 +227,23 @@ def _end(session: Session, query: Any, state: OfferState, now: UnixSeconds) -> l
     return [one.row for one in cross_all(session, [Crossing(row=row) for row in rows], state, now=now)]
 
 
+def prune_offers(session: Session, *, before: UnixSeconds, most: int = AT_ONCE) -> int:
+    """Forget offers that ended and lapsed before a second and of which nothing was ever taken; return how many.
+
+    Their events go with them, so that the log still replays to the rows. None can come back: its time is over.
+    """
+    of_it = select(col(TakeRow.id)).where(col(TakeRow.offer_id) == col(FirmOfferRow.id))
+    query = select(col(FirmOfferRow.id)).where(
+        col(FirmOfferRow.created_at_unix) < before, col(FirmOfferRow.valid_until_unix) < before,
+        col(FirmOfferRow.state).in_((OfferState.WITHDRAWN, OfferState.EXPIRED)), ~of_it.exists(),
+    )  # fmt: skip
+    ids = list(session.execute(query.order_by(col(FirmOfferRow.created_at_unix)).limit(most)).scalars())
+    gone = col(EventRow.entity) == "firm_offer", col(EventRow.entity_id).in_(ids)
+    for statement in (delete(EventRow).where(*gone), delete(FirmOfferRow).where(col(FirmOfferRow.id).in_(ids))):
+        session.execute(statement.execution_options(synchronize_session=False))
+    return len(ids)
+
+
 # ---- what takes do to offers
 
 
@@ -263,7 +282,7 @@ def lose_rank(session: Session, account_id: str, *, now: UnixSeconds) -> int:
     take_ranks(session, 0)  # nobody posts meanwhile
     query = select(col(FirmOfferRow.rank), col(FirmOfferRow.id)).where(col(FirmOfferRow.account_id) == account_id)
     locked = query.where(still_open()).order_by(col(FirmOfferRow.id)).with_for_update(key_share=True)
-    ids = [name for _, name in sorted(session.execute(locked).tuples())]
+    ids = [name for _, name in sorted(session.execute(locked).all())]
     if ids:
         first = take_ranks(session, len(ids)) - len(ids) + 1
         rows = [{"id": name, "rank": rank, "updated_at_unix": now} for rank, name in enumerate(ids, start=first)]

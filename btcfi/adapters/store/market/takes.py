@@ -6,9 +6,9 @@ Locks are taken in one order: the option, its contract, the take, the counter of
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.accounts import SuspendedError, account
@@ -34,34 +34,24 @@ from btcfi.adapters.store.options.backlog import refuse_above
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import NoPriceYetError, Owners, store_option
-from btcfi.adapters.store.options.sales import Market, SaleRule, read_market
 from btcfi.adapters.store.options.tables import (
     LOCKED_OPTIONS,
     SETTLED_OPTIONS,
-    UNFUNDED_OPTIONS,
     OptionRow,
-    OptionState,
 )
 from btcfi.adapters.store.spine.database import clock_of
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
-from btcfi.adapters.store.spine.tables import EventRow
-from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.market.firm_offer import Deal, Side, SignedTake, deal_of, encode_signed_take
+from btcfi.market.firm_offer import Deal, SignedTake, deal_of, encode_signed_take
 from btcfi.options.terms import validate_terms
 from btcfi.units import UnixSeconds
 
+if TYPE_CHECKING:
+    from btcfi.adapters.store.options.sales import Market, SaleRule
+
 MAX_PROBLEM: Final = 300
 """Characters of why a take failed, which may repeat what somebody else wrote."""
-
-_TURN: Final = {
-    ContractState.ORDERED: Role.SELLER,
-    ContractState.OFFERED: Role.BUYER,
-    ContractState.ACCEPTED: Role.SELLER,
-    ContractState.CHECKED: Role.BUYER,
-}
-"""Who has to speak next."""
 
 
 def take(
@@ -99,6 +89,8 @@ def _fit_market(
     session: Session, deal: Deal, rule: SaleRule, *, now: UnixSeconds, wall: UnixSeconds, before: Market | None
 ) -> Market:
     """Return the market that a deal may be made in, as any sale. Raises NoPriceYetError and as ``take``."""
+    from btcfi.adapters.store.options.sales import read_market  # noqa: PLC0415 - numpy, which only taking needs
+
     market = read_market(session, rule, now=now, before=before)
     if market is None:
         raise NoPriceYetError(rule.feed)
@@ -206,45 +198,3 @@ def fail_take(
         cross(session, offer, OfferState.BROKEN, now=now, detail=f"take {row.id[:16]}")
     give_back(session, offer, row.quantity, now=now)
     return row
-
-
-def overdue(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[TakeRow, str]]:
-    """Return the takes of which a side has not done its step for ``seconds``, and whose turn it is (``Fault``).
-
-    Since the contract's last step, not its last message: who sends wrong ones wins no time. A sale that was cancelled
-    or has failed otherwise is the desk's to end, at once. What waits for the buyer after the check is listed as well,
-    and can be taken back only when it can no more be funded (``fail_take``).
-    """
-    entity, name = col(EventRow.entity), col(EventRow.entity_id)
-    moved = select(func.max(col(EventRow.at_unix))).where(entity == "contract", name == col(TakeRow.option_id))
-    query = (
-        select(TakeRow, OptionRow, ContractRow, moved.scalar_subquery())
-        .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
-        .outerjoin(ContractRow, col(ContractRow.option_id) == col(TakeRow.option_id))
-        .where(col(TakeRow.state).in_(PENDING_TAKES))
-        .order_by(col(TakeRow.created_at_unix), col(TakeRow.id))
-    )
-    found: list[tuple[TakeRow, str]] = []
-    for row, option, contract, at in session.execute(query):
-        turn = _turn(row, option, contract)
-        over = option.state in (OptionState.CANCELLED, OptionState.FAILED)
-        if turn is not None and (over or now - max(at or 0, row.created_at_unix) >= seconds):
-            found.append((row, turn.value))
-    return found
-
-
-def _turn(row: TakeRow, option: OptionRow, contract: ContractRow | None) -> Fault | None:
-    """Return who has to do something about a take; None where it is funded, and only our note of that is missing."""
-    if option.state not in (*UNFUNDED_OPTIONS, OptionState.CANCELLED):
-        return None
-    if contract is None or option.state == OptionState.CANCELLED or contract.state == ContractState.CANCELLED:
-        return Fault.DESK
-    if contract.state == ContractState.FUNDED:
-        return None
-    state: Any = ContractState(contract.state)
-    # what failed its check is the seller's to mend; without an error the check is ours
-    lied = state == ContractState.SIGNED and contract.last_error is not None
-    role = Role.SELLER if lied else _TURN.get(state)
-    if role is None:
-        return Fault.DESK
-    return Fault.MAKER if role is Side(row.side).role else Fault.TAKER

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, literal_column, or_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market.offers import still_open
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow, TakeState
+from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
 from btcfi.market.firm_offer import Side
@@ -25,6 +25,10 @@ from btcfi.units import UnixSeconds
 
 STANDING: Final = (OptionState.CREATED, *LOCKED_OPTIONS)
 """States of an option that is a position, or is about to be one."""
+
+
+STANDS: Final[ColumnElement[bool]] = col(TakeRow.state) != literal_column("'failed'")
+"""That a take has not failed, as the partial indexes have it: a literal, as in ``still_open``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,7 @@ def chain(session: Session, expiry: int, now: UnixSeconds) -> list[ChainRow]:
     query = query.where(col(FirmOfferRow.expiry_unix) == expiry, still_open(now=now), col(FirmOfferRow.taker).is_(None))
     levels: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
     # plain tuples of the driver: five thousand rows of mapped classes take five times as long
-    for instrument, side, price, rank, cents, remaining in session.execute(query).tuples():
+    for instrument, side, price, rank, cents, remaining in session.execute(query):
         levels.setdefault((instrument, side), []).append((price, rank, cents, remaining))
     return [
         ChainRow(
@@ -138,7 +142,8 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
 def expiries(session: Session, now: UnixSeconds) -> Sequence[int]:
     """Return the expiries that have an open offer, the next first."""
     at = col(FirmOfferRow.expiry_unix)
-    return session.exec(select(at).where(still_open(now=now)).distinct().order_by(at)).all()
+    # every expiry is above 0: by this the index of the open ones is read, and no other offer
+    return session.exec(select(at).where(still_open(now=now), at > 0).distinct().order_by(at)).all()
 
 
 # ---- one account's; the operator's where there is no account
@@ -179,8 +184,7 @@ def take_of(session: Session, account: str | None, take_id: str) -> TakeRow | No
 
 def fills(session: Session, account: str | None, *, limit: int, cursor: str | None = None) -> Page[TakeRow]:
     """Return the same as ``takes_of`` without those that failed."""
-    stands = select(TakeRow).where(aside(TakeRow.state) != TakeState.FAILED.value)
-    return _takes(session, stands, account, limit=limit, cursor=cursor)
+    return _takes(session, select(TakeRow).where(STANDS), account, limit=limit, cursor=cursor)
 
 
 def _takes(
@@ -200,15 +204,14 @@ def positions(
 
     account: None: of every account. states: of the options. Raises NoSuchPageError.
     """
-    query = select(OptionRow).where(aside(OptionRow.state).in_(list(states)))
-    at, key = col(OptionRow.created_at_unix), col(OptionRow.id)
     if account is None:
-        page = newest_page(
-            session, query.where(col(OptionRow.writer).is_not(None)), at, key, limit=limit, cursor=cursor
-        )
+        owned = select(OptionRow).where(col(OptionRow.writer).is_not(None))
+        some = [owned.where(OptionRow.state == state) for state in states]
     else:
-        both = [query.where(OptionRow.writer == account), query.where(OptionRow.holder == account)]
-        page = either_page(session, both, at, key, limit=limit, cursor=cursor)
+        query = select(OptionRow).where(aside(OptionRow.state).in_(list(states)))
+        some = [query.where(OptionRow.writer == account), query.where(OptionRow.holder == account)]
+    at, key = col(OptionRow.created_at_unix), col(OptionRow.id)
+    page = either_page(session, some, at, key, limit=limit, cursor=cursor)
     taken = [row.take_id for row in page.rows if row.take_id is not None]
     found = session.exec(select(TakeRow).where(col(TakeRow.id).in_(taken))).all() if taken else []
     takes = {row.id: row for row in found}
@@ -219,11 +222,6 @@ def positions(
     return Page(rows=rows, following=page.following)
 
 
-def is_of(row: OptionRow, account: str) -> bool:
-    """Return whether an account is a side of an option."""
-    return account in (row.writer, row.holder)
-
-
 # ---- everybody's
 
 
@@ -231,7 +229,7 @@ def trades(
     session: Session, *, instrument: str | None = None, limit: int, cursor: str | None = None
 ) -> Page[Trade]:  # fmt: skip
     """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError."""
-    query = select(TakeRow).where(aside(TakeRow.state) != TakeState.FAILED.value)
+    query = select(TakeRow).where(STANDS)
     if instrument is not None:
         query = query.where(TakeRow.instrument == instrument)
     at, key = col(TakeRow.created_at_unix), col(TakeRow.id)
@@ -253,12 +251,6 @@ def accounts(session: Session, *, limit: int, cursor: str | None = None) -> Page
     return newest_page(session, select(AccountRow), at, key, limit=limit, cursor=cursor)
 
 
-def names_of(session: Session, identities: Collection[str]) -> dict[str, str]:
-    """Return the names of some accounts, by identity."""
-    query = select(AccountRow.id, AccountRow.name).where(col(AccountRow.id).in_(list(identities)))
-    return dict(session.exec(query).all())
-
-
 def api_keys_of(session: Session, account: str) -> Sequence[ApiKeyRow]:
     """Return the API keys that are bound to an account, the oldest first."""
     query = select(ApiKeyRow).where(ApiKeyRow.account_id == account)
@@ -267,7 +259,6 @@ def api_keys_of(session: Session, account: str) -> Sequence[ApiKeyRow]:
 
 def times_to_check(session: Session, *, limit: int = 1_000) -> Sequence[int]:
     """Return how long the newest takes took from their commit to both sides' checked signatures, milliseconds."""
-    checked = aside(TakeRow.checked_ms).is_not(None)
-    query = select_columns(col(TakeRow.created_ms), col(TakeRow.checked_ms)).where(checked)
+    query = select_columns(col(TakeRow.created_ms), col(TakeRow.checked_ms)).where(STANDS)
     newest = query.order_by(col(TakeRow.created_at_unix).desc(), col(TakeRow.id).desc()).limit(limit)
-    return [(end or 0) - start for start, end in session.execute(newest).tuples()]
+    return [end - start for start, end in session.execute(newest) if end is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -15,7 +15,6 @@ from fastapi.concurrency import run_in_threadpool
 from btcfi.adapters.sealed_letters import OVERHEAD
 from btcfi.adapters.store.market import letters
 from btcfi.adapters.store.market.tables import LetterRow
-from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.errors import InvalidInputError
 from btcfi.market.letter import LETTER_NAME
 from btcfi.options.order import read_body
@@ -43,8 +42,8 @@ class _Posted:
 _POSTED: Final = record(_Posted, exact=True, name=LETTER_NAME, sealed=BASE64)
 
 
-def add_letters(routes: APIRouter, deps: Deps, bell: Bell, wake: Callable[[], None]) -> None:
-    """Add the routes. ``wake``: told that a letter came."""
+def add_letters(routes: APIRouter, deps: Deps, bell: Bell) -> None:
+    """Add the routes. The exchange looks for letters by itself, four times a second."""
     limits = deps.limits
     places = Places(each=limits.waiting_per_account, most=limits.waiting)
 
@@ -57,7 +56,7 @@ def add_letters(routes: APIRouter, deps: Deps, bell: Bell, wake: Callable[[], No
     )
     async def post_letter(caller: Signer, request: Request) -> shapes.LetterPosted:
         """Hand the desk a letter that is sealed to it; the first one of a name stays, and is answered again."""
-        return await run_in_threadpool(_post, deps, caller.account or "", bytes(request.state.body), wake)
+        return await run_in_threadpool(_post, deps, caller.account or "", bytes(request.state.body))
 
     @routes.get("/letters", responses=REFUSALS, openapi_extra={ROLE: SIGNED})
     async def letters_waiting(
@@ -94,21 +93,15 @@ def add_letters(routes: APIRouter, deps: Deps, bell: Bell, wake: Callable[[], No
         return shapes.Acknowledged(ids=body.ids)
 
 
-def _post(deps: Deps, account: str, raw: bytes, wake: Callable[[], None]) -> shapes.LetterPosted:
+def _post(deps: Deps, account: str, raw: bytes) -> shapes.LetterPosted:
     posted = _POSTED.read(read_body(raw), "")
     if len(posted.sealed) <= OVERHEAD:
         raise InvalidInputError("sealed", f"{len(posted.sealed)} bytes", f"a sealed letter, above {OVERHEAD} bytes")
-    now = deps.clock()
     with deps.store.transaction() as session:
-        row = letters.said(session, account, posted.name)
-        if row is None:
-            row = letters.post(
-                session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=now
-            )  # fmt: skip
-            enqueue(session, [Work(flow="exchange")], now=now)
-        answer = shapes.LetterPosted(name=row.name, sent_at_unix=row.sent_at_unix)
-    wake()
-    return answer
+        row = letters.post(
+            session, sender=account, recipient=None, name=posted.name, sealed=posted.sealed, now=deps.clock()
+        )  # fmt: skip
+        return shapes.LetterPosted(name=row.name, sent_at_unix=row.sent_at_unix)
 
 
 def _waiting(deps: Deps, account: str, *, after: int, limit: int) -> shapes.Letters:

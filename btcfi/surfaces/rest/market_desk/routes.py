@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from threading import Event
 
 from fastapi import APIRouter
@@ -33,7 +32,7 @@ def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRout
     routes = APIRouter(tags=["market"], route_class=ReadOnceRoute)
     add_public(routes, deps, market)
     add_accounts(routes, deps, gate)
-    add_letters(routes, deps, rings, partial(deps.submit, "exchange"))
+    add_letters(routes, deps, rings)
     add_offers(routes, deps, market)
     add_takes(routes, deps, market)
     return routes

@@ -1,10 +1,12 @@
 """Two parties trade by letters over a desk that neither believes: their own signed offer and take are their word."""
 
 import json
+import time
 
 import pytest
 
 from btcfi.adapters.files import write_private
+from btcfi.adapters.signed_http import DeskAwayError
 from btcfi.market.firm_offer import Side
 from tests.support.chain import chain
 from tests.support.letter_desk import LetterWorld
@@ -115,3 +117,88 @@ def test_a_deal_that_is_not_signed_in_time_frees_both_sides_coins_by_itself(worl
         side.work()
     assert (world.seller.free(), world.buyer.free()) == before
     assert all(one.withdrawn and not one.may_be_funded for one in world.buyer.contracts())
+
+
+def signed_by_the_seller(world):
+    offer = world.post()
+    part = world.part(offer, world.take(offer))
+    name = world.propose(part)
+    world.turn(name, part)
+    world.seller.work()
+    assert world.seller.contracts()[0].sign is not None
+    return name, part
+
+
+def late(world, part, seconds):
+    world.clock.at = part.take.take.valid_until + seconds
+    world.seller.mail._let_go_at = 0.0
+    world.seller.work()
+
+
+def test_what_a_stranger_leaves_unfunded_is_taken_home_a_minute_after_the_deal_s_time(world):
+    """Else it would hold an option on the deal for hours, paid by nobody."""
+    _, part = signed_by_the_seller(world)
+    late(world, part, 59)
+    assert world.seller.contracts()[0].cancelled is None
+    late(world, part, 60)
+    (contract,) = world.seller.contracts()
+    pool = world.parties.node.pool_entry(contract.cancelled.txid)
+    assert pool is not None
+    world.parties.wallet.mine()
+    late(world, part, 90)
+    assert world.seller.contracts()[0].cancelled == contract.cancelled
+
+
+def test_a_funding_that_waits_in_the_pool_is_left_alone_however_late_it_is(world):
+    name, part = signed_by_the_seller(world)
+    world.carry(name, part)
+    world.buyer.work()
+    late(world, part, 600)
+    assert world.seller.contracts()[0].cancelled is None
+    world.parties.wallet.mine()
+    late(world, part, 700)
+    assert world.seller.contracts()[0].funded
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_threads_carry_what_comes_and_what_goes_and_end_when_they_are_told(world):
+    offer = world.post()
+    part = world.part(offer, world.take(offer))
+    name = world.propose(part)
+    postman = world.seller.postman
+    postman.start()
+    assert postman.arrived.wait(20)
+    world.seller.mail.round(world.parties.node.block_count())
+    postman.handled.set()
+    until(lambda: world.desk.said(world.seller.trader, f"{name}.offer"))
+    postman.stop()
+    world.desk.send(world.seller.trader, "late.withdrawal", {"type": "btcfi/withdrawal"})
+    time.sleep(0.6)
+    assert not (world.seller.inbox / "late.withdrawal.json").exists()
+
+
+def test_a_desk_that_answers_at_once_or_not_at_all_is_asked_seldom(world):
+    said, asked = [], []
+    postman = world.seller.postman
+    postman._say = said.append
+
+    class Away:
+        def get(self, *_, **__):
+            asked.append(1)
+            raise DeskAwayError("http://desk.test", "away")
+
+    postman._fetching = Away()
+    postman.start()
+    time.sleep(1.2)
+    away = len(asked)
+    postman._fetching = world.desk.connection(world.seller.trader)  # empty answers, at once
+    until(lambda: len(said) > 1)
+    postman.stop()
+    assert away <= 3
+    assert ["answers again" in one for one in said] == [False, True]

@@ -147,7 +147,9 @@ def _takes() -> None:
     op.create_index("ix_take_maker", "take", ["maker", "created_at_unix", "id"])
     op.create_index("ix_take_taker", "take", ["taker", "created_at_unix", "id"])
     op.create_index("ix_take_newest", "take", ["created_at_unix", "id"])
-    op.create_index("ix_take_instrument", "take", ["instrument", "created_at_unix", "id"])
+    stands = _only("state <> 'failed'")
+    op.create_index("ix_take_traded", "take", ["created_at_unix", "id"], **stands)
+    op.create_index("ix_take_instrument", "take", ["instrument", "created_at_unix", "id"], **stands)
     op.create_index("ix_take_state", "take", ["state"])
 
 

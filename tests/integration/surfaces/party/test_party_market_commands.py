@@ -1,0 +1,274 @@
+"""``btcfi party join`` and ``btcfi market``: what is shown, asked and posted, and what no desk can make of it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
+from btcfi.adapters.party.identity import IDENTITY_FILE
+from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError
+from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
+from btcfi.adapters.party.owner import Owner
+from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
+from btcfi.contracts.summary import DeclinedError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.market.firm_offer import Side, encode_signed_offer
+from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces import market_cli, party_cli
+from tests.support.accounts import trader
+from tests.support.chain import embedded_node
+from tests.support.contracts import ORACLES
+from tests.support.http_desk import SPOT, HttpDesk, served
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTC-29JAN27-60000-C"
+WORDS = "a long passphrase"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chain")
+    with embedded_node(folder) as (made, _):
+        yield ["--node", made.where, "--cookie-file", str(folder / ".cookie")]
+
+
+@pytest.fixture
+def desk():
+    with served(HttpDesk([public_key_xonly(ORACLES[0])])) as made:
+        yield made
+
+
+class Party:
+    def __init__(self, folder, node):
+        self.folder, self.node = folder, node
+        folder.mkdir()
+        (folder / "words").write_text(WORDS + "\n")
+        self.keystore = create_keystore(folder / "keystore.json", WORDS, cost=LEAST_N)
+        identity = create_keystore(folder / IDENTITY_FILE, WORDS, cost=LEAST_N)
+        self.identity = public_key_xonly(identity.identity_secret())
+        Owner(PartyStore(folder), self.keystore).adopt(self.identity)
+
+    def run(self, app, *words, input=None):  # noqa: A002 - the runner's own name
+        side = ["--dir", str(self.folder), "--passphrase-file", str(self.folder / "words"), *self.node]
+        return CliRunner().invoke(app, [*map(str, words), *side], input=input)
+
+    def join(self, desk, *words, name="alice-1"):
+        return self.run(party_cli.app, "join", desk.url, "--name", name, "--yes", *words)
+
+    def market(self, *words):
+        return self.run(market_cli.app, *words)
+
+    @property
+    def member(self):
+        return joined(self.folder, open_keystore(self.folder / "keystore.json", WORDS))
+
+    @property
+    def ledger(self):
+        return MarketLedger(self.folder / MARKET_FOLDER)
+
+
+@pytest.fixture
+def party(tmp_path, node):
+    return Party(tmp_path / "party", node)
+
+
+def done(result):
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def failed(result, kind):
+    assert isinstance(result.exception, kind), (result.exception, result.output)
+    assert isinstance(result.exception, BtcfiError)
+    return str(result.exception)
+
+
+# ---- joining
+
+
+def test_joining_shows_and_pins_the_desk_s_keys_and_again_changes_nothing(party, desk):
+    shown = done(party.join(desk)).stderr
+    for said in (desk.info["desk_key"], "regtest", desk.info["oracles"][0]["key"], party.identity.hex()):
+        assert said in shown
+    pinned = (party.folder / FILE).read_bytes()
+    again = json.loads(done(party.join(desk, "--json")).stdout)
+    assert again["changed"] is False
+    assert (party.folder / FILE).read_bytes() == pinned
+    assert party.member.is_of(party.keystore)
+    assert desk.account("alice-1") == party.member.registered
+
+
+def test_nothing_is_pinned_or_signed_without_a_yes(party, desk):
+    result = party.run(party_cli.app, "join", desk.url, "--name", "alice-1")
+    assert "--yes" in failed(result, (InvalidInputError, DeclinedError))
+    assert party.member is None
+    assert desk.accounts == {}
+
+
+def test_a_desk_that_shows_other_keys_than_those_pinned_is_another_desk(party, desk):
+    done(party.join(desk))
+    pinned = (party.folder / FILE).read_bytes()
+    desk.info["desk_key"] = trader("other").identity.hex()
+    failed(party.join(desk), OtherDeskJoinedError)
+    assert (party.folder / FILE).read_bytes() == pinned
+
+
+def test_a_desk_of_another_chain_is_not_joined(party, desk):
+    desk.info["network"] = "main"
+    assert "network" in failed(party.join(desk), InvalidInputError)
+    assert party.member is None
+
+
+def test_a_name_that_is_another_s_leaves_nothing_pinned_and_a_second_one_can_be_chosen(party, desk):
+    other = trader("bob-2").registered()
+    desk.accounts[other.registration.identity] = other
+    assert "bob-2" in failed(party.join(desk, name="bob-2"), DeskRefusedError)
+    assert party.member is None
+    done(party.join(desk, name="bob-3"))
+
+
+def test_what_lies_in_the_folder_puts_no_other_desk_there(party, desk, tmp_path, node):
+    done(party.join(desk))
+    other = Party(tmp_path / "other", node)
+    done(other.join(desk, name="mallory-1"))
+    (party.folder / FILE).write_bytes((other.folder / FILE).read_bytes())
+    with pytest.raises(InvalidInputError):
+        _ = party.member
+    assert FILE in failed(party.market("offers"), InvalidInputError)
+
+
+def test_before_joining_each_command_names_the_next_step(party):
+    for words in (["offers"], ["positions"], ["fills"], ["withdraw", "--all"], ["book", NAME], ["chain"]):
+        assert "party join" in failed(party.market(*words), NotFoundError)
+
+
+# ---- offering and taking
+
+
+def test_an_offer_is_in_the_ledger_before_it_is_posted_and_signed_as_it_was_shown(party, desk):
+    done(party.join(desk))
+    result = done(
+        party.market("offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1,000,000", "--quantity", "0.25",
+                     "--minimum", "0.05", "--valid", "10m", "--yes", "--json")
+    )  # fmt: skip
+    said = json.loads(result.stdout)
+    (signed,) = desk.offers.values()
+    assert said["offer"] == signed.offer.id.hex()
+    assert party.ledger.offers() == [signed]
+    assert (signed.offer.quantity, signed.offer.minimum, signed.offer.side) == (25, 5, Side.ASK)
+    for shown in ("0.00250000 BTC (250,000 sat), paid to you", "0.25000000 BTC, your own", "24,750,000 sat"):
+        assert shown in result.stderr
+    (party.folder / MARKET_FOLDER / "ledger.jsonl").chmod(0o600)
+
+
+def test_a_price_that_is_left_out_follows_from_the_spot_in_the_maker_s_favour(party, desk):
+    done(party.join(desk))
+    for side, sats in (("ask", 1_001_000), ("bid", 1_000_000)):
+        said = json.loads(done(
+            party.market("offer", NAME, side, "--price-usd", "700.01", "--quantity", "0.01", "--yes", "--json")
+        ).stdout)  # fmt: skip
+        assert (said["price_cents"], said["price_sats"]) == (70_001, sats)
+    assert SPOT == 7_000_000
+
+
+def test_what_the_desk_refuses_stands_nowhere(party, desk):
+    done(party.join(desk))
+    result = {"id": "00", "state": None, "problem": "valid_until: too far", "field": "valid_until"}
+    desk.refusal = ({"results": [result]}, 200)
+    words = ["offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1000000", "--quantity", "0.01", "--yes"]
+    assert "too far" in failed(party.market(*words), market_cli.OffersRefusedError)
+    assert party.ledger.offers() == []
+
+
+@pytest.mark.parametrize(("words", "field"), [
+    (["offer", NAME, "sell", "--quantity", "1", "--price-usd", "1"], "bid|ask"),
+    (["offer", "BTC-X", "ask", "--quantity", "1", "--price-usd", "1"], "instrument"),
+    (["offer", NAME, "ask", "--quantity", "1"], "--price-usd"),
+    (["offer", NAME, "ask", "--quantity", "x", "--price-usd", "1"], "quantity"),
+    (["offer", NAME, "ask", "--quantity", "1", "--price-usd", "1", "--valid", "soon"], "--valid"),
+    (["take", NAME, "--quantity", "1"], "OFFER"),
+    (["take", f"{NAME}/ab", "--quantity", "1"], "OFFER"),
+    (["withdraw"], "ID"),
+])  # fmt: skip
+def test_a_wrong_word_is_named(party, desk, words, field):
+    done(party.join(desk))
+    assert field in failed(party.market(*words), InvalidInputError)
+
+
+def test_a_withdrawn_offer_is_one_that_our_own_process_signs_no_more(party, desk):
+    done(party.join(desk))
+    words = ["--price-usd", "700", "--price-sats", "1000000", "--quantity", "0.01", "--yes", "--json"]
+    ids = [json.loads(done(party.market("offer", NAME, "ask", *words)).stdout)["offer"] for _ in range(2)]
+    assert json.loads(done(party.market("withdraw", ids[0][:12], "--json")).stdout)["offers"] == [ids[0]]
+    with pytest.raises(OfferWithdrawnError):
+        party.ledger.offer(bytes.fromhex(ids[0]))
+    desk.refusal = ({"detail": "busy"}, 503)  # the desk is asked again; our own word counts from the first moment
+    done(party.market("withdraw", "--all"))
+    assert party.ledger.offers() == []
+    assert desk.offers == {}
+
+
+@pytest.fixture
+def offered(desk):
+    signed = trader("maker").offer(NAME, Side.ASK, valid_until=4_000_000_000)
+    desk.offers[signed.offer.id] = signed
+    return signed
+
+
+def test_a_take_shows_what_it_costs_and_is_in_the_ledger_with_what_its_maker_signed(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    assert which in done(party.market("book", NAME)).stdout
+    result = done(party.market("take", which, "--quantity", "0.10", "--yes", "--json"))
+    said, (taken,) = json.loads(result.stdout), desk.takes
+    assert (said["option"], said["premium_sats"], said["collateral_sats"]) == (taken.take.option_id, 100_000, 10**7)
+    assert party.ledger.takes() == [(taken, offered)]
+    for shown in ("buy it, and pay the premium", "100,000 sat), paid by you", "you lose 0.00100000 BTC"):
+        assert shown in result.stderr
+
+
+def test_an_offer_that_is_not_what_its_maker_signed_is_not_taken(party, desk, offered, monkeypatch):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()}"
+    cheaper = replace(offered, offer=replace(offered.offer, price=2_000_000))
+    monkeypatch.setattr(desk, "shown", lambda _: encode_signed_offer(cheaper))
+    failed(party.market("take", which, "--quantity", "0.10", "--yes"), market_cli.AnotherOfferError)
+    monkeypatch.setattr(desk, "shown", lambda _: {"type": "x"})
+    failed(party.market("take", which, "--quantity", "0.10", "--yes"), InvalidInputError)
+    failed(party.market("take", f"{NAME}/{'ab' * 8}", "--quantity", "0.10", "--yes"), NotFoundError)
+    assert desk.takes == []
+    assert party.ledger.takes() == []
+
+
+def test_more_than_there_is_of_an_offer_is_refused_before_anything_is_signed(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    assert "quantity" in failed(party.market("take", which, "--quantity", "2", "--yes"), InvalidInputError)
+    assert party.ledger.takes() == []
+
+
+# ---- looking
+
+
+def test_every_list_is_a_table_or_json_and_no_text_of_the_desk_moves_the_cursor(party, desk, offered):
+    done(party.join(desk))
+    said = {word: done(party.market(word)).stdout for word in ("chain", "offers", "positions", "fills")}
+    assert "\x1b" not in said["chain"]
+    assert "you bought" in said["positions"]
+    assert "wrote" in said["fills"]
+    assert json.loads(done(party.market("fills", "--json")).stdout)["items"]
+    done(CliRunner().invoke(market_cli.app, ["book", NAME, "--desk", desk.url, "--dir", "/nowhere"]))
+    assert offered.offer.id.hex()[:16] in party.market("book", NAME).stdout
+
+
+def test_an_answer_of_another_shape_is_one_of_no_desk(party, desk):
+    done(party.join(desk))
+    answers = ({"lines": {}, "expiry_unix": "x"}, [], None, {"items": [1]}, {})
+    for words, answer in zip((["chain"], ["book", NAME], ["offers"], ["positions"], ["fills"]), answers, strict=True):
+        desk.refusal = (answer, 200)
+        failed(party.market(*words), DeskAwayError)
