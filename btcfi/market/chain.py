@@ -3,7 +3,8 @@
 A mark is the middle of best bid and best ask where both stand. Elsewhere it is the model's price at the volatility that
 the marks of the neighbouring strikes mean, and where no strike of the expiry has two sides, at the view's own; each
 says from which of the three it is. Implied volatilities invert this library's own premium, window and collateral
-included; binaries and barriers have none. Pure: the caller reads what stands.
+included; binaries and barriers have none, nor has a price whose own step blurs it by more than a point. Pure: the
+caller reads what stands.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, cast
 
 import numpy as np
 
+from btcfi.market.firm_offer import TICK_SATS
 from btcfi.market.instrument import Instrument
 from btcfi.market.positions import View, implied_volatilities
 from btcfi.options.terms import OptionKind
@@ -26,6 +28,12 @@ from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
 
 PLAIN: Final = (OptionKind.CALL, OptionKind.PUT)
 """Kinds whose premium grows with volatility."""
+
+DRAWN: Final = 1e-6
+"""Relative improvement at which a smile's fit ends: it is looked at, not traded on."""
+
+Levels = dict[tuple[str, Cents], float | None]
+"""Volatilities by instrument and price in cents, of one view."""
 
 _ONE_BITCOIN: Final = CentiBtc(100)
 
@@ -85,11 +93,13 @@ class Line:
 
 
 def priced_cells(
-    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], view: View
-) -> tuple[Cell, ...]:
+    instruments: Sequence[Instrument], tops: Mapping[str, tuple[Best | None, Best | None]], view: View,
+    *, told: Levels | None = None,
+) -> tuple[Cell, ...]:  # fmt: skip
     """Return each instrument with its best bid and ask (``tops``, by name), mark, volatilities and delta.
 
-    view: its surface is what is priced by where nobody offers. Raises what ``pricing.premium.premiums`` raises.
+    view: its surface is what is priced by where nobody offers. told: volatilities that were found under this very view,
+    which are not looked for again; what is found is added. Raises what ``pricing.premium.premiums`` raises.
     """
     if not instruments:
         return ()
@@ -97,10 +107,10 @@ def priced_cells(
     bids = [bid.price_cents if bid else None for bid, _ in sides]
     asks = [ask.price_cents if ask else None for _, ask in sides]
     middle = [None if b is None or a is None else Cents((b + a + 1) // 2) for b, a in zip(bids, asks, strict=True)]
-    bid_vols, ask_vols, mid_vols = _implied(instruments, (bids, asks, middle), view)
+    bid_vols, ask_vols, mid_vols = _implied(instruments, (bids, asks, middle), view, {} if told is None else told)
     book = Book.of(cast("PriceableOption", one.terms(_ONE_BITCOIN, Cents(0))) for one in instruments)
-    told = [one is not None for one in middle]
-    vols, sources = _volatilities(instruments, mid_vols, told, view.volatilities(book))
+    quoted = [one is not None for one in middle]
+    vols, sources = _volatilities(instruments, mid_vols, quoted, view.volatilities(book))
     at = premiums(book, spot=view.spot, volatility=vols, rate=view.rate, now=view.now, known=view.known)
     model = at.premium_cents()
     cells = []
@@ -154,22 +164,29 @@ class Smile:
     """USD per BTC."""
     points: tuple[SmilePoint, ...]
     curve: SviSlice | None
-    """None with fewer than two strikes that have both sides."""
+    """None with fewer than two strikes that have both sides, and where none was asked for."""
     arbitrage: tuple[str, ...]
     """What the curve would pay for nothing, in the words of ``pricing.surface``; empty for none."""
     at_the_money: float | None
-    """Of the curve, at the forward."""
+    """At the forward."""
 
     def volatility(self, strike: float) -> float | None:
-        """Return the curve's volatility at a strike, in USD per BTC."""
+        """Return the volatility at a strike, in USD per BTC: the curve's, else the line's between two middles."""
         if self.curve is None:
-            return None
+            told = [(math.log(p.strike / 100.0), p.middle) for p in self.points if p.middle is not None]
+            at = math.log(strike)
+            if not told or not told[0][0] <= at <= told[-1][0]:
+                return None
+            return float(np.interp(at, [strike for strike, _ in told], [level for _, level in told]))
         total = self.curve.total_variance(np.array([math.log(strike / self.forward)]))
         return math.sqrt(max(float(total[0]), 0.0) / self.tau_years)
 
 
-def smile_of(expiry: Slot, cells: Sequence[Cell], view: View) -> Smile | None:
-    """Return the smile of an expiry's plain European options; None at or after the expiry."""
+def smile_of(expiry: Slot, cells: Sequence[Cell], view: View, *, fitted: bool = True) -> Smile | None:
+    """Return the smile of an expiry's plain European options; None at or after the expiry.
+
+    fitted: with a curve, which takes a quarter of a second; else what lies between two strikes is on their line.
+    """
     tau = (expiry - view.now) / SECONDS_PER_YEAR
     if tau <= 0.0:
         return None
@@ -194,8 +211,8 @@ def smile_of(expiry: Slot, cells: Sequence[Cell], view: View) -> Smile | None:
     ]
     curve: SviSlice | None = None
     found: tuple[str, ...] = ()
-    if len(quotes) > 1:
-        surface = fit_surface(quotes, refuse_arbitrage=False)
+    if fitted and len(quotes) > 1:
+        surface = fit_surface(quotes, refuse_arbitrage=False, tolerance=DRAWN)
         curve = surface.slices[0]
         found = tuple(f"{one.kind} at log-moneyness {one.log_moneyness:+.2f}" for one in surface.arbitrage())
     made = Smile(
@@ -214,15 +231,37 @@ def _with_level(made: Smile, level: float) -> Smile:
 
 
 def _implied(
-    instruments: Sequence[Instrument], columns: Sequence[Sequence[Cents | None]], view: View
+    instruments: Sequence[Instrument], columns: Sequence[Sequence[Cents | None]], view: View, told: Levels
 ) -> list[list[float | None]]:
-    """Return the volatility of each price of each column, by one bisection over all of them."""
-    asked = [(c, i, price) for c, column in enumerate(columns) for i, price in enumerate(column) if price is not None]
-    found = implied_volatilities([instruments[i] for _, i, _ in asked], [price for *_, price in asked], view)
-    filled: list[list[float | None]] = [[None] * len(instruments) for _ in columns]
-    for (c, i, _), level in zip(asked, found, strict=True):
-        filled[c][i] = level
-    return filled
+    """Return the volatility of each price of each column, by one bisection over all that are not told yet."""
+    asked = {
+        (one.name, price): one
+        for column in columns
+        for one, price in zip(instruments, column, strict=True)
+        if price is not None and (one.name, price) not in told
+    }
+    many, prices = list(asked.values()), [price for _, price in asked]
+    told.update(zip(asked, _told_apart(many, implied_volatilities(many, prices, view), view), strict=True))
+    return [
+        [None if price is None else told[one.name, price] for one, price in zip(instruments, column, strict=True)]
+        for column in columns
+    ]
+
+
+def _told_apart(
+    instruments: Sequence[Instrument], found: Sequence[float | None], view: View
+) -> list[float | None]:  # fmt: skip
+    """Return the volatilities without those that a price's own step blurs by more than a point: deep in the money."""
+    known = [i for i, level in enumerate(found) if level is not None]
+    kept: list[float | None] = [None] * len(found)
+    if known:
+        book = Book.of(cast("PriceableOption", instruments[i].terms(_ONE_BITCOIN, Cents(0))) for i in known)
+        levels = np.array([found[i] for i in known], dtype=np.float64)
+        at = premiums(book, spot=view.spot, volatility=levels, rate=view.rate, now=view.now, known=view.known)
+        tick = TICK_SATS * view.spot / 1e10
+        for i, level, vega in zip(known, levels, at.vega, strict=True):
+            kept[i] = float(level) if vega >= tick else None
+    return kept
 
 
 def _volatilities(

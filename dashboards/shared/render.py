@@ -31,6 +31,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "final": ("done", "✓"), "conflicted": ("bad", "✕"), "replaced": ("quiet", NONE),
     "ordered": ("wait", "○"), "offered": ("work", "◔"), "signed": ("work", "◑"), "checked": ("work", "◕"),
     "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
+    "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
     "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
 }  # fmt: skip

@@ -18,6 +18,14 @@ from dashboards.trader.desk import HERE, Desk
 JSON: Final = "application/json"
 
 
+class _Refusals(Refusals):
+    """Where a form of another site is forbidden."""
+
+    def status(self, error: Exception) -> int:
+        """Return the status of one of our errors."""
+        return 403 if isinstance(error, pages_verify.ForeignFormError) else super().status(error)
+
+
 def create_desk(deps: DeskDeps) -> FastAPI:
     """Return the trader's desk, an ASGI application. Nothing is read before the first request.
 
@@ -33,7 +41,7 @@ def create_desk(deps: DeskDeps) -> FastAPI:
     def draw(request: Request, template: str, status: int, shown: dict[str, Any]) -> Response:
         return desk.page(request, template, status=status, **shown)
 
-    Refusals(draw).install(app)
+    _Refusals(draw).install(app)
     taken = {FORM: deps.limits.body_bytes, JSON: deps.limits.documents_bytes}
     app.add_middleware(Shell, limits=deps.limits, monotonic=deps.api.monotonic, kinds=taken)
     app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.api.new_id, refuse=refuse)

@@ -54,7 +54,11 @@ class Desk:
         """Return a page, or a fragment of one."""
         base = base_of(request)
         html = self.templates.get_template(template).render(
-            deps=self.deps, base=base, here=request.url.path.removeprefix(base) or "/", asked=_asked(request), **context
+            deps=self.deps,
+            base=base,
+            here=request.url.path.removeprefix(base) or "/",
+            searched=_searched(request),
+            **context,
         )
         return HTMLResponse(html, status_code=status)
 
@@ -107,7 +111,7 @@ def base_of(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def _asked(request: Request) -> str:
+def _searched(request: Request) -> str:
     return request.query_params.get("q", "")[:200]
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from btcfi.market.chain import Smile
 from btcfi.market.instrument import Instrument
-from btcfi.market.positions import Ticket
-from btcfi.units import CentsPerBtc
+from btcfi.market.positions import Ticket, View
+from btcfi.pricing.domain import SECONDS_PER_YEAR
+from btcfi.units import MAX_U32, CentsPerBtc
 from dashboards.shared.render import usd
 
 WIDTH: Final = 640.0
@@ -23,7 +24,12 @@ RIGHT: Final = 12.0
 TOP: Final = 16.0
 BOTTOM: Final = 34.0
 LABEL_HEIGHT: Final = 14.0
+LABEL_WIDTH: Final = 46.0
 CURVE_POINTS: Final = 61
+DEVIATIONS: Final = 4.0
+"""Of the price until expiry: so far to each side a payoff is drawn."""
+NARROWEST, WIDEST = 0.03, 0.5
+"""Relatively, to each side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,17 @@ class Dots:
     xs: tuple[tuple[float, str], ...]
     ys: tuple[tuple[float, str], ...]
     words: str
+
+
+def reach(one: Instrument, view: View, level: float) -> list[CentsPerBtc]:
+    """Return the prices at which a ticket's profit is drawn, strike and barrier among them, in cents."""
+    years = max(one.expiry - view.now, 60) / SECONDS_PER_YEAR
+    share = min(max(level * math.sqrt(years) * DEVIATIONS, NARROWEST), WIDEST)
+    ends = [view.spot, one.strike, *(() if one.barrier is None else (one.barrier,))]
+    low, high = min(ends) * (1 - share), max(ends) * (1 + share)
+    corners = {end + side for end in ends for side in (-1, 0, 1)}
+    even = {round(cents) for cents in np.linspace(low, high, CURVE_POINTS)}
+    return [CentsPerBtc(cents) for cents in sorted(even | corners) if 1 <= cents <= MAX_U32]
 
 
 def curve(made: Ticket, one: Instrument, spot: CentsPerBtc) -> Curve:
@@ -149,7 +166,10 @@ def term(smiles: Sequence[Smile], realised: float | None) -> Dots | None:
     scale = Scale(low=0.0, high=xs[-1] * 1.08, floor=min(every) * 0.9, ceiling=max(every) * 1.1)
     days = [datetime.fromtimestamp(expiry, UTC).strftime("%-d %b") for expiry, _ in told]
     labels = [(scale.x(x), name) for x, name in zip(xs, days, strict=True)]
-    apart = [label for n, label in enumerate(labels) if n == 0 or label[0] - labels[n - 1][0] > 3 * LABEL_HEIGHT]
+    apart: list[tuple[float, str]] = []
+    for label in labels:
+        if not apart or label[0] - apart[-1][0] > LABEL_WIDTH:
+            apart.append(label)
     beside = "" if realised is None else f"; realised {realised * 100:.1f} %"
     return Dots(
         line=scale.points(xs, ys), bars=(), dots=tuple((scale.x(x), scale.y(y)) for x, y in zip(xs, ys, strict=True)),

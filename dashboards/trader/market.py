@@ -15,7 +15,7 @@ from btcfi.adapters.store.options.sales import Market, read_market
 from btcfi.adapters.store.prices import rounds
 from btcfi.errors import NotFoundError
 from btcfi.market.book import Standing
-from btcfi.market.chain import Best, Cell, Line, Smile, lines_of, priced_cells, smile_of
+from btcfi.market.chain import Best, Cell, Levels, Line, Smile, lines_of, priced_cells, smile_of
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument, parse_instrument
 from btcfi.market.positions import View
@@ -29,10 +29,13 @@ LOOK_SECONDS: Final = 1.0
 """A chain is at most so old; whoever takes names the offer and its price, so an older one costs nobody anything."""
 
 SMILE_SECONDS: Final = 5.0
-"""A smile is fitted to all expiries at once."""
+"""A curve takes a quarter of a second to fit."""
 
 KEPT: Final = 64
 """Looks in memory: one an expiry, and a few books."""
+
+MOST_LEVELS: Final = 20_000
+"""Volatilities in memory: of an hour's prices of every listed instrument."""
 
 T = TypeVar("T")
 
@@ -110,6 +113,7 @@ class PublicMarket:
         self._kept = Kept(deps.api.monotonic)
         self._listing = Listing(deps.api)
         self._last: Market | None = None
+        self._levels: tuple[View | None, Levels] = (None, {})
 
     def seen(self) -> Seen:
         """Return the market now."""
@@ -129,8 +133,16 @@ class PublicMarket:
         return self._kept.of(("chain", at), LOOK_SECONDS, lambda: self._chain(seen, at))
 
     def smiles(self) -> tuple[Smile, ...]:
-        """Return the smile of every expiry, the next one first."""
+        """Return the smile of every expiry, the next one first, without curves."""
         return self._kept.of("smiles", SMILE_SECONDS, self._smiles)
+
+    def smile(self, expiry: Slot) -> Smile | None:
+        """Return the smile of an expiry with its curve; None at its end. Raises NotFoundError as ``chain`` does."""
+        chain = self.chain(expiry)
+        view = chain.seen.view(self._deps.api.rate)
+        if view is None:
+            return None
+        return self._kept.of(("smile", expiry), SMILE_SECONDS, lambda: smile_of(expiry, chain.cells, view))
 
     def offers(self, instrument: Instrument, *, limit: int) -> views.BookSides:
         """Return the open offers of an instrument that anybody may take, the best first."""
@@ -166,15 +178,21 @@ class PublicMarket:
         view = seen.view(self._deps.api.rate)
         if view is None:
             return Chain(seen=seen, expiry=expiry)
-        cells = priced_cells(list(named.values()), tops, view)
+        cells = priced_cells(list(named.values()), tops, view, told=self._levels_of(view))
         return Chain(seen=seen, expiry=expiry, cells=cells, lines=lines_of(cells))
+
+    def _levels_of(self, view: View) -> Levels:
+        """Return the volatilities that were found under this very view: the next priced minute has others."""
+        if self._levels[0] != view or len(self._levels[1]) > MOST_LEVELS:
+            self._levels = (view, {})
+        return self._levels[1]
 
     def _smiles(self) -> tuple[Smile, ...]:
         seen = self.seen()
         view = seen.view(self._deps.api.rate)
         if view is None:
             return ()
-        found = (smile_of(expiry, self.chain(expiry).cells, view) for expiry in seen.expiries)
+        found = (smile_of(expiry, self.chain(expiry).cells, view, fitted=False) for expiry in seen.expiries)
         return tuple(one for one in found if one is not None)
 
 

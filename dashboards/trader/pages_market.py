@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -15,11 +15,11 @@ from btcfi.market.book import Walk, depth, walk
 from btcfi.market.chain import PLAIN, Cell, Line, Smile, lines_of, priced_cells
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
-from btcfi.market.positions import Ticket, View, ticket
+from btcfi.market.positions import Ticket, View, curves, ticket
 from btcfi.options.order import parse_quantity
 from btcfi.oracle.fixing import FixingKind
 from btcfi.pricing.surface import flat_surface
-from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats
+from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of
@@ -74,15 +74,16 @@ def router(desk: Desk) -> APIRouter:
     _book(routes, desk)
 
     @routes.get("/smile")
-    def smile(request: Request) -> HTMLResponse:
-        smiles = desk.market.smiles()
-        seen = desk.market.seen()
+    def smile(request: Request, expiry: Expiry = None) -> HTMLResponse:
+        smiles, seen = desk.market.smiles(), desk.market.seen()
+        told = [one for one in smiles if one.points]
+        at = Slot(expiry) if expiry is not None else told[0].expiry if told else None
+        one = None if at is None else desk.market.smile(at)
         realised = None if seen.market is None else seen.market.volatility / 10_000
-        drawn = [(one, drawing.smile(one)) for one in smiles if one.points]
         return desk.page(
-            request, "smile.html", seen=seen, drawn=drawn, realised=realised, moneyness=MONEYNESS,
-            surface=[(one.expiry, _row(one)) for one in smiles if one.curve is not None],
-            term=drawing.term(smiles, realised), bare=[one.expiry for one in smiles if not one.points],
+            request, "smile.html", seen=seen, smiles=told, one=one, realised=realised, moneyness=MONEYNESS,
+            drawn=drawing.smile(one) if one is not None and one.points else None,
+            surface=[(one.expiry, _row(one)) for one in told], term=drawing.term(smiles, realised),
         )  # fmt: skip
 
     return routes
@@ -208,7 +209,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
-            valid_until=lapse[part.offer_id.hex()], command=take_command(part.offer_id.hex(), part.quantity),
+            valid_until=lapse[part.offer_id.hex()], command=take_command(one, part.offer_id.hex(), part.quantity),
         )
         for part in found.parts
     )  # fmt: skip
@@ -219,6 +220,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     assert base is not None  # noqa: S101 - there is a market
     view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
+    made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
@@ -235,9 +237,9 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
     return Sats(cents * 100_000_000 // spot), Cents(cents)
 
 
-def take_command(offer_id: str, quantity: CentiBtc) -> str:
+def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
     """Return what takes an offer: its price is in the offer, and no other is ever signed."""
-    return f"btcfi market take {offer_id} --quantity {btc(quantity)}"
+    return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
 
 
 def window_in_words(one: Instrument) -> str:

@@ -18,7 +18,7 @@ from btcfi.market.instrument import UNDERLYING, parse_instrument
 from btcfi.surfaces.rest.errors import RequestRefusedError
 from dashboards.shared.shell import FORM
 from dashboards.trader.desk import Desk, base_of, caller_of
-from dashboards.trader.verifying import Verdict, Verifier, documents_in, is_private, read_option
+from dashboards.trader.verifying import ANYBODYS, Verdict, Verifier, documents_in, read_option
 
 LOOKED_AT: Final = 2_000
 """Newest options whose address is compared: no index has addresses, and a search must not read a large book."""
@@ -115,10 +115,10 @@ def _find(desk: Desk, text: str) -> OptionRow | None:
     with desk.deps.api.store.reading() as session:
         found = views.option(session, text) or views.option_of_transaction(session, text.lower())
         if found is not None:
-            return None if is_private(found) else found
+            return found if ANYBODYS.sees(found) else None
         try:
             decode_address(text.lower(), desk.deps.network)
         except BtcfiError:
             return None
-        page = views.option_page(session, desk.deps.api.feed, WhichOptions(), limit=LOOKED_AT)
-        return next((row for row in page.rows if row.address == text.lower() and not is_private(row)), None)
+        page = views.option_page(session, desk.deps.api.feed, WhichOptions(sight=ANYBODYS), limit=LOOKED_AT)
+        return next((row for row in page.rows if row.address == text.lower()), None)

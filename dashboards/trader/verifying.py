@@ -19,6 +19,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import contracts, views
 from btcfi.adapters.store.options.attesting import announcements_by_id, attestations_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Session
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.buckets import bucket_of
@@ -45,6 +46,9 @@ from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.v1 import check as check_proof
 from btcfi.units import display_txid
 from dashboards.shared.render import usd
+
+ANYBODYS: Final = Sight()
+"""An option that a take made is its two accounts': nobody else finds it, no more than one that is not there."""
 
 KEPT: Final = 64
 """Contracts in memory, a few kilobytes each: messages of one hash have one explanation."""
@@ -234,17 +238,12 @@ class Verifier:
         return alone
 
 
-def is_private(option: OptionRow) -> bool:
-    """Return whether an option is its two accounts' own: who is neither finds it no more than one that is not there."""
-    return option.take_id is not None or option.writer is not None or option.holder is not None
-
-
 def read_option(session: Session, text: str) -> Kept:
     """Return what the store has of an option, by its whole id or by a transaction's. Raises NotFoundError."""
     option = views.option(session, text)
     if option is None:
         option = views.option_of_transaction(session, text.lower())
-    if option is None or is_private(option):
+    if option is None or not ANYBODYS.sees(option):
         hint = "a whole id; of a deal between two accounts, the files that one of them gives you"
         raise NotFoundError("option or transaction", text[:_SHORT], hint)
     row = views.contract(session, option.id)

@@ -89,3 +89,16 @@ def test_a_barrier_has_no_implied_volatility_and_no_place_on_the_smile():
     assert cell.mark_from is MarkFrom.OFFERS
     assert (cell.mark_cents, cell.volatility) == (20_000, None)
     assert smile_of(EXPIRY, [cell], MARKET).points == ()
+
+
+def test_a_price_deep_in_the_money_tells_no_volatility_and_leaves_the_other_side_alone():
+    many = instruments(OptionKind.CALL, OptionKind.PUT)
+    soon = [replace(one, expiry=Slot(NOW // 86_400 * 86_400 + 86_400 + 8 * 3_600)) for one in many]
+    view = replace(MARKET, now=UnixSeconds(soon[0].expiry - 3_600))
+    deep = soon[0]  # a call an hour before its end, 8,000 dollars in the money: a tick is many points
+    cents = Cents(view.spot - deep.strike + 80)
+    cells = {c.instrument.name: c for c in priced_cells(soon, {deep.name: (best(cents), best(cents + 300))}, view)}
+    assert cells[deep.name].volatility is None
+    assert cells[deep.name].mark_from is MarkFrom.OFFERS
+    put = cells[soon[1].name]
+    assert (put.volatility, put.mark_from) == (0.5, MarkFrom.MODEL), "no neighbour has said anything"

@@ -94,7 +94,8 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (chain, "newest_confirmed_height"): {"": chain.newest_confirmed_height},
     (options, "option"): {"": lambda s: options.option(s, "o1")},
     (options, "option_of_transaction"): {
-        "": lambda s: options.option_of_transaction(s, "aa"), "none": lambda s: options.option_of_transaction(s, "zz"),
+        "": lambda s: options.option_of_transaction(s, "aa"),
+        "none": lambda s: options.option_of_transaction(s, "zz"),
     },
     (options, "options_of"): {"": lambda s: options.options_of(s, ["o1", "o2"])},
     (options, "settlements_of"): {"": lambda s: options.settlements_of(s, ["st-o1"])},
