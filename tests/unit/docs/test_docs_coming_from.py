@@ -17,8 +17,10 @@ NAME = re.compile(r"\bBTC-\d{1,2}[A-Z]{3}\d{2}[A-Za-z0-9-]*")
 
 def sessions(page):
     """The commands of a page's listings, each with the lines that it shows."""
-    for block in re.findall(r"^```console\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
-        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+    for block in re.findall(
+        r"^```console\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             yield command, shown.splitlines()
 

@@ -30,7 +30,9 @@ def test_the_table_of_wheels_has_every_platform_and_names_pins_alone(matrix):
     table = PAGE.partition(matrix.BEGIN)[2].partition(matrix.END)[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     assert {platform for platform, _, _ in rows} == set(matrix.PLATFORMS)
-    named = {pin.strip("`") for _, _, what in rows for pin in what.removeprefix("no wheel of ").split(", ") if "==" in pin}
+    named = {
+        pin.strip("`") for _, _, what in rows for pin in what.removeprefix("no wheel of ").split(", ") if "==" in pin
+    }
     assert named
     assert named <= set(matrix.pins())
 
@@ -49,11 +51,13 @@ MACOS_LACKS = ("O_PATH",)
 WINDOWS_LACKS = (*MACOS_LACKS, "O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "geteuid")
 
 
-def test_a_system_without_the_calls_that_only_linux_has_runs_a_program_and_makes_no_party_s_folder(tmp_path, monkeypatch):
+def test_a_system_without_the_calls_that_only_linux_has_runs_a_program_and_makes_no_party_s_folder(
+    tmp_path, monkeypatch
+):
     given = tmp_path / "input.json"
     given.write_text(
-        '{"option_type": 0, "strike": 6000000, "spot": 6600000, "quantity": 10, "barrier_level": 0, "early_exercise": 0,'
-        ' "time_to_expiry": 0, "volatility": 5000, "observed_low": 6600000, "observed_high": 6600000, "premium": 1,'
+        '{"option_type": 0, "strike": 6000000, "spot": 6600000, "quantity": 10, "barrier_level": 0,'
+        ' "early_exercise": 0, "time_to_expiry": 0, "volatility": 5000, "observed_low": 6600000, "observed_high": 6600000, "premium": 1,'
         ' "rate": 0, "collateral": 10000000}'
     )
     done = on_a_system_without(MACOS_LACKS, "guest", "run", "option_settlement", "--input", given)
