@@ -1,6 +1,7 @@
 """The page of installing says what the lock file and the code say."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -55,11 +56,10 @@ def test_a_system_without_the_calls_that_only_linux_has_runs_a_program_and_makes
     tmp_path, monkeypatch
 ):
     given = tmp_path / "input.json"
-    given.write_text(
-        '{"option_type": 0, "strike": 6000000, "spot": 6600000, "quantity": 10, "barrier_level": 0,'
-        ' "early_exercise": 0, "time_to_expiry": 0, "volatility": 5000, "observed_low": 6600000, "observed_high": 6600000, "premium": 1,'
-        ' "rate": 0, "collateral": 10000000}'
-    )
+    fields = {"option_type": 0, "strike": 6_000_000, "spot": 6_600_000, "quantity": 10, "barrier_level": 0}
+    fields |= {"early_exercise": 0, "time_to_expiry": 0, "volatility": 5000, "observed_low": 6_600_000}
+    fields |= {"observed_high": 6_600_000, "premium": 1, "rate": 0, "collateral": 10_000_000}
+    given.write_text(json.dumps(fields))
     done = on_a_system_without(MACOS_LACKS, "guest", "run", "option_settlement", "--input", given)
     assert "payout_sats 909090" in done.stdout, done.stderr
     monkeypatch.delattr(os, "O_PATH")
