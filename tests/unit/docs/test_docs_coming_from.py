@@ -35,7 +35,7 @@ def test_the_commands_of_the_page_print_what_it_shows(page, tmp_path):
             continue
         start = {"btcfi": [sys.executable, "-m", "workers.cli"], "python": [sys.executable]}[words[0]]
         done = subprocess.run(
-            [*start, *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            [*start, *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110"},
         )  # fmt: skip
         printed = iter(done.stdout.splitlines())

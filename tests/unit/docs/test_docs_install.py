@@ -43,7 +43,7 @@ def on_a_system_without(names, *command):
     lacking = "; ".join(f"hasattr(os, {name!r}) and delattr(os, {name!r})" for name in names)
     program = f"import os; {lacking}; from workers.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", program, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=200,
         check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
