@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -29,6 +29,7 @@ from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
+from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
 from btcfi.contracts.setup import check_offered
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, RetryableError, UnreachableError
@@ -58,6 +59,9 @@ TAKE: Final = {
 
 FROM: Final = {"offer": Role.SELLER, "accept": Role.BUYER, "sign": Role.SELLER, "funded": Role.BUYER}
 """Whose word each kind is: one party must not answer in the other's place."""
+
+_NAMING: Final = ("offer", "accept")
+"""Kinds of messages that name coins."""
 
 log = structlog.get_logger("btcfi.contracts")
 
@@ -294,21 +298,33 @@ def _check_said(kind: str, message: dict[str, Any]) -> None:
 
 def _take_refusal(here: Context, word: _Word, reason: str) -> None:
     """Take that a side has refused our message of a kind, where that is what we wait for."""
+    with here.store.reading() as session:
+        waited = _waited_for(session, word)
+        of_take = takes.take_of_option(session, word.option_id) is not None
+        named = contracts.coins_of(session, waited, word.kind) if waited and of_take and word.kind in _NAMING else ()
+    there = _are_there(named)  # asked of the node before the store is locked
     with here.work() as session:
-        row = session.get(ContractRow, word.option_id)
-        if row is not None and turn_of(row.state) == (word.role, word.kind):
-            _refused(here, session, row, word, reason)
+        if (row := _waited_for(session, word)) is not None:
+            _refused(here, session, row, word, reason, coins_are_there=there)
         elif word.kind.startswith("close-"):
             contracts.note_refusal(session, word.option_id, word.role.value, reason, now=here.now())
         letters.acknowledge(session, None, [word.id], now=here.now())
 
 
-def _refused(here: Context, session: Session, row: ContractRow, word: _Word, reason: str) -> None:
+def _waited_for(session: Session, word: _Word) -> ContractRow | None:
+    """Return the contract that waits for this word, None where another is waited for."""
+    row = contracts.find_contract(session, word.option_id)
+    return row if row is not None and turn_of(row.state) == (word.role, word.kind) else None
+
+
+def _refused(
+    here: Context, session: Session, row: ContractRow, word: _Word, reason: str, *, coins_are_there: bool
+) -> None:  # fmt: skip
     """Note a refusal. Of a take it is looked at before who is to blame: a message that lies is rightly refused."""
-    name, role = word.option_id, word.role
+    name, role = row.option_id, word.role
     if takes.take_of_option(session, name) is None:
         contracts.note_refusal(session, name, role.value, reason, now=here.now())
-    elif word.kind in {"offer", "accept"} and not _coins_are_there(session, row, word.kind):
+    elif word.kind in _NAMING and not coins_are_there:
         failing.fail_by(session, name, role.other, f"its coins are not there: {reason}", now=here.now())
     elif word.kind == "accept":  # the guest has to be run to know whether its signatures are sound
         contracts.note_error(session, name, f"the seller refused: {reason}", now=here.now())
@@ -317,9 +333,10 @@ def _refused(here: Context, session: Session, row: ContractRow, word: _Word, rea
         failing.fail_by(session, name, role, reason, now=here.now())
 
 
-def _coins_are_there(session: Session, row: ContractRow, kind: str) -> bool:
-    """Return whether the coins that a message names are what it says, in a block and unspent."""
-    said = contracts.coins_of(session, row, kind)
+def _are_there(said: Sequence[Coin]) -> bool:
+    """Return whether coins that a message names are what it says, in a block and unspent."""
+    if not said:
+        return True
     found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=False)
     return all(
         out is not None and out.output == coin.output and out.confirmations >= 1
@@ -329,8 +346,7 @@ def _coins_are_there(session: Session, row: ContractRow, kind: str) -> bool:
 
 def _take_wait(here: Context, word: _Word, reason: str) -> None:
     with here.work() as session:
-        row = session.get(ContractRow, word.option_id)
-        if row is not None and turn_of(row.state) == (word.role, word.kind):
+        if _waited_for(session, word) is not None:
             contracts.note_waits(session, word.option_id, word.role.value, reason, now=here.now())
         letters.acknowledge(session, None, [word.id], now=here.now())
 

@@ -244,6 +244,11 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
         _takes_heart(session, option_id, now)
 
 
+def find_contract(session: Session, option_id: str) -> ContractRow | None:
+    """Return the contract of an option, None before it is ordered."""
+    return session.get(ContractRow, option_id)
+
+
 def setup_of(session: Session, option_id: str) -> Setup | None:
     """Return the messages of a contract that waits for its check, None when it does not."""
     row = session.get_one(ContractRow, option_id)
