@@ -19,6 +19,7 @@ from btcfi.market.account import AnotherDeskError, encode_signed_registration
 from btcfi.oracle.consensus import ConsensusRule
 from btcfi.units import UnixSeconds
 from tests.support.market_store import DESK, MAKER, NOW, OTHER, TAKER, Trader, filled, newer, post, take, traded
+from tests.support.stores import store_on_sqlite
 from workers.audit import LATE_SECONDS
 from workers.audit import traded as audited
 from workers.commands.migrate import What, migrate
@@ -34,6 +35,13 @@ def found(store, *, now=None):
 @pytest.fixture
 def market_store(store):
     return filled(store)
+
+
+@pytest.fixture
+def on_sqlite(tmp_path):
+    """Where many cases are tried of what no database decides."""
+    with store_on_sqlite(tmp_path) as made:
+        yield filled(made)
 
 
 def change(store, table, **values):
@@ -69,10 +77,10 @@ def test_takes_that_stand_and_that_failed_are_as_both_have_signed_them(market_st
         (FirmOfferRow, {"quantity": 99}, "quantity offered"),
     ],
 )
-def test_what_was_changed_after_both_had_signed_is_found(market_store, table, values, says):
-    traded(market_store)
-    change(market_store, table, **values)
-    assert any(says in one for one in found(market_store)), found(market_store)
+def test_what_was_changed_after_both_had_signed_is_found(on_sqlite, table, values, says):
+    traded(on_sqlite)
+    change(on_sqlite, table, **values)
+    assert any(says in one for one in found(on_sqlite)), found(on_sqlite)
 
 
 def test_a_signature_that_is_not_the_account_s_is_found(market_store):

@@ -39,6 +39,7 @@ from tests.support.market_store import (
     take,
     traded,
 )
+from tests.support.stores import store_on_sqlite
 
 LATER = UnixSeconds(NOW + 30)
 
@@ -46,6 +47,13 @@ LATER = UnixSeconds(NOW + 30)
 @pytest.fixture
 def market_store(store):
     return filled(store)
+
+
+@pytest.fixture
+def on_sqlite(tmp_path):
+    """Where many cases are tried of what no database decides."""
+    with store_on_sqlite(tmp_path) as made:
+        yield filled(made)
 
 
 def offer_row(store, offer):
@@ -142,32 +150,32 @@ def refusals():
 
 
 @pytest.mark.parametrize("case", list(refusals()))
-def test_a_take_that_cannot_be_leaves_everything_as_it_was(market_store, case):
+def test_a_take_that_cannot_be_leaves_everything_as_it_was(on_sqlite, case):
     of_offer, of_take, before, now, error = refusals()[case]
     offer = MAKER.offer(**of_offer)
-    assert post(market_store, MAKER, offer)[0].problem is None
+    assert post(on_sqlite, MAKER, offer)[0].problem is None
     rule = SALE
     if before == "some":
-        take(market_store, OTHER.take(offer, 10))
+        take(on_sqlite, OTHER.take(offer, 10))
     elif before == "withdrawn":
-        with market_store.transaction() as session:
+        with on_sqlite.transaction() as session:
             offers.withdraw_offers(session, MAKER.id, None, now=NOW)
     elif before in ("suspended", "maker suspended"):
-        with market_store.transaction() as session:
+        with on_sqlite.transaction() as session:
             accounts.suspend(session, (TAKER if before == "suspended" else MAKER).id, now=NOW)
     elif before == "void":
-        with market_store.transaction() as session:
+        with on_sqlite.transaction() as session:
             session.execute(select(RoundRow)).scalar_one().report = '{"thin": ["few"]}'
     elif before == "backlog":
         rule = replace(SALE, max_backlog=0)
     elif before == "unsellable":
         rule = replace(SALE, refusal=lambda terms: InvalidTermsError("strike", f"{terms.strike}", "another"))
-    seen = offer_row(market_store, offer).model_dump(), counted(market_store, TakeRow), counted(market_store, OptionRow)
+    seen = offer_row(on_sqlite, offer).model_dump(), counted(on_sqlite, TakeRow), counted(on_sqlite, OptionRow)
     changes = {"quantity": 10} | of_take
     with pytest.raises(error):
-        take(market_store, TAKER.take(offer, **changes), now=UnixSeconds(now), rule=rule)
-    assert (offer_row(market_store, offer).model_dump(), counted(market_store, TakeRow),
-            counted(market_store, OptionRow)) == seen  # fmt: skip
+        take(on_sqlite, TAKER.take(offer, **changes), now=UnixSeconds(now), rule=rule)
+    assert (offer_row(on_sqlite, offer).model_dump(), counted(on_sqlite, TakeRow),
+            counted(on_sqlite, OptionRow)) == seen  # fmt: skip
 
 
 def test_a_take_that_its_taker_fails_gives_the_maker_its_quantity_and_its_place_back(market_store):
