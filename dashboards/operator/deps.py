@@ -96,6 +96,8 @@ class ConsoleDeps:
     """Linked, when Flower runs."""
     api_url: str | None = None
     """Linked: the API's own documentation."""
+    desk_url: str | None = None
+    """Linked: the trader's desk, where it is served."""
     canary_seconds: float = 30.0
     """How often the deployment sends a canary through each queue; three missed ones are a fault."""
     secure_cookies: bool = False

@@ -158,6 +158,7 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         resume=fleet.resume if fleet else None,
         flower_url=deployment.flower_url,
         api_url="/api/docs",
+        desk_url=f"{DESK}/",
         canary_seconds=deployment.canary_seconds,
         secure_cookies=not local,
         hosts=deps.hosts,
