@@ -149,7 +149,7 @@ def batches(tmp_path_factory, quick):
 
 @pytest.fixture(scope="module")
 def quick():
-    """No syncing of thousands of files, and time for all in one round: what is tested here is neither disk nor speed."""
+    """No syncing of thousands of files, time for all in one round: what is tested is neither disk nor speed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("btcfi.adapters.party.mail.ANSWER_SECONDS", 120)
         patch.setattr("os.fsync", lambda _: None)
