@@ -151,11 +151,11 @@ def signs_a_second_answer():
     """A second answer to an offer is signed like the first, and takes its place."""
     genuine = PartyDesk.sign
 
-    def again(self, accepted):
+    def again(self, accepted, *, named=""):
         contract = self._store.load(accepted.offer_id.hex())
         contract.sign = None
         self._store.keep_in_mind(contract)
-        return genuine(self, accepted)
+        return genuine(self, accepted, named=named)
 
     yield patch.object(PartyDesk, "sign", again)
 
