@@ -183,8 +183,8 @@ def starts_its_watch_again():
     """A sign message that comes again starts the watch where the chain is by then."""
     genuine = PartyDesk.complete
 
-    def again(self, signed):
-        sent = genuine(self, signed)
+    def again(self, signed, *, named=""):
+        sent = genuine(self, signed, named=named)
         _, contract, _ = self._agreements.by_id(signed.contract_id)
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)
