@@ -563,8 +563,9 @@ class PartyDesk:
         for coin, found in zip(
             coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False), strict=True
         ):
-            if found is None or found.output != coin.output or found.confirmations < 1:
-                raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+            if found is None or found.output != coin.output or not found.is_spendable:
+                problem = "is spent, unconfirmed, immature or another"
+                raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 

@@ -200,11 +200,19 @@ def sent_at(session: Session, recipient: str, name: str) -> UnixSeconds | None:
     return found
 
 
-def has_written(session: Session, sender: str, option_id: str) -> bool:
-    """Return whether a letter of an account about an option waits for us: then it is not the account that is late."""
+ANSWERS: Final = {"proposal": "offer", "offer": "accept", "accept": "sign", "sign": "funded"}
+"""What answers each message of STEPS; its refusal does, too."""
+
+
+def has_answered(session: Session, sender: str, option_id: str, asked: str) -> bool:
+    """Return whether an account's answer to one of our messages waits for us: then it is not the account that is late.
+
+    asked: the kind of ours. Letters of other names are none: who sends them without an end would never be late.
+    """
+    names = (f"{option_id}.{ANSWERS[asked]}", f"{option_id}.{asked}.refused")
     query = exists().where(
         col(LetterRow.sender) == sender, col(LetterRow.recipient) == DESK, col(LetterRow.handled_at_unix).is_(None),
-        col(LetterRow.name).startswith(f"{option_id}.", autoescape=True),
+        col(LetterRow.name).in_(names),
     )  # fmt: skip
     return bool(session.execute(select(query)).scalar_one())
 
