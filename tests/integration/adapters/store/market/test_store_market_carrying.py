@@ -68,6 +68,8 @@ def test_a_side_is_late_so_long_after_our_letter_and_not_while_its_answer_waits_
     much = UnixSeconds(NOW + 40)
     assert asked(market_store, failing.late, now=much, seconds=20) == [(name, role, kind)]
     hear(market_store, to, f"{name}.whatever")
+    assert asked(market_store, failing.late, now=much, seconds=20) == [(name, role, kind)]  # it answers nothing
+    hear(market_store, to, f"{name}.{carrying.ANSWERS[kind]}")
     assert asked(market_store, failing.late, now=much, seconds=20) == []
     assert asked(market_store, carrying.has_work)
 
