@@ -135,7 +135,7 @@ def _take_all(here: Context, folder: Folder, carriers: Carriers) -> None:
 
 def _order(here: Context) -> None:
     with here.store.reading() as session:
-        waiting = contracts.new_options(session)
+        waiting = carrying.new_options(session)
     if not waiting:
         return
     try:
@@ -143,7 +143,10 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
+    until = monotonic() + TAKE_SECONDS
     for option in waiting:
+        if monotonic() >= until:
+            return  # oracles that are slow to announce hold up no letter
         with _apart(here, option.id, "not ordered yet"):
             try:
                 _order_one(here, option, tip)

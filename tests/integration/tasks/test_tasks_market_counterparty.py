@@ -259,3 +259,38 @@ def test_a_buyer_that_says_that_it_waits_for_coins_once_all_is_signed_is_late_al
     bob.silent = False
     stage.trade(3)
     assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+
+
+def other_witnesses(message):
+    for witness in message["funding_witnesses"].values():
+        witness[0] = "01" * 64
+
+
+def test_a_seller_that_seals_no_signatures_and_leaves_its_coin_costs_the_buyer_nothing(stage, ada, bob, monkeypatch):
+    offer = ada.offer(side=Side.BID)
+    with saying(bob, "sign", other_witnesses):
+        name = bob.take(offer)
+        stage.trade(5)
+        bob.silent = True
+    assert (stage.contract(name).state, stage.state(name)) == ("checked", "FAILED")
+    stage.trade(2)
+    (kept,) = [one for one in ada.desk._store.contracts() if one.order == name]
+    spend(stage, ada, kept.accept.party.coins)  # its coins are free, and it trades on with them
+    with late(monkeypatch):
+        market.tick()
+    bob.silent = False
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "desk")
+    assert stage.offered(offer).state == "open"
+
+
+def spend(stage, account, coins):
+    """Spend coins of an account in a block, to itself."""
+    spent = [coin.output for coin in coins]
+    made = Transaction(
+        version=2,
+        inputs=tuple(TxIn(outpoint=coin.outpoint) for coin in coins),
+        outputs=(TxOut(value=Sats(sum(coin.value for coin in coins) - 5_000), script=account.desk.wallet.script),),
+    )
+    for index, output in enumerate(spent):
+        made = made.with_witness(index, [account.desk.wallet.by_script[output.script].sign_input(made, index, spent)])
+    stage.node.generate_block(account.desk.address(), [made])

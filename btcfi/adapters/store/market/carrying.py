@@ -220,6 +220,27 @@ def has_answered(session: Session, sender: str, option_id: str, asked: str) -> b
 # ---- contracts
 
 
+def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
+    """Return the options that no contract was ordered for yet: the first of every taker, then the second ones.
+
+    A taker may choose its options' names and what its oracles are asked for; what is not a taker's counts as one's.
+    """
+    taker = func.coalesce(col(TakeRow.taker), "")
+    oldest = col(OptionRow.created_at_unix), col(OptionRow.id)
+    turn = func.row_number().over(partition_by=taker, order_by=oldest).label("turn")
+    inner = (
+        select(col(OptionRow.id).label("id"), turn)
+        .outerjoin(TakeRow, col(TakeRow.option_id) == col(OptionRow.id))
+        .where(
+            col(OptionRow.state) == OptionState.CREATED,
+            ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
+        )
+        .subquery()
+    )
+    query = select(OptionRow).join(inner, inner.c.id == col(OptionRow.id)).order_by(inner.c.turn, *oldest)
+    return list(session.execute(query.limit(limit)).scalars())
+
+
 def market_part(session: Session, option_id: str) -> MarketPart | None:
     """Return the signed offer, take and registrations of which an option was made, None of one that none made."""
     query = (

@@ -7,7 +7,7 @@ take has failed once the chain has spent one of them elsewhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market import takes
+from btcfi.adapters.store.market import letters, takes
 from btcfi.adapters.store.market.carrying import (
     AT_ONCE,
     MarketPart,
@@ -237,6 +237,19 @@ class Unfunded:
     """Its collateral: where that is there, a block holds it after all."""
     blamed: Role | None
     """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
+    refused: bool = False
+    """Whether the blamed buyer says that the seller's signatures, which we cannot read, are none."""
+
+    def fault(self, gone: Collection[OutPoint]) -> Role | None:
+        """Return whose fault it is that a block has spent these of its coins otherwise; None: that cannot be said.
+
+        A seller that has signed goes home at once when it is told, for a fee. Who leaves its coin where it is while the
+        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing.
+        """
+        roles = {self.coins[one] for one in gone}
+        if self.refused and Role.SELLER not in roles:
+            return None
+        return self.blamed or (Role.SELLER if Role.SELLER in roles else Role.BUYER)
 
 
 def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) -> list[Unfunded]:
@@ -263,23 +276,32 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
         blamed = Role.BUYER if option.state == OptionState.FAILED else None
-        funding = contracts.funding_outpoint(option)
-        found.append(Unfunded(option_id=row.option_id, coins=coins, funding=funding, blamed=blamed))
+        refused = (
+            blamed is not None
+            and option.holder is not None
+            and (letters.said(session, option.holder, f"{row.option_id}.sign.refused") is not None)
+        )
+        found.append(
+            Unfunded(
+                option_id=row.option_id, coins=coins, funding=contracts.funding_outpoint(option), blamed=blamed,
+                refused=refused,
+            )
+        )  # fmt: skip
     return found
 
 
-def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds) -> None:
+def fail_lost(session: Session, option_id: str, role: Role | None, *, now: UnixSeconds) -> None:
     """Note that the funding of a take can confirm no more: a block has spent a coin of it otherwise.
 
-    role: whose fault it is.
+    role: whose fault it is; None: that cannot be said.
     """
     take = takes.take_of_option(session, option_id)
     if take is None or take.state == TakeState.FAILED:
         return
     problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
-    if option.last_error is None:
+    if option.last_error is None and role is not None:
         contracts.note_refusal(session, option_id, role.value, problem, now=now)
-    fault = fault_of(session, take, role)
+    fault = Fault.DESK if role is None else fault_of(session, take, role)
     takes.fail_take(
         session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip

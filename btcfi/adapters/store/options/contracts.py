@@ -95,18 +95,6 @@ class Setup:
     """Whether the seller's witnesses of the funding are sealed to the buyer, so that we cannot check them."""
 
 
-# ---- announcing and attesting
-
-
-def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
-    """Return the options that no contract was ordered for yet."""
-    query = select(OptionRow).where(
-        col(OptionRow.state) == OptionState.CREATED,
-        ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
-    )
-    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
-
-
 # ---- setting up
 
 
