@@ -60,8 +60,8 @@ TAKE: Final = {
 FROM: Final = {"offer": Role.SELLER, "accept": Role.BUYER, "sign": Role.SELLER, "funded": Role.BUYER}
 """Whose word each kind is: one party must not answer in the other's place."""
 
-_NAMING: Final = ("offer", "accept")
-"""Kinds of messages that name coins."""
+_NAMING: Final = ("offer", "accept", "sign")
+"""Kinds of messages that name coins, or sign for them."""
 
 log = structlog.get_logger("btcfi.contracts")
 
@@ -345,10 +345,10 @@ def _refused(
 
 
 def _are_there(said: Sequence[Coin]) -> bool:
-    """Return whether coins that a message names are what it says, in a block, unspent, and may be spent."""
+    """Return whether coins that a message names are what it says, in a block, and spendable: nothing in the pool does."""
     if not said:
         return True
-    found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=False)
+    found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=True)
     return all(
         out is not None and out.output == coin.output and out.is_spendable
         for coin, out in zip(said, found, strict=True)

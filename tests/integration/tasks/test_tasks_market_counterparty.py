@@ -285,6 +285,10 @@ def test_a_seller_that_seals_no_signatures_and_leaves_its_coin_costs_the_buyer_n
 
 def spend(stage, account, coins):
     """Spend coins of an account in a block, to itself."""
+    stage.node.generate_block(account.desk.address(), [to_itself(account, coins)])
+
+
+def to_itself(account, coins):
     spent = [coin.output for coin in coins]
     made = Transaction(
         version=2,
@@ -293,4 +297,26 @@ def spend(stage, account, coins):
     )
     for index, output in enumerate(spent):
         made = made.with_witness(index, [account.desk.wallet.by_script[output.script].sign_input(made, index, spent)])
-    stage.node.generate_block(account.desk.address(), [made])
+    return made
+
+
+def test_a_seller_that_signs_for_a_coin_that_it_is_spending_is_at_fault(stage, ada, bob, monkeypatch):
+    offer = ada.offer(side=Side.BID)
+    sent = []
+
+    def spend_first(message):
+        (kept,) = [one for one in bob.desk._store.contracts() if one.order == name]
+        sent.append(to_itself(bob, kept.offer.party.coins))
+        stage.node.send(sent[0])
+
+    name = bob.take(offer)
+    with saying(bob, "sign", spend_first):
+        stage.trade(5)
+        bob.silent = True
+    assert stage.state(name) == "FAILED"
+    stage.mine(1)
+    with late(monkeypatch):
+        market.tick()
+    bob.silent = False
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+    assert stage.offered(offer).state == "open"

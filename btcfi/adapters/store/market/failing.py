@@ -247,7 +247,7 @@ class Unfunded:
         buyer's went on has perhaps sealed no signatures at all, which would cost it nothing.
         """
         roles = {self.coins[one] for one in gone}
-        if self.refused and Role.SELLER not in roles:
+        if self.refused and self.blamed is Role.BUYER and Role.SELLER not in roles:
             return None
         return self.blamed or (Role.SELLER if Role.SELLER in roles else Role.BUYER)
 
@@ -275,7 +275,11 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
         offer, accepted = contracts.halves_of(session, row)
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
-        blamed = Role.BUYER if option.state == OptionState.FAILED else None
+        blamed = None
+        if option.state == OptionState.FAILED:  # its buyer's turn, unless the seller's coins were seen to be gone
+            blamed = (
+                Role.SELLER if (row.last_error or "").startswith(f"the {Role.SELLER.value} refused: ") else Role.BUYER
+            )
         refused = (
             blamed is not None
             and option.holder is not None

@@ -253,8 +253,8 @@ def accepted_of(session: Session, option_id: str) -> tuple[OptionRow, Offer, Acc
 
 
 def coins_of(session: Session, row: ContractRow, kind: str) -> tuple[Coin, ...]:
-    """Return the coins that one side's message names. kind: ``offer`` or ``accept``."""
-    if kind == "offer":
+    """Return the coins that one side's message names, or signs for. kind: ``offer``, ``accept`` or ``sign``."""
+    if kind in {"offer", "sign"}:
         return decode_offer(message_of(session, row.offer_sha256)).party.coins
     return decode_accept(message_of(session, row.accept_sha256)).party.coins
 
