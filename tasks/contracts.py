@@ -345,7 +345,7 @@ def _refused(
 
 
 def _are_there(said: Sequence[Coin]) -> bool:
-    """Return whether coins that a message names are what it says, in a block, and spendable: nothing in the pool does."""
+    """Return whether coins that a message names are what it says, in a block, unspent there and in the pool."""
     if not said:
         return True
     found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=True)
