@@ -34,9 +34,9 @@ class SuspendedError(ConflictError):
 class MailboxFullError(RetryableError):
     """More letters of one account wait to be read than it may have waiting."""
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting:,} of your letters wait to be read; send more once they are")
-        self.waiting = waiting
+    def __init__(self, waiting: int, size: int) -> None:
+        super().__init__(f"{waiting:,} of your letters, {size:,} bytes, wait to be read; send more once they are")
+        self.waiting, self.size = waiting, size
 
 
 class OfferGoneError(ConflictError):

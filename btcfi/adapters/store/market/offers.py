@@ -19,8 +19,9 @@ from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOff
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.market.firm_offer import OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
-from btcfi.units import UnixSeconds
+from btcfi.market.firm_offer import FirmOffer, OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
+from btcfi.options.terms import InvalidTermsError, validate_terms
+from btcfi.units import Cents, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Market
@@ -118,7 +119,16 @@ def _unfit(
         return InvalidInputError("maker", f"the account {account.name} is {account.state}", "an open account")
     if offer.instrument.expiry <= market.slot:
         return InvalidInputError("instrument", f"{offer.instrument.name} is over", "an expiry in the future")
-    return rule.refusal(offer, now=now, spot=market.spot)
+    return rule.refusal(offer, now=now, spot=market.spot) or _untakeable(offer, market)
+
+
+def _untakeable(offer: FirmOffer, market: Market) -> InvalidInputError | None:
+    """Return why nobody may take an offer, as far as its instrument says: it would stand before what can be taken."""
+    try:
+        validate_terms(offer.instrument.terms(offer.minimum, Cents(0)), now=UnixSeconds(market.slot), spot=market.spot)
+    except InvalidTermsError as e:
+        return InvalidInputError("instrument", f"{offer.instrument.name}: {e.field} {e.problem}", e.expected)
+    return None
 
 
 def _store(

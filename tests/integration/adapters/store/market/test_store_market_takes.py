@@ -105,6 +105,20 @@ def test_a_take_makes_the_option_that_both_signed_texts_say_and_of_whose_it_is(m
     assert offer_row(market_store, offer).remaining == 90
 
 
+def test_an_account_has_only_so_many_takes_that_nobody_has_answered_and_holds_up_no_other(market_store, monkeypatch):
+    monkeypatch.setattr(takes, "MOST_UNANSWERED", 2)
+    offer = MAKER.offer()
+    post(market_store, MAKER, offer)
+    made = [take(market_store, TAKER.take(offer, 1)) for _ in range(2)]
+    with pytest.raises(BacklogFullError):
+        take(market_store, TAKER.take(offer, 1))
+    take(market_store, OTHER.take(offer, 1))
+    assert offer_row(market_store, offer).remaining == 97
+    with market_store.transaction() as session:
+        takes.fail_take(session, made[0].option_id, fault="taker", problem="silent", now=LATER)
+    take(market_store, TAKER.take(offer, 1))
+
+
 def test_the_same_take_again_is_the_one_that_it_made_even_where_the_offer_is_gone(market_store):
     offer, signed, row = traded(market_store, quantity=100)
     assert offer_row(market_store, offer).state == "taken"
