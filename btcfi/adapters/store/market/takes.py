@@ -1,6 +1,6 @@
 """Takes: one transaction each, from the offer's quantity to the option that both signed texts make.
 
-Locks are taken in one order: the option, its contract, the take, the counter of ranks, offers.
+Locks are taken in one order: the option, its contract, the take, a request, the counter of ranks, offers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from btcfi.adapters.store.market.offers import (
     offer_of,
     reserve,
 )
+from btcfi.adapters.store.market.requests import fill, locked_request
 from btcfi.adapters.store.market.tables import (
     PENDING_TAKES,
     AccountState,
@@ -42,8 +43,8 @@ from btcfi.adapters.store.options.tables import (
 from btcfi.adapters.store.spine.database import clock_of
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
 from btcfi.documents import printable
-from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.market.firm_offer import Deal, SignedTake, deal_of, encode_signed_take
+from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.market.firm_offer import Deal, SignedTake, deal_of, early_by, encode_signed_take
 from btcfi.options.terms import validate_terms
 from btcfi.units import UnixSeconds
 
@@ -54,6 +55,17 @@ MAX_PROBLEM: Final = 300
 """Characters of why a take failed, which may repeat what somebody else wrote."""
 
 
+class StepAheadError(ConflictError):
+    """A take of a step of an auction that has not begun."""
+
+    def __init__(self, offer_id: str, step: int, seconds: int) -> None:
+        super().__init__(
+            f"offer {offer_id[:16]}: its step {step} begins in {seconds} s; nothing was taken: take an earlier one, or "
+            "wait"
+        )
+        self.offer_id, self.step, self.seconds = offer_id, step, seconds
+
+
 def take(
     session: Session, signed: SignedTake, *, rule: SaleRule, now: UnixSeconds, wall: UnixSeconds,
     before: Market | None = None,
@@ -62,27 +74,34 @@ def take(
 
     The caller has checked the signature. now: the market's clock. wall: the wall's, by which offers and takes hold.
     before: a market of this rule that was read a moment ago, as ``read_market`` has it. Raises NotFoundError,
-    OfferGoneError, SuspendedError, InvalidInputError and InvalidTermsError naming the field, NoPriceYetError,
-    UnfitPriceError, BacklogFullError.
+    OfferGoneError, StepAheadError, SuspendedError, InvalidInputError and InvalidTermsError naming the field,
+    NoPriceYetError, UnfitPriceError, BacklogFullError.
     """
     wanted, name = signed.take, signed.take.id.hex()
     if (known := session.get(TakeRow, name)) is not None:
         return known
     row = find_offer(session, wanted.offer_id.hex())
-    deal = deal_of(offer_of(row).offer, wanted)
+    offered = offer_of(row).offer
+    deal = deal_of(offered, wanted)
+    if early := early_by(offered, wanted, wall):
+        raise StepAheadError(row.id, wanted.step or 0, early)
     if wanted.valid_until <= wall:
         raise InvalidInputError("take.valid_until", f"{wall - wanted.valid_until} s ago", "a second in the future")
     if (taker := account(session, wanted.taker.hex())).state != AccountState.OPEN:
         raise SuspendedError(taker.name)
     market = _fit_market(session, deal, rule, now=now, wall=wall, before=before)
     refuse_above(session, rule.max_backlog)
+    asked = None if row.request_id is None else locked_request(session, row.request_id)
     row = locked_offer(session, row.id)
     if (known := session.get(TakeRow, name, populate_existing=True)) is not None:
         return known  # the same one came by another door meanwhile
     if row.valid_until_unix <= wall:
         raise OfferGoneError(row.id, f"has lapsed {wall - row.valid_until_unix} s ago")
     reserve(session, row, wanted.quantity, now=wall)
-    return _store(session, signed, row, deal, market=market, rule=rule, now=now, wall=wall)
+    made = _store(session, signed, row, deal, market=market, rule=rule, now=now, wall=wall)
+    if asked is not None:
+        fill(session, asked, now=wall)
+    return made
 
 
 def _fit_market(
@@ -117,7 +136,7 @@ def _store(
     row = TakeRow(
         id=name, option_id=wanted.option_id, offer_id=offer.id, maker=offer.account_id,
         taker=wanted.taker.hex(), quantity=wanted.quantity, instrument=offer.instrument, side=offer.side,
-        price_sats=offer.price_sats, price_cents=offer.price_cents, body=json.dumps(encode_signed_take(signed)),
+        price_sats=wanted.price, price_cents=wanted.price_cents, body=json.dumps(encode_signed_take(signed)),
         created_at_unix=wall, created_ms=_milliseconds(session), updated_at_unix=wall,
     )  # fmt: skip
     session.add(row)
