@@ -854,7 +854,7 @@ def _withdraw(offer_id: str | None = None) -> _Call[int]:
     return _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
 
 
-def _ask(request: SignedQuoteRequest) -> _Call[QuoteRequested]:
+def _post_request(request: SignedQuoteRequest) -> _Call[QuoteRequested]:
     """Ask makers for quotes of any instrument."""
     return _act("POST", "/requests", lambda response: _requested(response.json()), encode_signed_request(request))
 
@@ -1000,7 +1000,7 @@ class _Calls:
     post_offers = _Ask(_post_offers)
     offers = _Ask(_offers)
     withdraw = _Ask(_withdraw)
-    ask = _Ask(_ask)
+    post_request = _Ask(_post_request)
     requests = _Ask(_requests)
     answers = _Ask(_answers)
     withdraw_request = _Ask(_withdraw_request)
