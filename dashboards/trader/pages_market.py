@@ -23,7 +23,7 @@ from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, S
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of
-from dashboards.trader.market import Chain, standing
+from dashboards.trader.market import Chain, moving, standing
 
 SHOWN: Final = 200
 """Offers of each side of a book."""
@@ -175,11 +175,13 @@ def _money(lines: tuple[Line, ...], spot: CentsPerBtc | None) -> CentsPerBtc | N
 
 def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
     rows = desk.market.offers(one, limit=SHOWN)
-    bids, asks = standing(rows.bids), standing(rows.asks)
+    now = desk.deps.api.clock()
+    bids, asks = standing(rows.bids, now), standing(rows.asks, now)
     return {
         "seen": desk.market.seen(), "cell": _cell(desk, one),
         "bids": depth(bids, Side.BID), "asks": depth(asks, Side.ASK),
-        "offers": (*rows.asks, *rows.bids), "trades": desk.market.trades(one, limit=TRADES),
+        "offers": (*rows.asks, *rows.bids), "moving": moving((*rows.asks, *rows.bids), now),
+        "trades": desk.market.trades(one, limit=TRADES),
     }  # fmt: skip
 
 
@@ -205,7 +207,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,

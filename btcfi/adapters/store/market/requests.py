@@ -70,7 +70,7 @@ def post_request(
     if (known := session.get(QuoteRequestRow, name, populate_existing=True)) is not None:
         return known
     of_ours = col(QuoteRequestRow.account_id) == account.id
-    same = session.execute(select(col(QuoteRequestRow.id)).where(of_ours, QuoteRequestRow.number == wanted.number))
+    same = session.execute(select(col(QuoteRequestRow.id)).where(of_ours, col(QuoteRequestRow.number) == wanted.number))
     if (other := same.scalar_one_or_none()) is not None:
         raise InvalidInputError("number", str(wanted.number), f"a number of its own: {other[:16]} has it")
     count = select(func.count()).select_from(QuoteRequestRow).where(of_ours, asked_still(now=now))

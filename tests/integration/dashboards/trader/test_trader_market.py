@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from btcfi.adapters.store.market import offers
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import parse_instrument
 from btcfi.options.terms import OptionKind
@@ -163,6 +164,27 @@ def test_a_book_shows_levels_and_what_was_withdrawn_is_gone(desk):
     with desk.world.store.transaction() as session:
         offers.withdraw_offers(session, maker.identity.hex(), None, now=desk.world.now)
     assert "Nobody writes it now." in words(desk.get(f"/book/{one.name}").text)
+
+
+def test_a_price_that_moves_stands_where_its_step_is_with_when_it_moves_next_and_where_it_ends(desk):
+    one, maker = near(desk), desk.join("maker-one")
+    still = desk.offer(maker, one.name, Side.ASK, 1_500)
+    first, last = (desk.signed(maker, one.name, Side.ASK, price).offer for price in (1_600, 1_300))
+    schedule = Auction(
+        begins=desk.world.now - 95, step_seconds=30, steps=4, last=last.price, last_cents=last.price_cents
+    )
+    falling = desk.offer(maker, one.name, Side.ASK, 1_600, auction=schedule)
+    price, cents = falling.offer.prices(3)
+    assert price < still.offer.price < first.price
+    page = desk.get(f"/book/{one.name}").text
+    assert f"Prices that move You Price now Moves Ends at buy {usd(cents)}" in words(page)
+    assert usd(last.price_cents) in words(page)
+    desk.world.seconds += 2
+    ticket = desk.get(f"/ticket/{one.name}?do=buy&quantity=0.10").text
+    assert command_of(ticket) == [f"btcfi market take {one.name}/{falling.offer.id.hex()} --quantity 0.10"]
+    with desk.world.store.transaction() as session:
+        offers.withdraw_offers(session, maker.identity.hex(), [falling.offer.id.hex()], now=desk.world.now)
+    assert "Prices that move" not in desk.get(f"/book/{one.name}").text
 
 
 def test_a_smile_is_fitted_to_one_expiry_and_the_surface_has_only_what_is_offered(quoted):
