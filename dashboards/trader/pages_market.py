@@ -65,6 +65,8 @@ class Asked:
     holds_until: int | None
     """The first of the steps' offers to lapse; None: nobody offers, and what is shown is the mark's."""
     picture: drawing.Curve
+    request: str | None
+    """The command that asks makers for what nobody offers; None: all of it is there."""
 
 
 def router(desk: Desk) -> APIRouter:
@@ -227,6 +229,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
         picture=drawing.curve(made, one, view.spot),
+        request=request_command(one, found.left if steps else quantity, buys=buys),
     )  # fmt: skip
 
 
@@ -242,6 +245,13 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
 def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
     """Return what takes an offer: its price is in the offer, and no other is ever signed."""
     return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
+
+
+def request_command(one: Instrument, quantity: CentiBtc, *, buys: bool) -> str | None:
+    """Return what asks makers for quotes of a quantity, None of nothing."""
+    return (
+        f"btcfi market request {one.name} {'buy' if buys else 'sell'} --quantity {btc(quantity)}" if quantity else None
+    )
 
 
 def window_in_words(one: Instrument) -> str:

@@ -118,7 +118,10 @@ def test_a_ticket_walks_the_book_and_gives_the_command_of_each_take(desk):
     for part in ("mean of the 30 agreed minutes", *FACTS.oracle_urls, "2 of 3 oracles", "20 seconds", "144 blocks"):
         assert part in said, part
     assert page.count("<polyline") == 2, "at expiry and today"
-    assert "Of 1.30 BTC nobody offers 0.30;" in words(desk.get(f"/ticket/{one.name}?quantity=1.30").text)
+    assert "btcfi market request" not in page
+    more = words(desk.get(f"/ticket/{one.name}?quantity=1.30").text)
+    assert "Of 1.30 BTC nobody offers 0.30;" in more
+    assert f"btcfi market request {one.name} buy --quantity 0.30" in more
 
 
 def test_a_writers_ticket_takes_the_bids_and_its_worst_case_is_the_collateral_less_the_premium(desk):
@@ -131,8 +134,10 @@ def test_a_writers_ticket_takes_the_bids_and_its_worst_case_is_the_collateral_le
     assert f"Worst case {10_000_000 - bid.offer.price // 10:,} sats" in words(page)
 
 
-def test_where_nobody_offers_the_ticket_is_the_marks_and_has_no_command(desk):
+def test_where_nobody_offers_the_ticket_is_the_marks_and_its_command_asks_makers_for_quotes(desk):
     one = near(desk, OptionKind.PUT)
+    page = desk.get(f"/ticket/{one.name}?do=write&quantity=0.70").text
+    assert f"btcfi market request {one.name} sell --quantity 0.70" in words(page)
     page = desk.get(f"/ticket/{one.name}").text
     assert "Nobody writes it now." in words(page)
     assert command_of(page) == []
