@@ -39,7 +39,7 @@ from btcfi.market.firm_offer import (
     sign_take,
 )
 from btcfi.market.instrument import parse_instrument
-from btcfi.market.request import QuoteRequest, Wanted, encode_signed_request, sign_request
+from btcfi.market.request import QuoteRequest, Wanted, decode_signed_request, encode_signed_request, sign_request
 from btcfi.options.order import parse_amount, parse_quantity, parse_sats, parse_time, usd
 from btcfi.records import HASH
 from btcfi.surfaces.cli import run
@@ -194,6 +194,9 @@ def offer(
     to_sats: Annotated[str, typer.Option("--to-sats", help="The same, in satoshis.")] = "",
     steps: Annotated[int, typer.Option("--steps", help="Of an auction: how often its price moves.")] = 10,
     every: Annotated[str, typer.Option("--step", help="Of an auction: how long each price holds.")] = "60s",
+    answering: Annotated[
+        str, typer.Option("--request", help="The request that it answers: then it is for who asked alone.")
+    ] = "",
     yes: Yes = False,
     as_json: AsJson = False,
     side: party_side.Side,
@@ -215,12 +218,16 @@ def offer(
                 begins=UnixSeconds(now), step_seconds=_seconds(every, "--step"), steps=steps, last=last,
                 last_cents=last_cents,
             )  # fmt: skip
+        asked = None if not answering else _asked(account, answering)
         holds = _seconds(valid or "60s") if valid or moving is None else moving.step_seconds * (moving.steps + 1)
         made = FirmOffer(
             maker=account.member.identity, desk=account.member.desk, instrument=named, side=bought, price=sats,
             price_cents=cents, quantity=parse_quantity(quantity), minimum=parse_quantity(minimum, "minimum"),
             valid_until=UnixSeconds(now + holds), number=account.ledger.next_number(), auction=moving,
+            taker=None if asked is None else asked.taker, request=None if asked is None else asked.id,
         )  # fmt: skip
+        if asked is not None and (problem := asked.misses(made)) is not None:
+            raise problem
         whole = _deal_of_all(made)
         typer.echo(_screen("You are about to post a firm offer.", made, whole, bought.role), err=True)
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
@@ -265,7 +272,7 @@ def requests(
     as_json: AsJson = False,
     side: party_side.Side,
 ) -> None:
-    """List what others ask quotes for, the newest first; ``offer`` answers nobody in particular, a maker each."""
+    """List what is asked for, the newest first; ``offer --request`` answers one."""
     with _account(side) as account:
         found = account.http.get("/requests", own="true" if own else None)
         rows = [
@@ -463,6 +470,18 @@ def _find_offer(account: Account, name: str, id_: str) -> SignedOffer:
     return signed
 
 
+def _asked(account: Account, text: str) -> QuoteRequest:
+    """Return the open request that a text, its beginning, names, as it was signed. Raises NotFoundError."""
+    rows = account.http.get("/requests", limit=500)["items"]
+    found = [one for one in rows if len(text) >= _PREFIX and str(one["id"]).startswith(text)]
+    if len(found) != 1:
+        raise NotFoundError("request", text[:64], "`btcfi market requests` lists those that are open")
+    asked = decode_signed_request(found[0]["signed"]).request
+    if asked.id.hex() != found[0]["id"] or asked.desk != account.member.desk:
+        raise AnotherOfferError(str(found[0]["id"]), asked.id.hex())
+    return asked
+
+
 def _own_request(account: Account, text: str) -> str:
     """Return the id of a request of ours that a text, its beginning, names. Raises NotFoundError."""
     if len(text) < _PREFIX:
@@ -525,6 +544,7 @@ def _screen(title: str, made: FirmOffer, deal: Deal, role: Role, step: int | Non
         "premium": f"{_btc(deal.premium)} BTC ({deal.premium:,} sat), {'paid to you' if writes else 'paid by you'}",
         "collateral": f"{_btc(deal.terms.collateral)} BTC, {'your own' if writes else 'of the writer'}",
         "worst case": f"you lose {_btc(Sats(worst))} BTC ({worst:,} sat), and the fees of the funding",
+        "for": "whoever takes it first" if made.taker is None else f"the account {made.taker.hex()[:16]} alone",
         "the offer stands until": _when(made.valid_until),
         "who signs": "your `btcfi party run`, if your mandate allows it",
     })  # fmt: skip

@@ -276,6 +276,22 @@ def test_a_request_is_signed_as_it_was_asked_and_its_answers_are_shown_to_be_tak
     assert "requests --own" in failed(party.market("answers", said["request"]), NotFoundError)
 
 
+def test_an_offer_that_answers_a_request_is_for_who_asked_and_one_that_misses_it_is_not_signed(party, desk):
+    done(party.join(desk))
+    asked = trader("taker").request(NAME, quantity=20)
+    desk.requests[asked.request.id.hex()] = asked
+    words = ["--price-usd", "700", "--request", asked.request.id.hex()[:16], "--yes"]
+    shown = done(party.market("offer", NAME, "ask", "--quantity", "0.20", *words)).stderr
+    assert f"the account {trader('taker').identity.hex()[:16]} alone" in shown
+    (signed,) = desk.offers.values()
+    assert (signed.offer.taker, signed.offer.request) == (trader("taker").identity, asked.request.id)
+    for wrong, field in ((["ask", "--quantity", "0.21"], "quantity"), (["bid", "--quantity", "0.20"], "side")):
+        assert field in failed(party.market("offer", NAME, *wrong, *words), InvalidInputError)
+    assert "requests" in failed(party.market("offer", NAME, "ask", "--quantity", "1", "--price-usd", "7",
+                                             "--request", "ab" * 8, "--yes"), NotFoundError)  # fmt: skip
+    assert party.ledger.offers() == [signed]
+
+
 def test_an_auction_is_shown_with_its_last_price_and_signed_with_its_steps(party, desk):
     done(party.join(desk))
     result = done(
