@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, delete, func, literal_column, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market.accounts import SuspendedError
+from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.offers import AT_ONCE, withdraw_answers
 from btcfi.adapters.store.market.tables import (
     AccountRow,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market.accounts import SuspendedError, account
+from btcfi.adapters.store.market.accounts import account
+from btcfi.adapters.store.market.errors import OfferGoneError, StepAheadError, SuspendedError
 from btcfi.adapters.store.market.offers import (
-    OfferGoneError,
     find_offer,
     give_back,
     locked_offer,
@@ -43,7 +43,7 @@ from btcfi.adapters.store.options.tables import (
 from btcfi.adapters.store.spine.database import clock_of
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
 from btcfi.documents import printable
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import Deal, SignedTake, deal_of, early_by, encode_signed_take
 from btcfi.options.terms import validate_terms
 from btcfi.units import UnixSeconds
@@ -53,17 +53,6 @@ if TYPE_CHECKING:
 
 MAX_PROBLEM: Final = 300
 """Characters of why a take failed, which may repeat what somebody else wrote."""
-
-
-class StepAheadError(ConflictError):
-    """A take of a step of an auction that has not begun."""
-
-    def __init__(self, offer_id: str, step: int, seconds: int) -> None:
-        super().__init__(
-            f"offer {offer_id[:16]}: its step {step} begins in {seconds} s; nothing was taken: take an earlier one, or "
-            "wait"
-        )
-        self.offer_id, self.step, self.seconds = offer_id, step, seconds
 
 
 def take(

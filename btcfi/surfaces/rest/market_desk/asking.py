@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.adapters.store.market import accounts, requests, views
-from btcfi.adapters.store.market.accounts import SuspendedError
+from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.tables import QuoteRequestRow, RequestState
 from btcfi.adapters.store.options.sales import Market
 from btcfi.errors import InvalidInputError, NotFoundError

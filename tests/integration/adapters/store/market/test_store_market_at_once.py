@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from btcfi.adapters.store.market import offers, requests, takes
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.accounts import account, register
-from btcfi.adapters.store.market.offers import OfferGoneError
+from btcfi.adapters.store.market.errors import OfferGoneError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options.sales import read_market
 from btcfi.adapters.store.options.tables import OptionRow

@@ -5,8 +5,7 @@ import pytest
 from btcfi.adapters.store.market import offers, requests, takes
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.accounts import account
-from btcfi.adapters.store.market.offers import OfferGoneError
-from btcfi.adapters.store.market.takes import StepAheadError
+from btcfi.adapters.store.market.errors import OfferGoneError, StepAheadError
 from btcfi.adapters.store.options.sales import read_market
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.auction import Auction
