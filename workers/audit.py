@@ -470,7 +470,9 @@ def _deal(take: TakeRow, offer: FirmOfferRow, option: OptionRow, accounts: Mappi
         ("writer", deal.seller.hex(), option.writer), ("holder", deal.buyer.hex(), option.holder),
         ("maker", said.offer.maker.hex(), take.maker), ("taker", wanted.take.taker.hex(), take.taker),
         ("quantity", wanted.take.quantity, take.quantity), ("quantity offered", said.offer.quantity, offer.quantity),
-        ("price, sats", said.offer.price, take.price_sats), ("price, cents", said.offer.price_cents, take.price_cents),
+        # at the step of an auction that it names, which the deal above has held against the offer
+        ("price, sats", wanted.take.price, take.price_sats),
+        ("price, cents", wanted.take.price_cents, take.price_cents),
         ("instrument", said.offer.instrument.name, take.instrument), ("side", said.offer.side, take.side),
     ]  # fmt: skip
     problems = [

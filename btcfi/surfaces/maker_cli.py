@@ -59,6 +59,9 @@ def make(
     desk: DeskUrl = "",
     rule: RuleFile = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.2)] = 2.0,
+    requests: Annotated[
+        bool, typer.Option("--requests/--no-requests", help="Whether requests for quotes are answered.")
+    ] = True,
     side: Side,
 ) -> None:
     """Quote until SIGTERM, then withdraw every offer of the account; `btcfi party run` beside it signs the takes.
@@ -68,6 +71,7 @@ def make(
     """
     stopping = _until_a_signal()
     maker = _maker(side, desk, rule)
+    maker.answers = requests
     typer.echo(json.dumps({"making": maker.identity.hex()}))
     sys.stdout.flush()
     try:
@@ -276,6 +280,7 @@ def _report(look: Look, quoted: Quoted) -> dict[str, Any]:
                 "instrument": one.instrument.name, "side": one.side.value, "price_sats": one.price,
                 "price_cents": one.price_cents, "quantity_centi_btc": one.quantity,
                 "minimum_centi_btc": one.minimum,
+                "request": None if one.request is None else one.request.id.hex(),
             }
             for one in quoted.drafts
         ],

@@ -23,6 +23,7 @@ from btcfi.adapters.party.membership import JOIN, Membership, require_joined
 from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import (
     TICK_SATS,
     Deal,
@@ -38,6 +39,7 @@ from btcfi.market.firm_offer import (
     sign_take,
 )
 from btcfi.market.instrument import parse_instrument
+from btcfi.market.request import QuoteRequest, Wanted, decode_signed_request, encode_signed_request, sign_request
 from btcfi.options.order import parse_amount, parse_quantity, parse_sats, parse_time, usd
 from btcfi.records import HASH
 from btcfi.surfaces.cli import run
@@ -57,7 +59,7 @@ _PREFIX: Final = 8
 """Digits of an offer's id that are enough where the instrument is named."""
 
 app = typer.Typer(
-    name="market", help="A desk's market: chains, books, offers, takes, positions.", no_args_is_help=True,
+    name="market", help="A desk's market: chains, books, offers, requests, takes, positions.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
@@ -169,12 +171,8 @@ def book(*, instrument: Name, at: At = "", as_json: AsJson = False, side: party_
         if as_json:
             say(found)
             return
-        rows = [
-            [word, _btc(one["price_sats"]), usd(one["price_cents"]), _size(one["quantity_centi_btc"]),
-             _size(one["minimum_centi_btc"]), _when(one["valid_until_unix"]), f"{name}/{one['id'][:16]}"]
-            for word, many in (("ask", reversed(found["asks"])), ("bid", found["bids"])) for one in many
-        ]  # fmt: skip
-        _table(["side", "BTC", "USD", "size", "least", "until", "take"], rows)
+        asks = _book_rows(name, "ask", found["asks"])
+        _table(_BOOK_NAMES, [*reversed(asks), *_book_rows(name, "bid", found["bids"])])
 
 
 # ---- offers
@@ -189,7 +187,16 @@ def offer(
     price_usd: Annotated[str, typer.Option("--price-usd", help="For one bitcoin of it, such as 1250.00.")] = "",
     price_sats: Annotated[str, typer.Option("--price-sats", help=f"The same, a multiple of {TICK_SATS:,}.")] = "",
     minimum: Annotated[str, typer.Option("--minimum", help="The least that one take may be; default: 0.01.")] = "0.01",
-    valid: Seconds = "60s",
+    valid: Annotated[
+        str, typer.Option("--valid", help="How long it stands; default: 60s, of an auction a step beyond its last.")
+    ] = "",
+    to_usd: Annotated[str, typer.Option("--to-usd", help="An auction: the price of its last step.")] = "",
+    to_sats: Annotated[str, typer.Option("--to-sats", help="The same, in satoshis.")] = "",
+    steps: Annotated[int, typer.Option("--steps", help="Of an auction: how often its price moves.")] = 10,
+    every: Annotated[str, typer.Option("--step", help="Of an auction: how long each price holds.")] = "60s",
+    answering: Annotated[
+        str, typer.Option("--request", help="The request that it answers: then it is for who asked alone.")
+    ] = "",
     yes: Yes = False,
     as_json: AsJson = False,
     side: party_side.Side,
@@ -197,16 +204,30 @@ def offer(
     """Post a firm offer: whoever takes it while it stands has the contract, if your mandate allows it.
 
     Both prices are firm. One that you leave out follows from the other at the desk's newest spot, and you are shown it.
+    With --to-usd or --to-sats it is a Dutch auction: an ask's price falls, a bid's rises, by equal steps until then.
     """
     bought = choice(Side, "bid|ask", what)
     named = parse_instrument(instrument)
+    now = int(time.time())
     with _account(side) as account:
         sats, cents = _prices(account.http, bought, price_usd, price_sats)
+        moving = None
+        if to_usd or to_sats:
+            last, last_cents = _prices(account.http, bought, to_usd, to_sats, names=("--to-usd", "--to-sats"))
+            moving = Auction(
+                begins=UnixSeconds(now), step_seconds=_seconds(every, "--step"), steps=steps, last=last,
+                last_cents=last_cents,
+            )  # fmt: skip
+        asked = None if not answering else _asked(account, answering)
+        holds = _seconds(valid or "60s") if valid or moving is None else moving.step_seconds * (moving.steps + 1)
         made = FirmOffer(
             maker=account.member.identity, desk=account.member.desk, instrument=named, side=bought, price=sats,
             price_cents=cents, quantity=parse_quantity(quantity), minimum=parse_quantity(minimum, "minimum"),
-            valid_until=UnixSeconds(int(time.time()) + _seconds(valid)), number=account.ledger.next_number(),
+            valid_until=UnixSeconds(now + holds), number=account.ledger.next_number(), auction=moving,
+            taker=None if asked is None else asked.taker, request=None if asked is None else asked.id,
         )  # fmt: skip
+        if asked is not None and (problem := asked.misses(made)) is not None:
+            raise problem
         whole = _deal_of_all(made)
         typer.echo(_screen("You are about to post a firm offer.", made, whole, bought.role), err=True)
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
@@ -218,6 +239,81 @@ def offer(
             raise OffersRefusedError(str(result["problem"]), result.get("field"))
     _said({"offer": made.id.hex(), "state": result["state"], "price_sats": sats, "price_cents": cents,
            "valid_until_unix": made.valid_until}, as_json=as_json)  # fmt: skip
+
+
+@command(of=app)
+def request(
+    *,
+    instrument: Name,
+    what: Annotated[str, typer.Argument(metavar="buy|sell|both", help="What you would do; both: you do not say.")],
+    quantity: Annotated[str, typer.Option("--quantity", help="BTC in hundredths, such as 0.25.")],
+    valid: Annotated[str, typer.Option("--valid", help="How long makers may answer: 90s, 10m; at most 1h.")] = "5m",
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Ask makers for quotes of any instrument, listed or not; it binds you to nothing, and makers see who asks."""
+    wanted = choice(Wanted, "buy|sell|both", what)
+    with _account(side) as account:
+        made = QuoteRequest(
+            taker=account.member.identity, desk=account.member.desk, instrument=parse_instrument(instrument),
+            wanted=wanted, quantity=parse_quantity(quantity),
+            valid_until=UnixSeconds(int(time.time()) + _seconds(valid)), number=account.ledger.next_number(),
+        )  # fmt: skip
+        signed = sign_request(made, account.keystore.request_secret(), secrets.token_bytes(32))
+        answer = account.http.post("/requests", encode_signed_request(signed))
+    _said({"request": made.id.hex(), "state": answer["state"], "valid_until_unix": made.valid_until,
+           "next": f"btcfi market answers {made.id.hex()[:16]}"}, as_json=as_json)  # fmt: skip
+
+
+@command(of=app)
+def requests(
+    *,
+    own: Annotated[bool, typer.Option("--own", help="Only yours, whatever became of them.")] = False,
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """List what is asked for, the newest first; ``offer --request`` answers one."""
+    with _account(side) as account:
+        found = account.http.get("/requests", own="true" if own else None)
+        rows = [
+            [one["id"][:16], one["instrument"], one["wanted"], _size(one["quantity_centi_btc"]), one["state"],
+             _when(one["valid_until_unix"]), one["taker"][:16]]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["request", "instrument", "would", "size", "state", "until", "who"], rows, as_json=as_json)
+
+
+@command(of=app)
+def answers(
+    *,
+    which: Annotated[str, typer.Argument(metavar="REQUEST", help="As `btcfi market request` printed it.")],
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Print the answers to a request of yours, on each side the best first; ``take`` takes one by what stands there."""
+    with _account(side) as account:
+        found = account.http.get(f"/requests/{_own_request(account, which)}")
+        if as_json:
+            say(found)
+            return
+        asked = found["request"]
+        typer.echo(f"{printable(asked['instrument'], 64)}: {printable(asked['state'], 20)}")
+        _table(_BOOK_NAMES, [*_book_rows(asked["instrument"], "ask", found["asks"]),
+                             *_book_rows(asked["instrument"], "bid", found["bids"])])  # fmt: skip
+
+
+@command("withdraw-request", of=app)
+def withdraw_request(
+    *,
+    which: Annotated[str, typer.Argument(metavar="REQUEST", help="As `btcfi market requests --own` names it.")],
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Take a request of yours back; its open answers go with it, and what you took of them stays taken."""
+    with _account(side) as account:
+        name = _own_request(account, which)
+        gone = account.http.delete(f"/requests/{name}")["withdrawn"]
+    _said({"request": name, "answers_withdrawn": gone}, as_json=as_json)
 
 
 @command(of=app)
@@ -278,14 +374,17 @@ def take(
     wanted = parse_quantity(quantity)
     with _account(side) as account:
         signed = _find_offer(account, parse_instrument(name).name, id_)
-        found = signed.offer
+        found, now = signed.offer, UnixSeconds(int(time.time()))
+        step = found.step_at(now)
+        if found.auction is not None and step is None:
+            raise InvalidInputError("OFFER", f"begins in {found.auction.begins - now} s", "one that has begun")
+        price, price_cents = found.prices(step)
         made = Take(
-            taker=account.member.identity, offer_id=found.id, quantity=wanted, price=found.price,
-            price_cents=found.price_cents, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)),
-            number=account.ledger.next_number(),
+            taker=account.member.identity, offer_id=found.id, quantity=wanted, price=price, price_cents=price_cents,
+            valid_until=UnixSeconds(now + _seconds(valid)), number=account.ledger.next_number(), step=step,
         )  # fmt: skip
         deal, role = deal_of(found, made), found.side.role.other
-        typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role), err=True)
+        typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role, step), err=True)
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
         sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_take(sealed, signed)
@@ -324,17 +423,24 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
 # ---- prices, offers, screens
 
 
-def _prices(http: SignedHttp, side: Side, dollars: str, satoshis: str) -> tuple[Sats, Cents]:
-    """Return both prices; one that is missing follows from the other at the newest spot, in the maker's favour."""
+def _prices(
+    http: SignedHttp, side: Side, dollars: str, satoshis: str,
+    *, names: tuple[str, str] = ("--price-usd", "--price-sats"),
+) -> tuple[Sats, Cents]:  # fmt: skip
+    """Return both prices; one that is missing follows from the other at the newest spot, in the maker's favour.
+
+    names: of the two options.
+    """
+    in_usd, in_sats = names
     if not dollars and not satoshis:
-        raise InvalidInputError("--price-usd", "is missing, and --price-sats too", "one of them, or both")
-    cents = parse_amount(dollars, "--price-usd") if dollars else None
-    sats = parse_sats(satoshis, "--price-sats") if satoshis else None
+        raise InvalidInputError(in_usd, f"is missing, and {in_sats} too", "one of them, or both")
+    cents = parse_amount(dollars, in_usd) if dollars else None
+    sats = parse_sats(satoshis, in_sats) if satoshis else None
     if cents is not None and sats is not None:
         return sats, cents
     spot = http.get("/chain").get("spot_cents")
     if not isinstance(spot, int) or spot <= 0:
-        missing = "--price-sats" if sats is None else "--price-usd"
+        missing = in_sats if sats is None else in_usd
         raise InvalidInputError(missing, "is missing, and the desk knows no spot", "both prices")
     up = side is Side.ASK
     if sats is None and cents is not None:
@@ -364,6 +470,41 @@ def _find_offer(account: Account, name: str, id_: str) -> SignedOffer:
     return signed
 
 
+def _asked(account: Account, text: str) -> QuoteRequest:
+    """Return the open request that a text, its beginning, names, as it was signed. Raises NotFoundError."""
+    rows = account.http.get("/requests", limit=500)["items"]
+    found = [one for one in rows if len(text) >= _PREFIX and str(one["id"]).startswith(text)]
+    if len(found) != 1:
+        raise NotFoundError("request", text[:64], "`btcfi market requests` lists those that are open")
+    asked = decode_signed_request(found[0]["signed"]).request
+    if asked.id.hex() != found[0]["id"] or asked.desk != account.member.desk:
+        raise AnotherOfferError(str(found[0]["id"]), asked.id.hex())
+    return asked
+
+
+def _own_request(account: Account, text: str) -> str:
+    """Return the id of a request of ours that a text, its beginning, names. Raises NotFoundError."""
+    if len(text) < _PREFIX:
+        raise InvalidInputError("REQUEST", repr(text)[:40], f"at least {_PREFIX} digits of its id")
+    mine = account.http.get("/requests", own="true", limit=500)["items"]
+    found = [str(one["id"]) for one in mine if str(one["id"]).startswith(text)]
+    if len(found) != 1:
+        raise NotFoundError("request", text[:64], "`btcfi market requests --own` lists yours")
+    return HASH.read(found[0], "REQUEST").hex()
+
+
+_BOOK_NAMES: Final = ("side", "BTC", "USD", "size", "least", "until", "next price", "take")
+
+
+def _book_rows(name: str, side: str, many: Sequence[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [side, _btc(one["price_sats"]), usd(one["price_cents"]), _size(one["quantity_centi_btc"]),
+         _size(one["minimum_centi_btc"]), _when(one["valid_until_unix"]),
+         _when(one["moves_at_unix"]) if one.get("moves_at_unix") else "-", f"{name}/{one['id'][:16]}"]
+        for one in many
+    ]  # fmt: skip
+
+
 def _one_of(standing: Sequence[Hash32], text: str) -> Hash32:
     found = [one for one in standing if one.hex().startswith(text)]
     if len(found) == 1:
@@ -372,25 +513,38 @@ def _one_of(standing: Sequence[Hash32], text: str) -> Hash32:
 
 
 def _deal_of_all(made: FirmOffer) -> Deal:
-    """Return the deal if somebody takes the whole of an offer."""
+    """Return the deal if somebody takes the whole of an offer, at the last of its prices."""
+    step = None if made.auction is None else made.auction.steps
+    price, price_cents = made.prices(step)
     everybody = Take(
-        taker=bytes(32), offer_id=made.id, quantity=made.quantity, price=made.price, price_cents=made.price_cents,
-        valid_until=made.valid_until, number=0,
+        taker=made.taker or bytes(32), offer_id=made.id, quantity=made.quantity, price=price, price_cents=price_cents,
+        valid_until=made.valid_until, number=0, step=step,
     )  # fmt: skip
     return deal_of(made, everybody)
 
 
-def _screen(title: str, made: FirmOffer, deal: Deal, role: Role) -> str:
+def _screen(title: str, made: FirmOffer, deal: Deal, role: Role, step: int | None = None) -> str:
+    """Return what is about to be signed. step: of an auction that is taken; None: of an offer that is posted."""
     writes = role is Role.SELLER
+    price, price_cents = made.prices(0 if made.auction is not None and step is None else step)
+    moves = {}
+    if made.auction is not None and step is None:
+        moving = made.auction
+        moves["and moves"] = (
+            f"{moving.steps} times, every {moving.step_seconds} s, to {_btc(moving.last)} BTC and "
+            f"{usd(moving.last_cents)}; the amounts below are of that last price"
+        )
     worst = deal.terms.collateral - deal.premium if writes else deal.premium
     return rows_screen(title, {
         "instrument": made.instrument.name,
         "you": "write it, and lock the collateral" if writes else "buy it, and pay the premium",
         "quantity": f"{_size(deal.terms.quantity)} BTC",
-        "price of one bitcoin": f"{_btc(made.price)} BTC, and {usd(made.price_cents)} in the contract's terms",
+        "price of one bitcoin": f"{_btc(price)} BTC, and {usd(price_cents)} in the contract's terms",
+        **moves,
         "premium": f"{_btc(deal.premium)} BTC ({deal.premium:,} sat), {'paid to you' if writes else 'paid by you'}",
         "collateral": f"{_btc(deal.terms.collateral)} BTC, {'your own' if writes else 'of the writer'}",
         "worst case": f"you lose {_btc(Sats(worst))} BTC ({worst:,} sat), and the fees of the funding",
+        "for": "whoever takes it first" if made.taker is None else f"the account {made.taker.hex()[:16]} alone",
         "the offer stands until": _when(made.valid_until),
         "who signs": "your `btcfi party run`, if your mandate allows it",
     })  # fmt: skip
@@ -426,11 +580,11 @@ def _when(unix: int) -> str:
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def _seconds(text: str) -> int:
+def _seconds(text: str, option: str = "--valid") -> int:
     """Return a span such as ``90s``. Raises InvalidInputError."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isascii() or not number.isdigit() or not 0 < len(number) < 6:  # noqa: PLR2004 - digits
-        raise InvalidInputError("--valid", repr(text)[:20], "a number and s, m, h or d, such as 90s")
+        raise InvalidInputError(option, repr(text)[:20], "a number and s, m, h or d, such as 90s")
     return int(number) * _UNITS[unit]
 
 

@@ -23,7 +23,7 @@ from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, S
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of
-from dashboards.trader.market import Chain, standing
+from dashboards.trader.market import Chain, moving, standing
 
 SHOWN: Final = 200
 """Offers of each side of a book."""
@@ -65,6 +65,8 @@ class Asked:
     holds_until: int | None
     """The first of the steps' offers to lapse; None: nobody offers, and what is shown is the mark's."""
     picture: drawing.Curve
+    request: str | None
+    """The command that asks makers for what nobody offers; None: all of it is there."""
 
 
 def router(desk: Desk) -> APIRouter:
@@ -175,11 +177,13 @@ def _money(lines: tuple[Line, ...], spot: CentsPerBtc | None) -> CentsPerBtc | N
 
 def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
     rows = desk.market.offers(one, limit=SHOWN)
-    bids, asks = standing(rows.bids), standing(rows.asks)
+    now = desk.deps.api.clock()
+    bids, asks = standing(rows.bids, now), standing(rows.asks, now)
     return {
         "seen": desk.market.seen(), "cell": _cell(desk, one),
         "bids": depth(bids, Side.BID), "asks": depth(asks, Side.ASK),
-        "offers": (*rows.asks, *rows.bids), "trades": desk.market.trades(one, limit=TRADES),
+        "offers": (*rows.asks, *rows.bids), "moving": moving((*rows.asks, *rows.bids), now),
+        "trades": desk.market.trades(one, limit=TRADES),
     }  # fmt: skip
 
 
@@ -205,7 +209,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
@@ -225,6 +229,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
         picture=drawing.curve(made, one, view.spot),
+        request=request_command(one, found.left if steps else quantity, buys=buys),
     )  # fmt: skip
 
 
@@ -240,6 +245,13 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
 def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
     """Return what takes an offer: its price is in the offer, and no other is ever signed."""
     return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
+
+
+def request_command(one: Instrument, quantity: CentiBtc, *, buys: bool) -> str | None:
+    """Return what asks makers for quotes of a quantity, None of nothing."""
+    return (
+        f"btcfi market request {one.name} {'buy' if buys else 'sell'} --quantity {btc(quantity)}" if quantity else None
+    )
 
 
 def window_in_words(one: Instrument) -> str:

@@ -12,6 +12,7 @@ from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.market.account import check_registration, check_time, decode_signed_registration, request_digest
 from btcfi.market.firm_offer import check_offer, check_take, decode_signed_offer, decode_signed_take
+from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
 from tests.support.accounts import DESK, DESK_BOX_SECRET
 
 SPOT = 7_000_000
@@ -27,6 +28,7 @@ class HttpDesk:
             "preset_sha256": "02" * 32,
         }  # fmt: skip
         self.accounts, self.offers, self.takes = {}, {}, []
+        self.requests = {}
         self.letters, self.got, self.asked = {}, [], []
         self.refusal = None
         """A problem and its status, for whatever is asked next."""
@@ -128,6 +130,31 @@ class HttpDesk:
         check_take(signed, who.registration.request_key)
         self.takes.append(signed)
         return 201, {"state": "taken"}
+
+    def post_requests(self, _, __, body, who):
+        signed = decode_signed_request(body)
+        check_request(signed, who.registration.request_key)
+        self.requests[signed.request.id.hex()] = signed
+        return 201, self.request_of(signed)
+
+    def request_of(self, signed):
+        asked = signed.request
+        return {
+            "id": asked.id.hex(), "taker": asked.taker.hex(), "instrument": asked.instrument.name,
+            "wanted": asked.wanted.value, "quantity_centi_btc": asked.quantity, "state": "open",
+            "valid_until_unix": asked.valid_until, "created_at_unix": 0, "signed": encode_signed_request(signed),
+        }  # fmt: skip
+
+    def get_requests(self, path, *_):
+        if path == "/requests":
+            return 200, {"items": [self.request_of(one) for one in self.requests.values()], "next_cursor": None}
+        signed = self.requests[path.rpartition("/")[2]]
+        book = self.get_book(f"/book/{signed.request.instrument.name}")[1]
+        return 200, {"request": self.request_of(signed), "bids": [], "asks": book["asks"]}
+
+    def delete_requests(self, path, *_):
+        del self.requests[path.rpartition("/")[2]]
+        return 200, {"id": path.rpartition("/")[2], "withdrawn": 2}
 
     def get_positions(self, *_):
         return 200, {"items": [{"instrument": "BTC-29JAN27-60000-C", "role": "holder", "take_id": None,

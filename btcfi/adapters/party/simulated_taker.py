@@ -115,19 +115,22 @@ class SimulatedTaker:
         """Return the first offer of another that may be taken of in a small amount, and how much is left of it."""
         for one in offers:
             offer, left = one.signed.offer, one.quantity_centi_btc
+            begun = offer.auction is None or offer.step_at(UnixSeconds(int(self.clock()))) is not None
             ours = offer.taker in (None, self.identity) and offer.maker != self.identity
-            if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1:
+            if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1 and begun:
                 return one.signed, left
         return None
 
     def _take(self, found: tuple[SignedOffer, int], name: str) -> Taken:
         signed, left = found
         offer = signed.offer
+        step = offer.step_at(UnixSeconds(int(self.clock())))
+        price, price_cents = offer.prices(step)
         take = sign_take(
             Take(
                 taker=self.identity, offer_id=offer.id,
                 quantity=CentiBtc(self.random.randint(offer.minimum, min(left, self.most))),
-                price=offer.price, price_cents=offer.price_cents,
+                price=price, price_cents=price_cents, step=step,
                 valid_until=UnixSeconds(int(self.clock()) + TAKE_SECONDS), number=self.ledger.next_number(),
             ),
             self.request_secret,

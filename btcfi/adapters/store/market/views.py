@@ -17,7 +17,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market.offers import still_open
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow
+from btcfi.adapters.store.market.requests import asked_still
+from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, QuoteRequestRow, TakeRow
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
 from btcfi.market.firm_offer import Side
@@ -137,6 +138,45 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
         quantity=sum(remaining for *_, remaining in at_best), depth=sum(remaining for *_, remaining in levels),
         offers=len(levels),
     )  # fmt: skip
+
+
+def answers(session: Session, request_id: str, now: UnixSeconds, *, limit: int = 200) -> BookSides:
+    """Return the best open answers to a request, ``limit`` a side."""
+    sides = []
+    for side in (Side.BID, Side.ASK):
+        price = col(FirmOfferRow.price_sats)
+        query = select(FirmOfferRow).where(
+            FirmOfferRow.request_id == request_id, aside(FirmOfferRow.side) == side.value, still_open(now=now)
+        )
+        order = price.desc() if side is Side.BID else price.asc()
+        sides.append(session.exec(query.order_by(order, col(FirmOfferRow.rank)).limit(limit)).all())
+    return BookSides(bids=sides[0], asks=sides[1])
+
+
+def open_requests(
+    session: Session, now: UnixSeconds, *, limit: int, cursor: str | None = None
+) -> Page[QuoteRequestRow]:  # fmt: skip
+    """Return one page of the requests that can be answered, newest first: whose each is, is shown."""
+    query = select(QuoteRequestRow).where(asked_still(now=now))
+    at, key = col(QuoteRequestRow.created_at_unix), col(QuoteRequestRow.id)
+    return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+
+
+def requests_of(
+    session: Session, account: str | None, *, limit: int, cursor: str | None = None
+) -> Page[QuoteRequestRow]:  # fmt: skip
+    """Return one page of an account's requests, newest first. account: None: of all. Raises NoSuchPageError."""
+    query = select(QuoteRequestRow)
+    if account is not None:
+        query = query.where(QuoteRequestRow.account_id == account)
+    at, key = col(QuoteRequestRow.created_at_unix), col(QuoteRequestRow.id)
+    return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+
+
+def request_of(session: Session, account: str | None, request_id: str) -> QuoteRequestRow | None:
+    """Return a request of an account. account: None: of any."""
+    row = session.get(QuoteRequestRow, request_id)
+    return row if row is not None and account in (None, row.account_id) else None
 
 
 def expiries(session: Session, now: UnixSeconds) -> Sequence[int]:

@@ -10,6 +10,7 @@ from btcfi.adapters.store.market import letters
 from btcfi.surfaces.rest.auth import Gate
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.market import MarketReader
+from btcfi.surfaces.rest.market_desk.asking import add_requests
 from btcfi.surfaces.rest.market_desk.letters import add_letters
 from btcfi.surfaces.rest.market_desk.own import add_accounts, add_offers, add_takes
 from btcfi.surfaces.rest.market_desk.public import add_public
@@ -35,4 +36,5 @@ def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRout
     add_letters(routes, deps, rings)
     add_offers(routes, deps, market)
     add_takes(routes, deps, market)
+    add_requests(routes, deps, market)
     return routes

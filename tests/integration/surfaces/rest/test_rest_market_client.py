@@ -94,6 +94,28 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
     assert stranger.value.status == 401
 
 
+def test_an_account_asks_and_takes_the_best_answer_through_the_client(served):
+    world, url = served
+    (maker, making), (asker, asking) = joined(served, "maker-rfq"), joined(served, "asker")
+    with Client(url, account=making) as writes, Client(url, account=asking) as buys:
+        request = asker.request(CALL, valid_until=world.now + 60, number=1)
+        asked = buys.post_request(request)
+        assert buys.post_request(request) == asked
+        assert [one.signed for one in writes.requests().items if one.id == asked.id] == [request]
+        given = {"taker": asker.identity, "request": request.request.id, "valid_until": world.now + 60, "quantity": 50}
+        answers = [
+            maker.offer(CALL, Side.ASK, number=n, price=price, **given) for n, price in ((11, 10**6), (12, 995_000))
+        ]
+        assert [one.problem for one in writes.post_offers(answers)] == [None, None]
+        found = buys.answers(asked.id)
+        assert [one.signed for one in found.asks] == answers[::-1]
+        buys.take(asker.take(found.asks[0].signed, 50, valid_until=world.now + 30, number=2))
+        assert (buys.answers(asked.id).request.state, buys.answers(asked.id).asks) == ("filled", ())
+        second = buys.post_request(asker.request(CALL, valid_until=world.now + 60, number=3))
+        assert buys.withdraw_request(second.id) == 0
+        assert {one.state for one in buys.requests(own=True).items} == {"filled", "withdrawn"}
+
+
 def test_the_asynchronous_client_posts_a_letter_and_waits_for_the_answer(served):
     world, url = served
     one, signs = joined(served, "writer")

@@ -429,6 +429,7 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_sev
         "chain_transaction": "built",
         "contract": "ordered",
         "firm_offer": "open",
+        "quote_request": "open",
         "take": "taken",
     }
 
