@@ -21,6 +21,7 @@ from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.market_deals import Agreed, LapsedError, OfferExhaustedError
 from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.owner import Owner
+from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
@@ -98,6 +99,7 @@ class PartyDesk:
         self._agreements = Agreements(store, guest)
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
+        self.payments = PaymentSender(store, node, self.wallet, fees=fees)
         self._watcher = Watcher(
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
