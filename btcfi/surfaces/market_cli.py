@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
+from btcfi.adapters.party.store import PartyStore
 from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
@@ -292,6 +294,57 @@ def take(
         answer = account.http.post("/takes", encode_signed_take(sealed))
     _said({"take": made.id.hex(), "option": made.option_id, "state": answer["state"], "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
+
+
+@command(of=app)
+def cancel(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market fills` names it.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Cancel a take, yours or of an offer of yours, while you have not signed its funding: your coins are free.
+
+    From then on your party signs nothing of it, whatever the desk says. Who cancels is at fault: a maker loses the
+    offer and its rank.
+    """
+    with _account(side) as account:
+        take_id = _take_of(account, option)
+        confirm(f"Cancel {option}?", f"the take of option {option}", yes=yes)
+        with side.store.alone():  # what is being signed right now is signed before this, or not at all
+            _check_unsigned(side.store, option)
+            account.ledger.cancel(option)
+            _let_go(side.store, option)
+        answer = account.http.delete(f"/takes/{take_id}")
+    _said({"take": take_id, "option": option, "state": answer["state"]}, as_json=as_json)
+
+
+def _take_of(account: Account, option: str) -> str:
+    """Return the take of an option: of our own ledger, else as the desk lists it. Raises NotFoundError."""
+    for take, _ in account.ledger.takes():
+        if take.take.option_id == option:
+            return take.take.id.hex()
+    for one in account.http.get("/takes", limit=500)["items"]:
+        if f"t{str(one['id'])[:32]}" == option:
+            return HASH.read(one["id"], "take").hex()
+    raise NotFoundError("take", f"of option {option[:40]}", "`btcfi market fills` lists them")
+
+
+def _check_unsigned(store: PartyStore, option: str) -> None:
+    """Raise StepOutOfOrderError where a signature of ours on the funding has left."""
+    for contract in store.contracts():
+        if contract.order == option and contract.may_be_funded:
+            what = "you have signed its funding: `btcfi party cancel` takes your coins home, for a fee,"
+            raise StepOutOfOrderError(contract.offer.id.hex(), what)
+
+
+def _let_go(store: PartyStore, option: str) -> None:
+    """Free the coins that a contract of this option names: nothing of it is signed."""
+    for contract in store.contracts():
+        if contract.order == option and not contract.withdrawn:
+            contract.withdrawn = True
+            store.save(contract)
 
 
 @command(of=app)
