@@ -15,6 +15,7 @@ from typing import Final
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
@@ -103,7 +104,12 @@ class PartyDesk:
         self._watcher = Watcher(
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
-        self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
+        self.closes = CloseDeals(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock
+        )
+        self._closer = Closer(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
+        )
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
         self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise

@@ -59,6 +59,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
+from btcfi.market import closing
 from btcfi.market.part import WHERE
 from btcfi.units import Height, display_txid
 
@@ -128,6 +129,10 @@ class PartyMail:
             "btcfi/close-answer": self._close_answer,
             "btcfi/proposal": self._proposal,
             "btcfi/close-proposal": self._close_proposal,
+            "btcfi/close-offer": self._close_offer,
+            "btcfi/close-go": self._close_go,
+            "btcfi/close-done": self._close_done,
+            "btcfi/close-over": self._close_over,
             "btcfi/attestation": self._attestation,
             "btcfi/withdrawal": self._withdrawal,
         }
@@ -358,6 +363,21 @@ class PartyMail:
 
     def _close_answer(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
+
+    def _close_offer(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Answer an offer to close that our owner has agreed to; until then, or until it lapses, it waits."""
+        take = self._desk.closes.offered(closing.decode_offer(message), closing.option_of(name))
+        return closing.TAKE, closing.encode_take(take)
+
+    def _close_go(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        return closing.LAST, closing.encode_last(self._desk.closes.go(closing.decode_go(message)))
+
+    def _close_done(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.done(closing.decode_done(message))
+        self._walked = None  # it is watched from now on
+
+    def _close_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.over(closing.decode_over(message))
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))
