@@ -154,6 +154,8 @@ class PartyMail:
         while self._unanswered and monotonic() < until:
             handled += self._handle_apart(self._unanswered.popleft())
             self._handled()
+        if self._outbox_waits():
+            self._handled()  # our owner's own commands put letters there, too
         self._let_go_lapsed()
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
@@ -163,6 +165,11 @@ class PartyMail:
             contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _outbox_waits(self) -> bool:
+        with suppress(OSError), real_folder(self._outbox):
+            return any(path.name != STATUS_FILE for path in self._outbox.glob("[!.]*.json"))
+        return False
 
     def _let_go_lapsed(self) -> None:
         """Free what a deal that came to nothing holds: a service that never says so must not hold our coins."""

@@ -46,7 +46,7 @@ def send(
 
     The payment may be replaced until a block holds it: `btcfi party send-more TXID`.
     """
-    wanted = parse_amount(amount)
+    wanted = amount_with_unit(amount)
     desk = side.desk()
     network = side.chain().chain_info().chain
     script = decode_address(address, network)
@@ -96,7 +96,7 @@ def promised_to_takes(side: Side, answered: set[str]) -> Sats:
     return Sats(sum_)
 
 
-def parse_amount(text: str) -> Sats | None:
+def amount_with_unit(text: str) -> Sats | None:
     """Return satoshis of ``0.015btc`` or ``1500000sat``, None of ``all``. Raises InvalidInputError."""
     if text == ALL:
         return None

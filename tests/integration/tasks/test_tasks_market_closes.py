@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from sqlmodel import select
+from typer.testing import CliRunner
 
 from btcfi.adapters.nonces import NonceGoneError
 from btcfi.adapters.party.close_deals import AnotherCloseError, CloseDeals, CloseState, NotAgreedError
@@ -19,6 +20,7 @@ from btcfi.contracts.watch import Action
 from btcfi.errors import InvalidInputError
 from btcfi.market import closing as messages
 from btcfi.market.closing import CloseGo, TooLateToCloseError
+from btcfi.surfaces import market_cli
 from btcfi.units import Sats, UnixSeconds
 from tasks import chain, closes, market
 from tasks import contracts as exchange_tasks
@@ -58,6 +60,15 @@ def option(stage, ada, bob):
     stage.trade()
     stage.mine(6)
     assert stage.state(name) == "ACTIVE"
+    return name
+
+
+@pytest.fixture(scope="module")
+def shared(stage):
+    """One of which nothing is signed but by the last test that has it."""
+    name = stage.accounts["bob"].take(stage.accounts["ada"].offer())
+    stage.trade()
+    stage.mine(6)
     return name
 
 
@@ -198,21 +209,6 @@ def test_nothing_is_signed_once_a_price_is_attested(stage, ada, bob, option, mon
     assert kept(bob, offer).said is None
 
 
-def test_in_the_last_blocks_before_the_expiry_neither_side_signs_and_the_service_takes_nothing(
-    stage, ada, bob, option, monkeypatch
-):
-    monkeypatch.setattr(bob.desk.closes, "_last_blocks", 100_000)
-    with pytest.raises(TooLateToCloseError):
-        propose(bob, option)
-    monkeypatch.setattr(bob.desk.closes, "_last_blocks", 0)
-    monkeypatch.setattr(closes, "REGTEST", "another chain")  # where blocks are a time
-    stage.mine(max(0, stage.option(option).expiry_height - 11 - stage.node.block_count()))
-    offer = propose(bob, option)
-    carry(stage, 2)
-    assert kept(bob, offer).state == "over"
-    assert "12 are asked for" in kept(bob, offer).problem
-
-
 def test_a_nonce_signs_once_and_the_same_words_again_get_the_same_answer(stage, ada, bob, option):
     offer = propose(bob, option)
     carry(stage, 2)
@@ -263,9 +259,9 @@ def test_another_fee_or_price_than_was_offered_is_not_signed(stage, ada, bob, op
         ada.desk.closes.offered(offer, "t" + "0" * 32)
 
 
-def test_a_close_is_within_the_mandate_or_not_at_all(stage, ada, bob, option):
+def test_a_close_is_within_the_mandate_or_not_at_all(stage, ada, bob, shared):
     with pytest.raises(OutsideMandateError):
-        propose(bob, option, rate=SatsPerKvb(10_000_000))
+        propose(bob, shared, rate=SatsPerKvb(10_000_000))
 
 
 def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, option):
@@ -321,12 +317,43 @@ def clock(account, at):
         account.desk.closes._clock = genuine
 
 
-def test_a_close_that_would_wait_long_is_not_taken(stage, ada, bob, option, monkeypatch):
+def test_a_close_that_would_wait_long_is_not_taken(stage, ada, bob, shared, monkeypatch):
     monkeypatch.setattr(closes, "asking_rate", lambda *_: SatsPerKvb(RATE + 1))
-    offer = propose(bob, option)
+    offer = propose(bob, shared)
     carry(stage, 2)
     assert kept(bob, offer).state == "over"
     assert "2,001 asked for now" in kept(bob, offer).problem
+
+
+def command(stage, account, *words):
+    folder = account.folder / "party"
+    (account.folder / "words").write_text(f"a passphrase of {account.name}\n")
+    side = ["--dir", str(folder), "--passphrase-file", str(account.folder / "words"), "--node", stage.node.where]
+    side += ["--cookie-file", str(stage.deployment.node_cookie_file)]
+    done = CliRunner().invoke(market_cli.app, [*words, *side])
+    assert done.exception is None, done.exception
+    outbox = folder / "mail" / "outbox"
+    for path in outbox.glob("*.json") if outbox.exists() else ():
+        path.rename(account.outbox / path.name)
+    return done
+
+
+def test_an_owner_offers_lists_accepts_and_withdraws_by_commands_and_is_shown_both_parts(stage, ada, bob, shared):
+    withdrawn = json.loads(command(stage, bob, "close", shared, "--price", "1sat", "--yes", "--json").stdout)
+    done = command(stage, bob, "close", "--withdraw", withdrawn["close"][:12], "--yes")
+    assert "state: over" in done.stdout
+    made = command(stage, bob, "close", shared, "--price", "0.007btc", "--rate", "2000", "--yes", "--json")
+    offer = json.loads(made.stdout)
+    assert (offer["payout_sats"], offer["state"]) == (700_000, "offered")
+    assert "you get                  0.00700000 BTC (700,000 sat)" in made.stderr
+    carry(stage, 2)
+    listed = json.loads(command(stage, ada, "closes", "--json").stdout)["items"]
+    assert [one["state"] for one in listed if one["close"] == offer["close"]] == ["offered"]
+    done = command(stage, ada, "close", "--accept", offer["close"][:12], "--yes")
+    assert "state: agreed" in done.stdout
+    assert offer["close"][:16] in command(stage, ada, "closes").stdout
+    carry(stage)
+    assert stage.row(CloseRow, id=offer["close"]).state == "signed"
 
 
 def other_spend(stage, ada, bob, option):
@@ -358,3 +385,18 @@ def test_a_close_whose_collateral_a_block_spends_otherwise_is_over_and_the_chain
     carry(stage, 1)
     assert (row(stage, offer).state, stage.state(option)) == ("over", "ABANDONED")
     assert "outside" in stage.option(option).last_error
+
+
+def test_in_the_last_blocks_before_the_expiry_neither_side_signs_and_the_service_takes_nothing(
+    stage, ada, bob, option, monkeypatch
+):
+    monkeypatch.setattr(bob.desk.closes, "_last_blocks", 100_000)
+    with pytest.raises(TooLateToCloseError):
+        propose(bob, option)
+    monkeypatch.setattr(bob.desk.closes, "_last_blocks", 0)
+    monkeypatch.setattr(closes, "REGTEST", "another chain")  # where blocks are a time
+    stage.mine(max(0, stage.option(option).expiry_height - 11 - stage.node.block_count()))
+    offer = propose(bob, option)
+    carry(stage, 2)
+    assert kept(bob, offer).state == "over"
+    assert "12 are asked for" in kept(bob, offer).problem

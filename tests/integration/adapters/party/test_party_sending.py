@@ -8,7 +8,7 @@ from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.errors import InvalidInputError
-from btcfi.surfaces.party.sending import parse_amount
+from btcfi.surfaces.party.sending import amount_with_unit
 from btcfi.units import Sats
 from tests.support.two_parties import TwoParties
 
@@ -121,7 +121,8 @@ def test_nobody_pays_themselves_or_dust_or_a_rate_that_is_a_slip(wallet, two):
 
 
 def test_an_amount_says_its_unit():
-    assert (parse_amount("0.015btc"), parse_amount("1500000sat"), parse_amount("all")) == (1_500_000, 1_500_000, None)
+    said = [amount_with_unit(text) for text in ("0.015btc", "1500000sat", "all")]
+    assert said == [1_500_000, 1_500_000, None]
     for text in ("1500000", "0.015", "1e3sat", "-1sat", "0.000000001btc", "\u0661sat", "1 btc"):
         with pytest.raises(InvalidInputError):
-            parse_amount(text)
+            amount_with_unit(text)
