@@ -27,6 +27,7 @@ from tasks import contracts as exchange_tasks
 from tasks.context import context
 from tests.support.chain import embedded_node
 from tests.support.market_stage import MarketStage
+from workers.audit import ChainView, audit
 
 pytestmark = pytest.mark.integration
 
@@ -108,6 +109,13 @@ def kept(account, offer):
     return account.desk.closes.book.find(offer.id)
 
 
+def audited(stage, option, *, complete=True):
+    view = ChainView()
+    view.follow(stage.node)
+    found = audit(stage.here.store, view, [option], complete=complete)
+    return [one.what for one in found if not one.subject.startswith("round")]  # the stage's minutes are made by hand
+
+
 def paid_to(stage, account, txid):
     script = account.desk.wallet.script
     found = stage.node.transaction(bytes.fromhex(txid)[::-1]).transaction
@@ -130,10 +138,17 @@ def test_a_holder_s_offer_to_close_is_agreed_to_signed_by_both_sent_at_once_and_
     stage.mine(1)
     carry(stage, 1)
     assert stage.state(option) == "ACTIVE"  # of six blocks
+    assert audited(stage, option, complete=False) == []
     assert [kept(one, offer).state for one in (ada, bob)] == ["done"] * 2
     assert (paid_to(stage, bob, closed.txid), paid_to(stage, ada, closed.txid)) == (PRICE, closed.returned_sats)
     stage.mine(6)
     assert (row(stage, offer).state, stage.state(option)) == ("done", "ABANDONED")
+    assert audited(stage, option) == []
+    with stage.here.store.transaction() as session:
+        session.get(CloseRow, offer.id.hex()).paid_sats -= 1
+    assert [one.partition(":")[0] for one in audited(stage, option)] == ["closed", "closed"]
+    with stage.here.store.transaction() as session:
+        session.get(CloseRow, offer.id.hex()).paid_sats += 1
     for party in (ada, bob):  # its own watch knows the close for its own
         (report,) = [one for one in party.desk.watch() if one.name == named(party, option)]
         assert report.action is Action.DONE
