@@ -22,7 +22,7 @@ from btcfi.adapters.chain.pool import asking_rate
 from btcfi.adapters.files import write_private
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import StepOutOfOrderError
-from btcfi.adapters.party.close_deals import CloseBook, CloseState, KeptClose
+from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
 from btcfi.adapters.party.store import PartyStore

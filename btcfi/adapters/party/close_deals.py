@@ -7,23 +7,20 @@ of one contract a second close is signed only once the first has lapsed.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from btcfi import secp256k1
 from btcfi.adapters.chain.node import Node, TxRejectedError
-from btcfi.adapters.files import make_private, read_untrusted_json, write_private
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.nonces import NonceVault
 from btcfi.adapters.party.agreements import Agreements
+from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -46,13 +43,9 @@ from btcfi.market.closing import (
     TooLateToCloseError,
     check_timely,
 )
-from btcfi.records import OBJECT, TEXT, Rule, one_of, optional, record
-from btcfi.units import Hash32, Sats, Txid, UnixSeconds, display_txid
+from btcfi.units import Hash32, Sats, Txid, UnixSeconds, display_txid, parse_txid
 
 log = logging.getLogger(__name__)
-
-FOLDER: Final = "closes"
-"""Of a party's folder."""
 
 MOST_OPEN: Final = 8
 """Offers of the other side to close one contract that wait for our owner: who sends more is refused."""
@@ -63,22 +56,6 @@ first it finishes no more, by its clock or ours."""
 
 REGTEST: Final = "regtest"
 """Where blocks come when somebody makes them: a number of them is no time."""
-
-MAX_FILE_BYTES: Final = 1 << 16
-
-
-class CloseState(StrEnum):
-    """How far an offer to close has come, as we see it."""
-
-    OFFERED = "offered"
-    """Ours, and nobody has answered; or theirs, and our owner has said nothing."""
-    AGREED = "agreed"
-    """Theirs, and our owner has said yes."""
-    SIGNED = "signed"
-    """Our partial signature has left, to the service."""
-    DONE = "done"
-    """We have the signed close."""
-    OVER = "over"
 
 
 class NotAgreedError(ConflictError, RetryableError):
@@ -106,63 +83,6 @@ class ClosedOtherwiseError(ConflictError):
     def __init__(self, contract: str, txid: Txid) -> None:
         super().__init__(f"contract {contract[:16]}: we have signed close {display_txid(txid)} of it; that one counts")
         self.contract, self.txid = contract, txid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptClose:
-    """An offer to close as its file has it."""
-
-    offer: CloseOffer
-    option: str
-    """As the letters name the contract."""
-    by: Role
-    """Who proposes it."""
-    state: CloseState
-    said: dict[str, object] | None = None
-    """What we have signed, as it left: once, and never anew."""
-    transaction: str = ""
-    """The signed close, hex."""
-    problem: str = ""
-
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return self.offer.id.hex()
-
-
-_KEPT: Final = record(
-    KeptClose, offer=Rule(messages.decode_offer, "an offer to close"), by=one_of(Role), state=one_of(CloseState),
-    said=optional(OBJECT), transaction=TEXT, problem=TEXT,
-)  # fmt: skip
-
-
-class CloseBook:
-    """The files of offers to close in a party's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / FOLDER
-
-    def __iter__(self) -> Iterator[KeptClose]:
-        """Yield every offer to close that is kept. Raises InvalidInputError for a file that is none."""
-        for path in sorted(self._folder.glob("*.json")):
-            yield _KEPT.read(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="offer to close"), path.name)
-
-    def find(self, offer: Hash32) -> KeptClose:
-        """Return what is kept of an offer to close. Raises NotFoundError."""
-        path = self._folder / f"{offer.hex()}.json"
-        if not path.exists():
-            raise NotFoundError("offer to close", offer.hex()[:16], "`btcfi market closes` lists them")
-        return _KEPT.read(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="offer to close"), path.name)
-
-    def save(self, kept: KeptClose) -> KeptClose:
-        """Write one down."""
-        make_private(self._folder, named=True)
-        row = {
-            "offer": messages.encode_offer(kept.offer), "option": kept.option, "by": kept.by.value,
-            "state": kept.state.value, "said": kept.said, "transaction": kept.transaction, "problem": kept.problem,
-        }  # fmt: skip
-        write_private(self._folder / f"{kept.name}.json", json.dumps(row).encode())
-        return kept
 
 
 class CloseDeals:
@@ -282,7 +202,7 @@ class CloseDeals:
             public = nonce.public
             partial = closing.sign(secret, nonce, nonces, authority=authority)
             take = CloseTake(offer_id=offer.id, nonce=public, partial=partial)
-            self.book.save(replace(kept, state=CloseState.SIGNED, said=messages.encode_take(take)))
+            self.book.save(replace(self.book.find(offer.id), state=CloseState.SIGNED, said=messages.encode_take(take)))
         return take
 
     def go(self, said: CloseGo) -> CloseLast:
@@ -309,7 +229,7 @@ class CloseDeals:
             nonces = _in_order(contract.role, offer.nonce, said.nonce)
             secret = self._keystore.contract_secret(contract.number)
             last = CloseLast(offer_id=offer.id, partial=closing.sign(secret, nonce, nonces, authority=authority))
-            self.book.save(replace(kept, state=CloseState.SIGNED, said=messages.encode_last(last)))
+            self.book.save(replace(self.book.find(offer.id), state=CloseState.SIGNED, said=messages.encode_last(last)))
         return last
 
     def done(self, said: CloseDone) -> KeptClose:
@@ -331,17 +251,23 @@ class CloseDeals:
 
     def over(self, said: CloseOver) -> KeptClose:
         """Note that the service says that nothing comes of it; what we have signed stays signed."""
-        kept = self.book.find(said.offer_id)
-        state = kept.state if kept.state in (CloseState.SIGNED, CloseState.DONE) else CloseState.OVER
-        return self.book.save(replace(kept, state=state, problem=said.problem[:300]))
+        with self._store.alone():
+            kept = self.book.find(said.offer_id)
+            state = kept.state if kept.state in (CloseState.SIGNED, CloseState.DONE) else CloseState.OVER
+            return self.book.save(replace(kept, state=state, problem=said.problem[:300]))
 
     # ---- what is looked at before anything is signed
 
     def _about_to_sign(self, contract: PartyContract, closing: Closing, offer: CloseOffer) -> PartyContract:
-        """Write the close down as ours before it is signed, so that the watch knows it when it appears."""
+        """Write the close down as ours before it is signed, so that the watch knows it when it appears.
+
+        Whether it is signed then or not: nothing of it leaves before ``said`` is there.
+        """
         self._check_alone(contract, offer.id)
+        txid = closing.close.transaction.txid
+        self.book.save(replace(self.book.find(offer.id), txid=display_txid(txid)))
         fresh = self._store.load(contract.offer.id.hex())
-        if (txid := closing.close.transaction.txid) not in fresh.closes:
+        if txid not in fresh.closes:
             fresh.closes = (*fresh.closes, txid)
             self._store.save(fresh)
         return fresh
@@ -376,10 +302,9 @@ class CloseDeals:
 
     def _check_alone(self, contract: PartyContract, but: Hash32 | None) -> None:
         """Refuse a second close while a first one may be finished: whoever has both chooses between them."""
-        known = self._check_live(contract, but)
-        if but is not None:  # written down before it was signed
-            known.add(self._txid(contract, self.book.find(but).offer))
+        self._check_live(contract, but)
         name = contract.offer.id.hex()
+        known = {parse_txid(one.txid) for one in self.book if one.txid}
         if strangers := set(self._store.load(name).closes) - known:
             raise ClosedOtherwiseError(name, min(strangers))
 
@@ -387,20 +312,13 @@ class CloseDeals:
         """Raise AnotherCloseError while a close of this contract that was signed here may be finished."""
         self._check_live(contract, None)
 
-    def _check_live(self, contract: PartyContract, but: Hash32 | None) -> set[Txid]:
-        known: set[Txid] = set()
-        for one in self.book:
-            if one.said is None or one.offer.contract_id != self._agreements.id_of(contract.offer.id.hex()):
-                continue
-            known.add(self._txid(contract, one.offer))
+    def _check_live(self, contract: PartyContract, but: Hash32 | None) -> None:
+        name = contract.offer.id.hex()
+        for one in self._of(self._agreements.id_of(name)):
             until = one.offer.valid_until + GRACE_SECONDS
-            if one.offer.id != but and (one.transaction or until > self._clock()):
-                raise AnotherCloseError(contract.offer.id.hex(), until)
-        return known
-
-    def _txid(self, contract: PartyContract, offer: CloseOffer) -> Txid:
-        agreement = self._agreements.of(contract)
-        return self._closing(contract, agreement, offer.payout, offer.rate).close.transaction.txid
+            signed = one.said is not None and (one.transaction or until > self._clock())
+            if signed and one.offer.id != but:
+                raise AnotherCloseError(name, until)
 
     def _check_new(self, offer: CloseOffer) -> None:
         if offer.valid_until > self._now() + messages.LONGEST_SECONDS:

@@ -11,7 +11,9 @@ from sqlmodel import select
 from typer.testing import CliRunner
 
 from btcfi.adapters.nonces import NonceGoneError
-from btcfi.adapters.party.close_deals import AnotherCloseError, CloseDeals, CloseState, NotAgreedError
+from btcfi.adapters.party.close_deals import AnotherCloseError, CloseDeals, NotAgreedError
+from btcfi.adapters.party.close_yes import CloseState
+from btcfi.adapters.party.market_maker import Look, MarketMaker
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.market.tables import CloseRow
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -20,12 +22,17 @@ from btcfi.contracts.watch import Action
 from btcfi.errors import InvalidInputError
 from btcfi.market import closing as messages
 from btcfi.market.closing import CloseGo, TooLateToCloseError
+from btcfi.market.making import Inventory, MakingRule
+from btcfi.oracle.freshness import MarketStatus
+from btcfi.pricing.portfolio import Market
+from btcfi.pricing.surface import flat_surface
 from btcfi.surfaces import market_cli
-from btcfi.units import Sats, UnixSeconds
+from btcfi.units import CentsPerBtc, Sats, UnixSeconds
 from tasks import chain, closes, market
 from tasks import contracts as exchange_tasks
 from tasks.context import context
 from tests.support.chain import embedded_node
+from tests.support.contract_stage import EXPIRY
 from tests.support.market_stage import MarketStage
 from workers.audit import ChainView, audit
 
@@ -33,13 +40,16 @@ pytestmark = pytest.mark.integration
 
 RATE = SatsPerKvb(2_000)
 PRICE = Sats(700_000)
+MANY = 9
+CLOSED, LAPSED = {}, {}
+"""What one test has closed, or let lapse, for the one behind it."""
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("closes")
     with embedded_node(folder / "chain") as (node, _), MarketStage(
-        folder / "data", node, folder / "chain" / ".cookie", names=("ada", "bob"), coins=16
+        folder / "data", node, folder / "chain" / ".cookie", names=("ada", "bob"), coins=40
     ) as made:  # fmt: skip
         yield made
 
@@ -54,23 +64,25 @@ def bob(stage):
     return stage.accounts["bob"]
 
 
-@pytest.fixture
-def option(stage, ada, bob):
-    """An option that ada wrote and bob bought, its funding final."""
-    name = bob.take(ada.offer())
-    stage.trade()
-    stage.mine(6)
-    assert stage.state(name) == "ACTIVE"
-    return name
-
-
 @pytest.fixture(scope="module")
-def shared(stage):
-    """One of which nothing is signed but by the last test that has it."""
-    name = stage.accounts["bob"].take(stage.accounts["ada"].offer())
-    stage.trade()
+def options(stage):
+    """Options that ada wrote and bob bought, their fundings final: as many as tests want, all traded at once."""
+    names = [stage.accounts["bob"].take(stage.accounts["ada"].offer()) for _ in range(MANY)]
+    stage.trade(8)
     stage.mine(6)
-    return name
+    assert {stage.state(name) for name in names} == {"ACTIVE"}
+    return names
+
+
+@pytest.fixture
+def option(options):
+    return options.pop()
+
+
+@pytest.fixture
+def shared(options):
+    """One of which nothing is signed."""
+    return options[0]
 
 
 def named(account, option):
@@ -164,6 +176,20 @@ def test_no_letter_to_a_side_holds_the_other_s_partial_signature(stage, ada, bob
     for reader, writer in ((ada, bob), (bob, ada)):
         texts = "".join(path.read_text() for path in reader.inbox.rglob("*.json"))
         assert halves[writer] not in texts
+    CLOSED.update(option=option, offer=offer)
+
+
+def test_a_close_that_a_reorganisation_takes_is_sent_again_and_the_option_waits_for_it(stage, ada):
+    option, offer = CLOSED["option"], CLOSED["offer"]
+    stage.mine(7)
+    assert stage.state(option) == "ABANDONED"
+    tip = stage.node.block_count()
+    stage.node.call("invalidateblock", stage.node.block_hash(tip - 6)[::-1].hex())
+    stage.node.generate(8, ada.desk.address())
+    chain.watch()
+    carry(stage, 1)
+    stage.mine(7)
+    assert (row(stage, offer).state, stage.state(option)) == ("done", "ABANDONED")
 
 
 def test_who_signs_and_never_goes_on_ends_with_nothing_and_the_other_closes_again_once_that_lapsed(
@@ -190,6 +216,25 @@ def test_who_signs_and_never_goes_on_ends_with_nothing_and_the_other_closes_agai
             named(ada, option), payout=PRICE, rate=RATE, valid_until=UnixSeconds(offer.valid_until + 700)
         )
     assert again.offer.id != offer.id
+    LAPSED.update(option=option, at=offer.valid_until + 2_000)
+
+
+def test_a_nonce_signs_once_and_the_same_words_again_get_the_same_answer(stage, ada, bob):
+    option, at = LAPSED["option"], LAPSED["at"]
+    with clock(ada, at), clock(bob, at):
+        offer = propose(bob, option, seconds=3_000)
+        with pytest.raises(NotAgreedError):
+            ada.desk.closes.offered(offer, option)
+        ada.desk.closes.agree(offer.id)
+        first = ada.desk.closes.offered(offer, option)
+        assert ada.desk.closes.offered(offer, option) == first
+        last = bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=first.nonce))
+        other = ada.desk.closes.offered(offer, option).nonce
+        assert bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=bytes([2]) + other[1:])) == last
+        # a copy of the folder from before has no nonce
+        bob.desk.closes.book.save(replace(kept(bob, offer), state=CloseState.OFFERED, said=None))
+        with pytest.raises(NonceGoneError):
+            bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=first.nonce))
 
 
 def test_a_last_word_that_comes_after_the_time_is_finished_by_nobody(stage, ada, bob, option, monkeypatch):
@@ -206,48 +251,30 @@ def test_a_last_word_that_comes_after_the_time_is_finished_by_nobody(stage, ada,
     assert sent(stage, option) == []
 
 
-def test_nothing_is_signed_once_a_price_is_attested(stage, ada, bob, option, monkeypatch):
-    offer = propose(bob, option)
+def test_nothing_is_signed_once_a_price_is_attested(stage, ada, bob, shared, monkeypatch):
+    offer = propose(bob, shared)
     carry(stage, 2)
-    event = ada.desk._store.load(named(ada, option)).offer.terms.announcements[0]
+    event = ada.desk._store.load(named(ada, shared)).offer.terms.announcements[0]
     known = {(event.event.id, event.oracle_key): object()}
     with monkeypatch.context() as patched:
         patched.setattr(ada.desk._store, "attestations", lambda: known)
         with pytest.raises(TooLateToCloseError):
             ada.desk.closes.agree(offer.id)
-    ada.desk.closes.agree(offer.id)
-    carry(stage, 1)
     with monkeypatch.context() as patched:
         patched.setattr(bob.desk._store, "attestations", lambda: known)
         with pytest.raises(TooLateToCloseError):
-            bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=kept(ada, offer).offer.nonce))
+            bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=offer.nonce))
     assert kept(bob, offer).said is None
 
 
-def test_a_nonce_signs_once_and_the_same_words_again_get_the_same_answer(stage, ada, bob, option):
-    offer = propose(bob, option)
-    carry(stage, 2)
-    ada.desk.closes.agree(offer.id)
-    first = ada.desk.closes.offered(offer, option)
-    assert ada.desk.closes.offered(offer, option) == first
-    last = bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=first.nonce))
-    other = ada.desk.closes.offered(offer, option).nonce
-    assert bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=bytes([2]) + other[1:])) == last
-    # a copy of the folder from before has no nonce
-    bob.desk.closes.book.save(replace(kept(bob, offer), state=CloseState.OFFERED, said=None))
+def test_of_two_offers_of_one_side_the_newer_alone_can_be_finished(stage, ada, bob, shared):
+    first, second = propose(bob, shared), propose(bob, shared, Sats(650_000))
+    assert (kept(bob, first).state, kept(bob, second).state) == ("over", "offered")
+    with pytest.raises(InvalidInputError):
+        bob.desk.closes.go(CloseGo(offer_id=first.id, nonce=second.nonce))
+    bob.desk.closes.book.save(replace(kept(bob, first), state=CloseState.OFFERED))  # as in a folder of before
     with pytest.raises(NonceGoneError):
-        bob.desk.closes.go(CloseGo(offer_id=offer.id, nonce=first.nonce))
-
-
-def test_of_two_offers_of_one_side_the_newer_alone_can_be_finished(stage, ada, bob, option):
-    first, second = propose(bob, option), propose(bob, option, Sats(650_000))
-    assert kept(bob, first).state == "over"
-    carry(stage, 2)
-    ada.desk.closes.agree(first.id)  # it has not heard of it
-    carry(stage, 3)
-    assert row(stage, first).state != "signed"
-    with pytest.raises(AnotherCloseError):
-        ada.desk.closes.agree(second.id)
+        bob.desk.closes.go(CloseGo(offer_id=first.id, nonce=second.nonce))
 
 
 def test_two_sides_that_offer_at_once_close_once(stage, ada, bob, option):
@@ -263,15 +290,16 @@ def test_two_sides_that_offer_at_once_close_once(stage, ada, bob, option):
         assert sum(kept(one, offer).said is not None for offer in (ours, theirs)) <= 1
 
 
-def test_another_fee_or_price_than_was_offered_is_not_signed(stage, ada, bob, option):
-    offer = propose(bob, option)
+def test_another_fee_or_price_than_was_offered_is_not_signed(stage, ada, bob, shared):
+    offer = propose(bob, shared)
     carry(stage, 2)
     ada.desk.closes.agree(offer.id)
     for other in (replace(offer, payout=Sats(PRICE + 1)), replace(offer, rate=SatsPerKvb(9_000))):
         with pytest.raises(NotAgreedError):
-            ada.desk.closes.offered(other, option)
+            ada.desk.closes.offered(other, shared)
     with pytest.raises(InvalidInputError):
         ada.desk.closes.offered(offer, "t" + "0" * 32)
+    assert ada.desk.closes.withdraw(offer.id).state == "over"
 
 
 def test_a_close_is_within_the_mandate_or_not_at_all(stage, ada, bob, shared):
@@ -295,22 +323,6 @@ def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, 
     assert row(stage, offer).state == "over"
     assert kept(bob, offer).state == "over"
     assert kept(bob, offer).said is None
-
-
-def test_a_close_that_a_reorganisation_takes_is_sent_again_and_the_option_waits_for_it(stage, ada, bob, option):
-    offer = propose(bob, option)
-    carry(stage, 2)
-    ada.desk.closes.agree(offer.id)
-    carry(stage)
-    stage.mine(7)
-    assert stage.state(option) == "ABANDONED"
-    tip = stage.node.block_count()
-    stage.node.call("invalidateblock", stage.node.block_hash(tip - 6)[::-1].hex())
-    stage.node.generate(8, ada.desk.address())
-    chain.watch()
-    carry(stage, 1)
-    stage.mine(7)
-    assert (row(stage, offer).state, stage.state(option)) == ("done", "ABANDONED")
 
 
 @contextmanager
@@ -353,11 +365,11 @@ def command(stage, account, *words):
     return done
 
 
-def test_an_owner_offers_lists_accepts_and_withdraws_by_commands_and_is_shown_both_parts(stage, ada, bob, shared):
-    withdrawn = json.loads(command(stage, bob, "close", shared, "--price", "1sat", "--yes", "--json").stdout)
+def test_an_owner_offers_lists_accepts_and_withdraws_by_commands_and_is_shown_both_parts(stage, ada, bob, option):
+    withdrawn = json.loads(command(stage, bob, "close", option, "--price", "1sat", "--yes", "--json").stdout)
     done = command(stage, bob, "close", "--withdraw", withdrawn["close"][:12], "--yes")
     assert "state: over" in done.stdout
-    made = command(stage, bob, "close", shared, "--price", "0.007btc", "--rate", "2000", "--yes", "--json")
+    made = command(stage, bob, "close", option, "--price", "0.007btc", "--rate", "2000", "--yes", "--json")
     offer = json.loads(made.stdout)
     assert (offer["payout_sats"], offer["state"]) == (700_000, "offered")
     assert "you get                  0.00700000 BTC (700,000 sat)" in made.stderr
@@ -369,6 +381,28 @@ def test_an_owner_offers_lists_accepts_and_withdraws_by_commands_and_is_shown_bo
     assert offer["close"][:16] in command(stage, ada, "closes").stdout
     carry(stage)
     assert stage.row(CloseRow, id=offer["close"]).state == "signed"
+
+
+def test_a_maker_by_its_rule_says_yes_to_its_bid_and_nothing_to_more(stage, ada, bob, shared):
+    seen = Look(
+        market=Market(spot=CentsPerBtc(5_000_000), volatility=0.6, rate=0.0, now=UnixSeconds(EXPIRY - 600)),
+        status=MarketStatus.TRADING, instruments=(), inventory=Inventory(free=Sats(0)), standing=(), strange=(),
+    )  # fmt: skip
+    maker = MarketMaker(
+        http=None, identity=b"", request_secret=b"", desk=b"", ledger=ada.ledger, free=lambda: Sats(0),
+        rule=MakingRule(least_life_seconds=60), surface=flat_surface(0.6),
+    )  # fmt: skip
+    maker._seen = seen
+    dear = propose(bob, shared, Sats(900_000), seconds=50)
+    carry(stage, 2)
+    (said,) = [why for _, why in maker.closes(ada.desk._store) if why is not None and "900,000" in why]
+    assert "our bid is" in said
+    assert kept(ada, dear).state == "offered"
+    fair = propose(bob, shared, Sats(150_000), seconds=50)
+    carry(stage, 2)
+    assert (shared, None) in maker.closes(ada.desk._store)
+    assert kept(ada, fair).state == "agreed"
+    ada.desk.closes.withdraw(fair.id)
 
 
 def other_spend(stage, ada, bob, option):
@@ -403,15 +437,15 @@ def test_a_close_whose_collateral_a_block_spends_otherwise_is_over_and_the_chain
 
 
 def test_in_the_last_blocks_before_the_expiry_neither_side_signs_and_the_service_takes_nothing(
-    stage, ada, bob, option, monkeypatch
+    stage, ada, bob, shared, monkeypatch
 ):
     monkeypatch.setattr(bob.desk.closes, "_last_blocks", 100_000)
     with pytest.raises(TooLateToCloseError):
-        propose(bob, option)
+        propose(bob, shared)
     monkeypatch.setattr(bob.desk.closes, "_last_blocks", 0)
     monkeypatch.setattr(closes, "REGTEST", "another chain")  # where blocks are a time
-    stage.mine(max(0, stage.option(option).expiry_height - 11 - stage.node.block_count()))
-    offer = propose(bob, option)
+    stage.mine(max(0, stage.option(shared).expiry_height - 11 - stage.node.block_count()))
+    offer = propose(bob, shared)
     carry(stage, 2)
     assert kept(bob, offer).state == "over"
     assert "12 are asked for" in kept(bob, offer).problem
