@@ -154,8 +154,7 @@ def _end(
     here: Context, carriers: Carriers, row: CloseRow, problem: str, *, now: UnixSeconds, overtaken: bool = False
 ) -> None:  # fmt: skip
     with here.store.transaction() as session:
-        kept = session.get_one(CloseRow, row.id)
-        ended = store.refuse_close(session, kept, problem, now=now, overtaken=overtaken)
+        ended = store.refuse_close(session, row.id, problem, now=now, overtaken=overtaken)
     if ended:
         over = CloseOver(offer_id=hash32(bytes.fromhex(row.id)), problem=problem)
         _tell(here, carriers, row, messages.OVER, messages.encode_over(over))

@@ -145,12 +145,13 @@ def finish_close(session: Session, option_id: str, role: Role, last: CloseLast, 
 
 
 def refuse_close(
-    session: Session, row: CloseRow, problem: str, *, now: UnixSeconds, overtaken: bool = False
+    session: Session, close_id: str, problem: str, *, now: UnixSeconds, overtaken: bool = False
 ) -> bool:  # fmt: skip
     """Note that nothing comes of an offer to close, and return whether that is new; what is signed goes on.
 
     overtaken: a block has spent the collateral of a signed one otherwise.
     """
+    row = session.get_one(CloseRow, close_id)
     if row.state not in (*PENDING_CLOSES, *((CloseState.SIGNED,) if overtaken else ())):
         return False
     changes = {"problem": printable(problem, MAX_PROBLEM)}
