@@ -33,9 +33,11 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
 from btcfi.contracts.setup import check_offered
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, RetryableError, UnreachableError
+from btcfi.market import closing
 from btcfi.market.account import WrongSignatureError
 from btcfi.market.letter import SignedLetter
 from btcfi.units import Height
+from tasks import closes
 from tasks.carriers import Carrier, Carriers, Folder, market_json
 from tasks.context import (
     Context,
@@ -237,7 +239,7 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     """
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
-    option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
+    option_id = closing.option_of(name)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
     role = None if owners is None else owners.role_of(one.sender)
@@ -252,7 +254,12 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
         word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
-        if last == REFUSED:
+        if kind in closes.KINDS:
+            closes.take_word(
+                here, carriers, closes.Word(name=name, kind=kind, role=role, said=said, refused=last == REFUSED)
+            )
+            _put_away(here, one)
+        elif last == REFUSED:
             _take_refusal(here, word, _reason(said))
         elif last == WAITS:
             _take_wait(here, word, _reason(said))

@@ -17,7 +17,7 @@ from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import UnreachableError
 from btcfi.units import Height, UnixSeconds
 from settings.market_preset import load_market_preset
-from tasks import contracts
+from tasks import closes, contracts
 from tasks.context import Context, context, node
 
 KEEP_LETTERS_SECONDS: Final = 7 * 86_400
@@ -59,6 +59,7 @@ def tick() -> None:
     _follow(here)
     _fail_late(here, seconds)
     _fail_lost(here, seconds)
+    closes.tick(here)
 
 
 @shared_task(name="market.prune")

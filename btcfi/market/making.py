@@ -18,9 +18,9 @@ import numpy as np
 
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import TICK_SATS, FirmOffer, Side
-from btcfi.market.instrument import Instrument
+from btcfi.market.instrument import Instrument, instrument_of
 from btcfi.market.request import QuoteRequest
-from btcfi.options.terms import required_collateral
+from btcfi.options.terms import OptionTerms, required_collateral
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.domain import SECONDS_PER_YEAR, FloatArray, IntArray
 from btcfi.pricing.portfolio import Market
@@ -207,6 +207,39 @@ class Marked:
     delta: float
     vega: float
     """USD per BTC and point."""
+
+
+CLOSE_SECONDS: Final = 60
+"""An offer to close that stands longer is left to the owner: once we have said yes, its maker may wait that long."""
+
+
+def close_refusal(
+    rule: MakingRule, market: Market, surface: VolatilitySurface, terms: OptionTerms, *, writes: bool, payout: Sats,
+    stands_seconds: int,
+) -> str | None:  # fmt: skip
+    """Return why a maker does not end a contract of its own at this payout of the holder's, None where it does.
+
+    writes: whether the maker wrote it; then it buys it back, at its bid or below, else it sells, at its ask or above.
+    stands_seconds: for how long the other side may still finish what we agree to. Limits are not asked: what ends was
+    counted in them.
+    """
+    instrument = instrument_of(terms)
+    if not 0 < stands_seconds <= CLOSE_SECONDS:
+        return f"it stands for {stands_seconds} s; a maker says yes to at most {CLOSE_SECONDS} s"
+    if _opens(instrument) - market.now < rule.least_life_seconds:
+        return "it settles too soon"
+    if _knocked(instrument, market.spot):
+        return "its barrier is reached"
+    chain = _Chain.of([instrument], market, surface, rule, None)
+    edge = chain.low[0][0] if writes else chain.high[0][0]
+    worth = edge * CENTS_PER_USD / market.spot * SATS_PER_BTC * terms.quantity / CENTI
+    least_away = rule.least_half_spread_ticks * TICK_SATS * terms.quantity / CENTI
+    mark = chain.at.premium[0] * CENTS_PER_USD / market.spot * SATS_PER_BTC * terms.quantity / CENTI
+    if writes:
+        most = max(math.floor(min(worth, mark - least_away)), 0)
+        return None if payout <= most else f"{payout:,} sats are asked, and our bid is {most:,}"
+    least = math.ceil(max(worth, mark + least_away))
+    return None if payout >= least else f"{payout:,} sats are offered, and our ask is {least:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

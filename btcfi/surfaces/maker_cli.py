@@ -31,6 +31,7 @@ from btcfi.surfaces.party.side import Side, command
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.market_maker import Look, MarketMaker, Round
+    from btcfi.adapters.party.store import PartyStore
     from btcfi.adapters.signed_http import SignedHttp
     from btcfi.market.making import MakingRule, Quoted
     from btcfi.pricing.surface import VolatilitySurface
@@ -66,6 +67,8 @@ def make(
 ) -> None:
     """Quote until SIGTERM, then withdraw every offer of the account; `btcfi party run` beside it signs the takes.
 
+    To an offer to close one of your contracts that stands for at most a minute it says yes, at your bid or ask.
+
     Every offer of the account is this command's: what else stands there is withdrawn. A line of JSON for each round
     that changed something.
     """
@@ -75,7 +78,7 @@ def make(
     typer.echo(json.dumps({"making": maker.identity.hex()}))
     sys.stdout.flush()
     try:
-        _quote(maker, stopping, every)
+        _quote(maker, side.store, stopping, every)
     finally:  # whatever ends it: what stands is withdrawn, or lapses
         try:
             ended: dict[str, Any] = {"withdrawn": maker.withdraw_all()}
@@ -84,15 +87,17 @@ def make(
         typer.echo(json.dumps(ended | {"ended": True}))
 
 
-def _quote(maker: MarketMaker, stopping: Event, every: float) -> None:
+def _quote(maker: MarketMaker, store: PartyStore, stopping: Event, every: float) -> None:
     said: dict[str, Any] = {}
     while not stopping.is_set():
         try:
             line = _line(maker.round())
+            if closes := maker.closes(store):
+                line["closes"] = [{"option": option, "refused": why} for option, why in closes]
         except (BtcfiError, OSError) as e:  # a desk that is away comes back; our offers there lapse meanwhile
             line = {"problem": str(e)[:SHOWN]}
         changed = line.get("posted") or line.get("withdrawn")
-        if changed or any(line.get(what) != said.get(what) for what in ("problem", "left_out")):
+        if changed or any(line.get(what) != said.get(what) for what in ("problem", "left_out", "closes")):
             said = line
             typer.echo(json.dumps({"at_unix": int(time.time())} | line))
             sys.stdout.flush()

@@ -7,6 +7,7 @@ by what their makers signed, not by what the desk says of them.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from btcfi.adapters.chain.pool import asking_rate
+from btcfi.adapters.files import write_private
 from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.agreements import StepOutOfOrderError
+from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
+from btcfi.adapters.party.store import PartyStore
+from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
 from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.market import closing
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import (
     TICK_SATS,
@@ -44,15 +52,20 @@ from btcfi.options.order import parse_amount, parse_quantity, parse_sats, parse_
 from btcfi.records import HASH
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party import side as party_side
-from btcfi.surfaces.party.screen import confirm, rows_screen
+from btcfi.surfaces.party.screen import asking, confirm, rows_screen
+from btcfi.surfaces.party.sending import amount_with_unit
 from btcfi.surfaces.party.side import Yes, choice, command, say
 from btcfi.units import CentiBtc, Cents, Hash32, Sats, UnixSeconds
 
 if TYPE_CHECKING:
+    from btcfi.adapters.party.desk import PartyDesk
     from btcfi.adapters.signed_http import SignedHttp
 
 TAKE_SECONDS: Final = 30
 """How long a take is good: both sides' processes have to sign within it."""
+
+CLOSE_TARGET_BLOCKS: Final = 3
+"""Within which a close is to be mined: the desk asks for half as much, so that a rise meanwhile does not end it."""
 
 _SATS_PER_BTC: Final = 100_000_000
 _PREFIX: Final = 8
@@ -391,6 +404,137 @@ def take(
         answer = account.http.post("/takes", encode_signed_take(sealed))
     _said({"take": made.id.hex(), "option": made.option_id, "state": answer["state"], "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
+
+
+@command(of=app)
+def cancel(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market fills` names it.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Cancel a take, yours or of an offer of yours, while you have not signed its funding: your coins are free.
+
+    From then on your party signs nothing of it, whatever the desk says. Who cancels is at fault: a maker loses the
+    offer and its rank.
+    """
+    with _account(side) as account:
+        take_id = _take_of(account, option)
+        confirm(f"Cancel {option}?", f"the take of option {option}", yes=yes)
+        with side.store.alone():  # what is being signed right now is signed before this, or not at all
+            _check_unsigned(side.store, option)
+            account.ledger.cancel(option)
+            _let_go(side.store, option)
+        answer = account.http.delete(f"/takes/{take_id}")
+    _said({"take": take_id, "option": option, "state": answer["state"]}, as_json=as_json)
+
+
+@command(of=app)
+def close(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market positions` names it; not with --accept.")] = "",
+    price: Annotated[
+        str, typer.Option("--price", help="What the holder gets of the collateral: 0.007btc or 700000sat.")
+    ] = "",
+    accept: Annotated[str, typer.Option("--accept", help="An offer of the other side, by `btcfi market closes`.")] = "",
+    withdraw: Annotated[str, typer.Option("--withdraw", help="Your offer, or your yes, before it is signed.")] = "",
+    valid: Seconds = "10m",
+    rate: Annotated[
+        int | None, typer.Option("--rate", help="Fee rate, sat/kvB; default: what your node asks for.", min=1000)
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Offer the other side to end an option now at a price, or agree to its offer; you are shown both parts, and asked.
+
+    Your `btcfi party run` signs, if your mandate says `agreed`. Neither side gets the other's signature: the desk puts
+    them together and sends.
+    """
+    if [bool(option and price), bool(accept), bool(withdraw)].count(True) != 1 or (option and not price):
+        raise InvalidInputError("OPTION", "or --accept, or --withdraw", "OPTION and --price; or one of the two")
+    desk = side.desk(show=asking(yes=yes))
+    if accept or withdraw:
+        wanted = _close_of(desk.closes.book, accept or withdraw)
+        kept = desk.closes.agree(wanted) if accept else desk.closes.withdraw(wanted)
+    else:
+        until = UnixSeconds(int(time.time()) + _seconds(valid))
+        kept = _propose(desk, side, option, amount_with_unit(price), rate=rate, until=until)
+    said = {"close": kept.name, "option": kept.option, "payout_sats": kept.offer.payout, "state": kept.state.value,
+            "valid_until_unix": kept.offer.valid_until}  # fmt: skip
+    _said(said, as_json=as_json)
+
+
+def _propose(
+    desk: PartyDesk, side: party_side.Side, option: str, payout: Sats | None, *, rate: int | None, until: UnixSeconds
+) -> KeptClose:  # fmt: skip
+    if payout is None:
+        raise InvalidInputError("--price", "all", "an amount: 0.007btc or 700000sat")
+    if option not in desk.orders():
+        raise NotFoundError("option of ours", option[:40], "`btcfi market positions` lists them")
+    asked = choose_rate(asking_rate(side.chain(), CLOSE_TARGET_BLOCKS), FeeRule()) if rate is None else rate
+    kept = desk.closes.propose(desk.orders()[option], payout=payout, rate=SatsPerKvb(asked), valid_until=until)
+    letter = side.folder / "mail" / "outbox" / f"{kept.offer.letter(option, closing.OFFER)}.json"
+    write_private(letter, json.dumps(closing.encode_offer(kept.offer)).encode())
+    return kept
+
+
+@command(of=app)
+def closes(*, as_json: AsJson = False, side: party_side.Side) -> None:
+    """List offers to close, yours and those that wait for your word, the newest last."""
+    now = int(time.time())
+    rows: list[dict[str, Any]] = [
+        {"close": one.name, "option": one.option, "by": one.by.value, "payout_sats": one.offer.payout,
+         "sats_per_kvb": one.offer.rate, "valid_until_unix": one.offer.valid_until,
+         "state": "lapsed" if one.state in _OPEN_CLOSES and one.offer.valid_until <= now else one.state.value,
+         "problem": one.problem}
+        for one in sorted(CloseBook(side.folder), key=lambda one: one.offer.valid_until)
+    ]  # fmt: skip
+    shown = [
+        [one["close"][:16], one["option"], one["by"], _btc(one["payout_sats"]), one["state"],
+         _when(one["valid_until_unix"]), one["problem"]]
+        for one in rows
+    ]  # fmt: skip
+    names = ["close", "option", "by", "to the holder", "state", "until", "problem"]
+    _listed({"items": rows, "next_cursor": None}, names, shown, as_json=as_json)
+
+
+_OPEN_CLOSES: Final = (CloseState.OFFERED, CloseState.AGREED)
+
+
+def _close_of(book: CloseBook, text: str) -> Hash32:
+    found = [one.offer.id for one in book if one.name.startswith(text)] if len(text) >= _PREFIX else []
+    if len(found) != 1:
+        raise NotFoundError("offer to close", text[:64], "`btcfi market closes` lists them")
+    return found[0]
+
+
+def _take_of(account: Account, option: str) -> str:
+    """Return the take of an option: of our own ledger, else as the desk lists it. Raises NotFoundError."""
+    for take, _ in account.ledger.takes():
+        if take.take.option_id == option:
+            return take.take.id.hex()
+    for one in account.http.get("/takes", limit=500)["items"]:
+        if f"t{str(one['id'])[:32]}" == option:
+            return HASH.read(one["id"], "take").hex()
+    raise NotFoundError("take", f"of option {option[:40]}", "`btcfi market fills` lists them")
+
+
+def _check_unsigned(store: PartyStore, option: str) -> None:
+    """Raise StepOutOfOrderError where a signature of ours on the funding has left."""
+    for contract in store.contracts():
+        if contract.order == option and contract.may_be_funded:
+            what = "you have signed its funding: `btcfi party cancel` takes your coins home, for a fee,"
+            raise StepOutOfOrderError(contract.offer.id.hex(), what)
+
+
+def _let_go(store: PartyStore, option: str) -> None:
+    """Free the coins that a contract of this option names: nothing of it is signed."""
+    for contract in store.contracts():
+        if contract.order == option and not contract.withdrawn:
+            contract.withdrawn = True
+            store.save(contract)
 
 
 @command(of=app)

@@ -156,6 +156,13 @@ class HttpDesk:
         del self.requests[path.rpartition("/")[2]]
         return 200, {"id": path.rpartition("/")[2], "withdrawn": 2}
 
+    def get_takes(self, *_):
+        return 200, {"items": [{"id": one.take.id.hex(), "state": "taken"} for one in self.takes], "next_cursor": None}
+
+    def delete_takes(self, path, *_):
+        self.takes = [one for one in self.takes if not path.endswith(one.take.id.hex())]
+        return 200, {"state": "failed"}
+
     def get_positions(self, *_):
         return 200, {"items": [{"instrument": "BTC-29JAN27-60000-C", "role": "holder", "take_id": None,
                                 "option": {"id": "t1", "state": "ACTIVE"}}], "next_cursor": None}  # fmt: skip

@@ -26,6 +26,7 @@ from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.contracts.mandate import CloseRule
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument
 from btcfi.options.terms import OptionKind
@@ -100,7 +101,7 @@ class Account:
         stage._nodes.append(self.node)
         guest = Guest(load_program("option_settlement"))
         self.desk = PartyDesk(store, keystore, self.node, guest, fees=FeeRule())
-        stage.give_mandate(self.desk, unbidden=False)
+        stage.give_mandate(self.desk, unbidden=False, close=CloseRule.AGREED)
         self.ledger = MarketLedger(self.folder / MARKET_FOLDER)
         self.inbox, self.outbox = self.folder / "mail" / "inbox", self.folder / "mail" / "outbox"
         connection = _Connection(stage, self.id)

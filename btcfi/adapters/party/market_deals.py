@@ -127,6 +127,7 @@ class MarketDeals:
 
     def _check_ours(self, part: MarketPart) -> None:
         offer, take = part.offer.offer, part.take.take
+        self._ledger.check_not_cancelled(take.option_id)
         if offer.maker == self._member.identity:
             self._ledger.offer(offer.id)
         else:

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from btcfi.adapters.party.close_yes import say_yes, waiting_closes
 from btcfi.adapters.party.market_ledger import MarketLedger
+from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskRefusedError
+from btcfi.contracts.messages import Role
+from btcfi.contracts.payouts import decode_terms
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import FirmOffer, encode_signed_offer, sign_offer
@@ -26,6 +30,7 @@ from btcfi.market.making import (
     MakingRule,
     Quoted,
     changes,
+    close_refusal,
     firm_offer,
     paused,
     quotes,
@@ -206,6 +211,8 @@ class MarketMaker:
     _posted: dict[str, FirmOffer] = field(default_factory=dict)
     _going: dict[str, UnixSeconds] = field(default_factory=dict)
     """Withdrawn at the desk, not yet in the ledger: until when they are good."""
+    _seen: Look | None = None
+    """The last round's."""
     _listed: tuple[Slot, tuple[Instrument, ...]] | None = None
 
     # ---- looking
@@ -298,6 +305,29 @@ class MarketMaker:
                 return
         raise InvalidInputError(path, f"more than {MOST_PAGES * PAGE:,} rows", "a maker's")
 
+    # ---- closing
+
+    def closes(self, store: PartyStore) -> list[tuple[str, str | None]]:
+        """Say yes to the offers to close our contracts that our rule takes; return each one's option and why not.
+
+        The signing process asks mandate, time and chain before it signs. Raises InvalidInputError for a file that is
+        none of an offer.
+        """
+        look, said = self._seen, []
+        if look is None or look.market is None or look.status is not MarketStatus.TRADING:
+            return []
+        surface = self.surface or flat_surface(float(look.market.volatility))
+        for contract, kept in waiting_closes(store, now=self.clock()):
+            terms, writes = decode_terms(contract.offer.terms.option), contract.role is Role.SELLER
+            stands = int(kept.offer.valid_until - self.clock())
+            refusal = close_refusal(
+                self.rule, look.market, surface, terms, writes=writes, payout=kept.offer.payout, stands_seconds=stands
+            )
+            if refusal is None:
+                say_yes(store, kept.offer.id)
+            said.append((kept.option, refusal))
+        return said
+
     # ---- quoting
 
     def quoted(self, look: Look) -> Quoted:
@@ -309,7 +339,7 @@ class MarketMaker:
 
     def round(self) -> Round:
         """Look, and make the offers at the desk those that should be. Raises as ``look``."""
-        look = self.look()
+        look = self._seen = self.look()
         quoted = self.quoted(look)
         self._forget_lapsed()
         wall = UnixSeconds(int(self.clock()))

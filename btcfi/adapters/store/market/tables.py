@@ -297,3 +297,64 @@ class TakeRow(SQLModel, table=True):
     checked_ms: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     checked_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     updated_at_unix: int = Field(sa_column=big_integer())
+
+
+class CloseState(StrEnum):
+    """How far a close of an option at a price that both sides name has come."""
+
+    OFFERED = "offered"
+    ANSWERED = "answered"
+    """The other side's half is here, and checked."""
+    SIGNED = "signed"
+    """Both halves are here, and it is sent."""
+    DONE = "done"
+    """It is as deep in the chain as the preset asks."""
+    OVER = "over"
+
+
+PENDING_CLOSES: Final = (CloseState.OFFERED, CloseState.ANSWERED)
+"""States in which a half is missing: they lapse."""
+
+
+class CloseRow(SQLModel, table=True):
+    """An offer of one side of an option to close it: ``offered -> answered -> signed -> done``, or ``over``."""
+
+    __tablename__: ClassVar[str] = "market_close"
+    __machine__: ClassVar[Machine[CloseState]] = Machine(
+        states=CloseState,
+        edges=edges(
+            (CloseState.OFFERED, CloseState.ANSWERED),
+            (CloseState.ANSWERED, CloseState.SIGNED),
+            (CloseState.SIGNED, CloseState.DONE),
+            (CloseState.DONE, CloseState.SIGNED),  # reorganised away
+            # of what is signed: something else has spent the collateral
+            ((*PENDING_CLOSES, CloseState.SIGNED), CloseState.OVER),
+        ),
+        ends=frozenset({CloseState.DONE, CloseState.OVER}),
+    )
+    __table_args__ = (
+        Index("ix_market_close_option", "option_id", "state"),
+        Index("ix_market_close_txid", "txid"),
+        Index("ix_market_close_lapsing", "state", "valid_until_unix"),
+    )
+
+    id: str = Field(primary_key=True)
+    """Of the offer, hex."""
+    option_id: str = Field(foreign_key="option.id")
+    by: str
+    """``buyer`` or ``seller``: who offers it."""
+    state: str = CloseState.OFFERED.value
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """JSON of the offer, as its letter said it."""
+    answer: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    """JSON of the other side's half: a partial signature, which the proposer never gets."""
+    payout_sats: int = Field(sa_column=big_integer())
+    """The buyer's, as offered; what the chain pays is in the next three, once both have signed."""
+    paid_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    returned_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    fee_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    txid: str | None = None
+    problem: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    valid_until_unix: int = Field(sa_column=big_integer())
+    created_at_unix: int = Field(sa_column=big_integer())
+    updated_at_unix: int = Field(sa_column=big_integer())

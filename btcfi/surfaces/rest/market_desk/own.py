@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from btcfi.adapters.store.market import accounts, offers, takes, views
+from btcfi.adapters.store.market import accounts, failing, offers, takes, views
 from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.offers import Posted
 from btcfi.adapters.store.market.tables import (
@@ -156,6 +156,20 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         if row is None:
             raise NotFoundError("take", take_id[:64])
         return _taken(row)
+
+    @routes.delete("/takes/{take_id}", responses=MISSING | documented(409), openapi_extra={ROLE: SIGNED})
+    def cancel_take(caller: Signer, take_id: Id) -> shapes.Take:
+        """Cancel a take of the account, or of an offer of its, before both have signed; again changes nothing.
+
+        It fails by the fault of who cancels it.
+        """
+        with deps.store.transaction() as session:
+            row = views.take_of(session, caller.account or "", take_id)
+            if row is None:
+                raise NotFoundError("take", take_id[:64])
+            cancelled = _taken(failing.cancel(session, row, caller.account or "", now=deps.clock()))
+        deps.submit("exchange", cancelled.option_id)
+        return cancelled
 
     @routes.get("/fills", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
     def my_fills(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.TakePage:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.adapters.party.identity import IDENTITY_FILE
-from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError
+from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError, TakeCancelledError
 from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
@@ -324,6 +324,28 @@ def test_a_take_of_an_auction_is_of_the_step_that_has_begun(party, desk):
     assert (taken.take.step, taken.take.price, taken.take.price_cents) == (3, 700_000, 49_000)
     assert "0.00700000 BTC, and $490.00" in result.stderr
     assert "begins in" in failed(party.market("take", f"{NAME}/{then[:16]}", "--quantity", "0.10"), InvalidInputError)
+
+
+def test_a_cancelled_take_is_one_that_our_own_process_signs_no_more_whatever_the_desk_does(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    taken = json.loads(done(party.market("take", which, "--quantity", "0.10", "--yes", "--json")).stdout)
+    party.ledger.check_not_cancelled(taken["option"])
+    desk.refusal = ({"detail": "no"}, 409)
+    failed(party.market("cancel", taken["option"], "--yes"), DeskRefusedError)
+    with pytest.raises(TakeCancelledError):
+        party.ledger.check_not_cancelled(taken["option"])
+    said = json.loads(done(party.market("cancel", taken["option"], "--yes", "--json")).stdout)
+    assert (said["take"], said["state"], desk.takes) == (taken["take"], "failed", [])
+    failed(party.market("cancel", "t" + "0" * 32, "--yes"), NotFoundError)
+
+
+def test_a_take_of_our_offer_is_cancelled_by_its_option_and_no_other_take_for_it(party, desk, offered):
+    done(party.join(desk))
+    signed = trader("taker").take(offered, 5)
+    desk.takes.append(signed)
+    done(party.market("cancel", signed.take.option_id, "--yes"))
+    assert ("DELETE", f"/takes/{signed.take.id.hex()}") in desk.asked
 
 
 # ---- looking

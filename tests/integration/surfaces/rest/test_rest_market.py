@@ -512,11 +512,27 @@ def test_what_is_listed_stands_in_the_chain_with_the_best_of_each_side(stand):
     assert book["bids"][0]["signed"] == encode_signed_offer(many[2])
 
 
+def test_a_take_is_cancelled_by_its_sides_alone_and_fails_by_who_does(tmp_path):
+    with market(tmp_path) as stand:
+        maker, taker, eve = (stand.join(name) for name in ("maker", "taker", "eve"))
+        offer, other = stand.offer(maker), stand.offer(maker, PUT)
+        stand.post(maker, offer, other)
+        for by, taken, fault in ((taker, offer, "taker"), (maker, other, "maker")):
+            made = stand.take(taker, taken).json()
+            where = f"/api/v1/takes/{made['id']}"
+            assert problem(stand.api.delete(where, auth=stand.signer(eve)))[0] == 404
+            said = [stand.api.delete(where, auth=stand.signer(by)).json() for _ in range(2)]
+            assert [(one["state"], one["fault"]) for one in said] == [("failed", fault)] * 2
+        states = {one["id"]: one["state"] for one in
+                  stand.api.get("/api/v1/offers", auth=stand.signer(maker)).json()["items"]}  # fmt: skip
+        assert states == {offer.offer.id.hex(): "open", other.offer.id.hex(): "broken"}
+
+
 OWN = {
     "GET /accounts/me", "GET /offers", "GET /takes", "GET /takes/{take_id}", "GET /fills", "GET /positions",
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
-    "DELETE /offers/{offer_id}", "POST /takes", "POST /requests", "GET /requests", "GET /requests/{request_id}",
-    "DELETE /requests/{request_id}",
+    "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
+    "GET /requests/{request_id}", "DELETE /requests/{request_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
