@@ -29,6 +29,8 @@ FACTS = ContractFacts(
     oracle_urls=("http://127.0.0.1:9001", "http://127.0.0.1:9002"), oracles=3, oracle_threshold=2, answer_seconds=20
 )
 
+UNLIMITED = DeskLimits(requests_per_minute=10**6, codes_per_minute=10**6)
+
 
 def csrf_of(page: str) -> str:
     """Return the word that a page's forms carry."""
@@ -122,7 +124,7 @@ class DeskWorld:
                 posted = offers.post_offers(
                     session, account, many[start : start + 500], rule=rules.offers, market=market, now=self.world.now
                 )  # fmt: skip
-                assert [row.problem for row in posted if row.problem] == []
+                assert [row.problem for row in posted if row.problem] == [], posted
         return many
 
     def quoted(self, one: Trader, instruments: list[Instrument], levels: int = 1) -> None:
@@ -155,7 +157,7 @@ class DeskWorld:
 @contextmanager
 def desk_world(folder: Path, *, limits: DeskLimits | None = None, **changes: object) -> Iterator[DeskWorld]:
     world = with_market(make_world(folder, **changes))
-    deps = DeskDeps(api=world.deps, facts=FACTS, limits=limits or DeskLimits(requests_per_minute=10**6))
+    deps = DeskDeps(api=world.deps, facts=FACTS, limits=limits or UNLIMITED)
     with TestClient(
         create_desk(deps), base_url="http://desk.test", root_path="/desk", raise_server_exceptions=False
     ) as client:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def desk(tmp_path):
-    with desk_world(tmp_path, limits=DeskLimits(requests_per_minute=10**6, codes_per_minute=10**6)) as made:
+    with desk_world(tmp_path) as made:
         yield made
 
 
