@@ -64,7 +64,7 @@ def router(deps: Deps, places: Streams) -> APIRouter:
 def _item(edge: views.AccountEdge, account: str) -> Item:
     event, settled = edge.event, edge.settlement
     said = shapes.AccountEvent(
-        id=event.id or 0, entity=event.entity, entity_id=event.entity_id, option_id=edge.option.id,
+        id=event.id or 0, entity=shapes.Eventful(event.entity), entity_id=event.entity_id, option_id=edge.option.id,
         role="holder" if edge.option.holder == account else "writer", from_state=event.from_state,
         to_state=event.to_state, at_unix=event.at_unix, paid_sats=None if settled is None else settled.paid_sats,
         returned_sats=None if settled is None else settled.returned_sats,

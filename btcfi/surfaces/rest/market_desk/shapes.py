@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictInt, computed_field
@@ -708,12 +709,20 @@ class SignInAnswered(Answer):
         return iso(self.expires_at_unix)
 
 
+class Eventful(StrEnum):
+    """What an account hears of."""
+
+    TAKE = "take"
+    OPTION = "option"
+    SETTLEMENT = "settlement"
+
+
 class AccountEvent(Answer):
     """One edge that a take, an option or a settlement of the account has crossed."""
 
     id: int
     """Of the event: resume after it."""
-    entity: Literal["take", "option", "settlement"]
+    entity: Eventful
     """What it is of."""
     entity_id: str
     """Its id."""

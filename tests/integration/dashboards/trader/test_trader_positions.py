@@ -117,6 +117,7 @@ def test_a_what_if_is_nothing_where_nothing_moves_and_pays_both_sides_alike(desk
     assert f"${gained.profit_cents // 100:,}" in words(whole), "the same without a script"
     assert browser.get("/desk/positions/what-if?spot=51").status_code == 422
     assert browser.get("/desk/positions/what-if?days=91").status_code == 422
+    assert browser.get("/desk/positions?cursor=none").status_code in {404, 422}
 
 
 def test_what_a_barrier_took_is_said_and_is_no_move_of_any_greek(desk, alice, bob):
