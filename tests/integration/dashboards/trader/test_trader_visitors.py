@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -86,43 +85,6 @@ def test_who_lures_an_owner_into_signing_a_code_still_lacks_the_digits(desk, ali
         assert "not the digits" in desk.typed(thief, f"{guess:08d}").text
     assert "Too many digits" in desk.typed(thief, "48217730").text, "the right ones come too late"
     assert not is_in(desk, thief)
-
-
-def test_guesses_at_once_are_no_more_than_one_after_another(desk, alice):
-    browser = desk.browser()
-    code = desk.code(browser)
-
-    def counted(_: int) -> bool:
-        with desk.world.store.transaction() as session:
-            return visitors.count_try(session, code)
-
-    with ThreadPoolExecutor(8) as many:
-        assert sum(many.map(counted, range(4 * MOST_TRIES))) == MOST_TRIES
-
-
-def test_a_code_opens_one_session_however_often_its_digits_are_sent(desk, alice):
-    browser = desk.browser()
-    code = desk.code(browser)
-    desk.answered(alice, code)
-    word = browser.cookies[ASK_COOKIE].partition(".")[2]
-    opened = []
-
-    def enter(n: int) -> None:
-        try:
-            with desk.world.store.transaction() as session:
-                visitors.let_in(
-                    session, code, word, "12345678", token=f"{n:064x}", number=f"{n:016x}", now=desk.world.now,
-                    seconds=60,
-                )  # fmt: skip
-            opened.append(n)
-        except visitors.WrongAnswerError:
-            pass
-
-    with ThreadPoolExecutor(4) as many:
-        list(many.map(enter, range(8)))
-    assert len(opened) == 1
-    with desk.world.store.reading() as session:
-        assert len(session.exec(select(DeskSessionRow)).all()) == 1
 
 
 def test_a_stream_of_who_has_signed_out_does_not_stay_and_a_stranger_s_does(desk, alice):
