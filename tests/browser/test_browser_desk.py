@@ -197,8 +197,6 @@ def test_every_page_of_an_account_has_no_serious_fault_and_fits_its_window(brows
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        if path == "/positions" and width < 500:
-            picture(page, "desk-positions-phone-dark")
     assert page.get_by_text(made).count() == 0
     context.close()
 
