@@ -139,6 +139,7 @@ RESUME: Final = ": resume"
 PRICES: Final = "/api/v1/prices/stream"
 PREMIUMS: Final = "/api/v1/premiums/stream"
 SETTLEMENTS: Final = "/api/v1/settlements/stream"
+MY_EVENTS: Final = "/api/v1/me/events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +252,24 @@ class Event:
     payout_sats: int | None = None
     """What the guest computed, as known now; ``paid_sats``: what the settlement's transaction pays the buyer."""
     paid_sats: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEvent:
+    """One edge that a take, an option or a settlement of an account crossed."""
+
+    id: int
+    entity: str
+    entity_id: str
+    option_id: str
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+    from_state: str
+    to_state: str
+    at_unix: int
+    paid_sats: int | None = None
+    """Of a settlement: what its transaction pays the buyer; ``returned_sats``: the writer."""
+    returned_sats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -728,6 +747,11 @@ def _stream_settlements(*, after_event: int | None = None, limit: int | None = N
     return _Feed(kind=Event, path=SETTLEMENTS, after=after_event, limit=limit)
 
 
+def _stream_my_events(*, after_event: int | None = None, limit: int | None = None) -> _Feed[AccountEvent]:
+    """Give every edge that a take, an option or a settlement of the account crosses, from now on or after an event."""
+    return _Feed(kind=AccountEvent, path=MY_EVENTS, after=after_event, limit=limit)
+
+
 # ---- the market
 
 
@@ -1015,6 +1039,7 @@ class _Calls:
     stream_prices = _Follow(_stream_prices)
     stream_premiums = _Follow(_stream_premiums)
     stream_settlements = _Follow(_stream_settlements)
+    stream_my_events = _Follow(_stream_my_events)
 
     def __init__(
         self, url: str, *, key: str | None = None, account: Account | None = None, timeout_seconds: float = 30.0

@@ -71,6 +71,9 @@ _SATS_PER_BTC: Final = 100_000_000
 _PREFIX: Final = 8
 """Digits of an offer's id that are enough where the instrument is named."""
 
+_CODE: Final = 8
+"""Letters and digits of a browser's code."""
+
 app = typer.Typer(
     name="market", help="A desk's market: chains, books, offers, requests, takes, positions.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
@@ -562,6 +565,49 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
             for one in found["items"]
         ]  # fmt: skip
         _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
+
+
+# ---- a browser
+
+
+@command("sign-in", of=app)
+def sign_in(
+    *,
+    code: Annotated[str, typer.Argument(help="What the desk's page shows, such as K7QM-2XHD.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Let a browser look as your account: read the code off its page, and type there the digits that you get.
+
+    It sees what you own and can make keys that read; it can neither offer nor take. You are shown which browser asks.
+    """
+    named = "".join(code.split()).replace("-", "").upper()
+    if len(named) != _CODE or not named.isascii() or not named.isalnum():
+        raise InvalidInputError("CODE", repr(code)[:40], "the eight letters and digits of the desk's page")
+    with _account(side) as account:
+        path = f"/sign-ins/{named}"
+        asked = account.http.get(path)
+        browser, address = str(asked["browser"]), str(asked["address"])
+        typer.echo(rows_screen("You are about to let a browser look as your account.", {
+            "account": account.member.registration.name,
+            "desk": f"{account.member.url}, key {account.member.desk.hex()[:16]}",
+            "browser": printable(browser, 80),
+            "at": printable(address, 80),
+            "asked": _when(int(asked["created_at_unix"])),
+            "it will see": "your offers, takes, positions and keys, for half a day",
+            "it can": "make keys that read, and end them; nothing is signed there",
+        }), err=True)  # fmt: skip
+        confirm("Is it the browser in front of you, and did you open its page yourself?", f"code {named}", yes=yes)
+        found = account.http.post(path, {"browser": browser, "address": address})
+        digits, until = printable(str(found["digits"]), 20), int(found["expires_at_unix"])
+    if as_json:
+        say({"code": named, "digits": digits, "expires_at_unix": until})
+        return
+    typer.echo(f"{digits[:4]} {digits[4:]}")
+    typer.echo(
+        f"Type these digits into that page, until {_when(until)}. Give them to nobody who asks for them.", err=True
+    )  # fmt: skip
 
 
 # ---- prices, offers, screens

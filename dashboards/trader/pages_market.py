@@ -22,7 +22,7 @@ from btcfi.pricing.surface import flat_surface
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
-from dashboards.trader.desk import Desk, base_of
+from dashboards.trader.desk import Desk, base_of, visitor_in
 from dashboards.trader.market import Chain, moving, standing
 
 SHOWN: Final = 200
@@ -94,22 +94,31 @@ def router(desk: Desk) -> APIRouter:
 def _chain(routes: APIRouter, desk: Desk) -> None:
     @routes.get("/")
     def chain(request: Request, expiry: Expiry = None) -> HTMLResponse:
-        found = desk.market.chain(expiry)
-        return desk.page(request, "chain.html", chain=found, **families(found))
+        found, visitor = desk.market.chain(expiry), visitor_in(request)
+        own = _own(desk, found, None if visitor is None else visitor.account)
+        return desk.page(request, "chain.html", chain=found, own=own, **families(found))
 
     @routes.get("/live/chain/{expiry}")
     def live(request: Request, expiry: Annotated[int, Path(ge=0, le=MAX_U32)]) -> StreamingResponse:
-        base = base_of(request)
+        base, visitor = base_of(request), visitor_in(request)
+        account = None if visitor is None else visitor.account
         desk.market.chain(expiry)
 
         def draw() -> Mapping[str, str]:
             found = desk.market.chain(expiry)
+            own = _own(desk, found, account)
             return {
                 "price": desk.draw("parts/price.html", base=base, seen=found.seen),
-                "chain": desk.draw("parts/chain.html", base=base, chain=found, **families(found)),
+                "chain": desk.draw("parts/chain.html", base=base, chain=found, own=own, **families(found)),
             }
 
-        return desk.live.stream(request, f"chain {expiry}", draw)
+        # whose sizes are marked stands in the topic: a drawing is shared by all who ask for one topic
+        return desk.live.stream(request, f"chain {expiry} {account or ''}", draw)
+
+
+def _own(desk: Desk, chain: Chain, account: str | None) -> Mapping[str, int]:
+    """Return what who looks holds of each instrument of a chain, hundredths: below 0 what it wrote."""
+    return {} if account is None or chain.expiry is None else desk.holdings.sizes(account, chain.expiry)
 
 
 def _book(routes: APIRouter, desk: Desk) -> None:

@@ -30,6 +30,7 @@ class HttpDesk:
         self.accounts, self.offers, self.takes = {}, {}, []
         self.requests = {}
         self.letters, self.got, self.asked = {}, [], []
+        self.browser, self.let_in = {"browser": "Firefox on Linux", "address": "192.0.2.7"}, []
         self.refusal = None
         """A problem and its status, for whatever is asked next."""
         self.url = ""
@@ -50,7 +51,7 @@ class HttpDesk:
         if self.refusal is not None:
             (problem, status), self.refusal = self.refusal, None
             return status, problem
-        handler = getattr(self, f"{method.lower()}_{path.strip('/').split('/')[0]}")
+        handler = getattr(self, f"{method.lower()}_{path.strip('/').split('/')[0].replace('-', '_')}")
         return handler(path, query, json.loads(body) if body else None, who)
 
     def get_desk(self, *_):
@@ -173,6 +174,14 @@ class HttpDesk:
             {"created_at_unix": 1_800_000_000, "instrument": "BTC-29JAN27-60000-C", "maker": mine, "taker": other,
              "side": "ask", "quantity_centi_btc": 5, "price_sats": 1_000_000, "price_cents": 70_000, "state": "funded",
              "option_id": "t1"}], "next_cursor": None}  # fmt: skip
+
+    def get_sign_ins(self, path, *_):
+        times = {"created_at_unix": 1_800_000_000, "expires_at_unix": 1_800_000_300}
+        return 200, {"code": path.rpartition("/")[2]} | times | self.browser
+
+    def post_sign_ins(self, path, _, body, who):
+        self.let_in.append((path.rpartition("/")[2], body, who.registration.identity))
+        return 200, {"code": path.rpartition("/")[2], "digits": "48217730", "expires_at_unix": 1_800_000_300}
 
     def get_offers(self, *_):
         return 200, {"items": [], "next_cursor": None}

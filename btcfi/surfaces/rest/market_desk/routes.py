@@ -14,6 +14,7 @@ from btcfi.surfaces.rest.market_desk.asking import add_requests
 from btcfi.surfaces.rest.market_desk.letters import add_letters
 from btcfi.surfaces.rest.market_desk.own import add_accounts, add_offers, add_takes
 from btcfi.surfaces.rest.market_desk.public import add_public
+from btcfi.surfaces.rest.market_desk.visitors import add_visitors
 from btcfi.surfaces.rest.market_desk.waiting import Bell
 from btcfi.surfaces.rest.read_once import ReadOnceRoute
 
@@ -37,4 +38,5 @@ def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRout
     add_offers(routes, deps, market)
     add_takes(routes, deps, market)
     add_requests(routes, deps, market)
+    add_visitors(routes, deps)
     return routes

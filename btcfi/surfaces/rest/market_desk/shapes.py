@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictInt, computed_field
@@ -198,6 +199,15 @@ class PostLetter(Request):
     """OPTION.KIND."""
     sealed: str = Field(min_length=4)
     """Sealed to the desk's box key, base64."""
+
+
+class SignInAnswer(Request):
+    """That a browser may look as this account, once its owner has typed there what the answer says."""
+
+    browser: str = Field(max_length=80)
+    """As the owner was shown it, and agreed to."""
+    address: str = Field(max_length=80)
+    """Likewise."""
 
 
 class LetterQuery(Request):
@@ -790,3 +800,85 @@ class PositionPage(Answer):
     """The positions."""
     next_cursor: str | None
     """Names the next page; null on the last."""
+
+
+# ---- browsers
+
+
+class SignInAsked(Answer):
+    """A browser that shows a code at the desk, and wants in."""
+
+    code: str
+    """On its screen."""
+    browser: str
+    """What it says it is."""
+    address: str
+    """Where it is, as the desk saw it."""
+    created_at_unix: int
+    """When it asked."""
+    expires_at_unix: int
+    """From then on the code is nothing."""
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it asked."""
+        return iso(self.created_at_unix)
+
+    @computed_field
+    def expires_at(self) -> str:
+        """ISO 8601: from then on the code is nothing."""
+        return iso(self.expires_at_unix)
+
+
+class SignInAnswered(Answer):
+    """What the account's owner types into that browser, and tells nobody."""
+
+    code: str
+    """The browser's."""
+    digits: str
+    """For the browser that asked: in any other they open nothing."""
+    expires_at_unix: int
+    """From then on they are nothing."""
+
+    @computed_field
+    def expires_at(self) -> str:
+        """ISO 8601: from then on they are nothing."""
+        return iso(self.expires_at_unix)
+
+
+class Eventful(StrEnum):
+    """What an account hears of."""
+
+    TAKE = "take"
+    OPTION = "option"
+    SETTLEMENT = "settlement"
+
+
+class AccountEvent(Answer):
+    """One edge that a take, an option or a settlement of the account has crossed."""
+
+    id: int
+    """Of the event: resume after it."""
+    entity: Eventful
+    """What it is of."""
+    entity_id: str
+    """Its id."""
+    option_id: str
+    """The option that it is about."""
+    role: Literal["writer", "holder"]
+    """What the account is of it."""
+    from_state: str
+    """Before."""
+    to_state: str
+    """Since."""
+    at_unix: int
+    """When."""
+    paid_sats: int | None
+    """Of a settlement: what its transaction pays the buyer; null before there is one."""
+    returned_sats: int | None
+    """Likewise, the writer."""
+
+    @computed_field
+    def at(self) -> str:
+        """ISO 8601: when."""
+        return iso(self.at_unix)

@@ -368,3 +368,23 @@ def test_an_answer_of_another_shape_is_one_of_no_desk(party, desk):
     for words, answer in zip((["chain"], ["book", NAME], ["offers"], ["positions"], ["fills"]), answers, strict=True):
         desk.refusal = (answer, 200)
         failed(party.market(*words), DeskAwayError)
+
+
+# ---- a browser
+
+
+def test_a_browser_is_shown_before_it_is_let_in_and_what_was_shown_is_what_is_signed(party, desk):
+    done(party.join(desk))
+    assert "--yes" in failed(party.market("sign-in", "K7QM-2XHD"), InvalidInputError)
+    assert desk.let_in == [], "nothing is signed without a yes"
+    desk.browser["browser"] = "Safari\x1b[2J on iPhone"
+    result = done(party.market("sign-in", " k7qm-2xhd", "--yes"))
+    for said in ("192.0.2.7", "alice-1", desk.url, "nothing is signed there"):
+        assert said in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stdout.strip() == "4821 7730"
+    assert "Give them to nobody" in result.stderr
+    assert desk.let_in == [("K7QM2XHD", desk.browser, party.identity)]
+    told = json.loads(done(party.market("sign-in", "K7QM2XHD", "--yes", "--json")).stdout)
+    assert told["digits"] == "48217730"
+    assert "CODE" in failed(party.market("sign-in", "K7QM/../x", "--yes"), InvalidInputError)

@@ -82,6 +82,9 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
             assert [held.role for held in one.positions().items if held.option.id == made.option_id] == [role]
             assert made in one.takes().items
             assert made in one.fills().items
+            heard = list(one.stream_my_events(after_event=0, limit=2))
+            assert {(event.option_id, event.role) for event in heard} == {(made.option_id, role)}
+            assert {event.entity for event in heard} == {"option", "take"}
         assert writes.offers(state="open").items[0].remaining_centi_btc == 75
         assert buys.offers().items == ()
         assert buys.trades(instrument=CALL).items[0].quantity_centi_btc == 25
