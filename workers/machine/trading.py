@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -135,22 +135,36 @@ def begin(cluster: Cluster, progress: Callable[[str], None], crowd: Crowd = FIRS
     One that does not come is left out, said so, and the rest trades: a simulation's trouble ends no deployment. A taker
     takes nothing before it has coins.
     """
-    deployment = cluster.deployment
-    folder = owners_folder(deployment)
-    make_private(folder, named=True)
-    for seed, name in enumerate(crowd.coins):
-        takes = crowd.takes_per_minute if name in crowd.taker_names else 0.0
-        cluster.add(owner(name, takes_per_minute=takes, seed=seed))
-    there = _joined(deployment, crowd.coins, progress)
-    try:
-        _fill(deployment, {name: crowd.coins[name] for name in there})
-    except BtcfiError as e:
-        progress(f"the simulated traders have no coins yet: {e}")
+    there = bring(
+        cluster,
+        [
+            owner(name, takes_per_minute=0.0 if name in crowd.maker_names else crowd.takes_per_minute, seed=seed)
+            for seed, name in enumerate(crowd.coins)
+        ],
+        crowd.coins,
+        progress,
+    )
     for place, name in enumerate(crowd.maker_names):
         if name in there:
             rule = RULES[place % len(RULES)] + RULE + crowd.rule
-            write_private(folder / f"{name}.toml", rule.encode())
+            write_private(owners_folder(cluster.deployment) / f"{name}.toml", rule.encode())
             cluster.add(quoting(name))
+    return there
+
+
+def bring(
+    cluster: Cluster, owners: Sequence[Row], coins: Mapping[str, int], progress: Callable[[str], None]
+) -> list[str]:  # fmt: skip
+    """Start owners, wait until each has joined, and give it its coins once; return who has joined."""
+    deployment = cluster.deployment
+    make_private(owners_folder(deployment), named=True)
+    for row in owners:
+        cluster.add(row)
+    there = _joined(deployment, coins, progress)
+    try:
+        _fill(deployment, {name: coins[name] for name in there})
+    except BtcfiError as e:
+        progress(f"the simulated traders have no coins yet: {e}")
     return there
 
 
