@@ -34,6 +34,8 @@ from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market.tables import PENDING_TAKES, AccountRow, TakeRow, TakeState
 from btcfi.adapters.store.options.tables import SETTLED_OPTIONS, OptionRow
 from btcfi.adapters.store.spine.database import Store
+from btcfi.bitcoin.address import encode_address
+from btcfi.bitcoin.keys import wallet_key
 from btcfi.market.firm_offer import (
     FirmOffer,
     Side,
@@ -141,6 +143,10 @@ class Market:
         """Return an owner's account."""
         with self.store.reading() as session:
             return accounts.account_by_name(session, name).id
+
+    def mining_address(self) -> str:
+        """Return where the service's own blocks pay."""
+        return encode_address(wallet_key(self.deployment.wallet_seed_file.read_bytes(), 0).script)
 
     # ---- what has happened
 
