@@ -87,6 +87,8 @@ class _Looks:
     """By which it was computed."""
     funding: OutPoint
     contributions: tuple[OutPoint, ...]
+    expected: tuple[tuple[tuple[Hash32, bytes], Announcement], ...]
+    """What it is settled by: event and oracle, and what that has announced."""
     threshold: int
     expiry_height: Height
     refund_height: Height
@@ -240,7 +242,7 @@ class Watcher:
         contract.watch = step.state
         contract.funded = contract.funded or step.state.created(looks.funding) is not None
         kept = self._store.attestations()
-        known = [(kept.get((one.event.id, one.oracle_key)), one) for one in contract.offer.terms.announcements]
+        known = [(kept.get(named), one) for named, one in looks.expected]
         relevant = [said for said, announced in known if said is not None and self._is_of(said, announced)]
         cet = self._completed(looks, contract, relevant)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
@@ -280,6 +282,7 @@ class Watcher:
             plan = agreement.plan
             known = self._looks[name] = _Looks(
                 accept=contract.accept, funding=plan.funding, threshold=plan.threshold,
+                expected=tuple(((one.event.id, one.oracle_key), one) for one in plan.announcements),
                 contributions=tuple(txin.outpoint for txin in agreement.funding.transaction.inputs),
                 expiry_height=plan.contract.expiry_height, refund_height=plan.contract.refund_height,
             )  # fmt: skip
