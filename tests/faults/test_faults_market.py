@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import select
+from sqlmodel import col
 
 from btcfi.adapters.store.market.tables import PENDING_TAKES, FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.contracts import find_contract
@@ -44,7 +46,7 @@ class Deal:
     option_id: str
     offer_id: str
     taken_at: float
-    failed_after: float | None = None
+    over_after: float | None = None
     free_after: float | None = None
 
 
@@ -54,15 +56,15 @@ class World:
     def __init__(self, running):
         self.market = running
         self.hands = {name: running.hand(name) for name in (*MAKERS, *TAKERS)}
-        self.name = self._listed()
-        self.deals, self.settled = {}, {}
+        self.name, self.deals = self._listed(), {}
 
     def _listed(self):
         http, found = self.hands["taker"].http, []
 
         def listed():
-            chain = http.get("/chain")
-            self.spot = chain["spot_cents"]
+            whole = http.get("/chain")
+            self.spot = whole["spot_cents"]
+            chain = http.get("/chain", expiry=whole["expiries_unix"][-1])  # simulated minutes are short: one that stays
             found[:] = [line["instrument"] for line in chain["lines"] if line["instrument"].endswith("-C")]
             return self.spot and chain["market_status"] == "trading" and found
 
@@ -95,7 +97,7 @@ class World:
     def take(self, deal):
         with self.market.store.reading() as session:
             option_id = self.deals[deal].option_id
-            return session.query(TakeRow).filter(TakeRow.option_id == option_id).one()
+            return session.execute(select(TakeRow).where(col(TakeRow.option_id) == option_id)).scalar_one()
 
     def offered(self, maker):
         return self.row(FirmOfferRow, self.deals[maker].offer_id)
@@ -130,13 +132,12 @@ class World:
         for name, deal in self.deals.items():
             honest = {"home-goer": "home-goer"}.get(name, "taker")
             state = self.take(name).state
-            if deal.failed_after is None and state not in PENDING_TAKES and (name != "home-goer" or state == "failed"):
-                deal.failed_after = time.monotonic() - deal.taken_at
-            if deal.free_after is None and self._is_free(honest, name):
+            if deal.over_after is None and state not in PENDING_TAKES and (name != "home-goer" or state == "failed"):
+                deal.over_after = time.monotonic() - deal.taken_at
+            if deal.over_after is not None and deal.free_after is None and self._is_free(honest, name):
                 deal.free_after = time.monotonic() - deal.taken_at
-        expected = {*BROKEN, "home-goer"}
-        over = all(one.failed_after is not None for one in self.deals.values())
-        return over and all(self.deals[name].free_after is not None for name in expected)
+        over = all(one.over_after is not None for one in self.deals.values())
+        return over and all(self.deals[name].free_after is not None for name in (*BROKEN, "home-goer"))
 
     def _is_free(self, name, deal):
         """Whether an owner's folder and the chain say that the coins it named for a deal are its own again."""
@@ -188,7 +189,7 @@ def test_a_taker_that_says_half_a_funding_has_sent_the_whole_of_it_to_the_chain_
 def test_the_others_traded_on_while_and_after(world):
     assert [world.take(name).state for name in ("good", "afterwards")] == ["funded"] * 2
     good = world.deals["good"]
-    assert good.failed_after < min(world.deals[name].failed_after for name in ("silent", "killed"))
+    assert good.over_after < min(world.deals[name].over_after for name in ("silent", "killed"))
 
 
 def test_nothing_of_it_is_lost_or_doubled_or_reaches_into_another_owner_s_folder(world):
