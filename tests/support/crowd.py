@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -285,8 +285,11 @@ class Market:
         ]
         for name, process in self.processes():
             there = Path("/proc", str(process.pid))
-            links = [str((there / "cwd").readlink()), *_links(there / "fd")]
-            environment = (there / "environ").read_bytes()
+            try:
+                links = [str((there / "cwd").readlink()), *_links(there / "fd")]
+                environment = (there / "environ").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):  # it has died meanwhile
+                continue
             for other in self.owners:
                 if other == name:
                     continue
@@ -302,8 +305,9 @@ class Market:
         for part in self.cluster.parts:
             name = part.name.removesuffix("-quotes")
             if name in self.owners and part.process is not None:
-                top = psutil.Process(part.process.pid)
-                found += [(name, one) for one in (top, *top.children(recursive=True))]
+                with suppress(psutil.NoSuchProcess):  # one that dies again and again
+                    top = psutil.Process(part.process.pid)
+                    found += [(name, one) for one in (top, *top.children(recursive=True))]
         return found
 
     def used(self) -> Mapping[str, Used]:
