@@ -49,10 +49,13 @@ def trade(
 
     settled: options whose settlement is waited for, as long again at most.
     """
+    started = time.monotonic()
     with market(folder, size, pace=pace) as running:
         before, began = running.used(), time.monotonic()
+        print(f"{len(running.owners)} owners after {began - started:.0f} s", file=sys.stderr, flush=True)
         running.wait_funded(options, seconds)
         spent, states, worked = time.monotonic() - began, running.states(), running.used()
+        print(f"{dict(states)} after {spent:.0f} s more", file=sys.stderr, flush=True)
         trespasses = running.trespasses()  # as they work
         pending = running.end_trading()
         running.wait_for(lambda: running.settled() >= settled, seconds)
