@@ -15,6 +15,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from threading import Event
@@ -28,6 +29,7 @@ from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party.side import Side, command
+from btcfi.units import Sats
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.market_maker import Look, MarketMaker, Round
@@ -136,12 +138,19 @@ def simulate(
     side: Side,
 ) -> None:
     """Be a SIMULATED taker, on regtest: take a little of somebody's offer now and then, until SIGTERM."""
+    take_now_and_then(side, desk, per_minute=per_minute, seed=seed, stopping=_until_a_signal())
+
+
+def take_now_and_then(side: Side, desk: str, *, per_minute: float, seed: int, stopping: Event) -> None:
+    """Be a SIMULATED taker of a folder that has joined a desk, until ``stopping``; a line of JSON for each take.
+
+    It takes nothing that the folder's coins cannot fund.
+    """
     from random import Random  # noqa: PLC0415 - as below
 
     from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.simulated_taker import SimulatedTaker  # noqa: PLC0415 - as above
 
-    stopping = _until_a_signal()
     keystore = side.opened()
     member = _of_regtest(require_joined(side.folder, keystore))
     secret = keystore.request_secret()
@@ -149,6 +158,7 @@ def simulate(
     taker = SimulatedTaker(
         http=_http(member, desk, secret), identity=member.identity, request_secret=secret,
         ledger=MarketLedger(side.folder / MARKET_FOLDER), random=random,
+        free=_free(PartyWallet(side.store, keystore, side.chain())),
     )  # fmt: skip
     typer.echo(json.dumps({"simulated_taker": member.identity.hex(), "seed": seed}))
     sys.stdout.flush()
@@ -168,7 +178,6 @@ def simulate(
 def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
     from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.market_maker import MarketMaker  # noqa: PLC0415 - as above
-    from btcfi.units import Sats  # noqa: PLC0415 - as above
 
     rule, rate, surface = read_rule(rule_file)
     keystore = side.opened()
@@ -178,9 +187,13 @@ def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
     return MarketMaker(
         http=_http(member, desk, secret), identity=member.identity, request_secret=secret, desk=member.desk,
         ledger=MarketLedger(side.folder / MARKET_FOLDER), rule=rule, rate=rate, surface=surface,
-        # looked at, never saved: the wallet's file is the signing process's
-        free=lambda: Sats(sum(coin.value for coin in wallet.free())), random=lambda: secrets.token_bytes(32),
+        free=_free(wallet), random=lambda: secrets.token_bytes(32),
     )  # fmt: skip
+
+
+def _free(wallet: PartyWallet) -> Callable[[], Sats]:
+    """Return what asks for a wallet's free coins: looked at, never saved, for its file is the signing process's."""
+    return lambda: Sats(sum(coin.value for coin in wallet.free()))
 
 
 def _http(member: Membership, desk: str, secret: bytes) -> SignedHttp:

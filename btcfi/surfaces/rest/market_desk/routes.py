@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from threading import Event
 
 from fastapi import APIRouter
@@ -22,11 +23,11 @@ from btcfi.surfaces.rest.read_once import ReadOnceRoute
 def bell(deps: Deps, closing: Event) -> Bell:
     """Return what wakes who waits for letters. ``closing``: set when the server stops, and ends every wait."""
 
-    def newest() -> int:
+    def look(after: int | None) -> tuple[int, Collection[str]]:
         with deps.store.reading() as session:
-            return letters.newest(session)
+            return letters.come_since(session, after)
 
-    return Bell(newest, closing)
+    return Bell(look, closing)
 
 
 def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRouter:

@@ -51,12 +51,12 @@ def maker_of(stand, folder, *, rule=RULE, free=lambda: COINS):
     )  # fmt: skip
 
 
-def taker_of(stand, folder, *, seed=1):
+def taker_of(stand, folder, *, seed=1, free=None):
     trader = stand.join("taker-one")
     return SimulatedTaker(
         http=http_of(stand, trader), identity=trader.identity, request_secret=trader.keystore.request_secret(),
         ledger=MarketLedger(folder / f"taker-{seed}", clock=lambda: stand.world.now), random=Random(seed),
-        clock=lambda: stand.world.now,
+        clock=lambda: stand.world.now, free=free,
     )  # fmt: skip
 
 
@@ -195,6 +195,15 @@ def test_a_desk_that_answers_nonsense_is_refused_in_words(answer, tmp_path):
         MarketMaker(**given, desk=DESK, free=lambda: COINS).withdraw_all()
     with pytest.raises(InvalidInputError):
         SimulatedTaker(**given, random=Random(1)).take_one()
+
+
+def test_a_simulated_taker_takes_nothing_that_its_coins_cannot_fund(stand, tmp_path):
+    maker_of(stand, tmp_path).round()
+    poor = taker_of(stand, tmp_path, free=lambda: Sats(0))
+    assert [poor.take_one() for _ in range(3)] == [None] * 3
+    assert list(poor.ledger.takes()) == []
+    rich = taker_of(stand, tmp_path, free=lambda: COINS)
+    assert rich.take_one() is not None
 
 
 # ---- requests
