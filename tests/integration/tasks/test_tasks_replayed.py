@@ -55,7 +55,7 @@ ELSEWHERE = {
     "oracle.fetch": "asks an exchange; its row is unique by venue and minute (test_tasks_prices.py)",
     "chain.mine": "mines a block of a regtest chain, whoever asks: a recording's `expires` ends it",
 }
-COUNTERS = ("canary", "counter", "outbox", "event", "premium")
+COUNTERS = ("canary", "counter", "outbox", "event", "premium", "lease")
 """Where a second run may say that it ran, or queue what is looked at again; no state and no money stands there."""
 
 
