@@ -272,3 +272,79 @@ def test_an_answer_of_another_shape_is_one_of_no_desk(party, desk):
     for words, answer in zip((["chain"], ["book", NAME], ["offers"], ["positions"], ["fills"]), answers, strict=True):
         desk.refusal = (answer, 200)
         failed(party.market(*words), DeskAwayError)
+
+
+# ---- clumsy hands
+
+
+OFFER = ("offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1000000", "--quantity", "0.01", "--yes")
+
+
+def test_a_time_that_no_calendar_has_is_refused_and_the_ledger_stays_readable(party, desk, offered):
+    done(party.join(desk))
+    done(party.market(*OFFER))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    failed(party.market(*OFFER, "--valid", "99999d"), InvalidInputError)
+    failed(party.market("take", which, "--quantity", "0.10", "--yes", "--valid", "99999d"), InvalidInputError)
+    assert len(desk.offers) == 2
+    assert desk.takes == []
+    assert len(party.ledger.offers()) == 1
+    done(party.market("withdraw", "--all"))
+    done(party.market("take", which, "--quantity", "0.10", "--yes"))
+
+
+@pytest.mark.parametrize("status", [409, 422, 503])
+def test_what_a_desk_refuses_by_its_status_is_signed_by_nobody_afterwards(party, desk, offered, status):
+    """Who is told no and tries again would else have two."""
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    _refuse(desk, "post_offers", status)
+    failed(party.market(*OFFER), DeskRefusedError)
+    assert party.ledger.offers() == []
+    _refuse(desk, "post_takes", status)
+    failed(party.market("take", which, "--quantity", "0.10", "--yes"), DeskRefusedError)
+    ((taken, _),) = party.ledger.takes()
+    with pytest.raises(NotFoundError):
+        party.ledger.take(taken.take.id)
+
+
+def test_a_take_whose_answer_is_lost_is_not_signed_and_says_where_to_look_before_another(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    desk.post_takes = lambda *_: (200, ["not", "an", "answer"])
+    assert "btcfi market fills" in failed(party.market("take", which, "--quantity", "0.10", "--yes"), DeskAwayError)
+    ((taken, _),) = party.ledger.takes()
+    with pytest.raises(NotFoundError):
+        party.ledger.take(taken.take.id)
+
+
+def _refuse(desk, door, status):
+    setattr(desk, door, lambda *_: (status, {"detail": "no"}))
+
+
+def test_the_time_of_a_take_begins_with_the_yes_however_long_its_screen_was_read(party, desk, offered, monkeypatch):
+    done(party.join(desk))
+    clock = [1_800_000_000.0]
+    monkeypatch.setattr(market_cli.time, "time", lambda: clock[0])
+
+    def reads_for_a_minute(*_, **__):
+        clock[0] += 60
+
+    monkeypatch.setattr(market_cli, "confirm", reads_for_a_minute)
+    party.market("take", f"{NAME}/{offered.offer.id.hex()[:16]}", "--quantity", "0.10")
+    ((taken, _),) = party.ledger.takes()
+    assert taken.take.valid_until == clock[0] + market_cli.TAKE_SECONDS
+
+
+@pytest.mark.parametrize("url", [
+    "http://exa\x00mple", "http://ex\u2028ample", "http://xn--a", "http://.", f"http://{'a' * 300}.com", "http://[",
+])  # fmt: skip
+def test_a_url_that_is_none_is_named_and_no_traceback(party, url):
+    failed(party.run(party_cli.app, "join", url, "--name", "alice-1", "--yes"), (DeskAwayError, InvalidInputError))
+    result = CliRunner().invoke(market_cli.app, ["chain", "--desk", url])
+    failed(result, (DeskAwayError, InvalidInputError))
+
+
+def test_a_passphrase_file_that_is_no_text_is_named(party, desk):
+    (party.folder / "words").write_bytes("été".encode("latin-1"))
+    assert "passphrase" in failed(party.join(desk), InvalidInputError)
