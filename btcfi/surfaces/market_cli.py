@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -212,11 +212,12 @@ def offer(
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
         signed = sign_offer(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_offer(signed)
-        (result,) = account.http.post("/offers", {"offers": [encode_signed_offer(signed)]})["results"]
-        if result.get("problem"):
-            account.ledger.withdraw(made.id)
-            raise OffersRefusedError(str(result["problem"]), result.get("field"))
-    _said({"offer": made.id.hex(), "state": result["state"], "price_sats": sats, "price_cents": cents,
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market offers`"):
+            (result,) = account.http.post("/offers", {"offers": [encode_signed_offer(signed)]})["results"]
+            if result.get("problem"):
+                raise OffersRefusedError(str(result["problem"]), result.get("field"))
+            state = result["state"]
+    _said({"offer": made.id.hex(), "state": state, "price_sats": sats, "price_cents": cents,
            "valid_until_unix": made.valid_until}, as_json=as_json)  # fmt: skip
 
 
@@ -287,10 +288,12 @@ def take(
         deal, role = deal_of(found, made), found.side.role.other
         typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role), err=True)
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
+        made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))  # a screen takes time to read
         sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_take(sealed, signed)
-        answer = account.http.post("/takes", encode_signed_take(sealed))
-    _said({"take": made.id.hex(), "option": made.option_id, "state": answer["state"], "premium_sats": deal.premium,
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market fills`"):
+            state = account.http.post("/takes", encode_signed_take(sealed))["state"]
+    _said({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
 
 
@@ -322,6 +325,29 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
 
 
 # ---- prices, offers, screens
+
+
+@contextmanager
+def _or_nothing(side: party_side.Side, ledger: MarketLedger, name: Hash32, where: str) -> Iterator[None]:
+    """Post what is in the ledger, and have our process sign nothing of it unless the desk has said yes.
+
+    A desk has our signature whatever it answers: who is told no and tries again would have two. where: is named as what
+    to look at before that, if no answer came.
+    """
+    from btcfi.adapters.signed_http import DeskBusyError, DeskRefusedError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except BaseException as e:
+        with side.store.alone():  # as in ``withdraw``
+            ledger.withdraw(name)
+        known = isinstance(e, OffersRefusedError) or (
+            isinstance(e, DeskRefusedError) and not isinstance(e, DeskBusyError)
+        )
+        if not known:
+            said = f"whether the desk has it is not known; your party signs nothing new of it. Look at {where} first"
+            typer.echo(f"btcfi market: {said}", err=True)
+        raise
 
 
 def _prices(http: SignedHttp, side: Side, dollars: str, satoshis: str) -> tuple[Sats, Cents]:
