@@ -20,6 +20,8 @@ import typer
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
+from btcfi.adapters.party.owner import Owner
+from btcfi.contracts.mandate import Situation
 from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
@@ -44,7 +46,7 @@ from btcfi.surfaces.cli import run
 from btcfi.surfaces.party import side as party_side
 from btcfi.surfaces.party.screen import confirm, rows_screen
 from btcfi.surfaces.party.side import Yes, choice, command, say
-from btcfi.units import CentiBtc, Cents, Hash32, Sats, UnixSeconds
+from btcfi.units import CentiBtc, Cents, Hash32, Height, Sats, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.signed_http import SignedHttp
@@ -207,7 +209,8 @@ def offer(
             price_cents=cents, quantity=parse_quantity(quantity), minimum=parse_quantity(minimum, "minimum"),
             valid_until=UnixSeconds(int(time.time()) + _seconds(valid)), number=account.ledger.next_number(),
         )  # fmt: skip
-        whole = _deal_of_all(made)
+        whole = _deal_of(made, made.quantity)
+        _check_mandate(side, account, bought.role, whole, _deal_of(made, made.minimum))
         typer.echo(_screen("You are about to post a firm offer.", made, whole, bought.role), err=True)
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
         signed = sign_offer(made, account.keystore.request_secret(), secrets.token_bytes(32))
@@ -286,6 +289,7 @@ def take(
             number=account.ledger.next_number(),
         )  # fmt: skip
         deal, role = deal_of(found, made), found.side.role.other
+        _check_mandate(side, account, role, deal)
         typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role), err=True)
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
         made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))  # a screen takes time to read
@@ -397,13 +401,21 @@ def _one_of(standing: Sequence[Hash32], text: str) -> Hash32:
     return HASH.read(text, "ID")
 
 
-def _deal_of_all(made: FirmOffer) -> Deal:
-    """Return the deal if somebody takes the whole of an offer."""
-    everybody = Take(
-        taker=bytes(32), offer_id=made.id, quantity=made.quantity, price=made.price, price_cents=made.price_cents,
+def _check_mandate(side: party_side.Side, account: Account, role: Role, *deals: Deal) -> None:
+    """Refuse what our own process would not sign: the take would fail by our fault. Raises as the mandate does."""
+    here = Situation(network=account.member.network, height=Height(0), time=UnixSeconds(0), exposure=Sats(0))
+    authority = Owner(side.store, account.keystore).authority(here)
+    for deal in deals:
+        authority.check_deal(deal.terms, premium=deal.premium, role=role)
+
+
+def _deal_of(made: FirmOffer, quantity: CentiBtc) -> Deal:
+    """Return the deal if somebody takes so much of an offer."""
+    somebody = Take(
+        taker=bytes(32), offer_id=made.id, quantity=quantity, price=made.price, price_cents=made.price_cents,
         valid_until=made.valid_until, number=0,
     )  # fmt: skip
-    return deal_of(made, everybody)
+    return deal_of(made, somebody)
 
 
 def _screen(title: str, made: FirmOffer, deal: Deal, role: Role) -> str:

@@ -14,6 +14,9 @@ from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
+from btcfi.contracts.mandate import OutsideMandateError, WrongMandateError, sign_mandate
+from btcfi.contracts.mandate_drafts import careful_mandate, simulation_mandate
+from btcfi.contracts.messages import Role
 from btcfi.contracts.summary import DeclinedError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import Side, encode_signed_offer
@@ -28,6 +31,10 @@ pytestmark = pytest.mark.integration
 
 NAME = "BTC-29JAN27-60000-C"
 WORDS = "a long passphrase"
+MANDATE = {
+    "number": 1, "now": 1_800_000_000, "network": "regtest", "programs": [b"p" * 32], "threshold": 1,
+    "oracle_keys": [public_key_xonly(ORACLES[0])],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,13 @@ class Party:
         self.keystore = create_keystore(folder / "keystore.json", WORDS, cost=LEAST_N)
         identity = create_keystore(folder / IDENTITY_FILE, WORDS, cost=LEAST_N)
         self.identity = public_key_xonly(identity.identity_secret())
-        Owner(PartyStore(folder), self.keystore).adopt(self.identity)
+        self.owner = Owner(PartyStore(folder), self.keystore)
+        self.owner.adopt(self.identity)
+        self.give(simulation_mandate(**MANDATE))
+
+    def give(self, mandate):
+        identity = open_keystore(self.folder / IDENTITY_FILE, WORDS)
+        self.owner.install(sign_mandate(replace(mandate, number=self.owner.next_number()), identity.identity_secret()))
 
     def run(self, app, *words, input=None):  # noqa: A002 - the runner's own name
         side = ["--dir", str(self.folder), "--passphrase-file", str(self.folder / "words"), *self.node]
@@ -351,3 +364,32 @@ def test_a_url_that_is_none_is_named_and_no_traceback(party, url):
 def test_a_passphrase_file_that_is_no_text_is_named(party, desk):
     (party.folder / "words").write_bytes("été".encode("latin-1"))
     assert "passphrase" in failed(party.join(desk), InvalidInputError)
+
+
+@pytest.mark.parametrize("words", [
+    ("--quantity", "0.50", "--minimum", "0.05"), ("--quantity", "0.10", "--price-usd", "35000"),
+    ("BTC-29JAN27-60000-BC",), ("BTC-29JAN27-60000-C-AM",), ("BTC-29JAN27-60000-C-KO90000",),
+    ("BTC-29JAN27-60000-C-MEDIAN30",),
+])  # fmt: skip
+def test_what_the_own_mandate_does_not_allow_is_promised_to_nobody(party, desk, words):
+    """Whoever took it would be refused by our own process, and the fault be ours: the offer lost, and every rank."""
+    done(party.join(desk))
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    name, rest = (words[0], words[1:]) if words[0].startswith("BTC") else (NAME, words)
+    given = {"--quantity": "0.10", "--price-usd": "700"} | dict(zip(rest[::2], rest[1::2], strict=True))
+    failed(party.market("offer", name, "ask", *sum(given.items(), ()), "--yes"), OutsideMandateError)
+    assert desk.offers == {}
+    theirs = trader("maker").offer(name, Side.ASK, valid_until=4_000_000_000)
+    desk.offers[theirs.offer.id] = theirs
+    if name != NAME or given["--quantity"] == "0.50":
+        which = f"{name}/{theirs.offer.id.hex()}"
+        failed(party.market("take", which, "--quantity", given["--quantity"], "--yes"), OutsideMandateError)
+    assert desk.takes == []
+
+
+def test_before_there_is_a_mandate_nothing_is_promised(party, desk):
+    done(party.join(desk))
+    party.owner.revoke()
+    assert "btcfi party mandate" in str(party.market(*OFFER).exception)
+    failed(party.market(*OFFER), WrongMandateError)
+    assert desk.offers == {}
