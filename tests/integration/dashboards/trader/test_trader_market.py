@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 
@@ -219,3 +220,29 @@ def test_a_thousand_readers_of_one_chain_are_one_look_into_the_store(quoted, mon
     quoted.world.seconds += 2
     quoted.get("/")
     assert len(looks) > first
+
+
+def test_a_chain_that_is_open_when_its_expiry_passes_ends_and_is_no_failure_of_ours(desk):
+    at = desk.listed()[0].expiry
+    live = desk.client.app.state.desk.live
+    path = f"/desk/live/chain/{at}"
+    assert desk.get("/", params={"expiry": at}).status_code == 200
+
+    class Visitor:
+        async def is_disconnected(self):
+            return False
+
+    async def looks_on():
+        def draw():
+            desk.client.app.state.desk.market.chain(at)
+            return {"chain": str(desk.world.now)}
+
+        said = []
+        async for part in live._events(Visitor(), path, draw):
+            said.append(part)
+            if "event: chain" in part:
+                desk.world.now = at + 120
+                desk.world.seconds += 120
+        return said
+
+    assert any("event: chain" in part for part in asyncio.run(asyncio.wait_for(looks_on(), 30)))
