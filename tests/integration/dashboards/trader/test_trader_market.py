@@ -246,3 +246,11 @@ def test_a_chain_that_is_open_when_its_expiry_passes_ends_and_is_no_failure_of_o
         return said
 
     assert any("event: chain" in part for part in asyncio.run(asyncio.wait_for(looks_on(), 30)))
+
+
+def test_only_the_content_that_a_path_names_is_kept_for_good(desk):
+    """Else whoever asks a proxy for the next release's name first has everybody keep this one's for a year."""
+    named = re.search(r'src="/desk(/static/desk\.js\?v=\w+)"', desk.get("/").text)[1]
+    assert "immutable" in desk.get(named).headers["cache-control"]
+    for other in (named + "0", named.split("?")[0], named.replace("v=", "w=")):
+        assert desk.get(other).headers["cache-control"] == "no-cache"
