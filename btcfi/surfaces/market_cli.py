@@ -295,7 +295,7 @@ def take(
         made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))  # a screen takes time to read
         sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_take(sealed, signed)
-        with _or_nothing(side, account.ledger, made.id, "`btcfi market fills`"):
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market takes`"):
             state = account.http.post("/takes", encode_signed_take(sealed))["state"]
     _said({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
@@ -313,6 +313,19 @@ def positions(*, as_json: AsJson = False, side: party_side.Side) -> None:
             for one in found["items"]
         ]  # fmt: skip
         _listed(found, ["option", "instrument", "side", "state"], rows, as_json=as_json)
+
+
+@command(of=app)
+def takes(*, as_json: AsJson = False, side: party_side.Side) -> None:
+    """List the takes that you made and that others made of your offers, the failed ones with whose fault and why."""
+    with _account(side) as account:
+        found, ours = account.http.get("/takes"), account.member.identity.hex()
+        rows = [
+            [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
+             usd(one["price_cents"]), one["state"], one["fault"] or "", one["problem"] or ""]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["at", "instrument", "you", "size", "USD", "state", "fault", "why"], rows, as_json=as_json)
 
 
 @command(of=app)

@@ -140,6 +140,11 @@ class HttpDesk:
              "side": "ask", "quantity_centi_btc": 5, "price_sats": 1_000_000, "price_cents": 70_000, "state": "funded",
              "option_id": "t1"}], "next_cursor": None}  # fmt: skip
 
+    def get_takes(self, *_):
+        body = self.get_fills(*_)[1]
+        failed = {"state": "failed", "fault": "maker", "problem": "no answer to its proposal in 20 s"}
+        return 200, body | {"items": [body["items"][0] | failed]}
+
     def get_offers(self, *_):
         return 200, {"items": [], "next_cursor": None}
 

@@ -27,7 +27,7 @@ APPS = {"party": party_cli.app, "market": market_cli.app}
 STAYS = ("btcfi party run", "btcfi maker run", "btcfi party watch")
 NAME = "BTC-29JAN27-60000-C"
 KEYS = [public_key_xonly(secret) for secret in ORACLES]
-ASKS = ("party join", "party mandate sign", "market offer ", "market take")
+ASKS = ("party join", "party mandate sign", "market offer ", "market take ")
 
 
 def typed():

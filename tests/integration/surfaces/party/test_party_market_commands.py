@@ -1,6 +1,7 @@
 """``btcfi party join`` and ``btcfi market``: what is shown, asked and posted, and what no desk can make of it."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -328,10 +329,16 @@ def test_a_take_whose_answer_is_lost_is_not_signed_and_says_where_to_look_before
     desk.post_takes = lambda *_: (200, ["not", "an", "answer"])
     result = party.market("take", which, "--quantity", "0.10", "--yes")
     failed(result, DeskAwayError)
-    assert "Look at `btcfi market fills` first" in result.stderr
+    assert "Look at `btcfi market takes` first" in result.stderr
     ((taken, _),) = party.ledger.takes()
     with pytest.raises(NotFoundError):
         party.ledger.take(taken.take.id)
+
+
+def test_a_take_that_failed_is_listed_with_whose_fault_it_was_and_why(party, desk):
+    done(party.join(desk))
+    assert re.search("failed  maker  no answer to its proposal", done(party.market("takes")).stdout)
+    assert json.loads(done(party.market("takes", "--json")).stdout)["items"][0]["fault"] == "maker"
 
 
 def _refuse(desk, door, status):
