@@ -44,7 +44,8 @@ class DeskAwayError(UnreachableError):
     """The desk does not answer, or not as a desk does."""
 
     def __init__(self, where: str, problem: str, *, too_large: bool = False) -> None:
-        super().__init__("desk", where, problem, "check the URL, without /desk or /api/v1 at its end, and that `btcfi up` or `btcfi serve` runs there")
+        advice = "check the URL, without /desk or /api/v1 at its end, and that `btcfi up` or `btcfi serve` runs there"
+        super().__init__("desk", where, problem, advice)
         self.too_large = too_large
         """Whether its answer was longer than any that is read."""
 

@@ -129,7 +129,7 @@ def parse_instrument(name: str) -> Instrument:
 
 
 def _meant(name: object) -> str:
-    """Return the one spelling of what somebody wrote in another: small letters, commas, a day of two digits, ``CALL``."""
+    """Return the one spelling of what somebody wrote in another: in small letters, with commas, ``05JAN``, ``CALL``."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         return EXPECTED
     text = re.sub(r"(?<=[0-9])[D.](?=[0-9]{2}(?:-|$))", "d", name.strip().upper().replace(",", ""))

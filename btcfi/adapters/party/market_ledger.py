@@ -212,9 +212,7 @@ class MarketLedger:
         rows: list[dict[str, Any]] = [{"offer": encode_signed_offer(one)} for one in standing.values()]
         taken = {name: one for name, one in kept.takes.items() if one[0].take.valid_until > since}
         rows += [{"withdrawn": name.hex()} for name in kept.withdrawn if name in standing or name in taken]
-        rows += [
-            {"take": encode_signed_take(take), "of": encode_signed_offer(offer)} for take, offer in taken.values()
-        ]
+        rows += [{"take": encode_signed_take(take), "of": encode_signed_offer(offer)} for take, offer in taken.values()]
         write_private(self._file, b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
         self._catch_up()
 

@@ -96,11 +96,12 @@ def test_the_terms_of_an_instrument_lock_what_their_kind_needs():
 
 
 @pytest.mark.parametrize("written", [
-    "btc-27nov26-60000-c", "BTC-27NOV26-60,000-C", "BTC-27NOV26-60000-CALL", " BTC-27NOV26-60000-C ", "BTC-27NOV26-60000.00-C",
+    "btc-27nov26-60000-c", "BTC-27NOV26-60,000-C", "BTC-27NOV26-60000-CALL", " BTC-27NOV26-60000-C ",
+    "BTC-27NOV26-60000.00-C",
     "BTC-27NOV26-60000-C-TWAP30", "BTC-27NOV26T0800-60000-C",
 ])  # fmt: skip
 def test_a_name_in_another_spelling_is_refused_with_the_right_one(written):
-    with pytest.raises(UnknownInstrumentError, match="expected BTC-27NOV26-60000-C$"):
+    with pytest.raises(UnknownInstrumentError, match=r"expected BTC-27NOV26-60000-C$"):
         parse_instrument(written)
 
 

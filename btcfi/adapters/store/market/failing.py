@@ -32,8 +32,11 @@ LOOKED_UP: Final = 100
 """Fundings whose coins are asked of the node at one block: each has two messages to be read."""
 
 FAIR_SECONDS: Final = 10
-"""So long a maker has had in all before what it leaves unsigned at a deal's end is its fault. Who takes chooses that end,
-also a second from now, and may use up most of it; blamed for that, every offer of a maker could be broken for nothing."""
+"""So long a maker has had in all before what it leaves unsigned at a deal's end is its fault.
+
+Who takes chooses that end, also a second from now, and may use up most of it: blamed for that, every offer of a maker
+could be broken for nothing.
+"""
 
 _TELL: Final = Work(flow="exchange")
 """Both sides' coins are free once they know."""

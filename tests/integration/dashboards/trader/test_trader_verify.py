@@ -190,7 +190,7 @@ def test_scenes_of_another_program_cannot_be_checked_and_are_not_called_false(de
 
 @pytest.mark.parametrize("said", [
     b'[{"type": [1]}]', b'{"type": {"a": 1}}', b'[{"format": [1]}]', b'[{"type": "btcfi/offer", "n": 1.5}]', b"[1e5]",
-    b'[[[1.5]]]', b'{"oracle_key": 1.5, "nonces": 0}', b'{"type": "btcfi/offer", "n": 1.5}', b"[null]", b"[[]]",
+    b"[[[1.5]]]", b'{"oracle_key": 1.5, "nonces": 0}', b'{"type": "btcfi/offer", "n": 1.5}', b"[null]", b"[[]]",
 ])  # fmt: skip
 def test_a_file_of_any_shape_is_refused_and_is_no_failure_of_ours(desk, said):
     assert bring(desk, said).status_code in (200, 422)
