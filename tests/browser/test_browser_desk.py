@@ -133,7 +133,16 @@ def test_every_desk_page_has_no_serious_fault_and_fits_its_window(browser, serve
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = context.new_page()
     name = served.near().name
-    for path in ("/", "/smile", "/verify?id=deal", "/search?q=none", f"/book/{name}", f"/ticket/{name}", "/nowhere"):
+    for path in (
+        "/",
+        "/smile",
+        "/verify?id=deal",
+        "/search?q=none",
+        "/search?q=" + "W" * 199,
+        f"/book/{name}",
+        f"/ticket/{name}",
+        "/nowhere",
+    ):
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

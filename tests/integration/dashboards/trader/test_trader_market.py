@@ -254,3 +254,22 @@ def test_only_the_content_that_a_path_names_is_kept_for_good(desk):
     assert "immutable" in desk.get(named).headers["cache-control"]
     for other in (named + "0", named.split("?")[0], named.replace("v=", "w=")):
         assert desk.get(other).headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("name", ["BTC-31DEC99-60000-P-AM", "BTC-25SEP26-60000-C-KO65000"])
+def test_there_is_no_ticket_of_what_no_take_may_be_of(desk, name):
+    """The price has touched the one's barrier; the other's life is longer than an American option's may be."""
+    said = words(desk.get(f"/ticket/{name}").text)
+    assert "No ticket." in said
+    assert "can be traded" not in said
+
+
+def test_there_is_no_ticket_and_no_command_once_the_window_has_begun(desk):
+    one, maker = near(desk), desk.join("maker-one")
+    desk.offer(maker, one.name, Side.ASK, 1_500, valid_until=one.expiry)
+    assert command_of(desk.get(f"/ticket/{one.name}").text)
+    desk.world.now = one.expiry - 20 * 60
+    desk.world.seconds += 60
+    page = desk.get(f"/ticket/{one.name}").text
+    assert "No ticket." in words(page)
+    assert command_of(page) == []
