@@ -19,6 +19,8 @@ from tests.browser.test_browser_console import faults, picture
 from tests.support.desk_world import desk_world
 from tests.support.stored_contract import dealt, keep
 
+LONG = "W" * 199
+
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.timeout(120)]
 
 
@@ -138,7 +140,7 @@ def test_every_desk_page_has_no_serious_fault_and_fits_its_window(browser, serve
         "/smile",
         "/verify?id=deal",
         "/search?q=none",
-        "/search?q=" + "W" * 199,
+        f"/search?q={LONG}",
         f"/book/{name}",
         f"/ticket/{name}",
         "/nowhere",

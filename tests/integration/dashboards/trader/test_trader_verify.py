@@ -203,3 +203,11 @@ def test_a_field_of_any_shape_in_any_message_is_no_failure_of_ours(desk, lie):
         for name in file:
             changed = [*whole[:place], file | {name: lie}, *whole[place + 1 :]]
             assert bring(desk, *changed).status_code in (200, 422), (place, name)
+
+
+def test_what_can_be_dropped_can_be_pasted_without_scripts(desk):
+    """A contract of the standard preset has hundreds of signatures of each side."""
+    text = json.dumps(dealt().files(), indent=20)
+    assert len(text) > 65_536
+    answer = desk.client.post("/desk/verify", data={"text": text})
+    assert results(answer)[0] == ("Contract", "holds")
