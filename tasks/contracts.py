@@ -60,8 +60,8 @@ TAKE: Final = {
 FROM: Final = {"offer": Role.SELLER, "accept": Role.BUYER, "sign": Role.SELLER, "funded": Role.BUYER}
 """Whose word each kind is: one party must not answer in the other's place."""
 
-_NAMING: Final = ("offer", "accept")
-"""Kinds of messages that name coins."""
+_NAMING: Final = ("offer", "accept", "sign")
+"""Kinds of messages that name coins, or sign for them."""
 
 log = structlog.get_logger("btcfi.contracts")
 
@@ -135,7 +135,7 @@ def _take_all(here: Context, folder: Folder, carriers: Carriers) -> None:
 
 def _order(here: Context) -> None:
     with here.store.reading() as session:
-        waiting = contracts.new_options(session)
+        waiting = carrying.new_options(session)
     if not waiting:
         return
     try:
@@ -143,7 +143,10 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
+    until = monotonic() + TAKE_SECONDS
     for option in waiting:
+        if monotonic() >= until:
+            return  # oracles that are slow to announce hold up no letter
         with _apart(here, option.id, "not ordered yet"):
             try:
                 _order_one(here, option, tip)
@@ -265,7 +268,10 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
 
 def _put_away(here: Context, one: Waiting, problem: str = "") -> str:
     with here.store.transaction() as session:
-        letters.acknowledge(session, None, [one.id], now=here.now())
+        if problem:
+            letters.forget(session, one.id, now=here.now())
+        else:
+            letters.acknowledge(session, None, [one.id], now=here.now())
     return problem
 
 
@@ -326,6 +332,11 @@ def _refused(
         contracts.note_refusal(session, name, role.value, reason, now=here.now())
     elif word.kind in _NAMING and not coins_are_there:
         failing.fail_by(session, name, role.other, f"its coins are not there: {reason}", now=here.now())
+    elif (rightly := failing.excuse(session, row, role, word.kind)) is not None:
+        if rightly.blamed is None:
+            failing.fail_by_us(session, name, rightly.problem, now=here.now())
+        else:
+            failing.fail_by(session, name, rightly.blamed, rightly.problem, now=here.now())
     elif word.kind == "accept":  # the guest has to be run to know whether its signatures are sound
         contracts.note_error(session, name, f"the seller refused: {reason}", now=here.now())
         enqueue(session, [Work(flow="check_accept", arguments=(name,))], now=here.now())
@@ -334,12 +345,12 @@ def _refused(
 
 
 def _are_there(said: Sequence[Coin]) -> bool:
-    """Return whether coins that a message names are what it says, in a block and unspent."""
+    """Return whether coins that a message names are what it says, in a block, unspent there and in the pool."""
     if not said:
         return True
-    found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=False)
+    found = node(os.getpid()).unspent_many([coin.outpoint for coin in said], include_pool=True)
     return all(
-        out is not None and out.output == coin.output and out.confirmations >= 1
+        out is not None and out.output == coin.output and out.is_spendable
         for coin, out in zip(said, found, strict=True)
     )
 

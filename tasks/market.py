@@ -141,7 +141,7 @@ def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
     *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
     gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
     if gone and held is None:
-        failing.fail_lost(session, one.option_id, one.blamed or one.coins[gone[0]], now=here.now())
+        failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
 
 
 @contextmanager

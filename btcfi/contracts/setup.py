@@ -35,6 +35,7 @@ from btcfi.contracts.option import (
     build_funding,
     check_funding_witness,
     complete_funding,
+    seller_fee,
     sign_funding,
 )
 from btcfi.errors import BtcfiError, InvalidInputError
@@ -317,15 +318,19 @@ def check_accepted(
 
 
 def check_offered(offer: Offer) -> None:
-    """Check of an offer what needs no answer: terms, scripts, and that its coins are worth what its side brings.
+    """Check of an offer what needs no answer: terms, scripts, and that its coins pay what its side brings, and fees.
 
-    Raises InvalidInputError.
+    Whoever answers it would refuse them. Raises InvalidInputError.
     """
     _check_terms(offer.terms)
     _check_party("offering party", offer.party)
-    brings = offer.terms.collateral if offer.role is Role.SELLER else offer.terms.premium
-    if (worth := sum(coin.value for coin in offer.party.coins)) < brings:
-        raise InvalidInputError("party.coins", f"{worth:,} sats", f"{brings:,} sats or more")
+    coins, seller = offer.party.coins, offer.role is Role.SELLER
+    if len({coin.outpoint for coin in coins}) != len(coins):
+        raise InvalidInputError("party.coins", "one outpoint is named twice", "each outpoint once")
+    brings = offer.terms.collateral if seller else offer.terms.premium
+    fee = seller_fee(len(coins), offer.terms.rate) if seller else 0
+    if (worth := sum(coin.value for coin in coins)) < brings + fee:
+        raise InvalidInputError("party.coins", f"{worth:,} sats", f"{brings + fee:,} sats or more")
 
 
 def _own_witnesses(

@@ -107,14 +107,18 @@ class Account:
         self.postman = Postman(
             connection, connection, member=member, keystore=keystore, inbox=self.inbox, outbox=self.outbox
         )
-        self.mail = PartyMail(
-            self.desk, inbox=self.inbox, outbox=self.outbox, deals=MarketDeals(member, self.ledger)
-        )  # fmt: skip
+        self._ahead = 0.0
+        deals = MarketDeals(member, self.ledger, clock=lambda: time.time() + self._ahead)
+        self.mail = PartyMail(self.desk, inbox=self.inbox, outbox=self.outbox, deals=deals)
         self._numbers = iter(range(1, 1_000))
 
     @property
     def id(self):
         return self.trader.identity.hex()
+
+    def deals_clock_ahead(self, seconds):
+        """Have it read its messages so much later."""
+        self._ahead = seconds
 
     def work(self):
         """What one turn of ``party run`` does."""
@@ -195,6 +199,13 @@ class MarketStage(Stage):
             exchange_tasks.exchange()  # as a take that failed asks for
             for one in self.accounts.values():
                 one.work()
+        exchange_tasks.carry(self.here)
+
+    def answer(self, *some):
+        """Carry letters, and let these accounts alone answer."""
+        exchange_tasks.carry(self.here)
+        for one in some:
+            one.work()
         exchange_tasks.carry(self.here)
 
     def option(self, name):

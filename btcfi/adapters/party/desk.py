@@ -558,13 +558,15 @@ class PartyDesk:
         return Party(key=key, payout_script=self.wallet.script, change_script=self.wallet.script, coins=chosen)
 
     def _check_coins(self, coins: Sequence[Coin]) -> None:
-        # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures
+        # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures.
+        # What waits in the pool must not spend them: it would be mined in the funding's place
         ours = self.wallet.by_script
         for coin, found in zip(
-            coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False), strict=True
+            coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=True), strict=True
         ):
-            if found is None or found.output != coin.output or found.confirmations < 1:
-                raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+            if found is None or found.output != coin.output or not found.is_spendable:
+                problem = "is spent, unconfirmed, immature or another"
+                raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 

@@ -200,16 +200,45 @@ def sent_at(session: Session, recipient: str, name: str) -> UnixSeconds | None:
     return found
 
 
-def has_written(session: Session, sender: str, option_id: str) -> bool:
-    """Return whether a letter of an account about an option waits for us: then it is not the account that is late."""
+ANSWERS: Final = {"proposal": "offer", "offer": "accept", "accept": "sign", "sign": "funded"}
+"""What answers each message of STEPS; its refusal does, too."""
+
+
+def has_answered(session: Session, sender: str, option_id: str, asked: str) -> bool:
+    """Return whether an account's answer to one of our messages waits for us: then it is not the account that is late.
+
+    asked: the kind of ours. Letters of other names are none: who sends them without an end would never be late.
+    """
+    names = (f"{option_id}.{ANSWERS[asked]}", f"{option_id}.{asked}.refused")
     query = exists().where(
         col(LetterRow.sender) == sender, col(LetterRow.recipient) == DESK, col(LetterRow.handled_at_unix).is_(None),
-        col(LetterRow.name).startswith(f"{option_id}.", autoescape=True),
+        col(LetterRow.name).in_(names),
     )  # fmt: skip
     return bool(session.execute(select(query)).scalar_one())
 
 
 # ---- contracts
+
+
+def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
+    """Return the options that no contract was ordered for yet: the first of every taker, then the second ones.
+
+    A taker may choose its options' names and what its oracles are asked for; what is not a taker's counts as one's.
+    """
+    taker = func.coalesce(col(TakeRow.taker), "")
+    oldest = col(OptionRow.created_at_unix), col(OptionRow.id)
+    turn = func.row_number().over(partition_by=taker, order_by=oldest).label("turn")
+    inner = (
+        select(col(OptionRow.id).label("id"), turn)
+        .outerjoin(TakeRow, col(TakeRow.option_id) == col(OptionRow.id))
+        .where(
+            col(OptionRow.state) == OptionState.CREATED,
+            ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
+        )
+        .subquery()
+    )
+    query = select(OptionRow).join(inner, inner.c.id == col(OptionRow.id)).order_by(inner.c.turn, *oldest)
+    return list(session.execute(query.limit(limit)).scalars())
 
 
 def market_part(session: Session, option_id: str) -> MarketPart | None:

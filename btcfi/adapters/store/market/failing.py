@@ -7,7 +7,7 @@ take has failed once the chain has spent one of them elsewhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,21 +15,54 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market import takes
-from btcfi.adapters.store.market.carrying import AT_ONCE, STEPS, has_written, owners_of, sent_at, turn_of
+from btcfi.adapters.store.market import letters, takes
+from btcfi.adapters.store.market.carrying import (
+    AT_ONCE,
+    STEPS,
+    MarketPart,
+    has_answered,
+    market_part,
+    owners_of,
+    sent_at,
+    turn_of,
+)
 from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
-from btcfi.adapters.store.options.tables import UNFUNDED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
+    SETTLED_OPTIONS,
+    UNFUNDED_OPTIONS,
+    OptionRow,
+    OptionState,
+)
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
+from btcfi.market.account import WrongSignatureError, decode_signed_registration
+from btcfi.market.firm_offer import (
+    check_offer,
+    check_take,
+    decode_signed_offer,
+    decode_signed_take,
+)
 from btcfi.units import UnixSeconds
 
 LOOKED_UP: Final = 100
 """Fundings whose coins are asked of the node at one block: each has two messages to be read."""
+
+ANSWERABLE_SECONDS: Final = 5
+"""Within which an honest side may not have answered yet: three are usual. What ends sooner it refuses rightly."""
+
+SCRIPTS_OF: Final = 8
+"""Contracts of each side of an account that are asked for its scripts."""
+
+_AGREES: Final = ("proposal", "offer")
+"""Kinds of ours at which a side agrees to a deal, or does not."""
+
+_NAMES_COINS: Final = ("offer", "accept")
 
 FAIR_SECONDS: Final = 10
 """So long a maker has had in all before what it leaves unsigned at a deal's end is its fault.
@@ -72,6 +105,94 @@ def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
     return Fault.MAKER if owners is not None and owners.of(role) == take.maker else Fault.TAKER
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excuse:
+    """Why a side refuses a message rightly, by what we have ourselves."""
+
+    blamed: Role | None
+    """Whose fault it is; None: neither side's."""
+    problem: str
+
+
+def excuse(session: Session, row: ContractRow, role: Role, kind: str) -> Excuse | None:
+    """Return why a side refuses our message of a kind rightly, None where nothing that we have says so.
+
+    role: who refuses. A side that answers by its rules must not lose its rank by what the other one has arranged.
+    """
+    part, owners = market_part(session, row.option_id), owners_of(session, row.option_id)
+    account = None if owners is None else owners.of(role)
+    if part is None or account is None:
+        return None
+    return (
+        _of_other_keys(part)
+        or _of_its_time(part, role, kind, sent=sent_at(session, account, f"{row.option_id}.{kind}"))
+        or _of_its_coins(session, row, role, kind, account)
+    )
+
+
+def _of_other_keys(part: MarketPart) -> Excuse | None:
+    """Return who has registered other keys since it signed: nobody can check its word any more."""
+    offer, take = decode_signed_offer(json.loads(part.offer)), decode_signed_take(json.loads(part.take))
+    maker, texts = offer.offer.side.role, {Role.SELLER: part.seller, Role.BUYER: part.buyer}
+    keys = {role: decode_signed_registration(json.loads(text)).registration.request_key for role, text in texts.items()}
+    for role, check in (
+        (maker, lambda: check_offer(offer, keys[maker])), (maker.other, lambda: check_take(take, keys[maker.other]))
+    ):  # fmt: skip
+        try:
+            check()
+        except WrongSignatureError:
+            return Excuse(blamed=role, problem=f"the {role.value} has registered other keys since it signed")
+    return None
+
+
+def _of_its_time(part: MarketPart, role: Role, kind: str, *, sent: UnixSeconds | None) -> Excuse | None:
+    """Return whose doing it is that the maker got our message when there was no time left to answer it."""
+    offer, take = decode_signed_offer(json.loads(part.offer)).offer, decode_signed_take(json.loads(part.take)).take
+    if role is not offer.side.role or kind not in _AGREES or sent is None:
+        return None
+    for what, until in (("take", take.valid_until), ("offer", offer.valid_until)):
+        if until < sent + ANSWERABLE_SECONDS:
+            # an offer's end is in the book for all to see: only who kept the maker waiting until then is to blame
+            blamed = None if what == "offer" and kind == "proposal" else role.other
+            return Excuse(blamed=blamed, problem=f"the {what} was over within seconds of our letter to its maker")
+    return None
+
+
+def _of_its_coins(session: Session, row: ContractRow, role: Role, kind: str, account: str) -> Excuse | None:
+    """Return who names a coin that is the other side's: it pays to a script of which that one has spent coins."""
+    if kind not in _NAMES_COINS:
+        return None
+    own = _scripts_of(session, account)
+    if kind == "accept":  # the offer named them first, and whoever accepted it has not said that they are its own
+        own |= {coin.output.script for coin in contracts.coins_of(session, row, "offer")}
+    if any(coin.output.script in own for coin in contracts.coins_of(session, row, kind)):
+        return Excuse(blamed=role.other, problem=f"the {role.other.value} names a coin of the other side's as its own")
+    return None
+
+
+def _scripts_of(session: Session, account: str) -> set[bytes]:
+    """Return the scripts of the coins that an account brought to its newest funded contracts: its wallet's.
+
+    Of what is funded alone, where it has signed for them: a script that a message only names may be anybody's.
+    """
+    found: set[bytes] = set()
+    for owner, kind, kept in (
+        (OptionRow.writer, "offer", ContractRow.offer_sha256), (OptionRow.holder, "accept", ContractRow.accept_sha256)
+    ):  # fmt: skip
+        query = (
+            select(ContractRow)
+            .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
+            .where(
+                col(owner) == account, col(kept).is_not(None),
+                col(OptionRow.state).in_((*LOCKED_OPTIONS, *SETTLED_OPTIONS)),
+            )
+            .order_by(col(ContractRow.created_at_unix).desc(), col(ContractRow.option_id))
+        )  # fmt: skip
+        for row in session.execute(query.limit(SCRIPTS_OF)).scalars():
+            found |= {coin.output.script for coin in contracts.coins_of(session, row, kind)}
+    return found
+
+
 def _had_no_time(session: Session, take: TakeRow, role: Role, *, now: UnixSeconds) -> bool:
     """Return whether a deal's time was over before its maker had its share of it. role: the maker's.
 
@@ -107,7 +228,9 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
             col(TakeRow.state).in_(PENDING_TAKES),
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
             # whose buyer was late already: both were told, and the chain says what becomes of it
-            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED),
+            (col(OptionRow.state) != OptionState.FAILED)
+            | (col(ContractRow.state) != ContractState.CHECKED)
+            | col(ContractRow.last_error).startswith(f"the {Role.BUYER.value} waits: "),  # which tells nobody
             lapsed(col(ContractRow.updated_at_unix), now, seconds),
         )
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
@@ -118,7 +241,7 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
         if turn is None or owners is None or (account := owners.of(turn[0])) is None:
             continue
         sent = sent_at(session, account, f"{row.option_id}.{turn[1]}")
-        if sent is not None and now - sent >= seconds and not has_written(session, account, row.option_id):
+        if sent is not None and now - sent >= seconds and not has_answered(session, account, row.option_id, turn[1]):
             found.append((row.option_id, *turn))
     return found
 
@@ -147,6 +270,19 @@ class Unfunded:
     """Its collateral: where that is there, a block holds it after all."""
     blamed: Role | None
     """Who let its turn pass before, so that the other side took its coins home; None: nobody did."""
+    refused: bool = False
+    """Whether the blamed buyer says that the seller's signatures, which we cannot read, are none."""
+
+    def fault(self, gone: Collection[OutPoint]) -> Role | None:
+        """Return whose fault it is that a block has spent these of its coins otherwise; None: that cannot be said.
+
+        A seller that has signed goes home at once when it is told, for a fee. Who leaves its coin where it is while the
+        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing.
+        """
+        roles = {self.coins[one] for one in gone}
+        if self.refused and self.blamed is Role.BUYER and Role.SELLER not in roles:
+            return None
+        return self.blamed or (Role.SELLER if Role.SELLER in roles else Role.BUYER)
 
 
 def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) -> list[Unfunded]:
@@ -172,24 +308,37 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
         offer, accepted = contracts.halves_of(session, row)
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
-        blamed = Role.BUYER if option.state == OptionState.FAILED else None
-        funding = contracts.funding_outpoint(option)
-        found.append(Unfunded(option_id=row.option_id, coins=coins, funding=funding, blamed=blamed))
+        blamed = None
+        if option.state == OptionState.FAILED:  # its buyer's turn, unless the seller's coins were seen to be gone
+            blamed = (
+                Role.SELLER if (row.last_error or "").startswith(f"the {Role.SELLER.value} refused: ") else Role.BUYER
+            )
+        refused = (
+            blamed is not None
+            and option.holder is not None
+            and (letters.said(session, option.holder, f"{row.option_id}.sign.refused") is not None)
+        )
+        found.append(
+            Unfunded(
+                option_id=row.option_id, coins=coins, funding=contracts.funding_outpoint(option), blamed=blamed,
+                refused=refused,
+            )
+        )  # fmt: skip
     return found
 
 
-def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds) -> None:
+def fail_lost(session: Session, option_id: str, role: Role | None, *, now: UnixSeconds) -> None:
     """Note that the funding of a take can confirm no more: a block has spent a coin of it otherwise.
 
-    role: whose fault it is.
+    role: whose fault it is; None: that cannot be said.
     """
     take = takes.take_of_option(session, option_id)
     if take is None or take.state == TakeState.FAILED:
         return
     problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
-    if option.last_error is None:
+    if option.last_error is None and role is not None:
         contracts.note_refusal(session, option_id, role.value, problem, now=now)
-    fault = fault_of(session, take, role)
+    fault = Fault.DESK if role is None else fault_of(session, take, role)
     takes.fail_take(
         session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip

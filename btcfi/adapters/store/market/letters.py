@@ -12,24 +12,19 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select, text, update
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market.errors import MailboxFullError
 from btcfi.adapters.store.market.tables import DESK, LetterRow
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.errors import RetryableError
 from btcfi.units import UnixSeconds
 
 MAX_UNHANDLED: Final = 1_000
 """Letters of one account that the service has not read: who floods it fills this and no more."""
 
+MAX_UNHANDLED_BYTES: Final = 64 << 20
+"""Of them: a letter may be of megabytes."""
+
 _IN_ORDER: Final = {True: 0x42540001, False: 0x42540002}
 """Advisory locks by whether the service writes: a transaction takes one of them, so no two wait for each other."""
-
-
-class MailboxFullError(RetryableError):
-    """More letters of one account wait to be read than it may have waiting."""
-
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting:,} of your letters wait to be read; send more once they are")
-        self.waiting = waiting
 
 
 def post(
@@ -64,10 +59,13 @@ def _letter(session: Session, sender: str, recipient: str, name: str) -> LetterR
 
 
 def _refuse_flood(session: Session, sender: str) -> None:
-    some = select(col(LetterRow.id)).where(col(LetterRow.sender) == sender, _unhandled()).limit(MAX_UNHANDLED)
-    waiting = int(session.execute(select(func.count()).select_from(some.subquery())).scalar_one())
-    if waiting >= MAX_UNHANDLED:
-        raise MailboxFullError(waiting)
+    size = func.length(col(LetterRow.sealed)).label("size")
+    some = select(size).where(col(LetterRow.sender) == sender, _unhandled()).limit(MAX_UNHANDLED).subquery()
+    waiting, most = session.execute(
+        select(func.count(), func.coalesce(func.sum(some.c.size), 0)).select_from(some)
+    ).one()
+    if waiting >= MAX_UNHANDLED or most >= MAX_UNHANDLED_BYTES:
+        raise MailboxFullError(int(waiting), int(most))
 
 
 def _unhandled() -> Any:  # noqa: ANN401 - a column expression, as the partial indexes have it
@@ -99,6 +97,14 @@ def acknowledge(session: Session, recipient: str | None, ids: Collection[int], *
         .execution_options(synchronize_session=False)
     )
     return len(session.execute(statement).all())
+
+
+def forget(session: Session, letter_id: int, *, now: UnixSeconds) -> None:
+    """Note that the service has read a letter that says nothing to it, and keep no more of it than its name."""
+    statement = update(LetterRow).where(col(LetterRow.id) == letter_id, col(LetterRow.recipient) == DESK, _unhandled())
+    session.execute(
+        statement.values(handled_at_unix=now, sealed=b"").execution_options(synchronize_session=False)
+    )  # fmt: skip
 
 
 def holds(session: Session, recipient: str, name: str) -> bool:

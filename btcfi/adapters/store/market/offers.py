@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market.errors import OfferGoneError
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState, TakeRow
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
-from btcfi.market.firm_offer import OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
-from btcfi.units import UnixSeconds
+from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.market.firm_offer import FirmOffer, OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
+from btcfi.options.terms import InvalidTermsError, validate_terms
+from btcfi.units import Cents, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Market
@@ -29,14 +31,6 @@ RANKS: Final = "offer_ranks"
 
 AT_ONCE: Final = 5_000
 """Offers that one transaction expires."""
-
-
-class OfferGoneError(ConflictError):
-    """An offer that cannot be taken any more, or not so much of it."""
-
-    def __init__(self, offer_id: str, problem: str) -> None:
-        super().__init__(f"offer {offer_id[:16]} {problem}; nothing was taken: read the book again")
-        self.offer_id, self.problem = offer_id, problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +119,16 @@ def _unfit(
         return InvalidInputError("maker", f"the account {account.name} is {account.state}", "an open account")
     if offer.instrument.expiry <= market.slot:
         return InvalidInputError("instrument", f"{offer.instrument.name} is over", "an expiry in the future")
-    return rule.refusal(offer, now=now, spot=market.spot)
+    return rule.refusal(offer, now=now, spot=market.spot) or _untakeable(offer, market)
+
+
+def _untakeable(offer: FirmOffer, market: Market) -> InvalidInputError | None:
+    """Return why nobody may take an offer, as far as its instrument says: it would stand before what can be taken."""
+    try:
+        validate_terms(offer.instrument.terms(offer.minimum, Cents(0)), now=UnixSeconds(market.slot), spot=market.spot)
+    except InvalidTermsError as e:
+        return InvalidInputError("instrument", f"{offer.instrument.name}: {e.field} {e.problem}", e.expected)
+    return None
 
 
 def _store(

@@ -32,6 +32,7 @@ from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.bitcoin.wallet import Coin
+from btcfi.bitcoin.witness import WrongWitnessError, check_witness, has_checkable_witness
 from btcfi.contracts.buckets import STANDARD_TOLERANCE, PackedBuckets, ToleranceRule
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
@@ -92,18 +93,6 @@ class Setup:
     signed: Sign
     sealed: bool
     """Whether the seller's witnesses of the funding are sealed to the buyer, so that we cannot check them."""
-
-
-# ---- announcing and attesting
-
-
-def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
-    """Return the options that no contract was ordered for yet."""
-    query = select(OptionRow).where(
-        col(OptionRow.state) == OptionState.CREATED,
-        ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
-    )
-    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
 
 
 # ---- setting up
@@ -264,8 +253,8 @@ def accepted_of(session: Session, option_id: str) -> tuple[OptionRow, Offer, Acc
 
 
 def coins_of(session: Session, row: ContractRow, kind: str) -> tuple[Coin, ...]:
-    """Return the coins that one side's message names. kind: ``offer`` or ``accept``."""
-    if kind == "offer":
+    """Return the coins that one side's message names, or signs for. kind: ``offer``, ``accept`` or ``sign``."""
+    if kind in {"offer", "sign"}:
         return decode_offer(message_of(session, row.offer_sha256)).party.coins
     return decode_accept(message_of(session, row.accept_sha256)).party.coins
 
@@ -308,6 +297,7 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     funding = _transaction(message)
     if display_txid(funding.txid) != option.funding_txid:
         raise InvalidInputError("funded.transaction", display_txid(funding.txid), f"{option.funding_txid}")
+    _check_witnesses(session, row, funding)
     spends = funding.inputs[0].outpoint
     known = session.get(TransactionRow, option.funding_txid)
     option.last_error = None
@@ -318,6 +308,20 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     if funded and known is None:
         signed = Signed(transaction=funding, purpose=FUNDING, subject=option_id, spends=spends, fee=Sats(0))
         put_transaction(session, signed, now=now)
+
+
+def _check_witnesses(session: Session, row: ContractRow, funding: Transaction) -> None:
+    """Check that a funding is signed: its id is that of one that is not. Raises InvalidInputError."""
+    offer, accepted = halves_of(session, row)
+    coins = {coin.outpoint: coin.output for coin in (*offer.party.coins, *accepted.party.coins)}
+    spent = [coins[one.outpoint] for one in funding.inputs]
+    for index, given in enumerate(funding.inputs):
+        if not has_checkable_witness(spent[index].script):
+            continue  # an earlier release's, which the node tells
+        try:
+            check_witness(funding, index, spent, given.witness)
+        except WrongWitnessError as e:
+            raise InvalidInputError(f"funded.transaction, input {index}", e.problem, "a signature of it") from e
 
 
 def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
@@ -552,6 +556,7 @@ def take_closed(session: Session, option_id: str, message: dict[str, Any], *, no
         return
     closed = _transaction(message)
     fee = _check_close(session, option, row, closed)
+    _check_close_signed(session, option, closed)
     txid = display_txid(closed.txid)
     paid = pays(option, closed)
     changes = {"txid": txid, **paid_columns(paid)}
@@ -606,6 +611,20 @@ def _check_close(session: Session, option: OptionRow, row: SettlementRow, closed
         buyer_script=bytes.fromhex(kept["buyer_script"]), seller_script=bytes.fromhex(kept["seller_script"]),
     )  # fmt: skip
     return Sats(collateral - sum(output.value for output in closed.outputs))
+
+
+def _check_close_signed(session: Session, option: OptionRow, closed: Transaction) -> None:
+    """Check that both have signed a close: one side alone can name its outputs. Raises InvalidInputError."""
+    if len(closed.inputs) != 1:
+        raise InvalidInputError("closed.transaction", f"{len(closed.inputs)} inputs", "the contract's own alone")
+    funding = session.get(TransactionRow, option.funding_txid)
+    if funding is None:
+        return  # a block has told us of it, and the node tells whether this spends it
+    spent = parse_transaction(bytes.fromhex(funding.raw_hex)).outputs[closed.inputs[0].outpoint.index]
+    try:
+        check_witness(closed, 0, [spent], closed.inputs[0].witness)
+    except WrongWitnessError as e:
+        raise InvalidInputError("closed.transaction", e.problem, "a signature of it by both") from e
 
 
 def _transaction(message: dict[str, Any]) -> Transaction:

@@ -8,7 +8,7 @@ from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.contracts.messages import Role
 from btcfi.units import UnixSeconds
-from tests.support.market_store import MAKER, NOW, OTHER, TAKER, filled, traded
+from tests.support.market_store import MAKER, NOW, OTHER, TAKER, filled, post, take, traded
 
 LATER = UnixSeconds(NOW + 30)
 
@@ -68,6 +68,8 @@ def test_a_side_is_late_so_long_after_our_letter_and_not_while_its_answer_waits_
     much = UnixSeconds(NOW + 40)
     assert asked(market_store, failing.late, now=much, seconds=20) == [(name, role, kind)]
     hear(market_store, to, f"{name}.whatever")
+    assert asked(market_store, failing.late, now=much, seconds=20) == [(name, role, kind)]  # it answers nothing
+    hear(market_store, to, f"{name}.{carrying.ANSWERS[kind]}")
     assert asked(market_store, failing.late, now=much, seconds=20) == []
     assert asked(market_store, carrying.has_work)
 
@@ -119,3 +121,13 @@ def test_only_options_of_folders_are_looked_at_for_folders(market_store):
     part = asked(market_store, carrying.market_part, name)
     assert (MAKER.id in part.offer, TAKER.id in part.take) == (True, True)
     assert asked(market_store, failing.may_be_lost, now=LATER, seconds=20, turn=3) == []  # nothing is signed yet
+
+
+def test_contracts_are_ordered_in_turn_whoever_takes_most(market_store):
+    offer = MAKER.offer()
+    post(market_store, MAKER, offer)
+    many = [take(market_store, TAKER.take(offer, 1)).option_id for _ in range(6)]
+    one = take(market_store, OTHER.take(offer, 1)).option_id
+    found = [row.id for row in asked(market_store, carrying.new_options, limit=2)]
+    assert one in found
+    assert sorted(row.id for row in asked(market_store, carrying.new_options)) == sorted([*many, one])

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from btcfi.adapters.store.market import letters
-from btcfi.adapters.store.market.letters import MailboxFullError
+from btcfi.adapters.store.market.errors import MailboxFullError
 from btcfi.adapters.store.market.tables import LetterRow
 from btcfi.units import UnixSeconds
 from tests.support.market_store import MAKER, NOW, OTHER, TAKER
@@ -75,6 +75,26 @@ def test_an_account_that_floods_the_service_fills_its_own_part_and_no_other_s(st
     assert names(store, None, after=ids[-1]) == ["t1.offer"]
     acknowledged(store, None, ids[:1])
     sent(store, "x20.offer", sender=OTHER.id)
+
+
+def test_an_account_s_letters_that_wait_are_bounded_by_their_bytes_too(store, monkeypatch):
+    monkeypatch.setattr(letters, "MAX_UNHANDLED_BYTES", 3 * len(b"sealed"))
+    ids = [sent(store, f"x{n}.offer", sender=OTHER.id)[0] for n in range(3)]
+    with pytest.raises(MailboxFullError):
+        sent(store, "x3.offer", sender=OTHER.id)
+    sent(store, "t1.offer", sender=MAKER.id)
+    acknowledged(store, None, ids[:1])
+    sent(store, "x3.offer", sender=OTHER.id)
+
+
+def test_of_a_letter_that_says_nothing_its_name_is_kept_and_no_byte_of_it(store):
+    number, _ = sent(store, "t1.whatever", sender=OTHER.id)
+    with store.transaction() as session:
+        letters.forget(session, number, now=LATER)
+    with store.reading() as session:
+        row = letters.said(session, OTHER.id, "t1.whatever")
+        assert (row.sealed, row.handled_at_unix) == (b"", LATER)
+    assert sent(store, "t1.whatever", sender=OTHER.id)[0] == number
 
 
 def test_what_is_not_acknowledged_can_be_taken_back_and_what_is_was_said(store):

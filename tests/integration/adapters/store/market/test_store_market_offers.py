@@ -60,6 +60,15 @@ def test_one_bad_offer_of_a_batch_is_refused_alone_and_the_same_batch_again_chan
         assert broken == []
 
 
+@pytest.mark.parametrize(
+    "name", ["BTC-27NOV26-40000-C-KO55000", "BTC-14NOV23T2225-60000-C"], ids=["its barrier is passed", "it has begun"]
+)
+def test_what_nobody_may_take_does_not_stand_before_what_somebody_may(market_store, name):
+    (refused,) = post(market_store, MAKER, MAKER.offer(name))
+    (good,) = post(market_store, MAKER, MAKER.offer(CALL))
+    assert (refused.field, good.problem) == ("instrument", None)
+
+
 def test_no_account_has_more_open_offers_than_the_rule_says(market_store):
     rule = type(RULE)(**{name: getattr(RULE, name) for name in RULE.__slots__} | {"most_open": 3})
     first = [MAKER.offer() for _ in range(4)]

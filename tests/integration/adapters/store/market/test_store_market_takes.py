@@ -8,8 +8,7 @@ from sqlmodel import col
 
 from btcfi.adapters.store.market import accounts, offers, takes
 from btcfi.adapters.store.market import views as market
-from btcfi.adapters.store.market.accounts import SuspendedError
-from btcfi.adapters.store.market.offers import OfferGoneError
+from btcfi.adapters.store.market.errors import OfferGoneError, SuspendedError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.backlog import BacklogFullError
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
@@ -104,6 +103,20 @@ def test_a_take_makes_the_option_that_both_signed_texts_say_and_of_whose_it_is(m
     assert (row.instrument, row.side, row.quantity, row.state) == (CALL, side.value, 10, "taken")
     assert [one.flow for one in work] == ["exchange"]
     assert offer_row(market_store, offer).remaining == 90
+
+
+def test_an_account_has_only_so_many_takes_that_nobody_has_answered_and_holds_up_no_other(market_store, monkeypatch):
+    monkeypatch.setattr(takes, "MOST_UNANSWERED", 2)
+    offer = MAKER.offer()
+    post(market_store, MAKER, offer)
+    made = [take(market_store, TAKER.take(offer, 1)) for _ in range(2)]
+    with pytest.raises(BacklogFullError):
+        take(market_store, TAKER.take(offer, 1))
+    take(market_store, OTHER.take(offer, 1))
+    assert offer_row(market_store, offer).remaining == 97
+    with market_store.transaction() as session:
+        takes.fail_take(session, made[0].option_id, fault="taker", problem="silent", now=LATER)
+    take(market_store, TAKER.take(offer, 1))
 
 
 def test_the_same_take_again_is_the_one_that_it_made_even_where_the_offer_is_gone(market_store):
