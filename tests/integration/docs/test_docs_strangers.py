@@ -77,7 +77,7 @@ def test_each_command_of_the_page_does_what_the_page_says_of_it(tmp_path, monkey
 
 
 def test_no_coin_is_asked_for_before_the_desk_s_network_was_compared_and_none_of_value():
-    """The wallet has no way out yet: what is paid to an address of the wrong chain stays there."""
+    """What is paid to an address of the wrong chain stays there: the folder's node does not see it."""
     assert TEXT.index("$ btcfi party join") < TEXT.index("$ btcfi party address") < TEXT.index("$ btcfi party run")
     assert ":8332" not in TEXT
     assert "~/.bitcoin/.cookie" not in TEXT

@@ -509,6 +509,33 @@ def test_what_the_own_mandate_does_not_allow_is_promised_to_nobody(party, desk, 
     assert desk.takes == []
 
 
+@pytest.mark.parametrize("what", [
+    ("ask", "--price-usd", "17500", "--price-sats", "25000000", "--to-usd", "700", "--to-sats", "1000000"),
+    ("bid", "--price-usd", "700", "--price-sats", "1000000", "--to-usd", "17500", "--to-sats", "25000000"),
+])  # fmt: skip
+def test_an_auction_that_the_own_mandate_allows_at_one_of_its_ends_alone_is_not_posted(party, desk, what):
+    done(party.join(desk))
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    moving = ("--steps", "5", "--step", "60s", "--quantity", "0.10", "--yes")
+    assert "premium_sats" in failed(party.market("offer", NAME, *what, *moving), OutsideMandateError)
+    assert (desk.offers, party.ledger.offers()) == ({}, [])
+    done(party.market("offer", NAME, what[0], *("--price-usd", "700", "--price-sats", "1000000"), *moving))
+
+
+def test_an_answer_that_the_own_mandate_does_not_allow_or_the_desk_does_not_take_is_signed_by_nobody(party, desk):
+    done(party.join(desk))
+    asked = trader("taker").request(NAME)
+    desk.requests[asked.request.id.hex()] = asked
+    words = ["offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1000000"]
+    words += ["--request", asked.request.id.hex()[:16], "--yes", "--quantity"]
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    failed(party.market(*words, "0.50", "--minimum", "0.05"), OutsideMandateError)
+    assert desk.offers == {}
+    _refuse(desk, "post_offers", 503)
+    failed(party.market(*words, "0.10"), DeskRefusedError)
+    assert party.ledger.offers() == []
+
+
 def test_before_there_is_a_mandate_nothing_is_promised(party, desk):
     done(party.join(desk))
     party.owner.revoke()
