@@ -44,7 +44,8 @@ class DeskAwayError(UnreachableError):
     """The desk does not answer, or not as a desk does."""
 
     def __init__(self, where: str, problem: str, *, too_large: bool = False) -> None:
-        super().__init__("desk", where, problem, "check the URL, and that `btcfi up` or `btcfi serve` runs there")
+        advice = "check the URL, without /desk or /api/v1 at its end, and that `btcfi up` or `btcfi serve` runs there"
+        super().__init__("desk", where, problem, advice)
         self.too_large = too_large
         """Whether its answer was longer than any that is read."""
 
@@ -114,9 +115,12 @@ class SignedHttp:
         self._attempts, self._sleep, self._timeout = attempts, sleep, timeout_seconds
         # what is compressed would have to be unpacked before its size is known
         headers = {"Accept-Encoding": "identity", "Accept": "application/json"}
-        self._http = httpx.Client(
-            base_url=self.url + API, auth=signer, headers=headers, timeout=timeout_seconds, transport=transport
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=self.url + API, auth=signer, headers=headers, timeout=timeout_seconds, transport=transport
+            )
+        except (httpx.InvalidURL, UnicodeError) as e:  # UnicodeError: a host name that IDNA does not know
+            raise InvalidInputError("desk", repr(url)[:60], "its URL, such as https://desk.example") from e
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +154,7 @@ class SignedHttp:
             last = attempt == self._attempts
             try:
                 status, headers, raw = self._once(method, path, patience, given)
-            except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as e:  # RuntimeError: it was closed meanwhile
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, RuntimeError) as e:  # the last: closed meanwhile
                 if last or not isinstance(e, httpx.TransportError):
                     raise DeskAwayError(self.url, type(e).__name__) from e
                 self._sleep(0.1 * attempt)

@@ -108,7 +108,7 @@ def parse_instrument(name: str) -> Instrument:
     """Return the instrument of a name in its one spelling. Raises UnknownInstrumentError."""
     found = _NAME.fullmatch(name) if isinstance(name, str) and len(name) <= LONGEST_NAME else None
     if found is None:
-        raise UnknownInstrumentError(name, "cannot be read")
+        raise UnknownInstrumentError(name, "cannot be read", _meant(name))
     american = found["american"] is not None
     try:
         instrument = Instrument(
@@ -126,6 +126,21 @@ def parse_instrument(name: str) -> Instrument:
     if instrument.name != name:  # one instrument, one name: a book must not be split in two
         raise UnknownInstrumentError(name, "is written in another way", instrument.name)
     return instrument
+
+
+def _meant(name: object) -> str:
+    """Return the one spelling of what somebody wrote in another: in small letters, with commas, ``05JAN``, ``CALL``."""
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        return EXPECTED
+    text = re.sub(r"(?<=[0-9])[D.](?=[0-9]{2}(?:-|$))", "d", name.strip().upper().replace(",", ""))
+    text = re.sub(r"^BTC-0(?=[1-9])", "BTC-", text.replace("d00", ""))
+    text = re.sub(r"(?<=-)(B?[CP])(?:ALL|UT)(?=-|$)", r"\1", text)
+    if text == name or _NAME.fullmatch(text) is None:
+        return EXPECTED
+    try:
+        return parse_instrument(text).name
+    except (UnknownInstrumentError, InvalidTermsError):
+        return EXPECTED
 
 
 def instrument_of(terms: OptionTerms) -> Instrument:

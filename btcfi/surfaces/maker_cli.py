@@ -178,16 +178,20 @@ def take_now_and_then(side: Side, desk: str, *, per_minute: float, seed: int, st
 def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
     from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.market_maker import MarketMaker  # noqa: PLC0415 - as above
+    from btcfi.adapters.party.owner import Owner  # noqa: PLC0415 - as above
+    from btcfi.contracts.mandate import Situation  # noqa: PLC0415 - as above
+    from btcfi.units import Height, Sats, UnixSeconds  # noqa: PLC0415 - as above
 
     rule, rate, surface = read_rule(rule_file)
     keystore = side.opened()
     member = require_joined(side.folder, keystore)
     secret = keystore.request_secret()
-    wallet = PartyWallet(side.store, keystore, side.chain())
+    wallet, owner = PartyWallet(side.store, keystore, side.chain()), Owner(side.store, keystore)
+    here = Situation(network=member.network, height=Height(0), time=UnixSeconds(0), exposure=Sats(0))
     return MarketMaker(
         http=_http(member, desk, secret), identity=member.identity, request_secret=secret, desk=member.desk,
         ledger=MarketLedger(side.folder / MARKET_FOLDER), rule=rule, rate=rate, surface=surface,
-        free=_free(wallet), random=lambda: secrets.token_bytes(32),
+        free=_free(wallet), random=lambda: secrets.token_bytes(32), authority=lambda: owner.authority(here),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -25,8 +25,10 @@ from btcfi.adapters.party.agreements import StepOutOfOrderError
 from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import JOIN, Membership, require_joined
+from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
+from btcfi.contracts.mandate import Situation
 from btcfi.contracts.messages import Role
 from btcfi.documents import printable
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
@@ -55,7 +57,7 @@ from btcfi.surfaces.party import side as party_side
 from btcfi.surfaces.party.screen import asking, confirm, rows_screen
 from btcfi.surfaces.party.sending import amount_with_unit
 from btcfi.surfaces.party.side import Yes, choice, command, say
-from btcfi.units import CentiBtc, Cents, Hash32, Sats, UnixSeconds
+from btcfi.units import CentiBtc, Cents, Hash32, Height, Sats, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.desk import PartyDesk
@@ -244,16 +246,18 @@ def offer(
         )  # fmt: skip
         if asked is not None and (problem := asked.misses(made)) is not None:
             raise problem
-        whole = _deal_of_all(made)
+        whole = _deal_of(made, made.quantity)
+        _check_mandate(side, account, bought.role, *_ends(made))
         typer.echo(_screen("You are about to post a firm offer.", made, whole, bought.role), err=True)
         confirm("Post it?", f"offer {made.id.hex()[:16]}", yes=yes)
         signed = sign_offer(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_offer(signed)
-        (result,) = account.http.post("/offers", {"offers": [encode_signed_offer(signed)]})["results"]
-        if result.get("problem"):
-            account.ledger.withdraw(made.id)
-            raise OffersRefusedError(str(result["problem"]), result.get("field"))
-    _said({"offer": made.id.hex(), "state": result["state"], "price_sats": sats, "price_cents": cents,
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market offers`"):
+            (result,) = account.http.post("/offers", {"offers": [encode_signed_offer(signed)]})["results"]
+            if result.get("problem"):
+                raise OffersRefusedError(str(result["problem"]), result.get("field"))
+            state = result["state"]
+    _said({"offer": made.id.hex(), "state": state, "price_sats": sats, "price_cents": cents,
            "valid_until_unix": made.valid_until}, as_json=as_json)  # fmt: skip
 
 
@@ -400,12 +404,15 @@ def take(
             valid_until=UnixSeconds(now + _seconds(valid)), number=account.ledger.next_number(), step=step,
         )  # fmt: skip
         deal, role = deal_of(found, made), found.side.role.other
+        _check_mandate(side, account, role, deal)
         typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role, step), err=True)
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
+        made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))  # a screen takes time to read
         sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
         account.ledger.add_take(sealed, signed)
-        answer = account.http.post("/takes", encode_signed_take(sealed))
-    _said({"take": made.id.hex(), "option": made.option_id, "state": answer["state"], "premium_sats": deal.premium,
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market takes`"):
+            state = account.http.post("/takes", encode_signed_take(sealed))["state"]
+    _said({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
 
 
@@ -555,6 +562,19 @@ def positions(*, as_json: AsJson = False, side: party_side.Side) -> None:
 
 
 @command(of=app)
+def takes(*, as_json: AsJson = False, side: party_side.Side) -> None:
+    """List the takes that you made and that others made of your offers, the failed ones with whose fault and why."""
+    with _account(side) as account:
+        found, ours = account.http.get("/takes"), account.member.identity.hex()
+        rows = [
+            [_when(one["created_at_unix"]), one["instrument"], _did(one, ours), _size(one["quantity_centi_btc"]),
+             usd(one["price_cents"]), one["state"], one["fault"] or "", one["problem"] or ""]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["at", "instrument", "you", "size", "USD", "state", "fault", "why"], rows, as_json=as_json)
+
+
+@command(of=app)
 def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List the trades that you made and that others made with you, the newest first."""
     with _account(side) as account:
@@ -611,6 +631,29 @@ def sign_in(
 
 
 # ---- prices, offers, screens
+
+
+@contextmanager
+def _or_nothing(side: party_side.Side, ledger: MarketLedger, name: Hash32, where: str) -> Iterator[None]:
+    """Post what is in the ledger, and have our process sign nothing of it unless the desk has said yes.
+
+    A desk has our signature whatever it answers: who is told no and tries again would have two. where: is named as what
+    to look at before that, if no answer came.
+    """
+    from btcfi.adapters.signed_http import DeskBusyError, DeskRefusedError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except BaseException as e:
+        with side.store.alone():  # as in ``withdraw``
+            ledger.withdraw(name)
+        known = isinstance(e, OffersRefusedError) or (
+            isinstance(e, DeskRefusedError) and not isinstance(e, DeskBusyError)
+        )
+        if not known:
+            said = f"whether the desk has it is not known; your party signs nothing new of it. Look at {where} first"
+            typer.echo(f"btcfi market: {said}", err=True)
+        raise
 
 
 def _prices(
@@ -702,15 +745,33 @@ def _one_of(standing: Sequence[Hash32], text: str) -> Hash32:
     return HASH.read(text, "ID")
 
 
-def _deal_of_all(made: FirmOffer) -> Deal:
-    """Return the deal if somebody takes the whole of an offer, at the last of its prices."""
-    step = None if made.auction is None else made.auction.steps
+def _check_mandate(side: party_side.Side, account: Account, role: Role, *deals: Deal) -> None:
+    """Refuse what our own process would not sign: the take would fail by our fault. Raises as the mandate does."""
+    here = Situation(network=account.member.network, height=Height(0), time=UnixSeconds(0), exposure=Sats(0))
+    authority = Owner(side.store, account.keystore).authority(here)
+    for deal in deals:
+        authority.check_deal(deal.terms, premium=deal.premium, role=role)
+
+
+def _ends(made: FirmOffer) -> list[Deal]:
+    """Return the deals of the most and the least of an offer, each at the first of its prices and at the last.
+
+    What a mandate bounds lies between these, whatever is taken and when.
+    """
+    steps = (None,) if made.auction is None else (0, made.auction.steps)
+    return [_deal_of(made, quantity, step) for quantity in (made.quantity, made.minimum) for step in steps]
+
+
+def _deal_of(made: FirmOffer, quantity: CentiBtc, step: int | None = None) -> Deal:
+    """Return the deal if somebody takes so much of an offer. step: of an auction; None: the last."""
+    if step is None and made.auction is not None:
+        step = made.auction.steps
     price, price_cents = made.prices(step)
-    everybody = Take(
-        taker=made.taker or bytes(32), offer_id=made.id, quantity=made.quantity, price=price, price_cents=price_cents,
+    somebody = Take(
+        taker=made.taker or bytes(32), offer_id=made.id, quantity=quantity, price=price, price_cents=price_cents,
         valid_until=made.valid_until, number=0, step=step,
     )  # fmt: skip
-    return deal_of(made, everybody)
+    return deal_of(made, somebody)
 
 
 def _screen(title: str, made: FirmOffer, deal: Deal, role: Role, step: int | None = None) -> str:

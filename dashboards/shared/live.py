@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.reading import fingerprint
 from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
+from btcfi.errors import BtcfiError
 from btcfi.surfaces.rest.streams import Placed
 from btcfi.surfaces.rest.turns import Places
 from dashboards.shared.limits import PageLimits
@@ -142,6 +143,8 @@ class Live:
                 fragments["problem"] = ""
             except StoreUnreachableError as e:
                 fragments = {"problem": self._problem_html(str(e))}
+            except BtcfiError:  # what the page is of is no more, as an expiry that has passed: asked again, it says so
+                return
             for name, html in fragments.items():
                 if sent.get(name) != html:
                     sent[name] = html

@@ -61,7 +61,7 @@ def environment(own: Path) -> Environment:
         "ago": ago, "kind": kind_label, "state": state_tag, "path": path_segment, "signed": signed, "query": urlencode,
         "percent": percent, "said": said,
     }  # fmt: skip
-    found.globals["assets"] = _fingerprint(own / "static", SHARED / "static")
+    found.globals["assets"] = fingerprint_of(own / "static", SHARED / "static")
     return found
 
 
@@ -167,7 +167,7 @@ def with_query(base: str, **values: object) -> str:
     return f"{base}?{urlencode(kept)}" if kept else base
 
 
-def _fingerprint(*folders: Path) -> str:
+def fingerprint_of(*folders: Path) -> str:
     """Return a short hash of static files: they may be cached for good under it."""
     digest = sha256()
     for file in sorted(file for folder in folders for file in folder.rglob("*")):

@@ -63,7 +63,8 @@ def create_desk(deps: DeskDeps) -> FastAPI:
         return desk.page(request, template, status=status, **shown)
 
     _Refusals(draw).install(app)
-    taken = {FORM: deps.limits.body_bytes, JSON: deps.limits.documents_bytes}
+    # without scripts a contract's files are pasted: hundreds of signatures are above what other forms hold
+    taken = {FORM: deps.limits.documents_bytes, JSON: deps.limits.documents_bytes}
     app.add_middleware(Shell, limits=deps.limits, monotonic=deps.api.monotonic, kinds=taken)
     app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.api.new_id, refuse=refuse)
     return app

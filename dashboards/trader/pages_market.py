@@ -17,6 +17,7 @@ from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
 from btcfi.market.positions import Ticket, View, curves, ticket
 from btcfi.options.order import parse_quantity
+from btcfi.options.terms import validate_terms
 from btcfi.oracle.fixing import FixingKind
 from btcfi.pricing.surface import flat_surface
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
@@ -233,6 +234,10 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     assert base is not None  # noqa: S101 - there is a market
     view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
+    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
+    validate_terms(made.position.terms, now=seen.now, spot=seen.market.spot)
+    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(made.position.terms)):
+        raise refusal
     made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,

@@ -393,7 +393,14 @@ def documents_in(raw: bytes, *, most: int) -> list[Document]:
         return [Document(value=value, raw=raw.strip() + b"\n")]
     if not isinstance(value, list) or not 1 <= len(value) <= most:
         raise InvalidInputError("files", "neither an object nor a list of some", f"1 to {most} JSON files")
-    return [Document(value=one, raw=canonical_json(one) + b"\n") for one in value]
+    return [Document(value=one, raw=_canonical(one, n)) for n, one in enumerate(value)]
+
+
+def _canonical(one: object, n: int) -> bytes:
+    try:
+        return canonical_json(one) + b"\n"
+    except TypeError as e:
+        raise InvalidInputError(f"file {n + 1}", "has a number with a point", "whole numbers, as ours all have") from e
 
 
 def _sorted_out(documents: Sequence[Document]) -> dict[str, list[Any]]:
@@ -405,7 +412,7 @@ def _sorted_out(documents: Sequence[Document]) -> dict[str, list[Any]]:
         kind = one.get("type")
         if one.get("format") == FORMAT:
             found.setdefault(_PROOF, []).append(document.raw)
-        elif kind in _KINDS:
+        elif isinstance(kind, str) and kind in _KINDS:
             found.setdefault(kind, []).append(one)
         elif "oracle_key" in one and "nonces" in one:
             found.setdefault(_ANNOUNCEMENT, []).append(one)

@@ -20,6 +20,8 @@ from tests.browser.test_browser_console import faults, picture
 from tests.support.desk_world import desk_world
 from tests.support.stored_contract import dealt, keep
 
+LONG = "W" * 199
+
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.timeout(120)]
 
 
@@ -209,7 +211,16 @@ def test_every_desk_page_has_no_serious_fault_and_fits_its_window(browser, serve
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = context.new_page()
     name = served.near().name
-    for path in ("/", "/smile", "/verify?id=deal", "/search?q=none", f"/book/{name}", f"/ticket/{name}", "/nowhere"):
+    for path in (
+        "/",
+        "/smile",
+        "/verify?id=deal",
+        "/search?q=none",
+        f"/search?q={LONG}",
+        f"/book/{name}",
+        f"/ticket/{name}",
+        "/nowhere",
+    ):
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

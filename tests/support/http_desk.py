@@ -157,8 +157,14 @@ class HttpDesk:
         del self.requests[path.rpartition("/")[2]]
         return 200, {"id": path.rpartition("/")[2], "withdrawn": 2}
 
-    def get_takes(self, *_):
-        return 200, {"items": [{"id": one.take.id.hex(), "state": "taken"} for one in self.takes], "next_cursor": None}
+    def get_takes(self, *given):
+        """List a take that failed, and those that were made here."""
+        (fill,) = self.get_fills(*given)[1]["items"]
+        failed = {
+            "id": "f" * 64, "state": "failed", "fault": "maker", "problem": "no answer to its proposal in 20 s",
+        }  # fmt: skip
+        made = [{"id": one.take.id.hex(), "state": "taken", "fault": None, "problem": None} for one in self.takes]
+        return 200, {"items": [fill | one for one in (failed, *made)], "next_cursor": None}
 
     def delete_takes(self, path, *_):
         self.takes = [one for one in self.takes if not path.endswith(one.take.id.hex())]

@@ -139,11 +139,11 @@ class Account:
         """Names of what the postman has brought, handled or not."""
         return {path.name.removesuffix(".json") for path in self.inbox.rglob("*.json")}
 
-    def offer(self, *, side=Side.ASK, quantity=10 * QUANTITY, strike=4_500_000, **changes):
+    def offer(self, *, side=Side.ASK, quantity=10 * QUANTITY, strike=4_500_000, valid_for=300, **changes):
         instrument = Instrument(kind=OptionKind.CALL, strike=CentsPerBtc(strike), expiry=EXPIRY, fixing=MINUTE)
         signed = self.trader.offer(
             instrument.name, side, desk=self.stage.desk.public.desk_key, quantity=quantity,
-            valid_until=UnixSeconds(int(time.time()) + 300), number=next(self._numbers),
+            valid_until=UnixSeconds(int(time.time()) + valid_for), number=next(self._numbers),
             **{"price": 10_000_000, "price_cents": 500_000} | changes,
         )  # fmt: skip
         self.ledger.add_offer(signed)
@@ -157,10 +157,11 @@ class Account:
             assert posted.problem is None
         return signed
 
-    def take(self, offer, quantity=QUANTITY, **changes):
+    def take(self, offer, quantity=QUANTITY, valid_for=120, **changes):
         """Take a quantity of an offer; return the option's id."""
         signed = self.trader.take(
-            offer, quantity, valid_until=UnixSeconds(int(time.time()) + 120), number=next(self._numbers), **changes
+            offer, quantity, valid_until=UnixSeconds(int(time.time()) + valid_for), number=next(self._numbers),
+            **changes,
         )  # fmt: skip
         self.ledger.add_take(signed, offer)
         stage = self.stage

@@ -43,6 +43,14 @@ _MAX_NUMBER_BYTES: Final = 32
 _MICROSECONDS: Final = 1_000_000
 
 
+class TakeWithdrawnError(NotFoundError):
+    """A take of ours that came to nothing: nothing of it is signed."""
+
+    def __init__(self, take: Hash32) -> None:
+        super().__init__("take", take.hex()[:16], "it was taken back; `btcfi market take` makes another")
+        self.take = take
+
+
 class OfferWithdrawnError(NotFoundError):
     """An offer of ours that we have taken back: no take of it is signed."""
 
@@ -117,10 +125,13 @@ class MarketLedger:
             return self._kept.offers[id]
 
     def withdraw(self, *ids: Hash32) -> None:
-        """Sign no take of these any more, unless it is agreed already; again changes nothing. Raises NotFoundError."""
+        """Sign no take of these offers any more, and nothing of these takes, unless it is agreed already.
+
+        Again changes nothing. Raises NotFoundError.
+        """
         with self.held():
             for one in ids:
-                if one not in self._kept.offers:
+                if one not in self._kept.offers and one not in self._kept.takes:
                     raise NotFoundError("offer of ours", one.hex()[:16], "`btcfi market offers` lists them")
             self._append([{"withdrawn": one.hex()} for one in ids if one not in self._kept.withdrawn])
 
@@ -133,10 +144,12 @@ class MarketLedger:
                 self._append([{"take": encode_signed_take(signed), "of": encode_signed_offer(offer)}])
 
     def take(self, id: Hash32) -> SignedTake:  # noqa: A002 - as above
-        """Return a take of ours. Raises NotFoundError."""
+        """Return a take of ours. Raises NotFoundError, TakeWithdrawnError."""
         with self.held():
             if id not in self._kept.takes:
                 raise NotFoundError("take of ours", id.hex()[:16], "`btcfi market take` makes one")
+            if id in self._kept.withdrawn:
+                raise TakeWithdrawnError(id)
             return self._kept.takes[id][0]
 
     def takes(self) -> list[tuple[SignedTake, SignedOffer]]:
@@ -199,8 +212,11 @@ class MarketLedger:
                 self._depth -= 1
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write rows and sync them. Raises InvalidInputError for one that could not be read again, and writes none."""
         if not rows:
             return
+        for row in rows:  # one that no reader takes would be the last that is ever read of this file
+            _take_in(row, _Kept())
         if self._kept.rows > _SPARE + 2 * len((*self._kept.offers, *self._kept.takes, *self._kept.cancelled)):
             self._write_anew()
         with open_private(self._file) as file:
@@ -218,13 +234,10 @@ class MarketLedger:
         kept, since = self._kept, UnixSeconds(int(self._clock()) - KEPT_SECONDS)
         standing = {name: one for name, one in kept.offers.items() if one.offer.valid_until > since}
         rows: list[dict[str, Any]] = [{"offer": encode_signed_offer(one)} for one in standing.values()]
-        rows += [{"withdrawn": name.hex()} for name in kept.withdrawn if name in standing]
+        taken = {name: one for name, one in kept.takes.items() if one[0].take.valid_until > since}
+        rows += [{"withdrawn": name.hex()} for name in kept.withdrawn if name in standing or name in taken]
         rows += [{"cancelled": option} for option in sorted(kept.cancelled)]
-        rows += [
-            {"take": encode_signed_take(take), "of": encode_signed_offer(offer)}
-            for take, offer in kept.takes.values()
-            if take.take.valid_until > since
-        ]
+        rows += [{"take": encode_signed_take(take), "of": encode_signed_offer(offer)} for take, offer in taken.values()]
         write_private(self._file, b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
         self._catch_up()
 
@@ -247,24 +260,12 @@ class MarketLedger:
             if not line.endswith(b"\n"):
                 break
             try:
-                self._take_in(parse_json(line, "line"))
+                _take_in(parse_json(line, "line"), self._kept)
             except (InvalidInputError, KeyError, TypeError, ValueError) as e:
                 problem = f"byte {self._kept.end}: {line[:40]!r}"
                 raise InvalidInputError(str(self._file), problem, "a line of a market ledger as it was written") from e
             self._kept.end += len(line)
             self._kept.rows += 1
-
-    def _take_in(self, row: dict[str, Any]) -> None:
-        if "withdrawn" in row:
-            self._kept.withdrawn.add(hash32(bytes.fromhex(row["withdrawn"])))
-        elif "cancelled" in row:
-            self._kept.cancelled.add(str(row["cancelled"]))
-        elif "take" in row:
-            take, offer = decode_signed_take(row["take"]), decode_signed_offer(row["of"])
-            self._kept.takes[take.take.id] = (take, offer)
-        else:
-            signed = decode_signed_offer(row["offer"])
-            self._kept.offers[signed.offer.id] = signed
 
     def _forget(self) -> None:
         """Keep in memory what may still count."""
@@ -274,3 +275,18 @@ class MarketLedger:
             kept.withdrawn.discard(name)
         for name in [name for name, (take, _) in kept.takes.items() if take.take.valid_until <= since]:
             del kept.takes[name]
+            kept.withdrawn.discard(name)
+
+
+def _take_in(row: dict[str, Any], kept: _Kept) -> None:
+    """Note what a row says. Raises InvalidInputError, and what a row of another shape raises."""
+    if "withdrawn" in row:
+        kept.withdrawn.add(hash32(bytes.fromhex(row["withdrawn"])))
+    elif "cancelled" in row:
+        kept.cancelled.add(str(row["cancelled"]))
+    elif "take" in row:
+        take, offer = decode_signed_take(row["take"]), decode_signed_offer(row["of"])
+        kept.takes[take.take.id] = (take, offer)
+    else:
+        signed = decode_signed_offer(row["offer"])
+        kept.offers[signed.offer.id] = signed

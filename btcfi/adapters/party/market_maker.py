@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from btcfi.adapters.party.close_yes import say_yes, waiting_closes
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskRefusedError
+from btcfi.contracts.mandate import Authority, Mandate, OutsideMandateError, WrongMandateError
 from btcfi.contracts.messages import Role
 from btcfi.contracts.payouts import decode_terms
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
-from btcfi.market.firm_offer import FirmOffer, encode_signed_offer, sign_offer
+from btcfi.market.firm_offer import FirmOffer, Side, encode_signed_offer, sign_offer
 from btcfi.market.instrument import Instrument, parse_instrument
 from btcfi.market.making import (
     Draft,
@@ -36,11 +37,12 @@ from btcfi.market.making import (
     quotes,
 )
 from btcfi.market.request import QuoteRequest, decode_signed_request
+from btcfi.options.terms import required_collateral
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
 from btcfi.pricing.surface import VolatilitySurface, flat_surface
 from btcfi.records import OBJECT, TEXT, Rule, listed, one_of, optional, record, whole
-from btcfi.units import CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
+from btcfi.units import CentiBtc, Cents, CentsPerBtc, Hash32, Sats, Slot, UnixSeconds
 
 PAGE: Final = 500
 """Rows of one answer, and offers of one request."""
@@ -56,6 +58,8 @@ SHOWN: Final = 200
 
 UNFINISHED: Final = frozenset({"taken", "checked"})
 """States of a take in which our signature may still be asked for."""
+
+_CENTI: Final = 100
 
 
 class Http(Protocol):
@@ -198,6 +202,8 @@ class MarketMaker:
     ledger: MarketLedger
     free: Callable[[], Sats]
     """What can be spent now."""
+    authority: Callable[[], Authority] | None = None
+    """What our own process signs by; it raises WrongMandateError where there is nothing. None: it is not asked."""
     rule: MakingRule = field(default_factory=MakingRule)
     surface: VolatilitySurface | None = None
     """None: flat, at the desk's realised volatility."""
@@ -335,7 +341,13 @@ class MarketMaker:
         if look.market is None or look.status is not MarketStatus.TRADING:
             return paused(look.status)
         surface = self.surface or flat_surface(float(look.market.volatility))
-        return quotes(self.rule, look.market, surface, look.inventory, look.instruments, asked=look.asked)
+        found = quotes(self.rule, look.market, surface, look.inventory, look.instruments, asked=look.asked)
+        if self.authority is None:
+            return found
+        try:
+            return within_mandate(found, self.authority())
+        except WrongMandateError:  # none, or it was taken back
+            return replace(found, drafts=(), left_out=(*found.left_out, LeftOut(reason="mandate: none")))
 
     def round(self) -> Round:
         """Look, and make the offers at the desk those that should be. Raises as ``look``."""
@@ -452,3 +464,36 @@ class MarketMaker:
         for name in [name for name, offer in self._posted.items() if offer.valid_until <= now]:
             self._posted.pop(name)
             self._going.pop(name, None)
+
+
+def within_mandate(quoted: Quoted, authority: Authority) -> Quoted:
+    """Return the quotes that our own process would sign, smaller where only the size is too large for it.
+
+    Whoever took another would be refused, and the fault be ours: the offer lost, and the rank of all the others.
+    """
+    drafts, left_out = [], list(quoted.left_out)
+    for one in quoted.drafts:
+        fit = _fitting(one, authority.mandate)
+        if fit.quantity != one.quantity:
+            left_out.append(LeftOut(reason="mandate: size", instrument=one.instrument, side=one.side))
+        try:
+            for quantity in (fit.minimum, fit.quantity):
+                terms = one.instrument.terms(quantity, Cents(0))
+                premium = Sats(one.price * quantity // _CENTI)
+                authority.check_deal(terms, premium=premium, role=one.side.role)
+        except OutsideMandateError as e:
+            left_out.append(LeftOut(reason=f"mandate: {e.field}", instrument=one.instrument, side=one.side))
+        else:
+            drafts.append(fit)
+    return replace(quoted, drafts=tuple(drafts), left_out=tuple(left_out))
+
+
+def _fitting(draft: Draft, mandate: Mandate) -> Draft:
+    """Return a draft of no more than a mandate allows of one contract, and of no less than the draft's minimum."""
+    collateral = required_collateral(draft.instrument.kind, CentiBtc(_CENTI))
+    stake = collateral if draft.side is Side.ASK else draft.price
+    most = min(
+        mandate.collateral.most * _CENTI // collateral, mandate.premium.most * _CENTI // draft.price,
+        mandate.exposure * _CENTI // stake, draft.quantity,
+    )  # fmt: skip
+    return replace(draft, quantity=CentiBtc(max(most, draft.minimum)))

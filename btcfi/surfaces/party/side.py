@@ -214,7 +214,10 @@ def passphrase_of(path: Path | None, *, confirm: bool = False) -> str:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
     if not path.exists():
         raise NotFoundError("passphrase file", str(path), "its first line is the passphrase")
-    lines = path.read_text().splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as e:
+        raise InvalidInputError("passphrase file", f"{path} is not UTF-8", "a text file, the passphrase first") from e
     return lines[0] if lines else ""
 
 
@@ -291,7 +294,7 @@ def _http(method: str, url: str, body: bytes | None = None) -> bytes:
             method, url, content=body, headers={"Content-Type": "application/json"}, timeout=HTTP_TIMEOUT
         )
         answer.raise_for_status()
-    except httpx.HTTPError as e:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
         raise UnreachableError("counterparty", url, str(e) or type(e).__name__, "check the URL or use files") from e
     return answer.content
 

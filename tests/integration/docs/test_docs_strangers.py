@@ -27,7 +27,7 @@ APPS = {"party": party_cli.app, "market": market_cli.app}
 STAYS = ("btcfi party run", "btcfi maker run", "btcfi party watch")
 NAME = "BTC-29JAN27-60000-C"
 KEYS = [public_key_xonly(secret) for secret in ORACLES]
-ASKS = ("party join", "party mandate sign", "market offer ", "market take")
+ASKS = ("party join", "party mandate sign", "market offer ", "market take ")
 
 
 def typed():
@@ -74,3 +74,10 @@ def test_each_command_of_the_page_does_what_the_page_says_of_it(tmp_path, monkey
         assert list(desk.offers.values()) == [theirs]  # ours are withdrawn
         assert desk.requests == {}
     assert len(done) > 12
+
+
+def test_no_coin_is_asked_for_before_the_desk_s_network_was_compared_and_none_of_value():
+    """What is paid to an address of the wrong chain stays there: the folder's node does not see it."""
+    assert TEXT.index("$ btcfi party join") < TEXT.index("$ btcfi party address") < TEXT.index("$ btcfi party run")
+    assert ":8332" not in TEXT
+    assert "~/.bitcoin/.cookie" not in TEXT

@@ -1,12 +1,13 @@
 """Accounts trade over letters through the service, beside silent and lying ones, and nobody waits for those."""
 
 import json
+import time
 from base64 import b64encode
 from contextlib import contextmanager
 
 import pytest
 
-from btcfi.adapters.store.market import accounts, letters
+from btcfi.adapters.store.market import accounts, failing, letters
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
@@ -147,6 +148,46 @@ def test_a_silent_maker_loses_its_take_and_its_rank_and_the_taker_s_coins_are_fr
     assert ada.desk.orders().get(one) is None or all(
         kept.withdrawn for kept in ada.desk._store.contracts() if kept.order == one
     )
+
+
+@pytest.mark.parametrize("short", ["take", "offer"])
+def test_a_maker_is_not_at_fault_for_a_take_that_leaves_it_no_time(stage, ada, bob, short):
+    """Else anybody breaks every offer of a maker, for nothing: each with a take of a second, or in its last one."""
+    offered = ada.offer(valid_for=2 if short == "offer" else 300)
+    name = bob.take(offered, valid_for=2 if short == "take" else 120)
+    exchange_tasks.carry(stage.here)
+    time.sleep(2)  # real seconds: a letter's are those of the store
+    stage.trade(3)
+    assert stage.taken(name).state == "failed"
+    assert stage.taken(name).fault in ("taker", "desk")
+    assert stage.offered(offered).state == "open"
+
+
+def test_a_taker_that_uses_up_the_time_of_its_take_breaks_no_offer(stage, ada, bob):
+    offered = ada.offer()
+    name = bob.take(offered, valid_for=4)
+    bob.silent = True
+    stage.trade(2)
+    bob.silent = False
+    bob.work()  # answers
+    time.sleep(4)
+    stage.trade(4)
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "desk")
+    assert stage.offered(offered).state == "open"
+
+
+def test_a_maker_that_lets_a_fair_time_pass_is_at_fault_though_the_take_has_lapsed(stage, ada, bob, monkeypatch):
+    offered = ada.offer()
+    ada.silent = True
+    name = bob.take(offered, valid_for=2)
+    stage.trade(2)
+    time.sleep(2)
+    with monkeypatch.context() as patched, late(monkeypatch):
+        patched.setattr(failing, "FAIR_SECONDS", 1)
+        market.tick()
+    ada.silent = False
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "maker")
+    assert stage.offered(offered).state == "broken"
 
 
 def test_one_run_carries_what_comes_while_it_looks(stage, ada, bob, monkeypatch):

@@ -93,3 +93,22 @@ def test_the_terms_of_an_instrument_lock_what_their_kind_needs():
     assert (terms.collateral, terms.premium, str(terms.window)) == (20_000_000, 500, "twap:30")
     with pytest.raises(InvalidInputError):
         parse_instrument("BTC-27NOV26-60000-BP").terms(0, 500)
+
+
+@pytest.mark.parametrize("written", [
+    "btc-27nov26-60000-c", "BTC-27NOV26-60,000-C", "BTC-27NOV26-60000-CALL", " BTC-27NOV26-60000-C ",
+    "BTC-27NOV26-60000.00-C",
+    "BTC-27NOV26-60000-C-TWAP30", "BTC-27NOV26T0800-60000-C",
+])  # fmt: skip
+def test_a_name_in_another_spelling_is_refused_with_the_right_one(written):
+    with pytest.raises(UnknownInstrumentError, match=r"expected BTC-27NOV26-60000-C$"):
+        parse_instrument(written)
+
+
+@pytest.mark.parametrize(("written", "right"), [
+    ("BTC-05JAN27-60000.50-p", "BTC-5JAN27-60000d50-P"), ("btc-5jan27-60000d50-bput", "BTC-5JAN27-60000d50-BP"),
+    ("btc-30feb27-60000-c", "an instrument such as"), ("BTC-PERPETUAL", "an instrument such as"),
+])  # fmt: skip
+def test_what_was_meant_is_named_only_where_it_is_an_instrument(written, right):
+    with pytest.raises(UnknownInstrumentError, match=f"expected {right}"):
+        parse_instrument(written)

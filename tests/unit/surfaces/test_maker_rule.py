@@ -50,10 +50,10 @@ def test_a_rule_that_is_not_there_is_not_found(tmp_path):
         read_rule(tmp_path / "rule.toml")
 
 
-@pytest.mark.parametrize("name", trading.MAKERS)
-def test_the_simulated_makers_rules_can_be_read(tmp_path, name):
+@pytest.mark.parametrize("rule", trading.RULES)
+def test_the_simulated_makers_rules_can_be_read(tmp_path, rule):
     file = tmp_path / "rule.toml"
-    file.write_text(trading.RULES[name] + trading.RULE)
+    file.write_text(rule + trading.RULE)
     assert read_rule(file)[0].levels == 1
 
 

@@ -18,6 +18,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.market import letters, takes
 from btcfi.adapters.store.market.carrying import (
     AT_ONCE,
+    STEPS,
     MarketPart,
     has_answered,
     market_part,
@@ -25,7 +26,7 @@ from btcfi.adapters.store.market.carrying import (
     sent_at,
     turn_of,
 )
-from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, TakeState
+from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
@@ -63,6 +64,13 @@ _AGREES: Final = ("proposal", "offer")
 
 _NAMES_COINS: Final = ("offer", "accept")
 
+FAIR_SECONDS: Final = 10
+"""So long a maker has had in all before what it leaves unsigned at a deal's end is its fault.
+
+Who takes chooses that end, also a second from now, and may use up most of it: blamed for that, every offer of a maker
+could be broken for nothing.
+"""
+
 _TELL: Final = Work(flow="exchange")
 """Both sides' coins are free once they know."""
 
@@ -77,7 +85,10 @@ def fail_by(session: Session, option_id: str, role: Role, problem: str, *, now: 
         return False
     contracts.note_refusal(session, option_id, role.value, problem, now=now)
     with suppress(NotCancellableError):  # the option has failed, so both are told; ``fail_lost`` ends the take, too
-        takes.fail_take(session, option_id, fault=fault_of(session, take, role), problem=problem, now=now)
+        fault = fault_of(session, take, role)
+        if fault is Fault.MAKER and _had_no_time(session, take, role, now=now):
+            fault = Fault.DESK
+        takes.fail_take(session, option_id, fault=fault, problem=problem, now=now)
     enqueue(session, [_TELL], now=now)
     return True
 
@@ -196,6 +207,28 @@ def _scripts_of(session: Session, account: str) -> set[bytes]:
         for row in session.execute(query.limit(SCRIPTS_OF)).scalars():
             found |= {coin.output.script for coin in contracts.coins_of(session, row, kind)}
     return found
+
+
+def _had_no_time(session: Session, take: TakeRow, role: Role, *, now: UnixSeconds) -> bool:
+    """Return whether a deal's time was over before its maker had its share of it. role: the maker's.
+
+    A maker's time runs from each letter of ours to it to our next one to the other side.
+    """
+    owners = owners_of(session, take.option_id)
+    assert owners is not None  # noqa: S101 - a take has an option
+    sent = [
+        None if (account := owners.of(each)) is None else sent_at(session, account, f"{take.option_id}.{kind}")
+        for _, each, kind in STEPS
+    ]
+    turns = [at for at, (_, each, _) in enumerate(STEPS) if each is role and sent[at] is not None]
+    if not turns:  # it has no letters: its messages lie in a folder
+        return False
+    until: int = json.loads(take.body)["valid_until_unix"]
+    if len(turns) == 1:  # it agrees while its offer stands, and what it has agreed to it may sign a while later
+        until = min(until, session.get_one(FirmOfferRow, take.offer_id).valid_until_unix)
+    ends = [*sent[1:], None]
+    had = sum(max(min(now if (end := ends[at]) is None else end, until) - (sent[at] or 0), 0) for at in turns)
+    return now >= until and had < FAIR_SECONDS
 
 
 def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str, Role, str]]:

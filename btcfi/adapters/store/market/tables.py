@@ -236,6 +236,7 @@ class Fault(StrEnum):
     MAKER = "maker"
     TAKER = "taker"
     DESK = "desk"
+    """By none of its sides, too: its time was over before one had a fair part of it."""
 
 
 PENDING_TAKES: Final = (TakeState.TAKEN, TakeState.CHECKED)

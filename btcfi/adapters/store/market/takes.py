@@ -202,7 +202,7 @@ def fail_take(
     """
     found = take_of_option(session, option_id)
     if found is None:
-        raise NotFoundError("take", f"of option {option_id}", "`btcfi market fills` shows them")
+        raise NotFoundError("take", f"of option {option_id}", "`btcfi market takes` shows them")
     if found.state == TakeState.FAILED:
         return found
     by = Fault(fault)

@@ -11,12 +11,15 @@ from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.market_maker import MarketMaker
 from btcfi.adapters.party.simulated_taker import SimulatedTaker
 from btcfi.adapters.signed_http import DeskRefusedError, SignedHttp
+from btcfi.contracts.mandate import Bounds
+from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import Side, decode_signed_offer
 from btcfi.market.making import MakingRule
 from btcfi.market.request import Wanted
 from btcfi.units import CentiBtc, Sats
 from tests.support.accounts import DESK
+from tests.support.mandates import authority
 from tests.support.market_world import CALL, market
 
 RULE = MakingRule(levels=1, most_offers=12, size=CentiBtc(10))
@@ -229,6 +232,20 @@ def test_a_request_is_answered_for_who_asked_and_the_answer_goes_when_it_does(st
     assert {one.offer.request for one in maker.ledger.offers()} <= {None, answer.offer.request}
     held = {one.instrument.name: one.quantity for one in maker.look().inventory.held}
     assert held[UNLISTED] == -7
+
+
+def test_a_request_is_answered_with_no_more_than_the_own_mandate_lets_be_signed(stand, tmp_path):
+    maker, asker = maker_of(stand, tmp_path), stand.join("asker")
+    asked = stand.request(asker, UNLISTED, wanted=Wanted.BOTH, quantity=CentiBtc(7))
+    maker.authority = lambda: authority(roles=(Role.SELLER,), collateral=Bounds(least=0, most=4_000_000))
+    maker.round()
+    found = stand.ask(asker, "GET", f"/requests/{asked}").json()
+    assert (found["bids"], [one["quantity_centi_btc"] for one in found["asks"]]) == ([], [4])
+    maker.authority = lambda: authority(roles=(Role.BUYER,), collateral=Bounds(least=0, most=900_000))
+    said = maker.round()
+    found = stand.ask(asker, "GET", f"/requests/{asked}").json()
+    assert (found["bids"], found["asks"]) == ([], [])
+    assert {one.reason for one in said.quoted.left_out} >= {"mandate: role", "mandate: collateral_sats"}
 
 
 def test_a_maker_answers_neither_itself_nor_where_it_is_told_not_to_nor_at_a_desk_where_nobody_asks(stand, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 
@@ -246,3 +247,56 @@ def test_a_thousand_readers_of_one_chain_are_one_look_into_the_store(quoted, mon
     quoted.world.seconds += 2
     quoted.get("/")
     assert len(looks) > first
+
+
+def test_a_chain_that_is_open_when_its_expiry_passes_ends_and_is_no_failure_of_ours(desk):
+    at = desk.listed()[0].expiry
+    live = desk.client.app.state.desk.live
+    path = f"/desk/live/chain/{at}"
+    assert desk.get("/", params={"expiry": at}).status_code == 200
+
+    class Visitor:
+        async def is_disconnected(self):
+            return False
+
+    async def looks_on():
+        def draw():
+            desk.client.app.state.desk.market.chain(at)
+            return {"chain": str(desk.world.now)}
+
+        said = []
+        async for part in live._events(Visitor(), path, draw):
+            said.append(part)
+            if "event: chain" in part:
+                desk.world.now = at + 120
+                desk.world.seconds += 120
+        return said
+
+    assert any("event: chain" in part for part in asyncio.run(asyncio.wait_for(looks_on(), 30)))
+
+
+def test_only_the_content_that_a_path_names_is_kept_for_good(desk):
+    """Else whoever asks a proxy for the next release's name first has everybody keep this one's for a year."""
+    named = re.search(r'src="/desk(/static/desk\.js\?v=\w+)"', desk.get("/").text)[1]
+    assert "immutable" in desk.get(named).headers["cache-control"]
+    for other in (named + "0", named.split("?")[0], named.replace("v=", "w=")):
+        assert desk.get(other).headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("name", ["BTC-31DEC99-60000-P-AM", "BTC-25SEP26-60000-C-KO65000"])
+def test_there_is_no_ticket_of_what_no_take_may_be_of(desk, name):
+    """The price has touched the one's barrier; the other's life is longer than an American option's may be."""
+    said = words(desk.get(f"/ticket/{name}").text)
+    assert "No ticket." in said
+    assert "can be traded" not in said
+
+
+def test_there_is_no_ticket_and_no_command_once_the_window_has_begun(desk):
+    one, maker = near(desk), desk.join("maker-one")
+    desk.offer(maker, one.name, Side.ASK, 1_500, valid_until=one.expiry)
+    assert command_of(desk.get(f"/ticket/{one.name}").text)
+    desk.world.now = one.expiry - 20 * 60
+    desk.world.seconds += 60
+    page = desk.get(f"/ticket/{one.name}").text
+    assert "No ticket." in words(page)
+    assert command_of(page) == []

@@ -186,3 +186,28 @@ def test_scenes_of_another_program_cannot_be_checked_and_are_not_called_false(de
     answer = bring(desk, encode_offer(scene.offer()), encode_accept(accept))
     assert results(answer) == [("Contract", "not yet")]
     assert "cannot be checked here" in words(answer)
+
+
+@pytest.mark.parametrize("said", [
+    b'[{"type": [1]}]', b'{"type": {"a": 1}}', b'[{"format": [1]}]', b'[{"type": "btcfi/offer", "n": 1.5}]', b"[1e5]",
+    b"[[[1.5]]]", b'{"oracle_key": 1.5, "nonces": 0}', b'{"type": "btcfi/offer", "n": 1.5}', b"[null]", b"[[]]",
+])  # fmt: skip
+def test_a_file_of_any_shape_is_refused_and_is_no_failure_of_ours(desk, said):
+    assert bring(desk, said).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("lie", [1.5, [1], {"a": 1}, "", None, 10**30, "\ud800"], ids=ascii)
+def test_a_field_of_any_shape_in_any_message_is_no_failure_of_ours(desk, lie):
+    whole = [*dealt().files(), json.loads(dealt().proof)]
+    for place, file in enumerate(whole):
+        for name in file:
+            changed = [*whole[:place], file | {name: lie}, *whole[place + 1 :]]
+            assert bring(desk, *changed).status_code in (200, 422), (place, name)
+
+
+def test_what_can_be_dropped_can_be_pasted_without_scripts(desk):
+    """A contract of the standard preset has hundreds of signatures of each side."""
+    text = json.dumps(dealt().files(), indent=20)
+    assert len(text) > 65_536
+    answer = desk.client.post("/desk/verify", data={"text": text})
+    assert results(answer)[0] == ("Contract", "holds")

@@ -13,6 +13,9 @@ from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.contracts.mandate import sign_mandate
+from btcfi.contracts.mandate_drafts import careful_mandate, simulation_mandate
+from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import maker_cli, party_cli
@@ -58,7 +61,12 @@ def joined(tmp_path_factory):
         keystore = create_keystore(party / "keystore.json", WORDS, cost=LEAST_N)
         identity = create_keystore(party / IDENTITY_FILE, WORDS, cost=LEAST_N)
         store = PartyStore(party)
-        Owner(store, keystore).adopt(public_key_xonly(identity.identity_secret()))
+        owner, secret = Owner(store, keystore), identity.identity_secret()
+        owner.adopt(public_key_xonly(secret))
+        given = {
+            "now": NOW, "network": "regtest", "programs": [b"p" * 32], "oracle_keys": [public_key_xonly(ORACLES[0])],
+            "threshold": 1,
+        }  # fmt: skip
         node.generate(COINBASE_MATURITY + 2, PartyWallet(store, keystore, node).address())
         side = [
             "--dir", str(party), "--passphrase-file", str(party / "words"), "--node", node.where,
@@ -70,7 +78,22 @@ def joined(tmp_path_factory):
 
         assert run(maker_cli.app, "quotes").exception.__class__ is NotFoundError  # before it has joined
         assert run(party_cli.app, "join", desk.url, "--name", "maker-one", "--yes").exit_code == 0
+        narrow = careful_mandate(number=1, roles=(Role.BUYER, Role.SELLER), **given)
+        owner.install(sign_mandate(narrow, secret))
+        quoted = json.loads(run(maker_cli.app, "quotes", "--json").stdout)
+        owner.install(sign_mandate(simulation_mandate(number=2, **given), secret))
+        desk.narrow = quoted
         yield desk, run
+
+
+def test_no_more_is_quoted_than_the_own_mandate_lets_be_signed(joined):
+    """The usual size is twice what a usual mandate allows: whoever took it all would be refused, by our fault."""
+    desk, run = joined
+    every = json.loads(run(maker_cli.app, "quotes", "--json").stdout)["quotes"]
+    assert max(one["quantity_centi_btc"] for one in every) == 20
+    assert {one["side"] for one in desk.narrow["quotes"]} == {"bid", "ask"}
+    assert max(one["quantity_centi_btc"] for one in desk.narrow["quotes"] if one["side"] == "ask") == 10
+    assert "mandate: size" in {one["reason"] for one in desk.narrow["left_out"]}
 
 
 def test_what_would_be_quoted_is_printed_and_nothing_is_posted(joined, tmp_path):

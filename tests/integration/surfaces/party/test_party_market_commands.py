@@ -1,6 +1,7 @@
 """``btcfi party join`` and ``btcfi market``: what is shown, asked and posted, and what no desk can make of it."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -14,6 +15,9 @@ from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
+from btcfi.contracts.mandate import OutsideMandateError, WrongMandateError, sign_mandate
+from btcfi.contracts.mandate_drafts import careful_mandate, simulation_mandate
+from btcfi.contracts.messages import Role
 from btcfi.contracts.summary import DeclinedError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.auction import Auction
@@ -30,6 +34,10 @@ pytestmark = pytest.mark.integration
 
 NAME = "BTC-29JAN27-60000-C"
 WORDS = "a long passphrase"
+MANDATE = {
+    "number": 1, "now": 1_800_000_000, "network": "regtest", "programs": [b"p" * 32], "threshold": 1,
+    "oracle_keys": [public_key_xonly(ORACLES[0])],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,13 @@ class Party:
         self.keystore = create_keystore(folder / "keystore.json", WORDS, cost=LEAST_N)
         identity = create_keystore(folder / IDENTITY_FILE, WORDS, cost=LEAST_N)
         self.identity = public_key_xonly(identity.identity_secret())
-        Owner(PartyStore(folder), self.keystore).adopt(self.identity)
+        self.owner = Owner(PartyStore(folder), self.keystore)
+        self.owner.adopt(self.identity)
+        self.give(simulation_mandate(**MANDATE))
+
+    def give(self, mandate):
+        identity = open_keystore(self.folder / IDENTITY_FILE, WORDS)
+        self.owner.install(sign_mandate(replace(mandate, number=self.owner.next_number()), identity.identity_secret()))
 
     def run(self, app, *words, input=None):  # noqa: A002 - the runner's own name
         side = ["--dir", str(self.folder), "--passphrase-file", str(self.folder / "words"), *self.node]
@@ -388,3 +402,143 @@ def test_a_browser_is_shown_before_it_is_let_in_and_what_was_shown_is_what_is_si
     told = json.loads(done(party.market("sign-in", "K7QM2XHD", "--yes", "--json")).stdout)
     assert told["digits"] == "48217730"
     assert "CODE" in failed(party.market("sign-in", "K7QM/../x", "--yes"), InvalidInputError)
+
+
+# ---- clumsy hands
+
+
+OFFER = ("offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1000000", "--quantity", "0.01", "--yes")
+
+
+def test_a_time_that_no_calendar_has_is_refused_and_the_ledger_stays_readable(party, desk, offered):
+    done(party.join(desk))
+    done(party.market(*OFFER))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    failed(party.market(*OFFER, "--valid", "99999d"), InvalidInputError)
+    failed(party.market("take", which, "--quantity", "0.10", "--yes", "--valid", "99999d"), InvalidInputError)
+    assert len(desk.offers) == 2
+    assert desk.takes == []
+    assert len(party.ledger.offers()) == 1
+    done(party.market("withdraw", "--all"))
+    done(party.market("take", which, "--quantity", "0.10", "--yes"))
+
+
+@pytest.mark.parametrize("status", [409, 422, 503])
+def test_what_a_desk_refuses_by_its_status_is_signed_by_nobody_afterwards(party, desk, offered, status):
+    """Who is told no and tries again would else have two."""
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    _refuse(desk, "post_offers", status)
+    failed(party.market(*OFFER), DeskRefusedError)
+    assert party.ledger.offers() == []
+    _refuse(desk, "post_takes", status)
+    failed(party.market("take", which, "--quantity", "0.10", "--yes"), DeskRefusedError)
+    ((taken, _),) = party.ledger.takes()
+    with pytest.raises(NotFoundError):
+        party.ledger.take(taken.take.id)
+
+
+def test_a_take_whose_answer_is_lost_is_not_signed_and_says_where_to_look_before_another(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    desk.post_takes = lambda *_: (200, ["not", "an", "answer"])
+    result = party.market("take", which, "--quantity", "0.10", "--yes")
+    failed(result, DeskAwayError)
+    assert "Look at `btcfi market takes` first" in result.stderr
+    ((taken, _),) = party.ledger.takes()
+    with pytest.raises(NotFoundError):
+        party.ledger.take(taken.take.id)
+
+
+def test_a_take_that_failed_is_listed_with_whose_fault_it_was_and_why(party, desk):
+    done(party.join(desk))
+    assert re.search("failed  maker  no answer to its proposal", done(party.market("takes")).stdout)
+    assert json.loads(done(party.market("takes", "--json")).stdout)["items"][0]["fault"] == "maker"
+
+
+def _refuse(desk, door, status):
+    setattr(desk, door, lambda *_: (status, {"detail": "no"}))
+
+
+def test_the_time_of_a_take_begins_with_the_yes_however_long_its_screen_was_read(party, desk, offered, monkeypatch):
+    done(party.join(desk))
+    real, read = time.time, [0]
+    monkeypatch.setattr(market_cli.time, "time", lambda: real() + read[0])
+
+    def reads_for_a_minute(*_, **__):
+        read[0] = 60
+
+    monkeypatch.setattr(market_cli, "confirm", reads_for_a_minute)
+    party.market("take", f"{NAME}/{offered.offer.id.hex()[:16]}", "--quantity", "0.10")
+    ((taken, _),) = party.ledger.takes()
+    assert taken.take.valid_until > real() + market_cli.TAKE_SECONDS
+
+
+@pytest.mark.parametrize("url", [
+    "http://exa\x00mple", "http://ex\u2028ample", "http://xn--a", "http://.", f"http://{'a' * 300}.com", "http://[",
+])  # fmt: skip
+def test_a_url_that_is_none_is_named_and_no_traceback(party, url):
+    failed(party.run(party_cli.app, "join", url, "--name", "alice-1", "--yes"), (DeskAwayError, InvalidInputError))
+    result = CliRunner().invoke(market_cli.app, ["chain", "--desk", url])
+    failed(result, (DeskAwayError, InvalidInputError))
+
+
+def test_a_passphrase_file_that_is_no_text_is_named(party, desk):
+    (party.folder / "words").write_bytes("été".encode("latin-1"))
+    assert "passphrase" in failed(party.join(desk), InvalidInputError)
+
+
+@pytest.mark.parametrize("words", [
+    ("--quantity", "0.50", "--minimum", "0.05"), ("--quantity", "0.10", "--price-usd", "35000"),
+    ("BTC-29JAN27-60000-BC",), ("BTC-29JAN27-60000-C-AM",), ("BTC-29JAN27-60000-C-KO90000",),
+    ("BTC-29JAN27-60000-C-MEDIAN30",),
+])  # fmt: skip
+def test_what_the_own_mandate_does_not_allow_is_promised_to_nobody(party, desk, words):
+    """Whoever took it would be refused by our own process, and the fault be ours: the offer lost, and every rank."""
+    done(party.join(desk))
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    name, rest = (words[0], words[1:]) if words[0].startswith("BTC") else (NAME, words)
+    given = {"--quantity": "0.10", "--price-usd": "700"} | dict(zip(rest[::2], rest[1::2], strict=True))
+    failed(party.market("offer", name, "ask", *sum(given.items(), ()), "--yes"), OutsideMandateError)
+    assert desk.offers == {}
+    theirs = trader("maker").offer(name, Side.ASK, valid_until=4_000_000_000)
+    desk.offers[theirs.offer.id] = theirs
+    if name != NAME or given["--quantity"] == "0.50":
+        which = f"{name}/{theirs.offer.id.hex()}"
+        failed(party.market("take", which, "--quantity", given["--quantity"], "--yes"), OutsideMandateError)
+    assert desk.takes == []
+
+
+@pytest.mark.parametrize("what", [
+    ("ask", "--price-usd", "17500", "--price-sats", "25000000", "--to-usd", "700", "--to-sats", "1000000"),
+    ("bid", "--price-usd", "700", "--price-sats", "1000000", "--to-usd", "17500", "--to-sats", "25000000"),
+])  # fmt: skip
+def test_an_auction_that_the_own_mandate_allows_at_one_of_its_ends_alone_is_not_posted(party, desk, what):
+    done(party.join(desk))
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    moving = ("--steps", "5", "--step", "60s", "--quantity", "0.10", "--yes")
+    assert "premium_sats" in failed(party.market("offer", NAME, *what, *moving), OutsideMandateError)
+    assert (desk.offers, party.ledger.offers()) == ({}, [])
+    done(party.market("offer", NAME, what[0], *("--price-usd", "700", "--price-sats", "1000000"), *moving))
+
+
+def test_an_answer_that_the_own_mandate_does_not_allow_or_the_desk_does_not_take_is_signed_by_nobody(party, desk):
+    done(party.join(desk))
+    asked = trader("taker").request(NAME)
+    desk.requests[asked.request.id.hex()] = asked
+    words = ["offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1000000"]
+    words += ["--request", asked.request.id.hex()[:16], "--yes", "--quantity"]
+    party.give(careful_mandate(**MANDATE, roles=(Role.BUYER, Role.SELLER)))
+    failed(party.market(*words, "0.50", "--minimum", "0.05"), OutsideMandateError)
+    assert desk.offers == {}
+    _refuse(desk, "post_offers", 503)
+    failed(party.market(*words, "0.10"), DeskRefusedError)
+    assert party.ledger.offers() == []
+
+
+def test_before_there_is_a_mandate_nothing_is_promised(party, desk):
+    done(party.join(desk))
+    party.owner.revoke()
+    assert "btcfi party mandate" in str(party.market(*OFFER).exception)
+    failed(party.market(*OFFER), WrongMandateError)
+    assert desk.offers == {}

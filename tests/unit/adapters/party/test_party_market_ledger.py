@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from btcfi.adapters.party import market_ledger
-from btcfi.adapters.party.market_ledger import KEPT_SECONDS, MarketLedger, OfferWithdrawnError
+from btcfi.adapters.party.market_ledger import (
+    KEPT_SECONDS,
+    MarketLedger,
+    OfferWithdrawnError,
+    TakeCancelledError,
+    TakeWithdrawnError,
+)
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import Side
 from tests.support.accounts import NOW, trader
@@ -118,3 +124,26 @@ def test_the_file_is_written_anew_without_what_lapsed_and_forgets_no_withdrawal(
     assert MarketLedger(tmp_path / "market", clock=clock).offers() == [late[1]]
     with pytest.raises(OfferWithdrawnError):
         MarketLedger(tmp_path / "market", clock=clock).offer(late[0].offer.id)
+
+
+def test_a_take_that_came_to_nothing_and_a_cancelled_one_stay_so_when_the_file_is_written_anew(
+    ledger, tmp_path, clock, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr(market_ledger, "_SPARE", 4)
+    other = TAKER.take(OFFER, 10, number=9)
+    ledger.add_take(TAKE, OFFER)
+    ledger.add_take(other, OFFER)
+    ledger.withdraw(TAKE.take.id)
+    ledger.cancel(other.take.option_id)
+    ledger.add_offers([MAKER.offer(NAME, Side.ASK, number=n, valid_until=NOW - 2 * KEPT_SECONDS) for n in range(20)])
+    ledger.add_offer(OFFER)
+    lines = (tmp_path / "market" / "ledger.jsonl").read_text().splitlines()
+    assert sorted(key for line in lines for key in json.loads(line)) == [
+        "cancelled", "of", "of", "offer", "take", "take", "withdrawn",
+    ]  # fmt: skip
+    again = MarketLedger(tmp_path / "market", clock=clock)
+    with pytest.raises(TakeWithdrawnError):
+        again.take(TAKE.take.id)
+    with pytest.raises(TakeCancelledError):
+        again.check_not_cancelled(other.take.option_id)
+    assert again.take(other.take.id) == other
