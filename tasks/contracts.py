@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 from celery import shared_task
+from sqlalchemy.exc import DBAPIError
 
 from btcfi.adapters.oracle.asking import OraclesAwayError, announcements
 from btcfi.adapters.party.mailbox import read_message, take_away
@@ -80,6 +81,9 @@ CARRIED: Final = ("close-request", "close-answer")
 REFUSED: Final = "refused"
 WAITS: Final = "waiting"
 """Last words of letters that say what a party did with one of ours: ``OPTION.KIND.refused``."""
+
+OF_CLOSE: Final = (*CARRIED, "close-proposal", "closed")
+"""Kinds that may stand under an option's close, as files do; no other may: of one kind of a setup there is one name."""
 
 MAX_REASON: Final = 1_000
 """Characters of why; a reason longer than that is cut."""
@@ -203,6 +207,8 @@ class _Word:
     """What a letter is about, by its name and its sender."""
 
     id: int
+    about: str
+    """Name of the message that it is, or, of a refusal, of the one that was refused."""
     option_id: str
     kind: str
     role: Role
@@ -234,7 +240,7 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     """
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
-    option_id = name.removesuffix(contracts.CLOSE_SUFFIX)
+    option_id = name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
     role = None if owners is None else owners.role_of(one.sender)
@@ -242,30 +248,46 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
         return ""
     if role is None:
         return _put_away(here, one, "speaks of an option that is none of its")
-    problem = ""
+    word = _Word(id=one.id, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role)
     with _apart(here, option_id, "not taken yet"):
         try:
             said = carriers.opened(one.sender, one.name, sealed)
+            return _take_word(here, carriers, one, word, said, last)
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
-        word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
-        if last == REFUSED:
-            _take_refusal(here, word, _reason(said))
-        elif last == WAITS:
-            _take_wait(here, word, _reason(said))
-        elif kind in CARRIED:
-            carriers.of(owners)[role.other].put(one.name, said.letter.body, said=said)
-            _put_away(here, one)
-        elif kind in TAKE and FROM.get(kind, role) is role:
-            _take_said(here, word, said.letter.body)
-        else:
-            problem = _put_away(here, one, f"says {kind[:20]!a}, which is not its to say")
-    return problem
+        except (BtcfiError, DBAPIError):  # of the node, the store, our key: it passes
+            raise
+        except Exception as e:  # noqa: BLE001 - what brings out a fault of ours brings it out again
+            return _put_away(here, one, f"brings out {type(e).__name__}")
+    return ""
 
 
-def _put_away(here: Context, one: Waiting, problem: str = "") -> str:
+def _take_word(
+    here: Context, carriers: Carriers, one: Waiting, word: _Word, said: SignedLetter, last: str
+) -> str:  # fmt: skip
+    """Take an opened letter, and return why it was put away, where it was."""
+    if last in {REFUSED, WAITS}:
+        with here.store.reading() as session:
+            if not letters.holds(session, one.sender, word.about):
+                return _put_away(here, one, "answers a letter that we have not written to it")
+        (_take_refusal if last == REFUSED else _take_wait)(here, word, _reason(said))
+    elif word.kind in CARRIED:
+        with here.store.reading() as session:
+            owners = carrying.owners_of(session, word.option_id)
+        carriers.of(owners)[word.role.other].put(one.name, said.letter.body, said=said)
+        with here.store.transaction() as session:
+            letters.acknowledge(session, None, [one.id], now=here.now())
+    elif word.kind in TAKE and FROM.get(word.kind, word.role) is word.role:
+        _take_said(here, word, said.letter.body)
+    else:
+        return _put_away(here, one, f"says {word.kind[:20]!a}, which is not its to say")
+    return ""
+
+
+def _put_away(here: Context, one: Waiting, problem: str) -> str:
+    """Forget a letter that is nobody's word: what anybody may write without an end is not kept."""
     with here.store.transaction() as session:
-        letters.acknowledge(session, None, [one.id], now=here.now())
+        letters.discard(session, one.id)
     return problem
 
 
@@ -275,6 +297,8 @@ def _take_said(here: Context, word: _Word, message: dict[str, Any]) -> None:
     try:
         _check_said(word.kind, message)
         with here.work() as session:
+            if word.kind == "funded" and takes.take_of_option(session, name) is not None:
+                contracts.check_funded(session, name, message)
             TAKE[word.kind](session, name, message, now=here.now())
             if word.kind == "funded":
                 carrying.follow_funding(session, name, now=here.now())
@@ -306,7 +330,7 @@ def _take_refusal(here: Context, word: _Word, reason: str) -> None:
     with here.work() as session:
         if (row := _waited_for(session, word)) is not None:
             _refused(here, session, row, word, reason, coins_are_there=there)
-        elif word.kind.startswith("close-"):
+        elif word.kind in OF_CLOSE and contracts.is_locked(session, word.option_id):
             contracts.note_refusal(session, word.option_id, word.role.value, reason, now=here.now())
         letters.acknowledge(session, None, [word.id], now=here.now())
 

@@ -58,7 +58,7 @@ def register(
     """Store an account, or the newer keys of one that is there; the same registration again changes nothing.
 
     Its signature is checked here. desk: x-only key of this service, which it must be for. What stood open under older
-    keys is withdrawn: nobody could check it any more. Raises WrongRegistrationError, AnotherDeskError, NameTakenError,
+    keys is withdrawn, and takes that are not signed by both fail by its fault: nobody could check them any more. Raises WrongRegistrationError, AnotherDeskError, NameTakenError,
     StaleRegistrationError, and InvalidInputError where an account would change its name.
     """
     registration = check_registration(signed, desk=desk)
@@ -81,6 +81,10 @@ def register(
         return row
     if registration.number <= row.number:
         raise StaleRegistrationError(row.name, registration.number, row.number)
+    if (registration.request_key.hex(), registration.box_key.hex()) != (row.request_key, row.box_key):
+        from btcfi.adapters.store.market import failing  # noqa: PLC0415 - it builds on this
+
+        failing.fail_of(session, identity, "it has registered other keys meanwhile", now=now)
     session.execute(
         update(AccountRow)
         .where(col(AccountRow.id) == identity)

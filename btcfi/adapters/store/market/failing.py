@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
@@ -55,6 +55,18 @@ def fail_by_us(session: Session, option_id: str, problem: str, *, now: UnixSecon
     enqueue(session, [_TELL], now=now)
 
 
+def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -> None:
+    """Fail the takes of an account that are not signed by both, by its fault: what it said is not its word any more."""
+    query = (
+        select(col(TakeRow.option_id), col(OptionRow.writer))
+        .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
+        .where(col(TakeRow.state) == TakeState.TAKEN, or_(col(TakeRow.maker) == account, col(TakeRow.taker) == account))
+        .order_by(col(TakeRow.option_id))
+    )
+    for option_id, writer in session.execute(query).all():
+        fail_by(session, option_id, Role.SELLER if writer == account else Role.BUYER, problem, now=now)
+
+
 def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
     """Return whose fault a side's silence or lie is."""
     owners = owners_of(session, take.option_id)
@@ -74,11 +86,13 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
             col(TakeRow.state).in_(PENDING_TAKES),
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
             # whose buyer was late already: both were told, and the chain says what becomes of it
-            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED),
-            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED)
+            | col(ContractRow.last_error).startswith(contracts.waits(Role.BUYER.value)),
+            # not from its last change: whatever a side writes about it would begin the time anew
+            lapsed(col(ContractRow.created_at_unix), now, seconds),
         )
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
-    )
+        .order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))
+    )  # fmt: skip
     found = []
     for row in session.execute(query.limit(AT_ONCE)).scalars():
         turn, owners = turn_of(row.state), owners_of(session, row.option_id)
@@ -145,18 +159,18 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
     return found
 
 
-def fail_lost(session: Session, option_id: str, role: Role, *, now: UnixSeconds) -> None:
+def fail_lost(session: Session, option_id: str, role: Role | None, *, now: UnixSeconds) -> None:
     """Note that the funding of a take can confirm no more: a block has spent a coin of it otherwise.
 
-    role: whose fault it is.
+    role: whose fault it is. None: both sides' coins are gone, and who began is not known; then it is neither's.
     """
     take = takes.take_of_option(session, option_id)
     if take is None or take.state == TakeState.FAILED:
         return
     problem, option = "a block has spent a coin of its funding otherwise", session.get_one(OptionRow, option_id)
-    if option.last_error is None:
+    if option.last_error is None and role is not None:
         contracts.note_refusal(session, option_id, role.value, problem, now=now)
-    fault = fault_of(session, take, role)
+    fault = Fault.DESK if role is None else fault_of(session, take, role)
     takes.fail_take(
         session, option_id, fault=fault, problem=option.last_error or problem, now=now, dead=True
     )  # fmt: skip

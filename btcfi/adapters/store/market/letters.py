@@ -101,6 +101,15 @@ def acknowledge(session: Session, recipient: str | None, ids: Collection[int], *
     return len(session.execute(statement).all())
 
 
+def discard(session: Session, letter_id: int) -> None:
+    """Forget a letter to the service that waits; another of its name may come."""
+    session.execute(
+        delete(LetterRow)
+        .where(col(LetterRow.id) == letter_id, col(LetterRow.recipient) == DESK, _unhandled())
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+
+
 def holds(session: Session, recipient: str, name: str) -> bool:
     """Return whether the service sent an account a letter of this name, acknowledged or not."""
     return _letter(session, DESK, recipient, name) is not None

@@ -22,8 +22,14 @@ from btcfi.adapters.store.options.contract_tables import ContractRow, ContractSt
 from btcfi.adapters.store.options.options import changed, locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
-from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, pays, settlement_of
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
+from btcfi.adapters.store.options.settled import adopt, found_settlement, in_words, paid_columns, pays
+from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
@@ -32,6 +38,7 @@ from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.bitcoin.wallet import Coin
+from btcfi.bitcoin.witness import WrongWitnessError, check_witness
 from btcfi.contracts.buckets import STANDARD_TOLERANCE, PackedBuckets, ToleranceRule
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
@@ -300,6 +307,28 @@ def mark_checked(
     })  # fmt: skip
 
 
+def check_funded(session: Session, option_id: str, message: dict[str, Any]) -> None:
+    """Check that the funding which a buyer sends is signed: its id says nothing of that. Raises InvalidInputError."""
+    row, funding = session.get_one(ContractRow, option_id), _transaction(message)
+    if row.state != ContractState.CHECKED:
+        return
+    coins = {coin.outpoint: coin.output for half in halves_of(session, row) for coin in half.party.coins}
+    spent = [coins.get(one.outpoint) for one in funding.inputs]
+    if any(output is None for output in spent):
+        raise InvalidInputError("funded.transaction", "spends another coin", "the coins that both sides named")
+    for index, one in enumerate(funding.inputs):
+        try:
+            check_witness(funding, index, [output for output in spent if output is not None], one.witness)
+        except WrongWitnessError as e:
+            raise InvalidInputError(f"funded.transaction.inputs[{index}]", e.problem, "its owner's signature") from e
+
+
+def is_locked(session: Session, option_id: str) -> bool:
+    """Return whether an option's collateral is in a block."""
+    option = session.get(OptionRow, option_id)
+    return option is not None and option.state in LOCKED_OPTIONS
+
+
 def take_funded(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the funding that both have signed; we broadcast it, too. Raises InvalidInputError for another one."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
@@ -351,13 +380,14 @@ def note_refusal(session: Session, option_id: str, party: str, reason: str, *, n
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} refused")
 
 
-def _waits(party: str) -> str:
+def waits(party: str) -> str:
+    """Return how the error begins of a contract of which a party waits for something."""
     return f"the {party} waits: "
 
 
 def is_waiting(error: str | None) -> bool:
     """Return whether a contract's error is what one of its parties waits for: it may go on by itself."""
-    return error is not None and error.startswith(tuple(_waits(role.value) for role in Role))
+    return error is not None and error.startswith(tuple(waits(role.value) for role in Role))
 
 
 def note_waits(session: Session, option_id: str, party: str, reason: str, *, now: UnixSeconds) -> None:
@@ -365,7 +395,7 @@ def note_waits(session: Session, option_id: str, party: str, reason: str, *, now
     row, option = session.get(ContractRow, option_id), session.get(OptionRow, option_id)
     if row is None or option is None:
         return
-    row.last_error = option.last_error = f"{_waits(party)}{reason}"
+    row.last_error = option.last_error = f"{waits(party)}{reason}"
     row.updated_at_unix = now
     if option.state == OptionState.CREATED:
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} waits for coins")
@@ -547,8 +577,8 @@ def closes(
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the close that both have signed. Raises InvalidInputError unless it pays what the guest computed."""
     option = session.get_one(OptionRow, option_id)
-    row = settlement_of(session, option_id)
-    if not _waits_for_close(row):
+    row = found_settlement(session, option_id)
+    if row is None or not _waits_for_close(row):
         return
     closed = _transaction(message)
     fee = _check_close(session, option, row, closed)
@@ -610,6 +640,9 @@ def _check_close(session: Session, option: OptionRow, row: SettlementRow, closed
 
 def _transaction(message: dict[str, Any]) -> Transaction:
     try:
-        return parse_transaction(bytes.fromhex(message["transaction"]))
+        found = parse_transaction(bytes.fromhex(message["transaction"]))
     except (KeyError, TypeError, ValueError) as e:
         raise InvalidInputError("transaction", "missing or not hex", "a raw transaction") from e
+    if not found.inputs or not found.outputs:
+        raise InvalidInputError("transaction", "spends or pays nothing", "a raw transaction")
+    return found
