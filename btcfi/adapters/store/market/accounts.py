@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 from btcfi.adapters.store.market.offers import withdraw_offers
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier
 from btcfi.adapters.store.spine.edges import upsert
+from btcfi.contracts.messages import Role
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.market.account import (
     Registration,
@@ -23,6 +24,10 @@ from btcfi.units import UnixSeconds
 
 REQUESTS_PER_MINUTE: Final = 6_000
 """Of an account that the operator said nothing of: a maker that requotes 100 strikes a second in batches has room."""
+
+
+OF_FOLDERS: Final = frozenset(role.value for role in Role)
+"""Names of the two parties that were there before accounts, which only their folders' accounts have."""
 
 
 class NameTakenError(ConflictError):
@@ -63,6 +68,8 @@ def register(
     """
     registration = check_registration(signed, desk=desk)
     identity, text = registration.identity.hex(), json.dumps(encode_signed_registration(signed))
+    if carrier == Carrier.LETTERS and registration.name in OF_FOLDERS and session.get(AccountRow, identity) is None:
+        raise NameTakenError(registration.name)
     born = upsert(session, AccountRow).values(
         id=identity, name=registration.name, **_keys(registration, text), carrier=str(carrier),
         state=AccountState.OPEN.value, requests_per_minute=requests_per_minute, joined_at_unix=now, updated_at_unix=now,

@@ -16,7 +16,8 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
 from btcfi.adapters.store.market.carrying import AT_ONCE, has_written, owners_of, sent_at, turn_of
-from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, TakeRow, TakeState
+from btcfi.adapters.store.market.offers import withdraw_offers
+from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, FirmOfferRow, OfferState, TakeRow, TakeState
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
@@ -65,6 +66,23 @@ def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -
     )
     for option_id, writer in session.execute(query).all():
         fail_by(session, option_id, Role.SELLER if writer == account else Role.BUYER, problem, now=now)
+
+
+def stand_down(session: Session, *, now: UnixSeconds) -> None:
+    """End what a restored store has under way: offers that stand, and takes that are not signed by both.
+
+    Their makers may have withdrawn them since, or signed what was taken; who is asked again does not answer again, and
+    it would be its fault. Nobody loses anything: an offer is posted again, and what was funded needs no service.
+    """
+    under_way = select(col(TakeRow.option_id)).where(col(TakeRow.state) == TakeState.TAKEN)
+    for option_id in session.execute(under_way.order_by(col(TakeRow.option_id))).scalars().all():
+        with suppress(NotCancellableError):  # it is funded, and ``takes.follow`` says so
+            fail_by_us(session, option_id, "the service was restored from a backup", now=now)
+    standing = select(col(FirmOfferRow.account_id)).where(
+        col(FirmOfferRow.state).in_((OfferState.OPEN, OfferState.TAKEN))
+    )
+    for account in session.execute(standing.distinct().order_by(col(FirmOfferRow.account_id))).scalars().all():
+        withdraw_offers(session, account, None, now=now)
 
 
 def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.accounts import SuspendedError, account
@@ -30,7 +30,7 @@ from btcfi.adapters.store.market.tables import (
     TakeRow,
     TakeState,
 )
-from btcfi.adapters.store.options.backlog import refuse_above
+from btcfi.adapters.store.options.backlog import BacklogFullError, refuse_above
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import NoPriceYetError, Owners, store_option
@@ -54,6 +54,10 @@ MAX_PROBLEM: Final = 300
 """Characters of why a take failed, which may repeat what somebody else wrote."""
 
 
+MOST_UNDER_WAY: Final = 200
+"""Takes of one account that wait for signatures: four percent of what a service lets wait for its funding in all."""
+
+
 def take(
     session: Session, signed: SignedTake, *, rule: SaleRule, now: UnixSeconds, wall: UnixSeconds,
     before: Market | None = None,
@@ -74,6 +78,7 @@ def take(
         raise InvalidInputError("take.valid_until", f"{wall - wanted.valid_until} s ago", "a second in the future")
     if (taker := account(session, wanted.taker.hex())).state != AccountState.OPEN:
         raise SuspendedError(taker.name)
+    _refuse_many(session, wanted.taker.hex())
     market = _fit_market(session, deal, rule, now=now, wall=wall, before=before)
     refuse_above(session, rule.max_backlog)
     row = locked_offer(session, row.id)
@@ -83,6 +88,14 @@ def take(
         raise OfferGoneError(row.id, f"has lapsed {wall - row.valid_until_unix} s ago")
     reserve(session, row, wanted.quantity, now=wall)
     return _store(session, signed, row, deal, market=market, rule=rule, now=now, wall=wall)
+
+
+def _refuse_many(session: Session, taker: str) -> None:
+    """Refuse a take of an account of whose takes too many wait: each keeps a maker's coins, and room of everybody's."""
+    some = select(col(TakeRow.id)).where(col(TakeRow.state) == TakeState.TAKEN, col(TakeRow.taker) == taker)
+    waiting = session.execute(select(func.count()).select_from(some.limit(MOST_UNDER_WAY).subquery())).scalar_one()
+    if waiting >= MOST_UNDER_WAY:
+        raise BacklogFullError("takes of yours", waiting, MOST_UNDER_WAY)
 
 
 def _fit_market(

@@ -283,3 +283,14 @@ def test_how_long_a_take_took_is_told_in_milliseconds_by_the_database_s_clock(ma
         (spent,) = market.times_to_check(session)
     assert 0 <= spent == stored.checked_ms - stored.created_ms
     assert counted(market_store, FirmOfferRow) == 1
+
+
+def test_an_account_that_takes_and_signs_nothing_fills_its_own_part_of_what_may_wait(on_sqlite, monkeypatch):
+    monkeypatch.setattr(takes, "MOST_UNDER_WAY", 3)
+    offer = MAKER.offer()
+    post(on_sqlite, MAKER, offer)
+    for _ in range(3):
+        take(on_sqlite, TAKER.take(offer, 1))
+    with pytest.raises(BacklogFullError, match="takes of yours"):
+        take(on_sqlite, TAKER.take(offer, 1))
+    assert take(on_sqlite, OTHER.take(offer, 1)).state == "taken"
