@@ -11,13 +11,13 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 import structlog
 from celery import shared_task
-from sqlalchemy.exc import DBAPIError
 
 from btcfi.adapters.oracle.asking import OraclesAwayError, announcements
 from btcfi.adapters.party.mailbox import read_message, take_away
@@ -28,7 +28,7 @@ from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.adapters.store.spine.database import Session
+from btcfi.adapters.store.spine.database import DATABASE_ERRORS, Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
@@ -68,6 +68,11 @@ log = structlog.get_logger("btcfi.contracts")
 
 TAKE_SECONDS: Final = 10
 """After so long the rest of a party's outbox waits for the next look."""
+
+ORDER_SECONDS: Final = 2
+"""After so long options that wait for their oracles wait for the next look, which begins with others."""
+
+_turns: Final = count()
 
 ACCOUNT_SECONDS: Final = 2
 """Of them for one account's letters: whose letters are slow to read waits for the next look, too."""
@@ -139,7 +144,7 @@ def _take_all(here: Context, folder: Folder, carriers: Carriers) -> None:
 
 def _order(here: Context) -> None:
     with here.store.reading() as session:
-        waiting = contracts.new_options(session)
+        waiting = contracts.new_options(session, turn=next(_turns))
     if not waiting:
         return
     try:
@@ -147,14 +152,21 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
+    until, away = monotonic() + ORDER_SECONDS, dict[bytes, OraclesAwayError]()
     for option in waiting:
         with _apart(here, option.id, "not ordered yet"):
+            event = event_of(option).id
             try:
+                if event in away:  # asked a moment ago: letters wait meanwhile
+                    raise away[event]
                 _order_one(here, option, tip)
             except OraclesAwayError as e:
+                away[event] = e
                 with here.store.transaction() as session:
                     attesting.note_unannounced(session, option.id, e.problems)
                 raise
+        if monotonic() >= until:
+            break
 
 
 def _order_one(here: Context, option: OptionRow, tip: Height) -> None:
@@ -207,6 +219,8 @@ class _Word:
     """What a letter is about, by its name and its sender."""
 
     id: int
+    sender: str
+    name: str
     about: str
     """Name of the message that it is, or, of a refusal, of the one that was refused."""
     option_id: str
@@ -248,43 +262,43 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
         return ""
     if role is None:
         return _put_away(here, one, "speaks of an option that is none of its")
-    word = _Word(id=one.id, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role)
+    word = _Word(
+        id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role
+    )  # fmt: skip
     with _apart(here, option_id, "not taken yet"):
         try:
             said = carriers.opened(one.sender, one.name, sealed)
-            return _take_word(here, carriers, one, word, said, last)
+            return _take_word(here, carriers, word, said)
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
-        except (BtcfiError, DBAPIError):  # of the node, the store, our key: it passes
+        except (BtcfiError, *DATABASE_ERRORS):  # of the node, the store, our key: it passes
             raise
         except Exception as e:  # noqa: BLE001 - what brings out a fault of ours brings it out again
             return _put_away(here, one, f"brings out {type(e).__name__}")
     return ""
 
 
-def _take_word(
-    here: Context, carriers: Carriers, one: Waiting, word: _Word, said: SignedLetter, last: str
-) -> str:  # fmt: skip
+def _take_word(here: Context, carriers: Carriers, word: _Word, said: SignedLetter) -> str:
     """Take an opened letter, and return why it was put away, where it was."""
-    if last in {REFUSED, WAITS}:
+    if word.name != word.about:
         with here.store.reading() as session:
-            if not letters.holds(session, one.sender, word.about):
-                return _put_away(here, one, "answers a letter that we have not written to it")
-        (_take_refusal if last == REFUSED else _take_wait)(here, word, _reason(said))
+            if not letters.holds(session, word.sender, word.about):
+                return _put_away(here, word, "answers a letter that we have not written to it")
+        (_take_refusal if word.name.endswith(REFUSED) else _take_wait)(here, word, _reason(said))
     elif word.kind in CARRIED:
         with here.store.reading() as session:
             owners = carrying.owners_of(session, word.option_id)
-        carriers.of(owners)[word.role.other].put(one.name, said.letter.body, said=said)
+        carriers.of(owners)[word.role.other].put(word.name, said.letter.body, said=said)
         with here.store.transaction() as session:
-            letters.acknowledge(session, None, [one.id], now=here.now())
+            letters.acknowledge(session, None, [word.id], now=here.now())
     elif word.kind in TAKE and FROM.get(word.kind, word.role) is word.role:
         _take_said(here, word, said.letter.body)
     else:
-        return _put_away(here, one, f"says {word.kind[:20]!a}, which is not its to say")
+        return _put_away(here, word, f"says {word.kind[:20]!a}, which is not its to say")
     return ""
 
 
-def _put_away(here: Context, one: Waiting, problem: str) -> str:
+def _put_away(here: Context, one: Waiting | _Word, problem: str) -> str:
     """Forget a letter that is nobody's word: what anybody may write without an end is not kept."""
     with here.store.transaction() as session:
         letters.discard(session, one.id)

@@ -9,12 +9,13 @@ import pytest
 from sqlmodel import select
 
 from btcfi import secp256k1
+from btcfi.adapters.oracle.asking import OraclesAwayError
 from btcfi.adapters.sealed_letters import seal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.options import contracts
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.hashes import sha256
-from btcfi.market.firm_offer import Side
 from btcfi.market.letter import Letter, encode_signed_letter, sign_letter
 from tasks import contracts as exchange_tasks
 from tasks import market
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.integration
 def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile-words")
     with embedded_node(folder / "chain") as (node, _):
-        made = MarketStage(folder / "data", node, folder / "chain" / ".cookie", names=("ada", "bob"), coins=24)
+        made = MarketStage(folder / "data", node, folder / "chain" / ".cookie", names=("ada", "bob", "cyd"), coins=24)
         with made:
             yield made
 
@@ -42,6 +43,11 @@ def ada(stage):
 @pytest.fixture
 def bob(stage):
     return stage.accounts["bob"]
+
+
+@pytest.fixture
+def cyd(stage):
+    return stage.accounts["cyd"]
 
 
 def write(stage, account, name, body):
@@ -69,6 +75,7 @@ def kept(stage, account):
 
 def renamed(account, kind, to):
     """Have an account's postman send what it says under another name."""
+
     def lie(path):
         path.rename(path.with_name(path.name.replace(f".{kind}.json", f"{to}.json")))
 
@@ -124,9 +131,10 @@ def test_a_take_restored_from_before_it_was_funded_is_not_called_lost_though_its
         name = bob.take(ada.offer(strike=4_700_000))
         stage.trade(5)
     assert stage.contract(name).state == "checked"
-    with closing(sqlite3.connect(stage.deployment.data_dir / "btcfi.db")) as live, closing(
-        sqlite3.connect(":memory:")
-    ) as backup:
+    with (
+        closing(sqlite3.connect(stage.deployment.data_dir / "btcfi.db")) as live,
+        closing(sqlite3.connect(":memory:")) as backup,
+    ):
         live.backup(backup)
         stage.mine(6)
         assert stage.state(name) == "ACTIVE"
@@ -145,7 +153,9 @@ def test_a_take_restored_from_before_it_was_funded_is_not_called_lost_though_its
     assert (stage.state(name), stage.taken(name).state) == ("ACTIVE", "funded")
 
 
-def test_who_refuses_a_close_that_nobody_asked_for_has_nobody_blamed_and_nothing_withdrawn(stage, ada, bob, monkeypatch):
+def test_who_refuses_a_close_that_nobody_asked_for_has_nobody_blamed_and_nothing_withdrawn(
+    stage, ada, bob, monkeypatch
+):
     offer = ada.offer()
     name = bob.take(offer)
     ada.silent = True
@@ -177,13 +187,14 @@ def test_what_cannot_be_said_yet_does_not_keep_an_account_from_being_late(stage,
     assert name not in " ".join(unread(stage))
 
 
-@pytest.mark.parametrize(("side", "kind", "fault"), [(Side.ASK, "offer", "maker"), (Side.ASK, "accept", "taker"), (Side.ASK, "sign", "maker")])
-def test_an_answer_under_the_name_of_a_close_is_no_answer_and_its_account_is_late(stage, ada, bob, monkeypatch, side, kind, fault):
-    liar = ada if fault == "maker" else bob
-    with renamed(liar, kind, f"~close.{kind}"):
-        name = bob.take(ada.offer(side=side))
+@pytest.mark.parametrize(("kind", "fault"), [("offer", "maker"), ("accept", "taker"), ("sign", "maker")])
+def test_an_answer_under_the_name_of_a_close_is_no_answer_and_its_account_is_late(
+    stage, ada, bob, kind, fault
+):  # fmt: skip
+    with renamed(ada if fault == "maker" else bob, kind, f"~close.{kind}"):
+        name = bob.take(ada.offer())
         stage.trade(4)
-    with late(monkeypatch):
+    with pytest.MonkeyPatch.context() as patched, late(patched):
         market.tick()
     assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", fault)
 
@@ -194,7 +205,6 @@ def test_letters_about_other_things_do_not_begin_an_account_s_time_anew(stage, a
     ada.silent = True
     stage.trade(1)
     before = stage.contract(name).updated_at_unix
-    real = stage.here.store.now
     monkeypatch.setattr(type(stage.here), "now", lambda self: before + 19)
     write(stage, ada, f"{name}.close-1.refused", {"reason": "a"})
     exchange_tasks.carry(stage.here)
@@ -206,31 +216,31 @@ def test_letters_about_other_things_do_not_begin_an_account_s_time_anew(stage, a
     stage.trade(2)
 
 
-def test_an_account_that_takes_other_keys_amid_a_take_is_at_fault_and_not_the_other_side(stage, ada, bob, monkeypatch):
-    offer = ada.offer()
-    name = bob.take(offer)
+def test_an_account_that_takes_other_keys_amid_a_take_is_at_fault_and_not_the_other_side(stage, ada, cyd, monkeypatch):
+    name = cyd.take(ada.offer())
     exchange_tasks.carry(stage.here)
     ada.work()
     exchange_tasks.carry(stage.here)
-    new = sha256(b"new request key")
-    old = bob.trader.keystore.request_secret
-    registered = bob.trader.registered(
+    new, old = sha256(b"new request key"), cyd.trader.keystore.request_secret()
+    registered = cyd.trader.registered(
         desk=stage.desk.public.desk_key, number=2, request_key=secp256k1.public_key_xonly(new)
     )
     with stage.here.store.transaction() as session:
         accounts.register(session, registered, now=stage.here.now())
-    member = bob.postman._member
-    bob.postman._member = replace(member, registered=registered)
-    monkeypatch.setattr(type(bob.postman._keystore), "request_secret", lambda self: new if self is bob.trader.keystore else old.__func__(self))
+    # its postman writes by the new ones
+    cyd.postman._member = replace(cyd.postman._member, registered=registered)
+    monkeypatch.setattr(
+        type(cyd.trader.keystore), "request_secret", lambda keys: new if keys is cyd.trader.keystore else old
+    )
+    cyd.work()
+    monkeypatch.undo()
     stage.trade(4)
     with late(monkeypatch):
         market.tick()
-    print(stage.taken(name))
     assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
 
 
 def test_what_is_nobody_s_word_is_not_kept(stage, ada, bob):
-    before = len(kept(stage, bob))
     name = bob.take(ada.offer())
     stage.trade()
     own = len(kept(stage, bob))
@@ -243,3 +253,29 @@ def test_what_is_nobody_s_word_is_not_kept(stage, ada, bob):
         exchange_tasks.carry(stage.here)
     assert unread(stage) == []
     assert len(kept(stage, bob)) == own
+
+
+def test_oracles_that_are_away_are_asked_of_one_event_once_a_look(stage, ada, bob, monkeypatch):
+    asked = []
+
+    def away(_clients, event, *, wanted):
+        asked.append((event.id, wanted))
+        raise OraclesAwayError(["away"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exchange_tasks.attesting, "announcements_of", lambda *_: ())
+        patched.setattr(exchange_tasks, "announcements", away)
+        names = [bob.take(ada.offer(strike=strike)) for strike in (4_000_000, 4_100_000, 4_200_000)]
+        exchange_tasks.carry(stage.here)
+    assert len(asked) == 1
+    stage.trade()
+    assert [(stage.taken(name).state, stage.taken(name).problem) for name in names] == [("funded", None)] * 3
+
+
+def test_options_that_cannot_be_ordered_hold_up_no_other(stage, ada, bob):
+    offer = ada.offer()
+    names = {bob.take(offer, 1) for _ in range(3)}
+    with stage.here.store.reading() as session:
+        found = {row.id for turn in range(3) for row in contracts.new_options(session, limit=1, turn=turn)}
+    assert found == names
+    stage.trade(8)

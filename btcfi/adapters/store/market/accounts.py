@@ -63,8 +63,9 @@ def register(
     """Store an account, or the newer keys of one that is there; the same registration again changes nothing.
 
     Its signature is checked here. desk: x-only key of this service, which it must be for. What stood open under older
-    keys is withdrawn, and takes that are not signed by both fail by its fault: nobody could check them any more. Raises WrongRegistrationError, AnotherDeskError, NameTakenError,
-    StaleRegistrationError, and InvalidInputError where an account would change its name.
+    keys is withdrawn, and takes that are not signed by both fail by its fault: nobody could check them any more.
+    Raises WrongRegistrationError, AnotherDeskError, NameTakenError, StaleRegistrationError, and InvalidInputError where
+    an account would change its name.
     """
     registration = check_registration(signed, desk=desk)
     identity, text = registration.identity.hex(), json.dumps(encode_signed_registration(signed))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import TransactionRow
@@ -104,13 +104,21 @@ class Setup:
 # ---- announcing and attesting
 
 
-def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
-    """Return the options that no contract was ordered for yet."""
+def new_options(session: Session, *, limit: int = 100, turn: int = 0) -> list[OptionRow]:
+    """Return options that no contract was ordered for yet.
+
+    turn: where there are more, each turn gives others, so that those which cannot be ordered hold up none.
+    """
     query = select(OptionRow).where(
         col(OptionRow.state) == OptionState.CREATED,
         ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
     )
-    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
+    found = list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
+    if len(found) < limit or not turn:
+        return found
+    many = session.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+    first = turn % -(-many // limit) * limit
+    return list(session.execute(query.order_by(col(OptionRow.id)).offset(first).limit(limit)).scalars())
 
 
 # ---- setting up

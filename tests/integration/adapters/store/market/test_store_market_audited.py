@@ -112,7 +112,7 @@ def test_a_take_that_is_gone_is_missed_by_its_option_and_by_its_offer(market_sto
 
 
 def test_a_backup_carries_accounts_letters_offers_and_takes(market_store, tmp_path):
-    offer, _, row = traded(market_store)
+    _, _, row = traded(market_store)
     with market_store.transaction() as session:
         first = letters.post(
             session, sender=None, recipient=MAKER.id, name="t1.proposal", sealed=b"\x00\xffsealed", now=NOW
