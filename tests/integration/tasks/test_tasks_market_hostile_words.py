@@ -14,12 +14,13 @@ from btcfi.adapters.sealed_letters import seal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import LetterRow
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.hashes import sha256
 from btcfi.market.letter import Letter, encode_signed_letter, sign_letter
 from tasks import contracts as exchange_tasks
 from tasks import market
-from tests.integration.tasks.test_tasks_market import checked, home, late, lying, spent_elsewhere
+from tests.integration.tasks.test_tasks_market import checked, home, late, lying, spend_elsewhere, spent_elsewhere
 from tests.support.chain import embedded_node
 from tests.support.market_stage import MarketStage
 
@@ -119,6 +120,25 @@ def test_where_the_coins_of_both_sides_are_gone_neither_is_blamed(stage, ada, bo
         market.tick()
     assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "desk")
     assert stage.offered(offer).state == "open"
+    bob.silent = False
+    stage.trade(2)
+    stage.mine(1)
+
+
+def test_a_take_whose_kept_messages_are_damaged_keeps_no_other_from_ending(stage, ada, bob, monkeypatch):
+    damaged, _ = checked(stage, ada, bob)
+    bob.silent = False
+    name, _ = checked(stage, ada, bob)
+    spend_elsewhere(stage, bob, name)
+    sha256_of_offer = stage.contract(damaged).offer_sha256
+    with stage.here.store.transaction() as session:
+        blob = session.get_one(BlobRow, sha256_of_offer)
+        whole, blob.body = blob.body, b"{"
+    with late(monkeypatch):
+        market.tick()
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+    with stage.here.store.transaction() as session:
+        session.get_one(BlobRow, sha256_of_offer).body = whole
     bob.silent = False
     stage.trade(2)
     stage.mine(1)

@@ -6,12 +6,14 @@ take has failed once the chain has spent one of them elsewhere.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import takes
@@ -26,7 +28,10 @@ from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
+from btcfi.errors import BtcfiError
 from btcfi.units import UnixSeconds
+
+log = logging.getLogger(__name__)
 
 LOOKED_UP: Final = 100
 """Fundings whose coins are asked of the node at one block: each has two messages to be read."""
@@ -168,7 +173,11 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
     many = session.execute(select(func.count()).select_from(query.subquery())).scalar_one()
     found = []
     for row, option in session.execute(query.offset(turn * LOOKED_UP % max(many, 1)).limit(LOOKED_UP)):
-        offer, accepted = contracts.halves_of(session, row)
+        try:
+            offer, accepted = contracts.halves_of(session, row)
+        except (BtcfiError, LookupError, TypeError, ValueError, NoResultFound) as e:  # the others' can be looked up
+            log.warning("the messages of %s are damaged: %s: %s", row.option_id, type(e).__name__, e)
+            continue
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
         blamed = Role.BUYER if option.state == OptionState.FAILED else None
