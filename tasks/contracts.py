@@ -364,6 +364,8 @@ def _refused(
         contracts.note_refusal(session, name, role.value, reason, now=here.now())
     elif word.kind in _NAMING and not coins_are_there:
         failing.fail_by(session, name, role.other, f"its coins are not there: {reason}", now=here.now())
+    elif word.kind in _NAMING and contracts.names_the_other_s(session, row, word.kind):
+        failing.fail_by(session, name, role.other, f"it names a coin of the other side: {reason}", now=here.now())
     elif word.kind == "accept":  # the guest has to be run to know whether its signatures are sound
         contracts.note_error(session, name, f"the seller refused: {reason}", now=here.now())
         enqueue(session, [Work(flow="check_accept", arguments=(name,))], now=here.now())

@@ -17,6 +17,7 @@ from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.spine.tables import BlobRow
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.hashes import sha256
+from btcfi.market.firm_offer import Side
 from btcfi.market.letter import Letter, encode_signed_letter, sign_letter
 from tasks import contracts as exchange_tasks
 from tasks import market
@@ -299,3 +300,22 @@ def test_options_that_cannot_be_ordered_hold_up_no_other(stage, ada, bob):
         found = {row.id for turn in range(3) for row in contracts.new_options(session, limit=1, turn=turn)}
     assert found == names
     stage.trade(8)
+
+
+@pytest.mark.parametrize("side", [Side.ASK, Side.BID])
+def test_a_taker_that_names_a_coin_of_the_maker_is_at_fault_and_not_the_maker_that_refuses_it(
+    stage, ada, bob, monkeypatch, side
+):
+    offer = ada.offer(side=side)
+    name = bob.take(offer)
+    with monkeypatch.context() as patched:
+        stolen = ada.desk.wallet.free()[-1:]
+        patched.setattr(bob.desk.wallet, "choose", lambda *_, **__: tuple(stolen))
+        for _ in range(2):
+            exchange_tasks.carry(stage.here)
+            ada.work()
+            bob.work()
+    stage.trade(4)
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+    assert stage.offered(offer).state == "open"
+    stage.trade(1)

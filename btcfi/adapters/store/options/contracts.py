@@ -75,6 +75,9 @@ from btcfi.units import Height, Sats, UnixSeconds, display_txid, parse_txid
 
 log = logging.getLogger(__name__)
 
+NEWEST: Final = 50
+"""Contracts of an account whose scripts are known to be its."""
+
 CLOSE_SUFFIX: Final = "~close"
 """Tells the files of a close from those of the setup of the same option."""
 
@@ -283,6 +286,24 @@ def coins_of(session: Session, row: ContractRow, kind: str) -> tuple[Coin, ...]:
     if kind == "offer":
         return decode_offer(message_of(session, row.offer_sha256)).party.coins
     return decode_accept(message_of(session, row.accept_sha256)).party.coins
+
+
+def names_the_other_s(session: Session, row: ContractRow, kind: str) -> bool:
+    """Return whether a coin that one side's message names lies on a script of the other side, as far as we know its.
+
+    We know what it says in this contract, and where its newest contracts pay it. kind: ``offer`` or ``accept``.
+    """
+    named = {coin.output.script for coin in coins_of(session, row, kind)}
+    option, known = session.get_one(OptionRow, row.option_id), set[bytes]()
+    if kind == "accept":
+        party = decode_offer(message_of(session, row.offer_sha256)).party
+        known |= {party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)}
+    other = option.holder if kind == "offer" else option.writer
+    for column, field in ((col(OptionRow.writer), "seller_script"), (col(OptionRow.holder), "buyer_script")):
+        query = select(col(OptionRow.contract)).where(column == other, col(OptionRow.contract).is_not(None))
+        newest = query.order_by(col(OptionRow.created_at_unix).desc(), col(OptionRow.id).desc()).limit(NEWEST)
+        known |= {bytes.fromhex(json.loads(text)[field]) for text in session.execute(newest).scalars()}
+    return not named.isdisjoint(known)
 
 
 def halves_of(session: Session, row: ContractRow) -> tuple[Offer, Accept]:
