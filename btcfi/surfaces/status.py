@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from btcfi import errors
 from btcfi.adapters import keystore, sealed_letters
 from btcfi.adapters.chain import node
-from btcfi.adapters.store.market import accounts as market_accounts
-from btcfi.adapters.store.market import letters as market_letters
+from btcfi.adapters.store.market import errors as market_errors
 from btcfi.adapters.store.spine import errors as store_errors
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, mandate, option, setup, summary
@@ -60,8 +59,9 @@ ROWS: dict[type[Exception], Row] = {
     account.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     account.AnotherDeskError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     sealed_letters.SealedToAnotherError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
-    market_accounts.SuspendedError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
-    market_letters.MailboxFullError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
+    sealed_letters.UnsealableError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    market_errors.SuspendedError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    market_errors.MailboxFullError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     anchor.WrongAnchorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),

@@ -45,7 +45,9 @@ def served(tmp_path_factory):
             desk.world.seconds += 2
             await desk.client.app({**scope, "root_path": "/desk"}, receive, send)
 
-        config = uvicorn.Config(site, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            site, log_config=None, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

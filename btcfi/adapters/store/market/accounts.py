@@ -8,11 +8,12 @@ from typing import Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
 from btcfi.adapters.store.market.offers import withdraw_offers
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier
 from btcfi.adapters.store.spine.edges import upsert
 from btcfi.contracts.messages import Role
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.account import (
     Registration,
     SignedRegistration,
@@ -28,32 +29,6 @@ REQUESTS_PER_MINUTE: Final = 6_000
 
 OF_FOLDERS: Final = frozenset(role.value for role in Role)
 """Names of the two parties that were there before accounts, which only their folders' accounts have."""
-
-
-class NameTakenError(ConflictError):
-    """Another identity has this name here."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the name {name} belongs to another account; register another one: --name")
-        self.name = name
-
-
-class StaleRegistrationError(ConflictError):
-    """An account has a registration of this number or a higher one, which says something else."""
-
-    def __init__(self, name: str, number: int, known: int) -> None:
-        super().__init__(
-            f"the registration of {name} is number {number}, and number {known} is known; sign one above {known}"
-        )
-        self.name, self.number, self.known = name, number, known
-
-
-class SuspendedError(ConflictError):
-    """An account that the operator has suspended wants something new."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the account {name} is suspended; what it owns stays its own; ask the service's operator")
-        self.name = name
 
 
 def register(

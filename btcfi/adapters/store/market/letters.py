@@ -12,9 +12,9 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select, text, update
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market.errors import MailboxFullError
 from btcfi.adapters.store.market.tables import DESK, LetterRow
 from btcfi.adapters.store.spine.edges import upsert
-from btcfi.errors import RetryableError
 from btcfi.units import UnixSeconds
 
 MAX_UNHANDLED: Final = 1_000
@@ -22,14 +22,6 @@ MAX_UNHANDLED: Final = 1_000
 
 _IN_ORDER: Final = {True: 0x42540001, False: 0x42540002}
 """Advisory locks by whether the service writes: a transaction takes one of them, so no two wait for each other."""
-
-
-class MailboxFullError(RetryableError):
-    """More letters of one account wait to be read than it may have waiting."""
-
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting:,} of your letters wait to be read; send more once they are")
-        self.waiting = waiting
 
 
 def post(

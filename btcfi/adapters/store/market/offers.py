@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
 from sqlmodel import Session, col
 
+from btcfi.adapters.store.market.errors import OfferGoneError
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState, TakeRow
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow
-from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
 from btcfi.units import UnixSeconds
 
@@ -29,14 +30,6 @@ RANKS: Final = "offer_ranks"
 
 AT_ONCE: Final = 5_000
 """Offers that one transaction expires."""
-
-
-class OfferGoneError(ConflictError):
-    """An offer that cannot be taken any more, or not so much of it."""
-
-    def __init__(self, offer_id: str, problem: str) -> None:
-        super().__init__(f"offer {offer_id[:16]} {problem}; nothing was taken: read the book again")
-        self.offer_id, self.problem = offer_id, problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

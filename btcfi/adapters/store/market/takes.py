@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market.accounts import SuspendedError, account
+from btcfi.adapters.store.market.accounts import account
+from btcfi.adapters.store.market.errors import OfferGoneError, SuspendedError
 from btcfi.adapters.store.market.offers import (
-    OfferGoneError,
     find_offer,
     give_back,
     locked_offer,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.adapters.store.market import accounts, offers, takes, views
-from btcfi.adapters.store.market.accounts import SuspendedError
+from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.offers import Posted
 from btcfi.adapters.store.market.tables import (
     AccountRow,

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.integration
 def served(tmp_path_factory):
     world = with_market(make_world(tmp_path_factory.mktemp("market-client")))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(world.deps), log_config=None, log_level="error", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

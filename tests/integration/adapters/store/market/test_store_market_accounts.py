@@ -4,7 +4,8 @@ import pytest
 
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market import views as market
-from btcfi.adapters.store.market.accounts import NameTakenError, StaleRegistrationError, register
+from btcfi.adapters.store.market.accounts import register
+from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from btcfi.adapters.store.market import offers, takes
 from btcfi.adapters.store.market.accounts import register
-from btcfi.adapters.store.market.offers import OfferGoneError
+from btcfi.adapters.store.market.errors import OfferGoneError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Store, StoreBusyError

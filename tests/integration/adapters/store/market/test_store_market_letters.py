@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from btcfi.adapters.store.market import letters
-from btcfi.adapters.store.market.letters import MailboxFullError
+from btcfi.adapters.store.market.errors import MailboxFullError
 from btcfi.adapters.store.market.tables import LetterRow
 from btcfi.units import UnixSeconds
 from tests.support.market_store import MAKER, NOW, OTHER, TAKER

@@ -8,8 +8,7 @@ from sqlmodel import col
 
 from btcfi.adapters.store.market import accounts, offers, takes
 from btcfi.adapters.store.market import views as market
-from btcfi.adapters.store.market.accounts import SuspendedError
-from btcfi.adapters.store.market.offers import OfferGoneError
+from btcfi.adapters.store.market.errors import OfferGoneError, SuspendedError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.backlog import BacklogFullError
 from btcfi.adapters.store.options.cancelling import NotCancellableError, cancel_sale
