@@ -279,8 +279,8 @@ class Unfunded:
         """Return whose fault it is that a block has spent these of its coins otherwise; None: that cannot be said.
 
         A seller that has signed goes home at once when it is told, for a fee. Who leaves its coin where it is while the
-        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing. Where nobody was blamed and
-        both sides' coins are gone, it is not known whose went first.
+        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing. Where nobody was blamed
+        and both sides' coins are gone, it is not known whose went first.
         """
         roles = {self.coins[one] for one in gone}
         if self.refused and self.blamed is Role.BUYER and Role.SELLER not in roles:
