@@ -33,9 +33,11 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
 from btcfi.contracts.setup import check_offered
 from btcfi.errors import BtcfiError, InvalidInputError, NotHeldError, RetryableError, UnreachableError
+from btcfi.market import closing
 from btcfi.market.account import WrongSignatureError
 from btcfi.market.letter import SignedLetter
 from btcfi.units import Height
+from tasks import closes
 from tasks.carriers import Carrier, Carriers, Folder, market_json
 from tasks.context import (
     Context,
@@ -258,7 +260,7 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     """
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
-    option_id = name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
+    option_id = _option_of(name, kind)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
     role = None if owners is None else owners.role_of(one.sender)
@@ -282,13 +284,28 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     return ""
 
 
+def _option_of(name: str, kind: str) -> str:
+    """Return the option that a letter is about; what stands before its kind is a close's name in letters of closes."""
+    if kind in closes.KINDS:
+        return closing.option_of(name)
+    return name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
+
+
 def _take_word(here: Context, carriers: Carriers, word: _Word, said: SignedLetter) -> str:
     """Take an opened letter, and return why it was put away, where it was."""
+    refused = word.name == f"{word.about}.{REFUSED}"
     if word.name != word.about:
         with here.store.reading() as session:
             if not letters.holds(session, word.sender, word.about):
                 return _put_away(here, word, "answers a letter that we have not written to it")
-        (_take_refusal if word.name.endswith(REFUSED) else _take_wait)(here, word, _reason(said))
+    if word.kind in closes.KINDS and (refused or word.name == word.about):
+        name = word.about.rpartition(".")[0]
+        closes.take_word(
+            here, carriers, closes.Word(name=name, kind=word.kind, role=word.role, said=said, refused=refused)
+        )
+        _put_away(here, word, "")  # what it said was handed on
+    elif word.name != word.about:
+        (_take_refusal if refused else _take_wait)(here, word, _reason(said))
     elif word.kind in CARRIED:
         with here.store.reading() as session:
             owners = carrying.owners_of(session, word.option_id)
@@ -303,7 +320,7 @@ def _take_word(here: Context, carriers: Carriers, word: _Word, said: SignedLette
 
 
 def _put_away(here: Context, one: Waiting | _Word, problem: str) -> str:
-    """Forget a letter that is nobody's word: of what anybody may write without an end only the name is kept."""
+    """Forget a letter: of what anybody may write without an end only the name is kept."""
     with here.store.transaction() as session:
         letters.forget(session, one.id, now=here.now())
     return problem

@@ -12,13 +12,13 @@ import structlog
 from celery import shared_task
 
 from btcfi.adapters.store.chain.walk import walked_to
-from btcfi.adapters.store.market import carrying, failing, letters, offers, takes
+from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import UnreachableError
 from btcfi.units import Height, UnixSeconds
 from settings.market_preset import load_market_preset
-from tasks import contracts
+from tasks import closes, contracts
 from tasks.context import Context, context, node
 
 KEEP_LETTERS_SECONDS: Final = 7 * 86_400
@@ -53,21 +53,23 @@ def carry() -> None:
 
 @shared_task(name="market.tick")
 def tick() -> None:
-    """Let offers lapse, and end the takes that have come to nothing."""
+    """Let offers and requests lapse and auctions move on, and end the takes that have come to nothing."""
     here = context()
     seconds = load_market_preset(here.deployment.market_preset).offers.answer_seconds
     _lapse(here)
     _follow(here)
     _fail_late(here, seconds)
     _fail_lost(here, seconds)
+    closes.tick(here)
 
 
 @shared_task(name="market.prune")
 def prune() -> None:
-    """Forget letters that were read long ago, and offers that lapsed untaken."""
+    """Forget letters that were read long ago, and offers and requests that lapsed."""
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+        requests.prune_requests(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
     _forget_offers(here)
 
 
@@ -82,6 +84,8 @@ def _forget_offers(here: Context) -> None:
 def _lapse(here: Context) -> None:
     with here.work() as session:
         offers.expire_offers(session, now=here.now())
+        offers.move_prices(session, now=here.now())
+        requests.expire_requests(session, now=here.now())
 
 
 def _follow(here: Context) -> None:

@@ -21,7 +21,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow, TakeState
+from btcfi.adapters.store.market.tables import AccountRow, CloseRow, CloseState, FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
@@ -170,6 +170,8 @@ def _option(
     session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, complete: bool
 ) -> list[Finding]:
     problems: list[str] = []
+    if (close := _close_of(session, option, CloseState.DONE)) is not None:
+        return [Finding(subject=option.id, what=problem) for problem in _closed(view, option, close)]
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
     if (error := changed(option, contract_event(session, option.id))) is not None:
@@ -190,6 +192,29 @@ def _option(
     return [Finding(subject=option.id, what=problem) for problem in problems]
 
 
+def _close_of(session: Session, option: OptionRow, *states: CloseState) -> CloseRow | None:
+    """Return the close of an option at a price that both sides named, in one of these states."""
+    query = select(CloseRow).where(col(CloseRow.option_id) == option.id, col(CloseRow.state).in_(states))
+    row: CloseRow | None = session.execute(query).scalars().first()
+    return row
+
+
+def _closed(view: ChainView, option: OptionRow, close: CloseRow) -> list[str]:
+    """Return what is wrong with an option that both sides have closed at a price of theirs: nothing computes it."""
+    problems, txid = [], close.txid or ""
+    if option.state != OptionState.ABANDONED:
+        problems.append(f"{option.state}, and closed by both sides")
+    if (spends := view.spends.get(f"{option.funding_txid}:0", [])) != [txid]:
+        problems.append(f"closed by {txid}, and the chain spent its collateral by {spends or 'nothing'}")
+    paid, returned, fee = close.paid_sats or 0, close.returned_sats or 0, close.fee_sats or 0
+    if paid + returned + fee != option.collateral_sats:
+        problems.append(f"closed: {paid} + {returned} + {fee} sats are not the collateral, {option.collateral_sats}")
+    outputs = [_sats(one) for one in view.transactions.get(txid, {}).get("vout", [])]
+    if outputs != [value for value in (paid, returned) if value]:
+        problems.append(f"closed: the chain pays {outputs}, the store says {paid} and {returned}")
+    return problems
+
+
 def _unsettled(
     session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, walked: int,
     now: UnixSeconds | None,
@@ -206,6 +231,9 @@ def _unsettled(
     funded = view.paid_to.get(option.address or "", []).count(collateral)
     spenders = [txid for txid in view.spends.get(collateral, []) if view.heights[txid] <= deep]
     ours = [] if settlement is None or settlement.txid is None else [settlement.txid]
+    close = _close_of(session, option, CloseState.SIGNED)
+    if close is not None and spenders == [close.txid]:
+        ours = spenders
     problems = []
     if held and funded != 1:
         problems.append(f"{option.state}, and funded {funded} times by {collateral}")
@@ -213,7 +241,8 @@ def _unsettled(
         problems.append(f"{option.state}, and the chain spent it by {spenders}, the store says {ours or 'nobody'}")
     if not held and view.heights.get(option.funding_txid or "", deep + 1) <= deep:
         problems.append(f"{option.state}, and funded on the chain by {collateral}")
-    if (option.state == OptionState.EXPIRED) != (settlement is not None):
+    # one whose close a reorganisation took back waits for it
+    if (option.state == OptionState.EXPIRED) != (settlement is not None) and close is None:
         problems.append(f"{option.state} {'without a' if settlement is None else 'with a'} settlement")
     if settlement is not None and settlement.payout_sats is not None:
         problems += _payout(session, option, settlement, _output(option, settlement))
@@ -470,7 +499,9 @@ def _deal(take: TakeRow, offer: FirmOfferRow, option: OptionRow, accounts: Mappi
         ("writer", deal.seller.hex(), option.writer), ("holder", deal.buyer.hex(), option.holder),
         ("maker", said.offer.maker.hex(), take.maker), ("taker", wanted.take.taker.hex(), take.taker),
         ("quantity", wanted.take.quantity, take.quantity), ("quantity offered", said.offer.quantity, offer.quantity),
-        ("price, sats", said.offer.price, take.price_sats), ("price, cents", said.offer.price_cents, take.price_cents),
+        # at the step of an auction that it names, which the deal above has held against the offer
+        ("price, sats", wanted.take.price, take.price_sats),
+        ("price, cents", wanted.take.price_cents, take.price_cents),
         ("instrument", said.offer.instrument.name, take.instrument), ("side", said.offer.side, take.side),
     ]  # fmt: skip
     problems = [

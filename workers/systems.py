@@ -220,6 +220,7 @@ MARKET: Final = System(
     flows={"check_accept": "tasks.pipeline:check_accept"},
     said={"contracts.check_accept": ("option_id",)},
     quiet=("market.",),
+    on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
     presets="market",
 )
 """Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""

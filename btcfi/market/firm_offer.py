@@ -16,6 +16,7 @@ from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import tagged_hash
 from btcfi.market.account import XONLY, WrongSignatureError
+from btcfi.market.auction import AUCTION, MOST_STEPS, Auction, encode_auction
 from btcfi.market.instrument import EXPECTED, Instrument, parse_instrument
 from btcfi.market.signed_text import MAX_NUMBER, read_signed
 from btcfi.options.terms import MAX_QUANTITY, OptionTerms, required_collateral
@@ -88,19 +89,69 @@ class FirmOffer:
     """The maker's own, below 2**53: no two offers of one maker have the same."""
     taker: bytes | None = None
     """x-only identity of who alone may take it: an answer to a request. None: whoever comes first."""
+    request: Hash32 | None = None
+    """The request that it answers; its taker asked."""
+    auction: Auction | None = None
+    """How its price moves; None: it does not."""
 
     def __post_init__(self) -> None:
         """Check what needs nothing else. Raises InvalidInputError naming the field."""
         required_collateral(self.instrument.kind, self.quantity)
         if not 1 <= self.minimum <= self.quantity:
             raise InvalidInputError("minimum", f"{self.minimum}", f"1 to the quantity, {self.quantity}")
-        if self.price % TICK_SATS or not TICK_SATS <= self.price <= MAX_MONEY_SATS * _CENTI // self.quantity:
-            raise InvalidInputError("price_sats", f"{self.price}", f"a multiple of {TICK_SATS:,}")
-        most = min(MAX_U32, MAX_U32 * _CENTI // self.quantity)
-        if not 1 <= self.price_cents <= most:
-            raise InvalidInputError("price_cents", f"{self.price_cents}", f"1 to {most}")
+        self._check_prices(self.price, self.price_cents, "price_sats", "price_cents")
         if self.taker == self.maker:
             raise InvalidInputError("taker", "the maker itself", "another account, or nobody")
+        if self.request is not None and self.taker is None:
+            raise InvalidInputError("taker", "missing", "who asked, of an answer to a request")
+        if self.auction is not None:
+            self._check_auction(self.auction)
+
+    def _check_prices(self, price: Sats, price_cents: Cents, sats_field: str, cents_field: str) -> None:
+        if price % TICK_SATS or not TICK_SATS <= price <= MAX_MONEY_SATS * _CENTI // self.quantity:
+            raise InvalidInputError(sats_field, f"{price}", f"a multiple of {TICK_SATS:,}")
+        most = min(MAX_U32, MAX_U32 * _CENTI // self.quantity)
+        if not 1 <= price_cents <= most:
+            raise InvalidInputError(cents_field, f"{price_cents}", f"1 to {most}")
+
+    def _check_auction(self, auction: Auction) -> None:
+        self._check_prices(auction.last, auction.last_cents, "auction.last_sats", "auction.last_cents")
+        falls = self.side is Side.ASK
+        where = "below" if falls else "above"
+        if not (auction.last < self.price if falls else auction.last > self.price):
+            raise InvalidInputError("auction.last_sats", f"{auction.last:,}", f"{where} the first, {self.price:,}")
+        if not (auction.last_cents <= self.price_cents if falls else auction.last_cents >= self.price_cents):
+            expected = f"{where} the first or the same, {self.price_cents:,}"
+            raise InvalidInputError("auction.last_cents", f"{auction.last_cents:,}", expected)
+        if auction.last_begins >= self.valid_until:
+            problem = f"its last step begins {auction.last_begins - self.valid_until} s after the offer's end"
+            raise InvalidInputError("auction.steps", problem, "every step within valid_until")
+
+    def prices(self, step: int | None = None) -> tuple[Sats, Cents]:
+        """Return what one bitcoin costs at a step of its auction: satoshis and cents. step: None of one without.
+
+        Raises InvalidInputError for a step that there is not.
+        """
+        if self.auction is None:
+            if step is not None:
+                raise InvalidInputError("take.step", f"{step}", "nothing: this offer's price does not move")
+            return self.price, self.price_cents
+        auction = self.auction
+        if step is None or not 0 <= step <= auction.steps:
+            raise InvalidInputError("take.step", "missing" if step is None else f"{step}", f"0 to {auction.steps}")
+        return (
+            Sats(auction.between(self.price, auction.last, step, unit=TICK_SATS)),
+            Cents(auction.between(self.price_cents, auction.last_cents, step, unit=1)),
+        )
+
+    def step_at(self, now: UnixSeconds) -> int | None:
+        """Return the step whose price holds at ``now``; None of one without an auction, or before it begins."""
+        return None if self.auction is None else self.auction.step_at(now)
+
+    @property
+    def lowest(self) -> Sats:
+        """The lowest price that it can have."""
+        return self.price if self.auction is None else min(self.price, self.auction.last)
 
     @property
     def id(self) -> Hash32:
@@ -124,6 +175,8 @@ class Take:
     """From this second on neither side signs anything of it that it has not signed before."""
     number: int
     """The taker's own, below 2**53: the same one again is the same take."""
+    step: int | None = None
+    """Of an auction, whose price it is; it must have begun. None of an offer whose price does not move."""
 
     @property
     def id(self) -> Hash32:
@@ -168,6 +221,7 @@ def deal_of(offer: FirmOffer, take: Take) -> Deal:
     """Return the one deal of both. Raises InvalidInputError where the take is no take of this offer.
 
     The dollars of the whole are rounded up to the cent once, as every premium of ours; the satoshis come out whole.
+    Whether the step that the take names has begun is its reader's to say, by its clock: ``early_by``.
     """
     if take.offer_id != offer.id:
         raise InvalidInputError("take.offer_id", take.offer_id.hex()[:16], f"{offer.id.hex()[:16]}, the offer's")
@@ -177,22 +231,28 @@ def deal_of(offer: FirmOffer, take: Take) -> Deal:
         raise InvalidInputError("take.taker", "the maker itself", "another account")
     if offer.taker not in (None, take.taker):
         raise InvalidInputError("take.taker", take.taker.hex()[:16], "the account that the offer is for")
-    if (take.price, take.price_cents) != (offer.price, offer.price_cents):
+    price, price_cents = offer.prices(take.step)
+    if (take.price, take.price_cents) != (price, price_cents):
         problem = f"{take.price:,} sats and {take.price_cents:,} cents"
-        raise InvalidInputError("take.price", problem, f"{offer.price:,} sats and {offer.price_cents:,} cents")
-    if take.quantity < least_takeable(offer.price):
-        problem = f"{take.quantity}, at {offer.price:,} sats a bitcoin"
-        raise InvalidInputError(
-            "take.quantity", problem, f"at least {least_takeable(offer.price)}: {LEAST_PREMIUM} sats"
-        )
-    premium_cents = Cents(-(-offer.price_cents * take.quantity // _CENTI))
+        raise InvalidInputError("take.price", problem, f"{price:,} sats and {price_cents:,} cents")
+    if take.quantity < least_takeable(price):
+        problem = f"{take.quantity}, at {price:,} sats a bitcoin"
+        raise InvalidInputError("take.quantity", problem, f"at least {least_takeable(price)}: {LEAST_PREMIUM} sats")
+    premium_cents = Cents(-(-price_cents * take.quantity // _CENTI))
     sells = offer.side is Side.ASK
     return Deal(
         terms=offer.instrument.terms(take.quantity, premium_cents),
-        premium=Sats(offer.price * take.quantity // _CENTI),
+        premium=Sats(price * take.quantity // _CENTI),
         seller=offer.maker if sells else take.taker,
         buyer=take.taker if sells else offer.maker,
     )
+
+
+def early_by(offer: FirmOffer, take: Take, now: UnixSeconds) -> int:
+    """Return in how many seconds the step of a take of this offer begins; 0 where it has, or there is none."""
+    if offer.auction is None or take.step is None:
+        return 0
+    return max(offer.auction.begins_at(take.step) - now, 0)
 
 
 def least_takeable(price: Sats) -> CentiBtc:
@@ -232,19 +292,25 @@ class OfferRule:
         if not self.least_quantity <= offer.quantity <= self.most_quantity:
             bounds = f"{self.least_quantity} to {self.most_quantity} hundredths of a bitcoin"
             return InvalidInputError("quantity", f"{offer.quantity}", bounds)
-        least = max(self.least_quantity, least_takeable(offer.price))
+        least = max(self.least_quantity, least_takeable(offer.lowest))
         if offer.minimum < least:
             return InvalidInputError("minimum", f"{offer.minimum}", f"at least {least}: {LEAST_PREMIUM} sats a take")
-        return None if spot is None else self._apart(offer, spot)
+        if spot is None:
+            return None
+        apart = self._apart(offer.price, offer.price_cents, spot, "price_cents")
+        if apart is not None or offer.auction is None:
+            return apart
+        # what lies between the two ends is no further apart than one of them, but for the tick that is free
+        return self._apart(offer.auction.last, offer.auction.last_cents, spot, "auction.last_cents")
 
-    def _apart(self, offer: FirmOffer, spot: CentsPerBtc) -> InvalidInputError | None:
+    def _apart(self, price: Sats, cents: Cents, spot: CentsPerBtc, field: str) -> InvalidInputError | None:
         """Return why the two prices are not one, in whole numbers: 10**8 * 10**4 times a cent."""
-        worth, said = offer.price * spot, offer.price_cents * _SATS_PER_BTC
+        worth, said = price * spot, cents * _SATS_PER_BTC
         away = max(abs(worth - said) - TICK_SATS * spot, 0)
         if away * _BASIS <= self.most_apart * said:
             return None
-        near = f"near {worth // _SATS_PER_BTC:,} cents, what {offer.price:,} sats are worth at the newest price"
-        return InvalidInputError("price_cents", f"{offer.price_cents:,}", near)
+        near = f"near {worth // _SATS_PER_BTC:,} cents, what {price:,} sats are worth at the newest price"
+        return InvalidInputError(field, f"{cents:,}", near)
 
 
 # ---- signing
@@ -292,7 +358,16 @@ def encode_offer(offer: FirmOffer) -> dict[str, Any]:
         "minimum_centi_btc": offer.minimum,
         "valid_until_unix": offer.valid_until,
         "number": offer.number,
-    } | ({} if offer.taker is None else {"taker": offer.taker.hex()})
+    } | _said(
+        taker=None if offer.taker is None else offer.taker.hex(),
+        request=None if offer.request is None else offer.request.hex(),
+        auction=None if offer.auction is None else encode_auction(offer.auction),
+    )
+
+
+def _said(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return what there is: a field of nothing is left out, so that a text has one spelling."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def encode_take(take: Take) -> dict[str, Any]:
@@ -307,7 +382,7 @@ def encode_take(take: Take) -> dict[str, Any]:
         "price_cents": take.price_cents,
         "valid_until_unix": take.valid_until,
         "number": take.number,
-    }
+    } | _said(step=take.step)
 
 
 def encode_signed_offer(signed: SignedOffer) -> dict[str, Any]:
@@ -326,12 +401,13 @@ _QUANTITY: Final = whole(1, MAX_QUANTITY)
 _OFFER: Final = record(
     FirmOffer, exact=True, maker=XONLY, desk=XONLY, instrument=Rule(parse_instrument, EXPECTED), side=one_of(Side),
     price="price_sats", quantity=("quantity_centi_btc", _QUANTITY), minimum=("minimum_centi_btc", _QUANTITY),
-    valid_until="valid_until_unix", number=_NUMBER, taker=XONLY, may_lack=("taker",),
+    valid_until="valid_until_unix", number=_NUMBER, taker=XONLY, request=HASH, auction=AUCTION,
+    may_lack=("taker", "request", "auction"),
 )  # fmt: skip
 
 _TAKE: Final = record(
     Take, exact=True, taker=XONLY, offer_id=HASH, quantity=("quantity_centi_btc", _QUANTITY), price="price_sats",
-    valid_until="valid_until_unix", number=_NUMBER,
+    valid_until="valid_until_unix", number=_NUMBER, step=whole(0, MOST_STEPS), may_lack=("step",),
 )  # fmt: skip
 
 

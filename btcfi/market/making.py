@@ -18,8 +18,9 @@ import numpy as np
 
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import TICK_SATS, FirmOffer, Side
-from btcfi.market.instrument import Instrument
-from btcfi.options.terms import required_collateral
+from btcfi.market.instrument import Instrument, instrument_of
+from btcfi.market.request import QuoteRequest
+from btcfi.options.terms import OptionTerms, required_collateral
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.domain import SECONDS_PER_YEAR, FloatArray, IntArray
 from btcfi.pricing.portfolio import Market
@@ -32,6 +33,7 @@ from btcfi.units import (
     CentiBtc,
     Cents,
     CentsPerBtc,
+    Hash32,
     Sats,
     UnixSeconds,
     cents_per_btc,
@@ -112,6 +114,10 @@ class MakingRule:
     """Of its quantity: an offer of which less remains is made anew."""
     most_offers: int = 500
     """At once; the desk has a bound of its own."""
+    most_requests: int = 8
+    """Answered at once, before the chain is quoted: asking is free, and must not take all the room that there is."""
+    answer_seconds: int = 60
+    """Of an answer to a request: somebody reads it and chooses."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -121,8 +127,9 @@ class MakingRule:
                 raise InvalidInputError(name, repr(number), f"a number from {low:g} to {high:g}")
         if self.minimum > self.size:
             raise InvalidInputError("minimum", f"{self.minimum}", f"at most the size, {self.size}")
-        if self.renew_seconds >= self.validity_seconds:
-            raise InvalidInputError("renew_seconds", f"{self.renew_seconds}", f"below {self.validity_seconds}")
+        if self.renew_seconds >= min(self.validity_seconds, self.answer_seconds):
+            most = min(self.validity_seconds, self.answer_seconds)
+            raise InvalidInputError("renew_seconds", f"{self.renew_seconds}", f"below {most}")
         if not self.shortfall_confidence < 1.0:
             raise InvalidInputError("shortfall_confidence", repr(self.shortfall_confidence), "below 1")
 
@@ -135,7 +142,8 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("coin_share", 0.0, 1.0), ("fee_sats", 0, MAX_MONEY_SATS), ("least_life_seconds", 60, SECONDS_PER_YEAR),
     ("least_premium_sats", 1, MAX_MONEY_SATS), ("price_distance_bps", 1, BPS), ("validity_seconds", 2, 86_400),
     ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0),
-    ("requote_share", 0.0, 0.5), ("most_offers", 2, 100_000),
+    ("requote_share", 0.0, 0.5), ("most_offers", 2, 100_000), ("most_requests", 0, 1_000),
+    ("answer_seconds", 2, 86_400),
 )  # fmt: skip
 
 
@@ -171,6 +179,8 @@ class Draft:
     minimum: CentiBtc
     away: Sats = NO_COINS
     """Between the price and the mark, for one bitcoin."""
+    request: QuoteRequest | None = None
+    """What it answers: then it is for who asked alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +207,39 @@ class Marked:
     delta: float
     vega: float
     """USD per BTC and point."""
+
+
+CLOSE_SECONDS: Final = 60
+"""An offer to close that stands longer is left to the owner: once we have said yes, its maker may wait that long."""
+
+
+def close_refusal(
+    rule: MakingRule, market: Market, surface: VolatilitySurface, terms: OptionTerms, *, writes: bool, payout: Sats,
+    stands_seconds: int,
+) -> str | None:  # fmt: skip
+    """Return why a maker does not end a contract of its own at this payout of the holder's, None where it does.
+
+    writes: whether the maker wrote it; then it buys it back, at its bid or below, else it sells, at its ask or above.
+    stands_seconds: for how long the other side may still finish what we agree to. Limits are not asked: what ends was
+    counted in them.
+    """
+    instrument = instrument_of(terms)
+    if not 0 < stands_seconds <= CLOSE_SECONDS:
+        return f"it stands for {stands_seconds} s; a maker says yes to at most {CLOSE_SECONDS} s"
+    if _opens(instrument) - market.now < rule.least_life_seconds:
+        return "it settles too soon"
+    if _knocked(instrument, market.spot):
+        return "its barrier is reached"
+    chain = _Chain.of([instrument], market, surface, rule, None)
+    edge = chain.low[0][0] if writes else chain.high[0][0]
+    worth = edge * CENTS_PER_USD / market.spot * SATS_PER_BTC * terms.quantity / CENTI
+    least_away = rule.least_half_spread_ticks * TICK_SATS * terms.quantity / CENTI
+    mark = chain.at.premium[0] * CENTS_PER_USD / market.spot * SATS_PER_BTC * terms.quantity / CENTI
+    if writes:
+        most = max(math.floor(min(worth, mark - least_away)), 0)
+        return None if payout <= most else f"{payout:,} sats are asked, and our bid is {most:,}"
+    least = math.ceil(max(worth, mark + least_away))
+    return None if payout >= least else f"{payout:,} sats are offered, and our ask is {least:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,10 +270,12 @@ def paused(status: MarketStatus) -> Quoted:
 def quotes(
     rule: MakingRule, market: Market, surface: VolatilitySurface, inventory: Inventory,
     instruments: Sequence[Instrument], *, status: MarketStatus = MarketStatus.TRADING,
-    returns: Sequence[float] | None = None,
+    returns: Sequence[float] | None = None, asked: Sequence[QuoteRequest] = (),
 ) -> Quoted:  # fmt: skip
     """Return what a maker quotes of ``instruments`` in one market, nearest to the mark first, and what it does not.
 
+    asked: requests in the order in which they are answered, the first ``most_requests`` of them and before the chain,
+    one of each account before a second of any: each at the first level, of the size at most, within the same limits.
     market: its ``volatility`` is that of the shortfall's scenarios, the surface's is that of the marks. status: at any
     other than trading nothing is quoted. returns: equally likely logarithmic moves of the spot over the rule's horizon;
     None: a normal distribution's. Raises the errors of ``premium.premiums``.
@@ -241,14 +286,20 @@ def quotes(
     out = [LeftOut(reason="life: it settles too soon", instrument=one) for one in instruments if one not in set(far)]
     alive = [one for one in far if not _knocked(one, market.spot)]
     out += [LeftOut(reason="barrier: it is reached", instrument=one) for one in far if one not in set(alive)]
-    names = list(dict.fromkeys([*alive, *(one.instrument for one in inventory.held)]))
+    answered, unanswered = _answerable(rule, market, asked)
+    out += unanswered
+    names = list(
+        dict.fromkeys([*alive, *(one.instrument for one in answered), *(one.instrument for one in inventory.held)])
+    )
     if not names:
         return Quoted(left_out=tuple(out))
     chain = _Chain.of(names, market, surface, rule, returns)
     room = _Room(rule, chain, inventory)
-    candidates, cheap = _candidates(rule, chain, room.lean(len(alive)), market.spot, len(alive))
+    lean = room.lean(len(alive) or len(names))
+    drafts, less = _answers(rule, chain, room, lean, market.spot, asked=answered)
+    out += less
+    candidates, cheap = _candidates(rule, chain, lean, market.spot, _nearest(chain, market.spot, len(alive)))
     out += cheap
-    drafts: list[Draft] = []
     for one in candidates:
         if len(drafts) >= rule.most_offers:
             out.append(LeftOut(reason=f"offers: {rule.most_offers} at most", instrument=one.instrument, side=one.side))
@@ -263,14 +314,73 @@ def quotes(
                     quantity=quantity, minimum=one.minimum, away=one.away,
                 )
             )  # fmt: skip
+    # of what is listed, and of what is asked for
+    marked = len(dict.fromkeys([*alive, *(one.instrument for one in answered)]))
     marks = tuple(
         Marked(
             instrument=names[i], volatility=float(chain.volatility[i]), mark=float(chain.at.premium[i]),
             delta=float(chain.at.delta[i]), vega=float(chain.at.vega[i]),
         )
-        for i in range(len(alive))
+        for i in range(marked)
     )  # fmt: skip
     return Quoted(drafts=tuple(drafts), left_out=tuple(dict.fromkeys(out)), marks=marks, exposure=room.exposure)
+
+
+def _answerable(
+    rule: MakingRule, market: Market, asked: Sequence[QuoteRequest]
+) -> tuple[list[QuoteRequest], list[LeftOut]]:
+    """Return the requests that are answered, and why the others are not."""
+    out: list[LeftOut] = []
+    good: list[QuoteRequest] = []
+    for one in asked:
+        if _opens(one.instrument) - market.now < rule.least_life_seconds:
+            out.append(LeftOut(reason="life: it settles too soon", instrument=one.instrument))
+        elif _knocked(one.instrument, market.spot):
+            out.append(LeftOut(reason="barrier: it is reached", instrument=one.instrument))
+        else:
+            good.append(one)
+    turns: dict[bytes, int] = {}
+    ranked = []
+    for one in good:
+        turns[one.taker] = turns.get(one.taker, 0) + 1
+        ranked.append((turns[one.taker], one))
+    ranked.sort(key=lambda item: item[0])
+    full = f"requests: {rule.most_requests} at most"
+    out += [LeftOut(reason=full, instrument=one.instrument) for _, one in ranked[rule.most_requests :]]
+    return [one for _, one in ranked[: rule.most_requests]], out
+
+
+def _answers(
+    rule: MakingRule, chain: _Chain, room: _Room, lean: FloatArray, spot: CentsPerBtc, *,
+    asked: Sequence[QuoteRequest],
+) -> tuple[list[Draft], list[LeftOut]]:  # fmt: skip
+    """Return the answers to requests, and why there are none or smaller ones."""
+    place = {one: i for i, one in enumerate(chain.names)}
+    drafts: list[Draft] = []
+    out: list[LeftOut] = []
+    for request in asked:
+        sides = request.wanted.sides
+        found, cheap = _candidates(rule, chain, lean, spot, [place[request.instrument]], levels=1)
+        out += [one for one in cheap if one.side in sides]
+        for one in (candidate for candidate in found if candidate.side in sides):
+            if len(drafts) >= rule.most_offers:
+                out.append(
+                    LeftOut(reason=f"offers: {rule.most_offers} at most", instrument=one.instrument, side=one.side)
+                )
+                continue
+            quantity, binding = room.take(one, most=request.quantity)
+            if not quantity and not binding:
+                binding = "request: too small to fund"
+            if binding:
+                out.append(LeftOut(reason=binding, instrument=one.instrument, side=one.side))
+            if quantity:
+                drafts.append(
+                    Draft(
+                        instrument=one.instrument, side=one.side, price=one.price, price_cents=one.price_cents,
+                        quantity=quantity, minimum=one.minimum, away=one.away, request=request,
+                    )
+                )  # fmt: skip
+    return drafts, out
 
 
 def scenario_returns(volatility: float, days: float) -> FloatArray:
@@ -291,7 +401,8 @@ def firm_offer(draft: Draft, *, maker: bytes, desk: bytes, valid_until: UnixSeco
     return FirmOffer(
         maker=maker, desk=desk, instrument=draft.instrument, side=draft.side, price=draft.price,
         price_cents=draft.price_cents, quantity=draft.quantity, minimum=draft.minimum, valid_until=valid_until,
-        number=number,
+        number=number, taker=None if draft.request is None else draft.request.taker,
+        request=None if draft.request is None else draft.request.id,
     )  # fmt: skip
 
 
@@ -314,14 +425,16 @@ def changes(
     """Return which offers go and which come. standing: each with what remains of it. wall: by which they are good.
 
     An instrument's offers stay or go together: one side of an older round beside the other of a newer one could cross.
-    One of which more remains than the draft has goes too: what may be taken is what was counted.
+    The answers to one request are a group of their own. One of which more remains than the draft has goes too: what may
+    be taken is what was counted.
     """
-    wanted: dict[str, list[Draft]] = {}
+    wanted: dict[tuple[str, Hash32 | None], list[Draft]] = {}
     for draft in drafts:
-        wanted.setdefault(draft.instrument.name, []).append(draft)
-    there: dict[str, list[tuple[FirmOffer, int]]] = {}
+        answers = None if draft.request is None else draft.request.id
+        wanted.setdefault((draft.instrument.name, answers), []).append(draft)
+    there: dict[tuple[str, Hash32 | None], list[tuple[FirmOffer, int]]] = {}
     for offer, remaining in standing:
-        there.setdefault(offer.instrument.name, []).append((offer, remaining))
+        there.setdefault((offer.instrument.name, offer.request), []).append((offer, remaining))
     withdraw: list[FirmOffer] = []
     post: list[Draft] = []
     kept: list[FirmOffer] = []
@@ -447,21 +560,27 @@ class _Candidate:
         return 1 if self.side is Side.BID else -1
 
 
-def _candidates(
-    rule: MakingRule, chain: _Chain, lean: FloatArray, spot: CentsPerBtc, quoted: int
-) -> tuple[list[_Candidate], list[LeftOut]]:
-    """Return every quote in the order in which they are given their room: first levels first, nearest strikes first.
+def _nearest(chain: _Chain, spot: CentsPerBtc, quoted: int) -> list[int]:
+    """Return the columns of the first ``quoted`` instruments, the nearest strikes first."""
+    away = [abs(one.strike - spot) for one in chain.names[:quoted]]
+    return sorted(range(quoted), key=lambda i: (away[i], chain.names[i].expiry, chain.names[i].name))
 
-    lean: of each instrument, -1 to 1: how much the maker has of what it is, against its limits.
+
+def _candidates(
+    rule: MakingRule, chain: _Chain, lean: FloatArray, spot: CentsPerBtc, order: Sequence[int],
+    *, levels: int | None = None,
+) -> tuple[list[_Candidate], list[LeftOut]]:  # fmt: skip
+    """Return every quote in the order in which they are given their room: first levels first.
+
+    lean: of each instrument, -1 to 1: how much the maker has of what it is, against its limits. order: columns.
+    levels: None: as many as the rule has.
     """
     tick = TICK_SATS * spot / CENTS_PER_USD / SATS_PER_BTC  # in USD per BTC, as a price is
     mark = chain.at.premium
-    away = np.abs(np.array([one.strike for one in chain.names[:quoted]]) - spot)
-    order = sorted(range(quoted), key=lambda i: (float(away[i]), chain.names[i].expiry, chain.names[i].name))
     found: list[_Candidate] = []
     out: list[LeftOut] = []
     last: dict[tuple[int, Side], int] = {}
-    for level in range(rule.levels):
+    for level in range(rule.levels if levels is None else levels):
         floor = rule.least_half_spread_ticks * tick
         below = np.maximum(mark - chain.low[level], floor)
         above = np.maximum(chain.high[level] - mark, floor)
@@ -555,30 +674,34 @@ class _Room:
         leaning: FloatArray = np.clip(used @ like, -1.0, 1.0)
         return leaning
 
-    def take(self, one: _Candidate) -> tuple[CentiBtc, str]:
-        """Give a quote as much as every limit has room for, and take that from them; and what bound it, or nothing."""
+    def take(self, one: _Candidate, *, most: CentiBtc | None = None) -> tuple[CentiBtc, str]:
+        """Give a quote as much as every limit has room for, and take that from them; and what bound it, or nothing.
+
+        most: that is wanted of it; None: the rule's size.
+        """
+        wanted = int(self._rule.size) if most is None else min(int(self._rule.size), int(most))
         adds = one.sign * self._chain.greeks[:, one.place] / CENTI
         loses = one.sign * self._chain.losses[:, one.place] / CENTI
-        most, binding = int(self._rule.size), ""
+        binding = ""
         for k, name in enumerate(_LIMITED):
             free = self._limits[k] - self._most[k] if adds[k] > 0.0 else self._limits[k] + self._least[k]
             fits = _fitting(free, abs(float(adds[k])))
-            if fits < most:
-                most, binding = fits, f"limit: {name}"
+            if fits < wanted:
+                wanted, binding = fits, f"limit: {name}"
         fits = self._within_coins(one)
-        if fits < most:
-            most, binding = fits, f"coins: {'premium of bids' if one.side is Side.BID else 'collateral of asks'}"
-        fits = self._within_shortfall(loses, most)
-        if fits < most:
-            most, binding = fits, "limit: shortfall"
-        if most < one.minimum:
+        if fits < wanted:
+            wanted, binding = fits, f"coins: {'premium of bids' if one.side is Side.BID else 'collateral of asks'}"
+        fits = self._within_shortfall(loses, wanted)
+        if fits < wanted:
+            wanted, binding = fits, "limit: shortfall"
+        if wanted < one.minimum:
             return CentiBtc(0), binding
-        change = adds * most
+        change = adds * wanted
         self._most += np.maximum(change, 0.0)
         self._least += np.minimum(change, 0.0)
-        self._losses = self._losses + np.maximum(loses, 0.0) * most
-        self._coins -= locked_by(one.side, one.instrument, one.price, CentiBtc(most)) + int(self._rule.fee_sats)
-        return CentiBtc(most), binding
+        self._losses = self._losses + np.maximum(loses, 0.0) * wanted
+        self._coins -= locked_by(one.side, one.instrument, one.price, CentiBtc(wanted)) + int(self._rule.fee_sats)
+        return CentiBtc(wanted), binding
 
     def _within_coins(self, one: _Candidate) -> int:
         free = self._coins - int(self._rule.fee_sats)

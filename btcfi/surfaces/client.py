@@ -44,6 +44,7 @@ from btcfi.market.firm_offer import (
     encode_signed_offer,
     encode_signed_take,
 )
+from btcfi.market.request import SignedQuoteRequest, decode_signed_request, encode_signed_request
 
 OptionType = Literal["call", "put", "binary_call", "binary_put"]
 Depth = Literal["execute", "sample", "paths"]
@@ -138,6 +139,7 @@ RESUME: Final = ": resume"
 PRICES: Final = "/api/v1/prices/stream"
 PREMIUMS: Final = "/api/v1/premiums/stream"
 SETTLEMENTS: Final = "/api/v1/settlements/stream"
+MY_EVENTS: Final = "/api/v1/me/events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,24 @@ class Event:
     payout_sats: int | None = None
     """What the guest computed, as known now; ``paid_sats``: what the settlement's transaction pays the buyer."""
     paid_sats: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEvent:
+    """One edge that a take, an option or a settlement of an account crossed."""
+
+    id: int
+    entity: str
+    entity_id: str
+    option_id: str
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+    from_state: str
+    to_state: str
+    at_unix: int
+    paid_sats: int | None = None
+    """Of a settlement: what its transaction pays the buyer; ``returned_sats``: the writer."""
+    returned_sats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +426,9 @@ class BookOffer:
     valid_until_unix: int
     signed: SignedOffer
     """Its maker's own text; whose signature it bears only the maker's registration tells."""
+    step: int | None = None
+    """Of an auction, the step that has begun: a take at these prices names it."""
+    moves_at_unix: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -457,6 +480,35 @@ class OwnOffer:
     number: int
     state: str
     created_at_unix: int
+    request_id: str | None = None
+    step: int | None = None
+    moves_at_unix: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteRequested:
+    """A request for quotes, as makers see it."""
+
+    id: str
+    taker: str
+    """Who asks: an answer is for this account alone."""
+    instrument: str
+    wanted: str
+    quantity_centi_btc: int
+    valid_until_unix: int
+    state: str
+    created_at_unix: int
+    signed: SignedQuoteRequest
+    """Of who asks; whose signature it bears only that one's registration tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteAnswers:
+    """A request of the account and the open answers to it, on each side the best first."""
+
+    request: QuoteRequested
+    bids: tuple[BookOffer, ...]
+    asks: tuple[BookOffer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -695,6 +747,11 @@ def _stream_settlements(*, after_event: int | None = None, limit: int | None = N
     return _Feed(kind=Event, path=SETTLEMENTS, after=after_event, limit=limit)
 
 
+def _stream_my_events(*, after_event: int | None = None, limit: int | None = None) -> _Feed[AccountEvent]:
+    """Give every edge that a take, an option or a settlement of the account crosses, from now on or after an event."""
+    return _Feed(kind=AccountEvent, path=MY_EVENTS, after=after_event, limit=limit)
+
+
 # ---- the market
 
 
@@ -721,13 +778,30 @@ def _chain_of(response: httpx.Response) -> Chain:
 
 def _book_of(response: httpx.Response) -> Book:
     body = response.json()
-
-    def offer(one: Mapping[str, Any]) -> BookOffer:
-        return BookOffer(**_known(BookOffer, one) | {"signed": decode_signed_offer(one["signed"])})
-
     return Book(
-        instrument=body["instrument"], bids=tuple(offer(one) for one in body["bids"]),
-        asks=tuple(offer(one) for one in body["asks"]),
+        instrument=body["instrument"], bids=tuple(_book_offer(one) for one in body["bids"]),
+        asks=tuple(_book_offer(one) for one in body["asks"]),
+    )  # fmt: skip
+
+
+def _book_offer(one: Mapping[str, Any]) -> BookOffer:
+    return BookOffer(**_known(BookOffer, one) | {"signed": decode_signed_offer(one["signed"])})
+
+
+def _requested(one: Mapping[str, Any]) -> QuoteRequested:
+    return QuoteRequested(**_known(QuoteRequested, one) | {"signed": decode_signed_request(one["signed"])})
+
+
+def _requests_of(response: httpx.Response) -> Page[QuoteRequested]:
+    body = response.json()
+    return Page(items=tuple(_requested(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _answers_of(response: httpx.Response) -> QuoteAnswers:
+    body = response.json()
+    return QuoteAnswers(
+        request=_requested(body["request"]), bids=tuple(_book_offer(one) for one in body["bids"]),
+        asks=tuple(_book_offer(one) for one in body["asks"]),
     )  # fmt: skip
 
 
@@ -802,6 +876,28 @@ def _withdraw(offer_id: str | None = None) -> _Call[int]:
     """Withdraw one offer of the account, or all, and return how many were open."""
     path = "/offers" if offer_id is None else f"/offers/{_segment(offer_id)}"
     return _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+
+
+def _post_request(request: SignedQuoteRequest) -> _Call[QuoteRequested]:
+    """Ask makers for quotes of any instrument."""
+    return _act("POST", "/requests", lambda response: _requested(response.json()), encode_signed_request(request))
+
+
+def _requests(
+    *, own: bool = False, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[QuoteRequested]]:  # fmt: skip
+    """Return one page of requests that can be answered, newest first. own: of the account's, open or not."""
+    return _get("/api/v1/requests", _requests_of, own="true" if own else None, limit=limit, cursor=cursor)
+
+
+def _answers(request_id: str) -> _Call[QuoteAnswers]:
+    """Return a request of the account and the open answers to it, the best first; take one as any offer."""
+    return _get(f"/api/v1/requests/{_segment(request_id)}", _answers_of)
+
+
+def _withdraw_request(request_id: str) -> _Call[int]:
+    """Withdraw a request of the account, and return how many open answers went with it."""
+    return _act("DELETE", f"/requests/{_segment(request_id)}", lambda response: int(response.json()["withdrawn"]))
 
 
 def _take(take: SignedTake) -> _Call[Take]:
@@ -928,6 +1024,10 @@ class _Calls:
     post_offers = _Ask(_post_offers)
     offers = _Ask(_offers)
     withdraw = _Ask(_withdraw)
+    post_request = _Ask(_post_request)
+    requests = _Ask(_requests)
+    answers = _Ask(_answers)
+    withdraw_request = _Ask(_withdraw_request)
     take = _Ask(_take)
     taken = _Ask(_taken)
     takes = _Ask(_takes)
@@ -939,6 +1039,7 @@ class _Calls:
     stream_prices = _Follow(_stream_prices)
     stream_premiums = _Follow(_stream_premiums)
     stream_settlements = _Follow(_stream_settlements)
+    stream_my_events = _Follow(_stream_my_events)
 
     def __init__(
         self, url: str, *, key: str | None = None, account: Account | None = None, timeout_seconds: float = 30.0

@@ -15,6 +15,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from threading import Event
@@ -28,9 +29,11 @@ from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.surfaces.cli import run
 from btcfi.surfaces.party.side import Side, command
+from btcfi.units import Sats
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.market_maker import Look, MarketMaker, Round
+    from btcfi.adapters.party.store import PartyStore
     from btcfi.adapters.signed_http import SignedHttp
     from btcfi.market.making import MakingRule, Quoted
     from btcfi.pricing.surface import VolatilitySurface
@@ -59,19 +62,25 @@ def make(
     desk: DeskUrl = "",
     rule: RuleFile = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.2)] = 2.0,
+    requests: Annotated[
+        bool, typer.Option("--requests/--no-requests", help="Whether requests for quotes are answered.")
+    ] = True,
     side: Side,
 ) -> None:
     """Quote until SIGTERM, then withdraw every offer of the account; `btcfi party run` beside it signs the takes.
+
+    To an offer to close one of your contracts that stands for at most a minute it says yes, at your bid or ask.
 
     Every offer of the account is this command's: what else stands there is withdrawn. A line of JSON for each round
     that changed something.
     """
     stopping = _until_a_signal()
     maker = _maker(side, desk, rule)
+    maker.answers = requests
     typer.echo(json.dumps({"making": maker.identity.hex()}))
     sys.stdout.flush()
     try:
-        _quote(maker, stopping, every)
+        _quote(maker, side.store, stopping, every)
     finally:  # whatever ends it: what stands is withdrawn, or lapses
         try:
             ended: dict[str, Any] = {"withdrawn": maker.withdraw_all()}
@@ -80,15 +89,17 @@ def make(
         typer.echo(json.dumps(ended | {"ended": True}))
 
 
-def _quote(maker: MarketMaker, stopping: Event, every: float) -> None:
+def _quote(maker: MarketMaker, store: PartyStore, stopping: Event, every: float) -> None:
     said: dict[str, Any] = {}
     while not stopping.is_set():
         try:
             line = _line(maker.round())
+            if closes := maker.closes(store):
+                line["closes"] = [{"option": option, "refused": why} for option, why in closes]
         except (BtcfiError, OSError) as e:  # a desk that is away comes back; our offers there lapse meanwhile
             line = {"problem": str(e)[:SHOWN]}
         changed = line.get("posted") or line.get("withdrawn")
-        if changed or any(line.get(what) != said.get(what) for what in ("problem", "left_out")):
+        if changed or any(line.get(what) != said.get(what) for what in ("problem", "left_out", "closes")):
             said = line
             typer.echo(json.dumps({"at_unix": int(time.time())} | line))
             sys.stdout.flush()
@@ -127,12 +138,19 @@ def simulate(
     side: Side,
 ) -> None:
     """Be a SIMULATED taker, on regtest: take a little of somebody's offer now and then, until SIGTERM."""
+    take_now_and_then(side, desk, per_minute=per_minute, seed=seed, stopping=_until_a_signal())
+
+
+def take_now_and_then(side: Side, desk: str, *, per_minute: float, seed: int, stopping: Event) -> None:
+    """Be a SIMULATED taker of a folder that has joined a desk, until ``stopping``; a line of JSON for each take.
+
+    It takes nothing that the folder's coins cannot fund.
+    """
     from random import Random  # noqa: PLC0415 - as below
 
     from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.simulated_taker import SimulatedTaker  # noqa: PLC0415 - as above
 
-    stopping = _until_a_signal()
     keystore = side.opened()
     member = _of_regtest(require_joined(side.folder, keystore))
     secret = keystore.request_secret()
@@ -140,6 +158,7 @@ def simulate(
     taker = SimulatedTaker(
         http=_http(member, desk, secret), identity=member.identity, request_secret=secret,
         ledger=MarketLedger(side.folder / MARKET_FOLDER), random=random,
+        free=_free(PartyWallet(side.store, keystore, side.chain())),
     )  # fmt: skip
     typer.echo(json.dumps({"simulated_taker": member.identity.hex(), "seed": seed}))
     sys.stdout.flush()
@@ -159,7 +178,6 @@ def simulate(
 def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
     from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger  # noqa: PLC0415 - what `--help` should not load
     from btcfi.adapters.party.market_maker import MarketMaker  # noqa: PLC0415 - as above
-    from btcfi.units import Sats  # noqa: PLC0415 - as above
 
     rule, rate, surface = read_rule(rule_file)
     keystore = side.opened()
@@ -169,9 +187,13 @@ def _maker(side: Side, desk: str, rule_file: Path | None) -> MarketMaker:
     return MarketMaker(
         http=_http(member, desk, secret), identity=member.identity, request_secret=secret, desk=member.desk,
         ledger=MarketLedger(side.folder / MARKET_FOLDER), rule=rule, rate=rate, surface=surface,
-        # looked at, never saved: the wallet's file is the signing process's
-        free=lambda: Sats(sum(coin.value for coin in wallet.free())), random=lambda: secrets.token_bytes(32),
+        free=_free(wallet), random=lambda: secrets.token_bytes(32),
     )  # fmt: skip
+
+
+def _free(wallet: PartyWallet) -> Callable[[], Sats]:
+    """Return what asks for a wallet's free coins: looked at, never saved, for its file is the signing process's."""
+    return lambda: Sats(sum(coin.value for coin in wallet.free()))
 
 
 def _http(member: Membership, desk: str, secret: bytes) -> SignedHttp:
@@ -276,6 +298,7 @@ def _report(look: Look, quoted: Quoted) -> dict[str, Any]:
                 "instrument": one.instrument.name, "side": one.side.value, "price_sats": one.price,
                 "price_cents": one.price_cents, "quantity_centi_btc": one.quantity,
                 "minimum_centi_btc": one.minimum,
+                "request": None if one.request is None else one.request.id.hex(),
             }
             for one in quoted.drafts
         ],

@@ -12,8 +12,9 @@ from btcfi.surfaces.rest.frame import Frame
 from dashboards.operator import pages_now, pages_operate, pages_sign_in
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
-from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.errors import SignInNeededError
 from dashboards.operator.render import HERE
+from dashboards.shared.errors import ForgedFormError
 from dashboards.shared.refusals import Refusals
 from dashboards.shared.shell import FORM, Shell, refuse
 from dashboards.shared.static_files import Static

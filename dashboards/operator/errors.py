@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from btcfi.errors import InvalidInputError
-from btcfi.surfaces.rest.errors import (
-    RateLimitedError,
-    RequestRefusedError,
-    UnauthenticatedError,
-)
+from btcfi.surfaces.rest.errors import RateLimitedError, UnauthenticatedError
 
 
 class SignInNeededError(UnauthenticatedError):
@@ -15,14 +11,6 @@ class SignInNeededError(UnauthenticatedError):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why = why
-
-
-class ForgedFormError(RequestRefusedError):
-    """A form that does not come from a page of this session."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; expected a form of a page that this session opened: load the page again")
         self.why = why
 
 

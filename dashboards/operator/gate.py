@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.errors import InvalidInputError
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
 from btcfi.surfaces.rest.errors import (
     RoleMissingError,
 )
 from dashboards.operator.accounts import Visitor, visitor_of
 from dashboards.operator.deps import ConsoleDeps
-from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.errors import SignInNeededError
+from dashboards.shared.errors import ForgedFormError
+from dashboards.shared.forms import fields_of, raise_if_forged
 from dashboards.shared.shell import address_of
 
 COOKIE: Final = "btcfi_session"
 SIGN_IN_COOKIE: Final = "btcfi_sign_in"
 """Ties the sign-in form to the browser that loaded it, before there is a session to tie it to."""
-
-MAX_FIELDS: Final = 500
-"""Of one form: a selection of options and a few fields beside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,32 +43,6 @@ class Form:
     def __getitem__(self, name: str) -> str:
         """Return a field, stripped; empty when it is missing."""
         return self.fields.get(name, "").strip()
-
-
-def fields_of(request: Request) -> list[tuple[str, str]]:
-    """Return the pairs of the body that the shell has read. Raises what the shell refused, and InvalidInputError."""
-    refused = getattr(request.state, "refused", None)
-    if refused is not None:
-        raise refused
-    body: bytes = getattr(request.state, "body", b"")
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-    except ValueError as e:
-        raise InvalidInputError("form", "cannot be read", f"at most {MAX_FIELDS} fields in UTF-8") from e
-    if any("\x00" in value for _, value in pairs):
-        raise InvalidInputError("form", "holds a null character", "text")
-    return pairs
-
-
-def raise_if_forged(request: Request, token: str, expected: str) -> None:
-    """Refuse a form that another site's page sends, or that has not its page's token. Raises ForgedFormError."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise ForgedFormError(f"the form comes from {origin[:80]!r}")
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise ForgedFormError("the form comes from another site")
-    if not hmac.compare_digest(token.encode(), expected.encode()):
-        raise ForgedFormError("the form's token is missing or wrong")
 
 
 def sign_in_token(cookie: str) -> str:

@@ -1,1 +1,1 @@
-"""The trader's desk: the public market, and any contract checked for whoever asks. No account and no key comes here."""
+"""The trader's desk: the public market, any contract checked, an account's own things. No key comes here."""

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from jinja2 import Environment
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.rest.deps import READ
-from btcfi.surfaces.rest.turns import Turns
+from btcfi.surfaces.rest.turns import Rates, Turns
 from dashboards.shared import render
 from dashboards.shared.live import Live
 from dashboards.shared.shell import address_of
 from dashboards.trader.deps import DeskDeps
+from dashboards.trader.gate import COOKIE, Visitor, visitor_of
+from dashboards.trader.holding import Holdings
 from dashboards.trader.market import PublicMarket
 
 HERE: Final = Path(__file__).parent
@@ -31,15 +34,34 @@ class Desk:
         self.deps = deps
         self.templates = templates()
         self.market = PublicMarket(deps)
+        self.holdings = Holdings(deps, self.market)
         self.verifying = Turns(each=1, most=deps.limits.verifications_at_once)
         """Whose turn it is to have a contract rebuilt."""
+        self.pricing = Turns(each=1, most=deps.limits.prices_at_once)
+        """Whose turn it is to have a what-if computed."""
+        self.codes = Rates(deps.api.monotonic, each_per_minute=deps.limits.codes_per_minute)
+        """How many codes an address is shown."""
         self.live = Live(
             deps.api.store,
             limits=deps.limits,
             problem_html=lambda problem: self.draw("parts/problem.html", problem=problem),
             caller_of=caller_of,
-            may_stay=_always,
+            may_stay=self._may_stay,
         )
+
+    def look(self, request: Request) -> None:
+        """Note who is signed in as ``state.visitor``; a dependency of every page, so that it runs in a thread."""
+        token = request.cookies.get(COOKIE)
+        request.state.visitor = None if token is None else self._find(request, token)
+
+    def _find(self, request: Request, token: str) -> Visitor | None:
+        api, limits = self.deps.api, self.deps.limits
+        return visitor_of(api.store, token, address=address_of(request), limits=limits, now=api.clock())
+
+    async def _may_stay(self, request: Request) -> bool:
+        """Return whether who opened a stream would be shown the same now."""
+        visitor = visitor_in(request)
+        return visitor is None or await run_in_threadpool(self._find, request, visitor.token) is not None
 
     @property
     def stored(self) -> bool:
@@ -57,6 +79,7 @@ class Desk:
             deps=self.deps,
             base=base,
             here=request.url.path.removeprefix(base) or "/",
+            visitor=visitor_in(request),
             searched=_searched(request),
             **context,
         )
@@ -102,7 +125,7 @@ def coins(sats: int | None) -> str:
 
 
 def caller_of(request: Request) -> str:
-    """Return whose share a request counts in: nobody is signed in here, so an address."""
+    """Return whose share a request counts in: an address, whoever is signed in there."""
     return who_counts(address_of(request))
 
 
@@ -115,5 +138,7 @@ def _searched(request: Request) -> str:
     return request.query_params.get("q", "")[:200]
 
 
-async def _always(_request: Request) -> bool:
-    return True
+def visitor_in(request: Request) -> Visitor | None:
+    """Return who is signed in, as ``look`` has found it."""
+    found: Visitor | None = getattr(request.state, "visitor", None)
+    return found

@@ -16,6 +16,7 @@ from btcfi.market.positions import Ticket, View
 from btcfi.pricing.domain import SECONDS_PER_YEAR
 from btcfi.units import MAX_U32, CentsPerBtc
 from dashboards.shared.render import usd
+from dashboards.trader.holding import WhatIf
 
 WIDTH: Final = 640.0
 HEIGHT: Final = 280.0
@@ -129,6 +130,39 @@ def curve(made: Ticket, one: Instrument, spot: CentsPerBtc) -> Curve:
         words=(
             f"Profit if {held} it: at expiry between {usd(round(min(expiry) * 100))} and "
             f"{usd(round(max(expiry) * 100))} in the range drawn, even at {even}."
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What is held, along the price, under a moved market and as it is."""
+
+    then: str
+    now: str
+    zero: float
+    here: float
+    """Where the chosen move is."""
+    xs: tuple[tuple[float, str], ...]
+    ys: tuple[tuple[float, str], ...]
+    words: str
+
+
+def moved(one: WhatIf) -> Moved:
+    """Return the picture of a what-if."""
+    told = [*one.then, *one.now, 0.0]
+    margin = (max(told) - min(told)) * 0.08 or 0.01
+    scale = Scale(low=one.moves[0], high=one.moves[-1], floor=min(told) - margin, ceiling=max(told) + margin)
+    zero = scale.y(0.0)
+    ends = [value for value in (min(told), max(told)) if abs(scale.y(value) - zero) > LABEL_HEIGHT]
+    return Moved(
+        then=scale.points(one.moves, one.then), now=scale.points(one.moves, one.now), zero=zero,
+        here=scale.x(one.chosen.spot / 100),
+        xs=tuple((scale.x(at), f"{at * 100:+.0f} %") for at in (-0.5, -0.25, 0.0, 0.25, 0.5)),
+        ys=((zero, usd(0).split(".")[0]), *((scale.y(value), usd(round(value * 100)).split(".")[0]) for value in ends)),
+        words=(
+            f"Profit by the move of the price: from {usd(round(min(one.then) * 100))} to "
+            f"{usd(round(max(one.then) * 100))} in the range drawn."
         ),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from btcfi.adapters.store.market import views
+from btcfi.adapters.store.market.offers import offer_of, price_now
 from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.premiums import counted_from
 from btcfi.adapters.store.options.sales import Market, read_market
@@ -196,16 +197,46 @@ class PublicMarket:
         return tuple(one for one in found if one is not None)
 
 
-def standing(rows: Sequence[FirmOfferRow]) -> list[Standing]:
-    """Return offers as the book's own functions take them."""
+def standing(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Standing]:
+    """Return offers as the book's own functions take them, at the prices of ``now``."""
     return [
         Standing(
             id=Hash32(bytes.fromhex(row.id)), maker=bytes.fromhex(row.account_id), side=Side(row.side),
-            price=Sats(row.price_sats), price_cents=Cents(row.price_cents), remaining=CentiBtc(row.remaining),
+            price=Sats(at.price_sats), price_cents=Cents(at.price_cents), remaining=CentiBtc(row.remaining),
             minimum=CentiBtc(row.minimum), rank=row.rank,
         )
-        for row in rows
+        for row, at in ((row, price_now(row, now)) for row in rows)
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moving:
+    """An auction as it stands."""
+
+    offer_id: str
+    buys: bool
+    """What its taker does."""
+    price_cents: int
+    moves_at: int
+    """When the next step begins."""
+    last_cents: int
+    """Where it ends."""
+
+
+def moving(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Moving]:
+    """Return the offers whose price is still on its way, the next to move first."""
+    found = []
+    for row in rows:
+        at = price_now(row, now)
+        auction = None if at.moves_at_unix is None else offer_of(row).offer.auction
+        if at.moves_at_unix is not None and auction is not None:
+            found.append(
+                Moving(
+                    offer_id=row.id, buys=row.side == Side.ASK, price_cents=at.price_cents, moves_at=at.moves_at_unix,
+                    last_cents=auction.last_cents,
+                )
+            )  # fmt: skip
+    return sorted(found, key=lambda one: one.moves_at)
 
 
 def _best(top: views.Top | None) -> Best | None:

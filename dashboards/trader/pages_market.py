@@ -22,8 +22,8 @@ from btcfi.pricing.surface import flat_surface
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.shared.render import btc
 from dashboards.trader import drawing
-from dashboards.trader.desk import Desk, base_of
-from dashboards.trader.market import Chain, standing
+from dashboards.trader.desk import Desk, base_of, visitor_in
+from dashboards.trader.market import Chain, moving, standing
 
 SHOWN: Final = 200
 """Offers of each side of a book."""
@@ -65,6 +65,8 @@ class Asked:
     holds_until: int | None
     """The first of the steps' offers to lapse; None: nobody offers, and what is shown is the mark's."""
     picture: drawing.Curve
+    request: str | None
+    """The command that asks makers for what nobody offers; None: all of it is there."""
 
 
 def router(desk: Desk) -> APIRouter:
@@ -92,22 +94,31 @@ def router(desk: Desk) -> APIRouter:
 def _chain(routes: APIRouter, desk: Desk) -> None:
     @routes.get("/")
     def chain(request: Request, expiry: Expiry = None) -> HTMLResponse:
-        found = desk.market.chain(expiry)
-        return desk.page(request, "chain.html", chain=found, **families(found))
+        found, visitor = desk.market.chain(expiry), visitor_in(request)
+        own = _own(desk, found, None if visitor is None else visitor.account)
+        return desk.page(request, "chain.html", chain=found, own=own, **families(found))
 
     @routes.get("/live/chain/{expiry}")
     def live(request: Request, expiry: Annotated[int, Path(ge=0, le=MAX_U32)]) -> StreamingResponse:
-        base = base_of(request)
+        base, visitor = base_of(request), visitor_in(request)
+        account = None if visitor is None else visitor.account
         desk.market.chain(expiry)
 
         def draw() -> Mapping[str, str]:
             found = desk.market.chain(expiry)
+            own = _own(desk, found, account)
             return {
                 "price": desk.draw("parts/price.html", base=base, seen=found.seen),
-                "chain": desk.draw("parts/chain.html", base=base, chain=found, **families(found)),
+                "chain": desk.draw("parts/chain.html", base=base, chain=found, own=own, **families(found)),
             }
 
-        return desk.live.stream(request, f"chain {expiry}", draw)
+        # whose sizes are marked stands in the topic: a drawing is shared by all who ask for one topic
+        return desk.live.stream(request, f"chain {expiry} {account or ''}", draw)
+
+
+def _own(desk: Desk, chain: Chain, account: str | None) -> Mapping[str, int]:
+    """Return what who looks holds of each instrument of a chain, hundredths: below 0 what it wrote."""
+    return {} if account is None or chain.expiry is None else desk.holdings.sizes(account, chain.expiry)
 
 
 def _book(routes: APIRouter, desk: Desk) -> None:
@@ -175,11 +186,13 @@ def _money(lines: tuple[Line, ...], spot: CentsPerBtc | None) -> CentsPerBtc | N
 
 def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
     rows = desk.market.offers(one, limit=SHOWN)
-    bids, asks = standing(rows.bids), standing(rows.asks)
+    now = desk.deps.api.clock()
+    bids, asks = standing(rows.bids, now), standing(rows.asks, now)
     return {
         "seen": desk.market.seen(), "cell": _cell(desk, one),
         "bids": depth(bids, Side.BID), "asks": depth(asks, Side.ASK),
-        "offers": (*rows.asks, *rows.bids), "trades": desk.market.trades(one, limit=TRADES),
+        "offers": (*rows.asks, *rows.bids), "moving": moving((*rows.asks, *rows.bids), now),
+        "trades": desk.market.trades(one, limit=TRADES),
     }  # fmt: skip
 
 
@@ -205,7 +218,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
@@ -225,6 +238,7 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
         picture=drawing.curve(made, one, view.spot),
+        request=request_command(one, found.left if steps else quantity, buys=buys),
     )  # fmt: skip
 
 
@@ -240,6 +254,13 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
 def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
     """Return what takes an offer: its price is in the offer, and no other is ever signed."""
     return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
+
+
+def request_command(one: Instrument, quantity: CentiBtc, *, buys: bool) -> str | None:
+    """Return what asks makers for quotes of a quantity, None of nothing."""
+    return (
+        f"btcfi market request {one.name} {'buy' if buys else 'sell'} --quantity {btc(quantity)}" if quantity else None
+    )
 
 
 def window_in_words(one: Instrument) -> str:

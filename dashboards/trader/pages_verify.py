@@ -17,8 +17,8 @@ from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.instrument import UNDERLYING, parse_instrument
 from btcfi.surfaces.rest.errors import RequestRefusedError
 from dashboards.shared.shell import FORM
-from dashboards.trader.desk import Desk, base_of, caller_of
-from dashboards.trader.verifying import ANYBODYS, Verdict, Verifier, documents_in, read_option
+from dashboards.trader.desk import Desk, base_of, caller_of, visitor_in
+from dashboards.trader.verifying import ANYBODYS, Verdict, Verifier, documents_in, may_see, read_option
 
 LOOKED_AT: Final = 2_000
 """Newest options whose address is compared: no index has addresses, and a search must not read a large book."""
@@ -53,7 +53,7 @@ def router(desk: Desk) -> APIRouter:
         verdict, problem, status = None, "", 200
         try:
             async with desk.verifying.of(caller_of(request), seconds=desk.deps.limits.wait_seconds):
-                verdict = await run_in_threadpool(_verdict, desk, verifier, text)
+                verdict = await run_in_threadpool(_verdict, desk, verifier, text, _account(request))
         except (InvalidInputError, NotFoundError) as e:
             problem, status = f"{e}", 404 if isinstance(e, NotFoundError) else 422
         part = "parts/verdict.html" if request.headers.get("hx-request") == "true" else "verify.html"
@@ -68,7 +68,7 @@ def router(desk: Desk) -> APIRouter:
         if text.upper().startswith(f"{UNDERLYING}-"):
             return RedirectResponse(f"{base_of(request)}/book/{parse_instrument(text).name}", 303)
         async with desk.verifying.of(caller_of(request), seconds=desk.deps.limits.wait_seconds):
-            found = await run_in_threadpool(_find, desk, text)
+            found = await run_in_threadpool(_find, desk, text, _account(request))
         if found is not None:
             return RedirectResponse(f"{base_of(request)}/verify?id={quote(found.id, safe='')}", 303)
         return desk.page(request, "search.html", status=404 if text else 200, text=text, stored=desk.stored)
@@ -94,28 +94,35 @@ def _text_of(request: Request) -> str | bytes:
     return fields.get("text", "")
 
 
-def _verdict(desk: Desk, verifier: Verifier, text: str | bytes) -> Verdict:
+def _account(request: Request) -> str | None:
+    visitor = visitor_in(request)
+    return None if visitor is None else visitor.account
+
+
+def _verdict(desk: Desk, verifier: Verifier, text: str | bytes, account: str | None) -> Verdict:
     if isinstance(text, str) and not text.lstrip().startswith(("{", "[")):
         name = text.strip()
         if not name:
             raise InvalidInputError("text", "empty", "an option's or a transaction's id, or a file's text")
-        if not desk.stored:
+        if not desk.stored and account is None:
             raise InvalidInputError("text", "an id, and options are not shown here without a key", "the files")
         with desk.deps.api.store.reading() as session:
-            kept = read_option(session, name)
+            kept = read_option(session, name, account=account, anybodys=desk.stored)
         return verifier.of_option(kept)
     raw = text if isinstance(text, bytes) else text.strip().encode()
     return verifier.of_documents(documents_in(raw, most=desk.deps.limits.most_documents))
 
 
-def _find(desk: Desk, text: str) -> OptionRow | None:
+def _find(desk: Desk, text: str, account: str | None) -> OptionRow | None:
     """Return the option of a whole id, a transaction or an address; no part of an id finds any."""
-    if not text or not desk.stored:
+    if not text or not (desk.stored or account):
         return None
     with desk.deps.api.store.reading() as session:
         found = views.option(session, text) or views.option_of_transaction(session, text.lower())
         if found is not None:
-            return found if ANYBODYS.sees(found) else None
+            return found if may_see(found, account, anybodys=desk.stored) else None
+        if not desk.stored:
+            return None
         try:
             decode_address(text.lower(), desk.deps.network)
         except BtcfiError:

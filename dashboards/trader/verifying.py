@@ -238,12 +238,15 @@ class Verifier:
         return alone
 
 
-def read_option(session: Session, text: str) -> Kept:
-    """Return what the store has of an option, by its whole id or by a transaction's. Raises NotFoundError."""
+def read_option(session: Session, text: str, *, account: str | None = None, anybodys: bool = True) -> Kept:
+    """Return what the store has of an option, by its whole id or by a transaction's. Raises NotFoundError.
+
+    account: whose own are shown as well. anybodys: whether those are that no two accounts have made.
+    """
     option = views.option(session, text)
     if option is None:
         option = views.option_of_transaction(session, text.lower())
-    if option is None or not ANYBODYS.sees(option):
+    if option is None or not may_see(option, account, anybodys=anybodys):
         hint = "a whole id; of a deal between two accounts, the files that one of them gives you"
         raise NotFoundError("option or transaction", text[:_SHORT], hint)
     row = views.contract(session, option.id)
@@ -257,6 +260,11 @@ def read_option(session: Session, text: str) -> Kept:
         transactions=chain.transactions_of(session, option.id), settlement=settlement,
         proof=None if blob is None else bytes(blob.body), tip=None if tip is None else tip.height,
     )  # fmt: skip
+
+
+def may_see(option: OptionRow, account: str | None, *, anybodys: bool) -> bool:
+    """Return whether an option is shown to who looks as ``account``, or as nobody."""
+    return (anybodys and ANYBODYS.sees(option)) or (account is not None and account in {option.writer, option.holder})
 
 
 # ---- the checks

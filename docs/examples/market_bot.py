@@ -40,9 +40,10 @@ def step(btcfi: Client, me: Account, ledger: MarketLedger, *, name: str, wanted:
         size = min(wanted - taken, best.quantity_centi_btc)
         if best.price_sats > limit or size < best.minimum_centi_btc:
             continue
+        price, cents = best.signed.offer.prices(best.step)
         take = Take(
-            taker=me.identity, offer_id=best.signed.offer.id, quantity=CentiBtc(size), price=best.signed.offer.price,
-            price_cents=best.signed.offer.price_cents, valid_until=UnixSeconds(now + 30), number=ledger.next_number(),
+            taker=me.identity, offer_id=best.signed.offer.id, quantity=CentiBtc(size), price=price, price_cents=cents,
+            step=best.step, valid_until=UnixSeconds(now + 30), number=ledger.next_number(),
         )  # fmt: skip
         signed = sign_take(take, me.request_secret)
         ledger.add_take(signed, best.signed)

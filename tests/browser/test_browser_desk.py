@@ -6,6 +6,7 @@ Screenshots for docs/images are written when BTCFI_TEST_IMAGES is set.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 
@@ -127,6 +128,79 @@ def test_a_stranger_drops_the_files_of_a_contract_and_pastes_an_id(reader, serve
     reader.get_by_text("It paid: who bought it gets").wait_for()
     assert faults(reader) == []
     picture(reader, "desk-verify", full=True)
+
+
+def let_in(page, served, name: str) -> None:
+    """Sign a page in as an account, whose process answers the code that the page shows."""
+    page.goto(f"{served.url}/sign-in")
+    page.get_by_role("button", name=re.compile("Show a")).click()  # a code, or another one
+    code = page.locator("#command").inner_text().split()[-1].replace("-", "")
+    digits = served.desk.answered(served.desk.join(name), code)
+    page.get_by_label("The eight digits").fill(f"{digits[:4]} {digits[4:]}")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.get_by_role("heading", name="Positions").wait_for()
+
+
+def test_a_trader_signs_in_holds_asks_what_if_and_signs_out(reader, served):
+    one = served.near()
+    served.desk.trade(served.desk.join("maker-one"), served.desk.join("taker-one"), one.name, 1_500, 30)
+    let_in(reader, served, "taker-one")
+    reader.locator("#link[data-state=live]").wait_for()
+    row = reader.locator("#held tbody tr", has_text=one.name).first
+    assert "you bought" in row.inner_text()
+    reader.get_by_text("gain").or_(reader.get_by_text("lose")).first.wait_for()
+    picture(reader, "desk-positions", full=True)
+    before = reader.locator("#what-if .big").inner_text()
+    reader.get_by_label("Price, %").fill("20")
+    reader.wait_for_function("before => document.querySelector('#what-if .big').innerText !== before", arg=before)
+    assert "Price +20 %" in reader.locator("#what-if").inner_text()
+    served.desk.trade(served.desk.join("maker-one"), served.desk.join("taker-one"), one.name, 1_500, 10)
+    reader.wait_for_function("() => document.querySelectorAll('#held tr[id^=p-]').length === 2")
+    with reader.expect_download() as caught:
+        reader.get_by_role("link", name="Positions as CSV").click()
+    assert "bought" in caught.value.path().read_text()
+    reader.get_by_role("link", name="Chain", exact=True).click()
+    reader.get_by_text("you hold 0.40 of the call").wait_for()
+    reader.get_by_role("button", name="Sign out").click()
+    reader.get_by_role("link", name="Sign in").wait_for()
+    assert reader.get_by_text("you hold 0.40").count() == 0
+    reader.goto(f"{served.url}/positions")
+    reader.get_by_role("heading", name="Sign in").wait_for()
+
+
+def test_a_key_is_made_in_the_page_and_shown_once(reader, served):
+    let_in(reader, served, "taker-two")
+    reader.get_by_role("link", name="taker-two").click()
+    reader.get_by_label("What it is for").fill("my bot")
+    reader.get_by_role("button", name="Make a key").click()
+    assert reader.locator("#made").inner_text().startswith("btcfi_")
+    assert faults(reader) == []
+    reader.goto(f"{served.url}/account")
+    assert reader.locator("#made").count() == 0
+    reader.get_by_role("button", name="End the key taker-two: my bot").click()
+    reader.get_by_text("ended").first.wait_for()
+
+
+@pytest.mark.parametrize("window", [("light", 1440), ("dark", 390)], ids=["desktop-light", "phone-dark"])
+def test_every_page_of_an_account_has_no_serious_fault_and_fits_its_window(browser, served, window):
+    scheme, width = window
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    name = f"taker-{width}"
+    made = served.desk.trade(served.desk.join("maker-one"), served.desk.join(name), served.near().name, 1_500, 20)
+    served.desk.offer(served.desk.join(name), served.near().name, Side.BID, 900)
+    page.goto(f"{served.url}/sign-in")
+    assert faults(page) == []
+    page.get_by_role("button", name="Show a code").click()
+    page.locator("#command").wait_for()
+    assert faults(page) == []
+    let_in(page, served, name)
+    for path in ("/positions", "/account", "/"):
+        page.goto(served.url + path)
+        assert faults(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert page.get_by_text(made).count() == 0
+    context.close()
 
 
 @pytest.mark.parametrize("window", [("light", 1440), ("dark", 390)], ids=["desktop-light", "phone-dark"])

@@ -11,6 +11,7 @@ from btcfi.hashes import sha256
 from btcfi.market.account import Registration, SignedRegistration, sign_registration
 from btcfi.market.firm_offer import FirmOffer, Side, SignedOffer, SignedTake, Take, sign_offer, sign_take
 from btcfi.market.instrument import parse_instrument
+from btcfi.market.request import QuoteRequest, SignedQuoteRequest, Wanted, sign_request
 from btcfi.units import CentiBtc, Cents, Sats, UnixSeconds
 
 DESK_SECRET = sha256(b"desk")
@@ -51,6 +52,14 @@ class Trader:
             valid_until=UnixSeconds(NOW + 60), number=1,
         )  # fmt: skip
         return sign_offer(replace(plain, **changes), self.keystore.request_secret())
+
+    def request(self, instrument: str, **changes: object) -> SignedQuoteRequest:
+        """Return a request for quotes of it, signed: it would buy half a bitcoin."""
+        plain = QuoteRequest(
+            taker=self.identity, desk=DESK, instrument=parse_instrument(instrument), wanted=Wanted.BUY,
+            quantity=CentiBtc(50), valid_until=UnixSeconds(NOW + 30), number=3,
+        )  # fmt: skip
+        return sign_request(replace(plain, **changes), self.keystore.request_secret())
 
     def take(self, of: SignedOffer, quantity: int, **changes: object) -> SignedTake:
         """Return a take of an offer, signed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from btcfi.adapters.store.market import accounts, offers
+from btcfi.adapters.store.market import accounts, offers, takes, visitors
 from btcfi.adapters.store.options.sales import read_market
 from btcfi.market.firm_offer import Side, SignedOffer
 from btcfi.market.instrument import Instrument
@@ -27,6 +28,13 @@ SPREAD = 0.02
 FACTS = ContractFacts(
     oracle_urls=("http://127.0.0.1:9001", "http://127.0.0.1:9002"), oracles=3, oracle_threshold=2, answer_seconds=20
 )
+
+UNLIMITED = DeskLimits(requests_per_minute=10**6, codes_per_minute=10**6)
+
+
+def csrf_of(page: str) -> str:
+    """Return the word that a page's forms carry."""
+    return re.search(r'name="csrf" value="([0-9a-f]{64})"', page)[1]
 
 
 @dataclass
@@ -52,6 +60,52 @@ class DeskWorld:
         (made,) = self.post(one, [self.signed(one, instrument, side, usd, **changes)])
         return made
 
+    def trade(self, maker: Trader, taker: Trader, instrument: str, usd: float, quantity: int = 10) -> str:
+        """Have a maker write and a taker buy at so many dollars for one bitcoin, funded; return the option's id."""
+        offer = self.offer(maker, instrument, Side.ASK, usd)
+        self.numbers += 1
+        signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
+        with self.world.store.transaction() as session:
+            row = takes.take(session, signed, rule=self.world.rule, now=self.world.now, wall=self.world.now)
+            option_id = row.option_id
+        self.world.fund(option_id)
+        return option_id
+
+    def browser(self) -> TestClient:
+        """Return a browser without a cookie."""
+        return TestClient(
+            self.client.app, base_url="http://desk.test", root_path="/desk", raise_server_exceptions=False,
+            headers={"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"},
+        )  # fmt: skip
+
+    def code(self, browser: TestClient) -> str:
+        """Have a browser shown a code, and return it."""
+        page = browser.post("/desk/sign-in/code").text
+        return re.search(r"btcfi market sign-in ([0-9A-Z]{4})-([0-9A-Z]{4})", page).expand(r"\1\2")
+
+    def answered(self, one: Trader, code: str, digits: str = "12345678") -> str:
+        """Have an account answer a code as its process does, and return the digits for the browser."""
+        with self.world.store.transaction() as session:
+            asked = visitors.asked(session, code, now=self.world.now)
+            visitors.answer(
+                session, code, accounts.account(session, one.identity.hex()), browser=asked.browser,
+                address=asked.address, digits=digits, now=self.world.now,
+            )  # fmt: skip
+        return digits
+
+    def typed(self, browser: TestClient, digits: str):
+        """Type digits into a browser's sign-in page, and return what it answers."""
+        return browser.post(
+            "/desk/sign-in", data={"csrf": csrf_of(browser.get("/desk/sign-in").text), "digits": digits}
+        )
+
+    def sign_in(self, one: Trader) -> TestClient:
+        """Return a browser that looks as an account."""
+        browser = self.browser()
+        answer = self.typed(browser, self.answered(one, self.code(browser)))
+        assert answer.url.path == "/desk/positions", answer.text
+        return browser
+
     def signed(self, one: Trader, instrument: str, side: Side, usd: float, **changes: object) -> SignedOffer:
         self.numbers += 1
         sats = max(round(usd * 100 * 1e8 / SPOT / 1_000), 1) * 1_000
@@ -70,7 +124,7 @@ class DeskWorld:
                 posted = offers.post_offers(
                     session, account, many[start : start + 500], rule=rules.offers, market=market, now=self.world.now
                 )  # fmt: skip
-                assert [row.problem for row in posted if row.problem] == []
+                assert [row.problem for row in posted if row.problem] == [], posted
         return many
 
     def quoted(self, one: Trader, instruments: list[Instrument], levels: int = 1) -> None:
@@ -103,7 +157,7 @@ class DeskWorld:
 @contextmanager
 def desk_world(folder: Path, *, limits: DeskLimits | None = None, **changes: object) -> Iterator[DeskWorld]:
     world = with_market(make_world(folder, **changes))
-    deps = DeskDeps(api=world.deps, facts=FACTS, limits=limits or DeskLimits(requests_per_minute=10**6))
+    deps = DeskDeps(api=world.deps, facts=FACTS, limits=limits or UNLIMITED)
     with TestClient(
         create_desk(deps), base_url="http://desk.test", root_path="/desk", raise_server_exceptions=False
     ) as client:

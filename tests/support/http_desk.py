@@ -12,6 +12,7 @@ from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.market.account import check_registration, check_time, decode_signed_registration, request_digest
 from btcfi.market.firm_offer import check_offer, check_take, decode_signed_offer, decode_signed_take
+from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
 from tests.support.accounts import DESK, DESK_BOX_SECRET
 
 SPOT = 7_000_000
@@ -27,7 +28,9 @@ class HttpDesk:
             "preset_sha256": "02" * 32,
         }  # fmt: skip
         self.accounts, self.offers, self.takes = {}, {}, []
+        self.requests = {}
         self.letters, self.got, self.asked = {}, [], []
+        self.browser, self.let_in = {"browser": "Firefox on Linux", "address": "192.0.2.7"}, []
         self.refusal = None
         """A problem and its status, for whatever is asked next."""
         self.url = ""
@@ -48,7 +51,7 @@ class HttpDesk:
         if self.refusal is not None:
             (problem, status), self.refusal = self.refusal, None
             return status, problem
-        handler = getattr(self, f"{method.lower()}_{path.strip('/').split('/')[0]}")
+        handler = getattr(self, f"{method.lower()}_{path.strip('/').split('/')[0].replace('-', '_')}")
         return handler(path, query, json.loads(body) if body else None, who)
 
     def get_desk(self, *_):
@@ -129,6 +132,38 @@ class HttpDesk:
         self.takes.append(signed)
         return 201, {"state": "taken"}
 
+    def post_requests(self, _, __, body, who):
+        signed = decode_signed_request(body)
+        check_request(signed, who.registration.request_key)
+        self.requests[signed.request.id.hex()] = signed
+        return 201, self.request_of(signed)
+
+    def request_of(self, signed):
+        asked = signed.request
+        return {
+            "id": asked.id.hex(), "taker": asked.taker.hex(), "instrument": asked.instrument.name,
+            "wanted": asked.wanted.value, "quantity_centi_btc": asked.quantity, "state": "open",
+            "valid_until_unix": asked.valid_until, "created_at_unix": 0, "signed": encode_signed_request(signed),
+        }  # fmt: skip
+
+    def get_requests(self, path, *_):
+        if path == "/requests":
+            return 200, {"items": [self.request_of(one) for one in self.requests.values()], "next_cursor": None}
+        signed = self.requests[path.rpartition("/")[2]]
+        book = self.get_book(f"/book/{signed.request.instrument.name}")[1]
+        return 200, {"request": self.request_of(signed), "bids": [], "asks": book["asks"]}
+
+    def delete_requests(self, path, *_):
+        del self.requests[path.rpartition("/")[2]]
+        return 200, {"id": path.rpartition("/")[2], "withdrawn": 2}
+
+    def get_takes(self, *_):
+        return 200, {"items": [{"id": one.take.id.hex(), "state": "taken"} for one in self.takes], "next_cursor": None}
+
+    def delete_takes(self, path, *_):
+        self.takes = [one for one in self.takes if not path.endswith(one.take.id.hex())]
+        return 200, {"state": "failed"}
+
     def get_positions(self, *_):
         return 200, {"items": [{"instrument": "BTC-29JAN27-60000-C", "role": "holder", "take_id": None,
                                 "option": {"id": "t1", "state": "ACTIVE"}}], "next_cursor": None}  # fmt: skip
@@ -139,6 +174,14 @@ class HttpDesk:
             {"created_at_unix": 1_800_000_000, "instrument": "BTC-29JAN27-60000-C", "maker": mine, "taker": other,
              "side": "ask", "quantity_centi_btc": 5, "price_sats": 1_000_000, "price_cents": 70_000, "state": "funded",
              "option_id": "t1"}], "next_cursor": None}  # fmt: skip
+
+    def get_sign_ins(self, path, *_):
+        times = {"created_at_unix": 1_800_000_000, "expires_at_unix": 1_800_000_300}
+        return 200, {"code": path.rpartition("/")[2]} | times | self.browser
+
+    def post_sign_ins(self, path, _, body, who):
+        self.let_in.append((path.rpartition("/")[2], body, who.registration.identity))
+        return 200, {"code": path.rpartition("/")[2], "digits": "48217730", "expires_at_unix": 1_800_000_300}
 
     def get_offers(self, *_):
         return 200, {"items": [], "next_cursor": None}

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.market.account import Registration, sign_registration
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import FirmOffer, Side, Take, sign_offer, sign_take
 from btcfi.market.instrument import parse_instrument
+from btcfi.market.request import QuoteRequest, Wanted, sign_request
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import CentiBtc, Cents, Sats, UnixSeconds
 
@@ -65,3 +67,28 @@ def take(of=None, **changes):
 
 def signed_take(made=None):
     return sign_take(made or take(), secret(request(TAKER)))
+
+
+def auction(**changes):
+    """Return a schedule whose ten steps of 30 s fit an ``offer`` that is good for more than 300 s."""
+    made = Auction(
+        begins=AT, step_seconds=30, steps=10, last=Sats(1_500_000), last_cents=Cents(90_000),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def falling(**changes):
+    """Return an ask whose price falls."""
+    return offer(**({"valid_until": UnixSeconds(AT + 600), "auction": auction()} | changes))
+
+
+def quote_request(**changes):
+    made = QuoteRequest(
+        taker=key(TAKER), desk=key(DESK), instrument=parse_instrument("BTC-27NOV26-60000-C"), wanted=Wanted.BUY,
+        quantity=CentiBtc(50), valid_until=UnixSeconds(AT + 60), number=3,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def signed_quote_request(made=None):
+    return sign_request(made or quote_request(), secret(request(TAKER)))

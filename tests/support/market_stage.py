@@ -26,6 +26,7 @@ from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.bitcoin.wallet import COINBASE_MATURITY
+from btcfi.contracts.mandate import CloseRule
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument
 from btcfi.options.terms import OptionKind
@@ -100,7 +101,7 @@ class Account:
         stage._nodes.append(self.node)
         guest = Guest(load_program("option_settlement"))
         self.desk = PartyDesk(store, keystore, self.node, guest, fees=FeeRule())
-        stage.give_mandate(self.desk, unbidden=False)
+        stage.give_mandate(self.desk, unbidden=False, close=CloseRule.AGREED)
         self.ledger = MarketLedger(self.folder / MARKET_FOLDER)
         self.inbox, self.outbox = self.folder / "mail" / "inbox", self.folder / "mail" / "outbox"
         connection = _Connection(stage, self.id)
@@ -138,12 +139,12 @@ class Account:
         """Names of what the postman has brought, handled or not."""
         return {path.name.removesuffix(".json") for path in self.inbox.rglob("*.json")}
 
-    def offer(self, *, side=Side.ASK, quantity=10 * QUANTITY, strike=4_500_000):
+    def offer(self, *, side=Side.ASK, quantity=10 * QUANTITY, strike=4_500_000, **changes):
         instrument = Instrument(kind=OptionKind.CALL, strike=CentsPerBtc(strike), expiry=EXPIRY, fixing=MINUTE)
         signed = self.trader.offer(
             instrument.name, side, desk=self.stage.desk.public.desk_key, quantity=quantity,
-            valid_until=UnixSeconds(int(time.time()) + 300), number=next(self._numbers), price=10_000_000,
-            price_cents=500_000,
+            valid_until=UnixSeconds(int(time.time()) + 300), number=next(self._numbers),
+            **{"price": 10_000_000, "price_cents": 500_000} | changes,
         )  # fmt: skip
         self.ledger.add_offer(signed)
         stage = self.stage
@@ -156,10 +157,10 @@ class Account:
             assert posted.problem is None
         return signed
 
-    def take(self, offer, quantity=QUANTITY):
+    def take(self, offer, quantity=QUANTITY, **changes):
         """Take a quantity of an offer; return the option's id."""
         signed = self.trader.take(
-            offer, quantity, valid_until=UnixSeconds(int(time.time()) + 120), number=next(self._numbers)
+            offer, quantity, valid_until=UnixSeconds(int(time.time()) + 120), number=next(self._numbers), **changes
         )  # fmt: skip
         self.ledger.add_take(signed, offer)
         stage = self.stage

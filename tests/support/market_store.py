@@ -13,6 +13,7 @@ from btcfi.hashes import sha256
 from btcfi.market.account import Registration, sign_registration
 from btcfi.market.firm_offer import FirmOffer, OfferRule, Side, Take, sign_offer, sign_take
 from btcfi.market.instrument import parse_instrument
+from btcfi.market.request import QuoteRequest, Wanted, sign_request
 from btcfi.oracle.fixing import Fixing, FixingKind
 from btcfi.oracle.quote import Feed
 from btcfi.secp256k1 import public_key_xonly
@@ -80,6 +81,13 @@ class Trader:
             "valid_until": UnixSeconds(NOW + 600), "number": next(_numbers),
         }  # fmt: skip
         return sign_offer(FirmOffer(**(given | changes)), self.request_secret)
+
+    def request(self, instrument=CALL, **changes):
+        given = {
+            "taker": self.identity, "desk": DESK, "instrument": parse_instrument(instrument), "wanted": Wanted.BUY,
+            "quantity": 50, "valid_until": UnixSeconds(NOW + 60), "number": next(_numbers),
+        }  # fmt: skip
+        return sign_request(QuoteRequest(**(given | changes)), self.request_secret)
 
     def take(self, signed, quantity=10, **changes):
         offer = signed.offer

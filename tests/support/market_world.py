@@ -15,6 +15,7 @@ from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.signed_http import RequestSigner
 from btcfi.market.account import encode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, encode_signed_offer, encode_signed_take
+from btcfi.market.request import encode_signed_request
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import DeskCard, MarketRules
 from btcfi.surfaces.rest.market_desk.waiting import Bell
@@ -81,6 +82,14 @@ class Stand:
         answer = self.ask(one, "POST", "/offers", json={"offers": [encode_signed_offer(o) for o in many]})
         assert answer.status_code == 200, answer.text
         return answer.json()["results"]
+
+    def request(self, one: Trader, instrument: str = CALL, **changes: object) -> str:
+        """Ask for quotes, and return the request's id."""
+        self.numbers += "number" not in changes
+        given = {"valid_until": self.world.now + 30, "number": self.numbers} | changes
+        answer = self.ask(one, "POST", "/requests", json=encode_signed_request(one.request(instrument, **given)))
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
 
     def take(self, one: Trader, of: SignedOffer, quantity: int = 10, **changes: object) -> httpx.Response:
         """Take a quantity of an offer."""

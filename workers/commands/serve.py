@@ -164,11 +164,13 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         hosts=deps.hosts,
     )
     return Site(
-        api=create_api(deps), console=create_console(console), desk=create_desk(_desk(deployment, deps, preset))
+        api=create_api(deps),
+        console=create_console(console),
+        desk=create_desk(_desk(deployment, deps, preset, local=local)),
     )
 
 
-def _desk(deployment: Deployment, deps: Deps, preset: Preset) -> DeskDeps:
+def _desk(deployment: Deployment, deps: Deps, preset: Preset, *, local: bool) -> DeskDeps:
     """Return the surroundings of the trader's desk: the API's, and what a new contract is bound to."""
     rules = deps.market_rules
     facts = ContractFacts(
@@ -177,7 +179,10 @@ def _desk(deployment: Deployment, deps: Deps, preset: Preset) -> DeskDeps:
         confirmations=preset.confirmations,
         answer_seconds=0 if rules is None else rules.offers.answer_seconds,
     )  # fmt: skip
-    return DeskDeps(api=deps, facts=facts, network=deployment.network, api_url="/api/docs", hosts=deps.hosts)
+    return DeskDeps(
+        api=deps, facts=facts, network=deployment.network, api_url="/api/docs", hosts=deps.hosts,
+        secure_cookies=not local,
+    )  # fmt: skip
 
 
 def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:

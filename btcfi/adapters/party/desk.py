@@ -15,12 +15,14 @@ from typing import Final
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.market_deals import Agreed, LapsedError, OfferExhaustedError
 from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.owner import Owner
+from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
@@ -98,10 +100,16 @@ class PartyDesk:
         self._agreements = Agreements(store, guest)
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
+        self.payments = PaymentSender(store, node, self.wallet, fees=fees)
         self._watcher = Watcher(
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
-        self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
+        self.closes = CloseDeals(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock
+        )
+        self._closer = Closer(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
+        )
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
         self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise

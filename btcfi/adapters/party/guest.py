@@ -172,6 +172,14 @@ class GuestAside(Guest):
         return child
 
 
+def guest_here_or_aside(program: Program) -> Guest:
+    """Return the guest in this process where the interpreter is loaded, as in what an embedded cluster forks.
+
+    Elsewhere it is in a child: who mostly waits does not hold a compiler.
+    """
+    return Guest(program) if "btcfi.vm.interpreter" in sys.modules else GuestAside(program)
+
+
 def answer(guest: Guest, question: dict[str, Any]) -> dict[str, Any]:
     """Return what the child says to one question; a fault of the guest or a refused input as its fields."""
     try:

@@ -59,6 +59,7 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
+from btcfi.market import closing
 from btcfi.market.part import WHERE
 from btcfi.units import Height, display_txid
 
@@ -128,6 +129,10 @@ class PartyMail:
             "btcfi/close-answer": self._close_answer,
             "btcfi/proposal": self._proposal,
             "btcfi/close-proposal": self._close_proposal,
+            "btcfi/close-offer": self._close_offer,
+            "btcfi/close-go": self._close_go,
+            "btcfi/close-done": self._close_done,
+            "btcfi/close-over": self._close_over,
             "btcfi/attestation": self._attestation,
             "btcfi/withdrawal": self._withdrawal,
         }
@@ -149,6 +154,8 @@ class PartyMail:
         while self._unanswered and monotonic() < until:
             handled += self._handle_apart(self._unanswered.popleft())
             self._handled()
+        if self._outbox_waits():
+            self._handled()  # our owner's own commands put letters there, too
         self._let_go_lapsed()
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
@@ -158,6 +165,11 @@ class PartyMail:
             contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _outbox_waits(self) -> bool:
+        with suppress(OSError), real_folder(self._outbox):
+            return any(path.name != STATUS_FILE for path in self._outbox.glob("[!.]*.json"))
+        return False
 
     def _let_go_lapsed(self) -> None:
         """Free what a deal that came to nothing holds: a service that never says so must not hold our coins."""
@@ -358,6 +370,21 @@ class PartyMail:
 
     def _close_answer(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
+
+    def _close_offer(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Answer an offer to close that our owner has agreed to; until then, or until it lapses, it waits."""
+        take = self._desk.closes.offered(closing.decode_offer(message), closing.option_of(name))
+        return closing.TAKE, closing.encode_take(take)
+
+    def _close_go(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        return closing.LAST, closing.encode_last(self._desk.closes.go(closing.decode_go(message)))
+
+    def _close_done(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.done(closing.decode_done(message))
+        self._walked = None  # it is watched from now on
+
+    def _close_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.over(closing.decode_over(message))
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))

@@ -16,7 +16,8 @@ from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.membership import Membership
 from btcfi.contracts.messages import ContractTerms, Role
 from btcfi.errors import ConflictError, InvalidInputError
-from btcfi.market.firm_offer import Deal
+from btcfi.market.account import REQUEST_SECONDS
+from btcfi.market.firm_offer import Deal, early_by
 from btcfi.market.part import WHERE, MarketPart, check_part, check_terms, decode_part
 from btcfi.units import CentiBtc, Hash32, UnixSeconds
 
@@ -31,6 +32,17 @@ class LapsedError(ConflictError):
     def __init__(self, what: str, until: UnixSeconds, now: float) -> None:
         super().__init__(f"{what} was good until {until}, it is {int(now)}; make a new one")
         self.what, self.until = what, until
+
+
+class TooEarlyError(ConflictError):
+    """A take of a step of our own auction that has not begun, by our own clock and all that it may be wrong by."""
+
+    def __init__(self, offer: Hash32, step: int, seconds: int) -> None:
+        super().__init__(
+            f"offer {offer.hex()[:16]}: its step {step} begins in {seconds} s by our clock; a take of an earlier step "
+            "is signed"
+        )
+        self.offer, self.step, self.seconds = offer, step, seconds
 
 
 class OfferExhaustedError(ConflictError):
@@ -79,7 +91,7 @@ class MarketDeals:
         """Return what a contract's market part makes of it. terms, role: what we are asked to sign, on which side.
 
         name: of the contract's messages. Raises InvalidInputError for another's deal or other terms, NotFoundError for
-        an offer or a take that is not in our ledger, OfferWithdrawnError, LapsedError, and as
+        an offer or a take that is not in our ledger, OfferWithdrawnError, LapsedError, TooEarlyError, and as
         ``part_of``.
         """
         part, deal = part_of(value, self._member)
@@ -98,14 +110,24 @@ class MarketDeals:
                 for what, until in (("the offer", offer.valid_until), ("the take", take.valid_until)):
                     if self._clock() >= until:
                         raise LapsedError(what, until, self._clock())
+                self._check_step(part)
                 yield
 
         with held():
             sign_by = UnixSeconds(min(take.valid_until, offer.valid_until + SIGN_SECONDS))
             return Agreed(offer=offer.id, quantity=take.quantity, most=offer.quantity, sign_by=sign_by, held=held)
 
+    def _check_step(self, part: MarketPart) -> None:
+        """Refuse a better price of our own auction than our own clock gives by now, or a service's at its fastest."""
+        offer, take = part.offer.offer, part.take.take
+        if offer.maker != self._member.identity:
+            return
+        if early := early_by(offer, take, UnixSeconds(int(self._clock()) + REQUEST_SECONDS)):
+            raise TooEarlyError(offer.id, take.step or 0, early + REQUEST_SECONDS)
+
     def _check_ours(self, part: MarketPart) -> None:
         offer, take = part.offer.offer, part.take.take
+        self._ledger.check_not_cancelled(take.option_id)
         if offer.maker == self._member.identity:
             self._ledger.offer(offer.id)
         else:

@@ -51,6 +51,14 @@ class OfferWithdrawnError(NotFoundError):
         self.offer = offer
 
 
+class TakeCancelledError(NotFoundError):
+    """A take of ours, or of an offer of ours, that we have cancelled: its contract is not signed."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__("take", option[:40], "you have cancelled it; `btcfi market take` makes another")
+        self.option = option
+
+
 @dataclass(kw_only=True)
 class _Kept:
     """What the file says, as far as it was read."""
@@ -58,6 +66,8 @@ class _Kept:
     offers: dict[Hash32, SignedOffer] = field(default_factory=dict)
     withdrawn: set[Hash32] = field(default_factory=set)
     takes: dict[Hash32, tuple[SignedTake, SignedOffer]] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    """Options whose contracts are not signed any more; few, and kept for good."""
     rows: int = 0
     end: int = 0
     """Bytes of whole lines."""
@@ -134,6 +144,20 @@ class MarketLedger:
         with self.held():
             return list(self._kept.takes.values())
 
+    def cancel(self, option: str) -> None:
+        """Sign no contract of this option any more, whoever's take it is of; again changes nothing.
+
+        The caller holds the party's folder, and has seen that nothing of its funding is signed.
+        """
+        with self.held():
+            self._append([] if option in self._kept.cancelled else [{"cancelled": option}])
+
+    def check_not_cancelled(self, option: str) -> None:
+        """Raise TakeCancelledError for an option whose contract we have cancelled."""
+        with self.held():
+            if option in self._kept.cancelled:
+                raise TakeCancelledError(option)
+
     # ---- numbers
 
     def next_number(self) -> int:
@@ -177,7 +201,7 @@ class MarketLedger:
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        if self._kept.rows > _SPARE + 2 * (len(self._kept.offers) + len(self._kept.takes)):
+        if self._kept.rows > _SPARE + 2 * len((*self._kept.offers, *self._kept.takes, *self._kept.cancelled)):
             self._write_anew()
         with open_private(self._file) as file:
             file.truncate(self._kept.end)  # a torn last line is a word that never left: nothing was posted on it
@@ -195,6 +219,7 @@ class MarketLedger:
         standing = {name: one for name, one in kept.offers.items() if one.offer.valid_until > since}
         rows: list[dict[str, Any]] = [{"offer": encode_signed_offer(one)} for one in standing.values()]
         rows += [{"withdrawn": name.hex()} for name in kept.withdrawn if name in standing]
+        rows += [{"cancelled": option} for option in sorted(kept.cancelled)]
         rows += [
             {"take": encode_signed_take(take), "of": encode_signed_offer(offer)}
             for take, offer in kept.takes.values()
@@ -232,6 +257,8 @@ class MarketLedger:
     def _take_in(self, row: dict[str, Any]) -> None:
         if "withdrawn" in row:
             self._kept.withdrawn.add(hash32(bytes.fromhex(row["withdrawn"])))
+        elif "cancelled" in row:
+            self._kept.cancelled.add(str(row["cancelled"]))
         elif "take" in row:
             take, offer = decode_signed_take(row["take"]), decode_signed_offer(row["of"])
             self._kept.takes[take.take.id] = (take, offer)

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from btcfi.adapters.party.close_yes import say_yes, waiting_closes
 from btcfi.adapters.party.market_ledger import MarketLedger
+from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskRefusedError
+from btcfi.contracts.messages import Role
+from btcfi.contracts.payouts import decode_terms
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.market.firm_offer import FirmOffer, encode_signed_offer, sign_offer
@@ -26,10 +30,12 @@ from btcfi.market.making import (
     MakingRule,
     Quoted,
     changes,
+    close_refusal,
     firm_offer,
     paused,
     quotes,
 )
+from btcfi.market.request import QuoteRequest, decode_signed_request
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
 from btcfi.pricing.surface import VolatilitySurface, flat_surface
@@ -163,6 +169,8 @@ class Look:
     """Our offers that are open at the desk, each with what remains."""
     strange: tuple[str, ...]
     """Open there, and not of this process: of one before it, or of another beside it."""
+    asked: tuple[QuoteRequest, ...] = ()
+    """Requests of others that can be answered, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +201,8 @@ class MarketMaker:
     rule: MakingRule = field(default_factory=MakingRule)
     surface: VolatilitySurface | None = None
     """None: flat, at the desk's realised volatility."""
+    answers: bool = True
+    """Whether requests for quotes are answered."""
     rate: float = 0.05
     """Continuously compounded per year."""
     clock: Callable[[], float] = time.time
@@ -201,6 +211,8 @@ class MarketMaker:
     _posted: dict[str, FirmOffer] = field(default_factory=dict)
     _going: dict[str, UnixSeconds] = field(default_factory=dict)
     """Withdrawn at the desk, not yet in the ledger: until when they are good."""
+    _seen: Look | None = None
+    """The last round's."""
     _listed: tuple[Slot, tuple[Instrument, ...]] | None = None
 
     # ---- looking
@@ -213,6 +225,7 @@ class MarketMaker:
         return Look(
             market=market, status=status, instruments=() if market is None else self._instruments(market),
             inventory=self._inventory(market, positions), standing=tuple(standing), strange=tuple(strange),
+            asked=self._asked(),
         )  # fmt: skip
 
     def _market(self) -> tuple[Market | None, MarketStatus]:
@@ -262,6 +275,26 @@ class MarketMaker:
                 standing.append((offer, said.remaining_centi_btc))
         return standing, strange
 
+    def _asked(self) -> tuple[QuoteRequest, ...]:
+        """Return the newest requests of others. One that this version cannot read holds up none of the rest."""
+        if not self.answers:
+            return ()
+        try:
+            page = _PAGE.read(self.http.get("/requests", limit=PAGE), "requests")
+        except DeskRefusedError as e:
+            if e.status != 404:  # noqa: PLR2004 - HTTP: a desk of an earlier release, where nobody asks
+                raise
+            return ()
+        found: list[QuoteRequest] = []
+        for row in reversed(page.items):
+            try:
+                one = decode_signed_request(row.get("signed")).request
+            except InvalidInputError:
+                continue
+            if one.desk == self.desk and one.taker != self.identity and one.valid_until > self.clock():
+                found.append(one)
+        return tuple(found)
+
     def _all(self, path: str, *, state: str | None = None) -> Iterator[dict[str, Any]]:
         cursor = None
         for _ in range(MOST_PAGES):
@@ -272,6 +305,29 @@ class MarketMaker:
                 return
         raise InvalidInputError(path, f"more than {MOST_PAGES * PAGE:,} rows", "a maker's")
 
+    # ---- closing
+
+    def closes(self, store: PartyStore) -> list[tuple[str, str | None]]:
+        """Say yes to the offers to close our contracts that our rule takes; return each one's option and why not.
+
+        The signing process asks mandate, time and chain before it signs. Raises InvalidInputError for a file that is
+        none of an offer.
+        """
+        look, said = self._seen, []
+        if look is None or look.market is None or look.status is not MarketStatus.TRADING:
+            return []
+        surface = self.surface or flat_surface(float(look.market.volatility))
+        for contract, kept in waiting_closes(store, now=self.clock()):
+            terms, writes = decode_terms(contract.offer.terms.option), contract.role is Role.SELLER
+            stands = int(kept.offer.valid_until - self.clock())
+            refusal = close_refusal(
+                self.rule, look.market, surface, terms, writes=writes, payout=kept.offer.payout, stands_seconds=stands
+            )
+            if refusal is None:
+                say_yes(store, kept.offer.id)
+            said.append((kept.option, refusal))
+        return said
+
     # ---- quoting
 
     def quoted(self, look: Look) -> Quoted:
@@ -279,11 +335,11 @@ class MarketMaker:
         if look.market is None or look.status is not MarketStatus.TRADING:
             return paused(look.status)
         surface = self.surface or flat_surface(float(look.market.volatility))
-        return quotes(self.rule, look.market, surface, look.inventory, look.instruments)
+        return quotes(self.rule, look.market, surface, look.inventory, look.instruments, asked=look.asked)
 
     def round(self) -> Round:
         """Look, and make the offers at the desk those that should be. Raises as ``look``."""
-        look = self.look()
+        look = self._seen = self.look()
         quoted = self.quoted(look)
         self._forget_lapsed()
         wall = UnixSeconds(int(self.clock()))
@@ -330,14 +386,17 @@ class MarketMaker:
     def _post(self, drafts: Sequence[Draft]) -> list[LeftOut]:
         """Sign, write down and post; return what the desk refused. What it refuses is withdrawn in the ledger."""
         refused: list[LeftOut] = []
-        good_until = UnixSeconds(int(self.clock()) + self.rule.validity_seconds)
+        now, rule = int(self.clock()), self.rule
         for start in range(0, len(drafts), PAGE):
             batch = drafts[start : start + PAGE]
             numbers = self.ledger.next_numbers(len(batch))
             signed = [
                 sign_offer(
                     firm_offer(
-                        one, maker=self.identity, desk=self.desk, valid_until=good_until, number=number
+                        one, maker=self.identity, desk=self.desk, number=number,
+                        valid_until=UnixSeconds(
+                            now + (rule.validity_seconds if one.request is None else rule.answer_seconds)
+                        ),
                     ),
                     self.request_secret,
                     self.random(),

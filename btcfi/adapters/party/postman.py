@@ -37,6 +37,7 @@ from btcfi.contracts.mandate import AS_SAID
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.market import closing
 from btcfi.market.account import Registration
 from btcfi.market.letter import (
     LETTER_NAME,
@@ -70,8 +71,10 @@ MAX_REASON_BYTES: Final = 1 << 12
 REMEMBERED: Final = 1_024
 """Contracts of which the other side's keys are kept in memory; the others are read again from the inbox."""
 
-OF_THE_DESK: Final = frozenset({"proposal", "withdrawal", "close-proposal", "attestation"})
-OF_THE_OTHER: Final = frozenset({"offer", "accept", "sign", "close-request", "close-answer"})
+OF_THE_DESK: Final = frozenset(
+    {"proposal", "withdrawal", "close-proposal", "attestation", closing.GO, closing.DONE, closing.OVER}
+)
+OF_THE_OTHER: Final = frozenset({"offer", "accept", "sign", "close-request", "close-answer", closing.OFFER})
 """Kinds of letters by whose word they are."""
 
 SEALED: Final = "sealed_witnesses"

@@ -12,10 +12,18 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from btcfi.adapters.party.market_ledger import MarketLedger
-from btcfi.market.firm_offer import Side, SignedOffer, Take, decode_signed_offer, encode_signed_take, sign_take
+from btcfi.market.firm_offer import (
+    Side,
+    SignedOffer,
+    Take,
+    deal_of,
+    decode_signed_offer,
+    encode_signed_take,
+    sign_take,
+)
 from btcfi.market.instrument import Instrument, parse_instrument
 from btcfi.records import OBJECT, TEXT, WHOLE, Rule, listed, optional, record, whole
-from btcfi.units import MAX_U32, CentiBtc, UnixSeconds
+from btcfi.units import MAX_U32, CentiBtc, Sats, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.party.market_maker import Http
@@ -27,6 +35,9 @@ TRIES: Final = 4
 """Books of one expiry that are looked into: some offers' least amounts are more than it takes."""
 
 PEACEFUL: Final = "trading"
+
+FEES: Final = Sats(100_000)
+"""Left beside what a take locks: of its funding, and of the child that settles it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +103,8 @@ class SimulatedTaker:
     most: CentiBtc = CentiBtc(5)  # noqa: RUF009 - a number
     """Of one take."""
     clock: Callable[[], float] = time.time
+    free: Callable[[], Sats] | None = None
+    """What its coins that nothing holds are worth: what it cannot fund it does not take. None: it does not look."""
 
     def take_one(self) -> Taken | None:
         """Take something, or nothing where nothing suits.
@@ -101,6 +114,7 @@ class SimulatedTaker:
         whole = _CHAIN.read(self.http.get("/chain"), "chain")
         if whole.market_status != PEACEFUL:
             return None
+        free = None if self.free is None else self.free()
         for expiry in self.random.sample(whole.expiries_unix, len(whole.expiries_unix)):
             lines = _CHAIN.read(self.http.get("/chain", expiry=expiry), "chain").lines
             wishes = [(line.instrument.name, Side.ASK) for line in lines if line.ask]
@@ -108,30 +122,37 @@ class SimulatedTaker:
             for name, side in self.random.sample(wishes, min(len(wishes), TRIES)):
                 book = _BOOK.read(self.http.get(f"/book/{name}"), "book")
                 if (found := self._best(book.asks if side is Side.ASK else book.bids)) is not None:
-                    return self._take(found, name)
+                    return self._take(found, name, free)
         return None
 
     def _best(self, offers: tuple[_Offered, ...]) -> tuple[SignedOffer, int] | None:
         """Return the first offer of another that may be taken of in a small amount, and how much is left of it."""
         for one in offers:
             offer, left = one.signed.offer, one.quantity_centi_btc
+            begun = offer.auction is None or offer.step_at(UnixSeconds(int(self.clock()))) is not None
             ours = offer.taker in (None, self.identity) and offer.maker != self.identity
-            if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1:
+            if ours and offer.minimum <= min(left, self.most) and offer.valid_until > self.clock() + 1 and begun:
                 return one.signed, left
         return None
 
-    def _take(self, found: tuple[SignedOffer, int], name: str) -> Taken:
+    def _take(self, found: tuple[SignedOffer, int], name: str, free: Sats | None) -> Taken | None:
         signed, left = found
         offer = signed.offer
+        step = offer.step_at(UnixSeconds(int(self.clock())))
+        price, price_cents = offer.prices(step)
         take = sign_take(
             Take(
                 taker=self.identity, offer_id=offer.id,
                 quantity=CentiBtc(self.random.randint(offer.minimum, min(left, self.most))),
-                price=offer.price, price_cents=offer.price_cents,
+                price=price, price_cents=price_cents, step=step,
                 valid_until=UnixSeconds(int(self.clock()) + TAKE_SECONDS), number=self.ledger.next_number(),
             ),
             self.request_secret,
         )  # fmt: skip
+        deal = deal_of(offer, take.take)
+        locked = deal.premium if offer.side is Side.ASK else deal.terms.collateral
+        if free is not None and free < locked + FEES:
+            return None
         self.ledger.add_take(take, signed)
         self.http.post("/takes", encode_signed_take(take))
         return Taken(

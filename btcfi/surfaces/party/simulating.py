@@ -13,6 +13,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Annotated, Final
 
 import typer
@@ -76,11 +77,17 @@ def simulate(
     desk: Annotated[str, typer.Option("--desk", help="URL of a desk to join: letters instead of the mailbox.")] = "",
     name: Annotated[str, typer.Option("--name", help="Of your account there; default: the mailbox's name.")] = "",
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
+    takes_per_minute: Annotated[
+        float, typer.Option("--takes-per-minute", help="Take others' offers, so many on average.", min=0.0, max=600.0)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of what it takes.", min=0)] = 1,
     side: Side,
 ) -> None:
     """Be a party of a simulation, on regtest: make keys and mandate at the first start, then answer as `party run`."""
     private_folder(_with_parents(side.folder))
     shared = mailbox or side.folder
+    if takes_per_minute and not desk:
+        raise InvalidInputError("--desk", "is missing", "the desk at which --takes-per-minute are taken")
     if mailbox is None and not desk:
         raise InvalidInputError("--mailbox", "is missing", "the folder that is shared, or --desk")
     passphrase = side.passphrase_file or side.folder / "passphrase"
@@ -99,9 +106,19 @@ def simulate(
         _register(side, known, url=desk, name=name or shared.name, mailbox=mailbox)
     write_private(shared / "address", json.loads(said.getvalue())["address"].encode() + b"\n")
     if desk:
+        if takes_per_minute:
+            _wish(side, desk, takes_per_minute, seed)
         serve(desk=desk, every=every, side=side)
     else:
         serve(inbox=shared / "inbox", outbox=shared / "outbox", every=every, side=side)
+
+
+def _wish(side: Side, desk: str, per_minute: float, seed: int) -> None:
+    """Take now and then, beside what signs it: one process of a simulated taker, whose wishes end with it."""
+    from btcfi.surfaces.maker_cli import take_now_and_then  # noqa: PLC0415 - the only one here that trades
+
+    wishes = {"per_minute": per_minute, "seed": seed, "stopping": Event()}
+    Thread(target=take_now_and_then, args=(side, desk), kwargs=wishes, name="btcfi-wishes", daemon=True).start()
 
 
 def _told(oracles: Path | None, known: DeskInfo | None) -> Oracles:

@@ -15,7 +15,7 @@ import typer
 
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.desk import PartyDesk
-from btcfi.adapters.party.guest import GuestAside
+from btcfi.adapters.party.guest import guest_here_or_aside
 from btcfi.adapters.party.market_deals import MarketDeals
 from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import Membership, joined, require_joined
@@ -154,7 +154,7 @@ def _answer(
 
     stopping, woken = _until_a_signal()
     chain, keystore = side.chain(), side.opened()
-    ours = side.desk(guest=GuestAside(load_program(PROGRAM)), show=log_line, keystore=keystore)
+    ours = side.desk(guest=guest_here_or_aside(load_program(PROGRAM)), show=log_line, keystore=keystore)
     _check_authority(ours, side.store)
     member = joined(side.folder, keystore)
     deals = None if member is None else MarketDeals(member, MarketLedger(side.folder / MARKET_FOLDER))

@@ -21,6 +21,7 @@ from btcfi.surfaces.rest.deps import SIGNED, Deps
 from btcfi.surfaces.rest.examples import illustrate
 from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
+from btcfi.surfaces.rest.market_desk import events
 from btcfi.surfaces.rest.market_desk import routes as market_desk
 from btcfi.surfaces.rest.problems import documented, install, of_error
 
@@ -69,7 +70,9 @@ def create_app(deps: Deps) -> FastAPI:
     market = MarketReader(deps)
     app.include_router(published.router(deps, market), prefix="/api")
     app.include_router(published.router(deps, market), prefix="/api/v1")
-    app.include_router(streams.router(deps, gate), prefix="/api/v1")
+    places = streams.Streams(deps, gate)
+    app.include_router(streams.router(deps, places), prefix="/api/v1")
+    app.include_router(events.router(deps, places), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
     app.state.bell = market_desk.bell(deps, app.state.closing)
     app.include_router(market_desk.router(deps, market, gate, app.state.bell), prefix="/api/v1")

@@ -68,10 +68,9 @@ STREAMED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(deps: Deps, gate: Gate) -> APIRouter:
-    """Return the stream endpoints, without a prefix. ``gate``: who lets in, and is asked again meanwhile."""
+def router(deps: Deps, places: Streams) -> APIRouter:
+    """Return the stream endpoints, without a prefix. ``places``: of all streams of the application."""
     routes = APIRouter(tags=["streams"])
-    places = Streams(deps, gate)
     refusals = documented(401, 403, 422, 429, 503)
 
     @routes.get(

@@ -38,6 +38,7 @@ def typed():
 def words(line, desk):
     """What is typed for a line of the page."""
     line = re.sub(r"KEY(\d)", lambda found: KEYS[int(found[1]) - 1].hex(), line).replace("DESK", desk.url)
+    line = line.replace("BTC-27NOV26-61500-P", NAME).replace("REQUEST", next(iter(desk.requests), "")[:16])
     line = line.replace("BTC-27NOV26-60000-C", NAME).replace("2026-11-27T08:00Z", "2027-01-29T08:00Z")
     if re.search(r"\bOFFER\b", line):
         others = "/OFFER" in line
@@ -67,6 +68,9 @@ def test_each_command_of_the_page_does_what_the_page_says_of_it(tmp_path, monkey
             done.append(line)
         (account,) = desk.accounts.values()
         assert account.registration.name == "alice"
-        assert [signed.take.offer_id for signed in desk.takes] == [theirs.offer.id]
+        assert [signed.take.offer_id for signed in desk.takes] == [
+            theirs.offer.id
+        ] * 2  # from the book, and of an answer
         assert list(desk.offers.values()) == [theirs]  # ours are withdrawn
+        assert desk.requests == {}
     assert len(done) > 12

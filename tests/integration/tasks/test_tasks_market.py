@@ -10,13 +10,14 @@ from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.units import Sats
 from tasks import chain, market
 from tasks import contracts as exchange_tasks
 from tests.support.accounts import trader
 from tests.support.chain import embedded_node
-from tests.support.market_stage import MarketStage
+from tests.support.market_stage import SLOT, MarketStage
 
 pytestmark = pytest.mark.integration
 
@@ -89,6 +90,25 @@ def test_two_trades_at_once_are_funded_and_both_sides_have_only_what_is_theirs(s
     assert [stage.state(name) for name in (one, two)] == ["ACTIVE"] * 2
     for role in ("seller", "buyer"):  # the folders that were there before have nothing of it
         assert not list((stage.deployment.parties_dir / role / "inbox").glob("*.json"))
+
+
+def test_an_auction_s_take_is_funded_at_its_step_s_price_and_one_that_its_maker_finds_early_is_the_maker_s_word(
+    stage, ada, bob, cyd
+):
+    begun = SLOT - 30
+    schedule = Auction(begins=begun, step_seconds=30, steps=3, last=9_400_000, last_cents=470_000)
+    offer = ada.offer(auction=schedule)
+    price, cents = offer.offer.prices(2)
+    assert (price, cents) == (9_600_000, 480_000)
+    one = bob.take(offer, price=price, price_cents=cents, step=2)
+    early = cyd.offer(auction=schedule)
+    cyd.mail._deals._clock = lambda: begun  # its own clock: an hour or a day behind the desk's
+    two = bob.take(early, price=price, price_cents=cents, step=2)
+    stage.trade()
+    assert (stage.contract(one).state, stage.taken(one).state) == ("funded", "funded")
+    assert stage.option(one).premium_sats == price * stage.taken(one).quantity // 100
+    assert (stage.taken(two).state, stage.taken(two).fault) == ("failed", "maker")
+    assert "step 2 begins" in stage.taken(two).problem
 
 
 def test_the_store_has_no_signature_that_spends_a_coin_until_the_buyer_sends_all(stage, ada, bob):

@@ -20,6 +20,7 @@ from btcfi.market.making import (
     quotes,
     shortfall,
 )
+from btcfi.market.request import QuoteRequest, Wanted
 from btcfi.oracle.fixing import MINUTE
 from btcfi.pricing.portfolio import Market, Positions, historical_risk
 from btcfi.pricing.premium import Book
@@ -204,3 +205,76 @@ def test_a_rule_outside_its_ranges_is_refused_by_its_field(field, value):
     with pytest.raises(InvalidInputError) as refused:
         replace(MakingRule(), **{field: value})
     assert refused.value.field == field
+
+
+# ---- requests
+
+ODD = parse_instrument("BTC-27NOV26-61500-P")
+
+
+def asks(instrument=ODD, *, taker=b"t" * 32, wanted=Wanted.BUY, quantity=15, number=1):
+    return QuoteRequest(
+        taker=taker, desk=b"d" * 32, instrument=instrument, wanted=wanted, quantity=CentiBtc(quantity),
+        valid_until=UnixSeconds(NOW + 60), number=number,
+    )  # fmt: skip
+
+
+def answers_of(found):
+    return [one for one in found.drafts if one.request is not None]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sides"),
+    [(Wanted.BUY, {Side.ASK}), (Wanted.SELL, {Side.BID}), (Wanted.BOTH, {Side.BID, Side.ASK})],
+)
+def test_a_request_of_what_no_list_has_is_answered_on_the_sides_that_it_names_and_for_who_asked(wanted, sides):
+    request = asks(wanted=wanted)
+    found = quoted(asked=[request])
+    answers = answers_of(found)
+    assert {one.side for one in answers} == sides
+    assert all((one.instrument, one.quantity) == (ODD, 15) for one in answers)
+    assert all(one.instrument != ODD for one in found.drafts if one.request is None)
+    offers = [offer for offer, _ in offers_of(found) if offer.request is not None]
+    assert all(offer.taker == request.taker and request.misses(offer) is None for offer in offers)
+    mark = next(one.mark for one in found.marks if one.instrument == ODD) * 100
+    assert all((one.price_cents > mark) == (one.side is Side.ASK) for one in answers)
+
+
+def test_an_answer_is_of_the_size_at_most_and_within_the_coins_that_the_chain_has_too():
+    (answer,) = answers_of(quoted(asked=[asks(quantity=900)]))
+    assert answer.quantity == MakingRule().size
+    few = Inventory(free=Sats(100_000_000))
+    found = quoted(inventory=few, asked=[asks(number=n, taker=bytes([n]) * 32) for n in range(1, 9)])
+    locked = sum(locked_by(one.side, one.instrument, one.price, one.quantity) + 20_000 for one in found.drafts)
+    assert answers_of(found)
+    assert locked <= 50_000_000
+
+
+def test_who_asks_often_is_answered_after_everybody_else_and_no_more_than_the_rule_allows():
+    often = [asks(number=n) for n in range(20)]
+    once = [asks(taker=b"u" * 32), asks(taker=b"v" * 32)]
+    found = quoted(MakingRule(most_requests=4), asked=[*often, *once])
+    answered = [one.request for one in answers_of(found)]
+    assert answered == [often[0], *once, often[1]]
+    assert "requests: 4 at most" in reasons(found)
+    assert len([one for one in found.drafts if one.request is None]) == len(quoted().drafts)
+    assert answers_of(quoted(MakingRule(most_requests=0), asked=often)) == []
+
+
+def test_an_answer_stays_while_its_request_does_and_goes_with_it():
+    rule = MakingRule(levels=1)
+    found = quoted(rule, asked=[asks(CALL)])
+    offers = offers_of(found, valid_until=NOW + 60)
+    assert changes(rule, offers, found.drafts, wall=NOW).withdraw == ()
+    over = changes(rule, offers, quoted(rule).drafts, wall=NOW)
+    assert [one.request for one in over.withdraw] == [asks(CALL).id]
+    assert over.post == ()
+    other = changes(rule, offers, quoted(rule, asked=[asks(CALL, number=2)]).drafts, wall=NOW)
+    assert [one.request.number for one in other.post] == [2]
+
+
+def test_what_settles_too_soon_is_not_answered():
+    soon = asks(replace(ODD, expiry=Slot(NOW - NOW % 60 + 1_800)))
+    found = quoted(asked=[soon])
+    assert answers_of(found) == []
+    assert "life: it settles too soon" in reasons(found)

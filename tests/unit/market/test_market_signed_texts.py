@@ -40,6 +40,7 @@ from btcfi.market.letter import (
     encode_signed_letter,
     sign_letter,
 )
+from btcfi.market.request import decode_signed_request, encode_signed_request
 from tests.support.market import (
     AT,
     DESK,
@@ -53,6 +54,7 @@ from tests.support.market import (
     request,
     secret,
     signed_offer,
+    signed_quote_request,
     signed_take,
     take,
 )
@@ -65,6 +67,7 @@ TEXTS = {
     "offer": (encode_signed_offer(signed_offer()), decode_signed_offer),
     "take": (encode_signed_take(signed_take()), decode_signed_take),
     "letter": (encode_signed_letter(SIGNED_LETTER), decode_signed_letter),
+    "quote_request": (encode_signed_request(signed_quote_request()), decode_signed_request),
 }
 texts = pytest.mark.parametrize("which", TEXTS)
 

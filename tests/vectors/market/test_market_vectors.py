@@ -7,7 +7,7 @@ import pytest
 from btcfi import secp256k1
 from btcfi.errors import BtcfiError, InvalidInputError
 from btcfi.hashes import tagged_hash
-from btcfi.market import account, firm_offer, letter
+from btcfi.market import account, firm_offer, letter, request
 from btcfi.market.instrument import parse_instrument
 from btcfi.oracle.report import canonical_json
 from tests.support.paths import VECTORS_FOLDER
@@ -35,6 +35,9 @@ def check(kind, text):
     if kind == "take":
         taken = firm_offer.decode_signed_take(text)
         return firm_offer.check_take(taken, KEYS["taker_request"]).id, firm_offer.encode_signed_take(taken)
+    if kind == "quote_request":
+        asked = request.decode_signed_request(text)
+        return request.check_request(asked, KEYS["taker_request"]).id, request.encode_signed_request(asked)
     written = letter.decode_signed_letter(text)
     ends = {"sender": written.letter.sender, "recipient": written.letter.recipient}
     return letter.letter_digest(letter.check_letter(written, **ends)), letter.encode_signed_letter(written)
@@ -44,7 +47,7 @@ def test_the_keys_are_those_of_the_secrets():
     assert {name: secp256k1.public_key_xonly(secret) for name, secret in SECRETS.items()} == KEYS
 
 
-@pytest.mark.parametrize("kind", ["registration", "offer", "take", "letter"])
+@pytest.mark.parametrize("kind", ["registration", "offer", "take", "letter", "quote_request"])
 def test_a_signed_text_of_another_program_is_read_and_written_as_it_is(kind):
     for vector in (one for one in TESTS if one["kind"] == kind and one["result"] == "valid"):
         digest, again = check(kind, vector["text"])
@@ -60,7 +63,7 @@ def test_an_invalid_registration_is_refused(vector):
         check("registration", vector["text"])
 
 
-@pytest.mark.parametrize("kind", ["offer", "take", "letter"])
+@pytest.mark.parametrize("kind", ["offer", "take", "letter", "quote_request"])
 def test_an_invalid_text_is_refused(kind):
     for vector in (one for one in TESTS if one["kind"] == kind and one["result"] == "invalid"):
         with pytest.raises(BtcfiError):

@@ -45,3 +45,14 @@ class OfferGoneError(ConflictError):
     def __init__(self, offer_id: str, problem: str) -> None:
         super().__init__(f"offer {offer_id[:16]} {problem}; nothing was taken: read the book again")
         self.offer_id, self.problem = offer_id, problem
+
+
+class StepAheadError(ConflictError):
+    """A take of a step of an auction that has not begun."""
+
+    def __init__(self, offer_id: str, step: int, seconds: int) -> None:
+        super().__init__(
+            f"offer {offer_id[:16]}: its step {step} begins in {seconds} s; nothing was taken: take an earlier one, or "
+            "wait"
+        )
+        self.offer_id, self.step, self.seconds = offer_id, step, seconds

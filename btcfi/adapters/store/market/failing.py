@@ -123,6 +123,22 @@ def stand_down(session: Session, *, now: UnixSeconds) -> None:
         withdraw_offers(session, account, None, now=now)
 
 
+def cancel(session: Session, take: TakeRow, account: str, *, now: UnixSeconds) -> TakeRow:
+    """Take a take back because a side of it wants to, before both have signed; again changes nothing.
+
+    Whoever cancels has not kept its word: of a maker it costs what its silence costs, the offer and its rank, only
+    sooner. account: one of the two. Raises NotCancellableError.
+    """
+    if take.state == TakeState.FAILED:
+        return take
+    if take.state != TakeState.TAKEN:
+        raise NotCancellableError(take.option_id, f"its take is {take.state}: both have signed")
+    fault = Fault.MAKER if account == take.maker else Fault.TAKER
+    done = takes.fail_take(session, take.option_id, fault=fault, problem=f"cancelled by its {fault}", now=now)
+    enqueue(session, [_TELL], now=now)
+    return done
+
+
 def fault_of(session: Session, take: TakeRow, role: Role) -> Fault:
     """Return whose fault a side's silence or lie is."""
     owners = owners_of(session, take.option_id)

@@ -140,6 +140,19 @@ def prune(session: Session, *, before: UnixSeconds) -> int:
     return len(session.execute(statement).all())
 
 
+def come_since(session: Session, after: int | None) -> tuple[int, frozenset[str]]:
+    """Return the number of the service's newest unread letter, and to whom those above ``after`` go.
+
+    Never below ``after``. None: only the number.
+    """
+    ours = (col(LetterRow.sender) == DESK, _unhandled())
+    if after is None:
+        return int(session.execute(select(func.max(col(LetterRow.id))).where(*ours)).scalar_one() or 0), frozenset()
+    query = select(col(LetterRow.id), col(LetterRow.recipient)).where(*ours, col(LetterRow.id) > after)
+    rows = session.execute(query).all()
+    return max((row[0] for row in rows), default=after), frozenset(row[1] for row in rows)
+
+
 def newest(session: Session) -> int:
     """Return the number of the newest letter, 0 of none: it is another one whenever a letter came."""
     return int(session.execute(select(func.max(col(LetterRow.id)))).scalar_one() or 0)

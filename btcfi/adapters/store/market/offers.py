@@ -11,15 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal_column, or_, select, update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.errors import OfferGoneError
-from btcfi.adapters.store.market.tables import AccountRow, AccountState, FirmOfferRow, OfferState, TakeRow
+from btcfi.adapters.store.market.tables import (
+    AccountRow,
+    AccountState,
+    FirmOfferRow,
+    OfferState,
+    QuoteRequestRow,
+    RequestState,
+    TakeRow,
+)
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record_all, upsert
 from btcfi.adapters.store.spine.tables import CounterRow, EventRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import FirmOffer, OfferRule, SignedOffer, decode_signed_offer, encode_signed_offer
+from btcfi.market.request import decode_signed_request
 from btcfi.options.terms import InvalidTermsError, validate_terms
 from btcfi.units import Cents, UnixSeconds
 
@@ -47,15 +56,45 @@ class Posted:
 
 
 def still_open(*, now: UnixSeconds | None = None) -> ColumnElement[bool]:
-    """Return the condition that an offer is open, as the partial indexes have it. now: and that it has not lapsed."""
+    """Return the condition that an offer is open, as the partial indexes have it.
+
+    now: and that it has not lapsed; an auction, that it has begun.
+    """
     # a literal: neither database takes a partial index for a parameter that it does not know yet
     is_open: ColumnElement[bool] = col(FirmOfferRow.state) == literal_column("'open'")
-    return is_open if now is None else is_open & (col(FirmOfferRow.valid_until_unix) > now)
+    if now is None:
+        return is_open
+    begun = or_(col(FirmOfferRow.begins_unix).is_(None), col(FirmOfferRow.begins_unix) <= now)
+    return is_open & (col(FirmOfferRow.valid_until_unix) > now) & begun
 
 
 def offer_of(row: FirmOfferRow) -> SignedOffer:
     """Return what the maker signed."""
     return decode_signed_offer(json.loads(row.body))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceNow:
+    """What an offer costs at a second, for one bitcoin."""
+
+    price_sats: int
+    price_cents: int
+    step: int | None
+    """Of an auction that has begun."""
+    moves_at_unix: int | None
+    """When the next step begins, the first one too; None where nothing moves any more."""
+
+
+def price_now(row: FirmOfferRow, now: UnixSeconds) -> PriceNow:
+    """Return what an offer costs: of an auction what its maker signed for this second, however late our tick is."""
+    if row.begins_unix is None:
+        return PriceNow(price_sats=row.price_sats, price_cents=row.price_cents, step=None, moves_at_unix=None)
+    offer = offer_of(row).offer
+    price, price_cents = offer.prices(_shown_step(offer, now))
+    return PriceNow(
+        price_sats=price, price_cents=price_cents, step=offer.step_at(now),
+        moves_at_unix=None if offer.auction is None else offer.auction.moves_at(now),
+    )  # fmt: skip
 
 
 def find_offer(session: Session, offer_id: str) -> FirmOfferRow:
@@ -90,8 +129,10 @@ def post_offers(
     desk = json.loads(account.registration)["desk"]
     refused: dict[int, InvalidInputError] = {}
     fit: dict[str, int] = {}
+    asked = _asked(session, offers)
     for place, (name, one) in enumerate(zip(ids, offers, strict=True)):
-        if (problem := _unfit(account, desk, one, rule, market=market, now=now)) is not None:
+        problem = _unfit(account, desk, one, rule, market=market, now=now) or _no_answer(one, asked, now=now)
+        if problem is not None:
             refused[place] = problem
         else:
             fit.setdefault(name, place)
@@ -129,6 +170,30 @@ def _untakeable(offer: FirmOffer, market: Market) -> InvalidInputError | None:
     except InvalidTermsError as e:
         return InvalidInputError("instrument", f"{offer.instrument.name}: {e.field} {e.problem}", e.expected)
     return None
+
+
+def _asked(session: Session, offers: Sequence[SignedOffer]) -> dict[str, QuoteRequestRow]:
+    """Return the requests that offers name, held as they are until this transaction ends."""
+    wanted = sorted({one.offer.request.hex() for one in offers if one.offer.request is not None})
+    if not wanted:
+        return {}
+    query = select(QuoteRequestRow).where(col(QuoteRequestRow.id).in_(wanted)).order_by(col(QuoteRequestRow.id))
+    held = query.with_for_update(read=True)
+    return {row.id: row for row in session.execute(held, execution_options={"populate_existing": True}).scalars()}
+
+
+def _no_answer(
+    signed: SignedOffer, asked: Mapping[str, QuoteRequestRow], *, now: UnixSeconds
+) -> InvalidInputError | None:
+    """Return why an offer is no answer to the request that it names, None where it is one, or names none."""
+    offer = signed.offer
+    if offer.request is None:
+        return None
+    row = asked.get(offer.request.hex())
+    if row is None or row.state != RequestState.OPEN or row.valid_until_unix <= now:
+        problem = f"{offer.request.hex()[:16]} is {'not there' if row is None else 'over'}"
+        return InvalidInputError("request", problem, "an open request: `btcfi market requests` lists them")
+    return decode_signed_request(json.loads(row.body)).request.misses(offer)
 
 
 def _store(
@@ -177,15 +242,48 @@ def _known(
 
 def _row(name: str, signed: SignedOffer, *, rank: int, now: UnixSeconds) -> dict[str, Any]:
     offer = signed.offer
+    price, price_cents = offer.prices(_shown_step(offer, now))
     return {
         "id": name, "account_id": offer.maker.hex(), "instrument": offer.instrument.name,
-        "expiry_unix": offer.instrument.expiry, "side": offer.side.value, "price_sats": offer.price,
-        "price_cents": offer.price_cents, "quantity": offer.quantity, "minimum": offer.minimum,
+        "expiry_unix": offer.instrument.expiry, "side": offer.side.value, "price_sats": price,
+        "price_cents": price_cents, "request_id": None if offer.request is None else offer.request.hex(),
+        "begins_unix": None if offer.auction is None else offer.auction.begins,
+        "moves_at_unix": None if offer.auction is None else offer.auction.moves_at(now),
+        "quantity": offer.quantity, "minimum": offer.minimum,
         "remaining": offer.quantity, "valid_until_unix": offer.valid_until,
         "taker": None if offer.taker is None else offer.taker.hex(), "number": offer.number,
         "body": json.dumps(encode_signed_offer(signed)), "state": OfferState.OPEN.value, "rank": rank,
         "created_at_unix": now, "updated_at_unix": now,
     }  # fmt: skip
+
+
+def _shown_step(offer: FirmOffer, now: UnixSeconds) -> int | None:
+    return None if offer.auction is None else offer.auction.step_at(now) or 0
+
+
+def move_prices(session: Session, *, now: UnixSeconds) -> int:
+    """Give open auctions the prices of the steps that have begun, AT_ONCE at most, and return how many moved.
+
+    What a take pays does not depend on it: that is the step which the take names, from what the maker signed.
+    """
+    due = select(FirmOfferRow).where(still_open(), col(FirmOfferRow.moves_at_unix) <= now).limit(AT_ONCE)
+    held = due.order_by(col(FirmOfferRow.id)).with_for_update(key_share=True, skip_locked=True)
+    rows = list(session.execute(held, execution_options={"populate_existing": True}).scalars())
+    for row in rows:
+        offer = offer_of(row).offer
+        row.price_sats, row.price_cents = offer.prices(_shown_step(offer, now))
+        row.moves_at_unix = None if offer.auction is None else offer.auction.moves_at(now)
+    session.flush()
+    return len(rows)
+
+
+def withdraw_answers(session: Session, request_id: str, *, now: UnixSeconds) -> int:
+    """Withdraw the open answers to a request that is over, and return how many.
+
+    One that somebody else holds at this moment is left to lapse by itself: nobody waits for it.
+    """
+    query = select(FirmOfferRow).where(col(FirmOfferRow.request_id) == request_id, still_open())
+    return len(_end(session, query, OfferState.WITHDRAWN, now, skip_locked=True))
 
 
 def take_ranks(session: Session, many: int) -> int:
@@ -223,9 +321,11 @@ def expire_offers(session: Session, *, now: UnixSeconds) -> int:
     return len(_end(session, lapsed.limit(AT_ONCE), OfferState.EXPIRED, now))
 
 
-def _end(session: Session, query: Any, state: OfferState, now: UnixSeconds) -> list[FirmOfferRow]:  # noqa: ANN401
+def _end(
+    session: Session, query: Any, state: OfferState, now: UnixSeconds, *, skip_locked: bool = False  # noqa: ANN401
+) -> list[FirmOfferRow]:  # fmt: skip
     # in one order, so that two that end the same offers wait for each other in one direction
-    locked = query.order_by(col(FirmOfferRow.id)).with_for_update(key_share=True)
+    locked = query.order_by(col(FirmOfferRow.id)).with_for_update(key_share=True, skip_locked=skip_locked)
     rows = session.execute(locked, execution_options={"populate_existing": True}).scalars()
     return [one.row for one in cross_all(session, [Crossing(row=row) for row in rows], state, now=now)]
 

@@ -91,6 +91,9 @@ class OfferState(StrEnum):
     """Its maker did not sign what was taken of it."""
 
 
+MOVES: Final = "state = 'open' AND moves_at_unix IS NOT NULL"
+
+
 class FirmOfferRow(SQLModel, table=True):
     """A maker's offer: ``open -> taken | withdrawn | expired | broken``; open again when a take of it fails."""
 
@@ -119,6 +122,9 @@ class FirmOfferRow(SQLModel, table=True):
               postgresql_where=text("state = 'open'")),
         Index("ix_firm_offer_taken_of", "account_id", "valid_until_unix", sqlite_where=text("state = 'taken'"),
               postgresql_where=text("state = 'taken'")),
+        Index("ix_firm_offer_moving", "moves_at_unix", sqlite_where=text(MOVES), postgresql_where=text(MOVES)),
+        Index("ix_firm_offer_answering", "request_id", sqlite_where=text("request_id IS NOT NULL"),
+              postgresql_where=text("request_id IS NOT NULL")),
         Index("ix_firm_offer_of", "account_id", "created_at_unix", "id"),
         Index("ix_firm_offer_newest", "created_at_unix", "id"),
         Index("ix_firm_offer_state", "state"),
@@ -132,9 +138,9 @@ class FirmOfferRow(SQLModel, table=True):
     side: str
     """``bid`` or ``ask``: what the maker does."""
     price_sats: int = Field(sa_column=big_integer())
-    """For one bitcoin."""
+    """For one bitcoin; of an auction, at the step that the clock's tick has seen last."""
     price_cents: int = Field(sa_column=big_integer())
-    """For one bitcoin."""
+    """For one bitcoin, likewise."""
     quantity: int = Field(sa_column=big_integer())
     """Hundredths of a bitcoin, as the next two."""
     minimum: int = Field(sa_column=big_integer())
@@ -143,6 +149,12 @@ class FirmOfferRow(SQLModel, table=True):
     valid_until_unix: int = Field(sa_column=big_integer())
     taker: str | None = None
     """The one account that may take it; NULL: any."""
+    request_id: str | None = None
+    """The request that it answers."""
+    begins_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """Of an auction: before it the offer is nobody's to see or take. NULL: its price does not move."""
+    moves_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    """When the two prices are the next step's; NULL: they stay."""
     number: int = Field(sa_column=big_integer())
     """The maker's own."""
     body: str = Field(sa_column=Column(Text, nullable=False))
@@ -150,6 +162,59 @@ class FirmOfferRow(SQLModel, table=True):
     state: str = OfferState.OPEN.value
     rank: int = Field(sa_column=big_integer())
     """Its place among offers of one price: the lowest is taken first."""
+    created_at_unix: int = Field(sa_column=big_integer())
+    updated_at_unix: int = Field(sa_column=big_integer())
+
+
+class RequestState(StrEnum):
+    """Where a request for quotes is in its life."""
+
+    OPEN = "open"
+    FILLED = "filled"
+    """As much of its answers was taken as it asked for."""
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+
+
+class QuoteRequestRow(SQLModel, table=True):
+    """What an account asks quotes for: ``open -> filled | withdrawn | expired``."""
+
+    __tablename__: ClassVar[str] = "quote_request"
+    __machine__: ClassVar[Machine[RequestState]] = Machine(
+        states=RequestState,
+        edges=edges(
+            (RequestState.OPEN, RequestState.FILLED),
+            (RequestState.OPEN, RequestState.WITHDRAWN),
+            (RequestState.OPEN, RequestState.EXPIRED),
+        ),
+        ends=frozenset({RequestState.FILLED, RequestState.WITHDRAWN, RequestState.EXPIRED}),
+    )
+    __table_args__ = (
+        UniqueConstraint("account_id", "number"),
+        Index("ix_quote_request_open", "created_at_unix", "id", sqlite_where=text("state = 'open'"),
+              postgresql_where=text("state = 'open'")),
+        Index("ix_quote_request_lapsing", "valid_until_unix", sqlite_where=text("state = 'open'"),
+              postgresql_where=text("state = 'open'")),
+        Index("ix_quote_request_of", "account_id", "created_at_unix", "id"),
+        Index("ix_quote_request_newest", "created_at_unix", "id"),
+        Index("ix_quote_request_state", "state"),
+    )  # fmt: skip
+
+    id: str = Field(primary_key=True)
+    """What its taker signed, hex."""
+    account_id: str = Field(foreign_key="account.id")
+    """Who asks, and alone may take the answers."""
+    instrument: str
+    wanted: str
+    """``buy``, ``sell`` or ``both``: what the account would do."""
+    quantity: int = Field(sa_column=big_integer())
+    """Hundredths of a bitcoin."""
+    valid_until_unix: int = Field(sa_column=big_integer())
+    number: int = Field(sa_column=big_integer())
+    """The account's own."""
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """JSON, signed by the account."""
+    state: str = RequestState.OPEN.value
     created_at_unix: int = Field(sa_column=big_integer())
     updated_at_unix: int = Field(sa_column=big_integer())
 
@@ -214,8 +279,9 @@ class TakeRow(SQLModel, table=True):
     quantity: int = Field(sa_column=big_integer())
     """Hundredths of a bitcoin."""
     instrument: str
-    """Of its offer, as the next three."""
+    """Of its offer, as the next one."""
     side: str
+    # of the take: an auction's price at the step that it names
     price_sats: int = Field(sa_column=big_integer())
     price_cents: int = Field(sa_column=big_integer())
     body: str = Field(sa_column=Column(Text, nullable=False))
@@ -230,4 +296,65 @@ class TakeRow(SQLModel, table=True):
     """Milliseconds by the database's clock, as the next one."""
     checked_ms: int | None = Field(default=None, sa_column=big_integer(nullable=True))
     checked_at_unix: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    updated_at_unix: int = Field(sa_column=big_integer())
+
+
+class CloseState(StrEnum):
+    """How far a close of an option at a price that both sides name has come."""
+
+    OFFERED = "offered"
+    ANSWERED = "answered"
+    """The other side's half is here, and checked."""
+    SIGNED = "signed"
+    """Both halves are here, and it is sent."""
+    DONE = "done"
+    """It is as deep in the chain as the preset asks."""
+    OVER = "over"
+
+
+PENDING_CLOSES: Final = (CloseState.OFFERED, CloseState.ANSWERED)
+"""States in which a half is missing: they lapse."""
+
+
+class CloseRow(SQLModel, table=True):
+    """An offer of one side of an option to close it: ``offered -> answered -> signed -> done``, or ``over``."""
+
+    __tablename__: ClassVar[str] = "market_close"
+    __machine__: ClassVar[Machine[CloseState]] = Machine(
+        states=CloseState,
+        edges=edges(
+            (CloseState.OFFERED, CloseState.ANSWERED),
+            (CloseState.ANSWERED, CloseState.SIGNED),
+            (CloseState.SIGNED, CloseState.DONE),
+            (CloseState.DONE, CloseState.SIGNED),  # reorganised away
+            # of what is signed: something else has spent the collateral
+            ((*PENDING_CLOSES, CloseState.SIGNED), CloseState.OVER),
+        ),
+        ends=frozenset({CloseState.DONE, CloseState.OVER}),
+    )
+    __table_args__ = (
+        Index("ix_market_close_option", "option_id", "state"),
+        Index("ix_market_close_txid", "txid"),
+        Index("ix_market_close_lapsing", "state", "valid_until_unix"),
+    )
+
+    id: str = Field(primary_key=True)
+    """Of the offer, hex."""
+    option_id: str = Field(foreign_key="option.id")
+    by: str
+    """``buyer`` or ``seller``: who offers it."""
+    state: str = CloseState.OFFERED.value
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """JSON of the offer, as its letter said it."""
+    answer: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    """JSON of the other side's half: a partial signature, which the proposer never gets."""
+    payout_sats: int = Field(sa_column=big_integer())
+    """The buyer's, as offered; what the chain pays is in the next three, once both have signed."""
+    paid_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    returned_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    fee_sats: int | None = Field(default=None, sa_column=big_integer(nullable=True))
+    txid: str | None = None
+    problem: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    valid_until_unix: int = Field(sa_column=big_integer())
+    created_at_unix: int = Field(sa_column=big_integer())
     updated_at_unix: int = Field(sa_column=big_integer())

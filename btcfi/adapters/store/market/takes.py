@@ -1,6 +1,6 @@
 """Takes: one transaction each, from the offer's quantity to the option that both signed texts make.
 
-Locks are taken in one order: the option, its contract, the take, the counter of ranks, offers.
+Locks are taken in one order: the option, its contract, the take, a request, the counter of ranks, offers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.accounts import account
-from btcfi.adapters.store.market.errors import OfferGoneError, SuspendedError
+from btcfi.adapters.store.market.errors import OfferGoneError, StepAheadError, SuspendedError
 from btcfi.adapters.store.market.offers import (
     find_offer,
     give_back,
@@ -21,6 +21,7 @@ from btcfi.adapters.store.market.offers import (
     offer_of,
     reserve,
 )
+from btcfi.adapters.store.market.requests import fill, locked_request
 from btcfi.adapters.store.market.tables import (
     PENDING_TAKES,
     AccountState,
@@ -43,7 +44,7 @@ from btcfi.adapters.store.spine.database import clock_of
 from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError
-from btcfi.market.firm_offer import Deal, SignedTake, deal_of, encode_signed_take
+from btcfi.market.firm_offer import Deal, SignedTake, deal_of, early_by, encode_signed_take
 from btcfi.options.terms import validate_terms
 from btcfi.units import UnixSeconds
 
@@ -66,14 +67,17 @@ def take(
 
     The caller has checked the signature. now: the market's clock. wall: the wall's, by which offers and takes hold.
     before: a market of this rule that was read a moment ago, as ``read_market`` has it. Raises NotFoundError,
-    OfferGoneError, SuspendedError, InvalidInputError and InvalidTermsError naming the field, NoPriceYetError,
-    UnfitPriceError, BacklogFullError.
+    OfferGoneError, StepAheadError, SuspendedError, InvalidInputError and InvalidTermsError naming the field,
+    NoPriceYetError, UnfitPriceError, BacklogFullError.
     """
     wanted, name = signed.take, signed.take.id.hex()
     if (known := session.get(TakeRow, name)) is not None:
         return known
     row = find_offer(session, wanted.offer_id.hex())
-    deal = deal_of(offer_of(row).offer, wanted)
+    offered = offer_of(row).offer
+    deal = deal_of(offered, wanted)
+    if early := early_by(offered, wanted, wall):
+        raise StepAheadError(row.id, wanted.step or 0, early)
     if wanted.valid_until <= wall:
         raise InvalidInputError("take.valid_until", f"{wall - wanted.valid_until} s ago", "a second in the future")
     if (taker := account(session, wanted.taker.hex())).state != AccountState.OPEN:
@@ -81,13 +85,17 @@ def take(
     _refuse_flood(session, taker.id)
     market = _fit_market(session, deal, rule, now=now, wall=wall, before=before)
     refuse_above(session, rule.max_backlog)
+    asked = None if row.request_id is None else locked_request(session, row.request_id)
     row = locked_offer(session, row.id)
     if (known := session.get(TakeRow, name, populate_existing=True)) is not None:
         return known  # the same one came by another door meanwhile
     if row.valid_until_unix <= wall:
         raise OfferGoneError(row.id, f"has lapsed {wall - row.valid_until_unix} s ago")
     reserve(session, row, wanted.quantity, now=wall)
-    return _store(session, signed, row, deal, market=market, rule=rule, now=now, wall=wall)
+    made = _store(session, signed, row, deal, market=market, rule=rule, now=now, wall=wall)
+    if asked is not None:
+        fill(session, asked, now=wall)
+    return made
 
 
 def _refuse_flood(session: Session, taker: str) -> None:
@@ -129,7 +137,7 @@ def _store(
     row = TakeRow(
         id=name, option_id=wanted.option_id, offer_id=offer.id, maker=offer.account_id,
         taker=wanted.taker.hex(), quantity=wanted.quantity, instrument=offer.instrument, side=offer.side,
-        price_sats=offer.price_sats, price_cents=offer.price_cents, body=json.dumps(encode_signed_take(signed)),
+        price_sats=wanted.price, price_cents=wanted.price_cents, body=json.dumps(encode_signed_take(signed)),
         created_at_unix=wall, created_ms=_milliseconds(session), updated_at_unix=wall,
     )  # fmt: skip
     session.add(row)

@@ -17,9 +17,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market.offers import still_open
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, TakeRow
-from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
-from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page
+from btcfi.adapters.store.market.requests import asked_still
+from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, QuoteRequestRow, TakeRow
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState, SettlementRow
+from btcfi.adapters.store.options.views import options_of, settlements_of
+from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page, stretch
+from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.market.firm_offer import Side
 from btcfi.units import UnixSeconds
 
@@ -139,6 +142,45 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
     )  # fmt: skip
 
 
+def answers(session: Session, request_id: str, now: UnixSeconds, *, limit: int = 200) -> BookSides:
+    """Return the best open answers to a request, ``limit`` a side."""
+    sides = []
+    for side in (Side.BID, Side.ASK):
+        price = col(FirmOfferRow.price_sats)
+        query = select(FirmOfferRow).where(
+            FirmOfferRow.request_id == request_id, aside(FirmOfferRow.side) == side.value, still_open(now=now)
+        )
+        order = price.desc() if side is Side.BID else price.asc()
+        sides.append(session.exec(query.order_by(order, col(FirmOfferRow.rank)).limit(limit)).all())
+    return BookSides(bids=sides[0], asks=sides[1])
+
+
+def open_requests(
+    session: Session, now: UnixSeconds, *, limit: int, cursor: str | None = None
+) -> Page[QuoteRequestRow]:  # fmt: skip
+    """Return one page of the requests that can be answered, newest first: whose each is, is shown."""
+    query = select(QuoteRequestRow).where(asked_still(now=now))
+    at, key = col(QuoteRequestRow.created_at_unix), col(QuoteRequestRow.id)
+    return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+
+
+def requests_of(
+    session: Session, account: str | None, *, limit: int, cursor: str | None = None
+) -> Page[QuoteRequestRow]:  # fmt: skip
+    """Return one page of an account's requests, newest first. account: None: of all. Raises NoSuchPageError."""
+    query = select(QuoteRequestRow)
+    if account is not None:
+        query = query.where(QuoteRequestRow.account_id == account)
+    at, key = col(QuoteRequestRow.created_at_unix), col(QuoteRequestRow.id)
+    return newest_page(session, query, at, key, limit=limit, cursor=cursor)
+
+
+def request_of(session: Session, account: str | None, request_id: str) -> QuoteRequestRow | None:
+    """Return a request of an account. account: None: of any."""
+    row = session.get(QuoteRequestRow, request_id)
+    return row if row is not None and account in (None, row.account_id) else None
+
+
 def expiries(session: Session, now: UnixSeconds) -> Sequence[int]:
     """Return the expiries that have an open offer, the next first."""
     at = col(FirmOfferRow.expiry_unix)
@@ -220,6 +262,45 @@ def positions(
         for row in page.rows
     ]  # fmt: skip
     return Page(rows=rows, following=page.following)
+
+
+EVENTFUL: Final = ("take", "option", "settlement")
+"""What an account hears of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEdge:
+    """An edge that something of an account crossed."""
+
+    event: EventRow
+    option: OptionRow
+    settlement: SettlementRow | None
+    """Of an edge of a settlement."""
+
+
+def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
+    """Return an account's edges among the ``limit`` of everybody's after an event, oldest first; and the last one's id.
+
+    Who follows goes on from there: below ``limit`` edges there are no more now.
+    """
+    everybodys = select(EventRow).where(aside(EventRow.entity).in_(EVENTFUL))
+    rows = stretch(session, everybodys, col(EventRow.id), beyond=(after,), limit=limit)
+    named: dict[str, set[str]] = {entity: set() for entity in EVENTFUL}
+    for row in rows:
+        named[row.entity].add(row.entity_id)
+    taken = session.exec(select(TakeRow).where(col(TakeRow.id).in_(named["take"]))).all() if named["take"] else ()
+    settled = settlements_of(session, named["settlement"])
+    about = {("take", row.id): row.option_id for row in taken}
+    about |= {("settlement", name): row.option_id for name, row in settled.items()}
+    about |= {("option", name): name for name in named["option"]}
+    options = options_of(session, set(about.values()))
+    found = []
+    for row in rows:
+        option = options.get(about.get((row.entity, row.entity_id), ""))
+        if option is not None and account in {option.writer, option.holder}:
+            settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
+            found.append(AccountEdge(event=row, option=option, settlement=settlement))
+    return found, rows[-1].id or after if rows else after
 
 
 # ---- everybody's

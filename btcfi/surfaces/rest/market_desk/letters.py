@@ -81,7 +81,7 @@ def add_letters(routes: APIRouter, deps: Deps, bell: Bell) -> None:
             held.enter_context(places.place(account))
             held.enter_context(bell.heard())
             while True:
-                rung = bell.next()
+                rung = bell.next(account)
                 found = await run_in_threadpool(read)
                 left = ends - asyncio.get_running_loop().time()
                 if found.letters or left <= 0 or bell.closing or await request.is_disconnected():

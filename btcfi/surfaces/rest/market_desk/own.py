@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from btcfi.adapters.store.market import accounts, offers, takes, views
+from btcfi.adapters.store.market import accounts, failing, offers, takes, views
 from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.offers import Posted
 from btcfi.adapters.store.market.tables import (
@@ -37,6 +37,7 @@ from btcfi.surfaces.rest.market_desk import shapes
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.streams import Id
 from btcfi.surfaces.rest.turns import Rates
+from btcfi.units import UnixSeconds
 
 REFUSALS: Final = documented(401, 403, 422, 429, 503)
 MISSING: Final = REFUSALS | documented(404)
@@ -108,7 +109,7 @@ def add_offers(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         account, state = whose(caller, query.account), None if query.state is None else query.state.value
         with deps.store.reading() as session:
             page = views.offers_of(session, account, state=state, limit=query.limit, cursor=query.cursor)
-        return shapes.OfferPage(items=[_offer(row) for row in page.rows], next_cursor=page.following)
+        return shapes.OfferPage(items=[_offer(row, deps.clock()) for row in page.rows], next_cursor=page.following)
 
     @routes.delete("/offers", responses=REFUSALS, openapi_extra={ROLE: SIGNED})
     def withdraw_all(caller: Signer) -> shapes.OffersWithdrawn:
@@ -155,6 +156,20 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         if row is None:
             raise NotFoundError("take", take_id[:64])
         return _taken(row)
+
+    @routes.delete("/takes/{take_id}", responses=MISSING | documented(409), openapi_extra={ROLE: SIGNED})
+    def cancel_take(caller: Signer, take_id: Id) -> shapes.Take:
+        """Cancel a take of the account, or of an offer of its, before both have signed; again changes nothing.
+
+        It fails by the fault of who cancels it.
+        """
+        with deps.store.transaction() as session:
+            row = views.take_of(session, caller.account or "", take_id)
+            if row is None:
+                raise NotFoundError("take", take_id[:64])
+            cancelled = _taken(failing.cancel(session, row, caller.account or "", now=deps.clock()))
+        deps.submit("exchange", cancelled.option_id)
+        return cancelled
 
     @routes.get("/fills", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
     def my_fills(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.TakePage:
@@ -245,7 +260,7 @@ def _take(deps: Deps, caller: Caller, seen: Market, body: shapes.SignedTake) -> 
         raise NoDeskError
     if caller.suspended:
         raise SuspendedError((caller.account or "")[:16])
-    signed = decode_signed_take(body.model_dump(mode="json"))
+    signed = decode_signed_take(body.model_dump(mode="json", exclude_unset=True))  # as it was sent: null is not absent
     if signed.take.taker.hex() != caller.account:
         raise InvalidInputError("taker", signed.take.taker.hex()[:16], f"{caller.account}, the caller")
     check_take(signed, bytes.fromhex(caller.request_key))
@@ -272,10 +287,12 @@ def _posted(one: Posted) -> shapes.OfferPosted:
     return shapes.OfferPosted(id=one.offer_id, state=state, problem=one.problem, field=one.field)
 
 
-def _offer(row: FirmOfferRow) -> shapes.OwnOffer:
+def _offer(row: FirmOfferRow, now: UnixSeconds) -> shapes.OwnOffer:
+    at = offers.price_now(row, now)
     return shapes.OwnOffer(
-        id=row.id, account=row.account_id, instrument=row.instrument, side=Side(row.side), price_sats=row.price_sats,
-        price_cents=row.price_cents, quantity_centi_btc=row.quantity, remaining_centi_btc=row.remaining,
+        id=row.id, account=row.account_id, instrument=row.instrument, side=Side(row.side), price_sats=at.price_sats,
+        price_cents=at.price_cents, request_id=row.request_id, step=at.step, moves_at_unix=at.moves_at_unix,
+        quantity_centi_btc=row.quantity, remaining_centi_btc=row.remaining,
         minimum_centi_btc=row.minimum, valid_until_unix=row.valid_until_unix, taker=row.taker, number=row.number,
         state=OfferState(row.state), created_at_unix=row.created_at_unix,
     )  # fmt: skip

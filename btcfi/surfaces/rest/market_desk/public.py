@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
 from fastapi.concurrency import run_in_threadpool
 
 from btcfi.adapters.store.market import views
+from btcfi.adapters.store.market.offers import price_now
 from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.options import NoPriceYetError
 from btcfi.adapters.store.options.sales import Market
@@ -24,7 +24,7 @@ from btcfi.surfaces.rest.market_desk import shapes
 from btcfi.surfaces.rest.market_desk.listing import Listed, Listing
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.schemas import OptionType
-from btcfi.units import CentiBtc
+from btcfi.units import CentiBtc, UnixSeconds
 
 REFUSALS: Final = documented(401, 403, 422, 429, 503)
 
@@ -65,9 +65,10 @@ def add_public(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     ) -> shapes.Book:  # fmt: skip
         """Return the open offers of an instrument; those for one account alone are that account's to see."""
         name = parse_instrument(instrument).name
+        now = deps.clock()
         with deps.store.reading() as session:
-            sides = views.book(session, name, deps.clock(), account=caller.account, limit=query.limit)
-        return shapes.Book(instrument=name, bids=_offers(sides.bids), asks=_offers(sides.asks))
+            sides = views.book(session, name, now, account=caller.account, limit=query.limit)
+        return shapes.Book(instrument=name, bids=bids_of(sides, now), asks=asks_of(sides, now))
 
     @routes.get("/trades", responses=REFUSALS, openapi_extra={ROLE: READ})
     def trades(_caller: Reader, query: Annotated[shapes.TradeQuery, Query()]) -> shapes.TradePage:
@@ -143,14 +144,24 @@ def _instrument(one: instruments.Instrument, *, listed: bool) -> shapes.Instrume
     )  # fmt: skip
 
 
-def _offers(rows: Sequence[FirmOfferRow]) -> list[shapes.BookOffer]:
-    return [
-        shapes.BookOffer(
-            id=row.id, price_sats=row.price_sats, price_cents=row.price_cents, quantity_centi_btc=row.remaining,
-            minimum_centi_btc=row.minimum, valid_until_unix=row.valid_until_unix, signed=json.loads(row.body),
-        )
-        for row in rows
-    ]  # fmt: skip
+def bids_of(sides: views.BookSides, now: UnixSeconds) -> list[shapes.BookOffer]:
+    """Return who buys, the best first."""
+    return sorted((_book_offer(row, now) for row in sides.bids), key=lambda one: -one.price_sats)
+
+
+def asks_of(sides: views.BookSides, now: UnixSeconds) -> list[shapes.BookOffer]:
+    """Return who writes, the best first."""
+    return sorted((_book_offer(row, now) for row in sides.asks), key=lambda one: one.price_sats)
+
+
+def _book_offer(row: FirmOfferRow, now: UnixSeconds) -> shapes.BookOffer:
+    # sorted again above, and stably: an auction may have moved since the store's last tick
+    at = price_now(row, now)
+    return shapes.BookOffer(
+        id=row.id, price_sats=at.price_sats, price_cents=at.price_cents, quantity_centi_btc=row.remaining,
+        minimum_centi_btc=row.minimum, valid_until_unix=row.valid_until_unix, step=at.step,
+        moves_at_unix=at.moves_at_unix, signed=json.loads(row.body),
+    )  # fmt: skip
 
 
 def _trade(one: views.Trade) -> shapes.Trade:

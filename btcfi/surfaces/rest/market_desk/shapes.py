@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictInt, computed_field
 
-from btcfi.adapters.store.market.tables import AccountState, Carrier, Fault, OfferState, TakeState
+from btcfi.adapters.store.market.tables import AccountState, Carrier, Fault, OfferState, RequestState, TakeState
+from btcfi.market.auction import LEAST_STEP_SECONDS, MOST_STEP_SECONDS, MOST_STEPS
 from btcfi.market.firm_offer import TICK_SATS, Side
 from btcfi.market.instrument import LONGEST_NAME
+from btcfi.market.request import Wanted
 from btcfi.options.terms import MAX_QUANTITY
 from btcfi.surfaces.rest.schemas import MAX_UNIX, Answer, Option, OptionType, Request, When
 from btcfi.surfaces.rest.times import iso
@@ -78,6 +81,21 @@ class SignedRegistration(SignedText):
     """BIP340, hex."""
 
 
+class Auction(Request):
+    """How an offer's price moves, by steps of the clock; the offer's own price is that of step 0."""
+
+    begins_unix: Time
+    """When step 0 begins; before it nothing is taken."""
+    step_seconds: int = Field(strict=True, ge=LEAST_STEP_SECONDS, le=MOST_STEP_SECONDS)
+    """Of each step."""
+    steps: int = Field(strict=True, ge=1, le=MOST_STEPS)
+    """How often the price moves."""
+    last_sats: PriceSats
+    """The last step's price: below the first of an ask, above it of a bid."""
+    last_cents: PriceCents
+    """The last step's price."""
+
+
 class SignedOffer(SignedText):
     """A firm offer, signed by its maker's request key."""
 
@@ -107,6 +125,10 @@ class SignedOffer(SignedText):
     """The maker's own: each once."""
     taker: Key | None = None
     """The one account that may take it; left out: any."""
+    request: Key | None = None
+    """The request that it answers, whose taker it names; left out: none."""
+    auction: Auction | None = None
+    """How its price moves; left out: it does not."""
     signature: Signature
     """BIP340, hex."""
 
@@ -132,6 +154,33 @@ class SignedTake(SignedText):
     """From this second on neither side signs anything of it that it has not signed before."""
     number: Number
     """The taker's own: the same again is the same take."""
+    step: int | None = Field(default=None, strict=True, ge=0, le=MOST_STEPS)
+    """The step of an auction whose price it is, which must have begun; left out: the offer's price does not move."""
+    signature: Signature
+    """BIP340, hex."""
+
+
+class SignedQuoteRequest(SignedText):
+    """A request for quotes, signed by the request key of who asks."""
+
+    type: Literal["btcfi/quote-request"]
+    """Of the text."""
+    version: Literal[1]
+    """Of the text."""
+    taker: Key
+    """The account that asks: makers see it, and answer it alone."""
+    desk: Key
+    """This service's key, x-only, hex."""
+    instrument: Name
+    """Its one name, listed or not."""
+    wanted: Wanted
+    """What the account would do: buy, sell, or both, which says nothing."""
+    quantity_centi_btc: Quantity
+    """The most that an answer may be of."""
+    valid_until_unix: Time
+    """From this second on nobody answers it."""
+    number: Number
+    """The account's own: the same again is the same request."""
     signature: Signature
     """BIP340, hex."""
 
@@ -150,6 +199,15 @@ class PostLetter(Request):
     """OPTION.KIND."""
     sealed: str = Field(min_length=4)
     """Sealed to the desk's box key, base64."""
+
+
+class SignInAnswer(Request):
+    """That a browser may look as this account, once its owner has typed there what the answer says."""
+
+    browser: str = Field(max_length=80)
+    """As the owner was shown it, and agreed to."""
+    address: str = Field(max_length=80)
+    """Likewise."""
 
 
 class LetterQuery(Request):
@@ -189,6 +247,13 @@ class OwnOffers(OwnQuery):
 
     state: OfferState | None = None
     """Only those in this state."""
+
+
+class RequestsQuery(OwnQuery):
+    """Which requests, and which page."""
+
+    own: bool = False
+    """Only the account's own, whatever became of them; left out: everybody's that can be answered."""
 
 
 class AccountQuery(_Page):
@@ -449,8 +514,17 @@ class BookOffer(Answer):
     """The least that one take may be of."""
     valid_until_unix: int
     """From this second on it is no more."""
+    step: int | None
+    """Of an auction: the step that has begun, which a take at this price names; null: its price does not move."""
+    moves_at_unix: int | None
+    """When the next step begins; null where nothing moves any more."""
     signed: dict[str, Any]
     """What its maker signed: a taker checks it, and keeps it."""
+
+    @computed_field
+    def moves_at(self) -> str | None:
+        """ISO 8601: when the next step begins."""
+        return None if self.moves_at_unix is None else iso(self.moves_at_unix)
 
     @computed_field
     def valid_until(self) -> str:
@@ -552,12 +626,23 @@ class OwnOffer(Answer):
     """From this second on it is no more."""
     taker: str | None
     """The one account that may take it; null: any."""
+    request_id: str | None
+    """The request that it answers; null: none."""
+    step: int | None
+    """Of an auction: the step that has begun; null before the first, and of a price that does not move."""
+    moves_at_unix: int | None
+    """When the next step begins, the first one too; null where nothing moves any more."""
     number: int
     """Its maker's own."""
     state: OfferState
     """Where it stands."""
     created_at_unix: int
     """When it was posted."""
+
+    @computed_field
+    def moves_at(self) -> str | None:
+        """ISO 8601: when the next step begins."""
+        return None if self.moves_at_unix is None else iso(self.moves_at_unix)
 
     @computed_field
     def created_at(self) -> str:
@@ -577,6 +662,68 @@ class OfferPage(Answer):
     """The offers."""
     next_cursor: str | None
     """Names the next page; null on the last."""
+
+
+class QuoteRequest(Answer):
+    """A request for quotes, as makers see it."""
+
+    id: str
+    """What its taker signed: an answer names it."""
+    taker: str
+    """Who asks: an answer is for this account alone."""
+    instrument: str
+    """Its one name."""
+    wanted: Wanted
+    """What the account would do: buy, sell, or both."""
+    quantity_centi_btc: int
+    """The most that an answer may be of."""
+    valid_until_unix: int
+    """From this second on nobody answers it."""
+    state: RequestState
+    """Where it stands."""
+    created_at_unix: int
+    """When it was asked."""
+    signed: dict[str, Any]
+    """What the account signed: a maker may check it."""
+
+    @computed_field
+    def valid_until(self) -> str:
+        """ISO 8601: when nobody answers it any more."""
+        return iso(self.valid_until_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was asked."""
+        return iso(self.created_at_unix)
+
+
+class QuoteRequestPage(Answer):
+    """Some requests, newest first."""
+
+    items: list[QuoteRequest]
+    """The requests."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+class QuoteAnswers(Answer):
+    """A request, and the offers that answer it and are open, on each side the best first."""
+
+    request: QuoteRequest
+    """What was asked."""
+    bids: list[BookOffer]
+    """Who would buy."""
+    asks: list[BookOffer]
+    """Who would write."""
+
+
+class RequestWithdrawn(Answer):
+    """A request that nobody answers any more."""
+
+    id: str
+    """Of the request."""
+    withdrawn: int
+    """Open answers that went with it."""
 
 
 class Take(Answer):
@@ -653,3 +800,85 @@ class PositionPage(Answer):
     """The positions."""
     next_cursor: str | None
     """Names the next page; null on the last."""
+
+
+# ---- browsers
+
+
+class SignInAsked(Answer):
+    """A browser that shows a code at the desk, and wants in."""
+
+    code: str
+    """On its screen."""
+    browser: str
+    """What it says it is."""
+    address: str
+    """Where it is, as the desk saw it."""
+    created_at_unix: int
+    """When it asked."""
+    expires_at_unix: int
+    """From then on the code is nothing."""
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it asked."""
+        return iso(self.created_at_unix)
+
+    @computed_field
+    def expires_at(self) -> str:
+        """ISO 8601: from then on the code is nothing."""
+        return iso(self.expires_at_unix)
+
+
+class SignInAnswered(Answer):
+    """What the account's owner types into that browser, and tells nobody."""
+
+    code: str
+    """The browser's."""
+    digits: str
+    """For the browser that asked: in any other they open nothing."""
+    expires_at_unix: int
+    """From then on they are nothing."""
+
+    @computed_field
+    def expires_at(self) -> str:
+        """ISO 8601: from then on they are nothing."""
+        return iso(self.expires_at_unix)
+
+
+class Eventful(StrEnum):
+    """What an account hears of."""
+
+    TAKE = "take"
+    OPTION = "option"
+    SETTLEMENT = "settlement"
+
+
+class AccountEvent(Answer):
+    """One edge that a take, an option or a settlement of the account has crossed."""
+
+    id: int
+    """Of the event: resume after it."""
+    entity: Eventful
+    """What it is of."""
+    entity_id: str
+    """Its id."""
+    option_id: str
+    """The option that it is about."""
+    role: Literal["writer", "holder"]
+    """What the account is of it."""
+    from_state: str
+    """Before."""
+    to_state: str
+    """Since."""
+    at_unix: int
+    """When."""
+    paid_sats: int | None
+    """Of a settlement: what its transaction pays the buyer; null before there is one."""
+    returned_sats: int | None
+    """Likewise, the writer."""
+
+    @computed_field
+    def at(self) -> str:
+        """ISO 8601: when."""
+        return iso(self.at_unix)

@@ -1,12 +1,12 @@
-"""Waiting for a letter: no thread is held, and one look into the store wakes whoever waits."""
+"""Waiting for a letter: no thread is held, and one look into the store wakes those to whom one came."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
-from typing import Final
+from typing import Final, Protocol
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -19,15 +19,22 @@ AGAIN_SECONDS: Final = 1.0
 """Who waits looks for itself that often: PostgreSQL commits out of the order of numbers, and a caller may be gone."""
 
 
-class Bell:
-    """Rings when the newest letter is another. One poller for a process, and none while nobody waits."""
+class Look(Protocol):
+    """How a bell looks into the store."""
 
-    def __init__(self, newest: Callable[[], int], closing: Event) -> None:
-        """``newest``: the number of the newest letter; asked in a thread. ``closing``: set when the server stops."""
-        self._newest, self._closing = newest, closing
+    def __call__(self, after: int | None) -> tuple[int, Collection[str]]:
+        """Return the number of the newest letter, and to whom those above ``after`` go; in a thread."""
+
+
+class Bell:
+    """Rings for whom a letter has come. One poller for a process, and none while nobody waits."""
+
+    def __init__(self, look: Look, closing: Event) -> None:
+        """``look``: asked in a thread. ``closing``: set when the server stops."""
+        self._look_after, self._closing = look, closing
         self._waiting = 0
         self._poller: asyncio.Task[None] | None = None
-        self._rung: asyncio.Event | None = None
+        self._rung: dict[str, asyncio.Event] = {}
 
     @property
     def waiting(self) -> int:
@@ -50,18 +57,16 @@ class Bell:
         self._waiting += 1
         loop = asyncio.get_running_loop()
         if self._poller is None or self._poller.done() or self._poller.get_loop() is not loop:
-            self._rung = asyncio.Event()
+            self._rung = {}
             self._poller = loop.create_task(self._look())
         try:
             yield
         finally:
             self._waiting -= 1
 
-    def next(self) -> asyncio.Event:
-        """Return what is set when it rings the next time; ask before looking, so that nothing comes between."""
-        if self._rung is None:
-            self._rung = asyncio.Event()
-        return self._rung
+    def next(self, account: str) -> asyncio.Event:
+        """Return what is set when it rings for an account; ask before looking, so that nothing comes between."""
+        return self._rung.setdefault(account, asyncio.Event())
 
     @staticmethod
     async def wait(rung: asyncio.Event, seconds: float) -> None:
@@ -71,19 +76,20 @@ class Bell:
                 await rung.wait()
 
     async def _look(self) -> None:
-        last: int | None = None  # the first look rings: what came before it may have come after a caller's own
+        last: int | None = None  # the first look rings for all: what came before may have come after a caller's own
         while self._waiting and not self._closing.is_set():
             try:
-                newest = await run_in_threadpool(self._newest)
+                newest, to = await run_in_threadpool(self._look_after, last)
             except BtcfiError:
-                newest = None  # each caller looks for itself, and its answer says what is wrong
-            if newest is None or newest != last:
+                self._ring(None)  # each caller looks for itself, and its answer says what is wrong
+            else:
+                self._ring(None if last is None else to)
                 last = newest
-                self._ring()
             await asyncio.sleep(LOOK_SECONDS)
-        self._ring()
+        self._ring(None)
 
-    def _ring(self) -> None:
-        rung, self._rung = self._rung, asyncio.Event()
-        if rung is not None:
-            rung.set()
+    def _ring(self, accounts: Collection[str] | None) -> None:
+        """Wake who waits for letters to these accounts. None: everybody."""
+        for one in list(self._rung) if accounts is None else accounts:
+            if (rung := self._rung.pop(one, None)) is not None:
+                rung.set()

@@ -10,10 +10,11 @@ import pytest
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.market_maker import MarketMaker
 from btcfi.adapters.party.simulated_taker import SimulatedTaker
-from btcfi.adapters.signed_http import SignedHttp
+from btcfi.adapters.signed_http import DeskRefusedError, SignedHttp
 from btcfi.errors import InvalidInputError
-from btcfi.market.firm_offer import Side
+from btcfi.market.firm_offer import Side, decode_signed_offer
 from btcfi.market.making import MakingRule
+from btcfi.market.request import Wanted
 from btcfi.units import CentiBtc, Sats
 from tests.support.accounts import DESK
 from tests.support.market_world import CALL, market
@@ -50,12 +51,12 @@ def maker_of(stand, folder, *, rule=RULE, free=lambda: COINS):
     )  # fmt: skip
 
 
-def taker_of(stand, folder, *, seed=1):
+def taker_of(stand, folder, *, seed=1, free=None):
     trader = stand.join("taker-one")
     return SimulatedTaker(
         http=http_of(stand, trader), identity=trader.identity, request_secret=trader.keystore.request_secret(),
         ledger=MarketLedger(folder / f"taker-{seed}", clock=lambda: stand.world.now), random=Random(seed),
-        clock=lambda: stand.world.now,
+        clock=lambda: stand.world.now, free=free,
     )  # fmt: skip
 
 
@@ -194,3 +195,57 @@ def test_a_desk_that_answers_nonsense_is_refused_in_words(answer, tmp_path):
         MarketMaker(**given, desk=DESK, free=lambda: COINS).withdraw_all()
     with pytest.raises(InvalidInputError):
         SimulatedTaker(**given, random=Random(1)).take_one()
+
+
+def test_a_simulated_taker_takes_nothing_that_its_coins_cannot_fund(stand, tmp_path):
+    maker_of(stand, tmp_path).round()
+    poor = taker_of(stand, tmp_path, free=lambda: Sats(0))
+    assert [poor.take_one() for _ in range(3)] == [None] * 3
+    assert list(poor.ledger.takes()) == []
+    rich = taker_of(stand, tmp_path, free=lambda: COINS)
+    assert rich.take_one() is not None
+
+
+# ---- requests
+
+UNLISTED = "BTC-25SEP26-71234-C"
+
+
+def test_a_request_is_answered_for_who_asked_and_the_answer_goes_when_it_does(stand, tmp_path):
+    maker, asker = maker_of(stand, tmp_path), stand.join("asker")
+    asked = stand.request(asker, UNLISTED, wanted=Wanted.BOTH, quantity=CentiBtc(7))
+    assert maker.round().refused == ()
+    found = stand.ask(asker, "GET", f"/requests/{asked}").json()
+    (bid,), (ask,) = found["bids"], found["asks"]
+    assert bid["price_sats"] < ask["price_sats"]
+    assert (ask["quantity_centi_btc"], ask["signed"]["taker"]) == (7, asker.identity.hex())
+    assert maker.round().posted == 0  # it stands
+    answer = decode_signed_offer(ask["signed"])
+    assert maker.ledger.offer(answer.offer.id) == answer
+    taken = stand.take(asker, answer, 7)
+    assert taken.status_code == 201, taken.text
+    maker.round()
+    assert stand.ask(asker, "GET", f"/requests/{asked}").json()["bids"] == []
+    assert {one.offer.request for one in maker.ledger.offers()} <= {None, answer.offer.request}
+    held = {one.instrument.name: one.quantity for one in maker.look().inventory.held}
+    assert held[UNLISTED] == -7
+
+
+def test_a_maker_answers_neither_itself_nor_where_it_is_told_not_to_nor_at_a_desk_where_nobody_asks(stand, tmp_path):
+    maker = maker_of(stand, tmp_path)
+    stand.request(stand.join("maker-one"), UNLISTED)
+    assert maker.look().asked == ()
+    stand.request(stand.join("asker"), UNLISTED)
+    assert len(maker.look().asked) == 1
+    maker.answers = False
+    assert maker.look().asked == ()
+    maker.answers, get = True, maker.http.get
+
+    def older(path, **given):
+        if path == "/requests":
+            raise DeskRefusedError({"detail": "not found"}, status=404)
+        return get(path, **given)
+
+    maker.http.get = older
+    assert maker.look().asked == ()
+    assert maker.round().posted > 0

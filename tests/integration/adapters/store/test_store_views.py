@@ -30,7 +30,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter",
+    "firm_offer", "take", "letter", "quote_request",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
@@ -66,7 +66,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
                 ("all, deep", None, DEEP),
             )
         }
-        for name in ("offers_of", "takes_of", "fills")
+        for name in ("offers_of", "takes_of", "fills", "requests_of")
     },
     (market, "positions"): {
         "first": lambda s: market.positions(s, "a1", limit=50),
@@ -74,8 +74,15 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "all": lambda s: market.positions(s, None, limit=50),
         "settled": lambda s: market.positions(s, "a1", states=SETTLED_OPTIONS, limit=50),
     },
+    (market, "answers"): {"": lambda s: market.answers(s, "q1", NOW)},
+    (market, "open_requests"): {
+        "first": lambda s: market.open_requests(s, NOW, limit=50),
+        "deep": lambda s: market.open_requests(s, NOW, limit=50, cursor=DEEP),
+    },
+    (market, "request_of"): {"": lambda s: market.request_of(s, "a1", "q1")},
     (market, "offer_of_account"): {"": lambda s: market.offer_of_account(s, "a1", "f1")},
     (market, "take_of"): {"": lambda s: market.take_of(s, "a1", "k1")},
+    (market, "edges_of"): {"": lambda s: market.edges_of(s, "a1", after=9)},
     (market, "trades"): {
         "first": lambda s: market.trades(s, limit=50),
         "deep": lambda s: market.trades(s, limit=50, cursor=DEEP),

@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from btcfi.adapters.store.market import offers
 from btcfi.adapters.store.prices.tables import RoundRow
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import parse_instrument
 from btcfi.options.terms import OptionKind
@@ -117,7 +118,10 @@ def test_a_ticket_walks_the_book_and_gives_the_command_of_each_take(desk):
     for part in ("mean of the 30 agreed minutes", *FACTS.oracle_urls, "2 of 3 oracles", "20 seconds", "144 blocks"):
         assert part in said, part
     assert page.count("<polyline") == 2, "at expiry and today"
-    assert "Of 1.30 BTC nobody offers 0.30;" in words(desk.get(f"/ticket/{one.name}?quantity=1.30").text)
+    assert "btcfi market request" not in page
+    more = words(desk.get(f"/ticket/{one.name}?quantity=1.30").text)
+    assert "Of 1.30 BTC nobody offers 0.30;" in more
+    assert f"btcfi market request {one.name} buy --quantity 0.30" in more
 
 
 def test_a_writers_ticket_takes_the_bids_and_its_worst_case_is_the_collateral_less_the_premium(desk):
@@ -130,8 +134,10 @@ def test_a_writers_ticket_takes_the_bids_and_its_worst_case_is_the_collateral_le
     assert f"Worst case {10_000_000 - bid.offer.price // 10:,} sats" in words(page)
 
 
-def test_where_nobody_offers_the_ticket_is_the_marks_and_has_no_command(desk):
+def test_where_nobody_offers_the_ticket_is_the_marks_and_its_command_asks_makers_for_quotes(desk):
     one = near(desk, OptionKind.PUT)
+    page = desk.get(f"/ticket/{one.name}?do=write&quantity=0.70").text
+    assert f"btcfi market request {one.name} sell --quantity 0.70" in words(page)
     page = desk.get(f"/ticket/{one.name}").text
     assert "Nobody writes it now." in words(page)
     assert command_of(page) == []
@@ -163,6 +169,27 @@ def test_a_book_shows_levels_and_what_was_withdrawn_is_gone(desk):
     with desk.world.store.transaction() as session:
         offers.withdraw_offers(session, maker.identity.hex(), None, now=desk.world.now)
     assert "Nobody writes it now." in words(desk.get(f"/book/{one.name}").text)
+
+
+def test_a_price_that_moves_stands_where_its_step_is_with_when_it_moves_next_and_where_it_ends(desk):
+    one, maker = near(desk), desk.join("maker-one")
+    still = desk.offer(maker, one.name, Side.ASK, 1_500)
+    first, last = (desk.signed(maker, one.name, Side.ASK, price).offer for price in (1_600, 1_300))
+    schedule = Auction(
+        begins=desk.world.now - 95, step_seconds=30, steps=4, last=last.price, last_cents=last.price_cents
+    )
+    falling = desk.offer(maker, one.name, Side.ASK, 1_600, auction=schedule)
+    price, cents = falling.offer.prices(3)
+    assert price < still.offer.price < first.price
+    page = desk.get(f"/book/{one.name}").text
+    assert f"Prices that move You Price now Moves Ends at buy {usd(cents)}" in words(page)
+    assert usd(last.price_cents) in words(page)
+    desk.world.seconds += 2
+    ticket = desk.get(f"/ticket/{one.name}?do=buy&quantity=0.10").text
+    assert command_of(ticket) == [f"btcfi market take {one.name}/{falling.offer.id.hex()} --quantity 0.10"]
+    with desk.world.store.transaction() as session:
+        offers.withdraw_offers(session, maker.identity.hex(), [falling.offer.id.hex()], now=desk.world.now)
+    assert "Prices that move" not in desk.get(f"/book/{one.name}").text
 
 
 def test_a_smile_is_fitted_to_one_expiry_and_the_surface_has_only_what_is_offered(quoted):

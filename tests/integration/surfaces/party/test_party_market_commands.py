@@ -1,6 +1,7 @@
 """``btcfi party join`` and ``btcfi market``: what is shown, asked and posted, and what no desk can make of it."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,14 +9,16 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.adapters.party.identity import IDENTITY_FILE
-from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError
+from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError, TakeCancelledError
 from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
 from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
 from btcfi.contracts.summary import DeclinedError
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, encode_signed_offer
+from btcfi.market.request import Wanted
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import market_cli, party_cli
 from tests.support.accounts import trader
@@ -252,6 +255,99 @@ def test_more_than_there_is_of_an_offer_is_refused_before_anything_is_signed(par
     assert party.ledger.takes() == []
 
 
+# ---- asking, and prices that move
+
+
+def test_a_request_is_signed_as_it_was_asked_and_its_answers_are_shown_to_be_taken(party, desk, offered):
+    done(party.join(desk))
+    words = ["request", NAME, "buy", "--quantity", "0.5", "--valid", "10m", "--json"]
+    said = json.loads(done(party.market(*words)).stdout)
+    (signed,) = desk.requests.values()
+    assert (signed.request.id.hex(), signed.request.wanted, signed.request.quantity) == (
+        said["request"], Wanted.BUY, 50,
+    )  # fmt: skip
+    assert signed.request.taker == party.identity
+    shown = done(party.market(*said["next"].split()[2:])).stdout
+    assert f"{NAME}/{offered.offer.id.hex()[:16]}" in shown
+    assert said["request"][:16] in done(party.market("requests")).stdout
+    gone = json.loads(done(party.market("withdraw-request", said["request"], "--json")).stdout)
+    assert gone == {"request": said["request"], "answers_withdrawn": 2}
+    assert desk.requests == {}
+    assert "requests --own" in failed(party.market("answers", said["request"]), NotFoundError)
+
+
+def test_an_offer_that_answers_a_request_is_for_who_asked_and_one_that_misses_it_is_not_signed(party, desk):
+    done(party.join(desk))
+    asked = trader("taker").request(NAME, quantity=20)
+    desk.requests[asked.request.id.hex()] = asked
+    words = ["--price-usd", "700", "--request", asked.request.id.hex()[:16], "--yes"]
+    shown = done(party.market("offer", NAME, "ask", "--quantity", "0.20", *words)).stderr
+    assert f"the account {trader('taker').identity.hex()[:16]} alone" in shown
+    (signed,) = desk.offers.values()
+    assert (signed.offer.taker, signed.offer.request) == (trader("taker").identity, asked.request.id)
+    for wrong, field in ((["ask", "--quantity", "0.21"], "quantity"), (["bid", "--quantity", "0.20"], "side")):
+        assert field in failed(party.market("offer", NAME, *wrong, *words), InvalidInputError)
+    assert "requests" in failed(party.market("offer", NAME, "ask", "--quantity", "1", "--price-usd", "7",
+                                             "--request", "ab" * 8, "--yes"), NotFoundError)  # fmt: skip
+    assert party.ledger.offers() == [signed]
+
+
+def test_an_auction_is_shown_with_its_last_price_and_signed_with_its_steps(party, desk):
+    done(party.join(desk))
+    result = done(
+        party.market("offer", NAME, "ask", "--price-usd", "700", "--price-sats", "1,000,000", "--to-usd", "350",
+                     "--steps", "5", "--step", "2m", "--quantity", "0.25", "--yes")
+    )  # fmt: skip
+    (signed,) = desk.offers.values()
+    moving = signed.offer.auction
+    assert (moving.steps, moving.step_seconds, moving.last, moving.last_cents) == (5, 120, 500_000, 35_000)
+    assert signed.offer.valid_until == moving.begins + 6 * 120
+    assert party.ledger.offers() == [signed]
+    for shown in ("5 times, every 120 s, to 0.00500000 BTC", "(125,000 sat), paid to you"):
+        assert shown in result.stderr
+    rising = ["offer", NAME, "ask", "--price-usd", "700", "--to-usd", "800", "--quantity", "0.25", "--yes"]
+    assert "auction.last" in failed(party.market(*rising), InvalidInputError)
+    assert len(party.ledger.offers()) == 1
+
+
+def test_a_take_of_an_auction_is_of_the_step_that_has_begun(party, desk):
+    done(party.join(desk))
+    began = int(time.time()) - 3_500
+    moving = Auction(begins=began, step_seconds=1_000, steps=5, last=500_000, last_cents=35_000)
+    later = replace(moving, begins=began + 10_000)
+    for number, one in enumerate((moving, later)):
+        signed = trader("maker").offer(NAME, Side.ASK, valid_until=4_000_000_000, auction=one, number=number)
+        desk.offers[signed.offer.id] = signed
+    now, then = (one.hex() for one in desk.offers)
+    result = done(party.market("take", f"{NAME}/{now[:16]}", "--quantity", "0.10", "--yes"))
+    (taken,) = desk.takes
+    assert (taken.take.step, taken.take.price, taken.take.price_cents) == (3, 700_000, 49_000)
+    assert "0.00700000 BTC, and $490.00" in result.stderr
+    assert "begins in" in failed(party.market("take", f"{NAME}/{then[:16]}", "--quantity", "0.10"), InvalidInputError)
+
+
+def test_a_cancelled_take_is_one_that_our_own_process_signs_no_more_whatever_the_desk_does(party, desk, offered):
+    done(party.join(desk))
+    which = f"{NAME}/{offered.offer.id.hex()[:16]}"
+    taken = json.loads(done(party.market("take", which, "--quantity", "0.10", "--yes", "--json")).stdout)
+    party.ledger.check_not_cancelled(taken["option"])
+    desk.refusal = ({"detail": "no"}, 409)
+    failed(party.market("cancel", taken["option"], "--yes"), DeskRefusedError)
+    with pytest.raises(TakeCancelledError):
+        party.ledger.check_not_cancelled(taken["option"])
+    said = json.loads(done(party.market("cancel", taken["option"], "--yes", "--json")).stdout)
+    assert (said["take"], said["state"], desk.takes) == (taken["take"], "failed", [])
+    failed(party.market("cancel", "t" + "0" * 32, "--yes"), NotFoundError)
+
+
+def test_a_take_of_our_offer_is_cancelled_by_its_option_and_no_other_take_for_it(party, desk, offered):
+    done(party.join(desk))
+    signed = trader("taker").take(offered, 5)
+    desk.takes.append(signed)
+    done(party.market("cancel", signed.take.option_id, "--yes"))
+    assert ("DELETE", f"/takes/{signed.take.id.hex()}") in desk.asked
+
+
 # ---- looking
 
 
@@ -272,3 +368,23 @@ def test_an_answer_of_another_shape_is_one_of_no_desk(party, desk):
     for words, answer in zip((["chain"], ["book", NAME], ["offers"], ["positions"], ["fills"]), answers, strict=True):
         desk.refusal = (answer, 200)
         failed(party.market(*words), DeskAwayError)
+
+
+# ---- a browser
+
+
+def test_a_browser_is_shown_before_it_is_let_in_and_what_was_shown_is_what_is_signed(party, desk):
+    done(party.join(desk))
+    assert "--yes" in failed(party.market("sign-in", "K7QM-2XHD"), InvalidInputError)
+    assert desk.let_in == [], "nothing is signed without a yes"
+    desk.browser["browser"] = "Safari\x1b[2J on iPhone"
+    result = done(party.market("sign-in", " k7qm-2xhd", "--yes"))
+    for said in ("192.0.2.7", "alice-1", desk.url, "nothing is signed there"):
+        assert said in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stdout.strip() == "4821 7730"
+    assert "Give them to nobody" in result.stderr
+    assert desk.let_in == [("K7QM2XHD", desk.browser, party.identity)]
+    told = json.loads(done(party.market("sign-in", "K7QM2XHD", "--yes", "--json")).stdout)
+    assert told["digits"] == "48217730"
+    assert "CODE" in failed(party.market("sign-in", "K7QM/../x", "--yes"), InvalidInputError)

@@ -19,7 +19,9 @@ from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import Registration, encode_signed_registration, sign_registration
-from btcfi.market.firm_offer import Side, encode_signed_offer, encode_signed_take, sign_offer
+from btcfi.market.auction import Auction
+from btcfi.market.firm_offer import Side, decode_signed_offer, encode_signed_offer, encode_signed_take, sign_offer
+from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.rest.key_cli import make_app
@@ -47,6 +49,10 @@ def stand(tmp_path_factory):
 def problem(answer):
     """Return status and kind of a refusal."""
     return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+def request_key(one):
+    return secp256k1.public_key_xonly(one.keystore.request_secret())
 
 
 # ---- accounts
@@ -398,6 +404,74 @@ def test_an_offer_for_one_account_is_shown_to_that_one_and_its_maker(stand):
     assert [shown(stand.ask(one, "GET", f"/book/{CALL}")) for one in (asked, maker, other)] == [True, True, False]
 
 
+def test_a_request_is_seen_by_accounts_and_its_answers_by_who_asked_best_first(stand):
+    asker, maker, rival = stand.join("taker"), stand.join("maker"), stand.join("alice")
+    unlisted = "BTC-24SEP26-69500-C"
+    asked = stand.request(asker, unlisted)
+    assert stand.request(asker, unlisted, number=stand.numbers) == asked
+
+    def shown(one):
+        return [row for row in stand.ask(one, "GET", "/requests").json()["items"] if row["id"] == asked]
+
+    assert [row["taker"] for row in shown(maker)] == [asker.identity.hex()]
+    assert (
+        check_request(decode_signed_request(shown(maker)[0]["signed"]), request_key(asker)).instrument.name == unlisted
+    )
+    assert problem(stand.api.get("/api/v1/requests")) == (401, "unauthenticated")
+    for one, price in ((maker, 1_010_000), (rival, 990_000)):
+        answer = stand.offer(
+            one, unlisted, price=price, quantity=50, taker=asker.identity, request=bytes.fromhex(asked)
+        )
+        assert stand.post(one, answer)[0]["problem"] is None
+    found = stand.ask(asker, "GET", f"/requests/{asked}").json()
+    assert ([one["price_sats"] for one in found["asks"]], found["bids"]) == ([990_000, 1_010_000], [])
+    for one in (maker, rival):
+        assert problem(stand.ask(one, "GET", f"/requests/{asked}")) == (404, "not-found")
+        assert problem(stand.ask(one, "DELETE", f"/requests/{asked}")) == (404, "not-found")
+        assert len(stand.ask(one, "GET", f"/book/{unlisted}").json()["asks"]) == 1
+    best = decode_signed_offer(found["asks"][0]["signed"])
+    assert stand.take(asker, best, 50).status_code == 201
+    after = stand.ask(asker, "GET", f"/requests/{asked}").json()
+    assert (after["request"]["state"], after["asks"], after["bids"]) == ("filled", [], [])
+    assert shown(maker) == []
+    own = stand.ask(asker, "GET", "/requests?own=true").json()["items"]
+    assert asked in {one["id"] for one in own}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"valid_until": 0}, "valid_until"), ({"quantity": 20_000}, "quantity"), ({"desk": bytes(31) + b"\x01"}, "desk")],
+)
+def test_a_request_that_cannot_be_asked_is_refused_by_its_field(stand, changes, field):
+    asker = stand.join("taker")
+    stand.numbers += 1
+    given = {"valid_until": stand.world.now + 30, "number": stand.numbers} | changes
+    answer = stand.ask(asker, "POST", "/requests", json=encode_signed_request(asker.request(CALL, **given)))
+    assert (answer.status_code, answer.json()["field"].rpartition(".")[2]) == (422, field)
+
+
+def test_the_book_shows_the_step_of_an_auction_and_when_the_next_begins(stand):
+    maker, taker = stand.join("maker"), stand.join("taker")
+    began = stand.world.now - 95
+    moving = Auction(begins=began, step_seconds=30, steps=5, last=900_000, last_cents=63_000)
+    offer = stand.offer(maker, PUT, auction=moving, valid_until=stand.world.now + 600)
+    stand.post(maker, offer)
+    name = offer.offer.id.hex()
+    seen = next(one for one in stand.api.get(f"/api/v1/book/{PUT}").json()["asks"] if one["id"] == name)
+    assert (seen["step"], seen["moves_at_unix"], seen["price_sats"], seen["price_cents"]) == (
+        3, began + 120, 940_000, 65_800,
+    )  # fmt: skip
+    mine = next(one for one in stand.ask(maker, "GET", "/offers").json()["items"] if one["id"] == name)
+    assert (mine["step"], mine["price_sats"]) == (3, 940_000)
+    early = stand.take(taker, offer, 10, step=4, price=920_000, price_cents=64_400)
+    assert problem(early) == (409, "step-ahead")
+    cheaper = stand.take(taker, offer, 10, step=3, price=920_000, price_cents=64_400)
+    assert (cheaper.status_code, cheaper.json()["field"]) == (422, "take.price")
+    assert stand.take(taker, offer, 10).json()["field"] == "take.step"
+    taken = stand.take(taker, offer, 10, step=3, price=940_000, price_cents=65_800)
+    assert (taken.status_code, taken.json()["price_sats"]) == (201, 940_000)
+
+
 def test_a_suspended_account_begins_nothing_new_and_sees_what_it_owns(stand):
     maker, bad = stand.join("maker"), stand.join("suspended")
     offer = stand.offer(maker)
@@ -441,17 +515,36 @@ def test_what_is_listed_stands_in_the_chain_with_the_best_of_each_side(stand):
     assert book["bids"][0]["signed"] == encode_signed_offer(many[2])
 
 
+def test_a_take_is_cancelled_by_its_sides_alone_and_fails_by_who_does(tmp_path):
+    with market(tmp_path) as stand:
+        maker, taker, eve = (stand.join(name) for name in ("maker", "taker", "eve"))
+        offer, other = stand.offer(maker), stand.offer(maker, PUT)
+        stand.post(maker, offer, other)
+        for by, taken, fault in ((taker, offer, "taker"), (maker, other, "maker")):
+            made = stand.take(taker, taken).json()
+            where = f"/api/v1/takes/{made['id']}"
+            assert problem(stand.api.delete(where, auth=stand.signer(eve)))[0] == 404
+            said = [stand.api.delete(where, auth=stand.signer(by)).json() for _ in range(2)]
+            assert [(one["state"], one["fault"]) for one in said] == [("failed", fault)] * 2
+        states = {one["id"]: one["state"] for one in
+                  stand.api.get("/api/v1/offers", auth=stand.signer(maker)).json()["items"]}  # fmt: skip
+        assert states == {offer.offer.id.hex(): "open", other.offer.id.hex(): "broken"}
+
+
 OWN = {
     "GET /accounts/me", "GET /offers", "GET /takes", "GET /takes/{take_id}", "GET /fills", "GET /positions",
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
-    "DELETE /offers/{offer_id}", "POST /takes",
+    "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
+    "GET /requests/{request_id}", "DELETE /requests/{request_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
     "GET /trades", "POST /accounts",
 }  # fmt: skip
 OPERATORS = {"GET /accounts"}
-LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions"}
+ELSEWHERE = {"GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}"}
+"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py."""
+LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests"}
 """Of them, with the parameter ``account``."""
 
 OTHERS = {
@@ -476,17 +569,19 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             "hidden": hidden.offer.id.hex(), "letter": "t9.proposal",
         }  # fmt: skip
         number = put(stand, taker, "t9.proposal")
+        secrets |= withdrawn_request(stand, taker, maker)
         paths = {
             "/takes/{take_id}": taken["id"], "/offers/{offer_id}": hidden.offer.id.hex(),
             "/options/{option_id}": taken["option_id"], "/options/{option_id}/premium": taken["option_id"],
             "/options/{option_id}/premium/stream": taken["option_id"], "/settlements/{settlement_id}": settlement,
             "/settlements/{settlement_id}/events": settlement, "/settlements/{settlement_id}/proof": settlement,
-            "/book/{instrument}": PUT, "/instruments/{instrument}": CALL,
+            "/book/{instrument}": PUT, "/instruments/{instrument}": CALL, "/requests/{request_id}": secrets["request"],
         }  # fmt: skip
         bodies = {
             "POST /letters/acknowledge": {"ids": [number]}, "POST /takes": encode_signed_take(taker.take(hidden, 5)),
             "POST /offers": {"offers": [encode_signed_offer(offer)]}, "POST /accounts": {},
             "POST /letters": {"name": "t9.offer", "sealed": b64encode(bytes(60)).decode()},
+            "POST /requests": encode_signed_request(taker.request(CALL, valid_until=stand.world.now + 30, number=99)),
         }  # fmt: skip
         document = stand.api.get("/api/v1/openapi.json").json()["paths"]
         routes = {
@@ -494,7 +589,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             for path, operations in document.items() for method, said in operations.items()
             if "market" in said["tags"]
         }  # fmt: skip
-        assert routes == OWN | PUBLIC | OPERATORS, "a new route: say here whose it is"
+        assert routes == OWN | PUBLIC | OPERATORS | ELSEWHERE, "a new route: say here whose it is"
 
         key = bound(stand, eve)
         mine = bound(stand, taker)
@@ -538,6 +633,15 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
         assert len(stand.api.get("/api/v1/accounts", headers=operator).json()["items"]) == 3
         assert stand.api.get(f"/api/v1/takes?account={eve.identity.hex()}", headers=operator).json()["items"] == []
         assert problem(stand.api.delete("/api/v1/offers", headers=operator)) == (401, "unauthenticated")
+
+
+def withdrawn_request(stand, asker, maker):
+    """Return a request and its answer, withdrawn: while it is open, accounts see who asks."""
+    asked = stand.request(asker)
+    answered = stand.offer(maker, taker=asker.identity, request=bytes.fromhex(asked), quantity=50)
+    assert stand.post(maker, answered)[0]["problem"] is None
+    assert stand.ask(asker, "DELETE", f"/requests/{asked}").json()["withdrawn"] == 1
+    return {"request": asked, "answer": answered.offer.id.hex()}
 
 
 def bound(stand, one, *roles):

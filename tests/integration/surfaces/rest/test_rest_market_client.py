@@ -82,6 +82,9 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
             assert [held.role for held in one.positions().items if held.option.id == made.option_id] == [role]
             assert made in one.takes().items
             assert made in one.fills().items
+            heard = list(one.stream_my_events(after_event=0, limit=2))
+            assert {(event.option_id, event.role) for event in heard} == {(made.option_id, role)}
+            assert {event.entity for event in heard} == {"option", "take"}
         assert writes.offers(state="open").items[0].remaining_centi_btc == 75
         assert buys.offers().items == ()
         assert buys.trades(instrument=CALL).items[0].quantity_centi_btc == 25
@@ -92,6 +95,28 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
     with Client(url) as anybody, pytest.raises(ApiError) as stranger:
         anybody.taken(made.id)
     assert stranger.value.status == 401
+
+
+def test_an_account_asks_and_takes_the_best_answer_through_the_client(served):
+    world, url = served
+    (maker, making), (asker, asking) = joined(served, "maker-rfq"), joined(served, "asker")
+    with Client(url, account=making) as writes, Client(url, account=asking) as buys:
+        request = asker.request(CALL, valid_until=world.now + 60, number=1)
+        asked = buys.post_request(request)
+        assert buys.post_request(request) == asked
+        assert [one.signed for one in writes.requests().items if one.id == asked.id] == [request]
+        given = {"taker": asker.identity, "request": request.request.id, "valid_until": world.now + 60, "quantity": 50}
+        answers = [
+            maker.offer(CALL, Side.ASK, number=n, price=price, **given) for n, price in ((11, 10**6), (12, 995_000))
+        ]
+        assert [one.problem for one in writes.post_offers(answers)] == [None, None]
+        found = buys.answers(asked.id)
+        assert [one.signed for one in found.asks] == answers[::-1]
+        buys.take(asker.take(found.asks[0].signed, 50, valid_until=world.now + 30, number=2))
+        assert (buys.answers(asked.id).request.state, buys.answers(asked.id).asks) == ("filled", ())
+        second = buys.post_request(asker.request(CALL, valid_until=world.now + 60, number=3))
+        assert buys.withdraw_request(second.id) == 0
+        assert {one.state for one in buys.requests(own=True).items} == {"filled", "withdrawn"}
 
 
 def test_the_asynchronous_client_posts_a_letter_and_waits_for_the_answer(served):

@@ -20,14 +20,15 @@ def here(tmp_path):
 
 def every_row():
     for name in trading.COINS:
-        yield name, trading.owner(name)
-        yield name, trading.quoting(name) if name in trading.MAKERS else trading.wishing(name, 1)
+        yield name, trading.owner(name, takes_per_minute=0.0 if name in trading.MAKERS else 2.0)
+    for name in trading.MAKERS:
+        yield name, trading.quoting(name)
 
 
 def test_there_are_two_makers_and_three_takers_and_no_part_of_the_deployment_has_their_names():
     assert (len(trading.MAKERS), len(trading.TAKERS)) == (2, 3)
     names = [row.name for _, row in every_row()]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 7
     assert not set(names) & {row.name for row in rows.table(oracles=3)}
 
 
@@ -52,7 +53,8 @@ def test_an_owner_is_told_the_desk_and_the_node_and_nothing_else_of_the_deployme
 def test_what_decides_for_an_owner_is_called_a_simulation_and_starts_after_its_party(here):
     assert "SIMULATED" in trading.said(here.deployment)
     assert trading.quoting("maker-0").needs == ("maker-0",)
-    assert "simulate" in trading.wishing("taker-0", 1).command(here)
+    assert "--takes-per-minute=2.0" in trading.owner("taker-0", takes_per_minute=2.0).command(here)
+    assert not [word for word in trading.owner("maker-0").command(here) if "takes" in word]
 
 
 def test_no_market_is_started_unless_it_is_asked_for():

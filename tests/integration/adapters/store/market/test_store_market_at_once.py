@@ -8,16 +8,18 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
-from btcfi.adapters.store.market import offers, takes
-from btcfi.adapters.store.market.accounts import register
+from btcfi.adapters.store.market import offers, requests, takes
+from btcfi.adapters.store.market import views as market
+from btcfi.adapters.store.market.accounts import account, register
 from btcfi.adapters.store.market.errors import OfferGoneError
 from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow, TakeState
+from btcfi.adapters.store.options.sales import read_market
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Store, StoreBusyError
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import ConflictError
 from btcfi.units import UnixSeconds
-from tests.support.market_store import MAKER, NOW, OTHER, SALE, TAKER, filled, post, take
+from tests.support.market_store import MAKER, NOW, OTHER, RULE, SALE, TAKER, filled, post, take
 from workers.audit import replay_events
 
 THREADS = 16
@@ -162,3 +164,34 @@ def test_of_sixteen_that_register_one_name_one_has_it(store):
 
     got = all_at_once(join, traders)
     assert len([one for one in got if not isinstance(one, Exception)]) == 1
+
+
+def test_answers_posted_taken_and_withdrawn_at_once_leave_every_offer_whole_and_the_request_over(market_store):
+    asked = TAKER.request(quantity=40)
+
+    def answer(trader, **changes):
+        return trader.offer(taker=TAKER.identity, request=asked.request.id, **{"quantity": 20} | changes)
+
+    with market_store.transaction() as session:
+        mine = account(session, TAKER.id)
+        requests.post_request(session, mine, asked, rule=RULE, market=read_market(session, SALE, now=NOW), now=NOW)
+    answers = [answer(trader) for trader in (MAKER, OTHER, MAKER, OTHER)]
+    for trader, mine in ((MAKER, answers[::2]), (OTHER, answers[1::2])):
+        post(market_store, trader, *mine)
+
+    def withdraw(_):
+        with market_store.transaction() as session:
+            return requests.withdraw_request(session, TAKER.id, asked.request.id.hex(), now=NOW)
+
+    work = [lambda one=one: take(market_store, TAKER.take(one, 10)) for one in (*answers, *answers)]
+    work += [lambda: withdraw(0), lambda: post(market_store, MAKER, answer(MAKER)), lambda: withdraw(1)]
+    work += [lambda: post(market_store, OTHER, answer(OTHER), OTHER.offer())]
+    got = all_at_once(lambda do: do(), work)
+    assert all(not isinstance(one, StoreBusyError) for one in got)
+    for one in answers:
+        whole(market_store, one)
+    withdraw(2)  # an answer that somebody held at that moment was left to lapse
+    with market_store.reading() as session:
+        found = market.answers(session, asked.request.id.hex(), NOW)
+        assert (found.bids, found.asks) == ([], [])
+        assert market.open_requests(session, NOW, limit=9).rows == []

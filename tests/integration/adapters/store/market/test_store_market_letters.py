@@ -140,3 +140,17 @@ def test_who_reads_behind_a_number_misses_nothing_that_comes_at_the_same_time(st
     with store.reading() as session:
         assert sorted(seen) == sorted(session.execute(select(LetterRow.name)).scalars())
     assert len(seen) == 4 * many
+
+
+def test_who_waits_is_told_of_the_service_s_own_new_letters_and_of_no_others(store):
+    def since(after):
+        with store.reading() as session:
+            return letters.come_since(session, after)
+
+    before, _ = sent(store, "t1.proposal", to=TAKER.id)
+    assert since(None) == (before, frozenset())
+    sent(store, "t1.offer", sender=TAKER.id)  # to the service: nobody waits for that
+    assert since(before) == (before, frozenset())
+    newer, _ = sent(store, "t2.proposal", to=MAKER.id)
+    assert since(before) == (newer, frozenset({MAKER.id}))
+    assert since(newer) == (newer, frozenset())
