@@ -190,22 +190,25 @@ class Carriers:
             row = letters.said(session, account, name)
         if row is None:
             raise NotFoundError("letter", name)
-        return self.opened(account, name, row.sealed)
+        return self._opened(name, row.sealed)[1]  # its signature was checked when it was taken, by the key of then
 
     def opened(self, account: str, name: str, sealed: bytes) -> SignedLetter:
         """Return a letter to us, opened and checked: written by this account, under this name.
 
         Raises SealedToAnotherError, WrongSignatureError, InvalidInputError.
         """
-        ours, sender = self.desk.public.desk_key, self.address(account).request_key
-        if len(sealed) > MAX_LETTER_BYTES:
-            raise InvalidInputError("letter", f"{len(sealed):,} bytes", f"at most {MAX_LETTER_BYTES:,}")
-        plain = unseal(sealed, secret=self.desk.box_secret, about=ours + name.encode())
-        signed = decode_signed_letter(parse_json(plain, "letter"))
-        letter = check_letter(signed, sender=sender, recipient=ours)
+        ours, signed = self._opened(name, sealed)
+        letter = check_letter(signed, sender=self.address(account).request_key, recipient=ours)
         if letter.name != name or letter.said is not None:
             raise InvalidInputError("letter", f"signed as {letter.name}", f"{name}, in its own words")
         return signed
+
+    def _opened(self, name: str, sealed: bytes) -> tuple[bytes, SignedLetter]:
+        ours = self.desk.public.desk_key
+        if len(sealed) > MAX_LETTER_BYTES:
+            raise InvalidInputError("letter", f"{len(sealed):,} bytes", f"at most {MAX_LETTER_BYTES:,}")
+        plain = unseal(sealed, secret=self.desk.box_secret, about=ours + name.encode())
+        return ours, decode_signed_letter(parse_json(plain, "letter"))
 
 
 @cache

@@ -27,7 +27,7 @@ from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.options import condition_of_row, event_of
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.adapters.store.spine.database import Session
+from btcfi.adapters.store.spine.database import DATABASE_ERRORS, Session
 from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.messages import Role, check_sealed, decode_offer, encode_attestation
@@ -70,6 +70,12 @@ log = structlog.get_logger("btcfi.contracts")
 TAKE_SECONDS: Final = 10
 """After so long the rest of a party's outbox waits for the next look."""
 
+ORDER_SECONDS: Final = 2
+"""After so long options that wait for their oracles wait for the next look, which begins with others."""
+
+_tried: Final[set[str]] = set()
+"""Options that wait and were tried in this round of looks: the next one begins with the others."""
+
 ACCOUNT_SECONDS: Final = 2
 """Of them for one account's letters: whose letters are slow to read waits for the next look, too."""
 
@@ -82,6 +88,9 @@ CARRIED: Final = ("close-request", "close-answer")
 REFUSED: Final = "refused"
 WAITS: Final = "waiting"
 """Last words of letters that say what a party did with one of ours: ``OPTION.KIND.refused``."""
+
+OF_CLOSE: Final = (*CARRIED, "close-proposal", "closed")
+"""Kinds that may stand under an option's close, as files do; no other may: of one kind of a setup there is one name."""
 
 MAX_REASON: Final = 1_000
 """Characters of why; a reason longer than that is cut."""
@@ -145,17 +154,25 @@ def _order(here: Context) -> None:
     except UnreachableError as e:
         log.warning("no contract is ordered", waiting=len(waiting), reason=str(e))
         return  # the parties' messages are carried meanwhile
-    until = monotonic() + TAKE_SECONDS
-    for option in waiting:
-        if monotonic() >= until:
-            return  # oracles that are slow to announce hold up no letter
+    until, away = monotonic() + ORDER_SECONDS, dict[bytes, OraclesAwayError]()
+    _tried.intersection_update(one.id for one in waiting)
+    if len(_tried) == len(waiting):
+        _tried.clear()
+    for option in sorted(waiting, key=lambda one: one.id in _tried):
+        _tried.add(option.id)
         with _apart(here, option.id, "not ordered yet"):
+            event = event_of(option).id
             try:
+                if event in away:  # asked a moment ago: letters wait meanwhile
+                    raise away[event]
                 _order_one(here, option, tip)
             except OraclesAwayError as e:
+                away[event] = e
                 with here.store.transaction() as session:
                     attesting.note_unannounced(session, option.id, e.problems)
                 raise
+        if monotonic() >= until:
+            break
 
 
 def _order_one(here: Context, option: OptionRow, tip: Height) -> None:
@@ -208,6 +225,10 @@ class _Word:
     """What a letter is about, by its name and its sender."""
 
     id: int
+    sender: str
+    name: str
+    about: str
+    """Name of the message that it is, or, of a refusal, of the one that was refused."""
     option_id: str
     kind: str
     role: Role
@@ -239,7 +260,7 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     """
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
-    option_id = closing.option_of(name)
+    option_id = _option_of(name, kind)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
     role = None if owners is None else owners.role_of(one.sender)
@@ -247,38 +268,61 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
         return ""
     if role is None:
         return _put_away(here, one, "speaks of an option that is none of its")
-    problem = ""
+    word = _Word(
+        id=one.id, sender=one.sender, name=one.name, about=f"{name}.{kind}", option_id=option_id, kind=kind, role=role
+    )  # fmt: skip
     with _apart(here, option_id, "not taken yet"):
         try:
             said = carriers.opened(one.sender, one.name, sealed)
+            return _take_word(here, carriers, word, said)
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             return _put_away(here, one, str(e))
-        word = _Word(id=one.id, option_id=option_id, kind=kind, role=role)
-        if kind in closes.KINDS:
-            closes.take_word(
-                here, carriers, closes.Word(name=name, kind=kind, role=role, said=said, refused=last == REFUSED)
-            )
-            _put_away(here, one)
-        elif last == REFUSED:
-            _take_refusal(here, word, _reason(said))
-        elif last == WAITS:
-            _take_wait(here, word, _reason(said))
-        elif kind in CARRIED:
-            carriers.of(owners)[role.other].put(one.name, said.letter.body, said=said)
-            _put_away(here, one)
-        elif kind in TAKE and FROM.get(kind, role) is role:
-            _take_said(here, word, said.letter.body)
-        else:
-            problem = _put_away(here, one, f"says {kind[:20]!a}, which is not its to say")
-    return problem
+        except (BtcfiError, *DATABASE_ERRORS):  # of the node, the store, our key: it passes
+            raise
+        except Exception as e:  # noqa: BLE001 - what brings out a fault of ours brings it out again
+            return _put_away(here, one, f"brings out {type(e).__name__}")
+    return ""
 
 
-def _put_away(here: Context, one: Waiting, problem: str = "") -> str:
+def _option_of(name: str, kind: str) -> str:
+    """Return the option that a letter is about; what stands before its kind is a close's name in letters of closes."""
+    if kind in closes.KINDS:
+        return closing.option_of(name)
+    return name.removesuffix(contracts.CLOSE_SUFFIX) if kind in OF_CLOSE else name
+
+
+def _take_word(here: Context, carriers: Carriers, word: _Word, said: SignedLetter) -> str:
+    """Take an opened letter, and return why it was put away, where it was."""
+    refused = word.name == f"{word.about}.{REFUSED}"
+    if word.name != word.about:
+        with here.store.reading() as session:
+            if not letters.holds(session, word.sender, word.about):
+                return _put_away(here, word, "answers a letter that we have not written to it")
+    if word.kind in closes.KINDS and (refused or word.name == word.about):
+        name = word.about.rpartition(".")[0]
+        closes.take_word(
+            here, carriers, closes.Word(name=name, kind=word.kind, role=word.role, said=said, refused=refused)
+        )
+        _put_away(here, word, "")  # what it said was handed on
+    elif word.name != word.about:
+        (_take_refusal if refused else _take_wait)(here, word, _reason(said))
+    elif word.kind in CARRIED:
+        with here.store.reading() as session:
+            owners = carrying.owners_of(session, word.option_id)
+        carriers.of(owners)[word.role.other].put(word.name, said.letter.body, said=said)
+        with here.store.transaction() as session:
+            letters.acknowledge(session, None, [word.id], now=here.now())
+    elif word.kind in TAKE and FROM.get(word.kind, word.role) is word.role:
+        _take_said(here, word, said.letter.body)
+    else:
+        return _put_away(here, word, f"says {word.kind[:20]!a}, which is not its to say")
+    return ""
+
+
+def _put_away(here: Context, one: Waiting | _Word, problem: str) -> str:
+    """Forget a letter: of what anybody may write without an end only the name is kept."""
     with here.store.transaction() as session:
-        if problem:
-            letters.forget(session, one.id, now=here.now())
-        else:
-            letters.acknowledge(session, None, [one.id], now=here.now())
+        letters.forget(session, one.id, now=here.now())
     return problem
 
 
@@ -319,7 +363,7 @@ def _take_refusal(here: Context, word: _Word, reason: str) -> None:
     with here.work() as session:
         if (row := _waited_for(session, word)) is not None:
             _refused(here, session, row, word, reason, coins_are_there=there)
-        elif word.kind.startswith("close-"):
+        elif word.kind in OF_CLOSE and contracts.is_locked(session, word.option_id):
             contracts.note_refusal(session, word.option_id, word.role.value, reason, now=here.now())
         letters.acknowledge(session, None, [word.id], now=here.now())
 

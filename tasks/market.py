@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
@@ -121,6 +122,9 @@ def _fail_lost(here: Context, seconds: int) -> None:
     if tip is None or tip == _looked.get(os.getpid()):
         return
     with here.store.reading() as session:
+        walked = walked_to(session)
+        if walked is None or walked.height < tip:
+            return  # a block that was not walked yet may hold the funding, and its payout: a restored store's do
         unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
     _looked[os.getpid()] = tip
     for one in unfunded:

@@ -46,11 +46,15 @@ class WrongMandateError(BtcfiError):
         self.problem = problem
 
 
+AS_SAID: Final = ", as your mandate "
+"""In every refusal that names what a mandate allows: for its owner, and no other side."""
+
+
 class OutsideMandateError(InvalidInputError):
     """Something that the owner has not allowed: which term, what it is, and what the mandate says."""
 
     def __init__(self, number: int, field: str, problem: str, allowed: str) -> None:
-        super().__init__(field, problem, f"{allowed}, as your mandate {number} says; nothing was signed")
+        super().__init__(field, problem, f"{allowed}{AS_SAID}{number} says; nothing was signed")
         self.number = number
 
 

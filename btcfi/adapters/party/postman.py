@@ -33,6 +33,7 @@ from btcfi.adapters.party.market_deals import part_of
 from btcfi.adapters.party.membership import Membership
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.signed_http import DeskAwayError, DeskBusyError, DeskRefusedError
+from btcfi.contracts.mandate import AS_SAID
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
 from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
@@ -354,7 +355,7 @@ class Postman:
                 text = read_untrusted_text(path, at_most=1 << 16, what="reason of a refusal").strip()
             except BtcfiError:
                 continue
-            text = text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+            text = _told(text).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
             kind = "refused" if path.suffix == ".reason" else "waiting"
             if kind == "waiting":
                 if self._told_to_wait.get(path.name) == text:
@@ -403,6 +404,13 @@ class Postman:
 
 _OF_THE_REQUEST: Final = frozenset({401, 403, 408, 421})
 """Refusals that say nothing of the letter: our clock, our account, the way to the desk."""
+
+
+def _told(reason: str) -> str:
+    """Return what of a reason others are told: the field, and not what a mandate allows, which is its owner's."""
+    if AS_SAID not in reason:
+        return reason
+    return f"{reason.partition(':')[0]}: outside of what its owner allows; nothing was signed"
 
 
 def _read_row(value: object) -> _Row | None:

@@ -14,8 +14,8 @@ from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.units import Sats
+from tasks import chain, market
 from tasks import contracts as exchange_tasks
-from tasks import market
 from tests.support.accounts import trader
 from tests.support.chain import embedded_node
 from tests.support.market_stage import SLOT, MarketStage
@@ -327,6 +327,13 @@ def test_a_maker_that_spends_its_coin_elsewhere_after_signing_is_at_fault(stage,
 
 def spend_elsewhere(stage, account, name):
     """Spend a coin that a contract names in a block, to somebody else."""
+    gone = spent_elsewhere(stage, account, name)
+    stage.node.generate_block(stage.mails["seller"]._desk.address(), [gone])
+    chain.watch()
+
+
+def spent_elsewhere(stage, account, name):
+    """Return what spends the coins that a contract names, to somebody else."""
     (contract,) = [one for one in account.desk._store.contracts() if one.order == name]
     coins, keys = list(contract.named), account.desk.wallet.by_script
     spent, elsewhere = [coin.output for coin in coins], stage.mails["seller"]._desk
@@ -336,7 +343,7 @@ def spend_elsewhere(stage, account, name):
     )  # fmt: skip
     for index, output in enumerate(spent):
         gone = gone.with_witness(index, [keys[output.script].sign_input(gone, index, spent)])
-    stage.node.generate_block(elsewhere.address(), [gone])
+    return gone
 
 
 def test_a_flood_of_one_account_s_letters_holds_up_no_other(stage, ada, bob, cyd, monkeypatch):

@@ -13,7 +13,7 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.market.firm_offer import Side
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import Sats, UnixSeconds, display_txid
-from tasks import market
+from tasks import chain, market
 from tests.support.chain import embedded_node
 from tests.support.contract_stage import SLOT
 from tests.support.market_stage import QUANTITY, MarketStage
@@ -91,6 +91,25 @@ def test_a_taker_that_changes_its_keys_after_it_took_costs_the_maker_nothing(sta
     name = bob.take(offer)
     with other_keys(stage, bob):
         stage.trade(3)
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+    assert stage.offered(offer).state == "open"
+
+
+def test_a_taker_that_has_its_old_keys_again_when_the_maker_refuses_is_at_fault_all_the_same(stage, ada, bob):
+    offer = ada.offer()
+    name = bob.take(offer)
+    with other_keys(stage, bob):
+        stage.answer()  # the maker's proposal carries the other keys
+    stage.trade(2)
+    assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
+    assert stage.offered(offer).state == "open"
+
+
+def test_a_take_by_older_keys_that_comes_just_as_they_change_costs_the_maker_nothing(stage, ada, bob):
+    offer = ada.offer()
+    with other_keys(stage, bob):
+        name = bob.take(offer)  # its signature was checked a moment before
+        stage.trade(2)
     assert (stage.taken(name).state, stage.taken(name).fault) == ("failed", "taker")
     assert stage.offered(offer).state == "open"
 
@@ -286,6 +305,7 @@ def test_a_seller_that_seals_no_signatures_and_leaves_its_coin_costs_the_buyer_n
 def spend(stage, account, coins):
     """Spend coins of an account in a block, to itself."""
     stage.node.generate_block(account.desk.address(), [to_itself(account, coins)])
+    chain.watch()
 
 
 def to_itself(account, coins):

@@ -12,6 +12,7 @@ from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistration
 from btcfi.adapters.store.market.offers import withdraw_offers
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier
 from btcfi.adapters.store.spine.edges import upsert
+from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.account import (
     Registration,
@@ -26,6 +27,10 @@ REQUESTS_PER_MINUTE: Final = 6_000
 """Of an account that the operator said nothing of: a maker that requotes 100 strikes a second in batches has room."""
 
 
+OF_FOLDERS: Final = frozenset(role.value for role in Role)
+"""Names of the two parties that were there before accounts, which only their folders' accounts have."""
+
+
 def register(
     session: Session, signed: SignedRegistration, *, now: UnixSeconds, carrier: str = Carrier.LETTERS,
     requests_per_minute: int = REQUESTS_PER_MINUTE, desk: bytes | None = None,
@@ -33,11 +38,14 @@ def register(
     """Store an account, or the newer keys of one that is there; the same registration again changes nothing.
 
     Its signature is checked here. desk: x-only key of this service, which it must be for. What stood open under older
-    keys is withdrawn: nobody could check it any more. Raises WrongRegistrationError, AnotherDeskError, NameTakenError,
-    StaleRegistrationError, and InvalidInputError where an account would change its name.
+    keys is withdrawn, and takes that are not signed by both fail by its fault: nobody could check them any more.
+    Raises WrongRegistrationError, AnotherDeskError, NameTakenError, StaleRegistrationError, and InvalidInputError where
+    an account would change its name.
     """
     registration = check_registration(signed, desk=desk)
     identity, text = registration.identity.hex(), json.dumps(encode_signed_registration(signed))
+    if carrier == Carrier.LETTERS and registration.name in OF_FOLDERS and session.get(AccountRow, identity) is None:
+        raise NameTakenError(registration.name)
     born = upsert(session, AccountRow).values(
         id=identity, name=registration.name, **_keys(registration, text), carrier=str(carrier),
         state=AccountState.OPEN.value, requests_per_minute=requests_per_minute, joined_at_unix=now, updated_at_unix=now,
@@ -56,6 +64,10 @@ def register(
         return row
     if registration.number <= row.number:
         raise StaleRegistrationError(row.name, registration.number, row.number)
+    if (registration.request_key.hex(), registration.box_key.hex()) != (row.request_key, row.box_key):
+        from btcfi.adapters.store.market import failing  # noqa: PLC0415 - it builds on this
+
+        failing.fail_of(session, identity, "it has registered other keys meanwhile", now=now)
     session.execute(
         update(AccountRow)
         .where(col(AccountRow.id) == identity)

@@ -7,12 +7,14 @@ take has failed once the chain has spent one of them elsewhere.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
+from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market import letters, takes
@@ -26,7 +28,8 @@ from btcfi.adapters.store.market.carrying import (
     sent_at,
     turn_of,
 )
-from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, FirmOfferRow, TakeRow, TakeState
+from btcfi.adapters.store.market.offers import withdraw_offers
+from btcfi.adapters.store.market.tables import PENDING_TAKES, Fault, FirmOfferRow, OfferState, TakeRow, TakeState
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import NotCancellableError
 from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
@@ -41,6 +44,7 @@ from btcfi.adapters.store.spine.edges import Work, enqueue
 from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.messages import Role
+from btcfi.errors import BtcfiError
 from btcfi.market.account import WrongSignatureError, decode_signed_registration
 from btcfi.market.firm_offer import (
     check_offer,
@@ -49,6 +53,8 @@ from btcfi.market.firm_offer import (
     decode_signed_take,
 )
 from btcfi.units import UnixSeconds
+
+log = logging.getLogger(__name__)
 
 LOOKED_UP: Final = 100
 """Fundings whose coins are asked of the node at one block: each has two messages to be read."""
@@ -97,6 +103,35 @@ def fail_by_us(session: Session, option_id: str, problem: str, *, now: UnixSecon
     """Note that a take has failed by none of its sides."""
     takes.fail_take(session, option_id, fault=Fault.DESK, problem=problem, now=now)
     enqueue(session, [_TELL], now=now)
+
+
+def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -> None:
+    """Fail the takes of an account that are not signed by both, by its fault: what it said is not its word any more."""
+    query = (
+        select(col(TakeRow.option_id), col(OptionRow.writer))
+        .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
+        .where(col(TakeRow.state) == TakeState.TAKEN, or_(col(TakeRow.maker) == account, col(TakeRow.taker) == account))
+        .order_by(col(TakeRow.option_id))
+    )
+    for option_id, writer in session.execute(query).all():
+        fail_by(session, option_id, Role.SELLER if writer == account else Role.BUYER, problem, now=now)
+
+
+def stand_down(session: Session, *, now: UnixSeconds) -> None:
+    """End what a restored store has under way: offers that stand, and takes that are not signed by both.
+
+    Their makers may have withdrawn them since, or signed what was taken; who is asked again does not answer again, and
+    it would be its fault. Nobody loses anything: an offer is posted again, and what was funded needs no service.
+    """
+    under_way = select(col(TakeRow.option_id)).where(col(TakeRow.state) == TakeState.TAKEN)
+    for option_id in session.execute(under_way.order_by(col(TakeRow.option_id))).scalars().all():
+        with suppress(NotCancellableError):  # it is funded, and ``takes.follow`` says so
+            fail_by_us(session, option_id, "the service was restored from a backup", now=now)
+    standing = select(col(FirmOfferRow.account_id)).where(
+        col(FirmOfferRow.state).in_((OfferState.OPEN, OfferState.TAKEN))
+    )
+    for account in session.execute(standing.distinct().order_by(col(FirmOfferRow.account_id))).scalars().all():
+        withdraw_offers(session, account, None, now=now)
 
 
 def cancel(session: Session, take: TakeRow, account: str, *, now: UnixSeconds) -> TakeRow:
@@ -244,13 +279,13 @@ def late(session: Session, *, now: UnixSeconds, seconds: int) -> list[tuple[str,
             col(TakeRow.state).in_(PENDING_TAKES),
             col(OptionRow.state).in_(UNFUNDED_OPTIONS),
             # whose buyer was late already: both were told, and the chain says what becomes of it
-            (col(OptionRow.state) != OptionState.FAILED)
-            | (col(ContractRow.state) != ContractState.CHECKED)
-            | col(ContractRow.last_error).startswith(f"the {Role.BUYER.value} waits: "),  # which tells nobody
-            lapsed(col(ContractRow.updated_at_unix), now, seconds),
+            (col(OptionRow.state) != OptionState.FAILED) | (col(ContractRow.state) != ContractState.CHECKED)
+            | col(ContractRow.last_error).startswith(contracts.waits(Role.BUYER.value)),  # which tells nobody
+            # not from its last change: whatever a side writes about it would begin the time anew
+            lapsed(col(ContractRow.created_at_unix), now, seconds),
         )
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
-    )
+        .order_by(col(ContractRow.created_at_unix), col(ContractRow.option_id))
+    )  # fmt: skip
     found = []
     for row in session.execute(query.limit(AT_ONCE)).scalars():
         turn, owners = turn_of(row.state), owners_of(session, row.option_id)
@@ -293,12 +328,15 @@ class Unfunded:
         """Return whose fault it is that a block has spent these of its coins otherwise; None: that cannot be said.
 
         A seller that has signed goes home at once when it is told, for a fee. Who leaves its coin where it is while the
-        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing.
+        buyer's went on has perhaps sealed no signatures at all, which would cost it nothing. Where nobody was blamed
+        and both sides' coins are gone, it is not known whose went first.
         """
         roles = {self.coins[one] for one in gone}
         if self.refused and self.blamed is Role.BUYER and Role.SELLER not in roles:
             return None
-        return self.blamed or (Role.SELLER if Role.SELLER in roles else Role.BUYER)
+        if self.blamed is None and len(roles) > 1:
+            return None
+        return self.blamed or next(iter(roles))
 
 
 def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) -> list[Unfunded]:
@@ -321,7 +359,11 @@ def may_be_lost(session: Session, *, now: UnixSeconds, seconds: int, turn: int) 
     many = session.execute(select(func.count()).select_from(query.subquery())).scalar_one()
     found = []
     for row, option in session.execute(query.offset(turn * LOOKED_UP % max(many, 1)).limit(LOOKED_UP)):
-        offer, accepted = contracts.halves_of(session, row)
+        try:
+            offer, accepted = contracts.halves_of(session, row)
+        except (BtcfiError, LookupError, TypeError, ValueError, NoResultFound) as e:  # the others' can be looked up
+            log.warning("the messages of %s are damaged: %s: %s", row.option_id, type(e).__name__, e)
+            continue
         coins = {coin.outpoint: offer.role for coin in offer.party.coins}
         coins |= {coin.outpoint: offer.role.other for coin in accepted.party.coins}
         blamed = None

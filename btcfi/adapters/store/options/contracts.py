@@ -22,8 +22,14 @@ from btcfi.adapters.store.options.contract_tables import ContractRow, ContractSt
 from btcfi.adapters.store.options.options import changed, locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
-from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, pays, settlement_of
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
+from btcfi.adapters.store.options.settled import adopt, found_settlement, in_words, paid_columns, pays
+from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
@@ -289,6 +295,12 @@ def mark_checked(
     })  # fmt: skip
 
 
+def is_locked(session: Session, option_id: str) -> bool:
+    """Return whether an option's collateral is in a block."""
+    option = session.get(OptionRow, option_id)
+    return option is not None and option.state in LOCKED_OPTIONS
+
+
 def take_funded(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the funding that both have signed; we broadcast it, too. Raises InvalidInputError for another one."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
@@ -355,13 +367,14 @@ def note_refusal(session: Session, option_id: str, party: str, reason: str, *, n
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} refused")
 
 
-def _waits(party: str) -> str:
+def waits(party: str) -> str:
+    """Return how the error begins of a contract of which a party waits for something."""
     return f"the {party} waits: "
 
 
 def is_waiting(error: str | None) -> bool:
     """Return whether a contract's error is what one of its parties waits for: it may go on by itself."""
-    return error is not None and error.startswith(tuple(_waits(role.value) for role in Role))
+    return error is not None and error.startswith(tuple(waits(role.value) for role in Role))
 
 
 def note_waits(session: Session, option_id: str, party: str, reason: str, *, now: UnixSeconds) -> None:
@@ -369,7 +382,7 @@ def note_waits(session: Session, option_id: str, party: str, reason: str, *, now
     row, option = session.get(ContractRow, option_id), session.get(OptionRow, option_id)
     if row is None or option is None:
         return
-    row.last_error = option.last_error = f"{_waits(party)}{reason}"
+    row.last_error = option.last_error = f"{waits(party)}{reason}"
     row.updated_at_unix = now
     if option.state == OptionState.CREATED:
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} waits for coins")
@@ -551,8 +564,8 @@ def closes(
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the close that both have signed. Raises InvalidInputError unless it pays what the guest computed."""
     option = session.get_one(OptionRow, option_id)
-    row = settlement_of(session, option_id)
-    if not _waits_for_close(row):
+    row = found_settlement(session, option_id)
+    if row is None or not _waits_for_close(row):
         return
     closed = _transaction(message)
     fee = _check_close(session, option, row, closed)
@@ -629,6 +642,9 @@ def _check_close_signed(session: Session, option: OptionRow, closed: Transaction
 
 def _transaction(message: dict[str, Any]) -> Transaction:
     try:
-        return parse_transaction(bytes.fromhex(message["transaction"]))
+        found = parse_transaction(bytes.fromhex(message["transaction"]))
     except (KeyError, TypeError, ValueError) as e:
         raise InvalidInputError("transaction", "missing or not hex", "a raw transaction") from e
+    if not found.inputs or not found.outputs:
+        raise InvalidInputError("transaction", "spends or pays nothing", "a raw transaction")
+    return found

@@ -71,6 +71,9 @@ def add_letters(routes: APIRouter, deps: Deps, bell: Bell) -> None:
         if not query.wait:
             return await run_in_threadpool(read)
         if places.refusal(account) is not None:
+            # what lies there needs no place: who fills all of them keeps no letter from anybody
+            if (lies := await run_in_threadpool(read)).letters:
+                return lies
             of_account = places.held(account) >= places.each
             raise TooManyWaitingError(places.each if of_account else places.most, of_account=of_account)
         ends = asyncio.get_running_loop().time() + query.wait

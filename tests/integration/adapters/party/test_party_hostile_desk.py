@@ -6,6 +6,7 @@ import json
 import pytest
 
 from btcfi import secp256k1
+from btcfi.contracts.mandate import Bounds
 from btcfi.errors import InvalidInputError
 from btcfi.hashes import sha256
 from btcfi.market.account import sign_registration
@@ -391,3 +392,14 @@ class Says:
 
     def post(self, path, body):
         return {}
+
+
+def test_a_desk_that_asks_for_what_the_mandate_does_not_allow_learns_the_field_and_no_bound_of_it(wallet, tmp_path):
+    world = LetterWorld(wallet, tmp_path, collateral=Bounds(least=1_234_567, most=1_234_568))
+    part = deal(world)
+    name = world.propose(part)
+    world.seller.work()
+    told = world.desk.said(world.seller.trader, f"{name}.proposal.refused")["reason"]
+    assert "1,234,568" in world.seller.refused(f"{name}.proposal")  # its owner reads it
+    assert "collateral" in told
+    assert "1,234,56" not in told

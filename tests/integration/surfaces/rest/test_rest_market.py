@@ -290,6 +290,9 @@ def test_who_waits_gets_the_letter_that_comes_no_thread_is_held_and_places_are_b
             assert (*problem(refused), refused.headers["Retry-After"]) == (503, "too-many-waiting", "5")
             assert ("of this account" in refused.json()["detail"]) == of_account
             assert stand.ask(one, "GET", "/letters").status_code == 200
+        put(stand, late, "t2.proposal")
+        there = stand.ask(late, "GET", "/letters?wait=25").json()["letters"]
+        assert [one["name"] for one in there] == ["t2.proposal"]  # what lies there needs no place
         put(stand, waiters[3], "t1.proposal")
         asked[0].join(10)
         assert [one["name"] for one in first[0].json()["letters"]] == ["t1.proposal"]

@@ -6,7 +6,7 @@ from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.accounts import register
 from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
-from btcfi.adapters.store.market.tables import FirmOfferRow
+from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import AnotherDeskError, SignedRegistration, WrongRegistrationError
@@ -63,11 +63,14 @@ def test_a_higher_number_brings_newer_keys_and_what_stood_under_the_older_ones_i
     assert registered(store, newer(MAKER).registration()).number == 2
 
 
-def test_what_is_taken_whole_does_not_open_again_under_newer_keys(store):
+def test_what_is_taken_whole_does_not_open_again_under_newer_keys_and_its_take_fails_by_who_changed_them(store):
     filled(store)
-    traded(store, quantity=100)
+    _, _, taken = traded(store, quantity=100)
     registered(store, newer(MAKER).registration())
-    assert list(states(store).values()) == ["withdrawn"]
+    assert list(states(store).values()) == ["broken"]
+    with store.reading() as session:
+        row = session.get_one(TakeRow, taken.id)
+        assert (row.state, row.fault) == ("failed", "maker")
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -129,3 +132,10 @@ def test_a_position_is_shown_to_its_two_sides_and_to_nobody_else(store):
     shown = vars(public) if hasattr(public, "__dict__") else {n: getattr(public, n) for n in public.__slots__}
     assert not {MAKER.id, TAKER.id, MAKER.name, TAKER.name, taken.option_id} & set(map(str, shown.values()))
     assert (public.side, public.quantity) == ("buy", 10)
+
+
+@pytest.mark.parametrize("name", ["seller", "buyer"])
+def test_the_name_of_a_folder_that_was_there_before_accounts_is_nobody_else_s(store, name):
+    with pytest.raises(NameTakenError):
+        registered(store, MAKER.registration(name=name))
+    assert registered(store, OTHER.registration(name=name), carrier="folder").name == name

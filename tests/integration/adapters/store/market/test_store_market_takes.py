@@ -110,7 +110,7 @@ def test_an_account_has_only_so_many_takes_that_nobody_has_answered_and_holds_up
     offer = MAKER.offer()
     post(market_store, MAKER, offer)
     made = [take(market_store, TAKER.take(offer, 1)) for _ in range(2)]
-    with pytest.raises(BacklogFullError):
+    with pytest.raises(BacklogFullError, match="takes of yours"):
         take(market_store, TAKER.take(offer, 1))
     take(market_store, OTHER.take(offer, 1))
     assert offer_row(market_store, offer).remaining == 97
