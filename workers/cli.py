@@ -50,7 +50,7 @@ COMMANDS: Final = _rows(
         "Ask for the settlement of options: a row that the workers take up. Asking again changes nothing."),
     Row("party", Who.TRADER, "btcfi.surfaces.party_cli:app", "One side of an option contract, with its own keys."),
     Row("market", Who.TRADER, "btcfi.surfaces.market_cli:app",
-        "A desk's market: chains, books, offers, takes, positions."),
+        "A desk's market: chains, books, offers, requests, takes, positions."),
     Row("maker", Who.TRADER, "btcfi.surfaces.maker_cli:app",
         "A market maker of a party's account, and a simulation's taker."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",

@@ -493,6 +493,8 @@ def _propose(
 @command(of=app)
 def closes(*, as_json: AsJson = False, side: party_side.Side) -> None:
     """List offers to close, yours and those that wait for your word, the newest last."""
+    if not side.store.keystore_path.exists():  # a misspelt folder would have none
+        raise NotFoundError("party", str(side.folder), "a folder that `btcfi party init` made: --dir")
     now = int(time.time())
     rows: list[dict[str, Any]] = [
         {"close": one.name, "option": one.option, "by": one.by.value, "payout_sats": one.offer.payout,

@@ -33,7 +33,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "funded": ("done", "✓"), "open": ("wait", "○"), "priced": ("done", "✓"), "void": ("bad", "✕"),
     "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
-    "answered": ("work", "◑"), "done": ("done", "✓"), "over": ("quiet", NONE),
+    "answered": ("work", "◑"), "done": ("done", "✓"), "over": ("quiet", NONE), "filled": ("done", "✓"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 

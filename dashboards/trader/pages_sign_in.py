@@ -103,10 +103,7 @@ def _asked(desk: Desk, request: Request) -> DeskSignInRow | None:
     if not code or not word:
         return None
     with desk.deps.api.store.reading() as session:
-        row = visitors.asked_by(session, code[:40], word[:200], now=desk.deps.api.clock())
-        if row is not None:
-            session.expunge(row)
-        return row
+        return visitors.asked_by(session, code[:40], word[:200], now=desk.deps.api.clock())
 
 
 def _page(desk: Desk, request: Request, *, problem: str = "", status: int = 200) -> HTMLResponse:

@@ -114,10 +114,11 @@ def asked(session: Session, code: str, *, now: UnixSeconds) -> DeskSignInRow:
 
 
 def asked_by(session: Session, code: str, cookie: str, *, now: UnixSeconds) -> DeskSignInRow | None:
-    """Return the good code of a browser, to the browser itself; None: it has none."""
+    """Return the good code of a browser, to the browser itself and to be kept after the session; None: it has none."""
     row = session.get(DeskSignInRow, code)
     if row is None or row.expires_at_unix <= now or not hmac.compare_digest(row.browser_sha256, digest(cookie)):
         return None
+    session.expunge(row)
     return row
 
 
