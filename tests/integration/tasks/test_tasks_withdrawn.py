@@ -2,6 +2,7 @@
 
 import pytest
 
+from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.options import find_option
@@ -100,6 +101,24 @@ def test_the_coins_of_a_sale_that_the_buyer_refuses_are_the_seller_s_again(stage
     assert (state, "the buyer refused: collateral_sats" in error) == ("FAILED", True)
     assert free(stage) == before
     stage.give_mandate(stage.mails["buyer"]._desk, number=3)
+
+
+def test_sales_whose_buyers_wait_for_coins_keep_no_cancelled_one_from_being_told(stage):
+    before = free(stage)
+    for name in ("waits", "also-waits", "taken-back"):
+        offered(stage, name)
+    with stage.here.store.transaction() as session:
+        for name in ("waits", "also-waits"):
+            contracts.note_waits(session, name, "buyer", "it has not the coins", now=stage.here.now())
+        for name in ("waits", "also-waits"):  # longest there of all
+            session.get_one(ContractRow, name).updated_at_unix -= 600
+    cancel(stage, "taken-back")
+    with stage.here.store.reading() as session:
+        assert [row.option_id for row in contracts.withdrawn(session, limit=2)] == ["taken-back"]
+    for name in ("waits", "also-waits"):
+        cancel(stage, name)
+    stage.talk(2)
+    assert free(stage) == before
 
 
 def test_a_sale_without_coins_has_failed_with_its_reason_and_goes_on_when_they_come(stage):

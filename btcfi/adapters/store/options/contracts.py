@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.tables import TransactionRow
@@ -161,15 +161,16 @@ def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
         col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
     )
     offered = (ContractState.OFFERED, ContractState.ACCEPTED)
-    failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered)
+    error = func.coalesce(col(ContractRow.last_error), "")
+    waits = or_(*(error.startswith(_waits(role.value), autoescape=True) for role in Role))
+    failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered) & ~waits
     query = (
         select(ContractRow)
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
         .where((col(ContractRow.state) == ContractState.CANCELLED) | failed, ~told.exists())
         .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
     )
-    gone = session.execute(query.limit(limit)).scalars()
-    return [row for row in gone if row.state == ContractState.CANCELLED or not is_waiting(row.last_error)]
+    return list(session.execute(query.limit(limit)).scalars())
 
 
 def withdrawal_of(row: ContractRow) -> dict[str, Any]:
