@@ -209,6 +209,12 @@ class Deployment(BaseSettings):
         asked = self.model_fields_set - {"data_dir"}
         return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})
 
+    @property
+    def missing_database(self) -> Path | None:
+        """The file of an SQLite store that is not there yet: opening it would make one. None where one can be asked."""
+        file = Path(self.database_url.partition(":///")[2])
+        return file if self.database_url.startswith("sqlite") and not file.exists() else None
+
     def environment(self) -> dict[str, str]:
         """Return the variables from which ``load_deployment`` makes this deployment again, secrets included.
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -180,7 +179,7 @@ def venues(deployment: Deployment) -> Iterator[Finding]:
 
 def database(deployment: Deployment) -> Iterator[Finding]:
     """Check that the database is there, at this code's migration, and takes what is written."""
-    if (path := _missing_file(deployment)) is not None:
+    if (path := deployment.missing_database) is not None:
         yield warn("database", f"no file {path} yet", "btcfi migrate, or btcfi up")
         return
     store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
@@ -207,14 +206,9 @@ def database(deployment: Deployment) -> Iterator[Finding]:
         yield Finding(name="schema", status=Status.FAIL, said=said, do="btcfi migrate", error=old)
 
 
-def _missing_file(deployment: Deployment) -> str | None:
-    path = deployment.database_url.removeprefix("sqlite:///")
-    return path if deployment.database_url.startswith("sqlite") and not Path(path).exists() else None
-
-
 def clocks(deployment: Deployment) -> Iterator[Finding]:
     """Hold this machine's clock, and what each worker has said of its own, against the database's."""
-    if _missing_file(deployment) is not None:
+    if deployment.missing_database is not None:
         return
     store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
     try:
@@ -253,7 +247,7 @@ def keys(deployment: Deployment) -> Iterator[Finding]:
 
 def wallet(deployment: Deployment) -> Iterator[Finding]:
     """Hold the service's wallet against the coins that the store says are its own."""
-    if _missing_file(deployment) is not None:
+    if deployment.missing_database is not None:
         return
     store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
     try:

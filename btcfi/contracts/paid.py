@@ -60,8 +60,8 @@ def paid_by(transaction: Transaction, *, collateral: Sats, buyer_script: bytes, 
 
 def check_close_pays(
     closed: Transaction, *, payout: Sats, collateral: Sats, nearest: bool, buyer_script: bytes, seller_script: bytes
-) -> None:
-    """Refuse a close that pays the buyer anything else than ``option.split`` does, at the close's own fee.
+) -> Sats:
+    """Return the fee of a close that pays the buyer what ``option.split`` does at that fee, and refuse any other.
 
     payout: what the guest computed. nearest: the contract's dust rule. A part that is dust counts as what the rule
     makes of it, on either side. Raises InvalidInputError.
@@ -74,3 +74,4 @@ def check_close_pays(
     paid = sum(output.value for output in closed.outputs if output.script == buyer_script)
     if paid != owed:
         raise InvalidInputError("closed.transaction", f"pays {paid:,} sats", f"{owed:,}, for a payout of {payout:,}")
+    return fee

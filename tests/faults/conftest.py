@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,18 @@ def pytest_collection_modifyitems(items):
     items[:] = [next(ordered) if item.path.parent == HERE else item for item in items]
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    with ChaosCluster(tmp_path_factory.mktemp("chaos")) as cluster:
+@contextmanager
+def started(folder):
+    """A cluster of its own with three priced minutes."""
+    with ChaosCluster(folder) as cluster:
         cluster.start()
         made = World(cluster)
         for _ in range(3):
             made.price()
+        yield made
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("chaos")) as made:
         yield made

@@ -10,8 +10,7 @@ from btcfi.adapters.store.options import attesting
 from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import SettlementRow
 from btcfi.adapters.store.prices import rounds
-from tests.faults.conftest import World
-from workers.chaos.cluster import ChaosCluster
+from tests.faults.conftest import started
 from workers.chaos.points import PAUSE, Order
 from workers.cli import build
 
@@ -25,11 +24,7 @@ MOMENTS = (pytest.param("settlement.proven:after", marks=pytest.mark.night), "no
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A cluster of its own: it is lost three times over."""
-    with ChaosCluster(tmp_path_factory.mktemp("lost")) as cluster:
-        cluster.start()
-        made = World(cluster)
-        for _ in range(3):
-            made.price()
+    with started(tmp_path_factory.mktemp("lost")) as made:
         yield made
 
 

@@ -17,12 +17,16 @@ def outcome(point, kind, seed=1):
     return Outcome(case=Case(point=point, kind=kind, slot=0, seed=seed), seconds=1.0, problems=(), reached=True)
 
 
+def all_of(share, pipe):
+    for point, kind in share.cells:
+        pipe.send(outcome(point, kind))
+    pipe.close()
+
+
 def work_of_a_cluster_that_dies(share, pipe):
     """Stands in for a share's process: the first share runs one case and dies, the second runs all of its own."""
     if share.first:
-        for point, kind in share.cells:
-            pipe.send(outcome(point, kind))
-        pipe.close()
+        all_of(share, pipe)
         return
     pipe.send(outcome(*share.cells[0]))
     time.sleep(0.5)
@@ -45,9 +49,7 @@ def test_a_cluster_that_dies_breaks_the_cases_that_it_did_not_get_to_and_no_othe
 def work_of_a_cluster_that_stalls(share, pipe):
     """Stands in for a share's process: the first share begins its second case and never ends it."""
     if share.first:
-        for point, kind in share.cells:
-            pipe.send(outcome(point, kind))
-        pipe.close()
+        all_of(share, pipe)
         return
     pipe.send(outcome(*share.cells[0]))
     pipe.send(parallel.Began("kill-child at round.open:1", 0.5))

@@ -358,8 +358,7 @@ def tip(deployment: Deployment) -> Iterator[Finding]:
 
 def database(deployment: Deployment) -> Iterator[Finding]:
     """Look into the store for whether the pipeline moves; whether it can be, ``preconditions.database`` says."""
-    path = deployment.database_url.removeprefix("sqlite:///")
-    if deployment.database_url.startswith("sqlite") and not Path(path).exists():
+    if deployment.missing_database is not None:
         return
     store = Store(deployment.database_url, busy_timeout_ms=3_000)
     try:

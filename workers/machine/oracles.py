@@ -231,10 +231,7 @@ def _refuse_lost_oracles(deployment: Deployment, old: dict[str, bytes], named: f
 
 def _existing_store(deployment: Deployment) -> Store | None:
     """Return the store if there is one: a first start has none, and asking must not make one."""
-    url = deployment.database_url
-    if url.startswith("sqlite") and not Path(url.partition(":///")[2]).exists():
-        return None
-    return Store(url)
+    return None if deployment.missing_database is not None else Store(deployment.database_url)
 
 
 def _named(store: Store | None) -> frozenset[str]:

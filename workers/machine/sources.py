@@ -54,8 +54,7 @@ def refuse_other_market(deployment: Deployment, source: str) -> None:
     if source != LIVE and deployment.network != REGTEST:
         said = f"{deployment.network}, with prices that no market printed ({source})"
         raise InvalidInputError("BTCFI_NETWORK", said, "regtest, or `btcfi up --live`")
-    path = deployment.database_url.removeprefix("sqlite:///")
-    if deployment.database_url.startswith("sqlite") and not Path(path).exists():
+    if deployment.missing_database is not None:
         return
     store = Store(deployment.database_url)
     try:

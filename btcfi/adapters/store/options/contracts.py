@@ -569,11 +569,10 @@ def _check_close(session: Session, option: OptionRow, row: SettlementRow, closed
         raise InvalidInputError("closed.transaction", "another contract's or another proof's", "this early exercise's")
     kept = json.loads(option.contract or "{}")
     collateral, nearest = Sats(option.collateral_sats), agreed_terms(session, option.id).nearest_dust
-    check_close_pays(
+    return check_close_pays(
         closed, payout=Sats(row.payout_sats or 0), collateral=collateral, nearest=nearest,
         buyer_script=bytes.fromhex(kept["buyer_script"]), seller_script=bytes.fromhex(kept["seller_script"]),
     )  # fmt: skip
-    return Sats(collateral - sum(output.value for output in closed.outputs))
 
 
 def _transaction(message: dict[str, Any]) -> Transaction:
