@@ -103,7 +103,7 @@ def serve(folder: str, port: int) -> None:
     world = make_world(Path(folder))
     limits = Limits(anonymous_requests_per_minute=10**9)
     deps = replace(world.deps, monotonic=time.monotonic, limits=limits)
-    uvicorn.run(create_app(deps), host="127.0.0.1", port=port, log_level="critical", access_log=False)
+    uvicorn.run(create_app(deps), host="127.0.0.1", port=port, log_config=None, access_log=False)
 
 
 if __name__ == "__main__":

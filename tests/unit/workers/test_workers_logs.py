@@ -1,7 +1,9 @@
 """Logs name what a task is about, hold no password, and do not grow for ever."""
 
+import ast
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
@@ -127,3 +129,17 @@ def test_a_log_beyond_its_limit_moves_aside_and_its_writer_goes_on(tmp_path):
     assert file.read_bytes() == b"after\n", "no hole where the old lines were"
     assert (tmp_path / "settle.log.1").read_bytes() == b"x" * 100 + b"y"
     assert not bound_log(tmp_path / "absent.log")
+
+
+def test_no_server_of_ours_takes_uvicorn_s_own_logging_which_would_silence_the_whole_process():
+    """With it uvicorn.error no longer reaches the root: a later error, or a later test, would say nothing."""
+    calls = {
+        f"{file}:{node.lineno}": node
+        for folder in ("workers", "btcfi", "tasks", "dashboards", "tests")
+        for file in Path(folder).rglob("*.py")
+        if "uvicorn" in (text := file.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"uvicorn.Config", "uvicorn.run", "Config"}
+    }
+    assert calls
+    assert not [at for at, call in calls.items() if "log_config=None" not in map(ast.unparse, call.keywords)]

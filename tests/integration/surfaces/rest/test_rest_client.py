@@ -27,7 +27,9 @@ EXPIRY = NOW // 60 * 60 + 30 * 86_400
 def served(tmp_path_factory):
     world = make_world(tmp_path_factory.mktemp("client"))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(world.deps), log_config=None, log_level="error", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
@@ -160,7 +162,9 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent():
 def test_a_stream_that_is_ended_for_its_age_goes_on_after_its_last_event(tmp_path):
     world = make_world(tmp_path, monotonic=time.monotonic, limits=Limits(stream_seconds=0.2))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(world.deps), log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(world.deps), log_config=None, log_level="error", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     opened = []

@@ -30,7 +30,7 @@ def served(deps, *, connections=None, proxies=()):
     """Serve the API as ``btcfi serve`` does, and give its port."""
     http = guarded(connections or ConnectionLimits(), proxies=map(ipaddress.ip_network, proxies))
     config = uvicorn.Config(
-        create_app(deps), log_level="critical", timeout_graceful_shutdown=1, http=http, ws="none",
+        create_app(deps), log_config=None, log_level="critical", timeout_graceful_shutdown=1, http=http, ws="none",
         proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
     )  # fmt: skip
     server = uvicorn.Server(config)
