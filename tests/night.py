@@ -104,6 +104,19 @@ def load_figures(printed: str) -> dict[str, tuple[float, str]]:
     }
 
 
+def market_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """What owners apart traded, how soon, and what was broken: nothing."""
+    said = json.loads(printed)
+    wrong = sum(len(said[name]) for name in ("broken", "miscounted", "overheard", "trespasses")) + said["pending"]
+    return {
+        "funded": (said["funded"], "options"),
+        "settled": (said["settled"], "options"),
+        "takes_per_s": (said["takes_per_s"], "1/s"),
+        "take_p95_s": (said["take_p95_s"], "s"),
+        "broken": (wrong, "promises"),
+    }
+
+
 def pytest_figures(printed: str) -> dict[str, tuple[float, str]]:
     """What pytest counted. Raises IndexError when it says of no test that it passed."""
     counted = {word: re.findall(rf"\b(\d+) {word}\b.* in [\d.]+s", printed) for word in ("passed", "skipped")}
@@ -187,6 +200,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="load", about="1,000 contracts of one minute, memory over 20,000 settlements", minutes=7,
         command=("{python}", "-m", "tests.benchmarks.load", "--write", "docs/performance.md"), figures=load_figures,
+    ),
+    Part(
+        name="market", about="3 makers and 20 takers apart, over HTTP, until 500 options are funded", minutes=15,
+        command=("{python}", "-m", "tests.benchmarks.market"), figures=market_figures,
     ),
     Part(
         name="soak", about="30 minutes of sales and settlements, a random fault in each", minutes=35,

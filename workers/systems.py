@@ -197,7 +197,35 @@ OPTIONS: Final = System(
 )
 """Options: sold, set up between two parties, expired, run, proven, settled."""
 
-SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS)
+CARRY_SECONDS: Final = 1.0
+"""Between two looks whether a letter waits; a look goes on while a take is under way (``tasks/market.py``)."""
+
+LATE_SECONDS: Final = 2.0
+"""Between two looks who has let its time pass."""
+
+
+def _market_beat(_deployment: Deployment) -> Mapping[str, Entry]:
+    return {
+        "market.carry": every("market.carry", CARRY_SECONDS),
+        "market.tick": every("market.tick", LATE_SECONDS),
+        "market.prune": every("market.prune", 3_600.0),
+    }
+
+
+MARKET: Final = System(
+    name="market",
+    store=("market",),
+    tasks={CONTROL: ("tasks.market",)},
+    beat=_market_beat,
+    flows={"check_accept": "tasks.pipeline:check_accept"},
+    said={"contracts.check_accept": ("option_id",)},
+    quiet=("market.",),
+    on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
+    presets="market",
+)
+"""Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""
+
+SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET)
 """The one table: a system more is one row more."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -69,8 +69,8 @@ class Market:
 
     spot: CentsPerBtc
     """Integer cents per BTC."""
-    volatility: float
-    """Per square-root year."""
+    volatility: float | FloatArray
+    """Per square-root year; one number, or one an option of the book."""
     rate: float
     """Continuously compounded per year."""
     now: UnixSeconds
@@ -305,6 +305,8 @@ def margin(positions: Positions, market: Market) -> Margin:
     Amounts are cents, rounded half-even. Raises the errors of ``premium.premiums``.
     """
     written = positions.written
+    if np.ndim(market.volatility):
+        market = replace(market, volatility=np.asarray(market.volatility)[positions.quantity_centi_btc < 0])
     spot = market.spot / CENTS_PER_USD
     if not len(written.book):
         return Margin(

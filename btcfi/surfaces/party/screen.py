@@ -72,7 +72,7 @@ def contract_screen(summary: Summary) -> str:
     option = decode_terms(summary.option)
     wait = (summary.refund_height - summary.expiry_height) * SECONDS_PER_BLOCK
     seller = summary.role is Role.SELLER
-    return _screen(f"You are about to sign a contract as its {summary.role.value}.", {
+    return rows_screen(f"You are about to sign a contract as its {summary.role.value}.", {
         "option": _option_line(option),
         "expiry": f"{_when(summary.expiry)} by {summary.feed}, settled after block {summary.expiry_height:,}",
         "settled at": fixing_in_words(summary.fixing, summary.expiry, summary.rounding),
@@ -98,7 +98,7 @@ def close_screen(summary: CloseSummary) -> str:
     """Return what a side reads before it signs a close."""
     why = "as the guest computes it" if summary.computed else "as the two of you say; nothing computes it"
     ours = summary.seller if summary.role is Role.SELLER else summary.buyer
-    return _screen(f"You are about to close a contract as its {summary.role.value}, before its end.", {
+    return rows_screen(f"You are about to close a contract as its {summary.role.value}, before its end.", {
         "payout": f"{_amount(summary.asked)}, {why}",
         "the chain pays buyer": _amount(summary.buyer),
         "the chain pays seller": _amount(summary.seller),
@@ -118,7 +118,7 @@ def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) 
         if name in known and known[name] != mandate[name]:
             rows[name] += f"   (was {_field(name, known[name])})"
     changed = "none is in force" if before is None else f"number {before.mandate.number} is in force"
-    return _screen(f"What you let your software sign ({changed}).", rows)
+    return rows_screen(f"What you let your software sign ({changed}).", rows)
 
 
 def _said(mandate: Mapping[str, object]) -> dict[str, object]:
@@ -128,7 +128,8 @@ def _said(mandate: Mapping[str, object]) -> dict[str, object]:
     return {"fixings": [], **lacking, **mandate}
 
 
-def _screen(title: str, rows: Mapping[str, str]) -> str:
+def rows_screen(title: str, rows: Mapping[str, str]) -> str:
+    """Return a title, and under it what each name says."""
     return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in rows.items())])
 
 

@@ -17,7 +17,7 @@ from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.surfaces.rest import reads
-from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader, sight_of
 from btcfi.surfaces.rest.deps import READ, Deps
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.turns import Places
@@ -68,10 +68,9 @@ STREAMED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(deps: Deps, gate: Gate) -> APIRouter:
-    """Return the stream endpoints, without a prefix. ``gate``: who lets in, and is asked again meanwhile."""
+def router(deps: Deps, places: Streams) -> APIRouter:
+    """Return the stream endpoints, without a prefix. ``places``: of all streams of the application."""
     routes = APIRouter(tags=["streams"])
-    places = Streams(deps, gate)
     refusals = documented(401, 403, 422, 429, 503)
 
     @routes.get(
@@ -105,6 +104,7 @@ def router(deps: Deps, gate: Gate) -> APIRouter:
         caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every edge that a settlement crosses, from now on or after Last-Event-ID."""
+        sight = sight_of(caller)
 
         def newest() -> int:
             with deps.store.reading() as session:
@@ -112,9 +112,11 @@ def router(deps: Deps, gate: Gate) -> APIRouter:
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
-                rows = spine_views.events_after(session, entity="settlement", after=int(last), limit=100)
-                found = reads.settlement_events_of(session, rows)
-            return [(str(one.id), "settlement", one.model_dump_json()) for one in found]
+                while rows := spine_views.events_after(session, entity="settlement", after=int(last), limit=100):
+                    if found := reads.settlement_events_of(session, rows, sight):
+                        return [(str(one.id), "settlement", one.model_dump_json()) for one in found]
+                    last = str(rows[-1].id)  # nothing of these is this caller's to see: what comes after them may be
+            return []
 
         start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, caller, after, start, count)
@@ -139,7 +141,7 @@ def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
 
         def exists() -> None:
             with deps.store.reading() as session:
-                reads.option(session, option_id)
+                reads.option(session, option_id, sight_of(caller))
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
@@ -158,11 +160,14 @@ def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
         caller: Reader, request: Request, last_event_id: LastPremiumId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream the premium of every open option, each time that the premium service stores them anew."""
+        sight = sight_of(caller)
 
         def after(last: str) -> Sequence[Item]:
             at, _, option_id = last.partition("-")
             with deps.store.reading() as session:
-                rows = options_views.premiums_after(session, feed=deps.feed, at=int(at), option_id=option_id)
+                rows = options_views.premiums_after(
+                    session, feed=deps.feed, at=int(at), option_id=option_id, sight=sight
+                )  # fmt: skip
             return [
                 (f"{row.priced_at_unix}-{row.option_id}", "premium", reads.premium_of(row).model_dump_json())
                 for row in rows

@@ -224,6 +224,24 @@ def test_a_close_that_is_final_before_its_message_comes_is_the_early_exercise(em
     assert (embedded.row(SettlementRow), embedded.row(OptionRow).last_error) == (settled, None)
 
 
+def test_a_close_that_one_side_alone_tells_of_is_none(embedded):
+    exercise_early(embedded)
+    outboxes, told = list(embedded.deployment.parties_dir.glob("*/outbox")), []
+    while not told:
+        exchange_tasks.exchange()
+        for mail in embedded.mails.values():
+            mail.round(embedded.node.block_count())
+        told = [path for outbox in outboxes for path in outbox.glob("*.closed.json")]
+    (path,) = told
+    message = json.loads(path.read_text())
+    closed = parse_transaction(bytes.fromhex(message["transaction"])).with_witness(0, [b"\x01" * 64])
+    path.write_text(json.dumps(message | {"transaction": closed.to_bytes().hex()}))
+    exchange_tasks.exchange()
+    assert not path.exists()
+    assert (embedded.row(SettlementRow).state, embedded.row(SettlementRow).txid) == ("proven", None)
+    assert "closed.transaction" in embedded.row(ContractRow).last_error
+
+
 def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_option(embedded):
     embedded.sell("one")
     embedded.fund("one")

@@ -45,7 +45,8 @@ def test_an_order_to_settle_asks_once_however_often_its_message_comes(embedded):
 ONCE = {
     "oracle.tick": (SLOT,), "oracle.aggregate": ([], "BTC/USD", SLOT), "options.expire_due": ("BTC/USD",),
     "options.settle": ("one", "flower:me"), "options.answer_request": ("one",), "contracts.check": ("one",),
-    "contracts.exchange": (), "oracle.attest": ("of nothing",), "settlement.execute_batch": (["st-one"],),
+    "contracts.check_accept": ("one",), "contracts.exchange": (), "market.carry": (), "market.tick": (),
+    "market.prune": (), "oracle.attest": ("of nothing",), "settlement.execute_batch": (["st-one"],),
     "settlement.prove_part": ("st-one", 0, 4), "settlement.close_proof": ([], "st-one"), "chain.settle": (),
     "chain.watch": (), "chain.anchor": (), "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
     "control.prune": (), "control.canary": ("settle",),

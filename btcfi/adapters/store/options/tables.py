@@ -54,6 +54,9 @@ class OptionRow(SQLModel, table=True):
         Index("ix_option_expiry", "expiry_unix", "id"),
         Index("ix_option_kind_newest", "kind", "created_at_unix", "id"),
         Index("ix_option_style_newest", "american", "created_at_unix", "id"),
+        Index("ix_option_writer", "writer", "created_at_unix", "id"),
+        Index("ix_option_holder", "holder", "created_at_unix", "id"),
+        Index("ix_option_take", "take_id"),
     )
 
     id: str = Field(primary_key=True)
@@ -92,6 +95,12 @@ class OptionRow(SQLModel, table=True):
     updated_at_unix: int = Field(sa_column=big_integer())
     fixing: str | None = None
     """What settles it: ``minute``, ``twap:30``. NULL: an earlier release's option, its minute rounded down."""
+    writer: str | None = None
+    """The account that wrote it. NULL, as the next one: of the two mailbox folders that were there before accounts."""
+    holder: str | None = None
+    """The account that bought it."""
+    take_id: str | None = None
+    """The take of a firm offer that made it; NULL: an order at the service's own price."""
 
 
 class PremiumRow(SQLModel, table=True):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 __all__ = [
+    "DATABASE_ERRORS",
     "MIGRATIONS",
     "DatabaseError",
     "NewerStoreError",
@@ -43,6 +44,9 @@ __all__ = [
     "StoreUnreachableError",
     "known_revisions",
 ]
+
+DATABASE_ERRORS: Final = (DBAPIError,)
+"""What a database answers besides what is named here: of two that wrote at once, one; it says nothing of the work."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -70,6 +70,26 @@ def newest_page(
     columns = (at,) if key is None else (at, key)
     beyond = None if cursor is None else decode_cursor(cursor)[: len(columns)]
     rows = stretch(session, query, *columns, beyond=beyond, limit=limit + 1, newest_first=True)
+    return _page(rows, at, key, limit)
+
+
+def either_page(
+    session: Session, queries: Sequence[SelectOfScalar[R]], at: Any, key: Any, *, limit: int, cursor: str | None  # noqa: ANN401
+) -> Page[R]:  # fmt: skip
+    """Return one page of the rows that one of several queries has, as ``newest_page`` would of all of them.
+
+    No index answers an ``or`` of two columns in order: each query is read by its own, as far as one page goes, and a
+    row that several have is shown once.
+    """
+    beyond = None if cursor is None else decode_cursor(cursor)
+    found: dict[tuple[int, str], R] = {}
+    for query in queries:
+        some = stretch(session, query, at, key, beyond=beyond, limit=limit + 1, newest_first=True)
+        found |= {_place(row, at, key): row for row in some}
+    return _page([found[place] for place in sorted(found, reverse=True)[: limit + 1]], at, key, limit)
+
+
+def _page(rows: Sequence[R], at: Any, key: Any, limit: int) -> Page[R]:  # noqa: ANN401 - columns
     shown, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
     following = None if last is None else encode_cursor(*_place(last, at, key))
     return Page(rows=shown, following=following)

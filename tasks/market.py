@@ -1,0 +1,162 @@
+"""The market by the clock: letters carried, offers that lapse, takes whose sides are silent, coins that are gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Final
+
+import structlog
+from celery import shared_task
+
+from btcfi.adapters.store.chain.walk import walked_to
+from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
+from btcfi.adapters.store.market.failing import Unfunded
+from btcfi.adapters.store.spine.database import Session
+from btcfi.errors import UnreachableError
+from btcfi.units import Height, UnixSeconds
+from settings.market_preset import load_market_preset
+from tasks import closes, contracts
+from tasks.context import Context, context, node
+
+KEEP_LETTERS_SECONDS: Final = 7 * 86_400
+"""After it was read; longer than any attestation is delivered, so that none comes a second time."""
+
+KEEP_OFFERS_SECONDS: Final = 86_400
+"""After an offer lapsed of which nothing was taken: a maker that quotes all day writes hundreds of thousands."""
+
+AT_MOST_PRUNED: Final = 100_000
+"""Offers that one hour forgets: 27 a second, posted for good."""
+
+OURS: Final = 6
+"""Times the seconds of a side, in which a take is checked or over: three turns of a side, and as much for us."""
+
+log = structlog.get_logger("btcfi.market")
+
+
+LINGER_SECONDS: Final = 0.6
+"""How long one run goes on looking while a take is under way: below its interval, so that others have their turn."""
+
+LOOK_SECONDS: Final = 0.05
+"""Between two looks of it: three letters are on the way of a take, and each waits for one."""
+
+
+@shared_task(name="market.carry")
+def carry() -> None:
+    """Carry letters between the two sides of each contract, where any wait."""
+    here, until = context(), monotonic() + LINGER_SECONDS
+    while contracts.carry(here) and monotonic() < until:
+        sleep(LOOK_SECONDS)
+
+
+@shared_task(name="market.tick")
+def tick() -> None:
+    """Let offers and requests lapse and auctions move on, and end the takes that have come to nothing."""
+    here = context()
+    seconds = load_market_preset(here.deployment.market_preset).offers.answer_seconds
+    _lapse(here)
+    _follow(here)
+    _fail_late(here, seconds)
+    _fail_lost(here, seconds)
+    closes.tick(here)
+
+
+@shared_task(name="market.prune")
+def prune() -> None:
+    """Forget letters that were read long ago, and offers and requests that lapsed."""
+    here = context()
+    with here.store.transaction() as session:
+        letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
+        requests.prune_requests(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
+    _forget_offers(here)
+
+
+def _forget_offers(here: Context) -> None:
+    for _ in range(AT_MOST_PRUNED // offers.AT_ONCE):  # each by itself, so that nobody waits long for the store
+        with here.store.transaction() as session:
+            many = offers.prune_offers(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
+        if many < offers.AT_ONCE:
+            return
+
+
+def _lapse(here: Context) -> None:
+    with here.work() as session:
+        offers.expire_offers(session, now=here.now())
+        offers.move_prices(session, now=here.now())
+        requests.expire_requests(session, now=here.now())
+
+
+def _follow(here: Context) -> None:
+    """Have takes follow what became of their options without a word to them: funded on the chain, cancelled."""
+    with here.work() as session:
+        takes.follow(session, now=here.now())
+        cancelled = carrying.come_to_nothing(session)
+    for option_id in cancelled:
+        with _apart(here, option_id) as session:
+            failing.fail_by_us(session, option_id, "the sale was cancelled", now=here.now())
+
+
+def _fail_late(here: Context, seconds: int) -> None:
+    """End the takes of which a side has not done its part in time, and those of which we have not done ours."""
+    with here.store.reading() as session:
+        late = failing.late(session, now=here.now(), seconds=seconds)
+        ours = failing.stuck_with_us(session, now=here.now(), seconds=OURS * seconds)
+    for option_id, role, kind in late:
+        with _apart(here, option_id) as session:
+            problem = f"no answer to its {kind} in {seconds} s"
+            failing.fail_by(session, option_id, role, problem, now=here.now())
+    for option_id in ours:
+        with _apart(here, option_id) as session:
+            problem = f"not checked within {OURS * seconds} s, and no side was late"
+            failing.fail_by_us(session, option_id, problem, now=here.now())
+
+
+def _fail_lost(here: Context, seconds: int) -> None:
+    """End the takes whose funding no block can hold any more, since one has spent a coin of it otherwise.
+
+    Only a new block can have.
+    """
+    tip = _tip()
+    if tip is None or tip == _looked.get(os.getpid()):
+        return
+    with here.store.reading() as session:
+        walked = walked_to(session)
+        if walked is None or walked.height < tip:
+            return  # a block that was not walked yet may hold the funding, and its payout: a restored store's do
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
+    _looked[os.getpid()] = tip
+    for one in unfunded:
+        with _apart(here, one.option_id) as session:
+            _fail_if_lost(here, session, one)
+
+
+_looked: Final[dict[int, Height]] = {}
+"""By process: the block at which it looked last."""
+
+
+def _tip() -> Height | None:
+    try:
+        return node(os.getpid()).block_count()
+    except UnreachableError as e:
+        log.warning("no funding is looked up", reason=str(e))
+        return None
+
+
+def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
+    points = list(one.coins)
+    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
+    gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
+    if gone and held is None:
+        failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
+
+
+@contextmanager
+def _apart(here: Context, option_id: str) -> Iterator[Session]:
+    """Give one take's transaction: its trouble is no other's, and the next tick tries again."""
+    try:
+        with here.work() as session:
+            yield session
+    except Exception as e:  # noqa: BLE001 - whatever it is, it holds up no other take
+        log.warning("a take waits", option=option_id, reason=f"{type(e).__name__}: {e}")

@@ -1,0 +1,86 @@
+"""An account's own stream of events: its takes, options and settlements, in order, and nobody else's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from btcfi.adapters.store.market import views
+from btcfi.adapters.store.spine.edges import record
+from btcfi.surfaces.rest.auth import create_key
+from tests.support.market_world import market
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def stand(tmp_path):
+    with market(tmp_path, limits={"stream_seconds": 3.0}) as made:
+        yield made
+
+
+def traded(stand, maker: str, taker: str) -> str:
+    """Have one account take of another's offer, and return the option's id."""
+    offer = stand.offer(stand.join(maker))
+    stand.post(stand.join(maker), offer)
+    answer = stand.take(stand.join(taker), offer)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["option_id"]
+
+
+def events(answer) -> list[dict]:
+    assert answer.status_code == 200, answer.text
+    lines = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def test_an_account_hears_of_its_own_things_from_either_side_and_of_nobody_else_s(stand):
+    stand.join("carol-1")
+    first = traded(stand, "alice-1", "bob-1")
+    other = traded(stand, "dave-1", "erin-1")
+    stand.world.fund(first)
+    stand.world.settle(first, 7_200_000)
+    start = {"Last-Event-ID": "0"}
+    heard = {}
+    for name in ("alice-1", "bob-1"):
+        heard[name] = events(stand.ask(stand.join(name), "GET", "/me/events?limit=9", headers=start))
+        assert {one["option_id"] for one in heard[name]} == {first}
+        assert [one["id"] for one in heard[name]] == sorted(one["id"] for one in heard[name])
+        assert [one["to_state"] for one in heard[name] if one["entity"] == "take"] == ["taken"]
+        assert heard[name][-1]["entity"] == "settlement"
+        assert heard[name][-1]["to_state"] == "confirmed"
+        assert heard[name][-1]["paid_sats"] == 900
+    assert {one["role"] for one in heard["alice-1"]} == {"writer"}
+    assert {one["role"] for one in heard["bob-1"]} == {"holder"}
+    with stand.world.store.reading() as session:
+        nothing, _ = views.edges_of(session, stand.join("carol-1").identity.hex(), after=0)
+    assert nothing == []
+    assert other not in str(heard)
+
+
+def test_a_stream_resumes_after_its_last_event_and_passes_over_what_is_others(stand, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.market_desk.events.LOOKED_AT", 3)
+    traded(stand, "alice-1", "bob-1")
+    alice = stand.join("alice-1")
+    before = events(stand.ask(alice, "GET", "/me/events?limit=2", headers={"Last-Event-ID": "0"}))
+    with stand.world.store.transaction() as session:
+        for n in range(20):
+            record(session, "take", f"someone's-{n}", "taken", now=stand.world.now)
+    again = traded(stand, "alice-1", "bob-1")
+    after = events(stand.ask(alice, "GET", "/me/events?limit=2", headers={"Last-Event-ID": str(before[-1]["id"])}))
+    assert {one["option_id"] for one in after} == {again}
+    assert after[0]["id"] > before[-1]["id"] + 20
+
+
+def test_no_stranger_and_no_key_of_nobody_has_such_a_stream_and_a_bound_key_hears_its_account(stand):
+    first = traded(stand, "alice-1", "bob-1")
+    assert stand.api.get("/api/v1/me/events").status_code in {401, 403}
+    free = {"Authorization": f"Bearer {stand.world.key('operate', 'read')}"}
+    assert stand.api.get("/api/v1/me/events", headers=free).status_code == 404
+    bound = create_key(
+        stand.world.store, name="bot", roles=("read",), entropy=bytes(range(40)), now=stand.world.now,
+        account_id=stand.join("bob-1").identity.hex(),
+    )  # fmt: skip
+    headers = {"Authorization": f"Bearer {bound}", "Last-Event-ID": "0"}
+    assert events(stand.api.get("/api/v1/me/events?limit=1", headers=headers))[0]["option_id"] == first
