@@ -30,7 +30,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter", "quote_request",
+    "firm_offer", "take", "letter", "quote_request", "market_close",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
@@ -66,7 +66,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
                 ("all, deep", None, DEEP),
             )
         }
-        for name in ("offers_of", "takes_of", "fills", "requests_of")
+        for name in ("offers_of", "takes_of", "fills", "requests_of", "closes_of")
     },
     (market, "positions"): {
         "first": lambda s: market.positions(s, "a1", limit=50),
@@ -81,6 +81,9 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     },
     (market, "request_of"): {"": lambda s: market.request_of(s, "a1", "q1")},
     (market, "offer_of_account"): {"": lambda s: market.offer_of_account(s, "a1", "f1")},
+    (market, "close_of"): {"": lambda s: market.close_of(s, "a1", "c1")},
+    (market, "agreed_closes"): {"": lambda s: market.agreed_closes(s, ["o1", "o2"])},
+    (market, "open_closes"): {"": lambda s: market.open_closes(s, "a1", [s.get_one(OptionRow, "o1")], NOW)},
     (market, "take_of"): {"": lambda s: market.take_of(s, "a1", "k1")},
     (market, "edges_of"): {"": lambda s: market.edges_of(s, "a1", after=9)},
     (market, "trades"): {
@@ -104,6 +107,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "": lambda s: options.option_of_transaction(s, "aa"),
         "none": lambda s: options.option_of_transaction(s, "zz"),
     },
+    (options, "options_at_address"): {"": lambda s: options.options_at_address(s, "bcrt1p")},
     (options, "options_of"): {"": lambda s: options.options_of(s, ["o1", "o2"])},
     (options, "settlements_of"): {"": lambda s: options.settlements_of(s, ["st-o1"])},
     (options, "child_fees"): {"": lambda s: options.child_fees(s, ["o1"])},
