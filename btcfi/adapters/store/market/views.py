@@ -288,7 +288,7 @@ class OwnClose:
     @property
     def offered_by(self) -> str:
         """``writer`` or ``holder``: who offers it."""
-        return "holder" if self.row.by == Role.BUYER else "writer"
+        return "holder" if self.row.by == Role.BUYER.value else "writer"
 
     @property
     def own(self) -> bool:

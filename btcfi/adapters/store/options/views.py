@@ -289,6 +289,12 @@ def settlements_of(session: Session, ids: Iterable[str]) -> dict[str, Settlement
     return {row.id: row for row in session.exec(query).all()}
 
 
+def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return the settlement of each of some options that has one, by the option's id."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
+
+
 def options_of(session: Session, option_ids: Iterable[str]) -> dict[str, OptionRow]:
     """Return some options by their ids."""
     query = select(OptionRow).where(col(OptionRow.id).in_(list(option_ids)))

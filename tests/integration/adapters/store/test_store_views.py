@@ -110,6 +110,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "options_at_address"): {"": lambda s: options.options_at_address(s, "bcrt1p")},
     (options, "options_of"): {"": lambda s: options.options_of(s, ["o1", "o2"])},
     (options, "settlements_of"): {"": lambda s: options.settlements_of(s, ["st-o1"])},
+    (options, "settlements_by_option"): {"": lambda s: options.settlements_by_option(s, ["o1", "o2"])},
     (options, "child_fees"): {"": lambda s: options.child_fees(s, ["o1"])},
     (options, "locked_book"): {"": lambda s: options.locked_book(s, FEED)},
     (prices, "price_age"): {"": lambda s: prices.price_age(s, FEED, replay=False, now=NOW)},
