@@ -154,6 +154,13 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
     )  # fmt: skip
 
 
+def auctions(session: Session, now: UnixSeconds, *, limit: int) -> Sequence[FirmOfferRow]:
+    """Return the open offers that anybody may take and whose price is still on its way, the next to move first."""
+    moves = col(FirmOfferRow.moves_at_unix)
+    query = select(FirmOfferRow).where(still_open(now=now), moves.is_not(None), col(FirmOfferRow.taker).is_(None))
+    return session.exec(query.order_by(moves, col(FirmOfferRow.rank)).limit(limit)).all()
+
+
 def answers(session: Session, request_id: str, now: UnixSeconds, *, limit: int = 200) -> BookSides:
     """Return the best open answers to a request, ``limit`` a side."""
     sides = []

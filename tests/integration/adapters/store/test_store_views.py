@@ -74,6 +74,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "all": lambda s: market.positions(s, None, limit=50),
         "settled": lambda s: market.positions(s, "a1", states=SETTLED_OPTIONS, limit=50),
     },
+    (market, "auctions"): {"": lambda s: market.auctions(s, NOW, limit=50)},
     (market, "answers"): {"": lambda s: market.answers(s, "q1", NOW)},
     (market, "open_requests"): {
         "first": lambda s: market.open_requests(s, NOW, limit=50),
