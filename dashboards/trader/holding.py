@@ -312,7 +312,8 @@ class Holdings:
             by_strike=() if view is None else _sorted(greeks_by(alive, view, lambda one: int(one.terms.strike))),
             locked=sum(row.position.terms.collateral for row in funded if not row.position.bought),
             at_risk=sum(row.position.at_risk for row in rows if row.close is None),
-            closes=tuple(map(_to_close, asked)), settled=history, following=settled.following, offers=tuple(offers), takes=tuple(takes),
+            closes=tuple(map(_to_close, asked)), settled=history,
+            following=settled.following, offers=tuple(offers), takes=tuple(takes),
         )  # fmt: skip
 
     def one(self, account: str, option_id: str) -> tuple[Row, tuple[ToClose, ...]]:

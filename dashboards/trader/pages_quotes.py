@@ -56,7 +56,7 @@ class Fields:
     valid: str
 
 
-async def _fields(  # noqa: PLR0913 - the form's
+async def _fields(
     *, wanted: Annotated[Literal["buy", "sell", "both"], Query()] = "buy", kind: Text = "call", strike: Text = "",
     expiry: Text = "", quantity: Text = "0.10", barrier: Text = "",
     american: Annotated[Literal["", "yes"], Query()] = "", fixing: Text = "",
@@ -177,7 +177,9 @@ def _requested(desk: Desk, row: QuoteRequestRow, sides: views.BookSides | None, 
     cell = cell_of(desk, parse_instrument(row.instrument))
     mark = None if cell is None else cell.mark_cents
     many = (*sides.asks, *sides.bids)
-    return Requested(row=row, is_open=True, mark_cents=mark, answers=tuple(_answer(row, one, mark, now) for one in many))
+    return Requested(
+        row=row, is_open=True, mark_cents=mark, answers=tuple(_answer(row, one, mark, now) for one in many)
+    )
 
 
 def _answer(row: QuoteRequestRow, offer: FirmOfferRow, mark: int | None, now: UnixSeconds) -> Answer:
@@ -246,6 +248,7 @@ def _instrument(fields: Fields, now: UnixSeconds) -> Instrument:
     if "T" in expiry and not expiry.endswith("Z"):  # a browser's field has no zone, and its label says UTC
         expiry += "Z"
     return Instrument(
-        kind=parse_kind(fields.kind), strike=parse_dollars(fields.strike, "strike"), expiry=parse_expiry(expiry).slot(now),
-        barrier=parse_dollars(fields.barrier, "barrier") if fields.barrier else None, american=american, fixing=fixing,
+        kind=parse_kind(fields.kind), strike=parse_dollars(fields.strike, "strike"),
+        expiry=parse_expiry(expiry).slot(now), american=american, fixing=fixing,
+        barrier=parse_dollars(fields.barrier, "barrier") if fields.barrier else None,
     )  # fmt: skip

@@ -37,7 +37,9 @@ def router(desk: Desk) -> APIRouter:
     @routes.get("/verify")
     async def show(request: Request, id: Text = "") -> HTMLResponse:  # noqa: A002 - the word of the form
         if not id.strip():
-            return desk.page(request, "verify.html", verdict=None, problem="", text="", stored=desk.stored, missing=False)
+            return desk.page(
+                request, "verify.html", verdict=None, problem="", text="", stored=desk.stored, missing=False
+            )
         return await _answer(request, id)
 
     @routes.post("/verify")

@@ -333,9 +333,10 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
     amounts = f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}"
     where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"
     if kept.close is not None or (kept.settlement is not None and kept.settlement.reason != "expiry"):
-        if not signed_by_both(agreement.plan.contract, transaction):
-            return None, made(holds=False, words=f"{row.txid} has not the one signature of both sides.")
-        return paid, made(holds=True, words=f"{amounts}, as both sides have signed in {row.txid}; {where}.")
+        by_both = signed_by_both(agreement.plan.contract, transaction)
+        signed = f"{amounts}, as both sides have signed in {row.txid}; {where}."
+        unsigned = f"{row.txid} has not the one signature of both sides."
+        return paid if by_both else None, made(holds=by_both, words=signed if by_both else unsigned)
     if attested is None:
         words = f"{amounts} in {row.txid}, before enough oracles have signed a price."
         return paid, made(holds=False, words=words)
@@ -364,8 +365,8 @@ def _outcome(paid: Paid | None, *, closed: bool) -> str:
         return ""
     if closed:
         return (
-            f"Both sides have closed it: who bought it gets {paid.buyer:,} sats, who wrote it has {paid.seller:,} of the "
-            "collateral back."
+            f"Both sides have closed it: who bought it gets {paid.buyer:,} sats, who wrote it has {paid.seller:,} of "
+            "the collateral back."
         )
     if not paid.buyer:
         return "It expired worthless: who bought it gets nothing, who wrote it has the collateral back."

@@ -177,7 +177,6 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         return shapes.TakePage(items=[_taken(row) for row in page.rows], next_cursor=page.following)
 
 
-
 # ---- work
 
 
