@@ -63,16 +63,21 @@ class DeskWorld:
         (made,) = self.post(one, [self.signed(one, instrument, side, usd, **changes)])
         return made
 
-    def trade(self, maker: Trader, taker: Trader, instrument: str, usd: float, quantity: int = 10) -> str:
-        """Have a maker write and a taker buy at so many dollars for one bitcoin, funded; return the option's id."""
-        offer = self.offer(maker, instrument, Side.ASK, usd)
+    def taken(self, taker: Trader, offer_id: str, quantity: int) -> str:
+        """Have somebody take an offer by its id, as its process does of a page's command; return the option's id."""
         self.numbers += 1
-        signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
         with self.world.store.transaction() as session:
+            offer = offers.offer_of(offers.find_offer(session, offer_id))
+            signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
             row = takes.take(session, signed, rule=self.world.rule, now=self.world.now, wall=self.world.now)
             option_id = row.option_id
         self.world.fund(option_id)
         return option_id
+
+    def trade(self, maker: Trader, taker: Trader, instrument: str, usd: float, quantity: int = 10) -> str:
+        """Have a maker write and a taker buy at so many dollars for one bitcoin, funded; return the option's id."""
+        offer = self.offer(maker, instrument, Side.ASK, usd)
+        return self.taken(taker, offer.offer.id.hex(), quantity)
 
     def ask(self, one: Trader, instrument: str, *, quantity: int = 20, wanted: Wanted = Wanted.BUY, seconds: int = 300):
         """Have an account ask for quotes; return the signed request."""

@@ -14,20 +14,31 @@ from btcfi.adapters.store.market import closes
 from btcfi.adapters.store.market.closes import CLOSES_ON_CHAIN, Moment
 from btcfi.adapters.store.market.tables import CloseRow
 from btcfi.adapters.store.options import contracts
-from btcfi.adapters.store.options.contract_tables import ContractRow, OracleEventRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow, OracleEventRow
 from btcfi.adapters.store.options.options import terms_of
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.database import Store
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.contracts.cooperative import Closing, build_close
-from btcfi.contracts.messages import Role, encode_accept, encode_announcement, encode_offer, encode_sign
-from btcfi.contracts.payouts import breakpoints_of, encode_terms, guest_payouts
+from btcfi.contracts.messages import (
+    Role,
+    encode_accept,
+    encode_announcement,
+    encode_attestation,
+    encode_offer,
+    encode_sign,
+)
+from btcfi.contracts.paid import paid_by
+from btcfi.contracts.payouts import breakpoints_of, decode_terms, encode_terms, guest_payouts, price_input
+from btcfi.contracts.settle import complete_cet
 from btcfi.contracts.setup import Agreement
 from btcfi.market.closing import CloseLast, CloseOffer, CloseTake
 from btcfi.oracle.announcement import OracleEvent
-from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+from btcfi.proofs.settlement_proof import build_proof, to_json
+from btcfi.units import CentsPerBtc, Hash32, Height, Sats, UnixSeconds, display_txid
+from btcfi.vm.interpreter import run
 from btcfi.vm.program import load_program
 from tests.support.contracts import BUYER, BUYER_SECRET, COARSE, SELLER, SELLER_SECRET, Scene, coin
 
@@ -49,6 +60,7 @@ class HeldContract:
     scene: Scene
     agreement: Agreement
     funding: Transaction
+    presignatures: dict
     nonces: count = field(default_factory=lambda: count(1))
 
     def offer_close(self, payout: int, by: Role, *, now: int, seconds: int = 600) -> OfferedClose:
@@ -71,6 +83,40 @@ class HeldContract:
         with self.store.transaction() as session:
             closes.offer_close(session, self.option_id, by, offer, at=moment)
         return OfferedClose(held=self, offer=offer, by=by, closing=closing, secrets=secrets, at=moment)
+
+    def expire(self, price: int, *, now: int) -> str:
+        """Have it settled by what two oracles sign of a price, with its proof; return the transaction's id."""
+        attested = self.scene.attestations(price)
+        cet = complete_cet(self.agreement.plan, **self.presignatures, attestations=attested).transaction
+        contract = self.agreement.plan.contract
+        paid = paid_by(
+            cet, collateral=contract.collateral, buyer_script=contract.buyer_script,
+            seller_script=contract.seller_script,
+        )  # fmt: skip
+        program, txid = load_program("option_settlement"), display_txid(cet.txid)
+        given = price_input(decode_terms(self.scene.terms.option), CentsPerBtc(price))
+        proof = to_json(build_proof(run(program, given.to_bytes(), max_steps=1 << 22))).encode()
+        with self.store.transaction() as session:
+            option = session.get_one(OptionRow, self.option_id)
+            option.state = "EXERCISED" if paid.buyer else "ABANDONED"
+            for one in attested:
+                session.merge(
+                    AttestationRow(
+                        oracle_key=one.oracle_key.hex(), event_id=self.scene.event.id.hex(), outcome=one.outcome,
+                        body=json.dumps(encode_attestation(one)), claimed_at_unix=now,
+                    )
+                )  # fmt: skip
+            session.add(
+                SettlementRow(
+                    id=f"st-{self.option_id}", option_id=self.option_id, state="confirmed", reason="expiry",
+                    slot=option.expiry_unix, price_cents=price, input_hex=given.to_bytes().hex(),
+                    proof_sha256=store_blob(session, proof, now=UnixSeconds(now)).hex(), txid=txid,
+                    paid_sats=paid.buyer, returned_sats=paid.seller, fee_sats=0, created_at_unix=now,
+                    updated_at_unix=now,
+                )
+            )  # fmt: skip
+            session.add(_final(cet, "settlement", self.option_id, EXPIRY_HEIGHT + 1, now))
+        return txid
 
 
 @dataclass
@@ -133,7 +179,6 @@ def hold(store: Store, option_id: str, *, now: int) -> HeldContract:
     )  # fmt: skip
     agreement, accept, sign, funding = scene.run(now=now)
     said = {"offer": encode_offer(scene.offer()), "accept": encode_accept(accept), "sign": encode_sign(sign)}
-    txid = display_txid(funding.txid)
     with store.transaction() as session:
         blobs = {kind: store_blob(session, json.dumps(one).encode(), now=now).hex() for kind, one in said.items()}
         session.merge(
@@ -153,13 +198,17 @@ def hold(store: Store, option_id: str, *, now: int) -> HeldContract:
         contracts.mark_checked(session, option_id, agreement, now=UnixSeconds(now), network="regtest")
         session.get_one(ContractRow, option_id).state = "funded"
         session.get_one(OptionRow, option_id).state = "ACTIVE"
-        session.add(
-            TransactionRow(
-                txid=txid, purpose="funding", subject=option_id, state="final", raw_hex=funding.to_bytes().hex(),
-                spends=str(funding.inputs[0].outpoint), fee_sats=0, height=FUNDED_AT, created_at_unix=now,
-                updated_at_unix=now,
-            )
-        )  # fmt: skip
+        session.add(_final(funding, "funding", option_id, FUNDED_AT, now))
         if session.get(BlockRow, TIP) is None:
             session.add(BlockRow(height=TIP, hash="ab" * 32))
-    return HeldContract(store=store, option_id=option_id, scene=scene, agreement=agreement, funding=funding)
+    return HeldContract(
+        store=store, option_id=option_id, scene=scene, agreement=agreement, funding=funding,
+        presignatures=scene.presignatures(accept, sign),
+    )  # fmt: skip
+
+
+def _final(made: Transaction, purpose: str, option_id: str, height: int, now: int) -> TransactionRow:
+    return TransactionRow(
+        txid=display_txid(made.txid), purpose=purpose, subject=option_id, state="final", raw_hex=made.to_bytes().hex(),
+        spends=str(made.inputs[0].outpoint), fee_sats=0, height=height, created_at_unix=now, updated_at_unix=now,
+    )  # fmt: skip

@@ -140,6 +140,27 @@ def test_what_both_have_signed_is_no_risk_any_more_and_then_stands_among_what_is
         assert (line["txid"], line["price_usd"]) == (txid, "")
 
 
+def test_one_that_was_settled_by_its_oracles_keeps_its_own_words_beside_one_that_was_closed(desk, alice, bob, held):
+    one = min(desk.listed(OptionKind.CALL), key=lambda one: (one.expiry, abs(one.strike - 7_000_000)))
+    lost, won = (desk.hold(desk.trade(alice, bob, one.name, 1_500)) for _ in range(2))
+    offered = held.offer_close(PRICE, Role.BUYER, now=desk.world.now)
+    offered.agree()
+    offered.confirm()
+    lost.expire(6_500_000, now=desk.world.now)
+    browser = desk.sign_in(bob)
+    page = browser.get("/desk/positions").text
+    assert "you bought it; it expired worthless" in row_of(page, f"e-{lost.option_id}")
+    assert "you bought it; you sold it back" in row_of(page, f"e-{held.option_id}")
+    assert f'id="p-{won.option_id}"' in page
+    verdict = words(browser.get("/desk/verify", params={"id": lost.option_id}).text)
+    assert "It holds." in verdict
+    assert "It expired worthless" in verdict
+    outcomes = {
+        row["option"]: row["outcome"] for row in csv.DictReader(io.StringIO(browser.get("/desk/history.csv").text))
+    }
+    assert outcomes == {lost.option_id: "abandoned", held.option_id: "closed"}
+
+
 def test_a_settlement_that_came_too_late_changes_nothing_of_what_both_have_closed(desk, bob, held):
     offered = held.offer_close(PRICE, Role.BUYER, now=desk.world.now)
     offered.agree()
