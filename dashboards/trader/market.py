@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from btcfi.adapters.store.market import views
 from btcfi.adapters.store.market.offers import offer_of, price_now
@@ -39,6 +41,9 @@ KEPT: Final = 64
 
 MOST_LEVELS: Final = 20_000
 """Volatilities in memory: of an hour's prices of every listed instrument."""
+
+FORM_TIME: Final = "%Y-%m-%dT%H:%M"
+"""As a browser's field of a minute has it; ours are UTC."""
 
 T = TypeVar("T")
 
@@ -215,6 +220,21 @@ def standing(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Standing]:
         )
         for row, at in ((row, price_now(row, now)) for row in rows)
     ]  # fmt: skip
+
+
+def quotes_query(one: Instrument, quantity: CentiBtc, wanted: Wanted) -> str:
+    """Return what the page of quotes is asked so that its form says this."""
+    fields = {
+        "wanted": wanted.value, "kind": one.kind.label, "strike": _dollars(one.strike), "quantity": btc(quantity),
+        "expiry": datetime.fromtimestamp(one.expiry, UTC).strftime(FORM_TIME), "fixing": str(one.fixing),
+    }  # fmt: skip
+    if one.barrier is not None:
+        fields["barrier"] = _dollars(one.barrier)
+    return urlencode(fields | ({"american": "yes"} if one.american else {}))
+
+
+def _dollars(cents: int) -> str:
+    return f"{cents // 100}" + (f".{cents % 100:02d}" if cents % 100 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

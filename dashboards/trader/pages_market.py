@@ -24,7 +24,7 @@ from btcfi.pricing.surface import flat_surface
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of, visitor_in
-from dashboards.trader.market import Chain, moving, request_command, standing, take_command
+from dashboards.trader.market import Chain, moving, quotes_query, request_command, standing, take_command
 
 SHOWN: Final = 200
 """Offers of each side of a book."""
@@ -68,6 +68,8 @@ class Asked:
     picture: drawing.Curve
     request: str | None
     """The command that asks makers for what nobody offers; None: all of it is there."""
+    quotes: str
+    """Of the page that asks for quotes: what its form then says."""
 
 
 def router(desk: Desk) -> APIRouter:
@@ -238,13 +240,14 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     validate_terms(made.position.terms, now=seen.now, spot=seen.market.spot)
     if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(made.position.terms)):
         raise refusal
-    wanting = found.left if steps else quantity
+    wanting, wanted = found.left if steps else quantity, Wanted.BUY if buys else Wanted.SELL
     made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
         picture=drawing.curve(made, one, view.spot),
-        request=request_command(one.name, wanting, Wanted.BUY if buys else Wanted.SELL) if wanting else None,
+        request=request_command(one.name, wanting, wanted) if wanting else None,
+        quotes=quotes_query(one, wanting or quantity, wanted),
     )  # fmt: skip
 
 

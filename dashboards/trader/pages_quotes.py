@@ -6,7 +6,7 @@ Nothing is asked from here: a request is signed by its owner's process, as every
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -27,7 +27,7 @@ from btcfi.options.terms import OptionKind, required_collateral, validate_terms
 from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, Cents, UnixSeconds
 from dashboards.trader.desk import Desk, base_of, visitor_in
-from dashboards.trader.market import Seen, moving, request_command, take_command
+from dashboards.trader.market import FORM_TIME, Seen, moving, request_command, take_command
 from dashboards.trader.pages_market import cell_of, window_in_words
 
 SHOWN: Final = 20
@@ -204,11 +204,8 @@ def _filled(fields: Fields, seen: Seen) -> Fields:
     if not strike and spot is not None:
         strike = str(round(spot / 100_000) * 1_000)
     if not expiry and ahead:
-        expiry = datetime.fromtimestamp(ahead[min(1, len(ahead) - 1)], UTC).strftime("%Y-%m-%dT%H:%M")
-    return Fields(
-        wanted=fields.wanted, kind=fields.kind, strike=strike, expiry=expiry, quantity=fields.quantity,
-        barrier=fields.barrier, american=fields.american, fixing=fields.fixing, valid=fields.valid,
-    )  # fmt: skip
+        expiry = datetime.fromtimestamp(ahead[min(1, len(ahead) - 1)], UTC).strftime(FORM_TIME)
+    return replace(fields, strike=strike, expiry=expiry)
 
 
 def _wish(desk: Desk, fields: Fields) -> Wish:

@@ -64,6 +64,16 @@ def test_the_form_gives_the_command_that_asks_for_exactly_what_it_says(desk, typ
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["BTC-25SEP26-71500-C", "BTC-26SEP26T1230-60000-BP", "BTC-25SEP26-68000d50-P-AM", "BTC-25SEP26-71500-C-KO75000"],
+)  # fmt: skip
+def test_a_ticket_of_what_nobody_offers_leads_to_the_form_that_says_the_same(desk, name):
+    ticket = desk.get(f"/ticket/{name}?do=write&quantity=0.35").text
+    link = unescape(re.search(r'href="/desk(/quotes\?[^"]+)"', ticket)[1])
+    assert command(desk.get(link).text) == ["btcfi", "market", "request", name, "sell", "--quantity", "0.35"]
+
+
+@pytest.mark.parametrize(
     ("typed", "said"),
     [
         ({"strike": "71_500"}, "strike"), ({"strike": ""}, None), ({"strike": "0"}, "strike"),
