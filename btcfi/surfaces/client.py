@@ -256,7 +256,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """One edge that a take, an option or a settlement of an account crossed."""
+    """One edge that a take, an option, a settlement or an offer to close of an account crossed."""
 
     id: int
     entity: str
@@ -268,7 +268,7 @@ class AccountEvent:
     to_state: str
     at_unix: int
     paid_sats: int | None = None
-    """Of a settlement: what its transaction pays the buyer; ``returned_sats``: the writer."""
+    """Of a settlement or a close: what its transaction pays the holder; ``returned_sats``: the writer."""
     returned_sats: int | None = None
 
 
@@ -533,6 +533,21 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PositionEnd:
+    """How an option ends, and what its transaction pays each side."""
+
+    how: str
+    """``closed`` at a price that both named, ``exercised`` early, or ``settled`` by the oracles' price."""
+    txid: str | None
+    paid_sats: int | None
+    """The holder's."""
+    returned_sats: int | None
+    """The writer's."""
+    fee_sats: int | None
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """An option that the account wrote or holds."""
 
@@ -540,6 +555,34 @@ class Position:
     role: str
     take_id: str | None
     option: Option
+    end: PositionEnd | None = None
+    """None: nothing that ends it is signed yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferToClose:
+    """An offer to close an option of the account, of either side; `btcfi market close --accept` agrees to one."""
+
+    id: str
+    option_id: str
+    instrument: str
+    quantity_centi_btc: int
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+    offered_by: str
+    """``writer`` or ``holder``."""
+    own: bool
+    payout_sats: int
+    """What the holder is offered; what the signed transaction pays is in the next ones."""
+    sats_per_kvb: int
+    valid_until_unix: int
+    state: str
+    paid_sats: int | None
+    returned_sats: int | None
+    fee_sats: int | None
+    txid: str | None
+    problem: str | None
+    created_at_unix: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -807,8 +850,13 @@ def _answers_of(response: httpx.Response) -> QuoteAnswers:
 
 def _positions_of(response: httpx.Response) -> Page[Position]:
     body = response.json()
-    items = tuple(Position(**_known(Position, one) | {"option": _made(Option, one["option"])}) for one in body["items"])
-    return Page(items=items, next_cursor=body["next_cursor"])
+    return Page(items=tuple(_position(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _position(one: Mapping[str, Any]) -> Position:
+    end = one.get("end")  # a server of an earlier release says none
+    parts = {"option": _made(Option, one["option"]), "end": None if end is None else _made(PositionEnd, end)}
+    return Position(**_known(Position, one) | parts)
 
 
 def _letter_of(one: Mapping[str, Any]) -> WaitingLetter:
@@ -920,9 +968,19 @@ def _fills(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Take]]:
     return _get("/api/v1/fills", _page(Take), limit=limit, cursor=cursor)
 
 
-def _positions(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Position]]:
-    """Return one page of the options that the account wrote or holds, newest first."""
-    return _get("/api/v1/positions", _positions_of, limit=limit, cursor=cursor)
+def _positions(*, over: bool = False, limit: int = 100, cursor: str | None = None) -> _Call[Page[Position]]:
+    """Return one page of the options that the account wrote or holds, newest first. over: those that are over."""
+    return _get("/api/v1/positions", _positions_of, over="true" if over else None, limit=limit, cursor=cursor)
+
+
+def _closes(*, state: str | None = None, limit: int = 100, cursor: str | None = None) -> _Call[Page[OfferToClose]]:
+    """Return one page of the offers to close options of the account, of either side, newest first."""
+    return _get("/api/v1/closes", _page(OfferToClose), state=state, limit=limit, cursor=cursor)
+
+
+def _offer_to_close(close_id: str) -> _Call[OfferToClose]:
+    """Return an offer to close an option of the account."""
+    return _get(f"/api/v1/closes/{_segment(close_id)}", _record(OfferToClose))
 
 
 def _post_letter(name: str, sealed: bytes) -> _Call[str]:
@@ -1033,6 +1091,8 @@ class _Calls:
     takes = _Ask(_takes)
     fills = _Ask(_fills)
     positions = _Ask(_positions)
+    closes = _Ask(_closes)
+    offer_to_close = _Ask(_offer_to_close)
     post_letter = _Ask(_post_letter)
     letters = _Ask(_letters)
     acknowledge = _Ask(_acknowledge)

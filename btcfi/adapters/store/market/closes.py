@@ -89,6 +89,7 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
     row = CloseRow(
         id=name, option_id=option_id, by=by.value, body=json.dumps(messages.encode_offer(offer)),
         payout_sats=offer.payout, valid_until_unix=offer.valid_until, created_at_unix=at.now, updated_at_unix=at.now,
+        writer=option.writer, holder=option.holder,
     )  # fmt: skip
     session.add(row)
     session.flush()

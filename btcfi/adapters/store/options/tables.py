@@ -57,6 +57,7 @@ class OptionRow(SQLModel, table=True):
         Index("ix_option_writer", "writer", "created_at_unix", "id"),
         Index("ix_option_holder", "holder", "created_at_unix", "id"),
         Index("ix_option_take", "take_id"),
+        Index("ix_option_address", "address"),
     )
 
     id: str = Field(primary_key=True)

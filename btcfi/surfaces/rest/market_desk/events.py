@@ -1,4 +1,4 @@
-"""What happens to an account, as it happens: takes, options and settlements of its own."""
+"""What happens to an account, as it happens: takes, options, settlements and closes of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def router(deps: Deps, places: Streams) -> APIRouter:
     async def stream_my_events(
         caller: Owner, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
-        """Stream every edge that a take, an option or a settlement of the account crosses, from now on."""
+        """Stream every edge that a take, an option, a settlement or an offer to close of the account crosses."""
         if caller.account is None:
             raise NotFoundError("account", "of the caller", "this caller acts for none")
         account = caller.account
@@ -63,10 +63,11 @@ def router(deps: Deps, places: Streams) -> APIRouter:
 
 def _item(edge: views.AccountEdge, account: str) -> Item:
     event, settled = edge.event, edge.settlement
+    paid = settled or edge.close
     said = shapes.AccountEvent(
         id=event.id or 0, entity=shapes.Eventful(event.entity), entity_id=event.entity_id, option_id=edge.option.id,
         role="holder" if edge.option.holder == account else "writer", from_state=event.from_state,
-        to_state=event.to_state, at_unix=event.at_unix, paid_sats=None if settled is None else settled.paid_sats,
-        returned_sats=None if settled is None else settled.returned_sats,
+        to_state=event.to_state, at_unix=event.at_unix, paid_sats=None if paid is None else paid.paid_sats,
+        returned_sats=None if paid is None else paid.returned_sats,
     )  # fmt: skip
     return (str(said.id), event.entity, said.model_dump_json())

@@ -20,15 +20,12 @@ from btcfi.adapters.store.market.tables import (
     TakeRow,
     TakeState,
 )
-from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.prices.rounds import market_now
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.account import WrongSignatureError, check_registration, decode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, check_offer, check_take, decode_signed_offer, decode_signed_take
-from btcfi.market.instrument import instrument_of
 from btcfi.options.order import read_body
-from btcfi.surfaces.rest import reads
 from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Operator, Owner, Reader, Signer
 from btcfi.surfaces.rest.deps import ACCOUNT, OPERATE, READ, SIGNED, Deps
 from btcfi.surfaces.rest.errors import NoDeskError
@@ -179,14 +176,6 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             page = views.fills(session, account, limit=query.limit, cursor=query.cursor)
         return shapes.TakePage(items=[_taken(row) for row in page.rows], next_cursor=page.following)
 
-    @routes.get("/positions", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
-    def my_positions(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.PositionPage:
-        """List options that the account wrote or holds, newest first."""
-        account = whose(caller, query.account)
-        with deps.store.reading() as session:
-            page = views.positions(session, account, limit=query.limit, cursor=query.cursor)
-            return shapes.PositionPage(items=[_position(held) for held in page.rows], next_cursor=page.following)
-
 
 # ---- work
 
@@ -304,11 +293,4 @@ def _taken(row: TakeRow) -> shapes.Take:
         instrument=row.instrument, side=Side(row.side), quantity_centi_btc=row.quantity, price_sats=row.price_sats,
         price_cents=row.price_cents, state=TakeState(row.state), fault=None if row.fault is None else Fault(row.fault),
         problem=row.problem, created_at_unix=row.created_at_unix, checked_at_unix=row.checked_at_unix,
-    )  # fmt: skip
-
-
-def _position(held: views.Held) -> shapes.Position:
-    return shapes.Position(
-        instrument=instrument_of(terms_of(held.option)).name, role="writer" if held.role == "writer" else "holder",
-        take_id=None if held.take is None else held.take.id, option=reads.option_of(held.option),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
-from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.market.tables import CloseRow, LetterRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
@@ -535,7 +535,7 @@ OWN = {
     "GET /accounts/me", "GET /offers", "GET /takes", "GET /takes/{take_id}", "GET /fills", "GET /positions",
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
     "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
-    "GET /requests/{request_id}", "DELETE /requests/{request_id}",
+    "GET /requests/{request_id}", "DELETE /requests/{request_id}", "GET /closes", "GET /closes/{close_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
@@ -544,7 +544,7 @@ PUBLIC = {
 OPERATORS = {"GET /accounts"}
 ELSEWHERE = {"GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}"}
 """A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py."""
-LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests"}
+LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes"}
 """Of them, with the parameter ``account``."""
 
 OTHERS = {
@@ -566,8 +566,16 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
         settlement = stand.world.settle(taken["option_id"], 7_500_000)
         secrets = {
             "take": taken["id"], "option": taken["option_id"], "taker": taker.identity.hex(), "settlement": settlement,
-            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal",
+            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal", "close": "ab" * 32,
         }  # fmt: skip
+        with stand.world.store.transaction() as session:
+            session.add(
+                CloseRow(
+                    id="ab" * 32, option_id=taken["option_id"], by="buyer", writer=maker.identity.hex(),
+                    holder=taker.identity.hex(), body="{}", payout_sats=1, valid_until_unix=stand.world.now + 60,
+                    created_at_unix=stand.world.now, updated_at_unix=stand.world.now,
+                )
+            )  # fmt: skip
         number = put(stand, taker, "t9.proposal")
         secrets |= withdrawn_request(stand, taker, maker)
         paths = {
@@ -576,6 +584,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             "/options/{option_id}/premium/stream": taken["option_id"], "/settlements/{settlement_id}": settlement,
             "/settlements/{settlement_id}/events": settlement, "/settlements/{settlement_id}/proof": settlement,
             "/book/{instrument}": PUT, "/instruments/{instrument}": CALL, "/requests/{request_id}": secrets["request"],
+            "/closes/{close_id}": secrets["close"],
         }  # fmt: skip
         bodies = {
             "POST /letters/acknowledge": {"ids": [number]}, "POST /takes": encode_signed_take(taker.take(hidden, 5)),
