@@ -256,13 +256,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """One edge that a take, an option or a settlement of an account crossed."""
+    """One edge that a take, an option, a settlement or a webhook of an account crossed."""
 
     id: int
     entity: str
     entity_id: str
-    option_id: str
-    role: str
+    option_id: str | None
+    """None of a webhook, as the next one."""
+    role: str | None
     """``writer`` or ``holder``: what the account is of the option."""
     from_state: str
     to_state: str

@@ -852,10 +852,11 @@ class Eventful(StrEnum):
     TAKE = "take"
     OPTION = "option"
     SETTLEMENT = "settlement"
+    WEBHOOK = "webhook"
 
 
 class AccountEvent(Answer):
-    """One edge that a take, an option or a settlement of the account has crossed."""
+    """One edge that a take, an option, a settlement or a webhook of the account has crossed."""
 
     id: int
     """Of the event: resume after it."""
@@ -863,10 +864,10 @@ class AccountEvent(Answer):
     """What it is of."""
     entity_id: str
     """Its id."""
-    option_id: str
-    """The option that it is about."""
-    role: Literal["writer", "holder"]
-    """What the account is of it."""
+    option_id: str | None
+    """The option that it is about; null of a webhook."""
+    role: Literal["writer", "holder"] | None
+    """What the account is of it; null of a webhook."""
     from_state: str
     """Before."""
     to_state: str
