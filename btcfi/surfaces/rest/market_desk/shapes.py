@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StrictInt, computed_field
 
 from btcfi.adapters.store.market.tables import AccountState, Carrier, Fault, OfferState, RequestState, TakeState
+from btcfi.adapters.store.market.webhook_tables import HookState
 from btcfi.market.auction import LEAST_STEP_SECONDS, MOST_STEP_SECONDS, MOST_STEPS
 from btcfi.market.firm_offer import TICK_SATS, Side
 from btcfi.market.instrument import LONGEST_NAME
 from btcfi.market.request import Wanted
+from btcfi.market.webhook import MAX_URL
 from btcfi.options.terms import MAX_QUANTITY
 from btcfi.surfaces.rest.schemas import MAX_UNIX, Answer, Option, OptionType, Request, When
 from btcfi.surfaces.rest.times import iso
@@ -883,3 +885,82 @@ class AccountEvent(Answer):
     def at(self) -> str:
         """ISO 8601: when."""
         return iso(self.at_unix)
+
+
+# ---- webhooks
+
+
+class WhoseQuery(Request):
+    """Whose."""
+
+    account: Key | None = None
+    """Of this account; left out: the caller's own."""
+
+
+class AddWebhook(Request):
+    """Where an account wants its events sent."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL)
+    """https, a host that the whole Internet reaches, without name and password."""
+    kinds: list[Eventful] = Field(default=list(Eventful), min_length=1, max_length=len(Eventful))
+    """Entities whose events are sent; left out: all."""
+
+
+class Webhook(Answer):
+    """A webhook, and how far its receiver was told."""
+
+    id: str
+    """What it is named by."""
+    url: str
+    """Where messages go."""
+    kinds: list[Eventful]
+    """Entities whose events are sent."""
+    state: HookState
+    """Disabled: its receiver took nothing for days, or said that it is gone."""
+    told_event: int
+    """The event up to which its receiver has the account's: a stream resumes after it."""
+    waiting: bool
+    """Whether anything waits to be sent."""
+    tries: int
+    """Attempts at what waits."""
+    last_status: int | None
+    """HTTP status of the last answer; null: there was none."""
+    problem: str | None
+    """Why the last attempt failed; null: it did not."""
+    told_at_unix: int | None
+    """When a message was taken last; null: none was."""
+    created_at_unix: int
+    """When it was added."""
+
+    @computed_field
+    def told_at(self) -> str | None:
+        """ISO 8601: when a message was taken last; null: none was."""
+        return None if self.told_at_unix is None else iso(self.told_at_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was added."""
+        return iso(self.created_at_unix)
+
+
+class WebhookAdded(Answer):
+    """A new webhook, and its secret, this once."""
+
+    webhook: Webhook
+    """The webhook."""
+    secret: str
+    """Signs its messages (Standard Webhooks): keep it where they are received."""
+
+
+class Webhooks(Answer):
+    """An account's webhooks, the oldest first."""
+
+    items: list[Webhook]
+    """The webhooks."""
+
+
+class WebhookRemoved(Answer):
+    """What is no more."""
+
+    id: str
+    """The webhook's."""
