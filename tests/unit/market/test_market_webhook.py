@@ -56,7 +56,8 @@ def test_an_address_that_everybody_reaches_is_public(address):
         "https://hooks.example.1/", "https://hooks.example.com:0/", "https://hooks.example.com:22/",
         "https://hooks.example.com:99999/", "https://hooks.example.com/#x", "https://hooks.example.com/a b",
         "https://hooks.example.com/\r\nX: y", "https://hooks.exämple.com/", "https://hooks.example.com\\@10.0.0.1/",
-        "https://hooks_.example.com/", "https://hooks.example.com./", "https://a..example.com/", "https://hooks.example.com/" + "a" * 500,
+        "https://hooks_.example.com/", "https://hooks.example.com./", "https://a..example.com/",
+        "https://hooks.example.com/" + "a" * 500,
         "javascript:alert(1)", "http://169.254.169.254/", "https://[fe80::1%25eth0]/",
     ],
 )  # fmt: skip

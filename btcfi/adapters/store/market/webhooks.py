@@ -91,7 +91,7 @@ def add(
     url: one that was checked. Raises TooManyHooksError, HookThereError, InvalidInputError for an unknown kind.
     """
     chosen = [kind for kind in KINDS if kind in kinds]
-    if not chosen or len(chosen) != len(set(kinds)):
+    if not chosen or len(chosen) != len(kinds):
         raise InvalidInputError("kinds", ", ".join(map(repr, kinds))[:60] or "none", "some of " + ", ".join(KINDS))
     session.get(AccountRow, account.id, with_for_update={"key_share": True})  # two at once are one after another
     there = hooks_of(session, account.id)

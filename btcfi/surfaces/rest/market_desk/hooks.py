@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from btcfi.adapters import webhook_secret
 from btcfi.adapters.store.market import accounts, webhooks
-from btcfi.adapters.store.market.webhook_tables import WebhookRow
+from btcfi.adapters.store.market.webhook_tables import HookState, WebhookRow
 from btcfi.errors import NotFoundError
 from btcfi.market.webhook import HookRule
 from btcfi.surfaces.rest.auth import ROLE, Owner, Signer
@@ -97,8 +97,9 @@ def rule_of(deps: Deps) -> HookRule:
 
 def shown(row: WebhookRow) -> shapes.Webhook:
     """Return a webhook as its owner sees it: all but its secret."""
+    kinds = [shapes.Eventful(kind) for kind in row.kinds.split(",")]
     return shapes.Webhook(
-        id=row.id, url=row.url, kinds=[shapes.Eventful(kind) for kind in row.kinds.split(",")], state=row.state,
+        id=row.id, url=row.url, kinds=kinds, state=HookState(row.state),
         told_event=row.told_event, waiting=row.told_event < row.newest_event, tries=row.tries,
         last_status=row.last_status, problem=row.problem, told_at_unix=row.told_at_unix,
         created_at_unix=row.created_at_unix,
