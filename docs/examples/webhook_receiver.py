@@ -1,4 +1,9 @@
-"""A receiver of webhooks: checks who sent a message, and when, and takes each once. PORT and SECRET are arguments."""
+"""A receiver of webhooks: checks who sent a message, and when, and takes each once.
+
+Its arguments are a port of this machine, and the secret that was shown when the webhook was added.
+"""
+
+# ruff: noqa: INP001, T201 - a script that shows what it sees
 
 import base64
 import hashlib

@@ -277,7 +277,8 @@ def following(session: Session, attempt: Attempt) -> AccountEdge | None:
 
 def _is_for(row: WebhookRow, kinds: Collection[str], event: EventRow) -> bool:
     if event.entity == "webhook" and event.to_state == HookState.ACTIVE:
-        return event.entity_id == row.id  # it was added, or is tested
+        # a test is for the one that is tested; of one that was added the others hear, too
+        return event.entity_id == row.id or (not event.from_state and event.entity in kinds)
     return event.entity in kinds
 
 

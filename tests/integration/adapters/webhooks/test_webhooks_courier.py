@@ -172,7 +172,7 @@ def test_a_receiver_that_is_gone_for_good_is_given_up_and_another_hook_of_the_ac
         desk.add(other.url)
         desk.tell()
         assert (desk.row(hook_id).state, len(gone.got)) == ("disabled", 1)
-        assert states(other) == [("webhook", "active"), ("webhook", "disabled")]
+        assert states(other) == [("webhook", "active"), ("webhook", "active"), ("webhook", "disabled")]
         assert json.loads(other.got[-1].body)["entity_id"] == hook_id
         assert json.loads(other.got[-1].body)["option_id"] is None
 

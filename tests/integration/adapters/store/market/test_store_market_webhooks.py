@@ -153,6 +153,15 @@ def test_an_account_has_four_hooks_however_many_are_added_at_once_and_one_for_a_
             add(market, OTHER, 22, kinds=kinds)
 
 
+def test_of_a_hook_that_is_added_the_account_s_others_hear(market):
+    first, quiet = add(market, n=1), add(market, n=2, kinds=("take",))
+    all_heard(market)
+    added = add(market, n=3)
+    told = all_heard(market)
+    assert [(edge.event.entity_id, edge.event.to_state) for edge in told[first]] == [(added, "active")]
+    assert told[quiet] == []
+
+
 def test_another_s_hook_is_not_there(market):
     mine = add(market)
     with market.transaction() as session:
