@@ -8,9 +8,9 @@ from functools import cache, partial
 
 from celery import shared_task
 
-from btcfi.adapters import webhook_secret
-from btcfi.adapters.webhook_courier import Courier
-from btcfi.adapters.webhook_post import Post
+from btcfi.adapters.webhooks import hook_secret
+from btcfi.adapters.webhooks.courier import Courier
+from btcfi.adapters.webhooks.post import Post
 from tasks.carriers import desk_key
 from tasks.context import Context, context, hook_rule
 
@@ -31,7 +31,7 @@ def make_courier(here: Context) -> Courier:
     """Return a courier of a deployment, which opens a hook's secret by the desk's key when it needs it."""
 
     def opens(hook_id: str, sealed: bytes) -> bytes:
-        return webhook_secret.opened(hook_id, sealed, desk_key(os.getpid(), here.deployment).box_secret)
+        return hook_secret.opened(hook_id, sealed, desk_key(os.getpid(), here.deployment).box_secret)
 
     post = partial(Post, rule=hook_rule(here.deployment))
     return Courier(here.store, opens=opens, posts=(post(), post()), draw=random.random)

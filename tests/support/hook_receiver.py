@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
+import hmac
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +43,16 @@ class Receiver:
     came: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     over: threading.Event = field(default_factory=threading.Event)
     """Set at the test's end: what hangs, hangs until then."""
+
+
+def accepted(headers: dict[str, str], body: bytes, secret: str, now: float) -> bool:
+    """Return whether a message is the desk's and of the last five minutes, as the specification has a receiver ask."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    name, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    mac = hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
+    wanted = "v1," + base64.b64encode(mac).decode()
+    right = wanted in headers.get("webhook-signature", "").split(" ")
+    return right and at.isdigit() and abs(now - int(at)) <= 300
 
 
 @contextmanager

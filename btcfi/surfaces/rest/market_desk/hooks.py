@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Response
 
-from btcfi.adapters import webhook_secret
 from btcfi.adapters.store.market import accounts, webhooks
 from btcfi.adapters.store.market.webhook_tables import HookState, WebhookRow
+from btcfi.adapters.webhooks import hook_secret
 from btcfi.errors import NotFoundError
 from btcfi.market.webhook import HookRule
 from btcfi.surfaces.rest.auth import ROLE, Owner, Signer
@@ -78,8 +78,8 @@ def add(deps: Deps, account: str, url: str, kinds: list[str]) -> tuple[WebhookRo
     rule_of(deps).endpoint(url)
     if deps.desk is None:
         raise NoDeskError
-    entropy = deps.entropy(webhook_secret.ENTROPY)
-    hook_id, secret, sealed = webhook_secret.make(entropy, box_key=deps.desk.public.box_key)
+    entropy = deps.entropy(hook_secret.ENTROPY)
+    hook_id, secret, sealed = hook_secret.make(entropy, box_key=deps.desk.public.box_key)
     with deps.store.transaction() as session:
         owner = accounts.account(session, account)
         row = webhooks.add(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -16,26 +15,25 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import update
 
-from btcfi.adapters import webhook_secret
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.store.market import views, webhooks
 from btcfi.adapters.store.market.accounts import account
 from btcfi.adapters.store.market.events import say_json
 from btcfi.adapters.store.market.webhook_tables import WebhookRow
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.webhook_courier import PLACES, Courier
-from btcfi.adapters.webhook_post import Post
+from btcfi.adapters.webhooks import hook_secret
+from btcfi.adapters.webhooks.courier import PLACES, Courier
+from btcfi.adapters.webhooks.post import Post
 from btcfi.hashes import sha256
 from btcfi.market.webhook import HookRule
 from btcfi.surfaces.rest.market_desk.shapes import AccountEvent
-from tests.support.hook_receiver import Receiver, receiving
+from tests.support.hook_receiver import Receiver, accepted, receiving
 from tests.support.market_store import MAKER, NOW, OTHER, TAKER, Trader, filled, traded
 from tests.support.paths import ROOT
 from tests.support.stores import store_on_sqlite
 
 BOX_SECRET = sha256(b"desk box")
 RULE = HookRule(loopback=True)
-accepted = runpy.run_path(str(ROOT / "docs/examples/webhook_receiver.py"))["accepted"]
 
 
 @dataclass
@@ -53,13 +51,13 @@ class Desk:
             return Post(rule=RULE, resolve=self.resolve, answer_seconds=self.answer_seconds, connect_seconds=2.0)
 
         return Courier(
-            self.store, opens=lambda name, sealed: webhook_secret.opened(name, sealed, box_secret),
+            self.store, opens=lambda name, sealed: hook_secret.opened(name, sealed, box_secret),
             posts=(post(), post()), draw=lambda: 0.5,
         )  # fmt: skip
 
     def add(self, url: str, trader=MAKER, kinds=("take", "option", "settlement", "webhook")) -> str:
         self.count += 1
-        made = webhook_secret.make(sha256(f"hook {self.count}".encode()) + bytes(8), box_key=box_key(BOX_SECRET))
+        made = hook_secret.make(sha256(f"hook {self.count}".encode()) + bytes(8), box_key=box_key(BOX_SECRET))
         hook_id, self.secrets[url], sealed = made
         with self.store.transaction() as session:
             owner = account(session, trader.id)
@@ -264,14 +262,14 @@ def test_one_hook_s_trouble_of_any_kind_is_no_other_s(desk, monkeypatch):
 
 WORKER = """
 import sys
-from btcfi.adapters import webhook_secret
+from btcfi.adapters.webhooks import hook_secret
 from btcfi.adapters.store.spine.database import Store
-from btcfi.adapters.webhook_courier import Courier
-from btcfi.adapters.webhook_post import Post
+from btcfi.adapters.webhooks.courier import Courier
+from btcfi.adapters.webhooks.post import Post
 from btcfi.hashes import sha256
 from btcfi.market.webhook import HookRule
 post = lambda: Post(rule=HookRule(loopback=True), answer_seconds=60.0)
-opens = lambda name, sealed: webhook_secret.opened(name, sealed, sha256(b"desk box"))
+opens = lambda name, sealed: hook_secret.opened(name, sealed, sha256(b"desk box"))
 courier = Courier(Store(sys.argv[1]), opens=opens, posts=(post(), post()), draw=lambda: 0.5)
 courier.turn()
 courier.wait()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from btcfi.adapters.webhook_post import MAX_HEAD_BYTES, Post
+from btcfi.adapters.webhooks.post import MAX_HEAD_BYTES, Post
 from btcfi.market.webhook import HookRule
 from tests.support.hook_receiver import contexts, receiving
 

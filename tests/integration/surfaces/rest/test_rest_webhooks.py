@@ -14,15 +14,15 @@ import uvicorn
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from btcfi.adapters import webhook_secret
 from btcfi.adapters.files import make_private
 from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.membership import Membership, keep
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.store.market.webhook_tables import WebhookRow
 from btcfi.adapters.store.spine.tables import EventRow
-from btcfi.adapters.webhook_courier import Courier
-from btcfi.adapters.webhook_post import Post
+from btcfi.adapters.webhooks import hook_secret
+from btcfi.adapters.webhooks.courier import Courier
+from btcfi.adapters.webhooks.post import Post
 from btcfi.errors import InvalidInputError
 from btcfi.market.webhook import HookRule, decode_secret
 from btcfi.surfaces import market_cli
@@ -52,7 +52,7 @@ def add(stand, name, url=URL, **more):
 
 def courier(world):
     return Courier(
-        world.store, opens=lambda name, sealed: webhook_secret.opened(name, sealed, DESK_BOX_SECRET),
+        world.store, opens=lambda name, sealed: hook_secret.opened(name, sealed, DESK_BOX_SECRET),
         posts=(Post(rule=HookRule(loopback=True)), Post(rule=HookRule(loopback=True))), draw=lambda: 0.5,
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_a_secret_is_shown_once_and_is_nowhere_else(stand):
         rows = str([row.model_dump(), *session.exec(select(EventRow)).all()])
     assert secret.removeprefix("whsec_") not in rows
     assert decode_secret(secret).hex() not in rows
-    assert webhook_secret.opened(row.id, row.secret_sealed, DESK_BOX_SECRET) == decode_secret(secret)
+    assert hook_secret.opened(row.id, row.secret_sealed, DESK_BOX_SECRET) == decode_secret(secret)
     assert decode_secret(secret) not in row.secret_sealed
 
 

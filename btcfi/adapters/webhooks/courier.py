@@ -22,7 +22,7 @@ from btcfi.adapters.store.market import webhooks
 from btcfi.adapters.store.market.events import AccountEdge, say_json
 from btcfi.adapters.store.market.webhooks import Attempt
 from btcfi.adapters.store.spine.database import Session, Store, clock_of
-from btcfi.adapters.webhook_post import Outcome, Post
+from btcfi.adapters.webhooks.post import Outcome, Post
 from btcfi.errors import BtcfiError
 from btcfi.market.webhook import message_id, rest_seconds, signature
 from btcfi.units import UnixSeconds
