@@ -256,13 +256,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """One edge that a take, an option, a settlement or an offer to close of an account crossed."""
+    """One edge that a take, an option, a settlement, an offer to close or a webhook of an account crossed."""
 
     id: int
     entity: str
     entity_id: str
-    option_id: str
-    role: str
+    option_id: str | None
+    """None of a webhook, as the next one."""
+    role: str | None
     """``writer`` or ``holder``: what the account is of the option."""
     from_state: str
     to_state: str
@@ -595,6 +596,25 @@ class WaitingLetter:
     sent_at_unix: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where the account's events are sent, and how far its receiver was told."""
+
+    id: str
+    url: str
+    kinds: tuple[str, ...]
+    state: str
+    """``active`` or ``disabled``: given up; a test makes it active again."""
+    told_event: int
+    """The event up to which its receiver has the account's: ``stream_my_events`` goes on after it."""
+    waiting: bool
+    tries: int
+    last_status: int | None
+    problem: str | None
+    told_at_unix: int | None
+    created_at_unix: int
+
+
 # ---- the calls, each described once
 
 
@@ -793,6 +813,43 @@ def _stream_settlements(*, after_event: int | None = None, limit: int | None = N
 def _stream_my_events(*, after_event: int | None = None, limit: int | None = None) -> _Feed[AccountEvent]:
     """Give every edge that a take, an option or a settlement of the account crosses, from now on or after an event."""
     return _Feed(kind=AccountEvent, path=MY_EVENTS, after=after_event, limit=limit)
+
+
+# ---- webhooks
+
+
+def _webhook_of(one: Mapping[str, Any]) -> Webhook:
+    return Webhook(**_known(Webhook, one) | {"kinds": tuple(one["kinds"])})
+
+
+def _webhooks() -> _Call[tuple[Webhook, ...]]:
+    """Return the account's webhooks, the oldest first."""
+    return _get("/api/v1/me/webhooks", _items("items", _webhook_of))
+
+
+def _add_webhook(url: str, kinds: Sequence[str] | None = None) -> _Call[tuple[Webhook, str]]:
+    """Have the account's later events sent to a URL; return the webhook, and the secret that signs its messages, once.
+
+    kinds: ``take``, ``option``, ``settlement``, ``webhook``; None: all.
+    """
+    body = {"url": url} | ({} if kinds is None else {"kinds": list(kinds)})
+
+    def read(response: httpx.Response) -> tuple[Webhook, str]:
+        made = response.json()
+        return _webhook_of(made["webhook"]), str(made["secret"])
+
+    return _act("POST", "/me/webhooks", read, body)
+
+
+def _test_webhook(webhook_id: str) -> _Call[Webhook]:
+    """Have a test sent, after what waits; one that was given up is active again."""
+    path = f"/me/webhooks/{_segment(webhook_id)}/test"
+    return _act("POST", path, lambda response: _webhook_of(response.json()))
+
+
+def _remove_webhook(webhook_id: str) -> _Call[str]:
+    """Remove a webhook, and return its id."""
+    return _act("DELETE", f"/me/webhooks/{_segment(webhook_id)}", lambda response: str(response.json()["id"]))
 
 
 # ---- the market
@@ -1096,6 +1153,10 @@ class _Calls:
     post_letter = _Ask(_post_letter)
     letters = _Ask(_letters)
     acknowledge = _Ask(_acknowledge)
+    webhooks = _Ask(_webhooks)
+    add_webhook = _Ask(_add_webhook)
+    test_webhook = _Ask(_test_webhook)
+    remove_webhook = _Ask(_remove_webhook)
     stream_prices = _Follow(_stream_prices)
     stream_premiums = _Follow(_stream_premiums)
     stream_settlements = _Follow(_stream_settlements)

@@ -8,6 +8,7 @@ by what their makers signed, not by what the desk says of them.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -630,6 +631,71 @@ def sign_in(
     typer.echo(
         f"Type these digits into that page, until {_when(until)}. Give them to nobody who asks for them.", err=True
     )  # fmt: skip
+
+
+# ---- webhooks
+
+hooks = typer.Typer(name="webhooks", help="Where your events are sent, signed, as they happen.", no_args_is_help=True)
+app.add_typer(hooks)
+
+Hook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, as the list has it.")]
+
+_HOOK_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+@command("list", of=hooks)
+def list_webhooks(*, as_json: AsJson = False, side: party_side.Side) -> None:
+    """List your webhooks, and how the last message to each went."""
+    with _account(side) as account:
+        found = account.http.get("/me/webhooks")
+        rows = [
+            [one["id"], one["state"], ",".join(one["kinds"]), _last(one), "yes" if one["waiting"] else "no", one["url"]]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["webhook", "state", "kinds", "last message", "waiting", "url"], rows, as_json=as_json)
+
+
+@command("add", of=hooks)
+def add_webhook(
+    *,
+    url: Annotated[str, typer.Argument(help="https, a host that the whole Internet reaches; no name, no password.")],
+    kinds: Annotated[str, typer.Option("--kinds", help="Some of take,option,settlement,webhook; default: all.")] = "",
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Have your later events sent to a URL. The secret that signs them is shown this once: keep it at the receiver."""
+    with _account(side) as account:
+        body = {"url": url} | ({"kinds": [one.strip() for one in kinds.split(",")]} if kinds else {})
+        made = account.http.post("/me/webhooks", body)
+        said = {"webhook": made["webhook"]["id"], "url": made["webhook"]["url"], "secret": made["secret"]}
+        _said(said, as_json=as_json)
+
+
+@command("test", of=hooks)
+def try_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
+    """Have a test sent, after what waits; a webhook that was given up is active again, and hears what it missed."""
+    with _account(side) as account:
+        found = account.http.post(f"/me/webhooks/{_hook(which)}/test", {})
+        _said({"webhook": found["id"], "state": found["state"], "next": "btcfi market webhooks list"}, as_json=as_json)
+
+
+@command("remove", of=hooks)
+def remove_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
+    """Remove a webhook; what is on its way may still arrive."""
+    with _account(side) as account:
+        _said({"removed": account.http.delete(f"/me/webhooks/{_hook(which)}")["id"]}, as_json=as_json)
+
+
+def _hook(text: str) -> str:
+    if not _HOOK_ID.fullmatch(text):
+        raise InvalidInputError("WEBHOOK", repr(text)[:40], "the 16 digits that `btcfi market webhooks list` shows")
+    return text
+
+
+def _last(one: dict[str, Any]) -> str:
+    if one["problem"]:
+        return str(one["problem"])
+    return "none yet" if one["told_at_unix"] is None else f"taken {_when(one['told_at_unix'])}"
 
 
 # ---- prices, offers, screens

@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.market.events import EVENTFUL, AccountEdge, edges_with_owners
 from btcfi.adapters.store.market.offers import still_open
 from btcfi.adapters.store.market.requests import asked_still
 from btcfi.adapters.store.market.tables import (
@@ -27,16 +28,13 @@ from btcfi.adapters.store.market.tables import (
     QuoteRequestRow,
     TakeRow,
 )
-from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState, SettlementRow
-from btcfi.adapters.store.options.views import options_of, settlements_of
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.options.views import options_of
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page, stretch
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.contracts.messages import Role
 from btcfi.market.firm_offer import Side
 from btcfi.units import UnixSeconds
-
-CLOSE: Final = "market_close"
-"""What events call an offer to close."""
 
 STANDING: Final = (OptionState.CREATED, *LOCKED_OPTIONS)
 """States of an option that is a position, or is about to be one."""
@@ -358,22 +356,6 @@ def _own_close(row: CloseRow, option: OptionRow, account: str | None) -> OwnClos
     return OwnClose(row=row, option=option, role="holder" if option.holder == account else "writer")
 
 
-EVENTFUL: Final = ("take", "option", "settlement", CLOSE)
-"""What an account hears of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountEdge:
-    """An edge that something of an account crossed."""
-
-    event: EventRow
-    option: OptionRow
-    settlement: SettlementRow | None
-    """Of an edge of a settlement."""
-    close: CloseRow | None = None
-    """Of an edge of an offer to close."""
-
-
 def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
     """Return an account's edges among the ``limit`` of everybody's after an event, oldest first; and the last one's id.
 
@@ -381,30 +363,8 @@ def edges_of(session: Session, account: str, *, after: int, limit: int = 500) ->
     """
     everybodys = select(EventRow).where(aside(EventRow.entity).in_(EVENTFUL))
     rows = stretch(session, everybodys, col(EventRow.id), beyond=(after,), limit=limit)
-    named: dict[str, set[str]] = {entity: set() for entity in EVENTFUL}
-    for row in rows:
-        named[row.entity].add(row.entity_id)
-    taken = session.exec(select(TakeRow).where(col(TakeRow.id).in_(named["take"]))).all() if named["take"] else ()
-    settled = settlements_of(session, named["settlement"])
-    about = {("take", row.id): row.option_id for row in taken}
-    about |= {("settlement", name): row.option_id for name, row in settled.items()}
-    about |= {("option", name): name for name in named["option"]}
-    closes = _closes_by_id(session, named[CLOSE])
-    about |= {(CLOSE, name): row.option_id for name, row in closes.items()}
-    options = options_of(session, set(about.values()))
-    found = []
-    for row in rows:
-        option = options.get(about.get((row.entity, row.entity_id), ""))
-        if option is not None and account in {option.writer, option.holder}:
-            settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
-            close = closes.get(row.entity_id) if row.entity == CLOSE else None
-            found.append(AccountEdge(event=row, option=option, settlement=settlement, close=close))
+    found = [one for one in edges_with_owners(session, rows) if account in one.accounts]
     return found, rows[-1].id or after if rows else after
-
-
-def _closes_by_id(session: Session, ids: Collection[str]) -> dict[str, CloseRow]:
-    rows = session.exec(select(CloseRow).where(col(CloseRow.id).in_(list(ids)))).all() if ids else ()
-    return {row.id: row for row in rows}
 
 
 # ---- everybody's

@@ -16,10 +16,12 @@ from btcfi.adapters.store.market.tables import (
     RequestState,
     TakeState,
 )
+from btcfi.adapters.store.market.webhook_tables import HookState
 from btcfi.market.auction import LEAST_STEP_SECONDS, MOST_STEP_SECONDS, MOST_STEPS
 from btcfi.market.firm_offer import TICK_SATS, Side
 from btcfi.market.instrument import LONGEST_NAME
 from btcfi.market.request import Wanted
+from btcfi.market.webhook import MAX_URL
 from btcfi.options.terms import MAX_QUANTITY
 from btcfi.surfaces.rest.schemas import MAX_UNIX, Answer, Option, OptionType, Request, When
 from btcfi.surfaces.rest.times import iso
@@ -953,10 +955,11 @@ class Eventful(StrEnum):
     OPTION = "option"
     SETTLEMENT = "settlement"
     MARKET_CLOSE = "market_close"
+    WEBHOOK = "webhook"
 
 
 class AccountEvent(Answer):
-    """One edge that a take, an option, a settlement or an offer to close of the account has crossed."""
+    """One edge that a take, an option, a settlement, an offer to close or a webhook of the account has crossed."""
 
     id: int
     """Of the event: resume after it."""
@@ -964,10 +967,10 @@ class AccountEvent(Answer):
     """What it is of."""
     entity_id: str
     """Its id."""
-    option_id: str
-    """The option that it is about."""
-    role: Role
-    """What the account is of it."""
+    option_id: str | None
+    """The option that it is about; null of a webhook."""
+    role: Role | None
+    """What the account is of it; null of a webhook."""
     from_state: str
     """Before."""
     to_state: str
@@ -983,3 +986,82 @@ class AccountEvent(Answer):
     def at(self) -> str:
         """ISO 8601: when."""
         return iso(self.at_unix)
+
+
+# ---- webhooks
+
+
+class WhoseQuery(Request):
+    """Whose."""
+
+    account: Key | None = None
+    """Of this account; left out: the caller's own."""
+
+
+class AddWebhook(Request):
+    """Where an account wants its events sent."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL)
+    """https, a host that the whole Internet reaches, without name and password."""
+    kinds: list[Eventful] = Field(default=list(Eventful), min_length=1, max_length=len(Eventful))
+    """Entities whose events are sent; left out: all."""
+
+
+class Webhook(Answer):
+    """A webhook, and how far its receiver was told."""
+
+    id: str
+    """What it is named by."""
+    url: str
+    """Where messages go."""
+    kinds: list[Eventful]
+    """Entities whose events are sent."""
+    state: HookState
+    """Disabled: its receiver took nothing for days, or said that it is gone."""
+    told_event: int
+    """The event up to which its receiver has the account's: a stream resumes after it."""
+    waiting: bool
+    """Whether anything waits to be sent."""
+    tries: int
+    """Attempts at what waits."""
+    last_status: int | None
+    """HTTP status of the last answer; null: there was none."""
+    problem: str | None
+    """Why the last attempt failed; null: it did not."""
+    told_at_unix: int | None
+    """When a message was taken last; null: none was."""
+    created_at_unix: int
+    """When it was added."""
+
+    @computed_field
+    def told_at(self) -> str | None:
+        """ISO 8601: when a message was taken last; null: none was."""
+        return None if self.told_at_unix is None else iso(self.told_at_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was added."""
+        return iso(self.created_at_unix)
+
+
+class WebhookAdded(Answer):
+    """A new webhook, and its secret, this once."""
+
+    webhook: Webhook
+    """The webhook."""
+    secret: str
+    """Signs its messages (Standard Webhooks): keep it where they are received."""
+
+
+class Webhooks(Answer):
+    """An account's webhooks, the oldest first."""
+
+    items: list[Webhook]
+    """The webhooks."""
+
+
+class WebhookRemoved(Answer):
+    """What is no more."""
+
+    id: str
+    """The webhook's."""

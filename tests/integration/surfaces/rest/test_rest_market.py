@@ -542,8 +542,12 @@ PUBLIC = {
     "GET /trades", "POST /accounts",
 }  # fmt: skip
 OPERATORS = {"GET /accounts"}
-ELSEWHERE = {"GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}"}
-"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py."""
+ELSEWHERE = {
+    "GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}", "GET /me/webhooks", "POST /me/webhooks",
+    "POST /me/webhooks/{webhook_id}/test", "DELETE /me/webhooks/{webhook_id}",
+}  # fmt: skip
+"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py. Webhooks:
+test_rest_webhooks.py."""
 LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes"}
 """Of them, with the parameter ``account``."""
 
