@@ -591,6 +591,33 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
         _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
 
 
+@command(of=app)
+def proof(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market positions` names it.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Where the proof goes: a file, or - for stdout.", callback=party_side.place)
+    ] = "proof.json",
+    side: party_side.Side,
+) -> None:
+    """Fetch the proof of an option of yours that is settled, and say what the desk says of it: `btcfi verify` checks it."""
+    name = f"st-{option}"
+    if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
+        raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
+    with _account(side) as account:
+        settled = account.http.get(f"/settlements/{name}")
+        found = account.http.get(f"/settlements/{name}/proof")
+        said = {field: settled.get(field) for field in _SETTLED}
+    party_side.write_message(out, found)
+    # a root is taken from the chain: this one is the desk's word
+    say({"option": option} | said | {"proof": out, "next": f"btcfi verify {out}"}, quiet=out == "-")
+
+
+_SETTLED: Final = (
+    "state", "price_cents", "payout_sats", "paid_sats", "returned_sats", "steps", "proof_root", "txid",
+)  # fmt: skip
+
+
 # ---- a browser
 
 

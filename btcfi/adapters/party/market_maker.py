@@ -381,7 +381,10 @@ class MarketMaker:
         refused = self._post(post)
         self._settle_withdrawn()
         return Round(
-            quoted=quoted, posted=len(post) - len(refused), withdrawn=len(gone), kept=kept,
+            quoted=quoted,
+            posted=len(post) - len(refused),
+            withdrawn=len(gone),
+            kept=kept,
             refused=(*refused, *waiting),
         )
 

@@ -134,7 +134,8 @@ def join(
     member, again = register(
         side, url, name, words, found, identity=identity, identity_words=identity_words, ask=ask
     )  # fmt: skip
-    _say_joined(member, found, again=again)
+    keystore = open_keystore(side.store.keystore_path, words)
+    _say_joined(member, found, again=again, mandate=Owner(side.store, keystore).in_force() is not None)
 
 
 def _tell(side: Side, keystore: Keystore, member: Membership, before: Membership | None) -> None:
@@ -200,7 +201,14 @@ def _screen(url: str, found: DeskInfo, owner: bytes, name: str) -> str:
     })  # fmt: skip
 
 
-def _say_joined(member: Membership, found: DeskInfo, *, again: bool) -> None:
+def _next(found: DeskInfo) -> str:
+    """Return the command that drafts a mandate for a desk's oracles, to be read before it is signed."""
+    # of what the desk says nothing but hex and a number goes into a line that is made to be copied
+    keys = " ".join(f"--oracle {'KEY' if one.key is None else one.key.hex()}" for one in found.oracles)
+    return f"btcfi party mandate new {keys} --threshold {found.oracle_threshold} --out mandate.json"
+
+
+def _say_joined(member: Membership, found: DeskInfo, *, again: bool, mandate: bool) -> None:
     said: dict[str, Any] = {
         "desk": member.url,
         "desk_key": member.desk.hex(),
@@ -211,6 +219,6 @@ def _say_joined(member: Membership, found: DeskInfo, *, again: bool) -> None:
         "oracles": [None if one.key is None else one.key.hex() for one in found.oracles],
         "oracle_threshold": found.oracle_threshold,
         "changed": not again,
-        "next": "btcfi party run",
+        "next": "btcfi party run" if mandate else _next(found),
     }
     say(said)
