@@ -600,7 +600,7 @@ def proof(
     ] = "proof.json",
     side: party_side.Side,
 ) -> None:
-    """Fetch the proof of an option of yours that is settled, and say what the desk says of it: `btcfi verify` checks it."""
+    """Fetch the proof of a settled option of yours, with what the desk says of it; `btcfi verify` checks it."""
     name = f"st-{option}"
     if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
         raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
