@@ -896,7 +896,8 @@ def _said(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(value)
     else:
-        typer.echo("\n".join(f"{name}: {printable(one, 200)}" for name, one in value.items()))
+        shown = {name: " ".join(map(str, one)) if isinstance(one, list) else one for name, one in value.items()}
+        typer.echo("\n".join(f"{name}: {printable(one, 2_000)}" for name, one in shown.items()))
 
 
 if __name__ == "__main__":

@@ -188,13 +188,13 @@ def _check_identity(secret: bytes, owner: bytes) -> None:
 
 
 def _screen(url: str, found: DeskInfo, owner: bytes, name: str) -> str:
-    keys = [one.url if one.key is None else one.key.hex() for one in found.oracles]
+    keys = [printable(one.url, 200) if one.key is None else one.key.hex() for one in found.oracles]
     return rows_screen(f"The desk at {url} says of itself:", {
         "desk key": found.desk_key.hex(),
         "letters to it": f"are sealed to {found.box_key.hex()}",
         "network": found.network,
         "feed": printable(found.feed, 40),
-        "oracles": f"{found.oracle_threshold} of {len(keys)} must agree: " + printable(", ".join(keys), 4_000),
+        "oracles": "\n".join([f"{found.oracle_threshold} of {len(keys)} must agree:", *keys]),
         "rules of the price": printable(found.preset_sha256, 64),
         "you are": f"{name}, {owner.hex()}",
         "what it can do": "carry letters, or not; it signs nothing for you, and your mandate bounds what you sign",
