@@ -977,10 +977,15 @@ def _offers(
     return _get("/api/v1/offers", _page(OwnOffer), state=state, limit=limit, cursor=cursor)
 
 
-def _withdraw(offer_id: str | None = None) -> _Call[int]:
-    """Withdraw one offer of the account, or all, and return how many were open."""
+def _withdraw(offer_id: str | None = None, *, up_to_number: int | None = None) -> _Call[int]:
+    """Withdraw one offer of the account, or all, and return how many were open.
+
+    up_to_number: of all, only those of at most this number: sent again, it ends nothing that was posted since.
+    """
     path = "/offers" if offer_id is None else f"/offers/{_segment(offer_id)}"
-    return _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+    call = _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+    bounded = offer_id is None and up_to_number is not None
+    return replace(call, query=_query(up_to_number=up_to_number)) if bounded else call
 
 
 def _post_request(request: SignedQuoteRequest) -> _Call[QuoteRequested]:

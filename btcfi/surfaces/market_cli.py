@@ -368,7 +368,9 @@ def withdraw(
         with side.store.alone():  # what is being agreed to right now is agreed to before this, or not at all
             account.ledger.withdraw(*(one for one in wanted if one in standing))
         if everything:
-            withdrawn = account.http.delete("/offers")["withdrawn"]
+            # what stands now, however it was numbered; sent once more, this ends nothing that is posted afterwards
+            last = max([account.ledger.next_number(), *_numbers_there(account)])
+            withdrawn = account.http.delete(f"/offers?up_to_number={last}")["withdrawn"]
         else:
             withdrawn = sum(account.http.delete(f"/offers/{one.hex()}")["withdrawn"] for one in wanted)
     _said({"withdrawn": withdrawn, "offers": [one.hex() for one in wanted]}, as_json=as_json)
@@ -590,6 +592,33 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
         _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
 
 
+@command(of=app)
+def proof(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market positions` names it.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Where the proof goes: a file, or - for stdout.", callback=party_side.place)
+    ] = "proof.json",
+    side: party_side.Side,
+) -> None:
+    """Fetch the proof of a settled option of yours, with what the desk says of it; `btcfi verify` checks it."""
+    name = f"st-{option}"
+    if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
+        raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
+    with _account(side) as account:
+        settled = account.http.get(f"/settlements/{name}")
+        found = account.http.get(f"/settlements/{name}/proof")
+        said = {field: settled.get(field) for field in _SETTLED}
+    party_side.write_message(out, found)
+    # a root is taken from the chain: this one is the desk's word
+    say({"option": option} | said | {"proof": out, "next": f"btcfi verify {out}"}, quiet=out == "-")
+
+
+_SETTLED: Final = (
+    "state", "price_cents", "payout_sats", "paid_sats", "returned_sats", "steps", "proof_root", "txid",
+)  # fmt: skip
+
+
 # ---- a browser
 
 
@@ -783,6 +812,12 @@ def _asked(account: Account, text: str) -> QuoteRequest:
     return asked
 
 
+def _numbers_there(account: Account) -> list[int]:
+    """Return the numbers of our newest open offers as the desk says: a program of ours may count otherwise."""
+    found = [one.get("number") for one in account.http.get("/offers", state="open", limit=500)["items"]]
+    return [number for number in found if type(number) is int and 0 <= number < 1 << 63]
+
+
 def _own_request(account: Account, text: str) -> str:
     """Return the id of a request of ours that a text, its beginning, names. Raises NotFoundError."""
     if len(text) < _PREFIX:
@@ -927,7 +962,8 @@ def _said(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(value)
     else:
-        typer.echo("\n".join(f"{name}: {printable(one, 200)}" for name, one in value.items()))
+        shown = {name: " ".join(map(str, one)) if isinstance(one, list) else one for name, one in value.items()}
+        typer.echo("\n".join(f"{name}: {printable(one, 2_000)}" for name, one in shown.items()))
 
 
 if __name__ == "__main__":

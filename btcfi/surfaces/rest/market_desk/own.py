@@ -109,18 +109,24 @@ def add_offers(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         return shapes.OfferPage(items=[_offer(row, deps.clock()) for row in page.rows], next_cursor=page.following)
 
     @routes.delete("/offers", responses=REFUSALS, openapi_extra={ROLE: SIGNED})
-    def withdraw_all(caller: Signer) -> shapes.OffersWithdrawn:
-        """Withdraw every offer of the account that is open; what was taken of them stays taken."""
+    def withdraw_all(caller: Signer, query: Annotated[shapes.WhichOffers, Query()]) -> shapes.OffersWithdrawn:
+        """Withdraw every offer of the account that is open; what was taken of them stays taken.
+
+        With `up_to_number` a repeat of the request ends nothing that was posted since.
+        """
         with deps.store.transaction() as session:
-            withdrawn = offers.withdraw_offers(session, caller.account or "", None, now=deps.clock())
+            withdrawn = offers.withdraw_offers(
+                session, caller.account or "", None, now=deps.clock(), up_to=query.up_to_number
+            )
         return shapes.OffersWithdrawn(withdrawn=withdrawn)
 
     @routes.delete("/offers/{offer_id}", responses=MISSING, openapi_extra={ROLE: SIGNED})
     def withdraw_one(caller: Signer, offer_id: Id) -> shapes.OffersWithdrawn:
         """Withdraw an offer of the account; again changes nothing, and what was taken of it stays taken."""
         with deps.store.transaction() as session:
-            if offers.find_offer(session, offer_id).account_id != caller.account:
-                raise NotFoundError("offer", offer_id[:64])
+            row = session.get(FirmOfferRow, offer_id)
+            if row is None or row.account_id != caller.account:  # one answer for both: whose it is is nobody's business
+                raise NotFoundError("offer", offer_id[:64], "GET /api/v1/offers lists the account's own")
             withdrawn = offers.withdraw_offers(session, caller.account, [offer_id], now=deps.clock())
         return shapes.OffersWithdrawn(withdrawn=withdrawn)
 

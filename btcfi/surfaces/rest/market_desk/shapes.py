@@ -274,6 +274,13 @@ class OwnCloses(OwnQuery):
     """Only those in this state."""
 
 
+class WhichOffers(Request):
+    """Which of the account's offers."""
+
+    up_to_number: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    """Only those whose number is at most this; left out: whatever is open when the request is handled."""
+
+
 class RequestsQuery(OwnQuery):
     """Which requests, and which page."""
 

@@ -391,6 +391,33 @@ def test_offers_are_withdrawn_one_or_all_by_their_maker_alone(stand):
     assert stand.ask(maker, "GET", "/offers?state=open").json()["items"] == []
 
 
+def test_who_withdraws_another_s_offer_is_told_what_is_told_of_one_that_is_not_there(stand):
+    maker, other = stand.join("maker-2"), stand.join("alice")
+    offer = stand.offer(maker)
+    stand.post(maker, offer)
+
+    def told(name):
+        said = stand.ask(other, "DELETE", f"/offers/{name}")
+        return said.status_code, said.text.replace(name, "NAME").replace(said.json()["request_id"], "REQUEST")
+
+    assert told(offer.offer.id.hex()) == told("ab" * 32)
+    assert told("ab" * 32)[0] == 404
+
+
+def test_a_repeated_request_to_withdraw_all_up_to_a_number_ends_nothing_that_was_posted_since(stand):
+    maker = stand.join("counting-maker")
+    old = stand.offer(maker)
+    stand.post(maker, old)
+    path = f"/offers?up_to_number={old.offer.number}"
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 1}
+    new = stand.offer(maker)
+    assert new.offer.number > old.offer.number
+    stand.post(maker, new)
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 0}
+    assert [one["id"] for one in stand.ask(maker, "GET", "/offers?state=open").json()["items"]] == [new.offer.id.hex()]
+    assert stand.ask(maker, "DELETE", "/offers?up_to_number=-1").status_code == 422
+
+
 def test_an_offer_for_one_account_is_shown_to_that_one_and_its_maker(stand):
     maker, asked, other = stand.join("maker"), stand.join("taker"), stand.join("alice")
     offer = stand.offer(maker, taker=asked.identity)
