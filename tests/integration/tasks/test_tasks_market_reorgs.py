@@ -1,0 +1,65 @@
+"""What a reorganisation takes from a market's contracts comes back with the next block, and is nobody's fault."""
+
+import pytest
+
+from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
+from btcfi.units import Height, Sats
+from tasks import chain, market
+from tests.support.chain import embedded_node
+from tests.support.market_stage import MarketStage
+
+pytestmark = pytest.mark.integration
+
+
+class _Rule:
+    class offers:  # noqa: N801 - as the preset's field
+        answer_seconds = 0
+
+
+@pytest.fixture
+def stage(tmp_path):
+    with embedded_node(tmp_path / "chain") as (node, _), MarketStage(
+        tmp_path / "data", node, tmp_path / "chain" / ".cookie", names=("ada", "bob"), coins=2
+    ) as made:  # fmt: skip
+        yield made
+
+
+def has_one_fresh_coin(stage, account):
+    """Leave an account one coin alone, which the newest block has brought; return the height of that block."""
+    wallet = account.desk.wallet
+    first, *_ = wallet.free()
+    value = Sats(first.value - 5_000)
+    moved = Transaction(
+        version=2, inputs=(TxIn(outpoint=first.outpoint),), outputs=(TxOut(value=value, script=wallet.script),)
+    )  # fmt: skip
+    key = wallet.by_script[first.output.script]
+    moved = moved.with_witness(0, [key.sign_input(moved, 0, [first.output])])
+    stage.node.generate_block(stage.mails["seller"]._desk.address(), [moved])
+    chain.watch()
+    for coin in wallet.free():
+        if coin.outpoint != moved.outpoint(0):
+            wallet.reserve(coin)
+    return stage.node.block_count()
+
+
+def test_a_coin_whose_block_is_reorganised_away_is_not_spent_and_its_funding_goes_on(stage, monkeypatch):
+    """It was told as spent: the take failed by its owner's fault, and the funding, mined next, was nobody's option."""
+    ada, bob = stage.accounts["ada"], stage.accounts["bob"]
+    height = has_one_fresh_coin(stage, ada)
+    offer = ada.offer()
+    name = bob.take(offer)
+    stage.trade()
+    assert stage.taken(name).state == "funded"
+    assert len(stage.node.pool()) == 1
+    stage.node.invalidate(stage.node.block_hash(Height(height)))
+    for _ in range(2):
+        stage.node.generate_block(stage.mails["seller"]._desk.address(), [])
+    chain.watch()
+    assert len(stage.node.pool()) == 2  # the coin's own payment, and the funding
+    monkeypatch.setattr(market, "load_market_preset", lambda _: _Rule)
+    market.tick()
+    assert (stage.taken(name).state, stage.offered(offer).state) == ("funded", "open")
+    stage.trade(2)
+    stage.mine(7)
+    market.tick()
+    assert (stage.state(name), stage.taken(name).state) == ("ACTIVE", "funded")
