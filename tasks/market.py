@@ -11,12 +11,13 @@ from typing import Final
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.chain.node import ChainInfo
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import UnreachableError
-from btcfi.units import Height, UnixSeconds
+from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
 from tasks import closes, contracts
 from tasks.context import Context, context, node
@@ -123,32 +124,39 @@ def _fail_lost(here: Context, seconds: int) -> None:
         return
     with here.store.reading() as session:
         walked = walked_to(session)
-        if walked is None or walked.height < tip:
-            return  # a block that was not walked yet may hold the funding, and its payout: a restored store's do
-        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
+        if walked is None or walked.hash != tip.best_hash.hex():
+            # a block that was not walked yet may hold the funding, and its payout: a restored store's do. And a node
+            # that has not loaded what was walked misses the coins of it
+            return
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip.height)
     _looked[os.getpid()] = tip
     for one in unfunded:
         with _apart(here, one.option_id) as session:
             _fail_if_lost(here, session, one)
 
 
-_looked: Final[dict[int, Height]] = {}
+_looked: Final[dict[int, ChainInfo]] = {}
 """By process: the block at which it looked last."""
 
 
-def _tip() -> Height | None:
+def _tip() -> ChainInfo | None:
     try:
-        return node(os.getpid()).block_count()
+        return node(os.getpid()).chain_info()
     except UnreachableError as e:
         log.warning("no funding is looked up", reason=str(e))
         return None
 
 
 def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
-    points = list(one.coins)
-    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
-    gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
-    if gone and held is None:
+    """End a take whose coins neither a block nor the pool has any more.
+
+    A reorganisation puts what made a coin back into the pool, and its funding with it: the next block has both.
+    """
+    points, client = list(one.coins), node(os.getpid())
+    *found, held = client.unspent_many([*points, one.funding], include_pool=False)
+    *waiting, pooled = client.unspent_many([*points, one.funding], include_pool=True)
+    gone = [point for point, *seen in zip(points, found, waiting, strict=True) if seen == [None, None]]
+    if gone and held is None and pooled is None:
         failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
 
 
