@@ -129,6 +129,8 @@ def _fail_lost(here: Context, seconds: int) -> None:
             # that has not loaded what was walked misses the coins of it
             return
         unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip.height)
+    with here.work() as session:
+        takes.follow_given_up(session, now=here.now())
     _looked[os.getpid()] = tip
     for one in unfunded:
         with _apart(here, one.option_id) as session:

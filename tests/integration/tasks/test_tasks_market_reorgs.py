@@ -63,3 +63,42 @@ def test_a_coin_whose_block_is_reorganised_away_is_not_spent_and_its_funding_goe
     stage.mine(7)
     market.tick()
     assert (stage.state(name), stage.taken(name).state) == ("ACTIVE", "funded")
+
+
+def test_a_contract_that_was_given_up_and_whose_funding_a_block_holds_after_all_is_an_option_and_is_settled(
+    stage, monkeypatch
+):
+    """One block had spent a coin of it elsewhere, and was reorganised away: what both sides had on the chain then was
+    no option of the service's for ever, and neither of them got an attestation."""
+    ada, bob = stage.accounts["ada"], stage.accounts["bob"]
+    name = bob.take(ada.offer())
+    stage.trade()
+    (mine,) = bob.desk._store.contracts()
+    (named,) = [one.named for one in ada.desk._store.contracts()]
+    wallet = ada.desk.wallet
+    elsewhere = Transaction(
+        version=2, inputs=(TxIn(outpoint=named[0].outpoint),),
+        outputs=(TxOut(value=Sats(named[0].value - 5_000), script=wallet.script),),
+    )  # fmt: skip
+    key = wallet.by_script[named[0].output.script]
+    elsewhere = elsewhere.with_witness(0, [key.sign_input(elsewhere, 0, [named[0].output])])
+    address = stage.mails["seller"]._desk.address()
+    stage.node.generate_block(address, [elsewhere])
+    chain.watch()
+    with monkeypatch.context() as patched:
+        patched.setattr(market, "load_market_preset", lambda _: _Rule)
+        market.tick()
+    assert (stage.state(name), stage.taken(name).state) == ("CANCELLED", "failed")
+    stage.node.invalidate(stage.node.best_block_hash())
+    stage.node.generate_block(address, [mine.funding])
+    stage.mine(6)
+    market.tick()
+    assert (stage.state(name), stage.taken(name).state, stage.contract(name).state) == ("ACTIVE", "funded", "funded")
+    assert stage.taken(name).fault is None
+    stage.price(6_000_000)
+    stage.settle()
+    stage.mine(6)
+    stage.trade(2)
+    assert stage.state(name) == "EXERCISED"
+    event = stage.contract(name).event_id
+    assert all(any(found.startswith(event[:32]) for found in one.received()) for one in (ada, bob))

@@ -16,12 +16,13 @@ from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, Transacti
 from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
 from btcfi.adapters.store.options.settled import count_settled, find_settlement, settled, settlement_of
 from btcfi.adapters.store.options.tables import (
+    FUNDABLE_OPTIONS,
     OPEN_OPTIONS,
     UNEXPIRED_OPTIONS,
-    UNFUNDED_OPTIONS,
     UNSENT_SETTLEMENTS,
     OptionRow,
     OptionState,
@@ -165,7 +166,7 @@ def busiest_minute(session: Session) -> int:
 
 def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
-        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(FUNDABLE_OPTIONS),
         ~select(TransactionRow).where(col(TransactionRow.txid) == OptionRow.funding_txid).exists(),
     )  # fmt: skip
     return {str(txid): option_id for txid, option_id in session.execute(query)}
@@ -180,8 +181,14 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
 
 
 def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
-    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(UNFUNDED_OPTIONS))
+    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(FUNDABLE_OPTIONS))
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
+    named = [one.row.id for one in crossings]
+    given_up = select(ContractRow).where(
+        col(ContractRow.option_id).in_(named), col(ContractRow.state) == ContractState.CANCELLED
+    )
+    again = [Crossing(row=row, detail="its funding is final") for row in session.execute(given_up).scalars()]
+    cross_all(session, again, ContractState.FUNDED, now=now)
     cross_all(session, crossings, OptionState.ACTIVE, now=now)
 
 
