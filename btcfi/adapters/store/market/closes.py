@@ -86,6 +86,13 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
     )
     if session.execute(standing).scalar_one() >= MOST_OPEN:
         raise NotClosableError(option_id, f"{MOST_OPEN} offers of one side stand already; let one lapse")
+    today = select(func.count()).where(
+        col(CloseRow.option_id) == option_id,
+        col(CloseRow.by) == by.value,
+        col(CloseRow.created_at_unix) > at.now - messages.LONGEST_SECONDS,
+    )
+    if session.execute(today).scalar_one() >= messages.MOST_A_DAY:
+        raise NotClosableError(option_id, f"{messages.MOST_A_DAY} offers of one side within a day; wait with the next")
     row = CloseRow(
         id=name, option_id=option_id, by=by.value, body=json.dumps(messages.encode_offer(offer)),
         payout_sats=offer.payout, valid_until_unix=offer.valid_until, created_at_unix=at.now, updated_at_unix=at.now,
