@@ -1,9 +1,18 @@
 """What a reorganisation takes from a market's contracts comes back with the next block, and is nobody's fault."""
 
-import pytest
+import json
+import time
 
+import pytest
+from sqlmodel import select
+
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.market.closes import closed_of
+from btcfi.adapters.store.market.tables import CloseRow
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
-from btcfi.units import Height, Sats
+from btcfi.market import closing
+from btcfi.units import Height, Sats, UnixSeconds
 from tasks import chain, market
 from tests.support.chain import embedded_node
 from tests.support.market_stage import MarketStage
@@ -102,3 +111,41 @@ def test_a_contract_that_was_given_up_and_whose_funding_a_block_holds_after_all_
     assert stage.state(name) == "EXERCISED"
     event = stage.contract(name).event_id
     assert all(any(found.startswith(event[:32]) for found in one.received()) for one in (ada, bob))
+
+
+@pytest.mark.parametrize("when", ["mined before its settlement is built", "mined while its settlement waits"])
+def test_a_close_that_a_block_takes_amid_a_settlement_leaves_nothing_that_is_sent_for_ever_and_frees_its_coin(
+    stage, when
+):
+    """Each such race kept a coin of the service's for ever: two accounts of one owner could use up all of them."""
+    ada, bob = stage.accounts["ada"], stage.accounts["bob"]
+    name = bob.take(ada.offer())
+    stage.trade()
+    stage.mine(6)
+    offer = bob.desk.closes.propose(
+        bob.desk.orders()[name], payout=Sats(700_000), rate=SatsPerKvb(2_000),
+        valid_until=UnixSeconds(int(time.time()) + 300),
+    ).offer  # fmt: skip
+    letter = bob.outbox / f"{offer.letter(name, closing.OFFER)}.json"
+    letter.write_text(json.dumps(closing.encode_offer(offer)))
+    stage.trade(2)
+    ada.desk.closes.agree(offer.id)
+    stage.trade(3)
+    with stage.here.store.reading() as session:
+        made = closed_of(session, session.get_one(CloseRow, offer.id.hex()))
+    address = stage.mails["seller"]._desk.address()
+    if "before" in when:
+        stage.node.generate_block(address, [made])
+        chain.watch()
+    stage.price(6_000_000)
+    stage.settle()
+    if "while" in when:
+        stage.node.generate_block(address, [made])
+    stage.mine(8)
+    assert stage.state(name) == "ABANDONED"
+    with stage.here.store.reading() as session:
+        rows = session.exec(select(TransactionRow).where(TransactionRow.subject == name)).all()
+        coins = session.exec(select(WalletOutpointRow).where(WalletOutpointRow.state == "reserved")).all()
+    assert {row.purpose for row in rows} == {"funding", "close", "settlement", "child"}
+    assert [row.purpose for row in rows if row.state in UNMINED] == []
+    assert [coin.outpoint for coin in coins if coin.reserved_by in {row.txid for row in rows}] == []

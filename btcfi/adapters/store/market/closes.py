@@ -20,6 +20,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.market.tables import PENDING_CLOSES, CloseRow, CloseState
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.on_chain import give_up_settlements
 from btcfi.adapters.store.options.options import locked_option
 from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import UNSENT_SETTLEMENTS, OptionRow, OptionState, SettlementState
@@ -305,6 +306,7 @@ class ClosesOnChain:
             row = _row_of(session, one)
             if row is not None and cross(session, row, CloseState.DONE, now=now):
                 _end(session, session.get_one(OptionRow, row.option_id), row, now)
+                give_up_settlements(session, one, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
         """Take back the end of an option whose close a reorganisation took from under six blocks."""
