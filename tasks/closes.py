@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from btcfi.adapters.chain.pool import asking_rate
-from btcfi.adapters.store.market import carrying
+from btcfi.adapters.store.market import carrying, letters
 from btcfi.adapters.store.market import closes as store
 from btcfi.adapters.store.market.closes import Moment
 from btcfi.adapters.store.market.tables import CloseRow
@@ -155,9 +155,11 @@ def _over(here: Context, carriers: Carriers, word: Word, problem: str) -> None:
     with here.store.reading() as session:
         row = store.find_close(session, word.option_id, word.name.partition(messages.MARK)[2])
         owners = carrying.owners_of(session, word.option_id)
+        account = None if owners is None else owners.of(word.role)
+        unread = account is not None and letters.leaves_unread(session, account)
     if row is not None:
         _end(here, carriers, row, problem, now=here.now())
-    elif (offer := _said_offer(word)) is not None:
+    elif not unread and (offer := _said_offer(word)) is not None:
         over = messages.encode_over(CloseOver(offer_id=offer.id, problem=problem))
         carriers.of(owners)[word.role].put(f"{word.name}.{messages.OVER}", over)
 

@@ -19,7 +19,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.market import closes as store
 from btcfi.adapters.store.market import letters
 from btcfi.adapters.store.market.closes import Moment
-from btcfi.adapters.store.market.tables import CloseRow
+from btcfi.adapters.store.market.tables import CloseRow, LetterRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.mandate import OutsideMandateError
 from btcfi.contracts.messages import Role
@@ -526,6 +526,21 @@ def test_a_side_that_cannot_be_told_keeps_nobody_else_from_being_told_of_a_close
     stage.trade(1)
     assert kept(ada, offer).state == "done"
     stage.mine(7)
+
+
+def test_who_sends_bad_offers_to_close_and_reads_no_answer_is_answered_no_more(stage, bob, shared, monkeypatch):
+    """Each had a letter written that waits until it is read: who reads none filled the store's disk."""
+    monkeypatch.setattr(letters, "MAX_UNHANDLED", 3)
+    monkeypatch.setattr(closes, "asking_rate", lambda *_: SatsPerKvb(RATE + 1))
+    unread = select(LetterRow).where(
+        LetterRow.recipient == bob.id, LetterRow.sender == "", LetterRow.handled_at_unix.is_(None)
+    )
+    for _ in range(8):
+        propose(bob, shared)
+        bob.postman.deliver()
+        exchange_tasks.carry(stage.here)
+    with stage.here.store.reading() as session:
+        assert len(session.exec(unread).all()) == 3
 
 
 def test_a_node_is_asked_about_a_close_while_the_store_is_free(stage, ada, bob, shared, monkeypatch):
