@@ -46,7 +46,7 @@ pytestmark = pytest.mark.integration
 
 RATE = SatsPerKvb(2_000)
 PRICE = Sats(700_000)
-MANY = 11
+MANY = 12
 CLOSED, LAPSED = {}, {}
 """What one test has closed, or let lapse, for the one behind it."""
 
@@ -223,6 +223,26 @@ def test_who_signs_and_never_goes_on_ends_with_nothing_and_the_other_closes_agai
         )
     assert again.offer.id != offer.id
     LAPSED.update(option=option, at=offer.valid_until + 2_000)
+
+
+def test_who_offered_to_close_signs_within_a_minute_of_the_answer_or_never(stage, ada, bob, option, monkeypatch):
+    """Its offer may stand for a day: with the other side's yes it held the close until it knew what the price did."""
+    offer = propose(bob, option, seconds=3_000)
+    carry(stage, 2)
+    ada.desk.closes.agree(offer.id)
+    bob.silent = True
+    carry(stage)
+    assert row(stage, offer).state == "answered"
+    with monkeypatch.context() as patched:
+        at = UnixSeconds(int(time.time()) + messages.FINISH_SECONDS + 5)
+        patched.setattr(type(context()), "now", lambda _: at)
+        bob.silent = False
+        bob.work()
+        assert kept(bob, offer).said is not None  # its last word, in time for what it had offered itself
+        exchange_tasks.carry(stage.here)
+        market.tick()
+    assert row(stage, offer).state == "over"
+    assert sent(stage, option) == []
 
 
 def test_a_nonce_signs_once_and_the_same_words_again_get_the_same_answer(stage, ada, bob):
