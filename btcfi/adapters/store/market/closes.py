@@ -25,6 +25,7 @@ from btcfi.adapters.store.options.options import locked_option
 from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import UNSENT_SETTLEMENTS, OptionRow, OptionState, SettlementState
 from btcfi.adapters.store.spine.edges import Work, cross, record
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.cooperative import Closing, build_close
@@ -135,6 +136,8 @@ def finish_close(session: Session, option_id: str, role: Role, last: CloseLast, 
     row, offer, option = _open(session, option_id, last.offer_id, at)
     if row.by != role.value or row.answer is None:
         raise InvalidInputError("close", "is not answered, or another's", "the last word of who offered it")
+    if at.now - row.updated_at_unix >= messages.FINISH_SECONDS:
+        raise TooLateToCloseError(f"it was answered more than {messages.FINISH_SECONDS} s ago")
     answer = messages.decode_take(json.loads(row.answer))
     nonces, partials = _in_order(role, offer.nonce, answer.nonce), _in_order(role, last.partial, answer.partial)
     closing = _closing(session, option, offer)
@@ -176,8 +179,16 @@ def find_close(session: Session, option_id: str, prefix: str) -> CloseRow | None
 
 
 def lapsed_closes(session: Session, *, now: UnixSeconds) -> list[CloseRow]:
-    """Return the offers to close whose time is over and of which not both halves are here."""
-    query = select(CloseRow).where(col(CloseRow.state).in_(PENDING_CLOSES), col(CloseRow.valid_until_unix) <= now)
+    """Return the offers to close whose time is over and of which not both halves are here.
+
+    One that is answered is so after FINISH_SECONDS: its maker has only to sign, and waits for the price.
+    """
+    unfinished = (col(CloseRow.state) == CloseState.ANSWERED) & lapsed(
+        col(CloseRow.updated_at_unix), now, messages.FINISH_SECONDS
+    )
+    query = select(CloseRow).where(
+        col(CloseRow.state).in_(PENDING_CLOSES), (col(CloseRow.valid_until_unix) <= now) | unfinished
+    )
     return list(session.execute(query.order_by(col(CloseRow.id)).limit(AT_ONCE)).scalars())
 
 
