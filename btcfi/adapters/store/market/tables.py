@@ -254,6 +254,7 @@ class TakeRow(SQLModel, table=True):
             (PENDING_TAKES, TakeState.FUNDED),
             # what is signed by both fails only where its funding can confirm no more
             ((*PENDING_TAKES, TakeState.FUNDED), TakeState.FAILED),
+            (TakeState.FAILED, TakeState.FUNDED),  # what had spent a coin of it was reorganised away
         ),
         ends=frozenset({TakeState.FUNDED, TakeState.FAILED}),
     )
