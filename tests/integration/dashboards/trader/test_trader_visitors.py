@@ -108,6 +108,26 @@ def test_a_suspended_account_still_looks_at_what_it_owns(desk, alice):
     assert is_in(desk, desk.sign_in(alice))
 
 
+def test_replaced_keys_let_no_browser_in_though_this_process_believed_them_a_second_ago(desk, alice):
+    newer = trader("alice's next").registered().registration
+    browser = desk.browser()
+    code = desk.code(browser)
+    with TestClient(create_app(desk.world.deps)) as api:
+        stand = Stand(world=desk.world, api=api)
+        asked = stand.ask(alice, "GET", f"/sign-ins/{code}").json()
+        with desk.world.store.transaction() as session:  # by another process of the service: a thief has the old keys
+            changed = alice.registered(
+                at=desk.world.now, number=2, request_key=newer.request_key, box_key=newer.box_key
+            )
+            accounts.register(session, changed, now=desk.world.now)
+        said = {name: asked[name] for name in ("browser", "address")}
+        answered = stand.ask(alice, "POST", f"/sign-ins/{code}", json=said)
+        assert answered.status_code == 401, "its session would be the new keys', and outlive the old ones"
+        assert stand.ask(alice, "DELETE", "/offers").status_code == 401, "nothing is done by keys that are no more"
+    with desk.world.store.reading() as session:
+        assert session.get(DeskSignInRow, code).account_id is None
+
+
 def test_a_stranger_who_signs_your_code_does_not_put_his_account_into_your_browser(desk, alice):
     mallory, mine = desk.join("mallory-1"), desk.browser()
     code = desk.code(mine)
