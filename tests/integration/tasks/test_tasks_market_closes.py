@@ -15,13 +15,14 @@ from btcfi.adapters.party.close_deals import AnotherCloseError, CloseDeals, NotA
 from btcfi.adapters.party.close_yes import CloseState
 from btcfi.adapters.party.market_maker import Look, MarketMaker
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.market.closes import MOST_MADE
 from btcfi.adapters.store.market.tables import CloseRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.mandate import OutsideMandateError
 from btcfi.contracts.watch import Action
 from btcfi.errors import InvalidInputError
 from btcfi.market import closing as messages
-from btcfi.market.closing import CloseGo, TooLateToCloseError
+from btcfi.market.closing import CloseGo, CloseLast, TooLateToCloseError
 from btcfi.market.making import Inventory, MakingRule
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
@@ -39,8 +40,9 @@ from workers.audit import ChainView, audit
 pytestmark = pytest.mark.integration
 
 RATE = SatsPerKvb(2_000)
+ONE = (1).to_bytes(32, "big")
 PRICE = Sats(700_000)
-MANY = 9
+MANY = 10
 CLOSED, LAPSED = {}, {}
 """What one test has closed, or let lapse, for the one behind it."""
 
@@ -323,6 +325,25 @@ def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, 
     assert row(stage, offer).state == "over"
     assert kept(bob, offer).state == "over"
     assert kept(bob, offer).said is None
+
+
+def test_who_offers_to_close_again_and_again_fills_neither_the_other_side_s_letters_nor_its_time(stage, ada, bob, option):
+    first, before = propose(bob, option), len(ada.received())
+    for begin in range(1, MOST_MADE + 16, 8):  # eight may stand, so each is ended at once
+        many = [replace(first, valid_until=UnixSeconds(first.valid_until + n)) for n in range(begin, begin + 8)]
+        said = [(one, messages.OFFER, messages.encode_offer(one)) for one in many]
+        no_half = [(one, messages.LAST, messages.encode_last(CloseLast(offer_id=one.id, partial=ONE))) for one in many]
+        for words in (said, no_half):
+            for offer, kind, body in words:
+                (bob.outbox / f"{offer.letter(option, kind)}.json").write_text(json.dumps(body))
+            carry(stage, 1)
+    with stage.here.store.reading() as session:
+        query = select(CloseRow).where(CloseRow.option_id == option, CloseRow.by == "buyer")
+        assert len(session.exec(query).all()) <= MOST_MADE
+    assert len(ada.received()) - before <= 2 * MOST_MADE, "of each it hears once that it is offered, once that it is over"
+    ours = propose(ada, option)  # the other side offers as before
+    carry(stage, 2)
+    assert row(stage, ours).state == "offered"
 
 
 @contextmanager

@@ -40,6 +40,11 @@ CLOSE: Final = "close"
 MOST_OPEN: Final = 8
 """Offers of one side to close one option that stand at once."""
 
+MOST_MADE: Final = 32
+"""Offers of one side to close one option within MADE_SECONDS, over or not: the other side has a letter of each."""
+
+MADE_SECONDS: Final = 3_600
+
 AT_ONCE: Final = 500
 MAX_PROBLEM: Final = 300
 
