@@ -83,6 +83,8 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
             raise InvalidInputError("close.contract_id", "of another option", f"{option_id[:40]}'s")
         return known
     option = _closable(session, option_id, offer, at)
+    if (known := session.get(CloseRow, name, populate_existing=True)) is not None:
+        return known  # the same one was read by another process meanwhile
     if offer.valid_until > at.now + messages.LONGEST_SECONDS:
         raise InvalidInputError("close.valid_until", f"{offer.valid_until}", "within a day")
     _closing(session, option, offer)
@@ -91,6 +93,12 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
     )
     if session.execute(standing).scalar_one() >= MOST_OPEN:
         raise NotClosableError(option_id, f"{MOST_OPEN} offers of one side stand already; let one lapse")
+    made = select(func.count()).where(
+        col(CloseRow.option_id) == option_id, col(CloseRow.by) == by.value,
+        col(CloseRow.created_at_unix) > at.now - MADE_SECONDS,
+    )  # fmt: skip
+    if session.execute(made).scalar_one() >= MOST_MADE:
+        raise NotClosableError(option_id, f"{MOST_MADE} offers of one side within {MADE_SECONDS // 60} minutes; wait")
     row = CloseRow(
         id=name, option_id=option_id, by=by.value, body=json.dumps(messages.encode_offer(offer)),
         payout_sats=offer.payout, valid_until_unix=offer.valid_until, created_at_unix=at.now, updated_at_unix=at.now,
