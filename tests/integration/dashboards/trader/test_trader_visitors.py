@@ -14,11 +14,12 @@ from starlette.requests import Request
 from btcfi.adapters.store.access.console_tables import AuditRow
 from btcfi.adapters.store.market import accounts, visitors
 from btcfi.adapters.store.market.visitor_tables import DeskSessionRow, DeskSignInRow
-from btcfi.adapters.store.market.visitors import CODE_SECONDS, MOST_SESSIONS, MOST_TRIES
+from btcfi.adapters.store.market.visitors import CODE_SECONDS, MOST_SESSIONS, MOST_TRIES, SEEN_SECONDS
+from btcfi.adapters.store.spine.database import Store
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.rest.app import create_app
 from dashboards.trader.deps import DeskLimits
-from dashboards.trader.gate import ASK_COOKIE, COOKIE
+from dashboards.trader.gate import ASK_COOKIE, COOKIE, visitor_of
 from tests.support.accounts import trader
 from tests.support.desk_world import csrf_of, desk_world
 from tests.support.market_world import Stand
@@ -126,6 +127,18 @@ def test_replaced_keys_let_no_browser_in_though_this_process_believed_them_a_sec
         assert stand.ask(alice, "DELETE", "/offers").status_code == 401, "nothing is done by keys that are no more"
     with desk.world.store.reading() as session:
         assert session.get(DeskSignInRow, code).account_id is None
+
+
+def test_who_is_signed_in_reads_on_while_nothing_can_be_written(desk, alice):
+    browser = desk.sign_in(alice)
+    desk.world.now += SEEN_SECONDS
+    token = browser.cookies[COOKIE]
+    hasty = Store(desk.world.store.url, busy_timeout_ms=50)
+    with desk.world.store.transaction():  # somebody writes for long, as a full disk would refuse it at once
+        found = visitor_of(hasty, token, address="192.0.2.7", limits=DeskLimits(), now=desk.world.now)
+    hasty.close()
+    assert found is not None, "a page is a read"
+    assert found.account == alice.identity.hex()
 
 
 def test_a_stranger_who_signs_your_code_does_not_put_his_account_into_your_browser(desk, alice):
