@@ -134,7 +134,8 @@ def test_who_is_signed_in_reads_on_while_nothing_can_be_written(desk, alice):
     desk.world.now += SEEN_SECONDS
     token = browser.cookies[COOKIE]
     hasty = Store(desk.world.store.url, busy_timeout_ms=50)
-    with desk.world.store.transaction():  # somebody writes for long, as a full disk would refuse it at once
+    with desk.world.store.transaction() as session:  # somebody writes for long; a full disk would refuse it at once
+        session.execute(select(DeskSessionRow))
         found = visitor_of(hasty, token, address="192.0.2.7", limits=DeskLimits(), now=desk.world.now)
     hasty.close()
     assert found is not None, "a page is a read"
