@@ -129,6 +129,17 @@ def test_replaced_keys_let_no_browser_in_though_this_process_believed_them_a_sec
         assert session.get(DeskSignInRow, code).account_id is None
 
 
+def test_an_open_tab_keeps_nobody_signed_in_who_asks_for_nothing(desk, alice):
+    made, browser = desk.client.app.state.desk, desk.sign_in(alice)
+    request = Request({"type": "http", "headers": [(b"cookie", f"{COOKIE}={browser.cookies[COOKIE]}".encode())]})
+    made.look(request)
+    idle = made.deps.limits.idle_seconds
+    for _ in range(2 * idle // SEEN_SECONDS // 10):
+        desk.world.now += 10 * SEEN_SECONDS
+        asyncio.run(made._may_stay(request))
+    assert not is_in(desk, browser), "two hours without a request end a session"
+
+
 def test_who_is_signed_in_reads_on_while_nothing_can_be_written(desk, alice):
     browser = desk.sign_in(alice)
     desk.world.now += SEEN_SECONDS
