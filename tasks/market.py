@@ -88,9 +88,9 @@ def _forget(here: Context, prune: _Prune) -> None:
 
 def _lapse(here: Context) -> None:
     with here.work() as session:
+        requests.expire_requests(session, now=here.now())  # locked before its answers, as takes do
         offers.expire_offers(session, now=here.now())
         offers.move_prices(session, now=here.now())
-        requests.expire_requests(session, now=here.now())
 
 
 def _follow(here: Context) -> None:
