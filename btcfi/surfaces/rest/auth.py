@@ -326,7 +326,8 @@ class Gate:
 def signing(session: Session, caller: Caller, *, alone: bool = False) -> AccountRow:
     """Return the account that has signed a request, whose keys stay as they are until this transaction ends.
 
-    alone: that no other request of the account goes on meanwhile. Raises UnauthenticatedError where it has registered others since the request came in.
+    alone: that no other request of the account goes on meanwhile. Raises UnauthenticatedError where it has registered
+    others since the request came in.
     """
     row = accounts.held_account(session, caller.account or "", alone=alone)
     if row.request_key != caller.request_key:

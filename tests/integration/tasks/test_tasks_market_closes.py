@@ -327,7 +327,7 @@ def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, 
     assert kept(bob, offer).said is None
 
 
-def test_who_offers_to_close_again_and_again_fills_neither_the_other_side_s_letters_nor_its_time(stage, ada, bob, option):
+def test_who_offers_to_close_again_and_again_does_not_fill_the_other_side_s_letters(stage, ada, bob, option):
     first, before = propose(bob, option), len(ada.received())
     for begin in range(1, MOST_MADE + 16, 8):  # eight may stand, so each is ended at once
         many = [replace(first, valid_until=UnixSeconds(first.valid_until + n)) for n in range(begin, begin + 8)]
@@ -340,7 +340,7 @@ def test_who_offers_to_close_again_and_again_fills_neither_the_other_side_s_lett
     with stage.here.store.reading() as session:
         query = select(CloseRow).where(CloseRow.option_id == option, CloseRow.by == "buyer")
         assert len(session.exec(query).all()) <= MOST_MADE
-    assert len(ada.received()) - before <= 2 * MOST_MADE, "of each it hears once that it is offered, once that it is over"
+    assert len(ada.received()) - before <= 2 * MOST_MADE, "of each: offered, over"
     ours = propose(ada, option)  # the other side offers as before
     carry(stage, 2)
     assert row(stage, ours).state == "offered"

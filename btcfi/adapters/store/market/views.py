@@ -278,12 +278,17 @@ class AccountEdge:
     """Of an edge of a settlement."""
 
 
-def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
+def edges_of(
+    session: Session, account: str, *, after: int, limit: int = 500, until: int | None = None
+) -> tuple[list[AccountEdge], int]:  # fmt: skip
     """Return an account's edges among the ``limit`` of everybody's after an event, oldest first; and the last one's id.
 
-    Who follows goes on from there: below ``limit`` edges there are no more now.
+    Who follows goes on from there. until: the last event that is looked at, which is then the answer's where there are
+    fewer than ``limit``; None: the newest.
     """
     everybodys = select(EventRow).where(aside(EventRow.entity).in_(EVENTFUL))
+    if until is not None:
+        everybodys = everybodys.where(col(EventRow.id) <= until)
     rows = stretch(session, everybodys, col(EventRow.id), beyond=(after,), limit=limit)
     named: dict[str, set[str]] = {entity: set() for entity in EVENTFUL}
     for row in rows:
@@ -300,6 +305,8 @@ def edges_of(session: Session, account: str, *, after: int, limit: int = 500) ->
         if option is not None and account in {option.writer, option.holder}:
             settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
             found.append(AccountEdge(event=row, option=option, settlement=settlement))
+    if until is not None and len(rows) < limit:
+        return found, until
     return found, rows[-1].id or after if rows else after
 
 

@@ -376,7 +376,7 @@ def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: Un
     return request.answer
 
 
-def _decide(  # noqa: PLR0911 - one return an answer
+def _decide(  # noqa: C901, PLR0911 - one return an answer
     session: Session, option: OptionRow, rule_of: RuleOf, now: UnixSeconds
 ) -> tuple[str, str]:
     existing = session.execute(

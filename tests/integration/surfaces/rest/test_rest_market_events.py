@@ -63,7 +63,8 @@ def test_an_account_hears_of_its_own_things_from_either_side_and_of_nobody_else_
 
 
 def test_a_stream_resumes_after_its_last_event_and_passes_over_what_is_others(stand, monkeypatch):
-    monkeypatch.setattr("btcfi.surfaces.rest.market_desk.events.LOOKED_AT", 3)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.STRETCH", 5)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
     traded(stand, "alice-1", "bob-1")
     alice = stand.join("alice-1")
     before = events(stand.ask(alice, "GET", "/me/events?limit=2", headers={"Last-Event-ID": "0"}))
@@ -95,7 +96,7 @@ def looks(store, begun):
     asked = []
 
     def note(_connection, _cursor, statement, parameters, *_):
-        if "FROM event" in statement and "LIMIT" in statement and begun in tuple(parameters):
+        if "coalesce(event.entity" in statement and begun in tuple(parameters):
             asked.append(statement)
 
     event.listen(store.engine, "before_cursor_execute", note)
@@ -104,7 +105,7 @@ def looks(store, begun):
 
 
 def test_a_stranger_s_stream_does_not_read_at_each_look_again_what_is_between_two_accounts(stand, monkeypatch):
-    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3, raising=False)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
     option = traded(stand, "alice-1", "bob-1")
     stand.world.fund(option)
     stand.world.settle(option, 7_200_000)
@@ -118,7 +119,7 @@ def test_a_stranger_s_stream_does_not_read_at_each_look_again_what_is_between_tw
 
 @pytest.mark.parametrize("path", ["/me/events", "/settlements/stream"])
 def test_no_stream_reads_at_each_look_again_what_makers_offered(stand, monkeypatch, path):
-    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3, raising=False)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
     traded(stand, "alice-1", "bob-1")
     with stand.world.store.transaction() as session:
         begun = newest_event_id(session)
@@ -130,8 +131,8 @@ def test_no_stream_reads_at_each_look_again_what_makers_offered(stand, monkeypat
 
 
 def test_a_look_is_short_however_long_the_log_is_and_what_is_at_its_end_is_heard_soon(stand, monkeypatch):
-    monkeypatch.setattr("btcfi.surfaces.rest.streams.STRETCH", 5, raising=False)
-    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3, raising=False)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.STRETCH", 5)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
     with stand.world.store.transaction() as session:
         for n in range(60):
             record(session, "take", f"someone's-{n}", "taken", now=stand.world.now)

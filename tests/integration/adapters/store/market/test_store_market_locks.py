@@ -11,8 +11,8 @@ from btcfi.adapters.store.market.accounts import register
 from btcfi.adapters.store.options.options import locked_option
 from btcfi.units import UnixSeconds
 from tasks import market as market_tasks
-from tests.support.market_store import MAKER, NOW, filled, newer, post, traded
 from tests.integration.adapters.store.market.test_store_market_requests import answer, ask
+from tests.support.market_store import MAKER, NOW, filled, newer, post, traded
 
 OVER = UnixSeconds(NOW + 61)
 
@@ -66,5 +66,3 @@ def test_new_keys_of_an_account_and_the_failing_of_one_of_its_takes_do_not_block
         offers.lose_rank(session, MAKER.id, now=NOW)
 
     beside(market_store, lambda session: locked_option(session, names[1]), fail, renew)
-
-

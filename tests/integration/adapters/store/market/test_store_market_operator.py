@@ -1,4 +1,4 @@
-"""What the operator of a market may ask for of an option that two accounts made: nothing that is its holder's to choose."""
+"""What the operator of a market may ask for of an option of two accounts: nothing that is its holder's to choose."""
 
 from btcfi.adapters.store.options import settlements
 from btcfi.adapters.store.options.asking import ask
