@@ -82,6 +82,7 @@ def tick(here: Context) -> None:
     if not (lapsed or lost or sent):
         return
     carriers = Carriers(here)
+    _ = carriers.desk  # before anything is ended that nobody would be told of
     for row in lapsed:
         with _apart(row):
             _end(here, carriers, row, "it has lapsed", now=now)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from celery import shared_task
@@ -30,12 +30,17 @@ KEEP_OFFERS_SECONDS: Final = 86_400
 """After an offer lapsed of which nothing was taken: a maker that quotes all day writes hundreds of thousands."""
 
 AT_MOST_PRUNED: Final = 100_000
-"""Offers that one hour forgets: 27 a second, posted for good."""
+"""Offers that one hour forgets, and requests: 27 a second, posted for good."""
 
 OURS: Final = 6
 """Times the seconds of a side, in which a take is checked or over: three turns of a side, and as much for us."""
 
 log = structlog.get_logger("btcfi.market")
+
+
+class _Prune(Protocol):
+    def __call__(self, session: Session, *, before: UnixSeconds) -> int:
+        """Forget some, and return how many."""
 
 
 LINGER_SECONDS: Final = 0.6
@@ -71,23 +76,23 @@ def prune() -> None:
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
-        requests.prune_requests(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
-    _forget_offers(here)
+    for forget in (requests.prune_requests, offers.prune_offers):
+        _forget(here, forget)
 
 
-def _forget_offers(here: Context) -> None:
+def _forget(here: Context, prune: _Prune) -> None:
     for _ in range(AT_MOST_PRUNED // offers.AT_ONCE):  # each by itself, so that nobody waits long for the store
         with here.store.transaction() as session:
-            many = offers.prune_offers(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
+            many = prune(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
         if many < offers.AT_ONCE:
             return
 
 
 def _lapse(here: Context) -> None:
     with here.work() as session:
+        requests.expire_requests(session, now=here.now())  # locked before its answers, as takes do
         offers.expire_offers(session, now=here.now())
         offers.move_prices(session, now=here.now())
-        requests.expire_requests(session, now=here.now())
 
 
 def _follow(here: Context) -> None:

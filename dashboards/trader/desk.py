@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,14 +58,16 @@ class Desk:
         token = request.cookies.get(COOKIE)
         request.state.visitor = None if token is None else self._find(request, token)
 
-    def _find(self, request: Request, token: str) -> Visitor | None:
+    def _find(self, request: Request, token: str, *, asks: bool = True) -> Visitor | None:
         api, limits = self.deps.api, self.deps.limits
-        return visitor_of(api.store, token, address=address_of(request), limits=limits, now=api.clock())
+        return visitor_of(api.store, token, address=address_of(request), limits=limits, now=api.clock(), asks=asks)
 
     async def _may_stay(self, request: Request) -> bool:
-        """Return whether who opened a stream would be shown the same now."""
+        """Return whether who opened a stream would be shown the same now; an open tab keeps no session from idling."""
         visitor = visitor_in(request)
-        return visitor is None or await run_in_threadpool(self._find, request, visitor.token) is not None
+        if visitor is None:
+            return True
+        return await run_in_threadpool(partial(self._find, request, visitor.token, asks=False)) is not None
 
     @property
     def stored(self) -> bool:

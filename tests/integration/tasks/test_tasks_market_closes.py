@@ -26,7 +26,7 @@ from btcfi.contracts.messages import Role
 from btcfi.contracts.watch import Action
 from btcfi.errors import InvalidInputError
 from btcfi.market import closing as messages
-from btcfi.market.closing import CloseDone, CloseGo, TooLateToCloseError
+from btcfi.market.closing import CloseDone, CloseGo, CloseLast, TooLateToCloseError
 from btcfi.market.making import Inventory, MakingRule
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
@@ -45,8 +45,9 @@ from workers.audit import ChainView, audit
 pytestmark = pytest.mark.integration
 
 RATE = SatsPerKvb(2_000)
+ONE = (1).to_bytes(32, "big")
 PRICE = Sats(700_000)
-MANY = 12
+MANY = 13
 CLOSED, LAPSED = {}, {}
 """What one test has closed, or let lapse, for the one behind it."""
 
@@ -349,6 +350,28 @@ def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, 
     assert row(stage, offer).state == "over"
     assert kept(bob, offer).state == "over"
     assert kept(bob, offer).said is None
+
+
+def test_who_offers_to_close_again_and_again_does_not_fill_the_other_side_s_letters(
+    stage, ada, bob, option, monkeypatch
+):
+    monkeypatch.setattr(messages, "MOST_A_DAY", 32)
+    first, before = propose(bob, option), len(ada.received())
+    for begin in range(1, messages.MOST_A_DAY + 16, 8):  # eight may stand, so each is ended at once
+        many = [replace(first, valid_until=UnixSeconds(first.valid_until + n)) for n in range(begin, begin + 8)]
+        said = [(one, messages.OFFER, messages.encode_offer(one)) for one in many]
+        no_half = [(one, messages.LAST, messages.encode_last(CloseLast(offer_id=one.id, partial=ONE))) for one in many]
+        for words in (said, no_half):
+            for offer, kind, body in words:
+                (bob.outbox / f"{offer.letter(option, kind)}.json").write_text(json.dumps(body))
+            carry(stage, 1)
+    with stage.here.store.reading() as session:
+        query = select(CloseRow).where(CloseRow.option_id == option, CloseRow.by == "buyer")
+        assert len(session.exec(query).all()) <= messages.MOST_A_DAY
+    assert len(ada.received()) - before <= 2 * messages.MOST_A_DAY, "of each: offered, over"
+    ours = propose(ada, option)  # the other side offers as before
+    carry(stage, 2)
+    assert row(stage, ours).state == "offered"
 
 
 @contextmanager

@@ -80,6 +80,8 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
             raise InvalidInputError("close.contract_id", "of another option", f"{option_id[:40]}'s")
         return known
     option = _closable(session, option_id, offer, at)
+    if (known := session.get(CloseRow, name, populate_existing=True)) is not None:
+        return known  # the same one was read by another process meanwhile
     if offer.valid_until > at.now + messages.LONGEST_SECONDS:
         raise InvalidInputError("close.valid_until", f"{offer.valid_until}", "within a day")
     _closing(session, option, offer)

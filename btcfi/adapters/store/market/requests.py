@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, delete, func, literal_column, select
 from sqlmodel import Session, col
@@ -29,6 +29,10 @@ from btcfi.units import CentiBtc, Slot, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Market
+
+
+MOST_KEPT: Final = 10_000
+"""Requests of one account that are here, over or not: each is kept a day, so it asks seven times a minute all day."""
 
 
 def asked_still(*, now: UnixSeconds | None = None) -> ColumnElement[bool]:
@@ -74,6 +78,10 @@ def post_request(
     same = session.execute(select(col(QuoteRequestRow.id)).where(of_ours, col(QuoteRequestRow.number) == wanted.number))
     if (other := same.scalar_one_or_none()) is not None:
         raise InvalidInputError("number", str(wanted.number), f"a number of its own: {other[:16]} has it")
+    some = select(col(QuoteRequestRow.id)).where(of_ours).limit(MOST_KEPT).subquery()
+    if session.execute(select(func.count()).select_from(some)).scalar_one() >= MOST_KEPT:
+        expected = f"fewer than {MOST_KEPT:,}: each is kept for a day"
+        raise InvalidInputError("requests", f"{MOST_KEPT:,} of yours are kept", expected)
     count = select(func.count()).select_from(QuoteRequestRow).where(of_ours, asked_still(now=now))
     if session.execute(count).scalar_one() >= MOST_OPEN:
         raise InvalidInputError("requests", f"{MOST_OPEN} of yours stand", f"at most {MOST_OPEN}: withdraw one")

@@ -356,14 +356,21 @@ def _own_close(row: CloseRow, option: OptionRow, account: str | None) -> OwnClos
     return OwnClose(row=row, option=option, role="holder" if option.holder == account else "writer")
 
 
-def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
+def edges_of(
+    session: Session, account: str, *, after: int, limit: int = 500, until: int | None = None
+) -> tuple[list[AccountEdge], int]:  # fmt: skip
     """Return an account's edges among the ``limit`` of everybody's after an event, oldest first; and the last one's id.
 
-    Who follows goes on from there: below ``limit`` edges there are no more now.
+    Who follows goes on from there. until: the last event that is looked at, which is then the answer's where there are
+    fewer than ``limit``; None: the newest.
     """
     everybodys = select(EventRow).where(aside(EventRow.entity).in_(EVENTFUL))
+    if until is not None:
+        everybodys = everybodys.where(col(EventRow.id) <= until)
     rows = stretch(session, everybodys, col(EventRow.id), beyond=(after,), limit=limit)
     found = [one for one in edges_with_owners(session, rows) if account in one.accounts]
+    if until is not None and len(rows) < limit:
+        return found, until
     return found, rows[-1].id or after if rows else after
 
 

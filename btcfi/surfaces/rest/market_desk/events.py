@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
@@ -12,15 +9,12 @@ from starlette.responses import StreamingResponse
 from btcfi.adapters.store.market import views
 from btcfi.adapters.store.market.events import AccountEdge, say_json
 from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import NotFoundError
 from btcfi.surfaces.rest.auth import ROLE, Owner
 from btcfi.surfaces.rest.deps import ACCOUNT, Deps
 from btcfi.surfaces.rest.problems import documented
-from btcfi.surfaces.rest.streams import STREAMED, Count, Item, LastEventId, Streams
-
-LOOKED_AT: Final = 500
-"""Edges of everybody's that are looked through at a time; so many are looked at again the next time, for PostgreSQL
-commits out of the order of numbers."""
+from btcfi.surfaces.rest.streams import ROWS, STREAMED, Count, EventLog, Item, LastEventId, Streams
 
 
 def router(deps: Deps, places: Streams) -> APIRouter:
@@ -43,20 +37,12 @@ def router(deps: Deps, places: Streams) -> APIRouter:
             with deps.store.reading() as session:
                 return spine_views.newest_event_id(session)
 
-        looked = 0
-
-        def after(last: str) -> Sequence[Item]:
-            nonlocal looked
-            at = max(int(last), looked - LOOKED_AT)
-            with deps.store.reading() as session:
-                while True:
-                    found, reached = views.edges_of(session, account, after=at, limit=LOOKED_AT)
-                    if found or reached == at:
-                        return [_item(one, account) for one in found]
-                    looked = at = reached  # nothing of these is this account's: what comes after them may be
+        def read(session: Session, after: int, until: int) -> tuple[list[Item], int]:
+            found, reached = views.edges_of(session, account, after=after, until=until, limit=ROWS)
+            return [_item(one, account) for one in found], reached
 
         start = last_event_id or str(await run_in_threadpool(newest))
-        return places.stream(request, caller, after, start, count)
+        return places.stream(request, caller, EventLog(deps.store, read), start, count)
 
     return routes
 

@@ -26,7 +26,7 @@ from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.account import WrongSignatureError, check_registration, decode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, check_offer, check_take, decode_signed_offer, decode_signed_take
 from btcfi.options.order import read_body
-from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Operator, Owner, Reader, Signer
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Operator, Owner, Reader, Signer, signing
 from btcfi.surfaces.rest.deps import ACCOUNT, OPERATE, READ, SIGNED, Deps
 from btcfi.surfaces.rest.errors import NoDeskError
 from btcfi.surfaces.rest.market import MarketReader
@@ -212,7 +212,7 @@ def _post_offers(deps: Deps, caller: Caller, seen: Market, raw: bytes) -> shapes
     posted: list[Posted] = []
     if good:
         with deps.store.transaction() as session:
-            row = accounts.account(session, caller.account or "")
+            row = signing(session, caller)
             posted = offers.post_offers(
                 session, row, good, rule=deps.market_rules.offers, market=seen, now=deps.clock()
             )  # fmt: skip
@@ -262,6 +262,7 @@ def _take(deps: Deps, caller: Caller, seen: Market, body: shapes.SignedTake) -> 
     wall = deps.clock()
     rule = deps.market_rules.sales
     with deps.store.transaction() as session:
+        signing(session, caller)
         now = market_now(session, rule.feed, replay=deps.replay_clock, now=wall)
         return _taken(takes.take(session, signed, rule=rule, now=now, wall=wall, before=seen))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import event
 
 from btcfi.adapters.store.market import views
 from btcfi.adapters.store.spine.edges import record
+from btcfi.adapters.store.spine.views import newest_event_id
 from btcfi.surfaces.rest.auth import create_key
 from tests.support.market_world import market
 
@@ -60,7 +63,8 @@ def test_an_account_hears_of_its_own_things_from_either_side_and_of_nobody_else_
 
 
 def test_a_stream_resumes_after_its_last_event_and_passes_over_what_is_others(stand, monkeypatch):
-    monkeypatch.setattr("btcfi.surfaces.rest.market_desk.events.LOOKED_AT", 3)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.STRETCH", 5)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
     traded(stand, "alice-1", "bob-1")
     alice = stand.join("alice-1")
     before = events(stand.ask(alice, "GET", "/me/events?limit=2", headers={"Last-Event-ID": "0"}))
@@ -84,3 +88,57 @@ def test_no_stranger_and_no_key_of_nobody_has_such_a_stream_and_a_bound_key_hear
     )  # fmt: skip
     headers = {"Authorization": f"Bearer {bound}", "Last-Event-ID": "0"}
     assert events(stand.api.get("/api/v1/me/events?limit=1", headers=headers))[0]["option_id"] == first
+
+
+@contextmanager
+def looks(store, begun):
+    """Count the questions to the log of events that begin at an event."""
+    asked = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        if "coalesce(event.entity" in statement and begun in tuple(parameters):
+            asked.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(store.engine, "before_cursor_execute", note)
+
+
+def test_a_stranger_s_stream_does_not_read_at_each_look_again_what_is_between_two_accounts(stand, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
+    option = traded(stand, "alice-1", "bob-1")
+    stand.world.fund(option)
+    stand.world.settle(option, 7_200_000)
+    with stand.world.store.transaction() as session:
+        for _ in range(20):
+            record(session, "settlement", f"st-{option}", "due", now=stand.world.now)
+    with looks(stand.world.store, 1) as asked:
+        assert events(stand.api.get("/api/v1/settlements/stream", headers={"Last-Event-ID": "1"})) == []
+    assert len(asked) <= 1, "a thread of the service would be held for as long as the log is, twice a second"
+
+
+@pytest.mark.parametrize("path", ["/me/events", "/settlements/stream"])
+def test_no_stream_reads_at_each_look_again_what_makers_offered(stand, monkeypatch, path):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
+    traded(stand, "alice-1", "bob-1")
+    with stand.world.store.transaction() as session:
+        begun = newest_event_id(session)
+        for n in range(20):
+            record(session, "firm_offer", f"offer-{n}", "open", now=stand.world.now)
+    with looks(stand.world.store, begun) as asked:
+        assert events(stand.ask(stand.join("alice-1"), "GET", path, headers={"Last-Event-ID": str(begun)})) == []
+    assert len(asked) <= 1
+
+
+def test_a_look_is_short_however_long_the_log_is_and_what_is_at_its_end_is_heard_soon(stand, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.STRETCH", 5)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 3)
+    with stand.world.store.transaction() as session:
+        for n in range(60):
+            record(session, "take", f"someone's-{n}", "taken", now=stand.world.now)
+    option = traded(stand, "alice-1", "bob-1")
+    with looks(stand.world.store, 1) as asked:
+        heard = events(stand.ask(stand.join("alice-1"), "GET", "/me/events?limit=1", headers={"Last-Event-ID": "1"}))
+    assert {one["option_id"] for one in heard} == {option}
+    assert len(asked) == 1
+    assert "event.id <=" in asked[0], "no more of the log than a stretch is read at once"
