@@ -122,6 +122,17 @@ def test_a_proof_of_another_price_or_contract_is_not_this_ones(desk):
     assert "of another price than the contract's" in words(answer)
 
 
+def test_a_proof_that_is_dropped_with_a_contract_of_other_terms_or_another_price_does_not_hold(desk):
+    deal, other = dealt(), dealt(9_000_000)
+    answer = bring(desk, *deal.files(), json.loads(other.proof))
+    assert ("Proof", "does not hold") in results(answer)
+    assert "It does not hold." in words(answer)
+    assert "of another price than the contract's" in words(answer)
+    unsaid = bring(desk, *deal.said.values(), json.loads(deal.proof))
+    assert ("Proof", "holds") in results(unsaid)
+    assert "Enough oracles' word on its price is not here." in words(unsaid)
+
+
 def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(desk):
     deal = dealt()
     keep(desk.world.store, deal, "t" + "ab" * 16, take_id="cd" * 32, writer="11" * 32, holder="22" * 32)
