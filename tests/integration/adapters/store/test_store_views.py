@@ -83,6 +83,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (market, "offer_of_account"): {"": lambda s: market.offer_of_account(s, "a1", "f1")},
     (market, "take_of"): {"": lambda s: market.take_of(s, "a1", "k1")},
     (market, "edges_of"): {"": lambda s: market.edges_of(s, "a1", after=9)},
+    (market, "closes_of"): {"": lambda s: market.closes_of(s, ["o1", "o2"])},
     (market, "trades"): {
         "first": lambda s: market.trades(s, limit=50),
         "deep": lambda s: market.trades(s, limit=50, cursor=DEEP),

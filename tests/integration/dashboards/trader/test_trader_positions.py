@@ -15,6 +15,7 @@ from btcfi.market.firm_offer import Side
 from btcfi.options.terms import OptionKind
 from dashboards.trader.holding import Moves
 from tests.support.desk_world import desk_world
+from tests.support.early_close import close_early
 from tests.support.stored_contract import dealt, keep
 
 pytestmark = pytest.mark.integration
@@ -164,6 +165,25 @@ def test_the_history_says_what_was_paid_to_this_side_and_goes_out_as_csv(desk, a
         (row,) = csv.DictReader(io.StringIO(answer.text))
         assert (int(row["paid_sats"]), int(row["profit_sats"]), row["option"]) == (paid, profit, made)
     assert "you bought it; it paid" in words(desk.sign_in(bob).get("/desk/positions").text)
+
+
+def test_an_option_that_both_closed_early_has_ended_with_what_the_close_pays_each(desk, alice, bob):
+    made = desk.trade(alice, bob, near(desk).name, 1_500)
+    close_early(desk.world.store, made, paid=250_000, now=desk.world.now)
+    with desk.world.store.reading() as session:
+        option = session.get_one(OptionRow, made)
+        premium, collateral = option.premium_sats, option.collateral_sats
+    for one, paid, profit in (
+        (bob, 250_000, 250_000 - premium), (alice, collateral - 250_300, premium - 250_300),
+    ):  # fmt: skip
+        browser = desk.sign_in(one)
+        page = words(browser.get("/desk/positions").text)
+        assert f"{paid:,} {profit:,}" in page
+        assert "closed early, at a price of you both" in page
+        assert "being paid out" not in page
+        (row,) = csv.DictReader(io.StringIO(browser.get("/desk/history.csv").text))
+        assert (int(row["paid_sats"]), int(row["profit_sats"]), row["txid"]) == (paid, profit, "ee" * 32)
+        assert (row["outcome"], row["price_usd"]) == ("closed", ""), "no price settled it"
 
 
 def test_positions_go_out_as_csv_with_the_numbers_of_the_page(desk, alice, bob):

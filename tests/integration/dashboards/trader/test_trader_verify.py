@@ -8,12 +8,17 @@ import re
 from html import unescape
 
 import pytest
+from sqlmodel import delete
 
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.contracts.cooperative import build_close
 from btcfi.units import display_txid
 from dashboards.trader.deps import DeskLimits
 from tests.support.contracts import Scene
 from tests.support.desk_world import desk_world
+from tests.support.early_close import close_early
 from tests.support.stored_contract import dealt, keep
 
 JSON = {"content-type": "application/json"}
@@ -112,6 +117,27 @@ def test_what_is_kept_and_does_not_fit_is_named(desk):
     answer = desk.get("/verify", params={"id": "deal"})
     assert ("Payout", "does not hold") in results(answer)
     assert "It does not hold." in words(answer)
+
+
+def test_of_an_option_that_both_closed_early_the_close_is_the_payout_and_no_proof_is_waited_for(desk):
+    deal = dealt()
+    keep(desk.world.store, deal, state="ACTIVE")
+    with desk.world.store.transaction() as session:
+        session.delete(session.get_one(SettlementRow, "st-deal"))
+        session.delete(session.get_one(TransactionRow, display_txid(deal.cet.txid)))
+        session.exec(delete(AttestationRow))
+    agreement = deal.scene.run()[0]
+    closed = build_close(agreement.plan.contract, agreement.plan.funding, payout=400_000, rate=2_000).transaction
+    close_early(
+        desk.world.store, "deal", paid=400_000, now=desk.world.now, txid=display_txid(closed.txid), raw=closed.to_bytes()
+    )  # fmt: skip
+    answer = desk.get("/verify", params={"id": "deal"})
+    assert ("Payout", "holds") in results(answer)
+    said = words(answer)
+    assert "The buyer gets 400,000 sats" in said
+    assert "as both sides have signed in" in said
+    assert "Nothing has been paid out yet" not in said
+    assert "There is no proof yet" not in said
 
 
 def test_a_proof_of_another_price_or_contract_is_not_this_ones(desk):

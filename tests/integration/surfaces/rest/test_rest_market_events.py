@@ -7,8 +7,10 @@ import json
 import pytest
 
 from btcfi.adapters.store.market import views
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.edges import record
 from btcfi.surfaces.rest.auth import create_key
+from tests.support.early_close import close_early
 from tests.support.market_world import market
 
 pytestmark = pytest.mark.integration
@@ -57,6 +59,18 @@ def test_an_account_hears_of_its_own_things_from_either_side_and_of_nobody_else_
         nothing, _ = views.edges_of(session, stand.join("carol-1").identity.hex(), after=0)
     assert nothing == []
     assert other not in str(heard)
+
+
+def test_the_end_of_an_option_that_was_closed_early_says_what_the_close_pays_each_side(stand):
+    made = traded(stand, "alice-1", "bob-1")
+    stand.world.fund(made)
+    with stand.world.store.reading() as session:
+        collateral = session.get_one(OptionRow, made).collateral_sats
+    close_early(stand.world.store, made, paid=250_000, now=stand.world.now)
+    heard = events(stand.ask(stand.join("bob-1"), "GET", "/me/events?limit=4", headers={"Last-Event-ID": "0"}))
+    assert (heard[-1]["entity"], heard[-1]["to_state"]) == ("option", "ABANDONED")
+    assert (heard[-1]["paid_sats"], heard[-1]["returned_sats"]) == (250_000, collateral - 250_300)
+    assert {one["paid_sats"] for one in heard[:-1]} == {None}
 
 
 def test_a_stream_resumes_after_its_last_event_and_passes_over_what_is_others(stand, monkeypatch):
