@@ -268,7 +268,10 @@ class AccountEvent:
     to_state: str
     at_unix: int
     paid_sats: int | None = None
-    """Of a settlement: what its transaction pays the buyer; ``returned_sats``: the writer."""
+    """What its transaction pays the buyer, of a settlement and of an option that was closed early.
+
+    ``returned_sats``: the writer.
+    """
     returned_sats: int | None = None
 
 

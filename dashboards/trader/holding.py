@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from btcfi.adapters.store.market import views
-from btcfi.adapters.store.market.tables import FirmOfferRow, OfferState, TakeRow
+from btcfi.adapters.store.market.tables import CloseRow, FirmOfferRow, OfferState, TakeRow
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.options import condition_of_row, terms_of
 from btcfi.adapters.store.options.premiums import counted_from
@@ -80,13 +80,32 @@ class Settled:
     instrument: Instrument
     bought: bool
     settlement: SettlementRow | None
+    close: CloseRow | None = None
+    """At a price of both sides, which ended it; then no price settled it."""
 
     @property
     def paid_sats(self) -> int | None:
         """What its transaction pays this account; None before there is one."""
-        if self.settlement is None:
+        paid = self.close or self.settlement
+        if paid is None:
             return None
-        return self.settlement.paid_sats if self.bought else self.settlement.returned_sats
+        return paid.paid_sats if self.bought else paid.returned_sats
+
+    @property
+    def price_cents(self) -> int | None:
+        """The price that settled it."""
+        return None if self.settlement is None or self.close is not None else self.settlement.price_cents
+
+    @property
+    def txid(self) -> str | None:
+        """Of the transaction that pays it out."""
+        paid = self.close or self.settlement
+        return None if paid is None else paid.txid
+
+    @property
+    def outcome(self) -> str:
+        """Its end in one word."""
+        return "closed" if self.close is not None else self.option.state.lower()
 
     @property
     def profit_sats(self) -> int | None:
@@ -100,6 +119,8 @@ class Settled:
     def words(self) -> str:
         """What became of it, for this account."""
         did = "you bought" if self.bought else "you wrote"
+        if self.close is not None:
+            return f"{did} it; closed early, at a price of you both"
         if self.settlement is None or self.settlement.paid_sats is None:
             return f"{did} it; it is being paid out"
         return f"{did} it; it {'paid' if self.settlement.paid_sats else 'expired worthless'}"
@@ -303,9 +324,11 @@ def _profit(marked: Iterable[Mark], first: dict[str, View], view: View) -> Profi
 
 def settled_of(session: Session, held: views.Held) -> Settled:
     """Return what became of an option of an account."""
+    option = held.option
     return Settled(
-        option=held.option, instrument=instrument_of(terms_of(held.option)), bought=held.role == "holder",
-        settlement=options_views.settlement_of(session, held.option.id),
+        option=option, instrument=instrument_of(terms_of(option)), bought=held.role == "holder",
+        settlement=options_views.settlement_of(session, option.id),
+        close=views.closes_of(session, [option.id]).get(option.id) if option.state == OptionState.ABANDONED else None,
     )  # fmt: skip
 
 
@@ -351,12 +374,12 @@ def history_csv(rows: Iterable[Settled]) -> str:
 
 
 def _settled_row(one: Settled) -> tuple[Any, ...]:
-    option, row = one.option, one.settlement
+    option = one.option
     return (
-        option.id, one.instrument.name, "bought" if one.bought else "wrote", option.state.lower(),
+        option.id, one.instrument.name, "bought" if one.bought else "wrote", one.outcome,
         _btc(CentiBtc(option.quantity_centi_btc)), option.premium_sats, option.collateral_sats,
-        _or_empty(one.paid_sats), _or_empty(one.profit_sats), "" if row is None else _usd(row.price_cents),
-        (row and row.txid) or "", iso(option.expiry_unix),
+        _or_empty(one.paid_sats), _or_empty(one.profit_sats), "" if one.price_cents is None else _usd(one.price_cents),
+        one.txid or "", iso(option.expiry_unix),
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from threading import Lock
 from typing import Any, Final
 
 from btcfi.adapters.store.chain import views as chain
-from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
+from btcfi.adapters.store.market.closes import CLOSE
 from btcfi.adapters.store.options import contracts, views
 from btcfi.adapters.store.options.attesting import announcements_by_id, attestations_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
@@ -116,6 +117,12 @@ class Kept:
     settlement: SettlementRow | None
     proof: bytes | None
     tip: int | None
+
+    @property
+    def closed(self) -> TransactionRow | None:
+        """The close at a price of both sides that pays it out, where nothing else has spent the collateral."""
+        standing = (one for one in self.transactions if one.state != TransactionState.CONFLICTED)
+        return next((one for one in standing if one.purpose == CLOSE), None)
 
 
 class Verifier:
@@ -228,6 +235,9 @@ class Verifier:
         return Finding(name="Proof", holds=True, words=f"{words} {said}".strip(), source=RUN)
 
     def _proof_of(self, agreement: Agreement, kept: Kept, attested: int | None) -> Finding:
+        if kept.closed is not None:
+            words = "There is none: both sides closed it early, at a price of theirs that no program computes."
+            return Finding(name="Proof", holds=None, words=words, source=RUN)
         if kept.proof is None:
             return Finding(name="Proof", holds=None, words="There is no proof yet: it comes after expiry.", source=RUN)
         return self._proof_beside(kept.proof, kept.said["offer"], agreement, attested)
@@ -325,8 +335,9 @@ def _oracles(agreement: Agreement, attested: Sequence[Attestation], source: str)
 
 
 def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Paid | None, Finding]:
-    settled = kept.settlement
+    settled, closed = kept.settlement, kept.closed
     row = None if settled is None else next((one for one in kept.transactions if one.txid == settled.txid), None)
+    row = closed or row
     made = partial(Finding, name="Payout", source=BYTES)
     if row is None:
         return None, made(holds=None, words="Nothing has been paid out yet.")
@@ -337,7 +348,7 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
         return None, made(holds=False, words=f"{e}.")
     amounts = f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}"
     where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"
-    if settled is not None and settled.reason != "expiry":
+    if closed is not None or (settled is not None and settled.reason != "expiry"):
         words = f"{amounts}, as both sides have signed in {row.txid}; {where}."
         return paid, made(holds=True, words=words)
     if attested is None:

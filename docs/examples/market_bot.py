@@ -35,7 +35,7 @@ def opened(folder: Path, words: str) -> tuple[str, Account, MarketLedger]:
 
 
 def bought(btcfi: Client, me: Account, name: str) -> dict[str, int]:
-    """Return what we bought of an instrument and what has not failed, by take: in takes of ours, and of bids of ours."""
+    """Return what we bought of an instrument, by take, and has not failed: in takes of ours, and of our bids."""
     found: dict[str, int] = {}
     page = btcfi.fills(limit=500)
     while True:
@@ -47,8 +47,9 @@ def bought(btcfi: Client, me: Account, name: str) -> dict[str, int]:
 
 
 def step(
-    btcfi: Client, me: Account, ledger: MarketLedger, *, name: str, wanted: int, limit: int, before: Collection[str] = ()
-) -> int:
+    btcfi: Client, me: Account, ledger: MarketLedger, *, name: str, wanted: int, limit: int,
+    before: Collection[str] = (),
+) -> int:  # fmt: skip
     """Take and bid for what is missing of ``wanted`` hundredths, at ``limit`` satoshis or less for one bitcoin.
 
     Return what is bought, in takes that are not among those ``before``: bids of ours that others have taken count.

@@ -18,7 +18,14 @@ from sqlmodel.sql.expression import SelectOfScalar
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market.offers import still_open
 from btcfi.adapters.store.market.requests import asked_still
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, QuoteRequestRow, TakeRow
+from btcfi.adapters.store.market.tables import (
+    AccountRow,
+    CloseRow,
+    CloseState,
+    FirmOfferRow,
+    QuoteRequestRow,
+    TakeRow,
+)
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import options_of, settlements_of
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page, stretch
@@ -276,6 +283,16 @@ class AccountEdge:
     option: OptionRow
     settlement: SettlementRow | None
     """Of an edge of a settlement."""
+    close: CloseRow | None = None
+    """Of the edge by which a close at a price of both sides ended an option."""
+
+
+def closes_of(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
+    """Return the closes that ended options at a price of both sides, by option: those have no settlement's amounts."""
+    if not option_ids:
+        return {}
+    query = select(CloseRow).where(col(CloseRow.option_id).in_(option_ids), CloseRow.state == CloseState.DONE)
+    return {row.option_id: row for row in session.exec(query)}
 
 
 def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
@@ -294,12 +311,16 @@ def edges_of(session: Session, account: str, *, after: int, limit: int = 500) ->
     about |= {("settlement", name): row.option_id for name, row in settled.items()}
     about |= {("option", name): name for name in named["option"]}
     options = options_of(session, set(about.values()))
+    ended = {row.entity_id for row in rows if row.entity == "option" and row.to_state == OptionState.ABANDONED}
+    closed = closes_of(session, ended)
     found = []
     for row in rows:
         option = options.get(about.get((row.entity, row.entity_id), ""))
         if option is not None and account in {option.writer, option.holder}:
             settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
-            found.append(AccountEdge(event=row, option=option, settlement=settlement))
+            ends = row.entity == "option" and row.to_state == OptionState.ABANDONED
+            close = closed.get(option.id) if ends else None
+            found.append(AccountEdge(event=row, option=option, settlement=settlement, close=close))
     return found, rows[-1].id or after if rows else after
 
 

@@ -62,7 +62,7 @@ def router(deps: Deps, places: Streams) -> APIRouter:
 
 
 def _item(edge: views.AccountEdge, account: str) -> Item:
-    event, settled = edge.event, edge.settlement
+    event, settled = edge.event, edge.settlement or edge.close
     said = shapes.AccountEvent(
         id=event.id or 0, entity=shapes.Eventful(event.entity), entity_id=event.entity_id, option_id=edge.option.id,
         role="holder" if edge.option.holder == account else "writer", from_state=event.from_state,

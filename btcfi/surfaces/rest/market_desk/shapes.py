@@ -874,7 +874,7 @@ class AccountEvent(Answer):
     at_unix: int
     """When."""
     paid_sats: int | None
-    """Of a settlement: what its transaction pays the buyer; null before there is one."""
+    """What its transaction pays the buyer, of a settlement and of an option that both sides closed early; else null."""
     returned_sats: int | None
     """Likewise, the writer."""
 
