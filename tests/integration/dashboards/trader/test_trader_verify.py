@@ -128,9 +128,8 @@ def test_of_an_option_that_both_closed_early_the_close_is_the_payout_and_no_proo
         session.exec(delete(AttestationRow))
     agreement = deal.scene.run()[0]
     closed = build_close(agreement.plan.contract, agreement.plan.funding, payout=400_000, rate=2_000).transaction
-    close_early(
-        desk.world.store, "deal", paid=400_000, now=desk.world.now, txid=display_txid(closed.txid), raw=closed.to_bytes()
-    )  # fmt: skip
+    txid, raw = display_txid(closed.txid), closed.to_bytes()
+    close_early(desk.world.store, "deal", paid=400_000, now=desk.world.now, txid=txid, raw=raw)
     answer = desk.get("/verify", params={"id": "deal"})
     assert ("Payout", "holds") in results(answer)
     said = words(answer)

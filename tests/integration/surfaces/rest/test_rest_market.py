@@ -676,6 +676,27 @@ def test_the_operator_binds_a_key_to_an_account_by_its_name(stand):
     assert stand.api.get("/api/v1/accounts/me", headers=key).json()["identity"] == maker.identity.hex()
 
 
+def test_no_cursor_of_the_public_s_trades_has_the_id_of_a_take_and_every_trade_is_shown_once(tmp_path):
+    with market(tmp_path) as stand:
+        maker, taker = stand.join("maker"), stand.join("taker")
+        offer = stand.offer(maker)
+        stand.post(maker, offer)
+        taken = {}
+        for size in range(5, 12):  # all of one second but the last
+            stand.world.now += size == 11
+            taken[size] = stand.take(taker, offer, size).json()["id"]
+        shown, cursor = [], None
+        while True:
+            page = stand.api.get("/api/v1/trades", params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+            shown += [one["quantity_centi_btc"] for one in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+            said = b64decode(cursor + "==", altchars=b"-_").decode()
+            assert not [one for one in taken.values() if one[:8] in said], "an id is for its two sides"
+        assert sorted(shown) == sorted(taken)
+
+
 def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_may(stand):
     maker, taker = stand.join("maker"), stand.join("taker")
     offer = stand.offer(maker)
