@@ -697,6 +697,33 @@ def test_no_cursor_of_the_public_s_trades_has_the_id_of_a_take_and_every_trade_i
         assert sorted(shown) == sorted(taken)
 
 
+def test_a_parameter_that_is_none_or_stands_twice_is_refused_at_every_route_and_nothing_is_done(tmp_path):
+    with market(tmp_path) as stand:
+        maker = stand.join("maker")
+        stand.post(maker, stand.offer(maker), stand.offer(maker, PUT))
+        mine = {"auth": stand.signer(maker)}
+        for query in (
+            "instrument=BTC-25SEP26-70000-C", "state=open", "limit=1&limit=2",
+        ):  # fmt: skip
+            answer = stand.api.delete(f"/api/v1/offers?{query}", **mine)
+            assert problem(answer) == (422, "invalid-request"), query
+            assert answer.json()["expected"]
+        assert len(stand.ask(maker, "GET", "/offers?state=open").json()["items"]) == 2, "who asked for one lost none"
+        document = stand.api.get("/api/v1/openapi.json").json()["paths"]
+        everybodys = [
+            (path, [one["name"] for one in said["get"].get("parameters", ()) if one["in"] == "query"])
+            for path, said in document.items() if said.get("get", {}).get("x-role") == "read"
+        ]  # fmt: skip
+        assert len(everybodys) > 15
+        for path, names in everybodys:
+            place = re.sub(r"\{[^}]*\}", "1", path)
+            for query in ["acount=1", *(f"{name}=1&{name}=1" for name in names)]:
+                stand.world.seconds += 10  # of the rate
+                answer = stand.api.get(f"{place}?{query}")
+                assert problem(answer) == (422, "invalid-request"), (path, query)
+                assert answer.json()["field"] == query.partition("=")[0]
+
+
 def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_may(stand):
     maker, taker = stand.join("maker"), stand.join("taker")
     offer = stand.offer(maker)
