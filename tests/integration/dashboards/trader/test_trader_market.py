@@ -145,6 +145,14 @@ def test_where_nobody_offers_the_ticket_is_the_marks_and_its_command_asks_makers
     assert "<polyline" in page
 
 
+def test_an_instrument_that_is_over_has_no_mark_at_the_price_of_now(desk):
+    said = words(desk.get("/book/BTC-20SEP26-70000-C").text)
+    assert "Mark" not in said
+    assert "Implied volatility" not in said
+    assert "It is over." in said
+    assert "has expired" in words(desk.get("/ticket/BTC-20SEP26-70000-C").text)
+
+
 @pytest.mark.parametrize("query", ["quantity=a lot", "quantity=0", "quantity=1e3", "quantity=-1", "quantity="])
 def test_a_wrong_quantity_is_named_in_the_ticket(desk, query):
     page = desk.get(f"/ticket/{near(desk).name}?{query}")
