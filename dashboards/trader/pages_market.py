@@ -198,8 +198,13 @@ def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
 
 
 def _cell(desk: Desk, one: Instrument) -> Cell | None:
-    """Return the instrument's place in its chain; priced alone where nobody lists or offers it."""
+    """Return the instrument's place in its chain; priced alone where nobody lists or offers it; None once it is over.
+
+    What is over is worth what its own minutes say, and not what the price of now would.
+    """
     seen = desk.market.seen()
+    if one.expiry <= seen.now:
+        return None
     if one.expiry in seen.expiries:
         for cell in desk.market.chain(one.expiry).cells:
             if cell.instrument == one:
@@ -211,10 +216,10 @@ def _cell(desk: Desk, one: Instrument) -> Cell | None:
 def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> Asked:
     """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError."""
     seen, cell = desk.market.seen(), _cell(desk, one)
-    if seen.market is None or cell is None:
-        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
     if one.expiry <= seen.now:
         raise InvalidInputError("instrument", f"{one.name} has expired", "one that the chain lists")
+    if seen.market is None or cell is None:
+        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
     rows = desk.market.offers(one, limit=SHOWN)
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
