@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from base64 import b64decode, b64encode
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from typer.testing import CliRunner
 
 from btcfi import secp256k1
@@ -16,6 +18,7 @@ from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import LetterRow
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record_all
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import Registration, encode_signed_registration, sign_registration
@@ -736,6 +739,24 @@ def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_ma
             if who == "nobody":
                 continue  # nothing comes: the stream is open, and ends with its reader
             assert settlement in "".join(r.iter_text())
+
+
+def test_a_history_of_others_settlements_is_read_once_by_a_stream_that_may_show_none_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.LOOKED_AGAIN", 100)
+    ticks = itertools.count()
+    with market(tmp_path, limits={"stream_seconds": 20.0}, monotonic=lambda: float(next(ticks))) as stand:
+        with stand.world.store.transaction() as session:
+            others = {f"another-s-{n}": "" for n in range(1_000)}
+            record_all(session, "settlement", others, "due", now=stand.world.now)
+        read = []
+        event.listen(
+            stand.world.store.engine, "after_cursor_execute",
+            lambda _c, _k, said, *_: read.append(said) if "FROM event" in said and "LIMIT" in said else None,
+        )  # fmt: skip
+        answer = stand.api.get("/api/v1/settlements/stream", headers={"Last-Event-ID": "0"})
+        assert answer.text.endswith(": resume\n\n"), "it was polled to its end"
+        assert 10 < len(read) < 10 + 3 * 20, "all of it at the first look, the newest at the others"
 
 
 # ---- the documentation
