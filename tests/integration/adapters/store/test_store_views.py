@@ -150,6 +150,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "newest_premium_unix"): {"": options.newest_premium_unix},
     (options, "settlement"): {"": lambda s: options.settlement(s, "st-o1")},
     (options, "settlement_of"): {"": lambda s: options.settlement_of(s, "o1")},
+    (options, "settlements_by_option"): {"": lambda s: options.settlements_by_option(s, ["o1", "o2"])},
     (options, "settlement_page"): {
         name: lambda s, which=which, cursor=cursor: options.settlement_page(s, which, limit=50, cursor=cursor)
         for name, which, cursor in (

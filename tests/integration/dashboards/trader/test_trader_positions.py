@@ -186,6 +186,21 @@ def test_an_option_that_both_closed_early_has_ended_with_what_the_close_pays_eac
         assert (row["outcome"], row["price_usd"]) == ("closed", ""), "no price settled it"
 
 
+def test_a_file_has_every_position_and_all_that_is_over_however_many_a_page_shows(desk, alice, bob, monkeypatch):
+    monkeypatch.setattr("dashboards.trader.holding.SHOWN", 2)
+    monkeypatch.setattr("dashboards.trader.pages_positions.SHOWN", 2, raising=False)
+    monkeypatch.setattr(type(desk.client.app.state.desk.holdings).of, "__kwdefaults__", {"cursor": None, "most": 2})
+    over = {desk.trade(alice, bob, near(desk).name, 1_500) for _ in range(3)}
+    for n, made in enumerate(over):
+        desk.world.settle(made, 7_200_000 + 100 * n)
+    held = {desk.trade(alice, bob, near(desk).name, 1_500) for _ in range(3)}
+    browser = desk.sign_in(bob)
+    assert "The newest 2 are counted here" in words(browser.get("/desk/positions").text)
+    for name, wanted in (("history", over), ("positions", held)):
+        rows = csv.DictReader(io.StringIO(browser.get(f"/desk/{name}.csv").text))
+        assert sorted(row["option"] for row in rows) == sorted(wanted), name
+
+
 def test_positions_go_out_as_csv_with_the_numbers_of_the_page(desk, alice, bob):
     desk.trade(alice, bob, near(desk).name, 1_500, 30)
     (row,) = csv.DictReader(io.StringIO(desk.sign_in(bob).get("/desk/positions.csv").text))
