@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,9 @@ from dashboards.trader.market import PublicMarket, Seen
 
 SHOWN: Final = 500
 """Positions that are looked at together: the newest."""
+
+MOST_IN_A_FILE: Final = 20_000
+"""Positions that go out as CSV: a file is added up elsewhere, so it has all of them."""
 
 RECENT: Final = 20
 """Takes and offers of a page."""
@@ -185,14 +188,14 @@ class Holdings:
         """``deps``: the application's."""
         self._deps, self._market = deps, market
 
-    def of(self, account: str, *, cursor: str | None = None) -> Holding:
-        """Return what an account holds. cursor: of the history's page. Raises NoSuchPageError."""
+    def of(self, account: str, *, cursor: str | None = None, most: int = SHOWN) -> Holding:
+        """Return what an account holds. cursor: of the history's page. most: positions. Raises NoSuchPageError."""
         seen = self._market.seen()
         view = seen.view(self._deps.api.rate)
         with self._deps.api.store.reading() as session:
-            page = views.positions(session, account, limit=SHOWN)
+            page = views.positions(session, account, limit=most)
             settled = views.positions(session, account, states=SETTLED_OPTIONS, limit=RECENT, cursor=cursor)
-            history = tuple(settled_of(session, held) for held in settled.rows)
+            history = settled_of(session, settled.rows)
             offers = views.offers_of(session, account, state=OfferState.OPEN, limit=RECENT).rows
             takes = views.takes_of(session, account, limit=RECENT).rows
             held = [(one, _position(session, one, seen)) for one in page.rows]
@@ -217,6 +220,17 @@ class Holdings:
             at_risk=sum(row.position.at_risk for row in rows),
             settled=history, following=settled.following, offers=tuple(offers), takes=tuple(takes),
         )  # fmt: skip
+
+    def history(self, account: str) -> Iterator[Settled]:
+        """Give every option of an account that is over, the newest first."""
+        cursor: str | None = None
+        while True:
+            with self._deps.api.store.reading() as session:
+                page = views.positions(session, account, states=SETTLED_OPTIONS, limit=SHOWN, cursor=cursor)
+                found, cursor = settled_of(session, page.rows), page.following
+            yield from found
+            if cursor is None:
+                return
 
     def sizes(self, account: str, expiry: int) -> dict[str, int]:
         """Return what an account holds of each instrument of an expiry, hundredths: below 0 what it wrote."""
@@ -322,13 +336,16 @@ def _profit(marked: Iterable[Mark], first: dict[str, View], view: View) -> Profi
     )  # fmt: skip
 
 
-def settled_of(session: Session, held: views.Held) -> Settled:
-    """Return what became of an option of an account."""
-    option = held.option
-    return Settled(
-        option=option, instrument=instrument_of(terms_of(option)), bought=held.role == "holder",
-        settlement=options_views.settlement_of(session, option.id),
-        close=views.closes_of(session, [option.id]).get(option.id) if option.state == OptionState.ABANDONED else None,
+def settled_of(session: Session, many: Sequence[views.Held]) -> tuple[Settled, ...]:
+    """Return what became of options of an account, in their order."""
+    ids = [held.option.id for held in many]
+    settlements, closes = options_views.settlements_by_option(session, ids), views.closes_of(session, ids)
+    return tuple(
+        Settled(
+            option=held.option, instrument=instrument_of(terms_of(held.option)), bought=held.role == "holder",
+            settlement=settlements.get(held.option.id), close=closes.get(held.option.id),
+        )
+        for held in many
     )  # fmt: skip
 
 

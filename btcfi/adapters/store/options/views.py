@@ -267,6 +267,12 @@ def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
     return session.exec(select(SettlementRow).where(SettlementRow.option_id == option_id)).one_or_none()
 
 
+def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return the settlements of some options that have one, by option."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
+
+
 def settlement_page(
     session: Session, which: WhichSettlements, *, limit: int, cursor: str | None = None
 ) -> Page[SettlementRow]:
