@@ -131,6 +131,7 @@ def test_what_a_barrier_took_is_said_and_is_no_move_of_any_greek(desk, alice, bo
     assert row.position.knocked_out
     assert row.mark.value_cents == 0
     assert held.profit.knocked_out == held.profit.whole == -row.option.premium_cents
+    assert (held.at_risk, holding(desk, alice).at_risk) == (row.option.premium_sats, 0), "its writer owes nothing more"
     assert "knocked out" in desk.sign_in(bob).get("/desk/positions").text
 
 
