@@ -97,7 +97,12 @@ class Position:
 
     @property
     def at_risk(self) -> Sats:
-        """The most that it can cost its owner, in satoshis, fees apart: nothing is ever called for beyond it."""
+        """The most that the deal can cost its owner, in satoshis, premium counted and fees apart.
+
+        Nothing is ever called for beyond it. One that is knocked out costs its writer nothing any more.
+        """
+        if self.knocked_out and not self.bought:
+            return Sats(0)
         return self.premium if self.bought else Sats(max(self.terms.collateral - self.premium, 0))
 
 

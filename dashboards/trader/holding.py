@@ -146,7 +146,7 @@ class Holding:
     locked: int
     """Satoshis of collateral that this account's own contracts hold."""
     at_risk: int
-    """The most that all of it can cost from here, in satoshis, fees apart."""
+    """The most that all of these deals can cost, in satoshis, premiums counted and fees apart."""
     settled: tuple[Settled, ...]
     following: str | None
     offers: tuple[FirmOfferRow, ...]
