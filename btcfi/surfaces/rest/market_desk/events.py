@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -20,7 +21,7 @@ from btcfi.surfaces.rest.streams import STREAMED, Count, Item, LastEventId, Stre
 
 LOOKED_AT: Final = 500
 """Edges of everybody's that are looked through at a time; so many are looked at again the next time, for PostgreSQL
-commits out of the order of numbers."""
+commits out of the order of numbers: what comes late is said late, and not left out."""
 
 
 def router(deps: Deps, places: Streams) -> APIRouter:
@@ -43,25 +44,34 @@ def router(deps: Deps, places: Streams) -> APIRouter:
             with deps.store.reading() as session:
                 return spine_views.newest_event_id(session)
 
-        looked = 0
+        start = last_event_id or str(await run_in_threadpool(newest))
+        looked = begun = highest = int(start)
+        sent: set[int] = set()
 
-        def after(last: str) -> Sequence[Item]:
-            nonlocal looked
-            at = max(int(last), looked - LOOKED_AT)
+        def after(_last: str) -> Sequence[Item]:
+            nonlocal looked, highest, sent
+            at = since = max(begun, looked - LOOKED_AT)
             with deps.store.reading() as session:
                 while True:
                     found, reached = views.edges_of(session, account, after=at, limit=LOOKED_AT)
-                    if found or reached == at:
-                        return [_item(one, account) for one in found]
-                    looked = at = reached  # nothing of these is this account's: what comes after them may be
+                    looked = max(looked, reached)
+                    if new := [one for one in found if one.event.id not in sent]:
+                        ids = [one.event.id or 0 for one in new]
+                        sent = {known for known in sent if known > since} | set(ids)
+                        upto = list(accumulate(ids, max, initial=highest))[1:]
+                        highest = upto[-1]
+                        return [_item(one, account, last=last) for one, last in zip(new, upto, strict=True)]
+                    if reached == at:
+                        return []
+                    at = reached  # nothing of these is this account's, or new to it: what comes after them may be
 
-        start = last_event_id or str(await run_in_threadpool(newest))
         return places.stream(request, caller, after, start, count)
 
     return routes
 
 
-def _item(edge: views.AccountEdge, account: str) -> Item:
+def _item(edge: views.AccountEdge, account: str, *, last: int) -> Item:
+    """Return an edge as it is sent. last: the highest number of those sent until then: after it the stream resumes."""
     event, settled = edge.event, edge.settlement or edge.close
     said = shapes.AccountEvent(
         id=event.id or 0, entity=shapes.Eventful(event.entity), entity_id=event.entity_id, option_id=edge.option.id,
@@ -69,4 +79,4 @@ def _item(edge: views.AccountEdge, account: str) -> Item:
         to_state=event.to_state, at_unix=event.at_unix, paid_sats=None if settled is None else settled.paid_sats,
         returned_sats=None if settled is None else settled.returned_sats,
     )  # fmt: skip
-    return (str(said.id), event.entity, said.model_dump_json())
+    return (str(last), event.entity, said.model_dump_json())
