@@ -220,6 +220,13 @@ def test_the_chain_marks_the_own_size_for_its_owner_alone(desk, alice, bob):
     assert "0.30 of the" not in words(desk.get("/").text)
 
 
+def test_a_ticket_gives_nobody_the_command_to_take_an_offer_of_its_own(desk, alice, bob):
+    cheap, dear = (desk.offer(one, near(desk).name, Side.ASK, usd) for one, usd in ((alice, 1_400), (bob, 1_500)))
+    for one, wanted in ((alice, dear), (bob, cheap)):
+        page = desk.sign_in(one).get(f"/desk/ticket/{near(desk).name}?quantity=0.10").text
+        assert re.findall(r"market take [^/]+/([0-9a-f]{64})", page) == [wanted.offer.id.hex()]
+
+
 def test_no_live_drawing_of_one_account_is_ever_sent_to_another_or_to_a_stranger(desk, alice, bob):
     one = near(desk)
     desk.trade(alice, bob, one.name, 1_500, 30)
