@@ -146,7 +146,8 @@ def _book(routes: APIRouter, desk: Desk) -> None:
         one = parse_instrument(instrument)
         asked, problem = None, ""
         try:
-            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy")
+            visitor = visitor_in(request)
+            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy", own=visitor and visitor.account)
         except (InvalidInputError, NotFoundError) as e:
             problem = str(e)
         whole = request.headers.get("hx-request") != "true"
@@ -213,8 +214,11 @@ def _cell(desk: Desk, one: Instrument) -> Cell | None:
     return None if view is None else priced_cells([one], {}, view)[0]
 
 
-def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> Asked:
-    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError."""
+def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own: str | None) -> Asked:
+    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError.
+
+    own: who looks, hex: nobody takes an offer of its own.
+    """
     seen, cell = desk.market.seen(), _cell(desk, one)
     if one.expiry <= seen.now:
         raise InvalidInputError("instrument", f"{one.name} has expired", "one that the chain lists")
@@ -224,7 +228,8 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    limit, but = Sats(MAX_MONEY_SATS) if buys else Sats(1), None if own is None else bytes.fromhex(own)
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, limit, but=but)
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
