@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import threading
@@ -25,6 +26,7 @@ from btcfi.market.account import Registration, encode_signed_registration, sign_
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, decode_signed_offer, encode_signed_offer, encode_signed_take, sign_offer
 from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
+from btcfi.pricing import premium
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.rest.key_cli import make_app
@@ -757,6 +759,25 @@ def test_a_history_of_others_settlements_is_read_once_by_a_stream_that_may_show_
         answer = stand.api.get("/api/v1/settlements/stream", headers={"Last-Event-ID": "0"})
         assert answer.text.endswith(": resume\n\n"), "it was polled to its end"
         assert 10 < len(read) < 10 + 3 * 20, "all of it at the first look, the newest at the others"
+
+
+def test_a_median_near_its_window_is_not_sampled_on_the_loop_that_serves_all(tmp_path, monkeypatch):
+    real, on_the_loop = premium.sample_medians, []
+
+    def noted(*given, **named):
+        try:
+            on_the_loop.append(asyncio.get_running_loop() is not None)
+        except RuntimeError:
+            on_the_loop.append(False)
+        return real(*given, **named)
+
+    monkeypatch.setattr(premium, "sample_medians", noted)
+    with market(tmp_path) as stand:
+        expiry = stand.world.now // 60 * 60 + 5 * 60
+        asked = {"type": "call", "strike": "70000", "expiry": str(expiry), "fixing": "median:3"}
+        answer = stand.api.get("/api/premium", params=asked)
+        assert answer.status_code == 200, answer.text
+    assert on_the_loop == [False]
 
 
 # ---- the documentation
