@@ -20,7 +20,18 @@ from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine.database import Session
 from btcfi.market.instrument import Instrument, instrument_of
-from btcfi.market.positions import Explanation, Mark, Position, View, explain, greeks, greeks_by, marks, what_if
+from btcfi.market.positions import (
+    Explanation,
+    Mark,
+    Position,
+    View,
+    counting,
+    explain,
+    greeks,
+    greeks_by,
+    marks,
+    what_if,
+)
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.domain import FloatArray
 from btcfi.pricing.portfolio import BookGreeks
@@ -52,7 +63,7 @@ class Row:
     position: Position
     take: TakeRow | None
     mark: Mark | None
-    """None: past its expiry, which is being settled, or no price is known."""
+    """None: past its expiry, which is being settled, a median whose minutes are counted, or no price is known."""
 
     @property
     def words(self) -> str:
@@ -200,7 +211,7 @@ class Holdings:
             takes = views.takes_of(session, account, limit=RECENT).rows
             held = [(one, _position(session, one, seen)) for one in page.rows]
             first = _first_views(session, [one.option for one in page.rows], seen)
-        alive = [] if view is None else [p for one, p in held if one.option.expiry_unix > view.now]
+        alive = [] if view is None else [p for _, p in held if _has_mark(p, view)]
         marked = {} if view is None else {one.position.option_id: one for one in marks(alive, view)}
         rows = tuple(
             Row(
@@ -267,6 +278,11 @@ class Holdings:
         )  # fmt: skip
 
 
+def _has_mark(position: Position, view: View) -> bool:
+    """Return whether a position is priced: one that is over is being settled, and a median's minutes are counted."""
+    return position.terms.expiry > view.now and not counting(instrument_of(position.terms), view.now)
+
+
 def _along(profit: FloatArray, days: FloatArray, levels: FloatArray, *, day: float, level: float) -> tuple[float, ...]:
     return tuple(profit[int(np.argmin(abs(days - day))), int(np.argmin(abs(levels - level)))].tolist())
 
@@ -306,7 +322,7 @@ def _first_views(session: Session, options: Iterable[OptionRow], seen: Seen) -> 
         if key not in made:
             made[key] = View(
                 spot=CentsPerBtc(price), surface=flat_surface(one.volatility_bps / 10_000), rate=one.rate_bps / 10_000,
-                now=counted_from(Slot(one.listed_slot)),
+                now=counted_from(Slot(one.listed_slot)), sampled=False,
             )  # fmt: skip
         found[one.id] = made[key]
     return found

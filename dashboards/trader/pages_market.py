@@ -15,7 +15,7 @@ from btcfi.market.book import Walk, depth, walk
 from btcfi.market.chain import PLAIN, Cell, Line, Smile, lines_of, priced_cells
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
-from btcfi.market.positions import Ticket, View, curves, ticket
+from btcfi.market.positions import Ticket, counting, curves, ticket
 from btcfi.options.order import parse_quantity
 from btcfi.options.terms import validate_terms
 from btcfi.oracle.fixing import FixingKind
@@ -211,7 +211,7 @@ def _cell(desk: Desk, one: Instrument) -> Cell | None:
             if cell.instrument == one:
                 return cell
     view = seen.view(desk.deps.api.rate)
-    return None if view is None else priced_cells([one], {}, view)[0]
+    return None if view is None or counting(one, view.now) else priced_cells([one], {}, view)[0]
 
 
 def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own: str | None) -> Asked:
@@ -222,8 +222,15 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own:
     seen, cell = desk.market.seen(), _cell(desk, one)
     if one.expiry <= seen.now:
         raise InvalidInputError("instrument", f"{one.name} has expired", "one that the chain lists")
-    if seen.market is None or cell is None:
+    if seen.market is None:
         raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
+    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
+    terms = one.terms(quantity, Cents(0))
+    validate_terms(terms, now=seen.now, spot=seen.market.spot)
+    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(terms)):
+        raise refusal
+    if cell is None:
+        raise NotFoundError("price", one.name, "its minutes are being counted")
     rows = desk.market.offers(one, limit=SHOWN)
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
@@ -242,12 +249,8 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own:
     level = cell.volatility or seen.market.volatility / 10_000
     base = seen.view(desk.deps.api.rate)
     assert base is not None  # noqa: S101 - there is a market
-    view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
+    view = replace(base, surface=flat_surface(level))
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
-    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
-    validate_terms(made.position.terms, now=seen.now, spot=seen.market.spot)
-    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(made.position.terms)):
-        raise refusal
     made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
