@@ -269,7 +269,10 @@ class AccountEvent:
     to_state: str
     at_unix: int
     paid_sats: int | None = None
-    """Of a settlement or a close: what its transaction pays the holder; ``returned_sats``: the writer."""
+    """What its transaction pays the holder: of a settlement, of a close, and of an option that was closed early.
+
+    ``returned_sats``: the writer.
+    """
     returned_sats: int | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,18 @@ from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.instrument import Instrument, instrument_of
-from btcfi.market.positions import Explanation, Mark, Position, View, explain, greeks, greeks_by, marks, what_if
+from btcfi.market.positions import (
+    Explanation,
+    Mark,
+    Position,
+    View,
+    counting,
+    explain,
+    greeks,
+    greeks_by,
+    marks,
+    what_if,
+)
 from btcfi.oracle.quote import Feed
 from btcfi.pricing.domain import FloatArray
 from btcfi.pricing.portfolio import BookGreeks
@@ -33,6 +44,9 @@ from dashboards.trader.market import PublicMarket, Seen
 
 SHOWN: Final = 500
 """Positions that are looked at together: the newest."""
+
+MOST_IN_A_FILE: Final = 20_000
+"""Positions that go out as CSV: a file is added up elsewhere, so it has all of them."""
 
 RECENT: Final = 20
 """Takes and offers of a page."""
@@ -50,7 +64,7 @@ class Row:
     position: Position
     take: TakeRow | None
     mark: Mark | None
-    """None: past its expiry, which is being settled, or no price is known, or both sides have closed it."""
+    """None: it is being settled, its minutes are counted, no price is known, or both sides have closed it."""
     close: CloseRow | None
     """What both sides have signed to end it, until it is deep enough in the chain."""
 
@@ -233,7 +247,7 @@ class Holding:
     locked: int
     """Satoshis of collateral that this account's own contracts hold."""
     at_risk: int
-    """The most that all of it can cost from here, in satoshis, fees apart."""
+    """The most that all of these deals can cost, in satoshis, premiums counted and fees apart."""
     closes: tuple[ToClose, ...]
     """Offers to close these positions that wait for a half, of either side."""
     settled: tuple[Settled, ...]
@@ -277,12 +291,12 @@ class Holdings:
         """``deps``: the application's."""
         self._deps, self._market = deps, market
 
-    def of(self, account: str, *, cursor: str | None = None) -> Holding:
-        """Return what an account holds. cursor: of the history's page. Raises NoSuchPageError."""
+    def of(self, account: str, *, cursor: str | None = None, most: int = SHOWN) -> Holding:
+        """Return what an account holds. cursor: of the history's page. most: positions. Raises NoSuchPageError."""
         seen = self._market.seen()
         view = seen.view(self._deps.api.rate)
         with self._deps.api.store.reading() as session:
-            page = views.positions(session, account, limit=SHOWN)
+            page = views.positions(session, account, limit=most)
             settled = views.positions(session, account, states=SETTLED_OPTIONS, limit=RECENT, cursor=cursor)
             history = tuple(settled_of(session, settled.rows))
             options = [one.option for one in page.rows]
@@ -294,7 +308,7 @@ class Holdings:
             first = _first_views(session, options, seen)
         # what both have signed away moves with no price any more
         kept = [(one, p) for one, p in held if one.option.id not in closed]
-        alive = [] if view is None else [p for one, p in kept if one.option.expiry_unix > view.now]
+        alive = [] if view is None else [p for _, p in kept if _has_mark(p, view)]
         marked = {} if view is None else {one.position.option_id: one for one in marks(alive, view)}
         rows = tuple(
             Row(
@@ -327,12 +341,23 @@ class Holdings:
             held = views.Held(option=option, role="holder" if option.holder == account else "writer", take=None)
             position, closed = _position(session, held, seen), views.agreed_closes(session, [option_id])
             asked = views.open_closes(session, account, [option], self._deps.api.clock())
-        alive = view is not None and option.expiry_unix > view.now and not closed
+        alive = view is not None and not closed and _has_mark(position, view)
         row = Row(
             option=option, instrument=instrument_of(position.terms), position=position, take=None,
             mark=marks([position], view)[0] if view is not None and alive else None, close=closed.get(option_id),
         )  # fmt: skip
         return row, tuple(map(_to_close, asked))
+
+    def history(self, account: str) -> Iterator[Settled]:
+        """Give every option of an account that is over, the newest first."""
+        cursor: str | None = None
+        while True:
+            with self._deps.api.store.reading() as session:
+                page = views.positions(session, account, states=SETTLED_OPTIONS, limit=SHOWN, cursor=cursor)
+                found, cursor = settled_of(session, page.rows), page.following
+            yield from found
+            if cursor is None:
+                return
 
     def sizes(self, account: str, expiry: int) -> dict[str, int]:
         """Return what an account holds of each instrument of an expiry, hundredths: below 0 what it wrote."""
@@ -368,6 +393,11 @@ class Holdings:
             chosen=chosen, profit_cents=round(then[moves.index(chosen.spot / 100)] * 100), moves=tuple(moves),
             then=then, now=now,
         )  # fmt: skip
+
+
+def _has_mark(position: Position, view: View) -> bool:
+    """Return whether a position is priced: one that is over is being settled, and a median's minutes are counted."""
+    return position.terms.expiry > view.now and not counting(instrument_of(position.terms), view.now)
 
 
 def _along(profit: FloatArray, days: FloatArray, levels: FloatArray, *, day: float, level: float) -> tuple[float, ...]:
@@ -409,7 +439,7 @@ def _first_views(session: Session, options: Iterable[OptionRow], seen: Seen) -> 
         if key not in made:
             made[key] = View(
                 spot=CentsPerBtc(price), surface=flat_surface(one.volatility_bps / 10_000), rate=one.rate_bps / 10_000,
-                now=counted_from(Slot(one.listed_slot)),
+                now=counted_from(Slot(one.listed_slot)), sampled=False,
             )  # fmt: skip
         found[one.id] = made[key]
     return found

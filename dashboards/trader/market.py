@@ -21,7 +21,7 @@ from btcfi.market.book import Standing
 from btcfi.market.chain import Best, Cell, Levels, Line, Smile, lines_of, priced_cells, smile_of
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument, parse_instrument
-from btcfi.market.positions import View
+from btcfi.market.positions import View, counting
 from btcfi.market.request import Wanted
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.surface import flat_surface
@@ -92,12 +92,15 @@ class Seen:
     """Listed, or with an open offer."""
 
     def view(self, rate: float) -> View | None:
-        """Return what everything is priced under."""
+        """Return what everything is priced under.
+
+        Nothing is sampled: whoever names a median, or offers some thousand, would hold a thread for as many seconds.
+        """
         if self.market is None:
             return None
         return View(
             spot=self.market.spot, surface=flat_surface(self.market.volatility / 10_000), rate=rate,
-            now=counted_from(self.market.slot), known=self.market.said,
+            now=counted_from(self.market.slot), known=self.market.said, sampled=False,
         )  # fmt: skip
 
 
@@ -192,7 +195,9 @@ class PublicMarket:
         view = seen.view(self._deps.api.rate)
         if view is None:
             return Chain(seen=seen, expiry=expiry)
-        cells = priced_cells(list(named.values()), tops, view, told=self._levels_of(view))
+        # of what is being taken a median of nothing is sold any more, and no page samples it
+        priced = [one for one in named.values() if not counting(one, view.now)]
+        cells = priced_cells(priced, tops, view, told=self._levels_of(view))
         return Chain(seen=seen, expiry=expiry, cells=cells, lines=lines_of(cells))
 
     def _levels_of(self, view: View) -> Levels:

@@ -15,7 +15,7 @@ from btcfi.market.book import Walk, depth, walk
 from btcfi.market.chain import PLAIN, Cell, Line, Smile, lines_of, priced_cells
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
-from btcfi.market.positions import Ticket, View, curves, ticket
+from btcfi.market.positions import Ticket, counting, curves, ticket
 from btcfi.market.request import Wanted
 from btcfi.options.order import parse_quantity
 from btcfi.options.terms import validate_terms
@@ -148,7 +148,9 @@ def _book(routes: APIRouter, desk: Desk) -> None:
         one = parse_instrument(instrument)
         asked, problem = None, ""
         try:
-            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy")
+            visitor = visitor_in(request)
+            own = None if visitor is None else visitor.account
+            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy", own=own)
         except (InvalidInputError, NotFoundError) as e:
             problem = str(e)
         whole = request.headers.get("hx-request") != "true"
@@ -200,28 +202,44 @@ def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
 
 
 def cell_of(desk: Desk, one: Instrument) -> Cell | None:
-    """Return the instrument's place in its chain; priced alone where nobody lists or offers it."""
+    """Return the instrument's place in its chain; priced alone where nobody lists or offers it; None once it is over.
+
+    What is over is worth what its own minutes say, and not what the price of now would.
+    """
     seen = desk.market.seen()
+    if one.expiry <= seen.now:
+        return None
     if one.expiry in seen.expiries:
         for cell in desk.market.chain(one.expiry).cells:
             if cell.instrument == one:
                 return cell
     view = seen.view(desk.deps.api.rate)
-    return None if view is None else priced_cells([one], {}, view)[0]
+    return None if view is None or counting(one, view.now) else priced_cells([one], {}, view)[0]
 
 
-def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> Asked:
-    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError."""
+def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own: str | None) -> Asked:
+    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError.
+
+    own: who looks, hex: nobody takes an offer of its own.
+    """
     seen, cell = desk.market.seen(), cell_of(desk, one)
-    if seen.market is None or cell is None:
-        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
     if one.expiry <= seen.now:
         raise InvalidInputError("instrument", f"{one.name} has expired", "one that the chain lists")
+    if seen.market is None:
+        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
+    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
+    terms = one.terms(quantity, Cents(0))
+    validate_terms(terms, now=seen.now, spot=seen.market.spot)
+    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(terms)):
+        raise refusal
+    if cell is None:
+        raise NotFoundError("price", one.name, "its minutes are being counted")
     rows = desk.market.offers(one, limit=SHOWN)
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    limit, but = Sats(MAX_MONEY_SATS) if buys else Sats(1), None if own is None else bytes.fromhex(own)
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, limit, but=but)
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
@@ -234,12 +252,8 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     level = cell.volatility or seen.market.volatility / 10_000
     base = seen.view(desk.deps.api.rate)
     assert base is not None  # noqa: S101 - there is a market
-    view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
+    view = replace(base, surface=flat_surface(level))
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
-    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
-    validate_terms(made.position.terms, now=seen.now, spot=seen.market.spot)
-    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(made.position.terms)):
-        raise refusal
     wanting, wanted = found.left if steps else quantity, Wanted.BUY if buys else Wanted.SELL
     made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any, Final
@@ -140,9 +140,8 @@ class Verifier:
         """
         sorted_out = _sorted_out(documents)
         proof = sorted_out.pop(_PROOF, [])
-        findings = [self._proof_alone(one) for one in proof]
         if not sorted_out:
-            return Verdict(title="A settlement's proof", findings=tuple(findings))
+            return Verdict(title="A settlement's proof", findings=tuple(self._proof_alone(one) for one in proof))
         offer, accept, sign = (
             _the_one(sorted_out, kind, needed=kind != "btcfi/sign")
             for kind in ("btcfi/offer", "btcfi/accept", "btcfi/sign")
@@ -150,10 +149,14 @@ class Verifier:
         announced = tuple(map(decode_announcement, sorted_out.get(_ANNOUNCEMENT, ())))
         said = {"offer": offer, "accept": accept} | ({} if sign is None else {"sign": sign})
         contract, agreement, finding = self._contract(said, announced, FILES)
-        findings.insert(0, finding)
         attested = [decode_attestation(one) for one in sorted_out.get("btcfi/attestation", ())]
+        oracles: tuple[Finding, ...] = ()
+        outcome = None
         if agreement is not None and attested:
-            findings.append(_oracles(agreement, attested, FILES)[0])
+            spoken, outcome = _oracles(agreement, attested, FILES)
+            oracles = (spoken,)
+        proofs = (self._proof_beside(one, offer, agreement, outcome) for one in proof)
+        findings = [finding, *proofs, *oracles]
         return Verdict(title=contract.title if contract else "A contract", findings=tuple(findings), contract=contract)
 
     def of_option(self, kept: Kept) -> Verdict:
@@ -235,14 +238,25 @@ class Verifier:
             return Finding(name="Proof", holds=None, words=words, source=RUN)
         if kept.proof is None:
             return Finding(name="Proof", holds=None, words="There is no proof yet: it comes after expiry.", source=RUN)
-        alone = self._proof_alone(kept.proof)
-        if not alone.holds:
+        return self._proof_beside(kept.proof, kept.said["offer"], agreement, attested)
+
+    def _proof_beside(
+        self, proof: bytes, offer: dict[str, Any], agreement: Agreement | None, attested: int | None
+    ) -> Finding:
+        """Return the check of a proof that comes with a contract: a sound one of other terms is not this one's.
+
+        attested: the outcome that enough oracles have signed; None: nobody's word says the price.
+        """
+        alone = self._proof_alone(proof)
+        if not alone.holds or agreement is None:
             return alone
-        wrong = _other_terms(kept.proof, kept.said["offer"], agreement, attested)
+        wrong = _other_terms(proof, offer, agreement, attested)
         if wrong:
             return Finding(
                 name="Proof", holds=False, words=f"It is of another {wrong} than the contract's.", source=RUN
             )
+        if attested is None:
+            return replace(alone, words=f"{alone.words} Enough oracles' word on its price is not here.")
         return alone
 
 

@@ -188,23 +188,37 @@ def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
 
 
 class EventLog:
-    """The log of everybody's events as one stream follows it: a stretch at a time, and only its end twice."""
+    """The log of everybody's events as one stream follows it: a stretch at a time, and only its end twice.
+
+    An event that is committed late, behind one of a higher number, is sent late; each is sent with the highest number
+    sent until then, after which the stream resumes.
+    """
 
     def __init__(self, store: Store, read: Callable[[Session, int, int], tuple[list[Item], int]]) -> None:
         """``read``: what of the events after one, up to another, is the caller's; and the last one that it has read."""
         self._store, self._read = store, read
-        self._looked = 0
+        self._begun: int | None = None
+        self._looked = self._highest = 0
+        self._sent: set[int] = set()
 
     def __call__(self, last: str) -> Sequence[Item] | None:
         """Return what came after an event; None where nothing was found yet and there is more to look through."""
+        if self._begun is None:
+            self._begun = self._highest = int(last)
+        begin = max(self._begun, self._looked)
         with self._store.reading() as session:
             newest = spine_views.newest_event_id(session)
-            begin = max(int(last), self._looked)
             if begin >= newest:
                 return []
             found, reached = self._read(session, begin, min(begin + STRETCH, newest))
+        new = [(int(name), entity, said) for name, entity, said in found if int(name) not in self._sent]
         self._looked = max(begin, min(reached, newest - OVERLAP))
-        return None if not found and reached < newest else found
+        self._sent = {name for name in self._sent if name > self._looked} | {name for name, _, _ in new}
+        items = []
+        for name, entity, said in new:
+            self._highest = max(self._highest, name)
+            items.append((str(self._highest), entity, said))
+        return None if not items and reached < newest else items
 
 
 class Streams:

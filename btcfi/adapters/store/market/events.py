@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from sqlmodel import Session, col, select
 
-from btcfi.adapters.store.market.tables import CloseRow, TakeRow
+from btcfi.adapters.store.market.tables import CloseRow, CloseState, TakeRow
 from btcfi.adapters.store.market.webhook_tables import WebhookRow
-from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import options_of, settlements_of
 from btcfi.adapters.store.spine.tables import EventRow
 
@@ -34,7 +34,7 @@ class AccountEdge:
     accounts: frozenset[str]
     """Whose it is."""
     close: CloseRow | None = None
-    """Of an edge of an offer to close."""
+    """Of an edge of an offer to close, and of the edge by which that ended an option."""
 
 
 def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[AccountEdge]:
@@ -49,6 +49,7 @@ def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[Accoun
     about |= {("settlement", name): row.option_id for name, row in settled.items()}
     about |= {("option", name): name for name in named["option"]}
     closes = _closes_by_id(session, named[CLOSE])
+    ended = closes_done(session, {row.entity_id for row in rows if _ends_early(row)})
     about |= {(CLOSE, name): row.option_id for name, row in closes.items()}
     options = options_of(session, set(about.values()))
     hooks = _owners_of_hooks(session, named["webhook"])
@@ -60,6 +61,7 @@ def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[Accoun
         if whose := frozenset(name for name in names if name):
             settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
             close = closes.get(row.entity_id) if row.entity == CLOSE else None
+            close = ended.get(row.entity_id) if _ends_early(row) else close
             found.append(AccountEdge(event=row, option=option, settlement=settlement, close=close, accounts=whose))
     return found
 
@@ -67,6 +69,18 @@ def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[Accoun
 def _closes_by_id(session: Session, ids: Collection[str]) -> dict[str, CloseRow]:
     rows = session.exec(select(CloseRow).where(col(CloseRow.id).in_(list(ids)))).all() if ids else ()
     return {row.id: row for row in rows}
+
+
+def closes_done(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
+    """Return the closes that ended options at a price of both sides, by option: those have no settlement's amounts."""
+    if not option_ids:
+        return {}
+    query = select(CloseRow).where(col(CloseRow.option_id).in_(option_ids), CloseRow.state == CloseState.DONE)
+    return {row.option_id: row for row in session.exec(query)}
+
+
+def _ends_early(row: EventRow) -> bool:
+    return row.entity == "option" and row.to_state == OptionState.ABANDONED
 
 
 def _owners_of_hooks(session: Session, ids: set[str]) -> dict[str, str]:

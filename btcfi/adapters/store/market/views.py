@@ -380,12 +380,16 @@ def edges_of(
 def trades(
     session: Session, *, instrument: str | None = None, limit: int, cursor: str | None = None
 ) -> Page[Trade]:  # fmt: skip
-    """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError."""
+    """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError.
+
+    A take's id is a hash of who took what of whose offer, so it is for its two sides alone: with it, and what is public
+    of the trade, anybody could try who it was. No cursor has it.
+    """
     query = select(TakeRow).where(STANDS)
     if instrument is not None:
         query = query.where(TakeRow.instrument == instrument)
     at, key = col(TakeRow.created_at_unix), col(TakeRow.id)
-    page = newest_page(session, query, at, key, limit=limit, cursor=cursor)
+    page = newest_page(session, query, at, key, limit=limit, cursor=cursor, shortened=True)
     rows = [
         Trade(
             at_unix=row.created_at_unix, id=row.id, instrument=row.instrument,

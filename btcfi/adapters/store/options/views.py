@@ -273,6 +273,12 @@ def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
     return session.exec(select(SettlementRow).where(SettlementRow.option_id == option_id)).one_or_none()
 
 
+def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return the settlements of some options that have one, by option."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
+
+
 def settlement_page(
     session: Session, which: WhichSettlements, *, limit: int, cursor: str | None = None
 ) -> Page[SettlementRow]:
@@ -287,12 +293,6 @@ def settlements_of(session: Session, ids: Iterable[str]) -> dict[str, Settlement
     """Return some settlements by their ids."""
     query = select(SettlementRow).where(col(SettlementRow.id).in_(list(ids)))
     return {row.id: row for row in session.exec(query).all()}
-
-
-def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
-    """Return the settlement of each of some options that has one, by the option's id."""
-    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
-    return {row.option_id: row for row in session.exec(query).all()}
 
 
 def options_of(session: Session, option_ids: Iterable[str]) -> dict[str, OptionRow]:

@@ -985,7 +985,7 @@ class AccountEvent(Answer):
     at_unix: int
     """When."""
     paid_sats: int | None
-    """Of a settlement or a close: what its transaction pays the holder; null before there is one."""
+    """What its transaction pays the holder: of a settlement, of a close, of an option closed early; else null."""
     returned_sats: int | None
     """Likewise, the writer."""
 

@@ -8,13 +8,17 @@ import re
 from html import unescape
 
 import pytest
+from sqlmodel import delete
 
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.contracts.cooperative import build_close
 from btcfi.units import display_txid
 from dashboards.trader.deps import DeskLimits
 from tests.support.contracts import Scene
 from tests.support.desk_world import desk_world
+from tests.support.early_close import close_early
 from tests.support.stored_contract import dealt, keep
 
 JSON = {"content-type": "application/json"}
@@ -133,12 +137,43 @@ def test_what_is_kept_and_does_not_fit_is_named(desk):
     assert "It does not hold." in words(answer)
 
 
+def test_of_an_option_that_both_closed_early_the_close_is_the_payout_and_no_proof_is_waited_for(desk):
+    deal = dealt()
+    keep(desk.world.store, deal, state="ACTIVE")
+    with desk.world.store.transaction() as session:
+        session.delete(session.get_one(SettlementRow, "st-deal"))
+        session.delete(session.get_one(TransactionRow, display_txid(deal.cet.txid)))
+        session.exec(delete(AttestationRow))
+    agreement = deal.scene.run()[0]
+    closed = build_close(agreement.plan.contract, agreement.plan.funding, payout=400_000, rate=2_000).transaction
+    txid, raw = display_txid(closed.txid), closed.to_bytes()
+    close_early(desk.world.store, "deal", paid=400_000, now=desk.world.now, txid=txid, raw=raw)
+    answer = desk.get("/verify", params={"id": "deal"})
+    assert ("Payout", "holds") in results(answer)
+    said = words(answer)
+    assert "The buyer gets 400,000 sats" in said
+    assert "as both sides have signed in" in said
+    assert "Nothing has been paid out yet" not in said
+    assert "There is no proof yet" not in said
+
+
 def test_a_proof_of_another_price_or_contract_is_not_this_ones(desk):
     deal, other = dealt(), dealt(9_000_000)
     keep(desk.world.store, type(deal)(**vars(deal) | {"proof": other.proof}))
     answer = desk.get("/verify", params={"id": "deal"})
     assert results(answer)[-1] == ("Proof", "does not hold")
     assert "of another price than the contract's" in words(answer)
+
+
+def test_a_proof_that_is_dropped_with_a_contract_of_other_terms_or_another_price_does_not_hold(desk):
+    deal, other = dealt(), dealt(9_000_000)
+    answer = bring(desk, *deal.files(), json.loads(other.proof))
+    assert ("Proof", "does not hold") in results(answer)
+    assert "It does not hold." in words(answer)
+    assert "of another price than the contract's" in words(answer)
+    unsaid = bring(desk, *deal.said.values(), json.loads(deal.proof))
+    assert ("Proof", "holds") in results(unsaid)
+    assert "Enough oracles' word on its price is not here." in words(unsaid)
 
 
 def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(desk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
 import threading
 from base64 import b64decode, b64encode
@@ -9,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from typer.testing import CliRunner
 
 from btcfi import secp256k1
@@ -16,12 +19,14 @@ from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import CloseRow, LetterRow
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record_all
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import Registration, encode_signed_registration, sign_registration
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, decode_signed_offer, encode_signed_offer, encode_signed_take, sign_offer
 from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
+from btcfi.pricing import premium
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.rest.key_cli import make_app
@@ -716,6 +721,54 @@ def test_the_operator_binds_a_key_to_an_account_by_its_name(stand):
     assert stand.api.get("/api/v1/accounts/me", headers=key).json()["identity"] == maker.identity.hex()
 
 
+def test_no_cursor_of_the_public_s_trades_has_the_id_of_a_take_and_every_trade_is_shown_once(tmp_path):
+    with market(tmp_path) as stand:
+        maker, taker = stand.join("maker"), stand.join("taker")
+        offer = stand.offer(maker)
+        stand.post(maker, offer)
+        taken = {}
+        for size in range(5, 12):  # all of one second but the last
+            stand.world.now += size == 11
+            taken[size] = stand.take(taker, offer, size).json()["id"]
+        shown, cursor = [], None
+        while True:
+            page = stand.api.get("/api/v1/trades", params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+            shown += [one["quantity_centi_btc"] for one in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+            said = b64decode(cursor + "==", altchars=b"-_").decode()
+            assert not [one for one in taken.values() if one[:8] in said], "an id is for its two sides"
+        assert sorted(shown) == sorted(taken)
+
+
+def test_a_parameter_that_is_none_or_stands_twice_is_refused_at_every_route_and_nothing_is_done(tmp_path):
+    with market(tmp_path) as stand:
+        maker = stand.join("maker")
+        stand.post(maker, stand.offer(maker), stand.offer(maker, PUT))
+        mine = {"auth": stand.signer(maker)}
+        for query in (
+            "instrument=BTC-25SEP26-70000-C", "state=open", "limit=1&limit=2",
+        ):  # fmt: skip
+            answer = stand.api.delete(f"/api/v1/offers?{query}", **mine)
+            assert problem(answer) == (422, "invalid-request"), query
+            assert answer.json()["expected"]
+        assert len(stand.ask(maker, "GET", "/offers?state=open").json()["items"]) == 2, "who asked for one lost none"
+        document = stand.api.get("/api/v1/openapi.json").json()["paths"]
+        everybodys = [
+            (path, [one["name"] for one in said["get"].get("parameters", ()) if one["in"] == "query"])
+            for path, said in document.items() if said.get("get", {}).get("x-role") == "read"
+        ]  # fmt: skip
+        assert len(everybodys) > 15
+        for path, names in everybodys:
+            place = re.sub(r"\{[^}]*\}", "1", path)
+            for query in ["acount=1", *(f"{name}=1&{name}=1" for name in names)]:
+                stand.world.seconds += 10  # of the rate
+                answer = stand.api.get(f"{place}?{query}")
+                assert problem(answer) == (422, "invalid-request"), (path, query)
+                assert answer.json()["field"] == query.partition("=")[0]
+
+
 def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_may(stand):
     maker, taker = stand.join("maker"), stand.join("taker")
     offer = stand.offer(maker)
@@ -728,6 +781,43 @@ def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_ma
             if who == "nobody":
                 continue  # nothing comes: the stream is open, and ends with its reader
             assert settlement in "".join(r.iter_text())
+
+
+def test_a_history_of_others_settlements_is_read_once_by_a_stream_that_may_show_none_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.LOOKED_AGAIN", 100)
+    ticks = itertools.count()
+    with market(tmp_path, limits={"stream_seconds": 20.0}, monotonic=lambda: float(next(ticks))) as stand:
+        with stand.world.store.transaction() as session:
+            others = {f"another-s-{n}": "" for n in range(1_000)}
+            record_all(session, "settlement", others, "due", now=stand.world.now)
+        read = []
+        event.listen(
+            stand.world.store.engine, "after_cursor_execute",
+            lambda _c, _k, said, *_: read.append(said) if "FROM event" in said and "LIMIT" in said else None,
+        )  # fmt: skip
+        answer = stand.api.get("/api/v1/settlements/stream", headers={"Last-Event-ID": "0"})
+        assert answer.text.endswith(": resume\n\n"), "it was polled to its end"
+        assert 10 < len(read) < 10 + 3 * 20, "all of it at the first look, the newest at the others"
+
+
+def test_a_median_near_its_window_is_not_sampled_on_the_loop_that_serves_all(tmp_path, monkeypatch):
+    real, on_the_loop = premium.sample_medians, []
+
+    def noted(*given, **named):
+        try:
+            on_the_loop.append(asyncio.get_running_loop() is not None)
+        except RuntimeError:
+            on_the_loop.append(False)
+        return real(*given, **named)
+
+    monkeypatch.setattr(premium, "sample_medians", noted)
+    with market(tmp_path) as stand:
+        expiry = stand.world.now // 60 * 60 + 5 * 60
+        asked = {"type": "call", "strike": "70000", "expiry": str(expiry), "fixing": "median:3"}
+        answer = stand.api.get("/api/premium", params=asked)
+        assert answer.status_code == 200, answer.text
+    assert on_the_loop == [False]
 
 
 # ---- the documentation
