@@ -147,7 +147,8 @@ def _book(routes: APIRouter, desk: Desk) -> None:
         asked, problem = None, ""
         try:
             visitor = visitor_in(request)
-            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy", own=visitor and visitor.account)
+            own = None if visitor is None else visitor.account
+            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy", own=own)
         except (InvalidInputError, NotFoundError) as e:
             problem = str(e)
         whole = request.headers.get("hx-request") != "true"
