@@ -501,6 +501,8 @@ class _Chain:
             return premiums(
                 book, spot=spot, volatility=volatility, rate=market.rate, now=UnixSeconds(market.now + later),
                 known=market.known,
+                # of each scenario a median would be sampled for a second: who asks for one would stop all quotes
+                sampled=False,
             )  # fmt: skip
 
         at = priced(sigma)

@@ -7,6 +7,7 @@ from btcfi.adapters.store.market.closes import CLOSE, CLOSES_ON_CHAIN
 from btcfi.adapters.store.market.tables import CloseRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.spine.database import Store
+from btcfi.units import UnixSeconds
 
 FEE = 300
 
@@ -26,4 +27,4 @@ def close_early(store: Store, option_id: str, *, paid: int, now: int, txid: str 
         )  # fmt: skip
         session.add_all([row, sent])
         session.flush()
-        CLOSES_ON_CHAIN.final(session, [sent], now)
+        CLOSES_ON_CHAIN.final(session, [sent], UnixSeconds(now))

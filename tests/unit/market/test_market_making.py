@@ -21,7 +21,8 @@ from btcfi.market.making import (
     shortfall,
 )
 from btcfi.market.request import QuoteRequest, Wanted
-from btcfi.oracle.fixing import MINUTE
+from btcfi.oracle.fixing import MINUTE, parse_fixing
+from btcfi.pricing import premium
 from btcfi.pricing.portfolio import Market, Positions, historical_risk
 from btcfi.pricing.premium import Book
 from btcfi.pricing.surface import flat_surface
@@ -282,6 +283,15 @@ def test_an_answer_stays_while_its_request_does_and_goes_with_it():
     assert over.post == ()
     other = changes(rule, offers, quoted(rule, asked=[asks(CALL, number=2)]).drafts, wall=NOW)
     assert [one.request.number for one in other.post] == [2]
+
+
+def test_who_asks_for_a_median_near_its_window_keeps_nobody_waiting_for_samples(monkeypatch):
+    sampled = []
+    monkeypatch.setattr(premium, "sample_medians", lambda *given, **_: sampled.append(given))  # a second each, if done
+    near = replace(ODD, expiry=Slot(NOW - NOW % 60 + 9_000), fixing=parse_fixing("median:60"), barrier=None)
+    found = quoted(asked=[asks(near, quantity=10)])
+    assert sampled == []
+    assert {one.side for one in answers_of(found)}
 
 
 def test_what_settles_too_soon_is_not_answered():

@@ -8,6 +8,7 @@ import re
 import threading
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +19,7 @@ from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
 from btcfi.adapters.store.market.tables import CloseRow, LetterRow
+from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record_all
 from btcfi.errors import NotFoundError
@@ -818,6 +820,26 @@ def test_a_median_near_its_window_is_not_sampled_on_the_loop_that_serves_all(tmp
         answer = stand.api.get("/api/premium", params=asked)
         assert answer.status_code == 200, answer.text
     assert on_the_loop == [False]
+
+
+def test_takes_of_many_medians_hold_up_neither_the_refresh_of_premiums_nor_the_operator_s_risk(tmp_path, monkeypatch):
+    sampled = []
+    monkeypatch.setattr(premium, "sample_medians", lambda *given, **_: sampled.append(given))  # a second each, if done
+    with market(tmp_path) as stand:
+        maker, taker = stand.join("maker"), stand.join("taker")
+        at = datetime.fromtimestamp(stand.world.now // 60 * 60 + 100 * 60, UTC).strftime("%-d%b%yT%H%M").upper()
+        made = [stand.offer(maker, f"BTC-{at}-70000-C-KO{90_000 + n}-MEDIAN60") for n in range(17)]
+        assert [one["problem"] for one in stand.post(maker, *made)] == [None] * 17
+        for one in made:
+            stand.world.seconds += 10
+            stand.world.fund(stand.take(taker, one).json()["option_id"])
+        with stand.world.store.transaction() as session:
+            assert refresh_premiums(
+                session, "BTC-USD", now=stand.world.now, rate_bps=300, fallback_volatility_bps=6_000
+            ) == 17  # fmt: skip
+        operator = {"Authorization": f"Bearer {stand.world.key('operate')}"}
+        assert stand.api.get("/api/v1/risk", headers=operator).json()["options"] == 17
+    assert sampled == []
 
 
 # ---- the documentation
