@@ -11,12 +11,14 @@ from typing import Final, Protocol
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.chain.node import ChainInfo
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
-from btcfi.errors import UnreachableError
-from btcfi.units import Height, UnixSeconds
+from btcfi.bitcoin.transaction import OutPoint
+from btcfi.errors import BtcfiError
+from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
 from tasks import closes, contracts
 from tasks.context import Context, context, node
@@ -128,33 +130,48 @@ def _fail_lost(here: Context, seconds: int) -> None:
         return
     with here.store.reading() as session:
         walked = walked_to(session)
-        if walked is None or walked.height < tip:
-            return  # a block that was not walked yet may hold the funding, and its payout: a restored store's do
-        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
+        if walked is None or walked.hash != tip.best_hash.hex():
+            # a block that was not walked yet may hold the funding, and its payout: a restored store's do. And a node
+            # that has not loaded what was walked misses the coins of it
+            return
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip.height)
+    with here.work() as session:
+        takes.follow_given_up(session, now=here.now())
     _looked[os.getpid()] = tip
     for one in unfunded:
-        with _apart(here, one.option_id) as session:
-            _fail_if_lost(here, session, one)
+        if gone := _gone(one):
+            with _apart(here, one.option_id) as session:
+                failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
 
 
-_looked: Final[dict[int, Height]] = {}
+_looked: Final[dict[int, ChainInfo]] = {}
 """By process: the block at which it looked last."""
 
 
-def _tip() -> Height | None:
+def _tip() -> ChainInfo | None:
     try:
-        return node(os.getpid()).block_count()
-    except UnreachableError as e:
+        return node(os.getpid()).chain_info()
+    except BtcfiError as e:  # away, or its answer is none: what lapses, lapses all the same
         log.warning("no funding is looked up", reason=str(e))
         return None
 
 
-def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
-    points = list(one.coins)
-    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
-    gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
-    if gone and held is None:
-        failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
+def _gone(one: Unfunded) -> list[OutPoint]:
+    """Return the coins of a take that neither a block nor the pool has any more; none where its funding is in either.
+
+    A reorganisation puts what made a coin back into the pool, and its funding with it: the next block has both. Asked
+    before the store is locked: a node that is slow holds up no other.
+    """
+    points, client = list(one.coins), node(os.getpid())
+    try:
+        *found, held = client.unspent_many([*points, one.funding], include_pool=False)
+        *waiting, pooled = client.unspent_many([*points, one.funding], include_pool=True)
+    except BtcfiError as e:
+        log.warning("a funding is not looked up", option=one.option_id, reason=str(e))
+        return []
+    if held is not None or pooled is not None:
+        return []
+    return [point for point, *seen in zip(points, found, waiting, strict=True) if seen == [None, None]]
 
 
 @contextmanager

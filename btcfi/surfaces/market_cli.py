@@ -8,6 +8,7 @@ by what their makers signed, not by what the desk says of them.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -367,7 +368,9 @@ def withdraw(
         with side.store.alone():  # what is being agreed to right now is agreed to before this, or not at all
             account.ledger.withdraw(*(one for one in wanted if one in standing))
         if everything:
-            withdrawn = account.http.delete("/offers")["withdrawn"]
+            # what stands now, however it was numbered; sent once more, this ends nothing that is posted afterwards
+            last = max([account.ledger.next_number(), *_numbers_there(account)])
+            withdrawn = account.http.delete(f"/offers?up_to_number={last}")["withdrawn"]
         else:
             withdrawn = sum(account.http.delete(f"/offers/{one.hex()}")["withdrawn"] for one in wanted)
     _said({"withdrawn": withdrawn, "offers": [one.hex() for one in wanted]}, as_json=as_json)
@@ -589,6 +592,33 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
         _listed(found, ["at", "instrument", "you", "size", "BTC", "USD", "state", "option"], rows, as_json=as_json)
 
 
+@command(of=app)
+def proof(
+    *,
+    option: Annotated[str, typer.Argument(help="As `btcfi market positions` names it.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Where the proof goes: a file, or - for stdout.", callback=party_side.place)
+    ] = "proof.json",
+    side: party_side.Side,
+) -> None:
+    """Fetch the proof of a settled option of yours, with what the desk says of it; `btcfi verify` checks it."""
+    name = f"st-{option}"
+    if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
+        raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
+    with _account(side) as account:
+        settled = account.http.get(f"/settlements/{name}")
+        found = account.http.get(f"/settlements/{name}/proof")
+        said = {field: settled.get(field) for field in _SETTLED}
+    party_side.write_message(out, found)
+    # a root is taken from the chain: this one is the desk's word
+    say({"option": option} | said | {"proof": out, "next": f"btcfi verify {out}"}, quiet=out == "-")
+
+
+_SETTLED: Final = (
+    "state", "price_cents", "payout_sats", "paid_sats", "returned_sats", "steps", "proof_root", "txid",
+)  # fmt: skip
+
+
 # ---- a browser
 
 
@@ -630,6 +660,71 @@ def sign_in(
     typer.echo(
         f"Type these digits into that page, until {_when(until)}. Give them to nobody who asks for them.", err=True
     )  # fmt: skip
+
+
+# ---- webhooks
+
+hooks = typer.Typer(name="webhooks", help="Where your events are sent, signed, as they happen.", no_args_is_help=True)
+app.add_typer(hooks)
+
+Hook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, as the list has it.")]
+
+_HOOK_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+@command("list", of=hooks)
+def list_webhooks(*, as_json: AsJson = False, side: party_side.Side) -> None:
+    """List your webhooks, and how the last message to each went."""
+    with _account(side) as account:
+        found = account.http.get("/me/webhooks")
+        rows = [
+            [one["id"], one["state"], ",".join(one["kinds"]), _last(one), "yes" if one["waiting"] else "no", one["url"]]
+            for one in found["items"]
+        ]  # fmt: skip
+        _listed(found, ["webhook", "state", "kinds", "last message", "waiting", "url"], rows, as_json=as_json)
+
+
+@command("add", of=hooks)
+def add_webhook(
+    *,
+    url: Annotated[str, typer.Argument(help="https, a host that the whole Internet reaches; no name, no password.")],
+    kinds: Annotated[str, typer.Option("--kinds", help="Some of take,option,settlement,webhook; default: all.")] = "",
+    as_json: AsJson = False,
+    side: party_side.Side,
+) -> None:
+    """Have your later events sent to a URL. The secret that signs them is shown this once: keep it at the receiver."""
+    with _account(side) as account:
+        body = {"url": url} | ({"kinds": [one.strip() for one in kinds.split(",")]} if kinds else {})
+        made = account.http.post("/me/webhooks", body)
+        said = {"webhook": made["webhook"]["id"], "url": made["webhook"]["url"], "secret": made["secret"]}
+        _said(said, as_json=as_json)
+
+
+@command("test", of=hooks)
+def try_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
+    """Have a test sent, after what waits; a webhook that was given up is active again, and hears what it missed."""
+    with _account(side) as account:
+        found = account.http.post(f"/me/webhooks/{_hook(which)}/test", {})
+        _said({"webhook": found["id"], "state": found["state"], "next": "btcfi market webhooks list"}, as_json=as_json)
+
+
+@command("remove", of=hooks)
+def remove_webhook(*, which: Hook, as_json: AsJson = False, side: party_side.Side) -> None:
+    """Remove a webhook; what is on its way may still arrive."""
+    with _account(side) as account:
+        _said({"removed": account.http.delete(f"/me/webhooks/{_hook(which)}")["id"]}, as_json=as_json)
+
+
+def _hook(text: str) -> str:
+    if not _HOOK_ID.fullmatch(text):
+        raise InvalidInputError("WEBHOOK", repr(text)[:40], "the 16 digits that `btcfi market webhooks list` shows")
+    return text
+
+
+def _last(one: dict[str, Any]) -> str:
+    if one["problem"]:
+        return str(one["problem"])
+    return "none yet" if one["told_at_unix"] is None else f"taken {_when(one['told_at_unix'])}"
 
 
 # ---- prices, offers, screens
@@ -715,6 +810,12 @@ def _asked(account: Account, text: str) -> QuoteRequest:
     if asked.id.hex() != found[0]["id"] or asked.desk != account.member.desk:
         raise AnotherOfferError(str(found[0]["id"]), asked.id.hex())
     return asked
+
+
+def _numbers_there(account: Account) -> list[int]:
+    """Return the numbers of our newest open offers as the desk says: a program of ours may count otherwise."""
+    found = [one.get("number") for one in account.http.get("/offers", state="open", limit=500)["items"]]
+    return [number for number in found if type(number) is int and 0 <= number < 1 << 63]
 
 
 def _own_request(account: Account, text: str) -> str:
@@ -861,7 +962,8 @@ def _said(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         say(value)
     else:
-        typer.echo("\n".join(f"{name}: {printable(one, 200)}" for name, one in value.items()))
+        shown = {name: " ".join(map(str, one)) if isinstance(one, list) else one for name, one in value.items()}
+        typer.echo("\n".join(f"{name}: {printable(one, 2_000)}" for name, one in shown.items()))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.rest.deps import READ
+from btcfi.surfaces.rest.market_desk.hooks import CHANGES_PER_MINUTE
 from btcfi.surfaces.rest.turns import Rates, Turns
 from dashboards.shared import render
 from dashboards.shared.live import Live
@@ -42,6 +43,8 @@ class Desk:
         """Whose turn it is to have a what-if computed."""
         self.codes = Rates(deps.api.monotonic, each_per_minute=deps.limits.codes_per_minute)
         """How many codes an address is shown."""
+        self.hooks = Rates(deps.api.monotonic, each_per_minute=CHANGES_PER_MINUTE)
+        """How often an account adds or tests a webhook."""
         self.live = Live(
             deps.api.store,
             limits=deps.limits,

@@ -45,7 +45,7 @@ def router(desk: Desk) -> APIRouter:
         async with desk.pricing.of(who.account, seconds=desk.deps.limits.wait_seconds):
             holding = await run_in_threadpool(desk.holdings.of, who.account, cursor=cursor)
             moved = await run_in_threadpool(desk.holdings.what_if, who.account, moves)
-        return desk.page(request, "positions.html", holding=holding, **_moved(moved))
+        return desk.page(request, "positions.html", holding=holding, newest=cursor is None, **_moved(moved))
 
     @routes.get("/positions/what-if")
     async def what_if(request: Request, who: Signed, moves: Annotated[Moves, Depends(_moves)]) -> HTMLResponse:
@@ -59,7 +59,10 @@ def router(desk: Desk) -> APIRouter:
 
         def draw() -> Mapping[str, str]:
             holding = desk.holdings.of(who.account)
-            return {"held": desk.draw("parts/held.html", base=base, holding=holding)}
+            return {
+                "held": desk.draw("parts/held.html", base=base, holding=holding),
+                "settled": desk.draw("parts/settled.html", base=base, holding=holding),
+            }
 
         # whose it is stands in the topic: a drawing is shared by all who ask for one topic
         return desk.live.stream(request, f"positions {who.account}", draw)
@@ -76,7 +79,7 @@ def _files(routes: APIRouter, desk: Desk) -> None:
     def history(who: Signed) -> Response:
         with desk.deps.api.store.reading() as session:
             page = views.positions(session, who.account, states=SETTLED_OPTIONS, limit=SHOWN)
-            rows = [settled_of(session, held) for held in page.rows]
+            rows = settled_of(session, page.rows)
         return _file(history_csv(rows), "history.csv", "text/csv; charset=utf-8")
 
     @routes.get("/contract/{option_id}")

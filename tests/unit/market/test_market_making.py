@@ -250,6 +250,17 @@ def test_an_answer_is_of_the_size_at_most_and_within_the_coins_that_the_chain_ha
     assert locked <= 50_000_000
 
 
+def test_a_request_of_what_is_all_risk_leaves_the_chain_its_half_of_every_limit():
+    """Asking is free: one request for an option just above its barrier had the maker quote nothing else at all."""
+    risky = parse_instrument("BTC-27NOV26-42949672d95-BP-KO59999")
+    many = [asks(risky, number=n, taker=bytes([n]) * 32, wanted=Wanted.BOTH) for n in range(1, 9)]
+    for asked in (many[:1], many):
+        found = quoted(asked=asked)
+        assert answers_of(found)
+        chain = sum(one.quantity for one in found.drafts if one.request is None)
+        assert 2 * chain >= sum(one.quantity for one in quoted().drafts)
+
+
 def test_who_asks_often_is_answered_after_everybody_else_and_no_more_than_the_rule_allows():
     often = [asks(number=n) for n in range(20)]
     once = [asks(taker=b"u" * 32), asks(taker=b"v" * 32)]

@@ -20,10 +20,12 @@ from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.market.tables import PENDING_CLOSES, CloseRow, CloseState
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.on_chain import give_up_settlements
 from btcfi.adapters.store.options.options import locked_option
 from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import UNSENT_SETTLEMENTS, OptionRow, OptionState, SettlementState
 from btcfi.adapters.store.spine.edges import Work, cross, record
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.cooperative import Closing, build_close
@@ -39,11 +41,6 @@ CLOSE: Final = "close"
 
 MOST_OPEN: Final = 8
 """Offers of one side to close one option that stand at once."""
-
-MOST_MADE: Final = 32
-"""Offers of one side to close one option within MADE_SECONDS, over or not: the other side has a letter of each."""
-
-MADE_SECONDS: Final = 3_600
 
 AT_ONCE: Final = 500
 MAX_PROBLEM: Final = 300
@@ -93,15 +90,17 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
     )
     if session.execute(standing).scalar_one() >= MOST_OPEN:
         raise NotClosableError(option_id, f"{MOST_OPEN} offers of one side stand already; let one lapse")
-    made = select(func.count()).where(
-        col(CloseRow.option_id) == option_id, col(CloseRow.by) == by.value,
-        col(CloseRow.created_at_unix) > at.now - MADE_SECONDS,
-    )  # fmt: skip
-    if session.execute(made).scalar_one() >= MOST_MADE:
-        raise NotClosableError(option_id, f"{MOST_MADE} offers of one side within {MADE_SECONDS // 60} minutes; wait")
+    today = select(func.count()).where(
+        col(CloseRow.option_id) == option_id,
+        col(CloseRow.by) == by.value,
+        col(CloseRow.created_at_unix) > at.now - messages.LONGEST_SECONDS,
+    )
+    if session.execute(today).scalar_one() >= messages.MOST_A_DAY:
+        raise NotClosableError(option_id, f"{messages.MOST_A_DAY} offers of one side within a day; wait with the next")
     row = CloseRow(
         id=name, option_id=option_id, by=by.value, body=json.dumps(messages.encode_offer(offer)),
         payout_sats=offer.payout, valid_until_unix=offer.valid_until, created_at_unix=at.now, updated_at_unix=at.now,
+        writer=option.writer, holder=option.holder,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -140,6 +139,8 @@ def finish_close(session: Session, option_id: str, role: Role, last: CloseLast, 
     row, offer, option = _open(session, option_id, last.offer_id, at)
     if row.by != role.value or row.answer is None:
         raise InvalidInputError("close", "is not answered, or another's", "the last word of who offered it")
+    if at.now - row.updated_at_unix >= messages.FINISH_SECONDS:
+        raise TooLateToCloseError(f"it was answered more than {messages.FINISH_SECONDS} s ago")
     answer = messages.decode_take(json.loads(row.answer))
     nonces, partials = _in_order(role, offer.nonce, answer.nonce), _in_order(role, last.partial, answer.partial)
     closing = _closing(session, option, offer)
@@ -181,8 +182,16 @@ def find_close(session: Session, option_id: str, prefix: str) -> CloseRow | None
 
 
 def lapsed_closes(session: Session, *, now: UnixSeconds) -> list[CloseRow]:
-    """Return the offers to close whose time is over and of which not both halves are here."""
-    query = select(CloseRow).where(col(CloseRow.state).in_(PENDING_CLOSES), col(CloseRow.valid_until_unix) <= now)
+    """Return the offers to close whose time is over and of which not both halves are here.
+
+    One that is answered is so after FINISH_SECONDS: its maker has only to sign, and waits for the price.
+    """
+    unfinished = (col(CloseRow.state) == CloseState.ANSWERED) & lapsed(
+        col(CloseRow.updated_at_unix), now, messages.FINISH_SECONDS
+    )
+    query = select(CloseRow).where(
+        col(CloseRow.state).in_(PENDING_CLOSES), (col(CloseRow.valid_until_unix) <= now) | unfinished
+    )
     return list(session.execute(query.order_by(col(CloseRow.id)).limit(AT_ONCE)).scalars())
 
 
@@ -311,6 +320,7 @@ class ClosesOnChain:
             row = _row_of(session, one)
             if row is not None and cross(session, row, CloseState.DONE, now=now):
                 _end(session, session.get_one(OptionRow, row.option_id), row, now)
+                give_up_settlements(session, one, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
         """Take back the end of an option whose close a reorganisation took from under six blocks."""

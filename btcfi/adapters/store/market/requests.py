@@ -23,8 +23,9 @@ from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import OfferRule
+from btcfi.market.instrument import Instrument
 from btcfi.market.request import MOST_OPEN, QuoteRequest, SignedQuoteRequest, encode_signed_request
-from btcfi.units import UnixSeconds
+from btcfi.units import CentiBtc, Slot, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Market
@@ -103,13 +104,18 @@ def _refuse(account: AccountRow, wanted: QuoteRequest, rule: OfferRule, *, marke
         raise InvalidInputError("desk", wanted.desk.hex()[:16], f"{desk[:16]}, this service's key")
     if account.state != AccountState.OPEN:
         raise SuspendedError(account.name)
-    if wanted.instrument.expiry <= market.slot:
-        raise InvalidInputError("instrument", f"{wanted.instrument.name} is over", "an expiry in the future")
-    if not rule.least_quantity <= wanted.quantity <= rule.most_quantity:
-        bounds = f"{rule.least_quantity} to {rule.most_quantity} hundredths of a bitcoin"
-        raise InvalidInputError("quantity", f"{wanted.quantity}", bounds)
+    check_asked(wanted.instrument, wanted.quantity, rule, slot=market.slot)
     if (problem := wanted.refusal(now=now)) is not None:
         raise problem
+
+
+def check_asked(instrument: Instrument, quantity: CentiBtc, rule: OfferRule, *, slot: Slot) -> None:
+    """Check what a request is about, whoever asks. slot: the newest priced minute. Raises InvalidInputError."""
+    if instrument.expiry <= slot:
+        raise InvalidInputError("instrument", f"{instrument.name} is over", "an expiry in the future")
+    if not rule.least_quantity <= quantity <= rule.most_quantity:
+        bounds = f"{rule.least_quantity} to {rule.most_quantity} hundredths of a bitcoin"
+        raise InvalidInputError("quantity", f"{quantity}", bounds)
 
 
 def withdraw_request(session: Session, account_id: str, request_id: str, *, now: UnixSeconds) -> int:

@@ -10,6 +10,7 @@ from html import unescape
 import pytest
 
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.units import display_txid
 from dashboards.trader.deps import DeskLimits
 from tests.support.contracts import Scene
@@ -67,6 +68,24 @@ def test_a_stored_contract_is_rebuilt_and_each_check_says_on_whose_word(desk, by
     for source in ("messages, kept here", "node", "signatures, kept here", "run again here"):
         assert source in said, source
     assert words(desk.get("/verify", params={"id": text})).count("holds") == said.count("holds"), "a link says the same"
+
+
+def test_a_contract_is_found_by_its_address_behind_any_number_of_newer_ones_by_who_may_see_it(desk):
+    keep(desk.world.store, dealt())
+    bob = desk.join("bob-1")
+    with desk.world.store.transaction() as session:
+        old = session.get_one(OptionRow, "deal")
+        columns = old.model_dump() | {"address": None, "created_at_unix": old.created_at_unix + 1}
+        session.add_all(OptionRow(**columns | {"id": f"newer-{n}"}) for n in range(2_001))
+        address = old.address
+    found = desk.get("/search", params={"q": address.upper()}, follow_redirects=False)
+    assert found.headers["location"] == "/desk/verify?id=deal"
+    with desk.world.store.transaction() as session:
+        theirs = session.get_one(OptionRow, "deal")
+        theirs.writer, theirs.holder, theirs.take_id = "11" * 32, bob.identity.hex(), "cd" * 32
+    assert desk.get("/search", params={"q": address}).status_code == 404
+    mine = desk.sign_in(bob).get("/desk/search", params={"q": address}, follow_redirects=False)
+    assert mine.headers["location"] == "/desk/verify?id=deal"
 
 
 def test_an_option_that_ended_below_its_strike_expired_worthless(desk):
@@ -129,6 +148,9 @@ def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(
         answer, nothing = desk.get("/verify", params={"id": text}), desk.get("/verify", params={"id": text[:-1] + "0"})
         assert answer.status_code == nothing.status_code == 404
         assert words(answer).replace(text, "") == words(nothing).replace(text[:-1] + "0", "")
+        for page in (answer, desk.get("/search", params={"q": text})):
+            assert "A deal between two accounts is theirs" in words(page)
+            assert "Did one of them give you its files?" in words(page)
         assert desk.get("/search", params={"q": text}).status_code == 404
     assert results(bring(desk, *deal.files()))[0] == ("Contract", "holds"), "but whoever has its files shows them"
 

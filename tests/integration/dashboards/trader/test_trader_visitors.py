@@ -15,6 +15,7 @@ from btcfi.adapters.store.access.console_tables import AuditRow
 from btcfi.adapters.store.market import accounts, visitors
 from btcfi.adapters.store.market.visitor_tables import DeskSessionRow, DeskSignInRow
 from btcfi.adapters.store.market.visitors import CODE_SECONDS, MOST_SESSIONS, MOST_TRIES, SEEN_SECONDS
+from btcfi.adapters.store.market.webhook_tables import WebhookRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.rest.app import create_app
@@ -193,7 +194,13 @@ def test_the_cookie_is_for_this_site_s_pages_alone_and_the_store_has_only_its_ha
     assert "Secure" in secure
 
 
-@pytest.mark.parametrize("path", ["/sign-out", "/account/keys", "/account/keys/end", "/account/sessions/end"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sign-out", "/account/keys", "/account/keys/end", "/account/sessions/end", "/account/webhooks",
+        "/account/webhooks/test", "/account/webhooks/remove",
+    ],
+)  # fmt: skip
 def test_no_form_of_another_site_or_session_does_anything(desk, alice, path):
     browser = desk.sign_in(alice)
     word = csrf_of(browser.get("/desk/account").text)
@@ -283,3 +290,31 @@ def test_an_account_has_so_many_keys_at_most(tmp_path):
         assert browser.post("/desk/account/keys", data=data).status_code == 201
         assert browser.post("/desk/account/keys", data=data).status_code == 409
         assert browser.post("/desk/account/keys", data=data | {"days": "9999"}).status_code == 422
+
+
+def test_a_webhook_that_is_added_in_the_page_shows_its_secret_once_and_is_this_account_s_alone(desk, alice):
+    browser, other = desk.sign_in(alice), desk.sign_in(desk.join("mallory-1"))
+    word, foreign = (csrf_of(one.get("/desk/account").text) for one in (browser, other))
+    for url in ("http://hooks.example.com/", "https://10.0.0.1/", "https://me:it@hooks.example.com/", ""):
+        assert browser.post("/desk/account/webhooks", data={"csrf": word, "url": url}).status_code == 422
+    page = browser.post("/desk/account/webhooks", data={"csrf": word, "url": "https://hooks.example.com/<b>"})
+    assert page.status_code == 201
+    secret = re.search(r"whsec_[A-Za-z0-9+/]{43}=", page.text)[0]
+    assert "/<b>" not in page.text
+    shown = browser.get("/desk/account").text
+    assert secret not in shown
+    hook_id = re.search(r'action="/desk/account/webhooks/test">.*?name="id" value="([0-9a-f]{16})"', shown)[1]
+    for act in ("test", "remove"):
+        data = {"csrf": foreign, "id": hook_id}
+        assert other.post(f"/desk/account/webhooks/{act}", data=data).status_code == 404
+    assert hook_id not in other.get("/desk/account").text
+    with desk.world.store.transaction() as session:
+        row = session.get_one(WebhookRow, hook_id)
+        row.state, row.problem = "disabled", "status 410"
+    assert "Turn on" in browser.get("/desk/account").text
+    browser.post("/desk/account/webhooks/test", data={"csrf": word, "id": hook_id})
+    with desk.world.store.reading() as session:
+        assert session.get_one(WebhookRow, hook_id).state == "active"
+        assert secret.removeprefix("whsec_") not in str([session.exec(select(t)).all() for t in (WebhookRow, AuditRow)])
+    browser.post("/desk/account/webhooks/remove", data={"csrf": word, "id": hook_id})
+    assert hook_id not in browser.get("/desk/account").text

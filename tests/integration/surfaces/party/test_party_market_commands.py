@@ -542,3 +542,38 @@ def test_before_there_is_a_mandate_nothing_is_promised(party, desk):
     assert "btcfi party mandate" in str(party.market(*OFFER).exception)
     failed(party.market(*OFFER), WrongMandateError)
     assert desk.offers == {}
+
+
+# ---- after it
+
+
+def test_who_joins_without_a_mandate_is_told_the_command_that_drafts_one_for_the_desk_s_oracles(party, desk, tmp_path):
+    party.owner.revoke()
+    desk.info["oracles"].append({"url": "http://evil.test/;reboot", "key": None})
+    said = json.loads(done(party.join(desk)).stdout)["next"]
+    key = desk.info["oracles"][0]["key"]
+    assert said == f"btcfi party mandate new --oracle {key} --oracle KEY --threshold 1 --out mandate.json"
+    words = said.replace(" --oracle KEY ", " ").replace("mandate.json", str(tmp_path / "mandate.json")).split()
+    done(party.run(party_cli.app, *words[2:]))
+    party.give(simulation_mandate(**MANDATE))
+    assert json.loads(done(party.join(desk)).stdout)["next"] == "btcfi party run"
+
+
+def test_the_proof_of_an_own_option_is_written_as_the_desk_has_it_beside_what_it_says_was_paid(party, desk, tmp_path):
+    done(party.join(desk))
+    told = {"state": "confirmed", "payout_sats": 5, "paid_sats": 4, "proof_root": "ab" * 32, "secret": "none"}
+    desk.settlements["st-t1"] = told, {"version": 2, "steps": 491}
+    place = tmp_path / "proof.json"
+    said = json.loads(done(party.market("proof", "t1", "--out", place)).stdout)
+    assert json.loads(place.read_text()) == {"version": 2, "steps": 491}
+    assert (said["proof_root"], said["paid_sats"], "secret" in said) == ("ab" * 32, 4, False)
+    assert said["next"] == f"btcfi verify {place}"
+
+
+@pytest.mark.parametrize("name", ["t1/../../offers", "t1?x=1", "", "t2"])
+def test_of_what_is_no_settled_option_nothing_is_written(party, desk, tmp_path, name):
+    done(party.join(desk))
+    place = tmp_path / "proof.json"
+    failed(party.market("proof", name, "--out", place), (InvalidInputError, DeskRefusedError))
+    assert not place.exists()
+    assert not [path for _, path in desk.asked if ".." in path]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
-from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.market.tables import CloseRow, LetterRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
@@ -391,6 +391,33 @@ def test_offers_are_withdrawn_one_or_all_by_their_maker_alone(stand):
     assert stand.ask(maker, "GET", "/offers?state=open").json()["items"] == []
 
 
+def test_who_withdraws_another_s_offer_is_told_what_is_told_of_one_that_is_not_there(stand):
+    maker, other = stand.join("maker-2"), stand.join("alice")
+    offer = stand.offer(maker)
+    stand.post(maker, offer)
+
+    def told(name):
+        said = stand.ask(other, "DELETE", f"/offers/{name}")
+        return said.status_code, said.text.replace(name, "NAME").replace(said.json()["request_id"], "REQUEST")
+
+    assert told(offer.offer.id.hex()) == told("ab" * 32)
+    assert told("ab" * 32)[0] == 404
+
+
+def test_a_repeated_request_to_withdraw_all_up_to_a_number_ends_nothing_that_was_posted_since(stand):
+    maker = stand.join("counting-maker")
+    old = stand.offer(maker)
+    stand.post(maker, old)
+    path = f"/offers?up_to_number={old.offer.number}"
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 1}
+    new = stand.offer(maker)
+    assert new.offer.number > old.offer.number
+    stand.post(maker, new)
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 0}
+    assert [one["id"] for one in stand.ask(maker, "GET", "/offers?state=open").json()["items"]] == [new.offer.id.hex()]
+    assert stand.ask(maker, "DELETE", "/offers?up_to_number=-1").status_code == 422
+
+
 def test_an_offer_for_one_account_is_shown_to_that_one_and_its_maker(stand):
     maker, asked, other = stand.join("maker"), stand.join("taker"), stand.join("alice")
     offer = stand.offer(maker, taker=asked.identity)
@@ -535,16 +562,20 @@ OWN = {
     "GET /accounts/me", "GET /offers", "GET /takes", "GET /takes/{take_id}", "GET /fills", "GET /positions",
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
     "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
-    "GET /requests/{request_id}", "DELETE /requests/{request_id}",
+    "GET /requests/{request_id}", "DELETE /requests/{request_id}", "GET /closes", "GET /closes/{close_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
     "GET /trades", "POST /accounts",
 }  # fmt: skip
 OPERATORS = {"GET /accounts"}
-ELSEWHERE = {"GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}"}
-"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py."""
-LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests"}
+ELSEWHERE = {
+    "GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}", "GET /me/webhooks", "POST /me/webhooks",
+    "POST /me/webhooks/{webhook_id}/test", "DELETE /me/webhooks/{webhook_id}",
+}  # fmt: skip
+"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py. Webhooks:
+test_rest_webhooks.py."""
+LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes"}
 """Of them, with the parameter ``account``."""
 
 OTHERS = {
@@ -566,8 +597,16 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
         settlement = stand.world.settle(taken["option_id"], 7_500_000)
         secrets = {
             "take": taken["id"], "option": taken["option_id"], "taker": taker.identity.hex(), "settlement": settlement,
-            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal",
+            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal", "close": "ab" * 32,
         }  # fmt: skip
+        with stand.world.store.transaction() as session:
+            session.add(
+                CloseRow(
+                    id="ab" * 32, option_id=taken["option_id"], by="buyer", writer=maker.identity.hex(),
+                    holder=taker.identity.hex(), body="{}", payout_sats=1, valid_until_unix=stand.world.now + 60,
+                    created_at_unix=stand.world.now, updated_at_unix=stand.world.now,
+                )
+            )  # fmt: skip
         number = put(stand, taker, "t9.proposal")
         secrets |= withdrawn_request(stand, taker, maker)
         paths = {
@@ -576,6 +615,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             "/options/{option_id}/premium/stream": taken["option_id"], "/settlements/{settlement_id}": settlement,
             "/settlements/{settlement_id}/events": settlement, "/settlements/{settlement_id}/proof": settlement,
             "/book/{instrument}": PUT, "/instruments/{instrument}": CALL, "/requests/{request_id}": secrets["request"],
+            "/closes/{close_id}": secrets["close"],
         }  # fmt: skip
         bodies = {
             "POST /letters/acknowledge": {"ids": [number]}, "POST /takes": encode_signed_take(taker.take(hidden, 5)),

@@ -17,10 +17,12 @@ from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import Membership, keep
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.store.market import letters
+from btcfi.contracts.messages import Role
 from btcfi.market.firm_offer import Side
 from btcfi.surfaces.client import Account, ApiError, AsyncClient, Client
 from btcfi.surfaces.rest.app import create_app
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader, trader
+from tests.support.held_contract import hold
 from tests.support.market_world import CALL, with_market
 from tests.support.paths import ROOT
 from tests.support.rest_world import make_world
@@ -95,6 +97,31 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
     with Client(url) as anybody, pytest.raises(ApiError) as stranger:
         anybody.taken(made.id)
     assert stranger.value.status == 401
+
+
+def test_an_account_reads_its_closes_and_what_is_over_through_the_client(served):
+    world, url = served
+    (maker, making), (taker, taking) = joined(served, "closer-a"), joined(served, "closer-b")
+    offer = maker.offer(CALL, Side.ASK, valid_until=world.now + 60, number=1)
+    with Client(url, account=making) as writes, Client(url, account=taking) as buys:
+        writes.post_offers([offer])
+        made = buys.take(taker.take(offer, 25, valid_until=world.now + 30, number=5))
+        held = hold(world.store, made.option_id, now=world.now)
+        assert [one.end for one in buys.positions().items] == [None]
+        offered = held.offer_close(20_000, Role.BUYER, now=world.now)
+        for one, own in ((buys, True), (writes, False)):
+            (close,) = one.closes(state="offered").items
+            assert (close.id, close.own, close.payout_sats, close.txid) == (offered.id, own, 20_000, None)
+            assert one.offer_to_close(offered.id) == close
+        txid = offered.agree()
+        offered.confirm()
+        for one in (buys, writes):
+            assert one.positions().items == one.closes(state="offered").items == ()
+            (over,) = one.positions(over=True).items
+            assert (over.end.how, over.end.txid, over.end.paid_sats, over.end.final) == ("closed", txid, 20_000, True)
+    with Client(url, account=joined(served, "closer-c")[1]) as third, pytest.raises(ApiError) as refused:
+        third.offer_to_close(offered.id)
+    assert refused.value.status == 404
 
 
 def test_an_account_asks_and_takes_the_best_answer_through_the_client(served):
