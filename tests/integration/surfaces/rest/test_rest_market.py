@@ -787,7 +787,7 @@ def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_ma
 
 def test_a_history_of_others_settlements_is_read_once_by_a_stream_that_may_show_none_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr("btcfi.surfaces.rest.streams.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("btcfi.surfaces.rest.streams.LOOKED_AGAIN", 100)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 100)
     ticks = itertools.count()
     with market(tmp_path, limits={"stream_seconds": 20.0}, monotonic=lambda: float(next(ticks))) as stand:
         with stand.world.store.transaction() as session:
