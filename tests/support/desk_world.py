@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -48,15 +48,18 @@ class DeskWorld:
     client: TestClient
     """Of the desk, at /desk."""
     numbers: int = 0
+    joined: dict[str, Trader] = field(default_factory=dict)
 
     def get(self, path: str, **given: object):
         return self.client.get(f"/desk{path}", **given)
 
     def join(self, name: str) -> Trader:
-        one = trader(name)
-        with self.world.store.transaction() as session:
-            accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
-        return one
+        """Register an account, once."""
+        if name not in self.joined:
+            one = self.joined[name] = trader(name)
+            with self.world.store.transaction() as session:
+                accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
+        return self.joined[name]
 
     def offer(self, one: Trader, instrument: str, side: Side, usd: float, **changes: object) -> SignedOffer:
         """Post an offer of half a bitcoin at so many dollars; of one that nobody refuses."""
