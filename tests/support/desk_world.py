@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from btcfi.adapters.store.market import accounts, offers, requests, takes, visitors
+from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.sales import read_market
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, SignedOffer
@@ -67,10 +69,11 @@ class DeskWorld:
         return made
 
     def taken(self, taker: Trader, offer_id: str, quantity: int) -> str:
-        """Have somebody take an offer by its id, as its process does of a page's command; return the option's id."""
+        """Have somebody take an offer by its id's beginning, as its process does; return the option's id."""
         self.numbers += 1
         with self.world.store.transaction() as session:
-            offer = offers.offer_of(offers.find_offer(session, offer_id))
+            found = session.exec(select(FirmOfferRow).where(col(FirmOfferRow.id).startswith(offer_id))).one()
+            offer = offers.offer_of(found)
             signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
             row = takes.take(session, signed, rule=self.world.rule, now=self.world.now, wall=self.world.now)
             option_id = row.option_id
