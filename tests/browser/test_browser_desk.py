@@ -210,7 +210,6 @@ def test_a_trader_takes_what_a_ticket_says_holds_it_closes_it_and_verifies_both_
     second.expire(6_000_000, now=served.desk.world.now)
     reader.locator(f"#e-{first.option_id}", has_text="you sold it back").wait_for()
     reader.locator(f"#e-{second.option_id}", has_text="expired worthless").wait_for()
-    picture(reader, "desk-over", full=True)
     for held, words in ((first, "Both sides have closed it:"), (second, "It expired worthless:")):
         reader.goto(f"{served.url}/positions")
         reader.get_by_role("link", name=f"Verify {held.option_id}").click()
@@ -292,8 +291,8 @@ def test_every_page_of_an_account_has_no_serious_fault_and_fits_its_window(brows
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        if width < 500 and path in {"/positions", "/quotes"}:
-            picture(page, f"desk{path.replace('/', '-')}-phone-dark", full=True)
+        if width < 500 and path == "/quotes":
+            picture(page, "desk-quotes-phone-dark")
     assert page.get_by_text(made).count() == 0
     context.close()
 
