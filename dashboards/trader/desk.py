@@ -95,7 +95,14 @@ class Desk:
 def templates() -> Environment:
     """Return the desk's templates with its own filters beside the shared ones."""
     found = render.environment(HERE)
-    found.filters |= {"both": both, "volatility": volatility, "day": day, "usd0": whole_dollars, "coins": coins}
+    found.filters |= {
+        "both": both,
+        "volatility": volatility,
+        "day": day,
+        "usd0": whole_dollars,
+        "coins": coins,
+        "command": command,
+    }
     return found
 
 
@@ -107,6 +114,11 @@ def both(at: int | None) -> Markup:
     return Markup('<time class="both" datetime="{}">{} UTC</time>').format(
         when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M")
     )
+
+
+def command(text: str) -> Markup:
+    """Return a command whose lines break between its words: a browser would break at a hyphen of an option's name."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in text.split())
 
 
 def day(at: int) -> str:

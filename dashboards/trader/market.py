@@ -45,6 +45,9 @@ MOST_LEVELS: Final = 20_000
 FORM_TIME: Final = "%Y-%m-%dT%H:%M"
 """As a browser's field of a minute has it; ours are UTC."""
 
+NAMED: Final = 16
+"""Digits of an offer's id in a table, as `btcfi market book` has it: who takes it is shown the whole offer first."""
+
 T = TypeVar("T")
 
 
@@ -282,7 +285,7 @@ def moving(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Moving]:
                 price_cents=at.price_cents, step=step, steps=offer.auction.steps,
                 next_cents=offer.prices(step + 1)[1], moves_at=at.moves_at_unix, moves_in=at.moves_at_unix - now,
                 last_cents=offer.auction.last_cents,
-                command=take_command(row.instrument, row.id, CentiBtc(row.remaining)),
+                command=take_command(row.instrument, row.id[:NAMED], CentiBtc(row.remaining)),
             )
         )  # fmt: skip
     return sorted(found, key=lambda one: one.moves_at)

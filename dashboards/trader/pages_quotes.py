@@ -27,7 +27,7 @@ from btcfi.options.terms import OptionKind, required_collateral, validate_terms
 from btcfi.oracle.fixing import MINUTE
 from btcfi.units import CentiBtc, Cents, UnixSeconds
 from dashboards.trader.desk import Desk, base_of, visitor_in
-from dashboards.trader.market import FORM_TIME, Seen, moving, request_command, take_command
+from dashboards.trader.market import FORM_TIME, NAMED, Seen, moving, request_command, take_command
 from dashboards.trader.pages_market import cell_of, window_in_words
 
 SHOWN: Final = 20
@@ -189,7 +189,7 @@ def _answer(row: QuoteRequestRow, offer: FirmOfferRow, mark: int | None, now: Un
     return Answer(
         offer_id=offer.id, buys=buys, price_cents=at.price_cents, price_sats=at.price_sats, quantity=quantity,
         premium_cents=-(-at.price_cents * quantity // 100), against_mark=over, valid_until=offer.valid_until_unix,
-        command=take_command(offer.instrument, offer.id, quantity),
+        command=take_command(offer.instrument, offer.id[:NAMED], quantity),
     )  # fmt: skip
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from btcfi.adapters.store.market import accounts, offers, requests, takes, visitors
+from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.sales import read_market
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, SignedOffer
@@ -48,15 +50,18 @@ class DeskWorld:
     client: TestClient
     """Of the desk, at /desk."""
     numbers: int = 0
+    joined: dict[str, Trader] = field(default_factory=dict)
 
     def get(self, path: str, **given: object):
         return self.client.get(f"/desk{path}", **given)
 
     def join(self, name: str) -> Trader:
-        one = trader(name)
-        with self.world.store.transaction() as session:
-            accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
-        return one
+        """Register an account, once."""
+        if name not in self.joined:
+            one = self.joined[name] = trader(name)
+            with self.world.store.transaction() as session:
+                accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
+        return self.joined[name]
 
     def offer(self, one: Trader, instrument: str, side: Side, usd: float, **changes: object) -> SignedOffer:
         """Post an offer of half a bitcoin at so many dollars; of one that nobody refuses."""
@@ -64,10 +69,11 @@ class DeskWorld:
         return made
 
     def taken(self, taker: Trader, offer_id: str, quantity: int) -> str:
-        """Have somebody take an offer by its id, as its process does of a page's command; return the option's id."""
+        """Have somebody take an offer by its id's beginning, as its process does; return the option's id."""
         self.numbers += 1
         with self.world.store.transaction() as session:
-            offer = offers.offer_of(offers.find_offer(session, offer_id))
+            found = session.exec(select(FirmOfferRow).where(col(FirmOfferRow.id).startswith(offer_id))).one()
+            offer = offers.offer_of(found)
             signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
             row = takes.take(session, signed, rule=self.world.rule, now=self.world.now, wall=self.world.now)
             option_id = row.option_id

@@ -220,7 +220,7 @@ def test_a_price_that_moves_stands_where_its_step_is_with_when_it_moves_next_and
     page = desk.get(f"/book/{one.name}").text
     row = words(re.search(rf'<tr id="auction-{falling.offer.id.hex()[:16]}".*?</tr>', page, re.DOTALL)[0])
     assert f" buy 0.50 {usd(cents)} {usd(falling.offer.prices(4)[1])} in 25 s 3 of 4 {usd(last.price_cents)} " in row
-    assert f"btcfi market take {one.name}/{falling.offer.id.hex()} --quantity 0.50" in row
+    assert f"btcfi market take {one.name}/{falling.offer.id.hex()[:16]} --quantity 0.50" in row
     assert usd(last.price_cents) in words(page)
     desk.world.seconds += 2
     ticket = desk.get(f"/ticket/{one.name}?do=buy&quantity=0.10").text

@@ -123,12 +123,16 @@ def test_answers_come_to_who_asked_alone_with_the_best_first_and_the_command_tha
     assert rows == [one.offer.id.hex()[:16] for one in (better, worse)]
     cents = better.offer.price_cents
     assert f" buy {usd(cents)} 0.20 {usd(-(-cents * 20 // 100))} " in words(page)
-    assert f"btcfi market take {one.name}/{better.offer.id.hex()} --quantity 0.20" in page
+    assert f"btcfi market take {one.name}/{better.offer.id.hex()[:16]} --quantity 0.20" in words(page)
     assert f"btcfi market withdraw-request {asked.request.id.hex()[:16]}" in page
     for other in (desk.sign_in(dear), desk.browser()):
         seen = other.get("/desk/quotes").text
         assert better.offer.id.hex()[:16] not in seen
-    assert f"--price-usd PRICE --request {asked.request.id.hex()[:16]}" in desk.sign_in(dear).get("/desk/quotes").text
+    others = words(desk.sign_in(dear).get("/desk/quotes").text)
+    assert (
+        f"btcfi market offer {one.name} ask --quantity 0.20 --price-usd PRICE --request {asked.request.id.hex()[:16]}"
+        in others
+    )
     assert asked.request.id.hex()[:16] not in desk.get("/quotes").text, "a stranger does not see who asks for what"
     desk.world.now += 301
     over = mine.get("/desk/quotes").text
