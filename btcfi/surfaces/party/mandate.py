@@ -108,7 +108,10 @@ def new(
     fixings = _fixings(fixing or [], [one.event.fixing for one in announced])
     draft = simulation_mandate(**common) if like else careful_mandate(**common, roles=roles, fixings=fixings)
     _write_draft(out, encode_mandate(draft))
-    say({"draft": out, "number": draft.number, "next": f"read it, then btcfi party mandate sign {out}"}, quiet=out == "-")
+    say(
+        {"draft": out, "number": draft.number, "next": f"read it, then btcfi party mandate sign {out}"},
+        quiet=out == "-",
+    )
 
 
 @command(of=mandates)
