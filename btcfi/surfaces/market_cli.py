@@ -64,6 +64,12 @@ if TYPE_CHECKING:
     from btcfi.adapters.party.desk import PartyDesk
     from btcfi.adapters.signed_http import SignedHttp
 
+LIMIT_TRIES: Final = 4
+"""Offers that a take with a limit tries, one after another, while each is gone before it comes."""
+
+_GONE: Final = frozenset({404, 409})
+"""Statuses of a desk that has not, or no more, what was taken."""
+
 TAKE_SECONDS: Final = 30
 """How long a take is good: both sides' processes have to sign within it."""
 
@@ -158,11 +164,12 @@ def _read(url: str) -> Iterator[None]:
 def chain(
     *,
     expiry: Annotated[str, typer.Argument(help="ISO 8601 with a zone, or unix seconds; default: the next one.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also what nobody offers.")] = False,
     at: At = "",
     as_json: AsJson = False,
     side: party_side.Side,
 ) -> None:
-    """Print the calls and puts of one expiry: best bid and ask of each, for one bitcoin."""
+    """Print the calls and puts of one expiry that somebody offers: best bid and ask of each, for one bitcoin."""
     when = None if not expiry else parse_time(expiry, "expiry")
     with _looking(side, at) as http:
         found = http.get("/chain", expiry=when)
@@ -174,8 +181,11 @@ def chain(
             f"expiry {_when(found['expiry_unix'])}, spot {'unknown' if spot is None else usd(spot)}, "
             f"market {printable(found.get('market_status') or 'unknown', 20)}"
         )
-        rows = [[line["instrument"], *_top(line.get("bid")), *_top(line.get("ask"))] for line in found["lines"]]
+        lines = [line for line in found["lines"] if everything or line.get("bid") or line.get("ask")]
+        rows = [[line["instrument"], *_top(line.get("bid")), *_top(line.get("ask"))] for line in lines]
         _table(["instrument", "bid BTC", "bid USD", "size", "ask BTC", "ask USD", "size"], rows)
+        if hidden := len(found["lines"]) - len(lines):
+            typer.echo(f"nobody offers {hidden} more that are listed; --all shows them")
         others = [_when(one) for one in found.get("expiries_unix", []) if one != found["expiry_unix"]]
         if others:
             typer.echo("other expiries: " + ", ".join(others))
@@ -183,7 +193,7 @@ def chain(
 
 @command(of=app)
 def book(*, instrument: Name, at: At = "", as_json: AsJson = False, side: party_side.Side) -> None:
-    """Print the open offers of one instrument, on each side the best first; ``take`` takes one by what stands there."""
+    """Print the open offers of one instrument, the best ask above the best bid; ``take`` takes one by its name."""
     name = parse_instrument(instrument).name
     with _looking(side, at) as http:
         found = http.get(f"/book/{name}")
@@ -382,8 +392,20 @@ def withdraw(
 @command(of=app)
 def take(
     *,
-    which: Annotated[str, typer.Argument(metavar="OFFER", help="As `btcfi market book` names it: INSTRUMENT/ID.")],
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="OFFER", help="As `btcfi market book` names it: INSTRUMENT/ID; INSTRUMENT with a limit."
+        ),
+    ],
     quantity: Annotated[str, typer.Option("--quantity", help="BTC in hundredths, such as 0.25.")],
+    at_most: Annotated[
+        str,
+        typer.Option("--at-most", help="Buy of the best ask that stands then, one bitcoin of it at no more: 0.003btc."),
+    ] = "",
+    at_least: Annotated[
+        str, typer.Option("--at-least", help="Write to the best bid that stands then, at no less.")
+    ] = "",
     valid: Annotated[str, typer.Option("--valid", help="How long both sides have to sign.")] = f"{TAKE_SECONDS}s",
     yes: Yes = False,
     as_json: AsJson = False,
@@ -391,32 +413,112 @@ def take(
 ) -> None:
     """Take an offer at its price or not at all; you are shown premium, collateral and worst case, and asked.
 
-    Your `btcfi party run` signs the contract.
+    With a limit the best offer is taken that stands when you have said yes. Your `btcfi party run` signs the contract.
     """
     name, _, id_ = which.partition("/")
-    wanted = parse_quantity(quantity)
+    name, wanted, limit = parse_instrument(name).name, parse_quantity(quantity), _limit(at_most, at_least)
+    if bool(id_) == (limit is not None):
+        raise InvalidInputError("OFFER", repr(which)[:80], "INSTRUMENT/ID, or INSTRUMENT and one limit")
     with _account(side) as account:
-        signed = _find_offer(account, parse_instrument(name).name, id_)
-        found, now = signed.offer, UnixSeconds(int(time.time()))
-        step = found.step_at(now)
-        if found.auction is not None and step is None:
-            raise InvalidInputError("OFFER", f"begins in {found.auction.begins - now} s", "one that has begun")
-        price, price_cents = found.prices(step)
-        made = Take(
-            taker=account.member.identity, offer_id=found.id, quantity=wanted, price=price, price_cents=price_cents,
-            valid_until=UnixSeconds(now + _seconds(valid)), number=account.ledger.next_number(), step=step,
-        )  # fmt: skip
-        deal, role = deal_of(found, made), found.side.role.other
-        _check_mandate(side, account, role, deal)
-        typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role, step), err=True)
-        confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
-        made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))  # a screen takes time to read
-        sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
-        account.ledger.add_take(sealed, signed)
-        with _or_nothing(side, account.ledger, made.id, "`btcfi market takes`"):
-            state = account.http.post("/takes", encode_signed_take(sealed))["state"]
+        agreed = False
+        for tries_left in reversed(range(1 if limit is None else LIMIT_TRIES)):
+            signed = _find_offer(account, name, id_) if limit is None else _best_offer(account, name, wanted, limit)
+            made, deal = _draft(side, account, signed, wanted, _seconds(valid))
+            if not agreed:
+                _ask_to_take(signed.offer, made, deal, limit, yes=yes)
+                agreed = True
+                if limit is not None and not yes:  # a screen takes time to read: what is best now
+                    signed = _best_offer(account, name, wanted, limit)
+                    made, deal = _draft(side, account, signed, wanted, _seconds(valid))
+            made = replace(made, valid_until=UnixSeconds(int(time.time()) + _seconds(valid)))
+            if (state := _send(side, account, made, signed, again=tries_left > 0)) is not None:
+                break
     _said({"take": made.id.hex(), "option": made.option_id, "state": state, "premium_sats": deal.premium,
            "collateral_sats": deal.terms.collateral}, as_json=as_json)  # fmt: skip
+
+
+def _limit(at_most: str, at_least: str) -> tuple[Side, Sats] | None:
+    """Return of which side is taken, and up to which price, in satoshis, which are what is paid.
+
+    An offer's dollars are its maker's own word beside them, and bound nobody's coins. Raises InvalidInputError.
+    """
+    if at_most and at_least:
+        raise InvalidInputError("--at-most", "stands beside --at-least", "one of them: to buy, or to write")
+    if not (given := at_most or at_least):
+        return None
+    price = amount_with_unit(given)
+    if price is None:
+        raise InvalidInputError("--at-most" if at_most else "--at-least", given, "an amount: 0.003btc or 300000sat")
+    return Side.ASK if at_most else Side.BID, price
+
+
+def _best_offer(account: Account, name: str, wanted: CentiBtc, limit: tuple[Side, Sats]) -> SignedOffer:
+    """Return the first offer of a book, as its maker signed it, that others make of so much within a limit.
+
+    Raises NotFoundError that says what there is instead.
+    """
+    where, most = limit
+    buys, now = where is Side.ASK, UnixSeconds(int(time.time()))
+    best: Sats | None = None
+    for row in account.http.get(f"/book/{name}", limit=200)["asks" if buys else "bids"]:
+        signed = _as_signed(account, row, name)
+        offer, step = signed.offer, signed.offer.step_at(now)
+        if (offer.auction is not None and step is None) or offer.maker == account.member.identity:
+            continue
+        if offer.side is not where or not offer.minimum <= wanted <= row["quantity_centi_btc"]:
+            continue
+        price = offer.prices(step)[0]
+        best = price if best is None else (min if buys else max)(best, price)
+        if price <= most if buys else price >= most:
+            return signed
+    there = "none of that size stands" if best is None else f"the best of that size is {_btc(best)} BTC"
+    raise NotFoundError("offer", f"at {_btc(most)} BTC or better", f"{there}; `btcfi market book {name}` shows them")
+
+
+def _draft(
+    side: party_side.Side, account: Account, signed: SignedOffer, wanted: CentiBtc, seconds: int
+) -> tuple[Take, Deal]:  # fmt: skip
+    """Return what taking an offer now would say and make, if our own mandate allows it."""
+    found, now = signed.offer, UnixSeconds(int(time.time()))
+    step = found.step_at(now)
+    if found.auction is not None and step is None:
+        raise InvalidInputError("OFFER", f"begins in {found.auction.begins - now} s", "one that has begun")
+    price, price_cents = found.prices(step)
+    made = Take(
+        taker=account.member.identity, offer_id=found.id, quantity=wanted, price=price, price_cents=price_cents,
+        valid_until=UnixSeconds(now + seconds), number=account.ledger.next_number(), step=step,
+    )  # fmt: skip
+    deal = deal_of(found, made)
+    _check_mandate(side, account, found.side.role.other, deal)
+    return made, deal
+
+
+def _ask_to_take(
+    found: FirmOffer, made: Take, deal: Deal, limit: tuple[Side, Sats] | None, *, yes: bool
+) -> None:  # fmt: skip
+    role = found.side.role.other
+    typer.echo(_screen(f"You are about to {_verb(role)} an option.", found, deal, role, made.step), err=True)
+    if limit is None:
+        confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
+    else:
+        bound = f"{'at most' if limit[0] is Side.ASK else 'at least'} {_btc(limit[1])} BTC for one bitcoin"
+        confirm(f"Take it, or what is best then, at {bound}?", f"an offer at {bound}", yes=yes)
+
+
+def _send(side: party_side.Side, account: Account, made: Take, signed: SignedOffer, *, again: bool) -> str | None:
+    """Sign and send a take; return its state, None where the offer is gone and another may be taken instead."""
+    from btcfi.adapters.signed_http import DeskRefusedError  # noqa: PLC0415 - as above
+
+    sealed = sign_take(made, account.keystore.request_secret(), secrets.token_bytes(32))
+    account.ledger.add_take(sealed, signed)
+    try:
+        with _or_nothing(side, account.ledger, made.id, "`btcfi market takes`"):
+            return str(account.http.post("/takes", encode_signed_take(sealed))["state"])
+    except DeskRefusedError as e:
+        # the desk has said no to this one, and our process signs nothing of it: a second one is no second position
+        if again and not e.after_silence and e.status in _GONE:
+            return None
+        raise
 
 
 @command(of=app)
@@ -792,9 +894,14 @@ def _find_offer(account: Account, name: str, id_: str) -> SignedOffer:
     known = [one for many in (found["bids"], found["asks"]) for one in many if str(one["id"]).startswith(id_)]
     if len(known) != 1:
         raise NotFoundError("offer", id_[:64], f"`btcfi market book {name}` shows those that are open")
-    signed = decode_signed_offer(known[0]["signed"])
-    if signed.offer.id.hex() != known[0]["id"] or signed.offer.instrument.name != name:
-        raise AnotherOfferError(str(known[0]["id"]), signed.offer.id.hex())
+    return _as_signed(account, known[0], name)
+
+
+def _as_signed(account: Account, row: dict[str, Any], name: str) -> SignedOffer:
+    """Return what the maker of a row of a book has signed, for this instrument and desk. Raises AnotherOfferError."""
+    signed = decode_signed_offer(row["signed"])
+    if signed.offer.id.hex() != row["id"] or signed.offer.instrument.name != name:
+        raise AnotherOfferError(str(row["id"]), signed.offer.id.hex())
     if signed.offer.desk != account.member.desk:
         raise InvalidInputError("OFFER", "is for another desk", f"one of {account.member.desk.hex()[:16]}; {JOIN}")
     return signed

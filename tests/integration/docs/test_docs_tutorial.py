@@ -68,7 +68,7 @@ def test_each_command_of_the_page_does_what_the_page_says_of_it(tmp_path, monkey
         desk.offers[theirs.offer.id] = theirs
         desk.settlements["st-t1"] = {"state": "confirmed", "proof_root": proof["proof_root"]}, proof
         words = {
-            "INSTRUMENT/OFFER": f"{NAME}/{theirs.offer.id.hex()}", "OPTION": "t1", "ROOT": proof["proof_root"],
+            "INSTRUMENT": NAME, "LIMIT": "0.01btc", "OPTION": "t1", "ROOT": proof["proof_root"],
             "CODE": "K7QM-2XHD", URL: desk.url,
         } | {f"KEY{place}": key for place, key in enumerate(KEYS, 1)}  # fmt: skip
 
@@ -162,7 +162,10 @@ def test_the_page_leads_from_a_browser_to_a_settlement_that_is_verified(tmp_path
         walk = Walk(tmp_path, said)
         for line, shown in list(sessions())[1:]:
             if line.startswith("btcfi market take"):
-                walk.words["INSTRUMENT/OFFER"] = until(walk.ticket, 120).split()[3]
+                command = until(walk.ticket, 120).split()
+                assert command[:3] == ["btcfi", "market", "take"]
+                walk.words["INSTRUMENT"] = command[3].partition("/")[0]
+                walk.words["LIMIT"] = "0.01btc"
             if line.startswith("btcfi market sign-in"):
                 asked = httpx.Client(base_url=walk.url, timeout=20, follow_redirects=True)
                 walk.words["CODE"] = re.search(r"\b[A-Z0-9]{4}-[A-Z0-9]{4}\b", asked.get("/desk/sign-in").text)[0]

@@ -57,7 +57,7 @@ class Terminal:
     def run(self, command: str, *, until: str = "") -> str:
         """Type a command, answer what it asks, and return what it said; the last line is its exit code."""
         # on one line: asking for a passphrase drops what was typed ahead
-        line = command if until else f"{command}; echo {DONE}-$?"
+        line = command if until else f"{command}{'' if command.endswith('&') else ';'} echo {DONE}-$?"
         os.write(self._end, (line + "\n").encode())
         said, deadline = "", time.monotonic() + COMMAND_SECONDS
         while not (until in said if until else re.search(rf"{DONE}-\d+\r?\n", said)):
