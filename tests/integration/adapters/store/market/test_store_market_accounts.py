@@ -5,13 +5,17 @@ import pytest
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.accounts import register
+from btcfi.adapters.store.market.adoption import adopt
 from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
-from btcfi.adapters.store.market.tables import FirmOfferRow, TakeRow
+from btcfi.adapters.store.market.tables import CloseRow, FirmOfferRow, TakeRow
+from btcfi.adapters.store.options.tables import OptionRow
+from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import AnotherDeskError, SignedRegistration, WrongRegistrationError
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import UnixSeconds
+from tests.support import accounts as people
 from tests.support.market_store import DESK, MAKER, NOW, OTHER, TAKER, filled, newer, post, traded
 
 LATER = UnixSeconds(NOW + 1)
@@ -139,3 +143,30 @@ def test_the_name_of_a_folder_that_was_there_before_accounts_is_nobody_else_s(st
     with pytest.raises(NameTakenError):
         registered(store, MAKER.registration(name=name))
     assert registered(store, OTHER.registration(name=name), carrier="folder").name == name
+
+
+def test_options_and_closes_of_the_two_folders_are_their_accounts_once_those_are_adopted(store):
+    seller, buyer = (people.trader(name) for name in ("seller", "buyer"))
+    with store.transaction() as session:
+        session.add(
+            OptionRow(
+                id="o1", feed="BTC/USD", kind=0, strike_cents=1, quantity_centi_btc=1, expiry_unix=60, premium_cents=1,
+                premium_sats=1, collateral_sats=1, volatility_bps=1, rate_bps=1, preset="p", preset_sha256="00",
+                program="g", program_sha256="00", created_at_unix=1, listed_slot=0, updated_at_unix=1,
+            )
+        )  # fmt: skip
+        session.flush()
+        session.add(
+            CloseRow(
+                id="c1", option_id="o1", by="seller", body="{}", payout_sats=1, valid_until_unix=9, created_at_unix=1,
+                updated_at_unix=1,
+            )
+        )  # fmt: skip
+    registrations = {Role.SELLER: seller.registered(), Role.BUYER: buyer.registered()}
+    for many in (1, 0):
+        with store.transaction() as session:
+            assert adopt(session, registrations, desk=people.DESK, now=people.NOW).options == many
+    with store.reading() as session:
+        for one, own in ((seller, True), (buyer, False)):
+            (found,) = market.closes_of(session, one.identity.hex(), limit=5).rows
+            assert (found.row.id, found.own) == ("c1", own)
