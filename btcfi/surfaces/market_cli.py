@@ -766,7 +766,10 @@ def sign_in(
 
 # ---- webhooks
 
-hooks = typer.Typer(name="webhooks", help="Where your events are sent, signed, as they happen.", no_args_is_help=True)
+hooks = typer.Typer(
+    name="webhooks", help="Where your events are sent, signed, as they happen.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
 app.add_typer(hooks)
 
 Hook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, as the list has it.")]

@@ -83,6 +83,7 @@ def receiving(tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1", 
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # dozens connect at once, and a full queue answers after a second
 
         def handle_error(self, *_: object) -> None:
             pass
