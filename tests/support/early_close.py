@@ -19,8 +19,11 @@ def close_early(store: Store, option_id: str, *, paid: int, now: int, txid: str 
     with store.transaction() as session:
         option = session.get_one(OptionRow, option_id)
         if not raw:
-            returned = TxOut(Sats(option.collateral_sats - paid - FEE), b"")
-            raw = Transaction(2, (TxIn(funding_outpoint(option)),), (TxOut(Sats(paid), b""), returned)).to_bytes()
+            returned = TxOut(value=Sats(option.collateral_sats - paid - FEE), script=b"")
+            raw = Transaction(
+                version=2, inputs=(TxIn(outpoint=funding_outpoint(option)),),
+                outputs=(TxOut(value=Sats(paid), script=b""), returned),
+            ).to_bytes()  # fmt: skip
         row = CloseRow(
             id=txid, option_id=option_id, by="buyer", state="signed", body="{}", payout_sats=paid, txid=txid,
             paid_sats=paid, fee_sats=FEE, returned_sats=option.collateral_sats - paid - FEE,

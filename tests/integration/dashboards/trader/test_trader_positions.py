@@ -174,13 +174,14 @@ def test_an_option_that_both_closed_early_has_ended_with_what_the_close_pays_eac
     with desk.world.store.reading() as session:
         option = session.get_one(OptionRow, made)
         premium, collateral = option.premium_sats, option.collateral_sats
-    for one, paid, profit in (
-        (bob, 250_000, 250_000 - premium), (alice, collateral - 250_300, premium - 250_300),
-    ):  # fmt: skip
+    for one, paid, profit, did in (
+        (bob, 250_000, 250_000 - premium, "you sold it back"),
+        (alice, collateral - 250_300, premium - 250_300, "you bought it back"),
+    ):
         browser = desk.sign_in(one)
         page = words(browser.get("/desk/positions").text)
         assert f"{paid:,} {profit:,}" in page
-        assert "closed early, at a price of you both" in page
+        assert did in page
         assert "being paid out" not in page
         (row,) = csv.DictReader(io.StringIO(browser.get("/desk/history.csv").text))
         assert (int(row["paid_sats"]), int(row["profit_sats"]), row["txid"]) == (paid, profit, "ee" * 32)
