@@ -502,7 +502,7 @@ def _ask_to_take(
         confirm("Take it?", f"offer {found.id.hex()[:16]}", yes=yes)
     else:
         bound = f"{'at most' if limit[0] is Side.ASK else 'at least'} {_btc(limit[1])} BTC for one bitcoin"
-        confirm(f"Take it, or what is best then, at {bound}?", f"an offer at {bound}", yes=yes)
+        confirm(f"Take it, or what is best then: {bound}?", f"an offer at {bound}", yes=yes)
 
 
 def _send(side: party_side.Side, account: Account, made: Take, signed: SignedOffer, *, again: bool) -> str | None:

@@ -30,7 +30,7 @@ from btcfi.market.account import (
 )
 from btcfi.records import TEXT, Rule, listed, optional, record, whole
 from btcfi.surfaces.party.mandate import IdentityFile
-from btcfi.surfaces.party.screen import confirm, rows_screen
+from btcfi.surfaces.party.screen import confirm, in_lines, rows_screen
 from btcfi.surfaces.party.side import IdentityPassphrase, Side, Yes, command, passphrase_of, say
 from btcfi.units import UnixSeconds
 
@@ -194,7 +194,7 @@ def _screen(url: str, found: DeskInfo, owner: bytes, name: str) -> str:
         "letters to it": f"are sealed to {found.box_key.hex()}",
         "network": found.network,
         "feed": printable(found.feed, 40),
-        "oracles": "\n".join([f"{found.oracle_threshold} of {len(keys)} must agree:", *keys]),
+        "oracles": in_lines([f"{found.oracle_threshold} of {len(keys)} must agree:", *keys]),
         "rules of the price": printable(found.preset_sha256, 64),
         "you are": f"{name}, {owner.hex()}",
         "what it can do": "carry letters, or not; it signs nothing for you, and your mandate bounds what you sign",

@@ -129,9 +129,8 @@ def _said(mandate: Mapping[str, object]) -> dict[str, object]:
 
 
 def rows_screen(title: str, rows: Mapping[str, str]) -> str:
-    """Return a title, and under it what each name says, on as many lines as it has."""
-    said = {name: value.replace("\n", "\n" + " " * (_WIDTH + 3)) for name, value in rows.items()}
-    return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in said.items())])
+    """Return a title, and under it what each name says."""
+    return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in rows.items())])
 
 
 def _field(name: str, value: object) -> str:
@@ -141,7 +140,7 @@ def _field(name: str, value: object) -> str:
         return "any"
     if isinstance(value, list):
         bounds = [one for one in value if isinstance(one, int)]
-        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else _listed(list(map(str, value)))
+        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else in_lines(list(map(str, value)))
     if name.endswith("_unix") and isinstance(value, int):
         return _when(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -155,12 +154,12 @@ def _option_line(option: OptionTerms) -> str:
 
 
 def _oracles(summary: Summary) -> str:
-    return _listed(
+    return in_lines(
         [f"{summary.threshold} of {len(summary.oracles)} must agree:", *(one.hex() for one in summary.oracles)]
     )
 
 
-def _listed(words: list[str]) -> str:
+def in_lines(words: list[str]) -> str:
     """Return words in one line, and keys and hashes each in a line of its own."""
     return f"\n{'':<{_WIDTH + 3}}".join(words) if any(len(word) > _WIDTH for word in words) else ", ".join(words)
 
