@@ -704,11 +704,18 @@ def proof(
     side: party_side.Side,
 ) -> None:
     """Fetch the proof of a settled option of yours, with what the desk says of it; `btcfi verify` checks it."""
+    from btcfi.adapters.signed_http import DeskRefusedError  # noqa: PLC0415 - as above
+
     name = f"st-{option}"
     if not name.isascii() or not name.replace("-", "").isalnum():  # a part of the address that is asked
         raise InvalidInputError("OPTION", repr(option)[:40], "an option's id, as `btcfi market positions` has it")
     with _account(side) as account:
-        settled = account.http.get(f"/settlements/{name}")
+        try:
+            settled = account.http.get(f"/settlements/{name}")
+        except DeskRefusedError as e:
+            if e.status != 404:  # noqa: PLR2004 - HTTP
+                raise
+            raise NotFoundError("settlement of option", option[:40], "it is there once it has expired") from e
         found = account.http.get(f"/settlements/{name}/proof")
         said = {field: settled.get(field) for field in _SETTLED}
     party_side.write_message(out, found)

@@ -580,7 +580,7 @@ def test_the_proof_of_an_own_option_is_written_as_the_desk_has_it_beside_what_it
 def test_of_what_is_no_settled_option_nothing_is_written(party, desk, tmp_path, name):
     done(party.join(desk))
     place = tmp_path / "proof.json"
-    failed(party.market("proof", name, "--out", place), (InvalidInputError, DeskRefusedError))
+    failed(party.market("proof", name, "--out", place), (InvalidInputError, NotFoundError))
     assert not place.exists()
     assert not [path for _, path in desk.asked if ".." in path]
 
