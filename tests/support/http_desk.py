@@ -28,7 +28,7 @@ class HttpDesk:
             "preset_sha256": "02" * 32,
         }  # fmt: skip
         self.accounts, self.offers, self.takes = {}, {}, []
-        self.requests, self.settlements = {}, {}
+        self.requests, self.settlements, self.hooks = {}, {}, []
         self.letters, self.got, self.asked = {}, [], []
         self.browser, self.let_in = {"browser": "Firefox on Linux", "address": "192.0.2.7"}, []
         self.refusal = None
@@ -68,6 +68,19 @@ class HttpDesk:
             return 409, {"detail": f"the name {found.name} is another account's"}
         self.accounts[found.identity] = signed
         return 201, {"name": found.name}
+
+    def get_me(self, path, *_):
+        assert path == "/me/webhooks", path
+        return 200, {"items": self.hooks}
+
+    def post_me(self, path, _, body, __):
+        assert path == "/me/webhooks", path
+        self.hooks.append({
+            "id": "0123456789abcdef" * 4, "url": body["url"], "kinds": body.get("kinds", []), "state": "active",
+            "told_event": 0, "waiting": False, "tries": 0, "last_status": None, "problem": None, "told_at_unix": None,
+            "created_at_unix": 0,
+        })  # fmt: skip
+        return 201, {"webhook": self.hooks[-1], "secret": "whsec_" + "A" * 32}
 
     def get_letters(self, _, query, __, who):
         ends = time.monotonic() + float(query.get("wait", 0))

@@ -87,7 +87,6 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (market, "open_closes"): {"": lambda s: market.open_closes(s, "a1", [s.get_one(OptionRow, "o1")], NOW)},
     (market, "take_of"): {"": lambda s: market.take_of(s, "a1", "k1")},
     (market, "edges_of"): {"": lambda s: market.edges_of(s, "a1", after=9)},
-    (market, "closes_of"): {"": lambda s: market.closes_of(s, ["o1", "o2"])},
     (market, "trades"): {
         "first": lambda s: market.trades(s, limit=50),
         "deep": lambda s: market.trades(s, limit=50, cursor=DEEP),
