@@ -128,6 +128,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "told_event": 812,
     "tries": 0,
     "waiting": False,
+    "close_id": "5e0c" * 16,
     "up_to_number": 41,
     "webhook": {"id": "9f2c41d07be35a68", "url": "https://hooks.example.com/btcfi", "state": "active"},
     "webhook_id": "9f2c41d07be35a68",
