@@ -1,0 +1,77 @@
+"""One contract of any payoff: what each side puts in, and the buckets by which it is paid.
+
+Both sides lock their worst case and nothing more, so what the holder is paid is what it put in and what it gains. The
+ranges of prices are those of decision 0054 (``btcfi.contracts.buckets``): a payout is half of the least and the most of
+its range, and a range that gains neither mixes with one that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from btcfi.contracts.buckets import Bucket, ToleranceRule, payout_at, payout_buckets
+from btcfi.errors import InvalidInputError
+from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
+from btcfi.payoffs.curve import Payoff
+from btcfi.units import MAX_MONEY_SATS, CentsPerBtc, Sats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netted:
+    """A payoff at the prices of one event: where it turns, and the worst that can happen to each side."""
+
+    payoff: Payoff
+    event: OracleEvent
+    turns: tuple[CentsPerBtc, ...]
+    """Between neighbours the payoff runs in one direction."""
+    holder: Sats
+    """What the holder puts in: the most that it can lose."""
+    writer: Sats
+    """What the other side puts in: the most that the holder can gain."""
+
+    @property
+    def collateral(self) -> Sats:
+        """What the contract locks."""
+        return Sats(self.holder + self.writer)
+
+    def payouts(self, prices: Sequence[CentsPerBtc]) -> list[Sats]:
+        """Return what the holder is paid out of the collateral at each price; the rest is the other side's."""
+        return [Sats(self.holder + net) for net in self.payoff.net(prices)]
+
+    def buckets(self, rule: ToleranceRule, *, premium: Sats, limit: int = 50_000) -> tuple[Bucket, ...]:
+        """Return what every range of prices pays the holder.
+
+        premium: what a tolerance is of where the payoff gains and loses little: of a position whose premiums cancel,
+        the sum of their sizes. Raises SingleOutcomeError, TooManyBucketsError.
+        """
+        return payout_buckets(
+            self.event, self.payouts, rule=rule, premium=premium, collateral=self.collateral, breakpoints=self.turns,
+            own=self.holder, limit=limit,
+        )  # fmt: skip
+
+    def payout_at(self, outcome: int, rule: ToleranceRule, *, premium: Sats) -> Sats:
+        """Return what the range of one outcome pays the holder, without all the others. Raises InvalidInputError."""
+        return payout_at(
+            self.event, self.payouts, outcome, rule=rule, premium=premium, collateral=self.collateral,
+            breakpoints=self.turns, own=self.holder,
+        )  # fmt: skip
+
+
+def netted(payoff: Payoff, event: OracleEvent) -> Netted:
+    """Return a payoff at the prices of an event, its turning points found and, where they were claimed, checked.
+
+    The worst cases are those at the ends and the turning points, which are all that a payoff of pieces has. Raises
+    NotMonotoneError, TooManyTurnsError, InvalidInputError for an event with a condition or more than all bitcoin.
+    """
+    if event.condition:
+        # a knock-out is a second payoff, which only its terms name
+        raise InvalidInputError("event.condition", repr(event.condition), "an event without a condition")
+    turns = payoff.turning_points(event)
+    around = {price // CENTS_PER_DOLLAR + extra for price in turns for extra in (-1, 0, 1)} | {0, event.max_price}
+    outcomes = sorted(at for at in around if 0 <= at <= event.max_price)
+    nets = payoff.net([event.price_of(outcome) for outcome in outcomes])
+    holder, writer = max(0, -min(nets)), max(0, *nets)
+    if holder + writer > MAX_MONEY_SATS:
+        raise InvalidInputError("quantity", f"{holder + writer} sats of collateral", f"at most {MAX_MONEY_SATS}")
+    return Netted(payoff=payoff, event=event, turns=turns, holder=Sats(holder), writer=Sats(writer))
