@@ -166,8 +166,6 @@ class Curve:
             expected = "1 cent" if place == 0 else f"above {before} cents, where the piece before it starts"
             if not before < one.start <= MAX_U32 + 1 or (place == 0) != (one.start == 1):
                 raise InvalidInputError(f"pieces[{place}].start", f"{one.start} cents", expected)
-            if abs(one.constant) >= _MAX_CONSTANT or abs(one.numerator) >= _MAX_NUMERATOR:
-                raise InvalidInputError(f"pieces[{place}]", "too large", "64 legs of at most 21 million BTC in sum")
             before = one.start
         if self.pieces[0].numerator:
             raise FloorMissingError(self.pieces[0].numerator)
@@ -177,6 +175,8 @@ class Curve:
             most = max(abs(one.net(CentsPerBtc(end))) for end in (one.start, last))
             if most > MAX_MONEY_SATS:
                 raise InvalidInputError("quantity", f"up to {most} sats change hands", f"at most {MAX_MONEY_SATS}")
+            if abs(one.constant) >= _MAX_CONSTANT or abs(one.numerator) >= _MAX_NUMERATOR:
+                raise InvalidInputError(f"pieces[{place}]", "too large", "64 legs of at most 21 million BTC in sum")
 
     def net_at(self, price: CentsPerBtc) -> NetSats:
         """Return what the holder gains at one price. Raises InvalidInputError for a price of nothing."""
