@@ -2,7 +2,7 @@
 
 What is priced is what the contract pays: a curve's pieces are dollars and bitcoin at expiry, its floor included. Their
 rounding to a satoshi is left out, and so is the end of the oracle's digits for a curve; a wave goes on beyond every
-price, so it is held still there as the oracle holds the price.
+price, so it is held still there as the oracle holds the price. What pays above a strike pays from the next cent on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each named shape against its published formula, in fractions, to the satoshi; and every wrong request by its field."""
+"""Each named shape against its published formula, in fractions, to the satoshi; each wrong request by its field."""
 
 from fractions import Fraction
 from math import floor
@@ -29,8 +29,8 @@ def clip(s, low, high):
 
 
 FORMULAS = {
-    "call": lambda s, k: call(s, k),
-    "put": lambda s, k: put(s, k),
+    "call": call,
+    "put": put,
     "binary_call": lambda s, k: k if s > k else 0,
     "binary_put": lambda s, k: k if s < k else 0,
     "forward": lambda s, k: s - k,

@@ -1,4 +1,4 @@
-"""Turning points: found by a run at every price, or held against a claim; a payoff that lies is refused by its price."""
+"""Turning points, found by a run at every price or held against a claim: a payoff that lies is refused by a price."""
 
 import numpy as np
 import pytest
