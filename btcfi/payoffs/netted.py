@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from btcfi.contracts.buckets import Bucket, ToleranceRule, payout_at, payout_buckets
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
+from btcfi.oracle.quote import BTC_USD
 from btcfi.payoffs.curve import Payoff
-from btcfi.units import MAX_MONEY_SATS, CentsPerBtc, Sats
+from btcfi.units import MAX_MONEY_SATS, CentsPerBtc, Hash32, Sats, Slot
+
+ANY_EVENT: Final = OracleEvent(
+    feed=str(BTC_USD), expiry=Slot(0), program_hash=Hash32(bytes(32)), preset_hash=Hash32(bytes(32))
+)
+"""The prices that an oracle of ours can state, for who asks before there is an event; nothing is signed of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

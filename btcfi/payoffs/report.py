@@ -59,8 +59,13 @@ class Report:
 
     @property
     def break_evens(self) -> tuple[CentsPerBtc, ...]:
-        """The first price of every stretch but the lowest: there a profit begins or ends."""
-        return tuple(one.first for one in self.stretches[1:])
+        """The first price of every stretch but the lowest: there a profit begins or ends.
+
+        A single price with neither profit nor loss is one break-even, and what follows it is none of its own.
+        """
+        return tuple(
+            one.first for before, one in pairwise(self.stretches) if before.sign != 0 or before.first != before.last
+        )
 
 
 def report(one: Netted, *, premium: int, prices: Iterable[CentsPerBtc] = ()) -> Report:
@@ -80,7 +85,10 @@ def report(one: Netted, *, premium: int, prices: Iterable[CentsPerBtc] = ()) -> 
             raise InvalidInputError("at_price", f"{price} cents", f"1 to {highest} cents, what the oracle can state")
     outcomes = _turning_outcomes(one)
     known = dict(zip(outcomes, _profits(one, outcomes, premium), strict=True))
-    most, least = max(outcomes, key=known.__getitem__), min(outcomes, key=known.__getitem__)
+    # of a flat extreme the price in the midst of the strikes says most: a floor, not the cent far below it
+    midst = outcomes[len(outcomes) // 2]
+    nearest = sorted(outcomes, key=lambda outcome: abs(outcome - midst))
+    most, least = max(nearest, key=known.__getitem__), min(nearest, key=known.__getitem__)
     return Report(
         premium=premium, holder_collateral=one.holder, writer_collateral=one.writer,
         most=_at(one, one.event.price_of(most), premium), least=_at(one, one.event.price_of(least), premium),
