@@ -47,10 +47,10 @@ class Payoff(Protocol):
         """Return what the holder gains at each price, rounded down to a satoshi once."""
         ...
 
-    def turning_points(self, event: OracleEvent) -> tuple[CentsPerBtc, ...]:
-        """Return prices, ascending, such that between neighbours the gain runs in one direction at the event's prices.
+    def turning_points(self, event: OracleEvent) -> tuple[CentsPerBtc, ...] | None:
+        """Return prices between which the gain runs in one direction, as far as its author knows; None: unknown.
 
-        Raises NotMonotoneError where that was claimed and is not so.
+        Of anything but a curve and a wave this is a claim: ``netted`` holds it against every price of the event.
         """
         ...
 

@@ -15,7 +15,6 @@ from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.terms import MAX_QUANTITY, SATS_PER_CENTIBTC, OptionKind
 from btcfi.oracle.announcement import OracleEvent
 from btcfi.payoffs.curve import LEAST_FLOOR, MAX_LEGS, NetSats
-from btcfi.payoffs.turning import check_turns, every_net, found_turns
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, BasisPoints, CentiBtc, Cents, CentsPerBtc, Minutes, Sats
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class GuestPayoff:
     floor: CentsPerBtc | None = None
     """Below it the legs settle as at that price."""
     claimed: tuple[CentsPerBtc, ...] | None = None
-    """Where it turns, the floor apart; None: to be found. Either way the guest is run at every price."""
+    """Where it turns, the floor apart; None: to be found. Either way ``netted`` runs the guest at every price."""
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError naming the field that makes no payoff."""
@@ -91,17 +90,11 @@ class GuestPayoff:
                 raise InvalidInputError("quantity", f"{net} sats at {price} cents", f"at most {MAX_MONEY_SATS}")
         return [NetSats(net) for net in nets]
 
-    def turning_points(self, event: OracleEvent) -> tuple[CentsPerBtc, ...]:
-        """Return where the payoff turns, by a run of every leg at every price of the event.
-
-        Raises NotMonotoneError for a claim that is not so, TooManyTurnsError, and what running the guest raises.
-        """
-        every = every_net(self.net, event)
+    def turning_points(self, event: OracleEvent) -> tuple[CentsPerBtc, ...] | None:  # noqa: ARG002 - as every payoff
+        """Return what is claimed, and the floor; None where nothing is."""
         if self.claimed is None:
-            return found_turns(every, event)
-        turns = self.claimed if self.floor is None else (*self.claimed, self.floor)
-        check_turns(every, event, turns)
-        return tuple(sorted(set(turns)))
+            return None
+        return self.claimed if self.floor is None else (*self.claimed, self.floor)
 
 
 def guest_payoff(

@@ -15,7 +15,9 @@ from btcfi.contracts.buckets import Bucket, ToleranceRule, payout_at, payout_buc
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
 from btcfi.oracle.quote import BTC_USD
-from btcfi.payoffs.curve import Payoff
+from btcfi.payoffs.curve import Curve, Payoff
+from btcfi.payoffs.turning import MOST_TURNS, TooManyTurnsError, check_turns, every_net, found_turns
+from btcfi.payoffs.wave import Wave
 from btcfi.units import MAX_MONEY_SATS, CentsPerBtc, Hash32, Sats, Slot
 
 ANY_EVENT: Final = OracleEvent(
@@ -66,15 +68,17 @@ class Netted:
 
 
 def netted(payoff: Payoff, event: OracleEvent) -> Netted:
-    """Return a payoff at the prices of an event, its turning points found and, where they were claimed, checked.
+    """Return a payoff at the prices of an event, its turning points found or, where somebody claims them, checked.
 
-    The worst cases are those at the ends and the turning points, which are all that a payoff of pieces has. Raises
-    NotMonotoneError, TooManyTurnsError, InvalidInputError for an event with a condition or more than all bitcoin.
+    A curve and a wave turn where they are written to. Anything else is run at every price, once. The worst cases are
+    those at the ends and the turning points, which are all that a payoff has between which it runs in one direction.
+    Raises NotMonotoneError, TooManyTurnsError, InvalidInputError for an event with a condition or more than all
+    bitcoin, and what running a guest raises.
     """
     if event.condition:
         # a knock-out is a second payoff, which only its terms name
         raise InvalidInputError("event.condition", repr(event.condition), "an event without a condition")
-    turns = payoff.turning_points(event)
+    turns = _turns(payoff, event)
     around = {price // CENTS_PER_DOLLAR + extra for price in turns for extra in (-1, 0, 1)} | {0, event.max_price}
     outcomes = sorted(at for at in around if 0 <= at <= event.max_price)
     nets = payoff.net([event.price_of(outcome) for outcome in outcomes])
@@ -82,3 +86,18 @@ def netted(payoff: Payoff, event: OracleEvent) -> Netted:
     if holder + writer > MAX_MONEY_SATS:
         raise InvalidInputError("quantity", f"{holder + writer} sats of collateral", f"at most {MAX_MONEY_SATS}")
     return Netted(payoff=payoff, event=event, turns=turns, holder=Sats(holder), writer=Sats(writer))
+
+
+def _turns(payoff: Payoff, event: OracleEvent) -> tuple[CentsPerBtc, ...]:
+    """Return where a payoff turns, ascending; of one that nobody wrote down, by a run at every price."""
+    said = payoff.turning_points(event)
+    if not isinstance(payoff, Curve | Wave):
+        every = every_net(payoff.net, event)
+        if said is None:
+            said = found_turns(every, event)
+        else:
+            check_turns(every, event, said)
+    turns = tuple(sorted(set(said or ())))
+    if len(turns) > MOST_TURNS:
+        raise TooManyTurnsError(count=len(turns), limit=MOST_TURNS, price=turns[0])
+    return turns

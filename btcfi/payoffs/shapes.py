@@ -64,6 +64,8 @@ class Shape:
     """What else it asks for."""
     equal_wings: bool = False
     """Whether the outer strikes lie as far from their neighbours on both sides."""
+    touching: bool = False
+    """Whether neighbouring strikes may be one price."""
 
     def check(self, ask: Ask) -> None:
         """Check what is asked for. Raises InvalidInputError naming the field."""
@@ -89,7 +91,7 @@ class Shape:
             if not 1 <= strike <= MAX_U32:
                 raise InvalidInputError("strikes", f"{strike} cents", f"1 to {MAX_U32} cents per bitcoin")
         for low, high in pairwise(strikes):
-            if low >= high:
+            if low > high or (low == high and not self.touching):
                 raise InvalidInputError("strikes", f"{high} cents after {low}", f"ascending: {names}")
         if self.equal_wings and strikes[1] - strikes[0] != strikes[-1] - strikes[-2]:
             left, right = strikes[1] - strikes[0], strikes[-1] - strikes[-2]
@@ -106,7 +108,7 @@ class Shape:
 
 def shape(
     *strikes: str, about: str, formula: str, name: str = "", many: bool = False, amounts: tuple[str, ...] = (),
-    equal_wings: bool = False,
+    equal_wings: bool = False, touching: bool = False,
 ) -> Callable[[Callable[[Ask], Parts]], Shape]:  # fmt: skip
     """Return a decorator that makes a shape of a function from what is asked for to what it is made of.
 
@@ -118,7 +120,7 @@ def shape(
         own = name or parts.__name__.strip("_")
         return Shape(
             name=own, about=about, formula=formula, strikes=strikes, parts=parts, many=many, amounts=amounts,
-            equal_wings=equal_wings,
+            equal_wings=equal_wings, touching=touching,
         )  # fmt: skip
 
     return made
@@ -201,7 +203,7 @@ _ALL: Final = (
           formula="max(S, K1) - K2")(_sum((1, FORWARD, 1), (1, PUT, 0))),
     shape("bottom", "price", "cap", name="range_forward", about="bought at a price, gains and loses within the range",
           formula="min(max(S, K1), K3) - K2")(_sum((1, FORWARD, 1), (1, PUT, 0), (-1, CALL, 2))),
-    shape("bottom", "entry", "top", name="stable_dollar",
+    shape("bottom", "entry", "top", name="stable_dollar", touching=True,
           about="bitcoin worth as many dollars as at the entry, within the range (Rubin's risk reversal)",
           formula="S (K2 / min(max(S, K1), K3) - 1)")(_stable_dollar),
     shape("step", name="digital_ladder", about="one more step of dollars above each strike", many=True,

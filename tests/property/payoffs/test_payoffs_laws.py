@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from btcfi.contracts.buckets import SingleOutcomeError, ToleranceRule, bucket_of, most_off
+from btcfi.errors import InvalidInputError
 from btcfi.payoffs import vector
-from btcfi.payoffs.curve import curve_of
+from btcfi.payoffs.curve import Leg, curve_of
 from btcfi.payoffs.netted import netted
 from btcfi.payoffs.report import report
 from btcfi.payoffs.wave import Wave
@@ -92,6 +93,26 @@ def test_both_roads_and_the_formula_agree_at_every_price():
     draw = random.Random(SEED + 1)
     for _ in range(10):
         hold(draw)
+
+
+def test_the_largest_positions_there_are_and_the_highest_prices_stay_exact_in_both_roads():
+    draw, held = random.Random(SEED), 0
+    prices = np.unique(np.array([draw.randrange(1, (1 << 31) - 1) for _ in range(2_000)] + [1, (1 << 31) - 1]))
+    for _ in range(300):
+        most = 10 ** draw.randint(5, 9)
+        legs = [
+            Leg(kind=leg.kind, strike=CentsPerBtc(draw.randrange(1, 1 << 32)), cash=leg.cash,
+                quantity=draw.choice((1, -1)) * draw.randrange(1, most))
+            for leg in random_legs(draw)
+        ]  # fmt: skip
+        try:
+            curve = curve_of(legs, floor=CentsPerBtc(draw.randrange(2, 1 << 32)))
+        except InvalidInputError as e:
+            assert e.field == "quantity"  # noqa: PT017 - most are more than all bitcoin, and say so
+            continue
+        held += 1
+        assert vector.curve_net(curve, prices).tolist() == curve.net([int(price) for price in prices])
+    assert held > 50
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Turning points, found by a run at every price or held against a claim: a payoff that lies is refused by a price."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,8 @@ from btcfi.payoffs.turning import (
     every_net,
     found_turns,
 )
-from btcfi.units import BasisPoints, CentsPerBtc, Sats
+from btcfi.payoffs.wave import Wave
+from btcfi.units import BasisPoints, CentiBtc, CentsPerBtc, Sats
 from btcfi.vm.program import load_program
 from tests.support.contracts import event
 
@@ -63,9 +66,9 @@ def test_turning_points_that_a_guest_s_author_names_are_held_against_every_price
     program = load_program("option_settlement")
     strikes = [CentsPerBtc(strike) for _, strike in CONDOR]
     told = guest_payoff(calls(), program, claimed=strikes)
-    assert told.turning_points(SMALL) == tuple(strikes)
+    assert netted(told, SMALL).turns == tuple(strikes)
     with pytest.raises(NotMonotoneError) as refused:
-        guest_payoff(calls(), program, claimed=strikes[:1] + strikes[2:]).turning_points(SMALL)
+        netted(guest_payoff(calls(), program, claimed=strikes[:1] + strikes[2:]), SMALL)
     # nothing turns at $500, where the condor has reached its height, before it falls again from $600 on
     assert refused.value.turned == 50_000
     assert refused.value.price == 50_100
@@ -119,6 +122,38 @@ def test_a_payoff_that_never_turns_and_one_that_never_moves_need_no_turning_poin
         every = every_net(at_each(values), SMALL)
         check_turns(every, SMALL, [])
         assert found_turns(every, SMALL) == ()
+
+
+@dataclass
+class Theirs:
+    """Somebody's own payoff in Python: at each price what a table says, and turning points that it claims."""
+
+    values: np.ndarray
+    claimed: tuple | None
+
+    def net(self, prices):
+        return at_each(self.values)(prices)
+
+    def turning_points(self, event):
+        return self.claimed
+
+
+def test_nobody_s_own_word_is_taken_for_where_their_payoff_turns():
+    values = np.minimum(np.arange(1 << 10), 600)
+    assert netted(Theirs(values, ()), SMALL).writer == 600
+    values[77] = 100_000
+    with pytest.raises(NotMonotoneError) as refused:
+        netted(Theirs(values, ()), SMALL)
+    assert (refused.value.turned, refused.value.price) == (7_700, 7_800)
+    assert netted(Theirs(values, None), SMALL).writer == 100_000
+
+
+def test_a_wave_that_turns_more_often_than_can_be_contracted_is_refused_at_more_digits():
+    wave = Wave(middle=CentsPerBtc(5_000_000), period=CentsPerBtc(25_600), quantity=CentiBtc(1))
+    assert len(netted(wave, event()).turns) == 2_048
+    with pytest.raises(TooManyTurnsError) as refused:
+        netted(wave, event(digits=20))
+    assert refused.value.count == 8_192
 
 
 def test_noise_is_refused_by_how_often_it_turns():
