@@ -91,7 +91,7 @@ def netted(payoff: Payoff, event: OracleEvent) -> Netted:
 def _turns(payoff: Payoff, event: OracleEvent) -> tuple[CentsPerBtc, ...]:
     """Return where a payoff turns, ascending; of one that nobody wrote down, by a run at every price."""
     said = payoff.turning_points(event)
-    if not isinstance(payoff, Curve | Wave):
+    if type(payoff) not in {Curve, Wave}:  # a class of somebody's own below one of these says what it likes
         every = every_net(payoff.net, event)
         if said is None:
             said = found_turns(every, event)
