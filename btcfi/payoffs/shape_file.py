@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.options.terms import SATS_PER_CENTIBTC
 from btcfi.payoffs.curve import MAX_LEGS, MAX_PIECES, CentSats, Curve, Leg, LegKind, Piece, floored
@@ -143,11 +144,16 @@ def read_shape(text: str, *, what: str = "shape") -> Shape:
     try:
         values: dict[str, Any] = tomllib.loads(text, parse_float=Decimal)
     except (tomllib.TOMLDecodeError, RecursionError, ArithmeticError, ValueError) as e:
-        raise InvalidInputError(what, f"is not TOML: {e}", "a shape's file") from e
-    said = _FILE.read(values, what)
+        raise InvalidInputError(what, printable(f"is not TOML: {e}", _SIGNS), "a shape's file") from e
+    said = _FILE.read(values, what, _refused)
     _check_names(said, what)
     parts = _of_legs(said) if said.legs else _of_pieces(said, what)
     return Shape(name=said.name, about=said.about, formula=said.formula, strikes=said.strikes, parts=parts)
+
+
+def _refused(field: str, problem: str, expected: str) -> InvalidInputError:
+    # a key of somebody else's is part of the path, and may be a terminal's commands
+    return InvalidInputError(printable(field, _SIGNS), printable(problem, _SIGNS), expected)
 
 
 def _check_names(said: _File, what: str) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import CENTS_PER_DOLLAR, OracleEvent
 from btcfi.payoffs.curve import NetSats
 from btcfi.units import CentsPerBtc
@@ -40,14 +40,15 @@ class NotMonotoneError(InvalidInputError):
         self.price, self.turned = price, turned
 
 
-class TooManyTurnsError(BtcfiError):
+class TooManyTurnsError(InvalidInputError):
     """A payoff turns so often that its ranges would be single prices."""
 
     def __init__(self, *, count: int, limit: int, price: CentsPerBtc) -> None:
         super().__init__(
-            f"the payoff turns {count} times, at most {limit} can be contracted; it first turns at {price} cents "
-            "(a sum of legs that are rounded one by one does: sum first, divide once)"
-        )
+            "turning_points",
+            f"{count} of them, the first at {price} cents",
+            f"at most {limit}; legs that are rounded one by one turn at every price: sum first, divide once",
+        )  # fmt: skip
         self.count, self.limit, self.price = count, limit, price
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 from btcfi.adapters.files import read_untrusted_text, write_named
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 from btcfi.options.order import parse_dollars, parse_quantity, parse_sats, usd
 from btcfi.surfaces.cli import Once
@@ -38,6 +39,8 @@ MOST_DAYS: Final = 36_500.0
 LEAST_DAYS: Final = 1e-3
 """A minute and a half: what is priced by an integral needs some spread."""
 MOST_FILES: Final = 100
+MOST_SHOWN: Final = 80
+"""Characters of a file's name."""
 
 _SATS: Final = 100_000_000
 _PREMIUM: Final = re.compile(r"-?[0-9.,]+")
@@ -164,7 +167,7 @@ def _shapes(files: list[Path] | None) -> Mapping[str, Shape]:
         raise InvalidInputError("file", f"{len(files)} files", f"at most {MOST_FILES}")
     texts = [read_untrusted_text(one, at_most=MAX_FILE, what="a shape's file", named=True) for one in files]
     return shapes_with(
-        read_shape(text, what=one.name) for one, text in zip(files, texts, strict=True)
+        read_shape(text, what=printable(one.name, MOST_SHOWN)) for one, text in zip(files, texts, strict=True)
     )  # fmt: skip
 
 

@@ -107,6 +107,8 @@ WRONG = {
     "an unknown word": (changed(SEAGULL, "about", "code = 1\nabout"), "shape.code"),
     "a name with a path in it": (changed(SEAGULL, '"seagull"', '"../seagull"'), "shape.name"),
     "a terminal's commands": (changed(SEAGULL, "a call spread", "\\u001b[2J"), "shape.about"),
+    "a key of a terminal's commands": (changed(SEAGULL, "about", '"\\u001b[2J" = 1\nabout'), "shape.?[2J"),
+    "a strike of a terminal's commands": (changed(SHARK_FIN, "{ low", '{ "\\u001b[2J"'), "shape.piece[1].dollars.?[2J"),
     "no strikes": (changed(SEAGULL, '["put", "low", "high"]', "[]"), "shape.strikes"),
     "one strike's name twice": (changed(SEAGULL, '"low", "high"]', '"low", "low"]'), "shape.strikes"),
     "a strike called as a sum's dollars": (changed(SEAGULL, '"high"]', '"fixed"]'), "shape.strikes"),
