@@ -199,6 +199,13 @@ def test_both_roads_to_a_wave_agree_and_it_turns_at_its_turning_points_alone():
         assert (book.holder, book.writer) == (max(0, -every.min()), max(0, every.max()))
 
 
+def test_a_wave_of_all_bitcoin_is_exact_in_both_roads_though_a_double_has_no_satoshi_of_it():
+    draw = random.Random(SEED)
+    wave = Wave(middle=CentsPerBtc(5_000_003), period=CentsPerBtc(2_999_999), quantity=CentiBtc(2_099_999_999))
+    some = np.array(sorted(draw.sample(range(1, 26_214_300), 2_000)))
+    assert vector.wave_net(wave, some).tolist() == wave.net([int(price) for price in some])
+
+
 def test_legs_on_one_strike_are_one_leg_of_their_sum():
     draw = random.Random(SEED)
     legs = random_legs(draw, most=20)

@@ -139,6 +139,7 @@ WRONG = {
     "a floor of nothing": ("put", {"floor": 0}, "floor"),
     "a floor of a cent": ("put", {"floor": 1}, "floor"),
     "a floor above the lowest strike": ("put", {"floor": 9_437_751}, "floor"),
+    "a floor between two strikes": ("strangle", {"floor": 9_100_002}, "floor"),
     "no step": ("digital_ladder", {"amounts": {}}, "step"),
     "a step of nothing": ("digital_ladder", {"amounts": {"step": 0}}, "step"),
     "no period": ("sinusoid", {"amounts": {}}, "period"),
