@@ -55,6 +55,8 @@ COMMANDS: Final = _rows(
         "A market maker of a party's account, and a simulation's taker."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
         "Print the risk of BOOK at one market, and draw it with --plot."),
+    Row("payoff", Who.TRADER, "btcfi.surfaces.payoff_cli:app",
+        "Shapes of payoffs: what each side gets and risks, drawn."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",
         "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
     Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",
