@@ -121,10 +121,7 @@ def agree(
     arguments, to save time. Raises WrongAnnouncementError, InvalidInputError and the errors of building.
     """
     terms = offer.terms
-    _check_terms(terms)
-    _check_oracles(terms.announcements, event, policy)
-    _check_party("offering party", offer.party)
-    _check_party("accepting party", accepting)
+    check_halves(terms, {"offering": offer.party, "accepting": accepting}, event=event, policy=policy)
     buyer, seller = (offer.party, accepting) if offer.role is Role.BUYER else (accepting, offer.party)
     contract = contract_of(terms, buyer=buyer, seller=seller, min_refund_delay=policy.min_refund_delay)
     if buckets is None:
@@ -147,6 +144,19 @@ def agree(
         shared_points=points,
     )
     return Agreement(id=contract_id(offer, accepting), terms=terms, funding=funding, plan=plan, offering=offer.role)
+
+
+def check_halves(
+    terms: ContractTerms, parties: Mapping[str, Party], *, event: OracleEvent, policy: SetupPolicy
+) -> None:  # fmt: skip
+    """Check what both sides of a contract say of it: terms, oracles, and of each party, by its name, scripts and coins.
+
+    event: what this side expects to be attested. Raises WrongAnnouncementError, InvalidInputError.
+    """
+    _check_terms(terms)
+    _check_oracles(terms.announcements, event, policy)
+    for name, party in parties.items():
+        _check_party(f"{name} party", party)
 
 
 def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund_delay: int) -> OptionContract:
