@@ -56,6 +56,7 @@ class Reopens:
     newcomer_coins: tuple = field(default_factory=lambda: (coin(21, 800_000, NEWCOMER.script),))
     rate: int = RATE
     height: int = 100
+    last_blocks: int = reopen.LAST_BLOCKS
 
     def __post_init__(self):
         self.old, self.old_accept, self.old_sign, self.old_funding = self.scene.run()
@@ -111,7 +112,7 @@ class Reopens:
         splice = (reopened or self.agreed()).splice
         seen = {one.outpoint: (output, 3)
                 for one, output in zip(splice.transaction.inputs, splice.spent, strict=True)}  # fmt: skip
-        given = {"now": NOW, "tip": Height(self.height), "last_blocks": reopen.LAST_BLOCKS, "attested": False,
+        given = {"now": NOW, "tip": Height(self.height), "last_blocks": self.last_blocks, "attested": False,
                  "expired": False, "seen": seen}  # fmt: skip
         return Moment(**(given | changes))
 

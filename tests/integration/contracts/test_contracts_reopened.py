@@ -1,0 +1,210 @@
+"""Transfer and roll against a node, ours and a real one: who can undo what, until a block has it."""
+
+import pytest
+
+from btcfi.adapters.chain.node import InputsSpentError, TxRejectedError
+from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, TxIn, TxOut
+from btcfi.contracts import watch
+from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
+from btcfi.contracts.reopen import Stage, stage_of, undone_by
+from btcfi.contracts.settle import complete_cet
+from btcfi.contracts.splice import CoinMissingError, Owner, check_coins
+from btcfi.oracle.attestation import attest
+from btcfi.units import CentsPerBtc, Sats
+from tests.support.contracts import BUYER, COARSE, ORACLES, SELLER, MemoryLedger, Scene
+from tests.support.reopening import NEWCOMER, PRICE, SELLER_NEXT, WALLETS, Reopens
+
+pytestmark = pytest.mark.integration
+
+ATTESTED = 20_000_000
+"""Cents: twice the strike, so that the contract is worth half of its collateral, and its holder has sold for less."""
+
+
+def funded(wallet, *, holder_coin=False, blocks=4):
+    """A contract in a block, and a newcomer with a coin."""
+    here = wallet.node.block_count() + 5
+    scene = Scene(
+        tolerance=COARSE, expiry_height=here + blocks, refund_height=here + blocks + 6,
+        seller_coins=wallet.coins_for(SELLER.script, [10_100_000]),
+        buyer_coins=wallet.coins_for(BUYER.script, [60_000]),
+    )  # fmt: skip
+    reopens = Reopens(
+        scene=scene, newcomer_coins=tuple(wallet.coins_for(NEWCOMER.script, [800_000])),
+        holder_coins=tuple(wallet.coins_for(BUYER.script, [50_000])) if holder_coin else (),
+        height=here, last_blocks=0,
+    )  # fmt: skip
+    wallet.node.send(reopens.old_funding)
+    wallet.mine()
+    return reopens
+
+
+def seen(node, splice):
+    """What a node has of the inputs, as each side asks its own."""
+    found = {txin.outpoint: node.unspent(txin.outpoint, include_pool=True) for txin in splice.transaction.inputs}
+    return {point: (one.output, one.confirmations) for point, one in found.items() if one is not None}
+
+
+def mine_to(wallet, height):
+    while wallet.node.block_count() < height:
+        wallet.mine()
+
+
+def old_cet(reopens):
+    signatures = reopens.scene.presignatures(reopens.old_accept, reopens.old_sign)
+    return complete_cet(reopens.old.plan, **signatures, attestations=reopens.scene.attestations(ATTESTED))
+
+
+def new_cet(reopens, reopened, presignatures):
+    (announcement,) = reopened.terms.announcements
+    outcome = reopens.event.outcome(CentsPerBtc(ATTESTED))
+    return complete_cet(
+        reopened.plan, **presignatures, attestations=[attest(ORACLES[0], announcement, outcome, MemoryLedger())]
+    )
+
+
+def back(key, coin, fee):
+    """A transaction by which an owner takes a coin back to itself."""
+    made = Transaction(
+        version=2, inputs=(TxIn(outpoint=coin.outpoint),),
+        outputs=(TxOut(value=Sats(coin.value - fee), script=key.script),),
+    )  # fmt: skip
+    return made.with_witness(0, [key.sign_input(made, 0, [coin.output])])
+
+
+def depth(wallet, transaction):
+    return wallet.confirmations(transaction.txid) or 0
+
+
+def test_a_transferred_contract_settles_to_the_newcomer_and_pays_the_seller_what_the_old_one_would(wallet):
+    reopens = funded(wallet).transfer()
+    check_coins(reopens.agreed().splice, seen(wallet.node, reopens.agreed().splice))
+    reopened, presignatures, signed = reopens.run()
+    wallet.node.send(signed)
+    assert stage_of(confirmations=depth(wallet, signed), spent_otherwise=False) is Stage.WAITS
+    wallet.mine()
+    assert stage_of(confirmations=depth(wallet, signed), spent_otherwise=False) is Stage.FRESH
+    assert wallet.node.unspent(signed.outpoint(1)).output == TxOut(value=PRICE, script=BUYER.script)
+    mine_to(wallet, reopens.scene.expiry_height)
+    before, after = old_cet(reopens), new_cet(reopens, reopened, presignatures)
+    with pytest.raises(InputsSpentError):
+        wallet.node.send(before.transaction)
+    wallet.node.send(after.transaction)
+    wallet.mine()
+    amounts = [[(one.value, one.script) for one in cet.transaction.outputs] for cet in (before, after)]
+    assert [amount for amount, _ in amounts[0]] == [amount for amount, _ in amounts[1]]
+    assert amounts[1][0][1] == NEWCOMER.script
+    assert amounts[0][1:] == amounts[1][1:]  # the seller's output and the anchor
+    assert wallet.confirmations(after.transaction.txid) == 1
+
+
+def test_a_roll_is_one_transaction_whose_contract_is_refunded_when_no_oracle_speaks(wallet):
+    reopens = funded(wallet).roll()
+    reopened, _, signed = reopens.run()
+    wallet.node.send(signed)
+    wallet.mine()
+    contract = reopened.plan.contract
+    refund = build_refund(contract, reopened.splice.outpoint, rate=reopens.rate)
+    refund = complete_settlement(refund, seller=sign_settlement(refund, SELLER_NEXT, party="seller"))
+    with pytest.raises(TxRejectedError):
+        wallet.node.send(refund)
+    mine_to(wallet, contract.refund_height)
+    wallet.node.send(refund)
+    wallet.mine()
+    assert wallet.confirmations(refund.txid) == 1
+
+
+def test_a_signed_transfer_that_waits_is_overtaken_by_the_old_settlement_once_the_price_is_known(wallet):
+    """Why nothing is signed in the last blocks: both are valid, and the old settlement pays more for its place."""
+    reopens = funded(wallet).transfer()
+    reopened, presignatures, signed = reopens.run()
+    mine_to(wallet, reopens.scene.expiry_height)
+    wallet.node.send(signed)
+    cet = old_cet(reopens)
+    assert cet.payout > PRICE
+    wallet.node.send(cet.transaction)  # replaces it: 1,000 sats on 217 vB against 2 sat/vB
+    assert signed.txid not in wallet.node.pool()
+    wallet.mine()
+    assert wallet.confirmations(cet.transaction.txid) == 1
+    assert wallet.confirmations(signed.txid) is None
+    assert stage_of(confirmations=0, spent_otherwise=True) is Stage.VOID
+    assert undone_by(reopened.splice, [reopens.held.funding]) == frozenset()  # each side may settle
+    for dead in (signed, new_cet(reopens, reopened, presignatures).transaction):
+        with pytest.raises(TxRejectedError):
+            wallet.node.send(dead)
+    newcomer_coin = reopens.newcomer_coins[0]
+    assert wallet.node.unspent(newcomer_coin.outpoint).output == newcomer_coin.output  # its money is where it was
+
+
+def test_a_block_may_hold_the_old_settlement_though_the_pool_has_the_transfer(wallet):
+    reopens = funded(wallet).transfer()
+    _, _, signed = reopens.run()
+    mine_to(wallet, reopens.scene.expiry_height)
+    wallet.node.send(signed)
+    cet = old_cet(reopens)
+    wallet.node.generate_block(wallet.address, [cet.transaction])
+    assert signed.txid not in wallet.node.pool()
+    assert wallet.confirmations(cet.transaction.txid) == 1
+
+
+@pytest.mark.parametrize("who", [Owner.NEWCOMER, Owner.HOLDER])
+def test_whoever_brought_a_coin_takes_its_word_back_by_spending_it_and_the_old_contract_settles(wallet, who):
+    reopens = funded(wallet, holder_coin=True).transfer()
+    reopened, _, signed = reopens.run()
+    wallet.node.send(signed)
+    (key,) = WALLETS[who].values()
+    (coin,) = reopened.splice.stakes[who].coins
+    rival = back(key, coin, fee=3_000)
+    state = watch.start(wallet.node, wallet.node.block_count())
+    wallet.node.send(rival)  # replaces the transfer that waits
+    assert signed.txid not in wallet.node.pool()
+    wallet.mine()
+    points = [txin.outpoint for txin in signed.inputs]
+    spends = [one.outpoint for one in watch.advance(state, wallet.node, points).state.spends]
+    assert undone_by(reopened.splice, spends) == {who}
+    with pytest.raises(CoinMissingError) as error:
+        check_coins(reopened.splice, seen(wallet.node, reopened.splice))
+    assert error.value.owner == who.value
+    mine_to(wallet, reopens.scene.expiry_height)
+    cet = old_cet(reopens)
+    wallet.node.send(cet.transaction)
+    wallet.mine()
+    assert wallet.confirmations(cet.transaction.txid) == 1
+    assert cet.transaction.outputs[0].script == BUYER.script
+
+
+def test_a_transfer_that_waits_is_sped_up_by_a_child_of_whoever_it_pays(wallet):
+    """Version 3: one child of at most 1,000 vB, so nobody can pin it under a large cheap one."""
+    reopens = funded(wallet).transfer()
+    _, _, signed = reopens.run()
+    wallet.node.send(signed)
+    large = Transaction(
+        version=TRUC_VERSION, inputs=(TxIn(outpoint=signed.outpoint(2)),),
+        outputs=tuple(TxOut(value=Sats(1_000), script=NEWCOMER.script) for _ in range(30)),
+    )  # fmt: skip
+    output = signed.outputs[2]
+    with pytest.raises(TxRejectedError):
+        wallet.node.send(large.with_witness(0, [NEWCOMER.sign_input(large, 0, [output])]))
+    child = Transaction(
+        version=TRUC_VERSION, inputs=(TxIn(outpoint=signed.outpoint(1)),),
+        outputs=(TxOut(value=Sats(PRICE - 2_000), script=BUYER.script),),
+    )  # fmt: skip
+    child = child.with_witness(0, [BUYER.sign_input(child, 0, [signed.outputs[1]])])
+    wallet.node.send(child)
+    wallet.mine()
+    assert wallet.confirmations(child.txid) == 1
+
+
+def test_a_reorganisation_brings_the_old_contract_back_and_the_transfer_is_sent_again(wallet):
+    reopens = funded(wallet, blocks=30).transfer()
+    _, _, signed = reopens.run()
+    wallet.node.send(signed)
+    (mined,) = wallet.mine()
+    wallet.mine(2)
+    wallet.node.invalidate(mined)
+    for _ in range(4):
+        wallet.node.generate_block(wallet.address, [])
+    assert stage_of(confirmations=depth(wallet, signed), spent_otherwise=False) is Stage.WAITS
+    if signed.txid not in wallet.node.pool():
+        wallet.node.send(signed)
+    wallet.mine(6)
+    assert stage_of(confirmations=depth(wallet, signed), spent_otherwise=False) is Stage.FINAL
