@@ -27,7 +27,7 @@ from typing import Final
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
-from btcfi.bitcoin.musig import SecretNonce
+from btcfi.bitcoin.musig import SecretNonce, aggregate_nonces
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut
 from btcfi.bitcoin.wallet import Coin
 from btcfi.bitcoin.witness import WrongWitnessError, check_witness
@@ -160,21 +160,21 @@ class Statement:
 
 
 def transfer_of(
-    held: Held, *, price: Sats, rate: SatsPerKvb, seller: Party, newcomer: Party, leaving: Leaving,
-    valid_until: UnixSeconds,
+    old: Coin, terms: ContractTerms, *, price: Sats, rate: SatsPerKvb, seller: Party, newcomer: Party,
+    leaving: Leaving, valid_until: UnixSeconds,
 ) -> Statement:  # fmt: skip
     """Return the transfer of the holder's side to a newcomer, for a price that it gets to the satoshi.
 
-    held: the contract; a newcomer knows of it what the others say, and what its own node says of its collateral. The
-    new contract's terms are the old one's, so whatever is attested the seller is paid what it would have been paid. The
+    old, terms: of the contract; a newcomer has them from others, and asks its own node for the collateral. The new
+    contract's terms are the old one's, so whatever is attested the seller is paid what it would have been paid. The
     newcomer pays price and fee; who brings a coin of its own pays for that coin. Raises InvalidInputError for a price
     below dust, or above what the contract can ever pay.
     """
-    if not DUST_P2TR <= price <= held.terms.collateral:
-        expected = f"{DUST_P2TR} to the collateral, {held.terms.collateral:,} sats"
+    if not DUST_P2TR <= price <= terms.collateral:
+        expected = f"{DUST_P2TR} to the collateral, {terms.collateral:,} sats"
         raise InvalidInputError("price_sats", f"{price:,}", expected)
     return Statement(
-        old=held.coin, terms=replace(held.terms, rate=rate), seller=seller, buyer=newcomer, leaving=leaving,
+        old=old, terms=replace(terms, rate=rate), seller=seller, buyer=newcomer, leaving=leaving,
         dues={Owner.HOLDER: price, Owner.NEWCOMER: -price}, payer=Owner.NEWCOMER, valid_until=valid_until,
     )  # fmt: skip
 
@@ -462,6 +462,10 @@ class Reopening:
         _check_secured(self.reopened, word, secured)
         _ready(self.reopened, word, authority, moment)
         return self._path.sign(secret, nonce, public_nonces)
+
+    def check_nonce(self, public: bytes) -> None:
+        """Check that a public nonce is one, before it is handed on. Raises InvalidInputError."""
+        aggregate_nonces([public])
 
     def check(self, owner: Owner, public_nonces: Sequence[bytes], partial: bytes) -> None:
         """Check one side's partial signature. Raises WrongSignatureError naming the party."""

@@ -156,7 +156,7 @@ def check_halves(
     _check_terms(terms)
     _check_oracles(terms.announcements, event, policy)
     for name, party in parties.items():
-        _check_party(f"{name} party", party)
+        check_party(f"{name} party", party)
 
 
 def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund_delay: int) -> OptionContract:
@@ -333,7 +333,7 @@ def check_offered(offer: Offer) -> None:
     Whoever answers it would refuse them. Raises InvalidInputError.
     """
     _check_terms(offer.terms)
-    _check_party("offering party", offer.party)
+    check_party("offering party", offer.party)
     coins, seller = offer.party.coins, offer.role is Role.SELLER
     if len({coin.outpoint for coin in coins}) != len(coins):
         raise InvalidInputError("party.coins", "one outpoint is named twice", "each outpoint once")
@@ -391,7 +391,8 @@ def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, 
             raise InvalidInputError("oracle", announcement.oracle_key.hex()[:16], "an oracle of the preset")
 
 
-def _check_party(name: str, party: Party) -> None:
+def check_party(name: str, party: Party) -> None:
+    """Check one side's scripts and coins: what nodes relay, and what can be checked. Raises InvalidInputError."""
     # their dust limit is at most 330 sats, and an input of one cannot change the funding txid; to any other program no
     # node relays a CET: what both have signed would lie there, and the other side be held to ransom
     scripts = [party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)]

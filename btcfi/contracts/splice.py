@@ -12,7 +12,7 @@ transaction. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -21,6 +21,7 @@ from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
+    P2TR_OUTPUT_WEIGHT,
     P2WPKH_INPUT_WEIGHT,
     SatsPerKvb,
     dust_limit,
@@ -152,6 +153,21 @@ def build_splice(
         paid=paid,
         fees={owner: Sats(_worth(stakes[owner]) - paid[owner]) for owner in owners},
     )
+
+
+def coin_fee(stake: Stake, rate: SatsPerKvb) -> Sats:
+    """Return what an owner that is not the payer pays: for its coins and its output, nothing where it brings none."""
+    if _is_bare(stake):
+        return Sats(0)
+    return fee_for(vsize_of(sum(_input_weight(coin) for coin in stake.coins) + _output_weight(stake)), rate)
+
+
+def most_fee(payer: Stake, others: Sequence[Stake], rate: SatsPerKvb) -> Sats:
+    """Return the most that the payer pays: what is common, what is its own, and change that would be dust."""
+    common = OVERHEAD_WEIGHT + P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT
+    common += sum(_output_weight(one) for one in others if _is_bare(one))
+    weight = common + sum(_input_weight(coin) for coin in payer.coins) + _output_weight(payer)
+    return Sats(fee_for(vsize_of(weight), rate) + dust_limit(payer.script))
 
 
 def check_coins(splice: Splice, seen: Mapping[OutPoint, tuple[TxOut, int]]) -> None:

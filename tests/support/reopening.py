@@ -69,7 +69,7 @@ class Reopens:
         self.newcomer = half(NEWCOMER, NEWCOMER_SECRET, self.newcomer_coins)
         given = {"price": price, "rate": self.rate, "seller": self.seller, "newcomer": self.newcomer,
                  "leaving": self.leaving, "valid_until": UNTIL}  # fmt: skip
-        self.statement = transfer_of(self.held, **(given | changes))
+        self.statement = transfer_of(self.held.coin, self.held.terms, **(given | changes))
         return self
 
     def roll(self, payout=500_000, *, quantity=9, minutes=10_000, **terms):

@@ -30,8 +30,9 @@ from btcfi.contracts.reopen import (
     undone_by,
 )
 from btcfi.contracts.setup import CoinNotTheirsError
-from btcfi.contracts.splice import CoinMissingError, Owner
+from btcfi.contracts.splice import CoinMissingError, Owner, build_splice, coin_fee, most_fee
 from btcfi.errors import InvalidInputError
+from btcfi.oracle.announcement import WrongAnnouncementError
 from btcfi.units import BasisPoints, Hash32, Height, Sats, Txid, UnixSeconds
 from tests.support.contracts import BUYER, BUYER_SECRET, COLLATERAL, SEED, SELLER, SELLER_SECRET, Scene, coin
 from tests.support.reopening import NEWCOMER, NOW, OLD_KEYS, PRICE, UNTIL, WALLETS, Reopens, Signing, half
@@ -148,7 +149,8 @@ def test_a_contract_of_an_earlier_version_is_watched_to_its_end_and_not_reopened
 
 def attempts(scene, reopened, victim, **changes):
     """Every signature that an owner can be asked for, by its own word."""
-    word, right, moment = scene.word(victim), scene.right(), changes.get("moment") or scene.moment(reopened)
+    word, right = scene.word(victim), changes.get("right") or scene.right()
+    moment = changes.get("moment") or scene.moment(reopened)
     secured = reopen.Secured(id=reopened.id, owner=victim)
     tries = []
     if not word.leaves:
@@ -418,6 +420,106 @@ def test_the_fee_rate_is_inside_what_the_mandate_allows_of_a_close(transfer):
     assert error.value.field == "close.sats_per_kvb"
 
 
+@pytest.mark.parametrize("owner", Owner)
+def test_every_signature_asks_the_mandate(all_bring, owner):
+    reopened = all_bring.agreed()
+    for one in attempts(all_bring, reopened, owner, right=all_bring.right(networks=("main",), unbidden=False)):
+        with pytest.raises(OutsideMandateError) as error:
+            one()
+        assert error.value.field == "network"
+
+
+def test_a_party_of_a_script_that_no_node_relays_or_an_announcement_of_nobodys_is_refused(transfer):
+    statement = transfer.statement
+    for odd in (
+        replace(statement, buyer=replace(statement.buyer, payout_script=b"\x6a\x01\x00")),
+        replace(statement, seller=replace(statement.seller, payout_script=b"\x51")),
+    ):
+        with pytest.raises(InvalidInputError):
+            transfer.agreed(odd)
+    (announcement,) = statement.terms.announcements
+    forged = replace(announcement, signature=bytes(64))
+    with pytest.raises(WrongAnnouncementError):
+        transfer.agreed(terms(statement, announcements=(forged,)))
+
+
+def test_what_a_contract_is_called_has_every_amount_and_every_half_in_it(transfer):
+    first, statement = transfer.agreed(), transfer.statement
+    dearer = transfer.agreed(dues(statement, holder=1, newcomer=-1))
+    elsewhere = transfer.agreed(replace(statement, buyer=replace(statement.buyer, payout_script=SELLER.script)))
+    assert elsewhere.splice.transaction.txid == first.splice.transaction.txid
+    assert len({first.id, dearer.id, elsewhere.id}) == 3
+
+
+def test_more_coins_than_a_version_3_transaction_holds_or_a_party_may_bring_are_refused():
+    many = [replace(HOLDER_COIN, outpoint=OutPoint(txid=Txid(b"\x66" * 32), index=n)) for n in range(101)]
+    for count, field in ((101, "holder's coins"), (100, "splice inputs")):
+        others = [replace(SELLER_COIN, outpoint=OutPoint(txid=Txid(b"\x67" * 32), index=n)) for n in range(80)]
+        scene = Reopens(holder_coins=tuple(many[:count]), seller_coins=tuple(others)).transfer()
+        with pytest.raises(InvalidInputError) as error:
+            scene.agreed()
+        assert error.value.field == field
+
+
+def test_who_pays_the_fee_has_a_part_in_it(transfer):
+    splice = transfer.agreed().splice
+    with pytest.raises(InvalidInputError) as error:
+        build_splice(
+            transfer.held.coin, transfer.agreed().plan.contract, stakes=splice.stakes, payer=Owner.SELLER,
+            rate=splice.rate,
+        )  # fmt: skip
+    assert error.value.field == "payer"
+
+
+def spliced(transfer, **changes):
+    splice = transfer.agreed().splice
+    stakes = dict(splice.stakes) | {Owner(name): replace(splice.stakes[Owner(name)], **given)
+                                    for name, given in changes.items()}  # fmt: skip
+    return build_splice(
+        transfer.held.coin, transfer.agreed().plan.contract, stakes=stakes, payer=Owner.NEWCOMER, rate=splice.rate
+    )
+
+
+def test_what_no_node_would_relay_or_nobody_could_check_is_no_splice(transfer):
+    (own,) = transfer.newcomer_coins
+    for changes, field in (
+        ({"holder": {"script": b"\x51"}}, "splice outputs"),
+        ({"newcomer": {"coins": (replace(own, output=replace(own.output, script=b"\x51")),)}}, "splice inputs"),
+        ({"newcomer": {"coins": (own, own)}}, "splice inputs"),
+        ({"newcomer": {"coins": (own, transfer.held.coin)}}, "splice inputs"),
+        ({"holder": {"due": 329}, "newcomer": {"due": -329}}, "holder's due"),
+    ):
+        with pytest.raises(InvalidInputError) as error:
+            spliced(transfer, **changes)
+        assert error.value.field == field
+
+
+def test_an_owner_is_never_paid_less_than_dust_of_what_it_is_owed_because_it_brought_a_coin(transfer):
+    tiny = coin(22, 150, BUYER.script)  # worth less than its own input
+    with pytest.raises(InvalidInputError) as error:
+        spliced(transfer, holder={"due": 340, "coins": (tiny,)}, newcomer={"due": -340})
+    assert error.value.field == "holder's due"
+
+
+def test_a_roll_of_more_than_the_contract_is_worth_is_refused():
+    for payout in (-1, COLLATERAL + 1):
+        with pytest.raises(InvalidInputError) as error:
+            Reopens().roll(payout=payout)
+        assert error.value.field == "payout_sats"
+
+
+def test_the_fee_that_an_owner_foresees_is_the_one_that_it_pays(transfer, all_bring):
+    for scene in (transfer, all_bring):
+        splice = scene.agreed().splice
+        stakes = splice.stakes
+        for owner, stake in stakes.items():
+            if owner is not Owner.NEWCOMER:
+                assert splice.fees[owner] == coin_fee(stake, splice.rate)
+        others = [stake for owner, stake in stakes.items() if owner is not Owner.NEWCOMER]
+        most = most_fee(stakes[Owner.NEWCOMER], others, splice.rate)
+        assert splice.fees[Owner.NEWCOMER] == most - DUST_P2TR
+
+
 # ---- the order
 
 
@@ -477,6 +579,12 @@ def test_who_leaves_pre_signs_nothing_and_a_newcomer_signs_no_key_path(transfer)
         )  # fmt: skip
     with pytest.raises(InvalidInputError):
         reopen.secure(signing.reopened, Owner.HOLDER, b"")
+    with pytest.raises(InvalidInputError) as error:  # the other side's key would fit the contract too
+        reopen.presign_new(
+            signing.reopened, transfer.word(Owner.NEWCOMER), transfer.new_secret(Owner.SELLER),
+            authority=signing.right, moment=signing.moment,
+        )  # fmt: skip
+    assert error.value.field == "secret key"
     signing.presign()
     signing.secure()
     signing.key_path()
@@ -541,8 +649,11 @@ def test_keys_that_are_not_the_old_contracts_sign_nothing(transfer):
     with pytest.raises(InvalidInputError):
         Reopening(reopened, transfer.held, buyer_key=OLD_KEYS["seller_key"], seller_key=OLD_KEYS["buyer_key"])
     elsewhere = replace(transfer.held, funding=OutPoint(txid=Txid(b"\x55" * 32), index=0))
-    with pytest.raises(InvalidInputError):
-        Reopening(reopened, elsewhere, **OLD_KEYS)
+    smaller = replace(transfer.held, contract=replace(transfer.held.contract, collateral=Sats(COLLATERAL - 1)))
+    for held, field in ((elsewhere, "reopening.old.outpoint"), (smaller, "reopening.old.output")):
+        with pytest.raises(InvalidInputError) as error:
+            Reopening(reopened, held, **OLD_KEYS)
+        assert error.value.field == field
 
 
 # ---- words and stages
