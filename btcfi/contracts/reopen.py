@@ -28,7 +28,7 @@ from btcfi import secp256k1
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
 from btcfi.bitcoin.musig import SecretNonce, aggregate_nonces
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.bitcoin.witness import WrongWitnessError, check_witness
 from btcfi.contracts import setup
@@ -39,7 +39,7 @@ from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import MAX_COINS, ContractTerms, Offer, Party, Role, contract_id
 from btcfi.contracts.option import OptionContract, WrongSignatureError
 from btcfi.contracts.setup import Agreement, CoinNotTheirsError, SetupPolicy
-from btcfi.contracts.splice import Owner, Splice, Stake, build_splice, check_coins
+from btcfi.contracts.splice import Owner, SeenCoin, Splice, Stake, build_splice, check_coins
 from btcfi.contracts.watch import FINAL_DEPTH
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError
 from btcfi.hashes import tagged_hash
@@ -296,7 +296,7 @@ class Moment:
     """Whether any oracle's word on the old contract's event, or the new one's, is known."""
     expired: bool
     """Whether the expiry of either has passed, by the market's clock."""
-    seen: Mapping[OutPoint, tuple[TxOut, int]] = field(repr=False)
+    seen: Mapping[OutPoint, SeenCoin] = field(repr=False)
     """As ``splice.check_coins`` has it: the old collateral and every coin, as one's own node has them."""
 
 

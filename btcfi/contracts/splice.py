@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import (
@@ -51,8 +51,22 @@ class Owner(Enum):
     """The new contract's buyer, where the holder leaves."""
 
 
+class SeenCoin(Protocol):
+    """What a node says of an output that nothing spends, as ``btcfi.adapters.chain.node`` has it."""
+
+    @property
+    def output(self) -> TxOut:
+        """Amount and script."""
+        ...
+
+    @property
+    def is_spendable(self) -> bool:
+        """Whether a block holds it, and the next one may spend it: a young coinbase may not be spent yet."""
+        ...
+
+
 class CoinMissingError(BtcfiError):
-    """A coin that an owner names is not there, not in a block yet, or another than it says."""
+    """A coin that an owner names is not there, not to be spent yet, or another than it says."""
 
     def __init__(self, owner: str, outpoint: OutPoint, problem: str) -> None:
         super().__init__(f"{owner}'s coin {outpoint} {problem}; nothing was signed after it")
@@ -170,11 +184,11 @@ def most_fee(payer: Stake, others: Sequence[Stake], rate: SatsPerKvb) -> Sats:
     return Sats(fee_for(vsize_of(weight), rate) + dust_limit(payer.script))
 
 
-def check_coins(splice: Splice, seen: Mapping[OutPoint, tuple[TxOut, int]]) -> None:
+def check_coins(splice: Splice, seen: Mapping[OutPoint, SeenCoin]) -> None:
     """Check every input against what one's own node has. Raises CoinMissingError naming the owner.
 
-    seen: of each outpoint that the node has unspent, its pool included, the output and its confirmations. A version 3
-    transaction has at most one parent that waits, and none of these may be one: whoever made it could replace it.
+    seen: of each outpoint that the node has unspent, its pool included. None may wait itself: whoever made it could
+    replace it. Nor may one be a young coinbase: what is signed could be sent only after everybody's time is over.
     """
     for index, (txin, output) in enumerate(zip(splice.transaction.inputs, splice.spent, strict=True)):
         owner = splice.owner_of(index)
@@ -182,10 +196,10 @@ def check_coins(splice: Splice, seen: Mapping[OutPoint, tuple[TxOut, int]]) -> N
         found = seen.get(txin.outpoint)
         if found is None:
             raise CoinMissingError(name, txin.outpoint, "is spent, or was never there")
-        if found[0] != output:
+        if found.output != output:
             raise CoinMissingError(name, txin.outpoint, "is another amount or script than was said")
-        if found[1] < 1:
-            raise CoinMissingError(name, txin.outpoint, "is in no block yet")
+        if not found.is_spendable:
+            raise CoinMissingError(name, txin.outpoint, "is in no block yet, or a young coinbase")
 
 
 def _check(old: Coin, new: OptionContract, stakes: Mapping[Owner, Stake], payer: Owner) -> None:

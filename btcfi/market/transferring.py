@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 from btcfi.bitcoin.fees import dust_limit
-from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut
+from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import ContractTerms, Party
 from btcfi.contracts.reopen import (
@@ -37,7 +37,7 @@ from btcfi.contracts.reopen import (
     undone_by,
 )
 from btcfi.contracts.setup import check_party
-from btcfi.contracts.splice import CoinMissingError, Owner, Stake, check_coins, coin_fee, most_fee
+from btcfi.contracts.splice import CoinMissingError, Owner, SeenCoin, Stake, check_coins, coin_fee, most_fee
 from btcfi.errors import ConflictError, InvalidInputError
 from btcfi.market.transfer import TransferDeal, TransferOffer, check_terms_of
 from btcfi.units import Sats, UnixSeconds
@@ -342,7 +342,7 @@ def silent(
 
 def refused(
     transfer: Transfer, owner: Owner, problem: str, *, asked: UnixSeconds,
-    seen: Mapping[OutPoint, tuple[TxOut, int]], over: str = "",
+    seen: Mapping[OutPoint, SeenCoin], over: str = "",
 ) -> Failure:  # fmt: skip
     """Return by whose fault a transfer fails that an owner refuses to go on with.
 

@@ -40,6 +40,14 @@ OLD_SECRETS = {Owner.SELLER: SELLER_SECRET, Owner.HOLDER: BUYER_SECRET}
 OLD_KEYS = {"buyer_key": public_key_compressed(BUYER_SECRET), "seller_key": public_key_compressed(SELLER_SECRET)}
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a node says of an unspent output."""
+
+    output: object
+    is_spendable: bool = True
+
+
 def half(key, secret, coins=()):
     return Party(
         key=public_key_compressed(secret), payout_script=key.script, change_script=key.script, coins=tuple(coins)
@@ -110,7 +118,7 @@ class Reopens:
 
     def moment(self, reopened=None, **changes):
         splice = (reopened or self.agreed()).splice
-        seen = {one.outpoint: (output, 3)
+        seen = {one.outpoint: Found(output)
                 for one, output in zip(splice.transaction.inputs, splice.spent, strict=True)}  # fmt: skip
         given = {"now": NOW, "tip": Height(self.height), "last_blocks": self.last_blocks, "attested": False,
                  "expired": False, "seen": seen}  # fmt: skip

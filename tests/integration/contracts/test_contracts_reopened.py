@@ -41,7 +41,7 @@ def funded(wallet, *, holder_coin=False, blocks=4):
 def seen(node, splice):
     """What a node has of the inputs, as each side asks its own."""
     found = {txin.outpoint: node.unspent(txin.outpoint, include_pool=True) for txin in splice.transaction.inputs}
-    return {point: (one.output, one.confirmations) for point, one in found.items() if one is not None}
+    return {point: one for point, one in found.items() if one is not None}
 
 
 def mine_to(wallet, height):

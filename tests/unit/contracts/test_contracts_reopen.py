@@ -35,7 +35,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import WrongAnnouncementError
 from btcfi.units import BasisPoints, Hash32, Height, Sats, Txid, UnixSeconds
 from tests.support.contracts import BUYER, BUYER_SECRET, COLLATERAL, SEED, SELLER, SELLER_SECRET, Scene, coin
-from tests.support.reopening import NEWCOMER, NOW, OLD_KEYS, PRICE, UNTIL, WALLETS, Reopens, Signing, half
+from tests.support.reopening import NEWCOMER, NOW, OLD_KEYS, PRICE, UNTIL, WALLETS, Found, Reopens, Signing, half
 
 HOLDER_COIN, SELLER_COIN = coin(22, 50_000, BUYER.script), coin(23, 40_000, SELLER.script)
 
@@ -318,8 +318,8 @@ def test_a_side_signs_its_own_coins_and_no_other_that_its_keys_fit(all_bring):
     ("found", "problem"),
     [
         (None, "is spent, or was never there"),
-        (lambda output: (output, 0), "is in no block yet"),
-        (lambda output: (replace(output, value=Sats(output.value - 1)), 3), "is another amount or script"),
+        (lambda output: Found(output, is_spendable=False), "is in no block yet"),
+        (lambda output: Found(replace(output, value=Sats(output.value - 1))), "is another amount or script"),
     ],
 )
 @pytest.mark.parametrize("owner", Owner)

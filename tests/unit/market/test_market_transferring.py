@@ -27,7 +27,7 @@ from btcfi.market.transferring import (
 )
 from btcfi.units import Hash32, Sats, Txid, UnixSeconds
 from tests.support.contracts import BUYER, SELLER, coin
-from tests.support.reopening import NEWCOMER, NOW, PRICE, UNTIL, Reopens, half
+from tests.support.reopening import NEWCOMER, NOW, PRICE, UNTIL, Found, Reopens, half
 from tests.support.transferring import DESK, REQUESTS, ThreeParties, identity, registered, through_json
 
 SECONDS = 20
@@ -346,7 +346,7 @@ def test_at_the_deals_end_only_who_had_its_share_of_the_time_is_at_fault(three, 
 def refusal(stages, owner, *, gone=None, asked=NOW, over=""):
     desk = stages[Round.READY]
     splice = desk.reopened.splice
-    seen = {txin.outpoint: (output, 3) for txin, output in zip(splice.transaction.inputs, splice.spent, strict=True)}
+    seen = {txin.outpoint: Found(output) for txin, output in zip(splice.transaction.inputs, splice.spent, strict=True)}
     if gone is not None:
         del seen[splice.transaction.inputs[gone].outpoint]
     return refused(desk, owner, "I will not", asked=asked, seen=seen, over=over)
