@@ -1,20 +1,49 @@
-"""Transfer and roll against a node, ours and a real one: who can undo what, until a block has it."""
+"""Transfer and roll on a chain, ours in this process and a real node's: who can undo what, until a block has it."""
 
 import pytest
 
 from btcfi.adapters.chain.node import InputsSpentError, TxRejectedError
 from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, TxIn, TxOut
 from btcfi.contracts import watch
-from btcfi.contracts.option import build_refund, complete_settlement, sign_settlement
+from btcfi.contracts.option import WrongSignatureError, build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.reopen import Stage, stage_of, undone_by
 from btcfi.contracts.settle import complete_cet
 from btcfi.contracts.splice import CoinMissingError, Owner, check_coins
 from btcfi.oracle.attestation import attest
 from btcfi.units import CentsPerBtc, Sats
+from tests.support.chain import KINDS, Wallet, chain
 from tests.support.contracts import BUYER, COARSE, ORACLES, SELLER, MemoryLedger, Scene
-from tests.support.reopening import NEWCOMER, PRICE, SELLER_NEXT, WALLETS, Reopens
+from tests.support.little_chain import BLOCK_SECONDS, LittleChain
+from tests.support.reopening import NEWCOMER, PRICE, SELLER_NEXT, WALLETS, Reopens, Signing
 
 pytestmark = pytest.mark.integration
+
+
+class WalletHere(Wallet):
+    """The wallet of a chain inside this process, whose clock goes on with its blocks."""
+
+    def __init__(self, little):
+        super().__init__(little.node)
+        self._little = little
+
+    def mine(self, blocks=1):
+        self._little.now += BLOCK_SECONDS * blocks
+        return super().mine(blocks)
+
+
+@pytest.fixture(scope="module", params=["here", *KINDS[1:]])
+def wallet(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param != "here":
+        with chain(request.param, folder) as funded:
+            yield funded
+        return
+    little = LittleChain(folder / "chain")
+    wallet = WalletHere(little)
+    wallet.fund()
+    yield wallet
+    little.close()
+
 
 ATTESTED = 20_000_000
 """Cents: twice the strike, so that the contract is worth half of its collateral, and its holder has sold for less."""
@@ -170,6 +199,54 @@ def test_whoever_brought_a_coin_takes_its_word_back_by_spending_it_and_the_old_c
     wallet.mine()
     assert wallet.confirmations(cet.transaction.txid) == 1
     assert cet.transaction.outputs[0].script == BUYER.script
+
+
+def test_a_desk_that_holds_back_what_all_have_signed_has_no_choice_left_once_the_holder_spent_its_coin(wallet):
+    """The desk and the newcomer are one: they would choose once the price is known. The deadline comes before that."""
+    reopens = funded(wallet, holder_coin=True).transfer()
+    _, _, signed = reopens.run()  # all parts are with the desk, which sends nothing and says nothing
+    (coin,) = reopens.holder_coins
+    wallet.node.send(back(BUYER, coin, fee=500))  # the deadline has passed, by the holder's own clock
+    wallet.mine()
+    mine_to(wallet, reopens.scene.expiry_height)
+    cet = old_cet(reopens)  # the price is known, and the position is worth more than it was sold for
+    with pytest.raises(InputsSpentError):
+        wallet.node.send(signed)
+    wallet.node.send(cet.transaction)
+    wallet.mine()
+    assert wallet.confirmations(cet.transaction.txid) == 1
+    assert cet.payout > PRICE
+
+
+def test_a_holder_that_brings_no_coin_has_no_way_back_from_such_a_desk(wallet):
+    """A hole that we know (docs/decisions/0068): whoever holds back what all have signed chooses after the fact."""
+    reopens = funded(wallet).transfer()
+    _, _, signed = reopens.run()
+    mine_to(wallet, reopens.scene.expiry_height)
+    wallet.node.send(signed)  # long after everybody's deadline, and the holder has not settled yet
+    wallet.mine()
+    assert wallet.node.unspent(signed.outpoint(1)).output.value == PRICE
+    with pytest.raises(InputsSpentError):
+        wallet.node.send(old_cet(reopens).transaction)
+
+
+def test_without_the_holders_part_nobody_can_make_the_transfer_whatever_they_have_together(wallet):
+    """The newcomer, the seller and the desk are one. The holder has named its price and given its nonce: no more."""
+    reopens = funded(wallet, holder_coin=True).transfer()
+    signing = Signing(reopens)
+    for step in (signing.presign, signing.secure, signing.coins, signing.key_path):
+        step()
+    theirs = signing.partials[1]
+    for forged in (theirs, bytes(32), b"\x01" * 32):
+        signing.partials = [forged, theirs]
+        with pytest.raises(WrongSignatureError) as error:
+            signing.finish()
+        assert error.value.party == "buyer"
+    made = signing.reopened.splice.transaction
+    for index, witness in signing.witnesses.items():
+        made = made.with_witness(index, witness)
+    with pytest.raises(TxRejectedError):
+        wallet.node.send(made.with_witness(0, [bytes(64)]))
 
 
 def test_a_transfer_that_waits_is_sped_up_by_a_child_of_whoever_it_pays(wallet):
