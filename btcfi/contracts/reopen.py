@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import DUST_P2TR, SatsPerKvb
@@ -36,21 +36,20 @@ from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.cooperative import KeyPath
 from btcfi.contracts.execution import ExecutionPlan, check_presignatures, presign
 from btcfi.contracts.mandate import Authority
-from btcfi.contracts.messages import MAX_COINS, ContractTerms, Offer, Party, Role, contract_id
-from btcfi.contracts.option import OptionContract, WrongSignatureError
+from btcfi.contracts.messages import COIN, COINS, MAX_COINS, ContractTerms, Offer, Party, Role, contract_id, encode_coin
+from btcfi.contracts.option import Funding, OptionContract, WrongSignatureError
 from btcfi.contracts.setup import Agreement, CoinNotTheirsError, SetupPolicy
 from btcfi.contracts.splice import Owner, SeenCoin, Splice, Stake, build_splice, check_coins
 from btcfi.contracts.watch import FINAL_DEPTH
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError
-from btcfi.hashes import tagged_hash
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
-from btcfi.units import Hash32, Height, Sats, UnixSeconds
+from btcfi.records import Rule, hexadecimal, one_of, optional, record, whole
+from btcfi.units import MAX_MONEY_SATS, Hash32, Height, Sats, Txid, UnixSeconds
 
 LAST_BLOCKS: Final = 12
 """Before the expiry height, in which nothing is reopened: two hours, in which it confirms before the old contract can
 be settled. Source: findings on splices, section 4."""
 
-_TAG: Final = "BTCFi/contract/reopened/v1"
 _ROLES: Final = {Owner.SELLER: Role.SELLER, Owner.HOLDER: Role.BUYER, Owner.NEWCOMER: Role.BUYER}
 
 
@@ -104,6 +103,26 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """From what a contract came that a reopening funded: with its offer and the answer, its statement."""
+
+    old: Coin
+    leaving: Leaving | None
+    dues: dict[Owner, int]
+    payer: Owner
+    valid_until: UnixSeconds
+
+    def statement(self, offer: Offer, buyer: Party) -> Statement:
+        """Return the statement of a contract that came from it. Raises InvalidInputError for a buyer's offer."""
+        if offer.role is not Role.SELLER:
+            raise InvalidInputError("offer.role", offer.role.value, "seller, of a contract that was reopened")
+        return Statement(
+            old=self.old, terms=offer.terms, seller=offer.party, buyer=buyer, leaving=self.leaving, dues=self.dues,
+            payer=self.payer, valid_until=self.valid_until,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """Everything that fixes a reopening; who has it computes the same bytes."""
 
@@ -143,6 +162,18 @@ class Statement:
     def owners(self) -> tuple[Owner, ...]:
         """Everybody who has a part in it."""
         return tuple(Owner) if self.leaves else (Owner.SELLER, Owner.HOLDER)
+
+    @property
+    def offer(self) -> Offer:
+        """The seller's half as an offer, which the buyer's half answers: so the new contract has a name like any."""
+        return Offer(terms=self.terms, role=Role.SELLER, party=self.seller)
+
+    @property
+    def origin(self) -> Origin:
+        """What there is of it beyond the new contract's offer and its answer."""
+        return Origin(
+            old=self.old, leaving=self.leaving, dues=dict(self.dues), payer=self.payer, valid_until=self.valid_until
+        )  # fmt: skip
 
     def stakes(self) -> dict[Owner, Stake]:
         """Return each owner's part of the transaction: of those that get, bring or pay something."""
@@ -205,7 +236,7 @@ class Reopened:
     """What all compute from one statement: the transaction, and every CET of the new contract."""
 
     id: Hash32
-    """Of the new contract."""
+    """Of the new contract, as any contract has it: its terms and both halves. The transaction has a txid of its own."""
     statement: Statement
     splice: Splice
     plan: ExecutionPlan
@@ -214,6 +245,19 @@ class Reopened:
     def terms(self) -> ContractTerms:
         """The new contract's."""
         return self.statement.terms
+
+    def agreement(self) -> Agreement:
+        """Return it as whoever watches and settles the new contract has any: this transaction is its funding.
+
+        Nobody signs a funding by it: the old collateral stands among the seller's inputs, and a leaving holder's coins
+        among the buyer's.
+        """
+        splice = self.splice
+        funding = Funding(
+            transaction=splice.transaction, spent=splice.spent, seller_inputs=1 + len(self.statement.seller.coins),
+            fee=splice.fee, seller_fee=splice.fees.get(Owner.SELLER, Sats(0)),
+        )  # fmt: skip
+        return Agreement(id=self.id, terms=self.terms, funding=funding, plan=self.plan, offering=Role.SELLER)
 
 
 def reopen(
@@ -242,9 +286,7 @@ def reopen(
         contract=contract, funding=splice.outpoint, buckets=buckets, announcements=terms.announcements,
         threshold=terms.threshold, cet_fee=terms.cet_fee, shared_points=points,
     )  # fmt: skip
-    # the txid has the old contract, every coin and every amount; terms and parties are in the name of an offer
-    halves = contract_id(Offer(terms=terms, role=Role.SELLER, party=statement.seller), statement.buyer)
-    name = tagged_hash(_TAG, splice.transaction.txid + halves)
+    name = contract_id(statement.offer, statement.buyer)
     return Reopened(id=name, statement=statement, splice=splice, plan=plan)
 
 
@@ -304,8 +346,15 @@ class Moment:
 class Secured:
     """That an owner has checked every signature of the other side of the new contract; ``secure`` makes it."""
 
+    txid: Txid
+    """Of the transaction whose output these signatures spend."""
     id: Hash32
     owner: Owner
+
+    @classmethod
+    def of(cls, reopened: Reopened, owner: Owner) -> Secured:
+        """Return it of a reopening. Only who has checked the signatures may."""
+        return cls(txid=reopened.splice.transaction.txid, id=reopened.id, owner=owner)
 
 
 def check_word(reopened: Reopened, word: Word) -> None:
@@ -411,7 +460,7 @@ def secure(reopened: Reopened, owner: Owner, presignatures: bytes) -> Secured:
     if owner not in (Owner.SELLER, reopened.statement.buying):
         raise InvalidInputError("owner", f"the {owner.value}, who leaves", "a side of the new contract")
     check_presignatures(reopened.plan, _ROLES[owner].other.value, presignatures)
-    return Secured(id=reopened.id, owner=owner)
+    return Secured.of(reopened, owner)
 
 
 def sign_coins(
@@ -481,7 +530,7 @@ class Reopening:
         checked too. Raises NotSecuredError, WrongSignatureError naming whose part is wrong or missing.
         """
         for owner in (Owner.SELLER, self.reopened.statement.buying):
-            if Secured(id=self.reopened.id, owner=owner) not in secured:
+            if Secured.of(self.reopened, owner) not in secured:
                 raise NotSecuredError(owner)
         signed = self.reopened.splice.transaction
         for index in range(1, len(signed.inputs)):
@@ -573,5 +622,41 @@ def _check_terms(said: ContractTerms, agreed: ContractTerms | None) -> None:
 
 
 def _check_secured(reopened: Reopened, word: Word, secured: Secured | None) -> None:
-    if not word.leaves and secured != Secured(id=reopened.id, owner=word.owner):
+    if not word.leaves and secured != Secured.of(reopened, word.owner):
         raise NotSecuredError(word.owner)
+
+
+# ---- writing and reading
+
+
+def encode_leaving(leaving: Leaving) -> dict[str, Any]:
+    """Return a leaving holder's half as JSON."""
+    return {"script": leaving.script.hex(), "coins": [encode_coin(coin) for coin in leaving.coins]}
+
+
+def encode_origin(origin: Origin) -> dict[str, Any]:
+    """Return an origin as JSON."""
+    return {
+        "old": encode_coin(origin.old),
+        "leaving": None if origin.leaving is None else encode_leaving(origin.leaving),
+        "dues": {owner.value: due for owner, due in origin.dues.items()},
+        "payer": origin.payer.value,
+        "valid_until_unix": origin.valid_until,
+    }
+
+
+LEAVING: Final = record(Leaving, script=hexadecimal(), coins=COINS)
+"""A leaving holder's half in a message."""
+
+_DUE: Final = whole(-MAX_MONEY_SATS, MAX_MONEY_SATS)
+
+_ORIGIN: Final = record(
+    Origin, exact=True, old=COIN, leaving=optional(LEAVING),
+    dues=Rule(lambda value: {Owner(name): _DUE(due) for name, due in value.items()}, "owners with satoshis"),
+    payer=one_of(Owner), valid_until="valid_until_unix",
+)  # fmt: skip
+
+
+def decode_origin(value: object) -> Origin:
+    """Return the origin of a JSON value. Raises InvalidInputError naming the field."""
+    return _ORIGIN.read(value, "reopened")

@@ -17,7 +17,6 @@ from typing import Any, Final
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.messages import (
     COIN,
-    COINS,
     PARTY,
     Order,
     Party,
@@ -27,7 +26,7 @@ from btcfi.contracts.messages import (
     encode_order,
     encode_party,
 )
-from btcfi.contracts.reopen import Leaving, Statement, transfer_of
+from btcfi.contracts.reopen import LEAVING, Leaving, Statement, encode_leaving, transfer_of
 from btcfi.errors import InvalidInputError
 from btcfi.market.transfer import TransferDeal
 from btcfi.market.transferring import Ready, Round, Said
@@ -82,11 +81,6 @@ def encode_word(take_id: Hash32, said: Round, word: Said) -> dict[str, Any]:
     return head | {"partial": word.hex()}
 
 
-def encode_leaving(leaving: Leaving) -> dict[str, Any]:
-    """Return a leaving holder's half as JSON."""
-    return {"script": leaving.script.hex(), "coins": [encode_coin(coin) for coin in leaving.coins]}
-
-
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
     found = {int(index): tuple(unhex(item) for item in items) for index, items in value.items()}
     if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
@@ -118,8 +112,7 @@ class _Partial:
 
 
 _HEAD: Final = record(_Head, take_id=HASH)
-_LEAVING: Final = record(Leaving, script=hexadecimal(), coins=COINS)
-_HALF: Final = record(_Half, party=PARTY, leaving=_LEAVING, may_lack=("party", "leaving"))
+_HALF: Final = record(_Half, party=PARTY, leaving=LEAVING, may_lack=("party", "leaving"))
 _PRESIGNED: Final = record(_Presigned, presignatures=("cet_adaptor_signatures", BASE64))
 _READY: Final = record(
     Ready, witnesses=Rule(_witnesses, "input numbers with lists of hex"), nonce=optional(hexadecimal(66))
@@ -178,7 +171,7 @@ class _Statement:
 
 
 _STATEMENT: Final = record(
-    _Statement, exact=True, old=COIN, terms=OBJECT, seller=PARTY, newcomer=PARTY, leaving=_LEAVING
+    _Statement, exact=True, old=COIN, terms=OBJECT, seller=PARTY, newcomer=PARTY, leaving=LEAVING
 )
 
 

@@ -201,7 +201,7 @@ class Transfer:
         for owner in OWED[Round.READY]:
             witnesses |= self._ready(owner).witnesses
         parts = [self._bytes(Round.HOLDER, Owner.HOLDER), self._bytes(Round.SELLER, Owner.SELLER)]
-        secured = [Secured(id=reopened.id, owner=owner) for owner in OWED[Round.PRESIGNED]]  # ``hear`` has checked both
+        secured = [Secured.of(reopened, owner) for owner in OWED[Round.PRESIGNED]]  # ``hear`` has checked both
         return self._path().finish(self.nonces(), parts, witnesses, secured)
 
     # ---- what a word is checked for

@@ -1,5 +1,6 @@
 """Transfer and roll in one transaction: what each side compares before it signs, and who can do what to whom."""
 
+import json
 from dataclasses import fields, replace
 
 import pytest
@@ -15,7 +16,7 @@ from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts import reopen
 from btcfi.contracts.buckets import ToleranceRule
 from btcfi.contracts.mandate import Bounds, CloseRule, OutsideMandateError
-from btcfi.contracts.messages import ContractTerms
+from btcfi.contracts.messages import ContractTerms, Role, contract_id
 from btcfi.contracts.option import WrongSignatureError
 from btcfi.contracts.reopen import (
     Held,
@@ -151,7 +152,7 @@ def attempts(scene, reopened, victim, **changes):
     """Every signature that an owner can be asked for, by its own word."""
     word, right = scene.word(victim), changes.get("right") or scene.right()
     moment = changes.get("moment") or scene.moment(reopened)
-    secured = reopen.Secured(id=reopened.id, owner=victim)
+    secured = reopen.Secured.of(reopened, victim)
     tries = []
     if not word.leaves:
         tries.append(
@@ -443,12 +444,33 @@ def test_a_party_of_a_script_that_no_node_relays_or_an_announcement_of_nobodys_i
         transfer.agreed(terms(statement, announcements=(forged,)))
 
 
-def test_what_a_contract_is_called_has_every_amount_and_every_half_in_it(transfer):
+def test_two_transfers_have_two_transactions_and_two_contracts_two_names(transfer):
     first, statement = transfer.agreed(), transfer.statement
     dearer = transfer.agreed(dues(statement, holder=1, newcomer=-1))
     elsewhere = transfer.agreed(replace(statement, buyer=replace(statement.buyer, payout_script=SELLER.script)))
     assert elsewhere.splice.transaction.txid == first.splice.transaction.txid
-    assert len({first.id, dearer.id, elsewhere.id}) == 3
+    assert elsewhere.id != first.id
+    assert dearer.splice.transaction.txid != first.splice.transaction.txid
+    made = {reopen.Secured.of(one, Owner.SELLER) for one in (first, dearer, elsewhere)}
+    assert len(made) == 3  # what was checked of one secures nobody in another
+
+
+def test_a_contract_that_came_from_a_reopening_is_computed_from_its_offer_its_answer_and_its_origin(all_bring):
+    for scene in (all_bring, Reopens().roll()):
+        reopened, statement = scene.agreed(), scene.statement
+        origin = reopen.decode_origin(json.loads(json.dumps(reopen.encode_origin(statement.origin))))
+        assert origin == statement.origin
+        again = scene.agreed(origin.statement(statement.offer, statement.buyer))
+        assert (again.id, again.splice.transaction) == (reopened.id, reopened.splice.transaction)
+        agreement = reopened.agreement()
+        assert agreement.funding.outpoint == reopened.plan.funding
+        assert agreement.id == contract_id(statement.offer, statement.buyer)
+        with pytest.raises(InvalidInputError):
+            origin.statement(replace(statement.offer, role=Role.BUYER), statement.buyer)
+    good = reopen.encode_origin(all_bring.statement.origin)
+    for bad in ({**good, "payer": "desk"}, {**good, "dues": {"desk": 1}}, {**good, "more": 1}, {**good, "old": {}}):
+        with pytest.raises(InvalidInputError):
+            reopen.decode_origin(bad)
 
 
 def test_more_coins_than_a_version_3_transaction_holds_or_a_party_may_bring_are_refused():
