@@ -44,7 +44,7 @@ from btcfi.contracts.watch import FINAL_DEPTH
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError
 from btcfi.oracle.announcement import DigitPoints, OracleEvent
 from btcfi.records import Rule, hexadecimal, one_of, optional, record, whole
-from btcfi.units import MAX_MONEY_SATS, Hash32, Height, Sats, Txid, UnixSeconds
+from btcfi.units import MAX_MONEY_SATS, Hash32, Height, Sats, Txid, UnixSeconds, display_txid
 
 LAST_BLOCKS: Final = 12
 """Before the expiry height, in which nothing is reopened: two hours, in which it confirms before the old contract can
@@ -111,6 +111,11 @@ class Origin:
     dues: dict[Owner, int]
     payer: Owner
     valid_until: UnixSeconds
+
+    @property
+    def price(self) -> Sats:
+        """What a newcomer has paid for it; 0 where nobody came."""
+        return Sats(max(-self.dues.get(Owner.NEWCOMER, 0), 0))
 
     def statement(self, offer: Offer, buyer: Party) -> Statement:
         """Return the statement of a contract that came from it. Raises InvalidInputError for a buyer's offer."""
@@ -548,6 +553,18 @@ def check_coin_witness(reopened: Reopened, index: int, witness: Sequence[bytes])
         owner = splice.owner_of(index)
         party = owner.value if owner else "contract"
         raise WrongSignatureError(party=party, what=f"input {index} of the reopening", problem=e.problem) from e
+
+
+def check_signed(reopened: Reopened, transaction: Transaction) -> None:
+    """Check that a transaction is this reopening, signed by all. Raises InvalidInputError, WrongSignatureError."""
+    splice = reopened.splice
+    _same("transaction", display_txid(transaction.txid), display_txid(splice.transaction.txid))
+    for index, txin in enumerate(transaction.inputs):
+        if index:
+            check_coin_witness(reopened, index, txin.witness)
+    key, signature = splice.spent[0].script[2:], transaction.inputs[0].witness
+    if len(signature) != 1 or not secp256k1.schnorr_verify(key, splice.sighash(), signature[0]):
+        raise WrongSignatureError(party="one of the old sides", what="the reopening")
 
 
 # ---- which of the two contracts counts

@@ -41,6 +41,7 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
+from btcfi.contracts.reopen import Origin, decode_origin, encode_origin
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
@@ -121,6 +122,9 @@ class PartyContract:
     """From this second of our own clock on nothing of it is signed that was not signed before. None: no such time."""
     policy: SetupPolicy | None = None
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
+    reopened: Origin | None = None
+    """Of a contract that another one's collateral funds: from what it came. Then ``funding`` is that transaction, which
+    its owners have signed by parts, and no step of an ordinary funding is taken of it."""
     buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
     seen: _Seen | None = field(default=None, compare=False, repr=False)
@@ -336,6 +340,7 @@ class PartyStore:
             "order": contract.order,
             "firm_offer": contract.firm_offer,
             "sign_by": contract.sign_by,
+            "reopened": _if(contract.reopened, encode_origin),
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
@@ -521,10 +526,12 @@ _CONTRACT: Final = record(
         "asked_knowing",
         "firm_offer",
         "sign_by",
+        "reopened",
         "seen",
     ),
     seen=Rule(lambda _: None, "nothing"),
     policy=optional(_POLICY),
+    reopened=optional(Rule(decode_origin, "what it came from")),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
     sign=optional(Rule(decode_sign, "a sign message")),

@@ -11,24 +11,12 @@ from btcfi.contracts.settle import complete_cet
 from btcfi.contracts.splice import CoinMissingError, Owner, check_coins
 from btcfi.oracle.attestation import attest
 from btcfi.units import CentsPerBtc, Sats
-from tests.support.chain import KINDS, Wallet, chain
+from tests.support.chain import KINDS, chain
 from tests.support.contracts import BUYER, COARSE, ORACLES, SELLER, MemoryLedger, Scene
-from tests.support.little_chain import BLOCK_SECONDS, LittleChain
+from tests.support.little_chain import wallet_here
 from tests.support.reopening import NEWCOMER, PRICE, SELLER_NEXT, WALLETS, Reopens, Signing
 
 pytestmark = pytest.mark.integration
-
-
-class WalletHere(Wallet):
-    """The wallet of a chain inside this process, whose clock goes on with its blocks."""
-
-    def __init__(self, little):
-        super().__init__(little.node)
-        self._little = little
-
-    def mine(self, blocks=1):
-        self._little.now += BLOCK_SECONDS * blocks
-        return super().mine(blocks)
 
 
 @pytest.fixture(scope="module", params=["here", *KINDS[1:]])
@@ -38,11 +26,8 @@ def wallet(request, tmp_path_factory):
         with chain(request.param, folder) as funded:
             yield funded
         return
-    little = LittleChain(folder / "chain")
-    wallet = WalletHere(little)
-    wallet.fund()
-    yield wallet
-    little.close()
+    with wallet_here(folder) as funded:
+        yield funded
 
 
 ATTESTED = 20_000_000
