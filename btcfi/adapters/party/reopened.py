@@ -8,6 +8,8 @@ more, and a reorganisation brings it back.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin.transaction import Transaction
@@ -15,6 +17,18 @@ from btcfi.contracts import watch
 from btcfi.contracts.messages import Accept, Role, Sign
 from btcfi.contracts.reopen import Reopened, check_signed
 from btcfi.contracts.setup import SetupPolicy
+from btcfi.errors import ConflictError
+from btcfi.units import Txid, display_txid
+
+
+class AnotherEndError(ConflictError):
+    """A second end of a contract, a close or a transfer, while a first one that we have signed may be finished."""
+
+    def __init__(self, contract: str, txid: Txid) -> None:
+        super().__init__(
+            f"contract {contract[:16]}: we have signed another end of it, {display_txid(txid)}; that one counts"
+        )
+        self.contract, self.txid = contract, txid
 
 
 def keep_new(
@@ -42,18 +56,30 @@ def keep_new(
         return contract
 
 
-def note_end(store: PartyStore, name: str, reopened: Reopened) -> PartyContract:
+def note_end(
+    store: PartyStore, name: str, reopened: Reopened, *, over: Collection[Txid] = ()
+) -> PartyContract:  # fmt: skip
     """Have the old contract know this transaction as an end of its own, before its key path is signed.
 
-    name: of the old contract. Nothing of it is dropped: until a block has that transaction it is settled as ever.
+    name: of the old contract. Nothing of it is dropped: until a block has that transaction it is settled as ever. From
+    here on our desk signs no close of it. over: ends that we have signed and nobody can finish any more. Raises
+    AnotherEndError while there is any other: whoever has two signed ends of one contract chooses between them.
     """
     with store.alone():
         contract = store.load(name)
         txid = reopened.splice.transaction.txid
-        if txid not in contract.closes:
-            contract.closes = (*contract.closes, txid)
+        if others := {*contract.closes, *contract.reopenings} - {txid, *over}:
+            raise AnotherEndError(name, min(others))
+        if txid not in contract.reopenings:
+            contract.reopenings = (*contract.reopenings, txid)
             store.save(contract)
         return contract
+
+
+def check_not_reopened(contract: PartyContract) -> None:
+    """Refuse another end of a contract of which we have signed a part of a reopening. Raises AnotherEndError."""
+    if contract.reopenings:
+        raise AnotherEndError(contract.offer.id.hex(), contract.reopenings[-1])
 
 
 def keep_signed(store: PartyStore, reopened: Reopened, transaction: Transaction) -> PartyContract:

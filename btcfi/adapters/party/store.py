@@ -114,6 +114,9 @@ class PartyContract:
     """How many attestations of its event it knew then."""
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
+    reopenings: tuple[Txid, ...] = ()
+    """Transactions that put its collateral into another contract, of which this party has signed a part, or is about
+    to: they are ends of it like closes, and beside one no close is signed."""
     order: str = ""
     """Which order or bid of the owner's this contract answers: one that is read twice is answered once."""
     firm_offer: str = ""
@@ -337,6 +340,7 @@ class PartyStore:
             "asked_at": contract.asked_at,
             "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
+            "reopenings": [display_txid(txid) for txid in contract.reopenings],
             "order": contract.order,
             "firm_offer": contract.firm_offer,
             "sign_by": contract.sign_by,
@@ -527,6 +531,7 @@ _CONTRACT: Final = record(
         "firm_offer",
         "sign_by",
         "reopened",
+        "reopenings",
         "seen",
     ),
     seen=Rule(lambda _: None, "nothing"),
@@ -546,6 +551,7 @@ _CONTRACT: Final = record(
     closing=optional(Rule(decode_close_request, "a close request")),
     asked_at=optional(WHOLE),
     closes=listed(_TXID),
+    reopenings=listed(_TXID),
     buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
 )
 

@@ -6,7 +6,7 @@ import pytest
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.party.agreements import ReopenedError
-from btcfi.adapters.party.reopened import keep_new, keep_signed, note_end
+from btcfi.adapters.party.reopened import AnotherEndError, keep_new, keep_signed, note_end
 from btcfi.bitcoin.address import decode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts import reopen
@@ -263,3 +263,27 @@ def test_what_a_newcomer_can_lose_is_its_price_and_counts_so_against_its_mandate
     three.sign()
     authority = three.newcomer._authority()
     assert authority.situation.exposure == PRICE
+
+
+def test_of_one_contract_a_side_signs_no_close_beside_a_transfer_and_no_transfer_beside_a_close(three):
+    asked = {"payout": Sats(1_000_000), "rate": SatsPerKvb(2_000)}
+    request = three.seller.request_close(three.old, **asked)
+    note_end(three.store("seller"), three.old, three.reopened)  # a request is no signature yet
+    answer = three.buyer.answer_close(request, payout=asked["payout"])  # the buyer's part of a close is out
+    with pytest.raises(AnotherEndError) as error:
+        note_end(three.store("buyer"), three.old, three.reopened)
+    (close,) = three.store("buyer").load(three.old).closes
+    assert error.value.txid == close
+    txid = three.reopened.splice.transaction.txid
+    with pytest.raises(AnotherEndError) as error:  # the seller finishes no close beside the transfer
+        three.seller.finish_close(answer)
+    assert error.value.txid == txid
+    for ask in (
+        lambda: three.seller.closes.check_live(three.store("seller").load(three.old)),
+        lambda: three.seller.request_close(three.old, **asked),
+    ):
+        with pytest.raises(AnotherEndError):
+            ask()
+    note_end(three.store("buyer"), three.old, three.reopened, over=[close])  # once it can be finished no more
+    note_end(three.store("buyer"), three.old, three.reopened, over=[close])
+    assert three.store("buyer").load(three.old).reopenings == (txid,)
