@@ -161,6 +161,15 @@ def test_a_newcomer_takes_the_terms_of_the_offer_to_the_last_one(three):
         assert error.value.field == field
 
 
+def test_each_word_is_as_narrow_as_its_deal(three, stages):
+    """To the satoshi for who is paid or keeps what it has; for who pays, the fee of this transaction and dust."""
+    done = stages[None]
+    splice, words = done.reopened.splice, {owner: three.word_of(owner, done.statement()) for owner in Owner}
+    for owner in (Owner.SELLER, Owner.HOLDER):
+        assert words[owner].least == splice.net(owner)
+    assert 0 <= splice.net(Owner.NEWCOMER) - words[Owner.NEWCOMER].least <= 330
+
+
 # ---- the desk lies to one of the three
 
 
