@@ -3,16 +3,17 @@
 import pytest
 
 from btcfi.adapters.chain.node import InputsSpentError, TxRejectedError
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import TRUC_VERSION, Transaction, TxIn, TxOut
 from btcfi.contracts import watch
 from btcfi.contracts.option import WrongSignatureError, build_refund, complete_settlement, sign_settlement
 from btcfi.contracts.reopen import Stage, stage_of, undone_by
-from btcfi.contracts.settle import complete_cet
+from btcfi.contracts.settle import build_child, complete_cet
 from btcfi.contracts.splice import CoinMissingError, Owner, check_coins
 from btcfi.oracle.attestation import attest
 from btcfi.units import CentsPerBtc, Sats
 from tests.support.chain import KINDS, chain
-from tests.support.contracts import BUYER, COARSE, ORACLES, SELLER, MemoryLedger, Scene
+from tests.support.contracts import BUYER, COARSE, ORACLES, PROOF_ROOT, SELLER, MemoryLedger, Scene
 from tests.support.little_chain import wallet_here
 from tests.support.reopening import NEWCOMER, PRICE, SELLER_NEXT, WALLETS, Reopens, Signing
 
@@ -34,7 +35,7 @@ ATTESTED = 20_000_000
 """Cents: twice the strike, so that the contract is worth half of its collateral, and its holder has sold for less."""
 
 
-def funded(wallet, *, holder_coin=False, blocks=4):
+def funded(wallet, *, holder_coin=False, blocks=4, **options):
     """A contract in a block, and a newcomer with a coin."""
     here = wallet.node.block_count() + 5
     scene = Scene(
@@ -45,7 +46,7 @@ def funded(wallet, *, holder_coin=False, blocks=4):
     reopens = Reopens(
         scene=scene, newcomer_coins=tuple(wallet.coins_for(NEWCOMER.script, [800_000])),
         holder_coins=tuple(wallet.coins_for(BUYER.script, [50_000])) if holder_coin else (),
-        height=here, last_blocks=0,
+        height=here, last_blocks=0, **options,
     )  # fmt: skip
     wallet.node.send(reopens.old_funding)
     wallet.mine()
@@ -147,6 +148,24 @@ def test_a_signed_transfer_that_waits_is_overtaken_by_the_old_settlement_once_th
             wallet.node.send(dead)
     newcomer_coin = reopens.newcomer_coins[0]
     assert wallet.node.unspent(newcomer_coin.outpoint).output == newcomer_coin.output  # its money is where it was
+
+
+def test_a_transfer_that_pays_more_than_the_old_settlement_is_overtaken_by_it_and_its_child_together(wallet):
+    """A dear fee rate is no protection once the price is known: who gains by the old settlement adds a child to it."""
+    reopens = funded(wallet, rate=20_000).transfer()
+    _, _, signed = reopens.run()
+    (coin,) = wallet.coins_for(BUYER.script, [200_000])
+    mine_to(wallet, reopens.scene.expiry_height)
+    wallet.node.send(signed)
+    cet = old_cet(reopens)
+    with pytest.raises(TxRejectedError):
+        wallet.node.send(cet.transaction)  # alone it pays less than what waits
+    child = build_child(cet, coin, change_script=BUYER.script, rate=SatsPerKvb(40_000), proof_root=PROOF_ROOT)
+    paid = child.transaction.with_witness(1, [BUYER.sign_input(child.transaction, 1, child.spent)])
+    wallet.node.send_package([cet.transaction, paid])
+    assert signed.txid not in wallet.node.pool()
+    wallet.mine()
+    assert wallet.confirmations(cet.transaction.txid) == 1
 
 
 def test_a_block_may_hold_the_old_settlement_though_the_pool_has_the_transfer(wallet):
