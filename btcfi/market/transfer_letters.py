@@ -30,7 +30,7 @@ from btcfi.contracts.reopen import LEAVING, Leaving, Statement, encode_leaving, 
 from btcfi.errors import InvalidInputError
 from btcfi.market.transfer import TransferDeal
 from btcfi.market.transferring import Ready, Round, Said
-from btcfi.records import BASE64, HASH, OBJECT, TEXT, Rule, hexadecimal, optional, record, unhex
+from btcfi.records import BASE64, HASH, OBJECT, TEXT, Rule, hexadecimal, listed, optional, record, unhex
 from btcfi.units import Hash32
 
 VERSION: Final = 1
@@ -81,8 +81,12 @@ def encode_word(take_id: Hash32, said: Round, word: Said) -> dict[str, Any]:
     return head | {"partial": word.hex()}
 
 
+_ITEMS: Final = listed(hexadecimal(), 2)
+"""Of one witness: a signature, or one and its key."""
+
+
 def _witnesses(value: Mapping[str, list[str]]) -> dict[int, tuple[bytes, ...]]:
-    found = {int(index): tuple(unhex(item) for item in items) for index, items in value.items()}
+    found = {int(index): _ITEMS(items) for index, items in value.items()}
     if [str(index) for index in found] != list(value) or not all(0 <= index <= _MAX_INDEX for index in found):
         raise ValueError("an input's number is in other digits than 0-9, or no transaction has so many inputs")
     return found
@@ -214,7 +218,7 @@ class _Over:
 def _transaction(value: object) -> Transaction:
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004 - what a rule raises
-    return parse_transaction(bytes.fromhex(value))
+    return parse_transaction(unhex(value))
 
 
 _DONE: Final = record(_Done, transaction=Rule(_transaction, "a transaction, as hex"))
