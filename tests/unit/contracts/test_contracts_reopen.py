@@ -523,6 +523,13 @@ def test_an_owner_is_never_paid_less_than_dust_of_what_it_is_owed_because_it_bro
     assert error.value.field == "holder's due"
 
 
+def test_dues_of_somebody_who_has_no_part_in_it_are_refused():
+    statement = Reopens().roll().statement
+    with pytest.raises(InvalidInputError) as error:
+        replace(statement, dues={**statement.dues, Owner.NEWCOMER: 0}).stakes()
+    assert error.value.field == "dues"
+
+
 def test_a_roll_of_more_than_the_contract_is_worth_is_refused():
     for payout in (-1, COLLATERAL + 1):
         with pytest.raises(InvalidInputError) as error:
@@ -613,7 +620,7 @@ def test_who_leaves_pre_signs_nothing_and_a_newcomer_signs_no_key_path(transfer)
     nonce = signing.path.nonce(BUYER_SECRET, bytes([9]) * 32)
     with pytest.raises(InvalidInputError):
         signing.path.sign(
-            transfer.word(Owner.NEWCOMER), BUYER_SECRET, nonce, signing.public,
+            transfer.word(Owner.NEWCOMER), BUYER_SECRET, nonce, [nonce.public, signing.public[1]],
             secured=signing.secured[Owner.NEWCOMER], authority=signing.right, moment=signing.moment,
         )  # fmt: skip
 
