@@ -1,7 +1,7 @@
 # One image for every process of a deployment: docker build -t btcfi . (or `make image`, which needs no daemon)
 # Built from the lock file alone; what runs has no compiler, no pip cache, no root and needs no writable file but /data and /tmp.
 
-# any Debian with Python 3.11 or newer and its venv module
+# any Debian with Python 3.11, 3.12 or 3.13 and its venv module
 ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build

@@ -100,6 +100,7 @@ class Deployment(BaseSettings):
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
     desk_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "desk.key")
+    webhooks: bool = True
     oracles: Texts = ()
     minute_events: bool = False
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")

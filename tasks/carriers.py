@@ -22,7 +22,7 @@ from btcfi.adapters.store.market.tables import Carrier as Kind
 from btcfi.adapters.store.spine.database import Store
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES, Role
 from btcfi.documents import parse_json
-from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
 from btcfi.market.letter import (
     Letter,
     SignedLetter,
@@ -39,6 +39,14 @@ Json = dict[str, Any]
 
 MAX_LETTER_BYTES: Final = MAX_MESSAGE_BYTES + (1 << 16)
 """Of one letter, opened."""
+
+
+class OtherDeskKeyError(RetryableError):
+    """This process has another key than the one that accounts have joined by: what it wrote or read would be lost."""
+
+    def __init__(self, ours: str) -> None:
+        super().__init__(f"accounts have joined by another desk key than {ours[:16]}, which is here; put theirs back")
+        self.ours = ours
 
 
 class Carrier(Protocol):
@@ -145,11 +153,19 @@ class Carriers:
             rows = carrying.folder_accounts(session)
         self.folder_accounts = {row.id: FolderCarrier(here.deployment.parties_dir / row.name) for row in rows}
         self._addresses: dict[str, Address] = {}
+        self._desk: DeskKey | None = None
 
     @property
     def desk(self) -> DeskKey:
-        """The service's key. Raises NotFoundError, InvalidInputError."""
-        return desk_key(os.getpid(), self._here.deployment)
+        """The service's key. Raises NotFoundError, InvalidInputError, OtherDeskKeyError."""
+        if self._desk is None:
+            key = desk_key(os.getpid(), self._here.deployment)
+            with self._here.store.reading() as session:
+                named = carrying.named_desks(session)
+            if named and (ours := key.public.desk_key.hex()) not in named:
+                raise OtherDeskKeyError(ours)
+            self._desk = key
+        return self._desk
 
     def folders(self) -> list[Folder]:
         """Return every folder of this machine."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from btcfi.adapters.chain.pool import asking_rate
-from btcfi.adapters.store.market import carrying
+from btcfi.adapters.store.market import carrying, letters
 from btcfi.adapters.store.market import closes as store
 from btcfi.adapters.store.market.closes import Moment
 from btcfi.adapters.store.market.tables import CloseRow
-from btcfi.adapters.store.spine.database import Session
 from btcfi.contracts.messages import Role
 from btcfi.errors import BtcfiError, RetryableError
 from btcfi.market import closing as messages
@@ -81,20 +82,34 @@ def tick(here: Context) -> None:
     if not (lapsed or lost or sent):
         return
     carriers = Carriers(here)
+    _ = carriers.desk  # before anything is ended that nobody would be told of
     for row in lapsed:
-        _end(here, carriers, row, "it has lapsed", now=now)
+        with _apart(row):
+            _end(here, carriers, row, "it has lapsed", now=now)
     for row in lost:
-        _end(here, carriers, row, "a block has spent the collateral otherwise", now=now, overtaken=True)
+        with _apart(row):
+            _end(here, carriers, row, "a block has spent the collateral otherwise", now=now, overtaken=True)
     for row, closed in sent:
         done = CloseDone(offer_id=hash32(bytes.fromhex(row.id)), transaction=closed)
-        _tell(here, carriers, row, messages.DONE, messages.encode_done(done))
+        with _apart(row):
+            _tell(here, carriers, row, messages.DONE, messages.encode_done(done))
+
+
+@contextmanager
+def _apart(row: CloseRow) -> Iterator[None]:
+    """Keep one close's trouble to itself, a folder that cannot be written for one: the others are told all the same."""
+    try:
+        yield
+    except Exception as e:  # noqa: BLE001 - whatever it is, it holds up no other close
+        log.warning("a close waits", option=row.option_id, reason=f"{type(e).__name__}: {e}")
 
 
 def _offered(here: Context, carriers: Carriers, word: Word) -> None:
     offer = messages.decode_offer(word.said.letter.body)
     _check_named(word, offer.id)
+    at = _moment(here)
     with here.work() as session:
-        store.offer_close(session, word.option_id, word.role, offer, at=_moment(here, session))
+        store.offer_close(session, word.option_id, word.role, offer, at=at)
         owners = carrying.owners_of(session, word.option_id)
     carriers.of(owners)[word.role.other].put(f"{word.name}.{word.kind}", word.said.letter.body, said=word.said)
 
@@ -102,8 +117,9 @@ def _offered(here: Context, carriers: Carriers, word: Word) -> None:
 def _answered(here: Context, carriers: Carriers, word: Word) -> None:
     take = messages.decode_take(word.said.letter.body)
     _check_named(word, take.offer_id)
+    at = _moment(here)
     with here.work() as session:
-        row = store.answer_close(session, word.option_id, word.role, take, at=_moment(here, session))
+        row = store.answer_close(session, word.option_id, word.role, take, at=at)
         go, owners = store.go_of(row), carrying.owners_of(session, word.option_id)
     carriers.of(owners)[word.role.other].put(f"{word.name}.{messages.GO}", go)
 
@@ -111,8 +127,9 @@ def _answered(here: Context, carriers: Carriers, word: Word) -> None:
 def _finished(here: Context, word: Word) -> None:
     last = messages.decode_last(word.said.letter.body)
     _check_named(word, last.offer_id)
+    at = _moment(here)
     with here.work() as session:
-        store.finish_close(session, word.option_id, word.role, last, at=_moment(here, session))
+        store.finish_close(session, word.option_id, word.role, last, at=at)
 
 
 def _check_named(word: Word, offer_id: Hash32) -> None:
@@ -120,12 +137,15 @@ def _check_named(word: Word, offer_id: Hash32) -> None:
     messages.check_named(f"{word.name}.{word.kind}", offer_id)
 
 
-def _moment(here: Context, session: Session) -> Moment:
+def _moment(here: Context) -> Moment:
+    """Return when it is now, asked of the node before the store is locked: a node that is slow holds up no other."""
     client = node(os.getpid())
     info = client.chain_info()
     preset = load_market_preset(here.deployment.market_preset).offers
+    with here.store.reading() as session:
+        market = here.market_now(session)
     return Moment(
-        now=here.now(), market=here.market_now(session), tip=info.height,
+        now=here.now(), market=market, tip=info.height,
         last_blocks=0 if info.chain == REGTEST else preset.last_blocks,
         least_rate=asking_rate(client, TARGET_BLOCKS),
     )  # fmt: skip
@@ -136,9 +156,11 @@ def _over(here: Context, carriers: Carriers, word: Word, problem: str) -> None:
     with here.store.reading() as session:
         row = store.find_close(session, word.option_id, word.name.partition(messages.MARK)[2])
         owners = carrying.owners_of(session, word.option_id)
+        account = None if owners is None else owners.of(word.role)
+        unread = account is not None and letters.leaves_unread(session, account)
     if row is not None:
         _end(here, carriers, row, problem, now=here.now())
-    elif (offer := _said_offer(word)) is not None:
+    elif not unread and (offer := _said_offer(word)) is not None:
         over = messages.encode_over(CloseOver(offer_id=offer.id, problem=problem))
         carriers.of(owners)[word.role].put(f"{word.name}.{messages.OVER}", over)
 
@@ -166,5 +188,6 @@ def _tell(here: Context, carriers: Carriers, row: CloseRow, kind: str, message: 
         owners = carrying.owners_of(session, row.option_id)
     name = messages.letter_name(row.option_id, hash32(bytes.fromhex(row.id)), kind)
     for box in carriers.of(owners).values():
-        if not box.holds(name):
-            box.put(name, message)
+        with _apart(row):  # of two sides, too
+            if not box.holds(name):
+                box.put(name, message)

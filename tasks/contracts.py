@@ -67,6 +67,9 @@ _NAMING: Final = ("offer", "accept", "sign")
 
 log = structlog.get_logger("btcfi.contracts")
 
+_published: Final[dict[int, tuple[str, str]]] = {}
+"""By process: behind which event and oracle it tells parties of attestations in the next look."""
+
 TAKE_SECONDS: Final = 10
 """After so long the rest of a party's outbox waits for the next look."""
 
@@ -525,12 +528,14 @@ def _say_refusals(
 def _publish(here: Context, carriers: Carriers) -> None:
     """Tell the two sides of each contract what was attested, once the service has settled or failed to."""
     with here.store.reading() as session:
-        said = attesting.published(session, now=here.now())
+        said = attesting.published(session, now=here.now(), after=_published.get(os.getpid(), attesting.FIRST))
         owners = carrying.owners_by_event(session, sorted({event for event, _ in said}))
         named = {(event, one.oracle_key): _attested(event, one.oracle_key) for event, one in said}
         mail = {(account, named[event, one.oracle_key]) for event, one in said for account in owners.get(event, ())
                 if account is not None and account not in carriers.folder_accounts}  # fmt: skip
         unwritten = carrying.unwritten(session, mail)
+    last = [(event, one.oracle_key.hex()) for event, one in said[attesting.AT_ONCE - 1 :]]
+    _published[os.getpid()] = last[0] if last else attesting.FIRST
     for event, attestation in said:
         name, message = named[event, attestation.oracle_key], encode_attestation(attestation)
         for_folders = [carriers.old[role] for role in Role] if None in owners.get(event, ()) else []

@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from celery import shared_task
 
+from btcfi.adapters.chain.node import ChainInfo
 from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.market import carrying, failing, letters, offers, requests, takes
 from btcfi.adapters.store.market.failing import Unfunded
 from btcfi.adapters.store.spine.database import Session
-from btcfi.errors import UnreachableError
-from btcfi.units import Height, UnixSeconds
+from btcfi.bitcoin.transaction import OutPoint
+from btcfi.errors import BtcfiError
+from btcfi.units import UnixSeconds
 from settings.market_preset import load_market_preset
 from tasks import closes, contracts
 from tasks.context import Context, context, node
@@ -28,12 +30,17 @@ KEEP_OFFERS_SECONDS: Final = 86_400
 """After an offer lapsed of which nothing was taken: a maker that quotes all day writes hundreds of thousands."""
 
 AT_MOST_PRUNED: Final = 100_000
-"""Offers that one hour forgets: 27 a second, posted for good."""
+"""Offers that one hour forgets, and requests: 27 a second, posted for good."""
 
 OURS: Final = 6
 """Times the seconds of a side, in which a take is checked or over: three turns of a side, and as much for us."""
 
 log = structlog.get_logger("btcfi.market")
+
+
+class _Prune(Protocol):
+    def __call__(self, session: Session, *, before: UnixSeconds) -> int:
+        """Forget some, and return how many."""
 
 
 LINGER_SECONDS: Final = 0.6
@@ -69,23 +76,23 @@ def prune() -> None:
     here = context()
     with here.store.transaction() as session:
         letters.prune(session, before=UnixSeconds(here.now() - KEEP_LETTERS_SECONDS))
-        requests.prune_requests(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
-    _forget_offers(here)
+    for forget in (requests.prune_requests, offers.prune_offers):
+        _forget(here, forget)
 
 
-def _forget_offers(here: Context) -> None:
+def _forget(here: Context, prune: _Prune) -> None:
     for _ in range(AT_MOST_PRUNED // offers.AT_ONCE):  # each by itself, so that nobody waits long for the store
         with here.store.transaction() as session:
-            many = offers.prune_offers(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
+            many = prune(session, before=UnixSeconds(here.now() - KEEP_OFFERS_SECONDS))
         if many < offers.AT_ONCE:
             return
 
 
 def _lapse(here: Context) -> None:
     with here.work() as session:
+        requests.expire_requests(session, now=here.now())  # locked before its answers, as takes do
         offers.expire_offers(session, now=here.now())
         offers.move_prices(session, now=here.now())
-        requests.expire_requests(session, now=here.now())
 
 
 def _follow(here: Context) -> None:
@@ -123,33 +130,48 @@ def _fail_lost(here: Context, seconds: int) -> None:
         return
     with here.store.reading() as session:
         walked = walked_to(session)
-        if walked is None or walked.height < tip:
-            return  # a block that was not walked yet may hold the funding, and its payout: a restored store's do
-        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip)
+        if walked is None or walked.hash != tip.best_hash.hex():
+            # a block that was not walked yet may hold the funding, and its payout: a restored store's do. And a node
+            # that has not loaded what was walked misses the coins of it
+            return
+        unfunded = failing.may_be_lost(session, now=here.now(), seconds=seconds, turn=tip.height)
+    with here.work() as session:
+        takes.follow_given_up(session, now=here.now())
     _looked[os.getpid()] = tip
     for one in unfunded:
-        with _apart(here, one.option_id) as session:
-            _fail_if_lost(here, session, one)
+        if gone := _gone(one):
+            with _apart(here, one.option_id) as session:
+                failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
 
 
-_looked: Final[dict[int, Height]] = {}
+_looked: Final[dict[int, ChainInfo]] = {}
 """By process: the block at which it looked last."""
 
 
-def _tip() -> Height | None:
+def _tip() -> ChainInfo | None:
     try:
-        return node(os.getpid()).block_count()
-    except UnreachableError as e:
+        return node(os.getpid()).chain_info()
+    except BtcfiError as e:  # away, or its answer is none: what lapses, lapses all the same
         log.warning("no funding is looked up", reason=str(e))
         return None
 
 
-def _fail_if_lost(here: Context, session: Session, one: Unfunded) -> None:
-    points = list(one.coins)
-    *found, held = node(os.getpid()).unspent_many([*points, one.funding], include_pool=False)
-    gone = [point for point, seen in zip(points, found, strict=True) if seen is None]
-    if gone and held is None:
-        failing.fail_lost(session, one.option_id, one.fault(gone), now=here.now())
+def _gone(one: Unfunded) -> list[OutPoint]:
+    """Return the coins of a take that neither a block nor the pool has any more; none where its funding is in either.
+
+    A reorganisation puts what made a coin back into the pool, and its funding with it: the next block has both. Asked
+    before the store is locked: a node that is slow holds up no other.
+    """
+    points, client = list(one.coins), node(os.getpid())
+    try:
+        *found, held = client.unspent_many([*points, one.funding], include_pool=False)
+        *waiting, pooled = client.unspent_many([*points, one.funding], include_pool=True)
+    except BtcfiError as e:
+        log.warning("a funding is not looked up", option=one.option_id, reason=str(e))
+        return []
+    if held is not None or pooled is not None:
+        return []
+    return [point for point, *seen in zip(points, found, waiting, strict=True) if seen == [None, None]]
 
 
 @contextmanager

@@ -44,6 +44,7 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
 FLEET = "tests/integration/docs/test_docs_fleet.py"
+TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -188,6 +189,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,
         command=(*PYTEST, "-n", "0", "-m", "slow", FLEET), figures=pytest_figures, lacks=no_servers,
+    ),
+    Part(
+        name="tutorial", about="docs/tutorial/first-option.md as printed, from the browser to a verified settlement",
+        minutes=5, command=(*PYTEST, "-n", "0", "-m", "slow", TUTORIAL), figures=pytest_figures,
     ),
     *(
         Part(

@@ -200,12 +200,17 @@ OPTIONS: Final = System(
 CARRY_SECONDS: Final = 1.0
 """Between two looks whether a letter waits; a look goes on while a take is under way (``tasks/market.py``)."""
 
+HOOKS_SECONDS: Final = 2.0
+"""Between two looks whom to tell of what has happened."""
+
 LATE_SECONDS: Final = 2.0
 """Between two looks who has let its time pass."""
 
 
-def _market_beat(_deployment: Deployment) -> Mapping[str, Entry]:
+def _market_beat(deployment: Deployment) -> Mapping[str, Entry]:
+    hooks = {"webhooks.deliver": every("webhooks.deliver", HOOKS_SECONDS)} if deployment.webhooks else {}
     return {
+        **hooks,
         "market.carry": every("market.carry", CARRY_SECONDS),
         "market.tick": every("market.tick", LATE_SECONDS),
         "market.prune": every("market.prune", 3_600.0),
@@ -215,11 +220,11 @@ def _market_beat(_deployment: Deployment) -> Mapping[str, Entry]:
 MARKET: Final = System(
     name="market",
     store=("market",),
-    tasks={CONTROL: ("tasks.market",)},
+    tasks={CONTROL: ("tasks.market", "tasks.webhooks")},
     beat=_market_beat,
     flows={"check_accept": "tasks.pipeline:check_accept"},
     said={"contracts.check_accept": ("option_id",)},
-    quiet=("market.",),
+    quiet=("market.", "webhooks."),
     on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
     presets="market",
 )

@@ -38,6 +38,8 @@ MAX_ANSWER_BYTES: Final = 32 << 20
 
 _REFUSED: Final = 400
 _AGAIN: Final = frozenset({429, 502, 503, 504})
+_UNKNOWN: Final = frozenset({502, 504})
+"""A proxy's words: what is behind it may have done what was asked."""
 
 
 class DeskAwayError(UnreachableError):
@@ -48,6 +50,8 @@ class DeskAwayError(UnreachableError):
         super().__init__("desk", where, problem, advice)
         self.too_large = too_large
         """Whether its answer was longer than any that is read."""
+        self.unsent = False
+        """Whether nothing of the request has left us: no connection came about."""
 
 
 class DeskRefusedError(ConflictError):
@@ -57,6 +61,8 @@ class DeskRefusedError(ConflictError):
         said = printable(problem.get("detail") or problem.get("title") or "no reason", 500)
         super().__init__(f"the desk answered {status}: {said}")
         self.status, self.detail = status, said
+        self.after_silence = False
+        """Whether the same request was sent before and its answer lost: then it may have been granted."""
         self.type = str(problem.get("type", ""))[:200]
         self.field, self.expected = problem.get("field"), problem.get("expected")
 
@@ -150,18 +156,23 @@ class SignedHttp:
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, *, patience: float = 0, **given: Any) -> Any:  # noqa: ANN401 - httpx's own
+        silent = False
         for attempt in range(1, self._attempts + 1):
             last = attempt == self._attempts
             try:
                 status, headers, raw = self._once(method, path, patience, given)
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, RuntimeError) as e:  # the last: closed meanwhile
+                silent = silent or not isinstance(e, httpx.ConnectError | httpx.ConnectTimeout)
                 if last or not isinstance(e, httpx.TransportError):
-                    raise DeskAwayError(self.url, type(e).__name__) from e
+                    away = DeskAwayError(self.url, type(e).__name__)
+                    away.unsent = not silent
+                    raise away from e
                 self._sleep(0.1 * attempt)
                 continue
             pause = _pause(headers, attempt) if status in _AGAIN and not last else None
             if pause is None:
-                return self._read(status, raw)
+                return self._read(status, raw, silent=silent)
+            silent = silent or status in _UNKNOWN
             self._sleep(pause)
         raise AssertionError("unreachable")  # the last attempt returns or raises
 
@@ -180,14 +191,16 @@ class SignedHttp:
                 parts.append(part)
             return answer.status_code, answer.headers, b"".join(parts)
 
-    def _read(self, status: int, raw: bytes) -> Any:  # noqa: ANN401 - JSON
+    def _read(self, status: int, raw: bytes, *, silent: bool) -> Any:  # noqa: ANN401 - JSON
         try:
             value = parse_json(raw, "answer") if raw else None
         except InvalidInputError as e:
             raise DeskAwayError(self.url, f"status {status}, and no JSON") from e
         if status >= _REFUSED:
             kind = DeskBusyError if status in _AGAIN else DeskRefusedError
-            raise kind(value if isinstance(value, dict) else {}, status=status)
+            refused = kind(value if isinstance(value, dict) else {}, status=status)
+            refused.after_silence = silent
+            raise refused
         if not 200 <= status < 300:  # noqa: PLR2004 - HTTP
             raise DeskAwayError(self.url, f"status {status}")
         return value

@@ -31,7 +31,7 @@ from btcfi.bitcoin.musig import SecretNonce, aggregate_nonces
 from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.bitcoin.wallet import Coin
 from btcfi.bitcoin.witness import WrongWitnessError, check_witness
-from btcfi.contracts import setup
+from btcfi.contracts import leaves, setup
 from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.cooperative import KeyPath
 from btcfi.contracts.execution import ExecutionPlan, check_presignatures, presign
@@ -563,7 +563,8 @@ def check_signed(reopened: Reopened, transaction: Transaction) -> None:
         if index:
             check_coin_witness(reopened, index, txin.witness)
     key, signature = splice.spent[0].script[2:], transaction.inputs[0].witness
-    if len(signature) != 1 or not secp256k1.schnorr_verify(key, splice.sighash(), signature[0]):
+    whole = len(signature) == 1 and len(signature[0]) == leaves.SIGNATURE_SIZE
+    if not whole or not secp256k1.schnorr_verify(key, splice.sighash(), signature[0]):
         raise WrongSignatureError(party="one of the old sides", what="the reopening")
 
 

@@ -111,7 +111,9 @@ def priced_cells(
     book = Book.of(cast("PriceableOption", one.terms(_ONE_BITCOIN, Cents(0))) for one in instruments)
     quoted = [one is not None for one in middle]
     vols, sources = _volatilities(instruments, mid_vols, quoted, view.volatilities(book))
-    at = premiums(book, spot=view.spot, volatility=vols, rate=view.rate, now=view.now, known=view.known)
+    at = premiums(
+        book, spot=view.spot, volatility=vols, rate=view.rate, now=view.now, known=view.known, sampled=view.sampled
+    )
     model = at.premium_cents()
     cells = []
     for i, (one, (bid, ask)) in enumerate(zip(instruments, sides, strict=True)):
@@ -257,7 +259,10 @@ def _told_apart(
     if known:
         book = Book.of(cast("PriceableOption", instruments[i].terms(_ONE_BITCOIN, Cents(0))) for i in known)
         levels = np.array([found[i] for i in known], dtype=np.float64)
-        at = premiums(book, spot=view.spot, volatility=levels, rate=view.rate, now=view.now, known=view.known)
+        at = premiums(
+            book, spot=view.spot, volatility=levels, rate=view.rate, now=view.now, known=view.known,
+            sampled=view.sampled,
+        )  # fmt: skip
         tick = TICK_SATS * view.spot / 1e10
         for i, level, vega in zip(known, levels, at.vega, strict=True):
             kept[i] = float(level) if vega >= tick else None

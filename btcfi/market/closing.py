@@ -40,6 +40,12 @@ can be settled otherwise. Source: findings on splices, section 4."""
 LONGEST_SECONDS: Final = 86_400
 """From an offer to close to its end."""
 
+FINISH_SECONDS: Final = 60
+"""From the answer to the last signature: who offered would else choose until its offer lapses, by the price."""
+
+MOST_A_DAY: Final = 100
+"""Offers of one side to close one contract: each is a file of the other side's, and costs its maker nothing."""
+
 MARK: Final = "~"
 """In a letter's name, between the option's name and the offer's id."""
 

@@ -9,7 +9,8 @@ whichever of them are taken, and however much of each, no limit is passed that w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Final
@@ -116,6 +117,9 @@ class MakingRule:
     """At once; the desk has a bound of its own."""
     most_requests: int = 8
     """Answered at once, before the chain is quoted: asking is free, and must not take all the room that there is."""
+    answer_share: float = 0.5
+    """Of what every limit and the coins have left, that answers to requests may use together: the chain has the rest.
+    """
     answer_seconds: int = 60
     """Of an answer to a request: somebody reads it and chooses."""
 
@@ -143,7 +147,7 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("least_premium_sats", 1, MAX_MONEY_SATS), ("price_distance_bps", 1, BPS), ("validity_seconds", 2, 86_400),
     ("renew_seconds", 1, 86_400), ("requote_ticks", 0, 1_000_000), ("keep_share", 0.0, 1.0),
     ("requote_share", 0.0, 0.5), ("most_offers", 2, 100_000), ("most_requests", 0, 1_000),
-    ("answer_seconds", 2, 86_400),
+    ("answer_seconds", 2, 86_400), ("answer_share", 0.0, 1.0),
 )  # fmt: skip
 
 
@@ -296,7 +300,8 @@ def quotes(
     chain = _Chain.of(names, market, surface, rule, returns)
     room = _Room(rule, chain, inventory)
     lean = room.lean(len(alive) or len(names))
-    drafts, less = _answers(rule, chain, room, lean, market.spot, asked=answered)
+    with room.kept_aside(1.0 - rule.answer_share):
+        drafts, less = _answers(rule, chain, room, lean, market.spot, asked=answered)
     out += less
     candidates, cheap = _candidates(rule, chain, lean, market.spot, _nearest(chain, market.spot, len(alive)))
     out += cheap
@@ -496,6 +501,8 @@ class _Chain:
             return premiums(
                 book, spot=spot, volatility=volatility, rate=market.rate, now=UnixSeconds(market.now + later),
                 known=market.known,
+                # of each scenario a median would be sampled for a second: who asks for one would stop all quotes
+                sampled=False,
             )  # fmt: skip
 
         at = priced(sigma)
@@ -654,6 +661,7 @@ class _Room:
         btc = holding / CENTI
         self._now: FloatArray = chain.greeks @ btc
         self._limits = np.array([rule.delta_limit_btc, rule.gamma_limit_btc, rule.vega_limit_usd])
+        self._high, self._low, self._shortfall_limit = self._limits, -self._limits, rule.shortfall_limit_usd
         # the worst either way: each quote counts where it adds, and nowhere else
         self._most, self._least = self._now.copy(), self._now.copy()
         self._losses: FloatArray = chain.losses @ btc
@@ -674,6 +682,19 @@ class _Room:
         leaning: FloatArray = np.clip(used @ like, -1.0, 1.0)
         return leaning
 
+    @contextmanager
+    def kept_aside(self, share: float) -> Iterator[None]:
+        """Keep a share of what is left of every limit, and of the coins, for what comes after."""
+        known, coins = (self._high, self._low, self._shortfall_limit), int(self._coins * share)
+        worst = shortfall(self._losses, self._rule.shortfall_confidence)
+        self._high = self._high - share * np.maximum(self._high - self._most, 0.0)
+        self._low = self._low + share * np.maximum(self._least - self._low, 0.0)
+        self._shortfall_limit -= share * max(self._shortfall_limit - worst, 0.0)
+        self._coins -= coins
+        yield
+        self._high, self._low, self._shortfall_limit = known
+        self._coins += coins
+
     def take(self, one: _Candidate, *, most: CentiBtc | None = None) -> tuple[CentiBtc, str]:
         """Give a quote as much as every limit has room for, and take that from them; and what bound it, or nothing.
 
@@ -684,7 +705,7 @@ class _Room:
         loses = one.sign * self._chain.losses[:, one.place] / CENTI
         binding = ""
         for k, name in enumerate(_LIMITED):
-            free = self._limits[k] - self._most[k] if adds[k] > 0.0 else self._limits[k] + self._least[k]
+            free = self._high[k] - self._most[k] if adds[k] > 0.0 else self._least[k] - self._low[k]
             fits = _fitting(free, abs(float(adds[k])))
             if fits < wanted:
                 wanted, binding = fits, f"limit: {name}"
@@ -713,7 +734,7 @@ class _Room:
 
         def within(quantity: int) -> bool:
             worst = shortfall(self._losses + adds * quantity, self._rule.shortfall_confidence)
-            return worst <= self._rule.shortfall_limit_usd + EPSILON
+            return worst <= self._shortfall_limit + EPSILON
 
         if not adds.any() or most < 1 or within(most):
             return most

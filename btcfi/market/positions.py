@@ -19,13 +19,13 @@ import numpy as np
 from btcfi.errors import InvalidInputError
 from btcfi.market.instrument import Instrument
 from btcfi.options.terms import OptionTerms
-from btcfi.oracle.fixing import Said
+from btcfi.oracle.fixing import FixingKind, Said
 from btcfi.pricing import portfolio
 from btcfi.pricing.domain import RANGES, SECONDS_PER_YEAR, ArrayLike, FloatArray, IntArray
 from btcfi.pricing.portfolio import BookGreeks, ScenarioGrid
 from btcfi.pricing.premium import CENTS_PER_USD, Book, Premiums, PriceableOption, premiums, to_cents
 from btcfi.pricing.surface import VolatilitySurface
-from btcfi.units import MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds
+from btcfi.units import MAX_U32, SECONDS_PER_MINUTE, CentiBtc, Cents, CentsPerBtc, Sats, Slot, UnixSeconds
 
 K = TypeVar("K", bound=Hashable)
 
@@ -55,6 +55,8 @@ class View:
     now: UnixSeconds
     known: Mapping[Slot, Said] = field(default_factory=dict)
     """What the closed minutes of open windows say."""
+    sampled: bool = True
+    """Whether medians that are near are sampled, as ``premium.premiums`` takes it."""
 
     def volatilities(self, book: Book) -> FloatArray:
         """Return the surface's volatility of each option; of one past its expiry that of its last second."""
@@ -66,14 +68,16 @@ class View:
     def market(self, book: Book) -> portfolio.Market:
         """Return the market of a book as ``portfolio`` takes it."""
         return portfolio.Market(
-            spot=self.spot, volatility=self.volatilities(book), rate=self.rate, now=self.now, known=self.known
-        )
+            spot=self.spot, volatility=self.volatilities(book), rate=self.rate, now=self.now, known=self.known,
+            sampled=self.sampled,
+        )  # fmt: skip
 
     def premiums(self, book: Book) -> Premiums:
         """Return what a book costs, one bitcoin of each."""
         return premiums(
-            book, spot=self.spot, volatility=self.volatilities(book), rate=self.rate, now=self.now, known=self.known
-        )
+            book, spot=self.spot, volatility=self.volatilities(book), rate=self.rate, now=self.now, known=self.known,
+            sampled=self.sampled,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,12 @@ class Position:
 
     @property
     def at_risk(self) -> Sats:
-        """The most that it can cost its owner, in satoshis, fees apart: nothing is ever called for beyond it."""
+        """The most that the deal can cost its owner, in satoshis, premium counted and fees apart.
+
+        Nothing is ever called for beyond it. One that is knocked out costs its writer nothing any more.
+        """
+        if self.knocked_out and not self.bought:
+            return Sats(0)
         return self.premium if self.bought else Sats(max(self.terms.collateral - self.premium, 0))
 
 
@@ -220,7 +229,9 @@ def implied_volatilities(
         return book, np.array([prices[i] for i in which], dtype=np.float64) / CENTS_PER_USD
 
     def at(book: Book, level: FloatArray) -> Premiums:
-        return premiums(book, spot=view.spot, volatility=level, rate=view.rate, now=view.now, known=view.known)
+        return premiums(
+            book, spot=view.spot, volatility=level, rate=view.rate, now=view.now, known=view.known, sampled=view.sampled
+        )
 
     book, wanted = search(todo)
     low, high = np.full(todo.size, _LEAST_VOLATILITY), np.full(todo.size, _MOST_VOLATILITY)
@@ -243,6 +254,12 @@ def implied_volatilities(
         level = np.where((step > low) & (step < high), step, 0.5 * (low + high))
         open_ = np.abs(away) > _CLOSE_USD
     return tuple(found)
+
+
+def counting(instrument: Instrument, now: UnixSeconds) -> bool:
+    """Return whether the minutes of a median have begun: from then on it has to be sampled to be priced."""
+    fixing = instrument.fixing
+    return fixing.kind is FixingKind.MEDIAN and instrument.expiry - now < fixing.minutes * SECONDS_PER_MINUTE
 
 
 def _has_one_volatility(one: Instrument, now: UnixSeconds) -> bool:
@@ -431,11 +448,12 @@ def curves(position: Position, view: View, spots: Sequence[CentsPerBtc] | None =
         float(
             held.quantity_btc
             @ premiums(
-                held.book, spot=spot, volatility=market.volatility, rate=view.rate, now=view.now, known=view.known
+                held.book, spot=spot, volatility=market.volatility, rate=view.rate, now=view.now, known=view.known,
+                sampled=view.sampled,
             ).premium
         )
         for spot in chosen
-    ]
+    ]  # fmt: skip
     return Curves(spots=usd, at_expiry=portfolio.payoff_profile(held, usd) - paid, today=np.array(today) - paid)
 
 

@@ -77,6 +77,8 @@ class Market:
     """The time that the price is of."""
     known: Mapping[Slot, Said] = field(default_factory=dict)
     """What the closed minutes of open windows say, as ``premium.premiums`` takes it."""
+    sampled: bool = True
+    """Whether medians that are near are sampled, as ``premium.premiums`` takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ def aggregate(positions: Positions, market: Market) -> BookGreeks:
     """Return the book's value and Greeks. Raises the errors of ``premium.premiums``."""
     at = premiums(
         positions.book, spot=market.spot, volatility=market.volatility, rate=market.rate, now=market.now,
-        known=market.known,
+        known=market.known, sampled=market.sampled,
     )  # fmt: skip
     held = positions.quantity_btc
     spot = market.spot / CENTS_PER_USD
@@ -236,6 +238,7 @@ def value(
         rate=market.rate,
         now=UnixSeconds(market.now + round(days * SECONDS_PER_YEAR / 365)),
         known=market.known,
+        sampled=market.sampled,
     )
     return float(positions.quantity_btc @ later.premium)
 

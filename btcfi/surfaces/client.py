@@ -256,19 +256,23 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """One edge that a take, an option or a settlement of an account crossed."""
+    """One edge that a take, an option, a settlement, an offer to close or a webhook of an account crossed."""
 
     id: int
     entity: str
     entity_id: str
-    option_id: str
-    role: str
+    option_id: str | None
+    """None of a webhook, as the next one."""
+    role: str | None
     """``writer`` or ``holder``: what the account is of the option."""
     from_state: str
     to_state: str
     at_unix: int
     paid_sats: int | None = None
-    """Of a settlement: what its transaction pays the buyer; ``returned_sats``: the writer."""
+    """What its transaction pays the holder: of a settlement, of a close, and of an option that was closed early.
+
+    ``returned_sats``: the writer.
+    """
     returned_sats: int | None = None
 
 
@@ -533,6 +537,21 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PositionEnd:
+    """How an option ends, and what its transaction pays each side."""
+
+    how: str
+    """``closed`` at a price that both named, ``exercised`` early, or ``settled`` by the oracles' price."""
+    txid: str | None
+    paid_sats: int | None
+    """The holder's."""
+    returned_sats: int | None
+    """The writer's."""
+    fee_sats: int | None
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """An option that the account wrote or holds."""
 
@@ -540,6 +559,34 @@ class Position:
     role: str
     take_id: str | None
     option: Option
+    end: PositionEnd | None = None
+    """None: nothing that ends it is signed yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferToClose:
+    """An offer to close an option of the account, of either side; `btcfi market close --accept` agrees to one."""
+
+    id: str
+    option_id: str
+    instrument: str
+    quantity_centi_btc: int
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+    offered_by: str
+    """``writer`` or ``holder``."""
+    own: bool
+    payout_sats: int
+    """What the holder is offered; what the signed transaction pays is in the next ones."""
+    sats_per_kvb: int
+    valid_until_unix: int
+    state: str
+    paid_sats: int | None
+    returned_sats: int | None
+    fee_sats: int | None
+    txid: str | None
+    problem: str | None
+    created_at_unix: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -550,6 +597,25 @@ class WaitingLetter:
     name: str
     sealed: bytes
     sent_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where the account's events are sent, and how far its receiver was told."""
+
+    id: str
+    url: str
+    kinds: tuple[str, ...]
+    state: str
+    """``active`` or ``disabled``: given up; a test makes it active again."""
+    told_event: int
+    """The event up to which its receiver has the account's: ``stream_my_events`` goes on after it."""
+    waiting: bool
+    tries: int
+    last_status: int | None
+    problem: str | None
+    told_at_unix: int | None
+    created_at_unix: int
 
 
 # ---- the calls, each described once
@@ -752,6 +818,43 @@ def _stream_my_events(*, after_event: int | None = None, limit: int | None = Non
     return _Feed(kind=AccountEvent, path=MY_EVENTS, after=after_event, limit=limit)
 
 
+# ---- webhooks
+
+
+def _webhook_of(one: Mapping[str, Any]) -> Webhook:
+    return Webhook(**_known(Webhook, one) | {"kinds": tuple(one["kinds"])})
+
+
+def _webhooks() -> _Call[tuple[Webhook, ...]]:
+    """Return the account's webhooks, the oldest first."""
+    return _get("/api/v1/me/webhooks", _items("items", _webhook_of))
+
+
+def _add_webhook(url: str, kinds: Sequence[str] | None = None) -> _Call[tuple[Webhook, str]]:
+    """Have the account's later events sent to a URL; return the webhook, and the secret that signs its messages, once.
+
+    kinds: ``take``, ``option``, ``settlement``, ``webhook``; None: all.
+    """
+    body = {"url": url} | ({} if kinds is None else {"kinds": list(kinds)})
+
+    def read(response: httpx.Response) -> tuple[Webhook, str]:
+        made = response.json()
+        return _webhook_of(made["webhook"]), str(made["secret"])
+
+    return _act("POST", "/me/webhooks", read, body)
+
+
+def _test_webhook(webhook_id: str) -> _Call[Webhook]:
+    """Have a test sent, after what waits; one that was given up is active again."""
+    path = f"/me/webhooks/{_segment(webhook_id)}/test"
+    return _act("POST", path, lambda response: _webhook_of(response.json()))
+
+
+def _remove_webhook(webhook_id: str) -> _Call[str]:
+    """Remove a webhook, and return its id."""
+    return _act("DELETE", f"/me/webhooks/{_segment(webhook_id)}", lambda response: str(response.json()["id"]))
+
+
 # ---- the market
 
 
@@ -807,8 +910,13 @@ def _answers_of(response: httpx.Response) -> QuoteAnswers:
 
 def _positions_of(response: httpx.Response) -> Page[Position]:
     body = response.json()
-    items = tuple(Position(**_known(Position, one) | {"option": _made(Option, one["option"])}) for one in body["items"])
-    return Page(items=items, next_cursor=body["next_cursor"])
+    return Page(items=tuple(_position(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _position(one: Mapping[str, Any]) -> Position:
+    end = one.get("end")  # a server of an earlier release says none
+    parts = {"option": _made(Option, one["option"]), "end": None if end is None else _made(PositionEnd, end)}
+    return Position(**_known(Position, one) | parts)
 
 
 def _letter_of(one: Mapping[str, Any]) -> WaitingLetter:
@@ -872,10 +980,15 @@ def _offers(
     return _get("/api/v1/offers", _page(OwnOffer), state=state, limit=limit, cursor=cursor)
 
 
-def _withdraw(offer_id: str | None = None) -> _Call[int]:
-    """Withdraw one offer of the account, or all, and return how many were open."""
+def _withdraw(offer_id: str | None = None, *, up_to_number: int | None = None) -> _Call[int]:
+    """Withdraw one offer of the account, or all, and return how many were open.
+
+    up_to_number: of all, only those of at most this number: sent again, it ends nothing that was posted since.
+    """
     path = "/offers" if offer_id is None else f"/offers/{_segment(offer_id)}"
-    return _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+    call = _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+    bounded = offer_id is None and up_to_number is not None
+    return replace(call, query=_query(up_to_number=up_to_number)) if bounded else call
 
 
 def _post_request(request: SignedQuoteRequest) -> _Call[QuoteRequested]:
@@ -920,9 +1033,19 @@ def _fills(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Take]]:
     return _get("/api/v1/fills", _page(Take), limit=limit, cursor=cursor)
 
 
-def _positions(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Position]]:
-    """Return one page of the options that the account wrote or holds, newest first."""
-    return _get("/api/v1/positions", _positions_of, limit=limit, cursor=cursor)
+def _positions(*, over: bool = False, limit: int = 100, cursor: str | None = None) -> _Call[Page[Position]]:
+    """Return one page of the options that the account wrote or holds, newest first. over: those that are over."""
+    return _get("/api/v1/positions", _positions_of, over="true" if over else None, limit=limit, cursor=cursor)
+
+
+def _closes(*, state: str | None = None, limit: int = 100, cursor: str | None = None) -> _Call[Page[OfferToClose]]:
+    """Return one page of the offers to close options of the account, of either side, newest first."""
+    return _get("/api/v1/closes", _page(OfferToClose), state=state, limit=limit, cursor=cursor)
+
+
+def _offer_to_close(close_id: str) -> _Call[OfferToClose]:
+    """Return an offer to close an option of the account."""
+    return _get(f"/api/v1/closes/{_segment(close_id)}", _record(OfferToClose))
 
 
 def _post_letter(name: str, sealed: bytes) -> _Call[str]:
@@ -1033,9 +1156,15 @@ class _Calls:
     takes = _Ask(_takes)
     fills = _Ask(_fills)
     positions = _Ask(_positions)
+    closes = _Ask(_closes)
+    offer_to_close = _Ask(_offer_to_close)
     post_letter = _Ask(_post_letter)
     letters = _Ask(_letters)
     acknowledge = _Ask(_acknowledge)
+    webhooks = _Ask(_webhooks)
+    add_webhook = _Ask(_add_webhook)
+    test_webhook = _Ask(_test_webhook)
+    remove_webhook = _Ask(_remove_webhook)
     stream_prices = _Follow(_stream_prices)
     stream_premiums = _Follow(_stream_premiums)
     stream_settlements = _Follow(_stream_settlements)

@@ -91,6 +91,7 @@ ROWS: dict[type[Exception], Row] = {
     rest_errors.BodyTooLargeError: Row(exit_code=65, http=413, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.TooManyStreamsError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.TooManyWaitingError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.NoWebhooksError: Row(exit_code=69, http=403, grpc="UNIMPLEMENTED"),
     rest_errors.NoDeskError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     rest_errors.BusyError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.NoRoomError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),

@@ -34,6 +34,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "taken": ("work", "◔"), "withdrawn": ("quiet", NONE), "expired": ("quiet", NONE), "broken": ("bad", "✕"),
     "accepted": ("done", "✓"), "held": ("quiet", NONE), "refused": ("bad", "✕"), "failed": ("bad", "✕"),
     "answered": ("work", "◑"), "done": ("done", "✓"), "over": ("quiet", NONE), "filled": ("done", "✓"),
+    "active": ("go", "●"), "disabled": ("bad", "✕"),
 }  # fmt: skip
 """State -> tone and mark: a shape beside each word, so that nothing depends on telling colours apart."""
 

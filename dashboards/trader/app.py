@@ -12,7 +12,15 @@ from dashboards.shared.errors import ForgedFormError
 from dashboards.shared.refusals import Refusals
 from dashboards.shared.shell import FORM, Shell, refuse
 from dashboards.shared.static_files import Static
-from dashboards.trader import pages_account, pages_market, pages_positions, pages_sign_in, pages_verify
+from dashboards.trader import (
+    pages_account,
+    pages_close,
+    pages_market,
+    pages_positions,
+    pages_quotes,
+    pages_sign_in,
+    pages_verify,
+)
 from dashboards.trader.deps import DeskDeps
 from dashboards.trader.desk import HERE, Desk, base_of
 from dashboards.trader.gate import SignInNeededError
@@ -40,7 +48,8 @@ class _Refusals(Refusals):
             return self.show(request, 401, f"{error}.", {"HX-Redirect": f"{base}/sign-in"})
         if request.method != "GET":
             return self.show(request, 401, f"{error}. Nothing was done.")
-        if request.url.path not in {f"{base}/positions", f"{base}/account"}:
+        path = request.url.path
+        if path not in {f"{base}/positions", f"{base}/account"} and not path.startswith(f"{base}/close/"):
             # nobody reads a page here, and drawing one is dearer than asking
             return PlainTextResponse(f"{error}\n", status_code=401)
         return RedirectResponse(f"{base}/sign-in", status_code=303)
@@ -55,7 +64,10 @@ def create_desk(deps: DeskDeps) -> FastAPI:
     app = FastAPI(title="BTCFi desk", openapi_url=None, docs_url=None, redoc_url=None)
     desk = Desk(deps)
     app.state.desk = desk
-    for page in (pages_market, pages_verify, pages_sign_in, pages_positions, pages_account):
+    pages = (
+        pages_market, pages_quotes, pages_verify, pages_sign_in, pages_positions, pages_close, pages_account,
+    )  # fmt: skip
+    for page in pages:
         app.include_router(page.router(desk), dependencies=[Depends(desk.look)])
     app.mount("/static", Static(HERE), name="static")
 

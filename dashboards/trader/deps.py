@@ -75,7 +75,7 @@ class DeskDeps:
     def links(self) -> tuple[tuple[str, str], ...]:
         """The navigation: path and title."""
         own = (("/positions", "Positions"),) if self.accounts else ()
-        return (("/", "Chain"), ("/smile", "Smile"), *own, ("/verify", "Verify"))
+        return (("/", "Chain"), ("/quotes", "Quotes"), ("/smile", "Smile"), *own, ("/verify", "Verify"))
 
     @property
     def accounts(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.rest.deps import READ
+from btcfi.surfaces.rest.market_desk.hooks import CHANGES_PER_MINUTE
 from btcfi.surfaces.rest.turns import Rates, Turns
 from dashboards.shared import render
 from dashboards.shared.live import Live
@@ -41,6 +43,8 @@ class Desk:
         """Whose turn it is to have a what-if computed."""
         self.codes = Rates(deps.api.monotonic, each_per_minute=deps.limits.codes_per_minute)
         """How many codes an address is shown."""
+        self.hooks = Rates(deps.api.monotonic, each_per_minute=CHANGES_PER_MINUTE)
+        """How often an account adds or tests a webhook."""
         self.live = Live(
             deps.api.store,
             limits=deps.limits,
@@ -54,14 +58,16 @@ class Desk:
         token = request.cookies.get(COOKIE)
         request.state.visitor = None if token is None else self._find(request, token)
 
-    def _find(self, request: Request, token: str) -> Visitor | None:
+    def _find(self, request: Request, token: str, *, asks: bool = True) -> Visitor | None:
         api, limits = self.deps.api, self.deps.limits
-        return visitor_of(api.store, token, address=address_of(request), limits=limits, now=api.clock())
+        return visitor_of(api.store, token, address=address_of(request), limits=limits, now=api.clock(), asks=asks)
 
     async def _may_stay(self, request: Request) -> bool:
-        """Return whether who opened a stream would be shown the same now."""
+        """Return whether who opened a stream would be shown the same now; an open tab keeps no session from idling."""
         visitor = visitor_in(request)
-        return visitor is None or await run_in_threadpool(self._find, request, visitor.token) is not None
+        if visitor is None:
+            return True
+        return await run_in_threadpool(partial(self._find, request, visitor.token, asks=False)) is not None
 
     @property
     def stored(self) -> bool:
@@ -89,7 +95,14 @@ class Desk:
 def templates() -> Environment:
     """Return the desk's templates with its own filters beside the shared ones."""
     found = render.environment(HERE)
-    found.filters |= {"both": both, "volatility": volatility, "day": day, "usd0": whole_dollars, "coins": coins}
+    found.filters |= {
+        "both": both,
+        "volatility": volatility,
+        "day": day,
+        "usd0": whole_dollars,
+        "coins": coins,
+        "command": command,
+    }
     return found
 
 
@@ -101,6 +114,11 @@ def both(at: int | None) -> Markup:
     return Markup('<time class="both" datetime="{}">{} UTC</time>').format(
         when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M")
     )
+
+
+def command(text: str) -> Markup:
+    """Return a command whose lines break between its words: a browser would break at a hyphen of an option's name."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in text.split())
 
 
 def day(at: int) -> str:

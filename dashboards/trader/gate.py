@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,7 +12,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from btcfi.adapters.store.market import visitors
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
 from btcfi.surfaces.rest.errors import UnauthenticatedError
 from btcfi.units import UnixSeconds
 from dashboards.shared.forms import fields_of, raise_if_forged
@@ -70,8 +71,13 @@ class Visitor:
         return hmac.new(self.token.encode(), b"btcfi desk form", sha256).hexdigest()
 
 
-def visitor_of(store: Store, token: str, *, address: str, limits: DeskLimits, now: UnixSeconds) -> Visitor | None:
-    """Return who holds a session; None where it is none, or has ended."""
+def visitor_of(
+    store: Store, token: str, *, address: str, limits: DeskLimits, now: UnixSeconds, asks: bool = True
+) -> Visitor | None:  # fmt: skip
+    """Return who holds a session; None where it is none, or has ended.
+
+    asks: whether it is by a request of the browser, which keeps the session from being idle.
+    """
     if len(token) != _TOKEN or not token.isascii():
         return None
     with store.reading() as session:
@@ -81,8 +87,9 @@ def visitor_of(store: Store, token: str, *, address: str, limits: DeskLimits, no
         row, account = found
         visitor = Visitor(account=account.id, name=account.name, number=row.id, token=token, address=address)
         seen = row.seen_at_unix
-    if seen + visitors.SEEN_SECONDS <= now:
-        with store.transaction() as session:
+    if asks and seen + visitors.SEEN_SECONDS <= now:
+        # on a full disk, or while somebody else writes for long, pages are read all the same
+        with suppress(StoreUnreachableError), store.transaction() as session:
             visitors.note_seen(session, token, now=now)
     return visitor
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from btcfi.adapters.store.market import views
 from btcfi.adapters.store.market.offers import offer_of, price_now
@@ -19,11 +21,13 @@ from btcfi.market.book import Standing
 from btcfi.market.chain import Best, Cell, Levels, Line, Smile, lines_of, priced_cells, smile_of
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import Instrument, parse_instrument
-from btcfi.market.positions import View
+from btcfi.market.positions import View, counting
+from btcfi.market.request import Wanted
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.surface import flat_surface
 from btcfi.surfaces.rest.market_desk.listing import Listing
 from btcfi.units import CentiBtc, Cents, Hash32, Sats, Slot, UnixSeconds
+from dashboards.shared.render import btc
 from dashboards.trader.deps import DeskDeps
 
 LOOK_SECONDS: Final = 1.0
@@ -37,6 +41,12 @@ KEPT: Final = 64
 
 MOST_LEVELS: Final = 20_000
 """Volatilities in memory: of an hour's prices of every listed instrument."""
+
+FORM_TIME: Final = "%Y-%m-%dT%H:%M"
+"""As a browser's field of a minute has it; ours are UTC."""
+
+NAMED: Final = 16
+"""Digits of an offer's id in a table, as `btcfi market book` has it: who takes it is shown the whole offer first."""
 
 T = TypeVar("T")
 
@@ -85,12 +95,15 @@ class Seen:
     """Listed, or with an open offer."""
 
     def view(self, rate: float) -> View | None:
-        """Return what everything is priced under."""
+        """Return what everything is priced under.
+
+        Nothing is sampled: whoever names a median, or offers some thousand, would hold a thread for as many seconds.
+        """
         if self.market is None:
             return None
         return View(
             spot=self.market.spot, surface=flat_surface(self.market.volatility / 10_000), rate=rate,
-            now=counted_from(self.market.slot), known=self.market.said,
+            now=counted_from(self.market.slot), known=self.market.said, sampled=False,
         )  # fmt: skip
 
 
@@ -150,6 +163,12 @@ class PublicMarket:
         with self._deps.api.store.reading() as session:
             return views.book(session, instrument.name, self._deps.api.clock(), limit=limit)
 
+    def auctions(self, *, limit: int) -> Sequence[FirmOfferRow]:
+        """Return the offers whose price is on its way, of every instrument."""
+        now = self._deps.api.clock()
+        with self._deps.api.store.reading() as session:
+            return views.auctions(session, now, limit=limit)
+
     def trades(self, instrument: Instrument, *, limit: int) -> Sequence[views.Trade]:
         """Return what was taken lately, newest first: no account."""
         with self._deps.api.store.reading() as session:
@@ -179,7 +198,9 @@ class PublicMarket:
         view = seen.view(self._deps.api.rate)
         if view is None:
             return Chain(seen=seen, expiry=expiry)
-        cells = priced_cells(list(named.values()), tops, view, told=self._levels_of(view))
+        # of what is being taken a median of nothing is sold any more, and no page samples it
+        priced = [one for one in named.values() if not counting(one, view.now)]
+        cells = priced_cells(priced, tops, view, told=self._levels_of(view))
         return Chain(seen=seen, expiry=expiry, cells=cells, lines=lines_of(cells))
 
     def _levels_of(self, view: View) -> Levels:
@@ -209,18 +230,44 @@ def standing(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Standing]:
     ]  # fmt: skip
 
 
+def quotes_query(one: Instrument, quantity: CentiBtc, wanted: Wanted) -> str:
+    """Return what the page of quotes is asked so that its form says this."""
+    fields = {
+        "wanted": wanted.value, "kind": one.kind.label, "strike": _dollars(one.strike), "quantity": btc(quantity),
+        "expiry": datetime.fromtimestamp(one.expiry, UTC).strftime(FORM_TIME), "fixing": str(one.fixing),
+    }  # fmt: skip
+    if one.barrier is not None:
+        fields["barrier"] = _dollars(one.barrier)
+    return urlencode(fields | ({"american": "yes"} if one.american else {}))
+
+
+def _dollars(cents: int) -> str:
+    return f"{cents // 100}" + (f".{cents % 100:02d}" if cents % 100 else "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moving:
     """An auction as it stands."""
 
     offer_id: str
+    instrument: str
     buys: bool
     """What its taker does."""
+    remaining: int
+    """Hundredths of a bitcoin."""
     price_cents: int
+    step: int
+    steps: int
+    next_cents: int
+    """From ``moves_at`` on."""
     moves_at: int
     """When the next step begins."""
+    moves_in: int
+    """Seconds until then."""
     last_cents: int
     """Where it ends."""
+    command: str
+    """What takes all of it now: its process signs the price of the step, and no other."""
 
 
 def moving(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Moving]:
@@ -228,15 +275,31 @@ def moving(rows: Sequence[FirmOfferRow], now: UnixSeconds) -> list[Moving]:
     found = []
     for row in rows:
         at = price_now(row, now)
-        auction = None if at.moves_at_unix is None else offer_of(row).offer.auction
-        if at.moves_at_unix is not None and auction is not None:
-            found.append(
-                Moving(
-                    offer_id=row.id, buys=row.side == Side.ASK, price_cents=at.price_cents, moves_at=at.moves_at_unix,
-                    last_cents=auction.last_cents,
-                )
-            )  # fmt: skip
+        offer = None if at.moves_at_unix is None else offer_of(row).offer
+        if at.moves_at_unix is None or offer is None or offer.auction is None:
+            continue
+        step = at.step or 0
+        found.append(
+            Moving(
+                offer_id=row.id, instrument=row.instrument, buys=row.side == Side.ASK, remaining=row.remaining,
+                price_cents=at.price_cents, step=step, steps=offer.auction.steps,
+                next_cents=offer.prices(step + 1)[1], moves_at=at.moves_at_unix, moves_in=at.moves_at_unix - now,
+                last_cents=offer.auction.last_cents,
+                command=take_command(row.instrument, row.id[:NAMED], CentiBtc(row.remaining)),
+            )
+        )  # fmt: skip
     return sorted(found, key=lambda one: one.moves_at)
+
+
+def take_command(instrument: str, offer_id: str, quantity: CentiBtc) -> str:
+    """Return what takes an offer: its price is in the offer, and no other is ever signed."""
+    return f"btcfi market take {instrument}/{offer_id} --quantity {btc(quantity)}"
+
+
+def request_command(instrument: str, quantity: CentiBtc, wanted: Wanted, *, valid: str = "") -> str:
+    """Return what asks makers for quotes of a quantity. valid: as ``--valid`` takes it; else its default."""
+    held = f" --valid {valid}" if valid else ""
+    return f"btcfi market request {instrument} {wanted.value} --quantity {btc(quantity)}{held}"
 
 
 def _best(top: views.Top | None) -> Best | None:

@@ -1,4 +1,4 @@
-"""An account's sessions, and its API keys, which read."""
+"""An account's sessions, its API keys, which read, and its webhooks, which are told what those read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from btcfi.adapters.store.access import keys
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.adapters.store.market import views, visitors
+from btcfi.adapters.store.market import views, visitors, webhooks
 from btcfi.adapters.store.market.accounts import account
 from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.rest.deps import READ
+from btcfi.surfaces.rest.market_desk import hooks
 from btcfi.units import UnixSeconds
 from dashboards.trader.desk import Desk, base_of
 from dashboards.trader.gate import COOKIE, Form, Signed, Visitor
@@ -57,6 +58,7 @@ def router(desk: Desk) -> APIRouter:
         return answer
 
     _keys(routes, desk)
+    _hooks(routes, desk)
     return routes
 
 
@@ -93,14 +95,46 @@ def _keys(routes: APIRouter, desk: Desk) -> None:
         return RedirectResponse(f"{base_of(request)}/account", 303)
 
 
-def _page(desk: Desk, request: Request, who: Visitor, *, made: str = "", status: int = 200) -> HTMLResponse:
+def _hooks(routes: APIRouter, desk: Desk) -> None:
+    api = desk.deps.api
+
+    @routes.post("/account/webhooks")
+    def add_hook(request: Request, who: Signed, form: Form) -> HTMLResponse:
+        desk.hooks.take(who.account)
+        row, secret = hooks.add(api, who.account, form.get("url", ""), list(webhooks.KINDS))
+        _note(desk, who, "webhook added", row.id)
+        return _page(desk, request, who, secret=secret, status=201)
+
+    @routes.post("/account/webhooks/test")
+    def test_hook(request: Request, who: Signed, form: Form) -> Response:
+        desk.hooks.take(who.account)
+        hooks.rule_of(api)
+        with api.store.transaction() as session:
+            webhooks.test(session, who.account, form.get("id", "")[:16], now=api.clock())
+        return RedirectResponse(f"{base_of(request)}/account", 303)
+
+    @routes.post("/account/webhooks/remove")
+    def remove_hook(request: Request, who: Signed, form: Form) -> Response:
+        number = form.get("id", "")[:16]
+        with api.store.transaction() as session:
+            webhooks.remove(session, who.account, number)
+        _note(desk, who, "webhook removed", number)
+        return RedirectResponse(f"{base_of(request)}/account", 303)
+
+
+def _page(
+    desk: Desk, request: Request, who: Visitor, *, made: str = "", secret: str = "", status: int = 200
+) -> HTMLResponse:  # fmt: skip
     now = desk.deps.api.clock()
     with desk.deps.api.store.reading() as session:
         shown: dict[str, Any] = {
             "account": account(session, who.account), "sessions": visitors.sessions_of(session, who.account, now=now),
-            "keys": views.api_keys_of(session, who.account),
+            "keys": views.api_keys_of(session, who.account), "hooks": webhooks.hooks_of(session, who.account),
         }  # fmt: skip
-        return desk.page(request, "account.html", status=status, made=made, days=KEY_DAYS, now=now, **shown)
+        return desk.page(
+            request, "account.html", status=status, made=made, secret=secret, days=KEY_DAYS, now=now,
+            most_hooks=webhooks.MOST_HOOKS, **shown,
+        )  # fmt: skip
 
 
 def _alive(session: Session, identity: str, now: int) -> list[ApiKeyRow]:

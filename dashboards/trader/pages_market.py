@@ -15,16 +15,16 @@ from btcfi.market.book import Walk, depth, walk
 from btcfi.market.chain import PLAIN, Cell, Line, Smile, lines_of, priced_cells
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import LONGEST_NAME, Instrument, parse_instrument
-from btcfi.market.positions import Ticket, View, curves, ticket
+from btcfi.market.positions import Ticket, counting, curves, ticket
+from btcfi.market.request import Wanted
 from btcfi.options.order import parse_quantity
 from btcfi.options.terms import validate_terms
 from btcfi.oracle.fixing import FixingKind
 from btcfi.pricing.surface import flat_surface
 from btcfi.units import MAX_MONEY_SATS, MAX_U32, CentiBtc, Cents, CentsPerBtc, Sats, Slot
-from dashboards.shared.render import btc
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of, visitor_in
-from dashboards.trader.market import Chain, moving, standing
+from dashboards.trader.market import Chain, moving, quotes_query, request_command, standing, take_command
 
 SHOWN: Final = 200
 """Offers of each side of a book."""
@@ -68,6 +68,8 @@ class Asked:
     picture: drawing.Curve
     request: str | None
     """The command that asks makers for what nobody offers; None: all of it is there."""
+    quotes: str
+    """Of the page that asks for quotes: what its form then says."""
 
 
 def router(desk: Desk) -> APIRouter:
@@ -146,7 +148,9 @@ def _book(routes: APIRouter, desk: Desk) -> None:
         one = parse_instrument(instrument)
         asked, problem = None, ""
         try:
-            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy")
+            visitor = visitor_in(request)
+            own = None if visitor is None else visitor.account
+            asked = _ticket(desk, one, parse_quantity(quantity), buys=do == "buy", own=own)
         except (InvalidInputError, NotFoundError) as e:
             problem = str(e)
         whole = request.headers.get("hx-request") != "true"
@@ -190,40 +194,56 @@ def _sides(desk: Desk, one: Instrument) -> dict[str, Any]:
     now = desk.deps.api.clock()
     bids, asks = standing(rows.bids, now), standing(rows.asks, now)
     return {
-        "seen": desk.market.seen(), "cell": _cell(desk, one),
+        "seen": desk.market.seen(), "cell": cell_of(desk, one),
         "bids": depth(bids, Side.BID), "asks": depth(asks, Side.ASK),
         "offers": (*rows.asks, *rows.bids), "moving": moving((*rows.asks, *rows.bids), now),
         "trades": desk.market.trades(one, limit=TRADES),
     }  # fmt: skip
 
 
-def _cell(desk: Desk, one: Instrument) -> Cell | None:
-    """Return the instrument's place in its chain; priced alone where nobody lists or offers it."""
+def cell_of(desk: Desk, one: Instrument) -> Cell | None:
+    """Return the instrument's place in its chain; priced alone where nobody lists or offers it; None once it is over.
+
+    What is over is worth what its own minutes say, and not what the price of now would.
+    """
     seen = desk.market.seen()
+    if one.expiry <= seen.now:
+        return None
     if one.expiry in seen.expiries:
         for cell in desk.market.chain(one.expiry).cells:
             if cell.instrument == one:
                 return cell
     view = seen.view(desk.deps.api.rate)
-    return None if view is None else priced_cells([one], {}, view)[0]
+    return None if view is None or counting(one, view.now) else priced_cells([one], {}, view)[0]
 
 
-def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> Asked:
-    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError."""
-    seen, cell = desk.market.seen(), _cell(desk, one)
-    if seen.market is None or cell is None:
-        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
+def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool, own: str | None) -> Asked:
+    """Return a ticket at what stands, or where nobody offers, at the mark. Raises InvalidInputError, NotFoundError.
+
+    own: who looks, hex: nobody takes an offer of its own.
+    """
+    seen, cell = desk.market.seen(), cell_of(desk, one)
     if one.expiry <= seen.now:
         raise InvalidInputError("instrument", f"{one.name} has expired", "one that the chain lists")
+    if seen.market is None:
+        raise NotFoundError("price", desk.deps.api.feed, "it is there with the first agreed minute")
+    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
+    terms = one.terms(quantity, Cents(0))
+    validate_terms(terms, now=seen.now, spot=seen.market.spot)
+    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(terms)):
+        raise refusal
+    if cell is None:
+        raise NotFoundError("price", one.name, "its minutes are being counted")
     rows = desk.market.offers(one, limit=SHOWN)
     side = Side.ASK if buys else Side.BID
     stands = rows.asks if buys else rows.bids
     lapse = {row.id: row.valid_until_unix for row in stands}
-    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, Sats(MAX_MONEY_SATS) if buys else Sats(1))
+    limit, but = Sats(MAX_MONEY_SATS) if buys else Sats(1), None if own is None else bytes.fromhex(own)
+    found = walk(standing(stands, desk.deps.api.clock()), side, quantity, limit, but=but)
     steps = tuple(
         Step(
             offer_id=part.offer_id.hex(), quantity=part.quantity, price=part.price, price_cents=part.price_cents,
-            valid_until=lapse[part.offer_id.hex()], command=take_command(one, part.offer_id.hex(), part.quantity),
+            valid_until=lapse[part.offer_id.hex()], command=take_command(one.name, part.offer_id.hex(), part.quantity),
         )
         for part in found.parts
     )  # fmt: skip
@@ -232,18 +252,16 @@ def _ticket(desk: Desk, one: Instrument, quantity: CentiBtc, *, buys: bool) -> A
     level = cell.volatility or seen.market.volatility / 10_000
     base = seen.view(desk.deps.api.rate)
     assert base is not None  # noqa: S101 - there is a market
-    view = View(spot=base.spot, surface=flat_surface(level), rate=base.rate, now=base.now, known=base.known)
+    view = replace(base, surface=flat_surface(level))
     made = ticket(one, amount, bought=buys, premium=premium, premium_cents=premium_cents, view=view)
-    # as a take is checked: no ticket of what nobody can take, such as one whose window has begun
-    validate_terms(made.position.terms, now=seen.now, spot=seen.market.spot)
-    if (rules := desk.deps.api.market_rules) is not None and (refusal := rules.sales.refusal(made.position.terms)):
-        raise refusal
+    wanting, wanted = found.left if steps else quantity, Wanted.BUY if buys else Wanted.SELL
     made = replace(made, curves=curves(made.position, view, drawing.reach(one, view, level)))
     return Asked(
         ticket=made, steps=steps, left=found.left if steps else CentiBtc(0), premium=premium,
         premium_cents=premium_cents, holds_until=min((step.valid_until for step in steps), default=None),
         picture=drawing.curve(made, one, view.spot),
-        request=request_command(one, found.left if steps else quantity, buys=buys),
+        request=request_command(one.name, wanting, wanted) if wanting else None,
+        quotes=quotes_query(one, wanting or quantity, wanted),
     )  # fmt: skip
 
 
@@ -254,18 +272,6 @@ def _premium(found: Walk, cell: Cell, quantity: CentiBtc, *, spot: CentsPerBtc) 
         return found.premium, Cents(cents)
     cents = max(-(-cell.mark_cents * quantity // 100), 1)
     return Sats(cents * 100_000_000 // spot), Cents(cents)
-
-
-def take_command(one: Instrument, offer_id: str, quantity: CentiBtc) -> str:
-    """Return what takes an offer: its price is in the offer, and no other is ever signed."""
-    return f"btcfi market take {one.name}/{offer_id} --quantity {btc(quantity)}"
-
-
-def request_command(one: Instrument, quantity: CentiBtc, *, buys: bool) -> str | None:
-    """Return what asks makers for quotes of a quantity, None of nothing."""
-    return (
-        f"btcfi market request {one.name} {'buy' if buys else 'sell'} --quantity {btc(quantity)}" if quantity else None
-    )
 
 
 def window_in_words(one: Instrument) -> str:

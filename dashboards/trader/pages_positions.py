@@ -10,13 +10,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from btcfi.adapters.store.market import views
-from btcfi.adapters.store.options.tables import SETTLED_OPTIONS
 from btcfi.contracts.messages import encode_announcement, encode_attestation
 from dashboards.trader import drawing
 from dashboards.trader.desk import Desk, base_of
 from dashboards.trader.gate import Signed
-from dashboards.trader.holding import SHOWN, Moves, WhatIf, history_csv, positions_csv, settled_of
+from dashboards.trader.holding import MOST_IN_A_FILE, Moves, WhatIf, history_csv, positions_csv
 from dashboards.trader.verifying import Kept, read_option
 
 MOST_DAYS = 90
@@ -45,7 +43,7 @@ def router(desk: Desk) -> APIRouter:
         async with desk.pricing.of(who.account, seconds=desk.deps.limits.wait_seconds):
             holding = await run_in_threadpool(desk.holdings.of, who.account, cursor=cursor)
             moved = await run_in_threadpool(desk.holdings.what_if, who.account, moves)
-        return desk.page(request, "positions.html", holding=holding, **_moved(moved))
+        return desk.page(request, "positions.html", holding=holding, newest=cursor is None, **_moved(moved))
 
     @routes.get("/positions/what-if")
     async def what_if(request: Request, who: Signed, moves: Annotated[Moves, Depends(_moves)]) -> HTMLResponse:
@@ -59,7 +57,10 @@ def router(desk: Desk) -> APIRouter:
 
         def draw() -> Mapping[str, str]:
             holding = desk.holdings.of(who.account)
-            return {"held": desk.draw("parts/held.html", base=base, holding=holding)}
+            return {
+                "held": desk.draw("parts/held.html", base=base, holding=holding),
+                "settled": desk.draw("parts/settled.html", base=base, holding=holding),
+            }
 
         # whose it is stands in the topic: a drawing is shared by all who ask for one topic
         return desk.live.stream(request, f"positions {who.account}", draw)
@@ -70,14 +71,12 @@ def router(desk: Desk) -> APIRouter:
 def _files(routes: APIRouter, desk: Desk) -> None:
     @routes.get("/positions.csv")
     def positions(who: Signed) -> Response:
-        return _file(positions_csv(desk.holdings.of(who.account)), "positions.csv", "text/csv; charset=utf-8")
+        held = desk.holdings.of(who.account, most=MOST_IN_A_FILE)
+        return _file(positions_csv(held), "positions.csv", "text/csv; charset=utf-8")
 
     @routes.get("/history.csv")
     def history(who: Signed) -> Response:
-        with desk.deps.api.store.reading() as session:
-            page = views.positions(session, who.account, states=SETTLED_OPTIONS, limit=SHOWN)
-            rows = [settled_of(session, held) for held in page.rows]
-        return _file(history_csv(rows), "history.csv", "text/csv; charset=utf-8")
+        return _file(history_csv(desk.holdings.history(who.account)), "history.csv", "text/csv; charset=utf-8")
 
     @routes.get("/contract/{option_id}")
     def contract(who: Signed, option_id: OptionId) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from fastapi import APIRouter, Query, Request
@@ -11,17 +11,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.tables import OptionRow
-from btcfi.adapters.store.options.views import WhichOptions
 from btcfi.bitcoin.address import decode_address
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.instrument import UNDERLYING, parse_instrument
 from btcfi.surfaces.rest.errors import RequestRefusedError
 from dashboards.shared.shell import FORM
 from dashboards.trader.desk import Desk, base_of, caller_of, visitor_in
-from dashboards.trader.verifying import ANYBODYS, Verdict, Verifier, documents_in, may_see, read_option
-
-LOOKED_AT: Final = 2_000
-"""Newest options whose address is compared: no index has addresses, and a search must not read a large book."""
+from dashboards.trader.verifying import Verdict, Verifier, documents_in, may_see, read_option
 
 Text = Annotated[str, Query(max_length=200)]
 
@@ -41,7 +37,9 @@ def router(desk: Desk) -> APIRouter:
     @routes.get("/verify")
     async def show(request: Request, id: Text = "") -> HTMLResponse:  # noqa: A002 - the word of the form
         if not id.strip():
-            return desk.page(request, "verify.html", verdict=None, problem="", text="", stored=desk.stored)
+            return desk.page(
+                request, "verify.html", verdict=None, problem="", text="", stored=desk.stored, missing=False
+            )
         return await _answer(request, id)
 
     @routes.post("/verify")
@@ -59,7 +57,8 @@ def router(desk: Desk) -> APIRouter:
         part = "parts/verdict.html" if request.headers.get("hx-request") == "true" else "verify.html"
         shown = text.strip() if isinstance(text, str) and len(text) <= 200 else ""  # noqa: PLR2004 - an id
         return desk.page(
-            request, part, status=status, verdict=verdict, problem=problem, text=shown, stored=desk.stored
+            request, part, status=status, verdict=verdict, problem=problem, text=shown, stored=desk.stored,
+            missing=status == 404,  # noqa: PLR2004 - as above
         )  # fmt: skip
 
     @routes.get("/search")
@@ -121,11 +120,9 @@ def _find(desk: Desk, text: str, account: str | None) -> OptionRow | None:
         found = views.option(session, text) or views.option_of_transaction(session, text.lower())
         if found is not None:
             return found if may_see(found, account, anybodys=desk.stored) else None
-        if not desk.stored:
-            return None
         try:
             decode_address(text.lower(), desk.deps.network)
         except BtcfiError:
             return None
-        page = views.option_page(session, desk.deps.api.feed, WhichOptions(sight=ANYBODYS), limit=LOOKED_AT)
-        return next((row for row in page.rows if row.address == text.lower()), None)
+        rows = views.options_at_address(session, text.lower())
+        return next((row for row in rows if may_see(row, account, anybodys=desk.stored)), None)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any, Final
 
 from btcfi.adapters.store.chain import views as chain
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.market import views as market
+from btcfi.adapters.store.market.tables import CloseRow
 from btcfi.adapters.store.options import contracts, views
 from btcfi.adapters.store.options.attesting import announcements_by_id, attestations_of
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
@@ -23,6 +25,7 @@ from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Session
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.buckets import bucket_of
+from btcfi.contracts.cooperative import signed_by_both
 from btcfi.contracts.explain import Explanation, Messages, examined
 from btcfi.contracts.messages import (
     decode_accept,
@@ -114,6 +117,8 @@ class Kept:
     attested: Sequence[Attestation]
     transactions: Sequence[TransactionRow]
     settlement: SettlementRow | None
+    close: CloseRow | None
+    """By which both sides have ended it at a price of theirs."""
     proof: bytes | None
     tip: int | None
 
@@ -135,9 +140,8 @@ class Verifier:
         """
         sorted_out = _sorted_out(documents)
         proof = sorted_out.pop(_PROOF, [])
-        findings = [self._proof_alone(one) for one in proof]
         if not sorted_out:
-            return Verdict(title="A settlement's proof", findings=tuple(findings))
+            return Verdict(title="A settlement's proof", findings=tuple(self._proof_alone(one) for one in proof))
         offer, accept, sign = (
             _the_one(sorted_out, kind, needed=kind != "btcfi/sign")
             for kind in ("btcfi/offer", "btcfi/accept", "btcfi/sign")
@@ -145,10 +149,14 @@ class Verifier:
         announced = tuple(map(decode_announcement, sorted_out.get(_ANNOUNCEMENT, ())))
         said = {"offer": offer, "accept": accept} | ({} if sign is None else {"sign": sign})
         contract, agreement, finding = self._contract(said, announced, FILES)
-        findings.insert(0, finding)
         attested = [decode_attestation(one) for one in sorted_out.get("btcfi/attestation", ())]
+        oracles: tuple[Finding, ...] = ()
+        outcome = None
         if agreement is not None and attested:
-            findings.append(_oracles(agreement, attested, FILES)[0])
+            spoken, outcome = _oracles(agreement, attested, FILES)
+            oracles = (spoken,)
+        proofs = (self._proof_beside(one, offer, agreement, outcome) for one in proof)
+        findings = [finding, *proofs, *oracles]
         return Verdict(title=contract.title if contract else "A contract", findings=tuple(findings), contract=contract)
 
     def of_option(self, kept: Kept) -> Verdict:
@@ -169,7 +177,7 @@ class Verifier:
             findings.append(oracles)
             paid, words = _payout(agreement, kept, attested)
             findings.append(words)
-            outcome = _outcome(paid)
+            outcome = _outcome(paid, closed=kept.close is not None)
             findings.append(self._proof_of(agreement, kept, attested))
         title = contract.title if contract else f"Option {option.id}"
         return Verdict(title=title, findings=tuple(findings), contract=contract, outcome=outcome)
@@ -225,16 +233,30 @@ class Verifier:
         return Finding(name="Proof", holds=True, words=f"{words} {said}".strip(), source=RUN)
 
     def _proof_of(self, agreement: Agreement, kept: Kept, attested: int | None) -> Finding:
+        if kept.proof is None and kept.close is not None:
+            words = "There is none: both sides have closed it at a price of theirs, and no program ran."
+            return Finding(name="Proof", holds=None, words=words, source=RUN)
         if kept.proof is None:
             return Finding(name="Proof", holds=None, words="There is no proof yet: it comes after expiry.", source=RUN)
-        alone = self._proof_alone(kept.proof)
-        if not alone.holds:
+        return self._proof_beside(kept.proof, kept.said["offer"], agreement, attested)
+
+    def _proof_beside(
+        self, proof: bytes, offer: dict[str, Any], agreement: Agreement | None, attested: int | None
+    ) -> Finding:
+        """Return the check of a proof that comes with a contract: a sound one of other terms is not this one's.
+
+        attested: the outcome that enough oracles have signed; None: nobody's word says the price.
+        """
+        alone = self._proof_alone(proof)
+        if not alone.holds or agreement is None:
             return alone
-        wrong = _other_terms(kept.proof, kept.said["offer"], agreement, attested)
+        wrong = _other_terms(proof, offer, agreement, attested)
         if wrong:
             return Finding(
                 name="Proof", holds=False, words=f"It is of another {wrong} than the contract's.", source=RUN
             )
+        if attested is None:
+            return replace(alone, words=f"{alone.words} Enough oracles' word on its price is not here.")
         return alone
 
 
@@ -258,6 +280,7 @@ def read_option(session: Session, text: str, *, account: str | None = None, anyb
         announced=announcements_by_id(session, row.event_id) if row is not None else (),
         attested=attestations_of(session, row.event_id) if row is not None else [],
         transactions=chain.transactions_of(session, option.id), settlement=settlement,
+        close=market.agreed_closes(session, [option.id]).get(option.id),
         proof=None if blob is None else bytes(blob.body), tip=None if tip is None else tip.height,
     )  # fmt: skip
 
@@ -311,7 +334,7 @@ def _oracles(agreement: Agreement, attested: Sequence[Attestation], source: str)
 
 
 def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Paid | None, Finding]:
-    settled = kept.settlement
+    settled = kept.close or kept.settlement
     row = None if settled is None else next((one for one in kept.transactions if one.txid == settled.txid), None)
     made = partial(Finding, name="Payout", source=BYTES)
     if row is None:
@@ -323,9 +346,11 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
         return None, made(holds=False, words=f"{e}.")
     amounts = f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}"
     where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"
-    if settled is not None and settled.reason != "expiry":
-        words = f"{amounts}, as both sides have signed in {row.txid}; {where}."
-        return paid, made(holds=True, words=words)
+    if kept.close is not None or (kept.settlement is not None and kept.settlement.reason != "expiry"):
+        by_both = signed_by_both(agreement.plan.contract, transaction)
+        signed = f"{amounts}, as both sides have signed in {row.txid}; {where}."
+        unsigned = f"{row.txid} has not the one signature of both sides."
+        return paid if by_both else None, made(holds=by_both, words=signed if by_both else unsigned)
     if attested is None:
         words = f"{amounts} in {row.txid}, before enough oracles have signed a price."
         return paid, made(holds=False, words=words)
@@ -349,9 +374,14 @@ def _paid(agreement: Agreement, transaction: Transaction) -> Paid:
     )  # fmt: skip
 
 
-def _outcome(paid: Paid | None) -> str:
+def _outcome(paid: Paid | None, *, closed: bool) -> str:
     if paid is None:
         return ""
+    if closed:
+        return (
+            f"Both sides have closed it: who bought it gets {paid.buyer:,} sats, who wrote it has {paid.seller:,} of "
+            "the collateral back."
+        )
     if not paid.buyer:
         return "It expired worthless: who bought it gets nothing, who wrote it has the collateral back."
     return f"It paid: who bought it gets {paid.buyer:,} sats, who wrote it has {paid.seller:,} of the collateral back."

@@ -124,7 +124,7 @@ def serve(folder: str, port: int) -> None:
     world = with_market(make_world(Path(folder)))
     limits = Limits(anonymous_requests_per_minute=10**9, registrations_per_minute=10**9)
     deps = replace(world.deps, monotonic=time.monotonic, limits=limits)
-    uvicorn.run(create_app(deps), host="127.0.0.1", port=port, log_level="critical", access_log=False)
+    uvicorn.run(create_app(deps), host="127.0.0.1", port=port, log_config=None, access_log=False)
 
 
 if __name__ == "__main__":

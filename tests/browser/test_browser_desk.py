@@ -9,10 +9,12 @@ import json
 import re
 import socket
 import threading
+from decimal import Decimal
 
 import pytest
 import uvicorn
 
+from btcfi.contracts.messages import Role
 from btcfi.market.firm_offer import Side
 from btcfi.options.terms import OptionKind
 from tests.browser.conftest import missing
@@ -170,6 +172,89 @@ def test_a_trader_signs_in_holds_asks_what_if_and_signs_out(reader, served):
     reader.get_by_role("heading", name="Sign in").wait_for()
 
 
+def taken_by(served, name: str, command: str) -> str:
+    """Have an account's process run the command that a page shows; return the option's id."""
+    *_, what, flag, quantity = command.split()
+    assert flag == "--quantity"
+    hundredths = int(Decimal(quantity) * 100)
+    return served.desk.taken(served.desk.join(name), what.partition("/")[2], hundredths)
+
+
+def test_a_trader_takes_what_a_ticket_says_holds_it_closes_it_and_verifies_both_ends(reader, served):
+    one = served.near()
+    reader.goto(f"{served.url}/ticket/{one.name}?do=buy&quantity=0.10")
+    command = reader.locator("#take-1").inner_text()
+    first, second = (served.desk.hold(taken_by(served, "closing", command)) for _ in range(2))
+    let_in(reader, served, "closing")
+    reader.locator("#link[data-state=live]").wait_for()
+    assert "you bought" in reader.locator(f"#p-{first.option_id}").inner_text()
+    reader.get_by_label("Days from now").fill("3")
+    reader.get_by_text("3 days on: you").wait_for()
+    reader.get_by_role("link", name=f"Close {first.option_id}").click()
+    reader.get_by_role("heading", name="You sell it back at").wait_for()
+    reader.get_by_label("The holder gets, sats").fill("150000")
+    reader.get_by_role("heading", name="You sell it back at 150,000 sats").wait_for()
+    said = reader.locator("#close-command").inner_text()
+    assert said == f"btcfi market close {first.option_id} --price 150000sat"
+    assert faults(reader) == []
+    picture(reader, "desk-close", full=True)
+    offered = first.offer_close(150_000, Role.BUYER, now=served.desk.world.now)
+    reader.get_by_role("link", name="Positions", exact=True).first.click()
+    asked = reader.locator(f"#c-{offered.id}")
+    assert f"--withdraw {offered.id[:16]}" in asked.inner_text()
+    reader.locator("#link[data-state=live]").wait_for()
+    offered.agree()
+    reader.locator(f"#p-{first.option_id}", has_text="you sold it back").wait_for()
+    assert asked.count() == 0
+    offered.confirm()
+    second.expire(6_000_000, now=served.desk.world.now)
+    reader.locator(f"#e-{first.option_id}", has_text="you sold it back").wait_for()
+    reader.locator(f"#e-{second.option_id}", has_text="expired worthless").wait_for()
+    for held, words in ((first, "Both sides have closed it:"), (second, "It expired worthless:")):
+        reader.goto(f"{served.url}/positions")
+        reader.get_by_role("link", name=f"Verify {held.option_id}").click()
+        reader.get_by_text("It holds.").wait_for()
+        reader.get_by_text(words).wait_for()
+
+
+def test_a_trader_asks_for_a_quote_sees_the_answers_come_and_takes_the_best(reader, served):
+    let_in(reader, served, "asking")
+    reader.get_by_role("link", name="Quotes").click()
+    reader.locator("#link[data-state=live]").wait_for()
+    reader.get_by_label("put", exact=True).check()
+    reader.get_by_label("Strike, USD").fill("66,600")
+    reader.get_by_label("Quantity, BTC").fill("0.20")
+    reader.get_by_role("heading", name="-66600-P").wait_for()
+    reader.locator("#ask-command", has_text="buy --quantity 0.20").wait_for()
+    name = reader.locator("#ask-command").inner_text().split()[3]
+    asked = served.desk.ask(served.desk.join("asking"), name, quantity=20)
+    own = reader.locator(f"#r-{asked.request.id.hex()}")
+    own.get_by_text("No answer yet.").wait_for()
+    worse = served.desk.answer(served.desk.join("maker-one"), asked, Side.ASK, 1_500)
+    own.locator("tbody tr").first.wait_for()
+    better = served.desk.answer(served.desk.join("maker-two"), asked, Side.ASK, 900)
+    best = own.locator("tbody tr").first
+    reader.wait_for_function(
+        "id => document.querySelector('.asked tbody tr').id === id", arg=f"a-{better.offer.id.hex()[:16]}"
+    )
+    falling = served.desk.auction(served.desk.join("maker-two"), served.near().name, 2_500, 1_500)
+    price = reader.locator(f"#auction-{falling.offer.id.hex()[:16]} strong")
+    price.wait_for()
+    assert faults(reader) == []
+    picture(reader, "desk-quotes", full=True)
+    before = price.inner_text()
+    served.desk.world.now += 60
+    reader.wait_for_function(
+        "([id, before]) => document.querySelector(`#${id} strong`).innerText !== before",
+        arg=[f"auction-{falling.offer.id.hex()[:16]}", before],
+    )
+    made = taken_by(served, "asking", best.locator("code").inner_text())
+    reader.locator(f"#g-{asked.request.id.hex()[:16]}", has_text="filled").wait_for()
+    assert reader.locator(f"#a-{worse.offer.id.hex()[:16]}").count() == 0
+    reader.get_by_role("link", name="Positions", exact=True).first.click()
+    assert name in reader.locator(f"#p-{made}").inner_text()
+
+
 def test_a_key_is_made_in_the_page_and_shown_once(reader, served):
     let_in(reader, served, "taker-two")
     reader.get_by_role("link", name="taker-two").click()
@@ -191,16 +276,23 @@ def test_every_page_of_an_account_has_no_serious_fault_and_fits_its_window(brows
     name = f"taker-{width}"
     made = served.desk.trade(served.desk.join("maker-one"), served.desk.join(name), served.near().name, 1_500, 20)
     served.desk.offer(served.desk.join(name), served.near().name, Side.BID, 900)
+    served.desk.hold(made).offer_close(50_000, Role.SELLER, now=served.desk.world.now)
+    asked = served.desk.ask(served.desk.join(name), served.near().name)
+    served.desk.answer(served.desk.join("maker-one"), asked, Side.ASK, 1_500)
+    served.desk.ask(served.desk.join("maker-one"), served.near().name)
+    served.desk.auction(served.desk.join("maker-one"), served.near().name, 2_500, 1_500)
     page.goto(f"{served.url}/sign-in")
     assert faults(page) == []
     page.get_by_role("button", name="Show a code").click()
     page.locator("#command").wait_for()
     assert faults(page) == []
     let_in(page, served, name)
-    for path in ("/positions", "/account", "/"):
+    for path in (f"/close/{made}", "/positions", "/quotes", "/account", "/"):
         page.goto(served.url + path)
         assert faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        if width < 500 and path == "/quotes":
+            picture(page, "desk-quotes-phone-dark")
     assert page.get_by_text(made).count() == 0
     context.close()
 
@@ -217,6 +309,8 @@ def test_every_desk_page_has_no_serious_fault_and_fits_its_window(browser, serve
         "/verify?id=deal",
         "/search?q=none",
         f"/search?q={LONG}",
+        "/quotes",
+        "/quotes?strike=nonsense",
         f"/book/{name}",
         f"/ticket/{name}",
         "/nowhere",

@@ -5,21 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
-from btcfi.adapters.store.market import accounts, offers, takes, visitors
+from btcfi.adapters.store.market import accounts, offers, requests, takes, visitors
+from btcfi.adapters.store.market.tables import FirmOfferRow
 from btcfi.adapters.store.options.sales import read_market
+from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, SignedOffer
 from btcfi.market.instrument import Instrument
+from btcfi.market.request import Wanted
 from btcfi.options.terms import OptionKind
 from btcfi.pricing.premium import Book, premiums
 from btcfi.units import CentiBtc, Cents, CentsPerBtc, Sats, Slot
 from dashboards.trader.app import create_desk
 from dashboards.trader.deps import ContractFacts, DeskDeps, DeskLimits
 from tests.support.accounts import Trader, trader
+from tests.support.held_contract import HeldContract, hold
 from tests.support.market_world import with_market
 from tests.support.rest_world import SPOT, World, make_world
 
@@ -45,31 +50,74 @@ class DeskWorld:
     client: TestClient
     """Of the desk, at /desk."""
     numbers: int = 0
+    joined: dict[str, Trader] = field(default_factory=dict)
 
     def get(self, path: str, **given: object):
         return self.client.get(f"/desk{path}", **given)
 
     def join(self, name: str) -> Trader:
-        one = trader(name)
-        with self.world.store.transaction() as session:
-            accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
-        return one
+        """Register an account, once."""
+        if name not in self.joined:
+            one = self.joined[name] = trader(name)
+            with self.world.store.transaction() as session:
+                accounts.register(session, one.registered(at=self.world.now), now=self.world.now)
+        return self.joined[name]
 
     def offer(self, one: Trader, instrument: str, side: Side, usd: float, **changes: object) -> SignedOffer:
         """Post an offer of half a bitcoin at so many dollars; of one that nobody refuses."""
         (made,) = self.post(one, [self.signed(one, instrument, side, usd, **changes)])
         return made
 
-    def trade(self, maker: Trader, taker: Trader, instrument: str, usd: float, quantity: int = 10) -> str:
-        """Have a maker write and a taker buy at so many dollars for one bitcoin, funded; return the option's id."""
-        offer = self.offer(maker, instrument, Side.ASK, usd)
+    def taken(self, taker: Trader, offer_id: str, quantity: int) -> str:
+        """Have somebody take an offer by its id's beginning, as its process does; return the option's id."""
         self.numbers += 1
-        signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
         with self.world.store.transaction() as session:
+            found = session.exec(select(FirmOfferRow).where(col(FirmOfferRow.id).startswith(offer_id))).one()
+            offer = offers.offer_of(found)
+            signed = taker.take(offer, quantity, valid_until=self.world.now + 60, number=self.numbers)
             row = takes.take(session, signed, rule=self.world.rule, now=self.world.now, wall=self.world.now)
             option_id = row.option_id
         self.world.fund(option_id)
         return option_id
+
+    def trade(self, maker: Trader, taker: Trader, instrument: str, usd: float, quantity: int = 10) -> str:
+        """Have a maker write and a taker buy at so many dollars for one bitcoin, funded; return the option's id."""
+        offer = self.offer(maker, instrument, Side.ASK, usd)
+        return self.taken(taker, offer.offer.id.hex(), quantity)
+
+    def ask(self, one: Trader, instrument: str, *, quantity: int = 20, wanted: Wanted = Wanted.BUY, seconds: int = 300):
+        """Have an account ask for quotes; return the signed request."""
+        self.numbers += 1
+        signed = one.request(
+            instrument, quantity=CentiBtc(quantity), wanted=wanted, valid_until=self.world.now + seconds,
+            number=self.numbers,
+        )  # fmt: skip
+        rules = self.world.deps.market_rules
+        with self.world.store.transaction() as session:
+            market = read_market(session, rules.sales, now=self.world.now)
+            account = accounts.account(session, one.identity.hex())
+            requests.post_request(session, account, signed, rule=rules.offers, market=market, now=self.world.now)
+        return signed
+
+    def answer(self, one: Trader, asked, side: Side, usd: float, **changes: object) -> SignedOffer:
+        """Have a maker answer a request with an offer for who asked alone."""
+        wanted = asked.request
+        given = {"taker": wanted.taker, "request": wanted.id, "quantity": wanted.quantity} | changes
+        return self.offer(one, wanted.instrument.name, side, usd, **given)
+
+    def auction(self, one: Trader, instrument: str, usd: float, last_usd: float, *, steps: int = 10) -> SignedOffer:
+        """Have a maker post an ask whose price falls by a step a minute, from now."""
+        ends = self.signed(one, instrument, Side.ASK, last_usd).offer
+        schedule = Auction(
+            begins=self.world.now, step_seconds=60, steps=steps, last=ends.price, last_cents=ends.price_cents
+        )
+        return self.offer(
+            one, instrument, Side.ASK, usd, auction=schedule, valid_until=self.world.now + 60 * (steps + 1)
+        )  # fmt: skip
+
+    def hold(self, option_id: str) -> HeldContract:
+        """Give an option that a take made its contract, signed by both with the guest, and funded."""
+        return hold(self.world.store, option_id, now=self.world.now)
 
     def browser(self) -> TestClient:
         """Return a browser without a cookie."""

@@ -28,7 +28,7 @@ class HttpDesk:
             "preset_sha256": "02" * 32,
         }  # fmt: skip
         self.accounts, self.offers, self.takes = {}, {}, []
-        self.requests = {}
+        self.requests, self.settlements = {}, {}
         self.letters, self.got, self.asked = {}, [], []
         self.browser, self.let_in = {"browser": "Firefox on Linux", "address": "192.0.2.7"}, []
         self.refusal = None
@@ -180,6 +180,13 @@ class HttpDesk:
             {"created_at_unix": 1_800_000_000, "instrument": "BTC-29JAN27-60000-C", "maker": mine, "taker": other,
              "side": "ask", "quantity_centi_btc": 5, "price_sats": 1_000_000, "price_cents": 70_000, "state": "funded",
              "option_id": "t1"}], "next_cursor": None}  # fmt: skip
+
+    def get_settlements(self, path, *_):
+        name = path.split("/")[2]
+        if name not in self.settlements:
+            return 404, {"detail": f"settlement {name!r}: not found"}
+        settled, proof = self.settlements[name]
+        return 200, proof if path.endswith("/proof") else settled
 
     def get_sign_ins(self, path, *_):
         times = {"created_at_unix": 1_800_000_000, "expires_at_unix": 1_800_000_300}

@@ -16,6 +16,7 @@ from btcfi.adapters.signed_http import RequestSigner
 from btcfi.market.account import encode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, encode_signed_offer, encode_signed_take
 from btcfi.market.request import encode_signed_request
+from btcfi.market.webhook import HookRule
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import DeskCard, MarketRules
 from btcfi.surfaces.rest.market_desk.waiting import Bell
@@ -108,7 +109,13 @@ def with_market(world: World, **limits: object) -> World:
     rules = MarketRules(
         preset=preset.name, preset_sha256=preset.sha256, listing=preset.listing, offers=preset.offers, sales=world.rule
     )
-    world.deps = replace(world.deps, desk=card, market_rules=rules, limits=replace(world.deps.limits, **limits))
+    world.deps = replace(
+        world.deps,
+        desk=card,
+        market_rules=rules,
+        hooks=HookRule(loopback=True),
+        limits=replace(world.deps.limits, **limits),
+    )
     return world
 
 

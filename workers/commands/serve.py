@@ -48,7 +48,7 @@ from dashboards.trader.deps import ContractFacts, DeskDeps
 from settings.deployment import Deployment, load_deployment
 from settings.market_preset import load_market_preset
 from settings.preset import Preset, load_preset, rule_by_hash
-from tasks.context import make_context
+from tasks.context import hook_rule, make_context
 from tasks.pipeline import publish_pending
 from workers import logs
 from workers.app import create_app
@@ -239,6 +239,7 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         anonymous_roles=frozenset(deployment.api_anonymous_roles),
         cors_origins=deployment.api_cors_origins,
         desk=_desk_card(deployment, rule),
+        hooks=hook_rule(deployment) if deployment.webhooks else None,
         market_rules=MarketRules(
             preset=market.name, preset_sha256=market.sha256, listing=market.listing, offers=market.offers, sales=rule
         ),

@@ -84,6 +84,8 @@ within the hour one bitcoin has the delta of fifty: the limits are those of coin
 
 SAYS: Final = (
     "  market    SIMULATED: makers {makers} and takers {takers}, each with keys of its own in {folder}\n"
+    "            {url}/desk shows it. To trade there, with keys of your own (docs/tutorial/first-option.md):\n"
+    "            {node}btcfi party init, then btcfi party join {url} --name NAME\n"
     "            btcfi market chain --desk {url}"
 )
 
@@ -170,9 +172,13 @@ def bring(
 
 def said(deployment: Deployment) -> str:
     """Return what `btcfi up` says of them."""
+    cookie, where = deployment.node_cookie_file, deployment.node_url or ""
+    told = cookie is not None and "@" not in where  # a password is nobody's but the deployment's
+    node = f"export BITCOIN_NODE_URL={where} BITCOIN_COOKIE_FILE={cookie}\n            " if told else ""
     return SAYS.format(
-        makers=", ".join(MAKERS), takers=", ".join(TAKERS), folder=owners_folder(deployment), url=desk_url(deployment)
-    )
+        makers=", ".join(MAKERS), takers=", ".join(TAKERS), folder=owners_folder(deployment), url=desk_url(deployment),
+        node=node,
+    )  # fmt: skip
 
 
 def _joined(deployment: Deployment, names: Collection[str], progress: Callable[[str], None]) -> list[str]:

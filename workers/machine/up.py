@@ -120,6 +120,7 @@ def _say_where(console: Console, deployment: Deployment, where: Path, *, prices:
     console.print(
         f"running. prices: {prices}\n"
         f"  console   http://{deployment.api_host}:{deployment.api_port}/\n"
+        f"  desk      http://{deployment.api_host}:{deployment.api_port}/desk\n"
         f"  API       http://{deployment.api_host}:{deployment.api_port}/api/docs\n"
         f"  Flower    http://127.0.0.1:{deployment.flower_port}  user {deployment.flower_user}, password in {file}\n"
         f"  metrics   http://127.0.0.1:{deployment.metrics_port}/metrics\n"

@@ -175,7 +175,7 @@ class CloseDeals:
         try:
             kept = self.book.find(offer.id)
         except NotFoundError:
-            self._check_new(offer)
+            self._check_new(offer, contract.role.other)
             self._closing(contract, agreement, offer.payout, offer.rate)  # what cannot be built is not shown
             check_timely(
                 now=self._now(), valid_until=offer.valid_until, tip=self._node.block_count(),
@@ -325,14 +325,18 @@ class CloseDeals:
             if signed and one.offer.id != but:
                 raise AnotherCloseError(name, until)
 
-    def _check_new(self, offer: CloseOffer) -> None:
+    def _check_new(self, offer: CloseOffer, by: Role) -> None:
+        """Refuse more offers of the other side than are read; those of yesterday that came to nothing are forgotten."""
         if offer.valid_until > self._now() + messages.LONGEST_SECONDS:
             raise InvalidInputError("close.valid_until", f"{offer.valid_until}", "within a day")
-        waiting = [
-            one
-            for one in self._of(offer.contract_id)
-            if one.state is CloseState.OFFERED and one.offer.valid_until > self._now()
-        ]
+        theirs = [one for one in self._of(offer.contract_id) if one.by is by]
+        since = self._now() - messages.LONGEST_SECONDS
+        for old in [one for one in theirs if one.offer.valid_until <= since and one.said is None and not one.txid]:
+            self.book.forget(old)
+        if sum(one.offer.valid_until > since for one in theirs) >= messages.MOST_A_DAY:
+            problem = f"{messages.MOST_A_DAY} offers to close it came within a day"
+            raise InvalidInputError("close", problem, "an offer that is meant")
+        waiting = [one for one in theirs if one.state is CloseState.OFFERED and one.offer.valid_until > self._now()]
         if len(waiting) >= MOST_OPEN:
             raise InvalidInputError("close", f"{len(waiting)} offers to close it wait already", f"at most {MOST_OPEN}")
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from btcfi.adapters.files import make_private, read_untrusted_json, write_private
 from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.messages import Role
 from btcfi.errors import NotFoundError
 from btcfi.market import closing as messages
@@ -90,6 +91,10 @@ class CloseBook:
             raise NotFoundError("offer to close", offer.hex()[:16], "`btcfi market closes` lists them")
         return _KEPT.read(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="offer to close"), path.name)
 
+    def forget(self, kept: KeptClose) -> None:
+        """Remove one that lapsed long ago and of which nothing was signed."""
+        (self._folder / f"{kept.name}.json").unlink(missing_ok=True)
+
     def save(self, kept: KeptClose) -> KeptClose:
         """Write one down."""
         make_private(self._folder, named=True)
@@ -113,6 +118,14 @@ def waiting_closes(store: PartyStore, *, now: float) -> list[tuple[PartyContract
     return [
         (ours[one.option], one) for one in waiting if one.option in ours and one.by is not ours[one.option].role
     ]  # fmt: skip
+
+
+def signed_close(store: PartyStore, contract: PartyContract) -> Transaction | None:
+    """Return the close of a contract that both sides have signed, None where there is none."""
+    for one in CloseBook(store.folder):
+        if one.transaction and one.option == contract.order:
+            return parse_transaction(bytes.fromhex(one.transaction))
+    return None
 
 
 def say_yes(store: PartyStore, offer: Hash32) -> None:

@@ -8,14 +8,14 @@ and in a market that is not trading, every offer is withdrawn; those of a maker 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from btcfi.adapters.party.close_yes import say_yes, waiting_closes
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.store import PartyStore
-from btcfi.adapters.signed_http import DeskRefusedError
+from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError
 from btcfi.contracts.mandate import Authority, Mandate, OutsideMandateError, WrongMandateError
 from btcfi.contracts.messages import Role
 from btcfi.contracts.payouts import decode_terms
@@ -60,6 +60,9 @@ UNFINISHED: Final = frozenset({"taken", "checked"})
 """States of a take in which our signature may still be asked for."""
 
 _CENTI: Final = 100
+
+_SERVER_ERROR: Final = 500
+"""From this status on nobody says that nothing was done."""
 
 
 class Http(Protocol):
@@ -215,6 +218,8 @@ class MarketMaker:
     random: Callable[[], bytes] = lambda: bytes(32)
     """Fresh bytes for each signature."""
     _posted: dict[str, FirmOffer] = field(default_factory=dict)
+    _unanswered: dict[str, FirmOffer] = field(default_factory=dict)
+    """Sent, and nobody knows whether they came: signable until they lapse, and nothing is posted beside them."""
     _going: dict[str, UnixSeconds] = field(default_factory=dict)
     """Withdrawn at the desk, not yet in the ledger: until when they are good."""
     _seen: Look | None = None
@@ -274,6 +279,7 @@ class MarketMaker:
         standing, strange = [], []
         for row in self._all("/offers", state="open"):
             said = _OFFER.read(row, "offers")
+            self._unanswered.pop(said.id, None)  # it came
             offer = self._posted.get(said.id)
             if offer is None or said.id in self._going:
                 strange.append(said.id)
@@ -371,14 +377,22 @@ class MarketMaker:
             # what was taken meanwhile is in no draft's count: the next round's has it
             self._settle_withdrawn()
             return Round(quoted=quoted, withdrawn=len(gone), kept=kept)
+        post, waiting = self._apart_from_unanswered(post)
         refused = self._post(post)
         self._settle_withdrawn()
         return Round(
-            quoted=quoted, posted=len(post) - len(refused), withdrawn=len(gone), kept=kept, refused=tuple(refused)
+            quoted=quoted,
+            posted=len(post) - len(refused),
+            withdrawn=len(gone),
+            kept=kept,
+            refused=(*refused, *waiting),
         )
 
     def withdraw_all(self) -> int:
-        """Withdraw every offer that is open, and return how many the desk says there were. Raises as ``look``."""
+        """Withdraw every offer that is open, and return how many the desk says there were. Raises as ``look``.
+
+        Without a number up to which: what another process of this account has posted goes too, however it counts.
+        """
         said = _WITHDRAWN.read(self.http.delete("/offers"), "withdrawn")
         self._going |= {name: offer.valid_until for name, offer in self._posted.items()}
         self._settle_withdrawn()
@@ -395,8 +409,26 @@ class MarketMaker:
         now = [_POSITION.read(one, "positions") for one in self._all("/positions")]
         return self._inventory(look.market, now).held != look.inventory.held
 
+    def _apart_from_unanswered(self, drafts: Sequence[Draft]) -> tuple[list[Draft], list[LeftOut]]:
+        """Return what may be posted now: nothing of an instrument of which earlier offers may still come to stand.
+
+        The desk would have both of them, and no limit has counted both.
+        """
+        waits = {(offer.instrument.name, offer.request) for offer in self._unanswered.values()}
+        post: list[Draft] = []
+        waiting: list[LeftOut] = []
+        for one in drafts:
+            if (one.instrument.name, None if one.request is None else one.request.id) in waits:
+                waiting.append(LeftOut(reason="desk: no answer yet", instrument=one.instrument, side=one.side))
+            else:
+                post.append(one)
+        return post, waiting
+
     def _post(self, drafts: Sequence[Draft]) -> list[LeftOut]:
-        """Sign, write down and post; return what the desk refused. What it refuses is withdrawn in the ledger."""
+        """Sign, write down and post; return what the desk refused. What it refuses is withdrawn in the ledger.
+
+        Whether a batch came whose answer is lost, the next looks tell; until one does, or it lapses, it is unanswered.
+        """
         refused: list[LeftOut] = []
         now, rule = int(self.clock()), self.rule
         for start in range(0, len(drafts), PAGE):
@@ -416,12 +448,21 @@ class MarketMaker:
                 for one, number in zip(batch, numbers, strict=True)
             ]  # fmt: skip
             self.ledger.add_offers(signed)
-            self._posted |= {one.offer.id.hex(): one.offer for one in signed}
-            said = _RESULTS.read(
-                self.http.post("/offers", {"offers": [encode_signed_offer(one) for one in signed]}), "offers"
-            )
+            sent = {one.offer.id.hex(): one.offer for one in signed}
+            self._posted |= sent
+            self._unanswered |= sent
+            try:
+                answer = self.http.post("/offers", {"offers": [encode_signed_offer(one) for one in signed]})
+            except (DeskRefusedError, DeskAwayError) as e:
+                if _is_not_there(e):
+                    self._forget(sent)
+                    self.ledger.withdraw(*(one.offer.id for one in signed))
+                raise
+            said = _RESULTS.read(answer, "offers")
             if len(said.results) != len(signed):
                 raise InvalidInputError("offers.results", f"{len(said.results)} of {len(signed)}", "one for each")
+            for name in sent:
+                self._unanswered.pop(name)
             bad: list[Hash32] = []
             for one, result in zip(signed, said.results, strict=True):
                 if result.problem is not None:
@@ -453,7 +494,7 @@ class MarketMaker:
             for said in (_TAKE.read(one, "takes") for one in page.items)
             if said.state in UNFINISHED
         }  # fmt: skip
-        done = [name for name in self._going if name not in unfinished]
+        done = [name for name in self._going if name not in unfinished and name not in self._unanswered]
         self.ledger.withdraw(*(self._posted[name].id for name in done if name in self._posted))
         for name in done:
             self._going.pop(name)
@@ -461,9 +502,21 @@ class MarketMaker:
 
     def _forget_lapsed(self) -> None:
         now = self.clock()
-        for name in [name for name, offer in self._posted.items() if offer.valid_until <= now]:
-            self._posted.pop(name)
-            self._going.pop(name, None)
+        self._forget([name for name, offer in self._posted.items() if offer.valid_until <= now])
+        for name in [name for name, offer in self._unanswered.items() if offer.valid_until <= now]:
+            self._unanswered.pop(name)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            for known in (self._posted, self._going, self._unanswered):
+                known.pop(name, None)
+
+
+def _is_not_there(e: DeskRefusedError | DeskAwayError) -> bool:
+    """Return whether a request that failed so has done nothing at the desk: it never left us, or was refused whole."""
+    if isinstance(e, DeskAwayError):
+        return e.unsent
+    return e.status < _SERVER_ERROR and not e.after_silence
 
 
 def within_mandate(quoted: Quoted, authority: Authority) -> Quoted:

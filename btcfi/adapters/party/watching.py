@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements
+from btcfi.adapters.party.close_yes import signed_close
 from btcfi.adapters.party.settling import Settler
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
@@ -25,6 +26,9 @@ from btcfi.oracle.attestation import AlreadyAttestedError, Attestation, WrongAtt
 from btcfi.units import Hash32, Height, Txid
 
 log = logging.getLogger(__name__)
+
+_OPEN: Final = (ContractStatus.FUNDING, ContractStatus.ACTIVE)
+"""Where the collateral lies in a block, unspent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +271,8 @@ class Watcher:
             action = Action.WAIT
         if action is Action.BROADCAST_FUNDING and self._late(contract, attested=bool(relevant)):
             note = self._withdraw(name, contract)
+        elif action is Action.WAIT and status in _OPEN and contract.closes:
+            note = self._send_close(contract)
         else:
             note = self._act(action, contract, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):
@@ -322,6 +328,18 @@ class Watcher:
                 return self._settler.refund(contract, self._agreements.of(contract), tip=tip)
         except InputsSpentError as e:
             return f"somebody else spent it: {e.reason}"
+        except TxRejectedError as e:
+            return e.reason
+        return ""
+
+    def _send_close(self, contract: PartyContract) -> str:
+        """Send a close that both have signed and no block holds: who was to send it may be away, or keep it back."""
+        made = contract.settlement
+        if made is None or made.txid not in contract.closes:
+            made = signed_close(self._store, contract)
+        try:
+            if made is not None:
+                self._node.send(made)
         except TxRejectedError as e:
             return e.reason
         return ""

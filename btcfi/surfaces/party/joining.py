@@ -134,7 +134,8 @@ def join(
     member, again = register(
         side, url, name, words, found, identity=identity, identity_words=identity_words, ask=ask
     )  # fmt: skip
-    _say_joined(member, found, again=again)
+    keystore = open_keystore(side.store.keystore_path, words)
+    _say_joined(member, found, again=again, mandate=Owner(side.store, keystore).in_force() is not None)
 
 
 def _tell(side: Side, keystore: Keystore, member: Membership, before: Membership | None) -> None:
@@ -187,20 +188,27 @@ def _check_identity(secret: bytes, owner: bytes) -> None:
 
 
 def _screen(url: str, found: DeskInfo, owner: bytes, name: str) -> str:
-    keys = [one.url if one.key is None else one.key.hex() for one in found.oracles]
+    keys = [printable(one.url, 200) if one.key is None else one.key.hex() for one in found.oracles]
     return rows_screen(f"The desk at {url} says of itself:", {
         "desk key": found.desk_key.hex(),
         "letters to it": f"are sealed to {found.box_key.hex()}",
         "network": found.network,
         "feed": printable(found.feed, 40),
-        "oracles": f"{found.oracle_threshold} of {len(keys)} must agree: " + printable(", ".join(keys), 4_000),
+        "oracles": "\n".join([f"{found.oracle_threshold} of {len(keys)} must agree:", *keys]),
         "rules of the price": printable(found.preset_sha256, 64),
         "you are": f"{name}, {owner.hex()}",
         "what it can do": "carry letters, or not; it signs nothing for you, and your mandate bounds what you sign",
     })  # fmt: skip
 
 
-def _say_joined(member: Membership, found: DeskInfo, *, again: bool) -> None:
+def _next(found: DeskInfo) -> str:
+    """Return the command that drafts a mandate for a desk's oracles, to be read before it is signed."""
+    # of what the desk says nothing but hex and a number goes into a line that is made to be copied
+    keys = " ".join(f"--oracle {'KEY' if one.key is None else one.key.hex()}" for one in found.oracles)
+    return f"btcfi party mandate new {keys} --threshold {found.oracle_threshold} --out mandate.json"
+
+
+def _say_joined(member: Membership, found: DeskInfo, *, again: bool, mandate: bool) -> None:
     said: dict[str, Any] = {
         "desk": member.url,
         "desk_key": member.desk.hex(),
@@ -211,6 +219,6 @@ def _say_joined(member: Membership, found: DeskInfo, *, again: bool) -> None:
         "oracles": [None if one.key is None else one.key.hex() for one in found.oracles],
         "oracle_threshold": found.oracle_threshold,
         "changed": not again,
-        "next": "btcfi party run",
+        "next": "btcfi party run" if mandate else _next(found),
     }
     say(said)

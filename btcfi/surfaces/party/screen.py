@@ -129,8 +129,9 @@ def _said(mandate: Mapping[str, object]) -> dict[str, object]:
 
 
 def rows_screen(title: str, rows: Mapping[str, str]) -> str:
-    """Return a title, and under it what each name says."""
-    return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in rows.items())])
+    """Return a title, and under it what each name says, on as many lines as it has."""
+    said = {name: value.replace("\n", "\n" + " " * (_WIDTH + 3)) for name, value in rows.items()}
+    return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in said.items())])
 
 
 def _field(name: str, value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from typing import Any, Final
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
-from btcfi.errors import BtcfiError
+from btcfi.documents import printable
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.order import refuse_twice
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.api_keys import raise_without
 from btcfi.surfaces.rest.auth import ROLE, SIGNERS, Caller, Gate, Unproven
 from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, bodiless, given, has_body, header
 from btcfi.surfaces.rest.deps import Limits
 from btcfi.surfaces.rest.errors import WrongContentTypeError
-from btcfi.surfaces.rest.problems import of_error, path_pattern
+from btcfi.surfaces.rest.problems import of_error, path_pattern, unreadable
 from btcfi.surfaces.rest.turns import Room, Turns
 
 PROOFS: Final = "/api/v1/proofs/verify"
@@ -36,6 +39,22 @@ class Operation:
     """None: everybody's."""
     body: bool
     stream: bool
+    query: frozenset[str]
+    """Parameters that it has."""
+
+    def raise_unless_asked_well(self, request: Request) -> None:
+        """Raise InvalidInputError for a parameter that it has not, or that stands twice.
+
+        Which of two counts is nobody's to guess, and who is not told that a filter is none acts on everything.
+        """
+        many = Counter(name for name, _ in request.query_params.multi_items())
+        refuse_twice(many)
+        for name in many:
+            if name not in self.query:
+                words = ", ".join(sorted(self.query))
+                raise InvalidInputError(
+                    printable(name, 40), "no parameter here", f"one of {words}" if words else "none"
+                )
 
 
 class Operations:
@@ -61,8 +80,9 @@ class Operations:
         for template, methods in self._document()["paths"].items():
             for method, said in methods.items():
                 content = said["responses"].get("200", {}).get("content", {})
+                query = frozenset(one["name"] for one in said.get("parameters", ()) if one["in"] == "query")
                 known = Operation(
-                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content
+                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content, query=query
                 )
                 if "{" in template:
                     self._patterns.append((method.upper(), template, known))
@@ -102,6 +122,11 @@ class Admission:
             raise_without(operation.role, caller.roles, anonymous=caller.anonymous)
         except BtcfiError as e:
             await of_error(request, e)(scope, receive, send)
+            return
+        try:
+            operation.raise_unless_asked_well(request)
+        except InvalidInputError as e:
+            await unreadable(request, e)(scope, receive, self._counted(caller, send))
         else:
             await self._known(operation, caller, request, receive, self._counted(caller, send))
 
@@ -143,6 +168,11 @@ class Admission:
                     caller = await self._gate.prove(found, request, body)
                 await held.enter_async_context(self._turns.of(caller.counted, seconds=self._limits.wait_seconds))
             except GoneError:
+                return
+            try:
+                operation.raise_unless_asked_well(request)
+            except InvalidInputError as e:
+                await unreadable(request, e)(scope, receive, self._counted(caller, send))
                 return
             scope.setdefault("state", {}).update(caller=caller, body=body)
             await self._app(scope, given(body, receive), self._counted(caller, send))

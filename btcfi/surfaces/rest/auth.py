@@ -19,7 +19,7 @@ from btcfi.adapters.store.access.api_tables import ApiKeyRow
 from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market.tables import AccountRow
 from btcfi.adapters.store.options.views import Sight
-from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.api_keys import SIGNED_HEADER, KeyText, holds_secret, raise_without, read_key, roles_of
@@ -29,10 +29,16 @@ from btcfi.surfaces.rest.signed import SCHEME, Shown, holds, read_signature
 from btcfi.units import UnixSeconds
 
 KEY_CACHE_SECONDS: Final = 5.0
-"""How long a key, or an account's, is believed without asking the database: a revocation takes at most this long."""
+"""How long a key, or an account's, is believed without asking the database: a revocation takes at most this long.
+
+An account's for what reads alone: a session that old keys opened would be the new ones', and outlive them.
+"""
 
 SIGNERS: Final = frozenset({READ, ACCOUNT, SIGNED})
 """What an account's own process may do: nothing of the embedded parties'."""
+
+READS: Final = frozenset({"GET", "HEAD"})
+"""Methods by which nothing is done."""
 
 REMEMBERED_CALLERS: Final = 10_000
 """Token buckets kept; beyond that the longest silent caller starts anew, with a full bucket."""
@@ -191,7 +197,8 @@ class Gate:
         proven = signed_by(known)
         if not proven:
             self._take(guesser)
-        row = await self._account(shown.account, anew=not proven)
+        # what an account does is done by the keys that it has now; a read may be a cache's age late
+        row = await self._account(shown.account, anew=not proven or request.method not in READS)
         if row is None or not (
             (proven and known is not None and row.request_key == known.request_key) or signed_by(row)
         ):
@@ -314,6 +321,18 @@ class Gate:
 
     def _put(self, caller: Caller, tokens: float) -> None:
         _remember(self._buckets, caller.counted, (tokens, self._deps.monotonic()))
+
+
+def signing(session: Session, caller: Caller, *, alone: bool = False) -> AccountRow:
+    """Return the account that has signed a request, whose keys stay as they are until this transaction ends.
+
+    alone: that no other request of the account goes on meanwhile. Raises UnauthenticatedError where it has registered
+    others since the request came in.
+    """
+    row = accounts.held_account(session, caller.account or "", alone=alone)
+    if row.request_key != caller.request_key:
+        raise UnauthenticatedError("the request is not signed by the key that its account has now", SIGNED_HEADER)
+    return row
 
 
 T = TypeVar("T")

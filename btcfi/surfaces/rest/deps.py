@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule, SaleRul
 from btcfi.adapters.store.spine.database import Store
 from btcfi.market.firm_offer import OfferRule
 from btcfi.market.listing import ListingRule
+from btcfi.market.webhook import HookRule
 from btcfi.options.order import Order
 from btcfi.options.terms import InvalidTermsError, OptionTerms
 from btcfi.oracle.fixing import MINUTE, Fixing
@@ -173,6 +175,10 @@ class Deps:
     """The service as parties see it; None: it has no key, and no accounts."""
     market_rules: MarketRules | None = None
     """By which offers and takes are judged; None: nothing is listed, and nothing taken."""
+    hooks: HookRule | None = None
+    """Where accounts may have their events sent; None: nowhere."""
+    entropy: Callable[[int], bytes] = secrets.token_bytes
+    """So many random bytes from the system."""
 
     @property
     def quote_rule(self) -> QuoteRule:

@@ -99,6 +99,13 @@ class TooManyWaitingError(RetryableError):
         self.limit, self.of_account = limit, of_account
 
 
+class NoWebhooksError(RequestRefusedError):
+    """This service sends no webhooks."""
+
+    def __init__(self) -> None:
+        super().__init__("this service sends no webhooks; read /api/v1/me/events instead")
+
+
 class NoDeskError(RetryableError):
     """The service has no desk: no key that parties could pin, or no rules of a market."""
 

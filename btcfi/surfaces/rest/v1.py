@@ -347,7 +347,8 @@ def book_risk(deps: Deps, seen: Market) -> schemas.BookRisk:
         book=written.book, quantity_centi_btc=quantity, collateral_sats=written.collateral_sats
     )  # fmt: skip
     at = portfolio.Market(
-        spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=counted_from(seen.slot)
+        spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=counted_from(seen.slot),
+        sampled=False,  # in each scenario anew: a few medians would take minutes
     )  # fmt: skip
     greeks = portfolio.aggregate(positions, at)
     margin = portfolio.margin(positions, at)

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from btcfi.adapters.store.market import accounts, failing, letters
+from btcfi.adapters.desk_key import DeskKey
+from btcfi.adapters.store.market import accounts, carrying, failing, letters
 from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.bitcoin.transaction import Transaction, TxIn, TxOut
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.units import Sats
-from tasks import chain, market
+from tasks import carriers, chain, market
 from tasks import contracts as exchange_tasks
 from tests.support.accounts import trader
 from tests.support.chain import embedded_node
@@ -110,6 +111,21 @@ def test_an_auction_s_take_is_funded_at_its_step_s_price_and_one_that_its_maker_
     assert stage.option(one).premium_sats == price * stage.taken(one).quantity // 100
     assert (stage.taken(two).state, stage.taken(two).fault) == ("failed", "maker")
     assert "step 2 begins" in stage.taken(two).problem
+
+
+def test_a_worker_with_another_desk_key_throws_no_letter_away_and_the_right_one_goes_on(stage, ada, bob, monkeypatch):
+    name = bob.take(ada.offer())
+    exchange_tasks.carry(stage.here)
+    ada.work()
+    with monkeypatch.context() as elsewhere:  # a control worker whose folder has a key that nobody has joined by
+        elsewhere.setattr(carriers, "desk_key", lambda *_: DeskKey(bytes(range(32))))
+        exchange_tasks.carry(stage.here)
+        assert stage.taken(name).state == "taken"
+        with stage.here.store.reading() as session:
+            assert [one.name for one in carrying.waiting_in_turn(session)] == [f"{name}.offer"]
+    stage.trade()
+    assert stage.taken(name).state == "funded"
+    assert stage.option(name).last_error is None
 
 
 def test_the_store_has_no_signature_that_spends_a_coin_until_the_buyer_sends_all(stage, ada, bob):

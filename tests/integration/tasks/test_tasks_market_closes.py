@@ -10,18 +10,23 @@ import pytest
 from sqlmodel import select
 from typer.testing import CliRunner
 
+from btcfi.adapters.chain.node import TxRejectedError
 from btcfi.adapters.nonces import NonceGoneError
 from btcfi.adapters.party.close_deals import AnotherCloseError, CloseDeals, NotAgreedError
 from btcfi.adapters.party.close_yes import CloseState
 from btcfi.adapters.party.market_maker import Look, MarketMaker
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.market.tables import CloseRow
+from btcfi.adapters.store.market import closes as store
+from btcfi.adapters.store.market import letters
+from btcfi.adapters.store.market.closes import Moment
+from btcfi.adapters.store.market.tables import CloseRow, LetterRow
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts.mandate import OutsideMandateError
+from btcfi.contracts.messages import Role
 from btcfi.contracts.watch import Action
 from btcfi.errors import InvalidInputError
 from btcfi.market import closing as messages
-from btcfi.market.closing import CloseGo, TooLateToCloseError
+from btcfi.market.closing import CloseDone, CloseGo, CloseLast, TooLateToCloseError
 from btcfi.market.making import Inventory, MakingRule
 from btcfi.oracle.freshness import MarketStatus
 from btcfi.pricing.portfolio import Market
@@ -30,6 +35,7 @@ from btcfi.surfaces import market_cli
 from btcfi.units import CentsPerBtc, Sats, UnixSeconds
 from tasks import chain, closes, market
 from tasks import contracts as exchange_tasks
+from tasks.carriers import LetterCarrier
 from tasks.context import context
 from tests.support.chain import embedded_node
 from tests.support.contract_stage import EXPIRY
@@ -39,8 +45,9 @@ from workers.audit import ChainView, audit
 pytestmark = pytest.mark.integration
 
 RATE = SatsPerKvb(2_000)
+ONE = (1).to_bytes(32, "big")
 PRICE = Sats(700_000)
-MANY = 9
+MANY = 13
 CLOSED, LAPSED = {}, {}
 """What one test has closed, or let lapse, for the one behind it."""
 
@@ -219,6 +226,26 @@ def test_who_signs_and_never_goes_on_ends_with_nothing_and_the_other_closes_agai
     LAPSED.update(option=option, at=offer.valid_until + 2_000)
 
 
+def test_who_offered_to_close_signs_within_a_minute_of_the_answer_or_never(stage, ada, bob, option, monkeypatch):
+    """Its offer may stand for a day: with the other side's yes it held the close until it knew what the price did."""
+    offer = propose(bob, option, seconds=3_000)
+    carry(stage, 2)
+    ada.desk.closes.agree(offer.id)
+    bob.silent = True
+    carry(stage)
+    assert row(stage, offer).state == "answered"
+    with monkeypatch.context() as patched:
+        at = UnixSeconds(int(time.time()) + messages.FINISH_SECONDS + 5)
+        patched.setattr(type(context()), "now", lambda _: at)
+        bob.silent = False
+        bob.work()
+        assert kept(bob, offer).said is not None  # its last word, in time for what it had offered itself
+        exchange_tasks.carry(stage.here)
+        market.tick()
+    assert row(stage, offer).state == "over"
+    assert sent(stage, option) == []
+
+
 def test_a_nonce_signs_once_and_the_same_words_again_get_the_same_answer(stage, ada, bob):
     option, at = LAPSED["option"], LAPSED["at"]
     with clock(ada, at), clock(bob, at):
@@ -323,6 +350,28 @@ def test_a_wrong_half_ends_the_close_and_both_sides_hear_of_it(stage, ada, bob, 
     assert row(stage, offer).state == "over"
     assert kept(bob, offer).state == "over"
     assert kept(bob, offer).said is None
+
+
+def test_who_offers_to_close_again_and_again_does_not_fill_the_other_side_s_letters(
+    stage, ada, bob, option, monkeypatch
+):
+    monkeypatch.setattr(messages, "MOST_A_DAY", 32)
+    first, before = propose(bob, option), len(ada.received())
+    for begin in range(1, messages.MOST_A_DAY + 16, 8):  # eight may stand, so each is ended at once
+        many = [replace(first, valid_until=UnixSeconds(first.valid_until + n)) for n in range(begin, begin + 8)]
+        said = [(one, messages.OFFER, messages.encode_offer(one)) for one in many]
+        no_half = [(one, messages.LAST, messages.encode_last(CloseLast(offer_id=one.id, partial=ONE))) for one in many]
+        for words in (said, no_half):
+            for offer, kind, body in words:
+                (bob.outbox / f"{offer.letter(option, kind)}.json").write_text(json.dumps(body))
+            carry(stage, 1)
+    with stage.here.store.reading() as session:
+        query = select(CloseRow).where(CloseRow.option_id == option, CloseRow.by == "buyer")
+        assert len(session.exec(query).all()) <= messages.MOST_A_DAY
+    assert len(ada.received()) - before <= 2 * messages.MOST_A_DAY, "of each: offered, over"
+    ours = propose(ada, option)  # the other side offers as before
+    carry(stage, 2)
+    assert row(stage, ours).state == "offered"
 
 
 @contextmanager
@@ -434,6 +483,124 @@ def test_a_close_whose_collateral_a_block_spends_otherwise_is_over_and_the_chain
     carry(stage, 1)
     assert (row(stage, offer).state, stage.state(option)) == ("over", "ABANDONED")
     assert "outside" in stage.option(option).last_error
+
+
+def test_a_close_that_the_desk_keeps_back_is_sent_by_its_sides_until_a_block_has_it(
+    stage, ada, bob, option, monkeypatch
+):
+    """Each sent it once: one that a node did not take just then was left to the desk, for good."""
+    offer = propose(bob, option)
+    carry(stage, 2)
+    ada.desk.closes.agree(offer.id)
+    stage.trade(3)
+    with stage.here.store.reading() as session:
+        made = store.closed_of(session, session.get_one(CloseRow, offer.id.hex()))
+
+    def full(transaction):
+        raise TxRejectedError(txid=transaction.txid, code=-26, reason="mempool min fee not met")
+
+    with monkeypatch.context() as patched:
+        for one in (ada, bob):
+            patched.setattr(one.desk.closes._node, "send", full)
+            one.desk.closes.done(CloseDone(offer_id=offer.id, transaction=made))
+    assert made.txid not in stage.node.pool()
+    ada.desk.watch()
+    assert made.txid in stage.node.pool()
+    stage.mine(7)
+    assert stage.state(option) == "ABANDONED"
+
+
+def test_who_offers_to_close_without_an_end_fills_neither_the_desk_nor_the_other_side(
+    stage, ada, bob, shared, monkeypatch
+):
+    """Each offer was a file of the other side's for ever, and all of them were read again for the next one."""
+    monkeypatch.setattr(messages, "MOST_A_DAY", 5)
+    first = propose(bob, shared)
+    already = len(list(ada.desk.closes.book))
+    at = int(first.valid_until)
+
+    def another(now):
+        nonce = bytes([2]) + secrets.token_bytes(65)
+        return replace(first, nonce=nonce, valid_until=UnixSeconds(now + 1))
+
+    refused = 0
+    for now in range(at + 200_000, at + 200_010):  # one a second, each over before the next
+        with clock(ada, now), pytest.raises((NotAgreedError, InvalidInputError)) as e:
+            ada.desk.closes.offered(another(now), shared)
+        refused += e.type is InvalidInputError
+    assert refused == 5
+    assert len(list(ada.desk.closes.book)) <= already + 5
+    with clock(ada, at + 300_000), pytest.raises(NotAgreedError):  # the next day
+        ada.desk.closes.offered(another(at + 300_000), shared)
+    monkeypatch.setattr(messages, "MOST_A_DAY", 100)
+    now = UnixSeconds(int(time.time()) + 400_000)
+    moment = Moment(now=now, market=UnixSeconds(0), tip=stage.node.block_count(), last_blocks=0, least_rate=RATE)
+    with stage.here.store.transaction() as session:
+        monkeypatch.setattr(messages, "MOST_A_DAY", 3)
+        for more in range(3):
+            offer = another(now + more)
+            store.offer_close(session, shared, Role.BUYER, offer, at=moment)
+            store.refuse_close(session, offer.id.hex(), "it has lapsed", now=now)
+        with pytest.raises(store.NotClosableError, match="within a day"):
+            store.offer_close(session, shared, Role.BUYER, another(now + 9), at=moment)
+        session.rollback()
+
+
+def test_a_side_that_cannot_be_told_keeps_nobody_else_from_being_told_of_a_close(stage, ada, bob, option, monkeypatch):
+    """One folder that could not be written kept every older close's two sides from hearing that theirs was sent."""
+    offer = propose(bob, option)
+    carry(stage, 2)
+    ada.desk.closes.agree(offer.id)
+    stage.trade(3)
+    chain.settle()
+    put = LetterCarrier.put
+
+    def full(self, name, *given, **named):
+        if self._account.name == "ada":
+            raise OSError(name)
+        put(self, name, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LetterCarrier, "put", full)
+        market.tick()
+    stage.trade(1)
+    assert kept(bob, offer).state == "done"
+    market.tick()
+    stage.trade(1)
+    assert kept(ada, offer).state == "done"
+    stage.mine(7)
+
+
+def test_who_sends_bad_offers_to_close_and_reads_no_answer_is_answered_no_more(stage, bob, shared, monkeypatch):
+    """Each had a letter written that waits until it is read: who reads none filled the store's disk."""
+    monkeypatch.setattr(letters, "MAX_UNHANDLED", 3)
+    monkeypatch.setattr(closes, "asking_rate", lambda *_: SatsPerKvb(RATE + 1))
+    unread = select(LetterRow).where(
+        LetterRow.recipient == bob.id, LetterRow.sender == "", LetterRow.handled_at_unix.is_(None)
+    )
+    for _ in range(8):
+        propose(bob, shared)
+        bob.postman.deliver()
+        exchange_tasks.carry(stage.here)
+    with stage.here.store.reading() as session:
+        assert len(session.exec(unread).all()) == 3
+
+
+def test_a_node_is_asked_about_a_close_while_the_store_is_free(stage, ada, bob, shared, monkeypatch):
+    """A node that answers slowly held the store's only lock meanwhile, and every take waited for it."""
+    asked = []
+
+    def writes(*_):
+        with stage.here.store.transaction() as session:
+            letters.acknowledge(session, ada.id, [0], now=stage.here.now())
+        asked.append(True)
+        return RATE
+
+    monkeypatch.setattr(closes, "asking_rate", writes)
+    offer = propose(bob, shared)
+    carry(stage, 2)
+    assert row(stage, offer).state == "offered"
+    assert asked
 
 
 def test_in_the_last_blocks_before_the_expiry_neither_side_signs_and_the_service_takes_nothing(

@@ -97,6 +97,24 @@ def test_a_desk_that_is_busy_is_asked_again_when_it_says_and_no_later_than_we_wa
         http.get("/offers")
 
 
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([httpx.Response(422, json={})], (False, None)),
+        ([httpx.ConnectError("no"), httpx.Response(422, json={})], (False, None)),
+        ([httpx.ReadTimeout("no"), httpx.Response(422, json={})], (True, None)),
+        ([httpx.Response(502, json={}), httpx.Response(409, json={})], (True, None)),
+        ([httpx.Response(429, json={}), httpx.Response(409, json={})], (False, None)),
+        ([httpx.ConnectError("no")] * 3, (None, True)),
+        ([httpx.ConnectError("no"), httpx.ReadError("no"), httpx.ConnectError("no")], (None, False)),
+    ],
+)
+def test_who_is_refused_or_not_answered_knows_whether_the_request_may_have_been_granted(answers, said):
+    with connected(Server(*answers)) as http, pytest.raises((DeskRefusedError, DeskAwayError)) as ended:
+        http.post("/offers", {})
+    assert (getattr(ended.value, "after_silence", None), getattr(ended.value, "unsent", None)) == said
+
+
 def test_a_refusal_says_which_field_and_repeats_no_body():
     problem = {"type": "x", "detail": "price_sats: 7; expected a multiple", "field": "price_sats", "expected": "more"}
     with connected(Server(httpx.Response(422, json=problem))) as http, pytest.raises(DeskRefusedError) as refused:

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from btcfi.adapters.files import make_private
 from tests.support.paths import ROOT
@@ -36,6 +38,13 @@ def test_the_table_of_wheels_has_every_platform_and_names_pins_alone(matrix):
     }
     assert named
     assert named <= set(matrix.pins())
+
+
+def test_the_project_is_for_the_pythons_that_have_a_wheel_of_each_package_on_linux(matrix):
+    rows = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| Linux x86-64, glibc")]
+    all_wheels = {python for _, pythons, what in rows if what == "a wheel of each" for python in pythons.split(", ")}
+    allowed = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    assert {python for python in matrix.PYTHONS if python in allowed} == all_wheels
 
 
 def on_a_system_without(names, *command):

@@ -21,7 +21,8 @@ from btcfi.market.making import (
     shortfall,
 )
 from btcfi.market.request import QuoteRequest, Wanted
-from btcfi.oracle.fixing import MINUTE
+from btcfi.oracle.fixing import MINUTE, parse_fixing
+from btcfi.pricing import premium
 from btcfi.pricing.portfolio import Market, Positions, historical_risk
 from btcfi.pricing.premium import Book
 from btcfi.pricing.surface import flat_surface
@@ -250,6 +251,17 @@ def test_an_answer_is_of_the_size_at_most_and_within_the_coins_that_the_chain_ha
     assert locked <= 50_000_000
 
 
+def test_a_request_of_what_is_all_risk_leaves_the_chain_its_half_of_every_limit():
+    """Asking is free: one request for an option just above its barrier had the maker quote nothing else at all."""
+    risky = parse_instrument("BTC-27NOV26-42949672d95-BP-KO59999")
+    many = [asks(risky, number=n, taker=bytes([n]) * 32, wanted=Wanted.BOTH) for n in range(1, 9)]
+    for asked in (many[:1], many):
+        found = quoted(asked=asked)
+        assert answers_of(found)
+        chain = sum(one.quantity for one in found.drafts if one.request is None)
+        assert 2 * chain >= sum(one.quantity for one in quoted().drafts)
+
+
 def test_who_asks_often_is_answered_after_everybody_else_and_no_more_than_the_rule_allows():
     often = [asks(number=n) for n in range(20)]
     once = [asks(taker=b"u" * 32), asks(taker=b"v" * 32)]
@@ -271,6 +283,15 @@ def test_an_answer_stays_while_its_request_does_and_goes_with_it():
     assert over.post == ()
     other = changes(rule, offers, quoted(rule, asked=[asks(CALL, number=2)]).drafts, wall=NOW)
     assert [one.request.number for one in other.post] == [2]
+
+
+def test_who_asks_for_a_median_near_its_window_keeps_nobody_waiting_for_samples(monkeypatch):
+    sampled = []
+    monkeypatch.setattr(premium, "sample_medians", lambda *given, **_: sampled.append(given))  # a second each, if done
+    near = replace(ODD, expiry=Slot(NOW - NOW % 60 + 9_000), fixing=parse_fixing("median:60"), barrier=None)
+    found = quoted(asked=[asks(near, quantity=10)])
+    assert sampled == []
+    assert {one.side for one in answers_of(found)}
 
 
 def test_what_settles_too_soon_is_not_answered():

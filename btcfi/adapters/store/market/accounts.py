@@ -99,6 +99,18 @@ def account(session: Session, identity: str) -> AccountRow:
     return row
 
 
+def held_account(session: Session, identity: str, *, alone: bool = False) -> AccountRow:
+    """Return an account whose keys and state nobody changes until this transaction ends. Raises NotFoundError.
+
+    Held before anything else is locked. Others may hold it too, unless it is held alone; who registers waits.
+    """
+    query = select(AccountRow).where(col(AccountRow.id) == identity)
+    query = query.with_for_update(key_share=True) if alone else query.with_for_update(read=True)
+    found = session.execute(query, execution_options={"populate_existing": True}).scalar_one_or_none()
+    row: AccountRow | None = found
+    return account(session, identity) if row is None else row
+
+
 def account_by_name(session: Session, name: str) -> AccountRow:
     """Return an account by its name. Raises NotFoundError."""
     row: AccountRow | None = session.execute(

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.market.accounts import register
-from btcfi.adapters.store.market.tables import AccountRow, Carrier
+from btcfi.adapters.store.market.tables import AccountRow, Carrier, CloseRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError
@@ -53,4 +53,11 @@ def adopt(
         .returning(col(OptionRow.id))
         .execution_options(synchronize_session=False)
     )
-    return Adopted(accounts=accounts, options=len(session.execute(statement).all()))
+    given = [row.id for row in session.execute(statement).all()]
+    session.execute(
+        update(CloseRow)
+        .where(col(CloseRow.writer).is_(None), col(CloseRow.holder).is_(None))
+        .values(writer=accounts[Role.SELLER].id, holder=accounts[Role.BUYER].id)
+        .execution_options(synchronize_session=False)
+    )
+    return Adopted(accounts=accounts, options=len(given))

@@ -20,10 +20,12 @@ from btcfi.adapters.store.chain.tables import TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.market.tables import PENDING_CLOSES, CloseRow, CloseState
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.on_chain import give_up_settlements
 from btcfi.adapters.store.options.options import locked_option
 from btcfi.adapters.store.options.settled import find_settlement
 from btcfi.adapters.store.options.tables import UNSENT_SETTLEMENTS, OptionRow, OptionState, SettlementState
 from btcfi.adapters.store.spine.edges import Work, cross, record
+from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import Transaction, parse_transaction
 from btcfi.contracts.cooperative import Closing, build_close
@@ -78,6 +80,8 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
             raise InvalidInputError("close.contract_id", "of another option", f"{option_id[:40]}'s")
         return known
     option = _closable(session, option_id, offer, at)
+    if (known := session.get(CloseRow, name, populate_existing=True)) is not None:
+        return known  # the same one was read by another process meanwhile
     if offer.valid_until > at.now + messages.LONGEST_SECONDS:
         raise InvalidInputError("close.valid_until", f"{offer.valid_until}", "within a day")
     _closing(session, option, offer)
@@ -86,9 +90,17 @@ def offer_close(session: Session, option_id: str, by: Role, offer: CloseOffer, *
     )
     if session.execute(standing).scalar_one() >= MOST_OPEN:
         raise NotClosableError(option_id, f"{MOST_OPEN} offers of one side stand already; let one lapse")
+    today = select(func.count()).where(
+        col(CloseRow.option_id) == option_id,
+        col(CloseRow.by) == by.value,
+        col(CloseRow.created_at_unix) > at.now - messages.LONGEST_SECONDS,
+    )
+    if session.execute(today).scalar_one() >= messages.MOST_A_DAY:
+        raise NotClosableError(option_id, f"{messages.MOST_A_DAY} offers of one side within a day; wait with the next")
     row = CloseRow(
         id=name, option_id=option_id, by=by.value, body=json.dumps(messages.encode_offer(offer)),
         payout_sats=offer.payout, valid_until_unix=offer.valid_until, created_at_unix=at.now, updated_at_unix=at.now,
+        writer=option.writer, holder=option.holder,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -127,6 +139,8 @@ def finish_close(session: Session, option_id: str, role: Role, last: CloseLast, 
     row, offer, option = _open(session, option_id, last.offer_id, at)
     if row.by != role.value or row.answer is None:
         raise InvalidInputError("close", "is not answered, or another's", "the last word of who offered it")
+    if at.now - row.updated_at_unix >= messages.FINISH_SECONDS:
+        raise TooLateToCloseError(f"it was answered more than {messages.FINISH_SECONDS} s ago")
     answer = messages.decode_take(json.loads(row.answer))
     nonces, partials = _in_order(role, offer.nonce, answer.nonce), _in_order(role, last.partial, answer.partial)
     closing = _closing(session, option, offer)
@@ -168,8 +182,16 @@ def find_close(session: Session, option_id: str, prefix: str) -> CloseRow | None
 
 
 def lapsed_closes(session: Session, *, now: UnixSeconds) -> list[CloseRow]:
-    """Return the offers to close whose time is over and of which not both halves are here."""
-    query = select(CloseRow).where(col(CloseRow.state).in_(PENDING_CLOSES), col(CloseRow.valid_until_unix) <= now)
+    """Return the offers to close whose time is over and of which not both halves are here.
+
+    One that is answered is so after FINISH_SECONDS: its maker has only to sign, and waits for the price.
+    """
+    unfinished = (col(CloseRow.state) == CloseState.ANSWERED) & lapsed(
+        col(CloseRow.updated_at_unix), now, messages.FINISH_SECONDS
+    )
+    query = select(CloseRow).where(
+        col(CloseRow.state).in_(PENDING_CLOSES), (col(CloseRow.valid_until_unix) <= now) | unfinished
+    )
     return list(session.execute(query.order_by(col(CloseRow.id)).limit(AT_ONCE)).scalars())
 
 
@@ -298,6 +320,7 @@ class ClosesOnChain:
             row = _row_of(session, one)
             if row is not None and cross(session, row, CloseState.DONE, now=now):
                 _end(session, session.get_one(OptionRow, row.option_id), row, now)
+                give_up_settlements(session, one, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
         """Take back the end of an option whose close a reorganisation took from under six blocks."""

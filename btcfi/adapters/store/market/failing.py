@@ -112,6 +112,7 @@ def fail_of(session: Session, account: str, problem: str, *, now: UnixSeconds) -
         .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
         .where(col(TakeRow.state) == TakeState.TAKEN, or_(col(TakeRow.maker) == account, col(TakeRow.taker) == account))
         .order_by(col(TakeRow.option_id))
+        .with_for_update(of=OptionRow)  # all of them before the first one's offers, as who fails one of them does
     )
     for option_id, writer in session.execute(query).all():
         fail_by(session, option_id, Role.SELLER if writer == account else Role.BUYER, problem, now=now)

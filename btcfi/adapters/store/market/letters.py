@@ -87,6 +87,18 @@ def waiting(
     return list(session.execute(query.order_by(col(LetterRow.id)).limit(limit)).scalars())
 
 
+def leaves_unread(session: Session, recipient: str) -> bool:
+    """Return whether an account has left as many of the service's letters unread as it may have waiting itself.
+
+    What it has a right to is written all the same; answers to what it sends without an end are not.
+    """
+    some = select(col(LetterRow.id)).where(
+        col(LetterRow.sender) == DESK, col(LetterRow.recipient) == recipient, _unhandled()
+    )
+    many = select(func.count()).select_from(some.limit(MAX_UNHANDLED).subquery())
+    return int(session.execute(many).scalar_one()) >= MAX_UNHANDLED
+
+
 def acknowledge(session: Session, recipient: str | None, ids: Collection[int], *, now: UnixSeconds) -> int:
     """Note that the recipient has these, and return how many are new; what is not its own is left alone."""
     statement = (

@@ -302,14 +302,19 @@ def open_offers(session: Session, account_id: str) -> int:
 # ---- ending
 
 
-def withdraw_offers(session: Session, account_id: str, ids: Sequence[str] | None, *, now: UnixSeconds) -> int:
+def withdraw_offers(
+    session: Session, account_id: str, ids: Sequence[str] | None, *, now: UnixSeconds, up_to: int | None = None
+) -> int:
     """Withdraw open offers of an account, those of these ids or all; return how many. Others' are left alone.
 
-    What was taken of them before stays taken; what is taken whole does not open again if its take fails.
+    up_to: only those whose number, which their maker gave them, is at most this one: said again later, it ends nothing
+    newer. What was taken of them before stays taken; what is taken whole does not open again if its take fails.
     """
     query = select(FirmOfferRow).where(col(FirmOfferRow.account_id) == account_id)
     if ids is not None:
         query = query.where(col(FirmOfferRow.id).in_(list(ids)))
+    if up_to is not None:
+        query = query.where(col(FirmOfferRow.number) <= up_to)
     many = len(_end(session, query.where(still_open()), OfferState.WITHDRAWN, now))
     whole = col(FirmOfferRow.state) == literal_column("'taken'"), col(FirmOfferRow.valid_until_unix) > now
     return many + len(_end(session, query.where(*whole), OfferState.WITHDRAWN, now))

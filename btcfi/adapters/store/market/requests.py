@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, delete, func, literal_column, select
 from sqlmodel import Session, col
@@ -23,11 +23,16 @@ from btcfi.adapters.store.spine.edges import Crossing, cross, cross_all, record
 from btcfi.adapters.store.spine.tables import EventRow
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.firm_offer import OfferRule
+from btcfi.market.instrument import Instrument
 from btcfi.market.request import MOST_OPEN, QuoteRequest, SignedQuoteRequest, encode_signed_request
-from btcfi.units import UnixSeconds
+from btcfi.units import CentiBtc, Slot, UnixSeconds
 
 if TYPE_CHECKING:
     from btcfi.adapters.store.options.sales import Market
+
+
+MOST_KEPT: Final = 10_000
+"""Requests of one account that are here, over or not: each is kept a day, so it asks seven times a minute all day."""
 
 
 def asked_still(*, now: UnixSeconds | None = None) -> ColumnElement[bool]:
@@ -73,6 +78,10 @@ def post_request(
     same = session.execute(select(col(QuoteRequestRow.id)).where(of_ours, col(QuoteRequestRow.number) == wanted.number))
     if (other := same.scalar_one_or_none()) is not None:
         raise InvalidInputError("number", str(wanted.number), f"a number of its own: {other[:16]} has it")
+    some = select(col(QuoteRequestRow.id)).where(of_ours).limit(MOST_KEPT).subquery()
+    if session.execute(select(func.count()).select_from(some)).scalar_one() >= MOST_KEPT:
+        expected = f"fewer than {MOST_KEPT:,}: each is kept for a day"
+        raise InvalidInputError("requests", f"{MOST_KEPT:,} of yours are kept", expected)
     count = select(func.count()).select_from(QuoteRequestRow).where(of_ours, asked_still(now=now))
     if session.execute(count).scalar_one() >= MOST_OPEN:
         raise InvalidInputError("requests", f"{MOST_OPEN} of yours stand", f"at most {MOST_OPEN}: withdraw one")
@@ -95,13 +104,18 @@ def _refuse(account: AccountRow, wanted: QuoteRequest, rule: OfferRule, *, marke
         raise InvalidInputError("desk", wanted.desk.hex()[:16], f"{desk[:16]}, this service's key")
     if account.state != AccountState.OPEN:
         raise SuspendedError(account.name)
-    if wanted.instrument.expiry <= market.slot:
-        raise InvalidInputError("instrument", f"{wanted.instrument.name} is over", "an expiry in the future")
-    if not rule.least_quantity <= wanted.quantity <= rule.most_quantity:
-        bounds = f"{rule.least_quantity} to {rule.most_quantity} hundredths of a bitcoin"
-        raise InvalidInputError("quantity", f"{wanted.quantity}", bounds)
+    check_asked(wanted.instrument, wanted.quantity, rule, slot=market.slot)
     if (problem := wanted.refusal(now=now)) is not None:
         raise problem
+
+
+def check_asked(instrument: Instrument, quantity: CentiBtc, rule: OfferRule, *, slot: Slot) -> None:
+    """Check what a request is about, whoever asks. slot: the newest priced minute. Raises InvalidInputError."""
+    if instrument.expiry <= slot:
+        raise InvalidInputError("instrument", f"{instrument.name} is over", "an expiry in the future")
+    if not rule.least_quantity <= quantity <= rule.most_quantity:
+        bounds = f"{rule.least_quantity} to {rule.most_quantity} hundredths of a bitcoin"
+        raise InvalidInputError("quantity", f"{quantity}", bounds)
 
 
 def withdraw_request(session: Session, account_id: str, request_id: str, *, now: UnixSeconds) -> int:

@@ -254,6 +254,7 @@ class TakeRow(SQLModel, table=True):
             (PENDING_TAKES, TakeState.FUNDED),
             # what is signed by both fails only where its funding can confirm no more
             ((*PENDING_TAKES, TakeState.FUNDED), TakeState.FAILED),
+            (TakeState.FAILED, TakeState.FUNDED),  # what had spent a coin of it was reorganised away
         ),
         ends=frozenset({TakeState.FUNDED, TakeState.FAILED}),
     )
@@ -337,6 +338,9 @@ class CloseRow(SQLModel, table=True):
         Index("ix_market_close_option", "option_id", "state"),
         Index("ix_market_close_txid", "txid"),
         Index("ix_market_close_lapsing", "state", "valid_until_unix"),
+        Index("ix_market_close_writer", "writer", "created_at_unix", "id"),
+        Index("ix_market_close_holder", "holder", "created_at_unix", "id"),
+        Index("ix_market_close_newest", "created_at_unix", "id"),
     )
 
     id: str = Field(primary_key=True)
@@ -344,6 +348,9 @@ class CloseRow(SQLModel, table=True):
     option_id: str = Field(foreign_key="option.id")
     by: str
     """``buyer`` or ``seller``: who offers it."""
+    writer: str | None = None
+    """The option's, as the next one: whose list it stands in. NULL: of the two mailbox folders."""
+    holder: str | None = None
     state: str = CloseState.OFFERED.value
     body: str = Field(sa_column=Column(Text, nullable=False))
     """JSON of the offer, as its letter said it."""

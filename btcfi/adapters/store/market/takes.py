@@ -191,6 +191,21 @@ def follow(session: Session, *, now: UnixSeconds) -> int:
     return len(cross_all(session, crossings, TakeState.FUNDED, now=now))
 
 
+def follow_given_up(session: Session, *, now: UnixSeconds) -> int:
+    """Note that takes are funded which have failed, and whose contract a block holds after all; return how many.
+
+    What had spent a coin of them was reorganised away. What the failure cost its maker stays.
+    """
+    query = (
+        select(TakeRow)
+        .join(ContractRow, col(ContractRow.option_id) == col(TakeRow.option_id))
+        .where(col(TakeRow.state) == TakeState.FAILED, col(ContractRow.state) == ContractState.FUNDED)
+    )
+    rows = session.execute(query.order_by(col(TakeRow.id))).scalars()
+    crossings = [Crossing(row=row, changes={"fault": None, "problem": None}) for row in rows]
+    return len(cross_all(session, crossings, TakeState.FUNDED, now=now))
+
+
 def fail_take(
     session: Session, option_id: str, *, fault: str, problem: str, now: UnixSeconds, dead: bool = False
 ) -> TakeRow:  # fmt: skip

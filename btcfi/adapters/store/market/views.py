@@ -16,13 +16,23 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.market.events import EVENTFUL, AccountEdge, edges_with_owners
 from btcfi.adapters.store.market.offers import still_open
 from btcfi.adapters.store.market.requests import asked_still
-from btcfi.adapters.store.market.tables import AccountRow, FirmOfferRow, QuoteRequestRow, TakeRow
-from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState, SettlementRow
-from btcfi.adapters.store.options.views import options_of, settlements_of
+from btcfi.adapters.store.market.tables import (
+    PENDING_CLOSES,
+    AccountRow,
+    CloseRow,
+    CloseState,
+    FirmOfferRow,
+    QuoteRequestRow,
+    TakeRow,
+)
+from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionRow, OptionState
+from btcfi.adapters.store.options.views import options_of
 from btcfi.adapters.store.spine.paging import Page, aside, either_page, newest_page, stretch
 from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.contracts.messages import Role
 from btcfi.market.firm_offer import Side
 from btcfi.units import UnixSeconds
 
@@ -140,6 +150,13 @@ def _top(levels: Sequence[tuple[int, int, int, int]] | None, *, highest: bool) -
         quantity=sum(remaining for *_, remaining in at_best), depth=sum(remaining for *_, remaining in levels),
         offers=len(levels),
     )  # fmt: skip
+
+
+def auctions(session: Session, now: UnixSeconds, *, limit: int) -> Sequence[FirmOfferRow]:
+    """Return the open offers that anybody may take and whose price is still on its way, the next to move first."""
+    moves = col(FirmOfferRow.moves_at_unix)
+    query = select(FirmOfferRow).where(still_open(now=now), moves.is_not(None), col(FirmOfferRow.taker).is_(None))
+    return session.exec(query.order_by(moves, col(FirmOfferRow.rank)).limit(limit)).all()
 
 
 def answers(session: Session, request_id: str, now: UnixSeconds, *, limit: int = 200) -> BookSides:
@@ -264,42 +281,96 @@ def positions(
     return Page(rows=rows, following=page.following)
 
 
-EVENTFUL: Final = ("take", "option", "settlement")
-"""What an account hears of."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountEdge:
-    """An edge that something of an account crossed."""
+class OwnClose:
+    """An offer to close an option of an account."""
 
-    event: EventRow
+    row: CloseRow
     option: OptionRow
-    settlement: SettlementRow | None
-    """Of an edge of a settlement."""
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+
+    @property
+    def offered_by(self) -> str:
+        """``writer`` or ``holder``: who offers it."""
+        return "holder" if self.row.by == Role.BUYER.value else "writer"
+
+    @property
+    def own(self) -> bool:
+        """Whether the account offers it."""
+        return self.offered_by == self.role
 
 
-def edges_of(session: Session, account: str, *, after: int, limit: int = 500) -> tuple[list[AccountEdge], int]:
+AGREED: Final = (CloseState.SIGNED, CloseState.DONE)
+"""States of a close that both sides have signed: an option has one at the most."""
+
+
+def closes_of(
+    session: Session, account: str | None, *, state: str | None = None, limit: int, cursor: str | None = None
+) -> Page[OwnClose]:  # fmt: skip
+    """Return one page of the offers to close options of an account, whoever offers, newest first.
+
+    account: None: of every account. Raises NoSuchPageError.
+    """
+    query = select(CloseRow)
+    if state is not None:
+        query = query.where(aside(CloseRow.state) == state)
+    at, key = col(CloseRow.created_at_unix), col(CloseRow.id)
+    if account is None:
+        page = newest_page(session, query, at, key, limit=limit, cursor=cursor)
+    else:
+        both = [query.where(CloseRow.writer == account), query.where(CloseRow.holder == account)]
+        page = either_page(session, both, at, key, limit=limit, cursor=cursor)
+    options = options_of(session, {row.option_id for row in page.rows})
+    rows = [_own_close(row, options[row.option_id], account) for row in page.rows]
+    return Page(rows=rows, following=page.following)
+
+
+def close_of(session: Session, account: str | None, close_id: str) -> OwnClose | None:
+    """Return an offer to close an option of an account. account: None: of any."""
+    row = session.get(CloseRow, close_id)
+    if row is None or account not in (None, row.writer, row.holder):
+        return None
+    return _own_close(row, session.get_one(OptionRow, row.option_id), account)
+
+
+def agreed_closes(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
+    """Return the close that both sides have signed, of each of some options that has one, by the option's id."""
+    query = select(CloseRow).where(col(CloseRow.option_id).in_(list(option_ids)), col(CloseRow.state).in_(AGREED))
+    return {row.option_id: row for row in session.exec(query).all()} if option_ids else {}
+
+
+def open_closes(session: Session, account: str, options: Sequence[OptionRow], now: UnixSeconds) -> list[OwnClose]:
+    """Return the offers to close some options of an account that wait for a half, the first to lapse first."""
+    by_id = {one.id: one for one in options}
+    query = select(CloseRow).where(
+        col(CloseRow.option_id).in_(list(by_id)), col(CloseRow.state).in_(PENDING_CLOSES),
+        col(CloseRow.valid_until_unix) > now,
+    )  # fmt: skip
+    rows = session.exec(query).all() if by_id else []
+    found = [_own_close(row, by_id[row.option_id], account) for row in rows]
+    return sorted(found, key=lambda one: (one.row.valid_until_unix, one.row.id))
+
+
+def _own_close(row: CloseRow, option: OptionRow, account: str | None) -> OwnClose:
+    return OwnClose(row=row, option=option, role="holder" if option.holder == account else "writer")
+
+
+def edges_of(
+    session: Session, account: str, *, after: int, limit: int = 500, until: int | None = None
+) -> tuple[list[AccountEdge], int]:  # fmt: skip
     """Return an account's edges among the ``limit`` of everybody's after an event, oldest first; and the last one's id.
 
-    Who follows goes on from there: below ``limit`` edges there are no more now.
+    Who follows goes on from there. until: the last event that is looked at, which is then the answer's where there are
+    fewer than ``limit``; None: the newest.
     """
     everybodys = select(EventRow).where(aside(EventRow.entity).in_(EVENTFUL))
+    if until is not None:
+        everybodys = everybodys.where(col(EventRow.id) <= until)
     rows = stretch(session, everybodys, col(EventRow.id), beyond=(after,), limit=limit)
-    named: dict[str, set[str]] = {entity: set() for entity in EVENTFUL}
-    for row in rows:
-        named[row.entity].add(row.entity_id)
-    taken = session.exec(select(TakeRow).where(col(TakeRow.id).in_(named["take"]))).all() if named["take"] else ()
-    settled = settlements_of(session, named["settlement"])
-    about = {("take", row.id): row.option_id for row in taken}
-    about |= {("settlement", name): row.option_id for name, row in settled.items()}
-    about |= {("option", name): name for name in named["option"]}
-    options = options_of(session, set(about.values()))
-    found = []
-    for row in rows:
-        option = options.get(about.get((row.entity, row.entity_id), ""))
-        if option is not None and account in {option.writer, option.holder}:
-            settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
-            found.append(AccountEdge(event=row, option=option, settlement=settlement))
+    found = [one for one in edges_with_owners(session, rows) if account in one.accounts]
+    if until is not None and len(rows) < limit:
+        return found, until
     return found, rows[-1].id or after if rows else after
 
 
@@ -309,12 +380,16 @@ def edges_of(session: Session, account: str, *, after: int, limit: int = 500) ->
 def trades(
     session: Session, *, instrument: str | None = None, limit: int, cursor: str | None = None
 ) -> Page[Trade]:  # fmt: skip
-    """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError."""
+    """Return one page of what was taken and has not failed, newest first: no account. Raises NoSuchPageError.
+
+    A take's id is a hash of who took what of whose offer, so it is for its two sides alone: with it, and what is public
+    of the trade, anybody could try who it was. No cursor has it.
+    """
     query = select(TakeRow).where(STANDS)
     if instrument is not None:
         query = query.where(TakeRow.instrument == instrument)
     at, key = col(TakeRow.created_at_unix), col(TakeRow.id)
-    page = newest_page(session, query, at, key, limit=limit, cursor=cursor)
+    page = newest_page(session, query, at, key, limit=limit, cursor=cursor, shortened=True)
     rows = [
         Trade(
             at_unix=row.created_at_unix, id=row.id, instrument=row.instrument,

@@ -80,6 +80,7 @@ class ContractRow(SQLModel, table=True):
             (CANCELLABLE_CONTRACTS, ContractState.CANCELLED),
             # its funding can confirm no more: an input of it is spent by something else
             ((ContractState.CHECKED, ContractState.FUNDED), ContractState.CANCELLED),
+            (ContractState.CANCELLED, ContractState.FUNDED),  # that was reorganised away, and a block holds it
         ),
         ends=frozenset({ContractState.FUNDED, ContractState.CANCELLED}),
     )

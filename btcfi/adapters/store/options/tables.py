@@ -44,6 +44,7 @@ class OptionRow(SQLModel, table=True):
             (OptionState.FAILED, OptionState.CREATED),  # the party took it after all
             (OptionState.FAILED, OptionState.ACTIVE),  # what both had signed was funded after all
             ((OptionState.CREATED, OptionState.FAILED), OptionState.CANCELLED),
+            (OptionState.CANCELLED, OptionState.ACTIVE),  # it was given up for a spend that was reorganised away
         ),
         ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED, OptionState.CANCELLED}),
     )
@@ -57,6 +58,7 @@ class OptionRow(SQLModel, table=True):
         Index("ix_option_writer", "writer", "created_at_unix", "id"),
         Index("ix_option_holder", "holder", "created_at_unix", "id"),
         Index("ix_option_take", "take_id"),
+        Index("ix_option_address", "address"),
     )
 
     id: str = Field(primary_key=True)
@@ -128,6 +130,9 @@ LOCKED_OPTIONS: Final = (OptionState.ACTIVE, OptionState.EXPIRED)
 
 UNFUNDED_OPTIONS: Final = (OptionState.CREATED, OptionState.FAILED)
 """States in which nothing is on the chain yet: the sale may be cancelled, or be funded."""
+
+FUNDABLE_OPTIONS: Final = (*UNFUNDED_OPTIONS, OptionState.CANCELLED)
+"""States from which a funding that a block holds makes an option: whatever was said of it, the money is there."""
 
 SETTLED_OPTIONS: Final = (OptionState.EXERCISED, OptionState.ABANDONED)
 """States in which an option was settled."""

@@ -146,6 +146,12 @@ def option_of_transaction(session: Session, txid: str) -> OptionRow | None:
     return session.exec(select(OptionRow).where(OptionRow.funding_txid == txid).limit(1)).first()
 
 
+def options_at_address(session: Session, address: str, *, limit: int = 10) -> Sequence[OptionRow]:
+    """Return the options whose contract's output pays to an address, the newest first: one, where keys are fresh."""
+    query = select(OptionRow).where(OptionRow.address == address)
+    return session.exec(query.order_by(col(OptionRow.created_at_unix).desc()).limit(limit)).all()
+
+
 def option_page(
     session: Session, feed: str, which: WhichOptions, *, limit: int, cursor: str | None = None
 ) -> Page[OptionRow]:
@@ -265,6 +271,12 @@ def settlement(session: Session, settlement_id: str) -> SettlementRow | None:
 def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
     """Return an option's settlement."""
     return session.exec(select(SettlementRow).where(SettlementRow.option_id == option_id)).one_or_none()
+
+
+def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return the settlements of some options that have one, by option."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
 
 
 def settlement_page(

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from btcfi.adapters.store.market import accounts, requests, views
+from btcfi.adapters.store.market import requests, views
 from btcfi.adapters.store.market.errors import SuspendedError
 from btcfi.adapters.store.market.tables import QuoteRequestRow, RequestState
 from btcfi.adapters.store.options.sales import Market
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market.request import Wanted, check_request, decode_signed_request
-from btcfi.surfaces.rest.auth import ROLE, Caller, Owner, Signer
+from btcfi.surfaces.rest.auth import ROLE, Caller, Owner, Signer, signing
 from btcfi.surfaces.rest.deps import ACCOUNT, SIGNED, Deps
 from btcfi.surfaces.rest.errors import NoDeskError
 from btcfi.surfaces.rest.market import MarketReader
@@ -82,7 +82,7 @@ def _ask(deps: Deps, caller: Caller, seen: Market, body: shapes.SignedQuoteReque
         raise InvalidInputError("taker", signed.request.taker.hex()[:16], f"{caller.account}, the caller")
     check_request(signed, bytes.fromhex(caller.request_key))
     with deps.store.transaction() as session:
-        row = accounts.account(session, caller.account or "")
+        row = signing(session, caller, alone=True)
         return _request(
             requests.post_request(
                 session, row, signed, rule=deps.market_rules.offers, market=seen, now=deps.clock()

@@ -1,26 +1,20 @@
-"""What happens to an account, as it happens: takes, options and settlements of its own."""
+"""What happens to an account, as it happens: takes, options, settlements, closes and webhooks of its own."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.market import views
+from btcfi.adapters.store.market.events import AccountEdge, say_json
 from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.database import Session
 from btcfi.errors import NotFoundError
 from btcfi.surfaces.rest.auth import ROLE, Owner
 from btcfi.surfaces.rest.deps import ACCOUNT, Deps
-from btcfi.surfaces.rest.market_desk import shapes
 from btcfi.surfaces.rest.problems import documented
-from btcfi.surfaces.rest.streams import STREAMED, Count, Item, LastEventId, Streams
-
-LOOKED_AT: Final = 500
-"""Edges of everybody's that are looked through at a time; so many are looked at again the next time, for PostgreSQL
-commits out of the order of numbers."""
+from btcfi.surfaces.rest.streams import ROWS, STREAMED, Count, EventLog, Item, LastEventId, Streams
 
 
 def router(deps: Deps, places: Streams) -> APIRouter:
@@ -34,7 +28,7 @@ def router(deps: Deps, places: Streams) -> APIRouter:
     async def stream_my_events(
         caller: Owner, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
-        """Stream every edge that a take, an option or a settlement of the account crosses, from now on."""
+        """Stream every edge that a take, option, settlement, close or webhook of the account crosses, from now on."""
         if caller.account is None:
             raise NotFoundError("account", "of the caller", "this caller acts for none")
         account = caller.account
@@ -43,30 +37,15 @@ def router(deps: Deps, places: Streams) -> APIRouter:
             with deps.store.reading() as session:
                 return spine_views.newest_event_id(session)
 
-        looked = 0
-
-        def after(last: str) -> Sequence[Item]:
-            nonlocal looked
-            at = max(int(last), looked - LOOKED_AT)
-            with deps.store.reading() as session:
-                while True:
-                    found, reached = views.edges_of(session, account, after=at, limit=LOOKED_AT)
-                    if found or reached == at:
-                        return [_item(one, account) for one in found]
-                    looked = at = reached  # nothing of these is this account's: what comes after them may be
+        def read(session: Session, after: int, until: int) -> tuple[list[Item], int]:
+            found, reached = views.edges_of(session, account, after=after, until=until, limit=ROWS)
+            return [_item(one, account) for one in found], reached
 
         start = last_event_id or str(await run_in_threadpool(newest))
-        return places.stream(request, caller, after, start, count)
+        return places.stream(request, caller, EventLog(deps.store, read), start, count)
 
     return routes
 
 
-def _item(edge: views.AccountEdge, account: str) -> Item:
-    event, settled = edge.event, edge.settlement
-    said = shapes.AccountEvent(
-        id=event.id or 0, entity=shapes.Eventful(event.entity), entity_id=event.entity_id, option_id=edge.option.id,
-        role="holder" if edge.option.holder == account else "writer", from_state=event.from_state,
-        to_state=event.to_state, at_unix=event.at_unix, paid_sats=None if settled is None else settled.paid_sats,
-        returned_sats=None if settled is None else settled.returned_sats,
-    )  # fmt: skip
-    return (str(said.id), event.entity, said.model_dump_json())
+def _item(edge: AccountEdge, account: str) -> Item:
+    return (str(edge.event.id), edge.event.entity, say_json(edge, account))

@@ -20,16 +20,13 @@ from btcfi.adapters.store.market.tables import (
     TakeRow,
     TakeState,
 )
-from btcfi.adapters.store.options.options import terms_of
 from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.prices.rounds import market_now
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.market.account import WrongSignatureError, check_registration, decode_signed_registration
 from btcfi.market.firm_offer import Side, SignedOffer, check_offer, check_take, decode_signed_offer, decode_signed_take
-from btcfi.market.instrument import instrument_of
 from btcfi.options.order import read_body
-from btcfi.surfaces.rest import reads
-from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Operator, Owner, Reader, Signer
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Operator, Owner, Reader, Signer, signing
 from btcfi.surfaces.rest.deps import ACCOUNT, OPERATE, READ, SIGNED, Deps
 from btcfi.surfaces.rest.errors import NoDeskError
 from btcfi.surfaces.rest.market import MarketReader
@@ -112,18 +109,24 @@ def add_offers(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
         return shapes.OfferPage(items=[_offer(row, deps.clock()) for row in page.rows], next_cursor=page.following)
 
     @routes.delete("/offers", responses=REFUSALS, openapi_extra={ROLE: SIGNED})
-    def withdraw_all(caller: Signer) -> shapes.OffersWithdrawn:
-        """Withdraw every offer of the account that is open; what was taken of them stays taken."""
+    def withdraw_all(caller: Signer, query: Annotated[shapes.WhichOffers, Query()]) -> shapes.OffersWithdrawn:
+        """Withdraw every offer of the account that is open; what was taken of them stays taken.
+
+        With `up_to_number` a repeat of the request ends nothing that was posted since.
+        """
         with deps.store.transaction() as session:
-            withdrawn = offers.withdraw_offers(session, caller.account or "", None, now=deps.clock())
+            withdrawn = offers.withdraw_offers(
+                session, caller.account or "", None, now=deps.clock(), up_to=query.up_to_number
+            )
         return shapes.OffersWithdrawn(withdrawn=withdrawn)
 
     @routes.delete("/offers/{offer_id}", responses=MISSING, openapi_extra={ROLE: SIGNED})
     def withdraw_one(caller: Signer, offer_id: Id) -> shapes.OffersWithdrawn:
         """Withdraw an offer of the account; again changes nothing, and what was taken of it stays taken."""
         with deps.store.transaction() as session:
-            if offers.find_offer(session, offer_id).account_id != caller.account:
-                raise NotFoundError("offer", offer_id[:64])
+            row = session.get(FirmOfferRow, offer_id)
+            if row is None or row.account_id != caller.account:  # one answer for both: whose it is is nobody's business
+                raise NotFoundError("offer", offer_id[:64], "GET /api/v1/offers lists the account's own")
             withdrawn = offers.withdraw_offers(session, caller.account, [offer_id], now=deps.clock())
         return shapes.OffersWithdrawn(withdrawn=withdrawn)
 
@@ -179,14 +182,6 @@ def add_takes(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
             page = views.fills(session, account, limit=query.limit, cursor=query.cursor)
         return shapes.TakePage(items=[_taken(row) for row in page.rows], next_cursor=page.following)
 
-    @routes.get("/positions", responses=MISSING, openapi_extra={ROLE: ACCOUNT})
-    def my_positions(caller: Owner, query: Annotated[shapes.OwnQuery, Query()]) -> shapes.PositionPage:
-        """List options that the account wrote or holds, newest first."""
-        account = whose(caller, query.account)
-        with deps.store.reading() as session:
-            page = views.positions(session, account, limit=query.limit, cursor=query.cursor)
-            return shapes.PositionPage(items=[_position(held) for held in page.rows], next_cursor=page.following)
-
 
 # ---- work
 
@@ -217,7 +212,7 @@ def _post_offers(deps: Deps, caller: Caller, seen: Market, raw: bytes) -> shapes
     posted: list[Posted] = []
     if good:
         with deps.store.transaction() as session:
-            row = accounts.account(session, caller.account or "")
+            row = signing(session, caller)
             posted = offers.post_offers(
                 session, row, good, rule=deps.market_rules.offers, market=seen, now=deps.clock()
             )  # fmt: skip
@@ -267,6 +262,7 @@ def _take(deps: Deps, caller: Caller, seen: Market, body: shapes.SignedTake) -> 
     wall = deps.clock()
     rule = deps.market_rules.sales
     with deps.store.transaction() as session:
+        signing(session, caller)
         now = market_now(session, rule.feed, replay=deps.replay_clock, now=wall)
         return _taken(takes.take(session, signed, rule=rule, now=now, wall=wall, before=seen))
 
@@ -304,11 +300,4 @@ def _taken(row: TakeRow) -> shapes.Take:
         instrument=row.instrument, side=Side(row.side), quantity_centi_btc=row.quantity, price_sats=row.price_sats,
         price_cents=row.price_cents, state=TakeState(row.state), fault=None if row.fault is None else Fault(row.fault),
         problem=row.problem, created_at_unix=row.created_at_unix, checked_at_unix=row.checked_at_unix,
-    )  # fmt: skip
-
-
-def _position(held: views.Held) -> shapes.Position:
-    return shapes.Position(
-        instrument=instrument_of(terms_of(held.option)).name, role="writer" if held.role == "writer" else "holder",
-        take_id=None if held.take is None else held.take.id, option=reads.option_of(held.option),
     )  # fmt: skip

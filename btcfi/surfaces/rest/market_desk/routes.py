@@ -12,6 +12,8 @@ from btcfi.surfaces.rest.auth import Gate
 from btcfi.surfaces.rest.deps import Deps
 from btcfi.surfaces.rest.market import MarketReader
 from btcfi.surfaces.rest.market_desk.asking import add_requests
+from btcfi.surfaces.rest.market_desk.holding import add_closes, add_positions
+from btcfi.surfaces.rest.market_desk.hooks import add_hooks
 from btcfi.surfaces.rest.market_desk.letters import add_letters
 from btcfi.surfaces.rest.market_desk.own import add_accounts, add_offers, add_takes
 from btcfi.surfaces.rest.market_desk.public import add_public
@@ -38,6 +40,9 @@ def router(deps: Deps, market: MarketReader, gate: Gate, rings: Bell) -> APIRout
     add_letters(routes, deps, rings)
     add_offers(routes, deps, market)
     add_takes(routes, deps, market)
+    add_positions(routes, deps)
+    add_closes(routes, deps)
     add_requests(routes, deps, market)
     add_visitors(routes, deps)
+    add_hooks(routes, deps)
     return routes

@@ -7,11 +7,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictInt, computed_field
 
-from btcfi.adapters.store.market.tables import AccountState, Carrier, Fault, OfferState, RequestState, TakeState
+from btcfi.adapters.store.market.tables import (
+    AccountState,
+    Carrier,
+    CloseState,
+    Fault,
+    OfferState,
+    RequestState,
+    TakeState,
+)
+from btcfi.adapters.store.market.webhook_tables import HookState
 from btcfi.market.auction import LEAST_STEP_SECONDS, MOST_STEP_SECONDS, MOST_STEPS
 from btcfi.market.firm_offer import TICK_SATS, Side
 from btcfi.market.instrument import LONGEST_NAME
 from btcfi.market.request import Wanted
+from btcfi.market.webhook import MAX_URL
 from btcfi.options.terms import MAX_QUANTITY
 from btcfi.surfaces.rest.schemas import MAX_UNIX, Answer, Option, OptionType, Request, When
 from btcfi.surfaces.rest.times import iso
@@ -29,6 +39,7 @@ Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 PriceSats = Annotated[int, Field(strict=True, ge=TICK_SATS, le=MAX_MONEY_SATS, multiple_of=TICK_SATS)]
 PriceCents = Annotated[int, Field(strict=True, ge=1, le=MAX_U32)]
 Time = Annotated[int, Field(strict=True, ge=0, le=MAX_UNIX)]
+Role = Literal["writer", "holder"]
 Number = Annotated[int, Field(strict=True, ge=0, le=MAX_NUMBER)]
 
 
@@ -247,6 +258,27 @@ class OwnOffers(OwnQuery):
 
     state: OfferState | None = None
     """Only those in this state."""
+
+
+class OwnPositions(OwnQuery):
+    """Whose options, which, and which page."""
+
+    over: bool = False
+    """Those that are over, with what each side got; left out: those that stand."""
+
+
+class OwnCloses(OwnQuery):
+    """Whose closes, and which page."""
+
+    state: CloseState | None = None
+    """Only those in this state."""
+
+
+class WhichOffers(Request):
+    """Which of the account's offers."""
+
+    up_to_number: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    """Only those whose number is at most this; left out: whatever is open when the request is handled."""
 
 
 class RequestsQuery(OwnQuery):
@@ -780,17 +812,94 @@ class TakePage(Answer):
     """Names the next page; null on the last."""
 
 
+class Close(Answer):
+    """An offer to close an option of the account, at what its holder gets of the collateral."""
+
+    id: str
+    """Of the offer: a beginning of it is what `btcfi market close --accept` takes."""
+    option_id: str
+    """The option."""
+    instrument: str
+    """Its name."""
+    quantity_centi_btc: int
+    """Of the option: it is closed whole."""
+    role: Role
+    """What the account is of the option."""
+    offered_by: Role
+    """Who offers it."""
+    own: bool
+    """Whether the account offers it; else it waits for the account's word."""
+    payout_sats: int
+    """What the holder is offered of the collateral; the writer has the rest, less the fee."""
+    sats_per_kvb: int
+    """Fee rate of the transaction."""
+    valid_until_unix: int
+    """From this second on neither side signs."""
+    state: CloseState
+    """Offered, answered by the other side, signed by both, done once it is final, or over."""
+    paid_sats: int | None
+    """What the signed transaction pays the holder; null before both have signed, as the next three."""
+    returned_sats: int | None
+    """Likewise, the writer."""
+    fee_sats: int | None
+    """Its fee."""
+    txid: str | None
+    """Of the transaction."""
+    problem: str | None
+    """Why it came to nothing."""
+    created_at_unix: int
+    """When it came."""
+
+    @computed_field
+    def valid_until(self) -> str:
+        """ISO 8601: from then on neither side signs."""
+        return iso(self.valid_until_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it came."""
+        return iso(self.created_at_unix)
+
+
+class ClosePage(Answer):
+    """Some offers to close, newest first."""
+
+    items: list[Close]
+    """The offers."""
+    next_cursor: str | None
+    """Names the next page; null on the last."""
+
+
+class PositionEnd(Answer):
+    """How an option ends, and what its transaction pays each side."""
+
+    how: Literal["closed", "exercised", "settled"]
+    """Closed at a price that both sides named, exercised early, or settled by the oracles' price."""
+    txid: str | None
+    """The transaction; null before there is one, as the next three."""
+    paid_sats: int | None
+    """What it pays the holder."""
+    returned_sats: int | None
+    """What it pays the writer."""
+    fee_sats: int | None
+    """Its fee."""
+    final: bool
+    """Whether it is as deep in the chain as the service waits for."""
+
+
 class Position(Answer):
     """An option that an account wrote or holds."""
 
     instrument: str
     """Its name."""
-    role: Literal["writer", "holder"]
+    role: Role
     """What the account is to it."""
     take_id: str | None
     """What made it; null of an option that no take made."""
     option: Option
     """As it stands."""
+    end: PositionEnd | None
+    """How it ends, once that is signed; null before."""
 
 
 class PositionPage(Answer):
@@ -852,10 +961,12 @@ class Eventful(StrEnum):
     TAKE = "take"
     OPTION = "option"
     SETTLEMENT = "settlement"
+    MARKET_CLOSE = "market_close"
+    WEBHOOK = "webhook"
 
 
 class AccountEvent(Answer):
-    """One edge that a take, an option or a settlement of the account has crossed."""
+    """One edge that a take, an option, a settlement, an offer to close or a webhook of the account has crossed."""
 
     id: int
     """Of the event: resume after it."""
@@ -863,10 +974,10 @@ class AccountEvent(Answer):
     """What it is of."""
     entity_id: str
     """Its id."""
-    option_id: str
-    """The option that it is about."""
-    role: Literal["writer", "holder"]
-    """What the account is of it."""
+    option_id: str | None
+    """The option that it is about; null of a webhook."""
+    role: Role | None
+    """What the account is of it; null of a webhook."""
     from_state: str
     """Before."""
     to_state: str
@@ -874,7 +985,7 @@ class AccountEvent(Answer):
     at_unix: int
     """When."""
     paid_sats: int | None
-    """Of a settlement: what its transaction pays the buyer; null before there is one."""
+    """What its transaction pays the holder: of a settlement, of a close, of an option closed early; else null."""
     returned_sats: int | None
     """Likewise, the writer."""
 
@@ -882,3 +993,82 @@ class AccountEvent(Answer):
     def at(self) -> str:
         """ISO 8601: when."""
         return iso(self.at_unix)
+
+
+# ---- webhooks
+
+
+class WhoseQuery(Request):
+    """Whose."""
+
+    account: Key | None = None
+    """Of this account; left out: the caller's own."""
+
+
+class AddWebhook(Request):
+    """Where an account wants its events sent."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL)
+    """https, a host that the whole Internet reaches, without name and password."""
+    kinds: list[Eventful] = Field(default=list(Eventful), min_length=1, max_length=len(Eventful))
+    """Entities whose events are sent; left out: all."""
+
+
+class Webhook(Answer):
+    """A webhook, and how far its receiver was told."""
+
+    id: str
+    """What it is named by."""
+    url: str
+    """Where messages go."""
+    kinds: list[Eventful]
+    """Entities whose events are sent."""
+    state: HookState
+    """Disabled: its receiver took nothing for days, or said that it is gone."""
+    told_event: int
+    """The event up to which its receiver has the account's: a stream resumes after it."""
+    waiting: bool
+    """Whether anything waits to be sent."""
+    tries: int
+    """Attempts at what waits."""
+    last_status: int | None
+    """HTTP status of the last answer; null: there was none."""
+    problem: str | None
+    """Why the last attempt failed; null: it did not."""
+    told_at_unix: int | None
+    """When a message was taken last; null: none was."""
+    created_at_unix: int
+    """When it was added."""
+
+    @computed_field
+    def told_at(self) -> str | None:
+        """ISO 8601: when a message was taken last; null: none was."""
+        return None if self.told_at_unix is None else iso(self.told_at_unix)
+
+    @computed_field
+    def created_at(self) -> str:
+        """ISO 8601: when it was added."""
+        return iso(self.created_at_unix)
+
+
+class WebhookAdded(Answer):
+    """A new webhook, and its secret, this once."""
+
+    webhook: Webhook
+    """The webhook."""
+    secret: str
+    """Signs its messages (Standard Webhooks): keep it where they are received."""
+
+
+class Webhooks(Answer):
+    """An account's webhooks, the oldest first."""
+
+    items: list[Webhook]
+    """The webhooks."""
+
+
+class WebhookRemoved(Answer):
+    """What is no more."""
+
+    id: str
+    """The webhook's."""

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
 
-from btcfi.adapters.store.market import accounts, visitors
+from btcfi.adapters.store.market import visitors
 from btcfi.adapters.store.market.visitor_tables import DeskSignInRow
-from btcfi.surfaces.rest.auth import ROLE, Signer
+from btcfi.surfaces.rest.auth import ROLE, Signer, signing
 from btcfi.surfaces.rest.deps import SIGNED, Deps
 from btcfi.surfaces.rest.market_desk import shapes
 from btcfi.surfaces.rest.problems import documented
@@ -41,7 +41,7 @@ def add_visitors(routes: APIRouter, deps: Deps) -> None:
         digits = _digits(deps)
         with deps.store.transaction() as session:
             row = visitors.answer(
-                session, code, accounts.account(session, caller.account or ""), browser=body.browser,
+                session, code, signing(session, caller), browser=body.browser,
                 address=body.address, digits=digits, now=deps.clock(),
             )  # fmt: skip
             return shapes.SignInAnswered(code=row.code, digits=digits, expires_at_unix=row.expires_at_unix)

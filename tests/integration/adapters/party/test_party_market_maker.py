@@ -10,7 +10,7 @@ import pytest
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.market_maker import MarketMaker
 from btcfi.adapters.party.simulated_taker import SimulatedTaker
-from btcfi.adapters.signed_http import DeskRefusedError, SignedHttp
+from btcfi.adapters.signed_http import DeskAwayError, DeskRefusedError, SignedHttp
 from btcfi.contracts.mandate import Bounds
 from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError
@@ -151,6 +151,88 @@ def test_an_offer_that_the_desk_refuses_is_said_with_its_reason_and_is_not_signa
     assert all("quantity" in one.reason for one in found.refused)
     assert found.refused
     assert maker.ledger.offers() == []
+
+
+def posting(maker, does):
+    """Have the maker's next POST of offers do something else. does: takes what posts them."""
+    post = maker.http.post
+
+    def once(path, body):
+        maker.http.post = post
+        return does(lambda: post(path, body))
+
+    maker.http.post = once
+
+
+def refused(_):
+    raise DeskRefusedError({"detail": "too many requests"}, status=429)
+
+
+def unsent(_):
+    away = DeskAwayError("http://desk.test", "ConnectError")
+    away.unsent = True
+    raise away
+
+
+@pytest.mark.parametrize("does", [refused, unsent])
+def test_what_a_desk_refused_whole_or_never_got_is_signable_no_more_and_is_quoted_anew_at_once(does, stand, tmp_path):
+    maker = maker_of(stand, tmp_path)
+    posting(maker, does)
+    with pytest.raises((DeskRefusedError, DeskAwayError)):
+        maker.round()
+    assert maker.ledger.offers() == []
+    assert maker.round().posted == 12
+
+
+def lost(post):
+    post()
+    raise DeskAwayError("http://desk.test", "ReadTimeout")
+
+
+def proxy_lost(post):
+    post()
+    raise DeskRefusedError({"detail": "bad gateway"}, status=502)
+
+
+def refused_after_silence(post):
+    post()
+    refusal = DeskRefusedError({"detail": "too many requests"}, status=429)
+    refusal.after_silence = True
+    raise refusal
+
+
+@pytest.mark.parametrize("does", [lost, proxy_lost, refused_after_silence])
+def test_offers_that_came_though_the_desk_s_answer_was_lost_stand_once_and_stay_signable(does, stand, tmp_path):
+    maker = maker_of(stand, tmp_path)
+    posting(maker, does)
+    with pytest.raises((DeskRefusedError, DeskAwayError)):
+        maker.round()
+    there = open_offers(stand)
+    assert len(there) == 12
+    assert (maker.round().posted, open_offers(stand).keys()) == (0, there.keys())
+    assert {one.offer.id.hex() for one in maker.ledger.offers()} == there.keys()
+
+
+def test_nothing_is_quoted_beside_offers_that_may_still_come_to_stand_until_they_lapse(stand, tmp_path):
+    maker, late = maker_of(stand, tmp_path), []
+    posting(maker, lambda post: (late.append(post), lost(lambda: None)))
+    with pytest.raises(DeskAwayError):
+        maker.round()
+    waiting = maker.round()
+    assert (waiting.posted, open_offers(stand)) == (0, {})
+    assert {one.reason for one in waiting.refused} == {"desk: no answer yet"}
+    late[0]()  # now it comes
+    there = open_offers(stand)
+    assert len(there) == 12
+    assert (maker.round().posted, open_offers(stand).keys()) == (0, there.keys())
+    posting(maker, lambda _: lost(lambda: None))  # and one that never does
+    move_price(stand, 7_300_000)
+    with pytest.raises(DeskAwayError):
+        maker.round()
+    assert maker.round().posted == 0
+    move_price(stand, 7_300_000)
+    move_price(stand, 7_300_000)
+    assert maker.round().posted > 0
 
 
 def test_a_simulated_taker_takes_a_little_of_the_best_offer_and_writes_it_down_first(stand, tmp_path):

@@ -250,8 +250,10 @@ def test_no_step_of_an_ordinary_funding_is_taken_of_a_contract_that_another_ones
 
 def test_only_the_transaction_that_all_have_signed_is_kept_as_it(three):
     signed = three.sign()
-    with pytest.raises(WrongSignatureError):
-        keep_signed(three.store("seller"), three.reopened, signed.with_witness(0, [bytes(64)]))
+    (good,) = signed.inputs[0].witness
+    for bad in ([bytes(64)], [good + b"\x01"], [good, good], []):
+        with pytest.raises(WrongSignatureError):
+            keep_signed(three.store("seller"), three.reopened, signed.with_witness(0, bad))
     with pytest.raises(WrongSignatureError):
         keep_signed(three.store("seller"), three.reopened, signed.with_witness(1, [bytes(64)]))
     with pytest.raises(InvalidInputError):

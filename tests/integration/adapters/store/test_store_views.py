@@ -30,7 +30,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter", "quote_request",
+    "firm_offer", "take", "letter", "quote_request", "market_close",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
@@ -66,7 +66,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
                 ("all, deep", None, DEEP),
             )
         }
-        for name in ("offers_of", "takes_of", "fills", "requests_of")
+        for name in ("offers_of", "takes_of", "fills", "requests_of", "closes_of")
     },
     (market, "positions"): {
         "first": lambda s: market.positions(s, "a1", limit=50),
@@ -74,6 +74,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "all": lambda s: market.positions(s, None, limit=50),
         "settled": lambda s: market.positions(s, "a1", states=SETTLED_OPTIONS, limit=50),
     },
+    (market, "auctions"): {"": lambda s: market.auctions(s, NOW, limit=50)},
     (market, "answers"): {"": lambda s: market.answers(s, "q1", NOW)},
     (market, "open_requests"): {
         "first": lambda s: market.open_requests(s, NOW, limit=50),
@@ -81,8 +82,12 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     },
     (market, "request_of"): {"": lambda s: market.request_of(s, "a1", "q1")},
     (market, "offer_of_account"): {"": lambda s: market.offer_of_account(s, "a1", "f1")},
+    (market, "close_of"): {"": lambda s: market.close_of(s, "a1", "c1")},
+    (market, "agreed_closes"): {"": lambda s: market.agreed_closes(s, ["o1", "o2"])},
+    (market, "open_closes"): {"": lambda s: market.open_closes(s, "a1", [s.get_one(OptionRow, "o1")], NOW)},
     (market, "take_of"): {"": lambda s: market.take_of(s, "a1", "k1")},
     (market, "edges_of"): {"": lambda s: market.edges_of(s, "a1", after=9)},
+    (market, "closes_of"): {"": lambda s: market.closes_of(s, ["o1", "o2"])},
     (market, "trades"): {
         "first": lambda s: market.trades(s, limit=50),
         "deep": lambda s: market.trades(s, limit=50, cursor=DEEP),
@@ -104,8 +109,10 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
         "": lambda s: options.option_of_transaction(s, "aa"),
         "none": lambda s: options.option_of_transaction(s, "zz"),
     },
+    (options, "options_at_address"): {"": lambda s: options.options_at_address(s, "bcrt1p")},
     (options, "options_of"): {"": lambda s: options.options_of(s, ["o1", "o2"])},
     (options, "settlements_of"): {"": lambda s: options.settlements_of(s, ["st-o1"])},
+    (options, "settlements_by_option"): {"": lambda s: options.settlements_by_option(s, ["o1", "o2"])},
     (options, "child_fees"): {"": lambda s: options.child_fees(s, ["o1"])},
     (options, "locked_book"): {"": lambda s: options.locked_book(s, FEED)},
     (prices, "price_age"): {"": lambda s: prices.price_age(s, FEED, replay=False, now=NOW)},

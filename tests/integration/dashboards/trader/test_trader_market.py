@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from html import unescape
 
 import pytest
@@ -15,6 +16,7 @@ from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side
 from btcfi.market.instrument import parse_instrument
 from btcfi.options.terms import OptionKind
+from btcfi.pricing import premium
 from dashboards.shared.render import usd
 from tests.support.desk_world import FACTS, desk_world
 
@@ -145,6 +147,39 @@ def test_where_nobody_offers_the_ticket_is_the_marks_and_its_command_asks_makers
     assert "<polyline" in page
 
 
+def test_no_page_samples_a_median_however_many_are_named_offered_or_held(desk, monkeypatch):
+    sampled = []
+    monkeypatch.setattr(premium, "sample_medians", lambda *a, **_: sampled.append(a))  # a second each, if it were done
+    alice, bob = desk.join("alice-1"), desk.join("bob-1")
+    at = desk.world.now // 60 * 60 + 75 * 60
+    when = datetime.fromtimestamp(at, UTC).strftime("%-d%b%yT%H%M").upper()
+    names = [f"BTC-{when}-70000-{kind}-MEDIAN60" for kind in ("C", "P", "C-KO90000", "BC")]
+    for name in names:
+        desk.offer(alice, name, Side.ASK, 1_000, valid_until=desk.world.now + 7_200)
+        desk.offer(bob, name, Side.BID, 900, valid_until=desk.world.now + 7_200)
+    desk.trade(alice, bob, names[0], 1_000)
+    desk.world.seconds += 10
+    browser = desk.sign_in(bob)
+    pages = ("/", f"/?expiry={at}", f"/book/{names[0]}", f"/ticket/{names[1]}", "/smile")
+    for path in (*pages, "/positions", "/positions.csv", "/positions/what-if?days=1&spot=5"):
+        assert browser.get(f"/desk{path}").status_code == 200, path
+    desk.world.now += 40 * 60  # amid the window, of which no minute is priced
+    desk.world.seconds += 100
+    desk.world.price(desk.world.now // 60 * 60 - 60, 7_000_000)
+    for path in (*pages, "/positions", "/positions/what-if"):
+        assert browser.get(f"/desk{path}").status_code == 200, path
+    assert "Its minutes are being counted." in words(browser.get(f"/desk/book/{names[0]}").text)
+    assert sampled == []
+
+
+def test_an_instrument_that_is_over_has_no_mark_at_the_price_of_now(desk):
+    said = words(desk.get("/book/BTC-20SEP26-70000-C").text)
+    assert "Mark" not in said
+    assert "Implied volatility" not in said
+    assert "It is over." in said
+    assert "has expired" in words(desk.get("/ticket/BTC-20SEP26-70000-C").text)
+
+
 @pytest.mark.parametrize("query", ["quantity=a lot", "quantity=0", "quantity=1e3", "quantity=-1", "quantity="])
 def test_a_wrong_quantity_is_named_in_the_ticket(desk, query):
     page = desk.get(f"/ticket/{near(desk).name}?{query}")
@@ -183,7 +218,9 @@ def test_a_price_that_moves_stands_where_its_step_is_with_when_it_moves_next_and
     price, cents = falling.offer.prices(3)
     assert price < still.offer.price < first.price
     page = desk.get(f"/book/{one.name}").text
-    assert f"Prices that move You Price now Moves Ends at buy {usd(cents)}" in words(page)
+    row = words(re.search(rf'<tr id="auction-{falling.offer.id.hex()[:16]}".*?</tr>', page, re.DOTALL)[0])
+    assert f" buy 0.50 {usd(cents)} {usd(falling.offer.prices(4)[1])} in 25 s 3 of 4 {usd(last.price_cents)} " in row
+    assert f"btcfi market take {one.name}/{falling.offer.id.hex()[:16]} --quantity 0.50" in row
     assert usd(last.price_cents) in words(page)
     desk.world.seconds += 2
     ticket = desk.get(f"/ticket/{one.name}?do=buy&quantity=0.10").text

@@ -15,6 +15,7 @@ from btcfi.market.firm_offer import Side
 from btcfi.options.terms import OptionKind
 from dashboards.trader.holding import Moves
 from tests.support.desk_world import desk_world
+from tests.support.early_close import close_early
 from tests.support.stored_contract import dealt, keep
 
 pytestmark = pytest.mark.integration
@@ -130,6 +131,7 @@ def test_what_a_barrier_took_is_said_and_is_no_move_of_any_greek(desk, alice, bo
     assert row.position.knocked_out
     assert row.mark.value_cents == 0
     assert held.profit.knocked_out == held.profit.whole == -row.option.premium_cents
+    assert (held.at_risk, holding(desk, alice).at_risk) == (row.option.premium_sats, 0), "its writer owes nothing more"
     assert "knocked out" in desk.sign_in(bob).get("/desk/positions").text
 
 
@@ -166,6 +168,40 @@ def test_the_history_says_what_was_paid_to_this_side_and_goes_out_as_csv(desk, a
     assert "you bought it; it paid" in words(desk.sign_in(bob).get("/desk/positions").text)
 
 
+def test_an_option_that_both_closed_early_has_ended_with_what_the_close_pays_each(desk, alice, bob):
+    made = desk.trade(alice, bob, near(desk).name, 1_500)
+    close_early(desk.world.store, made, paid=250_000, now=desk.world.now)
+    with desk.world.store.reading() as session:
+        option = session.get_one(OptionRow, made)
+        premium, collateral = option.premium_sats, option.collateral_sats
+    for one, paid, profit in (
+        (bob, 250_000, 250_000 - premium), (alice, collateral - 250_300, premium - 250_300),
+    ):  # fmt: skip
+        browser = desk.sign_in(one)
+        page = words(browser.get("/desk/positions").text)
+        assert f"{paid:,} {profit:,}" in page
+        assert "closed early, at a price of you both" in page
+        assert "being paid out" not in page
+        (row,) = csv.DictReader(io.StringIO(browser.get("/desk/history.csv").text))
+        assert (int(row["paid_sats"]), int(row["profit_sats"]), row["txid"]) == (paid, profit, "ee" * 32)
+        assert (row["outcome"], row["price_usd"]) == ("closed", ""), "no price settled it"
+
+
+def test_a_file_has_every_position_and_all_that_is_over_however_many_a_page_shows(desk, alice, bob, monkeypatch):
+    monkeypatch.setattr("dashboards.trader.holding.SHOWN", 2)
+    monkeypatch.setattr("dashboards.trader.pages_positions.SHOWN", 2, raising=False)
+    monkeypatch.setattr(type(desk.client.app.state.desk.holdings).of, "__kwdefaults__", {"cursor": None, "most": 2})
+    over = {desk.trade(alice, bob, near(desk).name, 1_500) for _ in range(3)}
+    for n, made in enumerate(over):
+        desk.world.settle(made, 7_200_000 + 100 * n)
+    held = {desk.trade(alice, bob, near(desk).name, 1_500) for _ in range(3)}
+    browser = desk.sign_in(bob)
+    assert "The newest 2 are counted here" in words(browser.get("/desk/positions").text)
+    for name, wanted in (("history", over), ("positions", held)):
+        rows = csv.DictReader(io.StringIO(browser.get(f"/desk/{name}.csv").text))
+        assert sorted(row["option"] for row in rows) == sorted(wanted), name
+
+
 def test_positions_go_out_as_csv_with_the_numbers_of_the_page(desk, alice, bob):
     desk.trade(alice, bob, near(desk).name, 1_500, 30)
     (row,) = csv.DictReader(io.StringIO(desk.sign_in(bob).get("/desk/positions.csv").text))
@@ -182,6 +218,13 @@ def test_the_chain_marks_the_own_size_for_its_owner_alone(desk, alice, bob):
     assert "you wrote 0.30 of the call" in words(desk.sign_in(alice).get("/desk/").text)
     assert "0.30 of the" not in words(desk.sign_in(desk.join("carol-1")).get("/desk/").text)
     assert "0.30 of the" not in words(desk.get("/").text)
+
+
+def test_a_ticket_gives_nobody_the_command_to_take_an_offer_of_its_own(desk, alice, bob):
+    cheap, dear = (desk.offer(one, near(desk).name, Side.ASK, usd) for one, usd in ((alice, 1_400), (bob, 1_500)))
+    for one, wanted in ((alice, dear), (bob, cheap)):
+        page = desk.sign_in(one).get(f"/desk/ticket/{near(desk).name}?quantity=0.10").text
+        assert re.findall(r"market take [^/]+/([0-9a-f]{64})", page) == [wanted.offer.id.hex()]
 
 
 def test_no_live_drawing_of_one_account_is_ever_sent_to_another_or_to_a_stranger(desk, alice, bob):

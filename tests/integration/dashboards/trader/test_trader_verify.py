@@ -8,12 +8,17 @@ import re
 from html import unescape
 
 import pytest
+from sqlmodel import delete
 
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options.contract_tables import AttestationRow
+from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
+from btcfi.contracts.cooperative import build_close
 from btcfi.units import display_txid
 from dashboards.trader.deps import DeskLimits
 from tests.support.contracts import Scene
 from tests.support.desk_world import desk_world
+from tests.support.early_close import close_early
 from tests.support.stored_contract import dealt, keep
 
 JSON = {"content-type": "application/json"}
@@ -69,6 +74,24 @@ def test_a_stored_contract_is_rebuilt_and_each_check_says_on_whose_word(desk, by
     assert words(desk.get("/verify", params={"id": text})).count("holds") == said.count("holds"), "a link says the same"
 
 
+def test_a_contract_is_found_by_its_address_behind_any_number_of_newer_ones_by_who_may_see_it(desk):
+    keep(desk.world.store, dealt())
+    bob = desk.join("bob-1")
+    with desk.world.store.transaction() as session:
+        old = session.get_one(OptionRow, "deal")
+        columns = old.model_dump() | {"address": None, "created_at_unix": old.created_at_unix + 1}
+        session.add_all(OptionRow(**columns | {"id": f"newer-{n}"}) for n in range(2_001))
+        address = old.address
+    found = desk.get("/search", params={"q": address.upper()}, follow_redirects=False)
+    assert found.headers["location"] == "/desk/verify?id=deal"
+    with desk.world.store.transaction() as session:
+        theirs = session.get_one(OptionRow, "deal")
+        theirs.writer, theirs.holder, theirs.take_id = "11" * 32, bob.identity.hex(), "cd" * 32
+    assert desk.get("/search", params={"q": address}).status_code == 404
+    mine = desk.sign_in(bob).get("/desk/search", params={"q": address}, follow_redirects=False)
+    assert mine.headers["location"] == "/desk/verify?id=deal"
+
+
 def test_an_option_that_ended_below_its_strike_expired_worthless(desk):
     keep(desk.world.store, dealt(9_000_000))
     answer = desk.get("/verify", params={"id": "deal"})
@@ -114,12 +137,42 @@ def test_what_is_kept_and_does_not_fit_is_named(desk):
     assert "It does not hold." in words(answer)
 
 
+def test_what_is_said_to_have_closed_an_option_early_is_no_payout_without_the_signature_of_both(desk):
+    deal = dealt()
+    keep(desk.world.store, deal, state="ACTIVE")
+    with desk.world.store.transaction() as session:
+        session.delete(session.get_one(SettlementRow, "st-deal"))
+        session.delete(session.get_one(TransactionRow, display_txid(deal.cet.txid)))
+        session.exec(delete(AttestationRow))
+    agreement = deal.scene.run()[0]
+    closed = build_close(agreement.plan.contract, agreement.plan.funding, payout=400_000, rate=2_000).transaction
+    txid, raw = display_txid(closed.txid), closed.to_bytes()
+    close_early(desk.world.store, "deal", paid=400_000, now=desk.world.now, txid=txid, raw=raw)
+    answer = desk.get("/verify", params={"id": "deal"})
+    assert ("Payout", "does not hold") in results(answer)
+    said = words(answer)
+    assert "has not the one signature of both sides" in said
+    assert "Nothing has been paid out yet" not in said
+    assert "There is no proof yet" not in said
+
+
 def test_a_proof_of_another_price_or_contract_is_not_this_ones(desk):
     deal, other = dealt(), dealt(9_000_000)
     keep(desk.world.store, type(deal)(**vars(deal) | {"proof": other.proof}))
     answer = desk.get("/verify", params={"id": "deal"})
     assert results(answer)[-1] == ("Proof", "does not hold")
     assert "of another price than the contract's" in words(answer)
+
+
+def test_a_proof_that_is_dropped_with_a_contract_of_other_terms_or_another_price_does_not_hold(desk):
+    deal, other = dealt(), dealt(9_000_000)
+    answer = bring(desk, *deal.files(), json.loads(other.proof))
+    assert ("Proof", "does not hold") in results(answer)
+    assert "It does not hold." in words(answer)
+    assert "of another price than the contract's" in words(answer)
+    unsaid = bring(desk, *deal.said.values(), json.loads(deal.proof))
+    assert ("Proof", "holds") in results(unsaid)
+    assert "Enough oracles' word on its price is not here." in words(unsaid)
 
 
 def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(desk):
@@ -129,6 +182,9 @@ def test_a_deal_between_two_accounts_is_found_by_nobody_as_if_it_were_not_there(
         answer, nothing = desk.get("/verify", params={"id": text}), desk.get("/verify", params={"id": text[:-1] + "0"})
         assert answer.status_code == nothing.status_code == 404
         assert words(answer).replace(text, "") == words(nothing).replace(text[:-1] + "0", "")
+        for page in (answer, desk.get("/search", params={"q": text})):
+            assert "A deal between two accounts is theirs" in words(page)
+            assert "Did one of them give you its files?" in words(page)
         assert desk.get("/search", params={"q": text}).status_code == 404
     assert results(bring(desk, *deal.files()))[0] == ("Contract", "holds"), "but whoever has its files shows them"
 

@@ -14,11 +14,13 @@ from starlette.requests import Request
 from btcfi.adapters.store.access.console_tables import AuditRow
 from btcfi.adapters.store.market import accounts, visitors
 from btcfi.adapters.store.market.visitor_tables import DeskSessionRow, DeskSignInRow
-from btcfi.adapters.store.market.visitors import CODE_SECONDS, MOST_SESSIONS, MOST_TRIES
+from btcfi.adapters.store.market.visitors import CODE_SECONDS, MOST_SESSIONS, MOST_TRIES, SEEN_SECONDS
+from btcfi.adapters.store.market.webhook_tables import WebhookRow
+from btcfi.adapters.store.spine.database import Store
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces.rest.app import create_app
 from dashboards.trader.deps import DeskLimits
-from dashboards.trader.gate import ASK_COOKIE, COOKIE
+from dashboards.trader.gate import ASK_COOKIE, COOKIE, visitor_of
 from tests.support.accounts import trader
 from tests.support.desk_world import csrf_of, desk_world
 from tests.support.market_world import Stand
@@ -108,6 +110,50 @@ def test_a_suspended_account_still_looks_at_what_it_owns(desk, alice):
     assert is_in(desk, desk.sign_in(alice))
 
 
+def test_replaced_keys_let_no_browser_in_though_this_process_believed_them_a_second_ago(desk, alice):
+    newer = trader("alice's next").registered().registration
+    browser = desk.browser()
+    code = desk.code(browser)
+    with TestClient(create_app(desk.world.deps)) as api:
+        stand = Stand(world=desk.world, api=api)
+        asked = stand.ask(alice, "GET", f"/sign-ins/{code}").json()
+        with desk.world.store.transaction() as session:  # by another process of the service: a thief has the old keys
+            changed = alice.registered(
+                at=desk.world.now, number=2, request_key=newer.request_key, box_key=newer.box_key
+            )
+            accounts.register(session, changed, now=desk.world.now)
+        said = {name: asked[name] for name in ("browser", "address")}
+        answered = stand.ask(alice, "POST", f"/sign-ins/{code}", json=said)
+        assert answered.status_code == 401, "its session would be the new keys', and outlive the old ones"
+        assert stand.ask(alice, "DELETE", "/offers").status_code == 401, "nothing is done by keys that are no more"
+    with desk.world.store.reading() as session:
+        assert session.get(DeskSignInRow, code).account_id is None
+
+
+def test_an_open_tab_keeps_nobody_signed_in_who_asks_for_nothing(desk, alice):
+    made, browser = desk.client.app.state.desk, desk.sign_in(alice)
+    request = Request({"type": "http", "headers": [(b"cookie", f"{COOKIE}={browser.cookies[COOKIE]}".encode())]})
+    made.look(request)
+    idle = made.deps.limits.idle_seconds
+    for _ in range(2 * idle // SEEN_SECONDS // 10):
+        desk.world.now += 10 * SEEN_SECONDS
+        asyncio.run(made._may_stay(request))
+    assert not is_in(desk, browser), "two hours without a request end a session"
+
+
+def test_who_is_signed_in_reads_on_while_nothing_can_be_written(desk, alice):
+    browser = desk.sign_in(alice)
+    desk.world.now += SEEN_SECONDS
+    token = browser.cookies[COOKIE]
+    hasty = Store(desk.world.store.url, busy_timeout_ms=50)
+    with desk.world.store.transaction() as session:  # somebody writes for long; a full disk would refuse it at once
+        session.execute(select(DeskSessionRow))
+        found = visitor_of(hasty, token, address="192.0.2.7", limits=DeskLimits(), now=desk.world.now)
+    hasty.close()
+    assert found is not None, "a page is a read"
+    assert found.account == alice.identity.hex()
+
+
 def test_a_stranger_who_signs_your_code_does_not_put_his_account_into_your_browser(desk, alice):
     mallory, mine = desk.join("mallory-1"), desk.browser()
     code = desk.code(mine)
@@ -148,7 +194,13 @@ def test_the_cookie_is_for_this_site_s_pages_alone_and_the_store_has_only_its_ha
     assert "Secure" in secure
 
 
-@pytest.mark.parametrize("path", ["/sign-out", "/account/keys", "/account/keys/end", "/account/sessions/end"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sign-out", "/account/keys", "/account/keys/end", "/account/sessions/end", "/account/webhooks",
+        "/account/webhooks/test", "/account/webhooks/remove",
+    ],
+)  # fmt: skip
 def test_no_form_of_another_site_or_session_does_anything(desk, alice, path):
     browser = desk.sign_in(alice)
     word = csrf_of(browser.get("/desk/account").text)
@@ -238,3 +290,31 @@ def test_an_account_has_so_many_keys_at_most(tmp_path):
         assert browser.post("/desk/account/keys", data=data).status_code == 201
         assert browser.post("/desk/account/keys", data=data).status_code == 409
         assert browser.post("/desk/account/keys", data=data | {"days": "9999"}).status_code == 422
+
+
+def test_a_webhook_that_is_added_in_the_page_shows_its_secret_once_and_is_this_account_s_alone(desk, alice):
+    browser, other = desk.sign_in(alice), desk.sign_in(desk.join("mallory-1"))
+    word, foreign = (csrf_of(one.get("/desk/account").text) for one in (browser, other))
+    for url in ("http://hooks.example.com/", "https://10.0.0.1/", "https://me:it@hooks.example.com/", ""):
+        assert browser.post("/desk/account/webhooks", data={"csrf": word, "url": url}).status_code == 422
+    page = browser.post("/desk/account/webhooks", data={"csrf": word, "url": "https://hooks.example.com/<b>"})
+    assert page.status_code == 201
+    secret = re.search(r"whsec_[A-Za-z0-9+/]{43}=", page.text)[0]
+    assert "/<b>" not in page.text
+    shown = browser.get("/desk/account").text
+    assert secret not in shown
+    hook_id = re.search(r'action="/desk/account/webhooks/test">.*?name="id" value="([0-9a-f]{16})"', shown)[1]
+    for act in ("test", "remove"):
+        data = {"csrf": foreign, "id": hook_id}
+        assert other.post(f"/desk/account/webhooks/{act}", data=data).status_code == 404
+    assert hook_id not in other.get("/desk/account").text
+    with desk.world.store.transaction() as session:
+        row = session.get_one(WebhookRow, hook_id)
+        row.state, row.problem = "disabled", "status 410"
+    assert "Turn on" in browser.get("/desk/account").text
+    browser.post("/desk/account/webhooks/test", data={"csrf": word, "id": hook_id})
+    with desk.world.store.reading() as session:
+        assert session.get_one(WebhookRow, hook_id).state == "active"
+        assert secret.removeprefix("whsec_") not in str([session.exec(select(t)).all() for t in (WebhookRow, AuditRow)])
+    browser.post("/desk/account/webhooks/remove", data={"csrf": word, "id": hook_id})
+    assert hook_id not in browser.get("/desk/account").text

@@ -10,7 +10,13 @@ from typer.testing import CliRunner
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore, open_keystore
 from btcfi.adapters.party.identity import IDENTITY_FILE
-from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger, OfferWithdrawnError, TakeCancelledError
+from btcfi.adapters.party.market_ledger import (
+    MARKET_FOLDER,
+    MarketLedger,
+    OfferWithdrawnError,
+    TakeCancelledError,
+    TakeWithdrawnError,
+)
 from btcfi.adapters.party.membership import FILE, OtherDeskJoinedError, joined
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.store import PartyStore
@@ -542,3 +548,100 @@ def test_before_there_is_a_mandate_nothing_is_promised(party, desk):
     assert "btcfi party mandate" in str(party.market(*OFFER).exception)
     failed(party.market(*OFFER), WrongMandateError)
     assert desk.offers == {}
+
+
+# ---- after it
+
+
+def test_who_joins_without_a_mandate_is_told_the_command_that_drafts_one_for_the_desk_s_oracles(party, desk, tmp_path):
+    party.owner.revoke()
+    desk.info["oracles"].append({"url": "http://evil.test/;reboot", "key": None})
+    said = json.loads(done(party.join(desk)).stdout)["next"]
+    key = desk.info["oracles"][0]["key"]
+    assert said == f"btcfi party mandate new --oracle {key} --oracle KEY --threshold 1 --out mandate.json"
+    words = said.replace(" --oracle KEY ", " ").replace("mandate.json", str(tmp_path / "mandate.json")).split()
+    done(party.run(party_cli.app, *words[2:]))
+    party.give(simulation_mandate(**MANDATE))
+    assert json.loads(done(party.join(desk)).stdout)["next"] == "btcfi party run"
+
+
+def test_the_proof_of_an_own_option_is_written_as_the_desk_has_it_beside_what_it_says_was_paid(party, desk, tmp_path):
+    done(party.join(desk))
+    told = {"state": "confirmed", "payout_sats": 5, "paid_sats": 4, "proof_root": "ab" * 32, "secret": "none"}
+    desk.settlements["st-t1"] = told, {"version": 2, "steps": 491}
+    place = tmp_path / "proof.json"
+    said = json.loads(done(party.market("proof", "t1", "--out", place)).stdout)
+    assert json.loads(place.read_text()) == {"version": 2, "steps": 491}
+    assert (said["proof_root"], said["paid_sats"], "secret" in said) == ("ab" * 32, 4, False)
+    assert said["next"] == f"btcfi verify {place}"
+
+
+@pytest.mark.parametrize("name", ["t1/../../offers", "t1?x=1", "", "t2"])
+def test_of_what_is_no_settled_option_nothing_is_written(party, desk, tmp_path, name):
+    done(party.join(desk))
+    place = tmp_path / "proof.json"
+    failed(party.market("proof", name, "--out", place), (InvalidInputError, DeskRefusedError))
+    assert not place.exists()
+    assert not [path for _, path in desk.asked if ".." in path]
+
+
+# ---- with a limit
+
+
+def asks_at(desk, *sats):
+    """Offers of a maker's, the cheapest first, as a book lists them."""
+    many = [trader("maker").offer(NAME, Side.ASK, valid_until=4_000_000_000, price=one, number=n, quantity=50)
+            for n, one in enumerate(sorted(sats), 1)]  # fmt: skip
+    desk.offers |= {one.offer.id: one for one in many}
+    return many
+
+
+def test_with_a_limit_the_best_offer_is_taken_that_stands_and_none_beyond_it(party, desk):
+    done(party.join(desk))
+    cheap, dear = asks_at(desk, 980_000, 1_000_000)
+    done(party.market("take", NAME, "--quantity", "0.10", "--at-most", "0.0099btc", "--yes"))
+    assert [one.take.offer_id for one in desk.takes] == [cheap.offer.id]
+    del desk.offers[cheap.offer.id]
+    said = failed(party.market("take", NAME, "--quantity", "0.10", "--at-most", "0.0099btc", "--yes"), NotFoundError)
+    assert "0.01000000 BTC" in said
+    assert len(desk.takes) == len(party.ledger.takes()) == 1
+    done(party.market("take", NAME, "--quantity", "0.10", "--at-most", "1000000sat", "--yes"))
+    assert desk.takes[1].take.offer_id == dear.offer.id
+
+
+def test_an_offer_that_is_gone_before_the_take_comes_is_followed_by_the_next_within_the_limit(party, desk):
+    done(party.join(desk))
+    first, second = asks_at(desk, 980_000, 990_000)
+    take = desk.post_takes
+
+    def gone(*given):
+        desk.post_takes = take
+        del desk.offers[first.offer.id]
+        return 409, {"type": "offer-gone", "detail": "it is gone"}
+
+    desk.post_takes = gone
+    done(party.market("take", NAME, "--quantity", "0.10", "--at-most", "0.0099btc", "--yes"))
+    assert [one.take.offer_id for one in desk.takes] == [second.offer.id]
+    lost = next(one for one, of in party.ledger.takes() if of == first)
+    with pytest.raises(TakeWithdrawnError):  # nothing of the one that was refused is signed any more
+        party.ledger.take(lost.take.id)
+
+
+def test_no_second_take_follows_one_that_the_desk_may_have(party, desk):
+    done(party.join(desk))
+    asks_at(desk, 980_000, 990_000)
+    _refuse(desk, "post_takes", 500)
+    failed(party.market("take", NAME, "--quantity", "0.10", "--at-most", "0.0099btc", "--yes"), DeskRefusedError)
+    assert len(party.ledger.takes()) == 1
+
+
+@pytest.mark.parametrize("words", [
+    (NAME,), (f"{NAME}/{'ab' * 32}", "--at-most", "1000000sat"),
+    (NAME, "--at-most", "0.01btc", "--at-least", "0.01btc"),
+    (NAME, "--at-most", "7e2"), (NAME, "--at-most", "0.0099"), (NAME, "--at-least", "all"),
+])  # fmt: skip
+def test_a_take_names_an_offer_or_one_limit(party, desk, words):
+    done(party.join(desk))
+    asks_at(desk, 980_000)
+    failed(party.market("take", *words, "--quantity", "0.10", "--yes"), InvalidInputError)
+    assert desk.takes == []

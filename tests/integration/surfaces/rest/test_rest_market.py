@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
 import threading
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from typer.testing import CliRunner
 
 from btcfi import secp256k1
 from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.store.market import accounts, letters
-from btcfi.adapters.store.market.tables import LetterRow
+from btcfi.adapters.store.market.tables import CloseRow, LetterRow
+from btcfi.adapters.store.options.premiums import refresh_premiums
 from btcfi.adapters.store.spine.database import Store
+from btcfi.adapters.store.spine.edges import record_all
 from btcfi.errors import NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import Registration, encode_signed_registration, sign_registration
 from btcfi.market.auction import Auction
 from btcfi.market.firm_offer import Side, decode_signed_offer, encode_signed_offer, encode_signed_take, sign_offer
 from btcfi.market.request import check_request, decode_signed_request, encode_signed_request
+from btcfi.pricing import premium
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.auth import create_key
 from btcfi.surfaces.rest.key_cli import make_app
@@ -391,6 +398,33 @@ def test_offers_are_withdrawn_one_or_all_by_their_maker_alone(stand):
     assert stand.ask(maker, "GET", "/offers?state=open").json()["items"] == []
 
 
+def test_who_withdraws_another_s_offer_is_told_what_is_told_of_one_that_is_not_there(stand):
+    maker, other = stand.join("maker-2"), stand.join("alice")
+    offer = stand.offer(maker)
+    stand.post(maker, offer)
+
+    def told(name):
+        said = stand.ask(other, "DELETE", f"/offers/{name}")
+        return said.status_code, said.text.replace(name, "NAME").replace(said.json()["request_id"], "REQUEST")
+
+    assert told(offer.offer.id.hex()) == told("ab" * 32)
+    assert told("ab" * 32)[0] == 404
+
+
+def test_a_repeated_request_to_withdraw_all_up_to_a_number_ends_nothing_that_was_posted_since(stand):
+    maker = stand.join("counting-maker")
+    old = stand.offer(maker)
+    stand.post(maker, old)
+    path = f"/offers?up_to_number={old.offer.number}"
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 1}
+    new = stand.offer(maker)
+    assert new.offer.number > old.offer.number
+    stand.post(maker, new)
+    assert stand.ask(maker, "DELETE", path).json() == {"withdrawn": 0}
+    assert [one["id"] for one in stand.ask(maker, "GET", "/offers?state=open").json()["items"]] == [new.offer.id.hex()]
+    assert stand.ask(maker, "DELETE", "/offers?up_to_number=-1").status_code == 422
+
+
 def test_an_offer_for_one_account_is_shown_to_that_one_and_its_maker(stand):
     maker, asked, other = stand.join("maker"), stand.join("taker"), stand.join("alice")
     offer = stand.offer(maker, taker=asked.identity)
@@ -535,16 +569,20 @@ OWN = {
     "GET /accounts/me", "GET /offers", "GET /takes", "GET /takes/{take_id}", "GET /fills", "GET /positions",
     "GET /letters", "POST /letters", "POST /letters/acknowledge", "POST /offers", "DELETE /offers",
     "DELETE /offers/{offer_id}", "POST /takes", "DELETE /takes/{take_id}", "POST /requests", "GET /requests",
-    "GET /requests/{request_id}", "DELETE /requests/{request_id}",
+    "GET /requests/{request_id}", "DELETE /requests/{request_id}", "GET /closes", "GET /closes/{close_id}",
 }  # fmt: skip
 PUBLIC = {
     "GET /desk", "GET /instruments", "GET /instruments/{instrument}", "GET /chain", "GET /book/{instrument}",
     "GET /trades", "POST /accounts",
 }  # fmt: skip
 OPERATORS = {"GET /accounts"}
-ELSEWHERE = {"GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}"}
-"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py."""
-LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests"}
+ELSEWHERE = {
+    "GET /me/events", "GET /sign-ins/{code}", "POST /sign-ins/{code}", "GET /me/webhooks", "POST /me/webhooks",
+    "POST /me/webhooks/{webhook_id}/test", "DELETE /me/webhooks/{webhook_id}",
+}  # fmt: skip
+"""A stream without an end: test_rest_market_events.py. A code is whoever's shows it: test_trader_visitors.py. Webhooks:
+test_rest_webhooks.py."""
+LISTS = {"GET /offers", "GET /takes", "GET /fills", "GET /positions", "GET /requests", "GET /closes"}
 """Of them, with the parameter ``account``."""
 
 OTHERS = {
@@ -566,8 +604,16 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
         settlement = stand.world.settle(taken["option_id"], 7_500_000)
         secrets = {
             "take": taken["id"], "option": taken["option_id"], "taker": taker.identity.hex(), "settlement": settlement,
-            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal",
+            "hidden": hidden.offer.id.hex(), "letter": "t9.proposal", "close": "ab" * 32,
         }  # fmt: skip
+        with stand.world.store.transaction() as session:
+            session.add(
+                CloseRow(
+                    id="ab" * 32, option_id=taken["option_id"], by="buyer", writer=maker.identity.hex(),
+                    holder=taker.identity.hex(), body="{}", payout_sats=1, valid_until_unix=stand.world.now + 60,
+                    created_at_unix=stand.world.now, updated_at_unix=stand.world.now,
+                )
+            )  # fmt: skip
         number = put(stand, taker, "t9.proposal")
         secrets |= withdrawn_request(stand, taker, maker)
         paths = {
@@ -576,6 +622,7 @@ def test_nobody_reads_another_s_whoever_asks_and_by_whichever_route(tmp_path):
             "/options/{option_id}/premium/stream": taken["option_id"], "/settlements/{settlement_id}": settlement,
             "/settlements/{settlement_id}/events": settlement, "/settlements/{settlement_id}/proof": settlement,
             "/book/{instrument}": PUT, "/instruments/{instrument}": CALL, "/requests/{request_id}": secrets["request"],
+            "/closes/{close_id}": secrets["close"],
         }  # fmt: skip
         bodies = {
             "POST /letters/acknowledge": {"ids": [number]}, "POST /takes": encode_signed_take(taker.take(hidden, 5)),
@@ -676,6 +723,54 @@ def test_the_operator_binds_a_key_to_an_account_by_its_name(stand):
     assert stand.api.get("/api/v1/accounts/me", headers=key).json()["identity"] == maker.identity.hex()
 
 
+def test_no_cursor_of_the_public_s_trades_has_the_id_of_a_take_and_every_trade_is_shown_once(tmp_path):
+    with market(tmp_path) as stand:
+        maker, taker = stand.join("maker"), stand.join("taker")
+        offer = stand.offer(maker)
+        stand.post(maker, offer)
+        taken = {}
+        for size in range(5, 12):  # all of one second but the last
+            stand.world.now += size == 11
+            taken[size] = stand.take(taker, offer, size).json()["id"]
+        shown, cursor = [], None
+        while True:
+            page = stand.api.get("/api/v1/trades", params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+            shown += [one["quantity_centi_btc"] for one in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+            said = b64decode(cursor + "==", altchars=b"-_").decode()
+            assert not [one for one in taken.values() if one[:8] in said], "an id is for its two sides"
+        assert sorted(shown) == sorted(taken)
+
+
+def test_a_parameter_that_is_none_or_stands_twice_is_refused_at_every_route_and_nothing_is_done(tmp_path):
+    with market(tmp_path) as stand:
+        maker = stand.join("maker")
+        stand.post(maker, stand.offer(maker), stand.offer(maker, PUT))
+        mine = {"auth": stand.signer(maker)}
+        for query in (
+            "instrument=BTC-25SEP26-70000-C", "state=open", "limit=1&limit=2",
+        ):  # fmt: skip
+            answer = stand.api.delete(f"/api/v1/offers?{query}", **mine)
+            assert problem(answer) == (422, "invalid-request"), query
+            assert answer.json()["expected"]
+        assert len(stand.ask(maker, "GET", "/offers?state=open").json()["items"]) == 2, "who asked for one lost none"
+        document = stand.api.get("/api/v1/openapi.json").json()["paths"]
+        everybodys = [
+            (path, [one["name"] for one in said["get"].get("parameters", ()) if one["in"] == "query"])
+            for path, said in document.items() if said.get("get", {}).get("x-role") == "read"
+        ]  # fmt: skip
+        assert len(everybodys) > 15
+        for path, names in everybodys:
+            place = re.sub(r"\{[^}]*\}", "1", path)
+            for query in ["acount=1", *(f"{name}=1&{name}=1" for name in names)]:
+                stand.world.seconds += 10  # of the rate
+                answer = stand.api.get(f"{place}?{query}")
+                assert problem(answer) == (422, "invalid-request"), (path, query)
+                assert answer.json()["field"] == query.partition("=")[0]
+
+
 def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_may(stand):
     maker, taker = stand.join("maker"), stand.join("taker")
     offer = stand.offer(maker)
@@ -688,6 +783,63 @@ def test_settlements_that_one_may_not_see_hold_up_no_stream_of_those_that_one_ma
             if who == "nobody":
                 continue  # nothing comes: the stream is open, and ends with its reader
             assert settlement in "".join(r.iter_text())
+
+
+def test_a_history_of_others_settlements_is_read_once_by_a_stream_that_may_show_none_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("btcfi.surfaces.rest.streams.OVERLAP", 100)
+    ticks = itertools.count()
+    with market(tmp_path, limits={"stream_seconds": 20.0}, monotonic=lambda: float(next(ticks))) as stand:
+        with stand.world.store.transaction() as session:
+            others = {f"another-s-{n}": "" for n in range(1_000)}
+            record_all(session, "settlement", others, "due", now=stand.world.now)
+        read = []
+        event.listen(
+            stand.world.store.engine, "after_cursor_execute",
+            lambda _c, _k, said, *_: read.append(said) if "FROM event" in said and "LIMIT" in said else None,
+        )  # fmt: skip
+        answer = stand.api.get("/api/v1/settlements/stream", headers={"Last-Event-ID": "0"})
+        assert answer.text.endswith(": resume\n\n"), "it was polled to its end"
+        assert 10 < len(read) < 10 + 3 * 20, "all of it at the first look, the newest at the others"
+
+
+def test_a_median_near_its_window_is_not_sampled_on_the_loop_that_serves_all(tmp_path, monkeypatch):
+    real, on_the_loop = premium.sample_medians, []
+
+    def noted(*given, **named):
+        try:
+            on_the_loop.append(asyncio.get_running_loop() is not None)
+        except RuntimeError:
+            on_the_loop.append(False)
+        return real(*given, **named)
+
+    monkeypatch.setattr(premium, "sample_medians", noted)
+    with market(tmp_path) as stand:
+        expiry = stand.world.now // 60 * 60 + 5 * 60
+        asked = {"type": "call", "strike": "70000", "expiry": str(expiry), "fixing": "median:3"}
+        answer = stand.api.get("/api/premium", params=asked)
+        assert answer.status_code == 200, answer.text
+    assert on_the_loop == [False]
+
+
+def test_takes_of_many_medians_hold_up_neither_the_refresh_of_premiums_nor_the_operator_s_risk(tmp_path, monkeypatch):
+    sampled = []
+    monkeypatch.setattr(premium, "sample_medians", lambda *given, **_: sampled.append(given))  # a second each, if done
+    with market(tmp_path) as stand:
+        maker, taker = stand.join("maker"), stand.join("taker")
+        at = datetime.fromtimestamp(stand.world.now // 60 * 60 + 100 * 60, UTC).strftime("%-d%b%yT%H%M").upper()
+        made = [stand.offer(maker, f"BTC-{at}-70000-C-KO{90_000 + n}-MEDIAN60") for n in range(17)]
+        assert [one["problem"] for one in stand.post(maker, *made)] == [None] * 17
+        for one in made:
+            stand.world.seconds += 10
+            stand.world.fund(stand.take(taker, one).json()["option_id"])
+        with stand.world.store.transaction() as session:
+            assert refresh_premiums(
+                session, "BTC-USD", now=stand.world.now, rate_bps=300, fallback_volatility_bps=6_000
+            ) == 17  # fmt: skip
+        operator = {"Authorization": f"Bearer {stand.world.key('operate')}"}
+        assert stand.api.get("/api/v1/risk", headers=operator).json()["options"] == 17
+    assert sampled == []
 
 
 # ---- the documentation

@@ -17,10 +17,12 @@ from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
 from btcfi.adapters.party.membership import Membership, keep
 from btcfi.adapters.sealed_letters import box_key
 from btcfi.adapters.store.market import letters
+from btcfi.contracts.messages import Role
 from btcfi.market.firm_offer import Side
 from btcfi.surfaces.client import Account, ApiError, AsyncClient, Client
 from btcfi.surfaces.rest.app import create_app
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader, trader
+from tests.support.held_contract import hold
 from tests.support.market_world import CALL, with_market
 from tests.support.paths import ROOT
 from tests.support.rest_world import make_world
@@ -97,6 +99,31 @@ def test_two_accounts_trade_through_the_client_and_each_sees_its_own(served):
     assert stranger.value.status == 401
 
 
+def test_an_account_reads_its_closes_and_what_is_over_through_the_client(served):
+    world, url = served
+    (maker, making), (taker, taking) = joined(served, "closer-a"), joined(served, "closer-b")
+    offer = maker.offer(CALL, Side.ASK, valid_until=world.now + 60, number=1)
+    with Client(url, account=making) as writes, Client(url, account=taking) as buys:
+        writes.post_offers([offer])
+        made = buys.take(taker.take(offer, 25, valid_until=world.now + 30, number=5))
+        held = hold(world.store, made.option_id, now=world.now)
+        assert [one.end for one in buys.positions().items] == [None]
+        offered = held.offer_close(20_000, Role.BUYER, now=world.now)
+        for one, own in ((buys, True), (writes, False)):
+            (close,) = one.closes(state="offered").items
+            assert (close.id, close.own, close.payout_sats, close.txid) == (offered.id, own, 20_000, None)
+            assert one.offer_to_close(offered.id) == close
+        txid = offered.agree()
+        offered.confirm()
+        for one in (buys, writes):
+            assert one.positions().items == one.closes(state="offered").items == ()
+            (over,) = one.positions(over=True).items
+            assert (over.end.how, over.end.txid, over.end.paid_sats, over.end.final) == ("closed", txid, 20_000, True)
+    with Client(url, account=joined(served, "closer-c")[1]) as third, pytest.raises(ApiError) as refused:
+        third.offer_to_close(offered.id)
+    assert refused.value.status == 404
+
+
 def test_an_account_asks_and_takes_the_best_answer_through_the_client(served):
     world, url = served
     (maker, making), (asker, asking) = joined(served, "maker-rfq"), joined(served, "asker")
@@ -149,6 +176,19 @@ def test_a_key_and_an_account_at_once_are_refused_and_no_secret_is_shown(served)
     assert repr(one.request_secret) not in repr(one)
 
 
+def as_a_party(tmp_path, world, url, name="bot"):
+    """Leave a folder as `party init` and `party join` do, and return its registration."""
+    folder = tmp_path / "party"
+    make_private(folder)
+    keystore = create_keystore(folder / "keystore.json", "correct horse", name.encode().ljust(20) * 2, cost=LEAST_N)
+    registered = Trader(name=name, keystore=keystore).registered(at=world.now)
+    keep(
+        folder, keystore,
+        Membership(url=url, network="regtest", desk_box=box_key(DESK_BOX_SECRET), registered=registered),
+    )  # fmt: skip
+    return registered
+
+
 def test_the_bot_of_the_documentation_takes_what_is_below_its_limit_and_bids_for_the_rest(served, tmp_path, capsys):
     world, url = served
     maker, making = joined(served, "bot-s-maker")
@@ -158,19 +198,10 @@ def test_the_bot_of_the_documentation_takes_what_is_below_its_limit_and_bids_for
     with Client(url, account=making) as writes:
         writes.post_offers([cheap, dear])
 
-    folder = tmp_path / "party"  # as `party init` and `party join` leave it
-    make_private(folder)
-    keystore = create_keystore(folder / "keystore.json", "correct horse", b"bot's seed" * 2, cost=LEAST_N)
-    me = Trader(name="bot", keystore=keystore)
-    registered = me.registered(at=world.now)
-    keep(
-        folder,
-        keystore,
-        Membership(url=url, network="regtest", desk_box=box_key(DESK_BOX_SECRET), registered=registered),
-    )
+    registered = as_a_party(tmp_path, world, url)
     bot = runpy.run_path(str(ROOT / "docs/examples/market_bot.py"))
-    where, found, _ = bot["opened"](folder, "correct horse")
-    ledger = MarketLedger(folder / MARKET_FOLDER, clock=lambda: world.now)
+    where, found, _ = bot["opened"](tmp_path / "party", "correct horse")
+    ledger = MarketLedger(tmp_path / "party" / MARKET_FOLDER, clock=lambda: world.now)
     signs = Account(found.identity, found.request_secret, found.desk, clock=lambda: world.now)
     with Client(where, account=signs) as client:
         client.register(registered)
@@ -182,3 +213,32 @@ def test_the_bot_of_the_documentation_takes_what_is_below_its_limit_and_bids_for
     assert len(ledger.takes()) == 1
     assert [one.offer.id.hex() for one in ledger.offers()] == [bid.id]
     assert "bought 0.2 at 1,000,000 sats" in capsys.readouterr().out
+
+
+def test_the_bot_of_the_documentation_counts_what_others_take_of_its_bids_and_buys_no_more_than_it_was_told(
+    served, tmp_path
+):
+    world, url = served
+    maker, making = joined(served, "bot-s-other-maker")
+    name = "BTC-25SEP26-74000-C"
+    registered = as_a_party(tmp_path, world, url, "counting-bot")
+    bot = runpy.run_path(str(ROOT / "docs/examples/market_bot.py"))
+    where, found, _ = bot["opened"](tmp_path / "party", "correct horse")
+    ledger = MarketLedger(tmp_path / "party" / MARKET_FOLDER, clock=lambda: world.now)
+    signs = Account(found.identity, found.request_secret, found.desk, clock=lambda: world.now)
+    with Client(where, account=signs) as client, Client(url, account=making) as writes:
+        client.register(registered)
+
+        def step():
+            return bot["step"](client, signs, ledger, name=name, wanted=50, limit=1_500_000)
+
+        assert step() == 0
+        (bid,) = writes.book(name).bids
+        writes.take(maker.take(bid.signed, 30, valid_until=world.now + 30, number=11))
+        assert step() == 30
+        (rest,) = writes.book(name).bids
+        assert rest.quantity_centi_btc == 20, "what is missing, and the bid of before is gone"
+        writes.take(maker.take(rest.signed, 20, valid_until=world.now + 30, number=12))
+        assert step() == 50
+        assert writes.book(name).bids == ()
+        assert sum(one.option.quantity_centi_btc for one in client.positions().items) == 50

@@ -1,6 +1,7 @@
 """What the exchange asks of letters and takes, on both databases: whose turn, since when, what was never written."""
 
 import pytest
+from sqlalchemy import event, text
 
 from btcfi.adapters.store.market import carrying, failing, letters, takes
 from btcfi.adapters.store.options import contracts
@@ -72,6 +73,29 @@ def test_a_side_is_late_so_long_after_our_letter_and_not_while_its_answer_waits_
     hear(market_store, to, f"{name}.{carrying.ANSWERS[kind]}")
     assert asked(market_store, failing.late, now=much, seconds=20) == []
     assert asked(market_store, carrying.has_work)
+
+
+def test_who_has_answered_is_not_late_though_its_answer_is_read_while_we_look(market_store):
+    """Another worker reads the answer between our two questions: what waits for us, and whose turn it is."""
+    name = ordered(market_store)
+    write(market_store, MAKER, f"{name}.proposal")
+    hear(market_store, MAKER, f"{name}.offer")
+    done = []
+
+    def read_elsewhere(*_):
+        if not done:
+            done.append(name)
+            with market_store.transaction() as session:
+                (waiting,) = carrying.waiting_in_turn(session)
+                session.get_one(ContractRow, name).state = "offered"
+                letters.acknowledge(session, None, [waiting.id], now=LATER)
+
+    with market_store.reading() as session:
+        session.execute(text("SELECT 1"))
+        event.listen(market_store.engine, "after_cursor_execute", read_elsewhere, once=True)
+        found = failing.late(session, now=UnixSeconds(NOW + 40), seconds=20)
+    assert done, "it was read meanwhile"
+    assert found == []
 
 
 def test_a_take_that_nobody_is_late_with_and_that_is_not_checked_is_ours(market_store):

@@ -94,6 +94,22 @@ def test_answers_stand_best_first_for_who_asked_and_one_taken_to_the_full_ends_t
     assert audited(market_store) == []
 
 
+def test_who_asks_and_withdraws_without_an_end_fills_no_more_than_its_part_of_a_day_and_holds_up_no_other(
+    market_store, monkeypatch
+):
+    monkeypatch.setattr(requests, "MOST_KEPT", 12)
+    for _ in range(12):
+        request, _ = ask(market_store)
+        with market_store.transaction() as session:
+            requests.withdraw_request(session, TAKER.id, request.id.hex(), now=NOW)
+    with pytest.raises(InvalidInputError, match="of yours are kept"):
+        ask(market_store)
+    assert ask(market_store, OTHER)[1] == "open"
+    with market_store.transaction() as session:
+        assert requests.prune_requests(session, before=UnixSeconds(NOW + 61)) == 12
+    assert ask(market_store, valid_until=UnixSeconds(NOW + 90))[1] == "open"
+
+
 def test_parts_of_several_answers_fill_a_request_too(market_store):
     request, _ = ask(market_store)
     one, two, three = answer(MAKER, request), answer(OTHER, request), answer(MAKER, request, price=PRICE_SATS + TICK)
