@@ -35,6 +35,7 @@ from tests.support.contracts import (
     Scene,
     coin,
 )
+from tests.support.reopening import Reopens
 from tests.support.rounding import HOURS, SIZES, Payoff, cost
 
 REPEATS = 5
@@ -204,6 +205,21 @@ def _size_rows() -> list[Row]:
     return [Row(name=f"contract.{name}_vb", value=size, unit="vB") for name, size in sizes.items()]
 
 
+def _reopening_rows() -> list[Row]:
+    """Virtual sizes of a contract's collateral in the next contract, signed by everybody, against two transactions."""
+    _, _, rolled = Reopens().roll().run()
+    scene = Reopens().transfer()
+    _, _, transferred = scene.run()
+    close = cooperative.build_close(scene.held.contract, scene.held.funding, payout=Sats(500_000), rate=RATE)
+    apart = scene.old_funding.vsize + close.transaction.with_witness(0, [bytes(64)]).vsize
+    return [
+        Row(
+            name=name, value=size, unit="vB", against=f"close and new funding, {apart} vB", ratio=round(apart / size, 2)
+        )
+        for name, size in (("roll.vb", rolled.vsize), ("transfer.vb", transferred.vsize))
+    ]
+
+
 def rows() -> list[Row]:
     """Return the contract's rows."""
-    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_rounding_rows(), *_size_rows()]
+    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_rounding_rows(), *_size_rows(), *_reopening_rows()]

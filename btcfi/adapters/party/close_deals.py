@@ -21,6 +21,7 @@ from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.nonces import NonceVault
 from btcfi.adapters.party.agreements import Agreements
 from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
+from btcfi.adapters.party.reopened import check_not_reopened
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -309,11 +310,15 @@ class CloseDeals:
             raise ClosedOtherwiseError(name, min(strangers))
 
     def check_live(self, contract: PartyContract) -> None:
-        """Raise AnotherCloseError while a close of this contract that was signed here may be finished."""
+        """Raise AnotherCloseError while a close of this contract that was signed here may be finished.
+
+        Raises AnotherEndError where it is a transfer or a roll that was signed here.
+        """
         self._check_live(contract, None)
 
     def _check_live(self, contract: PartyContract, but: Hash32 | None) -> None:
         name = contract.offer.id.hex()
+        check_not_reopened(self._store.load(name))
         for one in self._of(self._agreements.id_of(name)):
             until = one.offer.valid_until + GRACE_SECONDS
             signed = one.said is not None and (one.transaction or until > self._clock())

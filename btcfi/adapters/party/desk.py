@@ -14,7 +14,7 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
-from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.agreements import Agreements, ReopenedError, StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
@@ -511,7 +511,7 @@ class PartyDesk:
         chain = self._node.chain_info()
         others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
         coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
-        exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
+        exposure = sum(_stake(one) for one in others if not _ended(one, coins))
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
             clock=UnixSeconds(int(self._clock())),
@@ -579,6 +579,13 @@ class PartyDesk:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
 
+def _stake(contract: PartyContract) -> Sats:
+    """Return what we can lose by a contract: a newcomer its price, which is another than the premium that was."""
+    if contract.reopened is not None and contract.role is Role.BUYER:
+        return max(contract.reopened.price, contract.offer.terms.premium)
+    return stake_of(contract.offer.terms, contract.role)
+
+
 def _check_named(contract: PartyContract, named: str) -> None:
     """Refuse a message of one deal inside another's: it would be of somebody whom this deal is not with."""
     if named and contract.firm_offer and contract.order != named:
@@ -593,8 +600,11 @@ def _remember_deal(contract: PartyContract, agreed: Agreed | None) -> None:
 def _check_not_cancelled(contract: PartyContract) -> None:
     """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel.
 
-    What was withdrawn is not signed either: its coins may be another contract's by now.
+    What was withdrawn is not signed either: its coins may be another contract's by now. Nor is what another contract's
+    collateral funds: its owners sign that by parts, each in its turn.
     """
+    if contract.reopened is not None:
+        raise ReopenedError(contract.offer.id.hex())
     if contract.withdrawn:
         raise WithdrawnError(contract.offer.id.hex())
     if contract.cancelled is not None:
