@@ -132,7 +132,7 @@ def test_a_sale_that_was_withdrawn_and_cannot_be_told_keeps_no_other_side_from_i
     """They were told the oldest first, so many a look: as many that waited for our key stood before all others."""
     name = bob.take(ada.offer())
     exchange_tasks.carry(stage.here)
-    stage.sell("withdrawn")
+    stage.sell("withdrawn", barrier=4_000_000)  # of an event of its own
     exchange_tasks.exchange()
     told = stage.deployment.parties_dir / "seller" / "inbox" / "withdrawn.withdrawal.json"
     with stage.here.store.transaction() as session:
