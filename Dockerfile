@@ -1,7 +1,7 @@
 # One image for every process of a deployment: docker build -t btcfi . (or `make image`, which needs no daemon)
 # Built from the lock file alone; what runs has no compiler, no pip cache, no root and needs no writable file but /data and /tmp.
 
-# any Debian with Python 3.11 or newer and its venv module
+# any Debian with Python 3.11, 3.12 or 3.13 and its venv module
 ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build
@@ -24,7 +24,7 @@ RUN /opt/btcfi/bin/pip install --no-deps --no-build-isolation . \
 FROM ${BASE}
 RUN groupadd --gid 10001 btcfi \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin btcfi \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /data /chain /oracle /network /data/alive /data/wallet /data/nodes /data/network /data/parties \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /data /chain /oracle /network /data/alive /data/wallet /data/desk /data/nodes /data/network /data/parties \
         /data/parties/seller /data/parties/seller/party /data/parties/buyer /data/parties/buyer/party
 COPY --from=build /opt/btcfi /opt/btcfi
 # compiled kernels go where a read-only container can write

@@ -80,6 +80,7 @@ class Deployment(BaseSettings):
     network: Literal["main", "test", "testnet4", "signet", "regtest"] = "regtest"
 
     preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
+    market_preset: str = Field(default="standard", pattern=r"^[a-z][a-z0-9_-]*$")
     feed: str = Field(default="BTC/USD", pattern=r"^[A-Z]+/[A-Z]+$")
     venues: Texts = (
         "binance:BTC/USDT", "binanceus:BTC/USD", "bitfinex:BTC/USD", "bitstamp:BTC/USD", "coinbaseexchange:BTC/USD",
@@ -98,6 +99,8 @@ class Deployment(BaseSettings):
 
     program: str = Field(default="option_settlement", pattern=r"^[a-z][a-z0-9_]*$")
     wallet_seed_file: Path = Field(default_factory=lambda known: known["data_dir"] / "wallet.seed")
+    desk_key_file: Path = Field(default_factory=lambda known: known["data_dir"] / "desk.key")
+    webhooks: bool = True
     oracles: Texts = ()
     minute_events: bool = False
     parties_dir: Path = Field(default_factory=lambda known: known["data_dir"] / "parties")
@@ -145,7 +148,7 @@ class Deployment(BaseSettings):
 
     @field_validator(
         "data_dir", "broker_key_file", "operator_key_file", "node_cookie_file", "wallet_seed_file", "parties_dir",
-        "database_url", mode="before",
+        "desk_key_file", "database_url", mode="before",
     )  # fmt: skip
     @classmethod
     def _is_expanded(cls, value: object) -> object:
@@ -205,6 +208,7 @@ class Deployment(BaseSettings):
         moved = Deployment(data_dir=folder)
         names = (
             "data_dir", "database_url", "broker_key_file", "operator_key_file", "wallet_seed_file", "parties_dir",
+            "desk_key_file",
         )  # fmt: skip
         asked = self.model_fields_set - {"data_dir"}
         return self.model_copy(update={name: getattr(moved, name) for name in names if name not in asked})

@@ -33,6 +33,7 @@ from btcfi.bitcoin.keys import TaprootKey, wallet_key
 from btcfi.contracts.buckets import STANDARD_TOLERANCE, ToleranceRule
 from btcfi.contracts.messages import Role
 from btcfi.errors import InvalidInputError, NotFoundError
+from btcfi.market.webhook import HookRule
 from btcfi.oracle.announcement import Announcement, DigitPoints
 from btcfi.oracle.quote import Feed, parse_venue
 from btcfi.units import UnixSeconds
@@ -194,6 +195,11 @@ def contract_rule(preset: Preset) -> ContractRule:
 def fee_rule(preset: Preset) -> FeeRule:
     """Return the bounds of what a settlement pays."""
     return FeeRule(floor=SatsPerKvb(preset.fee_sats_per_vbyte * 1000))
+
+
+def hook_rule(deployment: Deployment) -> HookRule:
+    """Return where messages of webhooks may go: of a chain that is played, to this machine too."""
+    return HookRule(loopback=deployment.network == "regtest")
 
 
 def note_contract_error(here: Context, option_id: str, error: str) -> None:

@@ -81,6 +81,11 @@ def check_contract(option_id: str) -> Signature:
     return _task("contracts.check", option_id)
 
 
+def check_accept(option_id: str) -> Signature:
+    """Check an answer that its seller refuses to sign."""
+    return _task("contracts.check_accept", option_id)
+
+
 def attest(event_id: str) -> Signature:
     """Have the oracles attest an event."""
     return _task("oracle.attest", event_id)

@@ -44,6 +44,7 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
 FLEET = "tests/integration/docs/test_docs_fleet.py"
+TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
 Figures = Callable[[str], dict[str, tuple[float, str]]]
 """From what a part printed to its figures: a value and its unit by name."""
@@ -101,6 +102,19 @@ def load_figures(printed: str) -> dict[str, tuple[float, str]]:
         "settlements_per_s": (said["contracts"]["settlements_per_s"], "1/s"),
         "due_to_broadcast_p95_s": (said["contracts"]["due_to_broadcast_p95_s"], "s"),
         "mb_per_1000": (said["memory"]["second_half_mb_per_1000"], "MB"),
+    }
+
+
+def market_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """What owners apart traded, how soon, and what was broken: nothing."""
+    said = json.loads(printed)
+    wrong = sum(len(said[name]) for name in ("broken", "miscounted", "overheard", "trespasses")) + said["pending"]
+    return {
+        "funded": (said["funded"], "options"),
+        "settled": (said["settled"], "options"),
+        "takes_per_s": (said["takes_per_s"], "1/s"),
+        "take_p95_s": (said["take_p95_s"], "s"),
+        "broken": (wrong, "promises"),
     }
 
 
@@ -176,6 +190,10 @@ PARTS: tuple[Part, ...] = (
         name="fleet", about="docs/how-to/run-a-fleet.md as printed, to a settled option", minutes=4,
         command=(*PYTEST, "-n", "0", "-m", "slow", FLEET), figures=pytest_figures, lacks=no_servers,
     ),
+    Part(
+        name="tutorial", about="docs/tutorial/first-option.md as printed, from the browser to a verified settlement",
+        minutes=5, command=(*PYTEST, "-n", "0", "-m", "slow", TUTORIAL), figures=pytest_figures,
+    ),
     *(
         Part(
             name=f"fuzz-{target}", about=f"coverage-guided fuzzing of the decoders, target {target}",
@@ -187,6 +205,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="load", about="1,000 contracts of one minute, memory over 20,000 settlements", minutes=7,
         command=("{python}", "-m", "tests.benchmarks.load", "--write", "docs/performance.md"), figures=load_figures,
+    ),
+    Part(
+        name="market", about="3 makers and 20 takers apart, over HTTP, until 500 options are funded", minutes=15,
+        command=("{python}", "-m", "tests.benchmarks.market"), figures=market_figures,
     ),
     Part(
         name="soak", about="30 minutes of sales and settlements, a random fault in each", minutes=35,

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain import views as chain_views
+from btcfi.adapters.store.market.tables import AccountRow, CloseRow, CloseState, FirmOfferRow, TakeRow, TakeState
 from btcfi.adapters.store.options import holds
 from btcfi.adapters.store.options.contracts import agreed_terms
 from btcfi.adapters.store.options.on_chain import transaction_of
@@ -46,6 +47,7 @@ from btcfi.contracts.option import split
 from btcfi.contracts.payouts import guest_payouts
 from btcfi.contracts.setup import paid_at
 from btcfi.errors import BtcfiError, NotFoundError, NotHeldError
+from btcfi.market.firm_offer import check_offer, check_take, deal_of, decode_signed_offer, decode_signed_take
 from btcfi.options.expiry import SettlementInput, SettlementOutput
 from btcfi.options.payoff import twin_of
 from btcfi.oracle.consensus import ConsensusRule
@@ -159,6 +161,7 @@ def audit(
                 except NotHeldError as e:  # the others can still be audited
                     problems = [str(e)]
                 found += [Finding(subject=option.id, what=problem) for problem in problems]
+        found += traded(session, now=now)
         found += replay_events(session)
     return found
 
@@ -167,6 +170,8 @@ def _option(
     session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, complete: bool
 ) -> list[Finding]:
     problems: list[str] = []
+    if (close := _close_of(session, option, CloseState.DONE)) is not None:
+        return [Finding(subject=option.id, what=problem) for problem in _closed(view, option, close)]
     if settlement is not None and settlement.state == SettlementState.PARKED:
         problems.append(f"parked: {settlement.last_error or 'no error noted'}")
     if (error := changed(option, contract_event(session, option.id))) is not None:
@@ -187,6 +192,29 @@ def _option(
     return [Finding(subject=option.id, what=problem) for problem in problems]
 
 
+def _close_of(session: Session, option: OptionRow, *states: CloseState) -> CloseRow | None:
+    """Return the close of an option at a price that both sides named, in one of these states."""
+    query = select(CloseRow).where(col(CloseRow.option_id) == option.id, col(CloseRow.state).in_(states))
+    row: CloseRow | None = session.execute(query).scalars().first()
+    return row
+
+
+def _closed(view: ChainView, option: OptionRow, close: CloseRow) -> list[str]:
+    """Return what is wrong with an option that both sides have closed at a price of theirs: nothing computes it."""
+    problems, txid = [], close.txid or ""
+    if option.state != OptionState.ABANDONED:
+        problems.append(f"{option.state}, and closed by both sides")
+    if (spends := view.spends.get(f"{option.funding_txid}:0", [])) != [txid]:
+        problems.append(f"closed by {txid}, and the chain spent its collateral by {spends or 'nothing'}")
+    paid, returned, fee = close.paid_sats or 0, close.returned_sats or 0, close.fee_sats or 0
+    if paid + returned + fee != option.collateral_sats:
+        problems.append(f"closed: {paid} + {returned} + {fee} sats are not the collateral, {option.collateral_sats}")
+    outputs = [_sats(one) for one in view.transactions.get(txid, {}).get("vout", [])]
+    if outputs != [value for value in (paid, returned) if value]:
+        problems.append(f"closed: the chain pays {outputs}, the store says {paid} and {returned}")
+    return problems
+
+
 def _unsettled(
     session: Session, view: ChainView, option: OptionRow, settlement: SettlementRow | None, *, walked: int,
     now: UnixSeconds | None,
@@ -203,6 +231,9 @@ def _unsettled(
     funded = view.paid_to.get(option.address or "", []).count(collateral)
     spenders = [txid for txid in view.spends.get(collateral, []) if view.heights[txid] <= deep]
     ours = [] if settlement is None or settlement.txid is None else [settlement.txid]
+    close = _close_of(session, option, CloseState.SIGNED)
+    if close is not None and spenders == [close.txid]:
+        ours = spenders
     problems = []
     if held and funded != 1:
         problems.append(f"{option.state}, and funded {funded} times by {collateral}")
@@ -210,7 +241,8 @@ def _unsettled(
         problems.append(f"{option.state}, and the chain spent it by {spenders}, the store says {ours or 'nobody'}")
     if not held and view.heights.get(option.funding_txid or "", deep + 1) <= deep:
         problems.append(f"{option.state}, and funded on the chain by {collateral}")
-    if (option.state == OptionState.EXPIRED) != (settlement is not None):
+    # one whose close a reorganisation took back waits for it
+    if (option.state == OptionState.EXPIRED) != (settlement is not None) and close is None:
         problems.append(f"{option.state} {'without a' if settlement is None else 'with a'} settlement")
     if settlement is not None and settlement.payout_sats is not None:
         problems += _payout(session, option, settlement, _output(option, settlement))
@@ -418,6 +450,98 @@ def replay_events(session: Session) -> list[Finding]:
 
 def _event(row: EventRow, what: str) -> Finding:
     return Finding(subject=f"event {row.id} of {row.entity} {row.entity_id}", what=what)
+
+
+# ---- the market
+
+
+def traded(session: Session, *, now: UnixSeconds | None = None) -> list[Finding]:
+    """Return what is wrong with takes: lost, doubled, made of anything but both signed texts, more than was offered.
+
+    now: the wall clock, by which a take that is neither funded nor failed after LATE_SECONDS is lost; None: none is.
+    """
+    found = [Finding(subject=f"take {take_id}", what=problem) for take_id, problem in _takes(session, now)]
+    found += [Finding(subject=f"option {option_id}", what=problem) for option_id, problem in _made(session)]
+    return found + [Finding(subject=f"offer {offer_id}", what=problem) for offer_id, problem in _offered(session)]
+
+
+def _takes(session: Session, now: UnixSeconds | None) -> Iterator[tuple[str, str]]:
+    accounts = {row.id: row for row in session.execute(select(AccountRow)).scalars()}
+    query = (
+        select(TakeRow, FirmOfferRow, OptionRow)
+        .join(FirmOfferRow, col(FirmOfferRow.id) == col(TakeRow.offer_id))
+        .join(OptionRow, col(OptionRow.id) == col(TakeRow.option_id))
+        .order_by(col(TakeRow.id))
+    )
+    for take, offer, option in session.execute(query.execution_options(yield_per=500)):
+        try:
+            problems = _deal(take, offer, option, accounts)
+        except (BtcfiError, ValueError) as e:  # the others can still be audited
+            problems = [str(e)]
+        late = now is not None and now - take.updated_at_unix >= LATE_SECONDS
+        over = option.state == OptionState.CANCELLED
+        if take.state == TakeState.FAILED and not over:
+            problems.append(f"failed, and its option is {option.state}")
+        # what both have signed the buyer may fund for hours, and the option says what became of it
+        if late and (take.state == TakeState.TAKEN or (over and take.state != TakeState.FAILED)):
+            problems.append(f"lost: {take.state} for {LATE_SECONDS} s, and its option is {option.state}")
+        yield from ((take.id, problem) for problem in problems)
+
+
+def _deal(take: TakeRow, offer: FirmOfferRow, option: OptionRow, accounts: Mapping[str, AccountRow]) -> list[str]:
+    """Return where an option is not what follows from the two signed texts of its take. Raises BtcfiError."""
+    said, wanted = decode_signed_offer(json.loads(offer.body)), decode_signed_take(json.loads(take.body))
+    deal = deal_of(said.offer, wanted.take)
+    checks: list[tuple[str, object, object]] = [
+        ("the offer's id", said.offer.id.hex(), offer.id), ("the take's id", wanted.take.id.hex(), take.id),
+        ("the option's id", wanted.take.option_id, option.id), ("the option's take", take.id, option.take_id),
+        ("terms", deal.terms, terms_of(option)), ("premium, sats", deal.premium, option.premium_sats),
+        ("writer", deal.seller.hex(), option.writer), ("holder", deal.buyer.hex(), option.holder),
+        ("maker", said.offer.maker.hex(), take.maker), ("taker", wanted.take.taker.hex(), take.taker),
+        ("quantity", wanted.take.quantity, take.quantity), ("quantity offered", said.offer.quantity, offer.quantity),
+        # at the step of an auction that it names, which the deal above has held against the offer
+        ("price, sats", wanted.take.price, take.price_sats),
+        ("price, cents", wanted.take.price_cents, take.price_cents),
+        ("instrument", said.offer.instrument.name, take.instrument), ("side", said.offer.side, take.side),
+    ]  # fmt: skip
+    problems = [
+        f"{what} is {found}, both signed texts say {expected}" for what, expected, found in checks if expected != found
+    ]
+    # of an account whose keys are newer, the older ones are not here
+    maker, taker = accounts[take.maker], accounts[take.taker]
+    if maker.updated_at_unix <= offer.created_at_unix:
+        check_offer(said, bytes.fromhex(maker.request_key))
+    if taker.updated_at_unix <= take.created_at_unix:
+        check_take(wanted, bytes.fromhex(taker.request_key))
+    return problems
+
+
+def _made(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield the options that name a take which is not there, or one that made another option."""
+    query = (
+        select(col(OptionRow.id), col(OptionRow.take_id), col(TakeRow.option_id))
+        .outerjoin(TakeRow, col(TakeRow.id) == col(OptionRow.take_id))
+        .where(col(OptionRow.take_id).is_not(None))
+        .order_by(col(OptionRow.id))
+    )
+    for option_id, take_id, made in session.execute(query):
+        if made != option_id:
+            what = "which there is not" if made is None else f"which made option {made}: doubled"
+            yield option_id, f"names take {take_id}, {what}"
+
+
+def _offered(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield the offers of which more was taken than there was, or another quantity than is missing."""
+    standing = func.sum(case((col(TakeRow.state) != TakeState.FAILED, col(TakeRow.quantity)), else_=0))
+    taken = select(col(TakeRow.offer_id), standing.label("taken")).group_by(col(TakeRow.offer_id)).subquery()
+    query = (
+        select(col(FirmOfferRow.id), col(FirmOfferRow.quantity), col(FirmOfferRow.remaining), taken.c.taken)
+        .outerjoin(taken, taken.c.offer_id == col(FirmOfferRow.id))
+        .order_by(col(FirmOfferRow.id))
+    )
+    for offer_id, quantity, remaining, of_it in session.execute(query):
+        if not 0 <= remaining == quantity - (of_it or 0):
+            yield offer_id, f"{quantity}/100 BTC, {of_it or 0} of it taken, and {remaining} said to be left"
 
 
 def unpublished(store: Store, *, older_than: int) -> int:

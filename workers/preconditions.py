@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.desk_key import load_desk_key
 from btcfi.adapters.store.chain.wallet import coin_scripts
 from btcfi.adapters.store.spine import ticks
 from btcfi.adapters.store.spine.database import Store, clock_of, known_revisions
@@ -30,6 +31,7 @@ from btcfi.errors import BtcfiError, NotFoundError, PreconditionError, Retryable
 from btcfi.oracle.quote import DOLLAR, parse_venue
 from btcfi.oracle.venues import exchange_of
 from settings.deployment import PREFIX, SECRETS, Deployment, variable
+from settings.market_preset import load_market_preset, market_preset_names
 from settings.preset import load_preset, preset_names
 from workers.broker import prove_broker_writable, read_broker
 from workers.deployed import StoreNotReadyError, node_of
@@ -122,11 +124,12 @@ def settings(deployment: Deployment, environment: Mapping[str, str] | None = Non
 
 
 def _named_nothing(deployment: Deployment) -> Iterator[Finding]:
-    """Look whether the preset and the guest program that the settings choose are there."""
+    """Look whether the presets and the guest program that the settings choose are there."""
     from btcfi.vm.program import hashes_of, program_names  # noqa: PLC0415 - not for a broker and a node alone
 
     looks: tuple[tuple[str, Callable[[str], object], Callable[[], list[str]]], ...] = (
-        ("preset", load_preset, preset_names), ("program", hashes_of, program_names),
+        ("preset", load_preset, preset_names), ("market_preset", load_market_preset, market_preset_names),
+        ("program", hashes_of, program_names),
     )  # fmt: skip
     for field, look, names in looks:
         name, chosen = variable(field), str(getattr(deployment, field))
@@ -280,6 +283,30 @@ def _foreign(coins: Mapping[str, bytes | None], script: bytes, deployment: Deplo
     return next((outpoint for outpoint, found in known.items() if found is not None and found != script), None)
 
 
+def desk(deployment: Deployment) -> Iterator[Finding]:
+    """Hold the service's key at the market against the one that accounts have joined."""
+    from btcfi.adapters.store.market.carrying import named_desks  # noqa: PLC0415 - as what only a market has
+
+    if deployment.missing_database is not None:
+        return
+    store = Store(deployment.database_url, busy_timeout_ms=BUSY_MS)
+    try:
+        with store.reading() as session:
+            named = named_desks(session) if has_table(session, "account") else frozenset()
+    finally:
+        store.close()
+    file = deployment.desk_key_file
+    do = f"put the key that they have joined back as {file}, from your backup, or name it in BTCFI_DESK_KEY_FILE"
+    if not named:
+        yield ok("desk", "no account has joined yet")
+    elif not file.is_file():
+        yield fail("desk", f"accounts have joined by a key, and there is no {file}", do)
+    elif (ours := load_desk_key(file).public.desk_key.hex()) not in named:
+        yield fail("desk", f"accounts have joined by another key than {file}, which is {ours[:16]}", do)
+    else:
+        yield ok("desk", f"accounts have joined by the key of {file.name}")
+
+
 # ---- broker and node
 
 
@@ -403,6 +430,11 @@ TABLE: Final = (
         name="wallet", needs=frozenset({CHAIN, PREPARE, UP}), stops=frozenset({CHAIN, PREPARE, UP}), check=wallet,
         reads_store=True,
         looks_at="the coins that the store knows are of the wallet whose seed is here",
+    ),
+    Precondition(
+        name="desk", needs=frozenset({CONTROL, PREPARE, UP}), stops=frozenset({CONTROL, PREPARE, UP}), check=desk,
+        reads_store=True,
+        looks_at="the service's key at the market is the one that its accounts have joined",
     ),
     Precondition(
         name="node", needs=frozenset({CHAIN, PREPARE, UP}), stops=frozenset({CHAIN, PREPARE, UP}), check=node,

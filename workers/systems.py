@@ -197,7 +197,40 @@ OPTIONS: Final = System(
 )
 """Options: sold, set up between two parties, expired, run, proven, settled."""
 
-SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS)
+CARRY_SECONDS: Final = 1.0
+"""Between two looks whether a letter waits; a look goes on while a take is under way (``tasks/market.py``)."""
+
+HOOKS_SECONDS: Final = 2.0
+"""Between two looks whom to tell of what has happened."""
+
+LATE_SECONDS: Final = 2.0
+"""Between two looks who has let its time pass."""
+
+
+def _market_beat(deployment: Deployment) -> Mapping[str, Entry]:
+    hooks = {"webhooks.deliver": every("webhooks.deliver", HOOKS_SECONDS)} if deployment.webhooks else {}
+    return {
+        **hooks,
+        "market.carry": every("market.carry", CARRY_SECONDS),
+        "market.tick": every("market.tick", LATE_SECONDS),
+        "market.prune": every("market.prune", 3_600.0),
+    }
+
+
+MARKET: Final = System(
+    name="market",
+    store=("market",),
+    tasks={CONTROL: ("tasks.market", "tasks.webhooks")},
+    beat=_market_beat,
+    flows={"check_accept": "tasks.pipeline:check_accept"},
+    said={"contracts.check_accept": ("option_id",)},
+    quiet=("market.", "webhooks."),
+    on_chain="btcfi.adapters.store.market.closes:CLOSES_ON_CHAIN",
+    presets="market",
+)
+"""Accounts, their letters, firm offers and takes: what two strangers agree on before there is an option."""
+
+SYSTEMS: Final = (SPINE, PRICES_SYSTEM, CHAIN_SYSTEM, OPTIONS, MARKET)
 """The one table: a system more is one row more."""
 
 

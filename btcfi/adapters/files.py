@@ -30,6 +30,9 @@ PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
 """Modes: their owner's alone, whatever the shell's mask says."""
 
+PUBLIC_FILE: Final = 0o644
+"""Of a file of ours that other users' processes read: public keys, never a secret."""
+
 OTHERS: Final = 0o077
 """The umask of what we start: programs of others make files too, and they hold what ours do."""
 
@@ -92,6 +95,14 @@ def write_private(path: Path, data: bytes, *, fresh: bool = False) -> None:
     """Write a file of mode 0600, durably and all or nothing. Raises KeystoreExistsError if ``fresh`` and it exists."""
     make_private(path.parent, named=True)
     with writing_private(path, fresh=fresh) as file:
+        file.write(data)
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Write a file of ours that others may read, durably and all or nothing. Never for a secret."""
+    make_private(path.parent, named=True)
+    with writing_private(path) as file:
+        os.fchmod(file.fileno(), PUBLIC_FILE)
         file.write(data)
 
 

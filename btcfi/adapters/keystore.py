@@ -68,7 +68,9 @@ _VERSION: Final = 1
 _TYPE: Final = "btcfi/keystore"
 _CONTRACT_PURPOSE: Final = 2137
 _IDENTITY_PURPOSE: Final = 2138
-"""Hardened first levels of contract keys and of an owner's identity: apart from every BIP43 purpose in use."""
+_REQUEST_PURPOSE: Final = 2139
+"""Hardened first levels of contract keys, of an owner's identity and of the key that signs requests: apart from every
+BIP43 purpose in use."""
 
 
 class WrongPassphraseError(BtcfiError):
@@ -101,6 +103,14 @@ class Keystore:
     def identity_secret(self) -> bytes:
         """Return the secret by which an owner signs mandates: m/2138'."""
         return master_key(self._seed).child(_IDENTITY_PURPOSE + HARDENED).secret
+
+    def request_secret(self) -> bytes:
+        """Return the secret by which the running party signs requests, offers, takes and letters: m/2139'."""
+        return master_key(self._seed).child(_REQUEST_PURPOSE + HARDENED).secret
+
+    def letters_secret(self) -> bytes:
+        """Return the X25519 secret that opens letters to this party."""
+        return tagged_hash("BTCFi/keystore/letters/v1", self._seed)
 
     def box(self) -> AESGCM:
         """Return the cipher for small secrets of this keystore's owner."""

@@ -71,6 +71,11 @@ class NonceVault:
         random = secrets.token_bytes(_RANDOM_SIZE)
         write_private(path, random + self._box.encrypt(random, nonce.seal(), path.name.encode()), fresh=True)
 
+    def drop(self, session: Hash32) -> None:
+        """Destroy a session's nonce, if there is one: nothing that was offered with it can be finished."""
+        self._path(session).unlink(missing_ok=True)
+        sync_directory(self._folder)
+
     def take(self, session: Hash32, public: bytes) -> SecretNonce:
         """Return the session's nonce with this public half (66 bytes), and destroy the stored one first.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from btcfi import secp256k1
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import OVERHEAD_WEIGHT, P2TR_INPUT_WEIGHT, P2TR_OUTPUT_WEIGHT, SatsPerKvb, fee_for, vsize_of
 from btcfi.bitcoin.musig import KeyAggregate, SecretNonce, Session
@@ -20,6 +21,10 @@ from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import OptionContract, WrongSignatureError, split
 from btcfi.errors import InvalidInputError
 from btcfi.units import Hash32, Sats
+
+_SIGNATURE_SIZE: Final = 64
+"""With the default sighash, as ``taproot.sighash`` is: it has no byte of its own."""
+_KEY_SIZE: Final = 32
 
 _PARTIES: Final = ("buyer", "seller")
 """In the order of the key aggregate."""
@@ -82,6 +87,16 @@ def build_close(
         transaction=transaction, contract=contract, payout=buyer, seller_return=seller, fee=fee, asked=payout,
         rate=rate, guest_input=guest_input,
     )  # fmt: skip
+
+
+def signed_by_both(contract: OptionContract, transaction: Transaction) -> bool:
+    """Return whether a transaction's one input spends a contract's output by the one signature of both its sides."""
+    witness = transaction.inputs[0].witness if len(transaction.inputs) == 1 else ()
+    if len(witness) != 1 or len(witness[0]) != _SIGNATURE_SIZE:
+        return False
+    output = contract.funding_txout()
+    digest = taproot.sighash(transaction, 0, [output])
+    return secp256k1.schnorr_verify(output.script[-_KEY_SIZE:], digest, witness[0])
 
 
 class Closing:

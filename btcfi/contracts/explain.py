@@ -102,6 +102,13 @@ def verified(
     offer's own are taken, and the explanation says so. min_refund_delay: blocks, what you insist on. Raises what
     ``setup.check_setup`` raises, InvalidInputError when terms, event and option differ, WrongAnnouncementError.
     """
+    return examined(messages, payouts, announcements=announcements, min_refund_delay=min_refund_delay)[0]
+
+
+def examined(
+    messages: Messages, payouts: Payouts, *, announcements: Sequence[Announcement] = (), min_refund_delay: int = 1
+) -> tuple[Explanation, Agreement]:
+    """Return what ``verified`` does, and the contract as it was rebuilt: what its transactions pay can be compared."""
     offer, accept = messages.offer, messages.accept
     option = decode_terms(offer.terms.option)
     _check_same_oracles(offer.terms.announcements, announcements)
@@ -116,7 +123,7 @@ def verified(
             raise WrongMessageError("accept", "is for another offer")
         agreement = setup.agree(offer, accept.party, payouts, event=event, policy=policy)
         check_presignatures(agreement.plan, offer.role.other.value, accept.presignatures)
-    return _explained(messages, agreement, option, event, compared=bool(announcements))
+    return _explained(messages, agreement, option, event, compared=bool(announcements)), agreement
 
 
 def _check_same_oracles(offered: Sequence[Announcement], ours: Sequence[Announcement]) -> None:

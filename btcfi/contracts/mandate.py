@@ -46,11 +46,15 @@ class WrongMandateError(BtcfiError):
         self.problem = problem
 
 
+AS_SAID: Final = ", as your mandate "
+"""In every refusal that names what a mandate allows: for its owner, and no other side."""
+
+
 class OutsideMandateError(InvalidInputError):
     """Something that the owner has not allowed: which term, what it is, and what the mandate says."""
 
     def __init__(self, number: int, field: str, problem: str, allowed: str) -> None:
-        super().__init__(field, problem, f"{allowed}, as your mandate {number} says; nothing was signed")
+        super().__init__(field, problem, f"{allowed}{AS_SAID}{number} says; nothing was signed")
         self.number = number
 
 
@@ -225,6 +229,16 @@ class Authority:
         self._check_amounts(terms, role)
         self._check_heights(option, terms)
 
+    def check_deal(self, option: OptionTerms, *, premium: Sats, role: Role) -> None:
+        """Check what a market's deal says of its contract, before anybody makes one: kind, side, amounts.
+
+        A promise that our own software will not keep is better not made. What the service and the chain add, heights,
+        oracles, fees, is checked when it is signed. Raises OutsideMandateError.
+        """
+        self._check_kind(option, role)
+        self._check_price(option.collateral, premium)
+        self._check_exposure(option.collateral if role is Role.SELLER else premium)
+
     def check_close(self, *, payout: Sats, rate: int, fee: Sats, guest_input: bytes) -> None:
         """Check a close that is to be signed. fee: what the transaction pays. Raises as ``check_contract``.
 
@@ -255,13 +269,7 @@ class Authority:
 
     def _check_instrument(self, option: OptionTerms, terms: ContractTerms, role: Role) -> None:
         mandate, event = self.mandate, terms.announcements[0].event
-        self._among("role", role.value, [one.value for one in mandate.roles])
-        self._among("option.kind", option.kind.label, [one.label for one in mandate.kinds])
-        if option.american and not mandate.american:
-            self._refuse("option.american", "true", "false")
-        check_style(option.window, american=option.american)
-        if option.barrier is not None and not mandate.barrier:
-            self._refuse("option.barrier_cents", f"{option.barrier:,}", "none")
+        self._check_kind(option, role)
         self._among("event.feed", event.feed, mandate.feeds)
         if event.program_hash not in mandate.programs:
             known = ", ".join(one.hex()[:16] for one in mandate.programs)
@@ -269,11 +277,21 @@ class Authority:
         if mandate.presets and event.preset_hash not in mandate.presets:
             known = ", ".join(one.hex()[:16] for one in mandate.presets)
             self._refuse("event.preset_hash", event.preset_hash.hex()[:16], known)
-        if mandate.fixings:
-            self._among("option.fixing", str(option.window), [str(one) for one in mandate.fixings])
         if event.condition and abs(window_of(event)[0] - self.situation.time) > mandate.window_slack:
             problem = f"the barrier counts from {window_of(event)[0]}, it is {self.situation.time}"
             self._refuse("event.condition", problem, f"within {mandate.window_slack:,} seconds of now")
+
+    def _check_kind(self, option: OptionTerms, role: Role) -> None:
+        mandate = self.mandate
+        self._among("role", role.value, [one.value for one in mandate.roles])
+        self._among("option.kind", option.kind.label, [one.label for one in mandate.kinds])
+        if option.american and not mandate.american:
+            self._refuse("option.american", "true", "false")
+        check_style(option.window, american=option.american)
+        if option.barrier is not None and not mandate.barrier:
+            self._refuse("option.barrier_cents", f"{option.barrier:,}", "none")
+        if mandate.fixings:
+            self._among("option.fixing", str(option.window), [str(one) for one in mandate.fixings])
 
     def _check_oracles(self, terms: ContractTerms) -> None:
         mandate, theirs = self.mandate, [one.oracle_key for one in terms.announcements]
@@ -288,19 +306,24 @@ class Authority:
 
     def _check_amounts(self, terms: ContractTerms, role: Role) -> None:
         mandate = self.mandate
-        self._within("collateral_sats", terms.collateral, mandate.collateral)
-        self._within("premium_sats", terms.premium, mandate.premium)
-        self._share("premium_sats", terms.premium, terms.collateral, mandate.premium_share)
+        self._check_price(terms.collateral, terms.premium)
         if isinstance(terms.rule, StepRule):
             self._share("step_sats", terms.rule.step, terms.collateral, mandate.step_share)
         else:
             self._within("tolerance_bps", terms.rule.tolerance, mandate.tolerances)
         self._within("funding_sats_per_kvb", terms.rate, mandate.funding_rate)
         self._within("cet_fee_sats", terms.cet_fee, mandate.cet_fee)
-        stake = stake_of(terms, role)
-        if self.situation.exposure + stake > mandate.exposure:
+        self._check_exposure(stake_of(terms, role))
+
+    def _check_price(self, collateral: Sats, premium: Sats) -> None:
+        self._within("collateral_sats", collateral, self.mandate.collateral)
+        self._within("premium_sats", premium, self.mandate.premium)
+        self._share("premium_sats", premium, collateral, self.mandate.premium_share)
+
+    def _check_exposure(self, stake: Sats) -> None:
+        if self.situation.exposure + stake > self.mandate.exposure:
             problem = f"{stake:,} sats more than the {self.situation.exposure:,} at stake"
-            self._refuse("exposure", problem, f"at most {mandate.exposure:,} sats in all")
+            self._refuse("exposure", problem, f"at most {self.mandate.exposure:,} sats in all")
 
     def _check_heights(self, option: OptionTerms, terms: ContractTerms) -> None:
         mandate, here = self.mandate, self.situation

@@ -102,7 +102,7 @@ def simulation_mandate(
         window_slack=_YEARS,
         expiry_slack=Bounds(least=-1_000, most=1_000_000),
         refund_delay=Bounds(least=1, most=65_535),
-        close=CloseRule.GUEST,
+        close=CloseRule.AGREED,  # at what its owner states; ``unbidden`` does not go as far
         close_price=Bounds(least=0, most=MAX_U32),
         close_rate=Bounds(least=MIN_RELAY_FEE_RATE, most=MAX_FEE_RATE),
         close_fee=Sats(1_000_000),

@@ -48,6 +48,12 @@ MAX_MESSAGE_BYTES: Final = 64 << 20
 MAX_COINS: Final = 100
 """Inputs that one party may bring: more would make a funding that no node relays cheaply."""
 
+SEALED_WITNESSES: Final = "sealed_witnesses"
+"""Field of a sign message that goes by the service: the funding witnesses, sealed to the other side, as base64."""
+
+MAX_SEALED_BYTES: Final = 1 << 20
+"""Of these: MAX_COINS witnesses of P2WSH are a tenth of it."""
+
 _OF_TOLERANCE: Final = 3
 """The first version whose payouts follow a tolerance; the ones before it have steps."""
 
@@ -621,6 +627,19 @@ def decode_accept(message: object) -> Accept:
 def decode_sign(message: object) -> Sign:
     """Return the sign message of a JSON value. Raises InvalidInputError naming the field."""
     return _body(_SIGN, message, "btcfi/sign", VERSIONS)
+
+
+def check_sealed(message: Json) -> None:
+    """Check that a sign message has its funding witnesses sealed and none plain. Raises InvalidInputError.
+
+    With a plain one the carrier, or whoever reads its store, could fund the contract in the other side's place.
+    """
+    if decode_sign(message).witnesses:
+        raise InvalidInputError("sign.funding_witnesses", "plain", f"none: they are sealed in {SEALED_WITNESSES}")
+    sealed = BASE64.read(message.get(SEALED_WITNESSES), f"sign.{SEALED_WITNESSES}")
+    if not 0 < len(sealed) <= MAX_SEALED_BYTES:
+        expected = f"1 to {MAX_SEALED_BYTES:,} bytes"
+        raise InvalidInputError(f"sign.{SEALED_WITNESSES}", f"{len(sealed):,} bytes", expected)
 
 
 def decode_close_order(message: object) -> CloseOrder:

@@ -213,6 +213,14 @@ def build_funding(
     )
 
 
+def seller_fee(coins: int, rate: SatsPerKvb) -> Sats:
+    """Return the least fee of a funding that its seller pays, without change and metadata: known before its buyer is.
+
+    coins: how many it brings.
+    """
+    return fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_OUTPUT_WEIGHT + coins * P2TR_INPUT_WEIGHT), rate)
+
+
 def _change(party: Contribution, *, amount: Sats, weight: int, rate: SatsPerKvb) -> tuple[list[TxOut], Sats]:
     available = sum(coin.value for coin in party.coins)
     bare_fee = fee_for(vsize_of(weight + len(party.coins) * P2TR_INPUT_WEIGHT), rate)

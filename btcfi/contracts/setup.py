@@ -35,6 +35,7 @@ from btcfi.contracts.option import (
     build_funding,
     check_funding_witness,
     complete_funding,
+    seller_fee,
     sign_funding,
 )
 from btcfi.errors import BtcfiError, InvalidInputError
@@ -268,10 +269,11 @@ def complete(
     return complete_funding(agreement.funding, {**ours, **signed.witnesses})
 
 
-def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False) -> None:
+def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False, sealed: bool = False) -> None:
     """Check the sign message in full: pre-signatures (unless ``checked`` already) and funding witnesses.
 
-    Raises WrongMessageError, WrongAdaptorError, WrongSignatureError.
+    sealed: the witnesses are the accepting side's alone to open, so only that none is plain. Raises WrongMessageError,
+    WrongAdaptorError, WrongSignatureError.
     """
     if signed.contract_id != agreement.id:
         raise WrongMessageError("sign", "is for another contract")
@@ -281,24 +283,54 @@ def check_signed(agreement: Agreement, signed: Sign, *, checked: bool = False) -
     strangers = set(signed.witnesses) - set(theirs)
     if strangers:
         raise WrongMessageError("sign", f"brings witnesses of inputs {sorted(strangers)} that are not its own")
-    for index in theirs:
+    if sealed and signed.witnesses:
+        raise WrongMessageError("sign", "brings witnesses of the funding that are not sealed")
+    for index in () if sealed else theirs:
         check_funding_witness(agreement.funding, index, signed.witnesses.get(index, ()))
 
 
 def check_setup(
     offer: Offer, accepted: Accept, signed: Sign, payouts: Payouts, *, event: OracleEvent, policy: SetupPolicy,
-    points: tuple[DigitPoints, ...] | None = None,
+    points: tuple[DigitPoints, ...] | None = None, sealed: bool = False,
 ) -> Agreement:  # fmt: skip
     """Return the agreement of three messages after checking all of them, as a watchtower must.
 
-    Raises what ``agree`` and ``check_signed`` raise, and WrongMessageError, WrongAdaptorError for the accept message.
+    Raises what ``check_accepted`` and ``check_signed`` raise.
+    """
+    agreement = check_accepted(offer, accepted, payouts, event=event, policy=policy, points=points)
+    check_signed(agreement, signed, sealed=sealed)
+    return agreement
+
+
+def check_accepted(
+    offer: Offer, accepted: Accept, payouts: Payouts, *, event: OracleEvent, policy: SetupPolicy,
+    points: tuple[DigitPoints, ...] | None = None,
+) -> Agreement:  # fmt: skip
+    """Return the agreement of an offer and its answer after checking both.
+
+    Raises what ``agree`` raises, and WrongMessageError, WrongAdaptorError for the accept message.
     """
     if accepted.offer_id != offer.id:
         raise WrongMessageError("accept", "is for another offer")
     agreement = agree(offer, accepted.party, payouts, event=event, policy=policy, points=points)
     check_presignatures(agreement.plan, offer.role.other.value, accepted.presignatures)
-    check_signed(agreement, signed)
     return agreement
+
+
+def check_offered(offer: Offer) -> None:
+    """Check of an offer what needs no answer: terms, scripts, and that its coins pay what its side brings, and fees.
+
+    Whoever answers it would refuse them. Raises InvalidInputError.
+    """
+    _check_terms(offer.terms)
+    _check_party("offering party", offer.party)
+    coins, seller = offer.party.coins, offer.role is Role.SELLER
+    if len({coin.outpoint for coin in coins}) != len(coins):
+        raise InvalidInputError("party.coins", "one outpoint is named twice", "each outpoint once")
+    brings = offer.terms.collateral if seller else offer.terms.premium
+    fee = seller_fee(len(coins), offer.terms.rate) if seller else 0
+    if (worth := sum(coin.value for coin in coins)) < brings + fee:
+        raise InvalidInputError("party.coins", f"{worth:,} sats", f"{brings + fee:,} sats or more")
 
 
 def _own_witnesses(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -69,14 +69,16 @@ class Market:
 
     spot: CentsPerBtc
     """Integer cents per BTC."""
-    volatility: float
-    """Per square-root year."""
+    volatility: float | FloatArray
+    """Per square-root year; one number, or one an option of the book."""
     rate: float
     """Continuously compounded per year."""
     now: UnixSeconds
     """The time that the price is of."""
     known: Mapping[Slot, Said] = field(default_factory=dict)
     """What the closed minutes of open windows say, as ``premium.premiums`` takes it."""
+    sampled: bool = True
+    """Whether medians that are near are sampled, as ``premium.premiums`` takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ def aggregate(positions: Positions, market: Market) -> BookGreeks:
     """Return the book's value and Greeks. Raises the errors of ``premium.premiums``."""
     at = premiums(
         positions.book, spot=market.spot, volatility=market.volatility, rate=market.rate, now=market.now,
-        known=market.known,
+        known=market.known, sampled=market.sampled,
     )  # fmt: skip
     held = positions.quantity_btc
     spot = market.spot / CENTS_PER_USD
@@ -236,6 +238,7 @@ def value(
         rate=market.rate,
         now=UnixSeconds(market.now + round(days * SECONDS_PER_YEAR / 365)),
         known=market.known,
+        sampled=market.sampled,
     )
     return float(positions.quantity_btc @ later.premium)
 
@@ -305,6 +308,8 @@ def margin(positions: Positions, market: Market) -> Margin:
     Amounts are cents, rounded half-even. Raises the errors of ``premium.premiums``.
     """
     written = positions.written
+    if np.ndim(market.volatility):
+        market = replace(market, volatility=np.asarray(market.volatility)[positions.quantity_centi_btc < 0])
     spot = market.spot / CENTS_PER_USD
     if not len(written.book):
         return Margin(

@@ -304,7 +304,7 @@ def _book_loop(
 
 def premiums(
     book: Book, *, spot: CentsPerBtc, volatility: ArrayLike, rate: float = 0.0, now: UnixSeconds,
-    known: Mapping[Slot, Said] | None = None,
+    known: Mapping[Slot, Said] | None = None, sampled: bool = True,
 ) -> Premiums:  # fmt: skip
     """Return premium, delta, gamma, vega, theta and rho of every option in ``book``.
 
@@ -313,6 +313,9 @@ def premiums(
     expiry is worth its payoff at ``spot``. A knock-out that an earlier price triggered is the caller's to leave out.
     known: what the closed minutes of the open windows say, as for ``fixing.fix``; minutes of no window are ignored, and
     one of a window that is not in it counts as a price to come (of a minute that has passed: as ``spot``).
+    sampled: whether a median is sampled that is near, which takes the better part of a second for each market, window
+    and barrier. Else none is: one before its window is lognormal, within some hundredths of its premium, and one whose
+    minutes have begun is priced as their mean: for what is looked at and not dealt at.
     Raises UnitOutOfRangeError, PricingDomainError, UnequalLengthsError. Never returns a NaN.
     """
     at, moment = cents_per_btc(spot), unix_seconds(now)
@@ -328,10 +331,12 @@ def premiums(
     kinds, strikes, expiries, barriers, codes = (np.ascontiguousarray(column, dtype=np.int64) for column in whole)
     early = np.ascontiguousarray(book.american, dtype=np.bool_)
     horizon = max((int(expiries.max(initial=moment)) - moment) / SECONDS_PER_YEAR, 0.0)
+    if not sampled:
+        codes = np.where((codes < 0) & (expiries - moment < -codes * SECONDS_PER_MINUTE), -codes, codes)
     said, base = _said(expiries, codes, known or {})
     medians = _medians(
         expiries, codes, barriers / CENTS_PER_USD, barriers > strikes, sigma, said, base, at / CENTS_PER_USD,
-        float(rate), int(moment),
+        float(rate), int(moment), sampled=sampled,
     )  # fmt: skip
     _book_loop(
         out, kinds, strikes, expiries, barriers, early, sigma, caps, codes, int(at), float(rate), int(moment), horizon,
@@ -363,13 +368,13 @@ def _said(expiries: IntArray, codes: IntArray, known: Mapping[Slot, Said]) -> tu
 
 def _medians(
     expiries: IntArray, codes: IntArray, barriers: FloatArray, up: npt.NDArray[np.bool_], sigma: FloatArray,
-    said: IntArray, base: int, spot: float, rate: float, now: int,
+    said: IntArray, base: int, spot: float, rate: float, now: int, *, sampled: bool,
 ) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:  # fmt: skip
     """Return which sample each median needs whose window is near or open (0: none), and the samples."""
     none = np.zeros((9, 1))
     least = (1.0 + NEAR_WINDOWS) * np.abs(codes) * SECONDS_PER_MINUTE
     near = (codes < 0) & (expiries - now <= least) if codes.size else np.zeros(0, dtype=np.bool_)
-    if not near.any():
+    if not sampled or not near.any():
         return np.zeros(0, dtype=np.int64), none[None], none[None], np.zeros((1, 4))
     sample_of = np.zeros(codes.size, dtype=np.int64)
     places: dict[tuple[int, int, float, float, bool], int] = {}

@@ -9,8 +9,12 @@ from hashlib import sha256
 from typing import Final
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.surfaces.rest.deps import SIGNED
 from btcfi.surfaces.rest.errors import RoleMissingError, UnauthenticatedError
 from btcfi.units import UnixSeconds
+
+SIGNED_HEADER: Final = "Authorization: BTCFi-Signature account=IDENTITY,at=UNIX,signature=HEX of a registered account"
+"""What is expected where an account's own signature is."""
 
 KEY: Final = re.compile(r"btcfi_([0-9a-f]{16})_([0-9a-f]{64})")
 """The text of a key: its public id and 256 random bits."""
@@ -49,7 +53,12 @@ def roles_of(shown: KeyText, row: ApiKeyRow | None, *, now: UnixSeconds) -> froz
 
 
 def raise_without(role: str, held: frozenset[str], *, anonymous: bool) -> None:
-    """Raise UnauthenticatedError for a caller with neither key nor ``role``, RoleMissingError for one with a key."""
+    """Raise UnauthenticatedError for a caller with neither key nor ``role``, RoleMissingError for one with a key.
+
+    No key is a signature: who needs one is told so, with a key or without.
+    """
+    if role not in held and role == SIGNED:
+        raise UnauthenticatedError("this needs a request that an account has signed", SIGNED_HEADER)
     if role not in held and anonymous:
         raise UnauthenticatedError(f"this needs a key with the role {role}, and none came")
     if role not in held:

@@ -5,7 +5,12 @@
 
 Both clients have the same methods; those of ``AsyncClient`` are awaited. Answers are frozen records; a refusal is an
 ``ApiError`` with the problem's fields, a server that does not answer an ``ApiUnreachableError``. Only requests that may
-safely be repeated are: reads, and creations, which carry an Idempotency-Key.
+safely be repeated are: reads, creations that carry an Idempotency-Key, and what is signed, which has its effect once.
+
+With an ``Account`` instead of a key every request is signed, and the market's calls act for it:
+
+>>> with Client("http://127.0.0.1:8000", account=Account(identity, request_secret, desk)) as btcfi:  # doctest: +SKIP
+...     best = btcfi.book("BTC-25DEC26-70000-C").asks[0]
 """
 
 # ruff: noqa: A002 - `type` is the published name of the field
@@ -17,8 +22,9 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import wraps
 from itertools import count
@@ -28,7 +34,17 @@ from urllib.parse import quote
 
 import httpx
 
+from btcfi.adapters.signed_http import RequestSigner
 from btcfi.errors import BtcfiError, UnreachableError
+from btcfi.market.account import SignedRegistration, encode_signed_registration
+from btcfi.market.firm_offer import (
+    SignedOffer,
+    SignedTake,
+    decode_signed_offer,
+    encode_signed_offer,
+    encode_signed_take,
+)
+from btcfi.market.request import SignedQuoteRequest, decode_signed_request, encode_signed_request
 
 OptionType = Literal["call", "put", "binary_call", "binary_put"]
 Depth = Literal["execute", "sample", "paths"]
@@ -44,6 +60,22 @@ LONGEST_WAIT_SECONDS: Final = 10.0
 CONFLICT: Final = 409
 OK: Final = 200
 AGAIN: Final = frozenset({CONFLICT, 429, 503})
+SIGNED_AGAIN: Final = frozenset({429, 503})
+"""Of the market's calls: what is gone does not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who signs the requests: a registered account of one desk. Its repr shows no secret."""
+
+    identity: bytes
+    """x-only, 32 bytes."""
+    request_secret: bytes = field(repr=False)
+    """Of its request key."""
+    desk: bytes
+    """x-only key of the service."""
+    clock: Callable[[], float] = field(default=time.time, repr=False)
+    """Within half a minute of the service's."""
 
 
 class ApiError(BtcfiError):
@@ -107,6 +139,7 @@ RESUME: Final = ": resume"
 PRICES: Final = "/api/v1/prices/stream"
 PREMIUMS: Final = "/api/v1/premiums/stream"
 SETTLEMENTS: Final = "/api/v1/settlements/stream"
+MY_EVENTS: Final = "/api/v1/me/events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +255,28 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEvent:
+    """One edge that a take, an option, a settlement, an offer to close or a webhook of an account crossed."""
+
+    id: int
+    entity: str
+    entity_id: str
+    option_id: str | None
+    """None of a webhook, as the next one."""
+    role: str | None
+    """``writer`` or ``holder``: what the account is of the option."""
+    from_state: str
+    to_state: str
+    at_unix: int
+    paid_sats: int | None = None
+    """What its transaction pays the holder: of a settlement, of a close, and of an option that was closed early.
+
+    ``returned_sats``: the writer.
+    """
+    returned_sats: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BookRisk:
     """The writer's book."""
 
@@ -277,6 +332,292 @@ class Page(Generic[T]):
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a party pins before it trades at a service."""
+
+    desk_key: str
+    box_key: str
+    network: str
+    feed: str
+    oracles: tuple[dict[str, Any], ...]
+    """URL and key of each; None while it does not answer."""
+    oracle_threshold: int
+    programs: dict[str, str]
+    preset: str
+    preset_sha256: str
+    market_preset: str | None
+    market_preset_sha256: str | None
+    simulated: bool
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketAccount:
+    """An account of the market."""
+
+    identity: str
+    name: str
+    request_key: str
+    box_key: str
+    number: int
+    carrier: str
+    state: str
+    requests_per_minute: int
+    joined_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instrument:
+    """What can be traded."""
+
+    name: str
+    type: str
+    strike_cents: int
+    barrier_cents: int | None
+    american: bool
+    fixing: str
+    expiry_unix: int
+    collateral_sats: int
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Top:
+    """One side of an instrument."""
+
+    price_sats: int
+    price_cents: int
+    quantity_centi_btc: int
+    """At the best price."""
+    depth_centi_btc: int
+    """At every price."""
+    offers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainLine:
+    """One instrument of a chain."""
+
+    instrument: str
+    type: str
+    strike_cents: int
+    bid: Top | None
+    ask: Top | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The instruments of one expiry."""
+
+    expiry_unix: int
+    expiries_unix: tuple[int, ...]
+    spot_cents: int | None
+    market_status: str | None
+    lines: tuple[ChainLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookOffer:
+    """An open offer, as everybody sees it."""
+
+    id: str
+    price_sats: int
+    price_cents: int
+    quantity_centi_btc: int
+    """What is left of it."""
+    minimum_centi_btc: int
+    valid_until_unix: int
+    signed: SignedOffer
+    """Its maker's own text; whose signature it bears only the maker's registration tells."""
+    step: int | None = None
+    """Of an auction, the step that has begun: a take at these prices names it."""
+    moves_at_unix: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """The open offers of an instrument, on each side the best first."""
+
+    instrument: str
+    bids: tuple[BookOffer, ...]
+    asks: tuple[BookOffer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """A trade, without who."""
+
+    at_unix: int
+    instrument: str
+    side: str
+    quantity_centi_btc: int
+    price_sats: int
+    price_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferPosted:
+    """What became of one offer."""
+
+    id: str | None
+    state: str | None
+    problem: str | None
+    field: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnOffer:
+    """An offer of the account."""
+
+    id: str
+    account: str
+    instrument: str
+    side: str
+    price_sats: int
+    price_cents: int
+    quantity_centi_btc: int
+    remaining_centi_btc: int
+    minimum_centi_btc: int
+    valid_until_unix: int
+    taker: str | None
+    number: int
+    state: str
+    created_at_unix: int
+    request_id: str | None = None
+    step: int | None = None
+    moves_at_unix: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteRequested:
+    """A request for quotes, as makers see it."""
+
+    id: str
+    taker: str
+    """Who asks: an answer is for this account alone."""
+    instrument: str
+    wanted: str
+    quantity_centi_btc: int
+    valid_until_unix: int
+    state: str
+    created_at_unix: int
+    signed: SignedQuoteRequest
+    """Of who asks; whose signature it bears only that one's registration tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteAnswers:
+    """A request of the account and the open answers to it, on each side the best first."""
+
+    request: QuoteRequested
+    bids: tuple[BookOffer, ...]
+    asks: tuple[BookOffer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A take of an offer, as both of its sides see it."""
+
+    id: str
+    option_id: str
+    offer_id: str
+    maker: str
+    taker: str
+    instrument: str
+    side: str
+    quantity_centi_btc: int
+    price_sats: int
+    price_cents: int
+    state: str
+    fault: str | None
+    problem: str | None
+    created_at_unix: int
+    checked_at_unix: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionEnd:
+    """How an option ends, and what its transaction pays each side."""
+
+    how: str
+    """``closed`` at a price that both named, ``exercised`` early, or ``settled`` by the oracles' price."""
+    txid: str | None
+    paid_sats: int | None
+    """The holder's."""
+    returned_sats: int | None
+    """The writer's."""
+    fee_sats: int | None
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """An option that the account wrote or holds."""
+
+    instrument: str
+    role: str
+    take_id: str | None
+    option: Option
+    end: PositionEnd | None = None
+    """None: nothing that ends it is signed yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferToClose:
+    """An offer to close an option of the account, of either side; `btcfi market close --accept` agrees to one."""
+
+    id: str
+    option_id: str
+    instrument: str
+    quantity_centi_btc: int
+    role: str
+    """``writer`` or ``holder``: what the account is of the option."""
+    offered_by: str
+    """``writer`` or ``holder``."""
+    own: bool
+    payout_sats: int
+    """What the holder is offered; what the signed transaction pays is in the next ones."""
+    sats_per_kvb: int
+    valid_until_unix: int
+    state: str
+    paid_sats: int | None
+    returned_sats: int | None
+    fee_sats: int | None
+    txid: str | None
+    problem: str | None
+    created_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLetter:
+    """A letter of the desk to the account."""
+
+    id: int
+    name: str
+    sealed: bytes
+    sent_at_unix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where the account's events are sent, and how far its receiver was told."""
+
+    id: str
+    url: str
+    kinds: tuple[str, ...]
+    state: str
+    """``active`` or ``disabled``: given up; a test makes it active again."""
+    told_event: int
+    """The event up to which its receiver has the account's: ``stream_my_events`` goes on after it."""
+    waiting: bool
+    tries: int
+    last_status: int | None
+    problem: str | None
+    told_at_unix: int | None
+    created_at_unix: int
+
+
 # ---- the calls, each described once
 
 
@@ -291,6 +632,9 @@ class _Call(Generic[T]):
     body: bytes | None = None
     headers: Mapping[str, str] | None = None
     good: tuple[int, ...] = (200, 201, 202)
+    again: frozenset[int] = AGAIN
+    unsigned: bool = False
+    """Made by nobody, whoever the client signs for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,9 +664,12 @@ def _made(kind: type[T], body: Mapping[str, Any]) -> T:
 
     A service of an earlier release lacks those that have a default.
     """
-    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    said = {name: body[name] for name in names if name in body}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in said.items()})
+    return kind(**_known(kind, body))
+
+
+def _known(kind: type[Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: body[name] for name in kind.__dataclass_fields__ if name in body}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
 
 
 def _plain(number: Decimal | None) -> str | None:
@@ -466,6 +813,257 @@ def _stream_settlements(*, after_event: int | None = None, limit: int | None = N
     return _Feed(kind=Event, path=SETTLEMENTS, after=after_event, limit=limit)
 
 
+def _stream_my_events(*, after_event: int | None = None, limit: int | None = None) -> _Feed[AccountEvent]:
+    """Give every edge that a take, an option or a settlement of the account crosses, from now on or after an event."""
+    return _Feed(kind=AccountEvent, path=MY_EVENTS, after=after_event, limit=limit)
+
+
+# ---- webhooks
+
+
+def _webhook_of(one: Mapping[str, Any]) -> Webhook:
+    return Webhook(**_known(Webhook, one) | {"kinds": tuple(one["kinds"])})
+
+
+def _webhooks() -> _Call[tuple[Webhook, ...]]:
+    """Return the account's webhooks, the oldest first."""
+    return _get("/api/v1/me/webhooks", _items("items", _webhook_of))
+
+
+def _add_webhook(url: str, kinds: Sequence[str] | None = None) -> _Call[tuple[Webhook, str]]:
+    """Have the account's later events sent to a URL; return the webhook, and the secret that signs its messages, once.
+
+    kinds: ``take``, ``option``, ``settlement``, ``webhook``; None: all.
+    """
+    body = {"url": url} | ({} if kinds is None else {"kinds": list(kinds)})
+
+    def read(response: httpx.Response) -> tuple[Webhook, str]:
+        made = response.json()
+        return _webhook_of(made["webhook"]), str(made["secret"])
+
+    return _act("POST", "/me/webhooks", read, body)
+
+
+def _test_webhook(webhook_id: str) -> _Call[Webhook]:
+    """Have a test sent, after what waits; one that was given up is active again."""
+    path = f"/me/webhooks/{_segment(webhook_id)}/test"
+    return _act("POST", path, lambda response: _webhook_of(response.json()))
+
+
+def _remove_webhook(webhook_id: str) -> _Call[str]:
+    """Remove a webhook, and return its id."""
+    return _act("DELETE", f"/me/webhooks/{_segment(webhook_id)}", lambda response: str(response.json()["id"]))
+
+
+# ---- the market
+
+
+def _act(method: str, path: str, read: Callable[[httpx.Response], T], body: object = None) -> _Call[T]:
+    """Return a call whose effect is the same however often it is made."""
+    raw = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    return _Call(method=method, path=f"/api/v1{path}", body=raw, read=read, again=SIGNED_AGAIN)
+
+
+def _items(name: str, make: Callable[[Mapping[str, Any]], T]) -> Callable[[httpx.Response], tuple[T, ...]]:
+    return lambda response: tuple(make(one) for one in response.json()[name])
+
+
+def _chain_of(response: httpx.Response) -> Chain:
+    body = response.json()
+
+    def top(one: Mapping[str, Any] | None) -> Top | None:
+        return None if one is None else _made(Top, one)
+
+    lines = [ChainLine(**_known(ChainLine, one) | {side: top(one[side]) for side in ("bid", "ask")})
+             for one in body["lines"]]  # fmt: skip
+    return Chain(**_known(Chain, body) | {"lines": tuple(lines)})
+
+
+def _book_of(response: httpx.Response) -> Book:
+    body = response.json()
+    return Book(
+        instrument=body["instrument"], bids=tuple(_book_offer(one) for one in body["bids"]),
+        asks=tuple(_book_offer(one) for one in body["asks"]),
+    )  # fmt: skip
+
+
+def _book_offer(one: Mapping[str, Any]) -> BookOffer:
+    return BookOffer(**_known(BookOffer, one) | {"signed": decode_signed_offer(one["signed"])})
+
+
+def _requested(one: Mapping[str, Any]) -> QuoteRequested:
+    return QuoteRequested(**_known(QuoteRequested, one) | {"signed": decode_signed_request(one["signed"])})
+
+
+def _requests_of(response: httpx.Response) -> Page[QuoteRequested]:
+    body = response.json()
+    return Page(items=tuple(_requested(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _answers_of(response: httpx.Response) -> QuoteAnswers:
+    body = response.json()
+    return QuoteAnswers(
+        request=_requested(body["request"]), bids=tuple(_book_offer(one) for one in body["bids"]),
+        asks=tuple(_book_offer(one) for one in body["asks"]),
+    )  # fmt: skip
+
+
+def _positions_of(response: httpx.Response) -> Page[Position]:
+    body = response.json()
+    return Page(items=tuple(_position(one) for one in body["items"]), next_cursor=body["next_cursor"])
+
+
+def _position(one: Mapping[str, Any]) -> Position:
+    end = one.get("end")  # a server of an earlier release says none
+    parts = {"option": _made(Option, one["option"]), "end": None if end is None else _made(PositionEnd, end)}
+    return Position(**_known(Position, one) | parts)
+
+
+def _letter_of(one: Mapping[str, Any]) -> WaitingLetter:
+    return WaitingLetter(**_known(WaitingLetter, one) | {"sealed": b64decode(one["sealed"], validate=True)})
+
+
+def _desk() -> _Call[Desk]:
+    """Return what a party pins before it trades here."""
+    return _get("/api/v1/desk", _record(Desk))
+
+
+def _register(registration: SignedRegistration) -> _Call[MarketAccount]:
+    """Register an account, or newer keys of it."""
+    # what its identity signed needs no request key's word, and an account that is not there yet has none
+    call = _act("POST", "/accounts", _record(MarketAccount), encode_signed_registration(registration))
+    return replace(call, unsigned=True)
+
+
+def _account() -> _Call[MarketAccount]:
+    """Return the caller's own account."""
+    return _get("/api/v1/accounts/me", _record(MarketAccount))
+
+
+def _instruments() -> _Call[tuple[Instrument, ...]]:
+    """Return what is listed now."""
+    return _get("/api/v1/instruments", _items("items", lambda one: _made(Instrument, one)))
+
+
+def _instrument(name: str) -> _Call[Instrument]:
+    """Return what a name means."""
+    return _get(f"/api/v1/instruments/{_segment(name)}", _record(Instrument))
+
+
+def _chain(*, expiry: int | str | None = None) -> _Call[Chain]:
+    """Return one expiry's instruments with the best of each side. expiry: None: the next one that is listed."""
+    return _get("/api/v1/chain", _chain_of, expiry=expiry)
+
+
+def _book(instrument: str, *, limit: int = 100) -> _Call[Book]:
+    """Return the open offers of an instrument, the best first."""
+    return _get(f"/api/v1/book/{_segment(instrument)}", _book_of, limit=limit)
+
+
+def _trades(
+    *, instrument: str | None = None, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[Trade]]:  # fmt: skip
+    """Return one page of trades, newest first: what and for how much, not who."""
+    return _get("/api/v1/trades", _page(Trade), instrument=instrument, limit=limit, cursor=cursor)
+
+
+def _post_offers(offers: Sequence[SignedOffer]) -> _Call[tuple[OfferPosted, ...]]:
+    """Post up to 500 offers of the account, and return what became of each."""
+    body = {"offers": [encode_signed_offer(one) for one in offers]}
+    return _act("POST", "/offers", _items("results", lambda one: _made(OfferPosted, one)), body)
+
+
+def _offers(
+    *, state: str | None = None, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[OwnOffer]]:  # fmt: skip
+    """Return one page of the account's offers, newest first."""
+    return _get("/api/v1/offers", _page(OwnOffer), state=state, limit=limit, cursor=cursor)
+
+
+def _withdraw(offer_id: str | None = None, *, up_to_number: int | None = None) -> _Call[int]:
+    """Withdraw one offer of the account, or all, and return how many were open.
+
+    up_to_number: of all, only those of at most this number: sent again, it ends nothing that was posted since.
+    """
+    path = "/offers" if offer_id is None else f"/offers/{_segment(offer_id)}"
+    call = _act("DELETE", path, lambda response: int(response.json()["withdrawn"]))
+    bounded = offer_id is None and up_to_number is not None
+    return replace(call, query=_query(up_to_number=up_to_number)) if bounded else call
+
+
+def _post_request(request: SignedQuoteRequest) -> _Call[QuoteRequested]:
+    """Ask makers for quotes of any instrument."""
+    return _act("POST", "/requests", lambda response: _requested(response.json()), encode_signed_request(request))
+
+
+def _requests(
+    *, own: bool = False, limit: int = 100, cursor: str | None = None
+) -> _Call[Page[QuoteRequested]]:  # fmt: skip
+    """Return one page of requests that can be answered, newest first. own: of the account's, open or not."""
+    return _get("/api/v1/requests", _requests_of, own="true" if own else None, limit=limit, cursor=cursor)
+
+
+def _answers(request_id: str) -> _Call[QuoteAnswers]:
+    """Return a request of the account and the open answers to it, the best first; take one as any offer."""
+    return _get(f"/api/v1/requests/{_segment(request_id)}", _answers_of)
+
+
+def _withdraw_request(request_id: str) -> _Call[int]:
+    """Withdraw a request of the account, and return how many open answers went with it."""
+    return _act("DELETE", f"/requests/{_segment(request_id)}", lambda response: int(response.json()["withdrawn"]))
+
+
+def _take(take: SignedTake) -> _Call[Take]:
+    """Take an offer at its price, or not at all."""
+    return _act("POST", "/takes", _record(Take), encode_signed_take(take))
+
+
+def _taken(take_id: str) -> _Call[Take]:
+    """Return a take that the account is a side of."""
+    return _get(f"/api/v1/takes/{_segment(take_id)}", _record(Take))
+
+
+def _takes(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Take]]:
+    """Return one page of takes that the account is a side of, newest first."""
+    return _get("/api/v1/takes", _page(Take), limit=limit, cursor=cursor)
+
+
+def _fills(*, limit: int = 100, cursor: str | None = None) -> _Call[Page[Take]]:
+    """Return one page of the account's takes that have not failed, newest first."""
+    return _get("/api/v1/fills", _page(Take), limit=limit, cursor=cursor)
+
+
+def _positions(*, over: bool = False, limit: int = 100, cursor: str | None = None) -> _Call[Page[Position]]:
+    """Return one page of the options that the account wrote or holds, newest first. over: those that are over."""
+    return _get("/api/v1/positions", _positions_of, over="true" if over else None, limit=limit, cursor=cursor)
+
+
+def _closes(*, state: str | None = None, limit: int = 100, cursor: str | None = None) -> _Call[Page[OfferToClose]]:
+    """Return one page of the offers to close options of the account, of either side, newest first."""
+    return _get("/api/v1/closes", _page(OfferToClose), state=state, limit=limit, cursor=cursor)
+
+
+def _offer_to_close(close_id: str) -> _Call[OfferToClose]:
+    """Return an offer to close an option of the account."""
+    return _get(f"/api/v1/closes/{_segment(close_id)}", _record(OfferToClose))
+
+
+def _post_letter(name: str, sealed: bytes) -> _Call[str]:
+    """Hand the desk a letter that is sealed to it, and return its name."""
+    body = {"name": name, "sealed": b64encode(sealed).decode()}
+    return _act("POST", "/letters", lambda response: str(response.json()["name"]), body)
+
+
+def _letters(*, after: int = 0, wait: int = 0, limit: int = 50) -> _Call[tuple[WaitingLetter, ...]]:
+    """Return letters to the account that it has not acknowledged. wait: seconds to wait for one, up to 25."""
+    return _get("/api/v1/letters", _items("letters", _letter_of), after=after, wait=wait or None, limit=limit)
+
+
+def _acknowledge(ids: Sequence[int]) -> _Call[None]:
+    """Say that letters are kept: they are not sent again."""
+    return _act("POST", "/letters/acknowledge", lambda _response: None, {"ids": list(ids)})
+
+
 # ---- a description becomes a method of both clients
 
 
@@ -538,21 +1136,67 @@ class _Calls:
     health = _Ask(_health)
     stored_premium = _Ask(_stored_premium)
     risk = _Ask(_risk)
+    desk = _Ask(_desk)
+    register = _Ask(_register)
+    account = _Ask(_account)
+    instruments = _Ask(_instruments)
+    instrument = _Ask(_instrument)
+    chain = _Ask(_chain)
+    book = _Ask(_book)
+    trades = _Ask(_trades)
+    post_offers = _Ask(_post_offers)
+    offers = _Ask(_offers)
+    withdraw = _Ask(_withdraw)
+    post_request = _Ask(_post_request)
+    requests = _Ask(_requests)
+    answers = _Ask(_answers)
+    withdraw_request = _Ask(_withdraw_request)
+    take = _Ask(_take)
+    taken = _Ask(_taken)
+    takes = _Ask(_takes)
+    fills = _Ask(_fills)
+    positions = _Ask(_positions)
+    closes = _Ask(_closes)
+    offer_to_close = _Ask(_offer_to_close)
+    post_letter = _Ask(_post_letter)
+    letters = _Ask(_letters)
+    acknowledge = _Ask(_acknowledge)
+    webhooks = _Ask(_webhooks)
+    add_webhook = _Ask(_add_webhook)
+    test_webhook = _Ask(_test_webhook)
+    remove_webhook = _Ask(_remove_webhook)
     stream_prices = _Follow(_stream_prices)
     stream_premiums = _Follow(_stream_premiums)
     stream_settlements = _Follow(_stream_settlements)
+    stream_my_events = _Follow(_stream_my_events)
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
-        """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do."""
+    def __init__(
+        self, url: str, *, key: str | None = None, account: Account | None = None, timeout_seconds: float = 30.0
+    ) -> None:
+        """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do.
+
+        account: signs every request instead of a key. Raises ValueError for both.
+        """
+        if key and account:
+            raise ValueError("a key or an account, not both")
         self.url = url.rstrip("/")
         self._timeout = timeout_seconds
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._given: dict[str, Any] = {
+            "base_url": self.url, "timeout": timeout_seconds,
+            "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        }  # fmt: skip
+        if account is not None:
+            self._given["auth"] = RequestSigner(
+                identity=account.identity, request_secret=account.request_secret, desk=account.desk,
+                clock=account.clock,
+            )  # fmt: skip
 
     def _parts(self, call: _Call[Any]) -> dict[str, Any]:
         headers = dict(call.headers or {})
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        return {"method": call.method, "url": call.path, "params": call.query, "content": call.body, "headers": headers}
+        given = {"method": call.method, "url": call.path, "params": call.query, "content": call.body}
+        return given | {"headers": headers} | ({"auth": None} if call.unsigned else {})
 
     def _stream_parts(self, feed: _Feed[Any]) -> dict[str, Any]:
         # a stream is silent for up to 15 s between its heartbeats
@@ -573,7 +1217,7 @@ class _Calls:
             return 0.2 * float(2**attempt)
         if answer.status_code in call.good:
             return None
-        wait = float(answer.headers.get("Retry-After", "1")) if answer.status_code in AGAIN else math.inf
+        wait = float(answer.headers.get("Retry-After", "1")) if answer.status_code in call.again else math.inf
         mismatch = answer.status_code == CONFLICT and "mismatch" in answer.text
         if mismatch or last or wait > LONGEST_WAIT_SECONDS:
             raise refusal(answer)
@@ -625,10 +1269,15 @@ def refusal(response: httpx.Response) -> ApiError:
 class Client(_Calls):
     """The blocking client. Not shared between threads."""
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
-        """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do."""
-        super().__init__(url, key=key, timeout_seconds=timeout_seconds)
-        self._http = httpx.Client(base_url=self.url, headers=self._headers, timeout=timeout_seconds)
+    def __init__(
+        self, url: str, *, key: str | None = None, account: Account | None = None, timeout_seconds: float = 30.0
+    ) -> None:
+        """``url``: of the server, without /api. ``key``: an API key, or None for what anonymous callers may do.
+
+        account: signs every request instead of a key.
+        """
+        super().__init__(url, key=key, account=account, timeout_seconds=timeout_seconds)
+        self._http = httpx.Client(**self._given)
 
     def __enter__(self) -> Self:
         return self
@@ -674,10 +1323,12 @@ class Client(_Calls):
 class AsyncClient(_Calls):
     """The asynchronous client."""
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, key: str | None = None, account: Account | None = None, timeout_seconds: float = 30.0
+    ) -> None:
         """See ``Client``."""
-        super().__init__(url, key=key, timeout_seconds=timeout_seconds)
-        self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=timeout_seconds)
+        super().__init__(url, key=key, account=account, timeout_seconds=timeout_seconds)
+        self._http = httpx.AsyncClient(**self._given)
 
     async def __aenter__(self) -> Self:
         return self

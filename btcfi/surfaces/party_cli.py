@@ -14,10 +14,33 @@ or read from a file; it never stands in an argument.
 from __future__ import annotations
 
 from btcfi.surfaces.cli import run
-from btcfi.surfaces.party import beginning, closing, mandate, psbt, setting_up, simulating, verifying, watching
+from btcfi.surfaces.party import (
+    beginning,
+    closing,
+    joining,
+    mandate,
+    psbt,
+    sending,
+    setting_up,
+    simulating,
+    verifying,
+    watching,
+)
 from btcfi.surfaces.party.side import app
 
-__all__ = ["app", "beginning", "closing", "mandate", "psbt", "setting_up", "simulating", "verifying", "watching"]
+__all__ = [
+    "app",
+    "beginning",
+    "closing",
+    "joining",
+    "mandate",
+    "psbt",
+    "sending",
+    "setting_up",
+    "simulating",
+    "verifying",
+    "watching",
+]
 
 if __name__ == "__main__":
     run(app, name="btcfi party")

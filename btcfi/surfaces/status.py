@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
-from btcfi.adapters import keystore
+from btcfi.adapters import keystore, sealed_letters
 from btcfi.adapters.chain import node
+from btcfi.adapters.store.market import errors as market_errors
 from btcfi.adapters.store.spine import errors as store_errors
 from btcfi.bitcoin import adaptor, wallet
 from btcfi.contracts import anchor, mandate, option, setup, summary
+from btcfi.market import account
 from btcfi.options import expiry, order
 from btcfi.oracle import announcement, attestation, submission
 from btcfi.proofs import errors as proof_errors
@@ -53,6 +55,13 @@ ROWS: dict[type[Exception], Row] = {
     setup.WrongMessageError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     mandate.WrongMandateError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
     summary.DeclinedError: Row(exit_code=79, http=403, grpc="PERMISSION_DENIED"),
+    account.WrongRegistrationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    account.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    account.AnotherDeskError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    sealed_letters.SealedToAnotherError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    sealed_letters.UnsealableError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    market_errors.SuspendedError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
+    market_errors.MailboxFullError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     anchor.WrongAnchorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     announcement.WrongAnnouncementError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     attestation.WrongAttestationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
@@ -79,6 +88,9 @@ ROWS: dict[type[Exception], Row] = {
     rest_errors.RateLimitedError: Row(exit_code=75, http=429, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.BodyTooLargeError: Row(exit_code=65, http=413, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.TooManyStreamsError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.TooManyWaitingError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
+    rest_errors.NoWebhooksError: Row(exit_code=69, http=403, grpc="UNIMPLEMENTED"),
+    rest_errors.NoDeskError: Row(exit_code=75, http=503, grpc="UNAVAILABLE"),
     rest_errors.BusyError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.NoRoomError: Row(exit_code=75, http=503, grpc="RESOURCE_EXHAUSTED"),
     rest_errors.SlowBodyError: Row(exit_code=75, http=408, grpc="DEADLINE_EXCEEDED"),

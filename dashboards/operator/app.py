@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Final
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
-from btcfi.adapters.store.spine.database import StoreUnreachableError
-from btcfi.errors import BtcfiError
-from btcfi.surfaces.rest.errors import RateLimitedError
 from btcfi.surfaces.rest.frame import Frame
-from btcfi.surfaces.status import status_of
 from dashboards.operator import pages_now, pages_operate, pages_sign_in
 from dashboards.operator.console import Console, base_of
 from dashboards.operator.deps import ConsoleDeps
-from dashboards.operator.errors import ForgedFormError, SignInNeededError
-from dashboards.operator.gate import Shell, refuse
-from dashboards.operator.render import STATIC
-
-TITLES: Final = {
-    401: "Sign in first", 403: "Not allowed", 404: "Not here", 405: "Not like this", 408: "Too slow",
-    409: "Not possible now",
-    413: "Too large", 415: "Not a form", 422: "Something is wrong with the input", 429: "Too many attempts",
-    503: "Not available right now",
-}  # fmt: skip
-INSIDE: Final = "It failed inside. The log of the console says why; nothing of it is shown here."
+from dashboards.operator.errors import SignInNeededError
+from dashboards.operator.render import HERE
+from dashboards.shared.errors import ForgedFormError
+from dashboards.shared.refusals import Refusals
+from dashboards.shared.shell import FORM, Shell, refuse
+from dashboards.shared.static_files import Static
 
 
 def create_console(deps: ConsoleDeps) -> FastAPI:
@@ -43,48 +29,28 @@ def create_console(deps: ConsoleDeps) -> FastAPI:
     own = (pages_sign_in.router, pages_now.router, pages_operate.router)
     for router in (*own, *(page.router for page in deps.pages)):
         app.include_router(router(console))
-    app.mount("/static", _Static(directory=STATIC), name="static")
-    _Refusals(console).install(app)
-    app.add_middleware(Shell, deps=deps)
+    app.mount("/static", Static(HERE), name="static")
+
+    def draw(request: Request, template: str, status: int, shown: dict[str, Any]) -> Response:
+        return console.page(request, None, template, status=status, **shown)
+
+    _Refusals(draw).install(app)
+    app.add_middleware(Shell, limits=deps.limits, monotonic=deps.api.monotonic, kinds={FORM: deps.limits.body_bytes})
     app.add_middleware(Frame, hosts=deps.hosts, new_id=deps.api.new_id, refuse=refuse)
     return app
 
 
-class _Static(StaticFiles):
-    """Files under a path that names their content, so that they may be kept for good."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file's response. Raises HTTPException."""
-        answer = await super().get_response(path, scope)
-        known = b"v=" in scope.get("query_string", b"")
-        answer.headers["cache-control"] = "public, max-age=31536000, immutable" if known else "no-cache"
-        return answer
-
-
-class _Refusals:
-    """Every failure as a page, or as a fragment where htmx asks for one."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
+class _Refusals(Refusals):
+    """With a way to the sign-in page for who is not signed in."""
 
     def install(self, app: FastAPI) -> None:
         """Make ``app`` answer with these."""
         app.add_exception_handler(SignInNeededError, self.signed_out)
-        app.add_exception_handler(BtcfiError, self.ours)
-        app.add_exception_handler(RequestValidationError, self.invalid)
-        app.add_exception_handler(HTTPException, self.http)
-        app.add_exception_handler(Exception, self.unforeseen)
+        super().install(app)
 
-    def show(self, request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-        """Return the page of a status."""
-        fragment = request.headers.get("hx-request") == "true"
-        answer = self._console.page(
-            request, None, "parts/refused.html" if fragment else "error.html", status=status, code=status,
-            title=TITLES.get(status) or HTTPStatus(status).phrase, detail=detail,
-            again=status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET",
-        )  # fmt: skip
-        answer.headers.update(headers or {})
-        return answer
+    def status(self, error: Exception) -> int:
+        """Return the status of one of our errors."""
+        return 403 if isinstance(error, ForgedFormError) else super().status(error)
 
     async def signed_out(self, request: Request, error: Exception) -> Response:
         """Send a reader to the sign-in page and back; a form is refused, for it would be lost on the way."""
@@ -99,33 +65,3 @@ class _Refusals:
         to = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
         back = f"?{urlencode({'to': to})}" if to != "/" else ""
         return RedirectResponse(f"{base}/sign-in{back}", status_code=303)
-
-    async def ours(self, request: Request, error: Exception) -> Response:
-        """Answer one of our errors by the table of statuses; what an internal one says stays inside."""
-        status = 403 if isinstance(error, ForgedFormError) else status_of(error).http
-        headers = {}
-        if isinstance(error, RateLimitedError):
-            headers["Retry-After"] = str(error.retry_after_seconds)
-        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = "3"
-        if isinstance(error, StoreUnreachableError):
-            return self.show(request, status, "The database does not answer. This page tries again by itself.", headers)
-        internal = status == HTTPStatus.INTERNAL_SERVER_ERROR
-        return self.show(request, status, INSIDE if internal else f"{str(error)[:500]}.", headers)
-
-    async def invalid(self, request: Request, error: Exception) -> Response:
-        """Name the first field that is wrong."""
-        first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
-        place = ".".join(str(part) for part in first.get("loc", ("request",))[1:]) or "request"
-        return self.show(request, 422, f"{place}: {first.get('msg', 'cannot be read')}.")
-
-    async def http(self, request: Request, error: Exception) -> Response:
-        """Answer what the router refuses."""
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        detail = "There is no such page." if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).description
-        return self.show(request, status, detail, headers)
-
-    async def unforeseen(self, request: Request, _error: Exception) -> Response:
-        """Say no more than that it failed."""
-        return self.show(request, 500, INSIDE)

@@ -21,8 +21,10 @@ from btcfi.surfaces.rest.turns import Turns
 from btcfi.units import UnixSeconds
 from dashboards.operator.accounts import Visitor
 from dashboards.operator.deps import ConsoleDeps, WorkerHealth
-from dashboards.operator.live import Live
+from dashboards.operator.errors import SignInNeededError
+from dashboards.operator.gate import visitor
 from dashboards.operator.render import environment
+from dashboards.shared.live import Live
 
 WORKERS_SECONDS: Final = 5.0
 """Between two questions to the broker who is there."""
@@ -78,7 +80,13 @@ class Console:
         """Whose turn it is to have a sign-in written down: one of an address, or they would fight for the database."""
         self.hashing = Turns(each=1, most=deps.limits.sign_ins_at_once)
         """Whose turn it is to have a password hashed."""
-        self.live = Live(deps, lambda problem: self.draw("parts/problem.html", problem=problem))
+        self.live = Live(
+            deps.api.store,
+            limits=deps.limits,
+            problem_html=lambda problem: self.draw("parts/problem.html", problem=problem),
+            caller_of=_name_of,
+            may_stay=_signed_in,
+        )
 
     @property
     def store(self) -> Store:
@@ -128,3 +136,17 @@ class Console:
 def base_of(request: Request) -> str:
     """Return the path under which the console is mounted, without a slash at its end."""
     return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def _name_of(request: Request) -> str:
+    """Return whose stream it is; the gate has noted who is signed in."""
+    who: Visitor | None = getattr(request.state, "visitor", None)
+    return "" if who is None else who.name
+
+
+async def _signed_in(request: Request) -> bool:
+    try:
+        await visitor(request)
+    except SignInNeededError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.prices.rounds import Register
 from btcfi.surfaces.rest.deps import Deps
+from dashboards.shared.limits import PageLimits
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -31,11 +32,9 @@ class WorkerHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleLimits:
+class ConsoleLimits(PageLimits):
     """Bounds on what one visitor may cost, and on how long a sign-in lasts."""
 
-    body_bytes: int = 64 << 10
-    """Of any form."""
     session_seconds: int = 12 * 3_600
     """From signing in to signing in again: one working day."""
     idle_seconds: int = 3_600
@@ -47,28 +46,8 @@ class ConsoleLimits:
     failure_seconds: int = 300
     sign_ins_at_once: int = 2
     """Passwords that one process hashes at the same time, each with 64 MiB, one of an address; the others wait."""
-    requests_at_once: int = 8
-    """Under way of one address, open live streams aside; more of them wait, without their bodies."""
-    requests_per_minute: int = 1_800
-    """Of one address, whoever is signed in there; a tenth of it at once."""
-    wait_seconds: float = 20.0
-    """So long; then they are refused."""
-    body_seconds: float = 10.0
-    """In which a form may come as it likes; from then on at least 64 KiB a second."""
-    room_bytes: int = 8 << 20
-    """Of all forms that are still coming or being worked on, in one process."""
-    room_bytes_per_address: int = 1 << 20
-    """Of them of one address."""
-    streams: int = 64
-    """Open live streams of one process."""
-    streams_per_visitor: int = 12
-    """Of them of one account."""
-    stream_seconds: float = 600.0
-    """A stream is ended then and the browser opens it again: a client that never reads holds its place no longer."""
     selection: int = 200
     """Options that one ad hoc request may name; a filter that finds more is taken in several."""
-    page: int = 50
-    """Rows of one page of a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +96,8 @@ class ConsoleDeps:
     """Linked, when Flower runs."""
     api_url: str | None = None
     """Linked: the API's own documentation."""
+    desk_url: str | None = None
+    """Linked: the trader's desk, where it is served."""
     canary_seconds: float = 30.0
     """How often the deployment sends a canary through each queue; three missed ones are a fault."""
     secure_cookies: bool = False

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from btcfi.errors import InvalidInputError
-from btcfi.surfaces.rest.errors import (
-    RateLimitedError,
-    RequestRefusedError,
-    UnauthenticatedError,
-    WrongContentTypeError,
-)
+from btcfi.surfaces.rest.errors import RateLimitedError, UnauthenticatedError
 
 
 class SignInNeededError(UnauthenticatedError):
@@ -17,22 +12,6 @@ class SignInNeededError(UnauthenticatedError):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-class ForgedFormError(RequestRefusedError):
-    """A form that does not come from a page of this session."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; expected a form of a page that this session opened: load the page again")
-        self.why = why
-
-
-class NotAFormError(WrongContentTypeError):
-    """A body that is no form of ours."""
-
-    def __init__(self, content_type: str) -> None:
-        super().__init__(content_type)
-        self.args = (f"content-type {content_type or 'missing'!r}; expected application/x-www-form-urlencoded",)
 
 
 class WrongConfirmationError(InvalidInputError):

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.responses import PlainTextResponse, Response
 
 from btcfi.adapters.store.access.console_tables import audit
-from btcfi.errors import BtcfiError, InvalidInputError
-from btcfi.surfaces.addresses import who_counts
-from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, bodiless, has_body, header
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE
 from btcfi.surfaces.rest.errors import (
-    BodyTooLargeError,
-    BusyError,
-    NoRoomError,
-    RateLimitedError,
     RoleMissingError,
-    SlowBodyError,
-    WrongHostError,
 )
-from btcfi.surfaces.rest.turns import Rates, Room, Turns
-from btcfi.surfaces.status import status_of
 from dashboards.operator.accounts import Visitor, visitor_of
 from dashboards.operator.deps import ConsoleDeps
-from dashboards.operator.errors import ForgedFormError, NotAFormError, SignInNeededError
+from dashboards.operator.errors import SignInNeededError
+from dashboards.shared.errors import ForgedFormError
+from dashboards.shared.forms import fields_of, raise_if_forged
+from dashboards.shared.shell import address_of
 
 COOKIE: Final = "btcfi_session"
 SIGN_IN_COOKIE: Final = "btcfi_sign_in"
 """Ties the sign-in form to the browser that loaded it, before there is a session to tie it to."""
-
-MAX_FIELDS: Final = 500
-"""Of one form: a selection of options and a few fields beside."""
-
-FORM: Final = "application/x-www-form-urlencoded"
-
-LIVE: Final = "/live/"
-"""Streams: once their visitor is known they have places of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,114 +43,6 @@ class Form:
     def __getitem__(self, name: str) -> str:
         """Return a field, stripped; empty when it is missing."""
         return self.fields.get(name, "").strip()
-
-
-def refuse(_request: Request, error: BtcfiError) -> Response:
-    """Answer what is turned away before there is a page to answer with."""
-    if isinstance(error, WrongHostError):
-        return PlainTextResponse("this host name is not served here\n", status_code=421)
-    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, RateLimitedError) else {}
-    return PlainTextResponse(f"{error}\n", status_code=status_of(error).http, headers=headers)
-
-
-class Shell:
-    """Around the pages: a share of each address, and a bound on every body, in size, time and number."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], *, deps: ConsoleDeps) -> None:
-        """``app``: what comes after."""
-        self._app, self._limits = app, deps.limits
-        room = Room(each=deps.limits.room_bytes_per_address, most=deps.limits.room_bytes)
-        self._bodies = Bodies(room, seconds=deps.limits.body_seconds)
-        self._turns = Turns(each=deps.limits.requests_at_once)
-        self._rates = Rates(deps.api.monotonic, each_per_minute=deps.limits.requests_per_minute)
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        address = who_counts(address_of(request))
-        async with AsyncExitStack() as held:
-            try:
-                self._rates.take(address)
-                await held.enter_async_context(self._turns.of(address, seconds=self._limits.wait_seconds))
-            except (BusyError, RateLimitedError) as e:
-                await refuse(request, e)(scope, receive, send)
-                return
-            if scope["method"] == "POST":
-                try:
-                    await self._take_body(held, scope, receive, address)
-                except (BodyTooLargeError, NotAFormError, SlowBodyError, NoRoomError) as e:
-                    # known to the exception handler, which gives the page that belongs to it
-                    scope["state"]["refused"] = e
-                except GoneError:
-                    return
-                else:
-                    receive = _nothing
-            else:
-                try:
-                    receive = await bodiless(scope, receive)
-                except GoneError:
-                    return
-                if scope["path"].removeprefix(scope.get("root_path", "")).startswith(LIVE):
-                    send = _leaving(held, send)
-            await self._app(scope, receive, send)
-
-    async def _take_body(self, held: AsyncExitStack, scope: Message, receive: Receive, address: str) -> None:
-        state = scope.setdefault("state", {})
-        kind = header(scope, b"content-type").split(b";")[0].strip().lower().decode("latin-1")
-        if has_body(scope) and kind != FORM:
-            raise NotAFormError(kind)
-        state["body"] = await held.enter_async_context(
-            self._bodies.of(scope, receive, caller=address, limit=self._limits.body_bytes)
-        )
-
-
-def _leaving(turn: AsyncExitStack, send: Send) -> Send:
-    """Return a ``send`` that gives the turn back when the answer begins: an open stream has its place by then."""
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            await turn.aclose()
-        await send(message)
-
-    return sent
-
-
-async def _nothing() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-def address_of(request: Request) -> str:
-    """Return the address of the other side."""
-    return request.client.host if request.client else "unknown"
-
-
-def fields_of(request: Request) -> list[tuple[str, str]]:
-    """Return the pairs of the body that the shell has read. Raises what the shell refused, and InvalidInputError."""
-    refused = getattr(request.state, "refused", None)
-    if refused is not None:
-        raise refused
-    body: bytes = getattr(request.state, "body", b"")
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-    except ValueError as e:
-        raise InvalidInputError("form", "cannot be read", f"at most {MAX_FIELDS} fields in UTF-8") from e
-    if any("\x00" in value for _, value in pairs):
-        raise InvalidInputError("form", "holds a null character", "text")
-    return pairs
-
-
-def raise_if_forged(request: Request, token: str, expected: str) -> None:
-    """Refuse a form that another site's page sends, or that has not its page's token. Raises ForgedFormError."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise ForgedFormError(f"the form comes from {origin[:80]!r}")
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise ForgedFormError("the form comes from another site")
-    if not hmac.compare_digest(token.encode(), expected.encode()):
-        raise ForgedFormError("the form's token is missing or wrong")
 
 
 def sign_in_token(cookie: str) -> str:

@@ -135,7 +135,8 @@ def compute(console: Console, last: RoundRow) -> Risk:
         collateral_sats=written.collateral_sats,
     )
     at = portfolio.Market(
-        spot=CentsPerBtc(int(last.price_cents or 0)), volatility=volatility, rate=deps.rate, now=now
+        spot=CentsPerBtc(int(last.price_cents or 0)), volatility=volatility, rate=deps.rate, now=now,
+        sampled=False,  # in each scenario anew: a few medians would take minutes
     )  # fmt: skip
     grid = portfolio.scenarios(positions, at, spot_moves=SPOT_MOVES, volatility_moves=VOLATILITY_MOVES)
     returns = RETURNS if len(written) <= LARGE_BOOK else RETURNS_OF_A_LARGE_BOOK

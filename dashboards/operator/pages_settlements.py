@@ -122,7 +122,7 @@ def _proof_of(console: Console, row: SettlementRow) -> dict[str, Any]:
         return {"proof": None, "words": None, "sampled": (), "proof_problem": "", "longest": MAX_SHOWN_STEPS}
     try:
         with console.reading() as session:
-            body, _ = proof_bytes(session, row.id)
+            body, _ = proof_bytes(session, row.id, views.EVERYTHING)
         proof = from_json(body)
     except BtcfiError as e:
         return {"proof": None, "words": None, "sampled": (), "proof_problem": str(e), "longest": MAX_SHOWN_STEPS}
@@ -142,7 +142,7 @@ def _proof(routes: APIRouter, console: Console) -> None:
     def download(_who: Reader, settlement_id: Id) -> Response:
         # by the row's hash from the store: no part of the request becomes a path of a file
         with console.reading() as session:
-            body, digest = proof_bytes(session, settlement_id)
+            body, digest = proof_bytes(session, settlement_id, views.EVERYTHING)
         headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
         return Response(body, media_type="application/json", headers=headers)
 
@@ -155,7 +155,7 @@ def _proof(routes: APIRouter, console: Console) -> None:
     @routes.post("/settlements/{settlement_id}/verify")
     def verify(request: Request, form: ReaderForm, settlement_id: Id) -> HTMLResponse:
         with console.reading() as session:
-            body, _ = proof_bytes(session, settlement_id)
+            body, _ = proof_bytes(session, settlement_id, views.EVERYTHING)
             row = find_settlement(session, settlement_id)
         found = check(body, "execute", console.deps.api)
         same = found.proof_root == row.proof_root
@@ -174,7 +174,7 @@ def _step(console: Console, settlement_id: str, n: int) -> dict[str, Any]:
     from btcfi.vm.program import program_of_proof  # noqa: PLC0415 - as above
 
     with console.reading() as session:
-        body, _ = proof_bytes(session, settlement_id)
+        body, _ = proof_bytes(session, settlement_id, views.EVERYTHING)
     proof = from_json(body)
     if n >= proof.steps:
         raise InvalidInputError("step", str(n), f"0 to {proof.steps - 1}")

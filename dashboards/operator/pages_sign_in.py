@@ -11,16 +11,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from btcfi.surfaces.addresses import who_counts
 from dashboards.operator import accounts
 from dashboards.operator.console import Console, base_of
-from dashboards.operator.errors import ForgedFormError, SignInNeededError
+from dashboards.operator.errors import SignInNeededError
 from dashboards.operator.gate import (
     COOKIE,
     SIGN_IN_COOKIE,
     ReaderForm,
-    address_of,
-    fields_of,
-    raise_if_forged,
     sign_in_token,
 )
+from dashboards.shared.errors import ForgedFormError
+from dashboards.shared.forms import fields_of, raise_if_forged
+from dashboards.shared.shell import address_of
 
 
 def router(console: Console) -> APIRouter:

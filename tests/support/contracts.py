@@ -98,6 +98,8 @@ class Scene:
     buyer_coins: list = field(default_factory=lambda: [coin(2, 60_000, BUYER.script)])
     offering: Role = Role.SELLER
     option: dict | None = None
+    collateral: int = COLLATERAL
+    breakpoints: tuple = (STRIKE,)
 
     def __post_init__(self):
         self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[: self.oracles])
@@ -106,13 +108,13 @@ class Scene:
         self.buyer = party(BUYER, BUYER_SECRET, self.buyer_coins)
         self.terms = ContractTerms(
             option=self.option or encode_terms(option_terms(self.event)),
-            collateral=COLLATERAL,
+            collateral=Sats(self.collateral),
             premium=Sats(self.premium),
             expiry_height=Height(self.expiry_height),
             refund_height=Height(self.refund_height),
             rate=RATE,
             rule=ToleranceRule(tolerance=BasisPoints(self.tolerance)),
-            breakpoints=(STRIKE,),
+            breakpoints=self.breakpoints,
             announcements=self.announcements,
             threshold=self.threshold,
             tree=self.tree,
@@ -133,10 +135,10 @@ class Scene:
         arguments = {"event": self.event, "policy": POLICY} | changes
         return setup.agree(offer or self.offer(), accepting, self.payouts, **arguments)
 
-    def run(self):
-        """All three messages; returns (agreement, accept, sign, funding transaction)."""
+    def run(self, **right):
+        """All three messages; returns (agreement, accept, sign, funding transaction). right: as ``authority``."""
         offer, agreement = self.offer(), self.agreement()
-        offering, accepting, right = self.side(self.offering), self.side(self.offering.other), self.authority()
+        offering, accepting, right = self.side(self.offering), self.side(self.offering.other), self.authority(**right)
         accepted = setup.accept(offer, agreement, accepting[0], accepting[1], authority=right)
         signed = setup.sign(offer, accepted, agreement, offering[1], offering[2], authority=right)
         return agreement, accepted, signed, setup.complete(agreement, signed, accepting[2], authority=right)

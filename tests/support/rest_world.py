@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 from btcfi.adapters.store.access import api_tables  # noqa: F401 - registers the tables
 from btcfi.adapters.store.options.sales import SaleRule, sell
 from btcfi.adapters.store.options.tables import OptionRow, PremiumRow, SettlementRow
+from btcfi.adapters.store.prices import network_tables  # noqa: F401 - as above
 from btcfi.adapters.store.prices.tables import RoundRow
 from btcfi.adapters.store.spine.database import Store
 from btcfi.adapters.store.spine.edges import record

@@ -40,6 +40,7 @@ def secret_files(deployment: Deployment) -> dict[str, Path]:
     """Return the deployment's files that hold keys, by the name that they have in a backup."""
     return {
         "wallet.seed": deployment.wallet_seed_file,
+        "desk.key": deployment.desk_key_file,
         "oracles": deployment.data_dir / "oracles",
         "nodes": deployment.nodes_dir,
         "parties": deployment.parties_dir,

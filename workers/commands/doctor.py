@@ -262,7 +262,11 @@ def key_files(deployment: Deployment) -> Iterator[Finding]:
     patterns = ("*.seed", "*.key", "*.password", "*/*.seed", "*/*.key", "*/*/*.seed", "*/*/*.key")
     inside = [path for pattern in patterns for path in sorted(deployment.data_dir.glob(pattern))]
     broker = [deployment.broker_key_file, deployment.operator_key_file]
-    found = [path for path in dict.fromkeys([deployment.wallet_seed_file, *inside, *broker]) if path.is_file()]
+    found = [
+        path
+        for path in dict.fromkeys([deployment.wallet_seed_file, deployment.desk_key_file, *inside, *broker])
+        if path.is_file()
+    ]
     open_ones = [path for path in found if path.stat().st_mode & 0o077]
     # what we made lies in the data folder, 0600; a secret that compose mounts is 0644 behind a folder that is closed
     mounted = [path for path in open_ones if path in broker and deployment.data_dir not in path.parents]

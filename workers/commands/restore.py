@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from btcfi.adapters.desk_key import make_desk_key
 from btcfi.adapters.files import make_private
 from btcfi.adapters.store.backup import Moment, read_backup
 from btcfi.adapters.store.spine.database import Store
@@ -54,6 +55,7 @@ def restore(
     store.close()
     if written.oracles_hold is not None:
         oracles.hold(deployment, written.oracles_hold)  # before there is a key: oracles may be made of old ones
+    make_desk_key(deployment.desk_key_file)  # its public half; a backup of an earlier release has no key
     oracles.prepare(deployment)  # a backup of an earlier release has the oracles' keys alone
     say("restored", file, written, as_json=as_json)
 

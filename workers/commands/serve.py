@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import math
 import secrets
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
@@ -27,20 +28,27 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btcfi.adapters.chain.node import PortInUseError
+from btcfi.adapters.desk_key import load_desk
+from btcfi.adapters.oracle.client import OracleClient
+from btcfi.adapters.oracle.web import Web
 from btcfi.adapters.store.options.sales import SaleRule, sell
 from btcfi.adapters.store.prices import rounds
 from btcfi.adapters.store.spine.database import Store
-from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.options.order import Order
+from btcfi.records import hexadecimal
 from btcfi.surfaces.rest.app import create_app as create_api
 from btcfi.surfaces.rest.connections import ConnectionLimits, guarded
-from btcfi.surfaces.rest.deps import CreatedOption, Deps
+from btcfi.surfaces.rest.deps import CreatedOption, Deps, DeskCard, MarketRules
 from btcfi.units import UnixSeconds
 from dashboards.operator.app import create_console
 from dashboards.operator.deps import ConsoleDeps
+from dashboards.trader.app import create_desk
+from dashboards.trader.deps import ContractFacts, DeskDeps
 from settings.deployment import Deployment, load_deployment
-from settings.preset import load_preset, rule_by_hash
-from tasks.context import make_context
+from settings.market_preset import load_market_preset
+from settings.preset import Preset, load_preset, rule_by_hash
+from tasks.context import hook_rule, make_context
 from tasks.pipeline import publish_pending
 from workers import logs
 from workers.app import create_app
@@ -51,8 +59,14 @@ from workers.systems import console_pages
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 """Names of this machine, as a browser on it or a health check sends them."""
 
+DESK: Final = "/desk"
+"""Where the trader's desk is."""
+
 STOP_SECONDS: Final = 3
 """Given to requests under way when the server stops; open event streams are cut then."""
+
+ASK_ORACLES_SECONDS: Final = 10.0
+"""Between two questions to an oracle that did not say its key."""
 
 LONGEST_BACKOFF_SECONDS: Final = 15.0
 """Longest wait between two attempts to publish; the relay of the cluster does it meanwhile."""
@@ -144,11 +158,31 @@ def _site(deployment: Deployment, deps: Deps, celery: Celery | None, *, local: b
         resume=fleet.resume if fleet else None,
         flower_url=deployment.flower_url,
         api_url="/api/docs",
+        desk_url=f"{DESK}/",
         canary_seconds=deployment.canary_seconds,
         secure_cookies=not local,
         hosts=deps.hosts,
     )
-    return Site(api=create_api(deps), console=create_console(console))
+    return Site(
+        api=create_api(deps),
+        console=create_console(console),
+        desk=create_desk(_desk(deployment, deps, preset, local=local)),
+    )
+
+
+def _desk(deployment: Deployment, deps: Deps, preset: Preset, *, local: bool) -> DeskDeps:
+    """Return the surroundings of the trader's desk: the API's, and what a new contract is bound to."""
+    rules = deps.market_rules
+    facts = ContractFacts(
+        oracle_urls=tuple(deployment.oracles), oracles=preset.oracles, oracle_threshold=preset.oracle_threshold,
+        fee_sats_per_vbyte=preset.fee_sats_per_vbyte, refund_delay_blocks=preset.refund_delay_blocks,
+        confirmations=preset.confirmations,
+        answer_seconds=0 if rules is None else rules.offers.answer_seconds,
+    )  # fmt: skip
+    return DeskDeps(
+        api=deps, facts=facts, network=deployment.network, api_url="/api/docs", hosts=deps.hosts,
+        secure_cookies=not local,
+    )  # fmt: skip
 
 
 def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
@@ -161,18 +195,25 @@ def hosts_of(deployment: Deployment, *, local: bool) -> tuple[str, ...]:
 
 
 class Site:
-    """The API under /api, the console elsewhere: one port, and each with its own rules about bodies."""
+    """The API under /api, the trader's desk under /desk, the operator's console elsewhere, on one port.
 
-    def __init__(self, *, api: FastAPI, console: FastAPI) -> None:
-        self._api, self._console = api, console
+    Each has its own rules about bodies and callers.
+    """
+
+    def __init__(self, *, api: FastAPI, console: ASGIApp, desk: ASGIApp | None = None) -> None:
+        self._api, self._console, self._desk = api, console, desk
         self.closing: threading.Event = api.state.closing
         """Set when the server stops: event streams end then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the server's start and stop are the API's, which has kernels to compile."""
         path = scope.get("path", "")
-        ours = scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/")
-        await (self._api if ours else self._console)(scope, receive, send)
+        if scope["type"] == "lifespan" or path == "/api" or path.startswith("/api/"):
+            await self._api(scope, receive, send)
+        elif self._desk is not None and (path == DESK or path.startswith(f"{DESK}/")):
+            await self._desk({**scope, "root_path": scope.get("root_path", "") + DESK}, receive, send)
+        else:
+            await self._console(scope, receive, send)
 
 
 def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) -> Deps:
@@ -180,7 +221,7 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
 
     wake: called when something was put into the outbox. Raises what the deployment's settings deserve.
     """
-    rule = sale_rule(deployment)
+    rule, market = sale_rule(deployment), load_market_preset(deployment.market_preset)
     return Deps(
         store=store,
         clock=_now,
@@ -197,7 +238,48 @@ def make_deps(deployment: Deployment, store: Store, wake: Callable[[], None]) ->
         refusal=rule.refusal,
         anonymous_roles=frozenset(deployment.api_anonymous_roles),
         cors_origins=deployment.api_cors_origins,
+        desk=_desk_card(deployment, rule),
+        hooks=hook_rule(deployment) if deployment.webhooks else None,
+        market_rules=MarketRules(
+            preset=market.name, preset_sha256=market.sha256, listing=market.listing, offers=market.offers, sales=rule
+        ),
     )
+
+
+def _desk_card(deployment: Deployment, rule: SaleRule) -> DeskCard | None:
+    """Return what parties pin of this service, None where it has no desk's key. Raises InvalidInputError."""
+    try:
+        public = load_desk(deployment.desk_key_file)
+    except NotFoundError:
+        return None
+    return DeskCard(
+        public=public, network=deployment.network, oracle_threshold=load_preset(deployment.preset).oracle_threshold,
+        preset=rule.preset, preset_sha256=rule.preset_sha256, programs={rule.program: rule.program_sha256},
+        oracles=_Oracles(tuple(OracleClient(Web(url)) for url in deployment.oracles)),
+    )  # fmt: skip
+
+
+class _Oracles:
+    """The oracles of new contracts, each by the key that it says is its own; one that is away is asked again."""
+
+    def __init__(self, clients: tuple[OracleClient, ...]) -> None:
+        self._clients = clients
+        self._keys: dict[str, str] = {}
+        self._asked_at = -math.inf
+        self._asking = threading.Lock()
+
+    def __call__(self) -> Sequence[tuple[str, str | None]]:
+        away = [one for one in self._clients if one.url not in self._keys]
+        if away and self._asking.acquire(blocking=False):  # one caller asks, the others hear what is known
+            try:
+                if time.monotonic() - self._asked_at > ASK_ORACLES_SECONDS:
+                    for client in away:
+                        with suppress(BtcfiError, KeyError):
+                            self._keys[client.url] = hexadecimal(32).read(client.status()["oracle_key"], "key").hex()
+                    self._asked_at = time.monotonic()
+            finally:
+                self._asking.release()
+        return [(one.url, self._keys.get(one.url)) for one in self._clients]
 
 
 class _Seller:

@@ -25,6 +25,10 @@ def up(
     pace: Annotated[
         float, typer.Option(help="Seconds that a simulated or recorded minute takes", min=0.05, max=60.0)
     ] = 5.0,
+    market: Annotated[
+        bool,
+        typer.Option("--market/--no-market", help="With SIMULATED makers and takers, each with keys of its own"),
+    ] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where store, chain and logs are kept.")] = None,
 ) -> None:
     """Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."""
@@ -32,4 +36,4 @@ def up(
         raise InvalidInputError("--recorded", "with --live", "one of them: where the prices come from")
     if data_dir is not None:
         refuse_tilde("--data-dir", data_dir)
-    run_up(live=live, recorded=recorded, seed=seed, pace=pace, data_dir=data_dir)
+    run_up(live=live, recorded=recorded, seed=seed, pace=pace, data_dir=data_dir, market=market)

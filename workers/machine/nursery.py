@@ -32,7 +32,7 @@ from typing import Final, NoReturn
 
 from btcfi.adapters.files import OTHERS, make_private, open_private
 from btcfi.adapters.store.spine.schema import map_tables
-from btcfi.errors import UnreachableError
+from btcfi.errors import BtcfiError, UnreachableError
 
 CODE: Final = Path(__file__).resolve().parents[2]
 """The folder in which our packages lie."""
@@ -52,9 +52,19 @@ SHARED: Final = (
     "btcfi.adapters.store.spine.outbox",
     "btcfi.adapters.store.options.contracts", "btcfi.adapters.store.options.settlements",
     "btcfi.contracts.cooperative", "btcfi.contracts.setup", "btcfi.contracts.watch", "btcfi.oracle.report",
-    "btcfi.surfaces.cli",
+    "btcfi.surfaces.cli", "btcfi.market.firm_offer", "httpx",
+    "btcfi.vm.interpreter", "btcfi.proofs.settlement_proof", "btcfi.pricing.premium", "btcfi.market.positions",
 )  # fmt: skip
-"""Imported once, before the first fork: what most parts need, and nothing that only one does."""
+"""Imported once, before the first fork: what most parts need, and nothing that only one does. The guest and the prices
+among them: settle workers, parties, makers and the API all run the one or the other, and each would have a copy of the
+compiler, 70 MB, and load its work anew."""
+
+PROGRAM: Final = "option_settlement"
+"""The guest that is warmed: what is sold today."""
+
+ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Of the nursery: numpy's linear algebra starts threads as it is imported, and a process with threads does not fork
+well. What is multiplied here are a dozen numbers."""
 
 ROOM: Final = "-" * 480
 """The last argument of the nursery: a part's own command is written over the nursery's, so that `ps` shows it."""
@@ -189,7 +199,7 @@ class Nursery:
             "REMAP_SIGTERM": "SIGQUIT",
             "PYTHONUNBUFFERED": "1",
         }  # Celery reads it as it is imported
-        environment = of_our_code(environment)
+        environment = of_our_code(environment | ONE_THREAD)
         with its, open_private(self._log, append=True) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", __name__, str(its.fileno()), ROOM],
@@ -262,10 +272,34 @@ def _nameless(content: bytes) -> Iterator[int]:
 
 
 def share() -> None:
-    """Import what most parts need, and have it as ready as they would make it."""
+    """Import what most parts need, and have it as ready as they would make it.
+
+    Whatever goes wrong as the guest or the prices are warmed is said by the part that needs them.
+    """
     for name in SHARED:
         import_module(name)
     map_tables()
+    with contextlib.suppress(Exception):
+        _warm()
+
+
+def _warm() -> None:
+    """Run the guest and price once, where that was ever compiled here: compiling would keep every part from starting.
+
+    One thread does it (``_connection``), so that what is forked afterwards holds no lock of another.
+    """
+    from btcfi.pricing import kernel_cache, premium  # noqa: PLC0415 - imported by ``share``; the parent needs none
+    from btcfi.vm.interpreter import run_many, run_untraced  # noqa: PLC0415 - as above
+    from btcfi.vm.program import load_program  # noqa: PLC0415 - as above
+    from btcfi.vm.warmup import compiled_before  # noqa: PLC0415 - as above
+
+    if kernel_cache.compiled_before():
+        premium.warm_up()
+    if compiled_before():
+        program = load_program(PROGRAM)
+        for run in (lambda: run_many(program, [bytes(4)]), lambda: run_untraced(program, bytes(4))):
+            with contextlib.suppress(BtcfiError):  # four zeros are no terms: that it was run is enough
+                run()
 
 
 def main(channel: int) -> None:

@@ -16,10 +16,12 @@ from contextlib import suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
+from btcfi.adapters.desk_key import encode_desk, make_desk_key, public_path
 from btcfi.adapters.files import (
     UntrustedFileError,
     make_private,
     write_private,
+    write_public,
 )
 from btcfi.adapters.party.mailbox import FOLDERS
 from btcfi.bitcoin.address import encode_address
@@ -46,7 +48,7 @@ POLL_SECONDS: Final = 0.2
 
 
 def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
-    """Make what is missing, readable by its owner alone: wallet, node keys, the oracles' folders; the mailboxes.
+    """Make what is missing, readable by its owner alone: wallet, desk and node keys, oracles' folders; the mailboxes.
 
     Returns whether the parties were told the oracles: not while those of other people do not answer for ``wait``
     seconds. Raises LostKeysError where the store names keys that are not here.
@@ -54,6 +56,9 @@ def prepare(deployment: Deployment, *, wait: float = 0.0) -> bool:
     keys = oracles.prepare(deployment, wait=wait)
     if not deployment.wallet_seed_file.exists():
         write_private(deployment.wallet_seed_file, secrets.token_bytes(32))
+    desk = make_desk_key(deployment.desk_key_file)
+    network = deployment.data_dir / oracles.NETWORK  # public keys alone: the API may mount it, and not the key's folder
+    write_public(public_path(network / deployment.desk_key_file.name), json.dumps(encode_desk(desk.public)).encode())
     for party in PARTIES:
         mailbox = deployment.parties_dir / party
         make_private(mailbox, named=True)

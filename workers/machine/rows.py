@@ -314,7 +314,7 @@ def _app(deployment: Deployment):  # type: ignore[no-untyped-def]  # noqa: ANN20
 
 def _api_answers(deployment: Deployment) -> bool:
     """Return whether the API answers anything at all: before the first price its health is degraded."""
-    connection = HTTPConnection(_api_host(deployment), deployment.api_port, timeout=3)
+    connection = HTTPConnection(api_host(deployment), deployment.api_port, timeout=3)
     try:
         with contextlib.suppress(OSError, HTTPException):
             connection.request("GET", "/api/v1/health")
@@ -325,7 +325,8 @@ def _api_answers(deployment: Deployment) -> bool:
         connection.close()
 
 
-def _api_host(deployment: Deployment) -> str:
+def api_host(deployment: Deployment) -> str:
+    """Return where the API is asked on this machine."""
     host = deployment.api_host
     return LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
 
@@ -400,7 +401,7 @@ LOOKOUTS: Final = (
         command=lambda _: [*CLI, "serve"],
         forked=True,
         service="API",
-        where=lambda here: f"{_api_host(here.deployment)}:{here.deployment.api_port}",
+        where=lambda here: f"{api_host(here.deployment)}:{here.deployment.api_port}",
         answers=_api_answers,
     ),
     Row(

@@ -23,6 +23,7 @@ from bitcoin.core import CBlock
 from btcfi.bitcoin.block import merkle_root
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, TxOut, from_bitcoinlib, parse_transaction
+from btcfi.bitcoin.wallet import COINBASE_MATURITY
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError, RetryableError, UnreachableError
 from btcfi.hashes import hash256
 from btcfi.units import Hash32, Height, Sats, Txid, UnixSeconds, display_txid, hash32, height, parse_txid, sats
@@ -169,6 +170,11 @@ class UnspentOutput:
     confirmations: int
     """0 while its transaction waits in the pool."""
     coinbase: bool
+
+    @property
+    def is_spendable(self) -> bool:
+        """Whether a block holds it and the next one may spend it: a coinbase has to be COINBASE_MATURITY deep."""
+        return self.confirmations >= (COINBASE_MATURITY if self.coinbase else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

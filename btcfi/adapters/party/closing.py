@@ -45,14 +45,16 @@ class Closer:
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, agreements: Agreements, *,
         authority: Callable[[str], Authority], show: Callable[[CloseSummary], None],
+        alone: Callable[[PartyContract], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """Take the rooms of a desk.
 
         authority: the right to sign now, a contract's own stake left out. show: sees what is about to be signed, and
-        may refuse by raising.
+        may refuse by raising. alone: refuses by raising where another close of a contract is signed and may be
+        finished.
         """
         self._store, self._keystore, self._node, self._agreements = store, keystore, node, agreements
-        self._authority, self._show = authority, show
+        self._authority, self._show, self._alone = authority, show, alone
         store.drop_old_nonces()
 
     def request(self, name: str, *, payout: Sats, rate: SatsPerKvb, guest_input: bytes = b"") -> CloseRequest:
@@ -155,6 +157,7 @@ class Closer:
 
     def _check(self, closing: Closing, agreement: Agreement, contract: PartyContract) -> Authority:
         """Ask the mandate, show the owner what is about to be signed, and return the right to sign it."""
+        self._alone(contract)
         authority = self._authority(contract.offer.id.hex())
         closing.ask(authority)
         number = authority.mandate.number

@@ -6,18 +6,23 @@ Closing together is in ``closing``, watching and settling in ``watching``, the c
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
 from btcfi.adapters.party.guest import Guest
+from btcfi.adapters.party.market_deals import Agreed, LapsedError, OfferExhaustedError
 from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, hand_over, named_coins, witnesses
 from btcfi.adapters.party.owner import Owner
+from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
@@ -35,13 +40,22 @@ from btcfi.contracts.option import MIN_REFUND_DELAY, expected_height
 from btcfi.contracts.payouts import decode_terms
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.contracts.summary import CloseSummary, Summary, summary_of
-from btcfi.errors import ConflictError, InvalidInputError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import Height, Sats, Slot, UnixSeconds
 
+log = logging.getLogger(__name__)
+
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed leaves it to the other one whether there is a contract: as a free option, it ages."""
+
+LAPSED_SECONDS: Final = 5
+"""After a deal's time its coins are free, where nothing that spends them was signed."""
+
+UNFUNDED_SECONDS: Final = 60
+"""After a deal's time what we have signed and nobody has broadcast goes home: until then the buyer, a stranger, holds
+an option that it has not paid for. An honest one broadcasts within the deal's time, and is at once seen in the pool."""
 
 
 class AlreadySignedError(ConflictError):
@@ -74,19 +88,28 @@ class PartyDesk:
 
     def __init__(
         self, store: PartyStore, keystore: Keystore, node: Node, guest: Guest, *, fees: FeeRule,
-        show: Callable[[Summary | CloseSummary], None] = lambda _: None,
+        show: Callable[[Summary | CloseSummary], None] = lambda _: None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising."""
-        self._store, self._keystore, self._node, self._show = store, keystore, node, show
+        """Open the desk. show: sees what is about to be signed, before it is, and refuses by raising.
+
+        clock: this machine's, in Unix seconds.
+        """
+        self._store, self._keystore, self._node, self._show, self._clock = store, keystore, node, show, clock
         self.owner = Owner(store, keystore)
         self.wallet = PartyWallet(store, keystore, node)
         self._agreements = Agreements(store, guest)
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
+        self.payments = PaymentSender(store, node, self.wallet, fees=fees)
         self._watcher = Watcher(
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
-        self._closer = Closer(store, keystore, node, self._agreements, authority=self._authority, show=show)
+        self.closes = CloseDeals(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock
+        )
+        self._closer = Closer(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
+        )
         self._known_orders: dict[str, str] | None = None
         self.request_close, self.answer_close = self._closer.request, self._closer.answer
         self.finish_close, self.check_exercise = self._closer.finish, self._closer.check_exercise
@@ -115,12 +138,16 @@ class PartyDesk:
         expected = expected_height(chain.height, expiry - chain.median_time)
         return expected, Height(expected + max(self._policy().min_refund_delay, MIN_REFUND_DELAY))
 
-    def offer(self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None) -> Offer:
+    def offer(
+        self, terms: ContractTerms, role: Role, *, order: str = "", outside: OutsideCoins | None = None,
+        agreed: Agreed | None = None,
+    ) -> Offer:  # fmt: skip
         """Make an offer with coins of our wallet, and remember it; its file reserves them.
 
         order: the owner's name for it; the same one again, after a crash, gives the same offer and not a second.
-        outside: coins of another wallet instead, which signs them by PSBT.
-        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        outside: coins of another wallet instead, which signs them by PSBT. agreed: the market's deal that it is.
+        Raises WrongMandateError, OutsideMandateError, InsufficientFundsError, and for a deal LapsedError,
+        OfferWithdrawnError, OfferExhaustedError; then nothing is reserved.
         """
         if order in self.orders():
             answered = self._store.load(self.orders()[order])
@@ -134,48 +161,95 @@ class PartyDesk:
         self._authority().check_contract(terms, role)
         setup.check_announced(terms)
         self._check_refund(terms)
-        with self._store.alone():
+        with self._alone(agreed):
             number = self._store.take_number()
             offer = setup.propose(terms, role=role, party=self._party(number, terms, role, outside))
             contract = PartyContract(number=number, role=role, offer=offer, order=order, policy=self._policy())
+            _remember_deal(contract, agreed)
             self._keep(contract)
+        if agreed is not None:  # the other side has seconds to answer, and then our own guest is asked
+            self._agreements.guest_of(terms.announcements[0].event).begin()
         return offer
 
     def accept(
         self, offer: Offer, announcements: Sequence[Announcement] | None, *, bid: str = "",
-        outside: OutsideCoins | None = None,
+        outside: OutsideCoins | None = None, agreed: Agreed | None = None,
     ) -> Accept:  # fmt: skip
         """Check an offer against our mandate, pre-sign every CET, and remember both; our file reserves our coins.
 
         announcements: of every oracle, as we have them from the oracles themselves; the offer's must be the same ones.
-        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside: as in
-        ``offer``. An offer that was accepted before gets the same answer again. Raises WrongAnnouncementError,
-        WrongMandateError, OutsideMandateError, InsufficientFundsError; then nothing is reserved.
+        None: what the mandate's oracles have signed will do. bid: the owner's name for what is accepted. outside,
+        agreed: as in ``offer``; of a deal only one offer is accepted. An offer that was accepted before gets the same
+        answer again. Raises WrongAnnouncementError, WrongMandateError, OutsideMandateError, InsufficientFundsError,
+        OrderTakenError, and for a deal as ``offer``; then nothing is reserved.
         """
         if (before := self.accepted(offer)) is not None:
             return before
         role, authority = offer.role.other, self.check(offer)
         if announcements is not None:
             _check_announcements(offer.terms.announcements, announcements)
+        if agreed is not None and bid in self.orders():
+            raise OrderTakenError(bid, self.orders()[bid])
         self._check_coins(offer.party.coins)
         with self._store.alone():
             number, policy = self._store.take_number(), self._policy()
         party = self._party(number, offer.terms, role, outside)
         agreement = self._agreements.new(offer, party, policy)
         self._show(summary_of(agreement, role, mandate=authority.mandate.number))
-        with self._store.alone():  # the owner may have read for an hour: what was checked is checked again
+        with self._alone(agreed):  # the owner may have read for an hour: what was checked is checked again
             if (before := self.accepted(offer)) is not None:
                 return before
             self._check_unpromised(party)
             authority, secret = self.check(offer), self._keystore.contract_secret(number)
             accepted = setup.accept(offer, agreement, party, secret, authority=authority)
-            buckets = agreement.plan.buckets
-            self._keep(
-                PartyContract(
-                    number=number, role=role, offer=offer, accept=accepted, buckets=buckets, order=bid, policy=policy
-                )
+            contract = PartyContract(
+                number=number, role=role, offer=offer, accept=accepted, buckets=agreement.plan.buckets, order=bid,
+                policy=policy,
             )  # fmt: skip
+            _remember_deal(contract, agreed)
+            self._keep(contract)
         return accepted
+
+    @contextmanager
+    def _alone(self, agreed: Agreed | None) -> Iterator[None]:
+        """Hold the folder; for a deal hold the ledger too, once all takes of its offer together are within it."""
+        with self._store.alone():
+            if agreed is None:
+                yield
+                return
+            with agreed.held():
+                name = agreed.offer.hex()
+                same = [one for one in self._store.contracts() if one.firm_offer == name and not one.withdrawn]
+                taken = sum(decode_terms(one.offer.terms.option).quantity for one in same)
+                if taken + agreed.quantity > agreed.most:
+                    raise OfferExhaustedError(agreed.offer, taken=taken, wanted=agreed.quantity, most=agreed.most)
+                yield
+
+    def let_go_lapsed(self) -> list[str]:
+        """Free the coins of deals whose time is over and that nobody has funded; return the contracts' names.
+
+        Where we have signed the funding, the next watch spends them.
+        """
+        now, gone = self._clock(), []
+        for contract in self._store.contracts():
+            if contract.sign_by is None or now < contract.sign_by + LAPSED_SECONDS or contract.withdrawn:
+                continue
+            late = now >= contract.sign_by + UNFUNDED_SECONDS
+            try:
+                if not contract.may_be_funded or (late and self._waits_unfunded(contract)):
+                    gone += self.withdraw("", contract.offer.id.hex())
+            except BtcfiError as e:  # one contract's trouble is its own: an outside wallet has it, or its file is lost
+                log.warning("the coins of contract %s are not let go: %s", contract.offer.id.hex()[:16], e)
+        return gone
+
+    def _waits_unfunded(self, contract: PartyContract) -> bool:
+        """Return whether our signed half waits for the other side: our own coins lie there, also as the pool knows."""
+        if contract.funding is not None or contract.funded or contract.cancelled is not None or contract.ours is None:
+            return False
+        coins = [coin.outpoint for coin in contract.ours.coins]
+        if contract.fund_by is not None and contract.fund_by <= self._node.chain_info().median_time:
+            return False  # it goes home already
+        return all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
@@ -208,33 +282,61 @@ class PartyDesk:
         """Free the coins of a sale that has come to nothing, without a fee; return the contracts that are withdrawn.
 
         order: the owner's name for what was offered; offer_id: of an offer that was accepted, as hex. One for which a
-        signature of ours on the funding has left is kept as it is, since the other side may still fund it. What is
-        withdrawn is never signed. Raises StepOutOfOrderError when there was nothing else than that.
+        signature of ours on the funding has left is kept as it is, since the other side may still fund it; of a
+        market's deal its coins go home by spending them. What is withdrawn is never signed. Raises
+        StepOutOfOrderError when there was nothing else than that.
         """
         names = [one for one in dict.fromkeys((self.orders().get(order, ""), offer_id)) if one in self._store.names()]
-        done, kept = [], []
+        done: list[str] = []
+        kept: list[str] = []
+        going: list[str] = []
         for name in names:
             with self._store.alone():
                 contract = self._store.load(name)
                 if contract.may_be_funded or contract.cancelled is not None:
-                    kept.append(name)
+                    (going if self._goes_home(contract) else kept).append(name)
                     continue
                 if not contract.withdrawn:
                     contract.withdrawn = True
                     self._store.save(contract)
                 done.append(name)
+        for name in going:
+            try:
+                self.cancel(name)
+            except BtcfiError as e:
+                log.warning("contract %s came to nothing, and its coins are not home yet: %s", name[:16], e)
+        done += going
         if kept and not done:
             what = "its sale came to nothing, but we have signed its funding; `btcfi party cancel` it"
             raise StepOutOfOrderError(kept[0], what)
         return done
 
-    def sign(self, accepted: Accept) -> Sign:
+    def _goes_home(self, contract: PartyContract) -> bool:
+        """Return whether it is a deal that we have signed and nobody has funded: the watch sends its funding no more.
+
+        Who tells us that it came to nothing may lie: then both sides' coins are where they were, less a fee within our
+        fee rule. A funding that our node knows goes on.
+        """
+        if not contract.firm_offer or contract.watch is None or contract.funded or contract.cancelled is not None:
+            return False
+        funding = self._agreements.of(contract).funding
+        with suppress(NotFoundError):
+            self._node.pool_entry(funding.transaction.txid)
+            return False
+        if self._node.unspent(funding.outpoint, include_pool=False) is not None:
+            return False
+        contract.fund_by = self._node.chain_info().median_time
+        self._store.save(contract)
+        return True
+
+    def sign(self, accepted: Accept, *, named: str = "") -> Sign:
         """Check an answer to our offer, pre-sign every CET, and only then sign our funding inputs.
 
-        One answer an offer is signed; the same again gets the same signatures. Raises AlreadySignedError for another,
-        and WrongMandateError, OutsideMandateError.
+        One answer an offer is signed; the same again gets the same signatures. named: as its message is: whom a deal
+        is with says its name. Raises AlreadySignedError for another, and WrongMandateError, OutsideMandateError.
         """
         contract = self._answered(accepted)
+        _check_named(contract, named)
         if contract.sign is not None:
             return contract.sign
         return self._give_signatures(contract, self._about_to_sign(contract))
@@ -248,6 +350,7 @@ class PartyDesk:
         contract = self._store.load(name)
         if contract.sign is None:
             _check_not_cancelled(contract)
+            self._check_in_time(contract)
         if contract.role is not contract.offer.role:
             raise StepOutOfOrderError(name, "the other side signs our answer; `btcfi party sign` its sign message")
         if contract.accept is not None and contract.accept != accepted:
@@ -276,6 +379,7 @@ class PartyDesk:
         with self._store.alone():
             if (signed := self._as_kept(contract).sign) is not None:
                 return signed
+            self._check_in_time(contract)
             authority = self._authority(contract.offer.id.hex())  # the owner may have revoked it while it read
             contract.sign = setup.sign(
                 contract.offer, contract.accept, agreement, self._keystore.contract_secret(contract.number),
@@ -303,13 +407,14 @@ class PartyDesk:
         if any(coin.outpoint in held for coin in party.coins):
             raise CoinsPromisedError
 
-    def complete(self, signed: Sign) -> Transaction:
+    def complete(self, signed: Sign, *, named: str = "") -> Transaction:
         """Check the offering side's signatures, sign our funding inputs last of all, store, and broadcast.
 
-        The same again broadcasts the same again. Raises WrongMandateError, OutsideMandateError, and what
-        ``setup.complete`` raises.
+        The same again broadcasts the same again. named: as in ``sign``. Raises WrongMandateError, OutsideMandateError,
+        and what ``setup.complete`` raises.
         """
         contract = self._countersigned(signed)
+        _check_named(contract, named)
         if contract.funding is None:
             contract.sign = signed
             return self._fund(contract, self._about_to_sign(contract))
@@ -322,7 +427,14 @@ class PartyDesk:
         if contract.role is contract.offer.role:
             raise StepOutOfOrderError(name, "the other side completes what we signed; `btcfi party watch`")
         _check_not_cancelled(contract)
+        if contract.funding is None:
+            self._check_in_time(contract)
         return contract
+
+    def _check_in_time(self, contract: PartyContract) -> None:
+        """Refuse to sign what of a market's deal was not signed in time. Raises LapsedError."""
+        if contract.sign_by is not None and self._clock() >= contract.sign_by:
+            raise LapsedError(f"the deal {contract.order[:16]}", UnixSeconds(contract.sign_by), self._clock())
 
     def _fund(
         self, contract: PartyContract, agreement: Agreement, outside: dict[int, tuple[bytes, ...]] | None = None
@@ -332,6 +444,7 @@ class PartyDesk:
         self._require_signed(contract, agreement, outside)
         with self._store.alone():
             self._as_kept(contract)
+            self._check_in_time(contract)
             authority = self._authority(contract.offer.id.hex())  # as above
             contract.funding = setup.complete(
                 agreement, contract.sign, self.wallet.by_script, authority=authority, outside=outside
@@ -401,7 +514,7 @@ class PartyDesk:
         exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
-            clock=UnixSeconds(int(time.time())),
+            clock=UnixSeconds(int(self._clock())),
         )  # fmt: skip
         return self.owner.authority(situation)
 
@@ -453,15 +566,28 @@ class PartyDesk:
         return Party(key=key, payout_script=self.wallet.script, change_script=self.wallet.script, coins=chosen)
 
     def _check_coins(self, coins: Sequence[Coin]) -> None:
-        # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures
+        # the other side's coins must exist as it says, confirmed: an amount that is wrong would void our signatures.
+        # What waits in the pool must not spend them: it would be mined in the funding's place
         ours = self.wallet.by_script
         for coin, found in zip(
-            coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False), strict=True
+            coins, self._node.unspent_many([coin.outpoint for coin in coins], include_pool=True), strict=True
         ):
-            if found is None or found.output != coin.output or found.confirmations < 1:
-                raise InvalidInputError(f"coin {coin.outpoint}", "is spent, unconfirmed or another", "a confirmed coin")
+            if found is None or found.output != coin.output or not found.is_spendable:
+                problem = "is spent, unconfirmed, immature or another"
+                raise InvalidInputError(f"coin {coin.outpoint}", problem, "a confirmed coin that may be spent")
             if coin.output.script in ours:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
+
+
+def _check_named(contract: PartyContract, named: str) -> None:
+    """Refuse a message of one deal inside another's: it would be of somebody whom this deal is not with."""
+    if named and contract.firm_offer and contract.order != named:
+        raise setup.WrongMessageError("the", f"is of {contract.order[:16]}, and came as one of {named[:16]!a}")
+
+
+def _remember_deal(contract: PartyContract, agreed: Agreed | None) -> None:
+    if agreed is not None:
+        contract.firm_offer, contract.sign_by = agreed.offer.hex(), agreed.sign_by
 
 
 def _check_not_cancelled(contract: PartyContract) -> None:

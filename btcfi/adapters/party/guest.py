@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 from btcfi.contracts.buckets import Payouts
 from btcfi.contracts.payouts import payouts_by
-from btcfi.errors import InvalidInputError, UnreachableError
+from btcfi.errors import BtcfiError, InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionTerms
 from btcfi.units import Hash32, hash32
 from btcfi.vm.machine import FAULTS, MachineFaultError, Stop
@@ -55,6 +55,9 @@ class Guest:
 
     def _another(self, program: Program) -> Guest:
         return Guest(program)
+
+    def begin(self) -> None:
+        """Get ready for a question that will come soon, without waiting."""
 
     def close(self) -> None:
         """End what it has started, if anything."""
@@ -111,6 +114,11 @@ class GuestAside(Guest):
     def _another(self, program: Program) -> Guest:
         return GuestAside(program, warm_seconds=self._warm_seconds)
 
+    def begin(self) -> None:
+        """Start the child, which imports and compiles while we do something else."""
+        if not self.warm:
+            self._child = self._start()
+
     def close(self) -> None:
         """End the child, if there is one, and those of other programs."""
         super().close()
@@ -164,6 +172,14 @@ class GuestAside(Guest):
         return child
 
 
+def guest_here_or_aside(program: Program) -> Guest:
+    """Return the guest in this process where the interpreter is loaded, as in what an embedded cluster forks.
+
+    Elsewhere it is in a child: who mostly waits does not hold a compiler.
+    """
+    return Guest(program) if "btcfi.vm.interpreter" in sys.modules else GuestAside(program)
+
+
 def answer(guest: Guest, question: dict[str, Any]) -> dict[str, Any]:
     """Return what the child says to one question; a fault of the guest or a refused input as its fields."""
     try:
@@ -188,7 +204,10 @@ def serve(guest: Guest, questions: IO[str], answers: IO[str], *, warm_seconds: f
 def main(arguments: Sequence[str]) -> None:
     """Be the child: ``python -m btcfi.adapters.party.guest PROGRAM_HASH SECONDS``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
-    serve(Guest(load_program_by_hash(arguments[0])), sys.stdin, sys.stdout, warm_seconds=float(arguments[1]))
+    guest = Guest(load_program_by_hash(arguments[0]))
+    with contextlib.suppress(BtcfiError):  # the first run loads the compiler's work, two seconds: before it is asked
+        guest.outputs([bytes(4)])
+    serve(guest, sys.stdin, sys.stdout, warm_seconds=float(arguments[1]))
 
 
 if __name__ == "__main__":

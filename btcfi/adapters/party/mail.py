@@ -1,10 +1,10 @@
 """A party that answers by itself: messages come into one folder, answers go into another, the chain is watched.
 
 What it agrees to is its owner's word: the mandate, always; and inside it orders, which it offers, and bids, a folder of
-terms that it accepts, each once and only when an offer says exactly the same, announcements included. Where the mandate
-says ``unbidden``, everything inside its bounds is agreed to, also what the service or the other side proposes. Every
-file is handled once: then it lies in ``done``, or in ``refused`` beside a line that says why. What may succeed later
-stays where it is.
+terms that it accepts, each once and only when an offer says exactly the same, announcements included. What was signed
+for a market, an offer or a take, is such a word too (``market_deals``). Where the mandate says ``unbidden``, everything
+inside its bounds is agreed to, also what the service or the other side proposes. Every file is handled once: then it
+lies in ``done``, or in ``refused`` beside a line that says why. What may succeed later stays where it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -29,13 +29,17 @@ from btcfi.adapters.files import (
     write_private,
 )
 from btcfi.adapters.party.desk import PartyDesk
+from btcfi.adapters.party.market_deals import Agreed, MarketDeals
+from btcfi.adapters.party.membership import JOIN
 from btcfi.adapters.party.watching import Report, encode_reports
 from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.messages import (
     MAX_MESSAGE_BYTES,
+    ContractTerms,
     Offer,
     Order,
+    Role,
     decode_accept,
     decode_attestation,
     decode_close_answer,
@@ -55,6 +59,8 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
+from btcfi.market import closing
+from btcfi.market.part import WHERE
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
@@ -92,10 +98,16 @@ class PartyMail:
     """One desk with its inbox, its outbox, and its owner's orders and bids."""
 
     def __init__(
-        self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path | None = None, bids: Path | None = None
+        self, desk: PartyDesk, *, inbox: Path, outbox: Path, orders: Path | None = None, bids: Path | None = None,
+        deals: MarketDeals | None = None, handled: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        """Take the folders. orders, bids: None where the mandate is all that the owner says."""
+        """Take the folders. orders, bids: None where the mandate is all that the owner says.
+
+        deals: at the market that the party has joined. handled: called after each message that was.
+        """
         self._desk, self._inbox, self._outbox, self._bids = desk, inbox, outbox, bids
+        self._deals, self._handled = deals, handled
+        self._let_go_at = 0.0
         self._sources = [inbox] if orders is None else [orders, inbox]
         self._learned = 0
         self._unanswered: deque[Path] = deque()
@@ -117,6 +129,10 @@ class PartyMail:
             "btcfi/close-answer": self._close_answer,
             "btcfi/proposal": self._proposal,
             "btcfi/close-proposal": self._close_proposal,
+            "btcfi/close-offer": self._close_offer,
+            "btcfi/close-go": self._close_go,
+            "btcfi/close-done": self._close_done,
+            "btcfi/close-over": self._close_over,
             "btcfi/attestation": self._attestation,
             "btcfi/withdrawal": self._withdrawal,
         }
@@ -137,6 +153,10 @@ class PartyMail:
                 self._unanswered.extend(self._waiting_in(folder))
         while self._unanswered and monotonic() < until:
             handled += self._handle_apart(self._unanswered.popleft())
+            self._handled()
+        if self._outbox_waits():
+            self._handled()  # our owner's own commands put letters there, too
+        self._let_go_lapsed()
         here = (height, self._learned)
         if here != self._walked or monotonic() >= self._look_again:
             reports = self._desk.watch()
@@ -145,6 +165,19 @@ class PartyMail:
             contested = any(report.action in _CONTESTED or report.status is None for report in reports)
             self._look_again = monotonic() + LOOK_AGAIN_SECONDS if contested else inf
         return handled
+
+    def _outbox_waits(self) -> bool:
+        with suppress(OSError), real_folder(self._outbox):
+            return any(path.name != STATUS_FILE for path in self._outbox.glob("[!.]*.json"))
+        return False
+
+    def _let_go_lapsed(self) -> None:
+        """Free what a deal that came to nothing holds: a service that never says so must not hold our coins."""
+        if self._deals is not None and monotonic() >= self._let_go_at:
+            for name in self._desk.let_go_lapsed():
+                log.info("contract %s came to nothing in its time; its coins are free", name[:16])
+                self._walked = None  # what was signed goes home by the watch, which waits for no block
+            self._let_go_at = monotonic() + LOOK_AGAIN_SECONDS
 
     def _waiting_in(self, folder: Path) -> list[Path]:
         """Return the messages of a folder; none, and say why, where it or a room of it is a link or no folder."""
@@ -246,7 +279,10 @@ class PartyMail:
         offer = decode_offer(message)
         self._check_not_withdrawn(name)
         accepted = self._desk.accepted(offer)
-        if accepted is None:
+        if accepted is None and WHERE in message:
+            agreed = self._agreed(message, offer.terms, offer.role.other, name)
+            accepted = self._desk.accept(offer, None, bid=name, agreed=agreed)
+        elif accepted is None:
             found = self._bid(offer, name)
             if found is None:
                 self._needs_no_bid("offer", "terms and announcements of one of our bids")
@@ -275,13 +311,26 @@ class PartyMail:
         """Offer what the service proposes, where our owner has said that what is inside the mandate needs no order."""
         proposal = decode_proposal(message)
         self._check_not_withdrawn(name)
-        self._needs_no_bid("proposal", "an order of our own")
-        return "offer", encode_offer(self._desk.offer(proposal.terms, proposal.role, order=name))
+        agreed = None
+        if WHERE in message and name not in self._desk.orders():
+            agreed = self._agreed(message, proposal.terms, proposal.role, name)
+        elif WHERE not in message:
+            self._needs_no_bid("proposal", "an order of our own")
+        return "offer", encode_offer(self._desk.offer(proposal.terms, proposal.role, order=name, agreed=agreed))
 
-    def _check_not_withdrawn(self, name: str) -> None:
-        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first."""
+    def _agreed(self, message: Any, terms: ContractTerms, role: Role, name: str) -> Agreed:  # noqa: ANN401 - JSON
+        """Return the deal that a message's market part makes, where our own signed word is half of it."""
+        if self._deals is None:
+            raise InvalidInputError(WHERE, "of a market that we have not joined", JOIN)
+        return self._deals.agree(message[WHERE], terms=terms, role=role, name=name)
+
+    def _check_not_withdrawn(self, name: str, *, rooms: Sequence[str] = ("", *_ROOMS)) -> None:
+        """Refuse what belongs to a sale that the service has taken back, whichever of the two is read first.
+
+        rooms: of the inbox in which its withdrawal lies; once that was handled, a contract says so itself.
+        """
         withdrawal = f"{name}.withdrawal.json"
-        if any((self._inbox / room / withdrawal).exists() for room in ("", *_ROOMS)):
+        if any((self._inbox / room / withdrawal).exists() for room in rooms):
             raise SaleWithdrawnError(name)
 
     def _withdrawal(self, message: Any, name: str) -> None:  # noqa: ANN401 - JSON
@@ -298,11 +347,13 @@ class PartyMail:
         )
         return "close-request", encode_close_request(request)
 
-    def _accept(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
-        return "sign", encode_sign(self._desk.sign(decode_accept(message)))
+    def _accept(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name, rooms=("",))
+        return "sign", encode_sign(self._desk.sign(decode_accept(message), named=name))
 
-    def _sign(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
-        return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message)))
+    def _sign(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        self._check_not_withdrawn(name, rooms=("",))
+        return "funded", _broadcast("btcfi/funded", self._desk.complete(decode_sign(message), named=name))
 
     def _close_request(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
         request = decode_close_request(message)
@@ -319,6 +370,21 @@ class PartyMail:
 
     def _close_answer(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
         return "closed", _broadcast("btcfi/closed", self._desk.finish_close(decode_close_answer(message)))
+
+    def _close_offer(self, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Answer an offer to close that our owner has agreed to; until then, or until it lapses, it waits."""
+        take = self._desk.closes.offered(closing.decode_offer(message), closing.option_of(name))
+        return closing.TAKE, closing.encode_take(take)
+
+    def _close_go(self, message: Any, _: str) -> _Answer:  # noqa: ANN401 - JSON
+        return closing.LAST, closing.encode_last(self._desk.closes.go(closing.decode_go(message)))
+
+    def _close_done(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.done(closing.decode_done(message))
+        self._walked = None  # it is watched from now on
+
+    def _close_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.closes.over(closing.decode_over(message))
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))

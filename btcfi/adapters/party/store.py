@@ -115,6 +115,10 @@ class PartyContract:
     """Closes that this party has signed."""
     order: str = ""
     """Which order or bid of the owner's this contract answers: one that is read twice is answered once."""
+    firm_offer: str = ""
+    """Id of the market's offer that it is a take of, as hex; empty where no market made it."""
+    sign_by: int | None = None
+    """From this second of our own clock on nothing of it is signed that was not signed before. None: no such time."""
     policy: SetupPolicy | None = None
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
     buckets: Sequence[Bucket] | None = None
@@ -161,6 +165,16 @@ class PartyCoins:
     """Named in a message or a transaction of ours: never offered twice."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """A payment out of the wallet, as it was sent: who is paid is its first output, the change the second."""
+
+    transaction: Transaction
+    fee: Sats
+    replaces: tuple[Txid, ...] = ()
+    """Those before it, of the same coins and less fee, the first one first."""
+
+
 class PartyStore:
     """Reads and writes one party's folder."""
 
@@ -171,6 +185,7 @@ class PartyStore:
         self._coins = folder / "coins.json"
         self._counter = folder / "next-contract-key"
         self._evidence = folder / "attestations"
+        self._payments = folder / "payments"
         self._loaded: dict[str, PartyContract] = {}
         """As last read or written; read again once another process has written: its owner's commands, beside ours."""
         self._attested: dict[tuple[Hash32, bytes], Attestation] | None = None
@@ -319,6 +334,8 @@ class PartyStore:
             "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
             "order": contract.order,
+            "firm_offer": contract.firm_offer,
+            "sign_by": contract.sign_by,
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
@@ -329,6 +346,38 @@ class PartyStore:
             contract.seen = self._seen(name)
         self._loaded[name] = replace(contract)
         return name
+
+    # ---- payments
+
+    def payments(self) -> list[Payment]:
+        """Return every payment that was made out of the wallet. Raises InvalidInputError for a file that is none.
+
+        Not one is left out: its coins would be spent a second time.
+        """
+        found = []
+        for path in sorted(self._payments.glob("*.json")):
+            with suppress(NotFoundError):  # dropped meanwhile
+                stored = read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="payment")
+                found.append(_PAYMENT.read(stored, path.name))
+        return found
+
+    def save_payment(self, payment: Payment) -> None:
+        """Write a payment: from here on its coins are no contract's."""
+        stored = {
+            "transaction": _hex(payment.transaction),
+            "fee_sats": payment.fee,
+            "replaces": [display_txid(txid) for txid in payment.replaces],
+        }
+        make_private(self._payments)
+        write_private(self._payment_path(payment), json.dumps(stored).encode())
+
+    def drop_payment(self, payment: Payment) -> None:
+        """Forget a payment that no node has taken."""
+        self._payment_path(payment).unlink(missing_ok=True)
+        sync_directory(self._payments)
+
+    def _payment_path(self, payment: Payment) -> Path:
+        return self._payments / f"{display_txid(payment.transaction.txid)}.json"
 
     # ---- coins
 
@@ -470,6 +519,8 @@ _CONTRACT: Final = record(
         "funded",
         "asked_at",
         "asked_knowing",
+        "firm_offer",
+        "sign_by",
         "seen",
     ),
     seen=Rule(lambda _: None, "nothing"),
@@ -484,11 +535,15 @@ _CONTRACT: Final = record(
     cancelled=optional(_TRANSACTION),
     watch=optional(_WATCH),
     fund_by=optional(WHOLE),
+    sign_by=optional(WHOLE),
     closing=optional(Rule(decode_close_request, "a close request")),
     asked_at=optional(WHOLE),
     closes=listed(_TXID),
     buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
 )
+
+
+_PAYMENT: Final = record(Payment, transaction=_TRANSACTION, fee=("fee_sats", _SATS), replaces=listed(_TXID))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

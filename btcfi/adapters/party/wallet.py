@@ -82,7 +82,7 @@ class PartyWallet:
         return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
 
     def held_back(self, coins: PartyCoins) -> set[OutPoint]:
-        """Return the outpoints that are not to be spent: our coins that contracts name, and what is reserved.
+        """Return the outpoints that are not to be spent: our coins that contracts or payments name, and the reserved.
 
         A contract names them in whatever state it is, but withdrawn; the coin of its children is free again once it has
         ended.
@@ -92,7 +92,8 @@ class PartyWallet:
             named |= {coin.outpoint for coin in contract.named}
             used = {outpoint for one in contract.children if (outpoint := coin_of(one)) is not None}
             (idle if contract.ended else paying).update(used)
-        return named | paying | (coins.reserved - idle)
+        sent = {txin.outpoint for one in self._store.payments() for txin in one.transaction.inputs}
+        return named | paying | sent | (coins.reserved - idle)
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""

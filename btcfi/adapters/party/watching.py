@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from btcfi.adapters.chain.node import Block, InputsSpentError, Node, TxRejectedError
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.agreements import Agreements
+from btcfi.adapters.party.close_yes import signed_close
 from btcfi.adapters.party.settling import Settler
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.bitcoin.transaction import Transaction
+from btcfi.bitcoin.transaction import OutPoint, Transaction
 from btcfi.contracts import watch
-from btcfi.contracts.messages import Role
+from btcfi.contracts.messages import Accept, Role
 from btcfi.contracts.settle import CompletedCet, TooFewAttestationsError, complete_cet
-from btcfi.contracts.setup import Agreement
 from btcfi.contracts.watch import Action, ChainMovedError, ContractStatus
 from btcfi.errors import BtcfiError, NotHeldError, UnreachableError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import AlreadyAttestedError, Attestation, WrongAttestationError, check_attestation
-from btcfi.units import Hash32, Height
+from btcfi.units import Hash32, Height, Txid
 
 log = logging.getLogger(__name__)
+
+_OPEN: Final = (ContractStatus.FUNDING, ContractStatus.ACTIVE)
+"""Where the collateral lies in a block, unspent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,23 @@ class _Seen:
         return self._blocks[name]
 
 
+@dataclass(kw_only=True)
+class _Looks:
+    """What of a contract's agreement a look at the chain needs, small enough to be kept for every contract."""
+
+    accept: Accept | None = field(repr=False)
+    """By which it was computed."""
+    funding: OutPoint
+    contributions: tuple[OutPoint, ...]
+    expected: tuple[tuple[tuple[Hash32, bytes], Announcement], ...]
+    """What it is settled by: event and oracle, and what that has announced."""
+    threshold: int
+    expiry_height: Height
+    refund_height: Height
+    cets: frozenset[Txid] | None = None
+    """Of every payout, once somebody has spent the funding."""
+
+
 class Watcher:
     """One party's watch over its contracts: it signs refunds, children of its settlements and what takes coins home."""
 
@@ -91,6 +111,7 @@ class Watcher:
         self._store, self._node, self._take_home = store, node, take_home
         self._agreements = agreements
         self._settler = Settler(store, keystore, node, wallet, agreements, fees=fees)
+        self._looks: dict[str, _Looks] = {}
         self._done: set[str] = set()
         self._checked: dict[tuple[Attestation, Announcement], bool] = {}
         """Of what lies in our folder: whether it is genuine."""
@@ -200,6 +221,7 @@ class Watcher:
                     report = self._unwatched(name, contract, view, f"not watched this time: {type(e).__name__}: {e}")
                 reports.append(report)
                 if report.action is Action.DONE and report.tip - self._settled_at(contract) > watch.REMEMBERED_BLOCKS:
+                    self._looks.pop(name, None)
                     self._done.add(name)  # deeper than any reorganisation that we follow
         return reports
 
@@ -217,32 +239,31 @@ class Watcher:
         )
 
     def _watch_one(self, name: str, contract: PartyContract, view: _Seen) -> Report:
-        agreement = self._agreements.of(contract)
-        plan = agreement.plan
-        contributions = [txin.outpoint for txin in agreement.funding.transaction.inputs]
+        looks = self._looks_of(name, contract)
+        contributions = looks.contributions
         state = contract.watch or watch.start(view, view.block_count())
-        step = watch.advance(state, view, [plan.funding, *contributions])
+        step = watch.advance(state, view, [looks.funding, *contributions])
         contract.watch = step.state
-        contract.funded = contract.funded or step.state.created(plan.funding) is not None
+        contract.funded = contract.funded or step.state.created(looks.funding) is not None
         kept = self._store.attestations()
-        known = [(kept.get((one.event.id, one.oracle_key)), one) for one in plan.announcements]
+        known = [(kept.get(named), one) for named, one in looks.expected]
         relevant = [said for said, announced in known if said is not None and self._is_of(said, announced)]
-        cet = self._completed(agreement, contract, relevant)
+        cet = self._completed(looks, contract, relevant)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
         spenders |= {*contract.closes, *(one.transaction.txid for one in contract.refunds)}
         funded = step.state.spend_of(contributions[0])
-        if contract.funding is None and funded is not None and funded.transaction.txid == plan.funding.txid:
+        if contract.funding is None and funded is not None and funded.transaction.txid == looks.funding.txid:
             contract.funding = funded.transaction  # the other side completed it: a reorganisation may take it back
-        spend = step.state.spend_of(plan.funding)
+        spend = step.state.spend_of(looks.funding)
         if spend is not None and spend.transaction.txid not in spenders:
             # the other side may have settled: any CET of the plan is ours, too
-            spenders |= {plan.transaction(bucket).txid for bucket in range(len(plan.buckets))}
-        status = watch.contract_status(step.state, plan.funding, contributions=contributions, spenders=spenders)
+            spenders |= self._cets_of(looks, contract)
+        status = watch.contract_status(step.state, looks.funding, contributions=contributions, spenders=spenders)
         action = watch.next_action(
             status,
             tip=step.state.tip,
-            expiry_height=plan.contract.expiry_height,
-            refund_height=plan.contract.refund_height,
+            expiry_height=looks.expiry_height,
+            refund_height=looks.refund_height,
             attested=cet is not None,
             seller=contract.role is Role.SELLER,
         )
@@ -250,12 +271,34 @@ class Watcher:
             action = Action.WAIT
         if action is Action.BROADCAST_FUNDING and self._late(contract, attested=bool(relevant)):
             note = self._withdraw(name, contract)
+        elif action is Action.WAIT and status in _OPEN and contract.closes:
+            note = self._send_close(contract)
         else:
-            note = self._act(action, contract, agreement, cet, step.state.tip)
+            note = self._act(action, contract, cet, step.state.tip)
         if (step.state.spends, step.state.creations) != (state.spends, state.creations):
             self._store.save(contract)
         self._store.keep_in_mind(contract)  # new blocks alone are read again after a restart
         return Report(name=name, role=contract.role, status=status, tip=step.state.tip, action=action, note=note)
+
+    def _looks_of(self, name: str, contract: PartyContract) -> _Looks:
+        """Return where a contract is looked for, worked out once: its agreement is a megabyte, and a block is soon."""
+        known = self._looks.get(name)
+        if known is None or known.accept is not contract.accept:
+            agreement = self._agreements.of(contract)
+            plan = agreement.plan
+            known = self._looks[name] = _Looks(
+                accept=contract.accept, funding=plan.funding, threshold=plan.threshold,
+                expected=tuple(((one.event.id, one.oracle_key), one) for one in plan.announcements),
+                contributions=tuple(txin.outpoint for txin in agreement.funding.transaction.inputs),
+                expiry_height=plan.contract.expiry_height, refund_height=plan.contract.refund_height,
+            )  # fmt: skip
+        return known
+
+    def _cets_of(self, looks: _Looks, contract: PartyContract) -> frozenset[Txid]:
+        if looks.cets is None:
+            plan = self._agreements.of(contract).plan
+            looks.cets = frozenset(plan.transaction(bucket).txid for bucket in range(len(plan.buckets)))
+        return looks.cets
 
     def _late(self, contract: PartyContract, *, attested: bool) -> bool:
         """Return whether a contract that no block ever funded is not to be funded any more.
@@ -275,35 +318,46 @@ class Watcher:
             return f"not funded in time, and its coins are not home: {e}"
         return "not funded in time: its coins go home"
 
-    def _act(
-        self, action: Action, contract: PartyContract, agreement: Agreement, cet: CompletedCet | None, tip: Height
-    ) -> str:  # fmt: skip
+    def _act(self, action: Action, contract: PartyContract, cet: CompletedCet | None, tip: Height) -> str:
         try:
             if action is Action.BROADCAST_FUNDING and (ours := contract.cancelled or contract.funding) is not None:
                 self._node.send(ours)
             elif action is Action.SETTLE and cet is not None:
-                return self._settler.settle(contract, agreement, cet, tip=tip)
+                return self._settler.settle(contract, self._agreements.of(contract), cet, tip=tip)
             elif action is Action.REFUND:
-                return self._settler.refund(contract, agreement, tip=tip)
+                return self._settler.refund(contract, self._agreements.of(contract), tip=tip)
         except InputsSpentError as e:
             return f"somebody else spent it: {e.reason}"
         except TxRejectedError as e:
             return e.reason
         return ""
 
+    def _send_close(self, contract: PartyContract) -> str:
+        """Send a close that both have signed and no block holds: who was to send it may be away, or keep it back."""
+        made = contract.settlement
+        if made is None or made.txid not in contract.closes:
+            made = signed_close(self._store, contract)
+        try:
+            if made is not None:
+                self._node.send(made)
+        except TxRejectedError as e:
+            return e.reason
+        return ""
+
     def _completed(
-        self, agreement: Agreement, contract: PartyContract, attestations: Sequence[Attestation]
-    ) -> CompletedCet | None:
+        self, looks: _Looks, contract: PartyContract, attestations: Sequence[Attestation]
+    ) -> CompletedCet | None:  # fmt: skip
         if contract.accept is None or contract.sign is None:
             return None
-        if len(attestations) < agreement.plan.threshold:
+        if len(attestations) < looks.threshold:
             return None
+        plan = self._agreements.of(contract).plan
         parts = {
             contract.offer.role.other.value: contract.accept.presignatures,
             contract.offer.role.value: contract.sign.presignatures,
         }
         try:
-            return complete_cet(agreement.plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
+            return complete_cet(plan, buyer=parts["buyer"], seller=parts["seller"], attestations=attestations)
         except TooFewAttestationsError as e:  # oracles that contradict each other settle nothing, and stop no refund
             log.info("%s: %s", contract.offer.id.hex()[:16], e)
             return None

@@ -16,6 +16,7 @@ import grpc
 from btcfi.adapters.store.options import views
 from btcfi.adapters.store.options.asking import ask_settlement
 from btcfi.adapters.store.options.options import find_option
+from btcfi.adapters.store.options.views import Sight
 from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
 from btcfi.surfaces.addresses import who_calls
@@ -113,7 +114,9 @@ class SettlementEngine(settlement_pb2_grpc.SettlementEngineServicer):
     def _proof(self, raw_id: bytes, _caller: str) -> pb.BitVMXProof:
         option_id = _option_id(raw_id)
         with self._store.reading() as session:
-            find_option(session, option_id)
+            if not Sight().sees(find_option(session, option_id)):
+                # no door shows what a take made to who is no side of it, and here nobody signs as an account
+                raise NotFoundError("option", option_id, "a signed GET /api/v1/settlements/ID/proof has it")
             settlement = views.settlement_of(session, option_id)
             blob = views.proof_file(session, settlement) if settlement is not None else None
         if blob is None:

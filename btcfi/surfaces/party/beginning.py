@@ -25,7 +25,9 @@ from btcfi.vm.program import hashes_of
 
 SIMULATION: Final = "simulation"
 
-_NEXT: Final = "party mandate new, then party mandate sign: until there is a mandate, nothing is signed"
+_NEXT: Final = (
+    "`btcfi party join` at a market; then a mandate, `btcfi party mandate new`: until there is one, nothing is signed"
+)
 
 Oracles = Annotated[
     list[str] | None, typer.Option("--oracle", help="An oracle's key, 64 hex digits, as you got it from it; repeat.")

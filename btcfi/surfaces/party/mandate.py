@@ -108,7 +108,10 @@ def new(
     fixings = _fixings(fixing or [], [one.event.fixing for one in announced])
     draft = simulation_mandate(**common) if like else careful_mandate(**common, roles=roles, fixings=fixings)
     _write_draft(out, encode_mandate(draft))
-    say({"draft": out, "number": draft.number, "next": f"read it, then party mandate sign {out}"}, quiet=out == "-")
+    say(
+        {"draft": out, "number": draft.number, "next": f"read it, then btcfi party mandate sign {out}"},
+        quiet=out == "-",
+    )
 
 
 @command(of=mandates)
@@ -203,7 +206,7 @@ def rotate(*, identity_passphrase_file: IdentityPassphrase = None, side: Side) -
     say({
         "identity": key.hex(),
         "before": None if kept is None else f"{kept} (remove it once you need it no more)",
-        "next": "party mandate new, then party mandate sign: until then nothing is signed",
+        "next": "btcfi party mandate new, then btcfi party mandate sign: until then nothing is signed",
     })  # fmt: skip
 
 

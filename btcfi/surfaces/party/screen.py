@@ -72,7 +72,7 @@ def contract_screen(summary: Summary) -> str:
     option = decode_terms(summary.option)
     wait = (summary.refund_height - summary.expiry_height) * SECONDS_PER_BLOCK
     seller = summary.role is Role.SELLER
-    return _screen(f"You are about to sign a contract as its {summary.role.value}.", {
+    return rows_screen(f"You are about to sign a contract as its {summary.role.value}.", {
         "option": _option_line(option),
         "expiry": f"{_when(summary.expiry)} by {summary.feed}, settled after block {summary.expiry_height:,}",
         "settled at": fixing_in_words(summary.fixing, summary.expiry, summary.rounding),
@@ -98,7 +98,7 @@ def close_screen(summary: CloseSummary) -> str:
     """Return what a side reads before it signs a close."""
     why = "as the guest computes it" if summary.computed else "as the two of you say; nothing computes it"
     ours = summary.seller if summary.role is Role.SELLER else summary.buyer
-    return _screen(f"You are about to close a contract as its {summary.role.value}, before its end.", {
+    return rows_screen(f"You are about to close a contract as its {summary.role.value}, before its end.", {
         "payout": f"{_amount(summary.asked)}, {why}",
         "the chain pays buyer": _amount(summary.buyer),
         "the chain pays seller": _amount(summary.seller),
@@ -118,7 +118,7 @@ def mandate_screen(mandate: Mapping[str, object], before: SignedMandate | None) 
         if name in known and known[name] != mandate[name]:
             rows[name] += f"   (was {_field(name, known[name])})"
     changed = "none is in force" if before is None else f"number {before.mandate.number} is in force"
-    return _screen(f"What you let your software sign ({changed}).", rows)
+    return rows_screen(f"What you let your software sign ({changed}).", rows)
 
 
 def _said(mandate: Mapping[str, object]) -> dict[str, object]:
@@ -128,7 +128,8 @@ def _said(mandate: Mapping[str, object]) -> dict[str, object]:
     return {"fixings": [], **lacking, **mandate}
 
 
-def _screen(title: str, rows: Mapping[str, str]) -> str:
+def rows_screen(title: str, rows: Mapping[str, str]) -> str:
+    """Return a title, and under it what each name says."""
     return "\n".join([title, *(f"  {name:<{_WIDTH}} {value}" for name, value in rows.items())])
 
 
@@ -139,7 +140,7 @@ def _field(name: str, value: object) -> str:
         return "any"
     if isinstance(value, list):
         bounds = [one for one in value if isinstance(one, int)]
-        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else _listed(list(map(str, value)))
+        return f"{bounds[0]:,} to {bounds[1]:,}" if bounds else in_lines(list(map(str, value)))
     if name.endswith("_unix") and isinstance(value, int):
         return _when(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -153,12 +154,12 @@ def _option_line(option: OptionTerms) -> str:
 
 
 def _oracles(summary: Summary) -> str:
-    return _listed(
+    return in_lines(
         [f"{summary.threshold} of {len(summary.oracles)} must agree:", *(one.hex() for one in summary.oracles)]
     )
 
 
-def _listed(words: list[str]) -> str:
+def in_lines(words: list[str]) -> str:
     """Return words in one line, and keys and hashes each in a line of its own."""
     return f"\n{'':<{_WIDTH + 3}}".join(words) if any(len(word) > _WIDTH for word in words) else ", ".join(words)
 

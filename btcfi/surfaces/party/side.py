@@ -22,7 +22,7 @@ from btcfi.adapters.files import (
     replace_named,
     write_private,
 )
-from btcfi.adapters.keystore import open_keystore
+from btcfi.adapters.keystore import Keystore, open_keystore
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
@@ -149,16 +149,24 @@ class Side:
         """Return a connection to the party's node."""
         return Node(self.node, NODE_TIMEOUT, cookie_file=self.cookie_file)
 
-    def desk(self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None) -> PartyDesk:
+    def opened(self) -> Keystore:
+        """Return the party's keystore, opened with the passphrase."""
+        return open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+
+    def desk(
+        self, *, guest: Guest | None = None, show: Callable[[Shown], None] = lambda _: None,
+        keystore: Keystore | None = None,
+    ) -> PartyDesk:  # fmt: skip
         """Return the party's desk, its keystore opened with the passphrase.
 
-        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising.
+        guest: who runs it; default, we do. show: sees what is about to be signed, and refuses by raising. keystore:
+        opened already.
         """
         if self.min_refund_delay is not None:
             typer.echo(
                 "btcfi party: --min-refund-delay does nothing: the mandate says it, refund_delay_blocks", err=True
             )
-        keystore = open_keystore(self.store.keystore_path, passphrase_of(self.passphrase_file))
+        keystore = keystore or self.opened()
         guest = guest or Guest(load_program(PROGRAM))
         return PartyDesk(self.store, keystore, self.chain(), guest, fees=FeeRule(), show=show)
 
@@ -206,7 +214,10 @@ def passphrase_of(path: Path | None, *, confirm: bool = False) -> str:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
     if not path.exists():
         raise NotFoundError("passphrase file", str(path), "its first line is the passphrase")
-    lines = path.read_text().splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as e:
+        raise InvalidInputError("passphrase file", f"{path} is not UTF-8", "a text file, the passphrase first") from e
     return lines[0] if lines else ""
 
 
@@ -283,7 +294,7 @@ def _http(method: str, url: str, body: bytes | None = None) -> bytes:
             method, url, content=body, headers={"Content-Type": "application/json"}, timeout=HTTP_TIMEOUT
         )
         answer.raise_for_status()
-    except httpx.HTTPError as e:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
         raise UnreachableError("counterparty", url, str(e) or type(e).__name__, "check the URL or use files") from e
     return answer.content
 

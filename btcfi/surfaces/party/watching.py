@@ -6,14 +6,19 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.desk import PartyDesk
-from btcfi.adapters.party.guest import GuestAside
+from btcfi.adapters.party.guest import guest_here_or_aside
+from btcfi.adapters.party.market_deals import MarketDeals
+from btcfi.adapters.party.market_ledger import MARKET_FOLDER, MarketLedger
+from btcfi.adapters.party.membership import Membership, joined, require_joined
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.adapters.party.watching import encode_reports
 from btcfi.contracts.mandate import WrongMandateError
@@ -33,6 +38,11 @@ from btcfi.surfaces.party.side import (
 )
 from btcfi.units import display_txid
 from btcfi.vm.program import load_program
+
+if TYPE_CHECKING:
+    from btcfi.adapters.chain.node import Node
+    from btcfi.adapters.party.mail import PartyMail
+    from btcfi.adapters.party.postman import Postman
 
 _MESSAGES: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "offer": encode_offer, "accept": encode_accept, "sign": encode_sign,
@@ -106,8 +116,20 @@ def watch(
 @command("run")
 def serve(
     *,
-    inbox: Annotated[Path, typer.Option("--inbox", help="Folder of the other side's messages and of attestations.")],
-    outbox: Annotated[Path, typer.Option("--outbox", help="Folder of your answers, and of status.json.")],
+    desk: Annotated[
+        str, typer.Option("--desk", help="URL of the desk that you have joined, where it is another by now.")
+    ] = "",
+    inbox: Annotated[
+        Path | None,
+        typer.Option(
+            "--inbox",
+            help="Folder of the other side's messages and of attestations. "
+            "Default: letters of the desk that you have joined.",
+        ),
+    ] = None,
+    outbox: Annotated[
+        Path | None, typer.Option("--outbox", help="Folder of your answers, and of status.json; with --inbox.")
+    ] = None,
     orders: Annotated[
         Path | None, typer.Option("--orders", help="Folder of your orders: each becomes one offer.")
     ] = None,
@@ -117,32 +139,89 @@ def serve(
 ) -> None:
     """Answer messages and watch until SIGTERM: your orders are offered, offers that equal a bid of yours accepted.
 
-    What needs neither is what your mandate says; without both folders it is all that you say.
+    Messages are letters of the desk that you have joined, or files of two folders. Your offers and takes at its market
+    are signed as you made them. What needs neither is what your mandate says; else it is all that you say.
     """
     with side.store.answering():
-        _answer(inbox=inbox, outbox=outbox, orders=orders, bids=bids, every=every, side=side)
+        _answer(desk=desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids, every=every, side=side)
 
 
-def _answer(*, inbox: Path, outbox: Path, orders: Path | None, bids: Path | None, every: float, side: Side) -> None:
+def _answer(
+    *, desk: str, inbox: Path | None, outbox: Path | None, orders: Path | None, bids: Path | None, every: float,
+    side: Side,
+) -> None:  # fmt: skip
     from btcfi.adapters.party.mail import PartyMail  # noqa: PLC0415 - only this command needs it
 
-    stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    chain = side.chain()
-    desk = side.desk(guest=GuestAside(load_program(PROGRAM)), show=log_line)
-    _check_authority(desk, side.store)
-    mail = PartyMail(desk, inbox=inbox, outbox=outbox, orders=orders, bids=bids)
-    typer.echo(json.dumps({"running": str(side.folder)}))
+    stopping, woken = _until_a_signal()
+    chain, keystore = side.chain(), side.opened()
+    ours = side.desk(guest=guest_here_or_aside(load_program(PROGRAM)), show=log_line, keystore=keystore)
+    _check_authority(ours, side.store)
+    member = joined(side.folder, keystore)
+    deals = None if member is None else MarketDeals(member, MarketLedger(side.folder / MARKET_FOLDER))
+    folders = _folders(inbox, outbox, side)
+    postman = None
+    if inbox is None:
+        member = require_joined(side.folder, keystore)
+        postman = postman_of(replace(member, url=desk or member.url), keystore, *folders, arrived=woken)
+    mail = PartyMail(
+        ours, inbox=folders[0], outbox=folders[1], orders=orders, bids=bids, deals=deals,
+        handled=(lambda: None) if postman is None else postman.handled.set,
+    )  # fmt: skip
+    if postman is not None:
+        postman.start()
+    typer.echo(json.dumps({"running": str(side.folder)} | ({} if postman is None else {"desk": postman.url})))
     sys.stdout.flush()
     while not stopping.is_set():
-        try:
-            busy = mail.round(chain.block_count())
-        except (BtcfiError, OSError) as e:  # a full disk too: a party that ends watches no contract
-            sys.stderr.write(f"btcfi party: {e}\n")
-            busy = 0
-        if not busy:
-            stopping.wait(every)
+        woken.clear()
+        if not _round(mail, chain) and not stopping.is_set():
+            woken.wait(every)
+    if postman is not None:
+        postman.stop()
+
+
+def _until_a_signal() -> tuple[Event, Event]:
+    """Return what SIGTERM sets: that we end, and that whoever waits wakes."""
+    stopping, woken = Event(), Event()
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        woken.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping, woken
+
+
+def _folders(inbox: Path | None, outbox: Path | None, side: Side) -> tuple[Path, Path]:
+    """Return the folders of messages: those that are named, or our own for letters. Raises InvalidInputError."""
+    if inbox is not None and outbox is not None:
+        return inbox, outbox
+    if inbox is not None or outbox is not None:
+        missing = "--inbox" if inbox is None else "--outbox"
+        raise InvalidInputError(missing, "is missing", "both folders; or neither, for letters of a desk")
+    return side.folder / "mail" / "inbox", side.folder / "mail" / "outbox"
+
+
+def _round(mail: PartyMail, chain: Node) -> int:
+    try:
+        return mail.round(chain.block_count())
+    except (BtcfiError, OSError) as e:  # a full disk too: a party that ends watches no contract
+        sys.stderr.write(f"btcfi party: {e}\n")
+        return 0
+
+
+def postman_of(member: Membership, keystore: Keystore, inbox: Path, outbox: Path, *, arrived: Event) -> Postman:
+    """Return the postman of a party, on two connections of its own to the desk. arrived: set when a letter came."""
+    from btcfi.adapters.party.postman import Postman  # noqa: PLC0415 - httpx; who carries files needs none
+    from btcfi.adapters.signed_http import SignedHttp  # noqa: PLC0415 - as above
+
+    fetching, sending = (
+        SignedHttp(member.url, member.identity, keystore.request_secret(), member.desk, attempts=2) for _ in range(2)
+    )
+    return Postman(
+        fetching, sending, member=member, keystore=keystore, inbox=inbox, outbox=outbox, arrived=arrived,
+        say=lambda text: sys.stderr.write(f"btcfi party: {text}\n"),
+    )  # fmt: skip
 
 
 def _check_authority(desk: PartyDesk, store: PartyStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,17 +12,21 @@ from typing import Any, Final
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
-from btcfi.errors import BtcfiError
+from btcfi.documents import printable
+from btcfi.errors import BtcfiError, InvalidInputError
+from btcfi.options.order import refuse_twice
 from btcfi.surfaces.addresses import who_counts
 from btcfi.surfaces.api_keys import raise_without
-from btcfi.surfaces.rest.auth import ROLE, Caller, Gate
+from btcfi.surfaces.rest.auth import ROLE, SIGNERS, Caller, Gate, Unproven
 from btcfi.surfaces.rest.bodies import Bodies, GoneError, Message, Receive, Send, bodiless, given, has_body, header
 from btcfi.surfaces.rest.deps import Limits
 from btcfi.surfaces.rest.errors import WrongContentTypeError
-from btcfi.surfaces.rest.problems import of_error, path_pattern
+from btcfi.surfaces.rest.problems import of_error, path_pattern, unreadable
 from btcfi.surfaces.rest.turns import Room, Turns
 
 PROOFS: Final = "/api/v1/proofs/verify"
+OFFERS: Final = "/api/v1/offers"
+LETTERS: Final = "/api/v1/letters"
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 
@@ -34,6 +39,22 @@ class Operation:
     """None: everybody's."""
     body: bool
     stream: bool
+    query: frozenset[str]
+    """Parameters that it has."""
+
+    def raise_unless_asked_well(self, request: Request) -> None:
+        """Raise InvalidInputError for a parameter that it has not, or that stands twice.
+
+        Which of two counts is nobody's to guess, and who is not told that a filter is none acts on everything.
+        """
+        many = Counter(name for name, _ in request.query_params.multi_items())
+        refuse_twice(many)
+        for name in many:
+            if name not in self.query:
+                words = ", ".join(sorted(self.query))
+                raise InvalidInputError(
+                    printable(name, 40), "no parameter here", f"one of {words}" if words else "none"
+                )
 
 
 class Operations:
@@ -59,8 +80,9 @@ class Operations:
         for template, methods in self._document()["paths"].items():
             for method, said in methods.items():
                 content = said["responses"].get("200", {}).get("content", {})
+                query = frozenset(one["name"] for one in said.get("parameters", ()) if one["in"] == "query")
                 known = Operation(
-                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content
+                    role=said.get(ROLE), body=method in {"post", "put", "patch"}, stream=EVENTS in content, query=query
                 )
                 if "{" in template:
                     self._patterns.append((method.upper(), template, known))
@@ -91,13 +113,28 @@ class Admission:
             await self._everybodys(request, receive, send)
             return
         try:
-            caller = await self._gate.admit(request)
+            found = await self._gate.admit(request)
+            if isinstance(found, Unproven) and operation.body:
+                await self._signed(operation, found, request, receive, send)
+                return
+            caller = await self._gate.prove(found, request, b"") if isinstance(found, Unproven) else found
             scope.setdefault("state", {})["caller"] = caller
             raise_without(operation.role, caller.roles, anonymous=caller.anonymous)
         except BtcfiError as e:
             await of_error(request, e)(scope, receive, send)
             return
-        send = self._counted(caller, send)
+        try:
+            operation.raise_unless_asked_well(request)
+        except InvalidInputError as e:
+            await unreadable(request, e)(scope, receive, self._counted(caller, send))
+        else:
+            await self._known(operation, caller, request, receive, self._counted(caller, send))
+
+    async def _known(
+        self, operation: Operation, caller: Caller, request: Request, receive: Receive, send: Send
+    ) -> None:  # fmt: skip
+        """Serve a caller who may ask this: a turn of its own, then its body, then the work."""
+        scope = request.scope
         if operation.stream:
             await self._app(scope, receive, send)
             return
@@ -116,6 +153,29 @@ class Admission:
             except GoneError:
                 return
             await self._app(scope, receive, send)
+
+    async def _signed(
+        self, operation: Operation, found: Unproven, request: Request, receive: Receive, send: Send
+    ) -> None:
+        """Read the body that a signature is of, as its address's; then it is its account's. Raises BtcfiError."""
+        scope, stranger = request.scope, found.stranger
+        role, would_have = operation.role or "", SIGNERS | self._gate.anonymous_roles
+        raise_without(role, would_have, anonymous=False)
+        async with AsyncExitStack() as held:
+            try:
+                async with self._turns.of(stranger.counted, seconds=self._limits.wait_seconds):
+                    body = await held.enter_async_context(self._body(scope, receive, stranger))
+                    caller = await self._gate.prove(found, request, body)
+                await held.enter_async_context(self._turns.of(caller.counted, seconds=self._limits.wait_seconds))
+            except GoneError:
+                return
+            try:
+                operation.raise_unless_asked_well(request)
+            except InvalidInputError as e:
+                await unreadable(request, e)(scope, receive, self._counted(caller, send))
+                return
+            scope.setdefault("state", {}).update(caller=caller, body=body)
+            await self._app(scope, given(body, receive), self._counted(caller, send))
 
     async def _everybodys(self, request: Request, receive: Receive, send: Send) -> None:
         """Answer what needs no role, or is not here: no body is read, and an address has its share of the work."""
@@ -142,8 +202,11 @@ class Admission:
         kind = header(scope, b"content-type").split(b";")[0].strip().lower().decode("latin-1")
         if has_body(scope) and kind != JSON:
             raise WrongContentTypeError(kind)
-        proof = scope["path"].removeprefix(scope.get("root_path", "")) == PROOFS
-        limit = self._limits.proof_bytes if proof else self._limits.body_bytes
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        larger = {
+            PROOFS: self._limits.proof_bytes, OFFERS: self._limits.offers_bytes, LETTERS: self._limits.letter_bytes,
+        }  # fmt: skip
+        limit = larger.get(path, self._limits.body_bytes)
         return self._bodies.of(scope, receive, caller=caller.counted, limit=limit, stranger=caller.anonymous)
 
     def _counted(self, caller: Caller, send: Send) -> Send:

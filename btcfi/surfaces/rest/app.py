@@ -16,11 +16,13 @@ from fastapi.routing import APIRoute
 from btcfi.pricing.premium import warm_up
 from btcfi.surfaces.rest import published, reference, streams, v1
 from btcfi.surfaces.rest.admission import Admission, Operations
-from btcfi.surfaces.rest.auth import ROLE, Gate
-from btcfi.surfaces.rest.deps import Deps
+from btcfi.surfaces.rest.auth import ROLE, SIGNERS, Gate, widened
+from btcfi.surfaces.rest.deps import SIGNED, Deps
 from btcfi.surfaces.rest.examples import illustrate
 from btcfi.surfaces.rest.frame import REQUEST_ID, Frame
 from btcfi.surfaces.rest.market import MarketReader
+from btcfi.surfaces.rest.market_desk import events
+from btcfi.surfaces.rest.market_desk import routes as market_desk
 from btcfi.surfaces.rest.problems import documented, install, of_error
 
 COMMON: Final = documented(400, 408, 421)
@@ -36,9 +38,14 @@ COUNTED: Final = {
 }
 """Headers of every answer, and of those that know their caller."""
 
+SIGNATURE: Final = {
+    "type": "apiKey", "in": "header", "name": "Authorization",
+    "description": "BTCFi-Signature account=IDENTITY,at=UNIX,signature=HEX: an account's request key over the request.",
+}  # fmt: skip
+
 ABOUT: Final = (
     "Options on Bitcoin whose settlement anybody can check. Errors are application/problem+json; every POST that "
-    "creates takes an Idempotency-Key; a key goes into Authorization: Bearer."
+    "creates takes an Idempotency-Key, or is signed. A key goes into Authorization: Bearer; an account signs requests."
 )
 
 
@@ -63,8 +70,12 @@ def create_app(deps: Deps) -> FastAPI:
     market = MarketReader(deps)
     app.include_router(published.router(deps, market), prefix="/api")
     app.include_router(published.router(deps, market), prefix="/api/v1")
-    app.include_router(streams.router(deps, gate), prefix="/api/v1")
+    places = streams.Streams(deps, gate)
+    app.include_router(streams.router(deps, places), prefix="/api/v1")
+    app.include_router(events.router(deps, places), prefix="/api/v1")
     app.include_router(v1.router(deps, market), prefix="/api/v1")
+    app.state.bell = market_desk.bell(deps, app.state.closing)
+    app.include_router(market_desk.router(deps, market, gate, app.state.bell), prefix="/api/v1")
     app.include_router(reference.router(partial(_document_of, app)), prefix="/api")
     install(app)
     _complete_document(app, deps.anonymous_roles)
@@ -74,7 +85,7 @@ def create_app(deps: Deps) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(deps.cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID],
             expose_headers=[*ANSWERED, *COUNTED, "Retry-After", "Location"],
         )
@@ -106,7 +117,11 @@ def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
         for path in written["paths"].values():
             for operation in path.values():
                 role = operation.get(ROLE)
-                if role in anonymous_roles:
+                if role in SIGNERS:
+                    # no key is a signature, and what everybody may ask an account may
+                    keys = [] if role == SIGNED else operation["security"]
+                    operation["security"] = [*keys, {"Signature": []}]
+                if role in widened(anonymous_roles):
                     operation["security"].append({})
                 said = ANSWERED | (COUNTED if role is not None else {})
                 for status, response in operation["responses"].items():
@@ -114,6 +129,7 @@ def _complete_document(app: FastAPI, anonymous_roles: frozenset[str]) -> None:
                         response["headers"] = {
                             name: {"description": about, "schema": {"type": "string"}} for name, about in said.items()
                         } | response.get("headers", {})
+        written["components"]["securitySchemes"]["Signature"] = SIGNATURE
         illustrate(written)
         finished.append(written)
         return written

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule
+from btcfi.adapters.desk_key import DeskPublic
+from btcfi.adapters.store.options.sales import QUOTE_SECONDS, QuoteRule, SaleRule
 from btcfi.adapters.store.spine.database import Store
+from btcfi.market.firm_offer import OfferRule
+from btcfi.market.listing import ListingRule
+from btcfi.market.webhook import HookRule
 from btcfi.options.order import Order
 from btcfi.options.terms import InvalidTermsError, OptionTerms
 from btcfi.oracle.fixing import MINUTE, Fixing
@@ -20,6 +25,10 @@ TRADE: Final = "trade"
 OPERATE: Final = "operate"
 ROLES: Final = (READ, TRADE, OPERATE)
 """See everything that is not secret; create options; ask for a settlement and read the book's risk."""
+
+ACCOUNT: Final = "account"
+SIGNED: Final = "signed"
+"""See an account's things; act for it. No key is made with them: they follow from who calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +88,51 @@ class Limits:
     """A stream is ended then; its reader resumes with Last-Event-ID."""
     page: int = 500
     """Rows of one page."""
+    offers_bytes: int = 512 << 10
+    """Of a request with 500 signed offers."""
+    letter_bytes: int = 4 << 20
+    """Of a request with one letter, which has a contract's signatures in base64: ten times the standard preset's."""
+    letters_bytes: int = 4 << 20
+    """Of the letters of one answer, sealed, from the second on."""
+    waiting: int = 512
+    """Requests that wait for letters in one process."""
+    waiting_per_account: int = 2
+    """Of them of one account: the one that a restart left behind, and its successor."""
+    registrations_per_minute: int = 300
+    """Of one address; a tenth of them at once."""
     stale_price_seconds: int = 300
     """A price older than this is not even shown as the market's: five missed rounds. Nothing is quoted or sold at one
     that is stale, thin or halted by its own status, which comes much sooner."""
+
+
+def _no_oracles() -> Sequence[tuple[str, str | None]]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeskCard:
+    """What a party pins before it trades here."""
+
+    public: DeskPublic
+    network: str
+    oracle_threshold: int
+    preset: str
+    preset_sha256: str
+    programs: Mapping[str, str]
+    """Guest programs of new contracts: name, SHA-256 in hex."""
+    oracles: Callable[[], Sequence[tuple[str, str | None]]] = _no_oracles
+    """URL and key, hex, of each; None while it does not answer. Called in a thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketRules:
+    """What the market's preset and the sale's say about offers and takes."""
+
+    preset: str
+    preset_sha256: str
+    listing: ListingRule
+    offers: OfferRule
+    sales: SaleRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +171,14 @@ class Deps:
     hosts: tuple[str, ...] = ()
     """Host names it answers to, without port; any when empty."""
     limits: Limits = field(default_factory=Limits)
+    desk: DeskCard | None = None
+    """The service as parties see it; None: it has no key, and no accounts."""
+    market_rules: MarketRules | None = None
+    """By which offers and takes are judged; None: nothing is listed, and nothing taken."""
+    hooks: HookRule | None = None
+    """Where accounts may have their events sent; None: nowhere."""
+    entropy: Callable[[int], bytes] = secrets.token_bytes
+    """So many random bytes from the system."""
 
     @property
     def quote_rule(self) -> QuoteRule:

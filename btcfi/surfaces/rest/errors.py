@@ -12,8 +12,8 @@ class RequestRefusedError(BtcfiError):
 class UnauthenticatedError(RequestRefusedError):
     """No API key, or one that is unknown, expired or revoked. One class, so that a guess learns nothing."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"{problem}; expected the header Authorization: Bearer btcfi_ID_SECRET of a valid key")
+    def __init__(self, problem: str, expected: str = "Authorization: Bearer btcfi_ID_SECRET of a valid key") -> None:
+        super().__init__(f"{problem}; expected the header {expected}")
         self.problem = problem
 
 
@@ -88,6 +88,29 @@ class TooManyStreamsError(RetryableError):
         whose = "of this caller " if of_caller else ""
         super().__init__(f"all {limit} streams {whose}are taken; end one, try again later, or poll")
         self.limit, self.of_caller = limit, of_caller
+
+
+class TooManyWaitingError(RetryableError):
+    """Every place to wait for a letter is taken: of the process, or of this account."""
+
+    def __init__(self, limit: int, *, of_account: bool) -> None:
+        whose = "of this account " if of_account else ""
+        super().__init__(f"{limit} requests {whose}wait for letters already; ask without `wait`, or try again later")
+        self.limit, self.of_account = limit, of_account
+
+
+class NoWebhooksError(RequestRefusedError):
+    """This service sends no webhooks."""
+
+    def __init__(self) -> None:
+        super().__init__("this service sends no webhooks; read /api/v1/me/events instead")
+
+
+class NoDeskError(RetryableError):
+    """The service has no desk: no key that parties could pin, or no rules of a market."""
+
+    def __init__(self) -> None:
+        super().__init__("this service has no market; its operator makes one with `btcfi prepare`")
 
 
 class BusyError(RetryableError):

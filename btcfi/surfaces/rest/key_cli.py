@@ -34,6 +34,9 @@ def make_app(open_store: Callable[[], Store]) -> typer.Typer:
         role: Annotated[list[str], typer.Option(help="read, trade or operate; may be given several times.")],
         days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=3650)] = 90,
         per_minute: Annotated[int, typer.Option(help="Requests a minute.", min=1, max=1_000_000)] = 6_000,
+        account: Annotated[
+            str | None, typer.Option(help="Name of a market's account whose things it reads; it signs nothing.")
+        ] = None,
     ) -> None:
         """Make a key and print it: the only time that it is shown."""
         from btcfi.surfaces.rest.auth import create_key  # noqa: PLC0415 - brings FastAPI along
@@ -42,6 +45,7 @@ def make_app(open_store: Callable[[], Store]) -> typer.Typer:
             raise InvalidInputError("name", f"{len(name)} characters", "1 to 100 printable characters")
         now = _now()
         with closing(open_store()) as store:
+            bound = None if account is None else _identity(store, account)
             text = create_key(
                 store,
                 name=name,
@@ -50,6 +54,7 @@ def make_app(open_store: Callable[[], Store]) -> typer.Typer:
                 now=now,
                 expires_at=UnixSeconds(now + days * 86_400),
                 requests_per_minute=per_minute,
+                account_id=bound,
             )
         typer.echo(text)
 
@@ -77,6 +82,14 @@ def make_app(open_store: Callable[[], Store]) -> typer.Typer:
             revoke_key(store, key_id, now=_now())
 
     return app
+
+
+def _identity(store: Store, name: str) -> str:
+    """Return the identity of an account's name. Raises NotFoundError."""
+    from btcfi.adapters.store.market.accounts import account_by_name  # noqa: PLC0415 - numba: a sale's
+
+    with store.reading() as session:
+        return account_by_name(session, name).id
 
 
 def _now() -> UnixSeconds:

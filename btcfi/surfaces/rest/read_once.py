@@ -13,8 +13,8 @@ from btcfi.errors import InvalidInputError
 from btcfi.options.order import read_body
 from btcfi.surfaces.rest.problems import unreadable
 
-OWN_READER: Final = "/proofs/verify"
-"""A proof file has a reader of its own, whose refusal is the answer."""
+OWN_READER: Final = ("/proofs/verify", "/offers", "/letters")
+"""What has a reader of its own, in a thread: it may be of megabytes, and a proof's refusal is the answer."""
 
 
 BODILESS: Final = frozenset({"GET", "HEAD"})

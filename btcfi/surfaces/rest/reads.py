@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, PremiumRow, SettlementRow, SettlementState
-from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
+from btcfi.adapters.store.options.views import Sight, WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.prices.pauses import pause_of
 from btcfi.adapters.store.prices.rounds import market_time
@@ -104,46 +104,51 @@ def latest_price(session: Session, feed: str, *, replay: bool, now: UnixSeconds)
     return schemas.LatestPrice(**shown.model_dump(), market_status=status.value)
 
 
-def settlement_events_of(session: Session, rows: Sequence[EventRow]) -> list[schemas.SettlementEvent]:
-    """Return the outside's view of edges of settlements."""
+def settlement_events_of(
+    session: Session, rows: Sequence[EventRow], sight: Sight
+) -> list[schemas.SettlementEvent]:  # fmt: skip
+    """Return the outside's view of edges of settlements, of those alone that somebody may see."""
     known = options_views.settlements_of(session, {row.entity_id for row in rows})
+    options = options_views.options_of(session, {row.option_id for row in known.values()})
     found = []
     for row in rows:
         at = known.get(row.entity_id)
+        if not sight.everything and (at is None or not sight.sees(options[at.option_id])):
+            continue
         payout, paid = (None, None) if at is None else (at.payout_sats, at.paid_sats)
         event = row.model_dump(exclude={"fence"})
         found.append(schemas.SettlementEvent(**event, payout_sats=payout, paid_sats=paid))
     return found
 
 
-def option(session: Session, option_id: str) -> OptionRow:
-    """Return an option's row. Raises NotFoundError."""
+def option(session: Session, option_id: str, sight: Sight) -> OptionRow:
+    """Return an option's row. Raises NotFoundError, also for one that is not to be seen."""
     row = options_views.option(session, option_id)
-    if row is None:
+    if row is None or not sight.sees(row):
         raise NotFoundError("option", option_id)
     return row
 
 
-def settlement(session: Session, settlement_id: str) -> SettlementRow:
-    """Return a settlement's row. Raises NotFoundError."""
+def settlement(session: Session, settlement_id: str, sight: Sight) -> SettlementRow:
+    """Return a settlement's row. Raises NotFoundError, also for one that is not to be seen."""
     row = options_views.settlement(session, settlement_id)
-    if row is None:
+    if row is None or not sight.sees(options_views.options_of(session, [row.option_id])[row.option_id]):
         raise NotFoundError("settlement", settlement_id)
     return row
 
 
-def stored_premium(session: Session, option_id: str) -> PremiumRow:
+def stored_premium(session: Session, option_id: str, sight: Sight) -> PremiumRow:
     """Return the newest stored premium of an option. Raises NotFoundError."""
-    option(session, option_id)
+    option(session, option_id, sight)
     row = options_views.premium(session, option_id)
     if row is None:
         raise NotFoundError("premium of option", option_id, "it is stored with the next priced minute")
     return row
 
 
-def proof_bytes(session: Session, settlement_id: str) -> tuple[bytes, str]:
+def proof_bytes(session: Session, settlement_id: str, sight: Sight) -> tuple[bytes, str]:
     """Return a settlement's proof file and its SHA-256. Raises NotFoundError, NotProvenError."""
-    row = settlement(session, settlement_id)
+    row = settlement(session, settlement_id, sight)
     blob = options_views.proof_file(session, row)
     if blob is None:
         raise NotProvenError(settlement_id, row.state)

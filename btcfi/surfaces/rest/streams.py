@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 from btcfi.adapters.store.options import views as options_views
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
+from btcfi.adapters.store.spine.database import Session, Store
 from btcfi.surfaces.rest import reads
-from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader
+from btcfi.surfaces.rest.auth import ROLE, Caller, Gate, Reader, sight_of
 from btcfi.surfaces.rest.deps import READ, Deps
 from btcfi.surfaces.rest.problems import documented
 from btcfi.surfaces.rest.turns import Places
@@ -38,6 +39,18 @@ MEDIA_TYPE: Final = "text/event-stream"
 
 BOOK_POLL_SECONDS: Final = 2.0
 """For the whole book's premiums, which change every half minute and are many."""
+
+STRETCH: Final = 10_000
+"""Events of everybody's that one look goes through: no thread is held for as long as the log is."""
+
+OVERLAP: Final = 500
+"""The newest events, which are looked at again: PostgreSQL commits out of the order of numbers."""
+
+ROWS: Final = 1_000
+"""Events that one look reads; above OVERLAP, so that it goes on."""
+
+BREATH_SECONDS: Final = 0.02
+"""Between two looks where there is more to look through."""
 
 Item = tuple[str, str, str]
 """Event id, event name, JSON."""
@@ -68,10 +81,9 @@ STREAMED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(deps: Deps, gate: Gate) -> APIRouter:
-    """Return the stream endpoints, without a prefix. ``gate``: who lets in, and is asked again meanwhile."""
+def router(deps: Deps, places: Streams) -> APIRouter:
+    """Return the stream endpoints, without a prefix. ``places``: of all streams of the application."""
     routes = APIRouter(tags=["streams"])
-    places = Streams(deps, gate)
     refusals = documented(401, 403, 422, 429, 503)
 
     @routes.get(
@@ -105,19 +117,20 @@ def router(deps: Deps, gate: Gate) -> APIRouter:
         caller: Reader, request: Request, last_event_id: LastEventId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream every edge that a settlement crosses, from now on or after Last-Event-ID."""
+        sight = sight_of(caller)
 
         def newest() -> int:
             with deps.store.reading() as session:
                 return spine_views.newest_event_id(session)
 
-        def after(last: str) -> Sequence[Item]:
-            with deps.store.reading() as session:
-                rows = spine_views.events_after(session, entity="settlement", after=int(last), limit=100)
-                found = reads.settlement_events_of(session, rows)
-            return [(str(one.id), "settlement", one.model_dump_json()) for one in found]
+        def read(session: Session, after: int, until: int) -> tuple[list[Item], int]:
+            rows = spine_views.events_after(session, entity="settlement", after=after, until=until, limit=ROWS)
+            found = reads.settlement_events_of(session, rows, sight)
+            reached = until if len(rows) < ROWS else rows[-1].id or until
+            return [(str(one.id), "settlement", one.model_dump_json()) for one in found], reached
 
         start = last_event_id or str(await run_in_threadpool(newest))
-        return places.stream(request, caller, after, start, count)
+        return places.stream(request, caller, EventLog(deps.store, read), start, count)
 
     _premium(routes, deps, places)
     return routes
@@ -139,7 +152,7 @@ def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
 
         def exists() -> None:
             with deps.store.reading() as session:
-                reads.option(session, option_id)
+                reads.option(session, option_id, sight_of(caller))
 
         def after(last: str) -> Sequence[Item]:
             with deps.store.reading() as session:
@@ -158,17 +171,54 @@ def _premium(routes: APIRouter, deps: Deps, places: Streams) -> None:
         caller: Reader, request: Request, last_event_id: LastPremiumId = None, count: Count = None
     ) -> StreamingResponse:
         """Stream the premium of every open option, each time that the premium service stores them anew."""
+        sight = sight_of(caller)
 
         def after(last: str) -> Sequence[Item]:
             at, _, option_id = last.partition("-")
             with deps.store.reading() as session:
-                rows = options_views.premiums_after(session, feed=deps.feed, at=int(at), option_id=option_id)
+                rows = options_views.premiums_after(
+                    session, feed=deps.feed, at=int(at), option_id=option_id, sight=sight
+                )  # fmt: skip
             return [
                 (f"{row.priced_at_unix}-{row.option_id}", "premium", reads.premium_of(row).model_dump_json())
                 for row in rows
             ]
 
         return places.stream(request, caller, after, last_event_id or "0", count, poll_seconds=BOOK_POLL_SECONDS)
+
+
+class EventLog:
+    """The log of everybody's events as one stream follows it: a stretch at a time, and only its end twice.
+
+    An event that is committed late, behind one of a higher number, is sent late; each is sent with the highest number
+    sent until then, after which the stream resumes.
+    """
+
+    def __init__(self, store: Store, read: Callable[[Session, int, int], tuple[list[Item], int]]) -> None:
+        """``read``: what of the events after one, up to another, is the caller's; and the last one that it has read."""
+        self._store, self._read = store, read
+        self._begun: int | None = None
+        self._looked = self._highest = 0
+        self._sent: set[int] = set()
+
+    def __call__(self, last: str) -> Sequence[Item] | None:
+        """Return what came after an event; None where nothing was found yet and there is more to look through."""
+        if self._begun is None:
+            self._begun = self._highest = int(last)
+        begin = max(self._begun, self._looked)
+        with self._store.reading() as session:
+            newest = spine_views.newest_event_id(session)
+            if begin >= newest:
+                return []
+            found, reached = self._read(session, begin, min(begin + STRETCH, newest))
+        new = [(int(name), entity, said) for name, entity, said in found if int(name) not in self._sent]
+        self._looked = max(begin, min(reached, newest - OVERLAP))
+        self._sent = {name for name in self._sent if name > self._looked} | {name for name, _, _ in new}
+        items = []
+        for name, entity, said in new:
+            self._highest = max(self._highest, name)
+            items.append((str(self._highest), entity, said))
+        return None if not items and reached < newest else items
 
 
 class Streams:
@@ -181,17 +231,20 @@ class Streams:
         self._places = Places(each=limits.streams_per_caller, most=limits.streams)
 
     def stream(
-        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
-        *, poll_seconds: float = POLL_SECONDS,
+        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item] | None], start: str,
+        count: int | None, *, poll_seconds: float = POLL_SECONDS,
     ) -> StreamingResponse:  # fmt: skip
-        """Return the response that sends what ``after`` finds; sent, it raises TooManyStreamsError without a place."""
+        """Return the response that sends what ``after`` finds (None: it is asked again at once).
+
+        Sent, it raises TooManyStreamsError without a place.
+        """
         events = self._events(request, caller, after, start, count, poll_seconds=poll_seconds)
         seconds = self._deps.limits.stream_seconds
         return Placed(events, places=self._places, caller=caller.counted, stranger=caller.anonymous, seconds=seconds)
 
     async def _events(
-        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item]], start: str, count: int | None,
-        *, poll_seconds: float,
+        self, request: Request, caller: Caller, after: Callable[[str], Sequence[Item] | None], start: str,
+        count: int | None, *, poll_seconds: float,
     ) -> AsyncIterator[str]:  # fmt: skip
         yield ": connected\n\n"
         last = start
@@ -203,6 +256,9 @@ class Streams:
             if not await self._gate.still_holds(caller, READ):
                 return
             found = await run_in_threadpool(after, last)
+            if found is None:
+                await asyncio.sleep(BREATH_SECONDS)
+                continue
             for last, name, body in found[: left if left > 0 else None]:
                 yield f"id: {last}\nevent: {name}\ndata: {body}\n\n"
                 left -= 1

@@ -150,9 +150,13 @@ class Places:
         """Return whether the caller may open one more."""
         return self.refusal(caller, stranger=stranger) is None
 
+    def held(self, caller: str) -> int:
+        """Return how many places the caller has."""
+        return self._held.get(caller, 0)
+
     def refusal(self, caller: str, *, stranger: bool = False) -> TooManyStreamsError | None:
         """Return why the caller may open no more, None while it may: its own limit, or everybody's."""
-        if self._held.get(caller, 0) >= self.each:
+        if self.held(caller) >= self.each:
             return TooManyStreamsError(self.each, of_caller=True)
         most = for_strangers(self.most) if stranger else self.most
         return TooManyStreamsError(most) if self._all >= most else None

@@ -17,7 +17,7 @@ from btcfi.adapters.store.options.cancelling import cancel_sale
 from btcfi.adapters.store.options.premiums import counted_from, open_book
 from btcfi.adapters.store.options.sales import Market
 from btcfi.adapters.store.options.tables import LOCKED_OPTIONS, OptionState, RequestState, SettlementState
-from btcfi.adapters.store.options.views import WhichOptions, WhichSettlements
+from btcfi.adapters.store.options.views import Sight, WhichOptions, WhichSettlements
 from btcfi.adapters.store.prices import views as prices_views
 from btcfi.adapters.store.spine import views as spine_views
 from btcfi.adapters.store.spine.database import StoreUnreachableError
@@ -27,7 +27,7 @@ from btcfi.oracle.quote import Feed
 from btcfi.pricing import portfolio
 from btcfi.pricing.premium import to_cents
 from btcfi.surfaces.rest import reads, schemas
-from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader
+from btcfi.surfaces.rest.auth import ROLE, Operator, Reader, Trader, sight_of
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps
 from btcfi.surfaces.rest.idempotency import IdempotencyKey
 from btcfi.surfaces.rest.market import MarketReader
@@ -108,10 +108,11 @@ def router(deps: Deps, market: MarketReader) -> APIRouter:
 
 def _options(routes: APIRouter, deps: Deps) -> None:
     @routes.get("/options", tags=["options"], responses=REFUSALS, openapi_extra={ROLE: READ})
-    def options(_caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
-        """List options, newest first."""
+    def options(caller: Reader, query: Annotated[OptionFilter, Query()]) -> schemas.OptionPage:
+        """List options, newest first; those that takes made, to their two accounts and the operator alone."""
+        which = _which(query, sight_of(caller))
         with deps.store.reading() as session:
-            return reads.options(session, feed=deps.feed, which=_which(query), limit=query.limit, cursor=query.cursor)
+            return reads.options(session, feed=deps.feed, which=which, limit=query.limit, cursor=query.cursor)
 
     @routes.post(
         "/options",
@@ -130,16 +131,16 @@ def _options(routes: APIRouter, deps: Deps) -> None:
         return made
 
     @routes.get("/options/{option_id}", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
-    def option(_caller: Reader, option_id: Id) -> schemas.Option:
+    def option(caller: Reader, option_id: Id) -> schemas.Option:
         """Return one option."""
         with deps.store.reading() as session:
-            return reads.option_of(reads.option(session, option_id))
+            return reads.option_of(reads.option(session, option_id, sight_of(caller)))
 
     @routes.get("/options/{option_id}/premium", tags=["options"], responses=MISSING, openapi_extra={ROLE: READ})
-    def stored_premium(_caller: Reader, option_id: Id) -> schemas.StoredPremium:
+    def stored_premium(caller: Reader, option_id: Id) -> schemas.StoredPremium:
         """Return the newest premium that was stored for an open option."""
         with deps.store.reading() as session:
-            return reads.premium_of(reads.stored_premium(session, option_id))
+            return reads.premium_of(reads.stored_premium(session, option_id, sight_of(caller)))
 
     @routes.post(
         "/options/{option_id}/settle",
@@ -186,8 +187,9 @@ def request(deps: Deps, caller: str, option_id: str) -> schemas.SettlementReques
     )
 
 
-def _which(query: OptionFilter) -> WhichOptions:
+def _which(query: OptionFilter, sight: Sight) -> WhichOptions:
     return WhichOptions(
+        sight=sight,
         state=None if query.state is None else query.state.value,
         kind=None if query.type is None else OptionKind.from_label(query.type.value),
         expiry_from=query.expiry_from,
@@ -197,28 +199,29 @@ def _which(query: OptionFilter) -> WhichOptions:
 
 def _settlements(routes: APIRouter, deps: Deps) -> None:
     @routes.get("/settlements", tags=["settlements"], responses=REFUSALS, openapi_extra={ROLE: READ})
-    def settlements(_caller: Reader, query: Annotated[SettlementFilter, Query()]) -> schemas.SettlementPage:
+    def settlements(caller: Reader, query: Annotated[SettlementFilter, Query()]) -> schemas.SettlementPage:
         """List settlements, newest first."""
         state = None if query.state is None else query.state.value
-        which = WhichSettlements(state=state, option_id=query.option_id)
+        which = WhichSettlements(state=state, option_id=query.option_id, sight=sight_of(caller))
         with deps.store.reading() as session:
             return reads.settlements(session, which=which, limit=query.limit, cursor=query.cursor)
 
     @routes.get("/settlements/{settlement_id}", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ})
-    def settlement(_caller: Reader, settlement_id: Id) -> schemas.Settlement:
+    def settlement(caller: Reader, settlement_id: Id) -> schemas.Settlement:
         """Return one settlement."""
         with deps.store.reading() as session:
-            return reads.settlements_of(session, [reads.settlement(session, settlement_id)])[0]
+            return reads.settlements_of(session, [reads.settlement(session, settlement_id, sight_of(caller))])[0]
 
     @routes.get(
         "/settlements/{settlement_id}/events", tags=["settlements"], responses=MISSING, openapi_extra={ROLE: READ}
     )
-    def events(_caller: Reader, settlement_id: Id) -> list[schemas.SettlementEvent]:
+    def events(caller: Reader, settlement_id: Id) -> list[schemas.SettlementEvent]:
         """Return every edge that the settlement crossed, in order."""
         with deps.store.reading() as session:
-            reads.settlement(session, settlement_id)
+            sight = sight_of(caller)
+            reads.settlement(session, settlement_id, sight)
             rows = spine_views.events_of(session, {"settlement": [settlement_id]})
-            return reads.settlement_events_of(session, rows)
+            return reads.settlement_events_of(session, rows, sight)
 
     @routes.get(
         "/settlements/{settlement_id}/proof",
@@ -228,10 +231,10 @@ def _settlements(routes: APIRouter, deps: Deps) -> None:
         | {200: {"description": "The proof file.", "content": {"application/json": {"schema": {"type": "object"}}}}},
         openapi_extra={ROLE: READ},
     )
-    def proof(_caller: Reader, settlement_id: Id) -> Response:
+    def proof(caller: Reader, settlement_id: Id) -> Response:
         """Download the proof file, byte for byte as it was built; its ETag is its SHA-256."""
         with deps.store.reading() as session:
-            body, digest = reads.proof_bytes(session, settlement_id)
+            body, digest = reads.proof_bytes(session, settlement_id, sight_of(caller))
         headers = {"ETag": f'"{digest}"', "Content-Disposition": f'attachment; filename="{digest[:16]}.proof.json"'}
         return Response(content=body, media_type="application/json", headers=headers)
 
@@ -344,7 +347,8 @@ def book_risk(deps: Deps, seen: Market) -> schemas.BookRisk:
         book=written.book, quantity_centi_btc=quantity, collateral_sats=written.collateral_sats
     )  # fmt: skip
     at = portfolio.Market(
-        spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=counted_from(seen.slot)
+        spot=seen.spot, volatility=seen.volatility / 10_000, rate=deps.rate, now=counted_from(seen.slot),
+        sampled=False,  # in each scenario anew: a few medians would take minutes
     )  # fmt: skip
     greeks = portfolio.aggregate(positions, at)
     margin = portfolio.margin(positions, at)

@@ -134,6 +134,7 @@ def test_bitcoind_is_started_by_the_user_that_it_runs_as():
 
 KEYS = {
     "wallet": {"prepare", "coins", "chain"},
+    "desk": {"prepare", "coins", "control"},
     "nodes": {"prepare", "coins", "prices"},
     "seller": {"seller"}, "buyer": {"buyer"},
     "oracle-a": {"oracle-a"}, "oracle-b": {"oracle-b"}, "oracle-c": {"oracle-c"},
@@ -145,7 +146,7 @@ def test_a_volume_of_keys_is_mounted_by_those_that_use_them_and_only_those_that_
     mounting = {n: v for n, s in SERVICES.items() for v in s.get("volumes", []) if v.split(":")[0] == volume}
     assert mounting.keys() == KEYS[volume]
     writing = {name for name, one in mounting.items() if not one.endswith(":ro")}
-    assert writing == KEYS[volume] - {"chain", "prices"}
+    assert writing == KEYS[volume] - {"chain", "prices", "control"}
 
 
 def test_no_volume_of_all_data_is_left():

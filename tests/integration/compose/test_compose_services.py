@@ -249,7 +249,7 @@ class RunningInImage(Running):
 
     def keys(self):
         at = self.volumes
-        files = [at / "wallet" / "wallet.seed", *at.glob("nodes/*.key")]
+        files = [at / "wallet" / "wallet.seed", at / "desk" / "desk.key", *at.glob("nodes/*.key")]
         files += [at / party / "passphrase" for party in ("seller", "buyer")]
         return files + [at / name / "own" / "oracle.key" for name in ORACLES]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from btcfi.adapters.party import guest as guest_module
-from btcfi.adapters.party.guest import Guest, GuestAside, answer
+from btcfi.adapters.party.guest import Guest, GuestAside, answer, guest_here_or_aside
 from btcfi.contracts.payouts import price_input
 from btcfi.errors import InvalidInputError, UnreachableError
 from btcfi.options.terms import OptionKind, OptionTerms, required_collateral
@@ -142,3 +142,10 @@ def test_contracts_of_one_retired_program_share_one_child(aside, monkeypatch):
     first._child = first._start()
     aside.close()
     assert not first.warm
+
+
+def test_a_party_runs_the_guest_itself_only_where_the_interpreter_is_loaded_already(monkeypatch):
+    monkeypatch.setitem(sys.modules, "btcfi.vm.interpreter", object())
+    assert type(guest_here_or_aside(PROGRAM)) is Guest
+    monkeypatch.delitem(sys.modules, "btcfi.vm.interpreter")
+    assert type(guest_here_or_aside(PROGRAM)) is GuestAside

@@ -8,9 +8,10 @@ import select
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.chain import end, free_port, real_node
@@ -44,6 +45,7 @@ class Terminal:
         self.asked = 0
         pid, self._end = pty.fork()
         if pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by all that we start too
             os.chdir(folder)
             # the interpreter that runs this test has the commands beside it
             path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -55,7 +57,7 @@ class Terminal:
     def run(self, command: str, *, until: str = "") -> str:
         """Type a command, answer what it asks, and return what it said; the last line is its exit code."""
         # on one line: asking for a passphrase drops what was typed ahead
-        line = command if until else f"{command}; echo {DONE}-$?"
+        line = command if until else f"{command}{'' if command.endswith('&') else ';'} echo {DONE}-$?"
         os.write(self._end, (line + "\n").encode())
         said, deadline = "", time.monotonic() + COMMAND_SECONDS
         while not (until in said if until else re.search(rf"{DONE}-\d+\r?\n", said)):
@@ -72,9 +74,26 @@ class Terminal:
         return said.replace("\r", "")
 
     def close(self):
+        """End the shell and whatever it has started: a node in the foreground outlives a shell that is hung up on."""
         os.kill(self.pid, signal.SIGHUP)
         os.close(self._end)
+        left = [one for one in self.processes() if one.pid != self.pid]
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.terminate()
+        for one in psutil.wait_procs(left, timeout=10)[1]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         os.waitpid(self.pid, 0)
+
+    def processes(self):
+        """Return the processes of its session: it is the session's leader."""
+        found = []
+        for one in psutil.process_iter():
+            with suppress(ProcessLookupError):
+                if os.getsid(one.pid) == self.pid:
+                    found.append(one)
+        return found
 
 
 @contextmanager
@@ -120,6 +139,19 @@ def chain(kind, folder):
             "../node/chain/.cookie": str(folder / "bitcoind" / "regtest" / ".cookie"),
         }
         end(process)
+
+
+def test_a_terminal_leaves_no_process_behind_where_hanging_up_is_ignored_too(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminals(tmp_path, ["node"]) as shells:
+            one = shells["node"]
+            one.run("trap '' HUP; sleep 600 & sleep 601 & echo start-ed", until="\nstart-ed")
+            family = one.processes()
+            assert len(family) == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 BY_NIGHT = pytest.mark.skipif(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.options import find_option
@@ -224,6 +224,24 @@ def test_a_close_that_is_final_before_its_message_comes_is_the_early_exercise(em
     assert (embedded.row(SettlementRow), embedded.row(OptionRow).last_error) == (settled, None)
 
 
+def test_a_close_that_one_side_alone_tells_of_is_none(embedded):
+    exercise_early(embedded)
+    outboxes, told = list(embedded.deployment.parties_dir.glob("*/outbox")), []
+    while not told:
+        exchange_tasks.exchange()
+        for mail in embedded.mails.values():
+            mail.round(embedded.node.block_count())
+        told = [path for outbox in outboxes for path in outbox.glob("*.closed.json")]
+    (path,) = told
+    message = json.loads(path.read_text())
+    closed = parse_transaction(bytes.fromhex(message["transaction"])).with_witness(0, [b"\x01" * 64])
+    path.write_text(json.dumps(message | {"transaction": closed.to_bytes().hex()}))
+    exchange_tasks.exchange()
+    assert not path.exists()
+    assert (embedded.row(SettlementRow).state, embedded.row(SettlementRow).txid) == ("proven", None)
+    assert "closed.transaction" in embedded.row(ContractRow).last_error
+
+
 def test_a_party_that_settles_faster_than_the_service_has_settled_the_same_option(embedded):
     embedded.sell("one")
     embedded.fund("one")
@@ -258,6 +276,30 @@ def test_when_the_oracles_stay_silent_the_seller_is_refunded_and_not_one_block_e
         embedded.mine(2)
     assert embedded.state() == "ABANDONED"
     assert "outside the service" in embedded.row(OptionRow).last_error
+
+
+def test_a_refund_that_a_block_takes_before_a_settlement_is_built_leaves_nothing_that_is_sent_for_ever(embedded):
+    """What the parties end by themselves is no other race than a close that the service has stored."""
+    embedded.sell("one")
+    embedded.fund("one")
+    address = context.mining_address(embedded.deployment, 1)
+    embedded.node.generate(embedded.row(ContractRow).refund_height - embedded.node.block_count(), address)
+    assert embedded.mails["seller"]._desk.watch()[0].action.value == "refund"
+    embedded.mine(1)
+    while embedded.walked() < embedded.node.block_count():
+        chain.watch()
+    assert embedded.row(TransactionRow, purpose="outside").state == "confirmed"
+    embedded.price(6_000_000)
+    embedded.settle()
+    assert embedded.row(TransactionRow, purpose="settlement").state in UNMINED
+    for _ in range(4):
+        embedded.mine(2)
+    with embedded.here.store.reading() as session:
+        rows = session.exec(select(TransactionRow)).all()
+        coins = session.exec(select(WalletOutpointRow).where(WalletOutpointRow.state == "reserved")).all()
+    assert embedded.state() == "ABANDONED"
+    assert [row.purpose for row in rows if row.state in UNMINED] == []
+    assert coins == []
 
 
 def test_a_barrier_that_was_touched_on_the_way_is_attested_and_pays_nothing(embedded):

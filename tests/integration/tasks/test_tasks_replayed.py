@@ -1,5 +1,7 @@
 """A message that was recorded and is sent again, whole and sealed: the database decides, and nothing changes."""
 
+from importlib import import_module
+
 import pytest
 from celery import current_app
 from sqlalchemy import text
@@ -10,6 +12,12 @@ from tests.support.contract_stage import SLOT
 from workers.systems import SYSTEMS, all_modules
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_task():
+    for module in all_modules(SYSTEMS):
+        import_module(module)
 
 
 def everything(store, *, but=()):
@@ -45,7 +53,9 @@ def test_an_order_to_settle_asks_once_however_often_its_message_comes(embedded):
 ONCE = {
     "oracle.tick": (SLOT,), "oracle.aggregate": ([], "BTC/USD", SLOT), "options.expire_due": ("BTC/USD",),
     "options.settle": ("one", "flower:me"), "options.answer_request": ("one",), "contracts.check": ("one",),
-    "contracts.exchange": (), "oracle.attest": ("of nothing",), "settlement.execute_batch": (["st-one"],),
+    "contracts.check_accept": ("one",), "contracts.exchange": (), "market.carry": (), "market.tick": (),
+    "market.prune": (), "webhooks.deliver": (), "oracle.attest": ("of nothing",),
+    "settlement.execute_batch": (["st-one"],),
     "settlement.prove_part": ("st-one", 0, 4), "settlement.close_proof": ([], "st-one"), "chain.settle": (),
     "chain.watch": (), "chain.anchor": (), "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
     "control.prune": (), "control.canary": ("settle",),
@@ -60,8 +70,6 @@ COUNTERS = ("canary", "counter", "outbox", "event", "premium", "lease")
 
 def test_every_task_is_here_or_says_where():
     names = {name for name in current_app.tasks if not name.startswith("celery.")}
-    for module in all_modules(SYSTEMS):
-        __import__(module)
     assert set(ONCE) | set(ELSEWHERE) >= {name for name in names if name.split(".")[0] not in {"toy", "tests"}}
 
 

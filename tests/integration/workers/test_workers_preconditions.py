@@ -16,8 +16,10 @@ import pytest
 import redis
 from sqlalchemy import text
 
+from btcfi.adapters.desk_key import make_desk_key
 from btcfi.adapters.store.chain.tables import CoinState, WalletOutpointRow
 from btcfi.adapters.store.chain.wallet import SERVICE
+from btcfi.adapters.store.market.accounts import register
 from btcfi.adapters.store.spine.database import Store, known_revisions
 from btcfi.adapters.store.spine.errors import StoreDamagedError
 from btcfi.bitcoin.address import encode_address
@@ -25,6 +27,7 @@ from btcfi.bitcoin.keys import wallet_key
 from btcfi.errors import PreconditionError
 from btcfi.surfaces.status import status_of
 from settings.deployment import Deployment, load_deployment
+from tests.support.accounts import trader
 from tests.support.chain import bitcoind_command, embedded_node, real_node
 from workers import cli, preconditions, seal
 from workers.findings import Status, safely
@@ -292,6 +295,27 @@ def test_a_seed_of_another_wallet_is_found_by_what_the_coins_pay(migrated, tmp_p
         assert status_of(refused.value).exit_code == 78
         here.wallet_seed_file.write_bytes(b"\x07" * 32)
         assert holds("wallet", here)
+
+
+# ---- the market
+
+
+def test_a_desk_s_key_that_is_gone_while_accounts_have_joined_by_it_is_no_first_start(btcfi, migrated, tmp_path):
+    public = make_desk_key(migrated.desk_key_file).public
+    with contextlib.closing(Store(migrated.database_url)) as store, store.transaction() as session:
+        register(session, trader("ada").registered(desk=public.desk_key), now=store.now())
+    assert holds("desk", migrated)
+    migrated.desk_key_file.rename(tmp_path / "kept.key")
+    finding = broken("desk", migrated)
+    code, said = btcfi("btcfi prepare")
+    assert code == 78
+    assert "desk" in said.err
+    assert not migrated.desk_key_file.exists()  # nothing was made in its place
+    make_desk_key(migrated.desk_key_file)
+    assert "another key" in broken("desk", migrated).said
+    name = re.search(r"BTCFI_\w+", finding.do)[0]
+    assert btcfi(f"{name}={tmp_path}/kept.key btcfi prepare")[0] == 0
+    assert holds("desk", load_deployment())
 
 
 # ---- broker

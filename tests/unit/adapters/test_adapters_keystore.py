@@ -37,6 +37,13 @@ def test_a_keystore_opens_with_its_passphrase_and_gives_the_same_keys(stored):
     assert len({opened.contract_secret(n) for n in range(5)}) == 5
 
 
+def test_each_purpose_of_a_keystore_has_a_secret_of_its_own():
+    opened = keystore.Keystore(SEED)
+    secrets = {opened.identity_secret(), opened.request_secret(), opened.letters_secret(), opened.contract_secret(0)}
+    assert len(secrets) == 4
+    assert opened.request_secret() == keystore.Keystore(SEED).request_secret()
+
+
 def test_the_file_is_private_and_holds_no_secret(stored):
     assert stat.S_IMODE(stored.stat().st_mode) == 0o600
     text = stored.read_text()

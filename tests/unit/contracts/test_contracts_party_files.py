@@ -133,6 +133,8 @@ def test_an_older_releases_contract_lacks_buckets_policy_and_versions_and_nothin
             "asked_at",
             "asked_knowing",
             "withdrawn",
+            "firm_offer",
+            "sign_by",
         }
         if lacking in later:
             assert not getattr(PartyStore(tmp_path).load(name), lacking)

@@ -115,6 +115,7 @@ def test_no_room_of_the_library_or_of_the_workers_is_left_out_of_the_drawing():
         "btcfi/oracle/venues/",
         "btcfi/adapters/venues/synthetic_candles/",
         "btcfi/surfaces/rest/",
+        "btcfi/surfaces/rest/market_desk/",
         "btcfi/surfaces/grpc/",
         "btcfi/surfaces/protos/",
     }

@@ -187,3 +187,19 @@ def test_a_book_of_another_window_is_refused():
     for wrong in (1, -1, 61, -61):
         with pytest.raises(PricingDomainError, match="fixing"):
             premium(Case(kind=0, strike=70_000, life=100, minutes=wrong))
+
+
+def test_a_median_that_is_looked_at_before_its_window_is_within_three_hundredths_of_what_is_sampled():
+    now, minutes = 1_790_000_040, 60
+    book = Book(
+        kind=np.array([0, 1, 0], dtype=np.int8), strike_cents=np.full(3, 6_990_000, dtype=np.int64),
+        expiry_unix=np.full(3, now + 70 * 60, dtype=np.int64),
+        barrier_cents=np.array([0, 0, 7_100_000], dtype=np.int64),
+        american=np.zeros(3, dtype=np.bool_), fixing=np.full(3, -minutes, dtype=np.int64),
+    )  # fmt: skip
+    exact, looked = (
+        premiums(book, spot=CentsPerBtc(7_000_000), volatility=0.62, rate=0.03, now=UnixSeconds(now), sampled=sampled)
+        for sampled in (True, False)
+    )
+    np.testing.assert_allclose(looked.premium, exact.premium, rtol=0.03)
+    assert (looked.premium != exact.premium).all(), "it is another way"

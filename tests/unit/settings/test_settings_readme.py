@@ -8,7 +8,7 @@ import settings
 from settings.deployment import Deployment, variable
 
 FOLDER = Path(settings.__file__).parent
-DEPLOYMENT, PRESET = (FOLDER / "README.md").read_text().split("## Preset")
+DEPLOYMENT, PRESET, MARKET = re.split("^## (?:Preset|Market)$", (FOLDER / "README.md").read_text(), flags=re.MULTILINE)
 
 
 def rows(text):
@@ -36,6 +36,7 @@ DERIVED = {
     "result_backend_url",
     "broker_key_file",
     "operator_key_file",
+    "desk_key_file",
 }
 """From other settings: their rows say how."""
 
@@ -49,3 +50,14 @@ def test_every_field_of_the_preset_has_a_row_with_its_value():
     document = tomllib.loads((FOLDER / "presets" / "options" / "standard.toml").read_text())
     fields = {f"{section}.{field}": str(value) for section, table in document.items() for field, value in table.items()}
     assert {field: value.strip("`") for field, value in rows(PRESET).items()} == fields
+
+
+def test_every_field_of_the_market_preset_has_a_row_with_its_value():
+    document = tomllib.loads((FOLDER / "presets" / "market" / "standard.toml").read_text())
+    rungs = document["listing"].pop("ladder")
+    fields = {f"{section}.{field}": value for section, table in document.items() for field, value in table.items()}
+    fields |= {f"listing.ladder.{field}": [rung[field] for rung in rungs] for field in rungs[0]}
+    said = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in fields.items()
+    }
+    assert {field: value.strip("`") for field, value in rows(MARKET).items()} == said

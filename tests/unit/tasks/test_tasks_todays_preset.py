@@ -22,6 +22,7 @@ READS = {
     ("workers/preconditions.py", "venues"): "whether what is sold today can be priced",
     ("workers/commands/oracle.py", "announce"): "the preset that a person names for a new event",
     ("workers/commands/serve.py", "_site"): "taken for a rule only where its hash is the row's; else how deep is final",
+    ("workers/commands/serve.py", "_desk_card"): "what is sold today, which a new account's mandate has to allow",
     ("workers/deployed.py", "consensus_rule"): "by what minutes are agreed today",
     ("workers/deployed.py", "sale_rule"): "what is sold today",
     ("workers/exporter.py", "__init__"): "a label: what this process sells by",

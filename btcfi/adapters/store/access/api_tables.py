@@ -12,6 +12,7 @@ class ApiKeyRow(SQLModel, table=True):
     """A key to the API. Its secret is not here: only the hash of it, and 256 random bits need no slower one."""
 
     __tablename__: ClassVar[str] = "api_key"
+    __table_args__ = (Index("ix_api_key_account", "account_id"),)
 
     id: str = Field(primary_key=True)
     """The public part of the key, 16 hex digits."""
@@ -24,6 +25,8 @@ class ApiKeyRow(SQLModel, table=True):
     created_at_unix: int = Field(sa_column=Column(BigInteger, nullable=False))
     expires_at_unix: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     revoked_at_unix: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    account_id: str | None = None
+    """The account whose things it may read; None: it is bound to none."""
 
 
 class IdempotencyRow(SQLModel, table=True):

@@ -12,13 +12,14 @@ from btcfi.units import UnixSeconds
 
 def add_key(
     session: Session, key_id: str, *, secret_sha256: str, name: str, roles: Iterable[str], requests_per_minute: int,
-    now: UnixSeconds, expires_at: UnixSeconds | None,
+    now: UnixSeconds, expires_at: UnixSeconds | None, account_id: str | None = None,
 ) -> None:  # fmt: skip
-    """Store a key."""
+    """Store a key. account_id: whose things it may read, where it is bound to an account."""
     session.add(
         ApiKeyRow(
             id=key_id, secret_sha256=secret_sha256, name=name, roles=" ".join(roles),
             requests_per_minute=requests_per_minute, created_at_unix=now, expires_at_unix=expires_at,
+            account_id=account_id,
         )
     )  # fmt: skip
 

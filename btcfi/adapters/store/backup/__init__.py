@@ -40,6 +40,7 @@ from btcfi.adapters.store.backup.moved import (
     refuse_filled,
     target_of,
 )
+from btcfi.adapters.store.market.failing import stand_down
 from btcfi.adapters.store.options.holds import hold_undecided
 from btcfi.adapters.store.options.rules import RuleOf
 from btcfi.adapters.store.spine.database import NewerStoreError, Store, known_revisions
@@ -248,6 +249,7 @@ def _restore(
     store.migrate()
     with store.transaction() as session:
         rows.wait_from(session, now)
+        stand_down(session, now=now)
         held = tuple(row.event_id for row in hold_undecided(session, rule_of, taken_at=taken_at, now=now))
         oracles_hold = held_since(session, moment, taken_at=taken_at, named=held, authentic=True)
     if first is not None:

@@ -26,7 +26,7 @@ CHUNK_BYTES: Final = 1 << 23
 MAX_LINE_BYTES: Final = 1 << 28
 """Of a row; the largest that we store are of some megabytes."""
 
-MOMENTARY: Final = frozenset({"lease", "canary", "console_session", "tick"})
+MOMENTARY: Final = frozenset({"lease", "canary", "console_session", "tick", "desk_sign_in", "desk_session"})
 """Tables about who runs now: a restored deployment starts without them."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select, tuple_
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.options import holds
@@ -30,6 +30,14 @@ from btcfi.units import Hash32, UnixSeconds
 
 PARTIES_WAIT_SECONDS: Final = 3600
 """How long the parties leave the settlement to the service."""
+
+AT_ONCE: Final = 500
+"""Attestations of one look."""
+
+FIRST: Final = ("", "")
+"""Before every event and oracle."""
+
+_NAMED: Final = (col(AttestationRow.event_id), col(AttestationRow.oracle_key))
 
 
 def announcements_of(session: Session, event: OracleEvent) -> tuple[Announcement, ...] | None:
@@ -226,11 +234,14 @@ def _attested(text: str) -> Attestation:
     return decode_attestation(json.loads(text))
 
 
-def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestation]]:
+def published(
+    session: Session, *, now: UnixSeconds, after: tuple[str, str] = FIRST
+) -> list[tuple[str, Attestation]]:  # fmt: skip
     """Return, by event, the attestations that the parties are told: they may settle by themselves with them.
 
     That is when every option of the event has ended, so that nobody races the service; or PARTIES_WAIT_SECONDS after
-    the attestation, when the service has failed to settle.
+    the attestation, when the service has failed to settle. AT_ONCE at most, behind the event and the oracle of the last
+    one of the look before: whoever has many events of its own attested keeps nobody else's from being told.
     """
     alive = (
         select(ContractRow)
@@ -242,6 +253,7 @@ def published(session: Session, *, now: UnixSeconds) -> list[tuple[str, Attestat
         col(AttestationRow.body).is_not(None),
         col(AttestationRow.claimed_at_unix) > now - 2 * PARTIES_WAIT_SECONDS,
         ~alive | lapsed(col(AttestationRow.claimed_at_unix), now, PARTIES_WAIT_SECONDS),
+        tuple_(*_NAMED) > after,
     )
-    rows = session.execute(query.limit(500)).scalars()
+    rows = session.execute(query.order_by(*_NAMED).limit(AT_ONCE)).scalars()
     return [(row.event_id, _attested(row.body or "")) for row in rows]

@@ -20,10 +20,13 @@ class NotCancellableError(ConflictError):
         self.option_id, self.problem = option_id, problem
 
 
-def cancel_sale(session: Session, option_id: str, *, by: str, now: UnixSeconds) -> OptionRow:
+def cancel_sale(
+    session: Session, option_id: str, *, by: str, now: UnixSeconds, dead: bool = False
+) -> OptionRow:  # fmt: skip
     """Cancel an unfunded sale and its contract, and return the option; again changes nothing.
 
-    by: who wants it, for the event log. Raises NotFoundError, NotCancellableError.
+    by: who wants it, for the event log. dead: that the caller has seen on the chain that its funding can confirm no
+    more, for good; then what both have signed is worth nothing either. Raises NotFoundError, NotCancellableError.
     """
     option = locked_option(session, option_id)  # nobody orders its contract meanwhile
     if option.state == OptionState.CANCELLED:
@@ -32,7 +35,7 @@ def cancel_sale(session: Session, option_id: str, *, by: str, now: UnixSeconds) 
         raise NotCancellableError(option_id, f"it is {option.state}, and only what is not funded can be taken back")
     contract = session.get(ContractRow, option_id, with_for_update=True, populate_existing=True)
     if contract is not None and contract.state != ContractState.CANCELLED:
-        if contract.state not in CANCELLABLE_CONTRACTS:
+        if contract.state not in CANCELLABLE_CONTRACTS and not dead:
             funded = contract.state == ContractState.FUNDED
             what = "is funded" if funded else "is signed by both, and the buyer may fund it"
             raise NotCancellableError(option_id, f"its contract {what}; a party takes its coins home by itself")

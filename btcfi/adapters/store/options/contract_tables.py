@@ -68,14 +68,20 @@ CANCELLABLE_CONTRACTS: Final = _SETTING_UP
 class ContractRow(SQLModel, table=True):
     """Two parties setting up one option: ``ordered -> offered -> accepted -> signed -> checked -> funded``.
 
-    Until it is checked it may be ``cancelled``.
+    Until it is checked it may be ``cancelled``, and after that once its funding can confirm no more.
     """
 
     __tablename__: ClassVar[str] = "contract"
     __machine__: ClassVar[Machine[ContractState]] = Machine(
         states=ContractState,
         key="option_id",
-        edges=edges(*pairwise(_WAY), (CANCELLABLE_CONTRACTS, ContractState.CANCELLED)),
+        edges=edges(
+            *pairwise(_WAY),
+            (CANCELLABLE_CONTRACTS, ContractState.CANCELLED),
+            # its funding can confirm no more: an input of it is spent by something else
+            ((ContractState.CHECKED, ContractState.FUNDED), ContractState.CANCELLED),
+            (ContractState.CANCELLED, ContractState.FUNDED),  # that was reorganised away, and a block holds it
+        ),
         ends=frozenset({ContractState.FUNDED, ContractState.CANCELLED}),
     )
     __table_args__ = (Index("ix_contract_state", "state"),)

@@ -22,8 +22,14 @@ from btcfi.adapters.store.options.contract_tables import ContractRow, ContractSt
 from btcfi.adapters.store.options.options import changed, locked_option, terms_of
 from btcfi.adapters.store.options.purposes import FUNDING, SETTLEMENT
 from btcfi.adapters.store.options.rules import note_waiting
-from btcfi.adapters.store.options.settled import adopt, in_words, paid_columns, pays, settlement_of
-from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow, SettlementState
+from btcfi.adapters.store.options.settled import adopt, found_settlement, in_words, paid_columns, pays
+from btcfi.adapters.store.options.tables import (
+    LOCKED_OPTIONS,
+    OptionRow,
+    OptionState,
+    SettlementRow,
+    SettlementState,
+)
 from btcfi.adapters.store.spine.blobs import store_blob
 from btcfi.adapters.store.spine.edges import Work, count, cross, record
 from btcfi.adapters.store.spine.tables import BlobRow, EventRow
@@ -31,10 +37,13 @@ from btcfi.adapters.store.spine.times import lapsed
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
+from btcfi.bitcoin.wallet import Coin
+from btcfi.bitcoin.witness import WrongWitnessError, check_witness, has_checkable_witness
 from btcfi.contracts.buckets import STANDARD_TOLERANCE, PackedBuckets, ToleranceRule
 from btcfi.contracts.execution import ExecutionPlan
 from btcfi.contracts.messages import (
     CET_FEE,
+    SEALED_WITNESSES,
     VERSION,
     Accept,
     CloseOrder,
@@ -88,18 +97,8 @@ class Setup:
     offer: Offer
     accepted: Accept
     signed: Sign
-
-
-# ---- announcing and attesting
-
-
-def new_options(session: Session, *, limit: int = 100) -> list[OptionRow]:
-    """Return the options that no contract was ordered for yet."""
-    query = select(OptionRow).where(
-        col(OptionRow.state) == OptionState.CREATED,
-        ~select(ContractRow).where(col(ContractRow.option_id) == OptionRow.id).exists(),
-    )
-    return list(session.execute(query.order_by(col(OptionRow.id)).limit(limit)).scalars())
+    sealed: bool
+    """Whether the seller's witnesses of the funding are sealed to the buyer, so that we cannot check them."""
 
 
 # ---- setting up
@@ -151,24 +150,37 @@ _WITHDRAWAL: Final = "withdrawal"
 """Entity of the event that says that both parties were told of a sale that came to nothing."""
 
 
-def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
+WITHDRAWN_AT_ONCE: Final = 200
+"""Sales that came to nothing of which one look tells."""
+
+
+def withdrawn(session: Session, *, after: str = "", limit: int = WITHDRAWN_AT_ONCE) -> list[ContractRow]:
     """Return the contracts whose parties are to be told that the sale came to nothing, and were not told yet.
 
     Those of cancelled sales, and of failed ones for which the seller has named coins; one whose buyer waits for coins
-    may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told.
+    may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told. But of a
+    take both are, also then: who has signed its funding takes its coins home by spending them. By their options' names,
+    behind ``after``: those that cannot be told now keep nobody else waiting.
     """
     told = select(EventRow).where(
         col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
     )
     offered = (ContractState.OFFERED, ContractState.ACCEPTED)
     error = func.coalesce(col(ContractRow.last_error), "")
-    waits = or_(*(error.startswith(_waits(role.value), autoescape=True) for role in Role))
-    failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered) & ~waits
+    waiting = or_(*(error.startswith(waits(role.value), autoescape=True) for role in Role))
+    failed = (col(OptionRow.state) == OptionState.FAILED) & col(ContractRow.state).in_(offered)
+    signed = col(ContractRow.state).in_((ContractState.CHECKED, ContractState.FUNDED))
+    taken = col(OptionRow.take_id).is_not(None) & col(OptionRow.state).in_((OptionState.FAILED, OptionState.CANCELLED))
+    ended = (failed | (taken & signed)) & ~waiting
     query = (
         select(ContractRow)
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where((col(ContractRow.state) == ContractState.CANCELLED) | failed, ~told.exists())
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+        .where(
+            (col(ContractRow.state) == ContractState.CANCELLED) | ended,
+            ~told.exists(),
+            col(ContractRow.option_id) > after,
+        )
+        .order_by(col(ContractRow.option_id))
     )
     return list(session.execute(query.limit(limit)).scalars())
 
@@ -238,10 +250,36 @@ def take_sign(session: Session, option_id: str, message: dict[str, Any], *, now:
         _takes_heart(session, option_id, now)
 
 
+def find_contract(session: Session, option_id: str) -> ContractRow | None:
+    """Return the contract of an option, None before it is ordered."""
+    return session.get(ContractRow, option_id)
+
+
 def setup_of(session: Session, option_id: str) -> Setup | None:
     """Return the messages of a contract that waits for its check, None when it does not."""
     row = session.get_one(ContractRow, option_id)
     return _messages(session, row) if row.state == ContractState.SIGNED else None
+
+
+def accepted_of(session: Session, option_id: str) -> tuple[OptionRow, Offer, Accept] | None:
+    """Return an offer and its answer that the seller has still to sign, None where it has."""
+    row = session.get_one(ContractRow, option_id)
+    if row.state != ContractState.ACCEPTED:
+        return None
+    return session.get_one(OptionRow, option_id), *halves_of(session, row)
+
+
+def coins_of(session: Session, row: ContractRow, kind: str) -> tuple[Coin, ...]:
+    """Return the coins that one side's message names, or signs for. kind: ``offer``, ``accept`` or ``sign``."""
+    if kind in {"offer", "sign"}:
+        return decode_offer(message_of(session, row.offer_sha256)).party.coins
+    return decode_accept(message_of(session, row.accept_sha256)).party.coins
+
+
+def halves_of(session: Session, row: ContractRow) -> tuple[Offer, Accept]:
+    """Return an offer and its answer, as they were kept."""
+    offer, answer = message_of(session, row.offer_sha256), message_of(session, row.accept_sha256)
+    return decode_offer(offer), decode_accept(answer)
 
 
 def mark_checked(
@@ -268,6 +306,12 @@ def mark_checked(
     })  # fmt: skip
 
 
+def is_locked(session: Session, option_id: str) -> bool:
+    """Return whether an option's collateral is in a block."""
+    option = session.get(OptionRow, option_id)
+    return option is not None and option.state in LOCKED_OPTIONS
+
+
 def take_funded(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the funding that both have signed; we broadcast it, too. Raises InvalidInputError for another one."""
     row, option = session.get_one(ContractRow, option_id), session.get_one(OptionRow, option_id)
@@ -276,6 +320,7 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     funding = _transaction(message)
     if display_txid(funding.txid) != option.funding_txid:
         raise InvalidInputError("funded.transaction", display_txid(funding.txid), f"{option.funding_txid}")
+    _check_witnesses(session, row, funding)
     spends = funding.inputs[0].outpoint
     known = session.get(TransactionRow, option.funding_txid)
     option.last_error = None
@@ -286,6 +331,20 @@ def take_funded(session: Session, option_id: str, message: dict[str, Any], *, no
     if funded and known is None:
         signed = Signed(transaction=funding, purpose=FUNDING, subject=option_id, spends=spends, fee=Sats(0))
         put_transaction(session, signed, now=now)
+
+
+def _check_witnesses(session: Session, row: ContractRow, funding: Transaction) -> None:
+    """Check that a funding is signed: its id is that of one that is not. Raises InvalidInputError."""
+    offer, accepted = halves_of(session, row)
+    coins = {coin.outpoint: coin.output for coin in (*offer.party.coins, *accepted.party.coins)}
+    spent = [coins[one.outpoint] for one in funding.inputs]
+    for index, given in enumerate(funding.inputs):
+        if not has_checkable_witness(spent[index].script):
+            continue  # an earlier release's, which the node tells
+        try:
+            check_witness(funding, index, spent, given.witness)
+        except WrongWitnessError as e:
+            raise InvalidInputError(f"funded.transaction, input {index}", e.problem, "a signature of it") from e
 
 
 def repair(session: Session, *, now: UnixSeconds, stale_seconds: int) -> list[Work]:
@@ -319,13 +378,14 @@ def note_refusal(session: Session, option_id: str, party: str, reason: str, *, n
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} refused")
 
 
-def _waits(party: str) -> str:
+def waits(party: str) -> str:
+    """Return how the error begins of a contract of which a party waits for something."""
     return f"the {party} waits: "
 
 
 def is_waiting(error: str | None) -> bool:
     """Return whether a contract's error is what one of its parties waits for: it may go on by itself."""
-    return error is not None and error.startswith(tuple(_waits(role.value) for role in Role))
+    return error is not None and error.startswith(tuple(waits(role.value) for role in Role))
 
 
 def note_waits(session: Session, option_id: str, party: str, reason: str, *, now: UnixSeconds) -> None:
@@ -333,7 +393,7 @@ def note_waits(session: Session, option_id: str, party: str, reason: str, *, now
     row, option = session.get(ContractRow, option_id), session.get(OptionRow, option_id)
     if row is None or option is None:
         return
-    row.last_error = option.last_error = f"{_waits(party)}{reason}"
+    row.last_error = option.last_error = f"{waits(party)}{reason}"
     row.updated_at_unix = now
     if option.state == OptionState.CREATED:
         cross(session, option, OptionState.FAILED, now=now, detail=f"the {party} waits for coins")
@@ -352,12 +412,12 @@ def note_unheld(session: Session, option_id: str, reason: str) -> None:
 
 
 def _messages(session: Session, row: ContractRow) -> Setup:
+    option, (offer, accepted) = session.get_one(OptionRow, row.option_id), halves_of(session, row)
+    message = message_of(session, row.sign_sha256)
     return Setup(
-        option=session.get_one(OptionRow, row.option_id),
-        offer=decode_offer(message_of(session, row.offer_sha256)),
-        accepted=decode_accept(message_of(session, row.accept_sha256)),
-        signed=decode_sign(message_of(session, row.sign_sha256)),
-    )
+        option=option, offer=offer, accepted=accepted, signed=decode_sign(message),
+        sealed=option.writer is not None and SEALED_WITNESSES in message,
+    )  # fmt: skip
 
 
 def _keep(session: Session, message: dict[str, Any], now: UnixSeconds) -> str:
@@ -515,11 +575,12 @@ def closes(
 def take_closed(session: Session, option_id: str, message: dict[str, Any], *, now: UnixSeconds) -> None:
     """Keep the close that both have signed. Raises InvalidInputError unless it pays what the guest computed."""
     option = session.get_one(OptionRow, option_id)
-    row = settlement_of(session, option_id)
-    if not _waits_for_close(row):
+    row = found_settlement(session, option_id)
+    if row is None or not _waits_for_close(row):
         return
     closed = _transaction(message)
     fee = _check_close(session, option, row, closed)
+    _check_close_signed(session, option, closed)
     txid = display_txid(closed.txid)
     paid = pays(option, closed)
     changes = {"txid": txid, **paid_columns(paid)}
@@ -575,8 +636,25 @@ def _check_close(session: Session, option: OptionRow, row: SettlementRow, closed
     )  # fmt: skip
 
 
+def _check_close_signed(session: Session, option: OptionRow, closed: Transaction) -> None:
+    """Check that both have signed a close: one side alone can name its outputs. Raises InvalidInputError."""
+    if len(closed.inputs) != 1:
+        raise InvalidInputError("closed.transaction", f"{len(closed.inputs)} inputs", "the contract's own alone")
+    funding = session.get(TransactionRow, option.funding_txid)
+    if funding is None:
+        return  # a block has told us of it, and the node tells whether this spends it
+    spent = parse_transaction(bytes.fromhex(funding.raw_hex)).outputs[closed.inputs[0].outpoint.index]
+    try:
+        check_witness(closed, 0, [spent], closed.inputs[0].witness)
+    except WrongWitnessError as e:
+        raise InvalidInputError("closed.transaction", e.problem, "a signature of it by both") from e
+
+
 def _transaction(message: dict[str, Any]) -> Transaction:
     try:
-        return parse_transaction(bytes.fromhex(message["transaction"]))
+        found = parse_transaction(bytes.fromhex(message["transaction"]))
     except (KeyError, TypeError, ValueError) as e:
         raise InvalidInputError("transaction", "missing or not hex", "a raw transaction") from e
+    if not found.inputs or not found.outputs:
+        raise InvalidInputError("transaction", "spends or pays nothing", "a raw transaction")
+    return found

@@ -16,12 +16,13 @@ from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, Transacti
 from btcfi.adapters.store.chain.transactions import Signed
 from btcfi.adapters.store.chain.walk import give_way
 from btcfi.adapters.store.options import contracts
+from btcfi.adapters.store.options.contract_tables import ContractRow, ContractState
 from btcfi.adapters.store.options.purposes import CHILD, FUNDING, OF_OPTIONS, OUTSIDE, SETTLEMENT
 from btcfi.adapters.store.options.settled import count_settled, find_settlement, settled, settlement_of
 from btcfi.adapters.store.options.tables import (
+    FUNDABLE_OPTIONS,
     OPEN_OPTIONS,
     UNEXPIRED_OPTIONS,
-    UNFUNDED_OPTIONS,
     UNSENT_SETTLEMENTS,
     OptionRow,
     OptionState,
@@ -126,7 +127,7 @@ class OptionsOnChain:
         settled(session, _subjects(rows, SETTLEMENT), now)
         for row in rows:
             if row.purpose == OUTSIDE:
-                _free_dead_children(session, row, now)
+                give_up_settlements(session, row, now)
                 _ended_outside(session, row, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -165,7 +166,7 @@ def busiest_minute(session: Session) -> int:
 
 def _unknown_fundings(session: Session, txids: list[str]) -> dict[str, str]:
     query = select(col(OptionRow.funding_txid), col(OptionRow.id)).where(
-        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(UNFUNDED_OPTIONS),
+        col(OptionRow.funding_txid).in_(txids), col(OptionRow.state).in_(FUNDABLE_OPTIONS),
         ~select(TransactionRow).where(col(TransactionRow.txid) == OptionRow.funding_txid).exists(),
     )  # fmt: skip
     return {str(txid): option_id for txid, option_id in session.execute(query)}
@@ -180,8 +181,14 @@ def _live_collaterals(session: Session, block: Block) -> dict[str, OptionRow]:
 
 
 def _funded(session: Session, option_ids: Sequence[str], now: UnixSeconds) -> None:
-    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(UNFUNDED_OPTIONS))
+    query = select(OptionRow).where(col(OptionRow.id).in_(option_ids), col(OptionRow.state).in_(FUNDABLE_OPTIONS))
     crossings = [Crossing(row=row, detail="its funding is final") for row in session.execute(query).scalars()]
+    named = [one.row.id for one in crossings]
+    given_up = select(ContractRow).where(
+        col(ContractRow.option_id).in_(named), col(ContractRow.state) == ContractState.CANCELLED
+    )
+    again = [Crossing(row=row, detail="its funding is final") for row in session.execute(given_up).scalars()]
+    cross_all(session, again, ContractState.FUNDED, now=now)
     cross_all(session, crossings, OptionState.ACTIVE, now=now)
 
 
@@ -193,6 +200,21 @@ def _ended_outside(session: Session, row: TransactionRow, now: UnixSeconds) -> N
     for option in options:
         if option.id not in plans or not plans[option.id].plan.has(transaction):
             _end_outside(session, option, row, now)
+
+
+def give_up_settlements(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+    """Give up our settlements of collaterals that a final transaction has spent, and their children with them.
+
+    One that was built after a block had spent the collateral is no rival of that block's: it would be sent, and its
+    child be paid more, for ever. Should the block go, it is sent again. The settlement's row keeps its state: parked it
+    would ask an operator for something.
+    """
+    for option in _collaterals_of(session, row):
+        settlement = transaction_of(session, option.id, SETTLEMENT)
+        if settlement is not None and settlement.state in UNMINED and settlement.txid != row.txid:
+            cross(session, settlement, TransactionState.CONFLICTED, now=now, changes={"height": row.height},
+                  detail=f"spent by {row.txid}")  # fmt: skip
+    _free_dead_children(session, row, now)
 
 
 def _free_dead_children(session: Session, row: TransactionRow, now: UnixSeconds) -> None:

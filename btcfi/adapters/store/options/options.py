@@ -94,14 +94,41 @@ def create_option(
         fixing=order.fixing,
     )  # fmt: skip
     validate_terms(terms, now=now, spot=CentsPerBtc(last.price_cents))
+    return store_option(
+        session, order.option_id, terms, feed, premium=sats_of(terms.premium, CentsPerBtc(last.price_cents)),
+        volatility=order.volatility, rate=order.rate, preset=preset, preset_sha256=preset_sha256, program=program,
+        program_sha256=program_sha256, listed=Slot(last.slot), now=now,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """Whose an option is, and by what."""
+
+    writer: str | None = None
+    """An account's identity, hex; None, as the next one: of the two mailbox folders."""
+    holder: str | None = None
+    take_id: str | None = None
+    """The take that made it, hex."""
+
+
+def store_option(
+    session: Session, option_id: str, terms: OptionTerms, feed: Feed, *, premium: Sats, volatility: BasisPoints,
+    rate: BasisPoints, preset: str, preset_sha256: str, program: str, program_sha256: str, listed: Slot,
+    now: UnixSeconds, owners: Owners = Owners(),
+) -> OptionRow:  # fmt: skip
+    """Store an option as CREATED, whose terms the caller has checked, and queue its funding.
+
+    premium: what the funding pays. listed: the newest priced minute. now: the market's clock.
+    """
     row = OptionRow(
-        id=order.option_id, feed=feed, kind=int(terms.kind), strike_cents=terms.strike,
+        id=option_id, feed=feed, kind=int(terms.kind), strike_cents=terms.strike,
         quantity_centi_btc=terms.quantity, barrier_cents=terms.barrier, american=terms.american,
-        expiry_unix=terms.expiry, premium_cents=terms.premium,
-        premium_sats=sats_of(terms.premium, CentsPerBtc(last.price_cents)),
-        collateral_sats=terms.collateral, volatility_bps=order.volatility, rate_bps=order.rate, preset=preset,
+        expiry_unix=terms.expiry, premium_cents=terms.premium, premium_sats=premium,
+        collateral_sats=terms.collateral, volatility_bps=volatility, rate_bps=rate, preset=preset,
         preset_sha256=preset_sha256, program=program, program_sha256=program_sha256, created_at_unix=now,
-        listed_slot=last.slot, updated_at_unix=now, fixing=None if terms.fixing is None else str(terms.fixing),
+        listed_slot=listed, updated_at_unix=now, fixing=None if terms.fixing is None else str(terms.fixing),
+        writer=owners.writer, holder=owners.holder, take_id=owners.take_id,
     )  # fmt: skip
     session.add(row)
     record(session, "option", row.id, OptionState.CREATED, now=now)

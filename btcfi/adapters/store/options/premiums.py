@@ -51,6 +51,9 @@ MIN_VOLATILITY_BPS: Final = 100
 
 _fixing = lru_cache(maxsize=256)(parse_fixing)
 
+MOST_SAMPLED: Final = 16
+"""Medians of a book that are sampled, the better part of a second each: with more, all are priced in closed form."""
+
 NOISE_DECIMALS: Final = 6
 """Of a cent: a model's double has fifteen digits, and the largest premium of the guest ten before the point."""
 
@@ -218,9 +221,11 @@ def price_open_options(
     if last is None or last.price_cents is None or not len(options):
         return None
     volatility = volatility_of(session, feed, fallback_bps=fallback_volatility_bps).level
+    medians = 0 if options.book.fixing is None else int((options.book.fixing < 0).sum())
     priced = premiums(
         options.book, spot=CentsPerBtc(last.price_cents), volatility=volatility / 10_000, rate=rate_bps / 10_000,
         now=counted_from(Slot(last.slot)), known=said_since(session, feed, open_windows(now)),
+        sampled=medians <= MOST_SAMPLED,
     )  # fmt: skip
     return PricedBook(slot=Slot(last.slot), options=options, premiums=priced)
 

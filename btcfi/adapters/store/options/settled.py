@@ -34,6 +34,12 @@ def settlement_of(session: Session, option_id: str) -> SettlementRow:
     return row
 
 
+def found_settlement(session: Session, option_id: str) -> SettlementRow | None:
+    """Return the settlement of an option, None while it has none."""
+    row: SettlementRow | None = session.execute(_settlement(option_id)).scalar_one_or_none()
+    return row
+
+
 def _settlement(option_id: str) -> Select[SettlementRow]:
     return select(SettlementRow).where(col(SettlementRow.option_id) == option_id)
 

@@ -363,7 +363,10 @@ def open_requests(session: Session) -> list[str]:
 
 
 def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: UnixSeconds) -> str:
-    """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not."""
+    """Answer a request: settle what is due, exercise an American option early if that is worth it, else say why not.
+
+    One that two accounts made is exercised by no request: who asks is the operator, and it is not the operator's.
+    """
     request = session.get(SettlementRequestRow, option_id)
     if request is None or request.state != RequestState.OPEN:
         return "answered before"
@@ -373,7 +376,7 @@ def answer_request(session: Session, option_id: str, rule_of: RuleOf, *, now: Un
     return request.answer
 
 
-def _decide(  # noqa: PLR0911 - one return an answer
+def _decide(  # noqa: C901, PLR0911 - one return an answer
     session: Session, option: OptionRow, rule_of: RuleOf, now: UnixSeconds
 ) -> tuple[str, str]:
     existing = session.execute(
@@ -390,6 +393,8 @@ def _decide(  # noqa: PLR0911 - one return an answer
     if last is None or last < option.expiry_unix:
         if not option.american:
             return RequestState.REFUSED, f"European, and its expiry minute {option.expiry_unix} is not priced yet"
+        if option.take_id is not None:  # an operator trades for no account
+            return RequestState.REFUSED, "its holder's to exercise, with its writer: `btcfi party close`"
         found, reason = _exercising(session, option, rule_of), "early_exercise"
         if isinstance(found, str):
             return RequestState.OPEN, found

@@ -44,6 +44,7 @@ class OptionRow(SQLModel, table=True):
             (OptionState.FAILED, OptionState.CREATED),  # the party took it after all
             (OptionState.FAILED, OptionState.ACTIVE),  # what both had signed was funded after all
             ((OptionState.CREATED, OptionState.FAILED), OptionState.CANCELLED),
+            (OptionState.CANCELLED, OptionState.ACTIVE),  # it was given up for a spend that was reorganised away
         ),
         ends=frozenset({OptionState.EXERCISED, OptionState.ABANDONED, OptionState.CANCELLED}),
     )
@@ -54,6 +55,10 @@ class OptionRow(SQLModel, table=True):
         Index("ix_option_expiry", "expiry_unix", "id"),
         Index("ix_option_kind_newest", "kind", "created_at_unix", "id"),
         Index("ix_option_style_newest", "american", "created_at_unix", "id"),
+        Index("ix_option_writer", "writer", "created_at_unix", "id"),
+        Index("ix_option_holder", "holder", "created_at_unix", "id"),
+        Index("ix_option_take", "take_id"),
+        Index("ix_option_address", "address"),
     )
 
     id: str = Field(primary_key=True)
@@ -92,6 +97,12 @@ class OptionRow(SQLModel, table=True):
     updated_at_unix: int = Field(sa_column=big_integer())
     fixing: str | None = None
     """What settles it: ``minute``, ``twap:30``. NULL: an earlier release's option, its minute rounded down."""
+    writer: str | None = None
+    """The account that wrote it. NULL, as the next one: of the two mailbox folders that were there before accounts."""
+    holder: str | None = None
+    """The account that bought it."""
+    take_id: str | None = None
+    """The take of a firm offer that made it; NULL: an order at the service's own price."""
 
 
 class PremiumRow(SQLModel, table=True):
@@ -119,6 +130,9 @@ LOCKED_OPTIONS: Final = (OptionState.ACTIVE, OptionState.EXPIRED)
 
 UNFUNDED_OPTIONS: Final = (OptionState.CREATED, OptionState.FAILED)
 """States in which nothing is on the chain yet: the sale may be cancelled, or be funded."""
+
+FUNDABLE_OPTIONS: Final = (*UNFUNDED_OPTIONS, OptionState.CANCELLED)
+"""States from which a funding that a block holds makes an option: whatever was said of it, the money is there."""
 
 SETTLED_OPTIONS: Final = (OptionState.EXERCISED, OptionState.ABANDONED)
 """States in which an option was settled."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, exists, func, or_
 from sqlmodel import Session, col, select
 
 from btcfi.adapters.store.chain import views as chain_views
@@ -42,6 +42,38 @@ BEYOND_EVERY_ID: Final = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What somebody may see: an option that a take made is its two accounts', and whoever sees everything's."""
+
+    everything: bool = False
+    account: str | None = None
+
+    def sees(self, row: OptionRow) -> bool:
+        """Return whether an option is shown."""
+        return self.everything or row.take_id is None or (self.account or "") in {row.writer, row.holder}
+
+    def of_options(self) -> list[ColumnElement[bool]]:
+        """Return what an option's row must fulfil."""
+        if self.everything:
+            return []
+        anybodys = aside(OptionRow.take_id).is_(None)
+        if self.account is None:
+            return [anybodys]
+        own = aside(OptionRow.writer) == self.account, aside(OptionRow.holder) == self.account
+        return [or_(anybodys, *own)]
+
+    def of_settlements(self) -> list[ColumnElement[bool]]:
+        """Return what a settlement's row must fulfil."""
+        if self.everything:
+            return []
+        seen = exists().where(col(OptionRow.id) == col(SettlementRow.option_id), *self.of_options())
+        return [seen]
+
+
+EVERYTHING: Final = Sight(everything=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WhichOptions:
     """A filter of options; what is None or empty does not matter."""
 
@@ -52,10 +84,12 @@ class WhichOptions:
     """Unix seconds, inclusive, as ``expiry_to``."""
     expiry_to: int | None = None
     id_prefix: str = ""
+    sight: Sight = EVERYTHING
 
     def conditions(self, session: Session) -> list[ColumnElement[bool]]:
         """Return what a row must fulfil."""
         where, plain = _begins(session, OptionRow.id, self.id_prefix)
+        where += self.sight.of_options()
         if self.state is not None:
             where.append(plain(OptionRow.state) == self.state)
         if self.kind is not None:
@@ -76,10 +110,12 @@ class WhichSettlements:
     state: str | None = None
     option_id: str | None = None
     option_prefix: str = ""
+    sight: Sight = EVERYTHING
 
     def conditions(self, session: Session) -> list[ColumnElement[bool]]:
         """Return what a row must fulfil."""
         where, plain = _begins(session, SettlementRow.option_id, self.option_prefix)
+        where += self.sight.of_settlements()
         if self.state is not None:
             where.append(plain(SettlementRow.state) == self.state)
         if self.option_id is not None:
@@ -100,6 +136,20 @@ class OldestDue(NamedTuple):
 def option(session: Session, option_id: str) -> OptionRow | None:
     """Return an option."""
     return session.get(OptionRow, option_id)
+
+
+def option_of_transaction(session: Session, txid: str) -> OptionRow | None:
+    """Return the option that a transaction of ours is for, or whose funding it is. txid: in display order."""
+    row = session.get(TransactionRow, txid)
+    if row is not None and row.subject is not None and (found := session.get(OptionRow, row.subject)) is not None:
+        return found
+    return session.exec(select(OptionRow).where(OptionRow.funding_txid == txid).limit(1)).first()
+
+
+def options_at_address(session: Session, address: str, *, limit: int = 10) -> Sequence[OptionRow]:
+    """Return the options whose contract's output pays to an address, the newest first: one, where keys are fresh."""
+    query = select(OptionRow).where(OptionRow.address == address)
+    return session.exec(query.order_by(col(OptionRow.created_at_unix).desc()).limit(limit)).all()
 
 
 def option_page(
@@ -184,12 +234,14 @@ def premiums_of(session: Session, ids: Iterable[str]) -> dict[str, PremiumRow]:
     return {row.option_id: row for row in session.exec(query).all()}
 
 
-def premiums_after(session: Session, *, feed: str, at: int, option_id: str, limit: int = 2_000) -> Sequence[PremiumRow]:
+def premiums_after(
+    session: Session, *, feed: str, at: int, option_id: str, limit: int = 2_000, sight: Sight = EVERYTHING
+) -> Sequence[PremiumRow]:  # fmt: skip
     """Return the open options' premiums stored after ``at`` or, at that time, of a later id, in that order."""
     query = (
         select(PremiumRow)
         .join(OptionRow, col(OptionRow.id) == col(PremiumRow.option_id))
-        .where(OptionRow.feed == feed, aside(OptionRow.state).in_(UNEXPIRED_OPTIONS))
+        .where(OptionRow.feed == feed, aside(OptionRow.state).in_(UNEXPIRED_OPTIONS), *sight.of_options())
     )
     columns = col(PremiumRow.priced_at_unix), col(PremiumRow.option_id)
     return stretch(session, query, *columns, beyond=(at, option_id), limit=limit)
@@ -219,6 +271,12 @@ def settlement(session: Session, settlement_id: str) -> SettlementRow | None:
 def settlement_of(session: Session, option_id: str) -> SettlementRow | None:
     """Return an option's settlement."""
     return session.exec(select(SettlementRow).where(SettlementRow.option_id == option_id)).one_or_none()
+
+
+def settlements_by_option(session: Session, option_ids: Iterable[str]) -> dict[str, SettlementRow]:
+    """Return the settlements of some options that have one, by option."""
+    query = select(SettlementRow).where(col(SettlementRow.option_id).in_(list(option_ids)))
+    return {row.option_id: row for row in session.exec(query).all()}
 
 
 def settlement_page(

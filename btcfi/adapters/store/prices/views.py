@@ -106,6 +106,13 @@ def prices_after(session: Session, feed: str, slot: int, *, limit: int) -> Seque
     return stretch(session, query, col(RoundRow.slot), beyond=(slot,), limit=limit)
 
 
+def price_range(session: Session, feed: str, *, since: int) -> tuple[CentsPerBtc, CentsPerBtc] | None:
+    """Return the lowest and the highest agreed price of the minutes from ``since`` on, None where there is none."""
+    query = select(func.min(RoundRow.price_cents), func.max(RoundRow.price_cents))
+    low, high = session.exec(query.where(*_priced(feed), col(RoundRow.slot) >= since)).one()
+    return None if low is None or high is None else (CentsPerBtc(low), CentsPerBtc(high))
+
+
 def closes(session: Session, feed: str, *, until: int, interval: int, limit: int) -> list[int]:
     """Return past agreed prices, oldest first, cents per BTC: the newest ``limit``, a multiple of ``interval`` apart.
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 __all__ = [
+    "DATABASE_ERRORS",
     "MIGRATIONS",
     "DatabaseError",
     "NewerStoreError",
@@ -43,6 +44,9 @@ __all__ = [
     "StoreUnreachableError",
     "known_revisions",
 ]
+
+DATABASE_ERRORS: Final = (DBAPIError,)
+"""What a database answers besides what is named here: of two that wrote at once, one; it says nothing of the work."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -90,7 +94,9 @@ class Store:
         """``url``: ``sqlite:///path`` or ``postgresql+psycopg://...``. Raises InvalidInputError for another scheme."""
         self.url = url
         self.engine = _engine(url, busy_timeout_ms)
-        self._reader = self.engine.execution_options(btcfi_reading=True)
+        # PostgreSQL's own default gives each statement what is committed by then
+        snapshot = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
+        self._reader = self.engine.execution_options(btcfi_reading=True, **snapshot)
         self._ahead: tuple[float, float] | None = None
 
     @property

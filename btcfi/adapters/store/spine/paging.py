@@ -60,19 +60,54 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
 
 
 def newest_page(
-    session: Session, query: SelectOfScalar[R], at: Any, key: Any = None, *, limit: int, cursor: str | None  # noqa: ANN401
+    session: Session, query: SelectOfScalar[R], at: Any, key: Any = None, *, limit: int, cursor: str | None,  # noqa: ANN401
+    shortened: bool = False,
 ) -> Page[R]:  # fmt: skip
     """Return one page of ``query``'s rows, newest first.
 
     query: a SELECT of one table without order. at, key: its columns of time and, where a time is not unique, of the
-    key; an index over both answers. limit: rows. cursor: where the page before ended. Raises NoSuchPageError.
+    key; an index over both answers. limit: rows. cursor: where the page before ended. shortened: the
+    cursor has no more of the key than tells its row from the next one: keys are hashes, in lower-case hex, that are not
+    everybody's to know. Raises NoSuchPageError.
     """
     columns = (at,) if key is None else (at, key)
     beyond = None if cursor is None else decode_cursor(cursor)[: len(columns)]
     rows = stretch(session, query, *columns, beyond=beyond, limit=limit + 1, newest_first=True)
+    return _page(rows, at, key, limit, shortened=shortened)
+
+
+def either_page(
+    session: Session, queries: Sequence[SelectOfScalar[R]], at: Any, key: Any, *, limit: int, cursor: str | None  # noqa: ANN401
+) -> Page[R]:  # fmt: skip
+    """Return one page of the rows that one of several queries has, as ``newest_page`` would of all of them.
+
+    No index answers an ``or`` of two columns in order: each query is read by its own, as far as one page goes, and a
+    row that several have is shown once.
+    """
+    beyond = None if cursor is None else decode_cursor(cursor)
+    found: dict[tuple[int, str], R] = {}
+    for query in queries:
+        some = stretch(session, query, at, key, beyond=beyond, limit=limit + 1, newest_first=True)
+        found |= {_place(row, at, key): row for row in some}
+    return _page([found[place] for place in sorted(found, reverse=True)[: limit + 1]], at, key, limit)
+
+
+def _page(
+    rows: Sequence[R], at: Any, key: Any, limit: int, *, shortened: bool = False  # noqa: ANN401 - columns
+) -> Page[R]:  # fmt: skip
     shown, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
-    following = None if last is None else encode_cursor(*_place(last, at, key))
-    return Page(rows=shown, following=following)
+    if last is None:
+        return Page(rows=shown, following=None)
+    time, name = _place(last, at, key)
+    if shortened:
+        following = _place(rows[limit], at, key)
+        name = "" if following[0] != time else _apart(name, following[1])
+    return Page(rows=shown, following=encode_cursor(time, name))
+
+
+def _apart(name: str, lower: str) -> str:
+    """Return the shortest beginning of a name that is above a lower one."""
+    return next((name[:n] for n in range(1, len(name)) if name[:n] > lower), name)
 
 
 def stretch(

@@ -63,9 +63,16 @@ def newest_event_id(session: Session) -> int:
     return session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1)).first() or 0
 
 
-def events_after(session: Session, *, entity: str, after: int, limit: int) -> Sequence[EventRow]:
-    """Return the edges of one kind of row that were crossed after the event ``after``, oldest first."""
+def events_after(
+    session: Session, *, entity: str, after: int, limit: int, until: int | None = None
+) -> Sequence[EventRow]:  # fmt: skip
+    """Return the edges of one kind of row that were crossed after the event ``after``, oldest first.
+
+    until: the last event that is looked at; None: the newest.
+    """
     ours = select(EventRow).where(aside(EventRow.entity) == entity)
+    if until is not None:
+        ours = ours.where(col(EventRow.id) <= until)
     return stretch(session, ours, col(EventRow.id), beyond=(after,), limit=limit)
 
 

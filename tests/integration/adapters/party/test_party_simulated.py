@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -9,9 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from btcfi.adapters.sealed_letters import box_key, seal
+from btcfi.market.account import check_registration, decode_signed_registration
+from btcfi.market.letter import Letter, encode_signed_letter, sign_letter
 from btcfi.secp256k1 import public_key_xonly
+from tests.support.accounts import DESK, DESK_BOX_SECRET, DESK_SECRET
 from tests.support.chain import embedded_node
 from tests.support.contracts import ORACLES
+from tests.support.http_desk import HttpDesk, served
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -84,3 +91,59 @@ def test_a_second_process_ends_and_says_why_and_a_mandate_that_was_taken_back_st
     with running(mailbox, environment) as process:
         assert process.wait(60) == 77  # a WrongMandateError: nothing can be signed, nothing is to be watched
     assert subprocess.run(party("mandate", "show", *owner), env=environment, check=False).returncode == 77
+
+
+# ---- at a market
+
+
+def test_where_the_service_has_a_key_a_party_leaves_its_signed_registration_and_the_same_at_each_start(
+    mailbox, environment
+):
+    """The service makes an account of it; a number of its own at each start would be another account's keys."""
+    (mailbox / "desk.json").write_text(json.dumps({"desk_key": DESK.hex(), "box_key": box_key(DESK_BOX_SECRET).hex()}))
+    shared = mailbox.rename(mailbox.parent / "seller")
+    left = []
+    for _ in range(2):
+        with running(shared, environment) as process:
+            assert process.poll() is None
+        left.append(json.loads((shared / "registration.json").read_text()))
+    registered = check_registration(decode_signed_registration(left[0]), desk=DESK)
+    assert registered.name == "seller"
+    assert left[0] == left[1]
+
+
+def test_a_party_that_joins_a_desk_answers_its_letters_and_leaves_nothing_behind_at_its_end(
+    tmp_path_factory, environment
+):
+    own = tmp_path_factory.mktemp("letters") / "own"
+    with served(HttpDesk([public_key_xonly(ORACLES[0])])) as desk:
+        command = party("simulate", f"--dir={own}", f"--desk={desk.url}", "--name=maker-0")
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(process, lambda: desk.accounts and (own / "mail/outbox/status.json").exists())
+            (registered,) = [one.registration for one in desk.accounts.values()]
+            letter = Letter(
+                sender=DESK, recipient=registered.identity, name="x.proposal", body={"type": "btcfi/proposal"}
+            )
+            plain = json.dumps(encode_signed_letter(sign_letter(letter, DESK_SECRET))).encode()
+            about = registered.identity + b"x.proposal"
+            desk.put(registered.identity, "x.proposal", seal(plain, to=registered.box_key, about=about))
+            wait_for(process, lambda: [name for _, name, _ in desk.got] == ["x.proposal.refused"])
+            wait_for(process, lambda: desk.letters[registered.identity] == [])
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait(20)
+    files = {str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()}
+    assert not [name for name in files if name.endswith(".tmp")]
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in own.rglob("*")} == {0}
+    assert "mail/inbox/refused/x.proposal.told" in files
+
+
+def wait_for(process, condition):
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

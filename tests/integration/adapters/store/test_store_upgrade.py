@@ -12,6 +12,7 @@ from sqlalchemy import func, inspect, select, text
 
 from btcfi.adapters.store.backup import read_backup, write_backup
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.market.views import closes_of
 from btcfi.adapters.store.options.on_chain import transaction_of
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.adapters.store.prices.tables import RoundRow
@@ -182,6 +183,33 @@ def test_a_store_of_newer_code_is_refused_in_one_line_and_stays_as_it_is(store):
     with pytest.raises(NewerStoreError, match="0099"):
         store.migrate()
     assert old_rows(store, "SELECT version_num FROM alembic_version") == [("0099",)]
+
+
+def test_a_close_that_stands_while_the_tables_change_is_listed_by_both_of_its_sides_after(store):
+    store.downgrade("0022")
+    columns = {
+        "id": "'o1'", "feed": "'BTC/USD'", "state": "'ACTIVE'", "preset": "'p'", "preset_sha256": "'00'",
+        "program": "'g'", "program_sha256": "'00'", "american": "false", "writer": f"'{'aa' * 32}'",
+        "holder": f"'{'bb' * 32}'",
+    } | dict.fromkeys(
+        ("kind", "strike_cents", "quantity_centi_btc", "expiry_unix", "premium_cents", "premium_sats",
+         "collateral_sats", "volatility_bps", "rate_bps", "created_at_unix", "listed_slot", "updated_at_unix"), "1"
+    )  # fmt: skip
+    with store.engine.begin() as connection:
+        values = f"({', '.join(columns)}) VALUES ({', '.join(columns.values())})"
+        connection.execute(text(f'INSERT INTO "option" {values}'))
+        connection.execute(
+            text(
+                "INSERT INTO market_close (id, option_id, by, state, body, payout_sats, valid_until_unix, "
+                "created_at_unix, updated_at_unix) VALUES ('c1', 'o1', 'buyer', 'offered', '{}', 1, 9, 1, 1)"
+            )
+        )
+    store.migrate()
+    with store.reading() as session:
+        for account, role, own in (("bb" * 32, "holder", True), ("aa" * 32, "writer", False)):
+            (found,) = closes_of(session, account, limit=5).rows
+            assert (found.row.id, found.role, found.own) == ("c1", role, own)
+        assert closes_of(session, "cc" * 32, limit=5).rows == []
 
 
 def test_the_coins_of_a_year_of_anchors_are_named_in_seconds(store):

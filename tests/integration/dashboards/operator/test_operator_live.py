@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from btcfi.adapters.store.chain.tables import BlockRow
-from dashboards.operator import live
 from dashboards.operator.app import create_console
+from dashboards.shared import live
 from tests.support.console_world import csrf_of
 
 

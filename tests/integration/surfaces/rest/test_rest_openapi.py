@@ -13,6 +13,7 @@ from schemathesis.specs.openapi import checks
 from btcfi.adapters.store.spine.database import Store
 from btcfi.surfaces.rest.app import create_app
 from btcfi.surfaces.rest.deps import OPERATE, READ, TRADE, Deps, Limits
+from tests.support.market_world import with_market
 from tests.support.rest_world import FEED, make_world
 
 CONFORMANCE = [
@@ -43,7 +44,7 @@ def document(tmp_path_factory):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # FastAPI only warns of two operations with one id
-        app = create_app(world.deps)
+        app = create_app(with_market(world).deps)
         app.openapi()
     yield schemathesis.openapi.from_asgi("/api/v1/openapi.json", app)
     world.store.close()

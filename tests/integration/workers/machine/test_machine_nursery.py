@@ -124,7 +124,15 @@ def test_the_nursery_imports_nothing_that_is_made_once_a_process():
     assert set(SHARED) <= found
     # a worker's name in the leases is made as `tasks.context` is imported; two must never have the same
     assert not [name for name in found if name.partition(".")[0] == "tasks"]
-    assert not found & {"numba", "unicorn", "scipy", "numpy", "ccxt", "fastapi", "uvicorn", "matplotlib"}
+    assert not found & {"unicorn", "ccxt", "fastapi", "uvicorn", "matplotlib"}
+
+
+def test_the_nursery_has_one_thread_when_it_forks_whatever_it_has_loaded(folder, nursery):
+    part = a_part(folder, nursery, "60", "0")
+    its = psutil.Process(psutil.Process(part.process.pid).ppid())
+    assert any("llvmlite" in one.path for one in its.memory_maps())
+    assert its.num_threads() == 1
+    part.kill()
 
 
 def living(word):

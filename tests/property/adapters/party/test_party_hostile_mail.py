@@ -149,8 +149,9 @@ def batches(tmp_path_factory, quick):
 
 @pytest.fixture(scope="module")
 def quick():
-    """No syncing of thousands of files: what is tested here is not the disk."""
+    """No syncing of thousands of files, time for all in one round: what is tested is neither disk nor speed."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("btcfi.adapters.party.mail.ANSWER_SECONDS", 120)
         patch.setattr("os.fsync", lambda _: None)
         yield
 

@@ -151,11 +151,11 @@ def signs_a_second_answer():
     """A second answer to an offer is signed like the first, and takes its place."""
     genuine = PartyDesk.sign
 
-    def again(self, accepted):
+    def again(self, accepted, *, named=""):
         contract = self._store.load(accepted.offer_id.hex())
         contract.sign = None
         self._store.keep_in_mind(contract)
-        return genuine(self, accepted)
+        return genuine(self, accepted, named=named)
 
     yield patch.object(PartyDesk, "sign", again)
 
@@ -183,8 +183,8 @@ def starts_its_watch_again():
     """A sign message that comes again starts the watch where the chain is by then."""
     genuine = PartyDesk.complete
 
-    def again(self, signed):
-        sent = genuine(self, signed)
+    def again(self, signed, *, named=""):
+        sent = genuine(self, signed, named=named)
         _, contract, _ = self._agreements.by_id(signed.contract_id)
         contract.watch = watch.start(self._node, self._node.block_count())
         self._store.save(contract)

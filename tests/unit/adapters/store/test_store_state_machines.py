@@ -420,7 +420,7 @@ def test_a_binary_in_the_money_is_exercised_early_when_its_holder_may(store):
         assert (row.state, session.get_one(SettlementRow, "st-one").reason) == ("EXPIRED", "early_exercise")
 
 
-def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_five():
+def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_eight():
     load_tables()
     assert {name: machine.first.value for name, (_, machine) in machines().items()} == {
         "round": "open",
@@ -428,6 +428,11 @@ def test_every_table_with_a_life_declares_its_machine_and_the_metadata_names_fiv
         "settlement": "due",
         "chain_transaction": "built",
         "contract": "ordered",
+        "firm_offer": "open",
+        "quote_request": "open",
+        "take": "taken",
+        "market_close": "offered",
+        "webhook": "active",
     }
 
 

@@ -164,6 +164,20 @@ def test_the_api_is_under_its_path_and_the_console_elsewhere(api):
         assert site.get("/api/market").json()["spot_cents"] == 5_700_000
 
 
+def test_the_desk_is_under_its_path_and_nothing_else_is(api):
+    def says(name):
+        async def page(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": f"{name} {scope['root_path']}".encode()})
+
+        return page
+
+    with TestClient(Site(api=api.app, console=says("console"), desk=says("desk"))) as site:
+        assert [site.get(path).text for path in ("/desk", "/desk/", "/desk/book/x")] == ["desk /desk"] * 3
+        assert [site.get(path).text for path in ("/desktop", "/x/desk", "/Desk")] == ["console "] * 3
+        assert site.get("/api/market").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("named", "local", "served"),
     [

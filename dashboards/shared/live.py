@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, Self
 
 from fastapi import Request
@@ -13,12 +13,10 @@ from starlette.responses import StreamingResponse
 
 from btcfi.adapters.store.reading import fingerprint
 from btcfi.adapters.store.spine.database import Store, StoreUnreachableError
+from btcfi.errors import BtcfiError
 from btcfi.surfaces.rest.streams import Placed
 from btcfi.surfaces.rest.turns import Places
-from dashboards.operator.accounts import Visitor
-from dashboards.operator.deps import ConsoleDeps
-from dashboards.operator.errors import SignInNeededError
-from dashboards.operator.gate import visitor
+from dashboards.shared.limits import PageLimits
 
 LOOK_SECONDS: Final = 0.25
 """Between two looks into the store; with the drawing a change is on the page well within a second."""
@@ -95,12 +93,23 @@ class Pulse:
 class Live:
     """The open streams of one process."""
 
-    def __init__(self, deps: ConsoleDeps, problem_html: Callable[[str], str]) -> None:
-        """``problem_html``: what a page shows while the store is away."""
-        self._deps = deps
-        self._pulse = Pulse(deps.api.store)
-        self._problem_html = problem_html
-        self._places = Places(each=deps.limits.streams_per_visitor, most=deps.limits.streams)
+    def __init__(
+        self,
+        store: Store,
+        *,
+        limits: PageLimits,
+        problem_html: Callable[[str], str],
+        caller_of: Callable[[Request], str],
+        may_stay: Callable[[Request], Awaitable[bool]],
+    ) -> None:
+        """problem_html: what a page shows while the store is away.
+
+        caller_of: whose place a stream takes. may_stay: whether who opened a stream would still be let in.
+        """
+        self._limits = limits
+        self._pulse = Pulse(store)
+        self._problem_html, self._caller_of, self._may_stay = problem_html, caller_of, may_stay
+        self._places = Places(each=limits.streams_per_visitor, most=limits.streams)
         self._drawn: dict[str, tuple[int, float, Fragments]] = {}
 
     def stream(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> StreamingResponse:
@@ -108,10 +117,9 @@ class Live:
 
         topic: pages of one topic share their drawing. Sent, it raises TooManyStreamsError without a place.
         """
-        who: Visitor | None = getattr(request.state, "visitor", None)
         events = self._events(request, topic, draw)
-        seconds = self._deps.limits.stream_seconds
-        return Placed(events, places=self._places, caller="" if who is None else who.name, seconds=seconds)
+        seconds = self._limits.stream_seconds
+        return Placed(events, places=self._places, caller=self._caller_of(request), seconds=seconds)
 
     async def _events(self, request: Request, topic: str, draw: Callable[[], Fragments]) -> AsyncIterator[str]:
         async with self._pulse as pulse:
@@ -124,17 +132,18 @@ class Live:
     ) -> AsyncIterator[str]:
         sent: dict[str, str] = {}
         begun = checked = time.monotonic()
-        while time.monotonic() - begun < self._deps.limits.stream_seconds and not await request.is_disconnected():
+        while time.monotonic() - begun < self._limits.stream_seconds and not await request.is_disconnected():
             seen = pulse.number
             try:
                 if time.monotonic() - checked > SESSION_CHECK_SECONDS:
                     checked = time.monotonic()
-                    _: Visitor = await visitor(request)
+                    if not await self._may_stay(request):
+                        return
                 fragments = dict(await self._draw(topic, seen, draw))
                 fragments["problem"] = ""
             except StoreUnreachableError as e:
                 fragments = {"problem": self._problem_html(str(e))}
-            except SignInNeededError:
+            except BtcfiError:  # what the page is of is no more, as an expiry that has passed: asked again, it says so
                 return
             for name, html in fragments.items():
                 if sent.get(name) != html:
@@ -148,7 +157,7 @@ class Live:
         if known is not None and known[0] == number and time.monotonic() - known[1] < REDRAW_SECONDS / 2:
             return known[2]
         drawn = await run_in_threadpool(draw)
-        if len(self._drawn) > self._deps.limits.streams:
+        if len(self._drawn) > self._limits.streams:
             self._drawn.clear()
         self._drawn[topic] = (number, time.monotonic(), drawn)
         return drawn

@@ -1,0 +1,109 @@
+"""What happens to an account: whose an edge is, and how it is said, in a stream and in a webhook alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlmodel import Session, col, select
+
+from btcfi.adapters.store.market.tables import CloseRow, CloseState, TakeRow
+from btcfi.adapters.store.market.webhook_tables import WebhookRow
+from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
+from btcfi.adapters.store.options.views import options_of, settlements_of
+from btcfi.adapters.store.spine.tables import EventRow
+
+CLOSE: Final = "market_close"
+"""What events call an offer to close."""
+EVENTFUL: Final = ("take", "option", "settlement", CLOSE, "webhook")
+"""What an account hears of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEdge:
+    """An edge that something of an account crossed."""
+
+    event: EventRow
+    option: OptionRow | None
+    """None of a webhook's edge."""
+    settlement: SettlementRow | None
+    """Of an edge of a settlement."""
+    accounts: frozenset[str]
+    """Whose it is."""
+    close: CloseRow | None = None
+    """Of an edge of an offer to close, and of the edge by which that ended an option."""
+
+
+def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[AccountEdge]:
+    """Return those of some events that are of accounts, in their order."""
+    named: dict[str, set[str]] = {entity: set() for entity in EVENTFUL}
+    for row in rows:
+        if row.entity in named:
+            named[row.entity].add(row.entity_id)
+    taken = session.exec(select(TakeRow).where(col(TakeRow.id).in_(named["take"]))).all() if named["take"] else ()
+    settled = settlements_of(session, named["settlement"])
+    about = {("take", row.id): row.option_id for row in taken}
+    about |= {("settlement", name): row.option_id for name, row in settled.items()}
+    about |= {("option", name): name for name in named["option"]}
+    closes = _closes_by_id(session, named[CLOSE])
+    ended = closes_done(session, {row.entity_id for row in rows if _ends_early(row)})
+    about |= {(CLOSE, name): row.option_id for name, row in closes.items()}
+    options = options_of(session, set(about.values()))
+    hooks = _owners_of_hooks(session, named["webhook"])
+    found = []
+    for row in rows:
+        option = options.get(about.get((row.entity, row.entity_id), ""))
+        names = {hooks.get(row.entity_id)} if row.entity == "webhook" else set()
+        names |= {option.writer, option.holder} if option is not None else set()
+        if whose := frozenset(name for name in names if name):
+            settlement = settled.get(row.entity_id) if row.entity == "settlement" else None
+            close = closes.get(row.entity_id) if row.entity == CLOSE else None
+            close = ended.get(row.entity_id) if _ends_early(row) else close
+            found.append(AccountEdge(event=row, option=option, settlement=settlement, close=close, accounts=whose))
+    return found
+
+
+def _closes_by_id(session: Session, ids: Collection[str]) -> dict[str, CloseRow]:
+    rows = session.exec(select(CloseRow).where(col(CloseRow.id).in_(list(ids)))).all() if ids else ()
+    return {row.id: row for row in rows}
+
+
+def closes_done(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
+    """Return the closes that ended options at a price of both sides, by option: those have no settlement's amounts."""
+    if not option_ids:
+        return {}
+    query = select(CloseRow).where(col(CloseRow.option_id).in_(option_ids), CloseRow.state == CloseState.DONE)
+    return {row.option_id: row for row in session.exec(query)}
+
+
+def _ends_early(row: EventRow) -> bool:
+    return row.entity == "option" and row.to_state == OptionState.ABANDONED
+
+
+def _owners_of_hooks(session: Session, ids: set[str]) -> dict[str, str]:
+    if not ids:
+        return {}
+    found = session.exec(select(WebhookRow).where(col(WebhookRow.id).in_(ids))).all()
+    return {row.id: row.account_id for row in found}
+
+
+def say(edge: AccountEdge, account: str) -> dict[str, Any]:
+    """Return what an account is told of an edge of its own, as JSON has it."""
+    event, option, paid = edge.event, edge.option, edge.settlement or edge.close
+    role = None if option is None else "holder" if option.holder == account else "writer"
+    return {
+        "id": event.id or 0, "entity": event.entity, "entity_id": event.entity_id,
+        "option_id": None if option is None else option.id, "role": role, "from_state": event.from_state,
+        "to_state": event.to_state, "at_unix": event.at_unix,
+        "paid_sats": None if paid is None else paid.paid_sats,
+        "returned_sats": None if paid is None else paid.returned_sats,
+        "at": datetime.fromtimestamp(event.at_unix, UTC).isoformat().replace("+00:00", "Z"),
+    }  # fmt: skip
+
+
+def say_json(edge: AccountEdge, account: str) -> str:
+    """Return the same as a text: the data of a stream's event, and the body of a webhook's message."""
+    return json.dumps(say(edge, account), separators=(",", ":"))

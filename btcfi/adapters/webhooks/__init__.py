@@ -1,0 +1,1 @@
+"""Messages to webhooks: sealed secrets, one POST to a checked address, and who brings what waits."""
