@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 from btcfi import units
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -259,7 +260,7 @@ def record(
             raise Refused(f".{lacks}", "missing", expected[lacks])
         if exact and not value.keys() <= expected.keys():
             more = next(name for name in value if name not in expected)
-            raise Refused(f".{more[:_SHOWN]}", "unknown", "exactly " + ", ".join(sorted(expected)))
+            raise Refused(f".{printable(more, _SHOWN)}", "unknown", "exactly " + ", ".join(sorted(expected)))
         if not maker:
             maker.append(_maker(kind, rules))
         return maker[0](value)

@@ -70,6 +70,9 @@ log = structlog.get_logger("btcfi.contracts")
 _published: Final[dict[int, tuple[str, str]]] = {}
 """By process: behind which event and oracle it tells parties of attestations in the next look."""
 
+_withdrew: Final[dict[int, str]] = {}
+"""By process: behind which option it tells of withdrawn sales in the next look."""
+
 TAKE_SECONDS: Final = 10
 """After so long the rest of a party's outbox waits for the next look."""
 
@@ -437,7 +440,9 @@ def _apart(here: Context, option_id: str, undone: str) -> Iterator[None]:
 def _withdraw(here: Context, carriers: Carriers) -> None:
     """Tell both parties which sales have come to nothing: what they named for one is free again."""
     with here.store.reading() as session:
-        gone = contracts.withdrawn(session)
+        gone = contracts.withdrawn(session, after=_withdrew.get(os.getpid(), ""), limit=contracts.WITHDRAWN_AT_ONCE)
+    # the look behind the last one begins anew
+    _withdrew[os.getpid()] = gone[-1].option_id if len(gone) == contracts.WITHDRAWN_AT_ONCE else ""
     for row in gone:
         with _apart(here, row.option_id, "not withdrawn yet"):
             _withdraw_one(here, row, carriers)

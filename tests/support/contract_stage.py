@@ -14,6 +14,7 @@ from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.store import PartyStore
+from btcfi.adapters.store.chain.walk import walked_to
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.options import find_option
 from btcfi.adapters.store.options.sales import Order, sell
@@ -162,6 +163,10 @@ class Stage:
         for _ in range(blocks):
             self.node.generate(1, context.mining_address(self.deployment, self.node.block_count()))
         chain.watch()
+
+    def walked(self):
+        with self.here.store.reading() as session:
+            return walked_to(session).height
 
     def price(self, price, slot=EXPIRY, **more):
         with self.here.store.transaction() as session:

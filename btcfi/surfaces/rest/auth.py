@@ -103,11 +103,13 @@ def create_key(
     expires_at: UnixSeconds | None = None,
     requests_per_minute: int = 6_000,
     account_id: str | None = None,
+    most: int | None = None,
 ) -> str:
     """Store a new key and return its text, which is shown once and never stored.
 
-    entropy: 40 bytes from the system's generator. account_id: whose things in the market it reads. Raises
-    InvalidInputError for an unknown role, another length of entropy, or an expiry in the past.
+    entropy: 40 bytes from the system's generator. account_id: whose things in the market it reads. most: keys that such
+    an account may have at once. Raises TooManyKeysError, InvalidInputError for an unknown role, another length of
+    entropy, or an expiry in the past.
     """
     chosen = sorted(set(roles), key=lambda role: ROLES.index(role) if role in ROLES else -1)
     unknown = [role for role in chosen if role not in ROLES]
@@ -119,6 +121,8 @@ def create_key(
         raise InvalidInputError("expires_at", str(expires_at), f"a time after {now}")
     key_id, secret = entropy[:8].hex(), entropy[8:].hex()
     with store.transaction() as session:
+        if account_id is not None and most is not None:
+            accounts.make_room_for_key(session, account_id, most=most, now=now)
         keys.add_key(
             session, key_id, secret_sha256=sha256(secret.encode()).hexdigest(), name=name, roles=chosen,
             requests_per_minute=requests_per_minute, now=now, expires_at=expires_at, account_id=account_id,

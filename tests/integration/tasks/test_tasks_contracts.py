@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.options import attesting, contracts
 from btcfi.adapters.store.options.contract_tables import AttestationRow, ContractRow
 from btcfi.adapters.store.options.options import find_option
@@ -276,6 +276,30 @@ def test_when_the_oracles_stay_silent_the_seller_is_refunded_and_not_one_block_e
         embedded.mine(2)
     assert embedded.state() == "ABANDONED"
     assert "outside the service" in embedded.row(OptionRow).last_error
+
+
+def test_a_refund_that_a_block_takes_before_a_settlement_is_built_leaves_nothing_that_is_sent_for_ever(embedded):
+    """What the parties end by themselves is no other race than a close that the service has stored."""
+    embedded.sell("one")
+    embedded.fund("one")
+    address = context.mining_address(embedded.deployment, 1)
+    embedded.node.generate(embedded.row(ContractRow).refund_height - embedded.node.block_count(), address)
+    assert embedded.mails["seller"]._desk.watch()[0].action.value == "refund"
+    embedded.mine(1)
+    while embedded.walked() < embedded.node.block_count():
+        chain.watch()
+    assert embedded.row(TransactionRow, purpose="outside").state == "confirmed"
+    embedded.price(6_000_000)
+    embedded.settle()
+    assert embedded.row(TransactionRow, purpose="settlement").state in UNMINED
+    for _ in range(4):
+        embedded.mine(2)
+    with embedded.here.store.reading() as session:
+        rows = session.exec(select(TransactionRow)).all()
+        coins = session.exec(select(WalletOutpointRow).where(WalletOutpointRow.state == "reserved")).all()
+    assert embedded.state() == "ABANDONED"
+    assert [row.purpose for row in rows if row.state in UNMINED] == []
+    assert coins == []
 
 
 def test_a_barrier_that_was_touched_on_the_way_is_attested_and_pays_nothing(embedded):

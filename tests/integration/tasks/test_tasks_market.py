@@ -128,6 +128,27 @@ def test_a_worker_with_another_desk_key_throws_no_letter_away_and_the_right_one_
     assert stage.option(name).last_error is None
 
 
+def test_a_sale_that_was_withdrawn_and_cannot_be_told_keeps_no_other_side_from_its_word(stage, ada, bob, monkeypatch):
+    """They were told the oldest first, so many a look: as many that waited for our key stood before all others."""
+    name = bob.take(ada.offer())
+    exchange_tasks.carry(stage.here)
+    stage.sell("withdrawn", barrier=4_000_000)  # of an event of its own
+    exchange_tasks.exchange()
+    told = stage.deployment.parties_dir / "seller" / "inbox" / "withdrawn.withdrawal.json"
+    with stage.here.store.transaction() as session:
+        failing.fail_by_us(session, name, "test", now=stage.here.now())
+        cancel_sale(session, "withdrawn", by="test", now=stage.here.now() + 1)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(carriers, "desk_key", lambda *_: DeskKey(bytes(range(32))))
+        elsewhere.setattr(exchange_tasks.contracts, "WITHDRAWN_AT_ONCE", 1)
+        for _ in range(3):
+            exchange_tasks.exchange()
+        assert told.exists()
+    exchange_tasks.exchange()
+    stage.trade(1)
+    assert f"{name}.withdrawal" in ada.received()
+
+
 def test_the_store_has_no_signature_that_spends_a_coin_until_the_buyer_sends_all(stage, ada, bob):
     name = bob.take(ada.offer())
     bob.lies["funded"] = lambda path: path.unlink()

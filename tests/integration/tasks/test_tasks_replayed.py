@@ -1,5 +1,7 @@
 """A message that was recorded and is sent again, whole and sealed: the database decides, and nothing changes."""
 
+from importlib import import_module
+
 import pytest
 from celery import current_app
 from sqlalchemy import text
@@ -10,6 +12,12 @@ from tests.support.contract_stage import SLOT
 from workers.systems import SYSTEMS, all_modules
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_task():
+    for module in all_modules(SYSTEMS):
+        import_module(module)
 
 
 def everything(store, *, but=()):
@@ -46,7 +54,8 @@ ONCE = {
     "oracle.tick": (SLOT,), "oracle.aggregate": ([], "BTC/USD", SLOT), "options.expire_due": ("BTC/USD",),
     "options.settle": ("one", "flower:me"), "options.answer_request": ("one",), "contracts.check": ("one",),
     "contracts.check_accept": ("one",), "contracts.exchange": (), "market.carry": (), "market.tick": (),
-    "market.prune": (), "oracle.attest": ("of nothing",), "settlement.execute_batch": (["st-one"],),
+    "market.prune": (), "webhooks.deliver": (), "oracle.attest": ("of nothing",),
+    "settlement.execute_batch": (["st-one"],),
     "settlement.prove_part": ("st-one", 0, 4), "settlement.close_proof": ([], "st-one"), "chain.settle": (),
     "chain.watch": (), "chain.anchor": (), "pricing.refresh": (), "control.relay": (), "control.reconcile": (),
     "control.prune": (), "control.canary": ("settle",),
@@ -61,8 +70,6 @@ COUNTERS = ("canary", "counter", "outbox", "event", "premium", "lease")
 
 def test_every_task_is_here_or_says_where():
     names = {name for name in current_app.tasks if not name.startswith("celery.")}
-    for module in all_modules(SYSTEMS):
-        __import__(module)
     assert set(ONCE) | set(ELSEWHERE) >= {name for name in names if name.split(".")[0] not in {"toy", "tests"}}
 
 

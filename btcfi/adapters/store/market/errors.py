@@ -39,6 +39,14 @@ class MailboxFullError(RetryableError):
         self.waiting, self.size = waiting, size
 
 
+class TooManyKeysError(ConflictError):
+    """An account has as many keys as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} keys; end one first")
+        self.most = most
+
+
 class OfferGoneError(ConflictError):
     """An offer that cannot be taken any more, or not so much of it."""
 

@@ -97,6 +97,12 @@ def price_now(row: FirmOfferRow, now: UnixSeconds) -> PriceNow:
     )  # fmt: skip
 
 
+def known_offer(session: Session, offer_id: str) -> FirmOfferRow | None:
+    """Return an offer; None where nobody has posted it."""
+    row: FirmOfferRow | None = session.get(FirmOfferRow, offer_id)
+    return row
+
+
 def find_offer(session: Session, offer_id: str) -> FirmOfferRow:
     """Return an offer. Raises NotFoundError."""
     row = session.get(FirmOfferRow, offer_id)

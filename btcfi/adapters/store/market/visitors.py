@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from sqlalchemy import delete, func, update
@@ -30,6 +31,9 @@ MOST_TRIES: Final = 5
 
 MOST_ASKED: Final = 20_000
 """Codes that are good at once, of everybody together."""
+
+GIVE_WAY: Final = 100
+"""Codes that make room at once when all are out: whoever asks next finds some."""
 
 MOST_SESSIONS: Final = 10
 """Of one account: another one ends the oldest."""
@@ -90,12 +94,16 @@ def digest(word: str) -> str:
 def ask(
     session: Session, code: str, browser: Browser, *, now: UnixSeconds, old: str | None = None
 ) -> DeskSignInRow:  # fmt: skip
-    """Show a browser a new code. old: the one that it showed, which is no more. Raises TooManyAskedError."""
+    """Show a browser a new code. old: the one that it showed, which is no more.
+
+    When MOST_ASKED are out, the oldest of the block of addresses that has most of them make room: who asks without an
+    end shuts nobody out but itself. What an account has answered stays. Raises TooManyAskedError where all are.
+    """
     session.execute(delete(DeskSignInRow).where(col(DeskSignInRow.expires_at_unix) <= now))
     if old is not None:
         session.execute(delete(DeskSignInRow).where(col(DeskSignInRow.code) == old))
     if session.exec(select(func.count()).select_from(DeskSignInRow)).one() >= MOST_ASKED:
-        raise TooManyAskedError(MOST_ASKED)
+        _make_room(session)
     row = DeskSignInRow(
         code=code, browser_sha256=digest(browser.cookie), browser=browser.words, address=browser.address,
         created_at_unix=now, expires_at_unix=now + CODE_SECONDS,
@@ -103,6 +111,28 @@ def ask(
     session.add(row)
     session.flush()
     return row
+
+
+def _make_room(session: Session) -> None:
+    unanswered = select(DeskSignInRow.code, DeskSignInRow.address).where(col(DeskSignInRow.account_id).is_(None))
+    oldest = unanswered.order_by(col(DeskSignInRow.created_at_unix), col(DeskSignInRow.code))
+    by_block: dict[str, list[str]] = {}
+    for code, address in session.exec(oldest).all():
+        by_block.setdefault(block_of(address), []).append(code)
+    if not by_block:
+        raise TooManyAskedError(MOST_ASKED)
+    most = max(by_block.values(), key=len)
+    gone = most[: min(GIVE_WAY, (len(most) + 1) // 2)]
+    session.execute(delete(DeskSignInRow).where(col(DeskSignInRow.code).in_(gone)))
+
+
+def block_of(address: str) -> str:
+    """Return the block that an address is of, which somebody may have the whole of: IPv4's /24, IPv6's /48."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False))  # noqa: PLR2004 - IPv4
 
 
 def asked(session: Session, code: str, *, now: UnixSeconds) -> DeskSignInRow:

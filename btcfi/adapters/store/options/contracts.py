@@ -150,12 +150,17 @@ _WITHDRAWAL: Final = "withdrawal"
 """Entity of the event that says that both parties were told of a sale that came to nothing."""
 
 
-def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
+WITHDRAWN_AT_ONCE: Final = 200
+"""Sales that came to nothing of which one look tells."""
+
+
+def withdrawn(session: Session, *, after: str = "", limit: int = WITHDRAWN_AT_ONCE) -> list[ContractRow]:
     """Return the contracts whose parties are to be told that the sale came to nothing, and were not told yet.
 
     Those of cancelled sales, and of failed ones for which the seller has named coins; one whose buyer waits for coins
     may go on by itself, and so may one that the seller has signed: its coins are not free, so nobody is told. But of a
-    take both are, also then: who has signed its funding takes its coins home by spending them.
+    take both are, also then: who has signed its funding takes its coins home by spending them. By their options' names,
+    behind ``after``: those that cannot be told now keep nobody else waiting.
     """
     told = select(EventRow).where(
         col(EventRow.entity) == _WITHDRAWAL, col(EventRow.entity_id) == col(ContractRow.option_id)
@@ -170,8 +175,12 @@ def withdrawn(session: Session, *, limit: int = 200) -> list[ContractRow]:
     query = (
         select(ContractRow)
         .join(OptionRow, col(OptionRow.id) == col(ContractRow.option_id))
-        .where((col(ContractRow.state) == ContractState.CANCELLED) | ended, ~told.exists())
-        .order_by(col(ContractRow.updated_at_unix), col(ContractRow.option_id))
+        .where(
+            (col(ContractRow.state) == ContractState.CANCELLED) | ended,
+            ~told.exists(),
+            col(ContractRow.option_id) > after,
+        )
+        .order_by(col(ContractRow.option_id))
     )
     return list(session.execute(query.limit(limit)).scalars())
 

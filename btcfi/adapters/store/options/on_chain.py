@@ -127,7 +127,7 @@ class OptionsOnChain:
         settled(session, _subjects(rows, SETTLEMENT), now)
         for row in rows:
             if row.purpose == OUTSIDE:
-                free_dead_children(session, row, now)
+                give_up_settlements(session, row, now)
                 _ended_outside(session, row, now)
 
     def undone(self, session: Session, row: TransactionRow, now: UnixSeconds) -> None:
@@ -206,17 +206,18 @@ def give_up_settlements(session: Session, row: TransactionRow, now: UnixSeconds)
     """Give up our settlements of collaterals that a final transaction has spent, and their children with them.
 
     One that was built after a block had spent the collateral is no rival of that block's: it would be sent, and its
-    child be paid more, for ever. Should the block go, it is sent again.
+    child be paid more, for ever. Should the block go, it is sent again. The settlement's row keeps its state: parked it
+    would ask an operator for something.
     """
     for option in _collaterals_of(session, row):
         settlement = transaction_of(session, option.id, SETTLEMENT)
         if settlement is not None and settlement.state in UNMINED and settlement.txid != row.txid:
             cross(session, settlement, TransactionState.CONFLICTED, now=now, changes={"height": row.height},
                   detail=f"spent by {row.txid}")  # fmt: skip
-    free_dead_children(session, row, now)
+    _free_dead_children(session, row, now)
 
 
-def free_dead_children(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
+def _free_dead_children(session: Session, row: TransactionRow, now: UnixSeconds) -> None:
     """Give up our children of settlements that cannot be mined any more: their coins would be kept for ever."""
     for option in _collaterals_of(session, row):
         child = transaction_of(session, option.id, CHILD)

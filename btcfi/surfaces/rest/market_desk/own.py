@@ -124,7 +124,7 @@ def add_offers(routes: APIRouter, deps: Deps, market: MarketReader) -> None:
     def withdraw_one(caller: Signer, offer_id: Id) -> shapes.OffersWithdrawn:
         """Withdraw an offer of the account; again changes nothing, and what was taken of it stays taken."""
         with deps.store.transaction() as session:
-            row = session.get(FirmOfferRow, offer_id)
+            row = offers.known_offer(session, offer_id)
             if row is None or row.account_id != caller.account:  # one answer for both: whose it is is nobody's business
                 raise NotFoundError("offer", offer_id[:64], "GET /api/v1/offers lists the account's own")
             withdrawn = offers.withdraw_offers(session, caller.account, [offer_id], now=deps.clock())

@@ -6,7 +6,7 @@ from btcfi.adapters.store.market import accounts
 from btcfi.adapters.store.market import views as market
 from btcfi.adapters.store.market.accounts import register
 from btcfi.adapters.store.market.adoption import adopt
-from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError
+from btcfi.adapters.store.market.errors import NameTakenError, StaleRegistrationError, TooManyKeysError
 from btcfi.adapters.store.market.tables import CloseRow, FirmOfferRow, TakeRow
 from btcfi.adapters.store.options.tables import OptionRow
 from btcfi.contracts.messages import Role
@@ -14,7 +14,9 @@ from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.hashes import sha256
 from btcfi.market.account import AnotherDeskError, SignedRegistration, WrongRegistrationError
 from btcfi.secp256k1 import public_key_xonly
+from btcfi.surfaces.rest.auth import create_key, revoke_key
 from btcfi.units import UnixSeconds
+from tests.integration.adapters.store.market.test_store_market_at_once import all_at_once
 from tests.support import accounts as people
 from tests.support.market_store import DESK, MAKER, NOW, OTHER, TAKER, filled, newer, post, traded
 
@@ -170,3 +172,29 @@ def test_options_and_closes_of_the_two_folders_are_their_accounts_once_those_are
         for one, own in ((seller, True), (buyer, False)):
             (found,) = market.closes_of(session, one.identity.hex(), limit=5).rows
             assert (found.row.id, found.own) == ("c1", own)
+
+
+def key_of(store, n, most=3):
+    return create_key(
+        store, name=f"bot {n}", roles=("read",), entropy=bytes([n]) * 40, now=UnixSeconds(NOW + n),
+        account_id=MAKER.id, most=most,
+    )  # fmt: skip
+
+
+def test_an_account_that_asks_for_keys_at_once_gets_no_more_than_it_may_have(store):
+    """They were counted in another transaction than the one that wrote."""
+    registered(store, MAKER.registration())
+    got = all_at_once(lambda n: key_of(store, n), range(1, 9))
+    assert sum(isinstance(one, TooManyKeysError) for one in got) == 5
+    with store.reading() as session:
+        assert len(market.api_keys_of(session, MAKER.id)) == 3
+
+
+def test_an_account_that_makes_and_ends_keys_without_an_end_keeps_its_newest_and_the_living_one(store):
+    registered(store, MAKER.registration())
+    living = key_of(store, 1).split("_")[1]
+    for n in range(2, 30):
+        revoke_key(store, key_of(store, n).split("_")[1], now=UnixSeconds(NOW + n))
+    with store.reading() as session:
+        kept = [one.id for one in market.api_keys_of(session, MAKER.id)]
+    assert kept == [living, *(bytes([n]).hex() * 8 for n in (26, 27, 28, 29))]

@@ -90,3 +90,33 @@ def test_nobody_has_answered_and_the_code_of_yesterday_are_no_way_in(asked):
         let_in(asked)
     with pytest.raises(NotFoundError):
         answer(asked, now=NOW + visitors.CODE_SECONDS)
+
+
+def ask(store, code, address, now=NOW):
+    with store.transaction() as session:
+        visitors.ask(session, code, Browser(cookie=WORD, words="Firefox", address=address), now=now)
+
+
+def codes(store):
+    with store.reading() as session:
+        return {row.code for row in session.exec(select(DeskSignInRow)).all()}
+
+
+@pytest.mark.parametrize("block", ["203.0.113.{}", "2001:db8:7:{}::1"])
+def test_who_asks_for_codes_without_an_end_shuts_nobody_out_and_ends_no_code_but_its_own(asked, block, monkeypatch):
+    """Some seventy addresses could have all codes that there are: no other browser was shown one."""
+    monkeypatch.setattr(visitors, "MOST_ASKED", 20)
+    for n in range(40):
+        ask(asked, f"FLOOD{n:03}", block.format(n), now=NOW + n // 10)
+    ask(asked, "HONEST22", "198.51.100.9", now=NOW + 5)
+    found = codes(asked)
+    assert {CODE, "HONEST22"} <= found
+    assert len(found) <= 20
+
+
+def test_where_accounts_have_answered_all_codes_none_of_them_makes_room(asked, monkeypatch):
+    monkeypatch.setattr(visitors, "MOST_ASKED", 1)
+    answer(asked)
+    with pytest.raises(visitors.TooManyAskedError):
+        ask(asked, "OTHER222", "198.51.100.9")
+    assert codes(asked) == {CODE}
