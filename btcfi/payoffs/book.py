@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is an exception
 from typing import Final
@@ -74,7 +75,7 @@ class Book:
             raise InvalidInputError("legs", str(self.count), f"1 to {MAX_LEGS}, after equal ones are made one")
         for name, legs in (("legs", self.legs), ("knock_outs", self.knock_outs)):
             places = [_place(leg) for leg in legs]
-            if any(one >= other for one, other in zip(places, places[1:], strict=False)):
+            if any(one >= other for one, other in pairwise(places)):
                 raise InvalidInputError(name, "not in order, or two of one place", "the order of `book_of`")
         if self.floor is not None and not LEAST_FLOOR <= self.floor <= MAX_U32:
             raise InvalidInputError("floor", f"{self.floor} cents", f"{LEAST_FLOOR} to {MAX_U32} cents per bitcoin")
@@ -296,5 +297,6 @@ def contract_of(book: Book, event: OracleEvent) -> BookContract:
         raise InvalidInputError("quantity", f"{holder + writer} sats of collateral", f"at most {MAX_MONEY_SATS}")
     worst = {"holder": Sats(holder), "writer": Sats(writer)}
     return BookContract(
-        book=book, event=event, untouched=replace(low, **worst), touched=None if high is None else replace(high, **worst)
+        book=book, event=event, untouched=replace(low, **worst),
+        touched=None if high is None else replace(high, **worst),
     )  # fmt: skip

@@ -110,7 +110,7 @@ def settle_in_python(data: bytes) -> BookOutput:
     price, total, hit = max(spot, floor), 0, False
     legs = data[_HEAD.size :].ljust(LEG_BYTES.size * count, b"\0")
     for kind, strike, cash, quantity, knock_out in LEG_BYTES.iter_unpack(legs[: LEG_BYTES.size * count]):
-        if refused := _wrong_leg(kind, strike, cash, quantity, knock_out, barrier):
+        if refused := _wrong_leg((kind, strike, cash, quantity, knock_out), barrier):
             return _refused(refused)
         ended = knock_out == 1 and (high >= barrier if strike < barrier else low <= barrier)
         hit = hit or ended
@@ -124,7 +124,8 @@ def settle_in_python(data: bytes) -> BookOutput:
     )  # fmt: skip
 
 
-def _wrong_leg(kind: int, strike: int, cash: int, quantity: int, knock_out: int, barrier: int) -> GuestError | None:
+def _wrong_leg(words: tuple[int, int, int, int, int], barrier: int) -> GuestError | None:
+    kind, strike, cash, quantity, knock_out = words
     checks = (
         (kind < len(KINDS), GuestError.OPTION_TYPE),
         (strike > 0 and (cash > 0) == (kind < len(KINDS) and KINDS[kind].is_digital), GuestError.STRIKE),
@@ -136,19 +137,16 @@ def _wrong_leg(kind: int, strike: int, cash: int, quantity: int, knock_out: int,
 
 def _per_bitcoin(kind: LegKind, strike: int, cash: int, price: int) -> int:
     """Return what one bitcoin of a leg pays, in cents."""
+    amount = cash if kind.is_digital else strike
     match kind:
         case LegKind.CALL:
             return max(price - strike, 0)
         case LegKind.PUT:
             return max(strike - price, 0)
-        case LegKind.BINARY_CALL:
-            return strike if price > strike else 0
-        case LegKind.BINARY_PUT:
-            return strike if price < strike else 0
-        case LegKind.DIGITAL_CALL:
-            return cash if price > strike else 0
-        case LegKind.DIGITAL_PUT:
-            return cash if price < strike else 0
+        case LegKind.BINARY_CALL | LegKind.DIGITAL_CALL:
+            return amount if price > strike else 0
+        case LegKind.BINARY_PUT | LegKind.DIGITAL_PUT:
+            return amount if price < strike else 0
         case LegKind.FORWARD:
             return price - strike
 
