@@ -21,6 +21,8 @@ from typing import Final, Protocol
 
 from btcfi import secp256k1
 from btcfi.bitcoin.fees import (
+    MAX_FEE_RATE,
+    MIN_RELAY_FEE_RATE,
     OVERHEAD_WEIGHT,
     P2TR_INPUT_WEIGHT,
     SatsPerKvb,
@@ -58,7 +60,7 @@ from btcfi.contracts.setup import (
 )
 from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import Announcement, DigitPoints, OracleEvent
-from btcfi.units import MAX_MONEY_SATS, Height, Sats
+from btcfi.units import MAX_MONEY_SATS, Height, Sats, height
 
 REFUND: Final = "the refund"
 
@@ -92,6 +94,10 @@ class NettedTerms:
             raise InvalidInputError("premium", f"{self.premium} sats", f"at most {MAX_MONEY_SATS} sats")
         if not MIN_CET_FEE <= self.cet_fee <= MAX_CET_FEE:
             raise InvalidInputError("cet_fee_sats", f"{self.cet_fee}", f"{MIN_CET_FEE} to {MAX_CET_FEE}")
+        if not MIN_RELAY_FEE_RATE <= self.rate <= MAX_FEE_RATE:
+            raise InvalidInputError("rate", f"{self.rate} sat/kvB", f"{MIN_RELAY_FEE_RATE} to {MAX_FEE_RATE}")
+        for one in (self.expiry_height, self.refund_height):
+            height(one)  # a larger number would be a time, long past, and the refund open at once
         if not self.announcements:
             raise InvalidInputError("oracles", "none", "at least one announcement")
         needed = ANCHOR.value + self.cet_fee

@@ -295,8 +295,5 @@ def contract_of(book: Book, event: OracleEvent) -> BookContract:
     holder, writer = max(one.holder for one in both), max(one.writer for one in both)
     if holder + writer > MAX_MONEY_SATS:
         raise InvalidInputError("quantity", f"{holder + writer} sats of collateral", f"at most {MAX_MONEY_SATS}")
-    worst = {"holder": Sats(holder), "writer": Sats(writer)}
-    return BookContract(
-        book=book, event=event, untouched=replace(low, **worst),
-        touched=None if high is None else replace(high, **worst),
-    )  # fmt: skip
+    low, *rest = (replace(one, holder=Sats(holder), writer=Sats(writer)) for one in both)
+    return BookContract(book=book, event=event, untouched=low, touched=rest[0] if rest else None)

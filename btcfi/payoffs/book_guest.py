@@ -12,6 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from btcfi.contracts.buckets import Bucket, ToleranceRule
+from btcfi.contracts.netting import NettedAgreement
 from btcfi.errors import InvalidInputError
 from btcfi.options.expiry import ABI_VERSION, GuestError, GuestRefusedError
 from btcfi.options.terms import MAX_QUANTITY, SATS_PER_CENTIBTC
@@ -33,10 +34,10 @@ _OUTPUT: Final = Struct("<Q2q4I")
 
 
 class BookDisagreesError(InvalidInputError):
-    """The ranges that somebody proposes are not those that the guest computes of the book."""
+    """What somebody proposes as the contract of a book is not what the book says and its guest computes."""
 
-    def __init__(self, said: str, computed: str) -> None:
-        super().__init__("buckets", said, f"{computed}, as the guest computes them")
+    def __init__(self, what: str, said: str, computed: str) -> None:
+        super().__init__(what, said, f"{computed}, of this book and by its guest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,17 +211,35 @@ def outputs_by(program: Program, event: OracleEvent) -> Outputs:
     return lambda inputs: run_many(program, inputs)
 
 
+def check_agreement(
+    contract: BookContract, agreement: NettedAgreement, outputs_of: Outputs, *, rule: ToleranceRule, premium: Sats,
+    limit: int = 50_000,
+) -> None:  # fmt: skip
+    """Check that an agreement is the contract of a book: what each side does, with its own book, before it signs.
+
+    The event, what each puts in, and every range, which the guest computes anew. Raises as ``check_buckets``.
+    """
+    terms, plan = agreement.terms, agreement.plan
+    for what, said, right in (
+        ("event", plan.announcements[0].event, contract.event), ("holder", terms.holder, contract.holder),
+        ("writer", terms.writer, contract.writer),
+    ):  # fmt: skip
+        if said != right:
+            raise BookDisagreesError(what, str(said), str(right))
+    check_buckets(contract, plan.buckets, outputs_of, rule=rule, premium=premium, limit=limit)
+
+
 def check_buckets(
     contract: BookContract, buckets: Sequence[Bucket], outputs_of: Outputs, *, rule: ToleranceRule, premium: Sats,
     limit: int = 50_000,
 ) -> None:  # fmt: skip
-    """Check that ranges are those of the book, by the guest's own runs: what each side does before it signs.
+    """Check that ranges are those of the book, by the guest's own runs at their ends and turning points.
 
     Raises BookDisagreesError naming the first range that differs, and as ``BookContract.buckets``.
     """
     expected = by_guest(contract, outputs_of).buckets(rule, premium=premium, limit=limit)
     for place, (one, right) in enumerate(zip(buckets, expected, strict=False)):
         if one != right:
-            raise BookDisagreesError(f"[{place}]: {one}", str(right))
+            raise BookDisagreesError(f"buckets[{place}]", str(one), str(right))
     if len(buckets) != len(expected):
-        raise BookDisagreesError(f"{len(buckets)} ranges", f"{len(expected)} ranges")
+        raise BookDisagreesError("buckets", f"{len(buckets)} ranges", f"{len(expected)} ranges")

@@ -9,7 +9,7 @@ from btcfi.contracts.cooperative import Closing, build_close
 from btcfi.contracts.mandate import CloseRule
 from btcfi.contracts.settle import build_child, complete_cet
 from btcfi.payoffs.book import book_of
-from btcfi.payoffs.book_guest import check_buckets, outputs_by
+from btcfi.payoffs.book_guest import check_agreement, outputs_by
 from btcfi.secp256k1 import public_key_compressed
 from btcfi.units import CentsPerBtc, Sats
 from tests.support.contracts import BUYER, BUYER_SECRET, PROOF_ROOT, RATE, SELLER, SELLER_SECRET
@@ -30,10 +30,9 @@ def ready(wallet, book, *, blocks=2, refund=8, **options):
         refund_height=here + refund, **options,
     )  # fmt: skip
     agreement = scene.agreement()
-    check_buckets(
-        scene.contract, agreement.plan.buckets, outputs_by(PROGRAM, scene.event), rule=scene.rule,
-        premium=Sats(scene.legs_premium),
-    )  # fmt: skip
+    check_agreement(
+        scene.contract, agreement, outputs_by(PROGRAM, scene.event), rule=scene.rule, premium=Sats(scene.legs_premium)
+    )
     holder, writer = scene.signatures(agreement)
     funding = scene.funded(agreement, holder, writer)
     wallet.node.send(funding)

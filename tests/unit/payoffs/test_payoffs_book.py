@@ -16,14 +16,19 @@ from btcfi.payoffs.book_guest import (
     BookOutput,
     book_input,
     by_guest,
+    check_agreement,
     check_buckets,
     outputs_by,
     settle_in_python,
 )
 from btcfi.payoffs.curve import FloorMissingError, Leg, LegKind
+from btcfi.proofs.settlement_proof import build_proof, verify
 from btcfi.units import MAX_MONEY_SATS, BasisPoints, CentsPerBtc, Sats, Slot
+from btcfi.vm.agreement import execute
+from btcfi.vm.emulator import Emulator
+from btcfi.vm.interpreter import run_untraced
 from btcfi.vm.program import load_program
-from tests.support.net_books import CONDORS, EXPIRY, FLOOR, PROGRAM, condors, event_of, legs_of, random_book
+from tests.support.net_books import CONDORS, EXPIRY, FLOOR, PROGRAM, NetScene, condors, event_of, legs_of, random_book
 
 RULE = ToleranceRule(tolerance=BasisPoints(500))
 PREMIUM = Sats(1_000_000)
@@ -230,6 +235,46 @@ def test_ranges_of_another_book_are_refused_by_the_guest_s_own_runs():
     for wrong in ((*buckets[:7], *one_more), buckets[:-1], (*buckets, buckets[-1]), ()):
         with pytest.raises(BookDisagreesError):
             check_buckets(contract, wrong, run, rule=RULE, premium=PREMIUM)
+
+
+def test_an_agreement_of_another_book_or_of_other_parts_is_refused_before_anything_is_signed():
+    scene = NetScene()
+    run = outputs_by(PROGRAM, scene.event)
+    rule, premium = scene.rule, Sats(scene.legs_premium)
+    agreement = scene.agreement()
+    check_agreement(scene.contract, agreement, run, rule=rule, premium=premium)
+    shifted = replace(scene.terms, holder=Sats(scene.terms.holder + 1), writer=Sats(scene.terms.writer - 1))
+    more, less = (
+        scene.agreement(terms=one) for one in (shifted, replace(scene.terms, writer=Sats(scene.terms.writer + 100)))
+    )
+    other = contract_of(other_book := condors(99), event_of(other_book))
+    later = contract_of(condors(), event_of(condors(), feed="ETH/USD"))
+    for what, mine, theirs in (
+        ("holder", scene.contract, more), ("writer", scene.contract, less), ("holder", other, agreement),
+        ("event", later, agreement),
+    ):  # fmt: skip
+        with pytest.raises(BookDisagreesError) as refused:
+            check_agreement(mine, theirs, run, rule=rule, premium=premium)
+        assert refused.value.field == what
+
+
+def test_a_loss_and_a_gain_are_both_rounded_down_and_once():
+    # at $92,000 the put that was sold at $95,000 costs $3,000: 0.0326086956... bitcoin
+    sold, bought = book([(-1, P, 95), (1, P, 90)]), book([(1, P, 95), (-1, P, 90)])
+    assert book_net(sold, [9_200_000]).tolist() == [-3_260_870]
+    assert book_net(bought, [9_200_000]).tolist() == [3_260_869]
+    given = book_input(sold, CentsPerBtc(9_200_000), touched=False, own=Sats(10_000_000), collateral=Sats(10_000_000))
+    output = BookOutput.from_bytes(run_untraced(PROGRAM, given).output)
+    assert (output.payout, output.net, output.value) == (6_739_130, -3_260_870, -300_000 * 100)
+
+
+def test_both_executors_run_a_book_alike_and_its_proof_is_checked_like_any_other():
+    given = book_input(condors(), CentsPerBtc(9_200_000), touched=False, own=Sats(10**8), collateral=Sats(2 * 10**8))
+    emulator = Emulator(PROGRAM)
+    execution = execute(PROGRAM, emulator, given)
+    assert execution.output == settle_in_python(given).to_bytes()
+    assert execute(PROGRAM, emulator, pack("<I", 2) + given[4:]).output == settle_in_python(b"\2\0\0\0").to_bytes()
+    assert verify(build_proof(execution), PROGRAM).program_name == "net_book"
 
 
 def test_the_guest_that_runs_is_the_one_that_the_event_names():
