@@ -171,7 +171,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="books", about="20,000 random net books against their formula, some at all prices, 300 by their guest",
-        minutes=16, command=(*PYTEST, "-m", "slow", "tests/property/payoffs"),
+        minutes=12, command=(*PYTEST, "-m", "slow", "tests/property/payoffs"),
         figures=pytest_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
     ),
     Part(

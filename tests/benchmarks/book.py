@@ -1,6 +1,6 @@
 """Net books: what they lock, what they weigh on chain for each leg, what their guest and their set-up cost.
 
-The ten legs are two iron condors and a call spread, the 64 random calls, puts and binaries within $45,000 of $100,000,
+The ten legs are two iron condors and a call spread, the 64 random calls, puts and binaries of $60,000 to $150,000,
 both at a floor of $50,000 (findings/payoffs, section 1). Transactions are built and signed as a contract's are, and
 weighed; the test beside it in tests/integration/contracts mines them.
 """

@@ -178,12 +178,25 @@ def test_a_book_and_its_opposite_lock_the_same_from_the_other_side_but_for_a_rou
         assert abs(one.writer - other.holder) <= 1
 
 
-def test_a_book_locks_at_most_what_its_legs_lock_one_by_one():
-    book = market_book(SEED)
-    whole = contract_of(book, event_of(book))
-    alone = [replace(book, legs=(leg,)) for leg in book.legs]
-    locked = sum(contract_of(one, event_of(one)).collateral for one in alone)
-    assert whole.collateral * 100 <= 30 * locked
+def alone(book):
+    """What the legs of a book lock one by one, each at the book's floor."""
+    one_by_one = [replace(book, legs=(leg,)) for leg in book.legs]
+    return sum(contract_of(one, event_of(one)).collateral for one in one_by_one)
+
+
+def test_a_book_never_locks_more_than_its_legs_one_by_one():
+    draw = random.Random(SEED)
+    for _ in range(10):
+        book = random_book(draw, barrier=False)
+        # a satoshi a leg: each rounds by itself, the book once
+        assert contract_of(book, event_of(book)).collateral <= alone(book) + book.count
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_three_books_of_64_legs_lock_less_than_30_per_cent_of_them_one_by_one(number):
+    book = market_book(number)
+    assert book.count == 64
+    assert 100 * contract_of(book, event_of(book)).collateral <= 30 * alone(book)
 
 
 WORDS = (0, 1, 2, 99, 100, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
