@@ -6,9 +6,11 @@ from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.transaction import OutPoint, TxOut
 from btcfi.clauses.bet import GenericBet, NoShow, bet, flat
 from btcfi.clauses.contract import Parties
+from btcfi.clauses.expiring import UnderFundedExpiringOption
 from btcfi.clauses.oracle import AttestingSecrets, PreimageSecrets, ThresholdOracle, together
 from btcfi.clauses.plan import Terms, check_presignatures, finish, presign, tree
 from btcfi.clauses.risk_reversal import RiskReversal, outcomes_of, thinned
+from btcfi.clauses.script import Shown
 from btcfi.secp256k1 import public_key_compressed, public_key_xonly
 from btcfi.units import Height, Sats, Txid
 from tests.support.contracts import BUYER, BUYER_SECRET, ORACLES, RATE, SELLER, SELLER_SECRET
@@ -21,6 +23,14 @@ PARTIES = Parties(one=USER, two=OPERATOR, cooperate=KeyAggregate(KEYS).xonly)
 REVERSAL = RiskReversal(amount=Sats(10_000_000), current=500_000_000, down=(1, 10), up=(1, 10))
 """$45,000 to $55,000 around $50,000, of a tenth of a bitcoin."""
 
+HOLDER_SECRET = b"\x21" * 32
+HOLDER = public_key_xonly(HOLDER_SECRET)
+STRUCK = Shown(secrets={HOLDER: HOLDER_SECRET})
+PART_TWO = REVERSAL.amount
+PART_ONE = Sats(REVERSAL.max_amount - PART_TWO)
+TIMEOUT = 115
+"""Of options around the curve, unless said otherwise."""
+
 SECRETS = {
     "preimage": [PreimageSecrets(secret=secret) for secret in ORACLES],
     "attesting": [AttestingSecrets(secret=secret) for secret in ORACLES],
@@ -30,6 +40,14 @@ KINDS = [
     ("attesting", 1, False), ("attesting", 2, False), ("attesting", 1, True), ("attesting", 2, True),
 ]  # fmt: skip
 """(oracle's kind, how many of three must agree or 1 of 1, whether their points encrypt the signatures)."""
+
+
+def under_funded(coin, timeout=TIMEOUT):
+    """Makes a bet the option that its holder pays this coin into."""
+    return lambda opt: UnderFundedExpiringOption(
+        party_one=PART_ONE, party_two=PART_TWO, script_one=SELLER.script, holder=HOLDER, opt=opt, timeout=timeout,
+        pay_in=coin,
+    )  # fmt: skip
 
 
 def kind_name(kind):

@@ -16,15 +16,19 @@ from btcfi.secp256k1 import public_key_xonly
 from btcfi.units import Sats
 from tests.support.contracts import BUYER, SELLER
 from tests.support.little_chain import LittleChain
-from tests.support.trees import REVERSAL, TreeScene
+from tests.support.trees import (
+    HOLDER,
+    PART_ONE,
+    PART_TWO,
+    REVERSAL,
+    STRUCK,
+    TIMEOUT,
+    TreeScene,
+    under_funded,
+)
 
-HOLDER_SECRET, STRANGER_SECRET = b"\x21" * 32, b"\x22" * 32
-HOLDER = public_key_xonly(HOLDER_SECRET)
-STRUCK = Shown(secrets={HOLDER: HOLDER_SECRET})
-PART_TWO = REVERSAL.amount
-PART_ONE = Sats(REVERSAL.max_amount - PART_TWO)
+STRANGER_SECRET = b"\x22" * 32
 COIN_KEY = wallet_key(bytes(range(32)), 3, account=1)
-TIMEOUT = 115
 
 
 @pytest.fixture
@@ -38,13 +42,6 @@ def full(opt):
     return ExpiringOption(
         party_one=PART_ONE, party_two=PART_TWO, script_one=SELLER.script, script_two=BUYER.script, holder=HOLDER,
         opt=opt, timeout=TIMEOUT,
-    )  # fmt: skip
-
-
-def under_funded(coin):
-    return lambda opt: UnderFundedExpiringOption(
-        party_one=PART_ONE, party_two=PART_TWO, script_one=SELLER.script, holder=HOLDER, opt=opt, timeout=TIMEOUT,
-        pay_in=coin,
     )  # fmt: skip
 
 

@@ -15,7 +15,17 @@ from btcfi.oracle.attestation import attest
 from btcfi.units import CentsPerBtc, Height, Sats
 from tests.support.contracts import BUYER, BUYER_SECRET, ORACLES, RATE, SELLER, SELLER_SECRET, MemoryLedger, event
 from tests.support.little_chain import LittleChain
-from tests.support.trees import KEYS, KINDS, NOWHERE, OPERATOR, PARTIES, REVERSAL, USER, TreeScene, kind_name
+from tests.support.trees import (
+    KEYS,
+    KINDS,
+    NOWHERE,
+    OPERATOR,
+    PARTIES,
+    REVERSAL,
+    USER,
+    TreeScene,
+    kind_name,
+)
 
 CET_FEE = Sats(400)
 
@@ -55,7 +65,8 @@ def test_what_was_shown_for_one_price_opens_no_way_of_another(kind):
 )
 @pytest.mark.parametrize("levels", [2, 5, 9])
 def test_flat_pays_what_the_tree_pays_at_every_level(chain, kind, levels):
-    for price in TreeScene(levels, kind).prices()[::2]:
+    at = TreeScene(levels, kind).levels
+    for price in at if levels > 5 else sorted({*at, *(level - 1 for level in at)}):
         tree, flat = TreeScene(levels, kind), TreeScene(levels, kind, flat_form=True)
         tree.fund(chain)
         flat.fund(chain)
