@@ -39,6 +39,7 @@ FAILING = {
     "oracle import": [NOTHING], "verify": [NOTHING], "prove": ["--out", NOTHING, "--hex", "zz"],
     "trace show": [NOTHING], "trace diff": [NOTHING, NOTHING], "guest new": ["A name"], "guest build": ["nothing"],
     "guest run": ["nothing"], "guest check": ["nothing"], "chaos": ["--only", "nothing"],
+    "clauses compare": ["--levels", "1"],
     "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
 }  # fmt: skip
 """Words that each command takes and cannot follow; without any it fails by the settings, which name no database."""
