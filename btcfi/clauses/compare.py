@@ -179,9 +179,14 @@ def _clauses(form: Form, rows: Sequence[Row]) -> Measured:
     signed = [presign(plan, _example(name)) for name in ("user", "operator")]
     for key, signatures in zip((USER, OPERATOR), signed, strict=True):
         check_presignatures(plan, key, signatures)
+    # each oracle's two answers a level, made once; a road is shown the true one of each
+    answers = [
+        {(level, bool(side)): each.answer(SYMBOL, level, price=level - 1 + side) for level in levels for side in (0, 1)}
+        for each in kept
+    ]
     roads = []
     for level in levels:
-        shown = together([each.answer(SYMBOL, asked, price=level) for each in kept for asked in levels])
+        shown = together([said[asked, level >= asked] for said in answers for asked in levels])
         path = contract.path_of(level)
         roads.append(
             tuple(
