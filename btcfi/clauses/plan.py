@@ -15,9 +15,17 @@ from typing import Any, Final
 from btcfi import secp256k1
 from btcfi.bitcoin import adaptor, taproot
 from btcfi.bitcoin.adaptor import AdaptorKey
-from btcfi.bitcoin.fees import P2TR_INPUT_WEIGHT, SatsPerKvb, fee_for, vsize_of
+from btcfi.bitcoin.fees import (
+    MAX_FEE_RATE,
+    MIN_RELAY_FEE_RATE,
+    P2TR_INPUT_WEIGHT,
+    SatsPerKvb,
+    fee_for,
+    vsize_of,
+)
 from btcfi.bitcoin.taproot import Leaf, TaprootOutput, taproot_output
 from btcfi.bitcoin.transaction import SEQUENCE_LOCKTIME, OutPoint, Transaction, TxIn, TxOut, compact_size
+from btcfi.bitcoin.witness import is_p2wpkh
 from btcfi.clauses.clause import Clause, Means, means_of, signers
 from btcfi.clauses.contract import Contract, Parties, Way, total
 from btcfi.clauses.script import (
@@ -39,6 +47,9 @@ MAX_STEPS: Final = 100_000
 
 _VERSION: Final = 2
 """Version 3 would allow one step a block: a child in the pool must not have two unconfirmed ancestors (BIP431)."""
+
+P2WPKH_WITNESS_WEIGHT: Final = 1 + 1 + 72 + 1 + 33
+"""Count, a signature of the largest size, a key. Source: BIP141, BIP146."""
 
 _NO_FEE: Final = Sats(0)
 
@@ -108,6 +119,12 @@ class Terms:
     encrypted: bool = False
     """Whether points that will be revealed encrypt the signatures instead of standing in scripts: an observer then sees
     no condition, and each set of oracles needs a signature of its own."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for a rate that no node relays or sends."""
+        if not MIN_RELAY_FEE_RATE <= self.rate <= MAX_FEE_RATE:
+            expected = f"{MIN_RELAY_FEE_RATE} to {MAX_FEE_RATE} sats per 1000 virtual bytes"
+            raise InvalidInputError("rate", str(self.rate), expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +267,7 @@ def _vsize(node: _Node, road: _Road) -> int:
     """Return the virtual size of a road's transaction by its largest leaf."""
     bare = 4 * len(_transaction(road, _NOWHERE, Sats(0)).to_bytes(witness=False)) + 2
     if road.way.pay_in is not None:
-        bare += P2TR_INPUT_WEIGHT - 4 * 41
+        bare += P2WPKH_WITNESS_WEIGHT if is_p2wpkh(road.way.pay_in.output.script) else P2TR_INPUT_WEIGHT - 4 * 41
     return vsize_of(bare + max(_witness_weight(node.output, door) for door in road.doors))
 
 

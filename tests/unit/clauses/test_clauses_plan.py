@@ -6,6 +6,7 @@ import pytest
 
 from btcfi.bitcoin.fees import fee_for
 from btcfi.bitcoin.transaction import TxOut
+from btcfi.bitcoin.wallet import Coin
 from btcfi.clauses.bet import FlatBet, GenericBet, NoShow, Outcome, bet, divided, flat
 from btcfi.clauses.clause import ALWAYS, After, Key, Or
 from btcfi.clauses.contract import Parties, Way
@@ -21,12 +22,14 @@ from tests.support.trees import (
     KINDS,
     NOWHERE,
     OPERATOR,
+    PART_TWO,
     PARTIES,
     REVERSAL,
     SYMBOL,
     USER,
     TreeScene,
     kind_name,
+    under_funded,
 )  # fmt: skip
 
 
@@ -268,3 +271,19 @@ def test_levels_that_the_digits_can_not_say_are_refused(levels):
 
 def test_the_buyers_secret_is_not_in_a_plan_s_text():
     assert BUYER_SECRET.hex() not in repr(scene().plan)
+
+
+@pytest.mark.parametrize("rate", [0, 999, 10_000_001])
+def test_a_rate_that_no_node_relays_or_sends_is_refused(rate):
+    with pytest.raises(InvalidInputError):
+        Terms(parties=PARTIES, rate=rate)
+
+
+def test_a_strike_pays_for_the_larger_witness_of_a_coin_of_a_key_hash():
+    sizes = []
+    for script in (BUYER.script, b"\x00\x14" + bytes(20)):
+        coin = Coin(outpoint=replace(NOWHERE, index=7), output=TxOut(value=PART_TWO, script=script))
+        made = scene(contract=under_funded(coin))
+        sizes.append(made.plan.step(("strikes",)).fee)
+    # 42 weight units more, rounded up to a virtual byte
+    assert sizes[1] - sizes[0] in {fee_for(10, RATE), fee_for(11, RATE)}
