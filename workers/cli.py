@@ -109,6 +109,8 @@ COMMANDS: Final = _rows(
         "Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."),
     Row("regtest", Who.DEVELOPER, "btcfi.surfaces.regtest_cli:app", "A chain of your own, to try things on."),
     Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
+    Row("clauses", Who.DEVELOPER, "btcfi.surfaces.clauses_cli:app",
+        "Trees of clauses beside flat contracts: what the same curve takes."),
     Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
         "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "
         "doubled."),

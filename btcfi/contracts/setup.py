@@ -122,7 +122,6 @@ def agree(
     arguments, to save time. Raises WrongAnnouncementError, InvalidInputError and the errors of building.
     """
     terms = offer.terms
-    _check_terms(terms)
     check_halves(terms, {"offering": offer.party, "accepting": accepting}, event=event, policy=policy)
     buyer, seller = (offer.party, accepting) if offer.role is Role.BUYER else (accepting, offer.party)
     contract = contract_of(terms, buyer=buyer, seller=seller, min_refund_delay=policy.min_refund_delay)
@@ -156,7 +155,7 @@ def check_halves(
     event: what this side expects to be attested. Raises WrongAnnouncementError, InvalidInputError.
     """
     _check_terms(terms)
-    _check_oracles(terms.announcements, event, policy)
+    check_oracles(terms.announcements, event, policy)
     for name, party in parties.items():
         check_party(f"{name} party", party)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
-from btcfi.adapters import keystore, sealed_letters
+from btcfi.adapters import keystore, miniscript, sealed_letters
 from btcfi.adapters.chain import node
 from btcfi.adapters.store.market import errors as market_errors
 from btcfi.adapters.store.spine import errors as store_errors
@@ -60,6 +60,7 @@ ROWS: dict[type[Exception], Row] = {
     account.WrongRegistrationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     account.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     account.AnotherDeskError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    miniscript.CompilersDisagreeError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     sealed_letters.SealedToAnotherError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     sealed_letters.UnsealableError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     market_errors.SuspendedError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),

@@ -39,6 +39,7 @@ FAILING = {
     "oracle import": [NOTHING], "verify": [NOTHING], "prove": ["--out", NOTHING, "--hex", "zz"],
     "trace show": [NOTHING], "trace diff": [NOTHING, NOTHING], "guest new": ["A name"], "guest build": ["nothing"],
     "guest run": ["nothing"], "guest check": ["nothing"], "chaos": ["--only", "nothing"],
+    "clauses compare": ["--levels", "1"],
     "payoff list": ["--file", NOTHING], "payoff show": ["nothing", "--strikes", "1"],
     "payoff draw": ["call", "--strikes", "0"], "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
 }  # fmt: skip
