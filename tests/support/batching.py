@@ -9,6 +9,7 @@ from btcfi.bitcoin.musig import KeyAggregate
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts import batching
 from btcfi.contracts.batch import Ending, Holding, Seat, Side, build_batch
+from btcfi.contracts.batch_funding import Joining, Purse
 from btcfi.contracts.batching import Stage, advance, take_nonces, take_partials
 from btcfi.contracts.execution import ANCHOR, Split
 from btcfi.contracts.mandate import CloseRule
@@ -161,3 +162,21 @@ def fund(wallet, table):
     wallet.mine()
     table.move_to([payment.outpoint(index) for index in range(len(outputs))])
     return table
+
+
+def fundings_of(contracts, parties, *, coins, premium=5_000):
+    """Contracts to be funded together, and each party's purse. coins: what makes a coin of a script and a value."""
+    draw, joinings = Random(contracts), []
+    for number in range(contracts):
+        buyer, seller = number % parties, draw.choice([one for one in range(parties) if one != number % parties])
+        made = ending(number, name_of(buyer), name_of(seller), 5_000)
+        joinings.append(
+            Joining(contract=made.contract, premium=Sats(premium), buyer=name_of(buyer), seller=name_of(seller))
+        )
+    owners = sorted({owner for one in joinings for owner in (one.buyer, one.seller)})
+    purses = {}
+    for owner in owners:
+        script = wallet_of(owner).script
+        needs = sum(one.needs(owner) for one in joinings)
+        purses[owner] = Purse(coin=coins(script, max(needs, 0) + 100_000), change_script=script)
+    return joinings, purses

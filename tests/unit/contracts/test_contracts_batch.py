@@ -21,6 +21,7 @@ from btcfi.contracts.batch import (
 )
 from btcfi.contracts.execution import Split
 from btcfi.contracts.mandate import Bounds, CloseRule, OutsideMandateError
+from btcfi.contracts.messages import Role
 from btcfi.contracts.metadata import RecordType, record_script
 from btcfi.contracts.option import CollateralTooSmallError, WrongSignatureError
 from btcfi.contracts.settle import complete_cet
@@ -33,6 +34,7 @@ from tests.support.contracts import PROOF_ROOT, Scene
 from tests.support.mandates import authority
 
 A, B, C = map(name_of, range(3))
+SEED = 1
 
 
 def table_of(*endings, rate=RATE):
@@ -45,7 +47,9 @@ def table_of(*endings, rate=RATE):
 
 @pytest.fixture(scope="module")
 def table():
-    return Table(6, 4)
+    made = Table(6, 4, seed=SEED)
+    assert {one.role for one in made.holdings(A)} == set(Role)  # so that it looks at both kinds of dues
+    return made
 
 
 # ---- what it pays
@@ -158,7 +162,7 @@ def test_contracts_that_pay_nobody_or_cannot_pay_their_share_are_refused():
     with pytest.raises(CollateralTooSmallError):
         table_of(ending(0, A, B, 0, collateral=1_000, costs=240), rate=SatsPerKvb(9_000)).batch()
     with pytest.raises(CollateralTooSmallError):
-        table_of(ending(0, A, B, 0, collateral=700, costs=240)).batch()
+        table_of(ending(0, A, B, 0, collateral=660, costs=240), rate=SatsPerKvb(2_100)).batch()
 
 
 @pytest.mark.parametrize(
@@ -223,8 +227,9 @@ STRANGER = OutPoint(txid=Txid(b"\x55" * 32), index=0)
 
 def without_ours(table, p):
     ours = {one.ending.funding for one in table.holdings(A)}
-    keep = [n for n, one in enumerate(p.transaction.inputs) if one.outpoint not in ours]
-    return changed(p, inputs=tuple(p.transaction.inputs[n] for n in keep), spent=tuple(p.spent[n] for n in keep))
+    strangers = (replace(one, outpoint=replace(STRANGER, index=n)) if one.outpoint in ours else one
+                 for n, one in enumerate(p.transaction.inputs))  # fmt: skip
+    return changed(p, inputs=tuple(strangers))
 
 
 def first_of_ours(table, p):

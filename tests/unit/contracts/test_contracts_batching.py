@@ -7,6 +7,7 @@ import pytest
 
 from btcfi import secp256k1
 from btcfi.bitcoin import taproot
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts import batching
 from btcfi.contracts.batch import NotAskedError
 from btcfi.contracts.batching import (
@@ -22,7 +23,7 @@ from btcfi.contracts.batching import (
 )
 from btcfi.errors import InvalidInputError
 from btcfi.units import UnixSeconds
-from tests.support.batching import NOW, RATE, UNTIL, Table, ending, name_of
+from tests.support.batching import NOW, UNTIL, Table, ending, name_of
 
 A, B, C, D = map(name_of, range(4))
 
@@ -252,12 +253,13 @@ def test_no_round_is_waited_for_beyond_the_end(table):
 
 
 def test_what_can_be_in_no_batch_is_set_apart_by_name_and_the_rest_begins(table):
-    tiny = ending(90, A, B, 100, collateral=700, costs=240)
+    tiny, dear = ending(90, A, B, 100, collateral=700, costs=240), SatsPerKvb(4_000)
+    table.rate = dear
     stranger = ending(91, A, name_of(50), 400_000)
     one = ending(92, A, B, 400_000)
     keyless = replace(one, contract=replace(one.contract, internal_key=one.contract.buyer_key))
     state = batching.start(
-        [*table.endings, tiny, stranger, keyless], table.scripts, rate=RATE, now=NOW, until=UNTIL
+        [*table.endings, tiny, stranger, keyless], table.scripts, rate=dear, now=NOW, until=UNTIL
     )  # fmt: skip
     assert {one.ending.funding: one.why for one in state.apart} == {
         tiny.funding: Why.TOO_SMALL, stranger.funding: Why.NO_SCRIPT, keyless.funding: Why.NO_KEY_PATH,
