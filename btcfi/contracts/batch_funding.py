@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from btcfi.bitcoin.fees import (
     OVERHEAD_WEIGHT,
@@ -33,6 +34,9 @@ from btcfi.contracts.setup import CoinNotTheirsError
 from btcfi.contracts.splice import MAX_VSIZE, CoinMissingError, SeenCoin
 from btcfi.errors import InvalidInputError
 from btcfi.units import Sats
+
+_LONGER_COUNT: Final = 4 * 2
+"""Of outputs: from 253 on it takes three bytes instead of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +86,8 @@ class BatchFunding:
 
 def own_fee(contracts: int, owners: int, rate: SatsPerKvb) -> Sats:
     """Return what one owner pays. contracts: that it sells. owners: of the whole, which share what is common."""
-    own = P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT * (1 + contracts) - -(-(OVERHEAD_WEIGHT + 4 * 2) // owners)
-    return fee_for(vsize_of(own), rate)  # each of two counts may take two bytes more
+    common = -(-(OVERHEAD_WEIGHT + _LONGER_COUNT) // owners)
+    return fee_for(vsize_of(P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT * (1 + contracts) + common), rate)
 
 
 def build_batch_funding(
