@@ -378,10 +378,8 @@ def _check_own_output(proposal: Proposal, own: Sequence[Holding], script: bytes)
     share = share_of(contracts, paid, proposal.rate)
     due = sum(one.due(share) for one in own)
     outputs = [one.value for one in made.outputs if one.script == script]
-    if due in outputs:
-        return
     beside = sum(one.due(share_of(contracts, paid + 1, proposal.rate)) for one in own)  # were we paid, too
-    if outputs or beside >= dust_limit(script):
+    if due not in outputs and beside >= dust_limit(script):
         problem = ", ".join(f"{value:,} sats" for value in outputs) or "missing"
         raise InvalidInputError("batch.output", problem, f"{due:,} sats, by our own contracts")
 
