@@ -1,6 +1,5 @@
 """Batches on a chain, ours in this process and a real node's: mined whole, and what one can do to the others."""
 
-
 import pytest
 
 from btcfi.adapters.chain.node import InputsSpentError, TxRejectedError

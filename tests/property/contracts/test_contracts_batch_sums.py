@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btcfi.bitcoin.fees import SatsPerKvb, dust_limit
@@ -55,6 +55,7 @@ def endings(draw):
     return found, SatsPerKvb(draw(st.one_of(st.integers(1_000, 12_000), st.integers(1_000, 60_000))))
 
 
+@settings(deadline=None)
 @given(endings())
 def test_what_goes_in_comes_out_plus_the_fee_and_each_owners_account_adds_up(asked):
     some, rate = asked
@@ -90,6 +91,7 @@ def test_what_goes_in_comes_out_plus_the_fee_and_each_owners_account_adds_up(ask
             assert batch.dues[owner] >= by_cets
 
 
+@settings(deadline=None)
 @given(endings())
 def test_what_a_batch_is_each_of_its_owners_agrees_to_and_to_none_with_a_satoshi_of_its_own_less(asked):
     some, rate = asked
@@ -119,6 +121,7 @@ def test_what_a_batch_is_each_of_its_owners_agrees_to_and_to_none_with_a_satoshi
             check_proposal(worse, holdings, SCRIPTS[owner])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50_000), st.integers(0, 1_000_000), st.sampled_from([240, 1_240]))
 def test_a_dearer_share_leaves_no_side_of_a_contract_with_more(share, payout, costs):
     one = ending(0, NAMES[0], NAMES[1], payout, costs=Sats(costs))
