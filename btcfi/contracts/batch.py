@@ -379,7 +379,8 @@ def _check_own_output(proposal: Proposal, own: Sequence[Holding], script: bytes)
     due = sum(one.due(share) for one in own)
     outputs = [one.value for one in made.outputs if one.script == script]
     beside = sum(one.due(share_of(contracts, paid + 1, proposal.rate)) for one in own)  # were we paid, too
-    if due not in outputs and beside >= dust_limit(script):
+    left_out = not outputs and beside < dust_limit(script)
+    if due not in outputs and not left_out:
         problem = ", ".join(f"{value:,} sats" for value in outputs) or "missing"
         raise InvalidInputError("batch.output", problem, f"{due:,} sats, by our own contracts")
 

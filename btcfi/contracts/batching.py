@@ -298,7 +298,7 @@ def _move(state: Batching, now: UnixSeconds) -> Batching:
     if state.stage is Stage.NONCES:
         return replace(
             state, stage=Stage.PARTIALS, nonces=state.answers, answers={},
-            deadline=UnixSeconds(min(now + state.rules.partial_seconds, state.until)),
+            deadline=UnixSeconds(now + state.rules.partial_seconds),
         )  # fmt: skip
     return replace(state, stage=Stage.SIGNED, signed=_finish(state), answers={}, nonces={})
 

@@ -153,6 +153,29 @@ def test_an_owner_of_dust_signs_for_nothing_and_one_above_it_does_not():
     assert error.value.field == "batch.output"
 
 
+def test_an_owner_that_is_just_above_dust_is_paid_to_the_satoshi_though_one_more_output_would_drop_it():
+    """Of what is below dust the rule says nothing: an output of ours that is there is ours whole."""
+
+    def two(buyer):
+        small = replace(ending(0, C, A, 0, collateral=2_500, costs=240), cet=Split(buyer=buyer, seller=2_260 - buyer))
+        return [small, ending(1, A, B, 300_000, costs=240)]
+
+    shares = share_of(2, 3, RATE), share_of(2, 4, RATE)
+
+    def edges(buyer):
+        paid, beside = (two(buyer)[0].dues(share).buyer for share in shares)
+        return paid > 330 > beside
+
+    buyer = next(filter(edges, range(300, 500)))
+    edge = table_of(*two(buyer))
+    proposal = edge.batch().proposal(C, 1)
+    assert edge.consider(C, proposal)
+    with pytest.raises(InvalidInputError) as error:
+        edge.seat(C).consider(outputs_with(edge, proposal, C, -1), edge.secrets(C), authority=edge.right,
+                              entropy=bytes([9]) * 32)  # fmt: skip
+    assert error.value.field == "batch.output"
+
+
 def test_equal_contracts_in_any_order_make_equal_bytes(table):
     again = build_batch(table.endings[::-1], dict(reversed(table.scripts.items())), rate=RATE)
     assert again.transaction.to_bytes() == table.batch().transaction.to_bytes()
@@ -408,7 +431,7 @@ def test_nonces_that_are_missing_or_none_or_not_ours_leave_all_of_ours_unused(ta
     last = max(both)
     for wrong in (
         {index: one for index, one in both.items() if index != last},
-        both | {last: (bytes(66), bytes(66))},
+        both | {last: tuple(one if one == nonces[A][last] else bytes(66) for one in both[last])},
         both | {last: both[last][::-1]},
     ):
         with pytest.raises(InvalidInputError):

@@ -193,6 +193,9 @@ def test_after_three_broken_tries_what_is_left_closes_by_twos_and_then_by_cets()
     assert silent.endings == ()
     assert by_twos(silent, now=NOW) == []
     assert all(signed_by_all(one) for one in done if one is not silent)
+    (pair,) = [one for one in done if len(one.endings) == 2]
+    spent = spent_otherwise(pair, [pair.endings[0].funding], now=NOW)  # one try is all
+    assert (spent.stage, [one.why for one in spent.apart]) == (Stage.OVER, [Why.SPENT, Why.TRIED])
 
 
 def test_one_that_is_silent_by_turns_cannot_have_the_others_asked_without_end():
