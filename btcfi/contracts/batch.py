@@ -18,7 +18,7 @@ are ``contracts.batching``. Pure. Source: findings on payoffs, section 3; docs/d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -196,9 +196,10 @@ class Batch:
         """Return the inputs that an owner signs."""
         return tuple(index for index, one in enumerate(self.endings) if owner in one.owners)
 
-    def path(self, index: int) -> KeyPath:
-        """Return the signing of one input."""
-        return self.endings[index].path(taproot.sighash(self.transaction, index, self.spent))
+    def paths(self, inputs: Iterable[int]) -> dict[int, KeyPath]:
+        """Return the signing of these inputs."""
+        return {index: self.endings[index].path(digest) for index, digest in
+                taproot.key_path_sighashes(self.transaction, self.spent, inputs).items()}  # fmt: skip
 
     def proposal(self, owner: str, number: int) -> Proposal:
         """Return what one owner is asked. number: which proposal of this batch it is, from 1 on."""
@@ -378,9 +379,10 @@ def _check_own_output(proposal: Proposal, own: Sequence[Holding], script: bytes)
     share = share_of(contracts, paid, proposal.rate)
     due = sum(one.due(share) for one in own)
     outputs = [one.value for one in made.outputs if one.script == script]
+    if due in outputs:
+        return
     beside = sum(one.due(share_of(contracts, paid + 1, proposal.rate)) for one in own)  # were we paid, too
-    left_out = not outputs and beside < dust_limit(script)
-    if due not in outputs and not left_out:
+    if outputs or beside >= dust_limit(script):
         problem = ", ".join(f"{value:,} sats" for value in outputs) or "missing"
         raise InvalidInputError("batch.output", problem, f"{due:,} sats, by our own contracts")
 
@@ -446,10 +448,8 @@ class Seat:
             raise InvalidInputError("nonce entropy", "used before, or no 32 bytes", "32 fresh random bytes")
         own = check_proposal(proposal, self._holdings, self._script)
         _ask(proposal, own, authority)
-        paths = {
-            index: one.ending.path(taproot.sighash(proposal.transaction, index, proposal.spent))
-            for index, one in own.items()
-        }
+        digests = taproot.key_path_sighashes(proposal.transaction, proposal.spent, own)
+        paths = {index: one.ending.path(digests[index]) for index, one in own.items()}
         self._used.add(entropy)
         nonces = {
             index: path.nonce(

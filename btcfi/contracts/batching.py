@@ -199,9 +199,9 @@ def take_partials(
     batch = _check_answer(state, owner, number, Stage.PARTIALS, now)
     try:
         _check_inputs(batch, owner, partials)
-        for index, partial in partials.items():
-            party = "buyer" if batch.endings[index].buyer.owner == owner else "seller"
-            batch.path(index).check(party, state.both_nonces(batch, index), partial)
+        for index, path in batch.paths(partials).items():
+            party, partial = "buyer" if batch.endings[index].buyer.owner == owner else "seller", partials[index]
+            path.check(party, state.both_nonces(batch, index), partial)
     except (InvalidInputError, WrongSignatureError) as e:
         return _move(_fail(state, owner, Why.WRONG_PARTIALS, str(e)), now)
     return _move(replace(state, answers={**state.answers, owner: dict(partials)}), now)
@@ -353,8 +353,9 @@ def _all_apart(state: Batching, why: Why) -> Batching:
 def _finish(state: Batching) -> Transaction:
     """Return the signed transaction; each part was checked when it came."""
     batch, inputs = state.asking(Stage.PARTIALS), []
+    paths = batch.paths(range(len(batch.endings)))
     for index, (txin, ending) in enumerate(zip(batch.transaction.inputs, batch.endings, strict=True)):
         partials = [state.answers[owner][index] for owner in ending.owners]
-        signature = batch.path(index).finish(state.both_nonces(batch, index), partials)
+        signature = paths[index].finish(state.both_nonces(batch, index), partials)
         inputs.append(replace(txin, witness=(signature,)))
     return replace(batch.transaction, inputs=tuple(inputs))

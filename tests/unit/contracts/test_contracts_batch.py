@@ -176,6 +176,20 @@ def test_an_owner_that_is_just_above_dust_is_paid_to_the_satoshi_though_one_more
     assert error.value.field == "batch.output"
 
 
+def test_owners_agree_to_a_share_that_takes_the_whole_of_a_contract_though_one_more_output_would_cost_more():
+    tiny = ending(0, A, B, 1_100, collateral=1_340, costs=240)
+    rate = next(SatsPerKvb(n) for n in range(1_000, 90_000) if share_of(3, 3, SatsPerKvb(n)) == 1_340)
+    edge = table_of(tiny, ending(1, B, C, 300_000), ending(2, C, A, 300_000), rate=rate)
+    assert share_of(3, 4, rate) > 1_340
+    assert edge.run().signed
+
+
+def test_hashes_of_many_inputs_at_once_are_those_of_each_by_itself(table):
+    batch = table.batch()
+    many = taproot.key_path_sighashes(batch.transaction, batch.spent, range(6))
+    assert many == {index: taproot.sighash(batch.transaction, index, batch.spent) for index in range(6)}
+
+
 def test_equal_contracts_in_any_order_make_equal_bytes(table):
     again = build_batch(table.endings[::-1], dict(reversed(table.scripts.items())), rate=RATE)
     assert again.transaction.to_bytes() == table.batch().transaction.to_bytes()
@@ -368,7 +382,7 @@ def test_a_coordinator_that_shows_each_party_what_it_wants_to_see_gets_parts_tha
         both = [nonces[owner][index] for owner in one.owners]
         parts = [partials[owner][index] for owner in one.owners]
         for transaction in (batch.transaction, stolen):
-            path = replace(batch, transaction=transaction).path(index)
+            path = replace(batch, transaction=transaction).paths([index])[index]
             try:
                 path.finish(both, parts)
             except WrongSignatureError:
