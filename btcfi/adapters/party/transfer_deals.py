@@ -622,7 +622,10 @@ class TransferDeals:
             buckets = self._side(deal, kept.owner).agreement.plan.buckets
         else:
             check_terms_of(kept.part.offer.offer, said.terms)  # before our guest runs for it
-        reopened = self._agreements.reopen(said, self._policy_for(deal, kept), buckets)
+        try:
+            reopened = self._agreements.reopen(said, self._policy_for(deal, kept), buckets)
+        except InsufficientFundsError as e:  # ours suffice: what is stated has other coins in our place, or too few
+            raise InvalidInputError("transfer.statement", str(e), "coins of each that pay its part") from e
         while len(self._known) >= 4:  # noqa: PLR2004 - a few megabytes each
             self._known.pop(next(iter(self._known)))
         self._known[deal.take_id] = reopened
