@@ -15,6 +15,7 @@ from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.market_deals import LapsedError, MarketDeals
 from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.membership import Membership
+from btcfi.adapters.party.postman import Postman
 from btcfi.adapters.party.reopened import AnotherEndError, AnotherHalfError, keep_new
 from btcfi.adapters.party.transfer_book import TransferState, WordWithdrawnError
 from btcfi.adapters.party.transfer_deals import UNSENT_SECONDS, AnotherTransferError, NoCoinError, TransferOverError
@@ -34,6 +35,7 @@ from btcfi.market.transferring import Round, Transfer
 from btcfi.units import Sats, Txid, UnixSeconds
 from tests.support.accounts import DESK, DESK_BOX_SECRET, Trader
 from tests.support.contracts import ORACLES
+from tests.support.letter_desk import LetterDesk
 from tests.support.little_chain import BLOCK_SECONDS, wallet_here
 from tests.support.mandates import give_mandate, mandate
 from tests.support.two_parties import OPTION, PROGRAM, TwoParties
@@ -458,3 +460,29 @@ def test_a_holder_without_a_coin_of_its_own_says_so_or_offers_nothing(three):
         three.transfers(Owner.HOLDER).offer(three.old, **offer)
     three.agree(bare=True)
     assert three.answer(Owner.HOLDER, Round.HALF) == Leaving(script=three.state.held.contract.buyer_script)
+
+
+def test_letters_of_a_transfer_reach_its_parties_and_name_the_other_side_of_the_new_contract(three):
+    desk, postmen = LetterDesk(), {}
+    for owner, name in NAMES.items():
+        trader = Trader(name=f"the-{name}", keystore=three.keys[name])
+        inbox, outbox = (three.folder / name / "mail" / room for room in ("inbox", "outbox"))
+        wired = desk.connection(trader)
+        postmen[owner] = (
+            trader,
+            Postman(wired, wired, member=three.members[owner], keystore=three.keys[name], inbox=inbox, outbox=outbox),
+        )
+    for said in (Round.PRESIGNED, Round.READY):
+        three.until(said)
+        for owner in Owner:
+            trader, postman = postmen[owner]
+            name = f"{three.name}.{letters.ask_of(said)}"
+            desk.send(trader, name, three.ask(owner, said))
+            postman.fetch(0)
+            assert (three.folder / NAMES[owner] / "mail" / "inbox" / f"{name}.json").exists()
+    new = three.part.take.take.option_id
+    assert postmen[Owner.NEWCOMER][1]._other(new) == three.members[Owner.SELLER].registration
+    assert postmen[Owner.SELLER][1]._other(new) == three.members[Owner.NEWCOMER].registration
+    for owner, name in ((Owner.HOLDER, new), (Owner.SELLER, "t" + "0" * 32)):
+        with pytest.raises(NotFoundError):
+            postmen[owner][1]._other(name)
