@@ -9,6 +9,7 @@ import pytest
 
 from btcfi.adapters.keystore import LEAST_N, create_keystore
 from btcfi.adapters.nonces import NonceGoneError, NonceVault
+from btcfi.adapters.party.close_deals import NotAgreedError
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.mail import PartyMail
@@ -29,6 +30,7 @@ from btcfi.contracts.splice import CoinMissingError, Owner
 from btcfi.contracts.watch import ContractStatus
 from btcfi.errors import InvalidInputError, NotFoundError
 from btcfi.market import transfer_letters as letters
+from btcfi.market.closing import CloseGo
 from btcfi.market.transfer import TransferPart, check_part
 from btcfi.market.transfer_letters import Ask
 from btcfi.market.transferring import Round, Transfer
@@ -486,3 +488,32 @@ def test_letters_of_a_transfer_reach_its_parties_and_name_the_other_side_of_the_
     for owner, name in ((Owner.HOLDER, new), (Owner.SELLER, "t" + "0" * 32)):
         with pytest.raises(NotFoundError):
             postmen[owner][1]._other(name)
+
+
+def test_a_contract_that_came_from_another_is_closed_and_sold_on_like_any(three):
+    three.until()
+    made = three.state.finish()
+    for owner in (Owner.SELLER, Owner.NEWCOMER):
+        three.transfers(owner).done(letters.encode_done(three.deal.take_id, made))
+    three.wallet.mine()
+    until = UnixSeconds(int(time.time()) + 60)
+    sold = three.transfers(Owner.NEWCOMER).offer(
+        three.new(), price=PRICE, rate=RATE, valid_until=until, number=7, member=three.members[Owner.NEWCOMER]
+    )
+    assert sold.signed.offer.contract_id == three.state.reopened.id
+    proposed = three.seller.closes.propose(three.new(), payout=PRICE, rate=RATE, valid_until=until)
+    with pytest.raises(NotAgreedError):
+        three.newcomer.closes.offered(proposed.offer, proposed.option)
+    three.newcomer.closes.agree(proposed.offer.id)
+    take = three.newcomer.closes.offered(proposed.offer, proposed.option)
+    last = three.seller.closes.go(CloseGo(offer_id=proposed.offer.id, nonce=take.nonce))
+    contract = three.store("seller").load(three.new())
+    agreement = three.seller._agreements.of(contract)
+    closing = three.seller.closes._closing(contract, agreement, PRICE, RATE)
+    close = closing.finish((take.nonce, proposed.offer.nonce), (take.partial, last.partial))
+    three.node.send(close)
+    assert three.spender(three.state.reopened.splice.outpoint) == close
+    with pytest.raises(AnotherEndError):  # and beside it no transfer of it is begun
+        three.transfers(Owner.NEWCOMER).offer(
+            three.new(), price=PRICE, rate=RATE, valid_until=until, number=8, member=three.members[Owner.NEWCOMER]
+        )
