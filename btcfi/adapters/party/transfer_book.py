@@ -243,7 +243,7 @@ class TransferBook:
         return _KEPT.read(read_untrusted_json(path, at_most=MAX_FILE_BYTES, what="transfer"), path.name)
 
     def save(self, kept: KeptTransfer) -> KeptTransfer:
-        """Write one down."""
+        """Write one down. Raises InvalidInputError for one that could not be read again."""
         make_private(self._folder, named=True)
         row = {
             "part": encode_part(kept.part), "owner": kept.owner.value, "option": kept.option, "until": kept.until,
@@ -252,7 +252,10 @@ class TransferBook:
             "home": kept.home, "gone_height": kept.gone_height, "gone_block": kept.gone_block,
             "problem": kept.problem,
         }  # fmt: skip
-        write_private(self._folder / f"{kept.take_id.hex()}.json", json.dumps(row).encode())
+        raw = json.dumps(row).encode()
+        if len(raw) > MAX_FILE_BYTES:
+            raise InvalidInputError("transfer", f"{len(raw):,} bytes to remember", f"at most {MAX_FILE_BYTES:,}")
+        write_private(self._folder / f"{kept.take_id.hex()}.json", raw)
         return kept
 
     def coins(self) -> set[OutPoint]:

@@ -426,9 +426,10 @@ class TransferDeals:
         """Return what is reopened, of the one statement that we go by."""
         if ask.statement is None:
             raise InvalidInputError("transfer.statement", "missing", "what all three sign")
-        if kept.statement is not None and kept.statement != ask.statement:
+        said = letters.encode_statement(letters.decode_statement(ask.statement, deal))  # nothing else that it holds
+        if kept.statement is not None and kept.statement != said:
             raise InvalidInputError("transfer.statement", "another one than before", "the one that we have answered")
-        kept = replace(kept, statement=dict(ask.statement))
+        kept = replace(kept, statement=said)
         reopened = self._reopened(kept, deal)
         return replace(kept, txid=display_txid(reopened.splice.transaction.txid)), reopened
 

@@ -18,7 +18,7 @@ from btcfi.adapters.party.market_ledger import MarketLedger
 from btcfi.adapters.party.membership import Membership
 from btcfi.adapters.party.postman import Postman
 from btcfi.adapters.party.reopened import AnotherEndError, AnotherHalfError, keep_new
-from btcfi.adapters.party.transfer_book import TransferState, WordWithdrawnError
+from btcfi.adapters.party.transfer_book import MAX_FILE_BYTES, TransferState, WordWithdrawnError
 from btcfi.adapters.party.transfer_deals import UNSENT_SECONDS, AnotherTransferError, NoCoinError, TransferOverError
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.address import decode_address
@@ -517,3 +517,19 @@ def test_a_contract_that_came_from_another_is_closed_and_sold_on_like_any(three)
         three.transfers(Owner.NEWCOMER).offer(
             three.new(), price=PRICE, rate=RATE, valid_until=until, number=8, member=three.members[Owner.NEWCOMER]
         )
+
+
+def test_what_a_desk_adds_to_a_statement_is_not_kept_and_nothing_is_that_could_not_be_read_again(three):
+    three.until(Round.PRESIGNED)
+    good = letters.encode_statement(three.state.statement())
+    padded = good | {"terms": good["terms"] | {"junk": "x" * (2 * MAX_FILE_BYTES)}}
+    for owner in (Owner.SELLER, Owner.NEWCOMER):
+        with suppress(InvalidInputError):  # refused, or read past
+            three.answer(owner, Round.PRESIGNED, statement=padded)
+        assert len(json.dumps(three.kept(owner).statement)) < MAX_FILE_BYTES
+    book, kept = three.transfers(Owner.SELLER).book, three.kept(Owner.SELLER)
+    with pytest.raises(InvalidInputError):
+        book.save(replace(kept, problem="x" * MAX_FILE_BYTES))
+    assert book.find(three.deal.take_id) == kept
+    three.until()
+    three.node.send(three.state.finish())
