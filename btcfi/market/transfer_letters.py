@@ -4,7 +4,8 @@
     owner -> desk   word       its half, its pre-signatures, its witnesses and nonce, or its part of the key path
     desk -> all     done       the signed transaction, which it has sent;  or over, and why
 
-``OPTION~TAKE.transfer-ROUND`` is a letter's name: the old option's, and the first digits of the take's id.
+``OPTION~TAKE.transfer-ROUND`` is a word's name, ``OPTION~TAKE.transfer-ask-ROUND`` that of what asks for it: the old
+option's, and the first digits of the take's id.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.reopen import LEAVING, Leaving, Statement, encode_leaving, transfer_of
 from btcfi.errors import InvalidInputError
-from btcfi.market.transfer import TransferDeal
+from btcfi.market.transfer import TransferDeal, TransferPart, decode_part, encode_part
 from btcfi.market.transferring import Ready, Round, Said
 from btcfi.records import BASE64, HASH, OBJECT, TEXT, Rule, hexadecimal, listed, optional, record, unhex
 from btcfi.units import Hash32
 
 VERSION: Final = 1
 MARK: Final = "~"
+
+PART: Final = "transfer"
+"""Where the three signed texts stand in what the desk asks."""
 
 DONE: Final = "transfer-done"
 OVER: Final = "transfer-over"
@@ -50,8 +54,25 @@ def letter_name(option_id: str, take_id: Hash32, kind: str) -> str:
 
 
 def kind_of(said: Round) -> str:
-    """Return the kind of a round's letters."""
+    """Return the kind of a round's words."""
     return f"transfer-{said.value}"
+
+
+def ask_of(said: Round) -> str:
+    """Return the kind of what asks for a round's word."""
+    return f"transfer-ask-{said.value}"
+
+
+ASKS: Final = {ask_of(one): one for one in Round}
+"""Rounds by the kind of letter that asks for their words."""
+
+
+def check_named(name: str, take_id: Hash32) -> str:
+    """Return the option in a letter's name without its kind. Raises InvalidInputError where it is of another take."""
+    option, _, digits = name.partition(MARK)
+    if digits != take_id.hex()[:_NAME_DIGITS]:
+        raise InvalidInputError("transfer.take_id", take_id.hex()[:_NAME_DIGITS], f"{digits[:40]!a}, as the letter's")
+    return option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +164,62 @@ def decode_word(said: Round, message: object) -> Worded:
     else:
         word = _PARTIAL.read(message, kind).partial
     return Worded(take_id=head.take_id, said=said, word=word)
+
+
+# ---- what the desk asks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What the desk asks an owner for, with what its word needs; nothing of it is believed."""
+
+    said: Round
+    part: TransferPart
+    statement: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Once all halves are there, as ``encode_statement`` has it."""
+    presignatures: bytes | None = field(default=None, repr=False)
+    """Of the new contract's other side, once both have pre-signed."""
+    nonces: tuple[bytes, ...] = ()
+    """Both public nonces, the old buyer's first, for a part of the key path."""
+
+
+def encode_ask(ask: Ask) -> dict[str, Any]:
+    """Return what the desk asks as JSON."""
+    return {
+        "type": f"btcfi/{ask_of(ask.said)}",
+        "version": VERSION,
+        PART: encode_part(ask.part),
+        "statement": None if ask.statement is None else dict(ask.statement),
+        "cet_adaptor_signatures": None if ask.presignatures is None else b64encode(ask.presignatures).decode(),
+        "nonces": [one.hex() for one in ask.nonces],
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    type: str
+    version: int
+    part: TransferPart
+    statement: dict[str, Any] | None
+    presignatures: bytes | None
+    nonces: tuple[bytes, ...]
+
+
+_ASK: Final = record(
+    _Ask, part=(PART, Rule(decode_part, "the three signed texts")), statement=optional(OBJECT),
+    presignatures=("cet_adaptor_signatures", optional(BASE64)), nonces=listed(hexadecimal(66), 2),
+)  # fmt: skip
+
+
+def decode_ask(said: Round, message: object) -> Ask:
+    """Return what the desk asks in a round, unchecked. Raises InvalidInputError naming the field."""
+    kind = f"btcfi/{ask_of(said)}"
+    found = _ASK.read(message, kind)
+    if (found.type, found.version) != (kind, VERSION):
+        raise InvalidInputError("message", f"{found.type!r} version {found.version}", f"{kind!r} version {VERSION}")
+    return Ask(
+        said=said, part=found.part, statement=found.statement, presignatures=found.presignatures, nonces=found.nonces
+    )
 
 
 # ---- what the desk tells all three

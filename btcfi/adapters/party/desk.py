@@ -24,6 +24,7 @@ from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, h
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.adapters.party.transfer_deals import TransferDeals
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
 from btcfi.bitcoin.address import decode_address
@@ -43,7 +44,7 @@ from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Height, Sats, Slot, UnixSeconds
+from btcfi.units import Height, Sats, Slot, Txid, UnixSeconds
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,14 @@ class PartyDesk:
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
         self.closes = CloseDeals(
-            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock
-        )
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
+            dead_ends=self._dead_ends,
+        )  # fmt: skip
+        self.transfers = TransferDeals(
+            store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,
+            authority=self._authority, policy=self._policy, check_refund=self._check_refund,
+            dead_closes=self.closes.dead_closes, let_go=lambda name: self.withdraw("", name), clock=clock,
+        )  # fmt: skip
         self._closer = Closer(
             store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
         )
@@ -116,6 +123,9 @@ class PartyDesk:
         self.learn, self.watch = self._watcher.learn, self._watcher.watch
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
+
+    def _dead_ends(self, contract: PartyContract) -> Collection[Txid]:
+        return self.transfers.dead_ends(contract)  # which is made after the closes: each knows the other's ends
 
     def outside_coins(self, names: Sequence[str], pay_to: str = "") -> OutsideCoins | None:
         """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError.
@@ -249,7 +259,8 @@ class PartyDesk:
         coins = [coin.outpoint for coin in contract.ours.coins]
         if contract.fund_by is not None and contract.fund_by <= self._node.chain_info().median_time:
             return False  # it goes home already
-        return all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
+        # a seller whose contract another one's collateral funds has none in it, and nothing to take home
+        return bool(coins) and all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.

@@ -31,6 +31,14 @@ class AnotherEndError(ConflictError):
         self.contract, self.txid = contract, txid
 
 
+class AnotherHalfError(ConflictError):
+    """A transfer whose seller's half is that of another contract of ours: the two would have one file."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(f"contract {contract[:16]} is in this folder, with another buyer or of another transfer")
+        self.contract = contract
+
+
 def keep_new(
     store: PartyStore, node: Node, reopened: Reopened, *, number: int, role: Role, seller_presigned: bytes,
     buyer_presigned: bytes, policy: SetupPolicy, order: str = "", offer_id: str = "",
@@ -38,13 +46,17 @@ def keep_new(
     """Write the new contract down, once both sides' pre-signatures were checked; the same again changes nothing.
 
     number: of our key in it. order: its name in letters. offer_id: of the market's offer, as hex; with one, our coins
-    go home by themselves when its time is over and no block has it.
+    go home by themselves when its time is over and no block has it. Raises AnotherHalfError where the seller's half is
+    that of another contract of ours.
     """
     said = reopened.statement
     offer = said.offer
     with store.alone():
         if offer.id.hex() in store.names():
-            return store.load(offer.id.hex())
+            kept = store.load(offer.id.hex())
+            if kept.accept is None or (kept.accept.party, kept.reopened) != (said.buyer, said.origin):
+                raise AnotherHalfError(offer.id.hex())
+            return kept
         contract = PartyContract(
             number=number, role=role, offer=offer,
             accept=Accept(offer_id=offer.id, party=said.buyer, presignatures=buyer_presigned),
@@ -76,10 +88,13 @@ def note_end(
         return contract
 
 
-def check_not_reopened(contract: PartyContract) -> None:
-    """Refuse another end of a contract of which we have signed a part of a reopening. Raises AnotherEndError."""
-    if contract.reopenings:
-        raise AnotherEndError(contract.offer.id.hex(), contract.reopenings[-1])
+def check_not_reopened(contract: PartyContract, *, over: Collection[Txid] = ()) -> None:
+    """Refuse another end of a contract of which we have signed a part of a reopening. Raises AnotherEndError.
+
+    over: reopenings that nobody can finish any more.
+    """
+    if live := [one for one in contract.reopenings if one not in over]:
+        raise AnotherEndError(contract.offer.id.hex(), live[-1])
 
 
 def keep_signed(store: PartyStore, reopened: Reopened, transaction: Transaction) -> PartyContract:
