@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -698,9 +699,7 @@ def fills(*, as_json: AsJson = False, side: party_side.Side) -> None:
 def proof(
     *,
     option: Annotated[str, typer.Argument(help="As `btcfi market positions` names it.")],
-    out: Annotated[
-        str, typer.Option("--out", help="Where the proof goes: a file, or - for stdout.", callback=party_side.place)
-    ] = "proof.json",
+    out: Annotated[str, typer.Option("--out", help="Where the proof goes: a file, or - for stdout.")] = "proof.json",
     side: party_side.Side,
 ) -> None:
     """Fetch the proof of a settled option of yours, with what the desk says of it; `btcfi verify` checks it."""
@@ -718,9 +717,19 @@ def proof(
             raise NotFoundError("settlement of option", option[:40], "it is there once it has expired") from e
         found = account.http.get(f"/settlements/{name}/proof")
         said = {field: settled.get(field) for field in _SETTLED}
-    party_side.write_message(out, found)
+    if not _holds(out, found):  # the same again is where it is; what else is there is not written over
+        party_side.write_message(party_side.place(out), found)
     # a root is taken from the chain: this one is the desk's word
     say({"option": option} | said | {"proof": out, "next": f"btcfi verify {out}"}, quiet=out == "-")
+
+
+def _holds(out: str, found: object) -> bool:
+    if out == "-":
+        return False
+    try:
+        return bool(json.loads(Path(out).read_text(encoding="utf-8")) == found)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 _SETTLED: Final = (

@@ -574,6 +574,10 @@ def test_the_proof_of_an_own_option_is_written_as_the_desk_has_it_beside_what_it
     assert json.loads(place.read_text()) == {"version": 2, "steps": 491}
     assert (said["proof_root"], said["paid_sats"], "secret" in said) == ("ab" * 32, 4, False)
     assert said["next"] == f"btcfi verify {place}"
+    done(party.market("proof", "t1", "--out", place))  # it is there already
+    desk.settlements["st-t2"] = told, {"version": 2, "steps": 493}
+    failed(party.market("proof", "t2", "--out", place), InvalidInputError)
+    assert json.loads(place.read_text()) == {"version": 2, "steps": 491}, "another's proof is not written over"
 
 
 @pytest.mark.parametrize("name", ["t1/../../offers", "t1?x=1", "", "t2"])
