@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 from btcfi.errors import InvalidInputError
@@ -93,6 +94,11 @@ def _shallow(value: object) -> bool:
         if not level:
             return True
     return False
+
+
+def iso(at: int) -> str:
+    """Return unix seconds in ISO 8601, UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
 def printable(value: object, at_most: int) -> str:

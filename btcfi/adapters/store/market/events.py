@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlmodel import Session, col, select
@@ -15,6 +14,7 @@ from btcfi.adapters.store.market.webhook_tables import WebhookRow
 from btcfi.adapters.store.options.tables import OptionRow, OptionState, SettlementRow
 from btcfi.adapters.store.options.views import options_of, settlements_of
 from btcfi.adapters.store.spine.tables import EventRow
+from btcfi.documents import iso
 
 CLOSE: Final = "market_close"
 """What events call an offer to close."""
@@ -49,7 +49,7 @@ def edges_with_owners(session: Session, rows: Sequence[EventRow]) -> list[Accoun
     about |= {("settlement", name): row.option_id for name, row in settled.items()}
     about |= {("option", name): name for name in named["option"]}
     closes = _closes_by_id(session, named[CLOSE])
-    ended = closes_done(session, {row.entity_id for row in rows if _ends_early(row)})
+    ended = closes_by_option(session, {row.entity_id for row in rows if _ends_early(row)}, (CloseState.DONE,))
     about |= {(CLOSE, name): row.option_id for name, row in closes.items()}
     options = options_of(session, set(about.values()))
     hooks = _owners_of_hooks(session, named["webhook"])
@@ -71,12 +71,12 @@ def _closes_by_id(session: Session, ids: Collection[str]) -> dict[str, CloseRow]
     return {row.id: row for row in rows}
 
 
-def closes_done(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
-    """Return the closes that ended options at a price of both sides, by option: those have no settlement's amounts."""
-    if not option_ids:
-        return {}
-    query = select(CloseRow).where(col(CloseRow.option_id).in_(option_ids), CloseRow.state == CloseState.DONE)
-    return {row.option_id: row for row in session.exec(query)}
+def closes_by_option(
+    session: Session, option_ids: Collection[str], states: Collection[CloseState]
+) -> dict[str, CloseRow]:  # fmt: skip
+    """Return the closes in some states of which an option has one at the most, by option."""
+    query = select(CloseRow).where(col(CloseRow.option_id).in_(list(option_ids)), col(CloseRow.state).in_(states))
+    return {row.option_id: row for row in session.exec(query).all()} if option_ids else {}
 
 
 def _ends_early(row: EventRow) -> bool:
@@ -100,7 +100,7 @@ def say(edge: AccountEdge, account: str) -> dict[str, Any]:
         "to_state": event.to_state, "at_unix": event.at_unix,
         "paid_sats": None if paid is None else paid.paid_sats,
         "returned_sats": None if paid is None else paid.returned_sats,
-        "at": datetime.fromtimestamp(event.at_unix, UTC).isoformat().replace("+00:00", "Z"),
+        "at": iso(event.at_unix),
     }  # fmt: skip
 
 

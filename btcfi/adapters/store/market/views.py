@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from btcfi.adapters.store.access.api_tables import ApiKeyRow
-from btcfi.adapters.store.market.events import EVENTFUL, AccountEdge, edges_with_owners
+from btcfi.adapters.store.market.events import EVENTFUL, AccountEdge, closes_by_option, edges_with_owners
 from btcfi.adapters.store.market.offers import still_open
 from btcfi.adapters.store.market.requests import asked_still
 from btcfi.adapters.store.market.tables import (
@@ -336,8 +336,7 @@ def close_of(session: Session, account: str | None, close_id: str) -> OwnClose |
 
 def agreed_closes(session: Session, option_ids: Collection[str]) -> dict[str, CloseRow]:
     """Return the close that both sides have signed, of each of some options that has one, by the option's id."""
-    query = select(CloseRow).where(col(CloseRow.option_id).in_(list(option_ids)), col(CloseRow.state).in_(AGREED))
-    return {row.option_id: row for row in session.exec(query).all()} if option_ids else {}
+    return closes_by_option(session, option_ids, AGREED)
 
 
 def open_closes(session: Session, account: str, options: Sequence[OptionRow], now: UnixSeconds) -> list[OwnClose]:
