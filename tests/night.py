@@ -171,6 +171,11 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
     ),
     Part(
+        name="books", about="20,000 random net books against their formula, some at all prices, 300 by their guest",
+        minutes=12, command=(*PYTEST, "-m", "slow", "tests/property/payoffs"),
+        figures=pytest_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,
         command=("{python}", "-m", "tests.support.price_attacks", "--attacks", str(ATTACKS), "--seed", "{seed}"),
         figures=attack_figures,

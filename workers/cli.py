@@ -55,6 +55,8 @@ COMMANDS: Final = _rows(
         "A market maker of a party's account, and a simulation's taker."),
     Row("risk", Who.TRADER, "btcfi.surfaces.risk_cli:risk",
         "Print the risk of BOOK at one market, and draw it with --plot."),
+    Row("payoff", Who.TRADER, "btcfi.surfaces.payoff_cli:app",
+        "Shapes of payoffs: what each side gets and risks, drawn."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",
         "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
     Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",
@@ -107,6 +109,8 @@ COMMANDS: Final = _rows(
         "Run the whole pipeline on real parts: prices in, options settled on a Bitcoin regtest chain, all verified."),
     Row("regtest", Who.DEVELOPER, "btcfi.surfaces.regtest_cli:app", "A chain of your own, to try things on."),
     Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
+    Row("clauses", Who.DEVELOPER, "btcfi.surfaces.clauses_cli:app",
+        "Trees of clauses beside flat contracts: what the same curve takes."),
     Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
         "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "
         "doubled."),

@@ -35,6 +35,9 @@ _DUST_RATE: Final = 3
 P2TR_INPUT_WEIGHT: Final = 4 * 41 + 66
 """A key-path input: outpoint, empty script, sequence; witness count, length, 64-byte signature."""
 
+P2WPKH_INPUT_WEIGHT: Final = 4 * 41 + 108
+"""The same of a segwit v0 key hash: count, two lengths, a signature of at most 72 bytes, a key. Source: BIP141."""
+
 P2TR_OUTPUT_WEIGHT: Final = 4 * 43
 """Amount, script length, 34-byte script."""
 

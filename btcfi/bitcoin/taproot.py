@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as _sha256
 from struct import pack
@@ -146,6 +146,18 @@ def sighash_midstate(
     before = b"\x00\x00" + _common(transaction) + _inputs_digests(transaction, spent)
     after = bytes([0 if leaf is None else 2]) + pack("<I", index) + _extension(leaf)
     return SighashMidstate(before_outputs=before, after_outputs=after)
+
+
+def key_path_sighashes(
+    transaction: Transaction, spent: Sequence[TxOut], indexes: Iterable[int]
+) -> dict[int, Hash32]:  # fmt: skip
+    """Return the SIGHASH_DEFAULT key-path hashes of many inputs of one transaction; what they share is hashed once."""
+    outputs = b"".join([output.to_bytes() for output in transaction.outputs])
+    before = sighash_midstate(transaction, 0, spent).before_outputs
+    return {
+        index: SighashMidstate(before_outputs=before, after_outputs=b"\x00" + pack("<I", index)).sighash(outputs)
+        for index in indexes
+    }
 
 
 def sighash(

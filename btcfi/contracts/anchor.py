@@ -107,7 +107,8 @@ def anchor_path(items: Sequence[AnchorItem], index: int) -> tuple[Hash32, ...]:
     return tuple(path)
 
 
-def _root_from_path(leaf: Hash32, index: int, count: int, path: Sequence[Hash32]) -> Hash32:
+def root_from_path(leaf: Hash32, index: int, count: int, path: Sequence[Hash32]) -> Hash32:
+    """Return what item ``index`` of ``count`` leads to, by its path. Raises WrongAnchorError for another length."""
     node, waiting, items = leaf, list(path), count
     while count > 1:
         if index ^ 1 < count:
@@ -213,7 +214,7 @@ def check_anchor(proof: AnchorProof) -> Hash32:
     """
     if not 0 <= proof.index < proof.count <= MAX_LEAVES:
         raise WrongAnchorError(f"item {proof.index} of {proof.count}")
-    root = _root_from_path(proof.item.leaf(), proof.index, proof.count, proof.path)
+    root = root_from_path(proof.item.leaf(), proof.index, proof.count, proof.path)
     records = [read_record(output.script) for output in proof.transaction.outputs]
     if (RecordType.ANCHOR, root) not in records:
         raise WrongAnchorError("the transaction does not carry the root")

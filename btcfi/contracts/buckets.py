@@ -155,15 +155,18 @@ def payout_buckets(
     collateral: Sats,
     breakpoints: Iterable[CentsPerBtc] = (),
     condition_payout: Sats = NOTHING,
+    own: Sats = NOTHING,
     limit: int = 50_000,
 ) -> tuple[Bucket, ...]:
     """Return the buckets of an event, in the order of their outcomes; together they cover every outcome once.
 
     payouts: monotone in the price between ``breakpoints`` (strike, barrier; cents). premium: what a tolerance is of.
-    condition_payout: paid at every price when the event's condition came true. Pure, in whole numbers: equal arguments
-    give equal buckets on both sides. Raises SingleOutcomeError, TooManyBucketsError, InvalidInputError.
+    condition_payout: paid at every price when the event's condition came true. own: what the buyer itself put in, of
+    contracts where both sides do: a tolerance is of what is gained or lost beyond it, and a range that gains nothing
+    never mixes with one that does. Pure, in whole numbers: equal arguments give equal buckets on both sides.
+    Raises SingleOutcomeError, TooManyBucketsError, InvalidInputError.
     """
-    runs = _Runs(event, payouts, rule=rule, premium=premium, collateral=collateral, breakpoints=breakpoints)
+    runs = _Runs(event, payouts, rule=rule, premium=premium, collateral=collateral, breakpoints=breakpoints, own=own)
     leaves: dict[tuple[int, int], Sats] = {}
     waiting = [(0, 1), (1, 1)]  # (prefix, length): never the empty prefix, which would need no digit at all
     while waiting:
@@ -201,6 +204,7 @@ def payout_at(
     collateral: Sats,
     breakpoints: Iterable[CentsPerBtc] = (),
     condition_payout: Sats = NOTHING,
+    own: Sats = NOTHING,
 ) -> Sats:
     """Return what the bucket of one outcome pays: as ``payout_buckets`` has it, by some forty runs of the guest.
 
@@ -209,7 +213,7 @@ def payout_at(
     """
     if not 0 <= outcome < 1 << event.signed_digits:
         raise InvalidInputError("outcome", str(outcome), f"0 to {(1 << event.signed_digits) - 1}")
-    runs = _Runs(event, payouts, rule=rule, premium=premium, collateral=collateral, breakpoints=breakpoints)
+    runs = _Runs(event, payouts, rule=rule, premium=premium, collateral=collateral, breakpoints=breakpoints, own=own)
     if outcome >> event.digits:
         return runs.alone(condition_payout)
     spans = [_span(outcome >> (event.digits - n), n, event.digits) for n in range(1, event.digits + 1)]
@@ -231,12 +235,14 @@ class _Runs:
 
     def __init__(
         self, event: OracleEvent, payouts: Payouts, *, rule: PayoutRule, premium: Sats, collateral: Sats,
-        breakpoints: Iterable[CentsPerBtc],
+        breakpoints: Iterable[CentsPerBtc], own: Sats = NOTHING,
     ) -> None:  # fmt: skip
         if isinstance(rule, StepRule) and rule.step < 1:
             raise InvalidInputError("step", f"{rule.step} sats", "at least 1 sat")
+        if not 0 <= own <= collateral:
+            raise InvalidInputError("own", f"{own} sats", f"0 to the collateral, {collateral} sats")
         self._event, self._payouts, self._rule = event, payouts, rule
-        self._premium, self._collateral = premium, collateral
+        self._premium, self._collateral, self._own = premium, collateral, own
         # the payoff turns or jumps at the whole dollar of a breakpoint, or at the one after it
         steps = isinstance(rule, StepRule)
         around = {p // CENTS_PER_DOLLAR + extra for p in breakpoints for extra in ((0, 1) if steps else (-1, 0, 1))}
@@ -273,22 +279,26 @@ class _Runs:
     def _half(self, least: Sats, most: Sats, tolerance: BasisPoints) -> Sats | None:
         if least == most:
             return least
-        if least == 0 or most == self._collateral:
+        if least == 0 or most == self._collateral or least <= self._own <= most:
             return None
-        close = most - least <= 1 or (most - least) * _BASIS <= tolerance * max(self._premium, least)
+        gained = least - self._own if least > self._own else self._own - most
+        close = most - least <= 1 or (most - least) * _BASIS <= tolerance * max(self._premium, gained)
         return Sats((least + most) // 2) if close else None
 
 
-def most_off(rule: PayoutRule, buckets: Iterable[Bucket], *, premium: Sats, collateral: Sats) -> tuple[Sats, Sats]:
+def most_off(
+    rule: PayoutRule, buckets: Iterable[Bucket], *, premium: Sats, collateral: Sats, own: Sats = NOTHING
+) -> tuple[Sats, Sats]:
     """Return by how many satoshis a payout is at most below what the guest computes, and at most above it.
 
     Over all buckets of a contract; dust apart. What pays nothing or the whole collateral is exact under a tolerance.
+    own: as for ``payout_buckets``.
     """
     if isinstance(rule, StepRule):
         rest = Sats(rule.step - 1)
         return (rest, NOTHING) if rule.rounding is Rounding.DOWN else (NOTHING, rest)
-    largest = max((one.payout for one in buckets if one.payout < collateral), default=NOTHING)
-    # a range's least is at most what it pays
+    largest = max((abs(one.payout - own) for one in buckets if 0 < one.payout < collateral), default=NOTHING)
+    # what a range gains at least is at most what it pays beyond what was put in
     width = max(1, rule.tolerance * max(premium, largest) // _BASIS)
     return Sats(width - width // 2), Sats(width // 2)
 

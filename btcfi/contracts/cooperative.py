@@ -99,21 +99,58 @@ def signed_by_both(contract: OptionContract, transaction: Transaction) -> bool:
     return secp256k1.schnorr_verify(output.script[-_KEY_SIZE:], digest, witness[0])
 
 
+class KeyPath:
+    """One side's view of signing one transaction by a contract's key path. Both pass the same keys, buyer's first."""
+
+    def __init__(
+        self, contract: OptionContract, digest: Hash32, *, buyer_key: bytes, seller_key: bytes, what: str
+    ) -> None:  # fmt: skip
+        """Aggregate the compressed keys. Raises InvalidInputError when they are not the contract's key path.
+
+        digest: what both sign. what: its name in a refusal.
+        """
+        self._digest, self._what = digest, what
+        self._aggregate = KeyAggregate((buyer_key, seller_key))
+        if self._aggregate.xonly != contract.internal_key:
+            raise InvalidInputError("keys", "do not make the contract's key path", "buyer's and seller's contract keys")
+        self._aggregate.taproot_tweak(contract.output().root)
+
+    def nonce(self, secret: bytes, entropy: bytes) -> SecretNonce:
+        """Return a fresh nonce for this transaction; ``entropy`` is 32 random bytes, never used before."""
+        return SecretNonce(secret=secret, entropy=entropy, message=self._digest, aggregate=self._aggregate)
+
+    def sign(self, secret: bytes, nonce: SecretNonce, public_nonces: Sequence[bytes]) -> bytes:
+        """Return one side's partial signature; what its owner allows the caller has asked. Raises as ``musig``."""
+        return self._session(public_nonces).sign(secret, nonce)
+
+    def check(self, party: str, public_nonces: Sequence[bytes], partial: bytes) -> None:
+        """Check one party's partial signature. Raises WrongSignatureError naming the party."""
+        if not self._session(public_nonces).partial_is_valid(_PARTIES.index(party), partial):
+            raise WrongSignatureError(party=party, what=self._what)
+
+    def finish(self, public_nonces: Sequence[bytes], partials: Sequence[bytes]) -> bytes:
+        """Return the signature of both. Raises WrongSignatureError naming the party whose part is wrong."""
+        for party, partial in zip(_PARTIES, partials, strict=True):
+            self.check(party, public_nonces, partial)
+        return self._session(public_nonces).aggregate(partials)
+
+    def _session(self, public_nonces: Sequence[bytes]) -> Session:
+        return Session(self._aggregate, public_nonces, self._digest)
+
+
 class Closing:
     """One side's view of the signing of a close. Both pass the same compressed keys, buyer's first."""
 
     def __init__(self, close: Close, *, buyer_key: bytes, seller_key: bytes) -> None:
         """Aggregate the keys. Raises InvalidInputError when they are not the contract's key path."""
         self.close = close
-        self._keys = (buyer_key, seller_key)
-        self._aggregate = KeyAggregate(self._keys)
-        if self._aggregate.xonly != close.contract.internal_key:
-            raise InvalidInputError("keys", "do not make the contract's key path", "buyer's and seller's contract keys")
-        self._aggregate.taproot_tweak(close.contract.output().root)
+        self._path = KeyPath(
+            close.contract, close.sighash(), buyer_key=buyer_key, seller_key=seller_key, what="the cooperative close"
+        )
 
     def nonce(self, secret: bytes, entropy: bytes) -> SecretNonce:
         """Return a fresh nonce for this close; ``entropy`` is 32 random bytes, never used before."""
-        return SecretNonce(secret=secret, entropy=entropy, message=self.close.sighash(), aggregate=self._aggregate)
+        return self._path.nonce(secret, entropy)
 
     def ask(self, authority: Authority) -> None:
         """Ask the owner's mandate about this close. Raises what ``Authority.check_close`` raises."""
@@ -128,18 +165,12 @@ class Closing:
         party's place; the nonce stays unused.
         """
         self.ask(authority)
-        return self._session(public_nonces).sign(secret, nonce)
+        return self._path.sign(secret, nonce, public_nonces)
 
     def check(self, party: str, public_nonces: Sequence[bytes], partial: bytes) -> None:
         """Check one party's partial signature before ours is made. Raises WrongSignatureError naming the party."""
-        if not self._session(public_nonces).partial_is_valid(_PARTIES.index(party), partial):
-            raise WrongSignatureError(party=party, what="the cooperative close")
+        self._path.check(party, public_nonces, partial)
 
     def finish(self, public_nonces: Sequence[bytes], partials: Sequence[bytes]) -> Transaction:
         """Return the signed close. Raises WrongSignatureError naming the party whose part is wrong."""
-        for party, partial in zip(_PARTIES, partials, strict=True):
-            self.check(party, public_nonces, partial)
-        return self.close.transaction.with_witness(0, [self._session(public_nonces).aggregate(partials)])
-
-    def _session(self, public_nonces: Sequence[bytes]) -> Session:
-        return Session(self._aggregate, public_nonces, self.close.sighash())
+        return self.close.transaction.with_witness(0, [self._path.finish(public_nonces, partials)])

@@ -66,7 +66,13 @@ TREES: Final[dict[str, Shape]] = {
     "standard": ("settle", "refund"),
     "proof_required": ("settle", ("release", "refund")),
 }
-"""Which leaves a kind of contract has, and how deep: the likelier path stands higher."""
+"""Which leaves a kind of contract has, and how deep: the likelier path stands higher. What an offer may name."""
+
+NETTED: Final = "netted"
+"""The tree of a contract that both sides put collateral into: nobody may take it back alone, so there is no refund
+leaf; the refund is a transaction that both have signed before (``netting``). No offer may name it."""
+
+_SHAPES: Final[dict[str, Shape]] = {**TREES, NETTED: "settle"}
 
 SIGNATURE_SIZE: Final = 64
 """A BIP340 signature under SIGHASH_DEFAULT."""
@@ -78,14 +84,14 @@ def leaf(name: str, keys: LeafKeys) -> Leaf:
 
 
 def funding_tree(tree: str, keys: LeafKeys) -> Tree:
-    """Return the script tree of a kind of contract, by its name in ``TREES``. Raises InvalidInputError."""
-    if tree not in TREES:
-        raise InvalidInputError("tree", repr(tree), "one of " + ", ".join(TREES))
+    """Return the script tree of a kind of contract: a name in ``TREES``, or ``NETTED``. Raises InvalidInputError."""
+    if tree not in _SHAPES:
+        raise InvalidInputError("tree", repr(tree), "one of " + ", ".join(_SHAPES))
 
     def build(shape: Shape) -> Tree:
         return leaf(shape, keys) if isinstance(shape, str) else (build(shape[0]), build(shape[1]))
 
-    return build(TREES[tree])
+    return build(_SHAPES[tree])
 
 
 def funding_output(internal_key: bytes, tree: str, keys: LeafKeys) -> TaprootOutput:

@@ -1,7 +1,8 @@
 """What an owner lets its software sign: one file with bounds for every term, signed by the owner's identity key.
 
 Every function that signs a contract takes an ``Authority`` and asks it before the first signature; whoever has none
-signs nothing. Refunds and the children of settlements need none: they bring the owner's own money home.
+signs nothing. A net book's contract asks a ``netting.Owner``: no mandate speaks of books yet.
+Refunds and the children of settlements need none: they bring the owner's own money home.
 Pure: the clock, the chain's height and what is at stake already come in as a ``Situation``.
 """
 

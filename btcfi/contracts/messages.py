@@ -219,7 +219,7 @@ class Withdrawal:
 
 def contract_id(offer: Offer, party: Party) -> Hash32:
     """Return the identity of a contract: the offer and the accepting side's half."""
-    return tagged_hash(_CONTRACT_TAG, offer.id + canonical(_encode_party(party)))
+    return tagged_hash(_CONTRACT_TAG, offer.id + canonical(encode_party(party)))
 
 
 def canonical(message: Json) -> bytes:
@@ -233,7 +233,7 @@ def canonical(message: Json) -> bytes:
 def encode_offer(offer: Offer) -> Json:
     """Return the offer as JSON."""
     head = {"type": "btcfi/offer", "role": offer.role.value}
-    return head | {"party": _encode_party(offer.party)} | _encode_terms(offer.terms)
+    return head | {"party": encode_party(offer.party)} | _encode_terms(offer.terms)
 
 
 def encode_order(order: Order) -> Json:
@@ -272,7 +272,7 @@ def encode_accept(accept: Accept) -> Json:
         "type": "btcfi/accept",
         "version": accept.version,
         "offer_id": accept.offer_id.hex(),
-        "party": _encode_party(accept.party),
+        "party": encode_party(accept.party),
         "cet_adaptor_signatures": b64encode(accept.presignatures).decode(),
     }
 
@@ -374,20 +374,23 @@ def encode_attestation(attestation: Attestation) -> Json:
     }
 
 
-def _encode_party(party: Party) -> Json:
+def encode_party(party: Party) -> Json:
+    """Return one side's half as JSON."""
     return {
         "key": party.key.hex(),
         "payout_script": party.payout_script.hex(),
         "change_script": party.change_script.hex(),
-        "coins": [
-            {
-                "txid": display_txid(coin.outpoint.txid),
-                "vout": coin.outpoint.index,
-                "value_sats": coin.value,
-                "script": coin.output.script.hex(),
-            }
-            for coin in party.coins
-        ],
+        "coins": [encode_coin(coin) for coin in party.coins],
+    }
+
+
+def encode_coin(coin: Coin) -> Json:
+    """Return a coin as JSON."""
+    return {
+        "txid": display_txid(coin.outpoint.txid),
+        "vout": coin.outpoint.index,
+        "value_sats": coin.value,
+        "script": coin.output.script.hex(),
     }
 
 
@@ -441,13 +444,19 @@ class _WireCoin:
 
 _COIN: Final = record(_WireCoin, vout=whole(0, 0xFFFFFFFF), value="value_sats", script=_HEX)
 
-_PARTY: Final = record(
+COIN: Final = Rule(_coin, "a coin")
+"""A coin in a message."""
+
+COINS: Final = listed(COIN, MAX_COINS)
+
+PARTY: Final = record(
     Party,
     key=Rule(_point, "33 bytes as hex"),
     payout_script=_HEX,
     change_script=_HEX,
-    coins=listed(Rule(_coin, "a coin"), MAX_COINS),
+    coins=COINS,
 )
+"""One side's half in a message."""
 
 _EVENT: Final = record(
     OracleEvent,

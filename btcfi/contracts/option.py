@@ -95,7 +95,7 @@ class OptionContract:
     internal_key: bytes = NUMS_KEY
     """Key path: MuSig2 of both parties, or nobody's."""
     tree: str = "standard"
-    """A name in ``leaves.TREES``."""
+    """A name in ``leaves.TREES``, or ``leaves.NETTED``."""
     release_hash: Hash32 | None = None
     min_refund_delay: int = MIN_REFUND_DELAY
     """From the preset; a demo that mines its own blocks may take less."""
@@ -194,8 +194,8 @@ def build_funding(
     carrier = [TxOut(value=Sats(0), script=metadata.script())] if metadata else []
     seller_weight = OVERHEAD_WEIGHT + sum(4 * len(output.to_bytes()) for output in (outputs[0], *carrier))
     buyer_weight = sum(4 * len(output.to_bytes()) for output in outputs[1:])
-    seller_change, seller_fee = _change(seller, amount=contract.collateral, weight=seller_weight, rate=rate)
-    buyer_change, buyer_fee = _change(buyer, amount=premium, weight=buyer_weight, rate=rate)
+    seller_change, seller_fee = change_of(seller, amount=contract.collateral, weight=seller_weight, rate=rate)
+    buyer_change, buyer_fee = change_of(buyer, amount=premium, weight=buyer_weight, rate=rate)
     outputs += [*seller_change, *buyer_change, *carrier]
     coins = seller.coins + buyer.coins
     if len({coin.outpoint for coin in coins}) != len(coins):
@@ -221,7 +221,12 @@ def seller_fee(coins: int, rate: SatsPerKvb) -> Sats:
     return fee_for(vsize_of(OVERHEAD_WEIGHT + P2TR_OUTPUT_WEIGHT + coins * P2TR_INPUT_WEIGHT), rate)
 
 
-def _change(party: Contribution, *, amount: Sats, weight: int, rate: SatsPerKvb) -> tuple[list[TxOut], Sats]:
+def change_of(party: Contribution, *, amount: int, weight: int, rate: SatsPerKvb) -> tuple[list[TxOut], Sats]:
+    """Return a party's change output, if it is worth one, and the fee that it pays.
+
+    amount: satoshis that it brings; below zero: gets. weight: what it pays the fee of, its inputs and change apart.
+    Raises InsufficientFundsError.
+    """
     available = sum(coin.value for coin in party.coins)
     bare_fee = fee_for(vsize_of(weight + len(party.coins) * P2TR_INPUT_WEIGHT), rate)
     with_change = fee_for(vsize_of(weight + len(party.coins) * P2TR_INPUT_WEIGHT + P2TR_OUTPUT_WEIGHT), rate)

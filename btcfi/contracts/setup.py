@@ -24,6 +24,7 @@ from btcfi.bitcoin.transaction import Transaction
 from btcfi.bitcoin.witness import has_checkable_witness
 from btcfi.contracts.buckets import Bucket, Payouts, StepRule, payout_at, payout_buckets
 from btcfi.contracts.execution import ANCHOR, ExecutionPlan, check_presignatures, presign
+from btcfi.contracts.leaves import TREES
 from btcfi.contracts.mandate import Authority
 from btcfi.contracts.messages import VERSION, Accept, ContractTerms, Offer, Party, Role, Sign, contract_id
 from btcfi.contracts.metadata import OptionMetadata
@@ -121,10 +122,7 @@ def agree(
     arguments, to save time. Raises WrongAnnouncementError, InvalidInputError and the errors of building.
     """
     terms = offer.terms
-    _check_terms(terms)
-    _check_oracles(terms.announcements, event, policy)
-    _check_party("offering party", offer.party)
-    _check_party("accepting party", accepting)
+    check_halves(terms, {"offering": offer.party, "accepting": accepting}, event=event, policy=policy)
     buyer, seller = (offer.party, accepting) if offer.role is Role.BUYER else (accepting, offer.party)
     contract = contract_of(terms, buyer=buyer, seller=seller, min_refund_delay=policy.min_refund_delay)
     if buckets is None:
@@ -147,6 +145,19 @@ def agree(
         shared_points=points,
     )
     return Agreement(id=contract_id(offer, accepting), terms=terms, funding=funding, plan=plan, offering=offer.role)
+
+
+def check_halves(
+    terms: ContractTerms, parties: Mapping[str, Party], *, event: OracleEvent, policy: SetupPolicy
+) -> None:  # fmt: skip
+    """Check what both sides of a contract say of it: terms, oracles, and of each party, by its name, scripts and coins.
+
+    event: what this side expects to be attested. Raises WrongAnnouncementError, InvalidInputError.
+    """
+    _check_terms(terms)
+    check_oracles(terms.announcements, event, policy)
+    for name, party in parties.items():
+        check_party(f"{name} party", party)
 
 
 def contract_of(terms: ContractTerms, *, buyer: Party, seller: Party, min_refund_delay: int) -> OptionContract:
@@ -323,7 +334,7 @@ def check_offered(offer: Offer) -> None:
     Whoever answers it would refuse them. Raises InvalidInputError.
     """
     _check_terms(offer.terms)
-    _check_party("offering party", offer.party)
+    check_party("offering party", offer.party)
     coins, seller = offer.party.coins, offer.role is Role.SELLER
     if len({coin.outpoint for coin in coins}) != len(coins):
         raise InvalidInputError("party.coins", "one outpoint is named twice", "each outpoint once")
@@ -356,6 +367,9 @@ def inputs_of(agreement: Agreement, role: Role) -> range:
 
 
 def _check_terms(terms: ContractTerms) -> None:
+    if terms.tree not in TREES:
+        # one that has no refund leaf is worth its collateral only with a refund that these messages do not sign
+        raise InvalidInputError("tree", repr(terms.tree), "one of " + ", ".join(TREES))
     needed = ANCHOR.value + terms.cet_fee
     if terms.collateral <= needed:
         raise InvalidInputError("collateral", f"{terms.collateral} sats", f"more than {needed} sats")
@@ -370,10 +384,14 @@ def _check_terms(terms: ContractTerms) -> None:
 def check_announced(terms: ContractTerms) -> None:
     """Check that the announcements of new terms are sound and their oracles' own. Raises as ``check_announcement``."""
     _check_terms(terms)
-    _check_oracles(terms.announcements, terms.announcements[0].event, SetupPolicy())
+    check_oracles(terms.announcements, terms.announcements[0].event, SetupPolicy())
 
 
-def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, policy: SetupPolicy) -> None:
+def check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, policy: SetupPolicy) -> None:
+    """Check that announcements are sound, of the event, and of oracles that the policy takes.
+
+    Raises as ``check_announcement``, and InvalidInputError.
+    """
     check_together(announcements)
     for announcement in announcements:
         check_announcement(announcement, expected=event)
@@ -381,7 +399,8 @@ def _check_oracles(announcements: tuple[Announcement, ...], event: OracleEvent, 
             raise InvalidInputError("oracle", announcement.oracle_key.hex()[:16], "an oracle of the preset")
 
 
-def _check_party(name: str, party: Party) -> None:
+def check_party(name: str, party: Party) -> None:
+    """Check that a party's scripts relay and that its coins' witnesses can be checked. Raises InvalidInputError."""
     # their dust limit is at most 330 sats, and an input of one cannot change the funding txid; to any other program no
     # node relays a CET: what both have signed would lie there, and the other side be held to ransom
     scripts = [party.payout_script, party.change_script, *(coin.output.script for coin in party.coins)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from btcfi import errors
-from btcfi.adapters import keystore, sealed_letters
+from btcfi.adapters import keystore, miniscript, sealed_letters
 from btcfi.adapters.chain import node
 from btcfi.adapters.store.market import errors as market_errors
 from btcfi.adapters.store.spine import errors as store_errors
 from btcfi.bitcoin import adaptor, wallet
-from btcfi.contracts import anchor, mandate, option, setup, summary
+from btcfi.contracts import anchor, mandate, option, reopen, setup, splice, summary
 from btcfi.market import account
 from btcfi.options import expiry, order
 from btcfi.oracle import announcement, attestation, submission
@@ -52,12 +52,15 @@ ROWS: dict[type[Exception], Row] = {
     keystore.WrongPassphraseError: Row(exit_code=77, http=401, grpc="UNAUTHENTICATED"),
     adaptor.WrongAdaptorError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     option.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    reopen.NotSecuredError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    splice.CoinMissingError: Row(exit_code=65, http=409, grpc="FAILED_PRECONDITION"),
     setup.WrongMessageError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     mandate.WrongMandateError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),
     summary.DeclinedError: Row(exit_code=79, http=403, grpc="PERMISSION_DENIED"),
     account.WrongRegistrationError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     account.WrongSignatureError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     account.AnotherDeskError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
+    miniscript.CompilersDisagreeError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     sealed_letters.SealedToAnotherError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     sealed_letters.UnsealableError: Row(exit_code=76, http=422, grpc="INVALID_ARGUMENT"),
     market_errors.SuspendedError: Row(exit_code=77, http=403, grpc="PERMISSION_DENIED"),

@@ -9,7 +9,20 @@ from statistics import median, quantiles
 
 from tests.support.paths import ROOT
 
-MODULES = ("pipeline", "vm", "contract", "oracle", "pricing", "console", "flood", "desk", "market", "throughput", "up")
+MODULES = (
+    "pipeline",
+    "vm",
+    "contract",
+    "book",
+    "oracle",
+    "pricing",
+    "console",
+    "flood",
+    "desk",
+    "market",
+    "throughput",
+    "up",
+)
 """The modules beside this file, in the order in which they are run; one that does not exist yet is left out."""
 
 PICTURES = ROOT / "var" / "benchmarks"

@@ -15,16 +15,21 @@ from time import perf_counter
 from btcfi import secp256k1
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.adaptor import AdaptorKey, presignature_is_valid
+from btcfi.bitcoin.transaction import OutPoint, TxOut
+from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts import anchor, cooperative, leaves, option, settle, setup
+from btcfi.contracts.batch_funding import build_batch_funding
 from btcfi.contracts.buckets import Rounding, StepRule, ToleranceRule
 from btcfi.contracts.execution import CET_PATH
 from btcfi.contracts.messages import encode_accept
+from btcfi.hashes import sha256
 from btcfi.options.terms import OptionKind
 from btcfi.oracle.announcement import DigitPoints
-from btcfi.units import Sats
+from btcfi.units import Sats, Txid
 from btcfi.vm.program import load_program
 from settings.preset import load_preset
 from tests.benchmarks import Row
+from tests.support.batching import Table, fundings_of
 from tests.support.contracts import (
     BUYER_SECRET,
     POLICY,
@@ -35,6 +40,7 @@ from tests.support.contracts import (
     Scene,
     coin,
 )
+from tests.support.reopening import Reopens
 from tests.support.rounding import HOURS, SIZES, Payoff, cost
 
 REPEATS = 5
@@ -204,6 +210,51 @@ def _size_rows() -> list[Row]:
     return [Row(name=f"contract.{name}_vb", value=size, unit="vB") for name, size in sizes.items()]
 
 
+def _reopening_rows() -> list[Row]:
+    """Virtual sizes of a contract's collateral in the next contract, signed by everybody, against two transactions."""
+    _, _, rolled = Reopens().roll().run()
+    scene = Reopens().transfer()
+    _, _, transferred = scene.run()
+    close = cooperative.build_close(scene.held.contract, scene.held.funding, payout=Sats(500_000), rate=RATE)
+    apart = scene.old_funding.vsize + close.transaction.with_witness(0, [bytes(64)]).vsize
+    return [
+        Row(
+            name=name, value=size, unit="vB", against=f"close and new funding, {apart} vB", ratio=round(apart / size, 2)
+        )
+        for name, size in (("roll.vb", rolled.vsize), ("transfer.vb", transferred.vsize))
+    ]
+
+
+def _batch_rows() -> list[Row]:
+    """Virtual bytes a contract of what ends or begins together, signed by everybody, against each by itself."""
+    alone = {row.name: row.value for row in _size_rows()}
+    ended = Table(64, 16).run().signed
+    assert ended is not None
+    funded = build_batch_funding(*fundings_of(34, 10, coins=_any_coin), rate=RATE).transaction
+    for index in range(len(funded.inputs)):
+        funded = funded.with_witness(index, [bytes(64)])
+    apart = alone["contract.cet_vb"] + alone["contract.child_vb"]
+    return [
+        Row(
+            name=name, value=round(size, 1), unit="vB a contract", against=f"{against}, {one} vB",
+            ratio=round(one / size, 1),
+        )
+        for name, size, against, one in (
+            ("batch.vb_each_64", ended.vsize / 64, "64 of 16 owners; a CET and its child", apart),
+            ("funding.vb_each_34", funded.vsize / 34, "34 of 10 owners; a funding", alone["contract.funding_vb"]),
+        )
+    ]  # fmt: skip
+
+
+def _any_coin(script: bytes, value: int) -> Coin:
+    return Coin(
+        outpoint=OutPoint(txid=Txid(sha256(script)), index=0), output=TxOut(value=Sats(value), script=script)
+    )  # fmt: skip
+
+
 def rows() -> list[Row]:
     """Return the contract's rows."""
-    return [*_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_rounding_rows(), *_size_rows()]
+    return [
+        *_adaptor_rows(), *_setup_rows(), *_preset_rows(), *_rounding_rows(), *_size_rows(), *_reopening_rows(),
+        *_batch_rows(),
+    ]  # fmt: skip

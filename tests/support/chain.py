@@ -143,8 +143,9 @@ class Wallet:
 
     def fund(self):
         """Mine until 20 coinbases are spendable."""
+        start = self.node.block_count()
         self.mine(COINBASE_MATURITY + 20)
-        for height in range(1, 21):
+        for height in range(start + 1, start + 21):
             transaction = self.node.block(self.node.block_hash(Height(height))).transactions[0]
             self._coins.append((transaction, 0))
 

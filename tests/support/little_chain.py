@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from contextlib import contextmanager
 from decimal import Decimal
 
 from btcfi.adapters.chain.node import Node
@@ -21,6 +22,7 @@ from btcfi.bitcoin.transaction import (
 from btcfi.bitcoin.wallet import COINBASE_MATURITY, Coin
 from btcfi.hashes import hash256
 from btcfi.units import Sats, Txid
+from tests.support.chain import Wallet
 
 FIRST_SECOND = 1_700_000_000
 BLOCK_SECONDS = 600
@@ -181,3 +183,27 @@ class LittleChain:
         except BlockRefusedError:
             return False
         return True
+
+
+class WalletHere(Wallet):
+    """The wallet of a chain inside this process, whose clock goes on with its blocks."""
+
+    def __init__(self, little):
+        super().__init__(little.node)
+        self._little = little
+
+    def mine(self, blocks=1):
+        self._little.now += BLOCK_SECONDS * blocks
+        return super().mine(blocks)
+
+
+@contextmanager
+def wallet_here(folder):
+    """A funded wallet on a chain inside this process."""
+    little = LittleChain(folder / "chain")
+    try:
+        wallet = WalletHere(little)
+        wallet.fund()
+        yield wallet
+    finally:
+        little.close()

@@ -13,6 +13,7 @@ from btcfi.contracts.buckets import Bucket, Payouts
 from btcfi.contracts.messages import Offer, Party, contract_id
 from btcfi.contracts.option import MIN_REFUND_DELAY
 from btcfi.contracts.payouts import check_option_of, decode_terms, price_input
+from btcfi.contracts.reopen import Origin, Reopened, Statement, reopen
 from btcfi.contracts.setup import Agreement, SetupPolicy
 from btcfi.errors import ConflictError, InvalidInputError, NotFoundError, NotHeldError
 from btcfi.options.terms import OptionTerms
@@ -39,6 +40,17 @@ class WithdrawnError(ConflictError):
 
     def __init__(self, contract: str) -> None:
         super().__init__(f"contract {contract[:16]}: its sale came to nothing, its coins are free; make a new offer")
+        self.contract = contract
+
+
+class ReopenedError(ConflictError):
+    """A step of an ordinary contract, of one that another contract's collateral funds."""
+
+    def __init__(self, contract: str) -> None:
+        super().__init__(
+            f"contract {contract[:16]} came from another one, whose collateral funds it: it is not signed so; "
+            "`btcfi party watch` looks after it"
+        )
         self.contract = contract
 
 
@@ -74,7 +86,8 @@ class Agreements:
         party = contract.accept.party
         wanted = contract_id(contract.offer, party)
         if wanted not in self._known:
-            return self._agree(contract.offer, party, contract.policy or _policy_of(contract), contract.buckets)
+            policy = contract.policy or _policy_of(contract)
+            return self._agree(contract.offer, party, policy, contract.buckets, contract.reopened)
         return self._known[wanted]
 
     def by_id(self, wanted: Hash32) -> tuple[str, PartyContract, Agreement]:
@@ -108,9 +121,31 @@ class Agreements:
         given = price_input(terms, event.price_of(outcome), touched=outcome > event.max_price)
         return self.guest_of(event).prove(given.to_bytes())[1]
 
+    def reopen(self, statement: Statement, policy: SetupPolicy, buckets: Sequence[Bucket] | None = None) -> Reopened:
+        """Return what a statement means: our own guest computes its payouts, unless the old contract's are kept.
+
+        buckets: of the contract that it reopens, where the terms stay what they are.
+        """
+        terms, event = decode_terms(statement.terms.option), statement.terms.announcements[0].event
+        if buckets is None:
+            self._check_held(event.program_hash)
+            check_option_of(statement.terms, terms)
+        known = tuple(one.digest() for one in statement.terms.announcements)
+        reopened = reopen(
+            statement, self._payouts(terms, event), event=event, policy=policy, buckets=buckets,
+            points=self._points.get(known),
+        )  # fmt: skip
+        _remember(self._points, known, reopened.plan.points)
+        return reopened
+
     def _agree(
-        self, offer: Offer, accepting: Party, policy: SetupPolicy, buckets: Sequence[Bucket] | None
-    ) -> Agreement:
+        self, offer: Offer, accepting: Party, policy: SetupPolicy, buckets: Sequence[Bucket] | None,
+        origin: Origin | None = None,
+    ) -> Agreement:  # fmt: skip
+        if origin is not None:
+            agreement = self.reopen(origin.statement(offer, accepting), policy, buckets).agreement()
+            _remember(self._known, agreement.id, agreement)
+            return agreement
         terms, event = decode_terms(offer.terms.option), offer.terms.announcements[0].event
         if buckets is None:  # a new contract; by which programs one may be signed is for the mandate to say
             self._check_held(event.program_hash)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -21,6 +21,7 @@ from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.nonces import NonceVault
 from btcfi.adapters.party.agreements import Agreements
 from btcfi.adapters.party.close_yes import CloseBook, CloseState, KeptClose
+from btcfi.adapters.party.reopened import check_not_reopened
 from btcfi.adapters.party.store import PartyContract, PartyStore
 from btcfi.bitcoin import taproot
 from btcfi.bitcoin.fees import SatsPerKvb
@@ -92,15 +93,17 @@ class CloseDeals:
         self, store: PartyStore, keystore: Keystore, node: Node, agreements: Agreements, *,
         authority: Callable[[str], Authority], show: Callable[[CloseSummary], None],
         clock: Callable[[], float] = time.time, last_blocks: int | None = None,
+        dead_ends: Callable[[PartyContract], Collection[Txid]] = lambda _: (),
     ) -> None:  # fmt: skip
         """Take the rooms of a desk.
 
-        authority, show: as ``closing.Closer`` has them. last_blocks: before the expiry height, in which nothing is
+        authority, show: as ``closing.Closer`` has them. dead_ends: of a contract, transfers that nobody can finish any
+        more. last_blocks: before the expiry height, in which nothing is
         closed; None: LAST_BLOCKS, and none on regtest.
         """
         self._store, self._keystore, self._node, self._agreements = store, keystore, node, agreements
         self._authority, self._show, self._clock = authority, show, clock
-        self._last_blocks = last_blocks
+        self._last_blocks, self._dead_ends = last_blocks, dead_ends
         self.book = CloseBook(store.folder)
 
     # ---- what our owner says
@@ -294,8 +297,11 @@ class CloseDeals:
         if any((one.event.id, one.oracle_key) in known for one in plan.announcements):
             raise TooLateToCloseError("an oracle has attested the price")
         expiry = decode_terms(contract.offer.terms.option).expiry
-        # in a replay the expiry lies behind every clock; then the service's market and the oracles say when it is over
-        if contract.fund_by is not None and max(self._now(), self._node.chain_info().median_time) >= expiry:
+        # in a replay the expiry lies behind every clock; then the service's market and the oracles say when it is over.
+        # A contract that came from another one has no time to be funded by: of it the chain says whether it is one
+        chain = self._node.chain_info()
+        replay = contract.fund_by is None and (contract.reopened is None or chain.chain == REGTEST)
+        if not replay and max(self._now(), chain.median_time) >= expiry:
             raise TooLateToCloseError("its expiry has passed")
         if self._node.unspent(plan.funding, include_pool=True) is None:
             raise TooLateToCloseError("its collateral is not there, or something that waits spends it")
@@ -309,16 +315,31 @@ class CloseDeals:
             raise ClosedOtherwiseError(name, min(strangers))
 
     def check_live(self, contract: PartyContract) -> None:
-        """Raise AnotherCloseError while a close of this contract that was signed here may be finished."""
+        """Raise AnotherCloseError while a close of this contract that was signed here may be finished.
+
+        Raises AnotherEndError where it is a transfer or a roll that was signed here.
+        """
         self._check_live(contract, None)
+
+    def dead_closes(self, contract: PartyContract) -> set[Txid]:
+        """Return the closes of a contract that are finished no more, by their time; those of no offer stand for good.
+
+        Raises StepOutOfOrderError for a contract that is not accepted.
+        """
+        found = [one for one in self._of(self._agreements.id_of(contract.offer.id.hex())) if one.txid]
+        return {parse_txid(one.txid) for one in found if not self._may_be_finished(one)}
+
+    def _may_be_finished(self, kept: KeptClose) -> bool:
+        until = kept.offer.valid_until + GRACE_SECONDS
+        return kept.said is not None and (bool(kept.transaction) or until > self._clock())
 
     def _check_live(self, contract: PartyContract, but: Hash32 | None) -> None:
         name = contract.offer.id.hex()
+        kept = self._store.load(name)
+        check_not_reopened(kept, over=self._dead_ends(kept))
         for one in self._of(self._agreements.id_of(name)):
-            until = one.offer.valid_until + GRACE_SECONDS
-            signed = one.said is not None and (one.transaction or until > self._clock())
-            if signed and one.offer.id != but:
-                raise AnotherCloseError(name, until)
+            if self._may_be_finished(one) and one.offer.id != but:
+                raise AnotherCloseError(name, one.offer.valid_until + GRACE_SECONDS)
 
     def _check_new(self, offer: CloseOffer, by: Role) -> None:
         """Refuse more offers of the other side than are read; those of yesterday that came to nothing are forgotten."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
-from btcfi.adapters.party.agreements import Agreements, StepOutOfOrderError, WithdrawnError
+from btcfi.adapters.party.agreements import Agreements, ReopenedError, StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.close_deals import CloseDeals
 from btcfi.adapters.party.closing import Closer
 from btcfi.adapters.party.funding import Funder
@@ -24,6 +24,7 @@ from btcfi.adapters.party.outside import HandOver, OutsideCoins, asked_inputs, h
 from btcfi.adapters.party.owner import Owner
 from btcfi.adapters.party.sending import PaymentSender
 from btcfi.adapters.party.store import PartyContract, PartyStore
+from btcfi.adapters.party.transfer_deals import TransferDeals
 from btcfi.adapters.party.wallet import PartyWallet
 from btcfi.adapters.party.watching import Watcher
 from btcfi.bitcoin.address import decode_address
@@ -43,7 +44,7 @@ from btcfi.contracts.summary import CloseSummary, Summary, summary_of
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError
 from btcfi.oracle.announcement import Announcement, WrongAnnouncementError
 from btcfi.secp256k1 import public_key_compressed
-from btcfi.units import Height, Sats, Slot, UnixSeconds
+from btcfi.units import Height, Sats, Slot, Txid, UnixSeconds
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,14 @@ class PartyDesk:
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel
         )
         self.closes = CloseDeals(
-            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock
-        )
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
+            dead_ends=self._dead_ends,
+        )  # fmt: skip
+        self.transfers = TransferDeals(
+            store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,
+            authority=self._authority, policy=self._policy, check_refund=self._check_refund,
+            dead_closes=self.closes.dead_closes, let_go=lambda name: self.withdraw("", name), clock=clock,
+        )  # fmt: skip
         self._closer = Closer(
             store, keystore, node, self._agreements, authority=self._authority, show=show, alone=self.closes.check_live
         )
@@ -116,6 +123,9 @@ class PartyDesk:
         self.learn, self.watch = self._watcher.learn, self._watcher.watch
         self.contract_id, self.proof_root = self._agreements.id_of, self._agreements.proof_root
         self.address, self.balance = self.wallet.address, self.wallet.balance
+
+    def _dead_ends(self, contract: PartyContract) -> Collection[Txid]:
+        return self.transfers.dead_ends(contract)  # which is made after the closes: each knows the other's ends
 
     def outside_coins(self, names: Sequence[str], pay_to: str = "") -> OutsideCoins | None:
         """Return the coins of an outside wallet that the owner names, None without any. Raises InvalidInputError.
@@ -249,7 +259,8 @@ class PartyDesk:
         coins = [coin.outpoint for coin in contract.ours.coins]
         if contract.fund_by is not None and contract.fund_by <= self._node.chain_info().median_time:
             return False  # it goes home already
-        return all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
+        # a seller whose contract another one's collateral funds has none in it, and nothing to take home
+        return bool(coins) and all(found is not None for found in self._node.unspent_many(coins, include_pool=True))
 
     def check(self, offer: Offer) -> Authority:
         """Check whether our mandate allows what an offer says, its coins apart; return the right to sign it.
@@ -511,7 +522,7 @@ class PartyDesk:
         chain = self._node.chain_info()
         others = [one for one in self._store.contracts() if one.offer.id.hex() != contract]
         coins = {*self.wallet.scan().coins, *self._unspent_outside(others)}
-        exposure = sum(stake_of(one.offer.terms, one.role) for one in others if not _ended(one, coins))
+        exposure = sum(_stake(one) for one in others if not _ended(one, coins))
         situation = Situation(
             network=chain.chain, height=chain.height, time=chain.median_time, exposure=Sats(exposure),
             clock=UnixSeconds(int(self._clock())),
@@ -579,6 +590,13 @@ class PartyDesk:
                 raise setup.CoinNotTheirsError("the other side", str(coin.outpoint))
 
 
+def _stake(contract: PartyContract) -> Sats:
+    """Return what we can lose by a contract: a newcomer its price, which is another than the premium that was."""
+    if contract.reopened is not None and contract.role is Role.BUYER:
+        return max(contract.reopened.price, contract.offer.terms.premium)
+    return stake_of(contract.offer.terms, contract.role)
+
+
 def _check_named(contract: PartyContract, named: str) -> None:
     """Refuse a message of one deal inside another's: it would be of somebody whom this deal is not with."""
     if named and contract.firm_offer and contract.order != named:
@@ -593,8 +611,11 @@ def _remember_deal(contract: PartyContract, agreed: Agreed | None) -> None:
 def _check_not_cancelled(contract: PartyContract) -> None:
     """Refuse to sign what its owner has taken back, also while a funding could still replace the cancel.
 
-    What was withdrawn is not signed either: its coins may be another contract's by now.
+    What was withdrawn is not signed either: its coins may be another contract's by now. Nor is what another contract's
+    collateral funds: its owners sign that by parts, each in its turn.
     """
+    if contract.reopened is not None:
+        raise ReopenedError(contract.offer.id.hex())
     if contract.withdrawn:
         raise WithdrawnError(contract.offer.id.hex())
     if contract.cancelled is not None:

@@ -100,32 +100,46 @@ class Funder:
             raise StepOutOfOrderError(name, "a contract with coins of ours")
         if strangers := [str(coin.outpoint) for coin in coins if coin.output.script not in self._wallet.by_script]:
             raise StepOutOfOrderError(name, f"spend {', '.join(strangers)} in the outside wallet that has its keys")
-        outpoints = [coin.outpoint for coin in coins]
-        if None in self._node.unspent_many(outpoints, include_pool=False):
+        if None in self._node.unspent_many([coin.outpoint for coin in coins], include_pool=False):
             before = contract.cancelled
             if before is not None and self._node.unspent(before.outpoint(0), include_pool=False) is not None:
                 return before  # a block holds it: there is nothing left to take back
             raise StepOutOfOrderError(name, "a block holds its funding, or spent its coins: `btcfi party close` it")
-        conflicts = list({one.txid: one for one in waiting_on(self._node, outpoints).values()}.values())
         funding = None if contract.sign is None else self._agreements.of(contract).funding
-        if funding is not None and funding.transaction.txid not in {one.txid for one in conflicts}:
+        unsent = None if funding is None else (funding.transaction, funding.fee)
+        contract.cancelled = self._homeward(name, coins, unsent)
+        self._store.save(contract)  # first: from here on we never send the funding again
+        self._node.send(contract.cancelled)
+        return contract.cancelled
+
+    def home(self, name: str, coins: Sequence[Coin], unsent: Transaction, fee: Sats) -> Transaction:
+        """Return, signed and not sent, what takes coins home of which a transaction is signed that pays this fee.
+
+        name: of that one. Whoever has all of it may send it yet: what pays less would not replace it. Raises
+        CannotBumpError, InsufficientFundsError.
+        """
+        with self._store.alone():
+            return self._homeward(name, coins, (unsent, fee))
+
+    def _homeward(
+        self, name: str, coins: Sequence[Coin], unsent: tuple[Transaction, Sats] | None
+    ) -> Transaction:  # fmt: skip
+        outpoints = [coin.outpoint for coin in coins]
+        conflicts = list({one.txid: one for one in waiting_on(self._node, outpoints).values()}.values())
+        if unsent is not None and unsent[0].txid not in {one.txid for one in conflicts}:
             # the other side may have all signatures, and send it yet: what pays less would be replaced by it
-            made = funding.transaction
-            conflicts.append(Waiting.alone(made.txid, fee=funding.fee, vsize=made.vsize))
+            conflicts.append(Waiting.alone(unsent[0].txid, fee=unsent[1], vsize=unsent[0].vsize))
         rate = choose_rate(asking_rate(self._node, FUNDING_TARGET_BLOCKS), self._fees)
 
         def fee(vsize: int) -> Sats:
             return Sats(max(fee_for(vsize, rate), _outbid(conflicts, vsize)))
 
-        worth = max(sum(coin.value for coin in coins) // 2, 0 if funding is None else 3 * funding.fee)
+        worth = max(sum(coin.value for coin in coins) // 2, 0 if unsent is None else 3 * unsent[1])
         most = min(fee_for(HOME_OUTBIDS_VBYTES, self._fees.cap), worth)
         if (dear := _outbid(conflicts, _home_vsize(len(coins)))) > most:
             problem = f"to replace its funding and what waits on it would cost {dear:,} sats, and {most:,} is the most"
             raise CannotBumpError(name, problem, "wait for a block, or until the pool has dropped it")
-        contract.cancelled = self._home(coins, fee)
-        self._store.save(contract)  # first: from here on we never send the funding again
-        self._node.send(contract.cancelled)
-        return contract.cancelled
+        return self._home(coins, fee)
 
     def _waiting_funding(self, name: str, funding: Transaction) -> PoolEntry:
         try:

@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -59,8 +60,9 @@ from btcfi.contracts.messages import (
 )
 from btcfi.contracts.watch import Action
 from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, RetryableError
-from btcfi.market import closing
+from btcfi.market import closing, transfer_letters
 from btcfi.market.part import WHERE
+from btcfi.market.transferring import Round
 from btcfi.units import Height, display_txid
 
 log = logging.getLogger(__name__)
@@ -135,6 +137,9 @@ class PartyMail:
             "btcfi/close-over": self._close_over,
             "btcfi/attestation": self._attestation,
             "btcfi/withdrawal": self._withdrawal,
+            **{f"btcfi/{kind}": partial(self._transfer_ask, said) for kind, said in transfer_letters.ASKS.items()},
+            f"btcfi/{transfer_letters.DONE}": self._transfer_done,
+            f"btcfi/{transfer_letters.OVER}": self._transfer_over,
         }
         for folder in (*self._sources, outbox, *([] if bids is None else [bids / "used"])):
             with suppress(UntrustedFileError):  # something else lies there: the chain is watched all the same
@@ -177,6 +182,7 @@ class PartyMail:
             for name in self._desk.let_go_lapsed():
                 log.info("contract %s came to nothing in its time; its coins are free", name[:16])
                 self._walked = None  # what was signed goes home by the watch, which waits for no block
+            self._desk.transfers.let_go_lapsed()
             self._let_go_at = monotonic() + LOOK_AGAIN_SECONDS
 
     def _waiting_in(self, folder: Path) -> list[Path]:
@@ -385,6 +391,23 @@ class PartyMail:
 
     def _close_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._desk.closes.over(closing.decode_over(message))
+
+    def _transfer_ask(self, said: Round, message: Any, name: str) -> _Answer:  # noqa: ANN401 - JSON
+        """Say our word of a transfer, where our own signed text is one of its three."""
+        if self._deals is None:
+            raise InvalidInputError(transfer_letters.PART, "of a market that we have not joined", JOIN)
+        ask = transfer_letters.decode_ask(said, message)
+        word = self._desk.transfers.asked(ask, name, self._deals.member)
+        self._walked = None  # a new contract may have to be watched from now on
+        return transfer_letters.kind_of(said), transfer_letters.encode_word(ask.part.take.take.id, said, word)
+
+    def _transfer_done(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.transfers.done(message)
+        self._walked = None
+
+    def _transfer_over(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
+        self._desk.transfers.over(message)
+        self._walked = None  # what was signed goes home by the watch
 
     def _attestation(self, message: Any, _: str) -> None:  # noqa: ANN401 - JSON
         self._learned += self._desk.learn(decode_attestation(message))

@@ -87,6 +87,11 @@ class MarketDeals:
     def __init__(self, member: Membership, ledger: MarketLedger, *, clock: Callable[[], float] = time.time) -> None:
         self._member, self._ledger, self._clock = member, ledger, clock
 
+    @property
+    def member(self) -> Membership:
+        """As whom we are at which desk."""
+        return self._member
+
     def agree(self, value: object, *, terms: ContractTerms, role: Role, name: str) -> Agreed:
         """Return what a contract's market part makes of it. terms, role: what we are asked to sign, on which side.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -35,9 +36,10 @@ from btcfi.adapters.sealed_letters import seal, unseal
 from btcfi.adapters.signed_http import DeskAwayError, DeskBusyError, DeskRefusedError
 from btcfi.contracts.mandate import AS_SAID
 from btcfi.contracts.messages import MAX_MESSAGE_BYTES
+from btcfi.contracts.splice import Owner
 from btcfi.documents import parse_json
 from btcfi.errors import BtcfiError, InvalidInputError, NotFoundError
-from btcfi.market import closing
+from btcfi.market import closing, transfer_letters
 from btcfi.market.account import Registration
 from btcfi.market.letter import (
     LETTER_NAME,
@@ -49,6 +51,8 @@ from btcfi.market.letter import (
     sign_letter,
 )
 from btcfi.market.part import WHERE
+from btcfi.market.transfer import check_part as check_transfer
+from btcfi.market.transferring import Round
 from btcfi.records import BASE64, Rule, listed, record, whole
 
 log = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ REMEMBERED: Final = 1_024
 
 OF_THE_DESK: Final = frozenset(
     {"proposal", "withdrawal", "close-proposal", "attestation", closing.GO, closing.DONE, closing.OVER}
+    | {*transfer_letters.ASKS, transfer_letters.DONE, transfer_letters.OVER}
 )
 OF_THE_OTHER: Final = frozenset({"offer", "accept", "sign", "close-request", "close-answer", closing.OFFER})
 """Kinds of letters by whose word they are."""
@@ -82,6 +87,9 @@ PLAIN: Final = "funding_witnesses"
 """Of a ``sign`` message: its signatures of the funding, which the buyer alone may read, and where they stand else."""
 
 _DONE: Final = ("", "done", "refused")
+
+_OF_A_TRANSFER: Final = re.compile(r"t[0-9a-f]{32}")
+"""The name of an option that a take made, of an offer or of a position."""
 
 
 class NotOursError(InvalidInputError):
@@ -312,7 +320,26 @@ class Postman:
                 with suppress(NotFoundError, InvalidInputError):
                     message = read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="message")
                     return self._remember(option, message.get(WHERE) if isinstance(message, dict) else None)
+        if (found := self._other_since(option)) is not None:
+            self._others[option] = found
+            return found
         raise NotFoundError("deal", option[:64], "its proposal or its offer must come before")
+
+    def _other_since(self, option: str) -> Registration | None:
+        """Return the other side of a contract that came from a transfer, by what the desk has asked us for then."""
+        if not _OF_A_TRANSFER.fullmatch(option):
+            return None
+        said = Round.READY
+        name = f"*{transfer_letters.MARK}{option[1:17]}.{transfer_letters.ask_of(said)}.json"
+        for room in _DONE:
+            for path in (self._inbox / room).glob(name):
+                with suppress(NotFoundError, InvalidInputError):
+                    message = read_untrusted_json(path, at_most=MAX_MESSAGE_BYTES, what="message")
+                    part = transfer_letters.decode_ask(said, message).part
+                    us = check_transfer(part, desk=self._member.desk).owner_of(self._member.identity)
+                    if part.take.take.option_id == option and us is not Owner.HOLDER:
+                        return part.of(Owner.NEWCOMER if us is Owner.SELLER else Owner.SELLER).registration
+        return None
 
     # ---- what goes
 

@@ -41,6 +41,7 @@ from btcfi.contracts.messages import (
     encode_offer,
     encode_sign,
 )
+from btcfi.contracts.reopen import Origin, decode_origin, encode_origin
 from btcfi.contracts.settling import Version
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.watch import FINAL_DEPTH, Creation, Spend, WatchState
@@ -113,6 +114,9 @@ class PartyContract:
     """How many attestations of its event it knew then."""
     closes: tuple[Txid, ...] = ()
     """Closes that this party has signed."""
+    reopenings: tuple[Txid, ...] = ()
+    """Transactions that put its collateral into another contract, of which this party has signed a part, or is about
+    to: they are ends of it like closes, and beside one no close is signed."""
     order: str = ""
     """Which order or bid of the owner's this contract answers: one that is read twice is answered once."""
     firm_offer: str = ""
@@ -121,6 +125,9 @@ class PartyContract:
     """From this second of our own clock on nothing of it is signed that was not signed before. None: no such time."""
     policy: SetupPolicy | None = None
     """What this side insisted on when it signed: it stays, whatever is insisted on later. None: of an older release."""
+    reopened: Origin | None = None
+    """Of a contract that another one's collateral funds: from what it came. Then ``funding`` is that transaction, which
+    its owners have signed by parts, and no step of an ordinary funding is taken of it."""
     buckets: Sequence[Bucket] | None = None
     """The payout buckets as this party computed them: thousands of runs of the guest, kept."""
     seen: _Seen | None = field(default=None, compare=False, repr=False)
@@ -333,9 +340,11 @@ class PartyStore:
             "asked_at": contract.asked_at,
             "asked_knowing": contract.asked_knowing,
             "closes": [display_txid(txid) for txid in contract.closes],
+            "reopenings": [display_txid(txid) for txid in contract.reopenings],
             "order": contract.order,
             "firm_offer": contract.firm_offer,
             "sign_by": contract.sign_by,
+            "reopened": _if(contract.reopened, encode_origin),
             "policy": _if(contract.policy, _encode_policy),
             "buckets": _if(contract.buckets, lambda many: [[b.prefix, b.length, b.payout] for b in many]),
         }
@@ -521,10 +530,13 @@ _CONTRACT: Final = record(
         "asked_knowing",
         "firm_offer",
         "sign_by",
+        "reopened",
+        "reopenings",
         "seen",
     ),
     seen=Rule(lambda _: None, "nothing"),
     policy=optional(_POLICY),
+    reopened=optional(Rule(decode_origin, "what it came from")),
     offer=Rule(decode_offer, "an offer"),
     accept=optional(Rule(decode_accept, "an accept message")),
     sign=optional(Rule(decode_sign, "a sign message")),
@@ -539,6 +551,7 @@ _CONTRACT: Final = record(
     closing=optional(Rule(decode_close_request, "a close request")),
     asked_at=optional(WHOLE),
     closes=listed(_TXID),
+    reopenings=listed(_TXID),
     buckets=optional(listed(Rule(_bucket, "a bucket"), _MANY)),
 )
 

@@ -9,6 +9,7 @@ from typing import Final
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.keystore import Keystore
 from btcfi.adapters.party.store import PartyCoins, PartyStore
+from btcfi.adapters.party.transfer_book import TransferBook
 from btcfi.bitcoin.address import encode_address
 from btcfi.bitcoin.fees import P2TR_OUTPUT_WEIGHT, SatsPerKvb
 from btcfi.bitcoin.keys import TaprootKey
@@ -82,7 +83,7 @@ class PartyWallet:
         return select_coins(free, amount=amount, rate=rate, other_weight=FUNDING_WEIGHT).coins
 
     def held_back(self, coins: PartyCoins) -> set[OutPoint]:
-        """Return the outpoints that are not to be spent: our coins that contracts or payments name, and the reserved.
+        """Return the outpoints that are not to be spent: our coins that contracts, transfers or payments name.
 
         A contract names them in whatever state it is, but withdrawn; the coin of its children is free again once it has
         ended.
@@ -92,8 +93,9 @@ class PartyWallet:
             named |= {coin.outpoint for coin in contract.named}
             used = {outpoint for one in contract.children if (outpoint := coin_of(one)) is not None}
             (idle if contract.ended else paying).update(used)
+        held = TransferBook(self._store.folder).coins()
         sent = {txin.outpoint for one in self._store.payments() for txin in one.transaction.inputs}
-        return named | paying | sent | (coins.reserved - idle)
+        return named | paying | sent | held | (coins.reserved - idle)
 
     def coin_above(self, least: Sats) -> Coin | None:
         """Return a free coin of at least so much, if there is one."""

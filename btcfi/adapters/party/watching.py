@@ -250,7 +250,7 @@ class Watcher:
         relevant = [said for said, announced in known if said is not None and self._is_of(said, announced)]
         cet = self._completed(looks, contract, relevant)
         spenders = {one.txid for one in (contract.settlement, cet and cet.transaction) if one}
-        spenders |= {*contract.closes, *(one.transaction.txid for one in contract.refunds)}
+        spenders |= {*contract.closes, *contract.reopenings, *(one.transaction.txid for one in contract.refunds)}
         funded = step.state.spend_of(contributions[0])
         if contract.funding is None and funded is not None and funded.transaction.txid == looks.funding.txid:
             contract.funding = funded.transaction  # the other side completed it: a reorganisation may take it back

@@ -135,6 +135,8 @@ def test_an_older_releases_contract_lacks_buckets_policy_and_versions_and_nothin
             "withdrawn",
             "firm_offer",
             "sign_by",
+            "reopened",
+            "reopenings",
         }
         if lacking in later:
             assert not getattr(PartyStore(tmp_path).load(name), lacking)

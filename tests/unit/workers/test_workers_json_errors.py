@@ -39,7 +39,9 @@ FAILING = {
     "oracle import": [NOTHING], "verify": [NOTHING], "prove": ["--out", NOTHING, "--hex", "zz"],
     "trace show": [NOTHING], "trace diff": [NOTHING, NOTHING], "guest new": ["A name"], "guest build": ["nothing"],
     "guest run": ["nothing"], "guest check": ["nothing"], "chaos": ["--only", "nothing"],
-    "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
+    "clauses compare": ["--levels", "1"],
+    "payoff list": ["--file", NOTHING], "payoff show": ["nothing", "--strikes", "1"],
+    "payoff draw": ["call", "--strikes", "0"], "options list": ["--state", "gone"], "demo": ["--replay", NOTHING],
 }  # fmt: skip
 """Words that each command takes and cannot follow; without any it fails by the settings, which name no database."""
 
