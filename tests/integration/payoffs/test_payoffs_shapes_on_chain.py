@@ -15,6 +15,7 @@ from tests.support.chain import chain
 from tests.support.contracts import BUYER, PROOF_ROOT, RATE, SELLER
 from tests.support.little_chain import wallet_here
 from tests.support.shape_lives import ASKS, ShapeScene, closed, five_prices, rolled
+from tests.support.shown import show
 
 pytestmark = pytest.mark.integration
 
@@ -159,6 +160,8 @@ def test_a_shape_is_funded_settled_at_five_prices_closed_early_rolled_and_refund
     assert (given.get(BUYER.script, 0), given.get(SELLER.script, 0)) in (
         (holder, writer - costs), (holder + writer - costs, 0)
     )  # fmt: skip
+    show({"contracts": LIVES + 1, "settled": len(cets) + 1, "closed": 1, "rolled": 1, "refunded": 1},
+         dict.fromkeys(("contracts", "settled", "closed", "rolled", "refunded"), "contracts"))  # fmt: skip
 
 
 def test_every_shape_that_has_a_name_has_a_life_here():
