@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from btcfi.adapters.chain.node import InputsSpentError
+from btcfi.adapters.chain.node import InputsSpentError, TxRejectedError
+from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.contracts import netting
 from btcfi.contracts.settle import build_child, complete_cet
 from btcfi.payoffs.shapes import SHAPES
@@ -31,6 +32,7 @@ PAIRS = [
 LIVES = 8
 """Five settlements, a close, a roll and a refund."""
 LATER = 29_010_000
+DEAR = SatsPerKvb(20_000)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,38 @@ def test_a_shape_is_funded_settled_at_five_prices_closed_early_rolled_and_refund
     )  # fmt: skip
     show({"contracts": LIVES + 1, "settled": len(cets) + 1, "closed": 1, "rolled": 1, "refunded": 1},
          dict.fromkeys(("contracts", "settled", "closed", "rolled", "refunded"), "contracts"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wallet", ["here", pytest.param("bitcoind", marks=pytest.mark.regtest)], indirect=True
+)  # fmt: skip
+def test_a_roll_that_waits_is_replaced_by_the_old_settlement_and_its_child_once_the_price_is_known(wallet):
+    """Both are valid, and who gains by the old one pays for its place: why nothing is rolled in the last blocks."""
+    lives = Lives(wallet, "range_forward", count=1)
+    node, scene = wallet.node, lives.scenes[0]
+    following = ShapeScene(name="range_forward", minute=LATER, **{k: h + 3 for k, h in lives.heights.items()})
+    coin, own = wallet.coins_for(SELLER.script, [100_000, 100_000])
+    roll = rolled(lives.agreements[0], following, coin)
+    lives.mine_to(scene.expiry_height)
+    node.send(roll.transaction)
+    cet = lives.cet(0, 12_500_000)
+    with pytest.raises(TxRejectedError):
+        node.send(cet.transaction)  # alone it pays less than what waits
+    assert roll.transaction.txid in node.pool()
+    child = build_child(cet, own, change_script=SELLER.script, rate=DEAR, proof_root=PROOF_ROOT)
+    paid = child.transaction.with_witness(1, [SELLER.sign_input(child.transaction, 1, child.spent)])
+    node.send_package([cet.transaction, paid])
+    assert roll.transaction.txid not in node.pool()
+    wallet.mine()
+    assert wallet.confirmations(cet.transaction.txid) == 1
+    lives.is_void(roll.transaction)
+    after = complete_cet(
+        roll.plan, buyer=roll.holder.presignatures, seller=roll.writer.presignatures,
+        attestations=following.attestations(12_500_000),
+    )  # fmt: skip
+    with pytest.raises(TxRejectedError):
+        node.send(after.transaction)
+    assert node.unspent(coin.outpoint).output == coin.output  # what the writer brought is where it was
 
 
 def test_every_shape_that_has_a_name_has_a_life_here():
