@@ -32,7 +32,7 @@ HELD: Counter = Counter()
 """How much was held against the formula, the twin, the guest; a night prints it."""
 UNITS = {
     "books": "books", "whole_books": "books", "guest_books": "books", "prices": "prices", "twin_runs": "runs",
-    "guest_runs": "runs", "ranges": "ranges", "covered": "outcomes", "divided": "ranges",
+    "guest_runs": "runs", "paid_prices": "prices", "ranges": "ranges", "covered": "outcomes", "divided": "ranges",
 }  # fmt: skip
 
 
@@ -125,6 +125,25 @@ def ranges(contract, premium):
     return buckets
 
 
+def paid_by_ranges(book, contract, buckets):
+    """Hold what every range pays against the formula at every price in it: half of its least and its most."""
+    digits = contract.event.digits
+    for touched, _ in halves(contract):
+        own = buckets
+        if contract.touched is not None:
+            own = [one for one in buckets if one.prefix >> (one.length - 1) == touched]
+            own = [replace(one, prefix=one.prefix ^ touched << (one.length - 1), length=one.length - 1) for one in own]
+        starts = np.array([one.prefix << (digits - one.length) for one in own], dtype=np.int64)
+        exact = contract.holder + formula(book, CENTS, touched=touched)
+        least, most = np.minimum.reduceat(exact, starts), np.maximum.reduceat(exact, starts)
+        paid = np.array([one.payout for one in own], dtype=np.int64)
+        assert (paid == (least + most) // 2).all()
+        # and who is owed nothing, or all, or what it put in, is paid that to the satoshi
+        for edge in (0, contract.collateral, contract.holder):
+            assert ((least == most) | (least > edge) | (most < edge)).all()
+        HELD["paid_prices"] += len(exact)
+
+
 def ends_of(buckets, digits):
     """The prices in cents at both ends of every range of one half."""
     shift = [digits - one.length for one in buckets]
@@ -172,6 +191,7 @@ def test_each_outcome_lies_in_one_range_and_each_range_divides_the_collateral_to
     for barrier in (False, True) * 5:
         contract = contract_of(book := random_book(draw, most=8, barrier=barrier), event_of(book))
         buckets = ranges(contract, 1_000_000)
+        paid_by_ranges(book, contract, buckets)
         for outcome in draw.sample(range(1 << contract.event.signed_digits), 5):
             (held,) = [one for one in buckets if outcome >> (contract.event.signed_digits - one.length) == one.prefix]
             assert contract.payout_at(outcome, STANDARD, premium=Sats(1_000_000)) == held.payout
@@ -307,9 +327,9 @@ def test_10_000_books_by_the_twin_at_every_end_and_turn_and_1_000_prices(held):
 def test_100_books_over_all_262_144_prices_and_by_their_ranges(held):
     draw = random.Random(SEED)
     for _ in range(100):
-        contract = hold(random_book(draw), draw)
+        contract = hold(book := random_book(draw), draw)
         if contract.collateral > COSTS + 330:
-            ranges(contract, 10_000_000)
+            paid_by_ranges(book, contract, ranges(contract, 10_000_000))
         held["whole_books"] += 1
 
 
