@@ -178,7 +178,7 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
     ),
     Part(
-        name="books", about="20,000 random net books and 630 shapes against their formula, some at all prices, 300 by their guest",
+        name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",
         minutes=12, command=(*PYTEST, "-rsP", "-m", "slow", "tests/property/payoffs"),
         figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
     ),
