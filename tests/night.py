@@ -26,6 +26,7 @@ from typing import Any
 from tests.benchmarks import Row
 from tests.benchmarks.__main__ import _machine
 from tests.support.paths import ROOT
+from tests.support.shown import shown
 
 BEGIN = "<!-- night:begin: rewritten by `make night` -->"
 END = "<!-- night:end -->"
@@ -43,6 +44,7 @@ INTERLEAVINGS, INTERLEAVING_ROUNDS = 2_000, 50
 """Of the model of two parties: each round is what CI tries, with its own seed; a night goes on after it."""
 MODEL = "tests/property/adapters/party/test_party_interleavings.py"
 WALK = "tests/integration/docs/test_docs_two_parties.py"
+SHAPES = "tests/integration/payoffs/test_payoffs_shapes_on_chain.py"
 FLEET = "tests/integration/docs/test_docs_fleet.py"
 TUTORIAL = "tests/integration/docs/test_docs_tutorial.py"
 
@@ -127,6 +129,11 @@ def pytest_figures(printed: str) -> dict[str, tuple[float, str]]:
     }
 
 
+def shown_figures(printed: str) -> dict[str, tuple[float, str]]:
+    """What pytest counted, and what its tests have shown."""
+    return pytest_figures(printed) | shown(printed)
+
+
 def fuzz_figures(printed: str) -> dict[str, tuple[float, str]]:
     """What libFuzzer ran."""
     return {"inputs": (float(re.findall(r"Done (\d+) runs", printed)[-1]), "inputs")}
@@ -171,9 +178,14 @@ PARTS: tuple[Part, ...] = (
         command=(*PYTEST, "-m", "slow", "tests/property/contracts/test_contracts_rounding.py"), figures=pytest_figures,
     ),
     Part(
-        name="books", about="20,000 random net books against their formula, some at all prices, 300 by their guest",
-        minutes=12, command=(*PYTEST, "-m", "slow", "tests/property/payoffs"),
-        figures=pytest_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+        name="books", about="20,000 random net books and 630 shapes against their formula, 300 of them by the guest",
+        minutes=12, command=(*PYTEST, "-rsP", "-m", "slow", "tests/property/payoffs"),
+        figures=shown_figures, environment={"BTCFI_TEST_SEED": "{seed}"},
+    ),
+    Part(
+        name="shapes", about="every named shape on both nodes: settled at five prices, closed, rolled, refunded",
+        minutes=2, command=(*PYTEST, "-n", "0", "-rsP", "-m", "slow or not slow", SHAPES), figures=shown_figures,
+        lacks=no_bitcoind,
     ),
     Part(
         name="prices", about=f"{ATTACKS:,} random attacks on the agreed price for each size up to 9", minutes=20,

@@ -18,7 +18,7 @@ are ``contracts.batching``. Pure. Source: findings on payoffs, section 3; docs/d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -331,14 +331,22 @@ class Holding:
         return parts.buyer if self.role is Role.BUYER else parts.seller
 
 
-def check_proposal(proposal: Proposal, holdings: Mapping[OutPoint, Holding], script: bytes) -> dict[int, Holding]:
+def check_proposal(
+    proposal: Proposal, holdings: Mapping[OutPoint, Holding], script: bytes, *, ours: Collection[OutPoint]
+) -> dict[int, Holding]:  # fmt: skip
     """Compare a proposal with one's own records, and return one's own contracts by input.
 
-    holdings: by funding outpoint. script: where we are paid. Every contract of ours that it spends is counted, whether
-    the proposal says so or not. Raises InvalidInputError naming what is not as it must be.
+    holdings: by funding outpoint. script: where we are paid. ours: of every contract of ours, may it end here or not,
+    as our records have them now. Each of them that it spends is counted, or the proposal is refused: shown a part of
+    ours at a time, we would take one output for the due of each. Raises InvalidInputError naming what is not as it must
+    be.
     """
     made, spent = proposal.transaction, proposal.spent
     _check_shape(made, spent)
+    strange = [txin.outpoint for txin in made.inputs if txin.outpoint in ours and txin.outpoint not in holdings]
+    if strange:
+        problem = f"{strange[0]} is a contract of ours that is not counted here"
+        raise InvalidInputError("batch.inputs", problem, "none of ours but those that may end together")
     own = {
         index: holdings[txin.outpoint] for index, txin in enumerate(made.inputs) if txin.outpoint in holdings
     }  # fmt: skip
@@ -427,7 +435,7 @@ class Seat:
     """
 
     def __init__(self, holdings: Sequence[Holding], *, script: bytes) -> None:
-        """Take the contracts that may end. script: where all of it is paid to, by our own records."""
+        """Take the contracts that may end together. script: where all of it is paid to, by our own records."""
         self._holdings = {one.ending.funding: one for one in holdings}
         self._script = script
         self._current: _Try | None = None
@@ -435,18 +443,20 @@ class Seat:
         self._used: set[bytes] = set()
 
     def consider(
-        self, proposal: Proposal, secrets: Mapping[OutPoint, bytes], *, authority: Authority, entropy: bytes
-    ) -> dict[int, bytes]:
+        self, proposal: Proposal, secrets: Mapping[OutPoint, bytes], *, ours: Collection[OutPoint],
+        authority: Authority, entropy: bytes,
+    ) -> dict[int, bytes]:  # fmt: skip
         """Return our public nonces by input, after all is checked. What an earlier proposal left is forgotten.
 
-        secrets: of our contract keys, by funding outpoint. entropy: 32 random bytes, never used before. Raises
-        InvalidInputError and NotAskedError naming the lie, and what ``Authority.check_close`` raises.
+        secrets: of our contract keys, by funding outpoint. ours: as ``check_proposal`` has it, looked up anew for each
+        proposal. entropy: 32 random bytes, never used before. Raises InvalidInputError and NotAskedError naming the
+        lie, and what ``Authority.check_close`` raises.
         """
         if proposal.number <= self._last or self._answered == MAX_PROPOSALS:
             raise NotAskedError(proposal.number, "is not a later one than the last, or one too many")
         if len(entropy) != _ENTROPY_SIZE or entropy in self._used:
             raise InvalidInputError("nonce entropy", "used before, or no 32 bytes", "32 fresh random bytes")
-        own = check_proposal(proposal, self._holdings, self._script)
+        own = check_proposal(proposal, self._holdings, self._script, ours=ours)
         _ask(proposal, own, authority)
         digests = taproot.key_path_sighashes(proposal.transaction, proposal.spent, own)
         paths = {index: one.ending.path(digests[index]) for index, one in own.items()}
