@@ -9,15 +9,16 @@ from collections import Counter
 import pytest
 from sqlmodel import select
 
-from btcfi.adapters.party.batch_deals import BatchDeals
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options import batches, views
-from btcfi.adapters.store.options.batch_tables import BatchEndRow, BatchPartRow, BatchRow
+from btcfi.adapters.store.options import batches
+from btcfi.adapters.store.options.batch_tables import BatchPartRow, BatchRow
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.contracts import batching
 from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
+from btcfi.contracts.batching import Rules
 from btcfi.contracts.metadata import RecordType, read_record
 from btcfi.units import Hash32, UnixSeconds, display_txid
-from tasks import attest, chain, market, options, settlement
+from tasks import chain, market, options, settlement
 from tasks import contracts as exchange_tasks
 from tasks.context import Context
 from tests.support.chain import embedded_node
@@ -45,9 +46,9 @@ def world(opened):
     ada, bob, cyd = (opened.accounts[name] for name in NAMES)
     for one in (ada, bob, cyd):
         one.desk.batches.wanted = True
-    of_ada, of_bob = ada.offer(), bob.offer(strike=4_800_000)
+    of_ada, of_bob = ada.offer(quantity=40), bob.offer(quantity=40, strike=4_800_000)
     names = {}
-    for group in ("whole", "silent", "lying", "killed", "spent"):
+    for group in ("whole", "silent", "lying", "killed", "spent", "late"):
         names[group] = [bob.take(of_ada), cyd.take(of_ada), cyd.take(of_bob)]
     opened.trade(8)
     opened.mine(6)
@@ -95,6 +96,19 @@ def settled(stage, names):
     return [stage.row(SettlementRow, option_id=name) for name in names]
 
 
+def batches_of(stage, txid):
+    """The options that end in a transaction, where it is a batch."""
+    with stage.here.store.reading() as session:
+        return [one.option_id for one in batches.ends_of(session, [txid])]
+
+
+def lie(path):
+    message = json.loads(path.read_text())
+    last = max(message["partials"], key=int)
+    message["partials"][last] = "01".rjust(64, "0")
+    path.write_text(json.dumps(message))
+
+
 def whys(stage, names):
     return [stage.row(BatchPartRow, option_id=name).why for name in names]
 
@@ -135,4 +149,112 @@ def test_contracts_that_end_together_are_paid_by_one_transaction_which_anybody_c
     stage.mine(6)
     assert {row.state for row in settled(stage, names)} == {"confirmed"}
     assert {stage.state(name) for name in names} == {"EXERCISED"}
+    assert audited(stage, names) == []
+
+
+def test_a_final_batch_that_is_reorganised_away_waits_again_and_is_final_again(stage, world):
+    names = world["whole"]
+    (txid,) = {row.txid for row in settled(stage, names)}
+    stage.undo(7)
+    assert {row.state for row in settled(stage, names)} == {"broadcast"}
+    assert {stage.state(name) for name in names} == {"EXPIRED"}
+    assert stage.row(BatchRow, txid=txid).state == "signed"
+    stage.ahead += 11  # it is sent again
+    stage.mine(7)
+    assert {(row.state, row.txid) for row in settled(stage, names)} == {("confirmed", txid)}
+    assert stage.row(BatchRow, txid=txid).state == "done"
+    assert audited(stage, names) == []
+
+
+def test_who_is_silent_costs_a_round_and_its_contracts_go_by_their_cets(stage, world):
+    names = world["silent"]
+    proven(stage, names)
+    stage.accounts["cyd"].silent = True
+    carry(stage, 2)
+    assert {row.state for row in settled(stage, names)} == {"proven"}
+    stage.ahead += 21
+    carry(stage, 3)
+    chain.settle()
+    alone, *by_cet = settled(stage, names)
+    assert batches_of(stage, alone.txid) == [names[0]]  # that of ada and bob
+    assert [batches_of(stage, row.txid) for row in by_cet] == [[], []]
+    assert whys(stage, names) == [None, "said no nonces in time", "said no nonces in time"]
+    assert faults(stage)["cyd", "said no nonces in time"] == 1
+    stage.mine(6)
+    assert audited(stage, names) == []
+
+
+def test_who_lies_about_its_signature_is_named_and_the_others_end_by_twos(stage, world, monkeypatch):
+    names = world["lying"]
+    monkeypatch.setattr(batching, "Rules", lambda: Rules(tries=1))
+    proven(stage, names)
+    stage.accounts["cyd"].lies["batch-partials"] = lie
+    carry(stage, 5)
+    chain.settle()
+    assert whys(stage, names) == [None, *["said a partial signature that does not hold"] * 2]
+    assert faults(stage)["cyd", "said a partial signature that does not hold"] == 1
+    alone, *by_cet = settled(stage, names)
+    assert batches_of(stage, alone.txid) == [names[0]]
+    assert [batches_of(stage, row.txid) for row in by_cet] == [[], []]
+    stage.mine(6)
+    assert audited(stage, names) == []
+
+
+def test_who_dies_between_the_rounds_has_no_nonces_and_costs_a_try(stage, world):
+    names, bob = world["killed"], stage.accounts["bob"]
+    proven(stage, names)
+    market.tick()
+    for one in stage.accounts.values():
+        one.work()  # all have said nonces
+    desk = bob.desk
+    bob.desk.batches._seats.clear()  # memory is all that a death takes; the folder and the process's keys stay
+    exchange_tasks.carry(stage.here)
+    carry(stage, 4)
+    chain.settle()
+    assert desk is bob.desk
+    assert faults(stage)["bob", "refused the proposal"] == 1
+    by_bob, together, also_bob = settled(stage, names)
+    assert batches_of(stage, together.txid) == [names[1]]  # that of ada and cyd
+    assert [batches_of(stage, row.txid) for row in (by_bob, also_bob)] == [[], []]
+    stage.mine(6)
+    assert audited(stage, names) == []
+
+
+def test_a_batch_that_nobody_moves_holds_no_settlement_for_longer_than_its_patience(stage, world):
+    names = world["late"]
+    proven(stage, names)
+    market.tick()
+    assert stage.row(BatchPartRow, option_id=names[0]).why is None
+    stage.ahead += batches.PATIENCE_SECONDS + 1  # its process is gone, and no tick comes
+    chain.settle()
+    assert {row.state for row in settled(stage, names)} == {"broadcast"}
+    assert [batches_of(stage, row.txid) for row in settled(stage, names)] == [[], [], []]
+    carry(stage, 2)  # what is said now comes too late
+    assert {row.state for row in settled(stage, names)} == {"broadcast"}
+    stage.mine(6)
+    assert audited(stage, names) == []
+
+
+def test_who_signs_and_then_sends_its_cet_costs_the_others_a_try(stage, world):
+    names, cyd = world["spent"], stage.accounts["cyd"]
+    proven(stage, names)
+    carry(stage, 3)
+    assert len({row.txid for row in settled(stage, names)}) == 1
+    first = settled(stage, names)[0].txid  # signed by all, and not sent yet
+    cyd.desk.batches.wanted = False
+    cyd.desk.watch()
+    assert stage.node.pool()
+    chain.settle()  # the node refuses it
+    assert stage.row(TransactionRow, txid=first).state == "built"
+    carry(stage, 4)
+    cyd.desk.batches.wanted = True
+    chain.settle()
+    assert stage.row(TransactionRow, txid=first).state == "conflicted"
+    alone, *by_cet = settled(stage, names)
+    assert batches_of(stage, alone.txid) == [names[0]]
+    assert whys(stage, names) == [None, *["its collateral was spent otherwise"] * 2]
+    assert sum(faults(stage).values()) == sum(faults(stage)[who, why] for who, why in faults(stage) if who != "ada")
+    stage.mine(6)
+    stage.mine(1)
+    assert {row.state for row in settled(stage, names)} == {"confirmed"}
     assert audited(stage, names) == []
