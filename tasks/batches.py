@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -34,25 +35,39 @@ ANSWERS: Final = frozenset({letters.NONCES, letters.PARTIALS})
 KINDS: Final = ANSWERS | letters.OF_THE_DESK
 """Those, and what they may refuse."""
 
+MAX_REASON: Final = 300
+"""Characters of a refusal's reason that are kept."""
+
 TARGET_BLOCKS: Final = 2
 """In which a batch should be mined, as a settlement."""
 
 log = structlog.get_logger("btcfi.batches")
 
 
-def take_word(
-    here: Context, carriers: Carriers, account: str, name: str, kind: str, body: dict[str, Any], *, refused: bool
-) -> str:  # fmt: skip
-    """Take one letter of an account about a batch; return why it is nobody's word, nothing where it is taken.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What an account says about a batch."""
 
-    name: without its kind. refused: it says why one of ours of this kind is. Raises RetryableError.
+    account: str
+    name: str
+    """Of its letter, without the kind."""
+    kind: str
+    body: dict[str, Any] = field(repr=False)
+    refused: bool
+    """Whether it says why it refuses what we have sent under this kind."""
+
+
+def take_word(here: Context, carriers: Carriers, word: Word) -> str:
+    """Take one letter about a batch; return why it is nobody's word, nothing where it is taken.
+
+    Raises RetryableError.
     """
     try:
-        batch, number = letters.parse_name(name)
+        batch, number = letters.parse_name(word.name)
         with here.store.reading() as session:
-            if not batches.is_owner(session, batch, account):
+            if not batches.is_owner(session, batch, word.account):
                 return "speaks of a batch that is none of its"
-        step = _step(account, name, number, kind, body, refused=refused, now=here.now())
+        step = _step(word, number, now=here.now())
         with here.work() as session:
             batches.move(session, batch, step, now=here.now())
         _write(here, carriers, batch)
@@ -63,27 +78,26 @@ def take_word(
     return ""
 
 
-def _step(
-    account: str, name: str, number: int, kind: str, body: dict[str, Any], *, refused: bool, now: UnixSeconds
-) -> Callable[[Batching], Batching]:
-    """Return what a word does to a batch. What cannot be read is a refusal: its owner has had its turn."""
-    if refused:
-        reason = str(body.get("reason", "it gives no reason"))[:300]
-        wanted = Stage.NONCES if kind == letters.PROPOSAL else Stage.PARTIALS
+def _step(word: Word, number: int, *, now: UnixSeconds) -> Callable[[Batching], Batching]:
+    """Return what a word does to a batch. Raises InvalidInputError for one that cannot be read, NotAskedError."""
+    account, body, name = word.account, word.body, word.name
+    if word.refused:
+        reason = str(body.get("reason", "it gives no reason"))[:MAX_REASON]
+        wanted = Stage.NONCES if word.kind == letters.PROPOSAL else Stage.PARTIALS
 
         def refuse(state: Batching) -> Batching:
-            if state.stage is not wanted:
+            if state.stage is not wanted or word.kind not in letters.OF_THE_DESK:
                 raise NotAskedError(number, "is refused too late, or twice")
             return batching.take_refusal(state, account, number, reason, now=now)
 
         return refuse
-    if kind == letters.NONCES:
+    if word.kind == letters.NONCES:
         parts = letters.decode_nonces(body, name).parts
         return lambda state: batching.take_nonces(state, account, number, parts, now=now)
-    if kind == letters.PARTIALS:
+    if word.kind == letters.PARTIALS:
         parts = letters.decode_partials(body, name).parts
         return lambda state: batching.take_partials(state, account, number, parts, now=now)
-    raise NotAskedError(number, f"is none that {kind[:20]!a} is said of")
+    raise NotAskedError(number, f"is none that {word.kind[:20]!a} is said of")
 
 
 def tick(here: Context) -> None:

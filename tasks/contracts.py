@@ -222,10 +222,10 @@ def _take_of_batch(  # noqa: PLR0917 - called once, right above
     """Take an answer to a batch, of an account whose messages are files."""
     with _apart(here, name, "not taken yet"):
         message = read_message(path)
-        if message is not None and (problem := batches.take_word(
-            here, carriers, account, name, kind, message, refused=False
-        )):  # fmt: skip
-            log.warning("a word about a batch is not taken", party=account, name=name, reason=problem)
+        if message is not None:
+            word = batches.Word(account=account, name=name, kind=kind, body=message, refused=False)
+            if problem := batches.take_word(here, carriers, word):
+                log.warning("a word about a batch is not taken", party=account, name=name, reason=problem)
         _remove(path)
 
 
@@ -285,10 +285,19 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
 
     What cannot be taken yet stays for the next look.
     """
+    of_batch = _named(one)[1] in batches.KINDS
+    return (_take_letter_of_batch if of_batch else _take_letter_of_option)(here, one, carriers)
+
+
+def _named(one: Waiting) -> tuple[str, str, bool]:
+    """Return the name that a letter speaks under, without its kind; its kind; whether it is a refusal of ours."""
     head, _, last = one.name.rpartition(".")
     name, _, kind = (head if last in {REFUSED, WAITS} else one.name).rpartition(".")
-    if kind in batches.KINDS:
-        return _take_letter_of_batch(here, one, carriers, name=name, kind=kind, refused=last == REFUSED)
+    return name, kind, last == REFUSED
+
+
+def _take_letter_of_option(here: Context, one: Waiting, carriers: Carriers) -> str:
+    name, kind, _ = _named(one)
     option_id = _option_of(name, kind)
     with here.store.reading() as session:
         sealed, owners = carrying.sealed_of(session, one.id), carrying.owners_of(session, option_id)
@@ -313,21 +322,24 @@ def _take_letter(here: Context, one: Waiting, carriers: Carriers) -> str:
     return ""
 
 
-def _take_letter_of_batch(
-    here: Context, one: Waiting, carriers: Carriers, *, name: str, kind: str, refused: bool
-) -> str:
-    """Take one letter about a batch, whose owners are accounts and no sides of one option."""
+def _take_letter_of_batch(here: Context, one: Waiting, carriers: Carriers) -> str:
+    """Take one letter about a batch: its owners are accounts, and no sides of one option."""
+    name, kind, refused = _named(one)
     with here.store.reading() as session:
         sealed = carrying.sealed_of(session, one.id)
     if sealed is None:
         return ""
     with _apart(here, name, "not taken yet"):
         try:
-            said = carriers.opened(one.sender, one.name, sealed)
-            body = said.letter.body
-            problem = batches.take_word(here, carriers, one.sender, name, kind, body, refused=refused)
+            body = carriers.opened(one.sender, one.name, sealed).letter.body
+            word = batches.Word(account=one.sender, name=name, kind=kind, body=body, refused=refused)
+            problem = batches.take_word(here, carriers, word)
         except (SealedToAnotherError, WrongSignatureError, InvalidInputError) as e:
             problem = str(e)
+        except (BtcfiError, *DATABASE_ERRORS):  # it passes
+            raise
+        except Exception as e:  # noqa: BLE001 - as of an option's letters
+            problem = f"brings out {type(e).__name__}"
         return _put_away(here, one, problem)
     return ""
 

@@ -429,9 +429,9 @@ def batched(
 ) -> list[str]:
     """Return what is wrong with a settlement that shares its transaction: its own part, and the whole of it.
 
-    Its part is what its CET would pay, less its share of the fee (``contracts.batch``). Of the whole: the inputs are the
-    collaterals that the store names, the outputs each owner's sum, the last one the root of all proof roots. Raises
-    NotFoundError, NotHeldError.
+    Its part is what its CET would pay, less its share of the fee (``contracts.batch``). Of the whole: the inputs are
+    the collaterals that the store names, the outputs each owner's sum, the last one the root of all proof roots.
+    Raises NotFoundError, NotHeldError.
     """
     ends, chain = batches.batch_of(session, settlement), view.transactions[settlement.txid or ""]
     ours = next((one for one in ends if one.option_id == option.id), None)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,7 +37,11 @@ DONE: Final = "batch-done"
 OF_THE_DESK: Final = frozenset({PROPOSAL, ALL, DONE})
 """Kinds that only the desk writes."""
 
+MOST_NUMBER: Final = 2 * MAX_PROPOSALS
+"""Of a proposal."""
+
 _FIRST: Final = "b"
+_NAME: Final = re.compile(r"b([0-9a-f]{32})~([1-9][0-9]?)")
 _ID_DIGITS: Final = 32
 _NONCE_SIZE: Final = 66
 _PARTIAL_SIZE: Final = 32
@@ -51,14 +56,10 @@ def letter_name(batch: str, number: int, kind: str) -> str:
 
 def parse_name(name: str) -> tuple[str, int]:
     """Return batch and number in a letter's name without its kind. Raises InvalidInputError."""
-    batch, _, number = name.removeprefix(_FIRST).partition(MARK)
-    try:
-        _check_id(batch)
-        if name != f"{_FIRST}{batch}{MARK}{_NUMBER.parse(int(number))}":
-            raise ValueError(number)
-    except Exception as e:
-        raise InvalidInputError("letter", f"is named {name[:60]!a}", "b, a batch's id, ~, a number") from e
-    return batch, int(number)
+    found = _NAME.fullmatch(name)
+    if found is None or not 1 <= int(found[2]) <= MOST_NUMBER:
+        raise InvalidInputError("letter", f"is named {name[:60]!a}", "b, a batch's id, ~, a number")
+    return found[1], int(found[2])
 
 
 # ---- what is said
@@ -152,7 +153,7 @@ def _check_id(text: Any) -> str:  # noqa: ANN401 - JSON
     return str(text)
 
 
-_NUMBER: Final = whole(1, 2 * MAX_PROPOSALS)
+_NUMBER: Final = whole(1, MOST_NUMBER)
 _ID: Final = Rule(_check_id, f"a batch's id, {_ID_DIGITS} hex digits")
 _RATE: Final = Rule(
     lambda value: SatsPerKvb(whole(MIN_RELAY_FEE_RATE, MAX_FEE_RATE)(value)), "a fee rate that nodes relay, sat/kvB"
@@ -203,13 +204,14 @@ _ASKED: Final = record(
     spent=listed(_SPENT, MAX_CONTRACTS), branches=_by_input(listed(HASH, _MAX_PATH)),
 )  # fmt: skip
 _NONCE: Final = hexadecimal(_NONCE_SIZE)
-_BOTH: Final[Rule[Any]] = Rule(lambda value: _pair(value), "the buyer's nonce and the seller's")
 
 
 def _pair(value: Any) -> tuple[bytes, bytes]:  # noqa: ANN401 - JSON
     first, second = listed(_NONCE, 2).parse(value)
     return first, second
 
+
+_BOTH: Final[Rule[Any]] = Rule(_pair, "the buyer's nonce and the seller's")
 
 _ALL: Final = record(AllNonces, batch=_ID, number=_NUMBER, nonces=_by_input(_BOTH))
 _NONCES: Final = record(Said, batch=_ID, number=_NUMBER, parts=("nonces", _by_input(_NONCE)))

@@ -108,7 +108,8 @@ class BatchDeals:
             return []
         due = []
         for name, status in statuses.items():
-            contract = self._store.readable(name) if status is ContractStatus.ACTIVE and name not in self._said else None
+            asked = status is ContractStatus.ACTIVE and name not in self._said
+            contract = self._store.readable(name) if asked else None
             if contract is not None and contract.order and contract.accept is not None:
                 self._said.add(name)
                 due.append(contract.order)

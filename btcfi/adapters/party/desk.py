@@ -103,17 +103,17 @@ class PartyDesk:
         self._funder = Funder(store, node, self.wallet, self._agreements, fees=fees)
         self.bump, self.cancel = self._funder.bump, self._funder.cancel
         self.payments = PaymentSender(store, node, self.wallet, fees=fees)
+        self.closes = CloseDeals(
+            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
+            dead_ends=self._dead_ends,
+        )  # fmt: skip
         self.batches = BatchDeals(
             store, keystore, node, self._agreements, authority=self._authority,
-            alone=lambda contract: self.closes.check_live(contract), clock=clock,
+            alone=self.closes.check_live, clock=clock,
         )  # fmt: skip
         self._watcher = Watcher(
             store, keystore, node, self.wallet, self._agreements, fees=fees, take_home=self._funder.cancel,
             holds=self.batches.holds,
-        )  # fmt: skip
-        self.closes = CloseDeals(
-            store, keystore, node, self._agreements, authority=self._authority, show=show, clock=clock,
-            dead_ends=self._dead_ends,
         )  # fmt: skip
         self.transfers = TransferDeals(
             store, keystore, node, self._agreements, wallet=self.wallet, funder=self._funder,

@@ -137,8 +137,11 @@ def serve(
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks.", min=0.05)] = 1.0,
     batches: Annotated[
         bool,
-        typer.Option("--batches", help="Let contracts of one expiry end together with others in one transaction, "
-                     "within what your mandate says of closes: less fees, and minutes later."),
+        typer.Option(
+            "--batches",
+            help="Let contracts of one expiry end together with others in one transaction, "
+            "within what your mandate says of closes: less fees, and minutes later.",
+        ),
     ] = False,
     side: Side,
 ) -> None:

@@ -206,12 +206,10 @@ def test_who_dies_between_the_rounds_has_no_nonces_and_costs_a_try(stage, world)
     market.tick()
     for one in stage.accounts.values():
         one.work()  # all have said nonces
-    desk = bob.desk
     bob.desk.batches._seats.clear()  # memory is all that a death takes; the folder and the process's keys stay
     exchange_tasks.carry(stage.here)
     carry(stage, 4)
     chain.settle()
-    assert desk is bob.desk
     assert faults(stage)["bob", "refused the proposal"] == 1
     by_bob, together, also_bob = settled(stage, names)
     assert batches_of(stage, together.txid) == [names[1]]  # that of ada and cyd
@@ -250,10 +248,9 @@ def test_who_signs_and_then_sends_its_cet_costs_the_others_a_try(stage, world):
     cyd.desk.batches.wanted = True
     chain.settle()
     assert stage.row(TransactionRow, txid=first).state == "conflicted"
-    alone, *by_cet = settled(stage, names)
+    alone = settled(stage, names)[0]
     assert batches_of(stage, alone.txid) == [names[0]]
     assert whys(stage, names) == [None, *["its collateral was spent otherwise"] * 2]
-    assert sum(faults(stage).values()) == sum(faults(stage)[who, why] for who, why in faults(stage) if who != "ada")
     stage.mine(6)
     stage.mine(1)
     assert {row.state for row in settled(stage, names)} == {"confirmed"}
