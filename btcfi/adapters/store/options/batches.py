@@ -16,7 +16,6 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlmodel import Session, col
 
-from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, TransactionState
 from btcfi.adapters.store.chain.transactions import Signed, put_transaction
 from btcfi.adapters.store.options import contracts
@@ -30,6 +29,7 @@ from btcfi.adapters.store.spine.edges import Crossing, Work, count, cross, cross
 from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint, Transaction, parse_transaction
 from btcfi.contracts import batching
+from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_path, anchor_root
 from btcfi.contracts.batch import Batch, Ending, NotAskedError, Side, divide
 from btcfi.contracts.batching import Apart, Batching, Stage, Why
 from btcfi.contracts.batching_state import decode_state, encode_state
@@ -37,7 +37,7 @@ from btcfi.contracts.messages import Role
 from btcfi.contracts.paid import Paid
 from btcfi.errors import BtcfiError, NotFoundError
 from btcfi.hashes import tagged_hash
-from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid, hash32
 
 GATHER_SECONDS: Final = 5
 """From the first settlement that may go together with others until they do: a minute's are proven within seconds."""
@@ -534,12 +534,43 @@ def _follow(session: Session, ends: Sequence[BatchEndRow], to: BatchState, *, no
             cross(session, row, to, now=now)
 
 
+def ends_of_option(session: Session, option_id: str) -> list[BatchEndRow]:
+    """Return what every signed batch of an option's pays of it; more than one where some were given up."""
+    query = select(BatchEndRow).where(col(BatchEndRow.option_id) == option_id)
+    return list(session.execute(query.order_by(col(BatchEndRow.txid))).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A settlement's part in a batch: how its proof root leads to the root that the transaction carries."""
+
+    txid: str
+    contracts: int
+    index: int
+    path: tuple[Hash32, ...]
+    root: Hash32
+    fee: Sats
+    """What of the collateral goes to the fee."""
+
+
+def share_of_settlement(session: Session, settlement: SettlementRow) -> Share | None:
+    """Return a settlement's part in the batch that pays it, None where none does."""
+    ends = batch_of(session, settlement)
+    own = next((one for one in ends if one.option_id == settlement.option_id), None)
+    if own is None:
+        return None
+    leaves = leaves_of(ends)
+    return Share(
+        txid=own.txid, contracts=len(ends), index=own.position, path=anchor_path(leaves, own.position),
+        root=anchor_root(leaves), fee=Sats(own.fee_sats),
+    )  # fmt: skip
+
+
+def leaves_of(ends: Sequence[BatchEndRow]) -> list[AnchorItem]:
+    """Return what stands under a batch's root, in order."""
+    return [AnchorItem(kind=AnchorKind.PROOF_ROOT, digest=hash32(bytes.fromhex(one.proof_root))) for one in ends]
+
+
 def batch_of(session: Session, settlement: SettlementRow) -> list[BatchEndRow]:
     """Return all contracts that end in the transaction that a settlement names; none where it is no batch."""
     return ends_of(session, [settlement.txid]) if settlement.txid else []
-
-
-def transaction_of_batch(session: Session, txid: str) -> TransactionRow | None:
-    """Return a batch's transaction, None where there is none of this txid."""
-    found = rows_of(session, [txid]).get(txid)
-    return found if found is not None and found.purpose == BATCH else None
