@@ -387,7 +387,7 @@ def _payout(agreement: Agreement, kept: Kept, attested: int | None) -> tuple[Pai
 def _of_its_own(
     agreement: Agreement, kept: Kept, transaction: Transaction, row: TransactionRow, attested: int | None
 ) -> tuple[Paid | None, Finding]:
-    """Return what a transaction that ends this contract alone pays of it, and the check of it. Raises as ``paid_by``."""
+    """Return what a transaction that ends this contract alone pays of it, and the check. Raises as ``paid_by``."""
     made, paid = partial(Finding, name="Payout", source=BYTES), _paid(agreement, transaction)
     amounts = f"The buyer gets {paid.buyer:,} sats and the seller {paid.seller:,}"
     where = "no block is known to hold it yet" if row.height is None else f"in block {row.height:,}, says our node"

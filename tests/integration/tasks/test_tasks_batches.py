@@ -5,21 +5,30 @@ One stage serves all: each test lets some of its options fall due.
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from sqlmodel import select
 
+from btcfi.adapters.party.batch_deals import HOLD_SECONDS, LAST_BLOCKS, BatchDeals
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options import batches
+from btcfi.adapters.store.options import anchors, batches, views
 from btcfi.adapters.store.options.batch_tables import BatchPartRow, BatchRow
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts import batching
-from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root
+from btcfi.contracts.anchor import AnchorItem, AnchorKind, anchor_root, root_from_path
 from btcfi.contracts.batching import Rules
+from btcfi.contracts.batching_state import encode_state
 from btcfi.contracts.metadata import RecordType, read_record
-from btcfi.units import Hash32, UnixSeconds, display_txid
+from btcfi.surfaces.rest.deps import Deps
+from btcfi.units import Hash32, Height, UnixSeconds, display_txid
+from dashboards.operator import drawing
+from dashboards.trader.verifying import Verifier, read_option
+from tasks import batches as asked
 from tasks import chain, market, options, settlement
 from tasks import contracts as exchange_tasks
+from tasks.carriers import Carriers
 from tasks.context import Context
 from tests.support.chain import embedded_node
 from tests.support.market_stage import MarketStage
@@ -152,6 +161,52 @@ def test_contracts_that_end_together_are_paid_by_one_transaction_which_anybody_c
     assert audited(stage, names) == []
 
 
+def test_each_contract_of_a_batch_is_shown_and_checked_by_itself_and_its_proof_leads_to_the_block(stage, world):
+    name = world["whole"][1]
+    row = stage.row(SettlementRow, option_id=name)
+    with stage.here.store.reading() as session:
+        kept = read_option(session, name, account=stage.accounts["cyd"].id)
+        share = batches.share_of_settlement(session, row)
+        anchored = anchors.find_anchored(session, AnchorKind.PROOF_ROOT, row.id, confirmations=6)
+        found = views.transactions_of(session, name)
+        life = {(one.entity, one.to_state) for one in views.life_of(session, name)}
+    leaf = AnchorItem(kind=AnchorKind.PROOF_ROOT, digest=Hash32(bytes.fromhex(row.proof_root))).leaf()
+    assert root_from_path(leaf, share.index, share.contracts, share.path) == share.root
+    assert (anchored.index, display_txid(anchored.transaction.txid)) == (share.index, row.txid)
+    assert [one.purpose for one in found] == ["funding", "batch"]
+    assert {("batch", "signed"), ("batch", "done")} <= life
+    graph = drawing.graph(kept.option, found, None)
+    assert len(graph.outputs) == len(parse_transaction(bytes.fromhex(found[0].raw_hex)).outputs) + 3
+    assert [label for _, _, label in graph.sources].count("others") == 1
+    # the seller's witnesses of the funding are sealed to the buyer, so the service's copy of ``sign`` has none
+    kept = replace(kept, said={kind: kept.said[kind] for kind in ("offer", "accept")})
+    payout = next(one for one in verifier(stage).of_option(kept).findings if one.name == "Payout")
+    assert payout.holds, payout.words
+    assert f"{row.paid_sats:,} sats" in payout.words
+    other = replace(kept.batch, ends=[WithShare(one, one.share_sats + 1) for one in kept.batch.ends])
+    assert not next(
+        one for one in verifier(stage).of_option(replace(kept, batch=other)).findings if one.name == "Payout"
+    ).holds  # fmt: skip
+
+
+class WithShare:
+    """A row of a batch that says another share of the fee."""
+
+    def __init__(self, row, share):
+        self._row, self.share_sats = row, share
+
+    def __getattr__(self, name):
+        return getattr(self._row, name)
+
+
+def verifier(stage):
+    deps = Deps(
+        store=stage.here.store, clock=stage.here.now, monotonic=lambda: 0.0, new_id=lambda: "x",
+        create_option=lambda _: None, submit=lambda *_: None, feed="BTC/USD", rate=0.03, fallback_volatility=0.6,
+    )  # fmt: skip
+    return Verifier(deps)
+
+
 def test_a_final_batch_that_is_reorganised_away_waits_again_and_is_final_again(stage, world):
     names = world["whole"]
     (txid,) = {row.txid for row in settled(stage, names)}
@@ -218,10 +273,58 @@ def test_who_dies_between_the_rounds_has_no_nonces_and_costs_a_try(stage, world)
     assert audited(stage, names) == []
 
 
-def test_a_batch_that_nobody_moves_holds_no_settlement_for_longer_than_its_patience(stage, world):
+def test_a_stranger_and_a_word_of_any_shape_move_no_batch(stage, world):
     names = world["late"]
     proven(stage, names)
     market.tick()
+    with stage.here.store.reading() as session:
+        (found,) = batches.asking(session)
+    carriers, name = Carriers(stage.here), f"b{found.id}~1"
+    ada, stranger = stage.accounts["ada"].id, "11" * 32
+
+    def said(account, kind, body, *, under=name, refused=False):
+        word = asked.Word(account=account, name=under, kind=kind, body=body, refused=refused)
+        return asked.take_word(stage.here, carriers, word)
+
+    empty = {"type": "btcfi/batch-nonces", "version": 1, "batch": found.id, "number": 1, "nonces": {}}
+    assert said(stranger, "batch-nonces", empty) == "speaks of a batch that is none of its"
+    for kind, body, under in (
+        ("batch-nonces", {}, name),
+        ("batch-nonces", empty | {"number": 2}, name),
+        ("batch-nonces", empty | {"nonces": {"00": "02" * 66}}, name),
+        ("batch-nonces", empty | {"nonces": []}, name),
+        ("batch-partials", empty | {"type": "btcfi/batch-partials", "partials": {}}, name),
+        ("batch-nonces", empty, f"b{found.id}~01"),
+        ("batch-proposal", empty, name),
+        ("batch-done", empty, name),
+    ):
+        assert said(ada, kind, body, under=under), (kind, body)
+    assert said(ada, "batch-all", {"reason": "too early"}, refused=True)
+    with stage.here.store.reading() as session:
+        assert encode_state(batches.find_asking(session, found.id).state) == encode_state(found.state)
+
+
+def test_a_party_leaves_its_contract_to_a_batch_for_minutes_and_never_near_the_refund_height(stage, world):
+    bob = stage.accounts["bob"].desk
+    now = [1_000_000.0]
+    deals = BatchDeals(
+        bob._store, bob._keystore, bob._node, bob._agreements, authority=bob._authority, alone=lambda _: None,
+        clock=lambda: now[0],
+    )  # fmt: skip
+    (contract,) = [one for one in bob._store.contracts() if one.order == world["late"][0]]
+    funding = bob._agreements.of(contract).plan.funding
+    far = Height(stage.node.block_count() + 1_000)
+    tip = stage.node.block_count()
+    assert deals.holds(contract, funding, tip=tip, refund_height=far) == ""  # its owner has not said so
+    deals.wanted = True
+    assert deals.holds(contract, funding, tip=tip, refund_height=far)
+    assert deals.holds(contract, funding, tip=tip, refund_height=Height(tip + LAST_BLOCKS)) == ""
+    now[0] += HOLD_SECONDS
+    assert deals.holds(contract, funding, tip=tip, refund_height=far) == ""
+
+
+def test_a_batch_that_nobody_moves_holds_no_settlement_for_longer_than_its_patience(stage, world):
+    names = world["late"]  # asked about in the test of the stranger
     assert stage.row(BatchPartRow, option_id=names[0]).why is None
     stage.ahead += batches.PATIENCE_SECONDS + 1  # its process is gone, and no tick comes
     chain.settle()
