@@ -30,7 +30,7 @@ from tasks import chain, market, options, settlement
 from tasks import contracts as exchange_tasks
 from tasks.carriers import Carriers
 from tasks.context import Context
-from tests.support.chain import embedded_node
+from tests.support.chain import embedded_node, real_node
 from tests.support.market_stage import MarketStage
 from workers.audit import ChainView, audit
 
@@ -40,11 +40,14 @@ NAMES = ("ada", "bob", "cyd")
 FALLS_DUE = 5_200_000
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("bitcoind", marks=[pytest.mark.regtest, pytest.mark.slow])]
+)
+def opened(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("batches")
-    with embedded_node(folder / "chain") as (node, _), MarketStage(
-        folder / "data", node, folder / "chain" / ".cookie", names=NAMES, coins=24
+    start, cookie = (real_node, "regtest/.cookie") if request.param == "bitcoind" else (embedded_node, ".cookie")
+    with start(folder / "chain") as (node, _), MarketStage(
+        folder / "data", node, folder / "chain" / cookie, names=NAMES, coins=24
     ) as made:  # fmt: skip
         yield made
 
