@@ -30,7 +30,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter", "quote_request", "market_close",
+    "firm_offer", "take", "letter", "quote_request", "market_close", "batch_end", "batch_part",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
