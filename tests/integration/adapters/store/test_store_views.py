@@ -30,7 +30,7 @@ NOW = 1_700_000_100
 DEEP = encode_cursor(NOW, "o5")
 LARGE = {
     "event", "settlement", "option", "quote", "chain_transaction", "round", "premium", "settlement_request",
-    "firm_offer", "take", "letter", "quote_request", "market_close",
+    "firm_offer", "take", "letter", "quote_request", "market_close", "batch_end", "batch_part",
 }  # fmt: skip
 """Tables that grow with every minute or every option, for good."""
 
@@ -144,6 +144,7 @@ CALLS: dict[tuple[ModuleType, str], dict[str, Callable[[Session], Any]]] = {
     (options, "of_these_in"): {"": lambda s: options.of_these_in(s, ["o1", "o2"], ["ACTIVE"])},
     (options, "contract"): {"": lambda s: options.contract(s, "o1")},
     (options, "attestations_of"): {"": lambda s: options.attestations_of(s, "o1")},
+    (options, "transactions_of"): {"": lambda s: options.transactions_of(s, "o1")},
     (options, "life_of"): {"": lambda s: options.life_of(s, "o1")},
     (options, "premium"): {"": lambda s: options.premium(s, "o1")},
     (options, "premiums_of"): {"": lambda s: options.premiums_of(s, ["o1", "o2"])},
