@@ -312,7 +312,8 @@ def main() -> int:
         asked.error("at least one settlement, and 1 to 64 processes")
     numbers = " ".join(str(one) for one in given.processes)
     said: dict[str, Any] = {
-        "command": f"python -m tests.benchmarks.fleet --processes {numbers} --settlements {given.settlements}" + " --postgresql" * given.postgresql,
+        "command": f"python -m tests.benchmarks.fleet --processes {numbers} --settlements {given.settlements}"
+        + " --postgresql" * given.postgresql,
         "machine": _machine(), "commit": _commit(), "date": time.strftime("%Y-%m-%d"),
         "load": round(os.getloadavg()[0], 1),
         "runs": [measure(one, given.settlements, server) for one in given.processes],
