@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transactions
+from btcfi.adapters.store.chain.transactions import Signed, add_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import changed
@@ -80,8 +80,10 @@ class Ready:
 def build_settlements(
     session: Session, ids: Sequence[str], wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
     tip: Height, now: UnixSeconds,
-) -> int:  # fmt: skip
-    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built. Returns how many.
+) -> list[list[Transaction]]:  # fmt: skip
+    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built.
+
+    Returns what the node is to get once this is committed, each CET with its child, where it has one of ours.
 
     One that cannot be built keeps why, and harms no other: too few oracles have attested, no coin is left for its fee,
     an attestation or a signature is wrong.
@@ -188,7 +190,7 @@ def paid_child(
     return PaidChild(transaction=signed, fee=child.fee, coin=rows[step.coin.outpoint])
 
 
-def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
+def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> list[list[Transaction]]:
     crossings = [
         Crossing(
             row=one.settlement, fence=one.settlement.fence, detail=in_words(one.settlement, one.paid),
@@ -208,15 +210,16 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
         col(TransactionRow.replaced_by).is_(None),
     )  # fmt: skip
     paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
-    built = []
+    built: list[list[Signed]] = []
     for one in fresh:
-        built.append(one.signed_cet())
+        built.append([one.signed_cet()])
         if one.child is not None and one.option.id not in paid:
             child = one.child.stored(one.option.id, one.cet)
             reserve_coin(one.child.coin, child.txid)
-            built.append(child)
-    put_transactions(session, built, now=now)
-    return len(ours)
+            built[-1].append(child)
+    add_transactions(session, [one for package in built for one in package], now=now)
+    # one that a stored child of somebody's pays for goes with it (``sending.to_send``)
+    return [[one.transaction for one in package] for package in built if package[0].subject not in paid]
 
 
 def to_settle(session: Session, *, limit: int = 256) -> list[str]:
