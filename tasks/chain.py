@@ -45,7 +45,7 @@ ANCHOR_TARGET_BLOCKS = 36
 Answers = list[tuple[list[Transaction], TxRejectedError | None]]
 """What was sent together, and why the node refused it, None where it has it."""
 
-BUILD_AT_ONCE = 32
+BUILD_AT_ONCE = 64
 """Settlements in one transaction: few enough that other writers of a SQLite store wait a tenth of a second at most."""
 
 

@@ -158,7 +158,9 @@ def give_coins(node: Node, deployment: Deployment, contracts: int) -> None:
     """Mine to the service, and give each party a coin for every option: blocks alone would pay them ever less."""
     key = wallet_key(os.urandom(32), 0)
     ours = encode_address(key.script)
-    addresses = [(deployment.parties_dir / party / "address").read_text().strip() for party in parties.PARTIES]
+    files = [deployment.parties_dir / party / "address" for party in parties.PARTIES]
+    wait_for(lambda: all(file.exists() for file in files))  # a party makes its keys when it starts
+    addresses = [file.read_text().strip() for file in files]
     many = contracts + contracts // 10 + WARM + 2
     pieces = [(address, min(OUTPUTS, many - at)) for address in addresses for at in range(0, many, OUTPUTS)]
     rewards = [node.generate(1, ours)[0] for _ in pieces]
