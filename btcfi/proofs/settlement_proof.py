@@ -228,11 +228,12 @@ def proof_from_parts(
 def last_stores(trace: Trace, size: int) -> dict[int, int]:
     """Return for each output address that was written the number of the last step that did."""
     rows = trace.rows
-    stores = rows[((rows[:, 35] & 0xFF) == MemoryKind.STORE).nonzero()[0]]
+    stores = ((rows[:, 35] & 0xFF) == MemoryKind.STORE).nonzero()[0]
+    addresses = rows[stores, 36]
+    inside = stores[(addresses >= OUTPUT_BASE) & (addresses < OUTPUT_BASE + size)]
     last: dict[int, int] = {}
-    for step, kind, address in stores[:, (0, 35, 36)].tolist():
-        if OUTPUT_BASE <= address < OUTPUT_BASE + size:
-            last.update(dict.fromkeys(range(address, address + (kind >> 8)), step))
+    for step, kind, address in rows[inside][:, (0, 35, 36)].tolist():
+        last.update(dict.fromkeys(range(address, address + (kind >> 8)), step))
     return last
 
 
