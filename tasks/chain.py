@@ -82,10 +82,12 @@ def _build_and_send(here: Context, bitcoind: Node, ids: list[str], estimate: Sat
 
 
 def _build(here: Context, ids: list[str], estimate: SatsPerKvb, tip: Height) -> list[list[Transaction]]:
+    with here.store.reading() as session:
+        ahead = building.complete_ahead(session, ids)
     with here.signing() as session:
         return building.build_settlements(
             session, ids, service_wallet(here.deployment), estimate=estimate, rule=fee_rule(here.preset), tip=tip,
-            now=here.now(),
+            now=here.now(), ahead=ahead,
         )  # fmt: skip
 
 

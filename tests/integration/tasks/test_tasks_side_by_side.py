@@ -5,10 +5,14 @@ from sqlmodel import select
 
 from btcfi.adapters.chain.node import Node
 from btcfi.adapters.store.chain.tables import TransactionRow
+from btcfi.adapters.store.options import building
+from btcfi.adapters.store.options.contract_tables import ContractRow
 from btcfi.adapters.store.options.tables import SettlementRow
+from btcfi.bitcoin.fees import FeeRule
 from btcfi.errors import UnreachableError
-from btcfi.units import display_txid
+from btcfi.units import Height, display_txid
 from tasks import chain, options, settlement
+from tasks.context import service_wallet
 from tests.support.contract_stage import open_stage
 from tests.support.oracles import FEED
 
@@ -22,6 +26,24 @@ def states(stage):
         return {row.option_id: str(row.state) for row in session.exec(select(SettlementRow)).all()}
 
 
+def what_was_completed_from_another_contract_is_not_used(stage):
+    with stage.here.store.reading() as session:
+        ahead = building.complete_ahead(session, ["st-a", "st-b", "st-nobody"])
+    assert set(ahead) == {"a", "b"}
+    with stage.here.store.transaction() as session:
+        contract = session.get_one(ContractRow, "a")
+        plan, contract.plan_sha256 = contract.plan_sha256, None
+        session.flush()
+        built = building.build_settlements(
+            session, ["st-a"], service_wallet(stage.deployment), estimate=None, rule=FeeRule(),
+            tip=Height(stage.node.block_count()), now=stage.here.now(), ahead=ahead,
+        )  # fmt: skip
+        assert built == []
+        settlement_row = session.get_one(SettlementRow, "st-a")
+        assert "checked contract" in settlement_row.last_error
+        contract.plan_sha256, settlement_row.last_error = plan, None
+
+
 def test_each_is_stored_before_it_is_sent_and_a_node_that_goes_away_in_between_costs_a_watch(tmp_path, monkeypatch):
     monkeypatch.setattr(chain, "BUILD_AT_ONCE", 1)
     with open_stage(tmp_path, coins=4, fee_coins=4) as stage:
@@ -33,6 +55,7 @@ def test_each_is_stored_before_it_is_sent_and_a_node_that_goes_away_in_between_c
         options.expire_due(FEED)
         stage.attest()
         settlement.execute_batch([f"st-{name}" for name in NAMES])
+        what_was_completed_from_another_contract_is_not_used(stage)
         asked, really = [], Node.try_send_packages
 
         def send(self, packages):
