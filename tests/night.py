@@ -101,7 +101,7 @@ def load_figures(printed: str) -> dict[str, tuple[float, str]]:
     """The rate of one minute's contracts, and what memory grows by."""
     said = json.loads(printed)
     return {
-        "settlements_per_s": (said["contracts"]["settlements_per_s"], "1/s"),
+        "price_to_broadcast_per_s": (said["contracts"]["price_to_broadcast_per_s"], "1/s"),
         "due_to_broadcast_p95_s": (said["contracts"]["due_to_broadcast_p95_s"], "s"),
         "mb_per_1000": (said["memory"]["second_half_mb_per_1000"], "MB"),
     }

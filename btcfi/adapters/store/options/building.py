@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
 from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
-from btcfi.adapters.store.chain.transactions import Signed, put_transactions
+from btcfi.adapters.store.chain.transactions import Signed, add_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
 from btcfi.adapters.store.options.options import changed
@@ -77,19 +79,57 @@ class Ready:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """A CET that was completed before the transaction that stores it, and by which of the stored contracts."""
+
+    by: contracts.Named
+    executable: contracts.Executable
+    cet: CompletedCet
+
+
+def complete_ahead(session: Session, ids: Sequence[str]) -> dict[str, Ahead]:
+    """Complete the CETs of proven settlements in a session that only reads, by option.
+
+    It is most of the work of building, and no other writer of the store need wait for it. What cannot be completed is
+    left out: ``build_settlements`` tries again, and keeps why.
+    """
+    query = select(OptionRow).join(SettlementRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    options = list(session.execute(query.where(*_proven(ids))).scalars())
+    named, found = contracts.named_of(session, options), {}
+    for option_id, executable in contracts.executables_of(session, options, damaged_apart=True).items():
+        with suppress(BtcfiError):
+            found[option_id] = Ahead(by=named[option_id], executable=executable, cet=completed(executable))
+    return found
+
+
+def _waiting(session: Session, ids: Sequence[str]) -> list[tuple[SettlementRow, OptionRow]]:
+    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    return [(row, option) for row, option in session.execute(query.where(*_proven(ids)))]
+
+
+def _proven(ids: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    return col(SettlementRow.id).in_(ids), col(SettlementRow.state) == SettlementState.PROVEN
+
+
 def build_settlements(
     session: Session, ids: Sequence[str], wallet: TaprootKey, *, estimate: SatsPerKvb | None, rule: FeeRule,
-    tip: Height, now: UnixSeconds,
-) -> int:  # fmt: skip
-    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built. Returns how many.
+    tip: Height, now: UnixSeconds, ahead: Mapping[str, Ahead] = MappingProxyType({}),
+) -> list[list[Transaction]]:  # fmt: skip
+    """Complete the CETs of attested outcomes, and their fee-paying children: proven -> built.
+
+    Returns what the node is to get once this is committed, each CET with its child, where it has one of ours.
 
     One that cannot be built keeps why, and harms no other: too few oracles have attested, no coin is left for its fee,
-    an attestation or a signature is wrong.
+    an attestation or a signature is wrong. ahead: what ``complete_ahead`` gave; one whose contract is another by now is
+    completed anew.
     """
-    query = select(SettlementRow, OptionRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
-    proven = col(SettlementRow.state) == SettlementState.PROVEN
-    waiting = session.execute(query.where(col(SettlementRow.id).in_(ids), proven)).all()
-    executables = contracts.executables_of(session, [option for _, option in waiting], damaged_apart=True)
+    waiting = _waiting(session, ids)
+    named = contracts.named_of(session, [option for _, option in waiting]) if ahead else {}
+    done = {option_id: one for option_id, one in ahead.items() if one.by == named.get(option_id)}
+    rest = [option for _, option in waiting if option.id not in done]
+    executables = contracts.executables_of(session, rest, damaged_apart=True)
+    executables |= {option_id: one.executable for option_id, one in done.items()}
     coins = iter(pick_coins(session, CHILD_COIN, tip=tip, many=len(waiting)))
     view, ready = View(tip=tip, estimate=estimate), []
     for settlement, option in waiting:
@@ -97,7 +137,7 @@ def build_settlements(
             executable = executables.get(option.id)
             if executable is None:
                 raise NotFoundError("checked contract", option.id)
-            cet = completed(executable)
+            cet = done[option.id].cet if option.id in done else completed(executable)
             check_computed(settlement, option, executable, cet)
             child = _first_child(
                 cet, next(coins, None), wallet, view, terms_of(executable.plan.contract, cet, rule), settlement
@@ -188,7 +228,7 @@ def paid_child(
     return PaidChild(transaction=signed, fee=child.fee, coin=rows[step.coin.outpoint])
 
 
-def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> int:
+def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) -> list[list[Transaction]]:
     crossings = [
         Crossing(
             row=one.settlement, fence=one.settlement.fence, detail=in_words(one.settlement, one.paid),
@@ -208,15 +248,16 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
         col(TransactionRow.replaced_by).is_(None),
     )  # fmt: skip
     paid = set(session.execute(query).scalars())  # by a party, in a block that was reorganised
-    built = []
+    built: list[list[Signed]] = []
     for one in fresh:
-        built.append(one.signed_cet())
+        built.append([one.signed_cet()])
         if one.child is not None and one.option.id not in paid:
             child = one.child.stored(one.option.id, one.cet)
             reserve_coin(one.child.coin, child.txid)
-            built.append(child)
-    put_transactions(session, built, now=now)
-    return len(ours)
+            built[-1].append(child)
+    add_transactions(session, [one for package in built for one in package], now=now)
+    # one that a stored child of somebody's pays for goes with it (``sending.to_send``)
+    return [[one.transaction for one in package] for package in built if package[0].subject not in paid]
 
 
 def to_settle(
