@@ -52,11 +52,11 @@ BUILD_AT_ONCE = 32
 @shared_task(name="chain.settle")
 @where_nobody_else_signs
 def settle() -> None:
-    """Complete the settlement of everything proven and attested, then send."""
+    """Complete what is proven, attested and has its turn (``contracts.schedule``: deadline first), then send."""
     here, bitcoind = context(), node(os.getpid())
     estimate, tip = asking_rate(bitcoind, SETTLE_TARGET_BLOCKS), bitcoind.block_count()
     with here.store.reading() as session:
-        waiting = building.to_settle(session)
+        waiting = building.to_settle(session, tip=tip, rule=fee_rule(here.preset))
     for at in range(0, len(waiting), BUILD_AT_ONCE):
         _build(here, waiting[at : at + BUILD_AT_ONCE], estimate, tip)
     send_stored(here, bitcoind)

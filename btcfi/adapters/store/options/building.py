@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, put_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
@@ -26,10 +27,17 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
+from btcfi.contracts.schedule import SETTLEMENT_VSIZE, Due, Schedule, Space, schedule
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError, RetryableError
 from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+
+BUNDLE: Final = 32
+"""Settlements of one deadline that have their turn together: a schedule of thousands is made in a millisecond."""
+
+RETRIED_PART: Final = 4
+"""One place in so many is kept for settlements that could not be built when they were last tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,9 +227,58 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
     return len(ours)
 
 
-def to_settle(session: Session, *, limit: int = 256) -> list[str]:
-    """Return the proven settlements that an attestation completes, longest untouched first."""
-    query = select(col(SettlementRow.id)).where(
-        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
-    )
-    return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
+def to_settle(session: Session, *, tip: Height, rule: FeeRule, limit: int = 256) -> list[str]:
+    """Return the proven settlements that are to be built now: those that a block will take, earliest deadline first.
+
+    What could not be built when it was last tried comes behind those that were not tried, longest untouched first, and
+    keeps a quarter of the places: neither can keep the other back.
+    """
+    room = min(limit, sum(due.vsize for due in planned_settlements(session, tip=tip, rule=rule).now) // SETTLEMENT_VSIZE)
+    fresh = _proven(session, col(SettlementRow.last_error).is_(None), order_by=_TURN, limit=room)
+    failed = _proven(
+        session, col(SettlementRow.last_error).is_not(None), order_by=(col(SettlementRow.updated_at_unix),), limit=room
+    )  # fmt: skip
+    first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
+    return first + failed[: room - len(first)]
+
+
+_TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).desc(), col(SettlementRow.id))
+"""As ``schedule.order``: earliest deadline, then largest value."""
+
+
+def _proven(
+    session: Session, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
+) -> list[str]:  # fmt: skip
+    query = _of_proven(col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
+    return list(session.execute(query).scalars())
+
+
+def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Schedule:
+    """Return the turns of the settlements that an attestation may complete, beside what is in flight.
+
+    They are bundles of one deadline, of at most ``BUNDLE`` settlements: as many of each as have their turn are built.
+    """
+    space = Space(tip=tip, in_flight=in_flight(session) * SETTLEMENT_VSIZE)
+    counted = _of_proven(col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
+    due = []
+    for deadline, count, value in session.execute(counted.group_by(col(OptionRow.refund_height))):
+        for start in range(0, count, BUNDLE):
+            many = min(BUNDLE, count - start)
+            due.append(Due(
+                name=f"{deadline or 0}-{start:08}", vsize=many * SETTLEMENT_VSIZE, deadline=Height(deadline or 0),
+                value=Sats(int(value) * many // count),
+            ))  # fmt: skip
+    return schedule(due, space, rule)
+
+
+def _of_proven(*columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
+    query = select(*columns).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    return query.where(col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry")
+
+
+def in_flight(session: Session) -> int:
+    """Return how many settlements are built or sent, and in no block."""
+    query = select(func.count()).select_from(TransactionRow).where(
+        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED)
+    )  # fmt: skip
+    return int(session.execute(query).scalar_one())
