@@ -124,19 +124,25 @@ def order(due: Iterable[Due]) -> list[Due]:
 
 
 def schedule(due: Iterable[Due], space: Space, rule: FeeRule) -> Schedule:
-    """Return the turn of everything that is due, with the rate that it is to pay at this tip."""
+    """Return the turn of everything that is due, with the rate that it is to pay at this tip.
+
+    What is within ``rule.deadline_blocks`` of its deadline pays to overtake what is in flight, and is planned before it.
+    """
     ordered = order(due)
     share = share_needed(ordered, space, rule)
-    block, used = divmod(space.in_flight, share)
-    turns = []
+    block, used, overtaken, turns = 0, 0, 0, []
     for one in ordered:
+        left = one.deadline - space.tip
+        near = left <= rule.deadline_blocks
+        if not near and overtaken < space.in_flight:
+            block, used = divmod(block * share + used + space.in_flight, share)
+            overtaken = space.in_flight
         if used + one.vsize > max(share, one.vsize):
             block, used = block + 1, 0
         used += one.vsize
-        left = one.deadline - space.tip
         turns.append(Turn(
             due=one, block=Height(space.tip + 1 + block), rate=choose_rate(space.estimate, rule, blocks_left=left),
-            now=block < IN_FLIGHT_BLOCKS or left <= rule.deadline_blocks,
+            now=block < IN_FLIGHT_BLOCKS or near,
         ))  # fmt: skip
     return Schedule(turns=tuple(turns), share=share)
 
@@ -145,13 +151,15 @@ def share_needed(ordered: Sequence[Due], space: Space, rule: FeeRule) -> int:
     """Return how much of each block ours must have: the usual share, or more where a deadline asks for it.
 
     ordered: earliest deadline first. What is due up to a deadline, and what is in flight, must fit into the blocks up
-    to ``rule.deadline_blocks`` before it, so that the last of them are for what goes wrong; where less are left, into
-    those. Never more than a block.
+    to ``rule.deadline_blocks`` before it, so that the last of them are for what goes wrong; where no more than these
+    are left, what is due alone into what is left. Never more than a block.
     """
-    share, size = space.share, space.in_flight
+    share, size = space.share, 0
     for one in ordered:
         size += one.vsize
         left = one.deadline - space.tip
-        blocks = left - rule.deadline_blocks if left > rule.deadline_blocks else max(left, 1)
-        share = max(share, -(-size // blocks))
+        if left > rule.deadline_blocks:
+            share = max(share, -(-(size + space.in_flight) // (left - rule.deadline_blocks)))
+        else:
+            share = max(share, -(-size // max(left, 1)))
     return min(share, BLOCK_VSIZE)

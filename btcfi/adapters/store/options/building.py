@@ -272,7 +272,7 @@ def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Sche
 
 
 def _of_proven(*columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
-    query = select(*columns).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
+    query = select(*columns).select_from(SettlementRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
     return query.where(col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry")
 
 
