@@ -111,6 +111,8 @@ COMMANDS: Final = _rows(
     Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
     Row("clauses", Who.DEVELOPER, "btcfi.surfaces.clauses_cli:app",
         "Trees of clauses beside flat contracts: what the same curve takes."),
+    Row("simulate", Who.DEVELOPER, "workers.commands.simulate:app",
+        "A Friday's settlements in a simulated fee market and a queue model."),
     Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
         "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "
         "doubled."),
