@@ -1,10 +1,10 @@
 """A queue model of one Friday: stages in a row, a burst at the first, cores that all of them share. SIMULATED.
 
 It is fed by measured times of stages (``tests.benchmarks.friday``, ``btcfi bench``) and says which stage is the first
-bottleneck and how long a burst takes. What it claims is small: work is a fluid, a stage with n processes uses n cores at
-the most, stages that want more cores than there are slow down alike, and what a settlement costs a stage depends on
-nothing. So it knows no start-up, no lock, no cache and no wait of a queue for itself: a short burst takes longer than it
-says. ``compare`` holds it against a measured run.
+bottleneck and how long a burst takes. What it claims is small: work is a fluid, a stage with n processes uses n cores
+at the most, stages that want more cores than there are slow down alike, and what a settlement costs a stage depends on
+nothing. So it knows no start-up, no lock, no cache and no wait for a queue: a short burst takes longer than it says.
+``compare`` holds it against a measured run.
 """
 
 from __future__ import annotations

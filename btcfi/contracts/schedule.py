@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate
+from btcfi.bitcoin.next_blocks import BLOCK_VSIZE
 from btcfi.errors import InvalidInputError
 from btcfi.units import Height, Sats
-
-BLOCK_VSIZE: Final = 998_000
-"""Virtual bytes of a block that transactions have: 4,000,000 weight less 8,000 for header and coinbase
-(bitcoind's -blockreservedweight)."""
 
 SHARE: Final = BLOCK_VSIZE // 2
 """Of a block, while no deadline asks for more: who fills whole blocks bids for the last place against itself
@@ -126,7 +123,7 @@ def order(due: Iterable[Due]) -> list[Due]:
 def schedule(due: Iterable[Due], space: Space, rule: FeeRule) -> Schedule:
     """Return the turn of everything that is due, with the rate that it is to pay at this tip.
 
-    What is within ``rule.deadline_blocks`` of its deadline pays to overtake what is in flight, and is planned before it.
+    What is within ``rule.deadline_blocks`` of its deadline pays to overtake what is in flight, and is planned before.
     """
     ordered = order(due)
     share = share_needed(ordered, space, rule)

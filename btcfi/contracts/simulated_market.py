@@ -21,8 +21,9 @@ from math import exp, log
 from random import Random
 from typing import Final
 
-from btcfi.bitcoin.fees import FeeRule, SatsPerKvb, choose_rate, fee_for
-from btcfi.contracts.schedule import BLOCK_VSIZE, SHARE, Due, Space, schedule
+from btcfi.bitcoin.fees import MIN_RELAY_FEE_RATE, FeeRule, SatsPerKvb, choose_rate, fee_for
+from btcfi.bitcoin.next_blocks import BLOCK_VSIZE
+from btcfi.contracts.schedule import SHARE, Due, Space, schedule
 from btcfi.contracts.settling import BUMP_AFTER_BLOCKS
 from btcfi.errors import InvalidInputError
 from btcfi.units import Height, Sats
@@ -40,12 +41,19 @@ WARM_BLOCKS: Final = 50
 
 MAX_BLOCKS: Final = 20_000
 
+TODAY: Final = SatsPerKvb(2_000)
+"""What others pay when nobody says otherwise, the median: 2 sat/vB."""
+
+MOST_RATE: Final = 1_000_000
+MOST_SPREAD: Final = 3.0
+MOST_LOAD: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Others:
     """Everybody else's demand, a formula."""
 
-    rate: SatsPerKvb = SatsPerKvb(2_000)
+    rate: SatsPerKvb = TODAY
     """The median of what they pay."""
     spread: float = 0.7
     """Standard deviation of the logarithm of their rates."""
@@ -54,10 +62,11 @@ class Others:
 
     def __post_init__(self) -> None:
         """Raise InvalidInputError outside of what the bins hold."""
-        if not (1_000 <= self.rate <= 1_000_000 and 0 < self.spread <= 3 and 0 <= self.load <= 3):
+        rate, spread, load = self.rate, self.spread, self.load
+        if not (MIN_RELAY_FEE_RATE <= rate <= MOST_RATE and 0 < spread <= MOST_SPREAD and 0 <= load <= MOST_LOAD):
             raise InvalidInputError(
-                "simulated demand", f"{self.rate}, {self.spread}, {self.load}",
-                "1000 to 1000000 sat/kvB, a spread up to 3, a load from 0 to 3",
+                "simulated demand", f"{rate} sat/kvB, a spread of {spread}, a load of {load}",
+                f"{MIN_RELAY_FEE_RATE} to {MOST_RATE} sat/kvB, a spread up to {MOST_SPREAD}, a load up to {MOST_LOAD}",
             )  # fmt: skip
 
 
@@ -154,7 +163,7 @@ def simulate(
     return run.end([*waiting.values(), *(one.due for one in flying)], tip)
 
 
-def _now(
+def _now(  # noqa: PLR0917 - called once, right above
     waiting: dict[str, Due], flying: Sequence[_Ours], estimate: SatsPerKvb | None, rule: FeeRule, at: int, share: int,
     *, all_at_once: bool,
 ) -> tuple[Due, ...]:  # fmt: skip

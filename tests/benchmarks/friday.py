@@ -113,10 +113,9 @@ def main() -> int:
     url = os.environ.get("BTCFI_TEST_DATABASE_URL") if given.postgresql else None
     if given.postgresql and not url:
         asked.error("--postgresql needs BTCFI_TEST_DATABASE_URL: the URL of a server for tests")
-    found = friday(
-        given.options, parties=given.parties, processes=given.processes, database_url=url, limit=given.limit
-    )
-    print(json.dumps({**found, "machine": _machine(), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}, indent=1))
+    found = friday(given.options, parties=given.parties, processes=given.processes, database_url=url, limit=given.limit)
+    where = {"machine": _machine(), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
+    print(json.dumps({**found, **where}, indent=1))
     return int(found["proven"] != given.options)
 
 

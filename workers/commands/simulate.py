@@ -20,8 +20,9 @@ import typer
 
 from btcfi.adapters.files import read_untrusted_text
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
+from btcfi.bitcoin.next_blocks import BLOCK_VSIZE
 from btcfi.contracts.batch import MAX_CONTRACTS, vsize_for
-from btcfi.contracts.schedule import BLOCK_VSIZE, SETTLEMENT_VSIZE, SHARE, Due
+from btcfi.contracts.schedule import SETTLEMENT_VSIZE, SHARE, Due
 from btcfi.contracts.simulated_market import Others, Run, simulate
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError
@@ -81,7 +82,7 @@ def friday(
     for factor in times or [1.0, 10.0]:
         others = Others(rate=_per_kvb(rate * factor), load=load)
         with _progress(f"simulated, {factor:g} times today's rate") as said:
-            run = simulate(due, others, rule, Random(seed), tip=TIP, said=said)  # noqa: S311 - a simulation
+            run = simulate(due, others, rule, Random(seed), tip=TIP, said=said)
         rows.append({"times": factor, "others_sat_per_vb": rate * factor, **_said_of(run, counts)})
     answer = {
         "simulated": True, "what": "others' demand; ours by the schedule and the fee rule of the tasks",
@@ -115,7 +116,7 @@ def fees(
     ):  # fmt: skip
         with _progress(f"simulated, {name}") as said:
             run = simulate(
-                due, others, FeeRule(), Random(seed), tip=TIP, share=share, all_at_once=at_once, said=said  # noqa: S311
+                due, others, FeeRule(), Random(seed), tip=TIP, share=share, all_at_once=at_once, said=said
             )  # fmt: skip
         rows.append({"share": name, **_said_of(run, counts)})
     answer = {
@@ -171,7 +172,9 @@ def queue(
         return
     typer.echo(f"SIMULATED queue: {options:,} options due at once, {cores:g} cores")
     for one in found.stages:
-        typer.echo(f"  {one.name:20} {one.rate:10,.1f}/s  last after {_long(one.last_s):>10}  {one.utilisation:4.0%} busy")
+        typer.echo(
+            f"  {one.name:20} {one.rate:10,.1f}/s  last after {_long(one.last_s):>10}  {one.utilisation:4.0%} busy"
+        )
     typer.echo(f"  {'cores':20} {'':12}  {'':21}  {found.cores_utilisation:4.0%} busy")
     typer.echo(f"first bottleneck: {found.bottleneck}; all through after {_long(found.seconds)}")
     if "against" in answer:

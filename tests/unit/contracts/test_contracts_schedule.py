@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
+from btcfi.bitcoin.next_blocks import BLOCK_VSIZE
 from btcfi.contracts.schedule import (
-    BLOCK_VSIZE,
     IN_FLIGHT_BLOCKS,
     SETTLEMENT_VSIZE,
     SHARE,

@@ -25,7 +25,8 @@ def to_send(
     """Return what must be sent: new ones, and those that no block holds for a while. Again is harmless.
 
     What no node was asked about yet comes first, then what was tried longest ago, so that neither what waits for blocks
-    nor what a node refuses for ever keeps anything back. A transaction that pays for the one it spends goes together with it; every other one goes alone, whatever it spends.
+    nor what a node refuses for ever keeps anything back. A transaction that pays for the one it spends goes together
+    with it; every other one goes alone, whatever it spends.
     """
     fresh = (col(TransactionRow.state) == TransactionState.BUILT) | (
         (col(TransactionRow.state) == TransactionState.BROADCAST)

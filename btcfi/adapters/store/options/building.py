@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
-from btcfi.contracts.schedule import SETTLEMENT_VSIZE, Due, Schedule, Space, schedule
+from btcfi.contracts.schedule import SETTLEMENT_VSIZE, Due, Schedule, Space, Turn, schedule
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError, RetryableError
@@ -233,7 +233,8 @@ def to_settle(session: Session, *, tip: Height, rule: FeeRule, limit: int = 256)
     What could not be built when it was last tried comes behind those that were not tried, longest untouched first, and
     keeps a quarter of the places: neither can keep the other back.
     """
-    room = min(limit, sum(due.vsize for due in planned_settlements(session, tip=tip, rule=rule).now) // SETTLEMENT_VSIZE)
+    turns = planned_settlements(session, tip=tip, rule=rule).turns
+    room = min(limit, settlements_in(turn for turn in turns if turn.now))
     fresh = _proven(session, col(SettlementRow.last_error).is_(None), order_by=_TURN, limit=room)
     failed = _proven(
         session, col(SettlementRow.last_error).is_not(None), order_by=(col(SettlementRow.updated_at_unix),), limit=room
@@ -272,8 +273,14 @@ def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Sche
 
 
 def _of_proven(*columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
-    query = select(*columns).select_from(SettlementRow).join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id))
-    return query.where(col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry")
+    proven = col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
+    joined = select(*columns).select_from(SettlementRow)
+    return joined.join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id)).where(*proven)
+
+
+def settlements_in(turns: Iterable[Turn]) -> int:
+    """Return how many settlements the bundles of a plan are."""
+    return sum(turn.due.vsize for turn in turns) // SETTLEMENT_VSIZE
 
 
 def in_flight(session: Session) -> int:

@@ -3,7 +3,7 @@
 from sqlalchemy import insert
 
 from btcfi.adapters.store.chain.tables import TransactionRow
-from btcfi.adapters.store.options import building
+from btcfi.adapters.store.options import building, views
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.contracts.schedule import IN_FLIGHT_BLOCKS, SETTLEMENT_VSIZE, SHARE
@@ -69,3 +69,16 @@ def test_what_is_in_flight_leaves_room_for_the_rest_of_the_next_blocks(store):
     proven(store, *((f"{n:04}", FAR, 5, None) for n in range(3 * building.BUNDLE)))
     sent(store, WINDOW - 2 * building.BUNDLE)
     assert len(chosen(store)) == 2 * building.BUNDLE
+
+
+def test_people_read_by_deadline_what_waits_what_is_put_off_and_when_its_turn_is(store):
+    each = 2 * building.BUNDLE
+    proven(store, *((f"{n:04}", FAR, 5, None) for n in range(each)), ("near", TIP + 1, 7, None))
+    sent(store, WINDOW - building.BUNDLE)
+    with store.reading() as session:
+        seen = views.payments(session, tip=TIP, rule=RULE)
+    near, far = seen.deadlines
+    assert (near.refund_height, near.waiting, near.put_off, near.last_turn, near.late) == (TIP + 1, 1, 0, TIP + 1, 0)
+    assert (far.waiting, far.in_flight, far.collateral_sats) == (each, 0, 5 * each)
+    assert (far.put_off, far.last_turn) == (building.BUNDLE, TIP + IN_FLIGHT_BLOCKS + 1)
+    assert seen.share == SHARE
