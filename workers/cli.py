@@ -63,6 +63,8 @@ COMMANDS: Final = _rows(
         "Check every part of the deployment and say what to do; exit 1 if something does not work."),
     Row("watch", Who.OPERATOR, "workers.commands.watch:watch",
         "Show the pipeline, live, until Ctrl-C; into a pipe, or with --once, a single look."),
+    Row("fees", Who.OPERATOR, "workers.commands.fees:fees",
+        "Show what the next blocks would hold, and which settlements wait for one, deadline first."),
     Row("parked", Who.OPERATOR, "workers.commands.parked:app", "Settlements that wait for an operator."),
     Row("users", Who.OPERATOR, "workers.commands.users:app", "Who may sign in to the operator console."),
     Row("keys", Who.OPERATOR, "workers.commands.keys:app", "Make, list and revoke API keys."),

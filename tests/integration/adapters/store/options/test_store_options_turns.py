@@ -74,7 +74,7 @@ def test_what_is_in_flight_leaves_room_for_the_rest_of_the_next_blocks(store):
 def test_people_read_by_deadline_what_waits_what_is_put_off_and_when_its_turn_is(store):
     each = 2 * building.BUNDLE
     proven(store, *((f"{n:04}", FAR, 5, None) for n in range(each)), ("near", TIP + 1, 7, None))
-    sent(store, WINDOW - building.BUNDLE)
+    sent(store, WINDOW - 2 * building.BUNDLE)
     with store.reading() as session:
         seen = views.payments(session, tip=TIP, rule=RULE)
     near, far = seen.deadlines
