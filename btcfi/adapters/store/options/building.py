@@ -235,10 +235,9 @@ def to_settle(session: Session, *, tip: Height, rule: FeeRule, limit: int = 256)
     """
     turns = planned_settlements(session, tip=tip, rule=rule).turns
     room = min(limit, settlements_in(turn for turn in turns if turn.now))
-    fresh = _proven(session, col(SettlementRow.last_error).is_(None), order_by=_TURN, limit=room)
-    failed = _proven(
-        session, col(SettlementRow.last_error).is_not(None), order_by=(col(SettlementRow.updated_at_unix),), limit=room
-    )  # fmt: skip
+    untried = col(SettlementRow.last_error).is_(None)
+    fresh = _proven(session, tip, untried, order_by=_TURN, limit=room)
+    failed = _proven(session, tip, ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
     first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
     return first + failed[: room - len(first)]
 
@@ -248,19 +247,19 @@ _TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).des
 
 
 def _proven(
-    session: Session, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
+    session: Session, tip: Height, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
 ) -> list[str]:  # fmt: skip
-    query = _of_proven(col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
+    query = _of_proven(tip, col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
     return list(session.execute(query).scalars())
 
 
 def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Schedule:
-    """Return the turns of the settlements that an attestation may complete, beside what is in flight.
+    """Return the turns of the settlements that an attestation may complete and the next block may hold.
 
     They are bundles of one deadline, of at most ``BUNDLE`` settlements: as many of each as have their turn are built.
     """
     space = Space(tip=tip, in_flight=in_flight(session) * SETTLEMENT_VSIZE)
-    counted = _of_proven(col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
+    counted = _of_proven(tip, col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
     due = []
     for deadline, count, value in session.execute(counted.group_by(col(OptionRow.refund_height))):
         for start in range(0, count, BUNDLE):
@@ -272,10 +271,12 @@ def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Sche
     return schedule(due, space, rule)
 
 
-def _of_proven(*columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
+def _of_proven(tip: Height, *columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
+    """Ask about settlements whose CET a block after ``tip`` may hold: one before its height only takes others' room."""
     proven = col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
+    final = func.coalesce(OptionRow.expiry_height, 0) <= tip
     joined = select(*columns).select_from(SettlementRow)
-    return joined.join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id)).where(*proven)
+    return joined.join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id)).where(*proven, final)
 
 
 def settlements_in(turns: Iterable[Turn]) -> int:

@@ -78,6 +78,8 @@ def test_an_option_is_priced_created_settled_and_verified_through_the_client_alo
         risk = btcfi.risk()
         assert risk.options == 1
         assert len(risk.profit_cents) == len(risk.volatility_moves)
+        fees = btcfi.fees()
+        assert (fees.pool_problem, fees.next_blocks) == ("no node is set: NODE_URL", ())
 
 
 def test_the_asynchronous_client_answers_the_same(served):

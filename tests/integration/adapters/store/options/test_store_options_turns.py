@@ -71,6 +71,13 @@ def test_what_is_in_flight_leaves_room_for_the_rest_of_the_next_blocks(store):
     assert len(chosen(store)) == 2 * building.BUNDLE
 
 
+def test_a_cet_that_no_block_may_hold_yet_takes_nobodys_room(store):
+    proven(store, ("early", FAR + 1, 9, None), ("now", FAR, 5, None))
+    assert chosen(store) == ["now"]
+    with store.reading() as session:
+        assert building.to_settle(session, tip=Height(TIP + 1), rule=RULE) == ["st-now", "st-early"]
+
+
 def test_people_read_by_deadline_what_waits_what_is_put_off_and_when_its_turn_is(store):
     each = 2 * building.BUNDLE
     proven(store, *((f"{n:04}", FAR, 5, None) for n in range(each)), ("near", TIP + 1, 7, None))
