@@ -31,6 +31,10 @@ SHARE: Final = BLOCK_VSIZE // 2
 IN_FLIGHT_BLOCKS: Final = 3
 """Blocks whose share is in the pool at once: as many as a settlement waits before it pays more."""
 
+PASSED_BY_BLOCKS: Final = 2 * IN_FLIGHT_BLOCKS
+"""After so many blocks that passed it by a settlement takes no place of others any more: it pays too little, and may
+never be able to pay more, since a child pays no more than the stake."""
+
 SETTLEMENT_VSIZE: Final = 419
 """A CET of the standard tree that pays both sides, and its child: the largest that a settlement is before a bump."""
 
@@ -61,7 +65,8 @@ class Space:
     estimate: SatsPerKvb | None = None
     """The node's for the next two blocks."""
     in_flight: int = 0
-    """Virtual bytes of ours that are sent, or built to be, and in no block."""
+    """Virtual bytes of ours that are sent, or built to be, and in no block; without those that ``PASSED_BY_BLOCKS``
+    blocks have passed by."""
     share: int = SHARE
     """Virtual bytes of each block that ours may fill while no deadline asks for more."""
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from btcfi.bitcoin.fees import MIN_RELAY_FEE_RATE, FeeRule, SatsPerKvb, choose_rate, fee_for
 from btcfi.bitcoin.next_blocks import BLOCK_VSIZE
-from btcfi.contracts.schedule import SHARE, Due, Space, schedule
+from btcfi.contracts.schedule import PASSED_BY_BLOCKS, SHARE, Due, Space, schedule
 from btcfi.contracts.settling import BUMP_AFTER_BLOCKS
 from btcfi.errors import InvalidInputError
 from btcfi.units import Height, Sats
@@ -169,7 +169,7 @@ def _now(  # noqa: PLR0917 - called once, right above
 ) -> tuple[Due, ...]:  # fmt: skip
     if all_at_once or not waiting:
         return tuple(waiting.values())
-    in_flight = sum(one.due.vsize for one in flying)
+    in_flight = sum(one.due.vsize for one in flying if at - one.sent < PASSED_BY_BLOCKS)
     space = Space(tip=Height(at), estimate=estimate, in_flight=in_flight, share=share)
     return schedule(waiting.values(), space, rule).now
 

@@ -27,7 +27,7 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
-from btcfi.contracts.schedule import SETTLEMENT_VSIZE, Due, Schedule, Space, Turn, schedule
+from btcfi.contracts.schedule import PASSED_BY_BLOCKS, SETTLEMENT_VSIZE, Due, Schedule, Space, Turn, schedule
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError, RetryableError
@@ -258,7 +258,7 @@ def planned_settlements(session: Session, *, tip: Height, rule: FeeRule) -> Sche
 
     They are bundles of one deadline, of at most ``BUNDLE`` settlements: as many of each as have their turn are built.
     """
-    space = Space(tip=tip, in_flight=in_flight(session) * SETTLEMENT_VSIZE)
+    space = Space(tip=tip, in_flight=in_flight(session, tip=tip) * SETTLEMENT_VSIZE)
     counted = _of_proven(tip, col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
     due = []
     for deadline, count, value in session.execute(counted.group_by(col(OptionRow.refund_height))):
@@ -284,9 +284,13 @@ def settlements_in(turns: Iterable[Turn]) -> int:
     return sum(turn.due.vsize for turn in turns) // SETTLEMENT_VSIZE
 
 
-def in_flight(session: Session) -> int:
-    """Return how many settlements are built or sent, and in no block."""
+def in_flight(session: Session, *, tip: Height) -> int:
+    """Return how many settlements are built or sent and wait for one of the next blocks.
+
+    What ``PASSED_BY_BLOCKS`` blocks have passed by is not among them: it would keep all others back.
+    """
     query = select(func.count()).select_from(TransactionRow).where(
-        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED)
+        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
+        func.coalesce(TransactionRow.built_height, tip) > tip - PASSED_BY_BLOCKS,
     )  # fmt: skip
     return int(session.execute(query).scalar_one())

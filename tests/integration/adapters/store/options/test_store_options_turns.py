@@ -6,7 +6,7 @@ from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options import building, views
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.bitcoin.fees import FeeRule
-from btcfi.contracts.schedule import IN_FLIGHT_BLOCKS, SETTLEMENT_VSIZE, SHARE
+from btcfi.contracts.schedule import IN_FLIGHT_BLOCKS, PASSED_BY_BLOCKS, SETTLEMENT_VSIZE, SHARE
 from btcfi.units import Height
 
 NOW = 1_700_000_040
@@ -33,11 +33,12 @@ def proven(store, *rows):
         } for number, (name, _, _, error) in enumerate(rows)])  # fmt: skip
 
 
-def sent(store, many):
+def sent(store, many, *, since=None):
     with store.transaction() as session:
         session.execute(insert(TransactionRow), [{
             "txid": f"{n:064x}", "purpose": "settlement", "subject": f"other-{n}", "state": "broadcast",
             "raw_hex": "00", "spends": f"{n:064x}:0", "fee_sats": 0, "created_at_unix": NOW, "updated_at_unix": NOW,
+            "built_height": since,
         } for n in range(many)])  # fmt: skip
 
 
@@ -63,6 +64,14 @@ def test_while_the_pool_holds_what_the_next_blocks_take_nothing_more_is_built_bu
     proven(store, ("far", FAR, 5, None), ("near", near, 5, None), ("past", TIP - 1, 5, None))
     sent(store, WINDOW + 1)
     assert chosen(store) == ["past", "near"]
+
+
+def test_what_pays_too_little_for_any_block_keeps_nothing_back_for_long(store):
+    proven(store, ("far", FAR, 5, None))
+    sent(store, 2 * WINDOW, since=TIP - PASSED_BY_BLOCKS + 1)
+    assert chosen(store) == []
+    with store.reading() as session:
+        assert building.to_settle(session, tip=Height(TIP + 1), rule=RULE) == ["st-far"]
 
 
 def test_what_is_in_flight_leaves_room_for_the_rest_of_the_next_blocks(store):
