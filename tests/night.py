@@ -226,6 +226,10 @@ PARTS: tuple[Part, ...] = (
         command=("{python}", "-m", "tests.benchmarks.friday"), figures=friday_figures,
     ),
     Part(
+        name="scale", about="the simulations of a million options that docs/explanation/scale.md prints", minutes=1,
+        command=(*PYTEST, "-m", "slow", "tests/unit/docs/test_docs_scale.py"), figures=pytest_figures,
+    ),
+    Part(
         name="market", about="3 makers and 20 takers apart, over HTTP, until 500 options are funded", minutes=15,
         command=("{python}", "-m", "tests.benchmarks.market"), figures=market_figures,
     ),

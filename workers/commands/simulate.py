@@ -27,6 +27,8 @@ from btcfi.contracts.simulated_market import Others, Run, simulate
 from btcfi.documents import parse_json
 from btcfi.errors import InvalidInputError
 from btcfi.units import Height, Sats
+from settings.preset import load_preset
+from tasks.context import fee_rule
 from workers.queue_model import MOST_OPTIONS, Stage, blocks, compare, drain, stages_of
 
 app = typer.Typer(
@@ -78,7 +80,7 @@ def friday(
 
     Contracts between two parties that are online close in batches of at most 128; all others by CET and child.
     """
-    rule = FeeRule()
+    rule = _rule()
     due, counts = _due_of(options, parties=parties, online=online, refund_blocks=refund_blocks)
     rows = []
     for factor in times or [1.0, 10.0]:
@@ -118,7 +120,7 @@ def fees(
     ):  # fmt: skip
         with _progress(f"simulated, {name}") as said:
             run = simulate(
-                due, others, FeeRule(), Random(seed), tip=TIP, share=share, all_at_once=at_once, said=said
+                due, others, _rule(), Random(seed), tip=TIP, share=share, all_at_once=at_once, said=said
             )  # fmt: skip
         rows.append({"share": name, **_said_of(run, counts)})
     answer = {
@@ -185,6 +187,11 @@ def queue(
             f"against a measured run: predicted {held['predicted_s']:.1f} s, measured {held['measured_s']:.1f} s, "
             f"error {held['error']:+.0%}"
         )
+
+
+def _rule() -> FeeRule:
+    """Return what the tasks pay by, of the standard preset."""
+    return fee_rule(load_preset("standard"))
 
 
 # ---- what is due
