@@ -463,6 +463,17 @@ class Node:
             found = self._call("getmempoolentry", display_txid(txid))
         return _pool_entry(found)
 
+    def pool_entries_of(self, txids: Sequence[Txid]) -> list[PoolEntry | None]:
+        """Return what each of some transactions pays, None where it does not wait, in one round trip."""
+        found: list[PoolEntry | None] = []
+        for method, answer in self._batch([("getmempoolentry", (display_txid(txid),)) for txid in txids]):
+            try:
+                with self._translated("waiting transaction", method):
+                    found.append(_pool_entry(self._result(method, answer)))
+            except NotFoundError:
+                found.append(None)
+        return found
+
     def pool_entries(self) -> list[PoolEntry]:
         """Return everything that waits: some 600 bytes of an answer each, so ask ``pool_size`` first."""
         return [_pool_entry(found) for found in self.call("getrawmempool", True).values()]

@@ -11,22 +11,18 @@ from btcfi.bitcoin.fees import SatsPerKvb
 from btcfi.bitcoin.next_blocks import InPool, NextBlock, family_rate, next_blocks, rate_within
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.settling import Waiting
-from btcfi.errors import NotFoundError
 from btcfi.units import Height
 
 
 def waiting_on(node: Node, outpoints: Sequence[OutPoint]) -> dict[OutPoint, Waiting]:
     """Return, by outpoint, what waits to spend it; outpoints that nothing spends are not in it."""
-    found: dict[OutPoint, Waiting] = {}
-    for outpoint, txid in zip(outpoints, node.pool_spenders(outpoints), strict=True):
-        if txid is None:
-            continue
-        try:
-            entry = node.pool_entry(txid)
-        except NotFoundError:
-            continue  # mined or replaced between the two questions: the next look sees it
-        found[outpoint] = Waiting(txid=txid, fee=entry.fee, vsize=entry.vsize, total_fee=entry.descendants_fee)
-    return found
+    spent = {one: txid for one, txid in zip(outpoints, node.pool_spenders(outpoints), strict=True) if txid is not None}
+    entries = node.pool_entries_of(list(spent.values()))
+    return {
+        outpoint: Waiting(txid=txid, fee=entry.fee, vsize=entry.vsize, total_fee=entry.descendants_fee)
+        for (outpoint, txid), entry in zip(spent.items(), entries, strict=True)
+        if entry is not None  # mined or replaced between the two questions: the next look sees it
+    }
 
 
 def asking_rate(node: Node, target_blocks: int) -> SatsPerKvb:

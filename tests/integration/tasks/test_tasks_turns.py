@@ -6,13 +6,14 @@ import pytest
 from sqlalchemy import delete, insert
 from sqlmodel import select
 
-from btcfi.adapters.chain.pool import asking_rate, look
+from btcfi.adapters.chain.pool import asking_rate, look, waiting_on
 from btcfi.adapters.store.chain.tables import TransactionRow
 from btcfi.adapters.store.options.tables import OptionRow, SettlementRow
 from btcfi.bitcoin.fees import FeeRule
 from btcfi.bitcoin.transaction import parse_transaction
 from btcfi.contracts.schedule import IN_FLIGHT_BLOCKS, SETTLEMENT_VSIZE, SHARE
 from btcfi.surfaces.fee_view import fee_view
+from btcfi.units import parse_txid
 from tasks import chain, context
 
 pytestmark = pytest.mark.integration
@@ -76,3 +77,20 @@ def test_the_next_block_of_a_real_pool_holds_the_settlement_and_its_child_at_wha
     assert (market.size.transactions, market.size.vsize) == (2, sum(sizes)) == (2, block.vsize)
     node = context.node(os.getpid())
     assert asking_rate(node, 2) == node.relay_fee()  # no estimate, and room in the next block
+
+
+def test_what_waits_on_many_outputs_is_asked_in_one_round_trip_and_what_has_left_is_not_there(embedded):
+    stage = embedded
+    stage.sell("one")
+    stage.fund("one")
+    stage.price(6_000_000)
+    stage.settle()
+    node = stage.node
+    waiting = node.pool()
+    gone = parse_txid("ab" * 32)
+    entries = node.pool_entries_of([waiting[0], gone, waiting[1]])
+    assert entries == [node.pool_entry(waiting[0]), None, node.pool_entry(waiting[1])]
+    assert node.pool_entries_of([]) == []
+    spent = [txin.outpoint for txid in waiting for txin in node.transaction(txid).transaction.inputs]
+    unspent = node.transaction(waiting[1]).transaction.outpoint(0)
+    assert set(waiting_on(node, [*spent, unspent])) == set(spent)
