@@ -56,12 +56,12 @@ BUILD_AT_ONCE = 64
 @shared_task(name="chain.settle")
 @where_nobody_else_signs
 def settle() -> None:
-    """Complete the settlement of everything proven and attested, then send."""
+    """Complete what is proven, attested and has its turn (``contracts.schedule``: deadline first), then send."""
     here, bitcoind = context(), node(os.getpid())
     estimate, tip = asking_rate(bitcoind, SETTLE_TARGET_BLOCKS), bitcoind.block_count()
     with here.store.reading() as session:
         held = batches.held_back(gathering=here.deployment.batches, now=here.now())
-        waiting = building.to_settle(session, held_back=held)
+        waiting = building.to_settle(session, tip=tip, rule=fee_rule(here.preset), held_back=held)
     _build_and_send(here, bitcoind, waiting, estimate, tip)
     send_stored(here, bitcoind)
 

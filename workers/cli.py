@@ -63,6 +63,8 @@ COMMANDS: Final = _rows(
         "Check every part of the deployment and say what to do; exit 1 if something does not work."),
     Row("watch", Who.OPERATOR, "workers.commands.watch:watch",
         "Show the pipeline, live, until Ctrl-C; into a pipe, or with --once, a single look."),
+    Row("fees", Who.OPERATOR, "workers.commands.fees:fees",
+        "Show what the next blocks would hold, and which settlements wait for one, deadline first."),
     Row("parked", Who.OPERATOR, "workers.commands.parked:app", "Settlements that wait for an operator."),
     Row("users", Who.OPERATOR, "workers.commands.users:app", "Who may sign in to the operator console."),
     Row("keys", Who.OPERATOR, "workers.commands.keys:app", "Make, list and revoke API keys."),
@@ -111,6 +113,8 @@ COMMANDS: Final = _rows(
     Row("guest", Who.DEVELOPER, "btcfi.surfaces.vm_cli:guest_app", "Write, build, run and check guest programs."),
     Row("clauses", Who.DEVELOPER, "btcfi.surfaces.clauses_cli:app",
         "Trees of clauses beside flat contracts: what the same curve takes."),
+    Row("simulate", Who.DEVELOPER, "workers.commands.simulate:app",
+        "A Friday's settlements in a simulated fee market and a queue model."),
     Row("chaos", Who.DEVELOPER, "workers.commands.chaos:chaos",
         "Break things on purpose, on a cluster and a regtest chain of its own, and check that nothing is lost or "
         "doubled."),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, func, select, true
 from sqlmodel import Session, col
 
 from btcfi.adapters.store.chain.sending import rows_of
-from btcfi.adapters.store.chain.tables import TransactionRow, WalletOutpointRow
+from btcfi.adapters.store.chain.tables import UNMINED, TransactionRow, WalletOutpointRow
 from btcfi.adapters.store.chain.transactions import Signed, add_transactions
 from btcfi.adapters.store.chain.wallet import CHILD_COIN, NoCoinError, pick_coins, reserve_coin
 from btcfi.adapters.store.options import contracts
@@ -28,10 +29,17 @@ from btcfi.bitcoin.wallet import Coin
 from btcfi.contracts.option import OptionContract
 from btcfi.contracts.paid import Paid
 from btcfi.contracts.payouts import price_input
+from btcfi.contracts.schedule import PASSED_BY_BLOCKS, SETTLEMENT_VSIZE, Due, Schedule, Space, Turn, schedule
 from btcfi.contracts.settle import CompletedCet, child_paying, complete_cet
 from btcfi.contracts.settling import COIN_INPUT, Alone, Fresh, Terms, View, next_step
 from btcfi.errors import BtcfiError, NotFoundError, RetryableError
 from btcfi.units import Hash32, Height, Sats, UnixSeconds, display_txid
+
+BUNDLE: Final = 32
+"""Settlements of one deadline that have their turn together: a schedule of thousands is made in a millisecond."""
+
+RETRIED_PART: Final = 4
+"""One place in so many is kept for settlements that could not be built when they were last tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,15 +269,78 @@ def _store_built(session: Session, ready: Sequence[Ready], *, now: UnixSeconds) 
 
 
 def to_settle(
-    session: Session, *, limit: int = 256, held_back: ColumnElement[bool] | None = None
+    session: Session, *, tip: Height, rule: FeeRule, limit: int = 256, held_back: ColumnElement[bool] | None = None
 ) -> list[str]:  # fmt: skip
-    """Return the proven settlements that an attestation completes, longest untouched first.
+    """Return the proven settlements that are to be built now: those that a block will take, earliest deadline first.
 
-    held_back: the condition that one waits for a batch (``batches.held_back``); None: none does.
+    What could not be built when it was last tried comes behind those that were not tried, longest untouched first, and
+    keeps a quarter of the places: neither can keep the other back. held_back: the condition that one waits for a batch
+    (``batches.held_back``); None: none does.
     """
-    query = select(col(SettlementRow.id)).where(
-        col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
-    )
-    if held_back is not None:
-        query = query.where(~held_back)
-    return list(session.execute(query.order_by(col(SettlementRow.updated_at_unix)).limit(limit)).scalars())
+    free = true() if held_back is None else ~held_back
+    turns = planned_settlements(session, tip=tip, rule=rule, free=free).turns
+    room = min(limit, settlements_in(turn for turn in turns if turn.now))
+    untried = col(SettlementRow.last_error).is_(None)
+    fresh = _proven(session, tip, free & untried, order_by=_TURN, limit=room)
+    failed = _proven(session, tip, free & ~untried, order_by=(col(SettlementRow.updated_at_unix),), limit=room)
+    first = fresh[: max(room - len(failed), room - room // RETRIED_PART)]
+    return first + failed[: room - len(first)]
+
+
+_TURN: Final = (col(OptionRow.refund_height), col(OptionRow.collateral_sats).desc(), col(SettlementRow.id))
+"""As ``schedule.order``: earliest deadline, then largest value."""
+
+
+def _proven(
+    session: Session, tip: Height, condition: ColumnElement[bool], *, order_by: Sequence[Any], limit: int
+) -> list[str]:  # fmt: skip
+    query = _of_proven(tip, col(SettlementRow.id)).where(condition).order_by(*order_by).limit(limit)
+    return list(session.execute(query).scalars())
+
+
+def planned_settlements(
+    session: Session, *, tip: Height, rule: FeeRule, free: ColumnElement[bool] | None = None
+) -> Schedule:  # fmt: skip
+    """Return the turns of the settlements that an attestation may complete and the next block may hold.
+
+    free: the condition that one waits for nothing else; None: none does.
+    They are bundles of one deadline, of at most ``BUNDLE`` settlements: as many of each as have their turn are built.
+    """
+    space = Space(tip=tip, in_flight=in_flight(session, tip=tip) * SETTLEMENT_VSIZE)
+    counted = _of_proven(tip, col(OptionRow.refund_height), func.count(), func.sum(OptionRow.collateral_sats))
+    if free is not None:
+        counted = counted.where(free)
+    due = []
+    for deadline, count, value in session.execute(counted.group_by(col(OptionRow.refund_height))):
+        for start in range(0, count, BUNDLE):
+            many = min(BUNDLE, count - start)
+            due.append(Due(
+                name=f"{deadline or 0}-{start:08}", vsize=many * SETTLEMENT_VSIZE, deadline=Height(deadline or 0),
+                value=Sats(int(value) * many // count),
+            ))  # fmt: skip
+    return schedule(due, space, rule)
+
+
+def _of_proven(tip: Height, *columns: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own
+    """Ask about settlements whose CET a block after ``tip`` may hold: one before its height only takes others' room."""
+    proven = col(SettlementRow.state) == SettlementState.PROVEN, col(SettlementRow.reason) == "expiry"
+    final = func.coalesce(OptionRow.expiry_height, 0) <= tip
+    joined = select(*columns).select_from(SettlementRow)
+    return joined.join(OptionRow, col(OptionRow.id) == col(SettlementRow.option_id)).where(*proven, final)
+
+
+def settlements_in(turns: Iterable[Turn]) -> int:
+    """Return how many settlements the bundles of a plan are."""
+    return sum(turn.due.vsize for turn in turns) // SETTLEMENT_VSIZE
+
+
+def in_flight(session: Session, *, tip: Height) -> int:
+    """Return how many settlements are built or sent and wait for one of the next blocks.
+
+    What ``PASSED_BY_BLOCKS`` blocks have passed by is not among them: it would keep all others back.
+    """
+    query = select(func.count()).select_from(TransactionRow).where(
+        col(TransactionRow.purpose) == SETTLEMENT, col(TransactionRow.state).in_(UNMINED),
+        func.coalesce(TransactionRow.built_height, tip) > tip - PASSED_BY_BLOCKS,
+    )  # fmt: skip
+    return int(session.execute(query).scalar_one())
