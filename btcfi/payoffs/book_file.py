@@ -1,6 +1,6 @@
 """A net book as a file of data: TOML with an expiry, a floor, perhaps a barrier, and a table a leg.
 
-    expiry = "2030-01-04T08:00:00Z"   # or "+1440": minutes from now
+    expiry = "2030-01-04T08:00:00Z"   # a whole minute: the one that the oracles announce
     floor = "50000"
     barrier = "130000"                # only where a leg ends by it
     [[leg]]
@@ -21,11 +21,11 @@ from typing import Final
 
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
-from btcfi.options.order import parse_dollars, parse_expiry, parse_quantity
+from btcfi.options.order import parse_dollars, parse_quantity, parse_time
 from btcfi.payoffs.book import Book, book_of
 from btcfi.payoffs.curve import MAX_LEGS, Leg, LegKind
 from btcfi.records import Rule, listed, one_of, optional, record
-from btcfi.units import CentsPerBtc, Slot, UnixSeconds
+from btcfi.units import CentsPerBtc, Slot
 
 MAX_FILE: Final = 64 << 10
 
@@ -72,14 +72,14 @@ _FILE: Final = record(
 )  # fmt: skip
 
 
-def read_book(text: str, *, what: str, now: UnixSeconds) -> Book:
+def read_book(text: str, *, what: str) -> Book:
     """Return the book of a file. what: the file's name, for a refusal. Raises InvalidInputError naming the field."""
     try:
         stored = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise InvalidInputError(what, printable(str(e), 200), "TOML") from e
     file = _FILE.read(stored, what)
-    expiry: Slot = parse_expiry(file.expiry).slot(now)
+    expiry = Slot(parse_time(file.expiry, f"{what}.expiry"))
     legs = [
         (row.knock_out, Leg(kind=row.kind, strike=row.strike, quantity=row.quantity, cash=row.cash)) for row in file.leg
     ]

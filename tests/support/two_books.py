@@ -82,12 +82,18 @@ class TwoBooks:
         """A desk on a party's folder, as after a restart."""
         guest = BookGuest(load_program("option_settlement"))
         desk = PartyDesk(
-            self.store(role), self.keys[role], self.node, guest, fees=FeeRule(), clock=lambda: self.clock(),
-            show=lambda one: self.show(one),
+            self.store(role), self.keys[role], self.node, guest, fees=FeeRule(), clock=self._now,
+            show=self._shown,
         )  # fmt: skip
         if not desk.owner.known:
             self.allow(desk, self.rules[role])
         return desk
+
+    def _now(self):
+        return self.clock()
+
+    def _shown(self, summary):
+        self.show(summary)
 
     def allow(self, desk, books, **changes):
         give_mandate(
