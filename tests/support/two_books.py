@@ -6,7 +6,8 @@ The guest is its Python twin, which the guest's own tests hold equal to it: no c
 import time
 from dataclasses import replace
 
-from btcfi.adapters.keystore import LEAST_N, create_keystore
+from btcfi.adapters.keystore import Keystore
+from btcfi.adapters.party.book_files import BookFiles
 from btcfi.adapters.party.desk import PartyDesk
 from btcfi.adapters.party.guest import Guest
 from btcfi.adapters.party.store import PartyStore
@@ -15,14 +16,16 @@ from btcfi.bitcoin.fees import FeeRule, SatsPerKvb
 from btcfi.bitcoin.transaction import OutPoint
 from btcfi.contracts.mandate import BookRule, Bounds
 from btcfi.contracts.messages import CET_FEE, Role
+from btcfi.hashes import sha256
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import attest
 from btcfi.payoffs.book import contract_of
 from btcfi.payoffs.book_guest import settle_in_python
 from btcfi.payoffs.book_messages import BookTerms
-from btcfi.units import MAX_U32, BasisPoints, CentsPerBtc, Hash32, Height, Sats, UnixSeconds
+from btcfi.units import MAX_U32, BasisPoints, CentsPerBtc, Hash32, Height, Sats, Slot, UnixSeconds
 from btcfi.vm.program import load_program
 from tests.support.contracts import ORACLES, MemoryLedger
+from tests.support.little_chain import BLOCK_SECONDS
 from tests.support.mandates import give_mandate, mandate
 from tests.support.net_books import PROGRAM, condors, event_of
 
@@ -59,14 +62,19 @@ class TwoBooks:
 
     def __init__(self, wallet, folder, *, book=None, oracles=1, threshold=1, proposer=Role.SELLER):
         self.wallet, self.node, self.folder = wallet, wallet.node, folder
-        self.book, self.proposer, self.threshold = book or condors(quantity=10), proposer, threshold
-        self.event = event_of(self.book)
+        self.proposer, self.threshold = proposer, threshold
+        now, book = self.node.chain_info().median_time, book or condors(quantity=10)
+        self.life, self.wait = 3, 6
+        """Blocks to the expiry height, and from there to the refund's."""
+        if now < book.expiry:  # a chain whose clock is its own: its blocks come every ten minutes
+            book = replace(book, expiry=Slot(now // 60 * 60 + 20 * BLOCK_SECONDS))
+            self.life, self.wait = 20, 10
+        self.book = book
+        self.event = event_of(self.book, since=Slot(self.book.expiry - 86_400))
         self.contract = contract_of(self.book, self.event)
         self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[:oracles])
         self.clock, self.show = time.time, lambda _: None
-        self.keys = {
-            role: create_keystore(self.store(role).keystore_path, "a long passphrase", cost=LEAST_N) for role in NAMES
-        }
+        self.keys = {role: Keystore(sha256(f"{folder}, {name}".encode())) for role, name in NAMES.items()}
         self.rules = {role: book_rule() for role in NAMES}
         self.desks = {role: self.open(role) for role in NAMES}
         parts = {Role.BUYER: self.contract.holder, Role.SELLER: self.contract.writer}
@@ -104,6 +112,10 @@ class TwoBooks:
         """Both parties begin anew, from what lies on their disks."""
         self.desks = {role: self.open(role) for role in NAMES}
 
+    def store_of(self, role, name):
+        """A book as it lies on a side's disk, read anew."""
+        return BookFiles(self.store(role)).load(name)
+
     def books(self, role):
         return self.desks[role].books
 
@@ -116,12 +128,12 @@ class TwoBooks:
     def theirs(self):
         return self.books(self.proposer.other)
 
-    def terms(self, *, expiry_in=3, refund_in=9, **changes):
-        here = self.node.block_count()
+    def terms(self, **changes):
+        expiry = self.node.block_count() + self.life
         said = BookTerms(
             book=self.book, announcements=self.announcements, threshold=self.threshold, premium=10_000,
-            legs_premium=Sats(1_000_000), tolerance=BasisPoints(10_000), expiry_height=Height(here + expiry_in),
-            refund_height=Height(here + refund_in), rate=SatsPerKvb(2_000), cet_fee=CET_FEE,
+            legs_premium=Sats(1_000_000), tolerance=BasisPoints(10_000), expiry_height=Height(expiry),
+            refund_height=Height(expiry + self.wait), rate=SatsPerKvb(2_000), cet_fee=CET_FEE,
             valid_until=UnixSeconds(int(self.clock()) + 3_600),
         )  # fmt: skip
         return replace(said, **changes)
