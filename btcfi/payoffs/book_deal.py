@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Final
 
 from btcfi.contracts import netting
+from btcfi.contracts.buckets import most_off
 from btcfi.contracts.mandate import Authority, BookFacts
 from btcfi.contracts.messages import Party, Role
 from btcfi.contracts.netting import NettedAgreement, NettedTerms
@@ -71,6 +72,14 @@ class BookDeal:
         spent = self.puts_in(role) + self.pays(role) + self.fee(role)
         return Sats(max(0, spent - self.returns[role][0]))
 
+    def rounded_off(self, role: Role) -> Sats:
+        """Return the most that a settlement may pay a side less than the guest's own payout would; dust apart."""
+        below, above = most_off(
+            self.terms.rule, self.netted.plan.buckets, premium=self.terms.legs_premium,
+            collateral=self.contract.collateral, own=self.contract.holder,
+        )  # fmt: skip
+        return below if role is Role.BUYER else above
+
     def facts(self, role: Role, *, value: int | None) -> BookFacts:
         """Return what a side's mandate judges. value: of the book to its holder in satoshis, by that side's pricing."""
         terms, ours = self.terms, role is self.proposal.role
@@ -94,13 +103,19 @@ class BookDeal:
 def book_contract(terms: BookTerms) -> BookContract:
     """Return the contract that a book's terms name: what each side puts in, and what every price pays.
 
-    Raises InvalidInputError for an event that is not the book's, or whose highest price no strike may reach.
+    Raises InvalidInputError for an event that is not the book's, or whose highest price no strike may reach, and for a
+    tolerance of more than the collateral.
     """
     if not terms.announcements:
         raise InvalidInputError("oracles", "none", "at least one announcement")
     event = terms.announcements[0].event
     _check_highest(terms, event)
-    return contract_of(terms.book, event)
+    contract = contract_of(terms.book, event)
+    # nobody pays it, so nothing but this holds it down: ranges as wide as it likes would pay half of everything
+    if not 1 <= terms.legs_premium <= contract.collateral:
+        expected = f"1 to {contract.collateral:,}, the collateral"
+        raise InvalidInputError("legs_premium_sats", f"{terms.legs_premium:,}", expected)
+    return contract
 
 
 def _check_highest(terms: BookTerms, event: OracleEvent) -> None:

@@ -55,6 +55,7 @@ from btcfi.payoffs.book_messages import (
     encode_proposal,
     encode_signatures,
 )
+from btcfi.payoffs.netted import ANY_EVENT, netted
 from btcfi.payoffs.report import report
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.party.oracles import read_announcement
@@ -404,7 +405,8 @@ def _legs(book: Book, market: BookMarket | None) -> Sats:
 
     if market is None:
         raise InvalidInputError("--spot", "is missing", "it, or --legs-premium-sats")
-    return legs_premium(book, market)
+    both = netted(book.untouched, ANY_EVENT).collateral
+    return min(legs_premium(book, market), both)
 
 
 # ---- saying

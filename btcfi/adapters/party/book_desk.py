@@ -42,7 +42,7 @@ from btcfi.contracts.settling import BUMP_AFTER_BLOCKS, COIN_INPUT, Again, Alone
 from btcfi.contracts.setup import SetupPolicy
 from btcfi.contracts.summary import CloseSummary, close_summary_of
 from btcfi.contracts.watch import REMEMBERED_BLOCKS, Action, ChainMovedError, ContractStatus
-from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, UnreachableError
+from btcfi.errors import BtcfiError, ConflictError, InvalidInputError, NotFoundError, UnreachableError
 from btcfi.oracle.announcement import Announcement
 from btcfi.oracle.attestation import Attestation, WrongAttestationError, check_attestation
 from btcfi.payoffs.book_deal import BookDeal, BookOwner, BookSummary, book_contract, check_ranges, deal, draft_facts
@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 
 FUND_WITHIN_SECONDS: Final = 6 * 3_600
 """How long a side that has signed its coins leaves it to the other one whether there is a book, as of any contract."""
+
+UNSENT_SECONDS: Final = 60
+"""After a proposal's time what we have signed and our node does not know goes home: until then the other side holds an
+option that it has not paid for. An honest one broadcasts within the time, and is at once seen in the pool."""
 
 REMEMBERED: Final = 16
 """Deals kept in memory, a few megabytes each."""
@@ -581,7 +585,18 @@ class BookDesk:
         if kept.funded or kept.cancelled is not None:
             return False
         overdue = kept.fund_by is not None and self._node.chain_info().median_time >= kept.fund_by
-        return attested or overdue
+        return attested or overdue or self._kept_back(kept)
+
+    def _kept_back(self, kept: KeptBook) -> bool:
+        """Return whether the other side has let the time of our proposal pass with our signatures in its hands."""
+        ours = kept.role is kept.proposal.role
+        if not ours or self._clock() < kept.proposal.terms.valid_until + UNSENT_SECONDS:
+            return False
+        try:
+            self._node.pool_entry(self._of(kept).netted.funding.transaction.txid)
+        except NotFoundError:
+            return True
+        return False
 
     def _take_home(self, kept: KeptBook) -> str:
         self.files.keep_in_mind(kept)

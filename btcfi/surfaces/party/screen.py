@@ -128,6 +128,7 @@ def book_screen(summary: BookSummary) -> str:
         "your fee": f"{_amount(made.fee(role))} for the funding",
         "a settlement pays": f"{_amount(terms.cet_fee)} in fees by itself, out of the writer's part first",
         "you get back": f"{_amount(least)} at least, {_amount(most)} at most",
+        "rounding": f"pays you at most {_amount(made.rounded_off(role))} less than the guest computes",
         "worst case": f"you lose {_amount(made.worst_loss(role))}",
         "the other side": theirs.hex(),
         "proposed by": "you" if role is made.proposal.role else made.proposal.identity.hex(),

@@ -119,6 +119,26 @@ def test_what_one_side_signed_and_the_other_keeps_back_goes_home_once_the_price_
     assert two.ours.exposure(besides="") == 0
 
 
+def test_what_the_other_side_keeps_back_beyond_the_proposal_s_time_goes_home_and_what_it_sent_does_not(two):
+    made = two.propose()
+    signed = two.ours.sign(two.theirs.accept(made, two.announcements))
+    name, desk, now = made.id.hex(), two.desks[two.proposer], two.clock
+    two.clock = lambda: made.terms.valid_until + 59
+    assert {one.name: one.note for one in desk.watch()}[name] == ""
+    two.clock = now
+    funding = two.theirs.complete(signed)
+    two.clock = lambda: made.terms.valid_until + 60
+    assert {one.name: one.note for one in desk.watch()}[name] == ""
+    assert two.spender(funding.inputs[0].outpoint).txid == funding.txid
+
+    other = TwoBooks(two.wallet, two.folder / "other")
+    made = other.propose()
+    other.ours.sign(other.theirs.accept(made, other.announcements))
+    other.clock = lambda: made.terms.valid_until + 60
+    assert "go home" in other.watch()[other.proposer][made.id.hex()].note
+    assert other.spender(made.party.coins[0].outpoint).txid == other.ours.files.load(made.id.hex()).cancelled.txid
+
+
 def test_a_copy_of_the_folder_settles_as_the_folder_does(two, tmp_path):
     name, _ = two.active()
     two.pass_until(two.made(name).terms.expiry_height)
@@ -232,6 +252,13 @@ def test_a_proposal_after_its_time_or_once_its_price_is_known_is_not_answered(tw
         two.store(two.proposer.other).keep_attestation(one)
     two.restart()
     refused(two, made, PriceKnownError)
+
+
+def test_a_tolerance_of_more_than_the_collateral_that_would_pay_half_of_everything_is_refused(two):
+    made = two.propose()
+    for legs_premium in (two.contract.collateral + 1, 0):
+        wide = forged(two, made, terms=replace(made.terms, legs_premium=Sats(legs_premium)))
+        assert refused(two, wide, InvalidInputError).field == "legs_premium_sats"
 
 
 def test_our_own_proposal_is_not_answered_by_ourselves(two):
