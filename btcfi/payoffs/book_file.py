@@ -31,6 +31,8 @@ MAX_FILE: Final = 64 << 10
 
 
 def _dollars(value: object) -> CentsPerBtc:
+    if not isinstance(value, str):  # a TOML float is not what was written
+        raise TypeError(value)
     return parse_dollars(value, "price")
 
 
