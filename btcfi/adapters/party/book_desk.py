@@ -471,6 +471,8 @@ class BookDesk:
         """
         reports = []
         for kept in list(self.files):
+            if _buried(kept):
+                continue
             try:
                 if (report := self._watch_whole(kept)) is not None:
                     reports.append(report)
@@ -683,6 +685,14 @@ class BookDesk:
         kept.refund_children = (*kept.refund_children, made)
         self.files.save(kept)
         return signed
+
+
+def _buried(kept: KeptBook) -> bool:
+    """Return whether a book has ended deeper than any reorganisation that is followed: nobody looks at it again."""
+    state = kept.watch
+    if state is None or not kept.ended:
+        return False
+    return state.tip - max(spend.height for spend in state.spends) > REMEMBERED_BLOCKS
 
 
 def _in_order(role: Role, ours: bytes, theirs: bytes) -> tuple[bytes, bytes]:

@@ -460,6 +460,17 @@ def test_a_file_that_somebody_has_broken_stops_no_other_book(two):
     assert two.watch()[Role.BUYER][name].status is ContractStatus.FUNDING
 
 
+def test_a_book_that_ended_long_ago_is_looked_at_no_more(two):
+    name, _ = two.active()
+    request = two.ours.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)
+    two.ours.finish_close(two.theirs.answer_close(request, payout=Sats(2_000_000)))
+    two.wallet.mine(145)
+    assert two.watch()[Role.BUYER][name].status is ContractStatus.SETTLED
+    two.wallet.mine()
+    two.watch()
+    assert [name in reports for reports in two.watch().values()] == [False, False]
+
+
 def test_a_forged_attestation_settles_nothing_and_stops_no_refund(two):
     name, _ = two.active()
     (said,) = two.attest(40_000_000)
