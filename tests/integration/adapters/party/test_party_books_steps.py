@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from btcfi.adapters.party import book_files
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.book_desk import AnotherAnswerError, PriceKnownError
 from btcfi.adapters.party.closing import StaleRequestError
@@ -91,6 +92,65 @@ def test_a_process_that_dies_between_storing_and_sending_its_funding_sends_it_wh
     assert two.watch()[two.proposer.other][name].action is Action.BROADCAST_FUNDING
     two.wallet.mine()
     assert {one[name].status for one in two.watch().values()} == {ContractStatus.FUNDING}
+
+
+WRITES = 5
+"""Of books' files up to the funding: propose, accept, sign, complete, and the first one that sees it in a block."""
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(WRITES))
+def test_a_party_killed_around_any_write_goes_on_to_one_funded_book_and_the_same_close(two, monkeypatch, at, written):
+    real, left = book_files.write_private, [at]
+
+    def killed(path, data):
+        dies, left[0] = left[0] == 0, left[0] - 1
+        if written or not dies:
+            real(path, data)
+        if dies:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(book_files, "write_private", killed)
+
+    def again(step):
+        try:
+            return step()
+        except KeyboardInterrupt:
+            two.restart()
+            return step()
+
+    two.wallet.coins_for(two.ours._wallet.script, [400_000])  # a proposal that was lost holds its own until its time
+    proposal = again(two.propose)
+    answer = again(lambda: two.theirs.accept(proposal, two.announcements))
+    signed = again(lambda: two.ours.sign(answer))
+    funding = again(lambda: two.theirs.complete(signed))
+    two.wallet.mine()
+    assert {one[proposal.id.hex()].status for one in again(two.watch).values()} == {ContractStatus.FUNDING}
+    assert left[0] < 0
+    collateral = two.made(proposal.id.hex()).netted.plan.funding
+    assert collateral.txid == funding.txid
+    request = two.ours.request_close(proposal.id.hex(), payout=Sats(2_000_000), rate=proposal.terms.rate)
+    closed = two.ours.finish_close(two.theirs.answer_close(request, payout=Sats(2_000_000)))
+    assert closed.inputs[0].outpoint == collateral
+
+
+def test_a_close_whose_author_dies_before_it_sends_is_sent_by_its_watch(two, monkeypatch):
+    name, collateral = two.active()
+    request = two.ours.request_close(name, payout=Sats(2_000_000), rate=two.terms().rate)
+    answer = two.theirs.answer_close(request, payout=Sats(2_000_000))
+
+    def die(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(two.ours._node, "send", die)
+        with pytest.raises(KeyboardInterrupt):
+            two.ours.finish_close(answer)
+    two.restart()
+    with pytest.raises(StepOutOfOrderError):  # it is finished, and its nonce is gone
+        two.ours.finish_close(answer)
+    two.watch()
+    assert two.spender(collateral).txid in two.ours.files.load(name).closes
 
 
 def test_a_proposal_that_nobody_answers_holds_no_coin_after_its_time(two):
