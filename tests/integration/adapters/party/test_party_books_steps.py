@@ -3,6 +3,7 @@
 The chain is in this process: what a real node takes, ``test_party_books`` shows.
 """
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -12,11 +13,12 @@ from btcfi.adapters.party import book_files
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.book_desk import AnotherAnswerError, PriceKnownError
 from btcfi.adapters.party.closing import StaleRequestError
+from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.market_deals import LapsedError
 from btcfi.bitcoin.adaptor import WrongAdaptorError
 from btcfi.bitcoin.wallet import InsufficientFundsError
 from btcfi.contracts.mandate import Bounds, OutsideMandateError, WrongMandateError
-from btcfi.contracts.messages import Role
+from btcfi.contracts.messages import Role, encode_attestation
 from btcfi.contracts.netting import NettedSignatures
 from btcfi.contracts.option import WrongSignatureError
 from btcfi.contracts.setup import CoinNotTheirsError, WrongMessageError
@@ -25,7 +27,7 @@ from btcfi.errors import InvalidInputError
 from btcfi.oracle.announcement import WrongAnnouncementError, announce
 from btcfi.payoffs.book import book_of
 from btcfi.payoffs.book_guest import BookDisagreesError, settle_in_python
-from btcfi.payoffs.book_messages import propose
+from btcfi.payoffs.book_messages import encode_proposal, propose
 from btcfi.units import CentsPerBtc, Sats
 from tests.support.little_chain import wallet_here
 from tests.support.net_books import CONDORS, EXPIRY, FLOOR, legs_of
@@ -518,6 +520,23 @@ def test_a_file_that_somebody_has_broken_stops_no_other_book(two):
     (folder / f"{'0' * 64}.json").write_text("{")
     two.restart()
     assert two.watch()[Role.BUYER][name].status is ContractStatus.FUNDING
+
+
+def test_a_party_that_runs_by_itself_settles_its_book_and_answers_no_proposal_of_one(two):
+    name, collateral = two.active()
+    mail = PartyMail(
+        two.desks[Role.BUYER], inbox=two.folder / "inbox", outbox=two.folder / "outbox", orders=None, bids=None
+    )  # fmt: skip
+    for at, said in enumerate(two.attest(9_650_000)):
+        (two.folder / "inbox").mkdir(exist_ok=True)
+        (two.folder / "inbox" / f"{at}.attestation.json").write_text(json.dumps(encode_attestation(said)))
+    (two.folder / "inbox" / "p.json").write_text(json.dumps(encode_proposal(two.store_of(Role.BUYER, name).proposal)))
+    two.pass_until(two.made(name).terms.expiry_height)
+    mail.round(two.node.block_count())
+    ((row),) = json.loads((two.folder / "outbox" / "status.json").read_text())["contracts"]
+    assert (row["contract"], row["action"]) == (name, "settle")
+    assert two.spender(collateral).txid == two.store_of(Role.BUYER, name).settlement.txid
+    assert (two.folder / "inbox" / "refused" / "p.json").exists()
 
 
 def test_a_book_that_ended_long_ago_is_looked_at_no_more(two):
