@@ -335,6 +335,13 @@ def cancel(book: Name, *, side: Side) -> None:
     say({"book": kept.name, "txid": None if home is None else display_txid(home.txid)})
 
 
+@command(of=app)
+def bump(book: Name, *, side: Side) -> None:
+    """Pay more for a funding that waits, out of your own change; either side may, and more than once."""
+    child = side.desk().books.bump(_kept(side, book).name)
+    say({"txid": display_txid(child.txid)})
+
+
 # ---- reading
 
 

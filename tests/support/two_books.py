@@ -19,6 +19,7 @@ from btcfi.contracts.messages import CET_FEE, Role
 from btcfi.hashes import sha256
 from btcfi.oracle.announcement import announce
 from btcfi.oracle.attestation import attest
+from btcfi.oracle.foreign import import_announcement, import_attestation
 from btcfi.payoffs.book import contract_of
 from btcfi.payoffs.book_guest import settle_in_python
 from btcfi.payoffs.book_messages import BookTerms
@@ -60,7 +61,8 @@ def book_rule(**changes):
 class TwoBooks:
     """The holder's and the writer's desk; each has what the other says, and nothing else."""
 
-    def __init__(self, wallet, folder, *, book=None, oracles=1, threshold=1, proposer=Role.SELLER):
+    def __init__(self, wallet, folder, *, book=None, oracles=1, threshold=1, proposer=Role.SELLER, house=None):
+        """house: what makes another house's oracle of a minute, which is then the only one."""
         self.wallet, self.node, self.folder = wallet, wallet.node, folder
         self.proposer, self.threshold = proposer, threshold
         now, book = self.node.chain_info().median_time, book or condors(quantity=10)
@@ -71,8 +73,13 @@ class TwoBooks:
             self.life, self.wait = 20, 10
         self.book = book
         self.event = event_of(self.book, since=Slot(self.book.expiry - 86_400))
+        self.secrets = ORACLES[:oracles]
+        self.announcements = tuple(announce(secret, self.event) for secret in self.secrets)
+        self.house = None if house is None else house(maturity=self.book.expiry)
+        if self.house is not None:
+            theirs = import_announcement(self.house.announcement(), program_hash=PROGRAM.program_hash)
+            self.announcements, self.event, self.secrets = (theirs,), theirs.event, [self.house.secret]
         self.contract = contract_of(self.book, self.event)
-        self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[:oracles])
         self.clock, self.show = time.time, lambda _: None
         self.keys = {role: Keystore(sha256(f"{folder}, {name}".encode())) for role, name in NAMES.items()}
         self.rules = {role: book_rule() for role in NAMES}
@@ -104,9 +111,7 @@ class TwoBooks:
         self.show(summary)
 
     def allow(self, desk, books, **changes):
-        give_mandate(
-            desk, mandate(oracles=ORACLES[: len(self.announcements)], threshold=self.threshold, books=books, **changes)
-        )
+        give_mandate(desk, mandate(oracles=self.secrets, threshold=self.threshold, books=books, **changes))
 
     def restart(self):
         """Both parties begin anew, from what lies on their disks."""
@@ -164,6 +169,8 @@ class TwoBooks:
         return {role: {one.name: one for one in desk.watch(attestations)} for role, desk in self.desks.items()}
 
     def attest(self, price, *, touched=False):
+        if self.house is not None:
+            return [import_attestation(self.house.attestation(price // 100), self.announcements[0])]
         outcome = self.event.outcome(CentsPerBtc(price), condition=touched)
         pairs = zip(ORACLES, self.announcements, strict=False)
         return [attest(secret, announced, outcome, MemoryLedger()) for secret, announced in pairs]

@@ -90,16 +90,19 @@ class BookDesk:
         authority: Callable[[str], Authority], policy: Callable[[], SetupPolicy],
         check_coins: Callable[[Sequence[Coin]], None], check_heights: Callable[[Slot, Height], None],
         home: Callable[[str, Sequence[Coin], Transaction, Sats], Transaction],
+        pay_more: Callable[[str, Transaction], Transaction],
         show: Callable[[BookSummary | CloseSummary], None] = lambda _: None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         """Take the rooms of a desk.
 
         authority: the right to sign now, a book's own stake left out. policy: ours, for a new book. check_coins: of the
         other side's, by our node. check_heights: of an expiry and a refund height. home: signs what takes coins home.
+        pay_more: makes and sends a child that pays for a funding.
         """
         self._store, self._keystore, self._node, self._guest = store, keystore, node, guest
         self._wallet, self._fees, self._authority, self._policy = wallet, fees, authority, policy
         self._check_coins, self._check_heights, self._home = check_coins, check_heights, home
+        self._pay_more = pay_more
         self._show, self._clock = show, clock
         self.files = BookFiles(store)
         self._cets: CetSender[KeptBook] = CetSender(
@@ -245,6 +248,16 @@ class BookDesk:
             kept.sign, kept.funding = message, funding
             self._begin_watch(kept)
             return self.files.save(kept)  # stored before it is sent: a crash in between loses nothing
+
+    def bump(self, name: str) -> Transaction:
+        """Pay more for a funding that waits, by a child on our own change; return the child. Either side may.
+
+        Raises StepOutOfOrderError, CannotBumpError, InsufficientFundsError, TxRejectedError.
+        """
+        kept = self.files.load(name)
+        if kept.cancelled is not None or not kept.coins_signed:
+            raise StepOutOfOrderError(name, "a funding that waits: it is cancelled, or not signed yet;")
+        return self._pay_more(name, self._of(kept).netted.funding.transaction)
 
     def cancel(self, name: str) -> Transaction | None:
         """Take a book back that no block has funded: None where no coin of ours was signed, else what takes ours home.

@@ -130,6 +130,7 @@ class PartyDesk:
         self.books = BookDesk(
             store, keystore, node, guest, wallet=self.wallet, fees=fees, authority=self._authority, policy=self._policy,
             check_coins=self._check_coins, check_heights=self._check_heights, home=self._funder.home,
+            pay_more=self._funder.pay_more,
             show=show, clock=clock,
         )  # fmt: skip
         self._watcher.also = self.books.announcements

@@ -13,6 +13,7 @@ from btcfi.adapters.party import book_files
 from btcfi.adapters.party.agreements import StepOutOfOrderError, WithdrawnError
 from btcfi.adapters.party.book_desk import AnotherAnswerError, PriceKnownError
 from btcfi.adapters.party.closing import StaleRequestError
+from btcfi.adapters.party.funding import CannotBumpError
 from btcfi.adapters.party.mail import PartyMail
 from btcfi.adapters.party.market_deals import LapsedError
 from btcfi.bitcoin.adaptor import WrongAdaptorError
@@ -29,6 +30,7 @@ from btcfi.payoffs.book import book_of
 from btcfi.payoffs.book_guest import BookDisagreesError, settle_in_python
 from btcfi.payoffs.book_messages import encode_proposal, propose
 from btcfi.units import CentsPerBtc, Sats
+from tests.support.foreign_oracle import ForeignOracle
 from tests.support.little_chain import wallet_here
 from tests.support.net_books import CONDORS, EXPIRY, FLOOR, legs_of
 from tests.support.two_books import IDENTITIES, TwoBooks, book_rule
@@ -229,6 +231,15 @@ def test_a_book_with_a_barrier_of_two_of_three_oracles_goes_the_same_way(wallet,
     outcome = two.event.outcome(CentsPerBtc(9_000_000), condition=True)
     asked = made.contract.payout_at(outcome, made.terms.rule, premium=made.terms.legs_premium)
     assert asked in {one.value for one in two.spent(name).outputs}
+
+
+def test_a_book_is_settled_on_the_word_of_another_house_s_oracle(wallet, tmp_path):
+    two = TwoBooks(wallet, tmp_path, house=ForeignOracle)
+    name, _ = two.active()
+    two.pass_until(two.made(name).terms.expiry_height)
+    assert {one[name].action for one in two.watch(*two.attest(11_200_000)).values()} == {Action.SETTLE}
+    two.wallet.mine()
+    assert two.watch()[Role.BUYER][name].status is ContractStatus.SETTLING
 
 
 def test_coins_that_a_book_names_are_no_other_s(two):
@@ -478,6 +489,21 @@ def test_what_was_withdrawn_or_cancelled_is_not_signed(two):
     two.wallet.mine(6)
     two.watch()
     assert two.ours.files.load(made.id.hex()).ended
+
+
+def test_either_side_pays_more_for_a_funding_that_waits_and_nobody_for_one_that_does_not(two):
+    made = two.propose()
+    name = made.id.hex()
+    with pytest.raises(StepOutOfOrderError):
+        two.ours.bump(name)
+    funding = two.theirs.complete(two.ours.sign(two.theirs.accept(made, two.announcements)))
+    for side in (two.ours, two.theirs):
+        child = side.bump(name)
+        assert child.inputs[0].outpoint.txid == funding.txid
+        assert {one.script for one in child.outputs} == {side._wallet.script}
+    two.wallet.mine()
+    with pytest.raises(CannotBumpError):
+        two.ours.bump(name)
 
 
 # ---- closing together
