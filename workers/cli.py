@@ -57,6 +57,8 @@ COMMANDS: Final = _rows(
         "Print the risk of BOOK at one market, and draw it with --plot."),
     Row("payoff", Who.TRADER, "btcfi.surfaces.payoff_cli:app",
         "Shapes of payoffs: what each side gets and risks, drawn."),
+    Row("book", Who.TRADER, "btcfi.surfaces.book_cli:app",
+        "Net books between two parties: propose, accept, close."),
     Row("up", Who.OPERATOR, "workers.commands.up:up",
         "Start broker, chain, workers, beat and Flower, and keep them running until Ctrl-C."),
     Row("doctor", Who.OPERATOR, "workers.commands.doctor:doctor",

@@ -489,6 +489,12 @@ _ANNOUNCEMENT: Final = record(
     signature=hexadecimal(64),
 )
 
+read_announcements: Final = listed(_ANNOUNCEMENT, 16).parse
+"""Reads the announcements of a contract's oracles, for messages of other kinds of contract; unchecked."""
+
+read_witnesses: Final = _witnesses
+"""Reads witnesses by funding input, for the same."""
+
 _VERSION: Final = whole(VERSIONS[0], VERSIONS[-1])
 
 _STEP: Final = record(StepRule, step="step_sats")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
@@ -18,11 +19,13 @@ import typer
 from btcfi.adapters.files import read_untrusted_text, write_named
 from btcfi.documents import printable
 from btcfi.errors import InvalidInputError
-from btcfi.options.order import parse_dollars, parse_quantity, parse_sats, usd
+from btcfi.options.order import parse_dollars, parse_quantity, parse_sats, parse_time, usd
 from btcfi.surfaces.cli import Once
 from btcfi.surfaces.payoff_drawing import COLUMNS, POINTS, Line, check_picture, picture, terminal
+from btcfi.units import Slot, UnixSeconds
 
 if TYPE_CHECKING:
+    from btcfi.payoffs.book_value import BookMargin
     from btcfi.payoffs.curve import Leg
     from btcfi.payoffs.netted import Netted
     from btcfi.payoffs.report import At, Report
@@ -35,6 +38,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 DAYS_PER_YEAR: Final = 365
+SECONDS_PER_DAY: Final = 86_400
+MAX_BOOK_FILE: Final = 64 << 10
+"""Bytes, as of ``btcfi.payoffs.book_file``."""
 MOST_DAYS: Final = 36_500.0
 LEAST_DAYS: Final = 1e-3
 """A minute and a half: what is priced by an integral needs some spread."""
@@ -152,6 +158,75 @@ def draw(
         typer.echo(row)
     if out is not None:
         typer.echo(f"picture: {out}")
+
+
+@app.command("margin", cls=Once)
+def margin(
+    book: Annotated[Path, typer.Argument(help="A net book, a TOML file: expiry, floor, and a [[leg]] each.")],
+    *,
+    spot: Annotated[str, typer.Option("--spot", help="USD per BTC.")],
+    volatility: Annotated[float, typer.Option("--volatility", help="Per year: 0.65 is 65 %.")],
+    rate: Annotated[float, typer.Option("--rate", help="Continuously compounded per year.")] = 0.0,
+    now: Annotated[str, typer.Option("--now", help="ISO 8601 with a zone, or seconds since 1970.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print what BOOK locks, what it is worth, its Greeks, and what it costs each side when the market moves."""
+    from btcfi.payoffs.book import contract_of  # noqa: PLC0415 - as in _shapes
+    from btcfi.payoffs.book_file import read_book  # noqa: PLC0415 - cattrs, as in _shapes
+    from btcfi.payoffs.book_value import SECONDS_PER_YEAR, BookMarket  # noqa: PLC0415 - numba, as in _worth
+    from btcfi.payoffs.book_value import margin as margin_of  # noqa: PLC0415 - as above
+    from btcfi.payoffs.netted import ANY_EVENT  # noqa: PLC0415 - as in _shapes
+
+    moment = parse_time(now, "now") if now else UnixSeconds(int(time.time()))
+    text = read_untrusted_text(book, at_most=MAX_BOOK_FILE, what="book", named=True)
+    found = read_book(text, what=printable(book.name, MOST_SHOWN))
+    days = (found.expiry - moment) / SECONDS_PER_DAY
+    if not 0 <= days <= MOST_DAYS:
+        raise InvalidInputError("expiry", f"in {days:g} days", f"0 to {MOST_DAYS:g} days to the expiry")
+    market = BookMarket(
+        spot=parse_dollars(spot, "spot"), tau_years=(found.expiry - moment) / SECONDS_PER_YEAR, volatility=volatility,
+        rate=rate,
+    )  # fmt: skip
+    contract = contract_of(found, replace(ANY_EVENT, expiry=found.expiry, condition=found.condition(Slot(0))))
+    said = _margin_json(margin_of(contract, market), days=days)
+    if as_json:
+        typer.echo(json.dumps(said))
+        return
+    for line in _margin_words(said):
+        typer.echo(line)
+
+
+def _margin_json(found: BookMargin, *, days: float) -> dict[str, Any]:
+    numbers = ("premium", "delta", "gamma", "vega", "theta", "rho")
+    return {
+        "days": days, "holder_puts_in_sats": found.holder, "writer_puts_in_sats": found.writer,
+        "net_sats": found.holder + found.writer, "separate_sats": found.separate, "net_share": found.net_share,
+        "value_sats": found.value_sats, "greeks": {name: float(getattr(found.greeks, name)) for name in numbers},
+        "worst": {"holder": asdict(found.worst(holder=True)), "writer": asdict(found.worst(holder=False))},
+        "scenarios": [asdict(one) for one in found.scenarios],
+    }  # fmt: skip
+
+
+def _margin_words(said: Mapping[str, Any]) -> list[str]:
+    share = f"{100 * said['net_share']:.1f} % of {said['separate_sats']:,} sat, its legs one by one"
+    lines = [
+        f"holder puts in {said['holder_puts_in_sats']:,} sat, writer {said['writer_puts_in_sats']:,} sat: {share}",
+        f"worth to the holder {said['value_sats']:,} sat, {said['days']:.2f} days to the expiry",
+        "of the whole, USD: " + ", ".join(f"{name} {number:,.6g}" for name, number in said["greeks"].items()),
+        "", f"{'spot':>8} {'volatility':>11} {'worth, USD':>16} {'change, USD':>16}",
+    ]  # fmt: skip
+    lines += [
+        f"{one['spot_move']:>+8.0%} {one['volatility_move']:>+11.0%} {one['value_usd']:>16,.2f} "
+        f"{one['change_usd']:>+16,.2f}"
+        for one in said["scenarios"]
+    ]
+    for side, worst in said["worst"].items():
+        loss = -worst["change_usd"] if side == "holder" else worst["change_usd"]
+        lines.append(
+            f"{side}: worst at spot {worst['spot_move']:+.0%}, volatility {worst['volatility_move']:+.0%}: "
+            f"{max(0.0, loss):,.2f} USD"
+        )
+    return lines
 
 
 # ---- reading

@@ -16,6 +16,7 @@ import typer
 
 from btcfi.adapters.files import (
     read_untrusted_json,
+    read_untrusted_text,
     write_named,
     write_private,
 )
@@ -24,13 +25,16 @@ from btcfi.adapters.store.options import holds
 from btcfi.contracts.explain import fixing_in_words
 from btcfi.contracts.messages import decode_announcement, decode_attestation, encode_announcement, encode_attestation
 from btcfi.contracts.payouts import condition_of, decode_terms
+from btcfi.documents import printable
 from btcfi.errors import InvalidInputError, NotFoundError, RetryableError
 from btcfi.options.order import parse_dollars
 from btcfi.oracle import announcement, attestation
 from btcfi.oracle.announcement import OracleEvent, check_announcement
 from btcfi.oracle.attestation import Attestation
-from btcfi.oracle.fixing import parse_fixing
+from btcfi.oracle.fixing import MINUTE, parse_fixing
 from btcfi.oracle.quote import BTC_USD
+from btcfi.payoffs.book_file import MAX_FILE, read_book
+from btcfi.payoffs.book_guest import PROGRAM as BOOK_PROGRAM
 from btcfi.proofs.window import MINUTES, ProvenWindow, settled_price
 from btcfi.secp256k1 import public_key_xonly
 from btcfi.surfaces import oracle_tlv
@@ -87,8 +91,13 @@ def key(*, out: Annotated[Path, typer.Option("--out", help="Where to write it: a
 def announce(
     *,
     key: KeyFile,
-    option: Annotated[Path, typer.Option("--option", help="The option whose expiry minute is to be attested, JSON.")],
     out: Out,
+    option: Annotated[
+        Path | None, typer.Option("--option", help="The option whose expiry minute is to be attested, JSON.")
+    ] = None,
+    book: Annotated[
+        Path | None, typer.Option("--book", help="The net book instead, TOML: its expiry by --fixing, minute if none.")
+    ] = None,
     feed: Annotated[str, typer.Option("--feed", help="Whose price it is.")] = str(BTC_USD),
     preset: Annotated[str, typer.Option("--preset", help="The rule by which the price is agreed.")] = "standard",
     fixing: Annotated[
@@ -99,24 +108,45 @@ def announce(
         str | None, typer.Option("--since", help="With a barrier: the minute after which it is watched; default: now.")
     ] = None,
 ) -> None:
-    """Announce what will be attested for an option: its fixing, one nonce a digit. Again, it is the same file.
+    """Announce what will be attested for an option or a book: its fixing, one nonce a digit. Again, the same file.
 
     An option of an earlier release names no fixing: its minute's price is announced, rounded down.
     """
-    terms = decode_terms(read_untrusted_json(option, at_most=MAX_FILE_BYTES, what="option", named=True))
-    if fixing is not None and parse_fixing(fixing) != terms.window:
-        raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
+    if (option is None) == (book is None):
+        raise InvalidInputError("--option", "and --book: both or neither", "one of them")
+    preset_hash = Hash32(bytes.fromhex(load_preset(preset).sha256))
     watched = slot_of(parse_time(since, "since") if since is not None else _now())
-    event = OracleEvent(
-        feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash,
-        preset_hash=Hash32(bytes.fromhex(load_preset(preset).sha256)), condition=condition_of(terms, watched),
-        version=1 if terms.fixing is None else 2, fixing=terms.window,
-    )  # fmt: skip
+    if book is not None:
+        event = _book_event(book, feed=feed, preset_hash=preset_hash, fixing=fixing, since=watched)
+    else:
+        event = _option_event(option, feed=feed, preset_hash=preset_hash, fixing=fixing, since=watched)
     made = announcement.announce(read_secret(key), event)
     _write(out, encode_announcement(made))
     found = {"event": event.id.hex(), "oracle_key": made.oracle_key.hex(), "minute": iso(event.expiry)}
     settles = fixing_in_words(event.fixing, event.expiry, event.rounding)
     typer.echo(json.dumps(found | {"settles_at": settles, "announcement": str(out)}, indent=1))
+
+
+def _option_event(
+    option: Path | None, *, feed: str, preset_hash: Hash32, fixing: str | None, since: Slot
+) -> OracleEvent:
+    raw = read_untrusted_json(option or Path(), at_most=MAX_FILE_BYTES, what="option", named=True)
+    terms = decode_terms(raw)
+    if fixing is not None and parse_fixing(fixing) != terms.window:
+        raise InvalidInputError("--fixing", fixing, f"{terms.window}, what the option names")
+    return OracleEvent(
+        feed=feed, expiry=terms.expiry, program_hash=load_program(PROGRAM).program_hash, preset_hash=preset_hash,
+        condition=condition_of(terms, since), version=1 if terms.fixing is None else 2, fixing=terms.window,
+    )  # fmt: skip
+
+
+def _book_event(book: Path, *, feed: str, preset_hash: Hash32, fixing: str | None, since: Slot) -> OracleEvent:
+    text = read_untrusted_text(book, at_most=MAX_FILE, what="book", named=True)
+    found = read_book(text, what=printable(book.name, 80))
+    return OracleEvent(
+        feed=feed, expiry=found.expiry, program_hash=load_program(BOOK_PROGRAM).program_hash, preset_hash=preset_hash,
+        condition=found.condition(since), version=2, fixing=MINUTE if fixing is None else parse_fixing(fixing),
+    )  # fmt: skip
 
 
 @app.command()
