@@ -474,6 +474,8 @@ _EVENT: Final = record(
 
 def _event(value: Json) -> OracleEvent:
     """Return the event of a JSON object: one of version 1 names neither version nor fixing, versions 2 and 4 both."""
+    if isinstance(value, dict) and value.get("version") == OF_PATH and "path" not in value:
+        raise Refused(".path", "missing", PATH.expected)
     event = _EVENT(value)
     if event.version in {2, OF_PATH} and "fixing" not in value:
         raise Refused(".fixing", "missing", EXPECTED)

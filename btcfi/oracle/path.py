@@ -247,6 +247,11 @@ def check_fits(path: Path, expiry: Slot, *, fixing_minutes: int) -> None:
         raise _wrong("a first observation before 1970", "a later expiry")
 
 
+def ahead_minutes(path: Path) -> int:
+    """Return how many minutes before the expiry the first observation is; of a ladder none."""
+    return 0 if isinstance(path, Ladder) else (len(path.times(Slot(0))) - 1) * path.every
+
+
 def in_words(path: Path) -> str:
     """Return what a path's value is, in one line."""
     match path:

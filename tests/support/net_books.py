@@ -122,10 +122,12 @@ class NetScene:
     refund_height: int = 350
     holder_coins: list | None = None
     writer_coins: list | None = None
+    of_event: dict = field(default_factory=dict)
+    """What its event says otherwise: the path whose value settles it."""
 
     def __post_init__(self):
-        self.event = event_of(self.book)
-        self.contract = contract_of(self.book, self.event)
+        self.event = event_of(self.book, **self.of_event)
+        self.contract = contract_of(self.book, self.event, path=self.event.path)
         self.rule = ToleranceRule(tolerance=BasisPoints(self.tolerance))
         self.buckets = self.contract.buckets(self.rule, premium=Sats(self.legs_premium))
         self.announcements = tuple(announce(secret, self.event) for secret in ORACLES[: self.oracles])
